@@ -34,16 +34,16 @@ $(STAMP): $(DEMO_STAMP)
 	@$(PIP) --requirement requirements.lock
 	@touch $(STAMP)
 
-install: $(STAMP) ## create .venv and install everything that development needs
+install: $(STAMP) ## create .venv and install what development needs
 
-demo: $(DEMO_STAMP) ## run application and LMS with a test learner (EDITION=mitxpro, ARGS="--lms-port 8001")
+demo: $(DEMO_STAMP) ## run application and LMS (ARGS="--lms-port 8001", for example)
 	@$(BIN)/usher demo --edition $(EDITION) $(ARGS)
 
-test: $(STAMP) ## run all but slow tests, browser included (GROUP="application shell" for some)
+test: $(STAMP) ## run all but slow tests (GROUP="application shell" for some)
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py $(GROUP)
 
-test-all: $(STAMP) ## run every test, slow ones and those on PostgreSQL as well
+test-all: $(STAMP) ## run every test, also slow ones and those on PostgreSQL
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py --all
 
@@ -56,7 +56,7 @@ check: $(STAMP) ## lint, format, types, import rules
 	@PYTHONPATH=src USHER_LMS_HOME=.cache/lms $(BIN)/mypy --config-file config/mypy-lms.ini
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python scripts/reference.py --check
-	@$(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 docs: $(STAMP) ## build the documentation into build/docs
 	@$(BIN)/python scripts/reference.py
@@ -65,13 +65,13 @@ docs: $(STAMP) ## build the documentation into build/docs
 wheel: | $(BIN)/python ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . && ls dist/*.whl
 
-dist: $(STAMP) ## build the wheel and the source distribution into dist/
+dist: $(STAMP) ## build the wheel and the source distribution
 	@$(BIN)/python -m build --outdir dist . >/dev/null 2>&1 && ls dist
 
 changelog: $(STAMP) ## join changelog.d/ into CHANGELOG.md (VERSION=0.2.0)
 	@$(BIN)/towncrier build --yes --version $(VERSION)
 
-replay: $(STAMP) ## replay recorded LMS exchanges against the embedded LMS (RECORDINGS=folder)
+replay: $(STAMP) ## replay recorded exchanges of an LMS (RECORDINGS=folder)
 	@$(BIN)/python -m usher.embedded replay $(RECORDINGS)
 
 bench: $(STAMP) ## compare with serial calls (ARGS="--quick" for one small round)
@@ -80,7 +80,7 @@ bench: $(STAMP) ## compare with serial calls (ARGS="--quick" for one small round
 chaos: $(STAMP) ## test under faults (ARGS="--operations 1000" for a short run)
 	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks.chaos $(ARGS)
 
-simulate: $(STAMP) ## run the sync worker in virtual time (SEEDS=10000; SEED=17 prints the events of one)
+simulate: $(STAMP) ## run the sync worker in virtual time (SEEDS=10000 or SEED=17)
 	@PYTHONPATH=.:src:campus $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 format: $(STAMP) ## format the code

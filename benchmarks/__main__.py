@@ -22,7 +22,7 @@ from benchmarks.measures.redis import redis_stalled
 from benchmarks.measures.sidecar import Sizes as SidecarSizes
 from benchmarks.measures.sidecar import sidecar
 from benchmarks.processes import ROOT
-from benchmarks.services import surroundings
+from benchmarks.services import running_services
 from benchmarks.stage import Stage, stage
 
 SUBJECTS = (
@@ -107,59 +107,65 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
     parser.add_argument("--drawing", type=Path, default=ROOT / "docs/images/benchmarks.svg")
-    asked = parser.parse_args()
-    sizes = QUICK if asked.quick else WHOLE
-    if asked.learners:
-        sizes = replace(sizes, flat=asked.learners, console=(asked.learners, sizes.console[1]))
-    found = results.Results(machine(), is_quick=asked.quick)
-    with surroundings() as around, stage(around) as both:
+    arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else WHOLE
+    if arguments.learners:
+        sizes = replace(
+            sizes, flat=arguments.learners, console=(arguments.learners, sizes.console[1])
+        )
+    all_results = results.Results(machine(), is_quick=arguments.quick)
+    with running_services() as services, stage(services) as contenders:
         for subject in SUBJECTS:
-            if subject in asked.only:
+            if subject in arguments.only:
                 print(f"measuring {subject} ...", flush=True)
-                measure(subject, both, sizes, asked.rounds or sizes.rounds, found)
-                found.write(asked.results)  # so that it is kept if a later one fails
-    print(found.table())
-    found.draw(asked.drawing)
-    print(f"\nwrote {asked.results} and {asked.drawing}")
+                measure(subject, contenders, sizes, arguments.rounds or sizes.rounds, all_results)
+                all_results.write(arguments.results)  # so that it is kept if a later one fails
+    print(all_results.table())
+    all_results.draw(arguments.drawing)
+    print(f"\nwrote {arguments.results} and {arguments.drawing}")
 
 
-def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results.Results) -> None:
+def measure(
+    subject: str, stage_of_both: Stage, sizes: Sizes, rounds: int, all_results: results.Results
+) -> None:
     if subject == "repair":
-        found.add(*sync.repair(both, rounds, sizes.learners, sizes.reference))
+        all_results.add(*sync.repair(stage_of_both, rounds, sizes.learners, sizes.reference))
     elif subject == "enrollments":
-        found.add(*sync.enrollments(both, rounds, sizes.enrollments, 3 * sizes.reference))
+        all_results.add(
+            *sync.enrollments(stage_of_both, rounds, sizes.enrollments, 3 * sizes.reference)
+        )
     elif subject == "runs":
-        found.add(*sync.runs(both, rounds))
+        all_results.add(*sync.runs(stage_of_both, rounds))
     elif subject == "provider":
-        found.add(*provider(both, rounds, sizes.exchanges, sizes.reference))
+        all_results.add(*provider(stage_of_both, rounds, sizes.exchanges, sizes.reference))
     elif subject == "celery":
-        found.add(*celery(both, rounds, sizes.celery))
+        all_results.add(*celery(stage_of_both, rounds, sizes.celery))
     elif subject == "console":
-        found.console = console(both, *sizes.console)
-        found.console_learners = sizes.console[0]
+        all_results.console = console(stage_of_both, *sizes.console)
+        all_results.console_learners = sizes.console[0]
     elif subject == "sidecar":
-        figures, found.sidecar = sidecar(both.surroundings, rounds, sizes.sidecar)
-        found.add(*figures)
+        figures, all_results.sidecar = sidecar(stage_of_both.services, rounds, sizes.sidecar)
+        all_results.add(*figures)
     elif subject == "redis":
-        found.stalled = redis_stalled(both, rounds, sizes.enrollments)
-        found.add(found.stalled)
+        all_results.stalled = redis_stalled(stage_of_both, rounds, sizes.enrollments)
+        all_results.add(all_results.stalled)
     elif subject == "interactive":
-        found.waits = interactive(both, sizes.backlog, sizes.people)
-        found.backlog = sizes.backlog
+        all_results.waits = interactive(stage_of_both, sizes.backlog, sizes.people)
+        all_results.backlog = sizes.backlog
     elif subject == "statements":
-        both.use_batch_api(False)
-        both.ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-        found.statements = both.ours.call("statements")["answer"]
+        stage_of_both.use_batch_api(False)
+        stage_of_both.ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+        all_results.statements = stage_of_both.ours.call("statements")["answer"]
     elif subject == "flat":
-        found.flat = flat(both, FEW, sizes.flat, rounds)
+        all_results.flat = flat(stage_of_both, FEW, sizes.flat, rounds)
     elif subject == "lms_on_mariadb":
         if why := missing():
             print(f"left out: {why}")
         else:
-            found.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
+            all_results.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
     else:
-        found.rss_mb, took = memory(both, sizes.memory)
-        found.swept, found.sweep_seconds = sizes.memory, took["seconds"]
+        all_results.rss_mb, seconds = memory(stage_of_both, sizes.memory)
+        all_results.swept, all_results.sweep_seconds = sizes.memory, seconds["seconds"]
 
 
 def machine() -> str:

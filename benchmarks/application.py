@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT, Process, environment_of
-from benchmarks.services import Surroundings
+from benchmarks.services import Services
 from usher.contract.oauth import EDX_OAUTH_APP, lms_redirect_uri
 from usher.contract.paths import ApplicationPath
 
@@ -60,19 +60,17 @@ def python(env: Mapping[str, str], script: str) -> str:
     fails."""
     whole = "import django; django.setup()\n" + script
     command = [sys.executable, "-c", whole]
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, env=environment_of(env), capture_output=True, text=True
     )
-    if done.returncode:
-        raise RuntimeError(f"The application's script failed:\n{done.stderr}")
-    return done.stdout
+    if result.returncode:
+        raise RuntimeError(f"The application's script failed:\n{result.stderr}")
+    return result.stdout
 
 
-def serve(
-    surroundings: Surroundings, name: str, wsgi: str, port: int, env: Mapping[str, str]
-) -> Process:
+def serve(services: Services, name: str, wsgi: str, port: int, env: Mapping[str, str]) -> Process:
     """Starts granian as in production, with one process."""
-    server = surroundings.module(
+    server = services.module(
         name, "granian", [*SERVER, "--host", "127.0.0.1", "--port", str(port), wsgi], env
     )
     server.wait_for_port(port)
@@ -83,9 +81,9 @@ def landing(port: int) -> str:
     return f"http://localhost:{port}{ApplicationPath.LANDINGS[0]}"
 
 
-def serve_lms(surroundings: Surroundings, port: int, application_port: int, *more: Any) -> Process:
+def serve_lms(services: Services, port: int, application_port: int, *more: Any) -> Process:
     """Starts the benchmark LMS."""
     arguments = ["--port", str(port), "--application-url", f"http://localhost:{application_port}"]
-    server = surroundings.module("lms", "benchmarks.lms", [*arguments, *map(str, more)], {})
+    server = services.module("lms", "benchmarks.lms", [*arguments, *map(str, more)], {})
     server.wait_for_port(port)
     return server

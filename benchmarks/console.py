@@ -35,13 +35,15 @@ def prepare(count: int, refused: int) -> int:
     ).without_work()
     first.save()
     users = get_user_model()._meta.db_table
-    others = f"(SELECT id FROM {users} WHERE username LIKE 'console%' AND id <> {first.user_id}) u"
-    copy(Enrollment, first.pk, {"user_id": "u.id"}, others)
+    other_users = (
+        f"(SELECT id FROM {users} WHERE username LIKE 'console%' AND id <> {first.user_id}) u"
+    )
+    copy(Enrollment, first.pk, {"user_id": "u.id"}, other_users)
     codes = ", ".join(f"'{code}'" for code in _CODES)
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO usher_engine_work (kind, object_id, lane, attempts, lease_owner, "
-            "parked_at, error_class, error_code, error_message) "
+            "refused_at, error_class, error_code, error_message) "
             "SELECT 'enrollment', id, 1, 1, '', now() - id * interval '1 second', 'rejected', "
             f"(ARRAY[{codes}])[1 + mod(id, {len(_CODES)})], 'The LMS says no to ' || id "
             "FROM usher_enrollment ORDER BY md5(id::text) LIMIT %s",
@@ -68,11 +70,11 @@ def pages() -> dict[str, float]:
         raise RuntimeError("nothing is refused: prepare() comes first")
     oldest, pk = (
         Enrollment.objects.refused()
-        .order_by("work__parked_at")
-        .values_list("work__parked_at", "pk")[0]
+        .order_by("work__refused_at")
+        .values_list("work__refused_at", "pk")[0]
     )
     group = f"/staff/refusals/group/?kind=enrollment&code={row.error_code}"
-    asked: dict[str, str] = {
+    urls: dict[str, str] = {
         "overview": "/staff/",
         "refusals": "/staff/refusals/",
         "a group of refusals": group,
@@ -85,18 +87,18 @@ def pages() -> dict[str, float]:
         "a run with all learners": f"/staff/runs/{row.run_id}/",
         "doctor": "/staff/doctor/",
     }
-    for address in asked.values():
+    for address in urls.values():
         browser.get(address)  # templates are loaded and statements prepared
-    return {name: _milliseconds(browser, address) for name, address in asked.items()}
+    return {name: _milliseconds(browser, address) for name, address in urls.items()}
 
 
 def _milliseconds(browser: Any, address: str) -> float:
-    found = []
+    times = []
     for _ in range(_TIMES):
         cache.clear()
         started = time.perf_counter()
         answer = browser.get(address)
-        found.append((time.perf_counter() - started) * 1000)
+        times.append((time.perf_counter() - started) * 1000)
         if answer.status_code not in (200, 302):
             raise RuntimeError(f"{address} answered {answer.status_code} at {timezone.now()}")
-    return round(statistics.median(found), 1)
+    return round(statistics.median(times), 1)

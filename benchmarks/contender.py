@@ -17,7 +17,7 @@ from benchmarks.processes import ROOT, environment_of
 
 
 class Contender:
-    """The benchmark's end: starts the process and calls its functions."""
+    """Starts a contender's process and calls functions of its module."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -46,9 +46,9 @@ class Contender:
         stdin.flush()
         line = stdout.readline()
         if not line:
-            raise RuntimeError(f"{function} of a contender ended with its process")
-        found: dict[str, Any] = json.loads(line)
-        return found
+            raise RuntimeError(f"the contender's process ended during {function}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def main() -> None:
@@ -62,11 +62,11 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         name, arguments = json.loads(line)
-        gc.collect()  # what earlier calls left is not collected in this one's time
+        gc.collect()  # so that garbage of earlier calls is not collected during this one
         started, cpu = time.perf_counter(), time.process_time()
         answer = getattr(module, name)(**arguments)
-        took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-        answers.write(json.dumps(took | {"answer": answer}) + "\n")
+        cost = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        answers.write(json.dumps(cost | {"answer": answer}) + "\n")
         answers.flush()
 
 

@@ -54,8 +54,8 @@ def draw(title: str, bars: Sequence[Bar]) -> str:
 def draw_waits(title: str, waits: Sequence[Wait], target: float) -> str:
     """Bars up to ``p99``, with a mark at the median, and one line at the target."""
     scale = (_WIDTH - _LEFT - _RIGHT) / max(target, *(wait.p99 for wait in waits))
-    told = (f"{w.title}: median {w.median:.2f} s, 99% {w.p99:.2f} s" for w in waits)
-    lines = [f"<desc>{escape('; '.join(told))}</desc>"]
+    descriptions = (f"{w.title}: median {w.median:.2f} s, 99% {w.p99:.2f} s" for w in waits)
+    lines = [f"<desc>{escape('; '.join(descriptions))}</desc>"]
     for number, wait in enumerate(waits):
         y, end = _TOP + number * _ROW, wait.p99 * scale
         lines += [

@@ -1,8 +1,10 @@
 """Measures the batch API of a real LMS, and the time of a learner's page meanwhile.
 
     python -m benchmarks.lms_load --lms URL --token-file F --accounts 2000 --enrollments 5000 \\
-        [--run COURSE_KEY] [--mode MODE] [--force] [--at-once 1] [--batch 25] [--page /heartbeat]
+        [--run COURSE_KEY] [--mode MODE] [--force] [--concurrency N] [--batch N] [--page /heartbeat]
 
+Items in a request and concurrent requests are adapted to the LMS as the application does
+(``usher.client.pacing``), unless ``--batch`` or ``--concurrency`` gives a number.
 The token is a service worker's. Accounts are created with tokens, then enrolled in the runs given
 by ``--run`` (may be repeated), or in as many of the LMS's own runs as needed. Afterwards, and after
 Ctrl-C or an error, these enrollments are ended and the accounts deactivated. Accounts can be
@@ -20,13 +22,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from usher.client.pacing import FIRST_SIZE, MOST_CONCURRENT, Pacing
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 _API = "/usher/api/v1/"
 ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API}course-runs/"
@@ -41,12 +46,14 @@ PREFIX = "usher-load-"
 
 @dataclass
 class Load:
-    """The load on one LMS: items in a request, and concurrent requests."""
+    """The load on one LMS. batch: items in a request; concurrency: concurrent requests. If one of
+    them is 0, it is adapted to the LMS as the application does."""
 
     client: httpx.Client
-    batch: int
-    at_once: int
     page: str
+    batch: int = 0
+    concurrency: int = 0
+    pace: Pacing = field(default_factory=lambda: Pacing(BATCH_ITEMS_A_REQUEST))
     refused: list[Any] = field(default_factory=list)
     #: Requests that the LMS answered with an error, such as 500 after a deadlock, or did not
     #: answer.
@@ -69,30 +76,55 @@ class Load:
                     raise
                 self.failed += 1
             else:
-                refused = [each for each in answer.json()["results"] if each["status"] == "refused"]
+                refused = [
+                    result for result in answer.json()["results"] if result["status"] == "refused"
+                ]
                 self.refused += refused
-                not_made = {each["id"] for each in refused}
-                made = self.made.setdefault(path, {})
-                made.update({item["id"]: item for item in items if item["id"] not in not_made})
+                not_made = {result["id"] for result in refused}
+                created = self.made.setdefault(path, {})
+                created.update({item["id"]: item for item in items if item["id"] not in not_made})
                 return
 
     def measured(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Returns items in a second, and seconds of the page meanwhile."""
-        batches = [items[i : i + self.batch] for i in range(0, len(items), self.batch)]
-        with self._looking_at_the_page() as seconds, ThreadPoolExecutor(self.at_once) as pool:
+        """Returns items in a second, the requests, how many were concurrent in the end, and seconds
+        of the page meanwhile."""
+        remaining, sizes = list(items), []
+        taking = threading.Lock()
+
+        def work() -> None:
+            while True:
+                with self.pace.turn(path, urgent=bool(self.concurrency)) as size:
+                    with taking:
+                        some = remaining[: self.batch or size]
+                        del remaining[: len(some)]
+                        if not some:
+                            return
+                        sizes.append(len(some))
+                    sent_at = time.monotonic()
+                    self.send(path, some)
+                    self.pace.record_time(path, len(some), time.monotonic() - sent_at)
+                if not self.concurrency and self.pace.probe_is_due():
+                    self.pace.probe(lambda: self.client.get(_API).raise_for_status())
+
+        concurrency = self.concurrency or MOST_CONCURRENT
+        with self._looking_at_the_page() as seconds, ThreadPoolExecutor(concurrency) as pool:
             started = time.monotonic()
-            sending = [pool.submit(self.send, path, some) for some in batches]
+            working = [pool.submit(work) for _ in range(concurrency)]
             try:
-                for each in sending:
-                    each.result()
+                for future in as_completed(working):
+                    future.result()
             except BaseException:
-                # Also after Ctrl-C: requests in progress are finished, and no others begun.
-                pool.shutdown(cancel_futures=True)
+                # After Ctrl-C, too, requests in progress are finished; no others are begun.
+                with taking:
+                    remaining.clear()
                 raise
-            took = time.monotonic() - started
+            seconds_taken = time.monotonic() - started
         return {
             "items": len(items),
-            "a_second": round(len(items) / took, 1),
+            "a_second": round(len(items) / seconds_taken, 1),
+            "requests": len(sizes),
+            "largest_request": max(sizes),
+            "concurrency": self.concurrency or self.pace.concurrency,
             **percentiles(seconds),
         }
 
@@ -180,10 +212,13 @@ def counting_deadlocks(command: str) -> Callable[[], int] | None:
         import shlex
         import subprocess
 
-        done = subprocess.run(
-            shlex.split(command), capture_output=True, text=True, check=True, timeout=60
-        )
-        return int(done.stdout.split()[-1])
+        result = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60)
+        try:
+            return int(result.stdout.split()[-1])
+        except (IndexError, ValueError):
+            raise SystemExit(
+                f"--deadlocks: the command printed no number: {result.stderr or result.stdout}"
+            ) from None
 
     return ask
 
@@ -198,31 +233,33 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="enroll in closed runs, too")
     parser.add_argument("--accounts", type=int, default=2000)
     parser.add_argument("--enrollments", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=25, help="items a request")
-    parser.add_argument("--at-once", type=int, default=1, help="requests at once")
+    adapted = "(default: adapted to the LMS, as the application does)"
+    parser.add_argument("--batch", type=int, default=0, help=f"items a request {adapted}")
+    parser.add_argument("--concurrency", type=int, default=0, help=f"concurrent requests {adapted}")
     parser.add_argument("--page", default=PAGE, help="what a learner opens meanwhile")
     parser.add_argument("--deadlocks", default="", help="command that prints InnoDB's count")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        token = asked.token_file.read_text().strip()
+        token = arguments.token_file.read_text().strip()
     except OSError as error:
         sys.exit(f"The token can't be read: {error}")
     headers = {"Authorization": f"Bearer {token}"}
-    if asked.host:
-        headers["Host"] = asked.host
+    if arguments.host:
+        headers["Host"] = arguments.host
     try:
         with httpx.Client(
-            base_url=asked.lms, headers=headers, timeout=300, trust_env=False
+            base_url=arguments.lms, headers=headers, timeout=300, trust_env=False
         ) as client:
-            refuse_unusable(client)
-            print(json.dumps(measure(Load(client, asked.batch, asked.at_once, asked.page), asked)))
+            exit_unless_batch_api_works(client)
+            load = Load(client, arguments.page, arguments.batch, arguments.concurrency)
+            print(json.dumps(measure(load, arguments)))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        sys.exit(f"{asked.lms} did not do what was asked: {error or type(error).__name__}.")
+        sys.exit(f"{arguments.lms} did not process a request: {error or type(error).__name__}.")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def refuse_unusable(client: httpx.Client) -> None:
+def exit_unless_batch_api_works(client: httpx.Client) -> None:
     """Exits with a message if the batch API can't be used, before anything is created."""
     try:
         answer = client.get(_API, timeout=30)
@@ -246,36 +283,38 @@ def refuse_unusable(client: httpx.Client) -> None:
         sys.exit(f"{client.base_url} answers {_API} with {answer.status_code}; its log says why.")
 
 
-def measure(load: Load, asked: Any) -> dict[str, Any]:
+def measure(load: Load, arguments: Any) -> dict[str, Any]:
     prefix = PREFIX + secrets.token_hex(3) + "-"
-    learners = accounts(asked.accounts, prefix)
-    runs = asked.run or runs_of(load.client, -(-asked.enrollments // asked.accounts))
+    learners = accounts(arguments.accounts, prefix)
+    runs = arguments.run or runs_of(load.client, -(-arguments.enrollments // arguments.accounts))
     if not runs:
         sys.exit("The LMS has no course runs to enroll in. Name one with --run.")
-    wanted = enrollments(asked.enrollments, learners, runs, asked.mode, force=asked.force)
-    ask = counting_deadlocks(asked.deadlocks)
+    enrollment_items = enrollments(
+        arguments.enrollments, learners, runs, arguments.mode, force=arguments.force
+    )
+    ask = counting_deadlocks(arguments.deadlocks)
     before = deadlocks(ask)
-    found: dict[str, Any] = {"load_average": _load_average()}
+    figures: dict[str, Any] = {"load_average": _load_average()}
     delete_with = (
         './manage.py lms shell -c "from django.contrib.auth import get_user_model as g; '
         f"g().objects.filter(username__startswith='{prefix}').delete()\""
     )
     _tell(f"The accounts are called {prefix}…; this deletes them in the LMS:\n  {delete_with}")
     try:
-        found["accounts"] = load.measured(ACCOUNTS, learners)
-        found["accounts_again"] = load.measured(ACCOUNTS, learners)
-        found["enrollments"] = load.measured(ENROLLMENTS, wanted)
-        found["enrollments_again"] = load.measured(ENROLLMENTS, wanted)
+        figures["accounts"] = load.measured(ACCOUNTS, learners)
+        figures["accounts_again"] = load.measured(ACCOUNTS, learners)
+        figures["enrollments"] = load.measured(ENROLLMENTS, enrollment_items)
+        figures["enrollments_again"] = load.measured(ENROLLMENTS, enrollment_items)
     finally:
         _tell("Ending the enrollments and deactivating the accounts.")
         clean_up(load)
-    found["failed_requests"], found["refused"] = load.failed, len(load.refused)
-    found["page_failed"] = load.page_failed
-    found["why"] = sorted({str(each["error"]) for each in load.refused})[:5]
+    figures["failed_requests"], figures["refused"] = load.failed, len(load.refused)
+    figures["page_failed"] = load.page_failed
+    figures["why"] = sorted({str(refusal["error"]) for refusal in load.refused})[:5]
     if before is not None:
-        found["deadlocks"] = (deadlocks(ask) or 0) - before
-    found["delete_with"] = delete_with
-    return found
+        figures["deadlocks"] = (deadlocks(ask) or 0) - before
+    figures["delete_with"] = delete_with
+    return figures
 
 
 def _load_average() -> float | None:
@@ -292,15 +331,16 @@ def clean_up(load: Load) -> None:
     """Ends the created enrollments and deactivates the created accounts. Leaves out others, because
     deactivating an account that does not exist would create it."""
     enrolled, present = load.made.get(ENROLLMENTS, {}), load.made.get(ACCOUNTS, {})
-    left = [
+    remaining = [
         {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}
         for item in enrolled.values()
     ]
-    gone = [{**item, "tokens": False, "is_active": False} for item in present.values()]
+    deactivations = [{**item, "tokens": False, "is_active": False} for item in present.values()]
     refused, load.refused = load.refused, []
-    for path, items in ((ENROLLMENTS, left), (ACCOUNTS, gone)):
-        for start in range(0, len(items), load.batch):
-            load.send(path, items[start : start + load.batch])
+    for path, items in ((ENROLLMENTS, remaining), (ACCOUNTS, deactivations)):
+        size = load.batch or FIRST_SIZE
+        for start in range(0, len(items), size):
+            load.send(path, items[start : start + size])
     load.refused = refused
 
 

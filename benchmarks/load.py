@@ -44,12 +44,12 @@ class Browser:
         lines += [f"Content-Length: {len(body)}", "", ""]
         self._writer.write("\r\n".join(lines).encode() + body)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        found = {}
+        cookies = {}
         for line in head[1:]:
             name, _, value = line.partition(": ")
-            found[name.lower()] = value
-        content = await self._body(found)
-        return Answer(int(head[0].split(" ")[1]), found, content)
+            cookies[name.lower()] = value
+        content = await self._body(cookies)
+        return Answer(int(head[0].split(" ")[1]), cookies, content)
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("transfer-encoding") != "chunked":

@@ -1,13 +1,19 @@
-"""Runs a MariaDB server, if Debian's package is installed."""
+"""Runs a MariaDB server, if Debian's package is installed.
+
+Where ``MYSQL_PORT`` is set, the server at that port of 127.0.0.1 is used instead: another version,
+or MySQL. Connects as ``root`` without a password; databases that start with ``usher_test`` are made
+anew.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +37,8 @@ innodb_flush_log_at_trx_commit=0
 
 def missing() -> str:
     """Why no server can be started; '' if one can."""
-    if not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
+    installed = shutil.which("mariadbd") and shutil.which("mariadb-install-db")
+    if not (installed or os.environ.get("MYSQL_PORT")):
         return "MariaDB is not installed (apt-get install mariadb-server)"
     if importlib.util.find_spec("MySQLdb") is None:
         return "the package mysqlclient is not installed (pip install mysqlclient)"
@@ -41,7 +48,6 @@ def missing() -> str:
 @dataclass(frozen=True)
 class MariaDb:
     port: int
-    socket: Path
 
     def url(self, database: str) -> str:
         return f"mysql://root@127.0.0.1:{self.port}/{database}"
@@ -50,20 +56,24 @@ class MariaDb:
         import MySQLdb
 
         with closing(
-            MySQLdb.connect(unix_socket=str(self.socket), user="root", database=database)
+            MySQLdb.connect(host="127.0.0.1", port=self.port, user="root", database=database)
         ) as connection:
             with closing(connection.cursor()) as cursor:
                 cursor.execute(sql, values or None)
-                found = list(cursor.fetchall())
+                rows = list(cursor.fetchall())
             connection.commit()
-            return found
+            return rows
 
     def deadlocks(self) -> int:
-        return int(self.rows("mysql", "show global status like 'Innodb_deadlocks'")[0][1])
+        counter = "from information_schema.innodb_metrics where name = 'lock_deadlocks'"
+        return int(self.rows("mysql", f"select count {counter}")[0][0])
 
 
 @contextmanager
 def mariadb(*databases: str) -> Iterator[MariaDb]:
+    if running := os.environ.get("MYSQL_PORT"):
+        yield _with_databases(MariaDb(int(running)), databases)
+        return
     base = Path(tempfile.mkdtemp(prefix="usher-mdb-"))
     port = free_port()
     settings = base / "my.cnf"
@@ -87,11 +97,9 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        found = MariaDb(port, base / "socket")
-        _wait(found, server)
-        for name in databases:
-            found.rows("mysql", f"create database {name} character set utf8mb4")
-        yield found
+        started = MariaDb(port)
+        _wait(started, server)
+        yield _with_databases(started, databases)
     finally:
         if server is not None:
             server.terminate()
@@ -99,13 +107,20 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _wait(found: MariaDb, server: subprocess.Popen[bytes]) -> None:
+def _with_databases(server: MariaDb, names: Sequence[str]) -> MariaDb:
+    for name in names:
+        server.rows("mysql", f"drop database if exists {name}")
+        server.rows("mysql", f"create database {name} character set utf8mb4")
+    return server
+
+
+def _wait(is_ready: MariaDb, server: subprocess.Popen[bytes]) -> None:
     import MySQLdb
 
     deadline = time.monotonic() + 120
     while True:
         try:
-            found.rows("mysql", "select 1")
+            is_ready.rows("mysql", "select 1")
             return
         except MySQLdb.Error:
             if server.poll() is not None or time.monotonic() > deadline:

@@ -23,8 +23,8 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        theirs, own = statistics.median(self.reference), statistics.median(self.ours)
-        return own / theirs if self.more_is_better or self.is_share else theirs / own
+        reference, own = statistics.median(self.reference), statistics.median(self.ours)
+        return own / reference if self.more_is_better or self.is_share else reference / own
 
     @property
     def holds(self) -> bool:

@@ -84,8 +84,8 @@ def enrollments(names: str, first: int, end: int, each: int) -> int:
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
-    found = list(CourseRun.objects.order_by("pk")[:each])
-    rows = [Enrollment(user=user, run=run) for user in users for run in found]
+    runs = list(CourseRun.objects.order_by("pk")[:each])
+    rows = [Enrollment(user=user, run=run) for user in users for run in runs]
     return len(Enrollment.objects.bulk_create(rows, batch_size=1000))
 
 
@@ -94,7 +94,7 @@ def enroll() -> dict[str, Any]:
 
 
 def forget_capabilities() -> None:
-    """Makes the client ask the LMS for its batch capabilities again, because they were changed."""
+    """Makes the client request the batch capabilities again after the LMS has changed them."""
     from usher.client import batch
 
     batch._known.clear()
@@ -109,7 +109,7 @@ def raw_fetch() -> int:
     most, and drops them. Returns the number of runs."""
     lms = client()
     first = lms.runs_page(1)
-    with ThreadPoolExecutor(min(sync.MOST_AT_ONCE, max(1, first.pages - 1))) as pool:
+    with ThreadPoolExecutor(min(sync.MOST_CONCURRENT, max(1, first.pages - 1))) as pool:
         pages = pool.map(
             lambda number: len(lms.runs_page(number).results), range(2, first.pages + 1)
         )
@@ -153,8 +153,8 @@ def sessions(count: int) -> list[str]:
 # Celery
 
 
-def rest() -> None:
-    """Deletes all work, so that workers process only what comes next."""
+def delete_due_work() -> None:
+    """Deletes all due work, so that workers process only later work."""
     Work.objects.filter(due_at__isnull=False).delete()
 
 
@@ -192,11 +192,11 @@ def many_accounts(name: str, count: int) -> int:
         {"username": numbered, "email": f"{numbered} || '@bench.example'"},
         f"generate_series(1, {count - 1}) g",
     )
-    others = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
-    others += f"WHERE id > {user.pk}) u"
+    other_users = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
+    other_users += f"WHERE id > {user.pk}) u"
     own = {"username": "u.username", "user_id": "u.id"}
-    copy(UsernameReservation, user.username_reservations.get().pk, own, others)
-    copy(LmsAccount, user.lms_account.pk, own, others)
+    copy(UsernameReservation, user.username_reservations.get().pk, own, other_users)
+    copy(LmsAccount, user.lms_account.pk, own, other_users)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return LmsAccount.objects.count()
@@ -219,8 +219,8 @@ def sweep_all() -> dict[str, Any]:
     """Rechecks every account."""
     before = peak_mb()
     recheck(["account"])
-    found = reconcile(["account"]).as_dict()
-    return found | {"peak_mb": peak_mb(), "before_mb": before}
+    summary = reconcile(["account"]).as_dict()
+    return summary | {"peak_mb": peak_mb(), "before_mb": before}
 
 
 def peak_mb() -> float:
@@ -257,7 +257,7 @@ def sweep() -> None:
     tasks.sweep()
 
 
-def people(names: str, count: int, at_once: int) -> dict[str, list[float]]:
+def people(names: str, count: int, concurrency: int) -> dict[str, list[float]]:
     """Each person signs up, waits for the token, enrolls and waits for the LMS. Returns the seconds
     of both waits."""
     from campus.worker import app
@@ -281,9 +281,9 @@ def people(names: str, count: int, at_once: int) -> dict[str, list[float]]:
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(at_once) as pool:
-        found = list(pool.map(one, range(count)))
-    return {"sign_ups": [s for s, _ in found], "enrollments": [e for _, e in found]}
+    with ThreadPoolExecutor(concurrency) as pool:
+        times = list(pool.map(one, range(count)))
+    return {"sign_ups": [s for s, _ in times], "enrollments": [e for _, e in times]}
 
 
 def _wait_for(rows: Any) -> None:
@@ -303,14 +303,14 @@ def statements() -> dict[str, int]:
     from usher.application.accounts.services import ensure_account
     from usher.application.enrollments.services import enroll as want
 
-    rest()
+    delete_due_work()
     name = f"statements{time.time_ns()}"
     learners(name + "{}", 0, 1)
     user = get_user_model().objects.get(username=f"{name}0")
     ensure_account(user, reconcile_now=True)
     reconcile()
     run = CourseRun.objects.order_by("pk")[0]
-    found = {}
+    counts = {}
     for what, act in (
         ("enroll", lambda: want(user, run)),
         ("worker", lambda: reconcile(user=user)),
@@ -318,10 +318,10 @@ def statements() -> dict[str, int]:
     ):
         with CaptureQueriesContext(connection) as queries:
             act()
-        found[what] = len(queries)
+        counts[what] = len(queries)
     if not Enrollment.objects.get(user=user, run=run).is_settled:
         raise RuntimeError("the enrollment was not sent")
-    return found
+    return counts
 
 
 # Operations whose cost must not grow with the number of learners
@@ -339,9 +339,9 @@ def many_learners(name: str, count: int) -> int:
     first = LmsAccount.objects.get(username=f"{name}0")
     row = Enrollment(user=first.user, run=run, observed_generation=1).without_work()
     row.save()
-    others = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
-    copy(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, others)
-    copy(Enrollment, row.pk, {"user_id": "a.user_id"}, others)
+    other_accounts = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
+    copy(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, other_accounts)
+    copy(Enrollment, row.pk, {"user_id": "a.user_id"}, other_accounts)
     due = Enrollment.objects.order_by("-pk").values("pk")[:_DUE]
     rows = Enrollment.objects.filter(pk__in=list(due.values_list("pk", flat=True)))
     rows.update(observed_generation=0)
@@ -355,7 +355,7 @@ def operation(name: str) -> list[float]:
     """Seconds of several repetitions, after one that fills the caches."""
     act = {"claim": _claim, "sweep": _sweep, "webhook": _webhook, "empty_pass": _empty_pass}[name]
     if name == "empty_pass":
-        rest()
+        delete_due_work()
     seconds = [act() for _ in range(12)]
     return seconds[2:]
 
@@ -365,15 +365,15 @@ def _claim() -> float:
 
     began = time.perf_counter()
     _, rows = claim(all_kinds()["enrollment"], Scope(), 200, 60)
-    took = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     if len(rows) != 200:
         raise RuntimeError(f"{len(rows)} rows were claimed")
     release(all_kinds()["enrollment"], rows)
-    return took
+    return seconds
 
 
 def _sweep() -> float:
-    from usher.engine.outlook import count_due
+    from usher.engine.due_query import count_due
     from usher.engine.services import sweep_prepare
 
     began = time.perf_counter()
@@ -383,15 +383,15 @@ def _sweep() -> float:
 
 
 def _webhook() -> float:
-    from usher.application.webhooks.services import take
+    from usher.application.webhooks.services import process_message
 
     username = LmsAccount.objects.order_by("-pk").values_list("username", flat=True)[600]
     key = CourseRun.objects.get(course_key__contains="Flat").course_key
     began = time.perf_counter()
-    take(f"event-{time.time_ns()}", "enrollment.changed", username, key)
-    took = time.perf_counter() - began
+    process_message(f"event-{time.time_ns()}", "enrollment.changed", username, key)
+    seconds = time.perf_counter() - began
     Enrollment.objects.filter(user__username=username).forget_work()
-    return took
+    return seconds
 
 
 def _empty_pass() -> float:

@@ -14,7 +14,7 @@ from benchmarks.measures.flat import TARGET as FLAT_TARGET
 from benchmarks.measures.flat import Flat
 from benchmarks.measures.interactive import TARGET_SECONDS, Waits, percentile
 from benchmarks.measures.memory import TARGET_MB
-from benchmarks.measures.sidecar import Looked
+from benchmarks.measures.sidecar import FullPass
 from benchmarks.measuring import Figure
 
 #: The most statements: in the caller, in the worker, in a pass without due rows.
@@ -35,7 +35,7 @@ class Results:
     on_mariadb: dict[str, Any] | None = None
     console: dict[str, float] | None = None
     console_learners: int = 0
-    sidecar: Looked | None = None
+    sidecar: FullPass | None = None
     waits: list[Waits] = field(default_factory=list)
     backlog: int = 0
     flat: Flat | None = None
@@ -48,12 +48,12 @@ class Results:
     def table(self) -> str:
         lines = [f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}"]
         for figure in self.figures:
-            theirs, ours = statistics.median(figure.reference), statistics.median(figure.ours)
+            reference, own = statistics.median(figure.reference), statistics.median(figure.ours)
             mark = "ok" if figure.holds else "MISSED"
             bound = "≤" if figure.is_share else "≥"
             title = f"{figure.title} ({figure.unit})"
             lines.append(
-                f"{title:44} {theirs:10.4g} {ours:10.4g}  {figure.ratio:7.3g}x  "
+                f"{title:44} {reference:10.4g} {own:10.4g}  {figure.ratio:7.3g}x  "
                 f"{bound} {figure.target:g}x  {mark}"
             )
         if self.rss_mb is not None:
@@ -64,8 +64,8 @@ class Results:
             )
         if self.sidecar is not None:
             told = f"Sidecar's look at {self.sidecar.learners:,} learners"
-            took = f"{self.sidecar.seconds:.1f} s, then {self.sidecar.later_seconds:.1f} s"
-            lines.append(f"{told:44} {took}, {self.sidecar.mb:.0f} MB")
+            times = f"{self.sidecar.seconds:.1f} s, then {self.sidecar.later_seconds:.1f} s"
+            lines.append(f"{told:44} {times}, {self.sidecar.mb:.0f} MB")
         for name, value in (self.on_mariadb or {}).items():
             lines.append(f"{'LMS on MariaDB: ' + name:44} {'':10} {value!s:>10}")
         for name, milliseconds in (self.console or {}).items():
@@ -80,14 +80,14 @@ class Results:
         if not self.waits:
             return []
         lines = ["", f"{f'While {self.backlog:,} rows are due':44} {'median':>10} {'99%':>10}"]
-        for each in self.waits:
-            for what, seconds in (
-                ("sign-up to token", each.sign_ups),
-                ("enroll to LMS", each.enrollments),
+        for wait in self.waits:
+            for name, seconds in (
+                ("sign-up to token", wait.sign_ups),
+                ("enroll to LMS", wait.enrollments),
             ):
                 last = percentile(seconds)
                 mark = "ok" if last <= TARGET_SECONDS else "MISSED"
-                title = f"{what}, {each.api} API, {each.worker} (s)"
+                title = f"{name}, {wait.api} API, {wait.worker} (s)"
                 lines.append(
                     f"{title:44} {statistics.median(seconds):10.2f} {last:10.2f}  {'':8}  "
                     f"≤ {TARGET_SECONDS:g}s  {mark}"
@@ -99,12 +99,12 @@ class Results:
             return []
         few, many = self.flat.sizes
         lines = ["", f"{'Learners (ms)':44} {few:10,} {many:10,}  {'ratio':>8}  {'target':>8}"]
-        for operation, found in self.flat.milliseconds.items():
+        for operation, milliseconds in self.flat.milliseconds.items():
             ratio = self.flat.ratio(operation)
             mark = "ok" if ratio <= FLAT_TARGET else "MISSED"
             lines.append(
-                f"{operation.replace('_', ' '):44} {found[few]:10.2f} {found[many]:10.2f}  "
-                f"{ratio:7.3g}x  ≤ {FLAT_TARGET:g}x  {mark}"
+                f"{operation.replace('_', ' '):44} {milliseconds[few]:10.2f} "
+                f"{milliseconds[many]:10.2f}  {ratio:7.3g}x  ≤ {FLAT_TARGET:g}x  {mark}"
             )
         return lines
 
@@ -172,22 +172,22 @@ class Results:
             "statements",
             "redis_stalled",
         )
-        found = {name: known[name] for name in names if name in known}
+        values = {name: known[name] for name in names if name in known}
         if self.waits:
             p99: dict[str, float] = {}
-            for each in self.waits:
-                p99[each.api] = round(max(each.p99, p99.get(each.api, 0.0)), 2)
-            found["interactive_p99_seconds"] = p99
-            found["interactive_backlog"] = self.backlog
+            for wait in self.waits:
+                p99[wait.api] = round(max(wait.p99, p99.get(wait.api, 0.0)), 2)
+            values["interactive_p99_seconds"] = p99
+            values["interactive_backlog"] = self.backlog
         if self.flat is not None:
             operations = self.flat.milliseconds
-            found["flat"] = {name: round(self.flat.ratio(name), 2) for name in operations}
-            found["flat_learners"] = list(self.flat.sizes)
+            values["flat"] = {name: round(self.flat.ratio(name), 2) for name in operations}
+            values["flat_learners"] = list(self.flat.sizes)
         if self.statements:
-            found["statements"] = self.statements
+            values["statements"] = self.statements
         if self.stalled is not None:
-            found["redis_stalled"] = round(self.stalled.ratio, 2)
-        return found
+            values["redis_stalled"] = round(self.stalled.ratio, 2)
+        return values
 
     def draw(self, path: Path) -> None:
         bars = [
@@ -201,12 +201,15 @@ class Results:
         if self.waits:
             waits = [
                 Wait(
-                    f"{what}, {each.api} API, {each.worker}",
-                    statistics.median(took),
-                    percentile(took),
+                    f"{name}, {wait.api} API, {wait.worker}",
+                    statistics.median(waits_of_kind),
+                    percentile(waits_of_kind),
                 )
-                for each in self.waits
-                for what, took in (("sign-up", each.sign_ups), ("enroll", each.enrollments))
+                for wait in self.waits
+                for name, waits_of_kind in (
+                    ("sign-up", wait.sign_ups),
+                    ("enroll", wait.enrollments),
+                )
             ]
             title = f"What a person waits for while {self.backlog:,} rows are due"
             path.with_name("interactive.svg").write_text(draw_waits(title, waits, TARGET_SECONDS))

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.processes import Process, free_port
 
-__all__ = ["PostgreSQL", "Process", "Surroundings", "control", "free_port", "surroundings"]
+__all__ = ["PostgreSQL", "Process", "Services", "control", "free_port", "running_services"]
 
 
 class PostgreSQL:
@@ -29,8 +29,8 @@ class PostgreSQL:
 
     def url(self, name: str) -> str:
         """``DATABASE_URL`` of the database ``name``, which is created if it does not exist."""
-        found = self._server.psql(f"SELECT 1 FROM pg_database WHERE datname = '{name}';")
-        if "(0 rows)" in found or "1 row" not in found:
+        row = self._server.psql(f"SELECT 1 FROM pg_database WHERE datname = '{name}';")
+        if "(0 rows)" in row or "1 row" not in row:
             self._server.psql(f"CREATE DATABASE {name};")
         return self._server.get_uri(name)
 
@@ -49,7 +49,7 @@ class PostgreSQL:
         pg_ctl(list(arguments), pgdata=server.pgdata, user=server.system_user, timeout=60)
 
 
-class Surroundings:
+class Services:
     """Starts services in ``folder``, and stops them all at the end."""
 
     def __init__(self, folder: Path) -> None:
@@ -90,18 +90,18 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings() -> Iterator[Surroundings]:
+def running_services() -> Iterator[Services]:
     """Stops all services at the end of the block, also after SIGTERM."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
             path = Path(folder)
             path.chmod(0o755)  # if this runs as root, PostgreSQL runs as another user
-            found = Surroundings(path)
+            services = Services(path)
             try:
-                yield found
+                yield services
             finally:
-                found.close()
+                services.close()
     finally:
         signal.signal(signal.SIGTERM, before)
 

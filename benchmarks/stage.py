@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks import application
 from benchmarks.contender import Contender
 from benchmarks.processes import free_port
-from benchmarks.services import PostgreSQL, Surroundings, control
+from benchmarks.services import PostgreSQL, Services, control
 from usher.contract.oauth import lms_redirect_uri
 
 RUNS = 10_000
@@ -19,10 +19,10 @@ OUR_WSGI = "campus.wsgi:application"
 
 @dataclass
 class Stage:
-    """env: environment variables of each implementation's processes. ports: of each one's web
-    server, if started."""
+    """The services and both implementations of a measurement. our_env, reference_env: environment
+    variables of the processes. our_port, reference_port: ports of the web servers, if started."""
 
-    surroundings: Surroundings
+    services: Services
     postgresql: PostgreSQL
     lms_url: str
     our_env: dict[str, str]
@@ -42,13 +42,13 @@ class Stage:
 
 
 @contextmanager
-def stage(surroundings: Surroundings) -> Iterator[Stage]:
+def stage(services: Services) -> Iterator[Stage]:
     """Sets up everything, and starts the reference's web server, which its repair needs."""
-    postgresql = surroundings.postgresql()
+    postgresql = services.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
     lms_url = f"http://127.0.0.1:{lms_port}"
-    application.serve_lms(surroundings, lms_port, reference_port, "--runs", RUNS)
-    home = surroundings.folder / "application"
+    application.serve_lms(services, lms_port, reference_port, "--runs", RUNS)
+    home = services.folder / "application"
     home.mkdir()
     our_env = application.environment(home, our_port, lms_url, postgresql.url("ours"))
     application.prepare(our_env, lms_url)
@@ -56,13 +56,13 @@ def stage(surroundings: Surroundings) -> Iterator[Stage]:
         home, reference_port, lms_url, postgresql.url("reference")
     ) | {"DJANGO_SETTINGS_MODULE": "benchmarks.reference.settings"}
     application.migrate(reference_env, "benchmarks/reference/manage.py")
-    application.serve(surroundings, "reference", REFERENCE_WSGI, reference_port, reference_env)
+    application.serve(services, "reference", REFERENCE_WSGI, reference_port, reference_env)
     with (
         Contender("benchmarks.ours", our_env) as ours,
         Contender("benchmarks.reference.tasks", reference_env) as reference,
     ):
-        found = Stage(
-            surroundings,
+        result = Stage(
+            services,
             postgresql,
             lms_url,
             our_env,
@@ -76,6 +76,6 @@ def stage(surroundings: Surroundings) -> Iterator[Stage]:
             "provider",
             client_id=application.CLIENT_ID,
             client_secret=application.CLIENT_SECRET,
-            redirect_uris=found.redirect_uri,
+            redirect_uris=result.redirect_uri,
         )
-        yield found
+        yield result

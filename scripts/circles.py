@@ -24,7 +24,7 @@ class NoCircles(Contract):
         within = {
             name
             for name in graph.modules
-            if any(name == each or name.startswith(f"{each}.") for each in packages)
+            if any(name == package or name.startswith(f"{package}.") for package in packages)
         }
         imports = {
             name: sorted(within & graph.find_modules_directly_imported_by(name)) for name in within
@@ -33,14 +33,14 @@ class NoCircles(Contract):
         return ContractCheck(kept=not circle, metadata={"circle": circle})
 
     def render_broken_contract(self, check: ContractCheck) -> None:
-        output.print_error("A circle of imports:")
+        output.print_error("These imports form a circle:")
         for name in check.metadata["circle"]:
             output.print_error(f"  {name}")
 
 
 def _circle(imports: dict[str, list[str]]) -> list[str]:
     """The names in one circle, with the first one repeated at the end; empty if there is none."""
-    done: set[str] = set()
+    visited: set[str] = set()
     for start in sorted(imports):
         path: list[str] = []
         on_path: set[str] = set()
@@ -50,12 +50,12 @@ def _circle(imports: dict[str, list[str]]) -> list[str]:
             if not is_entered:
                 path.pop()
                 on_path.discard(name)
-                done.add(name)
+                visited.add(name)
             elif name in on_path:
                 return [*path[path.index(name) :], name]
-            elif name not in done:
+            elif name not in visited:
                 path.append(name)
                 on_path.add(name)
                 steps.append((name, False))
-                steps += [(each, True) for each in imports[name]]
+                steps += [(imported, True) for imported in imports[name]]
     return []

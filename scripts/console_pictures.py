@@ -68,7 +68,7 @@ def _wide(browser: Browser, state: StorageState, console: str) -> None:
 
 
 def _phones(browser: Browser, state: StorageState, console: str) -> None:
-    """Draws two pages beside each other in one picture."""
+    """Draws two pages next to each other in one picture."""
     window = browser.new_context(viewport={"width": PHONE, "height": 1170}, storage_state=state)
     page = window.new_page()
     shots = [_shot(page, console + path) for path in ("/?refresh=off", f"/learners/?q={LEARNER}")]
@@ -91,7 +91,7 @@ def _fewer_colours() -> None:
     try:
         subprocess.run(["pngquant", "--force", "--ext", ".png", "64", *files], check=True)
     except FileNotFoundError:
-        print("pngquant is not installed: the pictures are larger than they need be.")
+        print("pngquant is not installed: the pictures are larger than necessary.")
 
 
 if __name__ == "__main__":

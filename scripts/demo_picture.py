@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+#: Columns of the terminal: the demo's lines have at most 80.
+WIDTH = 82
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "demo.svg"
 
 
@@ -20,13 +22,13 @@ def main() -> int:
         [sys.executable, "-m", "usher.cli.main", "demo", "--once"],
         capture_output=True,
         text=True,
-        env={"FORCE_COLOR": "1", "COLUMNS": "116", "TERM": "xterm-256color", **_path()},
+        env={"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color", **_path()},
     )
     if result.returncode != 0:
         print(result.stdout + result.stderr, file=sys.stderr)
         return 1
-    console = Console(record=True, width=116, file=sys.stderr)
-    console.print("$ make demo\n", style="bold")
+    console = Console(record=True, width=WIDTH, file=sys.stderr)
+    console.print("$ make demo ARGS=--once\n", style="bold")
     console.print(Text.from_ansi(result.stdout), end="")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     svg = console.export_svg(title="Usher demo")

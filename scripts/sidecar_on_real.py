@@ -5,8 +5,8 @@
 ``MITXONLINE`` or ``MITXPRO``: the checkout, with a migrated database of its own, which this fills.
 ``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE``: how its manage.py is run there, by default with
 ``.venv/bin/python``. The checkout's files are not changed. Without ``--plugin`` the LMS has no
-``usher.lms``, and all goes through its public APIs. Prints what each step took; exits with 1 when
-one did not do its work.
+``usher.lms``, and all goes through its public APIs. Prints the duration of each step; exits with 1
+when one failed.
 """
 
 import argparse
@@ -100,7 +100,7 @@ class Real:
 
     def command(self, *arguments: str, text: str = "", may_fail: bool = False) -> str:
         """Returns its output; with ``may_fail`` also that of a failed command."""
-        done = subprocess.run(
+        result = subprocess.run(
             [*shlex.split(self.manage), *arguments],
             cwd=self.folder,
             env=dict(self.env),
@@ -109,30 +109,30 @@ class Real:
             text=True,
             check=False,
         )
-        if done.returncode and may_fail:
-            return done.stderr
-        if done.returncode:
+        if result.returncode and may_fail:
+            return result.stderr
+        if result.returncode:
             raise SystemExit(
-                f"{arguments[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+                f"{arguments[0]} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
             )
-        return done.stdout
+        return result.stdout
 
     def usher(self, *arguments: str) -> Any:
         """Runs usher and returns its JSON; prints the seconds that it took."""
         started = time.monotonic()
         options = ["--application", str(self.folder), "--manage", self.manage, "--json"]
         options += ["--edition", self.edition, "--env-file", str(self.env_file)]
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "usher.cli.main", arguments[0], *options, *arguments[1:]],
             stdout=subprocess.PIPE,
             text=True,
             check=False,
         )
-        if done.returncode not in (0, 1):
-            raise SystemExit(f"usher {' '.join(arguments)} ended with {done.returncode}")
-        found = json.loads(done.stdout)
+        if result.returncode not in (0, 1):
+            raise SystemExit(f"usher {' '.join(arguments)} ended with {result.returncode}")
+        data = json.loads(result.stdout)
         print(f"{time.monotonic() - started:7.1f} s  usher {' '.join(arguments)}", flush=True)
-        return found
+        return data
 
 
 def main() -> None:
@@ -141,15 +141,18 @@ def main() -> None:
     parser.add_argument("--learners", type=int, default=50)
     parser.add_argument("--plugin", action="store_true")
     parser.add_argument("--port", type=int, default=0, help="of the application's server")
-    asked = parser.parse_args()
-    folder = os.environ.get(asked.edition.upper())
+    arguments = parser.parse_args()
+    folder = os.environ.get(arguments.edition.upper())
     if not folder:
-        raise SystemExit(f"{asked.edition.upper()} names no checkout")
-    port = asked.port or free_port()
-    with lms_process(with_plugin=asked.plugin) as lms, tempfile.TemporaryDirectory() as temporary:
+        raise SystemExit(f"{arguments.edition.upper()} names no checkout")
+    port = arguments.port or free_port()
+    with (
+        lms_process(with_plugin=arguments.plugin) as lms,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         url = f"http://127.0.0.1:{port}"
-        (lms.join_with_plugin if asked.plugin else lms.join)(url)
-        real = joined(asked.edition, Path(folder).expanduser(), url, lms, Path(temporary))
+        (lms.join_with_plugin if arguments.plugin else lms.join)(url)
+        real = joined(arguments.edition, Path(folder).expanduser(), url, lms, Path(temporary))
         server = subprocess.Popen(
             [*shlex.split(real.manage), "runserver", "--noreload", f"127.0.0.1:{port}"],
             cwd=real.folder,
@@ -159,7 +162,7 @@ def main() -> None:
         )
         try:
             wait_for(url, server)
-            walk(real, lms, asked.learners)
+            walk(real, lms, arguments.learners)
         finally:
             server.kill()
             server.wait()
@@ -169,14 +172,18 @@ def joined(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Pat
     """Connects the checkout: settings in its environment, and the LMS's record in its tables."""
     values = {name: str(value) for name, value in lms.settings(url).items()}
     values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
-    known = EnvFile.read(folder / ".env").values()
+    values_in_env = EnvFile.read(folder / ".env").values()
     env_file = temporary / "joined.env"
     # The caller's environment takes precedence over the checkout's file.
-    both = {**known, **{k: os.environ[k] for k in known if k in os.environ}, **values}
+    merged = {
+        **values_in_env,
+        **{k: os.environ[k] for k in values_in_env if k in os.environ},
+        **values,
+    }
     env_file.touch(0o600)
-    env_file.write_text("".join(f"{k}={v}\n" for k, v in both.items() if v))
+    env_file.write_text("".join(f"{k}={v}\n" for k, v in merged.items() if v))
     manage = os.environ.get(f"{edition.upper()}_MANAGE", ".venv/bin/python manage.py")
-    real = Real(edition, folder, manage, env_file, {**os.environ, **both})
+    real = Real(edition, folder, manage, env_file, {**os.environ, **merged})
     record = {"id": LMS_CLIENT_ID, "secret": LMS_CLIENT_SECRET, "uri": lms.redirect_uri}
     real.command("shell", text=PREPARE.format(**record))
     return real
@@ -204,24 +211,24 @@ def walk(real: Real, lms: LmsProcess, count: int) -> None:
     drift = real.usher("drift")
     print(f"           {len(drift['differences'])} differences, {len(drift['given_up'])} given up")
     print(f"           due: {real.usher('reconcile', '--dry-run')['due']}")
-    done = real.usher("reconcile")
-    print(f"           {json.dumps(done['kinds'])}")
-    for reason in done["reasons"][:5]:
+    first = real.usher("reconcile")
+    print(f"           {json.dumps(first['kinds'])}")
+    for reason in first["reasons"][:5]:
         print(f"           {reason}")
-    again = real.usher("reconcile")
-    print(f"           again: {json.dumps(again['kinds'])}")
-    there = lms.shell(
+    second_run = real.usher("reconcile")
+    print(f"           again: {json.dumps(second_run['kinds'])}")
+    usernames_in_lms = lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import CourseEnrollment\n"
         f"names = list(get_user_model().objects.filter(username__startswith={stem!r}))\n"
         "print(len(names), CourseEnrollment.objects.filter(user__in=names, is_active=True).count())"
     )
-    print(f"           the LMS has {there} (accounts, enrollments) of {count}")
+    print(f"           the LMS has {usernames_in_lms} (accounts, enrollments) of {count}")
     own = real.command(REPAIR, may_fail=True)
     print(f"           {REPAIR} afterwards: {own.strip().splitlines()[-1:] or 'nothing'}")
     # MIT xPro itself refuses runs that have ended; nothing may be due for the learners.
-    left = {"account", "enrollment"} & set(again["kinds"])
-    if there.split() != [str(count), str(count)] or left:
+    still_due = {"account", "enrollment"} & set(second_run["kinds"])
+    if usernames_in_lms.split() != [str(count), str(count)] or still_due:
         raise SystemExit("not everything was put right")
 
 

@@ -105,7 +105,7 @@ def postgresql() -> Iterator[str]:
 
 
 class Run:
-    """shown: whether output is shown at once, for one group; otherwise when a group ends."""
+    """shown: whether output is shown immediately, for one group; otherwise when a group ends."""
 
     def __init__(self, extra: Sequence[str], *, shown: bool) -> None:
         self.extra, self.shown = extra, shown
@@ -136,12 +136,12 @@ class Run:
             return False
         fine = True
         for group in self._failed:
-            again = Totals()
+            totals = Totals()
             only_failed = [*self.extra, "--last-failed", "--last-failed-no-failures=none"]
-            code = self._run(group, only_failed, f"{group.name}-once-more.xml", again)
+            code = self._run(group, only_failed, f"{group.name}-once-more.xml", totals)
             fine = fine and code == 0
-            self.totals.passed += again.passed
-            self.totals.failed += again.failed
+            self.totals.passed += totals.passed
+            self.totals.failed += totals.failed
         self.depending_on_load = [
             name for name in self.depending_on_load if name not in self.totals.failed
         ]
@@ -177,11 +177,11 @@ class Run:
 
 def _command(group: Group, report: Path) -> list[str]:
     # A test directory may be absent, as in a source distribution.
-    there = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
+    arguments = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
     several = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []
     # Groups run at the same time, so each has its own list of failed tests.
     cache = f"cache_dir={REPORTS / (group.name + '.cache')}"
-    command = [sys.executable, "-m", "pytest", "-q", *several, *there]
+    command = [sys.executable, "-m", "pytest", "-q", *several, *arguments]
     return [*command, "-o", cache, f"--junitxml={report}"]
 
 
@@ -199,9 +199,9 @@ def main(arguments: list[str]) -> int:
         names, extra = arguments[:at], arguments[at + 1 :]
     everything = "--all" in names
     names = [name for name in names if name != "--all"]
-    known = {group.name: group for group in GROUPS}
-    if unknown := [name for name in names if name not in known]:
-        print(f"no group {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
+    groups_by_name = {group.name: group for group in GROUPS}
+    if unknown := [name for name in names if name not in groups_by_name]:
+        print(f"no group {unknown[0]!r}; there are: {', '.join(groups_by_name)}", file=sys.stderr)
         return 2
     if names or everything:
         groups = [group for group in GROUPS if not names or group.name in names]
@@ -215,7 +215,7 @@ def main(arguments: list[str]) -> int:
     fine = run.once_more() and fine
     totals = run.totals
     for name in run.depending_on_load:
-        print(f"\n{name} failed beside other tests, and passed by itself: trace it.")
+        print(f"\n{name} failed while other tests ran and passed alone: find out why.")
     if os.environ.get("CI") and totals.skipped:
         print(f"\n{totals.skipped} tests were skipped; in CI every test must run.")
         fine = False

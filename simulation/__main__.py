@@ -9,21 +9,21 @@ import sys
 import time
 
 from simulation.parallel import simulate_many
-from simulation.run import Outcome, Simulator, simulate
+from simulation.run import SeedResult, Simulator, simulate
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--seed", type=int, help="only this one, with its story")
+    parser.add_argument("--seed", type=int, help="only this one, with its event log")
     parser.add_argument("--processes", type=int, help="default: one for each core")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     _fix_hashes()
-    if asked.seed is not None:
+    if arguments.seed is not None:
         with Simulator():
-            return _tell(simulate(asked.seed))
-    return _many(range(asked.first, asked.first + asked.seeds), asked.processes)
+            return _tell(simulate(arguments.seed))
+    return _many(range(arguments.first, arguments.first + arguments.seeds), arguments.processes)
 
 
 def _fix_hashes() -> None:
@@ -35,8 +35,8 @@ def _fix_hashes() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
 
 
-def _tell(outcome: Outcome) -> int:
-    print(outcome.story.text())
+def _tell(outcome: SeedResult) -> int:
+    print(outcome.event_log.text())
     print()
     if outcome.error is None:
         size = f"{outcome.steps} steps, {outcome.requests} requests"
@@ -48,16 +48,16 @@ def _tell(outcome: Outcome) -> int:
 
 def _many(seeds: range, processes: int | None) -> int:
     started, failed = time.monotonic(), []
-    for done, (seed, why, _, _) in enumerate(simulate_many(seeds, processes), 1):
+    for number, (seed, why, _, _) in enumerate(simulate_many(seeds, processes), 1):
         if why:
             failed.append(seed)
             print(f"seed {seed} fails: {why}", flush=True)
-        if sys.stdout.isatty() and done % 10 == 0:
-            print(f"\r{done} of {len(seeds)}", end="\r", flush=True)
-    took = time.monotonic() - started
-    print(f"{len(seeds)} seeds in {took:.0f} s, {len(failed)} failed")
+        if sys.stdout.isatty() and number % 10 == 0:
+            print(f"\r{number} of {len(seeds)}", end="\r", flush=True)
+    seconds = time.monotonic() - started
+    print(f"{len(seeds)} seeds in {seconds:.0f} s, {len(failed)} failed")
     if failed:
-        print(f"its story: make simulate SEED={min(failed)}")
+        print(f"its event log: make simulate SEED={min(failed)}")
     return 1 if failed else 0
 
 

@@ -60,7 +60,8 @@ def empty_database() -> bytes:
 
     connection.ensure_connection()
     connection.connection.deserialize(migrated_database(ROOT / "campus").read_bytes())
-    # As with PostgreSQL, so that the order of locks is checked: see ``simulation.locks``.
+    # Makes Django lock rows as on PostgreSQL, so that the order of locks is checked: see
+    # ``simulation.locks``.
     features: Any = connection.features
     features.has_select_for_update = True
     from usher.application.provider.clients import ensure_client
@@ -84,16 +85,16 @@ def begin_anew() -> None:
     from usher.application.metrics import conditions
     from usher.application.metrics.recorder import recorder as metrics
     from usher.console.recording.services import recorder
-    from usher.engine import heartbeat, runner
-    from usher.engine.outages import Outages
+    from usher.engine import heartbeat
+    from usher.engine.outages import outages
 
     image = empty_database()
     connection.ensure_connection()
     connection.connection.deserialize(image)
     cache.clear()
-    heartbeat._last, retention._last = 0.0, float("inf")
-    runner._outages = Outages()
+    heartbeat._last_beat, retention._last = 0.0, float("inf")
+    outages.forget()
     recorder._start()
     metrics.forget()
     conditions._reported.clear()
-    conditions._looked = -conditions._EVERY
+    conditions._read_at = -conditions._SECONDS_BETWEEN_READS

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulation.event_log import EventLog, short
 from simulation.lms import Sim
 from simulation.network import Message, Network
 from simulation.records import Records, Row, seconds
 from simulation.scheduler import Process, Scheduler
-from simulation.story import Story, short
 
-#: Attempts of one row while much goes wrong, and requests of one seed.
+#: The most attempts of one row during failures, and the most requests of one seed.
 MOST_ATTEMPTS, MOST_REQUESTS = 30, 3000
 #: Refusals that the application decides by itself.
 _OWN_REFUSALS = {
@@ -21,6 +21,8 @@ _OWN_REFUSALS = {
     "email-needs-usher-lms",
     "mode-kept",
 }
+#: Codes of rows that can't be settled before the learner's account is.
+_WAITS_FOR_ACCOUNT = {"no-account", "account-refused", "inactive", "no-token"}
 
 
 class Broken(AssertionError):
@@ -36,7 +38,7 @@ class Invariants:
     records: Records
     world: Sim
     network: Network
-    story: Story
+    event_log: EventLog
     #: Lease → the process that claimed with it.
     owners: dict[str, Process] = field(default_factory=dict)
     foreign: set[tuple[str, str]] = field(default_factory=set)
@@ -64,7 +66,7 @@ class Invariants:
                     check(row, old)
         for kind, rows in before.items():
             for pk in rows.keys() - self.records.rows[kind].keys():
-                self.story.tell("", f"{self._subject(kind, rows[pk])} is deleted")
+                self.event_log.add("", f"{self._subject(kind, rows[pk])} is deleted")
         self.nothing_forgotten()
 
     def _note_owner(self, row: Row, task: Any) -> None:
@@ -79,7 +81,7 @@ class Invariants:
 
     def _refusal_is_true(self, kind: str, row: Row, old: Row | None) -> None:
         """Raises Broken for a refused row without a reason, or one that the LMS did not refuse."""
-        if not row["parked_at"] or (old and old["parked_at"]):
+        if not row["refused_at"] or (old and old["refused_at"]):
             return
         subject = self._subject(kind, row)
         if not row["error_code"] or not row["error_message"]:
@@ -91,8 +93,8 @@ class Invariants:
                 raise Broken(f"{subject} is refused as missing, and the LMS has it")
             return
         about = subject.removeprefix(f"{kind} ")
-        said = {("token", "")} if kind == "token" else {(kind, about)}
-        if not said & self.world.refused:
+        codes = {("token", "")} if kind == "token" else {(kind, about)}
+        if not codes & self.world.refused:
             raise Broken(
                 f"{subject} is refused ({row['error_code']}: {row['error_message']}), and the LMS "
                 "never did that"
@@ -101,7 +103,7 @@ class Invariants:
     def _account(self, row: Row, old: Row | None) -> None:
         was_ready = old and old["created_in_lms_at"] and old["username"] == row["username"]
         if was_ready and not row["created_in_lms_at"] and self._lms_has(row):
-            raise Broken(f"account {row['username']} is taken for lost, and the LMS has it")
+            raise Broken(f"account {row['username']} counts as lost, and the LMS has it")
         if row["created_in_lms_at"] and row["username"].lower() not in self.lost:
             person = self.world.people.get(row["username"].lower(), "nobody")
             if person != row["user_id"]:
@@ -118,7 +120,7 @@ class Invariants:
 
         if not row["access_token"] or (old and old["access_token"] == row["access_token"]):
             return
-        owner = self.world.access.get(vault.open_sealed(row["access_token"]))
+        owner = self.world.access.get(vault.decrypt(row["access_token"]))
         if (owner or "").lower() in self.lost or (owner is None and self.lost):
             return
         person = self.world.people.get((owner or "").lower(), "nobody")
@@ -130,11 +132,11 @@ class Invariants:
         if is_new and row["course_key"] in self.world.runs:
             raise Broken(f"{short(row['course_key'])} is marked missing, and the LMS has it")
 
-    # What is wanted is never forgotten
+    # No desired state is forgotten
 
     def nothing_forgotten(self) -> None:
         for kind, row, difference in self.differences():
-            is_known = row["next_attempt_at"] or row["parked_at"]
+            is_known = row["due_at"] or row["refused_at"]
             if not is_known and not self._somebody_works_on(kind, row):
                 raise Broken(
                     f"{self._subject(kind, row)} is forgotten: {difference}, and nothing is due"
@@ -146,27 +148,27 @@ class Invariants:
         for row in rows["account"].values():
             if row["username"].lower() in self.lost:
                 continue
-            there = self.world.account_of(row["username"]) if self._lms_has(row) else None
-            if row["is_active"] and (there is None or not row["created_in_lms_at"]):
+            lms_account = self.world.account_of(row["username"]) if self._lms_has(row) else None
+            if row["is_active"] and (lms_account is None or not row["created_in_lms_at"]):
                 yield "account", row, "there is no account"
-            elif there is not None and there.is_active and not row["is_active"]:
+            elif lms_account is not None and lms_account.is_active and not row["is_active"]:
                 yield "account", row, "it is active in the LMS"
         for row in rows["enrollment"].values():
             if (difference := self._enrollment_differs(row)) is not None:
                 yield "enrollment", row, difference
         for row in rows["profile"].values():
             account = self.records.account_of(row["user_id"])
-            there = self.world.account_of(account["username"]) if account else None
-            if there is None or there.username.lower() in self.lost:
+            lms_account = self.world.account_of(account["username"]) if account else None
+            if lms_account is None or lms_account.username.lower() in self.lost:
                 continue
             for name in ("name", "country", "email"):
-                if row[name] and getattr(there, name) != row[name]:
-                    yield "profile", row, f"the LMS has {name} {getattr(there, name)!r}"
+                if row[name] and getattr(lms_account, name) != row[name]:
+                    yield "profile", row, f"the LMS has {name} {getattr(lms_account, name)!r}"
                     break
         for row in rows["retirement"].values():
-            there = self.world.account_of(row["username"])
+            lms_account = self.world.account_of(row["username"])
             is_strange = self.world.people.get(row["username"].lower()) is None
-            if there is not None and there.is_active and not is_strange:
+            if lms_account is not None and lms_account.is_active and not is_strange:
                 yield "retirement", row, "the account is active"
 
     def _enrollment_differs(self, row: Row) -> str | None:
@@ -175,12 +177,12 @@ class Invariants:
         username = account["username"] if account else ""
         if (username, key) in self.foreign or username.lower() in self.lost:
             return None
-        there = self.world.enrollments.get((username, key)) if account else None
-        wanted = (row["mode"], row["is_active"] == 1)
-        if there is None:
-            return "the LMS has none" if wanted[1] else None
-        mode, is_active = there[:2]
-        if is_active != wanted[1] or (is_active and mode != wanted[0]):
+        in_lms = self.world.enrollments.get((username, key)) if account else None
+        desired = (row["mode"], row["is_active"] == 1)
+        if in_lms is None:
+            return "the LMS has none" if desired[1] else None
+        mode, is_active = in_lms[:2]
+        if is_active != desired[1] or (is_active and mode != desired[0]):
             return f"the LMS has {mode}, {'active' if is_active else 'inactive'}"
         return None
 
@@ -225,7 +227,7 @@ class Invariants:
     def webhook(self, act: Callable[[], Any]) -> None:
         """Deliver a message of the LMS, and check that it only makes rows due and loses no
         information."""
-        kept = ("attempts", "error_code", "error_message", "parked_at", "lease_owner")
+        unchanged_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
         self.after_step()
         before = self.records.rows
         act()
@@ -233,7 +235,7 @@ class Invariants:
         for kind, rows in before.items():
             for pk, old in rows.items():
                 row = self.records.rows[kind].get(pk, old)
-                for name in kept:
+                for name in unchanged_fields:
                     if row[name] != old[name]:
                         raise Broken(
                             f"a message of the LMS made {self._subject(kind, row)} forget its "
@@ -244,53 +246,55 @@ class Invariants:
 
     def unsettled(self) -> list[str]:
         """Reasons why the application and the LMS are not in sync yet."""
-        found = []
+        sentences = []
         for kind, rows in self.records.rows.items():
             for row in rows.values():
-                if row["next_attempt_at"] and not self._waits_for_refused(row):
+                if row["due_at"] and not self._waits_for_refused(row):
                     reason = f"{row['error_code']} {row['error_message']}".strip()
-                    found.append(f"{self._subject(kind, row)} is due: {reason or 'not done yet'}")
-        return found
+                    sentences.append(
+                        f"{self._subject(kind, row)} is due: {reason or 'not done yet'}"
+                    )
+        return sentences
 
     def _waits_for_refused(self, row: Row) -> bool:
         """Whether the learner's account is refused or not wanted, so the row can't be settled."""
-        if row["error_code"] not in ("no-account", "no-token"):
+        if row["error_code"] not in _WAITS_FOR_ACCOUNT:
             return False
         account = self.records.account_of(row["user_id"])
-        return account is None or bool(account["parked_at"]) or not account["is_active"]
+        return account is None or bool(account["refused_at"]) or not account["is_active"]
 
     def at_rest(self) -> None:
         """Raises Broken unless the application and the LMS agree, except for refused rows, each of
         which needs a reason."""
         for kind, row, difference in self.differences():
-            if not row["parked_at"] and not self._waits_for_refused(row):
+            if not row["refused_at"] and not self._waits_for_refused(row):
                 raise Broken(f"in the end {self._subject(kind, row)} differs: {difference}")
         for row in self.records.rows["token"].values():
             account = self.records.account_of(row["user_id"])
             is_wanted = account and account["created_in_lms_at"] and account["is_active"]
-            if is_wanted and not row["access_token"] and not row["parked_at"]:
+            if is_wanted and not row["access_token"] and not row["refused_at"]:
                 raise Broken(f"in the end learner {row['user_id']} has no token")
         self._gone_are_inactive()
         for row in self.records.rows["run"].values():
-            there = self.world.runs.get(row["course_key"])
-            if there is not None and there["name"] != row["title"]:
+            lms_run = self.world.runs.get(row["course_key"])
+            if lms_run is not None and lms_run["name"] != row["title"]:
                 raise Broken(
                     f"in the end {short(row['course_key'])} is called {row['title']!r} here and "
-                    f"{there['name']!r} in the LMS"
+                    f"{lms_run['name']!r} in the LMS"
                 )
         self._modes_equal()
 
     def _gone_are_inactive(self) -> None:
         """Raises Broken if the LMS account of a deleted user is still active and staff were not
         notified."""
-        here = {row["user_id"] for row in self.records.rows["account"].values()}
-        told = {
+        user_ids = {row["user_id"] for row in self.records.rows["account"].values()}
+        deactivated = {
             row["username"].lower()
             for row in self.records.rows["retirement"].values()
-            if row["parked_at"]
+            if row["refused_at"]
         }
         for name, person in self.world.people.items():
-            if person is None or person in here or name in told or name in self.lost:
+            if person is None or person in user_ids or name in deactivated or name in self.lost:
                 continue
             if self.world.accounts[name].is_active:
                 raise Broken(f"in the end {name} is gone here and has an active account in the LMS")
@@ -299,16 +303,16 @@ class Invariants:
         from usher.application.runs.models import CourseMode
 
         for run in self.records.rows["run"].values():
-            there = self.world.modes.get(run["course_key"])
-            if there is None:
+            lms_modes = self.world.modes.get(run["course_key"])
+            if lms_modes is None:
                 continue
             rows = CourseMode.objects.filter(run_id=run["id"])
-            here = sorted(rows.values_list("slug", "currency", "min_price"))
-            lms = sorted((m["mode_slug"], m["currency"], m["min_price"]) for m in there)
-            if here != lms:
+            own_modes = sorted(rows.values_list("slug", "currency", "min_price"))
+            lms = sorted((m["mode_slug"], m["currency"], m["min_price"]) for m in lms_modes)
+            if own_modes != lms:
                 raise Broken(
-                    f"in the end the modes of {short(run['course_key'])} are {here} here and {lms} "
-                    "in the LMS"
+                    f"in the end the modes of {short(run['course_key'])} are {own_modes} here and "
+                    f"{lms} in the LMS"
                 )
 
     # Words
@@ -340,14 +344,14 @@ class Invariants:
                 changes.append(f"claimed by {self.owners.get(row['lease_owner'], '?')}")
             elif old["lease_owner"]:
                 changes.append("lease ended")
-        if (row["parked_at"] is None) != (old["parked_at"] is None):
-            changes.append("refused" if row["parked_at"] else "no longer refused")
+        if (row["refused_at"] is None) != (old["refused_at"] is None):
+            changes.append("refused" if row["refused_at"] else "no longer refused")
         if row["error_code"] != old["error_code"] and row["error_code"]:
             changes.append(f"{row['error_code']} ({row['error_message'][:90]})")
         if row["attempts"] != old["attempts"]:
             changes.append(f"{row['attempts']} attempts")
-        if row["next_attempt_at"] != old["next_attempt_at"]:
-            at = row["next_attempt_at"]
+        if row["due_at"] != old["due_at"]:
+            at = row["due_at"]
             changes.append(f"due at {seconds(at):.3f}" if at else "nothing due")
         for name in (
             "mode",
@@ -364,4 +368,4 @@ class Invariants:
         ):
             changes.append(f"generation {row['observed_generation']} of {row['generation']}")
         if changes:
-            self.story.tell(who, f"  {subject}: {', '.join(map(str, changes))}")
+            self.event_log.add(who, f"  {subject}: {', '.join(map(str, changes))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -33,7 +32,7 @@ def course_key(number: int) -> str:
 class Sim(World):
     """people: username in lower case → id of the user that the account belongs to, None for an
     account that was created in the LMS. closed: runs that accept no new learners. refused: kind and
-    subject of everything this LMS has ever refused. told: changes for ``changed_since``."""
+    subject of everything this LMS has ever refused."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -47,7 +46,6 @@ class Sim(World):
         self.modes: dict[str, list[dict[str, Any]]] = {}
         self.closed: set[str] = set()
         self.refused: set[tuple[str, str]] = set()
-        self.changed: Counter[tuple[str, ...]] = Counter()
 
     def add_runs(self, count: int) -> None:
         for number in range(count):
@@ -108,11 +106,11 @@ def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
 
 @dataclass
 class Asking:
-    """The LMS's requests to the application, answered directly from the database here. fails:
-    whether the application is unreachable."""
+    """The LMS's requests to the application, answered directly from the database here.
+    callback_fails: returns whether the application is unreachable."""
 
     world: Sim
-    fails: Any = field(default=lambda: False)
+    callback_fails: Any = field(default=lambda: False)
 
     async def me(self, token: str) -> str | None:
         from oauth2_provider.models import get_access_token_model
@@ -141,7 +139,7 @@ class Asking:
         return names.first()
 
     def _reach(self) -> None:
-        if self.fails():
+        if self.callback_fails():
             raise CallbackFailed("the application does not answer")
 
 
@@ -169,8 +167,8 @@ class Model(Lms):
         try:
             coroutine.send(None)
         except StopIteration as stop:
-            found: Response = stop.value
-            return found
+            response: Response = stop.value
+            return response
         raise AssertionError("the model waits for something")
 
 
@@ -194,7 +192,7 @@ class _SignIn(SignIn):
         return answer
 
 
-#: Stands for a learner who was deleted.
+#: The id in place of a learner who was deleted.
 GONE = -1
 
 
@@ -212,14 +210,14 @@ class _PublicApi(PublicApi):
     def enroll(self, request: Request) -> Response:
         if request.token != self.world.service_token:
             return super().enroll(request)
-        asked = request.json()
-        username, key = asked["user"], asked["course_details"]["course_id"]
+        body = request.json()
+        username, key = body["user"], body["course_details"]["course_id"]
         if username.lower() not in self.world.accounts:
             return super().enroll(request)
         try:
-            wanted = asked.get("mode"), asked.get("is_active", True)
+            desired = body.get("mode"), body.get("is_active", True)
             mode, is_active = enroll(
-                self.world, username, key, *wanted, force=asked.get("force_enrollment", False)
+                self.world, username, key, *desired, force=body.get("force_enrollment", False)
             )
         except NoEnrollment as refusal:
             return as_json({"message": str(refusal)}, 400)
@@ -227,14 +225,15 @@ class _PublicApi(PublicApi):
 
     def modes(self, request: Request) -> Response:
         key = request.path.split("/courses/")[1].strip("/")
-        found = [{"course_id": key, **mode} for mode in self.world.modes.get(key, ())]
-        return as_json(found)
+        modes = [{"course_id": key, **mode} for mode in self.world.modes.get(key, ())]
+        return as_json(modes)
 
 
 def enroll(
     world: Sim, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
-    """As the platform does for its service worker. Raises Refused with its words."""
+    """Changes an enrollment as the platform does for its service worker. Raises NoEnrollment with
+    the platform's message."""
     try:
         return _enroll(world, username, key, mode, is_active, force)
     except NoEnrollment:
@@ -245,24 +244,26 @@ def enroll(
 def _enroll(
     world: Sim, username: str, key: str, mode: str | None, is_active: bool, force: bool
 ) -> tuple[str, bool]:
-    found = world.enrollments.get((username, key))
+    enrollment = world.enrollments.get((username, key))
     if key not in world.runs:
         raise NoEnrollment(f"No course '{key}' found for enrollment")
-    if found is None and not is_active:
+    if enrollment is None and not is_active:
         raise NoEnrollment(f"{username} is not enrolled in {key}.")
-    offered = [each["mode_slug"] for each in world.modes[key]]
-    if is_active and mode and mode not in offered and not (found and found[0] == mode):
+    slugs = [mode["mode_slug"] for mode in world.modes[key]]
+    if is_active and mode and mode not in slugs and not (enrollment and enrollment[0] == mode):
         raise NoEnrollment(
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
-    if found is None and key in world.closed and not force:
+    if enrollment is None and key in world.closed and not force:
         raise NoEnrollment(f"Enrollment is closed for course run [{key}].")
-    if found and not is_active and mode and found[1] and found[0] != mode:
+    if enrollment and not is_active and mode and enrollment[1] and enrollment[0] != mode:
         raise NoEnrollment(
-            f"Enrollment mode mismatch: active mode={found[0]}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={enrollment[0]}, requested mode={mode}. "
             "Won't deactivate."
         )
-    after = world.enroll(username, key, mode or (found[0] if found else "audit"), is_active)
+    after = world.enroll(
+        username, key, mode or (enrollment[0] if enrollment else "audit"), is_active
+    )
     return after[0], after[1]
 
 
@@ -270,26 +271,26 @@ class _BatchApi(BatchApi):
     world: Sim
 
     def no_changes(self, request: Request) -> Response:
-        if not self._may(request):
+        if not self._is_authorized(request):
             return Response(404)
         return as_json({"results": [], "next": None, "now": moment()})
 
     def changed_enrollments(self, request: Request) -> Response:
         """All enrollments: a query for changes may return more than what changed."""
-        if not self._may(request):
+        if not self._is_authorized(request):
             return Response(404)
-        found = [
+        items = [
             {"username": username, "course_id": key, "mode": mode, "is_active": is_active}
             for (username, key), (mode, is_active, _) in self.world.enrollments.items()
             if self.world.people.get(username.lower()) is not None
         ]
-        return as_json({"results": found, "next": None, "now": moment()})
+        return as_json({"results": items, "next": None, "now": moment()})
 
     def _account(self, item: dict[str, Any]) -> dict[str, Any]:
         username = item["username"]
         before = self.world.by_uid.get(username)
-        found = super()._account(item)
-        if found["status"] == "refused":
+        result = super()._account(item)
+        if result["status"] == "refused":
             self.world.refused.add(("account", username))
         elif before is None:
             self.world.people[username.lower()] = _learner(username)
@@ -297,12 +298,12 @@ class _BatchApi(BatchApi):
             changes = {name: item[name] for name in ("name", "country") if item[name]}
             changes |= {"email": item["email"]} if item["email"] else {}
             if any(getattr(before, name) != value for name, value in changes.items()):
-                found["status"] = "updated"
+                result["status"] = "updated"
             self.world.by_email.pop(before.email.lower(), None)
             for name, value in changes.items():
                 setattr(before, name, value)
             self.world.by_email[before.email.lower()] = before
-        return found
+        return result
 
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
         username, key = item["username"], item["course_id"]

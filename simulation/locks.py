@@ -50,8 +50,8 @@ class Locks:
         """Wraps the execution of every statement, and removes FOR UPDATE, which SQLite does not
         support."""
         waits, table, kind = True, "", ""
-        if found := _FOR_UPDATE.search(sql):
-            waits = not found[1]
+        if match := _FOR_UPDATE.search(sql):
+            waits = not match[1]
             sql = _FOR_UPDATE.sub("", sql)
             if of_table := _READS.search(sql):
                 table = of_table[1]
@@ -65,10 +65,10 @@ class Locks:
             if not (table or kind):
                 return execute(sql, params, many, context)
             self._between()
-            found = execute(sql, params, many, context)
+            match = execute(sql, params, many, context)
             if "RETURNING" not in sql:  # whose rows are not read yet
                 self._between()
-            return found
+            return match
         if self._watch():
             if table in self._tables.values():
                 self._lock(table, waits=waits)

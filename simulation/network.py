@@ -16,11 +16,12 @@ from benchmarks.lms.server import Request, Response
 from django.db import connection
 from tests.support.impostors import Impostor
 
+from simulation.event_log import EventLog
 from simulation.lms import Model
 from simulation.scheduler import Process, Scheduler, Task
-from simulation.story import Story
 
-#: Seconds. A lease of 60 s is renewed every 20 s, so that 40 s are left of it at least.
+#: The most seconds from sending a request to its arrival at the LMS. A lease of 60 s is renewed
+#: every 20 s, so at least 40 s of it remain.
 LATEST = 36.0
 
 
@@ -43,7 +44,7 @@ class Message:
 
 
 @dataclass
-class Weather:
+class FaultRates:
     """Probabilities of failures, from 0 to 1."""
 
     lost_request: float = 0.0
@@ -60,9 +61,9 @@ class Weather:
 class Network:
     scheduler: Scheduler
     lms: Model
-    story: Story
-    draw: random.Random
-    weather: Weather = field(default_factory=Weather)
+    event_log: EventLog
+    rng: random.Random
+    fault_rates: FaultRates = field(default_factory=FaultRates)
     #: Seconds that a request, or an answer, takes at most when nothing is wrong.
     soon: float = 0.2
     impostor: Impostor | None = None
@@ -84,12 +85,12 @@ class Network:
         if task is None:
             raise AssertionError("only a thread of a process asks the LMS")
         message = self._message(request, task)
-        self.story.sent(message)
+        self.event_log.sent(message)
         self._send(message)
         seconds = request.extensions["timeout"]["read"]
         self.scheduler.wait(lambda: message.answer is not None, seconds)
         answer = message.answer or httpx.ReadTimeout("no answer in time", request=request)
-        self.story.got(message, answer)
+        self.event_log.got(message, answer)
         if isinstance(answer, httpx.TransportError):
             raise answer
         headers = (
@@ -114,58 +115,61 @@ class Network:
         return {message.process for message in self.messages[-40:] if message.in_flight}
 
     def _send(self, message: Message) -> None:
-        draw, weather = self.draw, self.weather
+        rng, fault_rates = self.rng, self.fault_rates
         if self.is_down:
             self._answer_in(self.soon, message, httpx.ConnectError("connection refused"))
             message.in_flight = False
             return
         if self.impostor is not None and self.impostor.answers(message.request.path):
             message.in_flight = False
-            self._answer_in(draw.uniform(0.01, self.soon), message, _said_by(self.impostor))
+            self._answer_in(rng.uniform(0.01, self.soon), message, _said_by(self.impostor))
             return
-        if draw.random() < weather.lost_request:
+        if rng.random() < fault_rates.lost_request:
             message.in_flight = False
-            if draw.random() < 0.7:
-                self._answer_in(draw.uniform(0, 3), message, httpx.ReadError("connection reset"))
+            if rng.random() < 0.7:
+                self._answer_in(rng.uniform(0, 3), message, httpx.ReadError("connection reset"))
             return  # otherwise the client waits until it gives up
-        is_late = draw.random() < weather.late_request
-        seconds = draw.uniform(1, LATEST) if is_late else draw.uniform(0.005, self.soon)
+        is_late = rng.random() < fault_rates.late_request
+        seconds = rng.uniform(1, LATEST) if is_late else rng.uniform(0.005, self.soon)
         self.scheduler.after(seconds, lambda: self._arrive(message))
 
     def _arrive(self, message: Message) -> None:
-        draw, weather = self.draw, self.weather
+        rng, fault_rates = self.rng, self.fault_rates
         message.in_flight = False
         if self.is_down:
             self._answer_in(0.0, message, httpx.ReadError("connection reset"))
             return
-        fate = draw.random()
-        if fate < weather.failure / 2:
-            self.story.lms("fails before it does anything", message)
-            self._answer_in(self.soon, message, _page(draw.choice((500, 502, 503))))
+        fate = rng.random()
+        if fate < fault_rates.failure / 2:
+            self.event_log.lms("fails before it does anything", message)
+            self._answer_in(self.soon, message, _page(rng.choice((500, 502, 503))))
             return
-        if fate < weather.failure / 2 + weather.throttle:
-            self.story.lms("throttles", message)
-            wait = str(draw.choice((2, 5, 30)))
+        if fate < fault_rates.failure / 2 + fault_rates.throttle:
+            self.event_log.lms("throttles", message)
+            wait = str(rng.choice((2, 5, 30)))
             busy = Response(429, b'{"detail": "Request was throttled."}', [("Retry-After", wait)])
             self._answer_in(self.soon, message, busy)
             return
         self.arriving(message)
         answer = self.lms.answer(message.request)
-        self.story.answered(message, answer)
+        self.event_log.answered(message, answer)
         self.answered(message)
-        fate = draw.random()
-        if fate < weather.lost_answer:
-            if draw.random() < 0.7:
+        fate = rng.random()
+        if fate < fault_rates.lost_answer:
+            if rng.random() < 0.7:
                 self._answer_in(self.soon, message, httpx.ReadError("connection reset"))
             return
-        if fate < weather.lost_answer + weather.failure / 2:
-            answer = _page(draw.choice((500, 502, 504)))
-        elif fate < weather.lost_answer + weather.failure / 2 + weather.cut and answer.body:
-            kept = answer.body[: len(answer.body) // 2]
-            answer = Response(answer.status, kept, answer.headers, answer.kind)
-        is_late = draw.random() < weather.late_answer
+        if fate < fault_rates.lost_answer + fault_rates.failure / 2:
+            answer = _page(rng.choice((500, 502, 504)))
+        elif (
+            fate < fault_rates.lost_answer + fault_rates.failure / 2 + fault_rates.cut
+            and answer.body
+        ):
+            partial_body = answer.body[: len(answer.body) // 2]
+            answer = Response(answer.status, partial_body, answer.headers, answer.kind)
+        is_late = rng.random() < fault_rates.late_answer
         self._answer_in(
-            draw.uniform(1, 90) if is_late else draw.uniform(0.005, self.soon), message, answer
+            rng.uniform(1, 90) if is_late else rng.uniform(0.005, self.soon), message, answer
         )
 
     def _answer_in(

@@ -29,7 +29,7 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
     running: dict[Connection, tuple[int, BaseProcess]] = {}
     with Simulator():
         gc.collect()
-        gc.freeze()  # so that the copies share the memory of what is imported
+        gc.freeze()  # so that the copies share the memory of the imported modules
         for seed in seeds:
             if len(running) == most:
                 yield from _ended(running)
@@ -41,11 +41,11 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
 
 def _begin(seed: int) -> tuple[Connection, BaseProcess]:
     forking = multiprocessing.get_context("fork")
-    here, there = forking.Pipe(duplex=False)
-    process = forking.Process(target=_tell, args=(seed, there), daemon=True)
+    own_end, other_end = forking.Pipe(duplex=False)
+    process = forking.Process(target=_tell, args=(seed, other_end), daemon=True)
     process.start()
-    there.close()
-    return here, process
+    other_end.close()
+    return own_end, process
 
 
 def _tell(seed: int, pipe: Connection) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from simulation.event_log import short
 from simulation.lms import course_key
-from simulation.story import short
 
 if TYPE_CHECKING:
     from simulation.run import Seed
@@ -21,7 +21,7 @@ class People:
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
-        self.draw = seed.draw
+        self.rng = seed.rng
         self.signed_up: list[str] = []
         self.titles = 0
         self.deleted = False
@@ -47,7 +47,7 @@ class People:
             self._syncs_runs: 4,
             self._enrolls_in_vain: 5,
         }
-        return self.draw.choices(list(acts), weights=list(acts.values()))[0]()
+        return self.rng.choices(list(acts), weights=list(acts.values()))[0]()
 
     def act_or_be_late(self) -> None:
         """Do one action; ignore it if its user was deleted meanwhile."""
@@ -70,7 +70,7 @@ class People:
             self._instructor_enrolls,
             self._account_is_lost,
         )
-        self.draw.choice(acts)()
+        self.rng.choice(acts)()
 
     # Learners
 
@@ -79,10 +79,10 @@ class People:
 
         from usher.application.accounts.services import ensure_account
 
-        left = [name for name in NAMES if name not in self.signed_up]
-        if not left:
+        free_names = [name for name in NAMES if name not in self.signed_up]
+        if not free_names:
             return self._enrolls()
-        name = self.draw.choice(left)
+        name = self.rng.choice(free_names)
         self.signed_up.append(name)
         self._tell(f"{name} signs up")
         user = get_user_model()(username=name, email=f"{name}@learners.example", name=name.title())
@@ -99,8 +99,8 @@ class People:
     def _pick(self) -> tuple[Any, Any, str]:
         from usher.application.runs.models import CourseRun
 
-        name, number = self.draw.choice(self.signed_up), self.draw.randrange(RUNS)
-        mode = self.draw.choice(("audit", "verified"))
+        name, number = self.rng.choice(self.signed_up), self.rng.randrange(RUNS)
+        mode = self.rng.choice(("audit", "verified"))
         run = CourseRun.objects.get(course_key=course_key(number))
         return self._user(name), run, mode
 
@@ -138,7 +138,7 @@ class People:
         rows = list(Enrollment.objects.select_related("user", "run").order_by("pk"))
         if not rows:
             return self._enrolls()
-        row, mode = self.draw.choice(rows), self.draw.choice(("audit", "verified"))
+        row, mode = self.rng.choice(rows), self.rng.choice(("audit", "verified"))
         self._tell(f"{row.user.username} {words} {short(row.run.course_key)} ({mode})")
         try:
             act(row.user, row.run, mode)
@@ -164,7 +164,7 @@ class People:
         user, run, _ = self._pick()
         if user is None:
             return
-        if self.draw.random() < 0.5:
+        if self.rng.random() < 0.5:
             run = ensure_run(UNKNOWN_RUN)
         self._tell(f"{user.username} enrolls in {short(run.course_key)}, masters")
         enroll(user, run, "masters", force=True)
@@ -174,7 +174,7 @@ class People:
 
         from usher.application.tokens.models import LmsToken
 
-        name = self.draw.choice(self.signed_up)
+        name = self.rng.choice(self.signed_up)
         rows = LmsToken.objects.filter(user__username=name, expires_at__isnull=False)
         self._tell(f"the token of {name} runs out")
         rows.update(expires_at=timezone.now())
@@ -185,7 +185,7 @@ class People:
         from usher.application.tokens.services import access_token_for
         from usher.client.errors import LmsError
 
-        user = self._user(self.draw.choice(self.signed_up))
+        user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
         self._tell(f"a page asks for the token of {user.username}")
@@ -195,18 +195,18 @@ class People:
             self._tell(f"no token: {error}")
 
     def _changes_name(self) -> None:
-        user = self._user(self.draw.choice(self.signed_up))
+        user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
-        user.name = f"{user.username.title()} {self.draw.randrange(100)}"
-        user.country = self.draw.choice(("", "DE", "FR"))
+        user.name = f"{user.username.title()} {self.rng.randrange(100)}"
+        user.country = self.rng.choice(("", "DE", "FR"))
         self._tell(f"{user.username} is now called {user.name}")
         user.save()
 
     def _is_deleted(self) -> None:
         from django.db import transaction
 
-        user = self._user(self.draw.choice(self.signed_up))
+        user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
         self._tell(f"{user.username} is deleted")
@@ -215,7 +215,7 @@ class People:
             user.delete()
 
     def _is_deactivated(self) -> None:
-        user = self._user(self.draw.choice(self.signed_up))
+        user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
         self._tell(f"{user.username} is deactivated")
@@ -236,7 +236,7 @@ class People:
     def _rechecks(self) -> None:
         from usher.engine.services import recheck
 
-        kind = self.draw.choice(("account", "enrollment", "profile", "mode"))
+        kind = self.rng.choice(("account", "enrollment", "profile", "mode"))
         self._tell(f"staff recheck every {kind}")
         recheck([kind])
 
@@ -244,20 +244,20 @@ class People:
         from usher.application.runs.services import sync_runs
 
         self._tell("staff run sync_courserun")
-        found = sync_runs(modes=self.draw.random() < 0.5, patience=60.0)
-        self._tell(f"sync_courserun: {found.line()}")
+        summary = sync_runs(modes=self.rng.random() < 0.5, patience=60.0)
+        self._tell(f"sync_courserun: {summary.line()}")
 
     # In the LMS
 
     def _renames_run(self) -> None:
-        key = course_key(self.draw.randrange(RUNS))
+        key = course_key(self.rng.randrange(RUNS))
         self.titles += 1
         self.seed.world.rename(key, f"Title {self.titles}")
         self._tell_lms(f"{short(key)} is now called Title {self.titles}")
         self.seed.notify("course_run.changed", "", key)
 
     def _closes_run(self) -> None:
-        key = course_key(self.draw.randrange(RUNS))
+        key = course_key(self.rng.randrange(RUNS))
         is_closed = key not in self.seed.world.closed
         self.seed.world.close(key, is_closed)
         self._tell_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
@@ -265,29 +265,31 @@ class People:
 
     def _changes_modes(self) -> None:
         """Change a run's modes; one mode may be in several currencies, as the platform allows."""
-        key = course_key(self.draw.randrange(RUNS))
+        key = course_key(self.rng.randrange(RUNS))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
-        self.seed.world.offer(key, *modes[: self.draw.randrange(1, 4)])
+        self.seed.world.offer(key, *modes[: self.rng.randrange(1, 4)])
         self._tell_lms(f"{short(key)} has other modes")
         self.seed.notify("course_run.changed", "", key)
 
     def _instructor_enrolls(self) -> None:
         """Change an enrollment in the LMS; the application is notified later, or never."""
         world = self.seed.world
-        known = sorted(k for k in world.enrollments if world.people.get(k[0].lower()) is not None)
-        if not known:
+        enrollments = sorted(
+            k for k in world.enrollments if world.people.get(k[0].lower()) is not None
+        )
+        if not enrollments:
             return
-        username, key = self.draw.choice(known)
-        world.enrollments[username, key][:2] = "verified", self.draw.random() < 0.5
+        username, key = self.rng.choice(enrollments)
+        world.enrollments[username, key][:2] = "verified", self.rng.random() < 0.5
         self._tell_lms(f"an instructor changes {username} in {short(key)}")
         self.seed.invariants.foreign.add((username, key))
         self.seed.notify("enrollment.changed", username, key, certain=False)
 
     def _account_is_lost(self) -> None:
         world = self.seed.world
-        known = sorted(name for name, person in world.people.items() if person is not None)
-        if known:
-            name = self.draw.choice(known)
+        usernames = sorted(name for name, person in world.people.items() if person is not None)
+        if usernames:
+            name = self.rng.choice(usernames)
             world.lose(name)
             self._tell_lms(f"the account {name} is lost, as by a restored backup")
             self.seed.invariants.lost.add(name)
@@ -296,7 +298,7 @@ class People:
 
     def _tell(self, text: str) -> None:
         task = self.seed.scheduler.task
-        self.seed.story.tell(task.process if task else "", text)
+        self.seed.event_log.add(task.process if task else "", text)
 
     def _tell_lms(self, text: str) -> None:
-        self.seed.story.tell("LMS", text)
+        self.seed.event_log.add("LMS", text)

@@ -8,18 +8,18 @@ from typing import Any
 
 from simulation.threads import BEGIN
 
-#: Of every reconciled row, those of its work included: name → column.
+#: The columns that all reconciled rows and their work have: name → column.
 COMMON = {
     "generation": "generation",
     "observed_generation": "observed_generation",
     "attempts": "coalesce(work.attempts, 0)",
-    "next_attempt_at": "work.due_at",
+    "due_at": "work.due_at",
     "lease_owner": "coalesce(work.lease_owner, '')",
     "lease_until": "work.lease_until",
     "error_class": "coalesce(work.error_class, '')",
     "error_code": "coalesce(work.error_code, '')",
     "error_message": "coalesce(work.error_message, '')",
-    "parked_at": "work.parked_at",
+    "refused_at": "work.refused_at",
 }
 OWN = {
     "account": ("user_id", "username", "is_active", "created_in_lms_at", "observed_is_active"),
@@ -54,16 +54,16 @@ class Records:
         before, self.rows = self.rows, {}
         for name, own in OWN.items():
             columns = ("id", *COMMON, *own)
-            found = raw.execute(self._query(name)).fetchall()
+            raw_rows = raw.execute(self._query(name)).fetchall()
             self.rows[name] = {
-                values[0]: dict(zip(columns, values, strict=True)) for values in found
+                values[0]: dict(zip(columns, values, strict=True)) for values in raw_rows
             }
         self.due_at = min(
             (
-                max(seconds(row["next_attempt_at"]), seconds(row["lease_until"], 0.0))
+                max(seconds(row["due_at"]), seconds(row["lease_until"], 0.0))
                 for rows in self.rows.values()
                 for row in rows.values()
-                if row["next_attempt_at"]
+                if row["due_at"]
             ),
             default=float("inf"),
         )
@@ -75,8 +75,8 @@ class Records:
             kind
             for kind, rows in self.rows.items()
             if any(
-                row["next_attempt_at"]
-                and seconds(row["next_attempt_at"]) <= now
+                row["due_at"]
+                and seconds(row["due_at"]) <= now
                 and seconds(row["lease_until"], 0.0) <= now
                 for row in rows.values()
             )
@@ -104,5 +104,5 @@ def seconds(text: Any, otherwise: float = float("inf")) -> float:
     """A timestamp of the database as virtual time, in seconds."""
     if not text:
         return otherwise
-    found = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
-    return (found.replace(tzinfo=found.tzinfo or UTC) - BEGIN).total_seconds()
+    moment = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - BEGIN).total_seconds()

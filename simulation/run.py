@@ -1,5 +1,5 @@
-"""Runs one seed: some minutes with failures, then a time without, at whose end the application and
-the LMS must agree."""
+"""Runs one seed: some minutes with failures, then hours without. At the end the application and the
+LMS must agree."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typing import Any
 from unittest import mock
 
 from simulation import application, threads
+from simulation.event_log import EventLog
 from simulation.invariants import Broken, Invariants
 from simulation.lms import Model, Sim
 from simulation.locks import Locks
-from simulation.network import Connection, Network, Weather
+from simulation.network import Connection, FaultRates, Network
 from simulation.people import RUNS, People
 from simulation.records import OWN, Records
 from simulation.scheduler import Process, Scheduler
-from simulation.story import Story
 from simulation.substitution import substituted
 
 KINDS = tuple(OWN)
 #: Seconds of virtual time: how long failures happen, and when everything must be in sync.
-TROUBLE, REST = 110.0, 4 * 3600.0
-_STILL = (20.0, 70.0, 130.0)
+FAULTS_END_AT, MAX_REST_SECONDS = 110.0, 4 * 3600.0
+_PAUSE_SECONDS = (20.0, 70.0, 130.0)
 
 
 @dataclass
-class Outcome:
-    """error: None when every invariant held. story: lines, oldest first."""
+class SeedResult:
+    """error: None if every invariant held. event_log: its lines, oldest first."""
 
     seed: int
     error: BaseException | None
-    story: Story
+    event_log: EventLog
     steps: int
     requests: int
 
 
-def simulate(seed: int) -> Outcome:
+def simulate(seed: int) -> SeedResult:
     """Run one seed. Raises no exception: a failure is in the outcome's ``error``."""
     one = Seed(seed)
     error: BaseException | None = None
@@ -49,7 +49,7 @@ def simulate(seed: int) -> Outcome:
         one.run()
     except Exception as found:  # noqa: BLE001 - whatever it is, it is the outcome
         error = found
-    return Outcome(seed, error, one.story, one.scheduler.steps, len(one.network.messages))
+    return SeedResult(seed, error, one.event_log, one.scheduler.steps, len(one.network.messages))
 
 
 class Simulator:
@@ -108,12 +108,12 @@ def _everything_virtual() -> Iterator[None]:
         enter(self)
 
     def left(self: Atomic, *error: Any) -> Any:
-        found = leave(self, *error)  # type: ignore[func-returns-value]
+        result = leave(self, *error)  # type: ignore[func-returns-value]
         if not _in_transaction():
             _running().locks.transaction_ended()
             if error[0] is None:
                 _running().scheduler.breathe()
-        return found
+        return result
 
     with ExitStack() as stack:
         stack.enter_context(substituted(more))
@@ -172,26 +172,28 @@ def _in_transaction() -> bool:
 class Seed:
     def __init__(self, number: int) -> None:
         self.number = number
-        self.draw = random.Random(f"seed {number}")
+        self.rng = random.Random(f"seed {number}")
         self.scheduler = Scheduler(number)
-        self.story = Story(lambda: self.scheduler.now)
+        self.event_log = EventLog(lambda: self.scheduler.now)
         threads.use(self.scheduler)
         self.world = Sim()
         self.world.add_runs(RUNS)
-        self.has_plugin = self.draw.random() < 0.85
+        self.has_plugin = self.rng.random() < 0.85
         lms = Model(self.world, 0.0, batch=self.has_plugin)
-        self.network = Network(self.scheduler, lms, self.story, random.Random(f"network {number}"))
-        lms.asking.fails = lambda: self.draw.random() < self.network.weather.callback
+        self.network = Network(
+            self.scheduler, lms, self.event_log, random.Random(f"network {number}")
+        )
+        lms.asking.callback_fails = lambda: self.rng.random() < self.network.fault_rates.callback
         self.records = Records()
         self.invariants = Invariants(
-            self.scheduler, self.records, self.world, self.network, self.story
+            self.scheduler, self.records, self.world, self.network, self.event_log
         )
         self.people = People(self)
         self.processes: list[Process] = []
-        self.share_state = self.draw.random() < 0.5
+        self.share_state = self.rng.random() < 0.5
         self.state: Any = None
-        self.acts_left = self.draw.randint(8, 18)
-        self.calm = False
+        self.actions_left = self.rng.randint(8, 18)
+        self.faults_stopped = False
         self.error: BaseException | None = None
         self.events = 0
 
@@ -214,8 +216,10 @@ class Seed:
         with connection.execute_wrapper(self.locks), self.scheduler.ending():
             self._prepare()
             self.scheduler.observe = self._after_step
-            self.scheduler.run(lambda: self.scheduler.now >= TROUBLE and not self.acts_left)
-            self._make_peace()
+            self.scheduler.run(
+                lambda: self.scheduler.now >= FAULTS_END_AT and not self.actions_left
+            )
+            self._stop_faults()
             self.scheduler.run(self._is_at_rest)
             if not self._is_at_rest():
                 raise Broken("no thread can run: " + "; ".join(self.invariants.unsettled()[:5]))
@@ -243,9 +247,9 @@ class Seed:
 
     def _is_at_rest(self) -> bool:
         if self.invariants.records.due_at < float("inf") and self.invariants.unsettled():
-            if self.scheduler.now > TROUBLE + REST:
+            if self.scheduler.now > FAULTS_END_AT + MAX_REST_SECONDS:
                 raise Broken(
-                    "not at rest after hours of peace: "
+                    "not in sync after hours without failures: "
                     + "; ".join(self.invariants.unsettled()[:5])
                 )
             return False
@@ -259,13 +263,13 @@ class Seed:
 
         for number in range(RUNS):
             ensure_run(course_key(number))
-        for name in self.draw.sample(("ann", "bob", "eve", "kim", "lee"), self.draw.randint(0, 2)):
-            email = self.draw.choice((f"{name}@learners.example", "somebody@else.example"))
+        for name in self.rng.sample(("ann", "bob", "eve", "kim", "lee"), self.rng.randint(0, 2)):
+            email = self.rng.choice((f"{name}@learners.example", "somebody@else.example"))
             self.world.stranger(name, email)
-            self.story.tell("LMS", f"a stranger has the account {name}, {email}")
-        self.network.soon = self.draw.choice((0.2, 1.0, 5.0))
-        heavy = self.draw.choice((0.3, 1.0, 1.0, 2.0))
-        self.network.weather = Weather(
+            self.event_log.add("LMS", f"a stranger has the account {name}, {email}")
+        self.network.soon = self.rng.choice((0.2, 1.0, 5.0))
+        heavy = self.rng.choice((0.3, 1.0, 1.0, 2.0))
+        self.network.fault_rates = FaultRates(
             lost_request=0.04 * heavy,
             lost_answer=0.06 * heavy,
             late_request=0.06 * heavy,
@@ -286,7 +290,7 @@ class Seed:
         self._plan()
 
     def _process(self, name: str, *, by_batch: bool = True) -> Process:
-        ahead = self.draw.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
+        ahead = self.rng.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
         process = Process(name, ahead, by_batch)
         process.world |= {"stop": threads.Event()}
         self.processes.append(process)
@@ -296,7 +300,7 @@ class Seed:
         by_batch = number <= 2
         worker = self._process(f"worker {number}", by_batch=by_batch)
         worker.world["number"] = number
-        self.story.tell(worker, f"starts, {'batch' if by_batch else 'public'} API")
+        self.event_log.add(worker, f"starts, {'batch' if by_batch else 'public'} API")
         self.scheduler.spawn(worker, partial(self._guarded, self._works))
 
     def client(self) -> Any:
@@ -336,48 +340,48 @@ class Seed:
                 lambda: stop.is_set() or self.records.due_at <= self.scheduler.now, 60.0
             )
             kinds, scope = self._share()
-            found = reconcile(kinds, stop=stop, **scope)
-            busy = found.changed + found.failed
+            summary = reconcile(kinds, stop=stop, **scope)
+            busy = summary.changed + summary.failed
             self.scheduler.wait(
-                stop.is_set, self.draw.uniform(0.1, 1.0) if busy else self.draw.uniform(3, 20)
+                stop.is_set, self.rng.uniform(0.1, 1.0) if busy else self.rng.uniform(3, 20)
             )
-        self.story.tell(worker, "has stopped")
+        self.event_log.add(worker, "has stopped")
         self.scheduler.after(
-            self.draw.uniform(0.5, 5), partial(self._start_worker, worker.world["number"])
+            self.rng.uniform(0.5, 5), partial(self._start_worker, worker.world["number"])
         )
 
     def _share(self) -> tuple[list[str], dict[str, Any]]:
         """Run a worker's share of the work: as a watching worker, or one that got a message about a
         kind or a learner."""
         due = self.records.due_kinds(self.scheduler.now)
-        way = self.draw.random()
+        way = self.rng.random()
         if way < 0.15:
             return list(KINDS), {}
         users = sorted(
             row["user_id"]
             for kind in due
             for row in self.records.rows[kind].values()
-            if row.get("user_id") and row["next_attempt_at"]
+            if row.get("user_id") and row["due_at"]
         )
         if way < 0.4 and users:
-            return ["account", "token", "enrollment", "profile"], {"user": self.draw.choice(users)}
+            return ["account", "token", "enrollment", "profile"], {"user": self.rng.choice(users)}
         return due or ["account"], {}
 
     def _visitors(self) -> None:
-        while self.acts_left:
-            self.acts_left -= 1
+        while self.actions_left:
+            self.actions_left -= 1
             self.people.act_or_be_late()
-            self.scheduler.wait(None, self.draw.expovariate(1 / 12.0))
+            self.scheduler.wait(None, self.rng.expovariate(1 / 12.0))
 
     def _sweeps(self) -> None:
         from usher.engine.services import sweep_prepare
 
         while True:
             self.scheduler.wait(None, 60.0)
-            calm = self.calm and self._knows_batch_api()
-            self.story.tell("beat", "sweeps")
+            is_last = self.faults_stopped and self._knows_batch_api()
+            self.event_log.add("beat", "sweeps")
             sweep_prepare()
-            if calm:
+            if is_last:
                 self._last_sweep()
                 return
 
@@ -406,21 +410,21 @@ class Seed:
     def notify(self, kind: str, username: str, key: str, *, certain: bool = True) -> None:
         """Send a webhook of the LMS to the application, once or twice; or never, where losing it is
         allowed."""
-        from usher.application.webhooks.services import take
+        from usher.application.webhooks.services import process_message
 
-        if not certain and (not self.has_plugin or self.draw.random() < 0.3):
+        if not certain and (not self.has_plugin or self.rng.random() < 0.3):
             return
         self.events += 1
         event = f"event-{self.events}"
 
         def deliver() -> None:
-            self.story.tell("LMS", f"message {kind} {username}")
-            self.invariants.webhook(lambda: take(event, kind, username, key))
+            self.event_log.add("LMS", f"message {kind} {username}")
+            self.invariants.webhook(lambda: process_message(event, kind, username, key))
             self.invariants.foreign.discard((username, key))
             self.invariants.nothing_forgotten()
 
-        for _ in range(self.draw.choice((1, 1, 2))):
-            self.scheduler.after(self.draw.uniform(0.2, 10), deliver)
+        for _ in range(self.rng.choice((1, 1, 2))):
+            self.scheduler.after(self.rng.uniform(0.2, 10), deliver)
 
     # What goes wrong
 
@@ -442,51 +446,51 @@ class Seed:
             self.people.in_the_lms,
             self._messages,
         )
-        for _ in range(self.draw.randint(5, 12)):
-            self.scheduler.at(self.draw.uniform(2, TROUBLE), self.draw.choice(acts))
+        for _ in range(self.rng.randint(5, 12)):
+            self.scheduler.at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(acts))
 
     def _workers(self) -> list[Process]:
         return [
-            each
-            for each in self.processes
-            if each.name.startswith("worker")
-            and not each.is_dead
-            and not each.world["stop"].is_set()
-            and each.paused_until < self.scheduler.now
+            process
+            for process in self.processes
+            if process.name.startswith("worker")
+            and not process.is_dead
+            and not process.world["stop"].is_set()
+            and process.paused_until < self.scheduler.now
         ]
 
     def _victim(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
         """A random process, preferably one that is waiting for the LMS. Without one, ``again`` is
         called a little later."""
-        if not workers or self.calm:
+        if not workers or self.faults_stopped:
             return None
-        waiting = [each for each in workers if each in self.network.senders()]
-        if not waiting and self.draw.random() < 0.8:
-            self.scheduler.after(self.draw.uniform(0.5, 3), again)
+        waiting = [worker for worker in workers if worker in self.network.senders()]
+        if not waiting and self.rng.random() < 0.8:
+            self.scheduler.after(self.rng.uniform(0.5, 3), again)
             return None
-        return self.draw.choice(waiting or workers)
+        return self.rng.choice(waiting or workers)
 
     def _kill(self) -> None:
         # A worker that was paused and then sends a late request must live until it has checked the
         # row again.
-        workers = [each for each in self._workers() if each.paused_until < 0]
+        workers = [worker for worker in self._workers() if worker.paused_until < 0]
         if not (victim := self._victim(workers, self._kill)):
             return
-        self.story.tell(victim, "is killed")
+        self.event_log.add(victim, "is killed")
         self.scheduler.kill(victim)
         self.scheduler.after(
-            self.draw.uniform(0.5, 20), partial(self._start_worker, victim.world["number"])
+            self.rng.uniform(0.5, 20), partial(self._start_worker, victim.world["number"])
         )
 
     def _stop(self) -> None:
         if victim := self._victim(self._workers(), self._stop):
-            self.story.tell(victim, "is told to stop")
+            self.event_log.add(victim, "is told to stop")
             victim.world["stop"].set()
 
     def _pause(self) -> None:
         if victim := self._victim(self._workers(), self._pause):
-            seconds = self.draw.choice(_STILL)
-            self.story.tell(victim, f"stands still for {seconds:.0f} s")
+            seconds = self.rng.choice(_PAUSE_SECONDS)
+            self.event_log.add(victim, f"is suspended for {seconds:.0f} s")
             victim.paused_at = self.scheduler.now
             victim.paused_until = self.scheduler.now + seconds
 
@@ -503,53 +507,53 @@ class Seed:
             )
             if each.spoil is None and not each.drip
         ]
-        self.network.impostor = found = self.draw.choice(every)
-        self.story.tell("LMS", f"something else answers at its address: {found.name}")
-        self.scheduler.after(self.draw.uniform(2, 40), self._no_impostor)
+        self.network.impostor = impostor = self.rng.choice(every)
+        self.event_log.add("LMS", f"something else answers at its address: {impostor.name}")
+        self.scheduler.after(self.rng.uniform(2, 40), self._no_impostor)
 
     def _no_impostor(self) -> None:
         self.network.impostor = None
-        self.story.tell("LMS", "answers itself again")
+        self.event_log.add("LMS", "answers itself again")
 
     def _restart_lms(self) -> None:
         self.network.is_down = True
-        self.story.tell("LMS", "restarts")
+        self.event_log.add("LMS", "restarts")
 
         def is_back() -> None:
             self.network.is_down = False
-            self.story.tell("LMS", "is back")
+            self.event_log.add("LMS", "is back")
 
-        self.scheduler.after(self.draw.uniform(1, 30), is_back)
+        self.scheduler.after(self.rng.uniform(1, 30), is_back)
 
     def _lose_plugin(self) -> None:
         api = self.network.lms.batch_api
         if self.has_plugin:
-            api.is_there = False
-            self.story.tell("LMS", "has no batch API any more")
+            api.has_plugin = False
+            self.event_log.add("LMS", "has no batch API any more")
 
             def is_back() -> None:
-                api.is_there = True
-                self.story.tell("LMS", "has the batch API again")
+                api.has_plugin = True
+                self.event_log.add("LMS", "has the batch API again")
 
-            self.scheduler.after(self.draw.uniform(5, 60), is_back)
+            self.scheduler.after(self.rng.uniform(5, 60), is_back)
 
     def _messages(self) -> None:
         """Send webhooks of the LMS about rows that did not change."""
-        known = sorted(self.world.enrollments) or [("nobody", "")]
+        enrollments = sorted(self.world.enrollments) or [("nobody", "")]
         refused = [
             tuple(subject.split(" in "))
             for kind, subject in sorted(self.world.refused)
             if kind == "enrollment"
         ]
-        username, key = self.draw.choice(known + refused)
+        username, key = self.rng.choice(enrollments + refused)
         self.notify("enrollment.changed", username, key)
         self.notify("account.changed", username, "")
 
-    def _make_peace(self) -> None:
-        self.story.tell("", "from here on nothing goes wrong")
-        self.network.weather = Weather()
+    def _stop_faults(self) -> None:
+        self.event_log.add("", "no more failures from here on")
+        self.network.fault_rates = FaultRates()
         self.network.impostor, self.network.is_down = None, False
-        self.network.lms.batch_api.is_there = self.has_plugin
+        self.network.lms.batch_api.has_plugin = self.has_plugin
         for process in self.processes:
             process.paused_until = min(process.paused_until, self.scheduler.now)
-        self.calm = True
+        self.faults_stopped = True

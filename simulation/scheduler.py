@@ -1,7 +1,7 @@
 """Runs the threads of several processes one at a time, in an order that depends on the seed.
 
 Every thread is a greenlet. It yields control where interrupting a real thread could make a
-difference: when it waits, and before and after each transaction. Time is virtual and moves on only
+difference: when it waits, and before and after each transaction. Time is virtual and advances only
 when no thread can run.
 """
 
@@ -21,8 +21,7 @@ STEP, LOOK = 1e-3, 1e-6
 
 
 class Gone(BaseException):
-    """Raised in the threads of a seed that are still alive at its end; they must not do anything
-    more."""
+    """Raised in threads that are still alive at the end of their seed, to end them."""
 
 
 class TooLong(Exception):
@@ -74,7 +73,7 @@ class Scheduler:
     """observe: called after each step."""
 
     def __init__(self, seed: int, *, most_steps: int = 60_000) -> None:
-        self.draw = random.Random(f"schedule {seed}")
+        self.rng = random.Random(f"schedule {seed}")
         #: Random numbers of the code under test come from a generator of their own.
         self.code_draw = random.Random(f"code {seed}")
         self.now = 0.0
@@ -111,8 +110,8 @@ class Scheduler:
     @property
     def task(self) -> Task | None:
         """The running thread; None while the scheduler itself runs."""
-        found = getcurrent()
-        return found if isinstance(found, Task) else None
+        task = getcurrent()
+        return task if isinstance(task, Task) else None
 
     def look(self) -> float:
         """The virtual time, a little later at each call, so that no two calls return the same."""
@@ -158,7 +157,7 @@ class Scheduler:
                 heapq.heappop(self._events)[2]()
                 self.observe()
             if ready:
-                self._step(self.draw.choice(ready))
+                self._step(self.rng.choice(ready))
             elif not self._somebody_is_ready() and not self._advance():
                 return
 

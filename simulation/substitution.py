@@ -51,12 +51,12 @@ def substituted(more: Mapping[Any, Any]) -> Iterator[None]:
     for module in _modules():
         for name, value in list(vars(module).items()):
             if id(value) in places:
-                exchanges.put(module, name, places[id(value)])
+                exchanges.replace(module, name, places[id(value)])
             elif value is datetime and module.__name__ in _TELL_TIME:
-                exchanges.put(module, name, threads.Moment)
-    exchanges.put(Future, "result", threads.result)
-    exchanges.put(timezone, "now", threads.process_time)
-    exchanges.put(clock, "timezone", _DatabaseClock)
+                exchanges.replace(module, name, threads.Moment)
+    exchanges.replace(Future, "result", threads.result)
+    exchanges.replace(timezone, "now", threads.process_time)
+    exchanges.replace(clock, "timezone", _DatabaseClock)
     try:
         yield
     finally:
@@ -73,7 +73,7 @@ def _modules() -> list[Any]:
     return [
         module
         for name, module in list(sys.modules.items())
-        if any(name == each or name.startswith(f"{each}.") for each in _PACKAGES)
+        if any(name == package or name.startswith(f"{package}.") for package in _PACKAGES)
     ]
 
 
@@ -81,7 +81,8 @@ class _Exchanges:
     def __init__(self) -> None:
         self._before: list[tuple[Any, str, Any]] = []
 
-    def put(self, owner: Any, name: str, value: Any) -> None:
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Sets an attribute until ``undo``."""
         self._before.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 

@@ -155,7 +155,7 @@ class Thread:
         """Start the thread in the current process."""
         task = scheduler().task
         if task is None:
-            raise AssertionError("only a thread has threads")
+            raise AssertionError("only a simulated thread can start threads")
         scheduler().spawn(task.process, self._act)
 
 
@@ -220,7 +220,7 @@ class Pool:
             self._running += 1
             task = scheduler().task
             if task is None:
-                raise AssertionError("only a thread has threads")
+                raise AssertionError("only a simulated thread can start threads")
             scheduler().spawn(task.process, self._work)
         return future
 
@@ -274,8 +274,8 @@ def wait_for_futures(
     every = set(futures)
     some = any if return_when != "ALL_COMPLETED" else all
     scheduler().wait(lambda: some(future.done() for future in every), timeout)
-    done = {future for future in every if future.done()}
-    return done, every - done
+    finished = {future for future in every if future.done()}
+    return finished, every - finished
 
 
 class Random:

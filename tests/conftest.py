@@ -5,6 +5,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from usher.cli.demo.database import copy_migrated
 
@@ -12,6 +14,12 @@ CAMPUS = Path(__file__).resolve().parents[1] / "campus"
 
 # Reads every certificate of the machine, for each of a thousand clients.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
+
+# No test fails because the machine is busy.
+hypothesis_settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("untimed")
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
 LMS_FIXTURES = {"lms_server", "plugin_lms", "each_api"}
@@ -39,12 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("only_database"):
-        left_out = [item for item in items if not _minds_database(item)]
-        items[:] = [item for item in items if _minds_database(item)]
+        left_out = [item for item in items if not _depends_on_database(item)]
+        items[:] = [item for item in items if _depends_on_database(item)]
         config.hook.pytest_deselected(items=left_out)
 
 
-def _minds_database(item: pytest.Item) -> bool:
+def _depends_on_database(item: pytest.Item) -> bool:
     """Whether to run the test with each database. Tests that use an LMS are mostly about requests
     and answers, so only marked ones are run again."""
     names = set(getattr(item, "fixturenames", ()))
@@ -84,4 +92,4 @@ def django_db_keepdb() -> bool:
     """Where the database is a copy of a migrated one."""
     from django.conf import settings
 
-    return all(one["ENGINE"].endswith("sqlite3") for one in settings.DATABASES.values())
+    return all(database["ENGINE"].endswith("sqlite3") for database in settings.DATABASES.values())

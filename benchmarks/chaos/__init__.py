@@ -1,2 +1,2 @@
-"""``make chaos``: faults everywhere while workers run; in the end the application and the LMS must
+"""``make chaos``: causes faults while workers run; in the end the application and the LMS must
 agree."""

@@ -17,24 +17,30 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--faults", type=float, default=0.3, help="share of spoiled answers")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--hurry", type=float, default=4, help="divides pauses between attempts")
+    parser.add_argument(
+        "--hurry",
+        dest="pause_divisor",
+        type=float,
+        default=4,
+        help="divides pauses between attempts",
+    )
     parser.add_argument("--limit", type=float, default=1800, help="seconds until all must be right")
-    asked = parser.parse_args()
-    found = run(Plan(**vars(asked)), report=lambda line: print(line, flush=True))
+    arguments = parser.parse_args()
+    verdict = run(Plan(**vars(arguments)), report=lambda line: print(line, flush=True))
     print()
     for title in ("lost", "duplicates", "wrong"):
-        for sentence in found[title][:20]:
+        for sentence in verdict[title][:20]:
             print(f"{title}: {sentence}")
-    for reason, count in sorted(found["refused"].items()):
+    for reason, count in sorted(verdict["refused"].items()):
         print(f"refused, {count}: {reason}")
     outcome = {
-        "operations": found["operations"],
-        "lost": len(found["lost"]),
-        "duplicates": len(found["duplicates"]),
-        "wrong": len(found["wrong"]),
-        "refused": sum(found["refused"].values()),
-        "max_attempts": found["max_attempts"],
-        "worker_kills": found["worker_kills"],
+        "operations": verdict["operations"],
+        "lost": len(verdict["lost"]),
+        "duplicates": len(verdict["duplicates"]),
+        "wrong": len(verdict["wrong"]),
+        "refused": sum(verdict["refused"].values()),
+        "max_attempts": verdict["max_attempts"],
+        "worker_kills": verdict["worker_kills"],
     }
     print(json.dumps(outcome))
     sys.exit(0 if not (outcome["lost"] or outcome["duplicates"] or outcome["wrong"]) else 1)

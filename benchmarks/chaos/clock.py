@@ -20,13 +20,13 @@ def inject() -> None:
         return
     from django.utils import timezone
 
-    right, file = timezone.now, Path(path)
+    real_now, file = timezone.now, Path(path)
     seen = {"at": 0.0, "offset": 0.0}
 
     def now() -> datetime:
         if time.monotonic() - seen["at"] > 0.1:
             text = file.read_text() if file.exists() else ""
             seen["offset"], seen["at"] = float(text or 0), time.monotonic()
-        return right() + timedelta(seconds=seen["offset"])
+        return real_now() + timedelta(seconds=seen["offset"])
 
     timezone.now = now

@@ -63,7 +63,15 @@ def perform(count: int) -> dict[str, int]:
 def _choose() -> Callable[[], None]:
     if len(journal.learners) < 5:
         return _signs_up()
-    acts = (_signs_up, _enrolls, _leaves, _changes_mode, _token_runs_out, _run_changes, _is_refused)
+    acts = (
+        _signs_up,
+        _enrolls,
+        _leaves,
+        _changes_mode,
+        _token_runs_out,
+        _run_changes,
+        _refused_operation,
+    )
     return _draw.choices(acts, weights=(17, 36, 12, 14, 10, 9, 2))[0]()
 
 
@@ -162,7 +170,7 @@ def _run_changes() -> Callable[[], None]:
     return act
 
 
-def _is_refused() -> Callable[[], None]:
+def _refused_operation() -> Callable[[], None]:
     """An operation that the LMS always refuses: its row must end refused, with a reason."""
     username = _draw.choice(list(journal.learners))
     kind = _draw.choice(("unknown run", "mode", "stranger"))
@@ -204,9 +212,9 @@ def _watch_attempts() -> None:
         time.sleep(0.5)
 
 
-def left() -> dict[str, int]:
+def count_unfinished() -> dict[str, int]:
     """Kind and error → number of rows that are neither in sync nor refused."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name in KINDS:
         manager = all_kinds()[name].model._default_manager
         waiting = manager.filter(work__due_at__isnull=False)
@@ -214,12 +222,23 @@ def left() -> dict[str, int]:
         columns = ("work__error_code", "work__error_message")
         for code, message in (unsettled | due).values_list(*columns):
             reason = f"{code}: {message}" if code == "internal-error" else code
-            found[f"{name} {reason}".strip()] += 1
-    return dict(found)
+            counts[f"{name} {reason}".strip()] += 1
+    return dict(counts)
+
+
+def retry_waiting() -> int:
+    """Makes rows due that wait for their next attempt, as the admin's *Retry in background* does.
+    Returns their number."""
+    now = timezone.now()
+    return sum(
+        all_kinds()[name].model._default_manager.filter(work__due_at__gt=now).unsettled().make_due()
+        for name in KINDS
+    )
 
 
 def sweep_twice() -> None:
-    """Runs two sweeps at once. Broker errors are ignored, since later sweeps do the same."""
+    """Runs two sweeps at the same time. Broker errors are ignored, since later sweeps do the
+    same."""
     from kombu.exceptions import OperationalError
 
     from usher.engine.tasks import sweep

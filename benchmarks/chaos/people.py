@@ -1,6 +1,13 @@
 """The functions that the harness calls in its process with the application's Django."""
 
-from benchmarks.chaos.operations import begin, left, perform, sweep_twice
-from benchmarks.chaos.verdict import judge
+from benchmarks.chaos.operations import begin, count_unfinished, perform, retry_waiting, sweep_twice
+from benchmarks.chaos.verdict import compare_with_lms
 
-__all__ = ["begin", "judge", "left", "perform", "sweep_twice"]
+__all__ = [
+    "begin",
+    "compare_with_lms",
+    "count_unfinished",
+    "perform",
+    "retry_waiting",
+    "sweep_twice",
+]

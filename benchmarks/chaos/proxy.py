@@ -126,10 +126,10 @@ def main() -> None:
     parser.add_argument("--hold", type=float, default=3.0)
     parser.add_argument("--retry-after", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    draw = random.Random(asked.seed)
-    proxy = Proxy(asked.lms_port, asked.share, asked.hold, asked.retry_after, draw)
-    asyncio.run(_serve(proxy, asked.port))
+    arguments = parser.parse_args()
+    draw = random.Random(arguments.seed)
+    proxy = Proxy(arguments.lms_port, arguments.share, arguments.hold, arguments.retry_after, draw)
+    asyncio.run(_serve(proxy, arguments.port))
 
 
 async def _serve(proxy: Proxy, port: int) -> None:

@@ -19,13 +19,15 @@ from benchmarks import application
 from benchmarks.chaos.clock import VARIABLE
 from benchmarks.contender import Contender
 from benchmarks.processes import Process, free_port, wait_for
-from benchmarks.services import PostgreSQL, Surroundings, surroundings
+from benchmarks.services import PostgreSQL, Services, running_services
 
 RUNS = 40
 #: Seconds of a lease, and of the application's timeout for a request.
 LEASE, TIMEOUT = 5.0, 2.0
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 _SWEEP_EVERY = 3.0
+#: Seconds between two lines about what is left, and between two retries by hand.
+_REPORT_EVERY, _RETRY_EVERY = 15.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -35,30 +37,31 @@ class Plan:
     kills: int = 20
     faults: float = 0.3
     seed: int = 1
-    hurry: float = 1.0
+    #: Divides the pauses between attempts.
+    pause_divisor: float = 1.0
     limit: float = 1800.0
 
 
 def run(plan: Plan, report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """The result of ``verdict.judge``, with ``worker_kills`` and the proxy's counts."""
-    with surroundings() as around:
-        battle = Battle(plan, around, report)
+    """The result of ``verdict.compare_with_lms``, with ``worker_kills`` and the proxy's counts."""
+    with running_services() as services:
+        chaos_run = ChaosRun(plan, services, report)
         with ExitStack() as stack:
-            return battle.fight(stack)
+            return chaos_run.run(stack)
 
 
-class Battle:
-    def __init__(self, plan: Plan, around: Surroundings, report: Callable[[str], None]) -> None:
-        self.plan, self.around, self.report = plan, around, report
-        self.draw = random.Random(plan.seed)
+class ChaosRun:
+    def __init__(self, plan: Plan, services: Services, report: Callable[[str], None]) -> None:
+        self.plan, self.services, self.report = plan, services, report
+        self.rng = random.Random(plan.seed)
         self.kills = 0
         self.workers: list[Process] = []
         self.paused: Process | None = None
-        self.peace = threading.Event()
+        self.finished = threading.Event()
 
     # Before
 
-    def fight(self, stack: ExitStack) -> dict[str, Any]:
+    def run(self, stack: ExitStack) -> dict[str, Any]:
         self._start()
         people = stack.enter_context(Contender("benchmarks.chaos.people", self._with_clock(0)))
         people.call(
@@ -72,34 +75,34 @@ class Battle:
         sweeper.start()
         started = time.monotonic()
         self._break_everything(people)
-        self.report(f"all operations asked for after {time.monotonic() - started:.0f} s")
-        self._wait_for_peace(people)
+        self.report(f"all operations performed after {time.monotonic() - started:.0f} s")
+        self._wait_until_settled(people)
         self.report(f"settled after {time.monotonic() - started:.0f} s")
-        self.peace.set()
+        self.finished.set()
         sweeper.join()
-        found: dict[str, Any] = people.call("judge", lms_url=self.lms_url)["answer"]
-        found["worker_kills"] = self.kills
-        found["proxy"] = self._proxy("counts")
-        found["seconds"] = round(time.monotonic() - started, 1)
-        asked, spoiled = found["proxy"]["requests"], found["proxy"].get("spoiled", 0)
-        self.report(f"{asked} requests to the LMS, {spoiled} of them spoiled")
-        return found
+        verdict: dict[str, Any] = people.call("compare_with_lms", lms_url=self.lms_url)["answer"]
+        verdict["worker_kills"] = self.kills
+        verdict["proxy"] = self._proxy("counts")
+        verdict["seconds"] = round(time.monotonic() - started, 1)
+        requests, spoiled = verdict["proxy"]["requests"], verdict["proxy"].get("spoiled", 0)
+        self.report(f"{requests} requests to the LMS, {spoiled} of them spoiled")
+        return verdict
 
     def _start(self) -> None:
-        around = self.around
-        self.postgresql: PostgreSQL = around.postgresql()
-        self.redis, redis_url = around.redis()
+        services = self.services
+        self.postgresql: PostgreSQL = services.postgresql()
+        self.redis, redis_url = services.redis()
         port, lms_port, proxy_port = free_port(), free_port(), free_port()
         self.lms_url = f"http://127.0.0.1:{lms_port}"
         self.proxy_url = f"http://127.0.0.1:{proxy_port}"
         more = ("--delay", 0.01, "--runs", RUNS, "--call-back", f"http://localhost:{port}")
-        application.serve_lms(around, lms_port, port, *more)
+        application.serve_lms(services, lms_port, port, *more)
         ports = ["--port", str(proxy_port), "--lms-port", str(lms_port)]
         faults = ["--share", str(self.plan.faults), "--hold", str(TIMEOUT + 1)]
         seed = ["--seed", str(self.plan.seed)]
-        proxy = around.module("proxy", "benchmarks.chaos.proxy", [*ports, *faults, *seed], {})
+        proxy = services.module("proxy", "benchmarks.chaos.proxy", [*ports, *faults, *seed], {})
         proxy.wait_for_port(proxy_port)
-        home = around.folder / "application"
+        home = services.folder / "application"
         home.mkdir()
         self.env = application.environment(
             home,
@@ -110,41 +113,43 @@ class Battle:
             EDX_API_CLIENT_TIMEOUT=str(TIMEOUT),
             USHER_LEASE_SECONDS=str(LEASE),
             USHER_CONCURRENCY="16",
-            CHAOS_HURRY=str(self.plan.hurry),
+            CHAOS_PAUSE_DIVISOR=str(self.plan.pause_divisor),
         )
         application.prepare(self.env, self.proxy_url)
-        application.serve(around, "application", "campus.wsgi:application", port, self.env)
+        application.serve(services, "application", "campus.wsgi:application", port, self.env)
         for number in range(self.plan.workers):
             # Workers with the public API and with the batch API; the clock of every other worker
             # can be changed.
             env = self._with_clock(number) | {"USHER_USE_BATCH_API": str(number % 2 == 0)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]
-            worker = around.module(name, "benchmarks.chaos.worker", arguments, env)
+            worker = services.module(name, "benchmarks.chaos.worker", arguments, env)
             self.workers.append(worker)
-        wait_for(lambda: all(" ready." in each.log for each in self.workers), "the workers' start")
+        wait_for(
+            lambda: all(" ready." in worker.log for worker in self.workers), "the workers' start"
+        )
 
     def _with_clock(self, number: int) -> dict[str, str]:
         return self.env | ({VARIABLE: str(self._clock)} if number % 2 == 0 else {})
 
     @property
     def _clock(self) -> Path:
-        return self.around.folder / "clock"
+        return self.services.folder / "clock"
 
     def _sweep(self) -> None:
-        """Sends sweeps as beat does, but always two at once."""
+        """Sends sweeps as beat does, but always two at the same time."""
         with Contender("benchmarks.chaos.people", self.env) as beat:
-            while not self.peace.wait(_SWEEP_EVERY / max(1.0, self.plan.hurry)):
+            while not self.finished.wait(_SWEEP_EVERY / max(1.0, self.plan.pause_divisor)):
                 beat.call("sweep_twice")
 
     # Faults
 
     def _break_everything(self, people: Contender) -> None:
-        """Performs a part of the operations, causes a fault, and so on."""
+        """Performs the operations in parts, and causes a fault after each part."""
         steps = max(self.plan.kills, 8)
         slices = [self.plan.operations // steps] * steps
         slices[-1] += self.plan.operations % steps
-        others = {
+        other_faults = {
             1: self._pause_a_worker,
             2: lambda: self._move_clock(7200),
             steps // 2 - 1: self._restart_postgresql,
@@ -154,7 +159,7 @@ class Battle:
             steps - 1: lambda: self._move_clock(0),
         }
         for step, count in enumerate(slices):
-            breaking = threading.Thread(target=others.get(step, lambda: None))
+            breaking = threading.Thread(target=other_faults.get(step, lambda: None))
             breaking.start()
             people.call("perform", count=count)
             breaking.join()
@@ -163,7 +168,7 @@ class Battle:
         self._resume()
 
     def _kill_a_worker(self) -> None:
-        victim = self.draw.choice([each for each in self.workers if each is not self.paused])
+        victim = self.rng.choice([worker for worker in self.workers if worker is not self.paused])
         victim.send(signal.SIGKILL)
         victim.again()
         self.kills += 1
@@ -172,8 +177,8 @@ class Battle:
         """Suspends a worker for longer than its lease: other workers claim its rows, then it
         continues."""
         self._resume()
-        self.paused = self.draw.choice(self.workers)
-        self.report(f"{self.paused.name} stands still for {LEASE * 2:.0f} s")
+        self.paused = self.rng.choice(self.workers)
+        self.report(f"{self.paused.name} is suspended for {LEASE * 2:.0f} s")
         self.paused.send(signal.SIGSTOP)
         self._resuming = threading.Timer(LEASE * 2, self._resume)
         self._resuming.start()
@@ -198,18 +203,27 @@ class Battle:
 
     # After
 
-    def _wait_for_peace(self, people: Contender) -> None:
-        deadline = time.monotonic() + self.plan.limit
-        calm, told = 0, 0.0
-        while calm < 2:
-            rest = people.call("left")["answer"]
-            calm = 0 if rest else calm + 1
-            if rest and time.monotonic() > deadline:
-                self.report(f"not at rest in time: {rest}")
+    def _wait_until_settled(self, people: Contender) -> None:
+        """Waits until every row is settled or refused.
+
+        Once a minute, rows that wait for their next attempt are retried, as support staff would: an
+        LMS that spoils 30% of its answers until the end makes some rows wait for a quarter of an
+        hour.
+        """
+        start = reported = retried_at = time.monotonic()
+        settled_counts = 0
+        while settled_counts < 2:
+            unfinished, now = people.call("count_unfinished")["answer"], time.monotonic()
+            settled_counts = 0 if unfinished else settled_counts + 1
+            if unfinished and now > start + self.plan.limit:
+                self.report(f"not settled in time: {unfinished}")
                 return
-            if rest and time.monotonic() - told > 15:
-                told = time.monotonic()
-                self.report(f"still to do: {rest}")
+            if unfinished and now > reported + _REPORT_EVERY:
+                reported = now
+                self.report(f"still to do: {unfinished}")
+            if unfinished and now > retried_at + _RETRY_EVERY:
+                retried_at = now
+                self.report(f"{people.call('retry_waiting')['answer']} rows retried by hand")
             time.sleep(0.5)
 
     def _proxy(self, name: str) -> Any:

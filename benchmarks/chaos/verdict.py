@@ -25,7 +25,7 @@ class Verdict:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def judge(lms_url: str) -> dict[str, Any]:
+def compare_with_lms(lms_url: str) -> dict[str, Any]:
     dump = control(lms_url, "dump")
     verdict = Verdict()
     refused = _refused(verdict)
@@ -33,10 +33,10 @@ def judge(lms_url: str) -> dict[str, Any]:
     _enrollments(verdict, dump, refused)
     _tokens(verdict, dump, refused)
     _runs(verdict, lms_url)
-    for what in sorted(journal.refused - refused):
-        verdict.lost.append(f"{what[0]} {what[1]}: refused by the LMS, but not recorded as refused")
-    for what in sorted(refused - journal.refused):
-        verdict.wrong.append(f"{what[0]} {what[1]}: refused without a cause")
+    for row in sorted(journal.refused - refused):
+        verdict.lost.append(f"{row[0]} {row[1]}: refused by the LMS, but not recorded as refused")
+    for row in sorted(refused - journal.refused):
+        verdict.wrong.append(f"{row[0]} {row[1]}: refused without a cause")
     return {
         "operations": journal.operations,
         "lost": verdict.lost,
@@ -52,19 +52,19 @@ def judge(lms_url: str) -> dict[str, Any]:
 
 def _refused(verdict: Verdict) -> set[tuple[str, str]]:
     """Kind and name of every refused row; each must have a reason."""
-    found = set()
+    refused = set()
     for name in KINDS:
         rows = all_kinds()[name].rows().refused()
         for row in rows:
-            what = _name(name, row)
-            if name == "run" and what.endswith("Nowhere+2026_T1"):
+            row_name = _name(name, row)
+            if name == "run" and row_name.endswith("Nowhere+2026_T1"):
                 verdict.refused[f"{name}: {row.error_code}"] += 1
                 continue  # the enrollments in the run are refused, too
-            found.add((name, what))
+            refused.add((name, row_name))
             verdict.refused[f"{name}: {row.error_code}: {_without_names(row.error_message)}"] += 1
             if not row.error_code or not row.error_message:
-                verdict.wrong.append(f"{name} {what}: refused without a reason")
-    return found
+                verdict.wrong.append(f"{name} {row_name}: refused without a reason")
+    return refused
 
 
 def _name(kind: str, row: Any) -> str:
@@ -81,18 +81,26 @@ def _without_names(message: str) -> str:
 
 def _accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     rows = {row.user.username: row for row in LmsAccount.objects.select_related("user")}
-    there = {account["username"]: account for account in dump["accounts"]}
+    in_lms = {account["username"]: account for account in dump["accounts"]}
     for username, email in journal.learners.items():
         row = rows.get(username)
-        seen = there.get(row.username) if row else None
-        if row is None or seen is None:
+        account_in_lms = in_lms.get(row.username) if row else None
+        if row is None or account_in_lms is None:
             verdict.lost.append(f"account {username}: not in the LMS")
-        elif seen["email"] != email or seen["uid"] != row.username or not row.is_ready:
-            verdict.wrong.append(f"account {username}: the LMS has {seen['email']}")
-    ours = {row.username for row in rows.values() if ("account", row.user.username) not in refused}
+        elif (
+            account_in_lms["email"] != email
+            or account_in_lms["uid"] != row.username
+            or not row.is_ready
+        ):
+            verdict.wrong.append(f"account {username}: the LMS has {account_in_lms['email']}")
+    own_usernames = {
+        row.username for row in rows.values() if ("account", row.user.username) not in refused
+    }
     for account in dump["accounts"]:
-        if account["uid"] and account["username"] not in ours:
-            verdict.duplicates.append(f"account {account['username']}: nobody's, in the LMS")
+        if account["uid"] and account["username"] not in own_usernames:
+            verdict.duplicates.append(
+                f"account {account['username']}: in the LMS, and nobody's here"
+            )
     for name, count in dump["made"].items():
         if count > 1:
             verdict.duplicates.append(f"account {name}: made {count} times")
@@ -100,25 +108,25 @@ def _accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, st
 
 def _enrollments(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     names = dict(LmsAccount.objects.values_list("user__username", "username"))
-    there = {(user, key): (mode, on) for user, key, mode, on in dump["enrollments"]}
+    in_lms = {(user, key): (mode, on) for user, key, mode, on in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():
-        seen = there.pop((names.get(username, ""), key), None)
-        what = f"enrollment {username} in {key}"
-        if ("enrollment", what.removeprefix("enrollment ")) in journal.refused:
+        enrollment_in_lms = in_lms.pop((names.get(username, ""), key), None)
+        name = f"enrollment {username} in {key}"
+        if ("enrollment", name.removeprefix("enrollment ")) in journal.refused:
             continue
-        if seen is None and is_active:
-            verdict.lost.append(f"{what}: not in the LMS")
-        elif seen and seen[1] != is_active:
-            verdict.wrong.append(f"{what}: active is {seen[1]} in the LMS")
-        elif seen and is_active and seen[0] != mode:
-            verdict.wrong.append(f"{what}: {seen[0]} in the LMS, {mode} wanted")
-    for (username, key), (_, is_active) in there.items():
+        if enrollment_in_lms is None and is_active:
+            verdict.lost.append(f"{name}: not in the LMS")
+        elif enrollment_in_lms and enrollment_in_lms[1] != is_active:
+            verdict.wrong.append(f"{name}: active is {enrollment_in_lms[1]} in the LMS")
+        elif enrollment_in_lms and is_active and enrollment_in_lms[0] != mode:
+            verdict.wrong.append(f"{name}: {enrollment_in_lms[0]} in the LMS, {mode} wanted")
+    for (username, key), (_, is_active) in in_lms.items():
         if is_active:
             verdict.duplicates.append(f"enrollment {username} in {key}: nobody asked for it")
     for row in all_enrollments():
-        what = f"{row.user.username} in {row.run.course_key}"
-        if not row.is_settled and ("enrollment", what) not in refused:
-            verdict.lost.append(f"enrollment {what}: still not in the LMS: {row.error_message}")
+        name = f"{row.user.username} in {row.run.course_key}"
+        if not row.is_settled and ("enrollment", name) not in refused:
+            verdict.lost.append(f"enrollment {name}: still not in the LMS: {row.error_message}")
 
 
 def _tokens(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
@@ -129,13 +137,15 @@ def _tokens(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]
             continue
         if not row.access_token:
             verdict.lost.append(f"token of {username}: there is none: {row.error_message}")
-        elif dump["access"].get(vault.open_sealed(row.access_token)) != names[row.user_id]:
-            verdict.wrong.append(f"token of {username}: the LMS takes it for somebody else's")
+        elif dump["access"].get(vault.decrypt(row.access_token)) != names[row.user_id]:
+            verdict.wrong.append(f"token of {username}: in the LMS it belongs to somebody else's")
 
 
 def _runs(verdict: Verdict, lms_url: str) -> None:
     titles = dict(CourseRun.objects.values_list("course_key", "title"))
-    there = control(lms_url, "titles")
+    lms_titles = control(lms_url, "titles")
     for key in journal.titles:
-        if titles.get(key) != there[key]:
-            verdict.wrong.append(f"run {key}: {titles.get(key)!r} here, {there[key]!r} in the LMS")
+        if titles.get(key) != lms_titles[key]:
+            verdict.wrong.append(
+                f"run {key}: {titles.get(key)!r} here, {lms_titles[key]!r} in the LMS"
+            )

@@ -15,23 +15,23 @@ from benchmarks.lms.world import World
 def main() -> None:
     parser = argparse.ArgumentParser(description="The benchmark LMS.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds to every answer")
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds before every answer")
     parser.add_argument("--application-url", default="http://localhost:8013")
-    parser.add_argument("--call-back", default="", help="the application's server, to ask it")
+    parser.add_argument("--call-back", default="", help="the application's address for requests")
     parser.add_argument("--no-batch", action="store_true", help="without usher.lms")
     parser.add_argument("--runs", type=int, default=0)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     world = World(
-        application_url=asked.application_url,
+        application_url=arguments.application_url,
         client_id=os.environ.get("BENCH_CLIENT_ID", "bench-client"),
         oauth_client_id=os.environ.get("BENCH_OAUTH_CLIENT_ID", "bench-oauth-client"),
         oauth_client_secret=os.environ.get("BENCH_OAUTH_CLIENT_SECRET", "bench-oauth-secret"),
         service_token=os.environ.get("BENCH_SERVICE_TOKEN", "bench-service-token"),
         oauth_login_secret=os.environ.get("BENCH_CLIENT_SECRET", "bench-secret"),
     )
-    world.make_runs(asked.runs)
-    lms = Lms(world, asked.delay, not asked.no_batch, asked.call_back)
-    asyncio.run(_serve(lms, asked.port))
+    world.make_runs(arguments.runs)
+    lms = Lms(world, arguments.delay, not arguments.no_batch, arguments.call_back)
+    asyncio.run(_serve(lms, arguments.port))
 
 
 async def _serve(lms: Lms, port: int) -> None:

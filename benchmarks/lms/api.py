@@ -30,8 +30,8 @@ class PublicApi:
         if not (who := self._who(request)):
             return _unauthorized()
         if names := request.params().get("username"):
-            found = (self._named(name) for name in names.split(","))
-            return as_json([_shown(account) for account in found if account is not None])
+            accounts = (self._account_named(name) for name in names.split(","))
+            return as_json([_account_data(account) for account in accounts if account is not None])
         name = request.path.removeprefix(LmsPath.ACCOUNTS).strip("/")
         if name:
             account = self.world.accounts.get(name.lower())
@@ -44,9 +44,9 @@ class PublicApi:
                 return Response(403)
             for field in ("name", "country"):
                 setattr(account, field, request.json().get(field, getattr(account, field)))
-        return as_json(_shown(account))
+        return as_json(_account_data(account))
 
-    def _named(self, name: str) -> Account | None:
+    def _account_named(self, name: str) -> Account | None:
         """The account; for the service worker's name its own, which the client needs as positive
         control."""
         if name == SERVICE_WORKER:
@@ -73,12 +73,12 @@ class PublicApi:
     def enroll(self, request: Request) -> Response:
         if request.token != self.world.service_token:
             return _unauthorized()
-        asked = request.json()
-        username, key = asked["user"], asked["course_details"]["course_id"]
+        body = request.json()
+        username, key = body["user"], body["course_details"]["course_id"]
         if username.lower() not in self.world.accounts:
             return as_json({"message": f"The user {username} does not exist."}, 406)
         try:
-            mode, is_active = enrolled(self.world, username, key, asked)
+            mode, is_active = enrolled(self.world, username, key, body)
         except Refused as refusal:
             return as_json({"message": str(refusal)}, 400)
         return as_json(self._enrollment(username, key, mode, is_active))
@@ -87,8 +87,12 @@ class PublicApi:
         if request.token != self.world.service_token:
             return _unauthorized()
         username, _, key = request.path.removeprefix(LmsPath.ENROLLMENT + "/").partition(",")
-        found = self.world.enrollments.get((username, key))
-        return as_json(self._enrollment(username, key, *found[:2])) if found else Response(200)
+        enrollment = self.world.enrollments.get((username, key))
+        return (
+            as_json(self._enrollment(username, key, *enrollment[:2]))
+            if enrollment
+            else Response(200)
+        )
 
     def _enrollment(self, username: str, key: str, mode: str, is_active: bool) -> dict[str, Any]:
         return {
@@ -113,11 +117,11 @@ class PublicApi:
         """All enrollments of the named learners, in one page."""
         if request.token != self.world.service_token:
             return _unauthorized()
-        found = []
+        items = []
         for username in request.params().get("username", "").split(","):
             for key in self.world.by_user.get(username, ()):
                 mode, is_active, created = self.world.enrollments[username, key]
-                found.append(
+                items.append(
                     {
                         "created": created,
                         "mode": mode,
@@ -126,15 +130,15 @@ class PublicApi:
                         "course_id": key,
                     }
                 )
-        return as_json({"next": None, "previous": None, "results": found})
+        return as_json({"next": None, "previous": None, "results": items})
 
     # Runs
 
     def courses(self, request: Request) -> Response:
-        asked = request.params()
-        if "course_keys" in asked:
+        params = request.params()
+        if "course_keys" in params:
             return self._courses_by_key(request)
-        number = int(asked.get("page", 1))
+        number = int(params.get("page", 1))
         if not 1 <= number <= len(self.world.pages):
             return as_json({"detail": "Invalid page."}, 404)
         return Response(200, self.world.pages[number - 1])
@@ -143,9 +147,9 @@ class PublicApi:
         from urllib.parse import parse_qs
 
         keys = parse_qs(request.query)["course_keys"]
-        found = [self.world.runs[key] for key in keys if key in self.world.runs]
-        pagination = {"next": None, "previous": None, "count": len(found), "num_pages": 1}
-        return as_json({"results": found, "pagination": pagination})
+        runs = [self.world.runs[key] for key in keys if key in self.world.runs]
+        pagination = {"next": None, "previous": None, "count": len(runs), "num_pages": 1}
+        return as_json({"results": runs, "pagination": pagination})
 
     def modes(self, request: Request) -> Response:
         key = request.path.split("/courses/")[1].strip("/")
@@ -174,22 +178,24 @@ class Refused(Exception):
     """The LMS's message about an enrollment that it refuses."""
 
 
-def enrolled(world: World, username: str, key: str, asked: dict[str, Any]) -> tuple[str, bool]:
+def enrolled(world: World, username: str, key: str, body: dict[str, Any]) -> tuple[str, bool]:
     """Changes an enrollment as requested, as the platform does. Raises Refused."""
-    found = world.enrollments.get((username, key))
-    mode, is_active = asked.get("mode"), asked.get("is_active", True)
+    enrollment = world.enrollments.get((username, key))
+    mode, is_active = body.get("mode"), body.get("is_active", True)
     if key not in world.runs:
         raise Refused(f"No course '{key}' found for enrollment")
     if mode and mode not in MODES:
         raise Refused(
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
-    if found and not is_active and mode and found[1] and found[0] != mode:
+    if enrollment and not is_active and mode and enrollment[1] and enrollment[0] != mode:
         raise Refused(
-            f"Enrollment mode mismatch: active mode={found[0]}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={enrollment[0]}, requested mode={mode}. "
             "Won't deactivate."
         )
-    after = world.enroll(username, key, mode or (found[0] if found else "audit"), bool(is_active))
+    after = world.enroll(
+        username, key, mode or (enrollment[0] if enrollment else "audit"), bool(is_active)
+    )
     return after[0], after[1]
 
 
@@ -211,7 +217,7 @@ def _mode_of_enrollment(slug: str) -> dict[str, Any]:
     }
 
 
-def _shown(account: Account) -> dict[str, Any]:
+def _account_data(account: Account) -> dict[str, Any]:
     return {
         "account_privacy": "private",
         "profile_image": {"has_image": False, **_RESIZED},

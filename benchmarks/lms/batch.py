@@ -13,13 +13,13 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 @dataclass
 class BatchApi:
-    """is_there: False for an LMS without ``usher.lms``, which answers every request with 404."""
+    """has_plugin: False for an LMS without ``usher.lms``, which answers every request with 404."""
 
     world: World
-    is_there: bool
+    has_plugin: bool
 
     def capabilities(self, request: Request) -> Response:
-        if not self._may(request):
+        if not self._is_authorized(request):
             return Response(404, b"<title>Not Found</title>", kind="text/html; charset=utf-8")
         return as_json(
             {
@@ -32,34 +32,34 @@ class BatchApi:
         )
 
     def accounts(self, request: Request) -> Response:
-        if not self._may(request):
+        if not self._is_authorized(request):
             return Response(404)
         return as_json({"results": [self._account(item) for item in request.json()["items"]]})
 
     def enrollments(self, request: Request) -> Response:
-        if not self._may(request):
+        if not self._is_authorized(request):
             return Response(404)
         return as_json({"results": [self._enrollment(item) for item in request.json()["items"]]})
 
-    def _may(self, request: Request) -> bool:
-        return self.is_there and request.token == self.world.service_token
+    def _is_authorized(self, request: Request) -> bool:
+        return self.has_plugin and request.token == self.world.service_token
 
     def _account(self, item: dict[str, Any]) -> dict[str, Any]:
         username, email = item["username"], item["email"]
         account, status = self.world.by_uid.get(username), "exists"
         if account is None:
-            taken = [
+            conflicts = [
                 name
-                for name, found in (
+                for name, other in (
                     ("email", email.lower() in self.world.by_email),
                     ("username", username.lower() in self.world.accounts),
                 )
-                if found
+                if other
             ]
-            if taken:
-                return _refused(item, "duplicate-" + "-".join(taken), f"{taken[0]} is taken") | {
-                    "username": username
-                }
+            if conflicts:
+                return _refused(
+                    item, "duplicate-" + "-".join(conflicts), f"{conflicts[0]} is taken"
+                ) | {"username": username}
             account = self.world.add_account(
                 username, email, item.get("name", ""), item.get("country", ""), username
             )

@@ -82,30 +82,32 @@ class Lms:
     # Control endpoints, with which a benchmark reads or changes the LMS's data directly.
 
     def _control(self, request: Request) -> Response:
-        asked, name = request.params(), request.path.removeprefix("/control/")
+        params, name = request.params(), request.path.removeprefix("/control/")
         if name == "runs":
-            self.world.make_runs(int(asked["count"]))
+            self.world.make_runs(int(params["count"]))
         elif name == "change-runs":
-            changed = self.world.change_runs(int(asked["each"]), asked["mark"])
+            changed = self.world.change_runs(int(params["each"]), params["mark"])
             return as_json({"changed": changed})
         elif name == "rename":
-            self.world.runs[asked["key"]]["name"] = asked["title"]
+            self.world.runs[params["key"]]["name"] = params["title"]
             self.world.render_pages()
         elif name == "titles":
             return as_json({key: run["name"] for key, run in self.world.runs.items()})
         elif name == "delay":
-            self.delay = float(asked["seconds"])
+            self.delay = float(params["seconds"])
         elif name == "batch":
-            self.batch_api.is_there = asked["on"] == "yes"
+            self.batch_api.has_plugin = params["on"] == "yes"
         elif name == "stranger":
-            email, username = asked["email"], asked["username"]
+            email, username = params["email"], params["username"]
             self.world.add_account(username, email, username, "", "")
         elif name == "accounts":
-            for number in range(int(asked["first"]), int(asked["end"])):
-                username = asked["name"].format(number)
+            for number in range(int(params["first"]), int(params["end"])):
+                username = params["name"].format(number)
                 self.world.add_account(username, f"{username}@bench.example", "", "", username)
         elif name == "enrollment":
-            self.world.enroll(asked["username"], asked["key"], asked["mode"], asked["on"] == "yes")
+            self.world.enroll(
+                params["username"], params["key"], params["mode"], params["on"] == "yes"
+            )
         elif name == "reset":
             fresh = World(*(getattr(self.world, name) for name in _IDENTITY))
             fresh.runs, fresh.pages = self.world.runs, self.world.pages
@@ -119,8 +121,8 @@ class Lms:
         return {
             "accounts": [asdict(account) for account in self.world.accounts.values()],
             "enrollments": [
-                [username, key, *found[:2]]
-                for (username, key), found in self.world.enrollments.items()
+                [username, key, *enrollment[:2]]
+                for (username, key), enrollment in self.world.enrollments.items()
             ],
             "access": self.world.access,
             "made": {

@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._serve(request)
 
     def _next_request(self) -> Request | None:
-        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -109,11 +109,11 @@ class Connection(asyncio.Protocol):
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         length = int(headers.get("content-length", 0))
-        if len(rest) < length:
+        if len(body) < length:
             return None
-        self._buffer = rest[length:]
+        self._buffer = body[length:]
         method, target, _ = first.split(" ")
-        return Request(method, target, headers, rest[:length])
+        return Request(method, target, headers, body[:length])
 
     def _serve(self, request: Request) -> None:
         loop = asyncio.get_running_loop()

@@ -41,12 +41,12 @@ class SignIn:
         form = request.form()
         username = form.get("username", "")
         if self.ask is not None:
-            known = await self.ask.me(form.get("access_token", ""))
-            if known != username:
+            profile = await self.ask.me(form.get("access_token", ""))
+            if profile != username:
                 message = [{"user_message": "The provided access_token is not valid."}]
                 error = {"access_token": message, "error_code": "tpa-invalid-access-token"}
                 return as_json(error, 400)
-        if refused := self._taken(username, form.get("email", "")):
+        if refused := self._conflict(username, form.get("email", "")):
             return refused
         account = self.world.add_account(
             username, form["email"], form.get("name", ""), form.get("country", ""), username
@@ -63,18 +63,18 @@ class SignIn:
         }
         return as_json(body, 200, [self.world.open_session(Session(username))])
 
-    def _taken(self, username: str, email: str) -> Response | None:
-        taken = []
+    def _conflict(self, username: str, email: str) -> Response | None:
+        conflicts = []
         if email.lower() in self.world.by_email:
-            taken.append("email")
+            conflicts.append("email")
         if username.lower() in self.world.accounts:
-            taken.append("username")
-        if not taken:
+            conflicts.append("username")
+        if not conflicts:
             return None
-        body: dict[str, object] = {name: [{"user_message": _TAKEN[name]}] for name in taken}
-        if "username" in taken:
+        body: dict[str, object] = {name: [{"user_message": _TAKEN[name]}] for name in conflicts}
+        if "username" in conflicts:
             body["username_suggestions"] = [f"{username[:26]}_{n}" for n in (1, 41, 664)]
-        body["error_code"] = "duplicate-" + "-".join(taken)
+        body["error_code"] = "duplicate-" + "-".join(conflicts)
         return as_json(body, 409)
 
     # Sign-in
@@ -82,14 +82,14 @@ class SignIn:
     def start(self, request: Request) -> Response:
         state = secrets.token_hex(16)
         session = Session(state=state, following=request.params().get("next", LmsPath.DASHBOARD))
-        asked = {
+        query = {
             "client_id": self.world.client_id,
             "redirect_uri": self._redirect_uri(request, state),
             "state": state,
             "response_type": "code",
             "scope": "user:read",
         }
-        location = f"{self.world.application_url}/oauth2/authorize/?{urlencode(asked)}"
+        location = f"{self.world.application_url}/oauth2/authorize/?{urlencode(query)}"
         return redirect(location, [self.world.open_session(session)])
 
     def _redirect_uri(self, request: Request, state: str) -> str:
@@ -97,14 +97,14 @@ class SignIn:
 
     async def complete(self, request: Request) -> Response:
         session = self.world.sessions.get(request.cookie("sessionid"))
-        asked = request.params()
+        params = request.params()
         if session is None:
             return redirect(LmsPath.LOGIN)
-        if "code" not in asked:  # the second request: the pipeline continues
+        if "code" not in params:  # the second request: the pipeline continues
             return redirect(session.following if session.username else LmsPath.LOGIN)
-        if not session.state or asked.get("state") != session.state:
+        if not session.state or params.get("state") != session.state:
             return Response(400, b"", kind="text/html; charset=utf-8")
-        uid = await self._who(request, asked["code"], session.state)
+        uid = await self._who(request, params["code"], session.state)
         account = self.world.by_uid.get(uid or "")
         if account is None:
             return redirect(LmsPath.REGISTER if uid else LmsPath.LOGIN)
@@ -130,15 +130,15 @@ class SignIn:
     # The LMS as provider
 
     def authorize(self, request: Request) -> Response:
-        asked = request.params()
+        params = request.params()
         username = self._signed_in(request)
-        if asked.get("client_id") != self.world.oauth_client_id:
+        if params.get("client_id") != self.world.oauth_client_id:
             return as_json({"error": "invalid_request"}, 400)
         if not username:
             return redirect(f"{LmsPath.LOGIN}?{urlencode({'next': request.target})}")
         code = secrets.token_urlsafe(22)
         self.world.codes[code] = username
-        return redirect(f"{asked['redirect_uri']}?{urlencode({'code': code})}")
+        return redirect(f"{params['redirect_uri']}?{urlencode({'code': code})}")
 
     def token(self, request: Request) -> Response:
         form = request.form()

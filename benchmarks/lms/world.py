@@ -39,8 +39,10 @@ class Session:
 
 @dataclass
 class World:
-    """made: username → how often an account was created; more than one shows a duplicate. changed:
-    the same for changes of enrollments."""
+    """The LMS's records. by_email, by_uid: the accounts by e-mail address, and by the learner's uid
+    in the application. by_user: username → keys of the runs in which the learner is enrolled.
+    requests: method and path → number of requests; ``made:<username>`` → how often the account was
+    created."""
 
     application_url: str
     client_id: str
@@ -79,24 +81,24 @@ class World:
         return ("Set-Cookie", f"sessionid={key}; HttpOnly; Path=/; SameSite=Lax")
 
     def give_tokens(self, username: str) -> dict[str, Any]:
-        access, again = secrets.token_urlsafe(22), secrets.token_urlsafe(22)
-        self.access[access] = self.refresh[again] = username
+        access, refresh = secrets.token_urlsafe(22), secrets.token_urlsafe(22)
+        self.access[access] = self.refresh[refresh] = username
         return {
             "access_token": access,
             "expires_in": 36000,
             "token_type": "Bearer",
             "scope": "read write",
-            "refresh_token": again,
+            "refresh_token": refresh,
         }
 
     def enroll(self, username: str, key: str, mode: str, is_active: bool) -> list[Any]:
-        found = self.enrollments.get((username, key))
-        if found is None:
-            found = self.enrollments[username, key] = [mode, is_active, moment()]
+        enrollment = self.enrollments.get((username, key))
+        if enrollment is None:
+            enrollment = self.enrollments[username, key] = [mode, is_active, moment()]
             self.by_user.setdefault(username, []).append(key)
         else:
-            found[:2] = mode, is_active
-        return found
+            enrollment[:2] = mode, is_active
+        return enrollment
 
     # Runs
 
@@ -117,7 +119,7 @@ class World:
         return len(changed)
 
     def render_pages(self) -> None:
-        """Renders the pages beforehand, so that answering takes no time."""
+        """Renders the pages in advance, so that answers take almost no time."""
         runs = list(self.runs.values())
         count = max(1, -(-len(runs) // PAGE))
         self.pages = [

@@ -17,11 +17,11 @@ _CONCURRENCY, _LMS_SECONDS = 16, 0.2
 def celery(stage: Stage, rounds: int, count: int) -> list[Figure]:
     figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.5)
     figure.more_is_better = True
-    _, redis_url = stage.surroundings.redis()
+    _, redis_url = stage.services.redis()
     stage.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(10)]
     stage.ours.call("runs", keys=keys)
-    stage.ours.call("rest")
+    stage.ours.call("delete_due_work")
     control(stage.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):
@@ -41,7 +41,7 @@ def _seconds(stage: Stage, redis_url: str, workers: int, number: int, own: dict[
         "USHER_USE_BATCH_API": "false",
     }
     started = [
-        stage.surroundings.module(
+        stage.services.module(
             f"worker-{number}-{workers}-{index}",
             "celery",
             [*WORKER, "-n", f"w{index}@bench"],
@@ -51,7 +51,7 @@ def _seconds(stage: Stage, redis_url: str, workers: int, number: int, own: dict[
     ]
     wait_for(lambda: all(" ready." in worker.log for worker in started), "the workers' start")
     stage.ours.call("enrollments", **own, each=10)
-    took = stage.ours.call("work_off", redis_url=redis_url, messages=4 * workers)
+    cost = stage.ours.call("work_off", redis_url=redis_url, messages=4 * workers)
     for worker in started:
         worker.stop()
-    return float(took["seconds"])
+    return float(cost["seconds"])

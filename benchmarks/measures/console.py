@@ -13,5 +13,5 @@ def console(stage: Stage, learners: int, refused: int) -> dict[str, float]:
     """Page → milliseconds, with this many learners and refusals."""
     with Contender("benchmarks.console", stage.our_env) as contender:
         contender.call("prepare", count=learners, refused=refused)
-        found: dict[str, float] = contender.call("pages")["answer"]
-    return found
+        milliseconds: dict[str, float] = contender.call("pages")["answer"]
+    return milliseconds

@@ -26,7 +26,7 @@ class Flat:
 
 def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
     """Creates both databases first, and then measures them in turn."""
-    found = Flat((few, many), {operation: {} for operation in OPERATIONS})
+    result = Flat((few, many), {operation: {} for operation in OPERATIONS})
     env = {size: _database(stage, size) for size in (few, many)}
     with (
         Contender("benchmarks.ours", env[few]) as small,
@@ -41,8 +41,8 @@ def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
                     measured[size] += contender.call("operation", name=operation)["answer"]
             for size, seconds in measured.items():
                 ordered = sorted(seconds)
-                found.milliseconds[operation][size] = 1000 * ordered[len(ordered) // 2]
-    return found
+                result.milliseconds[operation][size] = 1000 * ordered[len(ordered) // 2]
+    return result
 
 
 def _database(stage: Stage, size: int) -> dict[str, str]:

@@ -15,7 +15,7 @@ from benchmarks.stage import Stage
 
 TARGET_SECONDS = 3.0
 #: People at a time; each signs up, waits for the token, enrolls and waits for the LMS.
-_AT_ONCE = 4
+_CONCURRENCY = 4
 _WORKERS = {
     "watch": ("manage", ("reconcile", "--watch")),
     "Celery": (
@@ -49,25 +49,27 @@ def interactive(stage: Stage, backlog: int, people: int) -> list[Waits]:
     learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     stage.ours.call("runs", keys=keys)
-    stage.ours.call("rest")
+    stage.ours.call("delete_due_work")
     stage.ours.call("learners", **learners)
     stage.ours.call("accounts", **learners)
     control(stage.lms_url, "accounts", **learners | {"name": learners["names"]})
     stage.ours.call("enrollments", **learners, each=EACH)
-    _, redis_url = stage.surroundings.redis()
-    found = []
+    _, redis_url = stage.services.redis()
+    waits = []
     for api in ("public", "batch"):
         stage.use_batch_api(api == "batch")
         for worker in _WORKERS:
-            stage.ours.call("rest")
+            stage.ours.call("delete_due_work")
             stage.ours.call("due_again", names="backlog")
-            with _worker(stage, worker, api, redis_url) as ours:
+            with _worker(stage, worker, api, redis_url) as contender:
                 name = f"{api}{worker.lower()}p{{}}"
-                served = ours.call("people", names=name, count=people, at_once=_AT_ONCE)["answer"]
-                left = ours.call("count_unsettled", names="backlog")["answer"]
-            found.append(Waits(api, worker, served["sign_ups"], served["enrollments"], left))
-    stage.ours.call("rest")
-    return found
+                served = contender.call(
+                    "people", names=name, count=people, concurrency=_CONCURRENCY
+                )["answer"]
+                unsettled = contender.call("count_unsettled", names="backlog")["answer"]
+            waits.append(Waits(api, worker, served["sign_ups"], served["enrollments"], unsettled))
+    stage.ours.call("delete_due_work")
+    return waits
 
 
 @contextmanager
@@ -77,17 +79,17 @@ def _worker(stage: Stage, worker: str, api: str, redis_url: str) -> Iterator[Con
     if worker == "Celery":
         env |= {"REDIS_URL": redis_url}
     module, arguments = _WORKERS[worker]
-    with Contender("benchmarks.ours", env) as ours:
-        started = stage.surroundings.module(f"{api}-{worker}", module, arguments, env)
+    with Contender("benchmarks.ours", env) as contender:
+        started = stage.services.module(f"{api}-{worker}", module, arguments, env)
         try:
             if worker == "Celery":
                 wait_for(lambda: " ready." in started.log, "the worker's start")
-                ours.call("sweep")
-            before = ours.call("count_unsettled", names="backlog")["answer"]
+                contender.call("sweep")
+            before = contender.call("count_unsettled", names="backlog")["answer"]
             wait_for(
-                lambda: ours.call("count_unsettled", names="backlog")["answer"] < before,
+                lambda: contender.call("count_unsettled", names="backlog")["answer"] < before,
                 "the work on the backlog",
             )
-            yield ours
+            yield contender
         finally:
             started.stop()

@@ -53,15 +53,17 @@ def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
     requests; the ratio to the earlier batch API (the smaller one of both; None without the history)
     and to one enrollment after the other; failed requests, and deadlocks that InnoDB counted."""
     with ExitStack() as stack:
-        server = stack.enter_context(mariadb("lms", "lms_before"))
+        server = stack.enter_context(mariadb("usher_test", "usher_test_before"))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-bench-")))
-        now = stack.enter_context(_served(server, "lms", base))
+        now = stack.enter_context(_serve(server, "usher_test", base))
         source = batch_api_in_long_transactions(base / "source")
         before = None
         if source is not None:
-            before = stack.enter_context(_served(server, "lms_before", base, source))
-        found = [_round(now, before, number, items) for number in range(rounds)]
-        middle = {name: statistics.median(each[name] for each in found) for name in found[0]}
+            before = stack.enter_context(_serve(server, "usher_test_before", base, source))
+        results = [_round(now, before, number, items) for number in range(rounds)]
+        middle = {
+            name: statistics.median(result[name] for result in results) for name in results[0]
+        }
         ratios = [middle.pop(f"{what}_over_before", None) for what in ("accounts", "enrollments")]
         return {
             **middle,
@@ -75,26 +77,27 @@ def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
 
 def _round(now: Load, before: Load | None, number: int, items: int) -> dict[str, Any]:
     learners = accounts(items, f"{PREFIX}{number}-")
-    wanted = enrollments(items, learners, RUNS[:1], "audit")
+    items_to_enroll = enrollments(items, learners, RUNS[:1], "audit")
     single = enrollments(2 * items, learners, RUNS, "audit")[items : items + max(items // 20, 10)]
-    made, enrolled = now.measured(ACCOUNTS, learners), now.measured(ENROLLMENTS, wanted)
+    creation = now.measured(ACCOUNTS, learners)
+    enrolling = now.measured(ENROLLMENTS, items_to_enroll)
     ratios: dict[str, float | None] = {
         "accounts_over_before": None,
         "enrollments_over_before": None,
     }
     if before is not None:
-        for name, path, here, some in (
-            ("accounts", ACCOUNTS, made, learners),
-            ("enrollments", ENROLLMENTS, enrolled, wanted),
+        for name, path, load, some in (
+            ("accounts", ACCOUNTS, creation, learners),
+            ("enrollments", ENROLLMENTS, enrolling, items_to_enroll),
         ):
             earlier = before.measured(path, some)
-            ratios[f"{name}_over_before"] = round(here["a_second"] / earlier["a_second"], 2)
+            ratios[f"{name}_over_before"] = round(load["a_second"] / earlier["a_second"], 2)
     return {
-        "accounts_a_second": made["a_second"],
-        "enrollments_a_second": enrolled["a_second"],
+        "accounts_a_second": creation["a_second"],
+        "enrollments_a_second": enrolling["a_second"],
         **ratios,
-        "over_one_by_one": round(enrolled["a_second"] / _one_by_one(now.client, single), 1),
-        "page_p95": enrolled.get("page_p95"),
+        "over_one_by_one": round(enrolling["a_second"] / _one_by_one(now.client, single), 1),
+        "page_p95": enrolling.get("page_p95"),
     }
 
 
@@ -111,7 +114,7 @@ def _one_by_one(client: httpx.Client, items: list[dict[str, Any]]) -> float:
 
 
 @contextmanager
-def _served(
+def _serve(
     server: MariaDb, database: str, base: Path, source: Path | None = None
 ) -> Iterator[Load]:
     """source: the folder of the code; None for today's."""
@@ -138,11 +141,11 @@ def _served(
         running_lms(folder, port, variables) as url,
         httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
     ):
-        yield Load(client, batch=25, at_once=2, page=PAGE)
+        yield Load(client, batch=25, concurrency=2, page=PAGE)
 
 
 def _manage(folder: Path, variables: dict[str, str], *arguments: str, text: str = "") -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=folder,
         env={**folders.environment(folder), **variables},
@@ -151,5 +154,5 @@ def _manage(folder: Path, variables: dict[str, str], *arguments: str, text: str 
         text=True,
         timeout=600,
     )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {result.stderr[-2000:]}")

@@ -18,8 +18,8 @@ def memory(stage: Stage, learners: int) -> tuple[float, dict[str, float]]:
         control(stage.lms_url, "accounts", name="m{}", first=first, end=end)
     stage.use_batch_api(True)
     with Contender("benchmarks.ours", stage.our_env) as fresh:
-        took = fresh.call("sweep_all")
-    answer = took["answer"]
+        cost = fresh.call("sweep_all")
+    answer = cost["answer"]
     if answer["failed"] or answer["changed"] + answer["unchanged"] < learners:
         raise RuntimeError(f"a sweep did not do its work: {str(answer)[:500]}")
-    return answer["peak_mb"], {"seconds": took["seconds"], "before_mb": answer["before_mb"]}
+    return answer["peak_mb"], {"seconds": cost["seconds"], "before_mb": answer["before_mb"]}

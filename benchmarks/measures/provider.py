@@ -25,7 +25,7 @@ _BROWSERS = 8
 
 
 @dataclass
-class Side:
+class MeasuredImplementation:
     """One implementation. cookie: the name of its session cookie. count: learners in a round."""
 
     contender: Contender
@@ -35,27 +35,37 @@ class Side:
     count: int
 
 
-def provider(stage: Stage, rounds: int, ours: int, reference: int) -> list[Figure]:
+def provider(stage: Stage, rounds: int, own_contender: int, reference: int) -> list[Figure]:
     exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
     cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
     for contender in (stage.ours, stage.reference):
-        contender.call("learners", names="provider{}", first=0, end=max(ours, reference))
-    own, theirs = _sides(stage, ours, reference)
+        contender.call("learners", names="provider{}", first=0, end=max(own_contender, reference))
+    own_server, reference_server = _start_servers(stage, own_contender, reference)
     for _ in range(rounds):
-        for side, measures, costs in (
-            (theirs, exchange.reference, cpu.reference),
-            (own, exchange.ours, cpu.ours),
+        for implementation, measures, costs in (
+            (reference_server, exchange.reference, cpu.reference),
+            (own_server, exchange.ours, cpu.ours),
         ):
-            measures.append(_exchanges_a_second(stage, side))
-            costs.append(_cost_of_sign_in(stage, side))
+            measures.append(_exchanges_a_second(stage, implementation))
+            costs.append(_cost_of_sign_in(stage, implementation))
     return [exchange, cpu]
 
 
-def _sides(stage: Stage, ours: int, reference: int) -> tuple[Side, Side]:
+def _start_servers(
+    stage: Stage, own_contender: int, reference: int
+) -> tuple[MeasuredImplementation, MeasuredImplementation]:
     """Starts the same kind of server for both implementations."""
-    sides = []
+    implementations = []
     for name, contender, env, wsgi, port, cookie, count in (
-        ("ours", stage.ours, stage.our_env, OUR_WSGI, stage.our_port, "mitxonline_session", ours),
+        (
+            "ours",
+            stage.ours,
+            stage.our_env,
+            OUR_WSGI,
+            stage.our_port,
+            "mitxonline_session",
+            own_contender,
+        ),
         (
             "theirs",
             stage.reference,
@@ -66,21 +76,23 @@ def _sides(stage: Stage, ours: int, reference: int) -> tuple[Side, Side]:
             reference,
         ),
     ):
-        server = application.serve(stage.surroundings, f"provider-{name}", wsgi, port, env)
-        sides.append(Side(contender, port, server, cookie, count))
-    return sides[0], sides[1]
+        server = application.serve(stage.services, f"provider-{name}", wsgi, port, env)
+        implementations.append(MeasuredImplementation(contender, port, server, cookie, count))
+    return implementations[0], implementations[1]
 
 
-def _exchanges_a_second(stage: Stage, side: Side) -> float:
-    codes = side.contender.call("codes", count=side.count, redirect_uri=stage.redirect_uri)
-    left = list(codes["answer"])
+def _exchanges_a_second(stage: Stage, implementation: MeasuredImplementation) -> float:
+    codes = implementation.contender.call(
+        "codes", count=implementation.count, redirect_uri=stage.redirect_uri
+    )
+    unused = list(codes["answer"])
 
     async def one_browser() -> None:
-        async with Browser(side.port) as browser:
-            while left:
-                await _exchange(stage, browser, left.pop())
+        async with Browser(implementation.port) as browser:
+            while unused:
+                await _exchange(stage, browser, unused.pop())
 
-    count = len(left)
+    count = len(unused)
     return count / _timed(one_browser)
 
 
@@ -98,39 +110,41 @@ async def _exchange(stage: Stage, browser: Browser, code: str) -> str:
     return str(json.loads(answer.body)["access_token"])
 
 
-def _cost_of_sign_in(stage: Stage, side: Side) -> float:
+def _cost_of_sign_in(stage: Stage, implementation: MeasuredImplementation) -> float:
     """Milliseconds of the server's processor time for authorize, token and users/me of one
     learner."""
-    left = side.contender.call("sessions", count=side.count)["answer"]
-    count = len(left)
+    unused = implementation.contender.call("sessions", count=implementation.count)["answer"]
+    count = len(unused)
 
     async def one_browser() -> None:
-        async with Browser(side.port) as browser:
-            while left:
-                await _sign_in(stage, side, browser, left.pop())
+        async with Browser(implementation.port) as browser:
+            while unused:
+                await _sign_in(stage, implementation, browser, unused.pop())
 
-    before = _cpu(side.server.pid)
+    before = _cpu(implementation.server.pid)
     _timed(one_browser)
-    return (_cpu(side.server.pid) - before) / count * 1000
+    return (_cpu(implementation.server.pid) - before) / count * 1000
 
 
-async def _sign_in(stage: Stage, side: Side, browser: Browser, session: str) -> None:
-    asked = {
+async def _sign_in(
+    stage: Stage, implementation: MeasuredImplementation, browser: Browser, session: str
+) -> None:
+    query = {
         "client_id": application.CLIENT_ID,
         "redirect_uri": f"{stage.redirect_uri}?redirect_state=abc",
         "state": "abc",
         "response_type": "code",
         "scope": "user:read",
     }
-    path = f"{ApplicationPath.AUTHORIZE}?{urlencode(asked)}"
-    answer = await browser.get(path, Cookie=f"{side.cookie}={session}")
+    path = f"{ApplicationPath.AUTHORIZE}?{urlencode(query)}"
+    answer = await browser.get(path, Cookie=f"{implementation.cookie}={session}")
     if answer.status != 302:
         raise RuntimeError(f"authorize answered {answer.status}: {answer.body[:300]!r}")
     code = parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
     form = {
         "grant_type": "authorization_code",
         "code": code,
-        "redirect_uri": asked["redirect_uri"],
+        "redirect_uri": query["redirect_uri"],
         "client_id": application.CLIENT_ID,
         "client_secret": application.CLIENT_SECRET,
     }
@@ -155,5 +169,5 @@ def _timed(one_browser: Callable[[], Coroutine[Any, Any, None]]) -> float:
 def _cpu(pid: int) -> float:
     """Seconds of processor time of a process and its children."""
     server = psutil.Process(pid)
-    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+    return sum(process.user + process.system for process in times)

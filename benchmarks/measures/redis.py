@@ -13,14 +13,14 @@ from benchmarks.stage import Stage
 
 def redis_stalled(stage: Stage, rounds: int, count: int) -> Figure:
     figure = Figure(
-        "redis_stalled", "Redis stands still, over no Redis", "enrollments a second", 0.8
+        "redis_stalled", "Redis suspended, compared with no Redis", "enrollments a second", 0.8
     )
     figure.more_is_better = True
-    server, url = stage.surroundings.redis()
+    server, url = stage.services.redis()
     stage.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     stage.ours.call("runs", keys=keys)
-    stage.ours.call("rest")
+    stage.ours.call("delete_due_work")
     server.send(signal.SIGSTOP)
     try:
         with Contender("benchmarks.ours", stage.our_env | {"REDIS_URL": url}) as stalled:
@@ -34,10 +34,10 @@ def redis_stalled(stage: Stage, rounds: int, count: int) -> Figure:
                     stage.ours.call("accounts", **own)
                     control(stage.lms_url, "accounts", **own | {"name": own["names"]})
                     stage.ours.call("enrollments", **own, each=EACH)
-                    took = contender.call("enroll")
-                    if took["answer"]["changed"] < count:
-                        raise RuntimeError(f"not all were enrolled: {str(took)[:500]}")
-                    rates.append(count / took["seconds"])
+                    cost = contender.call("enroll")
+                    if cost["answer"]["changed"] < count:
+                        raise RuntimeError(f"not all were enrolled: {str(cost)[:500]}")
+                    rates.append(count / cost["seconds"])
     finally:
         server.send(signal.SIGCONT)
     return figure

@@ -21,12 +21,12 @@ from tests.support.lms_process import (
     LmsProcess,
     lms_process,
 )
-from tests.support.shapes import BASE_URL, Shape
+from tests.support.stand_ins import BASE_URL, StandIn
 
 from benchmarks.application import CLIENT_ID, CLIENT_SECRET, serve_lms
 from benchmarks.measuring import Figure
 from benchmarks.processes import ROOT, environment_of, free_port
-from benchmarks.services import Surroundings, control
+from benchmarks.services import Services, control
 from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 
 #: Enrollments of each learner, and course runs.
@@ -49,11 +49,11 @@ class Sizes:
     learners: int
     reference: int
     embedded: int
-    looked_at: int
+    passed_over: int
 
 
 @dataclass
-class Looked:
+class FullPass:
     """Seconds of a check of all learners of whom none is due, and of the next check. mb: peak
     memory of both processes together."""
 
@@ -63,9 +63,9 @@ class Looked:
     mb: float
 
 
-def sidecar(around: Surroundings, rounds: int, sizes: Sizes) -> tuple[list[Figure], Looked]:
-    postgresql = around.postgresql()
-    with _on_benchmark_lms(around, postgresql.url("sidecar")) as (shape, lms_url):
+def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure], FullPass]:
+    postgresql = services.postgresql()
+    with _on_benchmark_lms(services, postgresql.url("sidecar")) as (application, lms_url):
         figures = []
         for name, on, target in (("sidecar_public", "no", 30), ("sidecar_batch", "yes", 100)):
             control(lms_url, "batch", on=on)
@@ -74,26 +74,26 @@ def sidecar(around: Surroundings, rounds: int, sizes: Sizes) -> tuple[list[Figur
             for number in range(rounds):
                 stem = f"{name[8:10]}{number}"
                 change = _changing(lms_url, stem)
-                _round(shape, figure, stem, change, sizes.reference, sizes.learners)
+                _round(application, figure, stem, change, sizes.reference, sizes.learners)
             figures.append(figure)
-        looked = _look(shape, sizes.looked_at)
-    with _on_embedded_lms(around, postgresql.url("embedded")) as (shape, lms):
+        full_pass = _full_pass(application, sizes.passed_over)
+    with _on_embedded_lms(services, postgresql.url("embedded")) as (application, lms):
         figure = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", 10)
         for number in range(rounds):
             change = _renaming(lms, number)
-            _round(shape, figure, f"em{number}", change, sizes.reference, sizes.embedded)
+            _round(application, figure, f"em{number}", change, sizes.reference, sizes.embedded)
         figures.append(figure)
-    return figures, looked
+    return figures, full_pass
 
 
 @contextmanager
-def _on_benchmark_lms(around: Surroundings, database: str) -> Iterator[tuple[Shape, str]]:
+def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[StandIn, str]]:
     port, lms_port = free_port(), free_port()
     # By number, because cookie jars accept no cookie for a host without a dot.
     url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
-    serve_lms(around, lms_port, port, "--runs", RUNS, "--application-url", url)
-    shape = Shape(
-        around.folder / "bench" / "mitxonline",
+    serve_lms(services, lms_port, port, "--runs", RUNS, "--application-url", url)
+    application = StandIn(
+        services.folder / "bench" / "mitxonline",
         "mitxonline",
         **{
             "DATABASE_URL": database,
@@ -108,35 +108,37 @@ def _on_benchmark_lms(around: Surroundings, database: str) -> Iterator[tuple[Sha
             **_OLDER_TOOLKIT,
         },
     )
-    _record(shape, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND))
+    _record(application, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND))
     keys = [BENCH_RUN.format(number) for number in range(RUNS)]
-    shape.run(f"keys = {keys!r}\n" + _RUNS)
-    with shape.served(port):
-        _usher(shape, "reconcile", "--kind", "run")
-        yield shape, lms_url
-    shape.close()
+    application.run(f"keys = {keys!r}\n" + _RUNS)
+    with application.served(port):
+        _usher(application, "reconcile", "--kind", "run")
+        yield application, lms_url
+    application.close()
 
 
 @contextmanager
-def _on_embedded_lms(around: Surroundings, database: str) -> Iterator[tuple[Shape, LmsProcess]]:
+def _on_embedded_lms(services: Services, database: str) -> Iterator[tuple[StandIn, LmsProcess]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with lms_process(with_plugin=True) as lms:
         lms.join_with_plugin(url)
         values = {name: str(value) for name, value in lms.settings(url).items()}
         values[BASE_URL["mitxonline"]] = values.pop("SITE_BASE_URL")
-        folder = around.folder / "embedded" / "mitxonline"
-        shape = Shape(folder, "mitxonline", DATABASE_URL=database, **values, **_OLDER_TOOLKIT)
-        _record(shape, LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms.redirect_uri)
+        folder = services.folder / "embedded" / "mitxonline"
+        application = StandIn(
+            folder, "mitxonline", DATABASE_URL=database, **values, **_OLDER_TOOLKIT
+        )
+        _record(application, LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms.redirect_uri)
         keys = json.loads(lms.shell(_LMS_RUNS))
-        shape.run(f"keys = {keys!r}\n" + _RUNS)
-        with shape.served(port):
-            yield shape, lms
-        shape.close()
+        application.run(f"keys = {keys!r}\n" + _RUNS)
+        with application.served(port):
+            yield application, lms
+        application.close()
 
 
-def _record(shape: Shape, client_id: str, secret: str, uri: str) -> None:
-    shape.run(
+def _record(application: StandIn, client_id: str, secret: str, uri: str) -> None:
+    application.run(
         "from oauth2_provider.models import Application\n"
         f"Application.objects.create(name='edx-oauth-app', client_id={client_id!r},\n"
         f"    client_secret={secret!r}, client_type='confidential', skip_authorization=True,\n"
@@ -156,68 +158,80 @@ def _renaming(lms: LmsProcess, number: int) -> Callable[[str], None]:
 
 
 def _round(
-    shape: Shape,
+    application: StandIn,
     figure: Figure,
     stem: str,
     change: Callable[[str], None],
-    theirs: int,
-    ours: int,
+    reference_times: int,
+    sidecar_times: int,
 ) -> None:
     """Milliseconds of both implementations for one learner."""
-    runs = shape.run("from courses.models import CourseRun\nresult = CourseRun.objects.count()")
-    shape.run(_LEARNERS.format(stem=stem + "a", count=theirs, each=min(EACH, runs)))
+    runs = application.run(
+        "from courses.models import CourseRun\nresult = CourseRun.objects.count()"
+    )
+    application.run(_LEARNERS.format(stem=stem + "a", count=reference_times, each=min(EACH, runs)))
     change("a")
-    took = shape.run(_OWN)
-    left = shape.run(_LEFT.format(stem=stem + "a"))
-    if any(left):
-        raise RuntimeError(f"the application's own commands left {left}")
-    whole = took["repair"] / theirs + took["enroll"] / theirs + took["sync"] / ours
+    cost = application.run(_OWN)
+    unfinished = application.run(_LEFT.format(stem=stem + "a"))
+    if any(unfinished):
+        raise RuntimeError(f"the application's own commands left {unfinished}")
+    whole = (
+        cost["repair"] / reference_times
+        + cost["enroll"] / reference_times
+        + cost["sync"] / sidecar_times
+    )
     figure.reference.append(whole * 1000)
-    shape.run(_LEARNERS.format(stem=stem + "b", count=ours, each=min(EACH, runs)))
+    application.run(_LEARNERS.format(stem=stem + "b", count=sidecar_times, each=min(EACH, runs)))
     change("b")
-    done = _reconciled(shape)
-    left = shape.run(_LEFT.format(stem=stem + "b"))
-    if any(left) or not done["ok"]:
-        raise RuntimeError(f"the sidecar left {left}: {str(done)[:500]}")
-    figure.ours.append(done["seconds"] / ours * 1000)
+    outcome = _reconciled(application)
+    unfinished = application.run(_LEFT.format(stem=stem + "b"))
+    if any(unfinished) or not outcome["ok"]:
+        raise RuntimeError(f"the sidecar left {unfinished}: {str(outcome)[:500]}")
+    figure.ours.append(outcome["seconds"] / sidecar_times * 1000)
 
 
-def _usher(shape: Shape, *arguments: str) -> dict[str, Any]:
-    options = ["--application", str(shape.folder), "--manage", shape.command, "--json"]
-    done = subprocess.run(
+def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
+    options = ["--application", str(application.folder), "--manage", application.command, "--json"]
+    result = subprocess.run(
         [sys.executable, "-m", "usher.cli.main", arguments[0], *options, *arguments[1:]],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"usher {arguments[0]}: {done.stdout[-1000:]} {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    if result.returncode:
+        raise RuntimeError(f"usher {arguments[0]}: {result.stdout[-1000:]} {result.stderr[-2000:]}")
+    data: dict[str, Any] = json.loads(result.stdout)
+    return data
 
 
-def _reconciled(shape: Shape, looks: int = 1) -> dict[str, Any]:
+def _reconciled(application: StandIn, passes: int = 1) -> dict[str, Any]:
     """Runs the sidecar in another process, whose start is not counted, like that of the
     application."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.measures.sidecar_pass", str(shape.folder), str(looks)],
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.measures.sidecar_pass",
+            str(application.folder),
+            str(passes),
+        ],
         cwd=ROOT,
         env=environment_of({}),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    data: dict[str, Any] = json.loads(result.stdout)
+    return data
 
 
-def _look(shape: Shape, learners: int) -> Looked:
+def _full_pass(application: StandIn, learners: int) -> FullPass:
     """Creates rows with SQL: each learner has account, token and an enrollment. Then measures."""
-    shape.run(_MANY.format(count=learners))
-    done = _reconciled(shape, looks=2)
-    if done["numbers"]:
-        raise RuntimeError(f"there was something to do: {done}")
-    return Looked(learners, done["seconds"], done["later"], done["mb"])
+    application.run(_MANY.format(count=learners))
+    outcome = _reconciled(application, passes=2)
+    if outcome["numbers"]:
+        raise RuntimeError(f"there was something to do: {outcome}")
+    return FullPass(learners, outcome["seconds"], outcome["later"], outcome["mb"])
 
 
 _RUNS = """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.measures.sidecar_pass FOLDER LOOKS``: runs passes of the sidecar over one
+"""``python -m benchmarks.measures.sidecar_pass FOLDER PASSES``: runs passes of the sidecar over one
 application. Prints the time of each, without the start of its processes, as JSON."""
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ from pathlib import Path
 from usher.connect.application.checkout import ApplicationOptions
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT
-from usher.sidecar.opening import opened_application, with_lms
-from usher.sidecar.outcome import Outcome
-from usher.sidecar.reconcile import Scope, reconcile
+from usher.sidecar.reconcile import PassScope, reconcile
 from usher.sidecar.runs import RUN
-from usher.sidecar.watching import QuickLooks
+from usher.sidecar.session import open_application, open_session
+from usher.sidecar.summary import Summary
+from usher.sidecar.watching import QuickPasses
 
 
 def main() -> None:
     folder, looks_wanted = sys.argv[1], int(sys.argv[2])
     # The application's own sync does not change the modes of course runs.
-    scope, seconds = Scope(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
-    quick = QuickLooks(scope)
-    with opened_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (
+    scope, seconds = PassScope(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
+    quick = QuickPasses(scope)
+    with open_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (
         checkout,
         adapter,
         agent,
     ):
-        sides = with_lms(checkout, adapter, agent)
+        session = open_session(checkout, adapter, agent)
         for number in range(looks_wanted):
             started = time.monotonic()
-            looked = quick.next(started) if number else scope
-            outcome = reconcile(sides, looked, Outcome())
+            passed = quick.next(started) if number else scope
+            summary = reconcile(session, passed, Summary())
             quick.done(started, 0.0)
             seconds.append(time.monotonic() - started)
-        found = {
-            "ok": outcome.ok,
-            "numbers": sum(outcome.numbers.values()),
-            "reasons": outcome.reasons[:5],
+        figures = {
+            "ok": summary.ok,
+            "numbers": sum(summary.numbers.values()),
+            "reasons": summary.reasons[:5],
             "seconds": seconds[0],
             "later": seconds[-1],
             "mb": _peak_mb("self") + _peak_mb(str(agent.pid)),
         }
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 def _peak_mb(pid: str) -> float:

@@ -17,14 +17,16 @@ def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) ->
     public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 40)
     batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 150)
     for number in range(rounds):
-        theirs = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
-        stage.reference.call("learners", **theirs)
-        seconds = _done(stage.reference.call("repair", **theirs), reference_learners)
+        reference_arguments = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
+        stage.reference.call("learners", **reference_arguments)
+        seconds = _seconds_of(
+            stage.reference.call("repair", **reference_arguments), reference_learners
+        )
         for figure, on in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
             stage.use_batch_api(on)
             stage.ours.call("learners", names=f"o{number}{on:d}x{{}}", first=0, end=learners)
-            figure.ours.append(_done(stage.ours.call("repair"), learners) * 1000)
+            figure.ours.append(_seconds_of(stage.ours.call("repair"), learners) * 1000)
     return [public, batch]
 
 
@@ -35,11 +37,21 @@ def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> 
     stage.reference.call("runs", keys=keys)
     stage.ours.call("runs", keys=keys)
     for number in range(rounds):
-        theirs = {"names": f"e{number}x{{}}", "first": 0, "end": reference_count // EACH}
-        stage.reference.call("learners", **theirs)
-        control(stage.lms_url, "accounts", **theirs | {"name": theirs["names"]})
-        stage.reference.call("enrollments", **theirs, each=EACH)
-        seconds = _done(stage.reference.call("enroll", limit=reference_count), reference_count)
+        reference_arguments = {
+            "names": f"e{number}x{{}}",
+            "first": 0,
+            "end": reference_count // EACH,
+        }
+        stage.reference.call("learners", **reference_arguments)
+        control(
+            stage.lms_url,
+            "accounts",
+            **reference_arguments | {"name": reference_arguments["names"]},
+        )
+        stage.reference.call("enrollments", **reference_arguments, each=EACH)
+        seconds = _seconds_of(
+            stage.reference.call("enroll", limit=reference_count), reference_count
+        )
         for figure, on in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
             stage.use_batch_api(on)
@@ -48,7 +60,7 @@ def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> 
             stage.ours.call("accounts", **own)
             control(stage.lms_url, "accounts", **own | {"name": own["names"]})
             stage.ours.call("enrollments", **own, each=EACH)
-            figure.ours.append(_done(stage.ours.call("enroll"), count) * 1000)
+            figure.ours.append(_seconds_of(stage.ours.call("enroll"), count) * 1000)
     return [public, batch]
 
 
@@ -64,12 +76,12 @@ def runs(stage: Stage, rounds: int) -> list[Figure]:
     for number in range(rounds):
         changed = control(stage.lms_url, "change-runs", each=100, mark=number)["changed"]
         whole.reference.append(stage.reference.call("sync_runs")["seconds"])
-        for _ in range(3):  # the shortest: other work of the machine lengthens the others
+        for _ in range(3):  # the shortest time, which other load on the machine lengthens least
             raw.reference.append(stage.ours.call("raw_fetch")["seconds"])
-            took = stage.ours.call("sync_runs")
-            if took["answer"]["changed"] != changed or took["answer"]["failed"]:
-                raise RuntimeError(f"a sync did not do its work: {took['answer']}")
-            raw.ours.append(took["seconds"])
+            cost = stage.ours.call("sync_runs")
+            if cost["answer"]["changed"] != changed or cost["answer"]["failed"]:
+                raise RuntimeError(f"a sync did not do its work: {cost['answer']}")
+            raw.ours.append(cost["seconds"])
             changed = control(stage.lms_url, "change-runs", each=100, mark=f"{number}{_}")[
                 "changed"
             ]
@@ -77,10 +89,10 @@ def runs(stage: Stage, rounds: int) -> list[Figure]:
     return [whole, raw]
 
 
-def _done(took: dict[str, Any], count: int) -> float:
+def _seconds_of(answer_of_call: dict[str, Any], count: int) -> float:
     """Seconds for one of ``count``. Raises RuntimeError if some were not sent."""
-    answer = took["answer"]
-    done = answer if isinstance(answer, int) else answer["changed"]
-    if done < count or (isinstance(answer, dict) and answer["failed"]):
-        raise RuntimeError(f"only {done} of {count}: {str(answer)[:500]}")
-    return float(took["seconds"]) / count
+    answer = answer_of_call["answer"]
+    changed = answer if isinstance(answer, int) else answer["changed"]
+    if changed < count or (isinstance(answer, dict) and answer["failed"]):
+        raise RuntimeError(f"only {changed} of {count}: {str(answer)[:500]}")
+    return float(answer_of_call["seconds"]) / count

@@ -16,7 +16,7 @@ def _client() -> EdxApi:
 def enroll(limit: int) -> int:
     """Sends enrollments that the LMS doesn't have yet, with one lookup and one POST for each."""
     rows = RunEnrollment.objects.filter(edx_enrolled=False).select_related("user", "run")
-    done = 0
+    count = 0
     for row in rows.order_by("pk")[:limit]:
         client = _client()
         if not _is_enrolled(client, row):
@@ -25,16 +25,18 @@ def enroll(limit: int) -> int:
             )
         row.edx_enrolled = True
         row.save()
-        done += 1
-    return done
+        count += 1
+    return count
 
 
 def _is_enrolled(client: EdxApi, row: RunEnrollment) -> bool:
     try:
-        found = client.enrollments.get_enrollments(usernames=[row.user.username])
+        enrollments = client.enrollments.get_enrollments(usernames=[row.user.username])
         return any(
-            each.course_id == row.run.course_key and each.mode == row.mode and each.is_active
-            for each in found
+            enrollment.course_id == row.run.course_key
+            and enrollment.mode == row.mode
+            and enrollment.is_active
+            for enrollment in enrollments
         )
     except HTTPError:
         return False
@@ -42,10 +44,10 @@ def _is_enrolled(client: EdxApi, row: RunEnrollment) -> bool:
 
 def sync_runs() -> int:
     """Fetches all pages one after the other, and saves each run."""
-    known = {run.course_key: run for run in Run.objects.all()}
+    runs_by_key = {run.course_key: run for run in Run.objects.all()}
     count = 0
     for course in _client().course_list.get_courses(username="service-worker"):
-        run = known.get(course.course_id) or Run(course_key=course.course_id)
+        run = runs_by_key.get(course.course_id) or Run(course_key=course.course_id)
         run.title = course.name
         run.start = course.start
         run.end = course.end

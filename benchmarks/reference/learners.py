@@ -33,8 +33,7 @@ def repair(names: str, first: int, end: int) -> int:
 
 
 def create_account(user: Any) -> None:
-    """Request 1: registration, with an access token with which the LMS requests the learner's
-    details."""
+    """Request 1: registration. The LMS uses the access token to request the learner's details."""
     account, _ = OpenEdxUser.objects.get_or_create(user=user, defaults={"username": user.username})
     token = AccessToken.objects.create(
         user=user,
@@ -94,13 +93,13 @@ def create_tokens(user: Any) -> None:
         timeout=_TIMEOUT,
     )
     response.raise_for_status()
-    found = response.json()
+    tokens = response.json()
     OpenEdxTokens.objects.update_or_create(
         user=user,
         defaults={
-            "access_token": found["access_token"],
-            "refresh_token": found["refresh_token"],
-            "expires_at": timezone.now() + timedelta(seconds=found["expires_in"]),
+            "access_token": tokens["access_token"],
+            "refresh_token": tokens["refresh_token"],
+            "expires_at": timezone.now() + timedelta(seconds=tokens["expires_in"]),
         },
     )
 

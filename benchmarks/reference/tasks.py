@@ -59,8 +59,8 @@ def enrollments(names: str, first: int, end: int, each: int) -> int:
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
-    found = list(Run.objects.order_by("pk")[:each])
-    rows = [RunEnrollment(user=user, run=run) for user in users for run in found]
+    runs = list(Run.objects.order_by("pk")[:each])
+    rows = [RunEnrollment(user=user, run=run) for user in users for run in runs]
     return len(RunEnrollment.objects.bulk_create(rows, batch_size=1000))
 
 

@@ -50,13 +50,13 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         """Build links in mails from campus's own address, not from the request's Host header: an
         attacker could otherwise have a link to another host sent to the owner of the address."""
         request = allauth_context.request
-        here = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
+        own_url = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
         site = SimpleNamespace(
             domain=urlsplit(settings.SITE_BASE_URL).netloc, name=settings.SITE_NAME
         )
         own = {
-            name: settings.SITE_BASE_URL + value.removeprefix(here)
-            if here and isinstance(value, str) and value.startswith(f"{here}/")
+            name: settings.SITE_BASE_URL + value.removeprefix(own_url)
+            if own_url and isinstance(value, str) and value.startswith(f"{own_url}/")
             else value
             for name, value in context.items()
         }

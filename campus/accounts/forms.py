@@ -13,7 +13,7 @@ class FullNameForm(forms.Form):
     name = forms.CharField(
         label="Full name",
         max_length=FULL_NAME_MAX_LENGTH,
-        help_text="As it should stand on a certificate.",
+        help_text="The name to print on certificates.",
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
 
@@ -41,7 +41,7 @@ class ProfileForm(forms.ModelForm):
     name = forms.CharField(
         label="Full name",
         max_length=FULL_NAME_MAX_LENGTH,
-        help_text="As it should stand on a certificate.",
+        help_text="The name to print on certificates.",
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
 

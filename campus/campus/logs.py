@@ -18,9 +18,9 @@ _OWN = ("event", "level", "timestamp", "logger", "exception", "stack")
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Redacts values named like secrets; keeps every value in one line."""
     own = {name: event[name] for name in _OWN if name in event}
-    given = {name: value for name, value in event.items() if name not in _OWN}
+    values = {name: value for name, value in event.items() if name not in _OWN}
     text = {"event": one_line(own.pop("event", ""), 2000)}
-    return {**safe(given), **own, **text}
+    return {**safe(values), **own, **text}
 
 
 _BEFORE: list[Processor] = [

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 
-def kept(path: Path, make: Callable[[], str]) -> str:
+def read_or_create(path: Path, make: Callable[[], str]) -> str:
     """The file's text; generated first if the file is missing. Safe for concurrent processes."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from campus import logs
 from campus.databases import database
 from campus.environment import CAMPUS_DIR, Environment
-from campus.secret_files import encryption_key, kept, random_key, rsa_key
+from campus.secret_files import encryption_key, random_key, read_or_create, rsa_key
 from usher.application import defaults
 from usher.contract.editions import EDITIONS
 from usher.contract.environment import Env
@@ -32,7 +32,7 @@ HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
 _site = urlsplit(SITE_BASE_URL)
 IS_HTTPS = _site.scheme == "https"
 DEBUG = env.flag("DEBUG")
-SECRET_KEY = env.text("SECRET_KEY") or kept(HOME / "secret_key", random_key)
+SECRET_KEY = env.text("SECRET_KEY") or read_or_create(HOME / "secret_key", random_key)
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = [
     *dict.fromkeys(
@@ -193,7 +193,7 @@ X_FRAME_OPTIONS = "DENY"
 OAUTH2_PROVIDER = defaults.oauth2_provider(
     issuer=f"{SITE_BASE_URL}/oauth2",
     rsa_private_key=env.text("OIDC_RSA_PRIVATE_KEY").replace("\\n", "\n")
-    or kept(HOME / "oidc_rsa_private_key.pem", rsa_key),
+    or read_or_create(HOME / "oidc_rsa_private_key.pem", rsa_key),
     https_only=IS_HTTPS,
 )
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"  # makemigrations asks for it
@@ -236,6 +236,6 @@ USHER_METRICS_NETWORKS = env.text("USHER_METRICS_NETWORKS")
 USHER_ENROLLMENT_WINNER = env.text("USHER_ENROLLMENT_WINNER", "application")
 USHER_ACCOUNT_WINNER = env.text("USHER_ACCOUNT_WINNER", "lms")
 USHER_ADOPT_ENROLLMENTS = env.flag("USHER_ADOPT_ENROLLMENTS", default=True)
-USHER_ENCRYPTION_KEYS = globals()["USHER_ENCRYPTION_KEYS"] or kept(
+USHER_ENCRYPTION_KEYS = globals()["USHER_ENCRYPTION_KEYS"] or read_or_create(
     HOME / "encryption_key", encryption_key
 )

@@ -4,14 +4,16 @@ import structlog
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
+from usher.application.checks.layout import one_line
+
 log = structlog.get_logger("campus.start")
 
 
 def check_settings() -> None:
     """Logs missing settings of the connection. Raises ImproperlyConfigured for wrong ones."""
-    found = checks.run_checks(tags=["usher"])
-    wrong = [message.msg for message in found if message.is_serious()]
-    if wrong:
-        raise ImproperlyConfigured("; ".join(wrong))
-    for message in found:
-        log.warning(message.msg, hint=message.hint)
+    messages = checks.run_checks(tags=["usher"])
+    serious = [one_line(message.msg) for message in messages if message.is_serious()]
+    if serious:
+        raise ImproperlyConfigured("; ".join(serious))
+    for message in messages:
+        log.warning(one_line(message.msg), hint=one_line(message.hint or ""))

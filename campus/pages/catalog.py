@@ -12,7 +12,7 @@ from usher.application import conf
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed
 from usher.application.enrollments.models import Enrollment
-from usher.application.enrollments.modes import ModeNotAllowed, choose_mode
+from usher.application.enrollments.modes import ModeNotAllowed, choose_mode, free_modes
 from usher.application.learner_texts import LearnerText, of_enrollment
 from usher.application.runs.models import CourseMode, CourseRun
 
@@ -21,7 +21,7 @@ MAX_QUERY = 100
 
 
 @dataclass(frozen=True)
-class Place:
+class EnrolledRun:
     """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in.
     status: its state as a text for the learner."""
 
@@ -29,6 +29,12 @@ class Place:
     enrollment: Enrollment
     link: str
     status: LearnerText
+
+    @property
+    def mode(self) -> str:
+        """The mode that the learner has in the LMS; the desired one until it is known."""
+        row = self.enrollment
+        return row.observed_mode if row.observed_is_active and row.observed_mode else row.mode
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:
@@ -55,7 +61,9 @@ def find(course_key: str) -> CourseRun | None:
 
 
 def is_free(user: Any, run: CourseRun) -> bool:
-    """Whether the run has a mode without a price."""
+    """Whether the run has a mode without a price. For a visitor the adapter is not asked."""
+    if not user.is_authenticated:
+        return not run.modes.all() or bool(free_modes(run))
     try:
         choose_mode(user, run)
     except ModeNotAllowed:
@@ -65,20 +73,21 @@ def is_free(user: Any, run: CourseRun) -> bool:
     return True
 
 
-def place(user: Any, run: CourseRun) -> Place | None:
+def enrolled_run(user: Any, run: CourseRun) -> EnrolledRun | None:
+    """The run with the learner's enrollment; None if the learner is not enrolled."""
     if not user.is_authenticated:
         return None
     enrollment = Enrollment.objects.filter(user=user, run=run, is_active=True).first()
     if enrollment is None:
         return None
-    return Place(run, enrollment, link(run), of_enrollment(enrollment, account(user)))
+    return EnrolledRun(run, enrollment, link(run), of_enrollment(enrollment, account(user)))
 
 
 def account(user: Any) -> LmsAccount | None:
     return LmsAccount.objects.filter(user=user).first()
 
 
-def places(user: Any) -> list[Place]:
+def enrolled_runs(user: Any) -> list[EnrolledRun]:
     """The learner's enrollments, latest first."""
     rows = (
         Enrollment.objects.filter(user=user, is_active=True)
@@ -86,7 +95,7 @@ def places(user: Any) -> list[Place]:
         .order_by("-id")[:200]
     )
     own = account(user)
-    return [Place(row.run, row, link(row.run), of_enrollment(row, own)) for row in rows]
+    return [EnrolledRun(row.run, row, link(row.run), of_enrollment(row, own)) for row in rows]
 
 
 def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
@@ -99,9 +108,18 @@ def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
 
 
 def link(run: CourseRun) -> str:
-    """The URL that opens the run in the LMS with the learner signed in."""
+    """The URL that opens the run in the LMS with the learner signed in; '' while there is no
+    LMS."""
     settings = conf.settings()
+    if not settings.base_redirect_url:
+        return ""
     return settings.sign_in_url(settings.course_path(run.course_key))
+
+
+def dashboard_link() -> str:
+    """The URL that opens the learner's dashboard in the LMS; '' while there is no LMS."""
+    settings = conf.settings()
+    return settings.sign_in_url() if settings.base_redirect_url else ""
 
 
 def stage(run: CourseRun, now: datetime | None = None) -> str:

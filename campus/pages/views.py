@@ -8,7 +8,6 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from pages import catalog
-from usher.application import conf
 from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
 from usher.application.learner_texts import of_account
@@ -32,7 +31,7 @@ def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
     context: dict[str, Any] = {
         "run": run,
         "stage": catalog.stage(run),
-        "place": catalog.place(request.user, run),
+        "enrolled_run": catalog.enrolled_run(request.user, run),
         "can_enroll": run.is_enrollable(),
         "is_free": catalog.is_free(request.user, run),
     }
@@ -50,7 +49,7 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
     try:
         enroll(request.user, run)
     except ModeNotAllowed:
-        messages.error(request, f"{run} has no free place: it offers only modes that are paid for.")
+        messages.error(request, f"{run} is not free: all its modes are paid.")
     except AdapterFailed as error:
         log_failure(error)
         messages.error(request, f"You can't be enrolled in {run} now. Our staff look into it.")
@@ -79,8 +78,8 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     """``/dashboard/``: the learner's runs, each with a link that opens it in the LMS."""
     context = {
         "account": of_account(catalog.account(request.user)),
-        "places": catalog.places(request.user),
-        "lms_link": conf.settings().sign_in_url(),
+        "enrolled_runs": catalog.enrolled_runs(request.user),
+        "lms_link": catalog.dashboard_link(),
     }
     return render(request, "pages/dashboard.html", context)
 

@@ -137,7 +137,7 @@ def forget_clients() -> None:
     lms_client._client.cache_clear()
 
 
-class _UnderWay:
+class _InProgress:
     """How many requests the application that the tests serve processes now."""
 
     def __init__(self) -> None:
@@ -164,13 +164,13 @@ class _UnderWay:
             self._changed.wait_for(lambda: not self._count, timeout=30)
 
 
-_under_way = _UnderWay()
+_in_progress = _InProgress()
 
 
 def end_requests() -> None:
     """Call at the end of a test: waits for requests that the LMS has sent, such as webhooks, since
     their locks would conflict with emptying the tables; then drops the client."""
-    _under_way.wait()
+    _in_progress.wait()
     forget_clients()
 
 

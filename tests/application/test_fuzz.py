@@ -176,7 +176,7 @@ def browsers(db, settings):
     cache.clear()
 
 
-#: Pages that redirect signed-in users at once.
+#: Pages that redirect signed-in users immediately.
 FOR_NOBODY = ("/accounts/login/", "/accounts/signup/", "/admin/login/")
 
 
@@ -211,7 +211,7 @@ def test_bodies_and_types(browsers, path):
     for body in BODIES:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:3]:
             send(one, "POST", path, body=body, content_type=content_type)
-        others = [each for each in browsers if each not in one]
+        others = [browser for browser in browsers if browser not in one]
         send(others, "POST", path, body=body, content_type=TYPES[0])
 
 

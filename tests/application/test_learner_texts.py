@@ -22,11 +22,11 @@ def now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def account(**values: Any) -> LmsAccount:
-    return LmsAccount(**{"username": "ada", "reserved_at": NOW, "next_attempt_at": NOW, **values})
+    return LmsAccount(**{"username": "ada", "reserved_at": NOW, "due_at": NOW, **values})
 
 
 def enrollment(**values: Any) -> Enrollment:
-    return Enrollment(**{"created_at": NOW, "next_attempt_at": NOW, **values})
+    return Enrollment(**{"created_at": NOW, "due_at": NOW, **values})
 
 
 MADE = account(created_in_lms_at=NOW, observed_generation=1)
@@ -39,7 +39,7 @@ MADE = account(created_in_lms_at=NOW, observed_generation=1)
         (account(), "preparing"),
         (account(attempts=3, error_code="x"), "preparing"),
         (account(attempts=3, error_code="x", reserved_at=OLD), "late"),
-        (account(parked_at=NOW, error_code="validation-error"), "refused"),
+        (account(refused_at=NOW, error_code="validation-error"), "refused"),
         (MADE, "ready"),
         (account(created_in_lms_at=NOW, observed_is_active=False), "closed"),
     ],
@@ -57,15 +57,14 @@ def test_accounts(row: LmsAccount | None, state: str) -> None:
         (enrollment(), None, "preparing"),
         (enrollment(attempts=1, error_code="x"), MADE, "preparing"),
         (enrollment(attempts=9, error_code="x", created_at=OLD), MADE, "late"),
-        (enrollment(parked_at=NOW, error_code="x"), MADE, "refused"),
-        (enrollment(parked_at=NOW, error_code="x", observed_is_active=True), MADE, "ready"),
+        (enrollment(refused_at=NOW, error_code="x"), MADE, "refused"),
         (enrollment(observed_is_active=True, observed_generation=1), MADE, "ready"),
         (
             enrollment(observed_is_active=True, run=CourseRun(pk=1, missing_since=NOW)),
             MADE,
             "closed",
         ),
-        (enrollment(), account(parked_at=NOW, error_code="duplicate-email"), "refused"),
+        (enrollment(), account(refused_at=NOW, error_code="duplicate-email"), "refused"),
         (
             enrollment(observed_is_active=True),
             account(created_in_lms_at=NOW, observed_is_active=False),
@@ -74,9 +73,9 @@ def test_accounts(row: LmsAccount | None, state: str) -> None:
     ],
 )
 def test_enrollments(row: Enrollment, of: LmsAccount | None, state: str) -> None:
-    told = of_enrollment(row, of)
-    assert told.state == state
-    assert bool(told.text) is not told.is_ready
+    text = of_enrollment(row, of)
+    assert text.state == state
+    assert bool(text.text) is not text.is_ready
 
 
 def test_an_unenrolled_learner_does_not_read_that_they_are_enrolled() -> None:
@@ -92,7 +91,23 @@ def test_an_address_that_is_not_confirmed_is_named() -> None:
 
 
 def test_an_address_that_is_taken_is_named() -> None:
-    row = account(parked_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
+    row = account(refused_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
     text = of_account(row).text
     assert "e-mail address already exists" in text
     assert "LMS words" not in text
+
+
+def test_a_learner_whose_change_of_mode_is_refused_reads_that_and_can_open_the_course() -> None:
+    text = of_enrollment(enrollment(refused_at=NOW, error_code="x", observed_is_active=True), MADE)
+    assert text.is_ready
+    assert "could not be changed yet" in text.text
+    changing = of_enrollment(enrollment(observed_is_active=True, attempts=1), MADE)
+    assert (changing.state, changing.text) == ("ready", "")
+
+
+def test_a_learner_who_could_not_be_unenrolled_does_not_read_that_it_happens_now() -> None:
+    leaving = enrollment(is_active=False, observed_is_active=True)
+    assert of_enrollment(leaving, MADE).text == "You are being unenrolled."
+    leaving = enrollment(is_active=False, observed_is_active=True, refused_at=NOW, error_code="x")
+    text = of_enrollment(leaving, MADE)
+    assert (text.needs_staff, text.text[:31]) == (True, "You could not be unenrolled yet")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from benchmarks.application import serve_lms
 from benchmarks.processes import free_port
-from benchmarks.services import control, surroundings
+from benchmarks.services import control, running_services
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 RUN = "course-v1:BenchX+C00000+2026_T1"
@@ -19,9 +19,9 @@ LANDING = "http://app.example/login/_private/complete"
 
 @pytest.fixture(scope="module")
 def lms_url():
-    with surroundings() as around:
+    with running_services() as services:
         port = free_port()
-        serve_lms(around, port, 8013, "--delay", 0.05, "--runs", 250)
+        serve_lms(services, port, 8013, "--delay", 0.05, "--runs", 250)
         yield f"http://127.0.0.1:{port}"
 
 
@@ -50,9 +50,9 @@ def same_shape(answer, name):
 
 def test_registration_and_its_refusal(browser):
     same_shape(register(browser, "one"), "020_register_sso_created.json")
-    taken = register(browser, "ONE", "other@x.example")
-    body = same_shape(taken, "022_register_duplicate_username.json")
-    assert taken.json()["error_code"] == body["error_code"]
+    registration = register(browser, "ONE", "other@x.example")
+    body = same_shape(registration, "022_register_duplicate_username.json")
+    assert registration.json()["error_code"] == body["error_code"]
     both = register(browser, "one")
     assert both.json()["error_code"] == "duplicate-email-username"
 
@@ -61,19 +61,19 @@ def test_every_answer_takes_its_time(browser):
     assert browser.get("/api/courses/v1/courses/").elapsed.total_seconds() >= 0.05
 
 
-def test_sign_in_with_authorization_as_one_chain(browser):
+def test_sign_in_and_authorization_are_one_redirect_chain(browser):
     register(browser, "two")
     browser.cookies.clear()
     query = f"client_id={CLIENT['client_id']}&response_type=code&redirect_uri={LANDING}"
-    following = f"/oauth2/authorize?{query}"
-    start = browser.get("/auth/login/mitxpro-oauth2/", params={"next": following})
-    asked = parse_qs(urlsplit(start.headers["location"]).query)
+    next_url = f"/oauth2/authorize?{query}"
+    start = browser.get("/auth/login/mitxpro-oauth2/", params={"next": next_url})
+    query_parameters = parse_qs(urlsplit(start.headers["location"]).query)
     expected = urlsplit(recorded("094_sso_login_start_next.json")["headers"]["Location"])
-    assert set(asked) == set(parse_qs(expected.query))
-    back = "/auth/complete/mitxpro-oauth2/"
-    wrong = browser.get(back, params={"code": "any", "state": "another"})
-    assert wrong.status_code == 400
-    once = browser.get(back, params={"code": "any", "state": asked["state"][0]})
+    assert set(query_parameters) == set(parse_qs(expected.query))
+    complete_path = "/auth/complete/mitxpro-oauth2/"
+    response = browser.get(complete_path, params={"code": "any", "state": "another"})
+    assert response.status_code == 400
+    once = browser.get(complete_path, params={"code": "any", "state": query_parameters["state"][0]})
     assert once.headers["location"] == recorded("098_sso_linked_user_2.json")["headers"]["Location"]
     twice = browser.get(once.headers["location"])
     landed = browser.get(twice.headers["location"])
@@ -104,9 +104,9 @@ def test_enrollments(browser):
     assert enroll(is_active=False).json()["is_active"] is False
     unknown = enroll(user="nobody")
     assert unknown.status_code == recorded("054_enroll_unknown_user.json")["status"]
-    found = browser.get("/api/enrollment/v1/enrollments/?username=three", headers=WORKER)
-    body = same_shape(found, "071_enrollments_admin_by_usernames.json")
-    assert set(found.json()["results"][0]) == set(body["results"][0])
+    response = browser.get("/api/enrollment/v1/enrollments/?username=three", headers=WORKER)
+    body = same_shape(response, "071_enrollments_admin_by_usernames.json")
+    assert set(response.json()["results"][0]) == set(body["results"][0])
 
 
 def test_course_pages_and_what_changes_in_them(lms_url, browser):

@@ -100,8 +100,8 @@ RULES = {
 
 def violations_of_axe(page):
     """The violations that axe finds: rule and element."""
-    found = Axe().run(page, options=RULES).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
+    violations = Axe().run(page, options=RULES).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in violations]
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +167,8 @@ def test_an_invalid_form_shows_errors_at_its_fields(screen, site):
     page.wait_for_load_state()
     assert page.evaluate(STRUCTURE) == []
     described = field.get_attribute("aria-describedby").split()
-    said = " ".join(page.locator(f"[id='{id_}']").inner_text() for id_ in described)
-    assert "letters" in said.lower()
+    text = " ".join(page.locator(f"[id='{id_}']").inner_text() for id_ in described)
+    assert "letters" in text.lower()
     page.close()
 
 

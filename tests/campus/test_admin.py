@@ -33,7 +33,7 @@ def change(admin_client, learner, **values):
     assert answer.status_code == 302, answer.context["adminform"].form.errors
 
 
-def test_switching_someone_off(admin_client, learner, account):
+def test_a_user_is_deactivated_and_activated(admin_client, learner, account):
     change(admin_client, learner, is_active="")
     account.refresh_from_db()
     assert account.is_active is False
@@ -74,8 +74,8 @@ def test_every_record_has_a_page(admin_client):
 
 
 def test_staff_sign_in_by_the_one_page_which_limits_wrong_passwords(client, admin_user):
-    asked = client.get("/admin/accounts/user/", follow=True)
-    assert asked.redirect_chain[-1][0].startswith("/accounts/login/?next=%2Fadmin%2F")
+    response = client.get("/admin/accounts/user/", follow=True)
+    assert response.redirect_chain[-1][0].startswith("/accounts/login/?next=%2Fadmin%2F")
     wrong = {"login": admin_user.username, "password": "guessed", "next": "/admin/"}
     answers = [client.post("/accounts/login/", wrong) for _ in range(6)]
     assert "Too many failed" in answers[-1].text
@@ -101,8 +101,8 @@ def test_a_run_keeps_its_key_and_follows_the_lms(admin_client, run):
 
 def test_an_enrollment_keeps_its_learner_and_run(admin_client, admin_user, learner, run):
     row = Enrollment.objects.create(user=learner, run=run)
-    wanted = {"user": admin_user.pk, "run": run.pk, "mode": "verified", "is_active": "on"}
+    expected = {"user": admin_user.pk, "run": run.pk, "mode": "verified", "is_active": "on"}
     page = f"/admin/usher/enrollment/{row.pk}/change/"
-    assert admin_client.post(page, wanted).status_code == 302
+    assert admin_client.post(page, expected).status_code == 302
     row.refresh_from_db()
     assert (row.user, row.mode, row.generation) == (learner, "verified", 2)

@@ -35,11 +35,11 @@ def test_visitors_see_nobody_s_data(client, run, path):
 
 
 def test_runs_are_public(client, run):
-    (shown,) = client.get("/api/v1/course-runs/").json()["results"]
-    assert shown["course_key"] == KEY
-    assert shown["is_enrollable"] is True
-    assert [mode["slug"] for mode in shown["modes"]] == ["audit", "verified"]
-    assert client.get(f"/api/v1/course-runs/{KEY}/").json() == shown
+    (item,) = client.get("/api/v1/course-runs/").json()["results"]
+    assert item["course_key"] == KEY
+    assert item["is_enrollable"] is True
+    assert [mode["slug"] for mode in item["modes"]] == ["audit", "verified"]
+    assert client.get(f"/api/v1/course-runs/{KEY}/").json() == item
 
 
 def test_enroll_list_leave(browser, run, learner):

@@ -29,7 +29,7 @@ def addresses(live_server, settings, learner):
     row = Enrollment.objects.create(
         user=learner,
         run=run,
-        parked_at=now,
+        refused_at=now,
         error_code="mode-not-offered",
         error_message="x" * 200,
         observed_mode="honor",
@@ -57,7 +57,7 @@ def addresses(live_server, settings, learner):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_pages_can_be_used_by_everybody(
+def test_pages_of_the_console_are_accessible(
     screen, live_server, admin_client, addresses, settings, scheme
 ):
     found = {}
@@ -164,7 +164,7 @@ def test_enter_does_not_retry(screen, live_server, admin_client, addresses):
     note.fill("next term")
     note.press("Enter")
     assert sent == []
-    assert Enrollment.objects.get().parked_at is not None
+    assert Enrollment.objects.get().refused_at is not None
     expect(note).to_have_value("next term")
 
     note.fill("")

@@ -117,10 +117,10 @@ def test_the_dashboard_shows_the_state_of_each_enrollment(browser, run, learner)
     LmsAccount.objects.update(created_in_lms_at=timezone.now())
     Enrollment.objects.update(observed_is_active=True, observed_mode="audit")
     page = browser.get("/dashboard/").content.decode()
-    assert "being made" not in page
-    assert "Ready" in page
+    assert "being created" not in page
+    assert ">Enrolled<" in page
     LmsAccount.objects.update(created_in_lms_at=None)
-    LmsAccount.objects.set_work(parked_at=timezone.now(), error_code="duplicate-email")
+    LmsAccount.objects.set_work(refused_at=timezone.now(), error_code="duplicate-email")
     assert "e-mail address already exists" in browser.get("/dashboard/").content.decode()
 
 
@@ -129,15 +129,14 @@ def test_a_course_that_does_not_open_has_no_button_to_open_it(browser, run, lear
     browser.post(RUN + "enroll/")
     LmsAccount.objects.update(created_in_lms_at=timezone.now())
     if cause == "refused":
-        Enrollment.objects.set_work(parked_at=timezone.now(), error_code="course-full")
+        Enrollment.objects.set_work(refused_at=timezone.now(), error_code="course-full")
     else:
         Enrollment.objects.update(observed_is_active=True)
         type(run).objects.update(missing_since=timezone.now())
     for page in (RUN, "/dashboard/", "/"):
         text = browser.get(page).content.decode()
-        assert "Our staff see this" in text or page != RUN
+        assert "Our staff can see this" in text or page != RUN
         assert ">Enrolled<" not in text
-        assert ">Ready<" not in text
         assert ">Open" not in text
 
 
@@ -152,8 +151,8 @@ def test_health(client, db):
 
 def test_a_run_without_a_free_mode_says_so(browser, run):
     run.modes.filter(slug="audit").delete()
-    assert "has no free place" in browser.get(RUN).content.decode()
+    assert "This course is not free." in browser.get(RUN).content.decode()
     answer = browser.post(RUN + "enroll/", follow=True)
-    assert "only modes that are paid for" in answer.content.decode()
+    assert "all its modes are paid" in answer.content.decode()
     assert "You are enrolled" not in answer.content.decode()
     assert not Enrollment.objects.exists()

@@ -21,16 +21,22 @@ def test_a_wrong_password_is_announced(client):
 
 
 @pytest.mark.parametrize("opens", [True, False])
-def test_the_dashboard_and_the_course_page_agree(client, settings, opens):
+def test_all_pages_and_the_api_agree(client, settings, opens):
     settings.SUPPORT_EMAIL = "help@example.org"
     user, run = make_learner(), ensure_run(KEY)
     enroll(user, run)
-    Enrollment.objects.update(observed_is_active=opens)
-    Enrollment.objects.set_work(parked_at=timezone.now(), error_code="mode-kept")
+    Enrollment.objects.update(observed_is_active=opens, observed_mode="honor" if opens else "")
+    Enrollment.objects.set_work(refused_at=timezone.now(), error_code="mode-kept")
     client.force_login(user)
     dashboard = client.get("/dashboard/").content.decode()
     course = client.get(f"/courses/{KEY}/").content.decode()
-    assert ("Ready" in dashboard) is opens
     assert ("could not be opened" in course) is not opens
+    (item,) = client.get("/api/v1/enrollments/").json()["results"]
+    assert item["label"] == ("Enrolled" if opens else "Needs our help")
+    for page in (dashboard, course, client.get("/").content.decode()):
+        assert f">{item['label']}<" in page
+    assert item["message"] in dashboard
+    assert item["message"] in course
+    assert (">Honor<" in dashboard) is opens, "the mode that the LMS has"
     assert ("help@example.org" in course) is not opens
     assert "We were told" not in dashboard + course

@@ -27,7 +27,7 @@ def learner():
     user = get_user_model().objects.create_user("ada", "ada@learners.example")
     ensure_account(user)
     enroll(user, ensure_run(DEMO))
-    models.Retirement.objects.create(username="gone", parked_at=timezone.now())
+    models.Retirement.objects.create(username="gone", refused_at=timezone.now())
     return user
 
 
@@ -63,10 +63,10 @@ def test_an_action_asks_for_a_permission_of_its_own(learner, model, action, perm
     assert list(model.objects.values()) == before
 
 
-def test_with_it_the_action_is_there(learner):
+def test_with_the_permission_the_action_is_shown(learner):
     browser = staff_browser("usher.view_retirement", "usher.close_retirements")
     assert "1 marked as done" in act(browser, models.Retirement, "mark_done").content.decode()
-    assert models.Retirement.objects.get().parked_at is None
+    assert models.Retirement.objects.get().refused_at is None
 
 
 def test_every_action_of_every_record_asks_for_one():
@@ -161,10 +161,10 @@ def test_strangers_see_nothing_of_the_settings(settings, proof):
 def test_a_request_with_the_token_gets_fingerprints_of_the_settings(settings):
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
     headers = {"Authorization": f"Bearer {proof_of('token-of-the-worker')}"}
-    told = Client().get("/health/ready", headers=headers).json()["configuration"]
+    configuration = Client().get("/health/ready", headers=headers).json()["configuration"]
     name = "OPENEDX_SERVICE_WORKER_API_TOKEN"
     wanted = configuration_fingerprints({name: "token-of-the-worker"}, "token-of-the-worker")
-    assert told[name] == wanted[name]
+    assert configuration[name] == wanted[name]
 
 
 def test_without_a_token_nobody_can_prove_anything(settings):

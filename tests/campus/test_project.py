@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from campus import logs
 from campus.databases import database
 from campus.environment import CAMPUS_DIR
-from campus.secret_files import kept, random_key
+from campus.secret_files import random_key, read_or_create
 
 HOME = Path("/home/campus")
 
@@ -32,10 +32,10 @@ def manage(*arguments, **environment):
 
 
 def test_without_a_url_the_database_is_a_file_that_processes_share():
-    found = database("", HOME)
-    assert found["NAME"] == "/home/campus/campus.sqlite3"
-    assert found["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
-    assert "WAL" in found["OPTIONS"]["init_command"]
+    database_settings = database("", HOME)
+    assert database_settings["NAME"] == "/home/campus/campus.sqlite3"
+    assert database_settings["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert "WAL" in database_settings["OPTIONS"]["init_command"]
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_without_a_url_the_database_is_a_file_that_processes_share():
     ],
 )
 def test_postgresql_addresses(url, expected):
-    found = database(url, HOME)
+    database_settings = database(url, HOME)
     keys = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
-    assert tuple(found[key] for key in keys) == expected
+    assert tuple(database_settings[key] for key in keys) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_any_other_text_is_an_address_or_a_clear_error(text):
 
 def test_secrets_are_generated_once_and_readable_by_their_owner_only(tmp_path):
     path = tmp_path / "deep" / "secret"
-    first = kept(path, random_key)
-    assert kept(path, random_key) == first
+    first = read_or_create(path, random_key)
+    assert read_or_create(path, random_key) == first
     assert len(first) >= 43
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path], "no drafts are left"
@@ -92,7 +92,7 @@ def test_two_processes_that_create_a_secret_end_with_the_same_one(tmp_path):
         path.write_text("the other's")
         return "mine"
 
-    assert kept(path, make_while_another_does) == "the other's"
+    assert read_or_create(path, make_while_another_does) == "the other's"
 
 
 def test_a_wrong_edition_is_named(tmp_path):
@@ -101,7 +101,7 @@ def test_a_wrong_edition_is_named(tmp_path):
     assert "mitxonline, mitxpro" in answer.stderr
 
 
-def test_malformed_settings_stop_the_start_all_named_at_once(tmp_path):
+def test_malformed_settings_stop_the_start_and_all_are_named(tmp_path):
     file = tmp_path / ".env"
     file.write_text("OPENEDX_API_BASE_URL=lms:8000\nEDX_API_CLIENT_TIMEOUT=soon\n")
     answer = manage("check", CAMPUS_ENV_FILE=str(file), CAMPUS_HOME=str(tmp_path))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from benchmarks.contender import Contender
 from benchmarks.processes import ROOT, Process, free_port, wait_for
-from benchmarks.services import Surroundings, control, surroundings
+from benchmarks.services import Services, control, running_services
 
 from benchmarks import application
 from usher.cli.demo.database import copy_migrated
@@ -19,7 +19,7 @@ from usher.cli.demo.database import copy_migrated
 pytestmark = pytest.mark.slow
 
 #: Number of due enrollments, and of a worker's concurrent requests.
-DUE, AT_ONCE = 60, 5
+DUE, CONCURRENCY = 60, 5
 #: Seconds that the LMS needs for an answer while the worker is stopped.
 LMS_SECONDS = 2.0
 ENROLL = "POST /api/enrollment/v1/enrollment"
@@ -35,17 +35,17 @@ WORKERS = {
 
 @dataclass
 class World:
-    around: Surroundings
+    services: Services
     lms_url: str
     env: dict[str, str]
-    ours: Contender
+    contender: Contender
 
     def worker(self, name: str, number: int) -> Process:
         module, arguments, _ = WORKERS[name]
-        started = self.around.module(f"{name}{number}", module, arguments, self.env)
+        started = self.services.module(f"{name}{number}", module, arguments, self.env)
         if name == "celery":
             wait_for(lambda: " ready." in started.log, "the worker's start", 120)
-            self.ours.call("sweep")
+            self.contender.call("sweep")
         return started
 
     @property
@@ -59,38 +59,38 @@ class World:
 
     @property
     def left(self) -> int:
-        return int(self.ours.call("count_unsettled", names="stop")["answer"])
+        return int(self.contender.call("count_unsettled", names="stop")["answer"])
 
     @property
     def claimed(self) -> int:
-        return int(self.ours.call("count_claimed")["answer"])
+        return int(self.contender.call("count_claimed")["answer"])
 
 
 @pytest.fixture(params=WORKERS)
 def world(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
-    with surroundings() as around:
-        _, redis_url = around.redis()
+    with running_services() as services:
+        _, redis_url = services.redis()
         port, lms_port = free_port(), free_port()
         lms_url = f"http://127.0.0.1:{lms_port}"
-        application.serve_lms(around, lms_port, port, "--runs", 10, "--no-batch")
-        home = around.folder / "application"
+        application.serve_lms(services, lms_port, port, "--runs", 10, "--no-batch")
+        home = services.folder / "application"
         home.mkdir()
         database = home / "campus.sqlite3"
         copy_migrated(ROOT / "campus", database)
         env = application.environment(home, port, lms_url, f"sqlite:///{database}") | {
             "REDIS_URL": redis_url,
             "USHER_USE_BATCH_API": "false",
-            "USHER_CONCURRENCY": str(AT_ONCE),
+            "USHER_CONCURRENCY": str(CONCURRENCY),
         }
         learners: dict[str, Any] = {"names": "stop{}", "first": 0, "end": DUE}
-        with Contender("benchmarks.ours", env) as ours:
-            ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-            ours.call("learners", **learners)
-            ours.call("accounts", **learners)
+        with Contender("benchmarks.ours", env) as contender:
+            contender.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+            contender.call("learners", **learners)
+            contender.call("accounts", **learners)
             control(lms_url, "accounts", name="stop{}", first=0, end=DUE)
-            ours.call("rest")
-            ours.call("enrollments", **learners, each=1)
-            yield World(around, lms_url, env, ours), request.param
+            contender.call("delete_due_work")
+            contender.call("enrollments", **learners, each=1)
+            yield World(services, lms_url, env, contender), request.param
 
 
 def test_answers_to_sent_requests_are_awaited_and_no_row_stays_claimed(

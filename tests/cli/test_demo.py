@@ -1,5 +1,6 @@
 """``usher demo``: the demo of both editions, and its messages if it can't start."""
 
+import io
 import json
 import os
 import secrets
@@ -11,7 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from usher.cli.demo.command import _print_trouble
 from usher.cli.demo.credentials import FILE_NAME, Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
@@ -34,24 +37,24 @@ def test_the_demo_works_and_prints_one_json_object(
     # For any random characters in secrets and ids.
     odd = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
     (tmp_path / FILE_NAME).write_text(json.dumps(odd))
-    done = run("--once", "--json", "--edition", edition, "--home", str(tmp_path), *trouble)
-    report = json.loads(done.stdout)
+    result = run("--once", "--json", "--edition", edition, "--home", str(tmp_path), *trouble)
+    report = json.loads(result.stdout)
     failed = [f"{step['id']}: {step['detail']}" for step in report["steps"] if not step["ok"]]
-    assert (done.returncode, failed) == (0, []), "\n".join([*failed, done.stderr[-2000:]])
+    assert (result.returncode, failed) == (0, []), "\n".join([*failed, result.stderr[-2000:]])
     assert report["ok"] is True
     assert report["edition"] == edition
     assert all(step["ok"] and step["seconds"] >= 0 and step["detail"] for step in report["steps"])
-    walked = [step["id"] for step in report["steps"]]
+    steps = [step["id"] for step in report["steps"]]
     broken = ["trouble-before", "trouble-break", "trouble-seen"] if trouble else []
     expected = [
         *("sign-up", "lms-account", "sign-in-lms", "dashboard"),
         *("enroll", "sync-runs", "repair", "sign-out"),
         *broken,
     ]
-    assert walked[-len(expected) :] == expected
+    assert steps[-len(expected) :] == expected
     assert len(report.get("trouble", [])) == (30 if trouble else 0)
     if trouble:
-        assert "30 learners write to support" in done.stderr
+        assert "30 learners write to support" in result.stderr
 
 
 def test_the_thirty_cases_are_documented_and_a_missing_case_is_reported() -> None:
@@ -59,12 +62,16 @@ def test_the_thirty_cases_are_documented_and_a_missing_case_is_reported() -> Non
     assert len({case.learner for case in CASES}) == len(CASES) == 30
     for case in CASES:
         assert case.learner in LEARNERS
-        assert case.seen
+        assert case.observed
         assert f"| `{case.email}` | {case.says} |" in page
         assert f"| `{case.learner}` | {case.cause} | {case.repair} |" in page
-        case.expect(case.seen)
+        case.expect(case.observed)
         with pytest.raises(DemoError, match=case.learner):
             case.expect({})
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_a_taken_port_stops_it_before_anything_is_started(tmp_path: Path) -> None:
@@ -72,28 +79,30 @@ def test_a_taken_port_stops_it_before_anything_is_started(tmp_path: Path) -> Non
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = run("--once", "--home", str(tmp_path), "--application-port", port)
-    assert done.returncode == 1
-    assert f"Port {port}, which MITx Online needs, is taken. Nothing was started." in done.stderr
-    assert "Traceback" not in done.stderr
+        result = run("--once", "--home", str(tmp_path), "--application-port", port)
+    assert result.returncode == 2
+    assert f"Port {port}, which MITx Online needs, is taken. Nothing was started." in unwrapped(
+        result.stderr
+    )
+    assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-def test_one_port_for_both_sides_is_refused(tmp_path: Path) -> None:
+def test_the_same_port_for_application_and_lms_is_refused(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    done = run("--home", str(tmp_path), "--application-port", port, "--lms-port", port)
-    assert done.returncode == 1
-    assert f"can't both have the port {port}. Nothing was started." in done.stderr
+    result = run("--home", str(tmp_path), "--application-port", port, "--lms-port", port)
+    assert result.returncode == 2
+    assert f"can't both have the port {port}. Nothing was started." in unwrapped(result.stderr)
 
 
 def test_a_home_that_is_no_folder_is_named_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = run("--once", "--json", "--home", str(tmp_path / "file"))
-    assert done.returncode == 1
-    assert "The folder of the demo can't be used" in json.loads(done.stdout)["error"]
-    assert done.stderr == ""
+    result = run("--once", "--json", "--home", str(tmp_path / "file"))
+    assert result.returncode == 1
+    assert "The folder of the demo can't be used" in json.loads(result.stdout)["error"]
+    assert result.stderr == ""
 
 
 def test_a_command_that_fails_prints_one_line(tmp_path: Path) -> None:
@@ -108,12 +117,12 @@ def test_a_command_that_fails_prints_one_line(tmp_path: Path) -> None:
 
 
 def test_json_without_once_is_refused() -> None:
-    done = run("--json")
-    assert done.returncode == 2
-    assert "--json needs --once" in done.stderr
+    result = run("--json")
+    assert result.returncode == 2
+    assert "--json needs --once" in result.stderr
 
 
-def test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data(
+def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data(
     tmp_path: Path,
 ) -> None:
     ports = ["--home", str(tmp_path)]
@@ -123,7 +132,7 @@ def test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_it
             ports += [option, str(free.getsockname()[1])]
     first = up(ports)
     twin = run(*ports)
-    assert twin.returncode == 1
+    assert twin.returncode == 2
     assert "A demo is already running" in twin.stderr
     assert interrupt(first) == 0
     assert "Both servers are down" in first.said  # type: ignore[attr-defined]
@@ -137,7 +146,7 @@ def test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_it
         assert (tmp_path / side).stat().st_mode & 0o777 == 0o700
 
 
-def test_an_interrupted_walk_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_demo_once_leaves_nothing(tmp_path: Path) -> None:
     walking = up(["--once"], "application-settings", TMPDIR=str(tmp_path))
     assert list(tmp_path.glob("usher-demo-*"))
     assert interrupt(walking) == 130
@@ -169,3 +178,9 @@ def interrupt(process: subprocess.Popen[str]) -> int:
     rest, _ = process.communicate(timeout=60)
     process.said += rest  # type: ignore[attr-defined]
     return process.returncode
+
+
+def test_the_questions_of_learners_fit_a_terminal() -> None:
+    out = io.StringIO()
+    _print_trouble(Console(file=out, width=80))
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80

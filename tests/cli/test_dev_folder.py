@@ -2,22 +2,30 @@
 changed."""
 
 import stat
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
+from tests.cli.test_processes import eventually
 from usher.cli.demo.errors import DemoError
+from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
+from usher.cli.dev.project_files import ProjectFiles
 from usher.cli.dev.project_with_lms import ProjectWithLms
 from usher.embedded.home.process import free_port
 
 
-def test_it_is_closed_to_others_and_touches_nothing_of_the_project(tmp_path: Path) -> None:
+def some_ports() -> Ports:
+    return Ports(free_port(), free_port())
+
+
+def test_the_folder_is_private_and_nothing_of_the_project_is_changed(tmp_path: Path) -> None:
     (tmp_path / "manage.py").write_text("")
     (tmp_path / ".gitignore").write_text("build/\n")
     home = tmp_path / "lms"
     home.mkdir(mode=0o755)
-    servers = ProjectWithLms(Project.at(tmp_path), home, free_port(), free_port())
+    servers = ProjectWithLms(Project.at(tmp_path), home, some_ports())
     try:
         servers.open()
     finally:
@@ -28,15 +36,21 @@ def test_it_is_closed_to_others_and_touches_nothing_of_the_project(tmp_path: Pat
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in home.iterdir()
-        if path.name not in (".gitignore", "lock")
+        if path.name not in (".gitignore", "lock", "ports.json")
     }
-    assert len(modes) >= 3
+    assert len(modes) >= 2
     assert set(modes.values()) == {0o600}, modes
 
 
-def test_a_user_model_without_migrations_is_named_before_anything_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [False, True], ids=["no folder", "as startapp makes it"])
+def test_a_user_model_without_migrations_is_named_before_anything_is_made(
+    tmp_path: Path, *, folder: bool
+) -> None:
     """``migrate`` would create the admin's tables and then fail, also at every later attempt."""
     (tmp_path / "people").mkdir()
+    if folder:
+        (tmp_path / "people" / "migrations").mkdir()
+        (tmp_path / "people" / "migrations" / "__init__.py").touch()
     (tmp_path / "people" / "__init__.py").touch()
     (tmp_path / "people" / "models.py").write_text(
         "from django.contrib.auth.models import AbstractUser\nclass User(AbstractUser):\n    pass\n"
@@ -58,12 +72,294 @@ def test_a_user_model_without_migrations_is_named_before_anything_is_made(tmp_pa
         "from django.core.management import execute_from_command_line\n"
         "execute_from_command_line(sys.argv)\n"
     )
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", free_port(), free_port())
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     try:
         servers.open()
         _, look = next(servers.steps(recheck=False))
-        with pytest.raises(DemoError, match=r"Run: python manage.py makemigrations people"):
+        with pytest.raises(DemoError, match=r"(?m)^\$ python manage.py makemigrations people$"):
             look()
     finally:
         servers.stop()
     assert not (tmp_path / "db.sqlite3").exists()
+
+
+def test_project_and_lms_need_different_ports(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text("")
+    port = free_port()
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", Ports(port, port))
+    try:
+        with pytest.raises(DemoError, match=f"both have the port {port}"):
+            servers.open()
+    finally:
+        servers.stop()
+
+
+def settings_of(folder: Path, more: str = "") -> None:
+    """A project with a sign-in page that does not exist; more: lines of its settings."""
+    (folder / "shop.py").write_text(
+        "SECRET_KEY = 'x' * 50\nROOT_URLCONF = 'shop_urls'\n"
+        "INSTALLED_APPS = ['django.contrib.auth', 'django.contrib.contenttypes',\n"
+        "    'django.contrib.sessions']\n"
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db.sqlite3'}}\n"
+        f"DEBUG = True\n{more}"
+    )
+    (folder / "shop_urls.py").write_text(
+        "from django.urls import include, path\n"
+        "urlpatterns = [path('', include('usher.application.urls'))]\n"
+    )
+    (folder / "manage.py").write_text(
+        "import os, sys\nos.environ['DJANGO_SETTINGS_MODULE'] = 'shop'\n"
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+
+
+#: A worker that writes down the version of the code it was started with.
+WORKER = """
+import signal
+import code_of_shop
+with open("started.txt", "a") as file:
+    file.write(f"{code_of_shop.VERSION} ")
+signal.pause()
+"""
+
+
+def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
+    """The worker also starts again after a version of the code with which it stops by itself."""
+    code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
+    (tmp_path / "manage.py").write_text(WORKER)
+    code.write_text("VERSION = 1\n")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.home.mkdir()
+    _, worker = servers._create_project_processes()
+    try:
+        servers._start_all([worker])
+        assert eventually(lambda: started.exists() and started.read_text() == "1 ")
+        assert servers.follow_changes() == ""
+        code.write_text("VERSION = 20\n")
+        assert servers.follow_changes() == ""
+        assert eventually(lambda: started.read_text() == "1 20 ")
+        code.write_text("VERSION =\n")
+        assert servers.follow_changes() == ""
+        assert eventually(lambda: bool(worker.ended()))
+        servers.check()  # so the command continues
+        told = servers.follow_changes()
+        assert "SyntaxError" in told
+        assert told.endswith("starts again when a Python file or .env of your project changes.")
+        assert servers.follow_changes() == ""
+        code.write_text("VERSION = 300\n")
+        assert servers.follow_changes() == ""
+        assert eventually(lambda: started.read_text() == "1 20 300 ")
+    finally:
+        servers.stop()
+
+
+#: Both processes of a project: they write down which one was started, with a value from ``.env``.
+#: The server answers until the value is "broken".
+BOTH = """
+import pathlib, signal, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+command, value = sys.argv[1], pathlib.Path(".env").read_text()
+if value == "broken" and command == "runserver":
+    raise SystemExit(4)
+with open("started.txt", "a") as file:
+    file.write(f"{command}={value} ")
+if command == "runserver":
+    host, port = sys.argv[2].split(":")
+    HTTPServer((host, int(port)), SimpleHTTPRequestHandler).serve_forever()
+signal.pause()
+"""
+
+
+def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: Path) -> None:
+    env, started = tmp_path / ".env", tmp_path / "started.txt"
+    (tmp_path / "manage.py").write_text(BOTH)
+    env.write_text("1")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.home.mkdir()
+
+    def starts(*words: str) -> bool:
+        return eventually(lambda: sorted(started.read_text().split()) == sorted(words))
+
+    try:
+        servers._start_all(servers._create_project_processes())
+        assert eventually(started.exists)
+        assert starts("runserver=1", "reconcile=1")
+        env.write_text("20")
+        assert servers.follow_changes() == ""
+        assert starts("runserver=1", "reconcile=1", "runserver=20", "reconcile=20")
+        env.write_text("broken")
+        assert servers.follow_changes() == ""
+        assert eventually(lambda: "exit code 4" in servers.follow_changes())
+        servers.check()  # so the command continues
+        started.write_text("")
+        env.write_text("300")
+        assert servers.follow_changes() == ""
+        assert starts("runserver=300", "reconcile=300")
+    finally:
+        servers.stop()
+
+
+def test_without_processes_of_the_project_its_files_are_not_read(tmp_path: Path) -> None:
+    """``--provision`` starts none."""
+    (tmp_path / "manage.py").write_text("")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    assert servers._files is None
+    assert servers.follow_changes() == ""
+
+
+def test_a_worker_that_stops_without_a_change_of_the_code_ends_the_command(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text("raise SystemExit(3)\n")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.home.mkdir()
+    _, worker = servers._create_project_processes()
+    try:
+        servers._start_all([worker])
+        assert eventually(lambda: bool(worker.ended()))
+        assert servers.follow_changes() == ""
+        with pytest.raises(DemoError, match=r"exit code 3.*(?s:.*)Start this command again"):
+            servers.check()
+    finally:
+        servers.stop()
+
+
+def test_files_of_virtual_environments_and_hidden_folders_are_not_watched(tmp_path: Path) -> None:
+    for folder in ("shop", "venv/lib", ".usher/dev", "node_modules"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    files = ProjectFiles(tmp_path)
+    for name in ("venv/lib/a.py", ".usher/dev/a.py", "node_modules/a.py", "shop/a.txt"):
+        (tmp_path / name).touch()
+    assert not files.changed()
+    (tmp_path / "shop" / "a.py").touch()
+    assert files.changed() == {"a.py"}
+    assert not files.changed()
+    (tmp_path / "shop" / "a.py").unlink()
+    assert files.changed() == {"a.py"}
+    (tmp_path / ".env").touch()
+    assert files.changed() == {".env"}
+
+
+APPLY = "from usher.application import defaults\ndefaults.apply(globals())\n"
+
+
+def first_step(folder: Path) -> str:
+    servers = ProjectWithLms(Project.at(folder), folder / "lms", some_ports())
+    try:
+        servers.open()
+        _, look = next(servers.steps(recheck=False))
+        return look()
+    finally:
+        servers.stop()
+
+
+def test_warnings_of_the_check_are_shown(tmp_path: Path) -> None:
+    settings_of(tmp_path, APPLY)
+    told = first_step(tmp_path)
+    assert "usher.W004: LOGIN_URL is '/accounts/login/', where no view answers" in told
+    assert "Set LOGIN_URL to your sign-in page." in told
+
+
+def test_a_project_without_the_call_is_refused_with_it(tmp_path: Path) -> None:
+    settings_of(tmp_path)
+    with pytest.raises(DemoError, match=r"Call defaults\.apply\(globals\(\)\)"):
+        first_step(tmp_path)
+
+
+def test_the_address_that_usher_dev_sets_is_named_as_its_own(tmp_path: Path) -> None:
+    settings_of(tmp_path, "ALLOWED_HOSTS = ['shop.example.org']\n" + APPLY)
+    with pytest.raises(DemoError, match=r"Add 'localhost'.* `usher dev` sets SITE_BASE_URL to h"):
+        first_step(tmp_path)
+
+
+def test_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_path: Path) -> None:
+    """``manage.py check`` names the file if it exists."""
+    settings_of(tmp_path)
+    with pytest.raises(DemoError):
+        first_step(tmp_path)
+    assert not (tmp_path / "lms" / "env").exists()
+
+
+def test_errors_of_the_check_are_sentences(tmp_path: Path) -> None:
+    settings_of(tmp_path, "USHER_CONCURRENCY = 'many'\n" + APPLY)
+    with pytest.raises(DemoError, match=r"^usher\.E001: USHER_CONCURRENCY is 'many'"):
+        first_step(tmp_path)
+
+
+def test_a_broker_that_is_down_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    app = (
+        "import sys\nfrom celery import Celery\n"
+        "app = Celery('shop')\napp.conf.broker_url = CELERY_BROKER_URL\n"
+    )
+    settings_of(tmp_path, "CELERY_BROKER_URL = 'redis://127.0.0.1:9/0'\n" + app + APPLY)
+    with pytest.raises(DemoError, match="broker does not answer"):
+        first_step(tmp_path)
+    assert not (tmp_path / "db.sqlite3").exists()
+
+
+def test_ports_are_remembered_for_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text("")
+    home, chosen = tmp_path / "lms", some_ports()
+    servers = ProjectWithLms(
+        Project.at(tmp_path), home, Ports.of_last_start(home).but(*astuple(chosen))
+    )
+    try:
+        servers.open()
+    finally:
+        servers.stop()
+    assert Ports.of_last_start(home).but(None, None) == chosen
+    assert Ports.of_last_start(home).but(None, 9) == Ports(chosen.project, 9)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"project": "x", "lms": null}'])
+def test_a_file_of_ports_that_cannot_be_read_is_ignored(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ports.json").write_text(text)
+    assert Ports.of_last_start(tmp_path) == Ports(8000, 18000)
+
+
+def test_a_database_that_cannot_be_used_is_named_before_an_lms_is_made(tmp_path: Path) -> None:
+    elsewhere = "DATABASES['default']['NAME'] = '/nowhere/db.sqlite3'\n"
+    settings_of(tmp_path, elsewhere + APPLY)
+    with pytest.raises(DemoError, match=r"The file is /nowhere/db\.sqlite3"):
+        first_step(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text("")
+    (tmp_path / "file").write_text("")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "file" / "dev", some_ports())
+    with pytest.raises(DemoError, match=r"file/dev can't be made .*: Not a directory.*--home"):
+        servers.open()
+
+
+def test_the_place_of_an_error_in_the_settings_is_named(tmp_path: Path) -> None:
+    settings_of(tmp_path, "FOO = bar\n" + APPLY)
+    line = (tmp_path / "shop.py").read_text().splitlines().index("FOO = bar") + 1
+    with pytest.raises(DemoError, match=rf"run: shop\.py, line {line}: NameError: name 'bar'"):
+        first_step(tmp_path)
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    """``--provision`` only locks it."""
+    (tmp_path / "manage.py").write_text("")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    (tmp_path / "lms" / "lock").mkdir(parents=True)
+    with pytest.raises(DemoError, match=r"lms can't be made or changed: Is a directory"):
+        servers.is_running()
+
+
+def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> None:
+    """The LMS would start, and nobody would be enrolled."""
+    (tmp_path / "adapters.py").write_text(
+        "from usher.application.adapter import DefaultAdapter\n"
+        "class Adapter(DefaultAdapter):\n"
+        "    def lms_username(self, user):\n        return user.nickname\n"
+    )
+    settings_of(tmp_path, "USHER_ADAPTER = 'adapters.Adapter'\n" + APPLY)
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    try:
+        servers.open()
+        with pytest.raises(DemoError, match=r"lms_username of USHER_ADAPTER failed.*'nickname'"):
+            servers._connect_project(recheck=False)
+    finally:
+        servers.stop()

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+#: Characters that fit into a block of code on a page of 1280 pixels.
+CODE_WIDTH = 80
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -20,7 +22,9 @@ def test_links_have_a_target(page: Path) -> None:
         assert found.exists(), f"{page.name} links to {target}"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
-            slugs = [re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings]
+            slugs = [
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ]
             assert anchor in slugs, f"{page.name} links to {target}"
 
 
@@ -28,3 +32,12 @@ def test_links_have_a_target(page: Path) -> None:
 def test_named_tests_exist(page: Path) -> None:
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
         assert f"def {name}(" in (ROOT / path).read_text(), f"{page.name} names {path}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_needs_no_horizontal_scrolling(page: Path) -> None:
+    if "reference" in page.parts:
+        return  # generated from the code
+    for language, code in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):
+        wide = [line for line in code.splitlines() if len(line) > CODE_WIDTH]
+        assert language == "mermaid" or not wide, f"{page.name}: {wide}"

@@ -18,7 +18,9 @@ EMBEDDED = "tests/connect/test_embedded.py"
 RUN_BY = {
     "usher connect": f"{WHOLE}::test_connect_and_disconnect",
     "usher connect … --lms embedded": f"{EMBEDDED}::test_connect_and_disconnect",
-    "usher connect … --mode dev": f"{WHOLE}::test_killed_at_every_step_it_ends_in_the_same_state",
+    "usher connect … --mode dev": (
+        f"{WHOLE}::test_connect_killed_at_every_step_ends_in_the_same_state"
+    ),
     "usher connect … --mode k8s": f"{WHOLE}::test_connect_and_disconnect_in_a_cluster",
     "usher connect … --mode nightly": f"{WHOLE}::test_two_applications_on_one_lms",
     "usher disconnect": f"{WHOLE}::test_connect_and_disconnect",
@@ -34,9 +36,9 @@ RUN_BY = {
     "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
     "usher demo": "tests/cli/test_demo.py::test_the_demo_works_and_prints_one_json_object",
     "usher demo … --provision": "tests/cli/test_demo.py"
-    "::test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
+    "::test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
     "make demo": "tests/cli/test_demo.py"
-    "::test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
+    "::test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
     "make simulate": "tests/simulation/test_simulation.py"
     "::test_a_seed_reproduces_exactly_and_prints_its_events",
     "django-admin startproject": f"{GUIDE}::integrator",
@@ -71,13 +73,19 @@ NOT_RUN = {
     "tutor images": "builds an image for many minutes, with Docker",
     "tutor local launch": "needs a Docker engine",
     "tutor k8s": "needs a cluster",
+    "python manage.py createsuperuser": "Django's own; asks for a password",
     "granian": "listens until it is stopped; the demo's tests serve campus with it",
     "$EDITOR": "opens an editor",
     "echo": "writes the settings of a real host",
+    "printf": "writes the key of a real host",
     "chmod": "with the line above it",
 }
 #: Where snippets in Python and configuration are run, by page.
 SNIPPETS = {
+    "CONTRIBUTING.md": (
+        "tests/application/enrollments/test_enrollments.py"
+        "::test_a_learner_is_enrolled_in_the_free_mode"
+    ),
     "docs/client.md": "tests/client/test_alone.py::test_the_sessions_of_the_page_run",
     "docs/integrate.md": f"{GUIDE}::test_the_page_s_code_enrolls",
     "docs/metrics.md": "tests/deploy/test_prometheus.py::test_prometheus_can_read_what_is_exported",
@@ -121,6 +129,6 @@ def test_snippets_have_a_test() -> None:
 
 
 @pytest.mark.parametrize("test", sorted({*RUN_BY.values(), *SNIPPETS.values()}))
-def test_the_tests_that_are_named_are_there(test: str) -> None:
+def test_the_named_tests_exist(test: str) -> None:
     path, _, name = test.partition("::")
     assert re.search(rf"def {re.escape(name)}\(", (ROOT / path).read_text()), test

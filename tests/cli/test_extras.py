@@ -130,15 +130,15 @@ def import_all(
         if top not in ("usher", "campus")
         and not {canonicalize_name(owner) for owner in owners} & allowed
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps([str(wheel), foreign, packages, skipped, django]),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return int(done.stdout.split()[-1])
+    assert result.returncode == 0, result.stderr[-3000:]
+    return int(result.stdout.split()[-1])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def import_all(
             SCRIPTS,
             False,
         ),
-        ("application", ("usher.engine", "usher.application"), TASKS, True),
+        ("application", ("usher.engine", "usher.application", "usher.management"), TASKS, True),
         ("celery", ("usher.engine", "usher.application"), (), True),
         (
             "embedded",
@@ -195,8 +195,8 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 def test_the_wheel_names_what_its_packages_are_found_by(wheel: Path) -> None:
     (information,) = wheel.glob("*.dist-info")
-    found = metadata.PathDistribution(information).entry_points
-    assert {(point.group, point.name) for point in found} == {
+    entry_points = metadata.PathDistribution(information).entry_points
+    assert {(point.group, point.name) for point in entry_points} == {
         ("console_scripts", "usher"),
         ("lms.djangoapp", "usher"),
         ("pytest11", "usher"),

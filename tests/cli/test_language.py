@@ -23,6 +23,9 @@ INSTEAD_EVERYWHERE = {
     r"work(?:s|ed)? off|goes on|go on": "process, continue",
     r"as wanted": "in sync, desired",
     r"under way": "in progress",
+    r"beside": "next to, in addition to",
+    r"(?:stands?|stood) still": "is suspended",
+    r"taken for": "counts as",
 }
 #: Words that are also identifiers, or have another meaning in code.
 INSTEAD = INSTEAD_EVERYWHERE | {
@@ -38,12 +41,14 @@ IN_NAMES = (
     "believed",
     "put_right",
     "on_the_wire",
+    "at_once",
+    "under_way",
     "throw_away",
     "worked_on",
 )
-#: Earlier names of the engine's ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``, and of
-#: connect's ``write_record``.
-NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
+#: Earlier names of the engine's ``make_due``, ``recheck``, ``Runner``, ``refused_at`` and
+#: ``LmsContext``, and of connect's ``write_record``.
+NAMES = r"\bparked_at\b|\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
 _PARTS_OF_F_STRINGS = (tokenize.FSTRING_MIDDLE,) if hasattr(tokenize, "FSTRING_MIDDLE") else ()
 FOLDERS = [
     *sorted(path for path in (ROOT / "src/usher").iterdir() if (path / "__init__.py").exists()),
@@ -65,8 +70,8 @@ CODE = re.compile(
 def test_private_words_are_not_in_the_documentation(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", page.read_text(), flags=re.DOTALL)
     for word, instead in INSTEAD.items():
-        found = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
-        assert found is None, f"{page.name}: write {instead}: {found[0] if found else ''}"
+        match = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
+        assert match is None, f"{page.name}: write {instead}: {match[0] if match else ''}"
 
 
 def prose_of(path: Path) -> list[tuple[int, str]]:
@@ -79,7 +84,7 @@ def prose_of(path: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_private_words_are_not_in_the_code(folder: Path) -> None:
-    found = [
+    findings = [
         f"{path.relative_to(ROOT)}:{line}: write {instead}: {text}"
         for path in SOURCES
         if path.is_relative_to(folder)
@@ -87,17 +92,17 @@ def test_private_words_are_not_in_the_code(folder: Path) -> None:
         for word, instead in INSTEAD_EVERYWHERE.items()
         if re.search(rf"\b(?:{word})\b", text, re.IGNORECASE)
     ]
-    assert not found, "\n".join(found)
+    assert not findings, "\n".join(findings)
 
 
 def test_former_names_are_not_in_the_code() -> None:
-    found = [
+    findings = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in SOURCES
         if "application" in path.parts
         for name in re.findall(NAMES, path.read_text())
     ]
-    assert not found
+    assert not findings
 
 
 def test_codes_stand_only_where_they_are_defined() -> None:
@@ -108,7 +113,7 @@ def test_codes_stand_only_where_they_are_defined() -> None:
 def test_private_words_are_not_in_the_names_of_tests() -> None:
     words = "|".join([*INSTEAD_EVERYWHERE, *IN_NAMES])
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        found = re.search(
+        match = re.search(
             rf"^def test_(?:\w*_)?(?:{words})(?:_\w*)?\(", path.read_text(), re.MULTILINE
         )
-        assert found is None, f"{path.name}: {found[0] if found else ''}"
+        assert match is None, f"{path.name}: {match[0] if match else ''}"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -36,7 +37,7 @@ def test_a_missing_package_is_named_with_its_extra() -> None:
         "from usher.cli.main import main; main(['dev', '--help'])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "pip install 'openedx-usher[embedded]'" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -44,7 +45,7 @@ def test_a_missing_package_is_named_with_its_extra() -> None:
 def test_the_command_without_its_extra_names_it() -> None:
     program = "import sys; sys.modules['click'] = None\nfrom usher.cli.main import main"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "pip install 'openedx-usher[shell]'" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -53,3 +54,62 @@ def test_an_unknown_command_is_refused() -> None:
     result = CliRunner().invoke(main, ["conect"])
     assert result.exit_code == 2
     assert "No such command 'conect'" in result.output
+
+
+#: Command → arguments with which it can't run, in an empty folder.
+NOT_RUN = {
+    "demo": ["--provision", "--home", "."],
+    "dev": ["."],
+    "why": ["ann@learners.example"],
+    "connect": ["--application", "/no/such/checkout"],
+    "disconnect": ["--application", "/no/such/checkout"],
+    "status": [],
+    "doctor": [],
+    "drift": ["--application", "/no/such/checkout"],
+    "reconcile": ["--application", "/no/such/checkout"],
+    "conformance": ["--lms", "http://127.0.0.1:9", "--token-file", "token"],
+}
+
+
+def in_folder(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Runs ``usher`` there; for ``status`` with a file of connections that is no JSON."""
+    (folder / "token").write_text("t")
+    if "status" in words:
+        settings = folder / ".config/usher"
+        settings.mkdir(parents=True)
+        (settings / "connections.json").write_text("{")
+    return subprocess.run(
+        [sys.executable, "-m", "usher.cli.main", *words],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def is_wrapped(text: str) -> bool:
+    """Whether every line has at most 80 columns. Paths and addresses are not broken."""
+    lines = [line for line in text.splitlines() if len(line) > 80]
+    return all(max(map(len, line.split())) > 40 for line in lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_can_not_run_ends_with_2(name: str, tmp_path: Path) -> None:
+    result = in_folder(tmp_path, name, *NOT_RUN[name])
+    assert result.returncode == 2, result.stderr
+    assert result.stderr
+    assert "Traceback" not in result.stderr
+    assert is_wrapped(result.stderr), result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_option_ends_with_2_and_is_named(name: str, tmp_path: Path) -> None:
+    wrong = "--" + "no-such-option-of-this-command" * 2
+    result = in_folder(tmp_path, name, *NOT_RUN[name], wrong)
+    assert result.returncode == 2
+    assert wrong in result.stderr
+    assert (
+        f"Try 'main.py {name} --help' for help." in result.stderr
+        or f"usher {name}" in result.stderr
+    )
+    assert is_wrapped(result.stderr), result.stderr

@@ -61,7 +61,10 @@ def test_a_server_is_up_when_it_answers_and_gone_after_stop(tmp_path: Path) -> N
 def test_a_server_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     dying = server(tmp_path, free_port(), "import sys; sys.exit('no database today')")
     dying.start()
-    with pytest.raises(DemoError, match=r"(?s)by itself with exit code 1\..*no database today"):
+    with pytest.raises(
+        DemoError,
+        match=r"(?s)by itself with exit code 1\..*no database today.*Start this command again",
+    ):
         dying.wait_until_ready()
     dying.stop()
     assert "Fatal Python error" not in dying.log.read_text()

@@ -61,10 +61,10 @@ def test_the_client_needs_neither_django_nor_the_rest_of_usher():
         "print(sorted(m for m in sys.modules if m.startswith('usher.') "
         "and not m.startswith(('usher.client', 'usher.contract'))))\n"
     )
-    shown = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert shown.stdout == "[]\n[]\n"
+    assert result.stdout == "[]\n[]\n"
 
 
 def test_runs_are_all_pages(lms, joined_lms):

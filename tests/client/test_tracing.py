@@ -37,21 +37,21 @@ def ask_an_lms_that_answers(answer: httpx.Response) -> None:
 def test_a_request_is_a_span(spans: InMemorySpanExporter) -> None:
     ask_an_lms_that_answers(httpx.Response(200, json={"username": "ada-lovelace"}))
 
-    (found,) = spans.get_finished_spans()
-    assert found.kind is trace.SpanKind.CLIENT
-    assert found.name.startswith("LMS GET ")
-    assert found.attributes["http.request.method"] == "GET"
-    assert found.attributes["http.response.status_code"] == 200
-    assert found.status.is_ok
-    assert "ada-lovelace" not in found.to_json()
+    (span,) = spans.get_finished_spans()
+    assert span.kind is trace.SpanKind.CLIENT
+    assert span.name.startswith("LMS GET ")
+    assert span.attributes["http.request.method"] == "GET"
+    assert span.attributes["http.response.status_code"] == 200
+    assert span.status.is_ok
+    assert "ada-lovelace" not in span.to_json()
 
 
 def test_refused_and_failed_requests_are_failed_spans(spans: InMemorySpanExporter) -> None:
     ask_an_lms_that_answers(httpx.Response(403, json={"detail": "ada-lovelace may not"}))
 
-    (found,) = spans.get_finished_spans()
-    assert (found.status.is_ok, found.attributes["error.type"]) == (False, "403")
-    assert "ada-lovelace" not in found.to_json()
+    (span,) = spans.get_finished_spans()
+    assert (span.status.is_ok, span.attributes["error.type"]) == (False, "403")
+    assert "ada-lovelace" not in span.to_json()
 
 
 def test_steps_within_are_its_children(spans: InMemorySpanExporter) -> None:
@@ -66,8 +66,8 @@ def test_steps_within_are_its_children(spans: InMemorySpanExporter) -> None:
 def test_an_exception_passes_and_its_message_is_not_recorded(spans: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="ada-lovelace"), tracing.span("x"):
         raise ValueError("ada-lovelace")
-    (found,) = spans.get_finished_spans()
-    assert "ada-lovelace" not in found.to_json()
+    (span,) = spans.get_finished_spans()
+    assert "ada-lovelace" not in span.to_json()
 
 
 def test_without_opentelemetry_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

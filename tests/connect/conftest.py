@@ -8,7 +8,7 @@ from tests.support.checkout import PlainCheckout
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    line = "machine(release, mode, ...): what the test's tests.connect.machine.Machine is made of"
+    line = "machine(release, mode, ...): the arguments of the test's tests.connect.machine.Machine"
     config.addinivalue_line("markers", line)
 
 

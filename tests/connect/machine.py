@@ -99,13 +99,13 @@ class Machine:
         file.write_text(yaml.safe_dump({**settings, "EMBEDDED_PLUGINS": plugins}))
 
     def checkout(self, name: str, database: Path, learner: str) -> PlainCheckout:
-        made = PlainCheckout(
+        checkout = PlainCheckout(
             self.home / name, self.state, path=[self.engine.bin], database=database
         )
-        made.make_learner(learner, PASSWORD)
-        self.checkouts.append(made)
-        self.environment["PATH"] = made.environment["PATH"]
-        return made
+        checkout.make_learner(learner, PASSWORD)
+        self.checkouts.append(checkout)
+        self.environment["PATH"] = checkout.environment["PATH"]
+        return checkout
 
     def stop(self) -> None:
         self._cluster.close()
@@ -121,9 +121,11 @@ class Machine:
     def usher(self, command: str, *arguments: str, code: int | None = 0) -> dict[str, Any]:
         """Runs ``usher COMMAND … --json`` and returns its object. code: the expected exit code,
         None for any."""
-        done = self.run([*self.argv(command, *arguments), "--json"])
-        assert code in (done.returncode, None), f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-        return json.loads(done.stdout.splitlines()[-1])
+        result = self.run([*self.argv(command, *arguments), "--json"])
+        assert code in (result.returncode, None), (
+            f"{result.returncode}\n{result.stdout}\n{result.stderr}"
+        )
+        return json.loads(result.stdout.splitlines()[-1])
 
     def run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -206,8 +208,8 @@ class Machine:
     # -- the state
 
     def facts(self) -> dict[str, Any]:
-        """What a connection has changed in the application and the LMS, to compare the results of
-        two runs."""
+        """The state that a connection changes in the application and the LMS, to compare the
+        results of two runs."""
         with sqlite3.connect(self.lms_home / "db.sqlite3") as lms:
             providers = lms.execute(
                 "select backend_name, site_id, enabled, key, secret, other_settings"

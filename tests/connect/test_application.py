@@ -14,9 +14,9 @@ from tests.support.checkout import PlainCheckout
 from usher.cli.demo.database import copy_migrated
 from usher.connect import checks, manual
 from usher.connect.application.checkout import ApplicationOptions, recognise
-from usher.connect.application.remote import Remote
+from usher.connect.application.remote import RemoteApplication
 from usher.connect.application.settings import SETTINGS
-from usher.connect.application.side import Addresses, Side
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import NeedsPerson, Refused, ToolFailed
 from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
@@ -51,9 +51,9 @@ def description(wanted: Application) -> Description:
     return Description(applications=[wanted], service_worker=worker)
 
 
-def side_of(shop: PlainCheckout, **wishes: str) -> Side:
-    wish = ApplicationOptions(str(shop.folder), **wishes)
-    return Side(recognise(wish), wish, Secrets())
+def target_of(shop: PlainCheckout, **more: str) -> TargetApplication:
+    options = ApplicationOptions(str(shop.folder), **more)
+    return TargetApplication(recognise(options), options, Secrets())
 
 
 def record_of(shop: PlainCheckout) -> list[dict]:
@@ -70,10 +70,10 @@ def record_of(shop: PlainCheckout) -> list[dict]:
 
 
 def test_a_compose_checkout_is_recognised_by_its_web_service(shop: PlainCheckout):
-    found = recognise(ApplicationOptions(str(shop.folder)))
-    assert (found.name, found.compose, found.edition) == ("shop", True, None)
-    assert found.manage == ("docker", "compose", "run", "--rm", "-T", "web", "./manage.py")
-    assert found.env_file == shop.folder / ".env"
+    checkout = recognise(ApplicationOptions(str(shop.folder)))
+    assert (checkout.name, checkout.compose, checkout.edition) == ("shop", True, None)
+    assert checkout.manage == ("docker", "compose", "run", "--rm", "-T", "web", "./manage.py")
+    assert checkout.env_file == shop.folder / ".env"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_mitx_online_and_mit_xpro_are_distinguished(tmp_path: Path, mark, key, e
     (tmp_path / "manage.py").touch()
     compose = f"x-environment:\n  {key}: here\nservices:\n  web:\n    image: x\n"
     (tmp_path / "docker-compose.yml").write_text(compose)
-    found = recognise(ApplicationOptions(str(tmp_path)))
-    assert (found.edition, found.name) == (edition, edition.name)
+    checkout = recognise(ApplicationOptions(str(tmp_path)))
+    assert (checkout.edition, checkout.name) == (edition, edition.name)
     other = next(name for name in ("mitxonline", "mitxpro") if name != edition.name)
     with pytest.raises(Refused, match="leave --edition out"):
         recognise(ApplicationOptions(str(tmp_path), edition=other))
@@ -121,7 +121,7 @@ def test_a_folder_that_is_no_application_is_refused_with_what_to_do(tmp_path: Pa
         recognise(ApplicationOptions(str(tmp_path)))
 
 
-def test_neither_a_folder_nor_an_address():
+def test_a_target_that_is_neither_a_folder_nor_an_address_is_refused():
     with pytest.raises(Refused, match="neither a folder nor an http address"):
         recognise(ApplicationOptions("/no/such/folder"))
 
@@ -130,12 +130,12 @@ def test_neither_a_folder_nor_an_address():
 
 
 def test_the_record_is_created_once_and_its_secret_works(shop: PlainCheckout):
-    side, wanted = side_of(shop), application(shop.url)
-    side.probe(None, ADDRESSES)
-    assert side.url == shop.url
-    assert not side.record_agrees(wanted, ADDRESSES)
-    assert side.write_record(wanted, ADDRESSES) == "created"
-    assert side.record_agrees(wanted, ADDRESSES)
+    target, wanted = target_of(shop), application(shop.url)
+    target.probe(None, ADDRESSES)
+    assert target.url == shop.url
+    assert not target.record_agrees(wanted, ADDRESSES)
+    assert target.write_record(wanted, ADDRESSES) == "created"
+    assert target.record_agrees(wanted, ADDRESSES)
     [record] = record_of(shop)
     assert record["name"] == "edx-oauth-app"
     assert record["redirect_uris"] == "http://lms.example:8000/auth/complete/ol-oauth2/"
@@ -147,7 +147,7 @@ def test_the_record_is_created_once_and_its_secret_works(shop: PlainCheckout):
         assert checks._application_client(client, wrong).seen.endswith("answers invalid_client")
 
 
-def test_a_record_of_before_is_adopted_and_restored_to_the_letter(shop: PlainCheckout):
+def test_an_earlier_record_is_adopted_and_restored_unchanged(shop: PlainCheckout):
     shop.manage(
         "shell",
         stdin="from oauth2_provider.models import Application as A; A.objects.create("
@@ -155,33 +155,33 @@ def test_a_record_of_before_is_adopted_and_restored_to_the_letter(shop: PlainChe
         "authorization_grant_type='authorization-code', redirect_uris='http://elsewhere/x/')",
     )
     [before] = record_of(shop)
-    side, wanted = side_of(shop), application(shop.url)
-    side.record_agrees(wanted, ADDRESSES)
-    side.write_record(wanted, ADDRESSES)
+    target, wanted = target_of(shop), application(shop.url)
+    target.record_agrees(wanted, ADDRESSES)
+    target.write_record(wanted, ADDRESSES)
     [written] = record_of(shop)
     assert written["client_id"] == wanted.client_id
     assert written["redirect_uris"].split() == [
         "http://elsewhere/x/",
         "http://lms.example:8000/auth/complete/ol-oauth2/",
     ]
-    assert side_of(shop).remove_record(wanted.client_id) == "restored"
+    assert target_of(shop).remove_record(wanted.client_id) == "restored"
     assert record_of(shop) == [before]
 
 
-def test_a_record_of_ours_is_removed(shop: PlainCheckout):
-    side, wanted = side_of(shop), application(shop.url)
-    side.record_agrees(wanted, ADDRESSES)
-    side.write_record(wanted, ADDRESSES)
-    assert side.has_record(wanted.client_id)
-    assert side.remove_record(wanted.client_id) == "removed"
+def test_a_record_that_connect_created_is_removed(shop: PlainCheckout):
+    target, wanted = target_of(shop), application(shop.url)
+    target.record_agrees(wanted, ADDRESSES)
+    target.write_record(wanted, ADDRESSES)
+    assert target.has_record(wanted.client_id)
+    assert target.remove_record(wanted.client_id) == "removed"
     assert record_of(shop) == []
-    assert side.remove_record(wanted.client_id) == "removed already"
+    assert target.remove_record(wanted.client_id) == "removed already"
 
 
 def test_secrets_are_passed_on_standard_input_only(shop: PlainCheckout):
-    side, wanted = side_of(shop), application(shop.url)
-    side.record_agrees(wanted, ADDRESSES)
-    side.write_record(wanted, ADDRESSES)
+    target, wanted = target_of(shop), application(shop.url)
+    target.record_agrees(wanted, ADDRESSES)
+    target.write_record(wanted, ADDRESSES)
     calls = next(shop.state.rglob("calls.log")).read_text()
     assert "shell" in calls
     assert SECRET not in calls
@@ -189,10 +189,10 @@ def test_secrets_are_passed_on_standard_input_only(shop: PlainCheckout):
 
 def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
     shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
-    side = side_of(shop)
-    side.probe(None, ADDRESSES)
+    target = target_of(shop)
+    target.probe(None, ADDRESSES)
     with pytest.raises(Refused, match="requires PKCE"):
-        side.check_backend("mitxpro-oauth2")
+        target.check_backend("mitxpro-oauth2")
 
 
 def test_an_application_that_does_not_start_is_named_with_the_end_of_its_output(
@@ -200,10 +200,10 @@ def test_an_application_that_does_not_start_is_named_with_the_end_of_its_output(
 ):
     (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
     with pytest.raises(Refused, match=r"(?s)shop can't be reached.*out of order"):
-        side_of(shop).probe(None, ADDRESSES)
+        target_of(shop).probe(None, ADDRESSES)
 
 
-def test_without_the_toolkit(shop: PlainCheckout):
+def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout):
     settings = shop.folder / "shop/settings.py"
     settings.write_text(
         settings.read_text()
@@ -212,7 +212,7 @@ def test_without_the_toolkit(shop: PlainCheckout):
     )
     (shop.folder / "shop/none.py").write_text("urlpatterns = []\n")
     with pytest.raises(Refused, match="django-oauth-toolkit"):
-        side_of(shop).probe(None, ADDRESSES)
+        target_of(shop).probe(None, ADDRESSES)
 
 
 # -- the .env
@@ -220,13 +220,13 @@ def test_without_the_toolkit(shop: PlainCheckout):
 
 def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout):
     before, tree = shop.env_file.read_bytes(), shop.tree()
-    side = side_of(shop)
-    values = side.env_values(description(application(shop.url)), ADDRESSES)
-    assert not side.env_agrees(values)
-    said = side.write_env(values)
+    target = target_of(shop)
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
+    assert not target.env_agrees(values)
+    said = target.write_env(values)
     assert said == "11 settings written"
     assert SECRET not in said
-    assert side.env_agrees(values)
+    assert target.env_agrees(values)
     assert stat.S_IMODE(shop.env_file.stat().st_mode) == 0o600
     text = shop.env_file.read_text()
     assert "export SHOP_NAME=Shop # shown on every page" in text
@@ -234,18 +234,18 @@ def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout)
     assert "OPENEDX_SOCIAL_LOGIN_PATH=/auth/login/ol-oauth2/?auth_entry=login\n" in text
     changed = {name for name, data in shop.tree().items() if tree.get(name) != data}
     assert changed == {".env"}
-    assert not side.env_restored(values)
-    assert side.restore_env(values) == "restored"
+    assert not target.env_restored(values)
+    assert target.restore_env(values) == "restored"
     assert shop.env_file.read_bytes() == before
-    assert side.env_restored(values)
+    assert target.env_restored(values)
 
 
 def test_later_changes_survive_disconnecting(shop: PlainCheckout):
-    side = side_of(shop)
-    values = side.env_values(description(application(shop.url)), ADDRESSES)
-    side.write_env(values)
+    target = target_of(shop)
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
+    target.write_env(values)
     shop.env_file.write_text(shop.env_file.read_text() + "LATER=1\n")
-    side.restore_env(values)
+    target.restore_env(values)
     text = shop.env_file.read_text()
     assert "LATER=1" in text
     assert "LOGOUT_REDIRECT_URL=\n" in text
@@ -255,18 +255,18 @@ def test_later_changes_survive_disconnecting(shop: PlainCheckout):
 def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainCheckout):
     shop.env_file.write_text(shop.env_file.read_text() + "MAIL_KEY=\n")
     before = shop.env_file.read_bytes()
-    side = side_of(shop)
-    side.needed = {"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"}
-    values = side.env_values(description(application(shop.url)), ADDRESSES)
-    side.write_env(values | side.needed)
+    target = target_of(shop)
+    target.needed = {"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"}
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
+    target.write_env(values | target.needed)
 
-    later = side_of(shop)
+    later = target_of(shop)
     later.write_env(values)
     assert later.restore_env(values) == "restored"
     assert shop.env_file.read_bytes() == before
     assert later.env_restored(values)
 
-    later.needed = side.needed
+    later.needed = target.needed
     later.write_env(values | later.needed)
     shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
     assert later.restore_env(values) == "restored, except MAIL_DOMAIN, changed since"
@@ -276,53 +276,53 @@ def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainChe
 
 def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
     """A later run, which finds them in the ``.env``, says so too."""
-    side = side_of(shop)
-    side.probe(None, ADDRESSES)
-    side.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
-    side.before.keep_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
+    target = target_of(shop)
+    target.probe(None, ADDRESSES)
+    target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
+    target.saved_state.keep_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
 
-    later = side_of(shop)
+    later = target_of(shop)
     later.probe(None, ADDRESSES)
-    (left,) = manual._left(later, [])
+    (left,) = manual._left_to_operator(later, [], "")
     assert left.startswith("give MAIL_KEY, MAIL_DOMAIN in ")
 
     shop.env_file.write_text(shop.env_file.read_text().replace("no-key-yet", "key-of-mine"))
-    assert manual._left(later, [])[0].startswith("give MAIL_DOMAIN in ")
+    assert manual._left_to_operator(later, [], "")[0].startswith("give MAIL_DOMAIN in ")
 
 
 def test_a_checkout_without_env_gets_one_and_loses_it_again(shop: PlainCheckout):
-    side = side_of(shop)
-    values = side.env_values(description(application(shop.url)), ADDRESSES)
+    target = target_of(shop)
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
     shop.env_file.unlink()
-    side.write_env(values)
-    assert side.env_agrees(values)
-    side.restore_env(values)
+    target.write_env(values)
+    assert target.env_agrees(values)
+    target.restore_env(values)
     assert not shop.env_file.exists()
-    assert side.env_restored(values)
+    assert target.env_restored(values)
     shop.env_file.touch()
 
 
 def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckout):
     shop.up()
-    side = side_of(shop)
-    values = side.env_values(description(application(shop.url)), ADDRESSES)
-    side.write_env(values)
-    assert not side.runs_with(values)
+    target = target_of(shop)
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
+    target.write_env(values)
+    assert not target.runs_with(values)
     shop.docker("compose", "restart")
-    assert not side.runs_with(values)
-    side.recreate()
-    assert side.runs_with(values)
-    side.probe(None, ADDRESSES)
-    assert side.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
+    assert not target.runs_with(values)
+    target.recreate()
+    assert target.runs_with(values)
+    target.probe(None, ADDRESSES)
+    assert target.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
 
 
 def test_errors_of_failing_commands_contain_no_secrets(shop: PlainCheckout):
     secrets = Secrets()
     secrets.add([SECRET])
     wish = ApplicationOptions(str(shop.folder))
-    side = Side(recognise(wish), wish, secrets)
+    target = TargetApplication(recognise(wish), wish, secrets)
     with pytest.raises(ToolFailed, match=r"Unknown command: '\(hidden\)'") as failure:
-        side.manage.command(SECRET)
+        target.manage.command(SECRET)
     assert SECRET not in str(failure.value)
 
 
@@ -330,7 +330,7 @@ def test_errors_of_failing_commands_contain_no_secrets(shop: PlainCheckout):
 
 
 @pytest.fixture
-def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
+def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TargetApplication:
     """The reference application with its own database."""
     monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path / "state"))
     env_file = tmp_path / "campus.env"
@@ -345,10 +345,10 @@ def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     wish = ApplicationOptions(str(folder), env_file=str(env_file), manage=manage, edition="mitxpro")
     (tmp_path / "home").mkdir()
     copy_migrated(folder, tmp_path / "home" / "campus.sqlite3")
-    return Side(recognise(wish), wish, Secrets())
+    return TargetApplication(recognise(wish), wish, Secrets())
 
 
-def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Side):
+def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: TargetApplication):
     campus.probe(None, ADDRESSES)
     assert campus.facts["usher"]
     entry = campus.entry(Choice("mitxpro-oauth2", "mitxpro-oauth2"))
@@ -356,14 +356,14 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
     campus.check_backend("mitxpro-oauth2")
     wanted = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
     assert campus.write_record(wanted, ADDRESSES) == "created, PKCE relaxed for it"
-    sent = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
-    found = campus.check(wanted, ADDRESSES, sent)
+    redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
+    found = campus.check(wanted, ADDRESSES, redirect_uri)
     assert (found["agrees"], found["accepts"], found["pkce_required"]) == (True, True, False)
     values = campus.env_values(description(wanted), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
     assert values["MITXPRO_REGISTRATION_ACCESS_TOKEN"] == values["OPENEDX_SERVICE_WORKER_API_TOKEN"]
-    assert campus.check(wanted, ADDRESSES, sent)["settings"] == {
+    assert campus.check(wanted, ADDRESSES, redirect_uri)["settings"] == {
         key: values[key] for key in SETTINGS
     }
     assert campus.remove_record(wanted.client_id) == "removed"
@@ -372,11 +372,11 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
 # -- an application of which only the address is known
 
 
-def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
-    """Its operator runs one file and adds the other to the settings; then nothing differs."""
+def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
+    """The operator there runs one file and adds the other to the settings; then nothing differs."""
     shop.up()
     wish = ApplicationOptions(shop.url, name="shop")
-    remote, wanted = Remote(recognise(wish), wish, Secrets()), application(shop.url)
+    remote, wanted = RemoteApplication(recognise(wish), wish, Secrets()), application(shop.url)
     remote.probe(None, ADDRESSES)
     assert not remote.record_agrees(wanted, ADDRESSES)
     with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
@@ -394,19 +394,19 @@ def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
 def test_a_remote_application_that_does_not_answer():
     wish = ApplicationOptions("http://127.0.0.1:9")
     with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
-        Remote(recognise(wish), wish, Secrets()).probe(None, ADDRESSES)
+        RemoteApplication(recognise(wish), wish, Secrets()).probe(None, ADDRESSES)
 
 
-def test_a_hand_in_the_env_that_is_not_in_the_container_yet_is_noticed(shop: PlainCheckout):
+def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
     """Other settings than Usher's count too: the container must be re-created."""
     shop.up()
-    side = side_of(shop)
-    assert side.runs_with({})
+    target = target_of(shop)
+    assert target.runs_with({})
     text = shop.env_file.read_text()
     shop.env_file.write_text(text.replace("MAILGUN_KEY=", "MAILGUN_KEY=by-hand"))
-    assert not side.runs_with({})
-    side.recreate()
-    assert side.runs_with({})
+    assert not target.runs_with({})
+    target.recreate()
+    assert target.runs_with({})
 
 
 def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheckout):
@@ -414,10 +414,10 @@ def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheck
     options = shop.folder.parent / "compose.env"
     options.write_text("")
     manage = f"docker compose --env-file {options} run --rm -T web ./manage.py"
-    side = side_of(shop, manage=manage)
-    assert not side.runs_with({})  # nothing is running yet
-    side.recreate()
-    assert side.runs_with({})
+    target = target_of(shop, manage=manage)
+    assert not target.runs_with({})  # nothing is running yet
+    target.recreate()
+    assert target.runs_with({})
     (log,) = shop.state.glob("*/calls.log")
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     mine = [call[1:3] for call in calls if {"up", "ps", "config", "exec"} & set(call)]
@@ -425,6 +425,6 @@ def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheck
     assert all(each == ["--env-file", str(options)] for each in mine)
     options.unlink()
     with pytest.raises(ToolFailed, match="couldn't find env file"):
-        side.runs_with({})  # an error does not mean that nothing runs
+        target.runs_with({})  # an error does not mean that nothing runs
     other = f"docker compose --env-file {options} exec -T app python campus/manage.py"
-    assert side_of(shop, manage=other).manage.service == "app"
+    assert target_of(shop, manage=other).manage.service == "app"

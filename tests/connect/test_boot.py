@@ -3,11 +3,13 @@ assets."""
 
 import shlex
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.connect.test_application import ADDRESSES, application, description, side_of
+from tests.connect.test_application import ADDRESSES, application, description, target_of
 from tests.support.checkout import PlainCheckout
 from usher.connect.application import boot
 from usher.connect.application.checkout import ApplicationOptions, recognise
@@ -17,6 +19,8 @@ from usher.contract.envfile import EnvFile
 
 OURS = {"OPENEDX_API_CLIENT_ID", "OPENEDX_API_CLIENT_SECRET"}
 NEEDED = ("MAILGUN_SENDER_DOMAIN", "MAILGUN_KEY", "SHOP_SECRET_PLACE")
+#: The command that creates the application's tables.
+MIGRATE = "./manage.py migrate"
 
 
 def demand(shop: PlainCheckout) -> None:
@@ -31,10 +35,10 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
 ):
     demand(shop)
     before = shop.env_file.read_text()
-    side = side_of(shop)
-    side.probe(None, ADDRESSES)
-    assert side.facts["oauth_name"] == "edx-oauth-app"
-    assert side.needed == {
+    target = target_of(shop)
+    target.probe(None, ADDRESSES)
+    assert target.facts["oauth_name"] == "edx-oauth-app"
+    assert target.needed == {
         "SHOP_COMPANY_ID": "1",
         "MAILGUN_SENDER_DOMAIN": "mail.example.org",
         "MAILGUN_KEY": "no-key-yet",
@@ -43,30 +47,30 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     assert shop.env_file.read_text() == before  # examining writes nothing
 
     wanted = application(shop.url)
-    side.write_record(wanted, ADDRESSES)
-    side.write_env(side.env_values(description(wanted), ADDRESSES) | side.needed)
+    target.write_record(wanted, ADDRESSES)
+    target.write_env(target.env_values(description(wanted), ADDRESSES) | target.needed)
     values = EnvFile.read(shop.env_file).values()
     assert values["MAILGUN_KEY"] == "no-key-yet"
     assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
     # From now on it starts without placeholders, with the written values.
-    again = side_of(shop)
-    again.probe(None, ADDRESSES)
-    assert again.manage.placeholders == {}
-    assert again.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
+    other_target = target_of(shop)
+    other_target.probe(None, ADDRESSES)
+    assert other_target.manage.placeholders == {}
+    assert other_target.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
 
 
 def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
-    """Disconnecting restores the ``.env`` first; then the application does not start without
+    """Disconnection restores the ``.env`` first; then the application does not start without
     placeholders."""
     demand(shop)
-    side = side_of(shop)
-    side.probe(None, ADDRESSES)
+    target = target_of(shop)
+    target.probe(None, ADDRESSES)
     wanted = application(shop.url)
-    side.write_record(wanted, ADDRESSES)
-    written = side.env_values(description(wanted), ADDRESSES)
-    side.write_env(written | side.needed)
+    target.write_record(wanted, ADDRESSES)
+    written = target.env_values(description(wanted), ADDRESSES)
+    target.write_env(written | target.needed)
 
-    leaving = side_of(shop)
+    leaving = target_of(shop)
     leaving.probe(None, ADDRESSES)
     leaving.restore_env(written)
     assert "OPENEDX_API_CLIENT_ID" not in EnvFile.read(shop.env_file).values()
@@ -76,15 +80,15 @@ def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
 
 def test_placeholders_are_no_arguments(shop: PlainCheckout):
     demand(shop)
-    side = side_of(shop)
-    side.probe(None, ADDRESSES)
+    target = target_of(shop)
+    target.probe(None, ADDRESSES)
     calls = "".join(file.read_text() for file in shop.state.rglob("calls.log"))
     assert '"-e", "MAILGUN_KEY"' in calls
     assert "no-key-yet" not in calls
 
 
 @pytest.mark.parametrize(
-    ("said", "ours", "others"),
+    ("error_text", "ours", "others"),
     [
         (
             "django.core.exceptions.ImproperlyConfigured: The following settings are missing: "
@@ -104,78 +108,104 @@ def test_placeholders_are_no_arguments(shop: PlainCheckout):
         ("OperationalError: connection refused", set(), set()),
     ],
 )
-def test_the_error_of_an_application_that_does_not_start(said: str, ours: set, others: set):
-    found = boot.missing(said)
+def test_the_error_of_an_application_that_does_not_start(error_text: str, ours: set, others: set):
+    found = boot.missing(error_text)
     assert (set(found.ours), set(found.others)) == (ours, others)
-    assert not boot.missing(said, ours | others)  # an error that a placeholder does not remove
+    assert not boot.missing(
+        error_text, ours | others
+    )  # an error that a placeholder does not remove
 
 
 def test_a_secret_key_is_generated_each_time():
-    said = "settings are missing: SECRET_KEY."
-    first, second = (boot.missing(said).others["SECRET_KEY"] for _ in range(2))
+    error_text = "settings are missing: SECRET_KEY."
+    first, second = (boot.missing(error_text).others["SECRET_KEY"] for _ in range(2))
     assert first != second
     assert len(first) > 40
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("error_text", "advice"),
     [
         ("OSError: Error reading /src/webpack-stats/default.json. Are you", "up -d watch"),
-        ('relation "oauth2_provider_application" does not exist', "./manage.py migrate"),
-        ("no such table: oauth2_provider_application", "./manage.py migrate"),
+        ('relation "oauth2_provider_application" does not exist', MIGRATE),
+        ("no such table: oauth2_provider_application", MIGRATE),
         ("settings are missing: DATABASE_URL. You", "it needs DATABASE_URL"),
+        ("TypeError: 'sslmode' is an invalid keyword argument for Connection()", "PostgreSQL"),
+        ("TypeError: Connection() got an unexpected keyword argument 'sslmode'", "PostgreSQL"),
+        ("server does not support SSL, but SSL was required", "MITXPRO_DB_DISABLE_SSL=True"),
         ("something else", ""),
     ],
 )
-def test_steps_that_only_a_person_can_do_are_named(said: str, advice: str):
-    assert advice in boot.advice(said, compose=True)
-    assert bool(boot.advice(said, compose=True)) == bool(advice)
+def test_steps_that_only_a_person_can_do_are_named(error_text: str, advice: str):
+    found = boot.advice(error_text, compose=True, migrate=MIGRATE)
+    assert advice in found
+    assert bool(found) == bool(advice)
 
 
 def test_advice_fits_how_the_application_runs():
     stats = "FileNotFoundError: No such file or directory: '/src/webpack-stats/default.json'"
-    assert "(/src/webpack-stats/default.json is missing)" in boot.advice(stats, compose=True)
-    assert "docker" not in boot.advice(stats, compose=False)
-    assert "docker" not in boot.advice("no such table: users_user", compose=False)
-    told = "docker compose run --rm -T web ./manage.py shell ended with 125:\n unknown flag: --rm"
-    assert "docker compose is not installed" in boot.advice(told, compose=True)
-    assert "--manage" in boot.advice(told, compose=True)
+    with_compose, without = (
+        boot.advice(stats, compose=compose, migrate=MIGRATE) for compose in (True, False)
+    )
+    assert "(/src/webpack-stats/default.json is missing)" in with_compose
+    assert "docker" not in without
+    assert "docker" not in boot.advice("no such table: users_user", compose=False, migrate=MIGRATE)
+    error_text = (
+        "docker compose run --rm -T web ./manage.py shell ended with 125:\n unknown flag: --rm"
+    )
+    advice = boot.advice(error_text, compose=True, migrate=MIGRATE)
+    assert "docker compose is not installed" in advice
+    assert "--manage" in advice
 
 
 def test_an_application_that_was_never_migrated_names_the_command(shop: PlainCheckout):
     (shop.folder / "db.sqlite3").unlink()
     demand(shop)
-    side = side_of(shop)
+    target = target_of(shop)
     with pytest.raises(Refused, match=r"no table oauth2_provider_application. Migrate it:") as told:
-        side.probe(None, ADDRESSES)
+        target.probe(None, ADDRESSES)
     # The command works although the .env lacks settings: it has placeholders for them.
     command = str(told.value).split("Migrate it: ")[1].split(", then run this again")[0]
     assert "MAILGUN_KEY=no-key-yet" in command
     subprocess.run(shlex.split(command), cwd=shop.folder, env=shop.environment, check=True)
-    side_of(shop).probe(None, ADDRESSES)
+    target_of(shop).probe(None, ADDRESSES)
 
 
-def test_a_migration_without_containers_gets_the_settings_as_variables(shop: PlainCheckout):
-    side = side_of(shop, manage="python manage.py")
-    assert side.manage.runnable("migrate") == "python manage.py migrate"
-    side.manage.placeholders = {"MAILGUN_KEY": "no-key-yet", "SECRET_KEY": "generated"}
-    assert side.manage.runnable("migrate") == (
-        "env MAILGUN_KEY=no-key-yet SECRET_KEY=usher-placeholder python manage.py migrate"
+def test_a_migration_without_containers_works_in_any_folder_with_the_settings_of_the_env(
+    shop: PlainCheckout, tmp_path: Path
+):
+    script = "import os; print(os.environ['MAILGUN_KEY'], os.environ['OF_THE_ENV'], os.getcwd())"
+    (shop.folder / "manage.py").write_text(script)
+    shop.env_file.write_text("OF_THE_ENV='with a space'\nMAILGUN_KEY=\n")
+    target = target_of(shop, manage=f"{sys.executable} manage.py")
+    target.manage.placeholders = {"MAILGUN_KEY": "no-key-yet", "SECRET_KEY": "generated"}
+    command = target.manage.runnable("migrate")
+    assert "SECRET_KEY=usher-placeholder" in command
+    assert "generated" not in command
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
     )
+    assert result.stdout.split("\n")[0] == f"no-key-yet with a space {shop.folder}"
+
+
+def test_a_migration_without_containers_and_env_gets_only_the_placeholders(shop: PlainCheckout):
+    shop.env_file.unlink()
+    target = target_of(shop, manage="python manage.py")
+    assert target.manage.runnable("migrate") == f"(cd {shop.folder} && python manage.py migrate)"
 
 
 def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: PlainCheckout):
     shop.env_file.unlink()
     checkout = recognise(ApplicationOptions(str(shop.folder)))
-    with pytest.raises(Refused, match=r"cp env.example .*\.env; or leave --dry-run out"):
+    with pytest.raises(Refused, match=r"cp \S+/env.example .*\.env; or leave --dry-run out"):
         make_env(checkout, dry_run=True, may=lambda _: True)
     with pytest.raises(Refused, match=r"is missing; make it: cp"):
         make_env(checkout, dry_run=False, may=lambda _: False)
     assert not shop.env_file.exists()
     asked: list[str] = []
-    said = make_env(checkout, dry_run=False, may=lambda text: not asked.append(text))
+    error_text = make_env(checkout, dry_run=False, may=lambda text: not asked.append(text))
     assert asked == [f"{shop.env_file} is missing. Make it from env.example?"]
-    assert said == f"{shop.env_file} created from env.example"
+    assert error_text == f"{shop.env_file} created from env.example"
     assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
     assert shop.env_file.stat().st_mode & 0o777 == 0o600
     assert make_env(checkout, dry_run=False, may=lambda _: False) == ""
@@ -187,15 +217,15 @@ def test_a_dry_run_examines_an_application_with_the_example_in_place_of_a_missin
     shop.env_file.unlink()
     with (shop.folder / "env.example").open("a") as example:
         example.write("\nOPENEDX_API_BASE_URL=http://lms.example.org\n")
-    side = side_of(shop)
-    side.checkout = with_example(side.checkout)
-    assert side.differing({"OPENEDX_API_BASE_URL": "http://lms.example.org"}) == []
+    target = target_of(shop)
+    target.checkout = with_example(target.checkout)
+    assert target.differing({"OPENEDX_API_BASE_URL": "http://lms.example.org"}) == []
     assert not shop.env_file.exists()
     shop.env_file.write_text("")
-    assert with_example(replace(side.checkout, example=None)).settings_file == shop.env_file
+    assert with_example(replace(target.checkout, example=None)).settings_file == shop.env_file
 
 
-def test_without_an_example_it_is_said(shop: PlainCheckout):
+def test_a_missing_example_is_reported(shop: PlainCheckout):
     shop.env_file.unlink()
     (shop.folder / "env.example").unlink()
     with pytest.raises(Refused, match=r"there is no \.env\.example"):

@@ -47,15 +47,17 @@ def test_a_refusal_says_why_and_changes_nothing(
     assert not (machine.state / "usher").exists()
 
 
-def test_without_yes_nobody_is_asked_by_a_pipe(machine: Machine, shop: PlainCheckout):
+def test_without_a_terminal_connect_requires_yes(machine: Machine, shop: PlainCheckout):
     argv = [word for word in machine.argv("connect", *of(shop)) if word != "--yes"]
-    done = machine.run(argv)
-    assert done.returncode == 2
-    assert "give --yes to apply" in done.stderr
-    assert "name shop in USHER_APPLICATIONS" in " ".join(done.stdout.split())
+    result = machine.run(argv)
+    assert result.returncode == 2
+    assert "give --yes to apply" in result.stderr
+    assert "name shop in USHER_APPLICATIONS" in " ".join(result.stdout.split())
 
 
-def test_an_image_without_usher_stops_it_until_it_is_built(machine: Machine, shop: PlainCheckout):
+def test_an_image_without_usher_stops_connect_until_it_is_built(
+    machine: Machine, shop: PlainCheckout
+):
     answer = machine.connect(shop, code=3)
     assert "Remains for you: the LMS's image has no Usher yet" in answer["error"]
     assert f"tutor --root {machine.root.path} images build openedx" in answer["error"]
@@ -93,14 +95,14 @@ def test_an_application_s_answers_run_nothing_on_this_machine(
         line = f"SHOP_BASE_URL={shop.url}"
         assert line in plain
         shop.env_file.write_text(plain.replace(line, f'SHOP_BASE_URL="{address}"'))
-        done = machine.run([*machine.argv("connect", *of(shop))])
-        assert done.returncode == 2, done.stdout + done.stderr
-        assert "root_url is" in done.stderr
-        assert "Nothing was changed" in done.stderr
+        result = machine.run([*machine.argv("connect", *of(shop))])
+        assert result.returncode == 2, result.stdout + result.stderr
+        assert "root_url is" in result.stderr
+        assert "Nothing was changed" in result.stderr
     shop.env_file.write_text(plain)
     shop.make_learner(attack, "password", is_superuser=True)
-    done = machine.run([*machine.argv("connect", *of(shop)), "--superuser"])
-    assert done.returncode == 2
-    assert "USHER_SUPERUSER_USERNAME is" in done.stderr
+    result = machine.run([*machine.argv("connect", *of(shop)), "--superuser"])
+    assert result.returncode == 2
+    assert "USHER_SUPERUSER_USERNAME is" in result.stderr
     assert machine.root.config() == config
     assert not mark.exists()

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,26 @@ import pytest
 
 from tests.connect.machine import PASSWORD, records
 from tests.connect.test_whole import CHECKS
-from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
+from tests.support.checkout import VENV_BIN, PlainCheckout, checkout_of, free_port
+from usher.connect import development_server
 from usher.connect.application.checkout import ApplicationOptions, recognise
-from usher.connect.application.side import Addresses, Side, find
+from usher.connect.application.target import Addresses, TargetApplication, find
 from usher.connect.connecting import Connecting, Options
-from usher.connect.errors import Refused
+from usher.connect.discovery import (
+    CommandOptions,
+    LmsContext,
+    connected_applications,
+    embedded_home,
+    find_lms,
+    with_defaults,
+    with_earlier_lms,
+    with_earlier_options,
+)
+from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.configuration import Choice
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
-from usher.connect.opening import (
-    CommandOptions,
-    Opened,
-    all_before,
-    as_before,
-    embedded_home,
-    open_lms,
-    with_defaults,
-    with_earlier_options,
-)
 from usher.connect.process import Runner, Secrets
 from usher.connect.saved_state import SavedState
 from usher.connect.steps.embedded import EmbeddedSteps
@@ -43,7 +45,7 @@ from usher.contract.connections import Connection
 from usher.contract.envfile import write_private
 
 
-class Beside:
+class Operator:
     """The plain application, and the folder of an embedded LMS that does not exist yet."""
 
     def __init__(self, shop: PlainCheckout) -> None:
@@ -62,9 +64,9 @@ class Beside:
         )
 
     def usher(self, *words: str, code: int = 0) -> dict[str, Any]:
-        done = self.run(*words, "--yes", "--json")
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        result = self.run(*words, "--yes", "--json")
+        assert result.returncode == code, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
+        return dict(json.loads(result.stdout.splitlines()[-1]))
 
     def connect(self, *more: str, code: int = 0) -> dict[str, Any]:
         words = ("--application", str(self.shop.folder), "--lms-url", self.lms)
@@ -75,151 +77,252 @@ class Beside:
 
     @property
     def lms_answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.lms}/heartbeat", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+        return answers(f"{self.lms}/heartbeat")
 
     def kill(self) -> None:
         """Kills the LMS, as when the machine is switched off."""
         os.killpg(int((self.home / "server.pid").read_text()), signal.SIGKILL)
 
 
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture
-def beside(shop: PlainCheckout) -> Iterator[Beside]:
-    made = Beside(shop)
+def operator(shop: PlainCheckout) -> Iterator[Operator]:
+    made = Operator(shop)
     yield made
     made.run("disconnect", "--yes", "--purge")
 
 
+def test_an_lms_that_would_share_its_session_cookie_with_the_application(operator: Operator):
+    def is_warned() -> bool:
+        plan = operator.connect("--lms", "embedded", "--dry-run")["plan"]
+        return any("share a browser's session cookie, sessionid" in w for w in plan["warnings"])
+
+    settings = operator.shop.folder / "shop/settings.py"
+    settings.write_text(settings.read_text().replace('"shop_session"', '"sessionid"'))
+    assert not is_warned()
+    operator.lms = operator.lms.replace("localhost", "127.0.0.1")
+    assert is_warned()
+
+
 @pytest.mark.slow
-def test_connect_and_disconnect(beside: Beside):
-    shop = beside.shop
+def test_connect_and_disconnect(operator: Operator):
+    shop = operator.shop
     shop.make_learner("ada", PASSWORD)
     before = shop.tree()
 
-    planned = beside.connect("--lms", "embedded", "--dry-run")
+    planned = operator.connect("--lms", "embedded", "--dry-run")
     assert "lms-folder" in {change["id"] for change in planned["plan"]["changes"] if change["due"]}
-    assert not beside.home.exists()
+    assert not operator.home.exists()
     assert shop.tree() == before
 
-    done = beside.connect("--lms", "embedded")
+    done = operator.connect("--lms", "embedded")
     assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
         CHECKS, "ok"
     )
-    walked = next(check["seen"] for check in done["checks"] if check["id"] == "learner")
-    assert walked.endswith("opened it, and was removed")
+    seen = next(check["seen"] for check in done["checks"] if check["id"] == "learner")
+    assert seen.endswith("opened it, and was removed")
     assert any("provider record" in said for said in done["manual"]["done"])
     assert any("ids and secrets" in said for said in done["manual"]["unnecessary"])
     assert done["manual"]["left"] == []
     assert {name for name, data in shop.tree().items() if before.get(name) != data} == {".env"}
-    open_to_others = [p for p in beside.home.iterdir() if p.suffix in {".json", ".yml"}]
+    open_to_others = [p for p in operator.home.iterdir() if p.suffix in {".json", ".yml"}]
     assert {path.stat().st_mode & 0o77 for path in open_to_others} == {0}
 
-    (known,) = beside.remembered()
-    assert (known["lms"], known["lms_home"]) == ("embedded", str(beside.home))
+    (known,) = operator.remembered()
+    assert (known["lms"], known["lms_home"]) == ("embedded", str(operator.home))
     assert known["verified"] >= known["connected"] > ""
-    assert "embedded" in beside.run("status").stdout
+    assert "embedded" in operator.run("status").stdout
 
     # Without --lms, and after the LMS was killed.
-    assert beside.connect("--no-prove")["changed"] == []
-    beside.kill()
-    assert beside.connect("--no-prove")["changed"] == ["restart"]
-    assert beside.lms_answers
+    assert operator.connect("--no-prove")["changed"] == []
+    operator.kill()
+    assert operator.connect("--no-prove")["changed"] == ["restart"]
+    assert operator.lms_answers
 
-    report = json.loads(beside.run("doctor", "--json").stdout)
+    report = json.loads(operator.run("doctor", "--json").stdout)
     failed = [line["id"] for line in report["checks"] if line["status"] == "failed"]
     assert failed == []
 
-    undone = beside.usher("disconnect")
+    undone = operator.usher("disconnect")
+    assert f"shop: {shop.env_file}, with your own settings" in undone["stays"]
+    assert f"LMS: its folder {operator.home}" in undone["stays"]
+    assert any("accounts, enrollments and progress" in stay for stay in undone["stays"])
     assert undone["ok"]
-    assert not beside.lms_answers
-    assert (beside.remembered(), records(shop)) == ([], [])
+    assert not operator.lms_answers
+    assert (operator.remembered(), records(shop)) == ([], [])
     assert shop.env_file.read_bytes() == before[".env"]
-    assert not (beside.home / "usher.json").exists()
+    assert not (operator.home / "usher.json").exists()
 
 
 def test_connect_refuses_before_it_creates_anything(shop: PlainCheckout, tmp_path: Path):
     asked = CommandOptions(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
     with pytest.raises(Refused, match="can't be used with an embedded LMS"):
-        open_lms(replace(asked, tutor_root=str(tmp_path)))
+        find_lms(replace(asked, tutor_root=str(tmp_path)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         url = f"http://localhost:{taken.getsockname()[1]}"
         with pytest.raises(Refused, match="can't be used"):
-            open_lms(replace(asked, lms_url=url))
+            find_lms(replace(asked, lms_url=url))
     assert not embedded_home().exists()
 
 
 def test_the_lms_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
     url = f"http://localhost:{free_port()}"
     in_containers = ApplicationOptions(str(shop.folder))
-    opened = open_lms(CommandOptions(lms="embedded", lms_url=url, applications=[in_containers]))
-    assert "every interface" in opened.warnings[0]
-    assert "0.0.0.0" in server_of(opened).command
+    context = find_lms(CommandOptions(lms="embedded", lms_url=url, applications=[in_containers]))
+    assert "every interface" in context.warnings[0]
+    assert "0.0.0.0" in server_of(context).command
     by_hand = replace(in_containers, manage="python manage.py")
-    opened = open_lms(CommandOptions(lms="embedded", lms_url=url, applications=[by_hand]))
-    assert opened.warnings == []
-    assert "127.0.0.1" in server_of(opened).command
+    context = find_lms(CommandOptions(lms="embedded", lms_url=url, applications=[by_hand]))
+    assert context.warnings == []
+    assert "127.0.0.1" in server_of(context).command
 
 
 def test_connecting_again_remembers_what_runs_the_lms(shop: PlainCheckout):
     asked = CommandOptions(applications=[ApplicationOptions(str(shop.folder))])
-    assert as_before(asked) == asked
+    assert with_earlier_lms(asked) == asked
     place = {"lms": "embedded", "lms_home": "/lms"}
     connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **place))
-    assert (as_before(asked).lms, as_before(asked).lms_home) == ("embedded", "/lms")
+    assert (with_earlier_lms(asked).lms, with_earlier_lms(asked).lms_home) == ("embedded", "/lms")
     assert with_defaults(asked).lms_home == "/lms"
+    # An embedded LMS in another folder would have none of the learners' accounts.
+    assert with_earlier_lms(replace(asked, lms="embedded")).lms_home == "/lms"
     tutor = replace(asked, lms="tutor")
-    assert as_before(tutor) == tutor
+    assert with_earlier_lms(tutor) == tutor
 
 
-def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_path: Path):
+def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path: Path):
     folder = str(shop.folder.resolve())
     before = {"target": folder, "name": "shop", "manage": "python manage.py", "url": "http://a:1"}
-    SavedState(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms"})
+    SavedState(str(shop.env_file)).save_application(before, root="/lms")
     again = with_earlier_options(ApplicationOptions(str(shop.folder), url="http://a:2"))
     assert again == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
     )
     # If it was interrupted before anything was connected, it continues with the same LMS.
-    SavedState(str(shop.env_file)).keep_subject(
-        {"wishes": before, "root": "/lms", "lms": "embedded"}
-    )
-    begun = as_before(CommandOptions(applications=[again]))
+    SavedState(str(shop.env_file)).save_application(before, root="/lms", lms="embedded")
+    begun = with_earlier_lms(CommandOptions(applications=[again]))
     assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
     other = ApplicationOptions(str(tmp_path))
     assert with_earlier_options(other) == other
-    assert all_before() == []
+    assert connected_applications() == []
     for home in ("/lms", "/other"):
         place = {"lms": "embedded", "lms_home": home}
         connections.remember(Connection("shop", folder, "http://localhost:1", **place))
         if home == "/lms":
-            assert all_before() == [ApplicationOptions(folder, name="shop")]
+            assert connected_applications() == [ApplicationOptions(folder, name="shop")]
     with pytest.raises(Refused, match="several LMSs"):
-        all_before()
+        connected_applications()
+
+
+def without_containers(operator: Operator, manage: str) -> subprocess.CompletedProcess[str]:
+    """Connects the application, which doesn't run. manage: the command that runs its manage.py."""
+    operator.shop.down()
+    return operator.run(
+        *("connect", "--application", str(operator.shop.folder), "--manage", manage),
+        *("--lms", "embedded", "--lms-url", operator.lms, "--yes"),
+    )
 
 
 @pytest.mark.slow
-def test_an_application_without_containers_is_left_to_be_started(beside: Beside):
-    """It can't be started before its ``.env`` is written."""
-    shop = beside.shop
-    shop.down()
-    manage = f"{VENV_BIN / 'python'} manage.py"
-    done = beside.run(
-        *("connect", "--application", str(shop.folder), "--manage", manage, "--lms", "embedded"),
-        *("--lms-url", beside.lms, "--yes"),
-    )
-    assert done.returncode == 3, done.stdout + done.stderr
+def test_an_application_without_containers_runs_during_the_checks(operator: Operator):
+    """The application can't be started before its ``.env`` is written."""
+    shop = operator.shop
+    done = without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
+    assert done.returncode == 0, done.stdout + done.stderr
     planned, applied = done.stdout.split("[1/", 1)
-    assert f"OPENEDX_API_BASE_URL={beside.lms}" in planned
+    assert f"OPENEDX_API_BASE_URL={operator.lms}" in planned
     assert "OPENEDX_API_CLIENT_SECRET=(secret)" in planned
     assert "OPENEDX_API_BASE_URL" not in applied  # once is enough
     assert "settings written" in applied
+    log = shop.state / "usher/shop-server.log"
+    text = " ".join(done.stdout.replace("\\\n", "").split())
+    assert f"shop runs during the checks; its log: {log}" in text
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "/oauth2/authorize/" in log.read_text()
+    assert f"manage.py runserver --noreload 127.0.0.1:{shop.port})" in text
+    assert "restart shop" not in done.stdout
+    assert "✗" not in done.stdout
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(shop.url, trust_env=False)
+    assert operator.remembered()[0]["verified"]
+
+
+@pytest.mark.slow
+def test_an_application_that_another_program_runs_is_left_to_be_started(operator: Operator):
+    done = without_containers(operator, f"env {VENV_BIN / 'python'} manage.py")
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "restart shop, so that it reads its .env again" in done.stdout
-    assert f"nothing answers at {shop.url}" in done.stderr
+    assert f"nothing answers at {operator.shop.url}" in done.stderr
     assert "Then run usher connect again" in done.stderr
+
+
+class Shop:
+    """An application whose manage.py is a script of the test. site: its own address."""
+
+    def __init__(self, folder: Path, script: str, site: str = "") -> None:
+        self.port = free_port()
+        (folder / "manage.py").write_text(script)
+        self.secrets = Secrets()
+        checkout = checkout_of(folder / "manage.py")
+        self.target = TargetApplication(checkout, ApplicationOptions(str(folder)), self.secrets)
+        self.target.facts = {"site": site or f"http://localhost:{self.port}"}
+
+    def served(self) -> AbstractContextManager[development_server.Started | None]:
+        return development_server.running(self.target, for_containers=False)
+
+
+def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path):
+    shop = Shop(tmp_path, "import sys; print('no database', 'pass-word-123'); sys.exit(7)")
+    shop.secrets.add(["pass-word-123"])
+    with pytest.raises(ToolFailed, match=r"ended with 7(.|\n)*no database \(hidden\)"):
+        shop.served().__enter__()
+
+
+SERVES = """
+import http.server, sys
+host, port = sys.argv[-1].split(":")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(500)
+http.server.HTTPServer((host, int(port)), Handler).serve_forever()
+"""
+
+
+def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
+    shop = Shop(tmp_path, SERVES)
+    with shop.served() as started:
+        assert started is not None
+        assert started.command.startswith(f"(cd {tmp_path} && ")  # works in any folder
+        assert httpx.get(shop.target.own_url, trust_env=False).status_code == 500
+        with shop.served() as second:
+            assert second is None
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(shop.target.own_url, trust_env=False)
+
+
+def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path: Path):
+    """As Debian's /etc/hosts gives a machine's own name."""
+    port = free_port()
+    shop = Shop(tmp_path, SERVES, f"http://127.0.1.1:{port}")
+    with shop.served() as started:
+        assert started is not None
+        assert started.command.rstrip(")").endswith(f"127.0.1.1:{port}")
+
+
+@pytest.mark.parametrize(
+    "site", ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"]
+)
+def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_path: Path):
+    with Shop(tmp_path, SERVES, site).served() as started:
+        assert started is None
 
 
 def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckout):
@@ -230,25 +333,25 @@ def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckou
     configuration.write(lms.config_file, lms.generated())
     addresses = Addresses(lms_url, lms_url, with_gateway=True)
     options = ApplicationOptions(str(shop.folder), url="http://other.example")
-    side = Side(recognise(options), options, Secrets())
-    side.probe(None, addresses)
+    target = TargetApplication(recognise(options), options, Secrets())
+    target.probe(None, addresses)
     backend = Choice("ol-oauth2", "ol-oauth2")
-    connecting = Connecting(lms, [(side, backend)], addresses, Options(), Runner(Secrets()))
+    connecting = Connecting(lms, [(target, backend)], addresses, Options(), Runner(Secrets()))
     due = connecting.plan({}, running=False).due
     assert due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
 
-    entry = side.entry(backend, lms_in_containers=False)
+    entry = target.entry(backend, lms_in_containers=False)
     description = lms.described({configuration.APPLICATIONS: [entry]})
-    side.write_record(find(description, "shop"), addresses)
-    side.write_env(side.env_values(description, addresses))
+    target.write_record(find(description, "shop"), addresses)
+    target.write_env(target.env_values(description, addresses))
     due = connecting.plan({}, running=False).due
     assert due >= {"lms-config", "lms-render"}
     assert not due & {"record:shop", "env:shop"}
 
 
-def server_of(opened: Opened) -> Server:
-    assert isinstance(opened.lms, EmbeddedLms)
-    return opened.lms.server
+def server_of(context: LmsContext) -> Server:
+    assert isinstance(context.lms, EmbeddedLms)
+    return context.lms.server
 
 
 def test_a_changed_configuration_must_be_rendered_again(tmp_path: Path):

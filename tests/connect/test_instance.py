@@ -54,7 +54,9 @@ def root(tmp_path: Path, plain_root: Path) -> Path:
 
 
 def test_no_tutor_says_what_to_install():
-    with pytest.raises(Refused, match=r"there is no tutor on PATH.*pip install"):
+    with pytest.raises(
+        Refused, match=r"(?s)There is no tutor on PATH.*pip install.*--lms embedded.*usher dev"
+    ):
         instance.find_tutor("")
 
 
@@ -83,7 +85,7 @@ def test_the_python_of_a_linked_tutor_is_its_own(tmp_path: Path):
         ("rubbish", "not supported"),
     ],
 )
-def test_versions(version, outcome):
+def test_supported_versions_of_tutor_are_accepted_and_others_refused(version, outcome):
     try:
         said = instance.check_version(version)
     except Refused as refusal:
@@ -99,14 +101,14 @@ def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: 
     root.run("config", "save")
     _, python = instance.find_tutor(str(tutor_executable(release)))
     before = {path: path.stat().st_mtime_ns for path in root.path.rglob("*")}
-    look = instance.look_at(python, root.path, runner)
-    assert look["version"].startswith(f"{release}.")
-    assert look["enabled"] == ["mfe", "usher"]
-    assert look["stale"] == []
+    report = instance.inspect_root(python, root.path, runner)
+    assert report["version"].startswith(f"{release}.")
+    assert report["enabled"] == ["mfe", "usher"]
+    assert report["stale"] == []
     root.lms_config.write_text(
         f"SKIP_EMAIL_VALIDATION_BY_HAND: true\n{root.lms_config.read_text()}"
     )
-    assert instance.look_at(python, root.path, runner)["stale"] == [
+    assert instance.inspect_root(python, root.path, runner)["stale"] == [
         "apps/openedx/config/lms.env.yml"
     ]
     before.pop(root.lms_config)
@@ -165,14 +167,14 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
         shutil.copytree(plain_root, root)
         Path(folder).chmod(0o755)
         root.chmod(0o555)
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", script],
             capture_output=True,
             text=True,
             env={**os.environ, "ROOT_OF_TEST": str(root)},
         )
         root.chmod(0o755)
-    assert "can't be written; run this as its owner" in done.stderr
+    assert "can't be written; run this as its owner" in result.stderr
 
 
 # -- the mode
@@ -207,7 +209,7 @@ def test_the_mode_is_what_runs_and_never_another(
     assert mode in found
 
 
-def test_without_docker(runner: Runner, monkeypatch, tmp_path: Path):
+def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match=r"docker can't be run.*Tutor needs docker"):
         instance.running_modes(VALUES, runner)
@@ -237,9 +239,9 @@ def test_values_are_written_in_one_step_and_closed_to_others(tmp_path: Path):
     file.write_text("LMS_HOST: x\nPLUGINS:\n- mfe\n")
     file.chmod(0o644)
     values = {"USHER_APPLICATIONS": [{"name": "shop"}]}
-    assert not configuration.holds(file, values)
+    assert not configuration.has_values(file, values)
     configuration.write(file, values)
-    assert configuration.holds(file, values)
+    assert configuration.has_values(file, values)
     assert configuration.read(file) == {"LMS_HOST": "x", "PLUGINS": ["mfe"], **values}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -281,21 +283,40 @@ def test_an_entry_keeps_what_a_person_added():
     ]
 
 
+def test_an_entry_loses_the_addresses_of_a_gateway_that_is_no_longer_used():
+    own, gateway = "http://app:8013", "http://app:9080"
+    with_gateway = {
+        "name": "mitxonline",
+        "provider_name": "MITx",
+        "root_url": gateway,
+        "gateway_url": own,
+        "server_url": own,
+        "logout_url": f"{gateway}/logout/oidc",
+    }
+    without = {"name": "mitxonline", "root_url": own}
+    changed = configuration.with_entry([with_gateway], without)
+    assert changed == [{"name": "mitxonline", "provider_name": "MITx", "root_url": own}]
+    assert configuration.with_entry(changed, with_gateway) == [with_gateway]
+    # An address that a person gave stays.
+    by_hand = {**without, "logout_url": "http://app:8013/leave", "server_url": "http://10.0.0.1"}
+    assert configuration.with_entry([by_hand], without) == [by_hand]
+
+
 # -- left over
 
 
-def test_changes_made_by_hand_are_found_and_named(root: Path, tmp_path: Path):
+def test_manual_edits_are_reported_with_their_files(root: Path, tmp_path: Path):
     private = root / "env/build/openedx/requirements/private.txt"
     private.parent.mkdir(parents=True, exist_ok=True)
     private.write_text("social-auth-mitxpro\n")
     envs = tmp_path / "edx-platform/lms/envs"
     envs.mkdir(parents=True)
     (envs / "private.py").touch()
-    look = {
+    report = {
         "values": {"MOUNTS": [f"lms,cms:{tmp_path}/edx-platform:/openedx/edx-platform"]},
         "edits": [["apps/openedx/config/lms.env.yml", "SKIP_EMAIL_VALIDATION"]],
     }
-    found = "\n".join(leftovers.found(root, look))
+    found = "\n".join(leftovers.find_edits(root, report))
     assert "private.txt lists packages by hand" in found
     assert "private.py overrides settings of the plugin" in found
     assert "edited by hand (SKIP_EMAIL_VALIDATION)" in found

@@ -31,7 +31,9 @@ REPAIR = "repair_missing_courseware_records"
         ("Created edX user for ada\nDone\n", "", "ok", "Done"),
     ],
 )
-def test_a_repair(stdout: str, stderr: str, outcome: str, says: str):
+def test_the_output_of_a_repair_command_is_understood(
+    stdout: str, stderr: str, outcome: str, says: str
+):
     found = outputs.of_repair(REPAIR, Output(stdout, stderr))
     assert (found.outcome, says in found.seen) == (outcome, True), found
 
@@ -42,10 +44,10 @@ def test_a_repair(stdout: str, stderr: str, outcome: str, says: str):
         ("Sync complete: 2 updated, 0 failures", "ok", "2 course runs read"),
         ("Sync complete: 0 updated, 0 failures, 7 unchanged.", "ok", "7 course runs read"),
         ("Sync complete: 0 updated, 3 failures", "warning", "3 could not be"),
-        ("Sync complete: 0 updated, 0 failures", "skipped", "no course run"),
+        ("Sync complete: 0 updated, 0 failures", "skipped", "none differs"),
     ],
 )
-def test_a_sync(stdout: str, outcome: str, says: str):
+def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, says: str):
     found = outputs.of_sync("sync_courserun", Output(stdout))
     assert (found.outcome, says in found.seen) == (outcome, True), found
 
@@ -57,25 +59,25 @@ def test_a_sync(stdout: str, outcome: str, says: str):
             "ended with 1:\n  Traceback (most recent call last):\n"
             "  AttributeError: type object 'User' has no attribute 'faulty'",
             "warning",
-            "crashes by itself: AttributeError: type object 'User'",
+            "crashes: AttributeError: type object 'User'",
         ),
         (
             "ended with 1:\n  django.core.exceptions.FieldError: Cannot resolve keyword 'x'",
             "warning",
-            "crashes by itself: FieldError",
+            "crashes: FieldError",
         ),
         (
             "ended with 1:\n  Traceback (most recent call last):\n"
             "  ValueError: chunk_size must be provided when using QuerySet.iterator()",
             "warning",
-            "crashes by itself: ValueError: chunk_size",
+            "crashes: ValueError: chunk_size",
         ),
         ("manage.py: error: unrecognized arguments: --all ALL", "warning", "--all ALL"),
         ("ended with 1:\n  requests.exceptions.ConnectionError: refused", "failed", "refused"),
         ("ended with 1:\n  CommandError: 2 users failed", "failed", "2 users failed"),
     ],
 )
-def test_a_command_that_fails(said: str, outcome: str, says: str):
+def test_the_output_of_a_failing_command_is_understood(said: str, outcome: str, says: str):
     found = outputs.of_failure("repair", REPAIR, ToolFailed(said, 1))
     assert (found.outcome, says in found.seen) == (outcome, True), found
 
@@ -97,12 +99,12 @@ def test_a_learner_whom_the_lms_refuses_is_no_broken_connection(
         for each in classes
     ]
     summary = {"changed": 3, "unchanged": 2, "failed": failed, "failures": failures}
-    found = outputs.of_summary("repair", REPAIR, f"noise\n{json.dumps(summary)}\n")
+    found = outputs.check_of_summary("repair", REPAIR, f"noise\n{json.dumps(summary)}\n")
     assert found
     assert found.outcome == outcome
     assert "3 changed, 2 unchanged" in found.seen
 
 
 @pytest.mark.parametrize("text", ["", "Done", "[]", '{"failed": 1}', '"x"'])
-def test_anything_else_is_no_summary(text: str):
-    assert outputs.of_summary("repair", REPAIR, text) is None
+def test_output_of_another_format_is_no_summary(text: str):
+    assert outputs.check_of_summary("repair", REPAIR, text) is None

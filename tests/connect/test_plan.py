@@ -16,7 +16,7 @@ class Killed(BaseException):
 
 @dataclass
 class World:
-    """Values that a plan sets to 1, one after the other. It can be killed before or after each
+    """Values that a plan sets to 1, one after the other. The run can be killed before or after each
     change."""
 
     values: dict[str, int] = field(default_factory=dict)
@@ -36,35 +36,35 @@ class World:
         return Step(name, "here", f"set {name}", "why not", lambda: name in self.values, act)
 
     def plan(self, names: list[str]) -> Plan:
-        return Plan({}, [self.step(name) for name in names]).look()
+        return Plan({}, [self.step(name) for name in names]).find_due()
 
 
 class Quiet:
     def __init__(self) -> None:
-        self.said: list[tuple[str, bool, str]] = []
+        self.results: list[tuple[str, bool, str]] = []
 
-    def begins(self, step: Step, number: int, total: int) -> None:
+    def start_step(self, step: Step, number: int, total: int) -> None:
         pass
 
-    def ends(self, step: Step, changed: bool, said: str) -> None:
-        self.said.append((step.id, changed, said))
+    def finish_step(self, step: Step, changed: bool, result: str) -> None:
+        self.results.append((step.id, changed, result))
 
 
 NAMES = ["a", "b", "c", "d"]
 
 
-def test_only_what_is_due_is_done_and_twice_changes_nothing():
+def test_only_due_steps_are_applied_and_a_second_run_changes_nothing():
     world = World({"b": 1})
     assert world.plan(NAMES).due == {"a", "c", "d"}
     assert apply(world.plan(NAMES), Quiet()) == ["a", "c", "d"]
     progress = Quiet()
     assert apply(world.plan(NAMES), progress) == []
-    assert progress.said == [(name, False, "already so") for name in NAMES]
+    assert progress.results == [(name, False, "already so") for name in NAMES]
     assert world.changes == 3
 
 
 @given(st.lists(st.integers(2, 9), max_size=6))
-def test_killed_at_any_point_any_number_of_times_it_ends_in_the_same_state(deaths):
+def test_a_plan_killed_at_any_point_ends_in_the_same_state(deaths):
     world = World()
     for death in deaths:
         world.changes, world.dies_at = 0, death
@@ -77,11 +77,11 @@ def test_killed_at_any_point_any_number_of_times_it_ends_in_the_same_state(death
     assert world.values == dict.fromkeys(NAMES, 1)
 
 
-def test_a_step_that_does_not_take_stops_the_plan():
+def test_a_step_without_effect_stops_the_plan():
     world = World()
     lost = Step("lost", "here", "write to nowhere", "", lambda: False, lambda: "written")
     with pytest.raises(StepFailed, match="write to nowhere: done, but it did not take") as failure:
-        apply(Plan({}, [world.step("a"), lost, world.step("z")]).look(), Quiet())
+        apply(Plan({}, [world.step("a"), lost, world.step("z")]).find_due(), Quiet())
     assert failure.value.step == "lost"
     assert world.values == {"a": 1}
 
@@ -99,12 +99,12 @@ def test_an_error_in_a_step_names_the_step(error, kind):
         raise error
 
     with pytest.raises(kind) as failure:
-        apply(Plan({}, [Step("x", "here", "do x", "", lambda: False, act)]).look(), Quiet())
+        apply(Plan({}, [Step("x", "here", "do x", "", lambda: False, act)]).find_due(), Quiet())
     assert type(failure.value) is kind
     assert failure.value.step == "x"
 
 
-def test_the_plan_as_data():
+def test_a_plan_is_available_as_data():
     assert World({"a": 1}).plan(["a", "b"]).as_data()["changes"] == [
         {
             "id": "a",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.checkout import checkout_of
 from usher.connect.application.checkout import ApplicationOptions
-from usher.connect.application.side import Addresses, Side
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import Refused
 from usher.connect.process import Secrets
 
@@ -32,8 +32,8 @@ def test_malformed_answers_are_refused_with_a_message(answer: str, tmp_path: Pat
     script = tmp_path / "manage.py"
     script.write_text(f"import sys; sys.stdin.read(); print({answer!r})")
     checkout = checkout_of(script)
-    side = Side(checkout, ApplicationOptions(str(tmp_path)), Secrets())
+    target = TargetApplication(checkout, ApplicationOptions(str(tmp_path)), Secrets())
     lms = Addresses("http://lms.example", "http://lms.example", with_gateway=False)
     with pytest.raises(Refused, match="Shop") as caught:
-        side.probe(None, lms)
+        target.probe(None, lms)
     assert len(str(caught.value)) < 20_000

@@ -8,17 +8,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.connect.test_application import ADDRESSES
-from tests.support.shapes import Shape
+from tests.support.stand_ins import StandIn
 from usher.connect import checks, manual
 from usher.connect.application.checkout import ApplicationOptions, recognise
-from usher.connect.application.side import Addresses, Side
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx.configuration import Choice
+from usher.connect.plan import Check
 from usher.connect.process import Secrets
-from usher.journey.sign_in import Target, as_anonymous, as_learner
+from usher.contract.editions import MITXPRO, Edition
+from usher.journey.sign_in import Target, prove_as_anonymous, prove_with_test_learner
 from usher.journey.steps import BrokenError, LoopError
 
 #: A page: a status, or the address of a redirect.
@@ -54,7 +57,7 @@ class Served:
             do_GET = do_POST = answer
 
             def log_message(self, *_: object) -> None:
-                """Nobody reads it."""
+                """Writes no log, because nobody reads it."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -124,15 +127,50 @@ def target(lms: Served, application: Served, *, gateway: bool = False) -> Target
     return Target(lms.url, application.url, "ol-oauth2", "token", gateway=gateway)
 
 
-def test_a_chain_that_works(both: tuple[Served, Served]):
+def test_a_test_learner_signs_in_opens_a_course_and_is_removed(both: tuple[Served, Served]):
     lms, application = both
     learners = Learners(lms)
-    said = as_anonymous(target(*both))
+    said = prove_as_anonymous(target(*both))
     assert said == f"people sign in at {application.url}/signin/"
-    proof = as_learner(target(*both), learners)
-    assert proof.said.endswith(f"was enrolled in {RUN} and opened it, and was removed")
-    assert (proof.left, learners.there) == ("", set())
+    proof = prove_with_test_learner(target(*both), learners)
+    assert proof.summary.endswith(f"was enrolled in {RUN} and opened it, and was removed")
+    assert (proof.leftovers, learners.there) == ("", set())
     assert any('"is_active":false' in each.replace(" ", "") for each in lms.asked)
+
+
+def test_an_application_that_runs_with_an_earlier_secret_key_is_to_be_restarted(
+    both: tuple[Served, Served],
+):
+    """The application does not accept the test learner's session, and shows its sign-in page."""
+    lms, application = both
+    learners = Learners(lms)
+
+    def script(params: dict[str, Any]) -> dict[str, Any]:
+        made = learners(params)
+        lms.pages["/api/user/v1/me"] = 401
+        return made
+
+    application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
+    with pytest.raises(BrokenError, match="not signed in there") as raised:
+        prove_with_test_learner(target(*both), script)
+    assert "restart the application if its .env has changed: SECRET_KEY" in raised.value.fix
+
+
+def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[Served, Served]):
+    """The application and the LMS are on 127.0.0.1, and the LMS's session replaces the
+    application's."""
+    lms, application = both
+    learners = Learners(lms)
+
+    def script(params: dict[str, Any]) -> dict[str, Any]:
+        session = learners(params)
+        lms.pages["/api/user/v1/me"] = 401
+        return {**session, "cookie": "sessionid"}
+
+    application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
+    with pytest.raises(BrokenError, match="not signed in there") as raised:
+        prove_with_test_learner(target(*both), script)
+    assert "use another host name for one of them" in raised.value.fix
 
 
 def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
@@ -141,18 +179,21 @@ def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
     with pytest.raises(LoopError, match=r"sign-in never ends: .*/oauth2/authorize/ and .*/login/"):
-        as_anonymous(target(*both))
+        prove_as_anonymous(target(*both))
     with pytest.raises(LoopError) as raised:
-        as_anonymous(target(*both, gateway=True))
+        prove_as_anonymous(target(*both))
+    assert "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False" in raised.value.fix
+    with pytest.raises(LoopError) as raised:
+        prove_as_anonymous(target(*both, gateway=True))
     assert "API gateway only" in raised.value.fix
     learners = Learners(lms)
     with pytest.raises(LoopError):
-        as_learner(target(*both, gateway=True), learners)
+        prove_with_test_learner(target(*both, gateway=True), learners)
     assert learners.there == set()  # removed although nothing worked
 
 
 @pytest.mark.parametrize(
-    ("side", "path", "page", "says"),
+    ("system", "path", "page", "says"),
     [
         ("lms", "/auth/login/ol-oauth2/", 500, "which answers 500"),
         ("lms", "/auth/login/ol-oauth2/", 200, "a page of the LMS"),
@@ -160,12 +201,12 @@ def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
         ("application", "/oauth2/authorize/", "http://127.0.0.1:9/", "was not followed"),
     ],
 )
-def test_what_somebody_unknown_meets(
-    both: tuple[Served, Served], side: str, path: str, page: Any, says: str
+def test_where_an_anonymous_visitor_arrives(
+    both: tuple[Served, Served], system: str, path: str, page: Any, says: str
 ):
-    {"lms": both[0], "application": both[1]}[side].pages[path] = page
+    {"lms": both[0], "application": both[1]}[system].pages[path] = page
     try:
-        said = as_anonymous(target(*both))
+        said = prove_as_anonymous(target(*both))
     except BrokenError as error:
         said = str(error)
     assert says in said
@@ -180,9 +221,7 @@ def test_what_somebody_unknown_meets(
         (f"/courses/{RUN}/course/", 404, "with 404"),
     ],
 )
-def test_the_link_that_breaks_is_named(
-    both: tuple[Served, Served], path: str, page: Any, says: str
-):
+def test_the_failing_request_is_named(both: tuple[Served, Served], path: str, page: Any, says: str):
     lms = both[0]
     learners = Learners(lms)
 
@@ -192,16 +231,16 @@ def test_the_link_that_breaks_is_named(
         return made
 
     with pytest.raises(BrokenError, match=says):
-        as_learner(target(*both), script)
+        prove_with_test_learner(target(*both), script)
     assert learners.there == set()
 
 
 def test_records_that_remain_in_the_lms_are_named(both: tuple[Served, Served]):
     lms = both[0]
     lms.pages["/usher/api/v1/accounts/"] = 404
-    proof = as_learner(target(*both), Learners(lms))
-    assert "is still active" in proof.left
-    assert not proof.said.endswith("was removed")
+    proof = prove_with_test_learner(target(*both), Learners(lms))
+    assert "is still active" in proof.leftovers
+    assert not proof.summary.endswith("was removed")
 
 
 def fails(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
@@ -217,15 +256,16 @@ def fails(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
 def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
     both: tuple[Served, Served],
 ):
-    said = "<h1>ProgrammingError at /signin/</h1> relation &quot;durable_cache&quot; does not exist"
-    both[1].pages["/signin/"] = fails(said)
+    page = "<h1>ProgrammingError at /signin/</h1> relation &quot;durable_cache&quot; does not exist"
+    both[1].pages["/signin/"] = fails(page)
     with pytest.raises(BrokenError, match="answers 500: ProgrammingError at /signin/") as raised:
-        as_anonymous(target(*both))
+        prove_as_anonymous(target(*both))
     assert "make its table durable_cache: manage.py migrate" in raised.value.fix
     both[1].pages["/signin/"] = fails("<h1>KeyError at /signin/</h1>")
     with pytest.raises(BrokenError, match="KeyError") as raised:
-        as_anonymous(target(*both))
+        prove_as_anonymous(target(*both))
     assert "read the log of the server at 127.0.0.1" in raised.value.fix
+    assert "manage.py createcachetable" in raised.value.fix  # as without Django's debug page
 
 
 def test_an_lms_without_one_of_its_stores_is_up(
@@ -261,7 +301,7 @@ def test_waiting_for_a_server_is_shown(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr(checks, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(checks, "PROGRESS_SECONDS", 0.0)
     lms = serve({"/heartbeat": 502, "/api/user/v1/me": 502})
     asked = []
 
@@ -271,9 +311,39 @@ def test_waiting_for_a_server_is_shown(
             lms.pages["/heartbeat"] = "OK"
 
     checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False), meanwhile)
-    said = capsys.readouterr().err
-    assert f"waiting for {lms.url}, " in said
-    assert f"of at most 300 seconds: {lms.url} answers 502" in said
+    output = capsys.readouterr().err
+    assert f"waiting for {lms.url}, " in output
+    assert f"of at most 300 seconds: {lms.url} answers 502" in output
+
+
+@pytest.mark.parametrize(
+    ("edition", "setting"),
+    [(MITXPRO, "MITXPRO_SECURE_SSL_REDIRECT"), (None, "SECURE_SSL_REDIRECT")],
+)
+def test_an_application_that_redirects_to_https_is_named(
+    serve: Callable[[Pages], Served], edition: Edition | None, setting: str
+):
+    """As MITx Online and MIT xPro do without the variables of their compose files."""
+    served = serve({})
+    target: Any = SimpleNamespace(
+        url=served.url, own_url=served.url, checkout=SimpleNamespace(edition=edition)
+    )
+
+    def answers() -> Check:
+        with httpx.Client() as client:
+            return checks._application_answers(client, target)
+
+    served.pages["/"] = served.url.replace("http:", "https:") + "/"
+    found = answers()
+    assert (found.outcome, found.seen) == (
+        "failed",
+        f"{served.url} redirects to {served.pages['/']}",
+    )
+    assert f"set {setting}=False" in found.fix
+    served.pages["/"] = "https://learn.example.org/"  # a front page elsewhere
+    assert answers().outcome == "ok"
+    served.pages["/"] = 404
+    assert answers().outcome == "ok"
 
 
 def test_an_application_that_signs_out_by_post_only_is_reported(
@@ -290,61 +360,61 @@ def test_an_application_that_signs_out_by_post_only_is_reported(
     assert told("signed out") == told(302) == told(405, gateway="http://gateway") == []
 
 
-# -- an application in the shape of MITx Online
+# -- a stand-in for MITx Online
 
 
 @pytest.fixture
-def shape(tmp_path: Path) -> Shape:
-    return Shape(tmp_path / "mitxonline", "mitxonline")
+def application(tmp_path: Path) -> StandIn:
+    return StandIn(tmp_path / "mitxonline", "mitxonline")
 
 
-def side_of(shape: Shape, **more: str) -> Side:
-    wishes = ApplicationOptions(
-        str(shape.folder), edition="mitxonline", manage=shape.command, **more
+def target_of(application: StandIn, **more: str) -> TargetApplication:
+    options = ApplicationOptions(
+        str(application.folder), edition="mitxonline", manage=application.command, **more
     )
-    side = Side(recognise(wishes), wishes, Secrets())
-    side.probe(None, ADDRESSES)
-    return side
+    target = TargetApplication(recognise(options), options, Secrets())
+    target.probe(None, ADDRESSES)
+    return target
 
 
 @pytest.mark.slow
-def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
-    shape.set(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090")
-    side = side_of(shape)
-    assert side.url == "http://mitxonline.odl.local:9090"
-    entry = side.entry(Choice("ol-oauth2", "ol-oauth2"))
+def test_the_gateway_is_used_where_people_sign_in(application: StandIn):
+    application.set(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090")
+    target = target_of(application)
+    assert target.url == "http://mitxonline.odl.local:9090"
+    entry = target.entry(Choice("ol-oauth2", "ol-oauth2"))
     # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
-    # Its own /logout/ redirects to the gateway's page at the application's address, which has no
-    # gateway.
+    # The application's own /logout/ redirects to the gateway's page at the application's address,
+    # which has no gateway.
     assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
-    told = side_of(shape, url="http://mitxonline.odl.local:8013")
-    assert told.url == "http://mitxonline.odl.local:8013"  # the operator's choice counts
+    other_target = target_of(application, url="http://mitxonline.odl.local:8013")
+    assert other_target.url == "http://mitxonline.odl.local:8013"  # the operator's choice counts
 
 
-def test_an_application_gets_oauth_clients_for_its_services(shape: Shape):
-    side = side_of(shape)
-    entry = side.entry(Choice("ol-oauth2", "ol-oauth2"))
+def test_an_application_gets_oauth_clients_for_its_services(application: StandIn):
+    target = target_of(application)
+    entry = target.entry(Choice("ol-oauth2", "ol-oauth2"))
     assert entry["service_clients"] == ["courses", "retirement"]
-    planned = side.planned_env(replace(ADDRESSES, studio_url="http://studio.example:8001"))
+    planned = target.planned_env(replace(ADDRESSES, studio_url="http://studio.example:8001"))
     assert planned["OPENEDX_STUDIO_API_BASE_URL"] == "http://studio.example:8001"
     pairs = [key for key in planned if "_SERVICE_WORKER_CLIENT_" in key]
     assert len(pairs) == 4
     # An application without such a setting gets none.
-    side.facts["readable"] = []
-    assert "service_clients" not in side.entry(Choice("ol-oauth2", "ol-oauth2"))
+    target.facts["readable"] = []
+    assert "service_clients" not in target.entry(Choice("ol-oauth2", "ol-oauth2"))
 
 
-def test_a_temporary_learner_is_created_with_a_session_and_removed(shape: Shape):
-    side = side_of(shape)
-    made = side.manage.test_learner({"action": "make", "username": "usher-test-1"})
+def test_a_temporary_learner_is_created_with_a_session_and_removed(application: StandIn):
+    target = target_of(application)
+    made = target.manage.test_learner({"action": "make", "username": "usher-test-1"})
     assert made["cookie"] == "mitxonline_sessionid"
     assert len(made["session"]) > 20  # signed_cookies: the cookie contains the session
     counted = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
     counted += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
-    assert shape.run(counted) == [1, "usher-test-1"]
+    assert application.run(counted) == [1, "usher-test-1"]
     assert (
-        side.manage.test_learner({"action": "remove", "username": "usher-test-1"})["removed"] == 1
+        target.manage.test_learner({"action": "remove", "username": "usher-test-1"})["removed"] == 1
     )
-    assert shape.run("from users.models import User\nresult = User.objects.count()") == 0
+    assert application.run("from users.models import User\nresult = User.objects.count()") == 0

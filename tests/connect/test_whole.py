@@ -65,10 +65,10 @@ def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
     assert due >= {"tutor-package", *STEPS}
     assert machine.facts() == before
 
-    done = machine.connect(shop, "--superuser")
-    assert done["ok"]
-    assert done["changed"][0] == "tutor-package"
-    assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
+    result = machine.connect(shop, "--superuser")
+    assert result["ok"]
+    assert result["changed"][0] == "tutor-package"
+    assert {check["id"]: check["outcome"] for check in result["checks"]} == dict.fromkeys(
         CHECKS, "ok"
     )
     assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
@@ -91,8 +91,8 @@ def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
     assert (known["application"], known["tutor_root"]) == (str(shop.folder), str(machine.root.path))
     assert known["verified"] >= known["connected"] > ""
     no_secret_is_in(json.dumps(known), machine)
-    told = machine.run([str(VENV_BIN / "usher"), "status"]).stdout
-    assert f"{shop.folder} at {shop.url}" in told
+    output = machine.run([str(VENV_BIN / "usher"), "status"]).stdout
+    assert f"{shop.folder} at {shop.url}" in " ".join(output.split())
 
     # If no Tutor is named, that of the connection is used.
     undone = json.loads(
@@ -122,8 +122,8 @@ def arrives(
 
 
 def remembered(machine: Machine) -> list[dict[str, str]]:
-    done = machine.run([str(VENV_BIN / "usher"), "status", "--json"])
-    return json.loads(done.stdout)["connections"]
+    result = machine.run([str(VENV_BIN / "usher"), "status", "--json"])
+    return json.loads(result.stdout)["connections"]
 
 
 def no_secret_is_in(text: str, machine: Machine) -> None:
@@ -167,7 +167,7 @@ def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainChecko
         planned = machine.connect(shop, "--dry-run")
         due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
         assert {"image", "provision"} <= due
-        assert any("can't be examined yet" in each for each in planned["plan"]["warnings"])
+        assert any("can't be examined yet" in warning for warning in planned["plan"]["warnings"])
     started = [
         call
         for call in machine.engine.calls()
@@ -178,17 +178,19 @@ def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainChecko
 
 
 @pytest.mark.machine(21, "local")
-def test_what_a_job_has_left_is_not_a_platform_that_runs(machine: Machine, shop: PlainCheckout):
+def test_containers_that_a_job_left_are_not_a_running_platform(
+    machine: Machine, shop: PlainCheckout
+):
     job = ["local", "do", "print-edx-platform-setting", "SITE_ID"]
     machine.run([str(machine.tutor), "--root", str(machine.root.path), *job])
     assert json.loads((machine.engine.home / "running.json").read_text()) == ["tutor_local"]
     assert machine.connect(shop, "--no-prove")["ok"]  # the LMS and its proxy were started
-    again = machine.connect(shop, "--no-prove", "--dry-run")
-    assert [change["id"] for change in again["plan"]["changes"] if change["due"]] == []
+    result = machine.connect(shop, "--no-prove", "--dry-run")
+    assert [change["id"] for change in result["plan"]["changes"] if change["due"]] == []
 
 
 @pytest.mark.machine(20, "dev")
-def test_killed_at_every_step_it_ends_in_the_same_state(machine: Machine, shop: PlainCheckout):
+def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, shop: PlainCheckout):
     before = machine.facts()
     for step in STEPS:
         assert machine.kill_during(step, "connect", *of(shop), "--no-prove"), step
@@ -209,8 +211,8 @@ def test_killed_at_every_step_it_ends_in_the_same_state(machine: Machine, shop: 
 @pytest.mark.machine(22, "nightly")
 def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop_database: Path):
     store = machine.checkout("store", shop_database, "lise")
-    done = machine.usher("connect", *of(shop), *of(store))
-    assert done["ok"]
+    result = machine.usher("connect", *of(shop), *of(store))
+    assert result["ok"]
     arrives(machine, shop, "ada")
     arrives(machine, store, "lise", "store-oauth2")
     each_has_a_service_worker_of_its_own(machine, shop, store)
@@ -242,7 +244,7 @@ def each_has_a_service_worker_of_its_own(machine: Machine, *checkouts: PlainChec
                     headers=headers,
                 )
                 assert answer.status_code == (200 if client == own else 400)
-    assert [calls_as(machine, one) for one in checkouts] == [
+    assert [calls_as(machine, checkout) for checkout in checkouts] == [
         "mit_Application_serviceworker",
         "store_serviceworker",
     ]
@@ -262,12 +264,12 @@ def calls_as(machine: Machine, checkout: PlainCheckout) -> str:
 def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainCheckout):
     before = machine.facts()
 
-    done = machine.connect(shop)
-    assert done["ok"]
+    result = machine.connect(shop)
+    assert result["ok"]
     # Jobs mount the configuration that was applied last, so the rendered settings are applied
     # before.
     steps = ("apply", "provision", "env:shop")
-    assert [step for step in done["changed"] if step in steps] == list(steps)
+    assert [step for step in result["changed"] if step in steps] == list(steps)
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
     arrives(machine, shop, "ada")
     no_secret_is_shown(machine)

@@ -120,7 +120,7 @@ def test_a_value_that_readers_differ_on_is_refused_without_showing_it(value):
     assert value not in str(refusal.value)
 
 
-def test_in_its_place_with_its_comment():
+def test_a_changed_value_keeps_its_place_and_its_comment():
     text = "# head\nexport A=1 # why\n\nB = 2\n# tail\n"
     assert EnvFile(text).with_values({"A": "9", "B": "8"}).text == (
         "# head\nexport A=9 # why\n\nB=8\n# tail\n"
@@ -175,7 +175,7 @@ def test_writing_is_private_keeps_a_backup_and_changes_nothing_twice(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {".env", "kept"}
 
 
-def test_an_open_file_is_closed_to_others_even_when_its_text_is_right(tmp_path: Path):
+def test_a_file_that_others_can_read_becomes_private_even_if_its_text_is_right(tmp_path: Path):
     file = tmp_path / ".env"
     file.write_text("A=1\n")
     file.chmod(0o644)
@@ -197,13 +197,13 @@ def test_text_that_is_not_utf8_is_named_by_line(tmp_path: Path):
         EnvFile.read(tmp_path / ".env")
 
 
-def test_an_empty_line_does_not_hide_what_the_environment_has():
+def test_a_name_without_a_value_does_not_hide_the_value_in_the_environment():
     written = EnvFile("SECRET_KEY=\nDEBUG=False\nLOCALE=\n")
     environment = {"SECRET_KEY": "from-the-environment", "DEBUG": "True"}
     assert written.over(environment) == {"DEBUG": "False", "LOCALE": ""}
 
 
-def test_what_is_no_file_is_named(tmp_path: Path):
+def test_a_path_that_is_not_a_file_is_named(tmp_path: Path):
     folder = tmp_path / ".env"
     folder.mkdir()
     with pytest.raises(EnvFileError, match="is a folder; docker makes one"):

@@ -1,13 +1,16 @@
 """Lines that fit a terminal of 80 columns."""
 
+import shlex
+import subprocess
+
 import pytest
 
-from usher.contract.terminal import WIDTH, printable, wrapped
+from usher.contract.terminal import WIDTH, command_line, printable, wrap
 from usher.doctor.check import failed, note, ok, warning
 
 
 def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
-    told = "  ✓ ok  " + wrapped("a word and another " * 10, 8)
+    told = "  ✓ ok  " + wrap("a word and another " * 10, 8)
     lines = told.splitlines()
     assert all(len(line) <= WIDTH for line in lines)
     assert all(line.startswith(" " * 8) for line in lines[1:])
@@ -16,12 +19,58 @@ def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
 
 def test_addresses_stay_whole_and_own_lines_stay() -> None:
     address = "http://lms.example/" + "x" * 90
-    assert wrapped(f"see {address}\nthen go on", 4).splitlines() == [
+    assert wrap(f"see {address}\nthen go on", 4).splitlines() == [
         "see",
         f"    {address}",
         "    then go on",
     ]
-    assert wrapped("", 4) == ""
+    assert wrap("", 4) == ""
+
+
+#: Commands by their length: one that fits behind the indentation, one that fits on a line, and one
+#: that does not.
+SHORT = "$ usher dev"
+MEDIUM = "$ rm -r /srv/projects/a-shop-with-a-long-name/.usher/dev/lms"
+LONG = "(cd '/srv/a shop' && set -a && . ./.env && DAY='a b' python manage.py why \"x y\" --json)"
+
+
+@pytest.mark.parametrize("command", [SHORT, MEDIUM], ids=["short", "medium"])
+@pytest.mark.parametrize("indent", [0, 4, 36, 60])
+def test_a_command_stays_on_a_line_of_its_own_that_fits(command: str, indent: int) -> None:
+    first, line = wrap(f"start it:\n{command}", indent).splitlines()
+    assert first == "start it:"
+    assert line.strip() == command
+    assert len(line) == min(indent + len(command), WIDTH)
+
+
+def test_a_longer_command_is_continued_as_shells_read_it() -> None:
+    lines = command_line(LONG, 24).splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= WIDTH for line in lines)
+    words = subprocess.run(
+        ["sh", "-c", command_line("printf '%s\\n' " + LONG[1:-1].replace("&&", "and"), 24)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert words == shlex.split(LONG[1:-1].replace("&&", "and"))
+
+
+def test_a_command_with_an_open_quote_stays_as_it_is() -> None:
+    command = "echo 'never closed " + "x" * 80
+    assert command_line(command, 24) == f"  {command}"
+
+
+def test_no_line_ends_with_spaces() -> None:
+    assert wrap("one\n\ntwo", 4) == "one\n\n    two"
+
+
+def test_continuations_of_an_indented_line_are_indented_like_it() -> None:
+    """Lines of a log that an error quotes."""
+    lines = wrap("The log:\n  " + "a word and another " * 10, 7).splitlines()
+    assert len(lines) > 3
+    assert all(len(line) <= WIDTH for line in lines)
+    assert {len(line) - len(line.lstrip()) for line in lines[1:]} == {9}
 
 
 #: Sequences that write to the clipboard, set the title, move the cursor, set colours, reverse text,
@@ -48,7 +97,7 @@ def test_quoted_text_can_not_control_the_terminal(text: str) -> None:
         warning(text, cause=text, fix=text),
         failed(text, cause=text, fix=text),
     )
-    shown = [printable(text), wrapped(text, 4)]
+    shown = [printable(text), wrap(text, 4)]
     shown += [part for found in findings for part in (found.seen, found.cause, found.fix)]
     assert all(char.isprintable() or char == "\n" for each in shown for char in each)
     assert "�" in printable(text)
@@ -61,3 +110,14 @@ def test_colour_codes_in_output_are_removed() -> None:
 
 def test_ordinary_text_is_not_changed() -> None:
     assert printable("Łukasz 李\r\nname\tand more") == "Łukasz 李\nname and more"
+
+
+def test_a_short_command_is_not_broken_and_a_long_one_has_a_line_of_its_own() -> None:
+    short = "a word and another " * 3 + "now run `usher dev --once` again, and go on with it"
+    told = wrap(short, 10)
+    assert "`usher dev --once`" in told
+    assert "\n" in told
+    command = "python manage.py " + "x" * 40 + " --all"
+    lines = wrap(f"First look, then run: `{command}`. Then go on.", 4).splitlines()
+    assert lines == ["First look, then run:", f"    $ {command}", "    Then go on."]
+    assert wrap(f"Run: `{command}`", 4).splitlines() == ["Run:", f"    $ {command}"]

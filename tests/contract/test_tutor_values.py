@@ -65,16 +65,16 @@ def test_values_of_another_type_are_refused_too(value: Any) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*tutor_values.FIELDS, "x", "{{"]), hostile | st.booleans()))
-def test_an_entry_is_taken_whole_or_not_at_all(entry: dict[str, Any]) -> None:
+def test_an_entry_is_accepted_whole_or_refused(entry: dict[str, Any]) -> None:
     try:
-        passed = tutor_values.checked({tutor_values.APPLICATIONS: [entry]})
+        passed = tutor_values.check_settings({tutor_values.APPLICATIONS: [entry]})
     except NotAllowed:
         return
     assert set(passed[tutor_values.APPLICATIONS][0]) == set(entry) <= set(tutor_values.FIELDS)
 
 
 @pytest.mark.parametrize(
-    ("given_", "tidied"),
+    ("text", "normalized"),
     [
         ("http://x.org/", "http://x.org"),
         ("HTTPS://X.Org:8443/Sub/", "https://x.org:8443/Sub"),
@@ -84,8 +84,8 @@ def test_an_entry_is_taken_whole_or_not_at_all(entry: dict[str, Any]) -> None:
         ("http://app_1.local", "http://app_1.local"),
     ],
 )
-def test_an_address_is_tidied(given_: str, tidied: str) -> None:
-    assert tutor_values.address(given_, "address") == tidied
+def test_an_address_is_normalized(text: str, normalized: str) -> None:
+    assert tutor_values.address(text, "address") == normalized
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_an_address_is_tidied(given_: str, tidied: str) -> None:
         "http://" + "a" * 300 + ".org",
     ],
 )
-def test_what_is_no_plain_address(text: str) -> None:
+def test_malformed_addresses_are_not_allowed(text: str) -> None:
     with pytest.raises(NotAllowed, match="write an address such as"):
         tutor_values.address(text, "address")
 
 
 def test_a_name_that_is_no_setting_is_not_written() -> None:
     with pytest.raises(NotAllowed, match="is not a setting of Usher"):
-        tutor_values.checked({"LMS_HOST": "x.org"})
+        tutor_values.check_settings({"LMS_HOST": "x.org"})

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def made(tmp_path):
+def env_file(tmp_path):
     """The operator's settings, in a separate folder."""
     for name in ("new_env.sh", ".env.example"):
         shutil.copy(ROOT / "deploy" / name, tmp_path / name)
@@ -22,38 +22,38 @@ def made(tmp_path):
     return tmp_path / ".env"
 
 
-def test_the_settings_are_readable_by_their_owner_alone_and_kept(made):
-    assert made.stat().st_mode & 0o077 == 0
-    before = made.read_text()
-    subprocess.run(["sh", made.parent / "new_env.sh"], check=True, capture_output=True)
-    assert made.read_text() == before
+def test_the_settings_are_readable_by_their_owner_alone_and_kept(env_file):
+    assert env_file.stat().st_mode & 0o077 == 0
+    before = env_file.read_text()
+    subprocess.run(["sh", env_file.parent / "new_env.sh"], check=True, capture_output=True)
+    assert env_file.read_text() == before
 
 
-def test_two_installations_share_no_secret(made, tmp_path_factory):
+def test_two_installations_share_no_secret(env_file, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     for name in ("new_env.sh", ".env.example"):
         shutil.copy(ROOT / "deploy" / name, other / name)
     subprocess.run(["sh", other / "new_env.sh"], check=True, capture_output=True)
     secrets = r"^(?:POSTGRES_PASSWORD|SECRET_KEY|USHER_ENCRYPTION_KEYS)=(.+)$"
-    one = set(re.findall(secrets, made.read_text(), re.M))
+    one = set(re.findall(secrets, env_file.read_text(), re.M))
     two = set(re.findall(secrets, (other / ".env").read_text(), re.M))
     assert len(one) == len(two) == 3
     assert not one & two
 
 
-def test_the_application_starts_with_them(made, tmp_path):
+def test_the_application_starts_with_the_env_file(env_file, tmp_path):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
-    env |= {"CAMPUS_ENV_FILE": str(made), "CAMPUS_HOME": str(tmp_path / "home")}
+    env |= {"CAMPUS_ENV_FILE": str(env_file), "CAMPUS_HOME": str(tmp_path / "home")}
     script = (
         "import django; django.setup(); from usher.application.tokens import vault; "
         "from campus.worker import app; from django.conf import settings; "
-        "assert vault.open_sealed(vault.seal('x')) == 'x'; "
+        "assert vault.decrypt(vault.encrypt('x')) == 'x'; "
         "app.loader.import_default_modules(); "
         "assert {e['task'] for e in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)"
     )
     env |= {"DJANGO_SETTINGS_MODULE": "campus.settings", "PYTHONPATH": str(ROOT / "campus")}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_compose_file_runs_what_is_there():

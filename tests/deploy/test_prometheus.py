@@ -35,7 +35,7 @@ EXPRESSIONS = [*rules().values(), *(each for found in panels().values() for each
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_it_is_about_what_is_exported(expression: str) -> None:
+def test_the_rules_use_exported_metrics(expression: str) -> None:
     names = set(re.findall(r"\busher_\w+", expression))
     assert names
     assert names <= set(EXPORTED), f"not exported: {names - set(EXPORTED)}"
@@ -105,14 +105,14 @@ if shutil.which("promtool"):  # of Debian's package prometheus
             + "".join(f"{name}{_one(m, name)} 0\n" for name in m.series)
             for m in metrics.ALL
         )
-        done = subprocess.run(
+        result = subprocess.run(
             ["promtool", "check", "metrics"],
             input=text,
             capture_output=True,
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
 
     def _one(metric: metrics.Metric, series: str) -> str:
         labels = dict.fromkeys(metric.labels, "x")

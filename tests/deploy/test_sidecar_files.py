@@ -45,7 +45,7 @@ def understood(words):
     return command.make_context(name, rest).params
 
 
-def test_the_override_watches_the_application_whose_container_it_is(service):
+def test_the_compose_override_watches_the_application_in_its_own_container(service):
     options = understood(service["command"])
     assert options["watching"]
     assert options["application"] == "/src"
@@ -59,7 +59,7 @@ def test_the_override_takes_no_port_and_waits_for_the_last_batch(service):
     assert service["stop_grace_period"] == "60s"
 
 
-def test_the_image_is_built_from_the_application_s_with_usher_beside_it(service):
+def test_the_image_is_the_applications_image_with_usher(service):
     build = service["build"]
     text = (DEPLOY.parent / build["dockerfile"]).read_text()
     for argument in build["args"]:

@@ -41,10 +41,10 @@ def test_another_distribution_adds_a_check(tmp_path: Path) -> None:
         "Metadata-Version: 2.1\nName: disk-checks\nVersion: 1.0\n"
     )
     (information / "entry_points.txt").write_text("[usher.doctor.checks]\ndisk = disk_checks\n")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "usher.cli.main", "doctor", "--list"],
         env={"PYTHONPATH": str(tmp_path), "PATH": ""},
         capture_output=True,
         text=True,
     )
-    assert "DSK-1  The disk has room" in done.stdout, done.stderr
+    assert "DSK-1  The disk has room" in result.stdout, result.stderr

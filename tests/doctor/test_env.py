@@ -59,6 +59,22 @@ def test_env_2_readable_by_others(env_file: Path) -> None:
     assert report.root_causes[0].finding.fix == f"chmod 600 {env_file}"
 
 
+@pytest.mark.parametrize(
+    ("line", "is_closed"),
+    [
+        ("SITE_BASE_URL=https://shop.example.org", True),
+        ("SECRET_KEY=", True),
+        ("STRIPE_API_KEY=sk_1", False),
+        ("USHER_WEBHOOK_SECRET=x", False),
+        ("DATABASE_URL=postgres://shop:x@localhost/shop", False),
+    ],
+)
+def test_env_2_is_about_secrets(env_file: Path, line: str, *, is_closed: bool) -> None:
+    env_file.write_text(f"{line}\n")
+    env_file.chmod(0o644)
+    assert env_causes(env_file) == ([] if is_closed else ["ENV-2"])
+
+
 def test_env_2_tracked_by_git(env_file: Path) -> None:
     folder = env_file.parent
     for words in (["init", "-q"], ["add", "-f", ".env"]):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from usher.contract import connections
 from usher.contract.temporary_learners import is_temporary_learner, new_username
 from usher.doctor.check import Status
 from usher.doctor.checks.env import EnvFileIsUnambiguous
 from usher.doctor.context import look_at
-from usher.doctor.find import DoctorOptions, NotFoundError, places
-from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, fitted
+from usher.doctor.find import DoctorOptions, NotFoundError, chosen_connection, places
+from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, adapt
+from usher.doctor.runner import run
 
 TELLS = "import json, os; print(json.dumps([os.environ['TOLD'], os.environ['KEPT']]))"
 
@@ -30,14 +32,48 @@ def test_an_application_without_containers_is_given_its_env_file(checkout: Path)
     manage = places(DoctorOptions(application=str(checkout), manage=sys.executable)).manage
     assert manage is not None
     assert manage.output("-c", TELLS).strip() == '["yes", "from the environment"]'
-    assert "TOLD" not in manage.shown("shell")
+    assert "TOLD" not in manage.as_typed("shell")
+
+
+def test_only_the_reference_application_gets_the_path_of_its_env_file(checkout: Path):
+    manage = places(DoctorOptions(application=str(checkout))).manage
+    assert manage is not None
+    assert "CAMPUS_ENV_FILE" not in manage.as_typed("check")
+    (checkout / "campus").mkdir()
+    (checkout / "campus/settings.py").touch()
+    manage = places(DoctorOptions(application=str(checkout))).manage
+    assert manage is not None
+    assert f"CAMPUS_ENV_FILE={checkout / '.env'}" in manage.as_typed("check")
 
 
 def test_containers_read_their_env_file_themselves(checkout: Path):
-    given = "docker compose exec -T web ./manage.py"
-    manage = places(DoctorOptions(application=str(checkout), manage=given)).manage
+    command = "docker compose exec -T web ./manage.py"
+    manage = places(DoctorOptions(application=str(checkout), manage=command)).manage
     assert manage is not None
     assert manage.env_file is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_found"),
+    [
+        ("SITE_BASE_URL=https://shop.example.org\n", False),
+        ("OPENEDX_API_BASE_URL=http://localhost:1\n", True),
+        ("OPENEDX_API_BASE_URL='unclosed\n", True),
+        ("", False),
+    ],
+)
+def test_a_project_not_yet_connected_gets_an_error(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, lines: str, *, is_found: bool
+):
+    (checkout / ".env").write_text(lines) if lines else (checkout / ".env").unlink()
+    monkeypatch.setenv("PATH", "")  # no Tutor
+    monkeypatch.chdir(checkout)
+    if is_found:
+        assert places(DoctorOptions()).env_file == checkout / ".env"
+    else:
+        what = "its .env has no OPENEDX_… settings" if lines else "it has no .env"
+        with pytest.raises(NotFoundError, match=f"not connected to an LMS: {what}, and"):
+            places(DoctorOptions())
 
 
 def test_accounts_of_test_learners_are_distinguished_from_others():
@@ -66,24 +102,29 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("named", ["", ".", ".usher/dev"])
 def test_an_lms_of_usher_dev_is_found(project: Path, named: str):
-    found = places(DoctorOptions(application=named))
-    assert found.dev_home == project / ".usher" / "dev"
-    assert found.application_url == "http://localhost:8000"
-    assert found.lms_url == "http://127.0.0.1:18000"
-    assert found.manage and found.manage.folder == project
-    assert found.lms_manage and found.lms_manage.folder == project / ".usher" / "dev" / "lms"
+    chosen_places = places(DoctorOptions(application=named))
+    assert chosen_places.dev_home == project / ".usher" / "dev"
+    assert chosen_places.application_url == "http://localhost:8000"
+    assert chosen_places.lms_url == "http://127.0.0.1:18000"
+    assert chosen_places.manage and chosen_places.manage.folder == project
+    assert (
+        chosen_places.lms_manage
+        and chosen_places.lms_manage.folder == project / ".usher" / "dev" / "lms"
+    )
 
 
 def test_usher_dev_in_another_folder_knows_its_project(project: Path, tmp_path: Path):
     elsewhere = (project / ".usher" / "dev").rename(tmp_path / "home")
-    found = places(DoctorOptions(application=str(elsewhere)))
-    assert found.manage and found.manage.folder == project
-    with look_at(found) as context:
-        assert fitted(PROVISION, context) == f"usher dev {project} --home {elsewhere} --provision"
+    chosen_places = places(DoctorOptions(application=str(elsewhere)))
+    assert chosen_places.manage and chosen_places.manage.folder == project
+    with look_at(chosen_places) as context:
+        assert adapt(PROVISION, context) == f"usher dev --home {elsewhere} --provision"
 
 
 def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(project: Path):
-    (project / ".env").touch()
+    (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
+    assert places(DoctorOptions()).dev_home
+    (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
     assert places(DoctorOptions()).env_file == project / ".env"
     with (project / ".usher" / "dev" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,16 +132,60 @@ def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(pr
         assert places(DoctorOptions(application=".")).dev_home
 
 
+@pytest.mark.parametrize("named", ["", "."])
+@pytest.mark.parametrize("line", ["SITE_BASE_URL=x", "OPENEDX_API_BASE_URL=http://localhost:1"])
+def test_a_shell_with_the_settings_of_usher_dev_has_its_lms(
+    project: Path, monkeypatch: pytest.MonkeyPatch, named: str, line: str
+):
+    """Also while ``usher dev`` is stopped and the project has a ``.env``."""
+    (project / ".env").write_text(f"{line}\n")
+    with (project / ".usher" / "dev" / "env").open("a") as file:
+        file.write("export OPENEDX_API_BASE_URL=http://127.0.0.1:18000\n")
+    monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://127.0.0.1:18000")
+    assert places(DoctorOptions(application=named)).dev_home == project / ".usher" / "dev"
+    monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
+    assert places(DoctorOptions(application=named)).env_file == project / ".env"
+
+
+def test_a_named_project_whose_env_file_names_no_lms_has_that_of_usher_dev(project: Path):
+    (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
+    assert places(DoctorOptions(application=".")).dev_home == project / ".usher" / "dev"
+
+
 def test_another_lms_is_not_that_of_usher_dev(project: Path):
-    found = places(DoctorOptions(application=".", lms_url="http://lms.example.org"))
-    assert (found.dev_home, found.lms_url) == (None, "http://lms.example.org")
+    chosen_places = places(DoctorOptions(application=".", lms_url="http://lms.example.org"))
+    assert (chosen_places.dev_home, chosen_places.lms_url) == (None, "http://lms.example.org")
 
 
-def test_fixes_of_usher_dev(project: Path):
+def test_fixes_of_usher_dev(project: Path, monkeypatch: pytest.MonkeyPatch):
     with look_at(places(DoctorOptions())) as context:
-        assert fitted(CONNECT, context) == f"usher dev {project} --provision"
-        assert fitted(LMS_LOGS, context) == f"tail -n 100 {project}/.usher/dev/lms.log"
-        assert fitted(RESTART, context) == "stop `usher dev` with Ctrl-C and start it again"
+        assert adapt(CONNECT, context) == "usher dev --provision"
+        assert adapt(LMS_LOGS, context) == f"tail -n 100 {project}/.usher/dev/lms.log"
+        assert adapt(RESTART, context) == "usher dev"
+        with (project / ".usher" / "dev" / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert adapt(RESTART, context) == "stop `usher dev` with Ctrl-C and start it again"
+        monkeypatch.chdir("/")
+        assert adapt(CONNECT, context) == f"usher dev {project} --provision"
+
+
+def test_the_file_that_was_read_is_named(project: Path):
+    with look_at(places(DoctorOptions())) as context:
+        lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
+    assert lines["ENV-2"].title == "Only its owner can read the .usher/dev/env"
+    assert lines["ENV-2"].family == "The application's .usher/dev/env"
+    (project / ".env").write_text("OPENEDX_API_BASE_URL=x\n")
+    with look_at(places(DoctorOptions())) as context:
+        lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
+    assert lines["ENV-2"].title == "Only its owner can read the .env"
+    assert lines["ENV-2"].family == "The application's .env"
+
+
+def test_an_env_file_that_does_not_exist_is_named(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
+    with look_at(places(DoctorOptions(application="."))) as context:
+        [line] = run(context, ["ENV-1"]).lines
+    assert line.finding.seen == f"{project}/.env does not exist"
 
 
 def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
@@ -113,5 +198,46 @@ def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
 
 def test_a_project_without_an_lms_reads_two_ways_to_get_one(project: Path):
     (project / ".usher" / "dev" / "prepared.json").unlink()
-    with pytest.raises(NotFoundError, match=r"usher dev.*usher connect"):
+    with pytest.raises(NotFoundError, match=r"(?s)\$ usher dev\n.*\$ usher connect"):
         places(DoctorOptions())
+
+
+def test_which_of_several_connections_is_checked_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+    def connected(name: str) -> str:
+        folder = str(tmp_path / name)
+        connections.remember(
+            connections.Connection(name, folder, "http://lms", name.title(), lms_home="/lms")
+        )
+        return folder
+
+    first = connected("shop")
+    assert chosen_connection(DoctorOptions()) == f"Checking Shop, {first}"
+    connected("store")
+    assert chosen_connection(DoctorOptions()) == (
+        f"Checking Store, one of 2 connections. To check another: --application {first}"
+    )
+    assert chosen_connection(DoctorOptions(application=first)) == ""
+    (tmp_path / "shop").mkdir()
+    monkeypatch.chdir(first)
+    assert chosen_connection(DoctorOptions()).startswith("Checking Shop, ")
+
+
+def test_a_project_is_checked_before_a_connection_of_another_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its ``usher dev`` is stopped."""
+    other = tmp_path / "other"
+    other.mkdir()
+    connections.remember(connections.Connection("shop", str(other), "http://lms", lms_home="/lms"))
+    assert places(DoctorOptions()).dev_home == project / ".usher" / "dev"
+    assert chosen_connection(DoctorOptions()) == ""
+    (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
+    assert places(DoctorOptions()).env_file == project / ".env"
+    assert chosen_connection(DoctorOptions()) == ""
+    monkeypatch.chdir(other)
+    assert chosen_connection(DoctorOptions()) == ""

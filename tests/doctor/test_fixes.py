@@ -1,8 +1,25 @@
-"""Which fixes are commands that can be copied into a shell."""
+"""Fixes fit the application and the LMS, and commands in them can be copied into a shell."""
+
+import fcntl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from usher.doctor.fixes import is_command
+from usher.contract.application_report import ApplicationReport, Celery
+from usher.doctor import fixes
+from usher.doctor.context import Context, Places, look_at
+from usher.doctor.facts.commands import Command
+from usher.doctor.fixes import adapt, is_command, parts
+
+#: All placeholders of fixes.
+WORDS = [
+    value
+    for name, value in vars(fixes).items()
+    if name.isupper() and isinstance(value, str) and value.startswith("<")
+]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +43,7 @@ def test_commands(fix: str) -> None:
     "fix",
     [
         "",
-        "publish it in Studio, or switch 'offered to learners' off here",
+        "publish it in Studio, or clear 'offered to learners' in the application",
         "remove the cause, then ./manage.py reconcile --recheck --wait 60",
         "./manage.py lms usher_link --username NAME (on the LMS)",
         "when it is the same person: ./manage.py lms usher_link --username NAME",
@@ -39,3 +56,169 @@ def test_commands(fix: str) -> None:
 )
 def test_sentences(fix: str) -> None:
     assert not is_command(fix)
+
+
+@pytest.mark.parametrize(
+    ("fix", "expected"),
+    [
+        ("tutor config save", [("tutor config save", True)]),
+        (
+            "remove the cause, then (cd /srv/shop && ./manage.py reconcile --recheck)",
+            [
+                ("remove the cause, then", False),
+                ("(cd /srv/shop && ./manage.py reconcile --recheck)", True),
+            ],
+        ),
+        (
+            "tail -n 100 lms.log; to restore the LMS's own sign-in: usher disconnect",
+            [
+                ("tail -n 100 lms.log", True),
+                ("to restore the LMS's own sign-in:", False),
+                ("usher disconnect", True),
+            ],
+        ),
+        (
+            "git rm --cached .env && echo .env >> .gitignore, then make new secrets",
+            [
+                ("git rm --cached .env && echo .env >> .gitignore", True),
+                ("then make new secrets", False),
+            ],
+        ),
+        (
+            "usher connect, then ./manage.py reconcile --recheck",
+            [("usher connect", True), ("then", False), ("./manage.py reconcile --recheck", True)],
+        ),
+        (
+            "./manage.py lms usher_link --username NAME (on the LMS)",
+            [("./manage.py lms usher_link --username NAME", True), ("(on the LMS)", False)],
+        ),
+        (
+            "stop `usher dev` with Ctrl-C and start it again, or: (cd /s && ./manage.py x)",
+            [
+                ("stop `usher dev` with Ctrl-C and start it again, or:", False),
+                ("(cd /s && ./manage.py x)", True),
+            ],
+        ),
+        (
+            'python manage.py shell -c "a; then, b: c; usher doctor"',
+            [('python manage.py shell -c "a; then, b: c; usher doctor"', True)],
+        ),
+        (
+            "publish it in the LMS; the enrollments are then sent again",
+            [("publish it in the LMS; the enrollments are then sent again", False)],
+        ),
+    ],
+)
+def test_commands_in_a_fix_are_separate(fix: str, expected: list[tuple[str, bool]]) -> None:
+    assert parts(fix) == expected
+
+
+def project(
+    folder: Path, report: ApplicationReport | None = None, **places: Path | Command
+) -> Context:
+    """A project with a ``manage.py``, whose report is known without running it."""
+    (folder / ".env").touch()
+    manage = Command(("python", "manage.py"), folder, env_file=folder / ".env")
+    url = "http://shop.example"
+    context = look_at(Places("http://lms.example", url, folder / ".env", manage, **places))  # type: ignore[arg-type]
+    context.application.ask = lambda: report or {"usher": "1", "celery": None}
+    return context
+
+
+@pytest.mark.parametrize("lms", ["embedded", "dev", "demo", "tutor", "other"])
+def test_no_fix_needs_containers_in_a_project_without_them(tmp_path: Path, lms: str) -> None:
+    places = {
+        "embedded": {"lms_manage": Command(("python", "manage.py", "lms"), tmp_path)},
+        "dev": {"dev_home": tmp_path / ".usher/dev"},
+        "demo": {"demo_home": tmp_path / ".demo/mitxonline"},
+        "tutor": {"tutor_root": tmp_path},
+        "other": {},
+    }
+    context = project(tmp_path, **places[lms])
+    for word in [*WORDS, fixes.manage("migrate"), fixes.lms_manage("check"), fixes.setting("A=1")]:
+        fix = adapt(word, context)
+        assert "docker" not in fix
+        assert "<" not in fix.replace("<description>", "")
+        assert ("tutor" in fix) <= (lms == "tutor")
+
+
+def test_an_embedded_lms_is_connected_again_in_its_own_folder(tmp_path: Path) -> None:
+    home = tmp_path / "lms 2"
+    context = project(tmp_path, lms_manage=Command(("python", "manage.py", "lms"), home))
+    fix = f"usher connect --application {tmp_path} --lms embedded --lms-home '{home}'"
+    assert adapt(fixes.LMS_START, context) == adapt(fixes.CONNECT, context) == fix
+
+
+def test_an_application_in_containers_is_restarted_by_compose(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").touch()
+    context = project(tmp_path)
+    assert adapt(fixes.RESTART, context) == f"(cd {tmp_path} && docker compose up -d)"
+    assert parts(adapt(fixes.START_BROKER, context))[-1] == (
+        f"(cd {tmp_path} && docker compose up -d redis)",
+        True,
+    )
+
+
+@pytest.mark.parametrize("celery", [None, {"workers": 0}])
+def test_the_advised_worker_is_the_one_of_the_project(tmp_path: Path, celery: Celery) -> None:
+    """``celery`` is None without a broker."""
+    for places in ({}, {"dev_home": tmp_path / ".usher/dev"}):
+        context = project(tmp_path, {"usher": "1", "celery": celery}, **places)
+        with running(tmp_path / ".usher/dev"):
+            fix = adapt(fixes.START_WORKER, context)
+        assert ("reconcile --watch" in fix) == (celery is None)
+        assert ("stop `usher dev`" in fix) == bool(places)
+
+
+def test_what_runs_both_is_started_if_it_is_stopped(tmp_path: Path) -> None:
+    dev = project(tmp_path, dev_home=tmp_path / ".usher/dev")
+    demo = project(tmp_path, demo_home=tmp_path / ".demo/mitxonline")
+    for word in (fixes.START, fixes.RESTART, fixes.LMS_START, fixes.START_WORKER):
+        assert parts(adapt(word, dev)) == [(f"usher dev {tmp_path}", True)]
+        assert adapt(word, demo) == "start the demo again"
+    with running(tmp_path / ".usher/dev"), running(tmp_path / ".demo/mitxonline"):
+        for word in (fixes.START, fixes.RESTART, fixes.LMS_START):
+            for context, name in ((dev, "`usher dev`"), (demo, "the demo")):
+                assert adapt(word, context) == f"stop {name} with Ctrl-C and start it again"
+
+
+@contextmanager
+def running(home: Path) -> Iterator[None]:
+    """As while ``usher dev`` or the demo runs there."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_reconcile_names_the_application_only_if_it_is_known(tmp_path: Path) -> None:
+    named = f"usher reconcile --application {tmp_path}"
+    assert adapt(fixes.RECONCILE, project(tmp_path)) == named
+    assert adapt(fixes.RECONCILE, look_at(Places())) == "usher reconcile"
+
+
+@pytest.mark.parametrize("name", [".usher/dev/env", ".env"])
+def test_an_advised_command_has_the_settings_that_doctor_uses(tmp_path: Path, name: str) -> None:
+    """Run as printed, in any folder."""
+    settings = tmp_path / "my shop" / name
+    settings.parent.mkdir(parents=True)
+    settings.write_text("OPENEDX_API_BASE_URL=http://lms.example\n")
+    (tmp_path / "my shop/manage.py").write_text(
+        "import os, sys; print(os.environ['OPENEDX_API_BASE_URL'], *sys.argv[1:])"
+    )
+    context = look_at(
+        Places(
+            env_file=settings,
+            manage=Command(("python3", "manage.py"), tmp_path / "my shop", env_file=settings),
+        )
+    )
+    context.application.ask = lambda: {"site_base_url": ""}
+    fix = adapt(fixes.manage("reconcile --recheck"), context)
+    assert is_command(fix)
+    result = subprocess.run(["sh", "-c", fix], cwd="/", capture_output=True, text=True, check=True)
+    assert result.stdout == "http://lms.example reconcile --recheck\n"
+
+
+def test_an_application_built_on_usher_reads_its_env_file_itself(tmp_path: Path) -> None:
+    fix = adapt(fixes.manage("migrate"), project(tmp_path))
+    assert fix == f"(cd {tmp_path} && python manage.py migrate)"

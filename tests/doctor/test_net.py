@@ -1,5 +1,9 @@
 """NET and CLK: faults that need no LMS, only addresses."""
 
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -10,11 +14,16 @@ import pytest
 from tests.doctor.small_server import Answer, serving
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
+from usher.doctor.check import Status
 from usher.doctor.checks.clk import seconds_off
 from usher.doctor.checks.net import LmsReachesApplication
-from usher.doctor.context import Places, look_at
-from usher.doctor.facts.web import BETWEEN
-from usher.doctor.fixes import RESTART
+from usher.doctor.context import Context, Places, look_at
+from usher.doctor.facts import web
+from usher.doctor.facts.commands import Command
+from usher.doctor.facts.lms import Lms
+from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.web import SENT_AND_RECEIVED_AT
+from usher.doctor.fixes import START
 from usher.doctor.runner import run
 
 LMS = {"/heartbeat": Answer(200, {"modulestore": {"status": True}})}
@@ -62,25 +71,70 @@ def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
     """The advice does not name a correct setting."""
     places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL="http://127.0.0.1:1"))
     with look_at(places) as context:
-        (found,) = [line.finding for line in run(context).root_causes]
-    assert found.seen.startswith("the LMS doesn't answer: ")
-    assert "OPENEDX_API_BASE_URL=" not in found.fix
+        (finding,) = [line.finding for line in run(context).root_causes]
+    assert finding.seen.startswith("the LMS doesn't answer: ")
+    assert "OPENEDX_API_BASE_URL=" not in finding.fix
+
+
+def test_net_2_an_application_that_answers_500_is_named_with_its_error(tmp_path: Path) -> None:
+    """As with a database that is down."""
+    (tmp_path / "manage.py").write_text("raise RuntimeError('no database')")
+    manage = Command((sys.executable, "manage.py"), tmp_path)
+    probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": 500}
+    report = {"version": "1", "token_probes": [probe]}
+    answers = LMS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
+    with (
+        serving(answers) as lms,
+        look_at(Places(lms, "http://127.0.0.1:1", manage=manage, token="t")) as context,
+    ):
+        finding = LmsReachesApplication().probe(context)
+    assert finding.seen == "the application fails: http://app:8013/ answers the LMS with 500"
+    assert "RuntimeError: no database" in finding.cause
+    assert finding.fix.endswith("<manage migrate>")
 
 
 @pytest.mark.parametrize("is_down", [True, False])
-def test_net_2_an_application_that_is_down_is_not_the_provider_records_fault(is_down: bool) -> None:
+def test_net_2_does_not_blame_the_record_for_an_application_that_is_down(
+    is_down: bool,
+) -> None:
     probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "error": "ConnectError"}
     report = {"version": "1", "token_probes": [probe | {"status": None}]}
     answers = LMS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
     with serving(answers) as lms, serving({"/": Answer(200, {})}) as other:
         places = Places(lms, "http://127.0.0.1:1" if is_down else other, token="t")
         with look_at(places) as context:
-            found = LmsReachesApplication().probe(context)
+            finding = LmsReachesApplication().probe(context)
     if is_down:
-        assert found.seen.startswith("the application doesn't answer: http://127.0.0.1:1/")
-        assert found.fix == RESTART
+        assert finding.seen.startswith("the application doesn't answer: http://127.0.0.1:1/")
+        assert finding.fix == START
     else:
-        assert "provider record" in found.cause
+        assert "provider record" in finding.cause
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 403, 405, 501])
+def test_net_2_another_server_answers_in_the_applications_place(status: int) -> None:
+    """A token endpoint refuses the probe's code with an OAuth error."""
+    probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": status}
+    with token_probe(probe) as context:
+        finding = LmsReachesApplication().probe(context)
+    assert f"answers {status} without an OAuth error" in finding.seen
+    with token_probe(probe | {"oauth_error": "invalid_grant"}) as context:
+        assert LmsReachesApplication().probe(context).status is Status.OK
+
+
+def test_net_2_a_rate_limit_tells_nothing() -> None:
+    probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": 429}
+    with token_probe(probe) as context, pytest.raises(NotKnownError, match="limits the LMS's"):
+        LmsReachesApplication().probe(context)
+
+
+@contextmanager
+def token_probe(probe: dict[str, object]) -> Iterator[Context]:
+    """An LMS that reports this answer of the application's token endpoint."""
+    report = {"version": "1", "token_probes": [probe]}
+    answers = LMS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
+    with serving(answers) as lms, look_at(Places(lms, "http://127.0.0.1:1", token="t")) as context:
+        yield context
 
 
 NOT_FOUND = Answer(404, "404 page not found", {"Content-Type": "text/plain"})
@@ -151,9 +205,13 @@ def test_clk_1_a_slow_answer_is_not_evidence_of_a_wrong_clock() -> None:
     asked = there - timedelta(minutes=5)
     for date, off in ((there - timedelta(minutes=3), 0), (there - timedelta(minutes=9), -240)):
         headers = {"Date": format_datetime(date, usegmt=True)}
-        answer = httpx.Response(200, headers=headers, extensions={BETWEEN: (asked, there)})
+        answer = httpx.Response(
+            200, headers=headers, extensions={SENT_AND_RECEIVED_AT: (asked, there)}
+        )
         assert round(seconds_off(answer) or 0) == pytest.approx(off, abs=1)
-    assert seconds_off(httpx.Response(200, extensions={BETWEEN: (asked, there)})) is None
+    assert (
+        seconds_off(httpx.Response(200, extensions={SENT_AND_RECEIVED_AT: (asked, there)})) is None
+    )
 
 
 def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:
@@ -161,3 +219,20 @@ def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:
         assert causes(Places(application_url=url), "APP-4") == ["APP-4"]
     with serving(APPLICATION) as url:
         assert causes(Places(application_url=url), "APP-4") == []
+
+
+def test_the_report_is_not_requested_from_an_lms_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The LMS's answer may take a minute, for which doctor would wait."""
+    monkeypatch.setattr(web, "_TIMEOUT", httpx.Timeout(0.2))
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        lms = Lms(web.Web(), f"http://127.0.0.1:{hung.getsockname()[1]}", token="t")
+        with pytest.raises(NotKnownError):
+            _ = lms.report
+        hung.settimeout(0)
+        requests = []
+        with suppress(BlockingIOError):
+            while True:
+                requests.append(hung.accept()[0].recv(1000).split()[1].decode())
+    assert requests == [LmsPath.ME]

@@ -44,7 +44,7 @@ def causes(checkout: PlainCheckout, *only: str) -> list[str]:
         return [line.id for line in run(context, only).root_causes]
 
 
-def test_it_tells_its_clients_and_settings(checkout: PlainCheckout) -> None:
+def test_a_plain_application_reports_its_clients_and_settings(checkout: PlainCheckout) -> None:
     checkout.manage("shell", stdin=MAKE_CLIENT)
     with look(checkout) as context:
         assert context.application.url == checkout.url

@@ -13,15 +13,15 @@ from rich.console import Console
 
 from usher.doctor import check as registry
 from usher.doctor.check import Check, Finding, Status, all_checks, failed, ok
-from usher.doctor.context import Context, Places, look_at
+from usher.doctor.context import CONNECTED, Context, Places, look_at
 from usher.doctor.docs import pages
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 from usher.doctor.present import next_step, show
-from usher.doctor.runner import UnknownCheckError, run
+from usher.doctor.runner import Line, UnknownCheckError, run
 
 #: The catalogue of what goes wrong; every row is a check.
 CATALOGUE = {
-    **{"NET": 6, "TUT": 8, "LMS": 10, "PRV": 6, "APP": 9, "SVC": 6, "OAU": 3, "ACC": 7},
+    **{"NET": 6, "TUT": 8, "LMS": 11, "PRV": 6, "APP": 10, "SVC": 6, "OAU": 3, "ACC": 7},
     **{"CRS": 3, "ENR": 5, "OUT": 2, "ENV": 4, "OPS": 6, "CLK": 1},
 }
 
@@ -99,8 +99,8 @@ def test_dependencies_exist_and_come_first() -> None:
 
 def test_the_documentation_is_up_to_date() -> None:
     folder = Path(__file__).parents[2] / "docs" / "doctor"
-    written = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-    assert written == pages(), "run: python -m usher.doctor.docs docs/doctor"
+    text_by_name = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    assert text_by_name == pages(), "run: make docs"
 
 
 def test_every_check_says_symptom_cause_and_fix() -> None:
@@ -117,6 +117,10 @@ def test_a_failed_check_stops_those_after_it(nothing_known: Context) -> None:
     assert by_id["XXX-3"].finding.status is Status.SKIPPED
     assert by_id["XXX-3"].finding.seen == "not checked while XXX-1 fails"
     assert not report.healthy
+    report.stage = CONNECTED
+    console = Console(record=True, width=100)
+    show(report, console)
+    assert "Connected, but not everything works" in console.export_text()
 
 
 @pytest.mark.usefixtures("own_checks")
@@ -266,3 +270,32 @@ def test_the_check_of_the_page(own_checks: None) -> None:
         application = SimpleNamespace(get=lambda path, answer=answer: answer)
         found = scope["CatalogueIsFresh"]().probe(SimpleNamespace(application=application))
         assert found.status == outcome
+
+
+LONG = f"usher demo --home /{'long/' * 20}home"
+
+
+@pytest.mark.parametrize(
+    ("fix", "lines"),
+    [
+        (
+            "usher demo --provision (registers the address)",
+            ["fix:   usher demo --provision", "(registers the address)"],
+        ),
+        (LONG, ["fix:", LONG]),
+        (
+            "correct the address in the settings of the application, then restart it",
+            ["fix:   correct the address in the settings of the application,", "then restart it"],
+        ),
+    ],
+)
+def test_a_command_that_corrects_is_on_a_line_of_its_own(
+    nothing_known: Context, fix: str, lines: list[str]
+) -> None:
+    report = run(nothing_known)
+    report.lines = [Line("APP-1", "A title", failed("wrong", cause="a reason", fix=fix))]
+    console = Console(record=True, width=200)
+    show(report, console)
+    told = [line.strip() for line in console.export_text().splitlines()]
+    start = next(number for number, line in enumerate(told) if line.startswith("fix:"))
+    assert told[start : start + len(lines)] == lines

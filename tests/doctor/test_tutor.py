@@ -48,7 +48,7 @@ def root(rendered: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def places(root: Path, lms: Path, tmp_path: Path) -> Iterator[Places]:
+def paths(root: Path, lms: Path, tmp_path: Path) -> Iterator[Places]:
     engine = ContainerEngine.make(tmp_path / "engine", lms)
     environment = {**engine.environment, "TUTOR_ROOT": str(root)}
     environment["TUTOR_PLUGINS_ROOT"] = str(tmp_path / "plugins")
@@ -59,8 +59,8 @@ def places(root: Path, lms: Path, tmp_path: Path) -> Iterator[Places]:
         yield Places(tutor_root=root, tutor_executable=str(tutor_executable(RELEASE)))
 
 
-def report(places: Places) -> Report:
-    with look_at(places) as context:
+def report(paths: Places) -> Report:
+    with look_at(paths) as context:
         return run(context, CHECKS)
 
 
@@ -72,10 +72,10 @@ def enable(root: Path, *words: str) -> None:
     TutorRoot(RELEASE, root).run(*words)
 
 
-def test_a_healthy_root_has_no_findings(places: Places) -> None:
-    found = report(places)
-    assert causes(found) == []
-    assert [line.id for line in found.lines if line.finding.status == "ok"] == CHECKS
+def test_a_healthy_root_has_no_findings(paths: Places) -> None:
+    facts = report(paths)
+    assert causes(facts) == []
+    assert [line.id for line in facts.lines if line.finding.status == "ok"] == CHECKS
 
 
 @pytest.mark.parametrize(
@@ -91,123 +91,123 @@ def test_a_fix_names_this_root_and_mode(root: Path, mode: str, expected: str) ->
     assert Tutor(None).for_this_root(fix) == fix
 
 
-def test_tut_1_no_tutor(places: Places) -> None:
-    found = report(replace(places, tutor_executable="no-such-tutor"))
-    assert causes(found) == ["TUT-1"]
-    assert "pip install" in found.root_causes[0].finding.fix
+def test_tut_1_no_tutor(paths: Places) -> None:
+    facts = report(replace(paths, tutor_executable="no-such-tutor"))
+    assert causes(facts) == ["TUT-1"]
+    assert "pip install" in facts.root_causes[0].finding.fix
 
 
 @pytest.mark.parametrize("version", ["19.0.5", "23.0.0"])
-def test_tut_1_another_release(places: Places, tmp_path: Path, version: str) -> None:
+def test_tut_1_another_release(paths: Places, tmp_path: Path, version: str) -> None:
     command = tmp_path / "tutor"
     command.write_text(f"#!/bin/sh\necho 'tutor, version {version}'\n")
     command.chmod(0o755)
-    found = report(replace(places, tutor_executable=str(command)))
-    assert causes(found) == ["TUT-1"]
-    assert version in found.root_causes[0].finding.seen
+    facts = report(replace(paths, tutor_executable=str(command)))
+    assert causes(facts) == ["TUT-1"]
+    assert version in facts.root_causes[0].finding.seen
 
 
 @pytest.mark.slow
 def test_tut_2_another_root_is_the_default(
-    places: Places, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    paths: Places, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUTOR_ROOT", str(tmp_path / "other"))
-    found = report(places)
-    assert causes(found) == ["TUT-2"]
-    assert found.root_causes[0].finding.fix == f"export TUTOR_ROOT={root}"
+    facts = report(paths)
+    assert causes(facts) == ["TUT-2"]
+    assert facts.root_causes[0].finding.fix == f"export TUTOR_ROOT={root}"
 
 
-def test_tut_2_the_root_of_another_lms(places: Places, tmp_path: Path) -> None:
+def test_tut_2_the_root_of_another_lms(paths: Places, tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("OPENEDX_API_BASE_URL=http://other.example:8000\n")
-    assert causes(report(replace(places, env_file=env_file))) == ["TUT-2"]
+    assert causes(report(replace(paths, env_file=env_file))) == ["TUT-2"]
 
 
-def test_tut_3_edited_by_hand_instead_of_the_plugin(places: Places, root: Path) -> None:
+def test_tut_3_edited_by_hand_instead_of_the_plugin(paths: Places, root: Path) -> None:
     enable(root, "plugins", "disable", "usher")
     enable(root, "config", "save")
     settings = root / "env/apps/openedx/settings/lms/production.py"
     text = settings.read_text()
     settings.write_text(text + '\nTHIRD_PARTY_AUTH_BACKENDS = ["social_auth_mitxpro…"]\n')
-    found = report(places)
-    assert causes(found) == ["TUT-3"]
-    assert "edited by hand" in found.root_causes[0].finding.seen
-    assert "plugins enable usher" in found.root_causes[0].finding.fix
+    facts = report(paths)
+    assert causes(facts) == ["TUT-3"]
+    assert "edited by hand" in facts.root_causes[0].finding.seen
+    assert "plugins enable usher" in facts.root_causes[0].finding.fix
 
 
 @pytest.mark.slow
-def test_tut_4_not_rendered_since(places: Places, root: Path) -> None:
+def test_tut_4_not_rendered_since(paths: Places, root: Path) -> None:
     enable(root, "plugins", "disable", "usher")
     enable(root, "config", "save")
     TutorRoot(RELEASE, root).configure(PLUGINS=["usher"])
-    found = report(places)
-    assert causes(found) == ["TUT-4"]
-    assert found.root_causes[0].finding.fix.endswith("config save")
+    facts = report(paths)
+    assert causes(facts) == ["TUT-4"]
+    assert facts.root_causes[0].finding.fix.endswith("config save")
 
 
 @pytest.mark.slow
-def test_tut_4_the_lms_was_not_restarted(places: Places, lms: Path) -> None:
+def test_tut_4_the_lms_was_not_restarted(paths: Places, lms: Path) -> None:
     """The running LMS was started with other settings than those rendered."""
     change_lms_settings(lms, "ENABLE_THIRD_PARTY_AUTH", "False")
-    found = report(places)
-    assert causes(found) == ["TUT-4"]
-    assert "restart lms" in found.root_causes[0].finding.fix
+    facts = report(paths)
+    assert causes(facts) == ["TUT-4"]
+    assert "restart lms" in facts.root_causes[0].finding.fix
 
 
 @pytest.mark.slow
-def test_tut_4_not_built_since(places: Places, lms: Path) -> None:
+def test_tut_4_not_built_since(paths: Places, lms: Path) -> None:
     hide_distribution(lms, "openedx-usher")
-    found = report(places)
-    assert causes(found) == ["TUT-4"]
-    assert "images build openedx" in found.root_causes[0].finding.fix
+    facts = report(paths)
+    assert causes(facts) == ["TUT-4"]
+    assert "images build openedx" in facts.root_causes[0].finding.fix
 
 
-def test_tut_5_the_backend_is_not_in_the_image(places: Places, lms: Path) -> None:
+def test_tut_5_the_backend_is_not_in_the_image(paths: Places, lms: Path) -> None:
     broken = lms / "social_auth_mitxpro"
     broken.mkdir()
     (broken / "__init__.py").write_text("")
-    found = report(places)
-    assert causes(found) == ["TUT-5"]
-    assert "social_auth_mitxpro" in found.root_causes[0].finding.seen
+    facts = report(paths)
+    assert causes(facts) == ["TUT-5"]
+    assert "social_auth_mitxpro" in facts.root_causes[0].finding.seen
 
 
-def test_tut_6_a_requirement_displaced_a_pin(places: Places, lms: Path) -> None:
+def test_tut_6_a_requirement_displaced_a_pin(paths: Places, lms: Path) -> None:
     distribution = lms / "platform_core-1.0.dist-info"
     distribution.mkdir()
     metadata = (
         "Metadata-Version: 2.1\nName: platform-core\nVersion: 1.0\nRequires-Dist: attrs>=99\n"
     )
     (distribution / "METADATA").write_text(metadata)
-    found = report(places)
-    assert causes(found) == ["TUT-6"]
-    assert "platform-core requires attrs" in found.root_causes[0].finding.seen
+    facts = report(paths)
+    assert causes(facts) == ["TUT-6"]
+    assert "platform-core requires attrs" in facts.root_causes[0].finding.seen
 
 
-def test_tut_7_tabs(places: Places, root: Path) -> None:
+def test_tut_7_tabs(paths: Places, root: Path) -> None:
     path = root / "env/apps/openedx/config/lms.env.yml"
     lines = path.read_text().splitlines()
     lines.insert(3, "\tENABLE_THIRD_PARTY_AUTH: true")
     path.write_text("\n".join(lines))
-    found = report(places)
-    assert causes(found) == ["TUT-7"]
-    assert "line 4" in found.root_causes[0].finding.seen
+    facts = report(paths)
+    assert causes(facts) == ["TUT-7"]
+    assert "line 4" in facts.root_causes[0].finding.seen
 
 
-def test_tut_8_private_settings(places: Places, lms: Path) -> None:
+def test_tut_8_private_settings(paths: Places, lms: Path) -> None:
     folder = lms / "lms" / "envs"
     folder.mkdir(parents=True)
     (folder / "private.py").write_text("THIRD_PARTY_AUTH_BACKENDS = []\n")
-    found = report(places)
-    assert causes(found) == ["TUT-8"]
-    assert "private.py" in found.root_causes[0].finding.seen
+    facts = report(paths)
+    assert causes(facts) == ["TUT-8"]
+    assert "private.py" in facts.root_causes[0].finding.seen
 
 
-def test_tut_8_a_package_installed_into_the_container(places: Places, lms: Path) -> None:
+def test_tut_8_a_package_installed_into_the_container(paths: Places, lms: Path) -> None:
     told = '{"private_settings": false, "packages_outside_image": ["social-auth-mitxpro"]}'
     (lms / "manage.py").write_text(f"#!/bin/sh\necho '{told}'\n")
-    found = report(places)
-    assert causes(found) == ["TUT-8"]
-    assert "social-auth-mitxpro" in found.root_causes[0].finding.seen
+    facts = report(paths)
+    assert causes(facts) == ["TUT-8"]
+    assert "social-auth-mitxpro" in facts.root_causes[0].finding.seen
 
 
 def change_lms_settings(lms: Path, feature: str, value: str) -> None:

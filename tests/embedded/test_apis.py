@@ -62,7 +62,7 @@ def test_pages_of_the_course_list_hold_every_run_once(lms: EmbeddedLms) -> None:
     with lms.api() as api:
         while path:
             page = api.get(path).json()
-            seen += [one["id"] for one in page["results"]]
+            seen += [result["id"] for result in page["results"]]
             path = page["pagination"]["next"]
     assert len(seen) == len(set(seen)) == 303
 
@@ -95,7 +95,7 @@ def test_a_learner_sees_little_of_others(lms: EmbeddedLms) -> None:
         ({"email": "nope"}, "email", "Error thrown from validate_new_email: 'Valid e-mail"),
     ],
 )
-def test_what_an_account_can_not_become(
+def test_changes_of_an_account_that_the_lms_refuses(
     lms: EmbeddedLms, patch: dict[str, str], field: str, text: str
 ) -> None:
     headers = {"Content-Type": "application/merge-patch+json"}
@@ -129,7 +129,10 @@ def test_a_mode_that_the_run_has_not(lms: EmbeddedLms, name: str) -> None:
     assert body["message"] == (
         f"The [masters] course mode is expired or otherwise unavailable for course run [{DEMO}]."
     )
-    assert [one["slug"] for one in body["course_details"]["course_modes"]] == ["audit", "verified"]
+    assert [mode["slug"] for mode in body["course_details"]["course_modes"]] == [
+        "audit",
+        "verified",
+    ]
 
 
 def test_without_a_user_one_enrolls_oneself_in_the_default_mode(
@@ -172,7 +175,7 @@ def test_all_enrollments_by_cursor(lms: EmbeddedLms, name: str) -> None:
     seen: list[str] = []
     while path:
         _, page = get(lms, path)
-        seen += [one["user"] for one in page["results"]]
+        seen += [result["user"] for result in page["results"]]
         path = page["next"]
     assert seen == names[::-1]
     assert get(lms, "/api/enrollment/v1/enrollments/?course_id=nonsense") == (
@@ -241,7 +244,7 @@ PersistentCourseGrade.objects.create(
         {"username": name, "email": "", "course_id": DEMO, **graded}
     ]
     _, everybody = get(lms, f"/api/grades/v1/courses/{DEMO_PATH}/?page_size=1000")
-    assert {one["username"]: one["passed"] for one in everybody["results"]}[name] is True
+    assert {result["username"]: result["passed"] for result in everybody["results"]}[name] is True
 
 
 def test_certificates_are_for_owners_and_staff(lms: EmbeddedLms) -> None:

@@ -20,8 +20,8 @@ class Consenting(BaseHTTPRequestHandler):
     who = ""
 
     def do_GET(self) -> None:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        back = f"{asked['redirect_uri']}&state={asked['state']}&code=code-{type(self).who}"
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        back = f"{query['redirect_uri']}&state={query['state']}&code=code-{type(self).who}"
         self.send_response(302)
         self.send_header("Location", back)
         self.end_headers()

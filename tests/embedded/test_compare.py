@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from usher.embedded.replay.compare import Learned, differences
+from usher.embedded.replay.compare import KnownValues, differences
 
 RECORDED: dict[str, Any] = {
     "status": 200,
@@ -42,12 +42,12 @@ def answer(status: int = 200, headers: Any = HEADERS, body: Any = None) -> httpx
 
 
 def test_equal_answers_agree() -> None:
-    assert differences(RECORDED, answer(), Learned()) == []
+    assert differences(RECORDED, answer(), KnownValues()) == []
 
 
 def test_ids_and_moments_of_a_run_may_differ() -> None:
     body = {**RECORDED["body"], "user_id": 99, "created": "2030-01-01T00:00:00.000001Z"}
-    assert differences(RECORDED, answer(body=body), Learned()) == []
+    assert differences(RECORDED, answer(body=body), KnownValues()) == []
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_ids_and_moments_of_a_run_may_differ() -> None:
 )
 def test_any_other_change_of_the_body_is_named(changed: dict[str, Any]) -> None:
     body = {**copy.deepcopy(RECORDED["body"]), **changed}
-    assert len(differences(RECORDED, answer(body=body), Learned())) == 1
+    assert len(differences(RECORDED, answer(body=body), KnownValues())) == 1
 
 
 def test_a_missing_field_is_named() -> None:
     body = {key: value for key, value in RECORDED["body"].items() if key != "end"}
-    assert differences(RECORDED, answer(body=body), Learned()) == ["body.end is missing"]
+    assert differences(RECORDED, answer(body=body), KnownValues()) == ["body.end is missing"]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_missing_field_is_named() -> None:
     ],
 )
 def test_a_header_that_matters_is_named(headers: list[tuple[str, str]]) -> None:
-    assert len(differences(RECORDED, answer(headers=headers), Learned())) == 1
+    assert len(differences(RECORDED, answer(headers=headers), KnownValues())) == 1
 
 
 def test_another_status_is_named() -> None:
-    assert differences(RECORDED, answer(status=201), Learned()) == ["status 200, here 201"]
+    assert differences(RECORDED, answer(status=201), KnownValues()) == ["status 200, here 201"]
 
 
 def redirect(target: str) -> httpx.Response:
@@ -106,7 +106,7 @@ START = "http://app.example/authorize/?client_id=a&state={0}&redirect_uri=http%3
 
 def test_a_random_state_is_learned_for_later_requests() -> None:
     recorded = {"status": 302, "headers": {"Location": START.format("recorded")}, "body": ""}
-    learned = Learned()
+    learned = KnownValues()
     assert differences(recorded, redirect(START.format("actually")), learned) == []
     assert learned.translate("/complete/?state=recorded") == "/complete/?state=actually"
 
@@ -123,7 +123,7 @@ def test_a_random_state_is_learned_for_later_requests() -> None:
 )
 def test_a_redirect_to_elsewhere_is_named(target: str) -> None:
     recorded = {"status": 302, "headers": {"Location": START.format("recorded")}, "body": ""}
-    assert differences(recorded, redirect(target), Learned()) != []
+    assert differences(recorded, redirect(target), KnownValues()) != []
 
 
 def test_titles_of_pages_are_compared() -> None:
@@ -133,5 +133,5 @@ def test_titles_of_pages_are_compared() -> None:
         200, content="<title>\n Dashboard | édX</title>".encode(), request=request
     )
     other = httpx.Response(200, content=b"<title>Login</title>", request=request)
-    assert differences(recorded, page, Learned()) == []
-    assert len(differences(recorded, other, Learned())) == 1
+    assert differences(recorded, page, KnownValues()) == []
+    assert len(differences(recorded, other, KnownValues())) == 1

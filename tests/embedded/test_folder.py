@@ -31,11 +31,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lms") / "home"
-    done = run(
+    result = run(
         *("-m", "usher.embedded", "init", str(folder), "--root-url", ROOT, "--cheap-passwords"),
         *("--application-url", "http://app.example:8013"),
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     return folder
 
 
@@ -60,8 +60,8 @@ def test_a_file_named_by_lms_cfg_overrides_settings(made: Path, tmp_path: Path) 
     features = {"ENABLE_AUTHN_MICROFRONTEND": True}
     overlay.write_text(yaml.safe_dump({"FEATURES": features, "PLATFORM_NAME": "Tested"}))
     names = ("FEATURES", "PLATFORM_NAME", "LMS_ROOT_URL")
-    done = run(str(made / "manage.py"), "print_setting", *names, LMS_CFG=str(overlay))
-    features_line, platform, root = done.stdout.splitlines()
+    result = run(str(made / "manage.py"), "print_setting", *names, LMS_CFG=str(overlay))
+    features_line, platform, root = result.stdout.splitlines()
     assert "'ENABLE_AUTHN_MICROFRONTEND': True" in features_line
     assert "'ENABLE_THIRD_PARTY_AUTH': True" in features_line
     assert (platform, root) == ("Tested", ROOT)
@@ -83,24 +83,24 @@ def test_creating_the_folder_again_keeps_its_secrets_and_data(made: Path) -> Non
 
 @pytest.mark.parametrize("address", ["lms.example:8000", "ftp://lms.example", "http://"])
 def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
-    done = run("-m", "usher.embedded", "init", str(tmp_path / "x"), "--root-url", address)
-    assert done.returncode == 1
-    assert "is not an address" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = run("-m", "usher.embedded", "init", str(tmp_path / "x"), "--root-url", address)
+    assert result.returncode == 1
+    assert "is not an address" in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "x").exists()
 
 
 def test_serving_a_folder_without_an_lms_is_refused(tmp_path: Path) -> None:
-    done = run("-m", "usher.embedded", "serve", str(tmp_path))
-    assert done.returncode == 1
-    assert "python -m usher.embedded init" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = run("-m", "usher.embedded", "serve", str(tmp_path))
+    assert result.returncode == 1
+    assert "python -m usher.embedded init" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_replaying_nothing_is_refused(tmp_path: Path) -> None:
-    done = run("-m", "usher.embedded", "replay", str(tmp_path))
-    assert done.returncode == 2
-    assert "there are no recordings" in done.stderr
+    result = run("-m", "usher.embedded", "replay", str(tmp_path))
+    assert result.returncode == 2
+    assert "there are no recordings" in result.stderr
 
 
 def test_a_killed_server_s_worker_ends_too(tmp_path: Path) -> None:
@@ -128,3 +128,24 @@ def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
+
+
+def test_a_database_that_was_copied_in_part_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full must not leave a database that the next run takes for a whole one."""
+
+    def cut_off(source: Path, target: Path) -> None:
+        target.write_bytes(b"SQLite format 3")
+        raise OSError(28, "No space left on device")
+
+    plan = folders.Plan(root_url=ROOT)
+    with monkeypatch.context() as patch:
+        patch.setattr("usher.embedded.home.template.shutil.copyfile", cut_off)
+        with pytest.raises(folders.FolderError, match=r"db\.sqlite3 can't be made.*No space left"):
+            folders.write(tmp_path, plan)
+    assert list(tmp_path.glob("db.sqlite3*")) == []
+    folders.write(tmp_path, plan)
+    database = tmp_path / "db.sqlite3"
+    assert database.stat().st_size > 100_000
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600

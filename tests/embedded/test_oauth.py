@@ -87,5 +87,5 @@ def test_a_code_works_once(lms: EmbeddedLms, name: str) -> None:
         answers = [browser.post(TOKEN, data=data) for _ in range(2)]
         token = answers[0].json()["access_token"]
         me = browser.get("/api/user/v1/me", headers={"Authorization": f"Bearer {token}"})
-    assert [one.status_code for one in answers] == [200, 400]
+    assert [answer.status_code for answer in answers] == [200, 400]
     assert me.json() == {"username": name}

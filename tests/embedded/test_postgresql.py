@@ -1,4 +1,4 @@
-"""The same LMS on PostgreSQL."""
+"""The embedded LMS on PostgreSQL."""
 
 import tempfile
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ def test_a_learner_registers_signs_in_and_enrolls(on_postgresql: EmbeddedLms) ->
         assert lms.sign_in(browser, "ada").headers["Location"] == "/dashboard"
         details = {"course_id": "course-v1:edX+DemoX+Demo_Course"}
         body = {"user": "ada", "mode": "verified", "course_details": details}
-        made = api.post("/api/enrollment/v1/enrollment", json=body)
-        assert made.json()["mode"] == "verified"
+        response = api.post("/api/enrollment/v1/enrollment", json=body)
+        assert response.json()["mode"] == "verified"
         keys = "course-v1%3AedX%2BE2E-101%2Bcourse,course-v1%3AedX%2BDemoX%2BDemo_Course"
         runs = api.get(f"/api/courses/v1/courses/?course_keys={keys}").json()
-    assert [one["number"] for one in runs["results"]] == ["DemoX", "E2E-101"]
+    assert [result["number"] for result in runs["results"]] == ["DemoX", "E2E-101"]

@@ -61,10 +61,10 @@ def test_without_provider_a_password_is_asked_for(lms: EmbeddedLms, name: str) -
             400,
             message("password", "This field is required."),
         )
-        made = browser.post(
+        response = browser.post(
             "/user_api/v1/account/registration/", data={**data, "password": "Correct horse 1"}
         )
-        assert made.status_code == 200
+        assert response.status_code == 200
         # The address is not confirmed yet.
         assert browser.get(f"/api/user/v1/accounts/{name}").json()["is_active"] is False
 
@@ -86,7 +86,7 @@ def test_suggestions_are_free_and_made_of_the_name(lms: EmbeddedLms) -> None:
     taken = lms.register("plainlearner", email="free@learners.example").json()
     names = taken["username_suggestions"]
     assert len(names) == 3
-    assert all(one.startswith("plainlearner_") for one in names)
+    assert all(name.startswith("plainlearner_") for name in names)
     with lms.browser() as browser:
         answer = browser.post(
             "/api/user/v1/validation/registration", data={"name": "Ada Lovelace"}

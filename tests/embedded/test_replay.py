@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from usher.embedded.replay.player import Outcome, player
+from usher.embedded.replay.player import ReplayResult, player
 from usher.embedded.replay.recordings import load
 
 FOLDER = Path(__file__).parents[1] / "recordings"
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.xdist_group("replay")
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> Iterator[dict[str, Outcome]]:
+def outcomes() -> Iterator[dict[str, ReplayResult]]:
     with player() as playing:
-        yield {one.name: playing.play(one) for one in RECORDINGS}
+        yield {recording.name: playing.play(recording) for recording in RECORDINGS}
 
 
-@pytest.mark.parametrize("name", [one.name for one in RECORDINGS])
-def test_the_embedded_lms_answers_as_recorded(name: str, outcomes: dict[str, Outcome]) -> None:
+@pytest.mark.parametrize("name", [recording.name for recording in RECORDINGS])
+def test_the_embedded_lms_answers_as_recorded(name: str, outcomes: dict[str, ReplayResult]) -> None:
     assert outcomes[name].differences == []
 
 

@@ -159,14 +159,16 @@ print(user.email.endswith("@retired.invalid"), user.has_usable_password(),
       Status.objects.get(user=user).current_state.state_name)
 """)
     assert facts == "True False 0 PENDING"
+    again = lms.register(f"{name}a", email=f"{name.upper()}L@learners.example")
+    assert (again.status_code, again.json()["error_code"]) == (409, "duplicate-email")
 
 
-def test_what_a_feature_must_be_on_for(closed_lms: EmbeddedLms) -> None:
+def test_endpoints_that_need_a_feature(closed_lms: EmbeddedLms) -> None:
     with closed_lms.api() as api:
         assert [api.post(path, json={}).status_code for path in (RETIRE, LTI_FIX)] == [404, 404]
 
 
-def test_an_lti_account_gives_the_learners_address_up(lms: EmbeddedLms, name: str) -> None:
+def test_an_lti_account_releases_the_learners_address(lms: EmbeddedLms, name: str) -> None:
     lms.shell(f"""
 from usher.embedded.home import seeds
 from usher.embedded.lti_provider.models import LtiConsumer, LtiUser

@@ -49,9 +49,9 @@ def test_an_unknown_learner_completes_the_form_that_the_page_posts(
         form = dict(re.findall(r'name="(\w+)"[^>]*?value="([^"]*)"', page))
         filled_in = {"username": name, "email": f"{name}@learners.example", "name": f"Name {name}"}
         assert {field: form[field] for field in filled_in} == filled_in
-        made = browser.post("/user_api/v1/account/registration/", data=form)
-        assert made.status_code == 200, made.text
-        assert made.json()["authenticated_user"]["username"] == name
+        response = browser.post("/user_api/v1/account/registration/", data=form)
+        assert response.status_code == 200, response.text
+        assert response.json()["authenticated_user"]["username"] == name
         finish = browser.get("/auth/complete/mitxpro-oauth2/")
         assert finish.headers["Location"] == "/dashboard"
         assert browser.get("/api/user/v1/me").json() == {"username": name}

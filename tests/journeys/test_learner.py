@@ -49,7 +49,7 @@ def test_enroll_open_the_run_and_leave(page: Page, pair: Pair) -> None:
     expect(page.get_by_text("You are enrolled in")).to_be_visible()
     for _ in range(300):
         page.goto(f"{pair.application_url}/dashboard/")
-        if page.get_by_text("Ready", exact=True).is_visible():
+        if page.get_by_text("Enrolled", exact=True).is_visible():
             break
         page.wait_for_timeout(200)
     page.get_by_role("link", name="Open Demonstration Course").click()
@@ -93,7 +93,7 @@ def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> No
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_two_learners_at_once_in_two_windows(
+def test_two_learners_at_the_same_time_in_two_windows(
     page: Page, context: BrowserContext, pair: Pair
 ) -> None:
     """Each window has its own learner, in the application and in the LMS."""

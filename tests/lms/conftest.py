@@ -45,16 +45,16 @@ class Lms:
         return self.django.command(*arguments, text=text)
 
     def provision(self, description: dict[str, Any], *options: str) -> dict[str, Any]:
-        done = self.run("usher_provision", "--file", "-", *options, text=json.dumps(description))
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        result = self.run("usher_provision", "--file", "-", *options, text=json.dumps(description))
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Runs SQL in the LMS's database."""
         with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=60)) as database:
-            found = database.execute(sql, values).fetchall()
+            rows = database.execute(sql, values).fetchall()
             database.commit()
-            return found
+            return rows
 
     def value(self, sql: str, *values: Any) -> Any:
         return self.rows(sql, *values)[0][0]

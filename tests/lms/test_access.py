@@ -1,4 +1,4 @@
-"""What a service worker's token allows and what it does not."""
+"""The limits of a service worker's token."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
     lms.rows(change, name)
     revoke(lms, name)
 
-    again = result(post(lms, ACCOUNTS, asked, request_id=name))
+    item_result = result(post(lms, ACCOUNTS, asked, request_id=name))
 
-    assert (again["status"], again["tokens"]) == ("created", None)
+    assert (item_result["status"], item_result["tokens"]) == ("created", None)
     assert lms.value(TOKENS_LEFT, name) == 0
 
 
@@ -128,9 +128,9 @@ class TestAccountsWithRights:
         assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"] is None
         revoke(lms, name)
 
-        again = result(post(lms, ACCOUNTS, asked, request_id=name))
+        item_result = result(post(lms, ACCOUNTS, asked, request_id=name))
 
-        assert again["tokens"] is None
+        assert item_result["tokens"] is None
         assert lms.value(TOKENS_LEFT, name) == 0
 
     @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ class TestLearnersOfAnotherApplication:
     ) -> None:
         named = {} if client_id is None else {"client_id": client_id}
         item = account(theirs, email="attacker@evil.example", tokens=True)
-        taken = result(post(two, ACCOUNTS, item, **named))
-        assert (taken["status"], taken["tokens"]) == ("refused", None)
+        item_result = result(post(two, ACCOUNTS, item, **named))
+        assert (item_result["status"], item_result["tokens"]) == ("refused", None)
         leaves = {"id": 1, "username": theirs, "course_id": DEMO, "is_active": False}
         unknown = result(post(two, ENROLLMENTS, leaves, **named))
         assert unknown["error"]["code"] == "unknown-user"
@@ -249,33 +249,31 @@ class TestLearnersOfAnotherApplication:
 
     def test_nor_does_how_they_sign_in(self, two: Lms, theirs: str) -> None:
         with two.api() as api:
-            seen = api.get(API + "links/", params={"username": theirs}).json()
+            body = api.get(API + "links/", params={"username": theirs}).json()
             named = {"username": theirs, "client_id": OTHER_CLIENT}
             assert api.get(API + "links/", params=named).status_code == 400
-        assert seen["application"] == "campus"
-        assert seen["leads_to"] is None
-        assert seen["account"]["linked_from"] == []
+        assert body["application"] == "campus"
+        assert body["leads_to"] is None
+        assert body["account"]["linked_from"] == []
 
     def test_capabilities_name_the_caller_alone(self, two: Lms) -> None:
         for token, name in ((TOKEN, "campus"), (OTHER_TOKEN, "xpro")):
             with two.api(token) as api:
-                names = [one["name"] for one in api.get(API).json()["applications"]]
+                names = [application["name"] for application in api.get(API).json()["applications"]]
             assert names == [name]
 
     def test_the_report_has_no_secrets_of_other_applications(self, two: Lms) -> None:
         for token, name in ((TOKEN, WORKER), (OTHER_TOKEN, OTHER_WORKER["username"])):
             with two.api(token) as api:
-                found = api.get(API + "report/").json()
-            assert found["service_worker"]["username"] == name
+                data = api.get(API + "report/").json()
+            assert data["service_worker"]["username"] == name
             shown = [
-                row["name"] for row in found["connections"] if row["webhook_secret_fingerprint"]
+                row["name"] for row in data["connections"] if row["webhook_secret_fingerprint"]
             ]
             assert shown == ["campus" if token == TOKEN else "xpro"]
-            clients = [row["client_id"] for row in found["oauth_clients"]]
+            clients = [row["client_id"] for row in data["oauth_clients"]]
             assert {"campus-at-the-lms", OTHER_CLIENT} <= set(clients)
-            known = [
-                row["client_id"] for row in found["oauth_clients"] if row["secret_fingerprint"]
-            ]
+            known = [row["client_id"] for row in data["oauth_clients"] if row["secret_fingerprint"]]
             assert known == ["campus-at-the-lms" if token == TOKEN else OTHER_CLIENT]
 
 
@@ -309,8 +307,8 @@ class TestTokens:
         assert lms.rows("select 1 from auth_user where username = ?", name) == []
         reads = 200 if scope.startswith("read") else 403
         with lms.api() as api:
-            found = {api.get(path).status_code for path in (API, ACCOUNTS, API + "course-runs/")}
-        assert found == {reads}
+            statuses = {api.get(path).status_code for path in (API, ACCOUNTS, API + "course-runs/")}
+        assert statuses == {reads}
 
     def test_write_alone_does_not_read(self, lms: Lms, name: str, set_token: Any) -> None:
         set_token(scope="write")
@@ -377,10 +375,10 @@ class TestProvisioning:
         flags = "select is_staff, is_superuser from auth_user where username = ?"
         before = lms.rows(flags, name)
 
-        done = self.provision_named(lms, name)
+        provisioning = self.provision_named(lms, name)
 
-        assert done.returncode == 1
-        assert reason in done.stderr
+        assert provisioning.returncode == 1
+        assert reason in provisioning.stderr
         assert lms.rows(flags, name) == before
 
     def test_an_account_registered_in_the_lms_does_not_become_staff(
@@ -393,16 +391,16 @@ class TestProvisioning:
             f"{name}@squatter.example",
         )
 
-        done = self.provision_named(lms, name)
+        provisioning = self.provision_named(lms, name)
 
-        assert done.returncode == 1
-        assert "isn't staff" in done.stderr
+        assert provisioning.returncode == 1
+        assert "isn't staff" in provisioning.stderr
         assert lms.rows("select is_staff from auth_user where username = ?", name) == [(0,)]
 
     def test_one_that_gets_another_name_leaves_nothing_behind(self, lms: Lms, name: str) -> None:
-        done = self.provision_named(lms, name, token="token-after-rotation-" + "3" * 40)
+        provisioning = self.provision_named(lms, name, token="token-after-rotation-" + "3" * 40)
         try:
-            assert done.returncode == 0, done.stderr
+            assert provisioning.returncode == 0, provisioning.stderr
             old = "select is_staff, is_active from auth_user where username = ?"
             assert lms.rows(old, WORKER) == [(0, 0)]
             with lms.api(TOKEN) as api:

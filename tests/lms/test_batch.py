@@ -34,7 +34,7 @@ def code(result: dict[str, Any]) -> str:
 
 
 class TestAccounts:
-    def test_created_then_there(self, lms: Lms, name: str) -> None:
+    def test_a_created_account_exists_at_the_second_request(self, lms: Lms, name: str) -> None:
         items = [account(f"{name}_{number}") for number in range(40)]
 
         first, second = post(lms, ACCOUNTS, items), post(lms, ACCOUNTS, items)
@@ -173,12 +173,12 @@ class TestEnrollments:
             )
             assert found == [(mode, int(is_active))]
 
-    def test_many_at_once(self, lms: Lms, name: str) -> None:
+    def test_many_in_one_request(self, lms: Lms, name: str) -> None:
         names = [f"{name}_{number}" for number in range(20)]
-        post(lms, ACCOUNTS, [account(each) for each in names])
+        post(lms, ACCOUNTS, [account(name) for name in names])
         items = [
-            {"id": f"{each} {run}", "username": each, "course_id": run, "mode": "audit"}
-            for each in names
+            {"id": f"{name} {run}", "username": name, "course_id": run, "mode": "audit"}
+            for name in names
             for run in (DEMO, E2E)
         ]
 

@@ -22,22 +22,22 @@ from django.db.models.signals import post_save
 from django.test import RequestFactory, override_settings
 from django.contrib.auth import get_user_model
 from usher.lms import conf
-from usher.lms.api.accounts import carry_out_accounts
-from usher.lms.api.enrollments import carry_out_enrollments
+from usher.lms.api.accounts import process_accounts
+from usher.lms.api.enrollments import process_enrollments
 from usher.lms.api.forms import AccountBatch, EnrollmentBatch
 from usher.lms.connections.models import ConnectedApplication
 
 platform = conf.platform()
 Enrollment, User = platform.enrollment_model(), get_user_model()
 
-def batch(form, items):
+def batch(form, items, request_id=""):
     valid = form(data={"items": items})
     valid.is_valid(raise_exception=True)
     items = valid.validated_data["items"]
     application = ConnectedApplication.objects.get()
     if form is AccountBatch:
-        return carry_out_accounts(items, application, Site.objects.get_current())
-    return carry_out_enrollments(RequestFactory().get("/"), items, application)
+        return process_accounts(items, application, Site.objects.get_current(), request_id)
+    return process_enrollments(RequestFactory().get("/"), items, application, request_id)
 
 def during(signal_receiver, sender, form, items):
     post_save.connect(signal_receiver, sender=sender, weak=False, dispatch_uid="test")
@@ -47,13 +47,27 @@ def during(signal_receiver, sender, form, items):
         post_save.disconnect(sender=sender, dispatch_uid="test")
 """
 
+#: Enrolls ``given["items"]`` while a receiver swallows a rollback, as at a deadlock on MySQL.
+ENROLL_WITH_A_ROLLBACK = """
+calls = []
+def swallow(sender, instance, **kwargs):
+    calls.append(1)
+    if len(calls) == 20:
+        connection.connection.rollback()
+outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
+"""
+
 
 @pytest.fixture
 def learners(lms: Lms, name: str) -> list[str]:
-    names = [f"{name}_{number:02}" for number in range(30)]
-    assert {r["status"] for r in post(lms, ACCOUNTS, [account(each) for each in names])} == {
-        "created"
-    }
+    return create_accounts(lms, name)
+
+
+def create_accounts(lms: Lms, name: str, number: int = 30, tokens: bool = False) -> list[str]:
+    """Returns the usernames: ``name`` with a number."""
+    names = [f"{name}_{index:02}" for index in range(number)]
+    results = post(lms, ACCOUNTS, [account(name, tokens=tokens) for name in names])
+    assert {result["status"] for result in results} == {"created"}
     return names
 
 
@@ -61,15 +75,16 @@ def enrollments(names: list[str]) -> list[dict[str, Any]]:
     return [{"id": n, "username": n, "course_id": DEMO, "mode": "verified"} for n in names]
 
 
-def carried_out(lms: Lms, script: str, **values: Any) -> Any:
+def run_batch(lms: Lms, script: str, **values: Any) -> Any:
     """Runs a script with ``values`` as globals. Returns its variable ``outcome``."""
     given = f"given = json.loads({json.dumps(json.dumps(values))})\n"
-    done = lms.run("shell", "-c", PREPARE + given + script + "\nprint(json.dumps(outcome))")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    result = lms.run("shell", "-c", PREPARE + given + script + "\nprint(json.dumps(outcome))")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.strip().splitlines()[-1])
 
 
 def enrolled(lms: Lms, names: list[str]) -> set[str]:
+    """Learners whose names begin like the first of ``names`` and who are enrolled as verified."""
     rows = lms.rows(
         "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
         "where mode = 'verified' and e.is_active and username like ?",
@@ -79,20 +94,12 @@ def enrolled(lms: Lms, names: list[str]) -> set[str]:
 
 
 def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list[str]) -> None:
-    """As at a deadlock on MySQL, whose error the platform's ``create_schedule`` only logs."""
-    script = """
-calls = []
-def swallow(sender, instance, **kwargs):
-    calls.append(1)
-    if len(calls) == 20:
-        connection.connection.rollback()
-outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
-"""
-    outcome = carried_out(lms, script, items=enrollments(learners))
+    """The platform's ``create_schedule`` only logs the error of a deadlock."""
+    outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(learners))
 
-    # SQLite keeps what came after the rollback: the repetition finds it unchanged.
-    said = {each["id"] for each in outcome if each["status"] in ("changed", "unchanged")}
-    assert said == enrolled(lms, learners) == set(learners)
+    # SQLite keeps the rows written after the rollback: the repetition finds them unchanged.
+    ids = {each["id"] for each in outcome if each["status"] in ("changed", "unchanged")}
+    assert ids == enrolled(lms, learners) == set(learners)
 
 
 @pytest.mark.parametrize("number", [1, 30])
@@ -109,7 +116,7 @@ def swallow(sender, instance, **kwargs):
         raise DatabaseError("Save with update_fields did not affect any rows.")
 outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
 """
-    outcome = carried_out(lms, script, items=enrollments(learners)[:number])
+    outcome = run_batch(lms, script, items=enrollments(learners)[:number])
 
     assert [each["status"] for each in outcome if each["status"] == "refused"] == []
     assert enrolled(lms, learners) == set(learners[:number])
@@ -127,7 +134,7 @@ def collide(sender, instance, **kwargs):
         raise OperationalError(given["number"], "as MySQL says it")
 outcome = during(collide, Enrollment, EnrollmentBatch, given["items"])
 """
-    outcome = carried_out(lms, script, items=enrollments(learners), number=number)
+    outcome = run_batch(lms, script, items=enrollments(learners), number=number)
 
     assert {each["status"] for each in outcome} == {"changed"}
     assert enrolled(lms, learners) == set(learners)
@@ -146,7 +153,7 @@ def collide(sender, instance, **kwargs):
 outcome = during(collide, User, AccountBatch, given["items"])
 """
     items = [account(f"{name}{index:02}") for index in range(number)]
-    outcome = carried_out(lms, script, items=items)
+    outcome = run_batch(lms, script, items=items)
 
     assert {each["status"] for each in outcome} == {"created"}
 
@@ -154,12 +161,12 @@ outcome = during(collide, User, AccountBatch, given["items"])
 #: Another request creates the accounts of ``given["items"]`` before it is asked which are taken.
 FASTER = """
 from usher.lms.accounts import lookup
-taken = lookup.taken
+taken = lookup.find_taken
 def others_first(*values, **named):
-    lookup.taken = taken
+    lookup.find_taken = taken
     batch(AccountBatch, given["items"])
     return taken(*values, **named)
-lookup.taken = others_first
+lookup.find_taken = others_first
 """
 
 
@@ -167,13 +174,13 @@ def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: s
     """Their usernames are taken by then, and they are linked to the application."""
     script = FASTER + "outcome = batch(AccountBatch, given['items'])"
     items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
-    outcome = carried_out(lms, script, items=items)
+    outcome = run_batch(lms, script, items=items)
 
     assert [each["status"] for each in outcome] == ["exists"] * 3
     assert all(each["tokens"] for each in outcome)
 
 
-def test_an_item_that_the_database_refuses_harms_no_other(lms: Lms, learners: list[str]) -> None:
+def test_an_item_that_the_database_refuses_fails_no_other(lms: Lms, learners: list[str]) -> None:
     script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
@@ -181,7 +188,7 @@ def refuse(sender, instance, **kwargs):
 outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
 """
     bad = learners[11]
-    outcome = carried_out(lms, script, items=enrollments(learners), bad=bad)
+    outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
     assert enrolled(lms, learners) == set(learners) - {bad}
@@ -198,7 +205,7 @@ def refuse(sender, instance, **kwargs):
 outcome = during(refuse, User, AccountBatch, given["items"])
 """
     items = [account(f"{name}{letter}") for letter in "abc"]
-    outcome = carried_out(lms, script, items=items, bad=name + "b")
+    outcome = run_batch(lms, script, items=items, bad=name + "b")
 
     assert [each["status"] for each in outcome] == ["created", "refused", "created"]
     there = lms.rows("select username from auth_user where username like ?", name + "%")
@@ -215,7 +222,7 @@ outcome = [
     for path in paths
 ]
 """
-    assert carried_out(lms, script) == [True, True]
+    assert run_batch(lms, script) == [True, True]
 
 
 class TestRequestIds:
@@ -279,7 +286,7 @@ def with_id(again):
     valid = EnrollmentBatch(data={"items": given["items"]})
     valid.is_valid(raise_exception=True)
     application = ConnectedApplication.objects.get()
-    return carry_out_enrollments(
+    return process_enrollments(
         RequestFactory().get("/"), valid.validated_data["items"], application, given["bad"])
 post_save.connect(refuse, sender=Enrollment, weak=False, dispatch_uid="test")
 first = with_id(False)
@@ -287,7 +294,7 @@ post_save.disconnect(sender=Enrollment, dispatch_uid="test")
 outcome = [first, with_id(True)]
 """
         bad = learners[3]
-        first, second = carried_out(lms, script, items=enrollments(learners), bad=bad)
+        first, second = run_batch(lms, script, items=enrollments(learners), bad=bad)
 
         assert [each["status"] for each in first].count("changed") == 29
         assert {each["status"] for each in second} == {"changed"}
@@ -295,7 +302,7 @@ outcome = [first, with_id(True)]
     def test_old_outcomes_are_removed(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)], request_id=name)
         lms.rows("update usher_lms_batchoutcome set created = '2020-01-01'")
-        carried_out(lms, "from usher.lms.api.repetitions import prune\nprune()\noutcome = None")
+        run_batch(lms, "from usher.lms.api.repetitions import prune\nprune()\noutcome = None")
         assert lms.value("select count(*) from usher_lms_batchoutcome") == 0
 
 
@@ -318,7 +325,7 @@ with override_settings(
 
     def test_they_run_and_may_refuse(self, lms: Lms, name: str) -> None:
         items = [account(f"{name}{letter}") for letter in "abc"]
-        outcome = carried_out(lms, self.STEPS, items=items)
+        outcome = run_batch(lms, self.STEPS, items=items)
 
         assert [each["status"] for each in outcome] == ["created", "refused", "created"]
         assert code(outcome[1]) == "validation-error"
@@ -343,7 +350,7 @@ during(note, User, AccountBatch, given["items"])
 outcome = saves
 """
     items = [account(name + "a"), account(name + "b")]
-    assert carried_out(lms, script, items=items) == [
+    assert run_batch(lms, script, items=items) == [
         ["a", True, True],
         ["b", True, False],
         ["b", False, True],
@@ -351,7 +358,7 @@ outcome = saves
     assert one(lms, ACCOUNTS, **account(name + "b"))["status"] == "exists"
 
 
-def test_an_item_at_which_another_app_fails_harms_no_other(lms: Lms, learners: list[str]) -> None:
+def test_an_item_at_which_another_app_fails_fails_no_other(lms: Lms, learners: list[str]) -> None:
     script = """
 def fail(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
@@ -359,7 +366,7 @@ def fail(sender, instance, **kwargs):
 outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
 """
     bad = learners[2]
-    outcome = carried_out(lms, script, items=enrollments(learners), bad=bad)
+    outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
     assert enrolled(lms, learners) == set(learners) - {bad}
@@ -378,7 +385,7 @@ def remember(sender, instance, **kwargs):
         raise OperationalError(1213, "as MySQL says it")
 outcome = [during(remember, Enrollment, EnrollmentBatch, given["items"]), remembered]
 """
-    outcome, remembered = carried_out(lms, script, items=enrollments(learners))
+    outcome, remembered = run_batch(lms, script, items=enrollments(learners))
 
     assert {each["status"] for each in outcome} == {"changed"}
     assert len(remembered) > len(learners)

@@ -171,7 +171,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
     started = time.monotonic()
     try:
         enroll_publicly(lms, name)
-        took = time.monotonic() - started
+        seconds = time.monotonic() - started
         state = (
             "select attempts, delivered_at, last_error from usher_lms_message "
             "where type = 'enrollment.changed' and username = ?"
@@ -181,7 +181,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
         assert (delivered_at, error) == (None, f"answered {status}")
     finally:
         lms.application.answer = 200
-    assert took < 10
+    assert seconds < 10
     before = len(received(lms, name))
 
     # It is due. The LMS's own sender, which runs at the same time, may find it first.
@@ -190,9 +190,9 @@ def test_events_for_an_application_that_is_down_are_sent_later(
         "where next_attempt_at is not null and username = ?",
         name,
     )
-    sent = json.loads(lms.run("usher_send_events").stdout)
+    data = json.loads(lms.run("usher_send_events").stdout)
 
-    assert sent["failed"] == 0
+    assert data["failed"] == 0
     wait_for(lambda: all(delivered for _, delivered, _ in lms.rows(state, name)))
     assert len(received(lms, name)) == before + len(lms.rows(state, name))
     assert attempts >= 1
@@ -209,3 +209,15 @@ def test_old_messages_are_forgotten(lms: Lms, name: str) -> None:
 
     assert json.loads(lms.run("usher_send_events").stdout)["forgotten"] >= 1
     assert lms.rows(state, name) == []
+
+
+def test_event_ids_are_stored_as_before_after_a_migration_back(lms: Lms, name: str) -> None:
+    """Release 0003 reads them as UUIDs: 32 digits where the database has no type for these."""
+    post(lms, ACCOUNTS, [account(name)])
+    length = "select length(event_id) from usher_lms_message where username = ?"
+    assert lms.value(length, name) == 36
+    try:
+        assert lms.run("migrate", "usher_lms", "0003").returncode == 0
+        assert lms.value(length, name) == 32
+    finally:
+        assert lms.run("migrate", "usher_lms").returncode == 0

@@ -93,7 +93,7 @@ class TestBodies:
         ],
         ids=["empty", "half", "bytes", "deep", "digits", "nan", "surrogate", "nul"],
     )
-    def test_what_is_no_batch(self, lms: Lms, path: str, content: bytes) -> None:
+    def test_malformed_batches(self, lms: Lms, path: str, content: bytes) -> None:
         assert post(lms, path, content).status_code == 400
 
     def test_too_many_items(self, lms: Lms, path: str) -> None:

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.lms_load import PAGE, Load, main, measure
+from benchmarks.lms_load import ACCOUNTS, PAGE, Load, accounts, main, measure
 
 from tests.lms.conftest import Lms
+from usher.client.pacing import FIRST_SIZE, Pacing
 
 
 def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
     """Without a run of the caller's, the enrollments are spread over the LMS's own runs."""
     asked = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client:
-        found = measure(Load(client, batch=4, at_once=2, page=PAGE), asked)
+        found = measure(Load(client, batch=4, concurrency=2, page=PAGE), asked)
 
     kinds = ("accounts", "accounts_again", "enrollments", "enrollments_again")
     assert [found[kind]["items"] for kind in kinds] == [6, 6, 9, 9]
+    assert [found[kind]["requests"] for kind in kinds] == [2, 2, 3, 3]
     assert all(found[kind]["a_second"] > 0 for kind in kinds)
     assert (found["failed_requests"], found["page_failed"]) == (0, 0)
     assert found["refused"] == 0, found["why"]
@@ -28,6 +30,19 @@ def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
     assert lms.value(f"select count(*) {made}") == 9
     assert lms.value(f"select count(distinct course_id) {made}") == 2
     assert lms.value(f"select count(*) {made} and (e.is_active or u.is_active)") == 0
+
+
+def test_without_numbers_the_load_is_what_the_application_sends(
+    lms: Lms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[float] = []
+    monkeypatch.setattr(Pacing, "probe_is_due", lambda pace: True)
+    monkeypatch.setattr(Pacing, "record_probe", lambda pace, seconds: probed.append(seconds))
+    with lms.api() as client:
+        load = Load(client, PAGE)
+        found = load.measured(ACCOUNTS, accounts(FIRST_SIZE + 1, "paced-"))
+    assert (found["requests"], found["largest_request"], found["concurrency"]) == (2, FIRST_SIZE, 1)
+    assert len(probed) == 2
 
 
 def test_a_stopped_load_test_removes_what_it_created(
@@ -45,7 +60,7 @@ def test_a_stopped_load_test_removes_what_it_created(
     monkeypatch.setattr(Load, "send", stopped_at_the_third)
     asked = Namespace(accounts=40, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client, pytest.raises(KeyboardInterrupt):
-        measure(Load(client, batch=2, at_once=1, page=PAGE), asked)
+        measure(Load(client, batch=2, concurrency=1, page=PAGE), asked)
 
     prefix = sent[0][0]["username"].removesuffix("0")
     made = "from auth_user where username like ?"

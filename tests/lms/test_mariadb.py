@@ -1,7 +1,11 @@
-"""The batch API on MariaDB, with the platform's locks and costs and ``ATOMIC_REQUESTS``."""
+"""The batch API on MariaDB, with the platform's locks and costs and ``ATOMIC_REQUESTS``.
+
+On MySQL, if one runs: ``MYSQL_PORT=3306`` (see ``benchmarks/mariadb.py``).
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +17,13 @@ from benchmarks.mariadb import MariaDb, mariadb, missing
 from tests.lms.application import RunningApplication
 from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, description
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
-from tests.lms.test_batch_transactions import PREPARE, carried_out, enrollments
+from tests.lms.test_batch_transactions import (
+    ENROLL_WITH_A_ROLLBACK,
+    create_accounts,
+    enrolled,
+    enrollments,
+    run_batch,
+)
 from tests.lms.test_sign_out import send
 from tests.lms.test_ways_to_an_account import batch_enroll, plain, public_enroll
 from tests.support.served import served_lms
@@ -29,15 +39,15 @@ class OnMariaDb(Lms):
     server: MariaDb
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.server.rows("lms", sql.replace("?", "%s"), *values)
+        return self.server.rows("usher_test", sql.replace("?", "%s"), *values)
 
 
 @pytest.fixture(scope="module")
 def lms() -> Iterator[OnMariaDb]:
-    with mariadb("lms") as server, RunningApplication() as application:
+    with mariadb("usher_test") as server, RunningApplication() as application:
         settings = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2"},
-            "DATABASE_URL": server.url("lms"),
+            "DATABASE_URL": server.url("usher_test"),
             "PLATFORM_COSTS": True,
             "ATOMIC_REQUESTS": True,
         }
@@ -47,27 +57,11 @@ def lms() -> Iterator[OnMariaDb]:
             yield found
 
 
-def made(lms: OnMariaDb, name: str, number: int = 30, tokens: bool = False) -> list[str]:
-    names = [f"{name}_{index:02}" for index in range(number)]
-    results = post(lms, ACCOUNTS, [account(each, tokens=tokens) for each in names])
-    assert {result["status"] for result in results} == {"created"}
-    return names
-
-
-def enrolled(lms: OnMariaDb, names: list[str]) -> set[str]:
-    rows = lms.rows(
-        "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
-        "where mode = 'verified' and e.is_active and username like ?",
-        names[0][:-2] + "%",
-    )
-    return {row[0] for row in rows}
-
-
 def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
     """Two batches of the same learners and runs, in opposite order, many times."""
     for number in range(20):
         names = [f"{name}{number:02}_{index:02}" for index in range(10)]
-        learners = [account(each) for each in names]
+        learners = [account(name) for name in names]
         with ThreadPoolExecutor(2) as pool:
             both = [
                 pool.submit(post, lms, ACCOUNTS, learners),
@@ -76,8 +70,8 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
             results = [result for each in both for result in each.result()]
         assert {result["status"] for result in results} == {"created", "exists"}, results
         items = [
-            {"id": f"{each} {run}", "username": each, "course_id": run, "mode": "audit"}
-            for each in names
+            {"id": f"{name} {run}", "username": name, "course_id": run, "mode": "audit"}
+            for name in names
             for run in (DEMO, E2E)
         ]
         with ThreadPoolExecutor(2) as pool:
@@ -93,25 +87,17 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
 
 def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name: str) -> None:
     """MySQL rolls back the whole transaction, and later statements begin another one."""
-    names = made(lms, name)
-    script = """
-calls = []
-def swallow(sender, instance, **kwargs):
-    calls.append(1)
-    if len(calls) == 20:
-        connection.connection.rollback()
-outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
-"""
-    outcome = carried_out(lms, script, items=enrollments(names))
+    names = create_accounts(lms, name)
+    outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
 
-    said = {each["id"] for each in outcome if each["status"] == "changed"}
-    assert said == enrolled(lms, names) == set(names)
+    ids = {each["id"] for each in outcome if each["status"] == "changed"}
+    assert ids == enrolled(lms, names) == set(names)
 
 
 def test_forum_roles_are_asked_for_before_they_are_added(lms: OnMariaDb) -> None:
     """So the second save of an enrollment writes, and locks, nothing in the links' index."""
     script = """
-from usher.embedded.costs.models import ForumRole
+from usher.embedded.platform_load.models import ForumRole
 from django.test.utils import CaptureQueriesContext
 user = User.objects.first()
 role, _ = ForumRole.objects.get_or_create(course_id="course-v1:a+b+c", name="Student")
@@ -120,8 +106,7 @@ with CaptureQueriesContext(connection) as seen:
     role.users.add(user)
 outcome = [query["sql"] for query in seen if "INSERT" in query["sql"]]
 """
-    assert PREPARE
-    assert carried_out(lms, script) == []
+    assert run_batch(lms, script) == []
 
 
 TABLES = (
@@ -132,7 +117,7 @@ TABLES = (
 
 
 def test_the_same_rows_as_by_the_public_api(lms: OnMariaDb, name: str) -> None:
-    made(lms, name, 2)
+    create_accounts(lms, name, 2)
     public, other = f"{name}_00", f"{name}_01"
     public_enroll(lms, public)
     batch_enroll(lms, other)
@@ -187,7 +172,7 @@ tokens.get_access_token_model = lambda: model
 asked = [given["token"], given["token"].swapcase()]
 outcome = [tokens.find_access_token(each) is not None for each in asked]
 """
-    assert carried_out(lms, script, token=TOKEN) == [True, False]
+    assert run_batch(lms, script, token=TOKEN) == [True, False]
 
 
 def test_logout_tokens_whose_ids_differ_only_in_case_are_two(lms: OnMariaDb, name: str) -> None:
@@ -201,13 +186,13 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
     """Django 4.2 made ``event_id`` char(32), 5.2 makes it a uuid: both become a text of 36."""
     column = (
         "select column_type from information_schema.columns "
-        "where table_schema = 'lms' and table_name = 'usher_lms_message' "
+        "where table_schema = 'usher_test' and table_name = 'usher_lms_message' "
         "and column_name = 'event_id'"
     )
     back = lms.run("migrate", "usher_lms", "0003")
     assert back.returncode == 0, back.stderr
     try:
-        assert lms.value(column) == "uuid"
+        assert lms.value(column) in ("uuid", "char(32)")  # MariaDB, MySQL
         # as created and filled by Django 4.2
         lms.rows("alter table usher_lms_message modify event_id varchar(36) not null")
         lms.rows("update usher_lms_message set event_id = replace(event_id, '-', '')")
@@ -216,4 +201,25 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
         forward = lms.run("migrate", "usher_lms")
     assert forward.returncode == 0, forward.stderr
     assert lms.value(column) == "varchar(36)"
-    made(lms, "outbox_after", 1)
+    create_accounts(lms, "outbox_after", 1)
+
+
+def test_columns_that_an_earlier_django_made_for_uuids_are_reported(lms: OnMariaDb) -> None:
+    """Django 4.2 made ``char(32)``; Django 5 writes 36 characters."""
+    table, column = "oauth2_provider_refreshtoken", "token_family"
+    if "MariaDB" not in lms.value("select version()"):
+        pytest.skip("MySQL has no column type for UUIDs")
+
+    def reported() -> list[dict[str, Any]]:
+        result = lms.run("usher_report", "--no-probe")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["short_uuid_columns"]
+
+    assert reported() == []
+    lms.rows(f"update {table} set {column} = null")  # 36 characters would not fit
+    lms.rows(f"alter table {table} modify {column} char(32) null")
+    try:
+        assert reported() == [{"table": table, "column": column, "null": True}]
+    finally:
+        lms.rows(f"alter table {table} modify {column} uuid")
+    assert reported() == []

@@ -21,17 +21,17 @@ def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
             lines += [f"Requires-Dist: {requirement}" for requirement in requirements]
             (folder / "METADATA").write_text("\n".join(lines) + "\n")
-        found = {
-            packages._canonical(each.metadata["Name"]): each
-            for each in distributions(path=[str(tmp_path)])
+        by_name = {
+            packages._canonical(distribution.metadata["Name"]): distribution
+            for distribution in distributions(path=[str(tmp_path)])
         }
-        monkeypatch.setattr(packages, "_installed", lambda: found)
+        monkeypatch.setattr(packages, "_installed", lambda: by_name)
         return packages.conflicts()
 
     return look
 
 
-def test_a_backend_lives_with_the_versions_of_the_platform(conflicts) -> None:
+def test_a_backend_is_compatible_with_the_platforms_versions(conflicts) -> None:
     """Installed without its dependencies, as it must be."""
     assert (
         conflicts(

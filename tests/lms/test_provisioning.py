@@ -82,22 +82,22 @@ def test_a_dry_run_reports_and_changes_nothing(lms: Lms, plan: dict[str, Any]) -
     assert lms.value(PROVIDERS) == before
 
 
-def test_secrets_stay_out_of_what_is_printed(lms: Lms, plan: dict[str, Any]) -> None:
+def test_secrets_are_not_printed(lms: Lms, plan: dict[str, Any]) -> None:
     plan["applications"][0]["oauth_client_secret"] += "-changed"
 
-    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
+    result = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
 
-    assert done.returncode == 0
-    assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
+    assert result.returncode == 0
+    assert not [secret for secret in SECRETS if secret in result.stdout + result.stderr]
 
 
 def test_a_file_is_read_too(lms: Lms, plan: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "description.json"
     file.write_text(json.dumps(plan))
 
-    done = lms.run("usher_provision", "--file", str(file))
+    result = lms.run("usher_provision", "--file", str(file))
 
-    assert json.loads(done.stdout)["changed"] == 0
+    assert json.loads(result.stdout)["changed"] == 0
 
 
 def test_a_service_worker_deactivated_by_hand_is_activated(lms: Lms, plan: dict[str, Any]) -> None:
@@ -155,10 +155,10 @@ def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any
     plan["applications"].append(second)
 
     answer = lms.provision(plan)
-    again = lms.provision(plan)
+    result = lms.provision(plan)
 
     assert outcomes(answer)["OAuth client edx-oauth-app"] == "adopted"
-    assert again["changed"] == 0
+    assert result["changed"] == 0
     clients = lms.rows(
         "select client_id, redirect_uris, skip_authorization from oauth2_provider_application "
         "where name in ('edx-oauth-app', 'xpro-oauth-app')"
@@ -179,11 +179,11 @@ def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any
 def test_an_unknown_site_names_those_there_are(lms: Lms, plan: dict[str, Any]) -> None:
     plan["site"] = "lms.example:8000"
 
-    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
+    result = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
 
-    assert done.returncode == 1
-    assert "no site 'lms.example:8000'" in done.stderr
-    assert lms.url.removeprefix("http://") in done.stderr
+    assert result.returncode == 1
+    assert "no site 'lms.example:8000'" in result.stderr
+    assert lms.url.removeprefix("http://") in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -206,11 +206,11 @@ def test_an_unknown_site_names_those_there_are(lms: Lms, plan: dict[str, Any]) -
     ],
 )
 def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> None:
-    done = lms.run("usher_provision", "--file", "-", text=text)
+    result = lms.run("usher_provision", "--file", "-", text=text)
 
-    assert done.returncode == 1
-    assert complaint in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 1
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> None:
@@ -218,10 +218,10 @@ def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> 
     plan["superuser"] = {"username": "late_edx", "email": "late@example.org"}
     plan["applications"].append(lms.application.description(name="other"))
 
-    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
+    result = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
 
-    assert done.returncode == 1
-    assert "already belongs to application 'campus'" in done.stderr
+    assert result.returncode == 1
+    assert "already belongs to application 'campus'" in result.stderr
     assert lms.rows("select 1 from auth_user where username = 'late_edx'") == []
 
 

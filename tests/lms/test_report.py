@@ -17,43 +17,43 @@ SECRET_AT_LMS = "secret-of-campus-at-the-lms"
 
 
 def report(lms: Lms, *options: str) -> dict[str, Any]:
-    done = lms.run("usher_report", *options)
-    assert done.returncode == 0, done.stderr
+    result = lms.run("usher_report", *options)
+    assert result.returncode == 0, result.stderr
     for secret in (TOKEN, CLIENT_SECRET, WEBHOOK_SECRET, SECRET_AT_LMS):
-        assert secret not in done.stdout + done.stderr
-    return json.loads(done.stdout)
+        assert secret not in result.stdout + result.stderr
+    return json.loads(result.stdout)
 
 
 def test_a_healthy_connection(lms: Lms) -> None:
-    found = report(lms)
+    facts = report(lms)
 
-    assert set(found) == set(contract.LmsReport.__annotations__)
-    assert set(contract.SETTINGS) <= set(found["settings"])
-    assert found["settings"]["SITE_ID"] == 2
-    assert f"{lms.application.url}/logout/" in found["settings"]["IDA_LOGOUT_URI_LIST"]
-    assert found["features"]["ENABLE_THIRD_PARTY_AUTH"] is True
-    assert found["features"]["SKIP_EMAIL_VALIDATION"] is True
-    assert found["features"]["THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
-    assert [s["domain"] for s in found["sites"] if s["current"]] == [lms.url.split("//")[1]]
-    assert found["login_service"] is True
-    errors = {backend["name"]: backend["error"] for backend in found["backends"]}
+    assert set(facts) == set(contract.LmsReport.__annotations__)
+    assert set(contract.SETTINGS) <= set(facts["settings"])
+    assert facts["settings"]["SITE_ID"] == 2
+    assert f"{lms.application.url}/logout/" in facts["settings"]["IDA_LOGOUT_URI_LIST"]
+    assert facts["features"]["ENABLE_THIRD_PARTY_AUTH"] is True
+    assert facts["features"]["SKIP_EMAIL_VALIDATION"] is True
+    assert facts["features"]["THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
+    assert [s["domain"] for s in facts["sites"] if s["current"]] == [lms.url.split("//")[1]]
+    assert facts["login_service"] is True
+    errors = {backend["name"]: backend["error"] for backend in facts["backends"]}
     assert (errors["mitxpro-oauth2"], errors["xpro-oauth2"]) == ("", "")
-    assert found["private_settings"] is False
+    assert facts["private_settings"] is False
 
 
-def test_fingerprints_of_both_sides_can_be_compared(lms: Lms) -> None:
-    found = report(lms, "--no-probe")
+def test_fingerprints_of_application_and_lms_can_be_compared(lms: Lms) -> None:
+    facts = report(lms, "--no-probe")
 
-    assert "token_probes" not in found
-    provider = next(p for p in found["providers"] if p["backend_name"] == "mitxpro-oauth2")
+    assert "token_probes" not in facts
+    provider = next(p for p in facts["providers"] if p["backend_name"] == "mitxpro-oauth2")
     assert provider["secret_fingerprint"] == fingerprint(CLIENT_SECRET)
     assert provider["other_settings_error"] == ""
-    client = next(c for c in found["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
+    client = next(c for c in facts["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
     assert client["secret_fingerprint"] == fingerprint(SECRET_AT_LMS)
     assert client["redirect_uris"] == [f"{lms.application.url}/login/_private/complete"]
-    assert found["service_worker"]["username"] == WORKER
-    assert found["service_worker"]["token_fingerprint"] == fingerprint(TOKEN)
-    assert found["connections"][0]["webhook_secret_fingerprint"] == fingerprint(WEBHOOK_SECRET)
+    assert facts["service_worker"]["username"] == WORKER
+    assert facts["service_worker"]["token_fingerprint"] == fingerprint(TOKEN)
+    assert facts["connections"][0]["webhook_secret_fingerprint"] == fingerprint(WEBHOOK_SECRET)
 
 
 def test_a_client_secret_changed_by_hand_is_noticed(lms: Lms) -> None:
@@ -62,11 +62,11 @@ def test_a_client_secret_changed_by_hand_is_noticed(lms: Lms) -> None:
     update = "update oauth2_provider_application set client_secret = ? where client_id = ?"
     lms.rows(update, "pbkdf2_sha256$1$salt$another", "campus-at-the-lms")
     try:
-        found = report(lms, "--no-probe")
+        facts = report(lms, "--no-probe")
     finally:
         lms.rows(update, before, "campus-at-the-lms")
 
-    client = next(c for c in found["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
+    client = next(c for c in facts["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
     assert client["secret_fingerprint"] == ""
 
 
@@ -94,11 +94,11 @@ def test_other_settings_that_can_t_be_used(lms: Lms, text: str, complaint: str) 
     update = "update third_party_auth_oauth2providerconfig set other_settings = ? where id = ?"
     lms.rows(update, text, key)
     try:
-        found = report(lms, "--no-probe")
+        facts = report(lms, "--no-probe")
     finally:
         lms.rows(update, before, key)
 
-    provider = next(p for p in found["providers"] if p["backend_name"] == "mitxpro-oauth2")
+    provider = next(p for p in facts["providers"] if p["backend_name"] == "mitxpro-oauth2")
     assert provider["other_settings"] is None
     assert complaint in provider["other_settings_error"]
 

@@ -25,9 +25,9 @@ def test_old_rows_are_forgotten(lms: Lms, name: str) -> None:
     user = "(select id from auth_user where username = ?)"
     lms.rows(f"update usher_lms_learnersession set created = {OLD} where user_id = {user}", name)
 
-    done = lms.run("usher_send_events")
+    result = lms.run("usher_send_events")
 
-    assert json.loads(done.stdout.splitlines()[-1])["forgotten"] >= 3
+    assert json.loads(result.stdout.splitlines()[-1])["forgotten"] >= 3
     assert lms.rows(f"select 1 from usher_lms_learnersession where user_id = {user}", name) == []
     assert lms.rows("select 1 from usher_lms_usedtoken where jti = ?", name) == []
     left = lambda: lms.rows(  # noqa: E731

@@ -33,7 +33,7 @@ def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
     entry = {"name": told["name"], "root_url": lms.application.url, "service_clients": [*purposes]}
     (read,) = read_entries([entry])
     clients = to_application(read, "secret").service_clients
-    told["service_clients"] = [vars(one) for one in clients]
+    told["service_clients"] = [vars(client) for client in clients]
     return description(told)
 
 
@@ -41,9 +41,11 @@ def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Fin
     """Doctor's finding, with the application's ``.env`` as connect writes it."""
     clients = plan["applications"][0]["service_clients"]
     values = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: lms.url}
-    for one in clients:
+    for client in clients:
         values |= zip(
-            SERVICE_CLIENTS[one["purpose"]], (one["client_id"], one["client_secret"]), strict=True
+            SERVICE_CLIENTS[client["purpose"]],
+            (client["client_id"], client["client_secret"]),
+            strict=True,
         )
     env = folder / ".env"
     env.write_text("".join(f"{key}={value}\n" for key, value in (values | changed).items()))
@@ -70,7 +72,7 @@ def signed_in(lms: Lms, plan: dict[str, Any], purpose: str) -> httpx.Client:
 def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_path: Path) -> None:
     plan = plan_of(lms, *PURPOSES)
     answer = lms.provision(plan)
-    secrets = [one["client_secret"] for one in plan["applications"][0]["service_clients"]]
+    secrets = [client["client_secret"] for client in plan["applications"][0]["service_clients"]]
     assert not [secret for secret in secrets if secret in json.dumps(answer)]
     assert lms.provision(plan)["changed"] == 0
     retiring = "select is_staff, is_superuser, is_active from auth_user where username = ?"
@@ -139,9 +141,9 @@ def test_an_account_that_existed_before_gets_no_rights(lms: Lms) -> None:
     lms.provision(plan_of(lms, "retirement"))
     lms.rows("delete from usher_lms_serviceclient")
     lms.rows("update auth_user set is_staff = 0 where username = ?", RETIRING)
-    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan_of(lms, "retirement")))
-    assert done.returncode != 0
-    assert f"'{RETIRING}' can't be the account for retirement" in done.stderr
+    result = lms.run("usher_provision", "--file", "-", text=json.dumps(plan_of(lms, "retirement")))
+    assert result.returncode != 0
+    assert f"'{RETIRING}' can't be the account for retirement" in result.stderr
     lms.rows("delete from auth_user_user_permissions")
     lms.rows("delete from oauth2_provider_application where name like ?", "campus %")
     lms.rows("delete from auth_user where username = ?", RETIRING)

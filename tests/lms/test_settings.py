@@ -37,7 +37,7 @@ class Flat(dict):
 
 def module(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
     """A settings module as at the end of production.py, before plugins change it."""
-    made = SimpleNamespace(
+    lms_settings = SimpleNamespace(
         AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.AllowAllUsersModelBackend"],
         REGISTRATION_EXTRA_FIELDS={"country": "required", "city": "hidden"},
         REGISTRATION_RATELIMIT="60/7d",
@@ -46,8 +46,8 @@ def module(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
         MIDDLEWARE=["one"],
         **{**TOKENS, **settings},
     )
-    made.FEATURES = Flat(made) if flat else {"ENABLE_AUTHN_MICROFRONTEND": True}
-    return made
+    lms_settings.FEATURES = Flat(lms_settings) if flat else {"ENABLE_AUTHN_MICROFRONTEND": True}
+    return lms_settings
 
 
 @pytest.mark.parametrize("flat", [False, True])

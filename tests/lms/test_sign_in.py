@@ -103,8 +103,8 @@ def unlinked(lms: Lms, name: str) -> None:
         f"u = g().objects.create_user({name!r}, {name!r} + '@Elsewhere.example', 'pw'); "
         f"conf.platform().profile_model().objects.create(user=u, name='Old')"
     )
-    done = lms.run("shell", "-c", script)
-    assert done.returncode == 0, done.stderr
+    result = lms.run("shell", "-c", script)
+    assert result.returncode == 0, result.stderr
 
 
 MADE_MEANWHILE = """
@@ -134,9 +134,9 @@ for found in (taken, found_by_email):
 def test_an_account_that_the_application_makes_during_the_sign_in_is_the_learner_s(
     lms: Lms, name: str
 ) -> None:
-    done = lms.run("shell", "-c", f"NAME = {name!r}\n{MADE_MEANWHILE}")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [f"{name} {name} False"] * 2
+    result = lms.run("shell", "-c", f"NAME = {name!r}\n{MADE_MEANWHILE}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-2:] == [f"{name} {name} False"] * 2
 
 
 def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
@@ -166,17 +166,26 @@ def test_names_that_differ_by_case_are_the_same(lms: Lms, name: str) -> None:
     assert lms.rows(USER, name.upper()) == []
 
 
-def test_an_operator_links_several_accounts_at_once(lms: Lms, name: str) -> None:
+def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str) -> None:
     unlinked(lms, name)
     other = f"{name}_2"
     unlinked(lms, other)
-    arguments = ("usher_link", "--application", "campus", "--username", name, "nobody", other)
+    arguments = (
+        "usher_link",
+        "--application",
+        "campus",
+        "--username",
+        name,
+        "nobody",
+        "--username",
+        other,
+    )
 
-    done = lms.run(*arguments)
+    result = lms.run(*arguments)
 
-    assert done.returncode == 1
-    assert "nobody" in done.stderr
-    assert done.stdout.count('"linked"') == 2
+    assert result.returncode == 1
+    assert "nobody" in result.stderr
+    assert result.stdout.count('"linked"') == 2
     for each in (name, other):
         assert last(lms.sign_in(each)).json() == {"username": each}
 
@@ -233,8 +242,8 @@ def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> N
 
     def seen(of: str) -> tuple[str | None, list[str]]:
         with lms.api() as api:
-            told = api.get("/usher/api/v1/links/", params={"username": of}).json()
-        return told["leads_to"] and told["leads_to"]["username"], told["account"]["linked_from"]
+            data = api.get("/usher/api/v1/links/", params={"username": of}).json()
+        return data["leads_to"] and data["leads_to"]["username"], data["account"]["linked_from"]
 
     assert seen(name) == (other, [])
     assert seen(other) == (other, [name, other])
@@ -264,10 +273,10 @@ def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
     [("nobody_here", "campus", "no LMS user"), ("edx", "nowhere", "only: campus")],
 )
 def test_a_link_that_can_t_be(lms: Lms, username: str, application: str, complaint: str) -> None:
-    done = lms.run("usher_link", "--username", username, "--application", application)
+    result = lms.run("usher_link", "--username", username, "--application", application)
 
-    assert done.returncode == 1
-    assert complaint in done.stderr
+    assert result.returncode == 1
+    assert complaint in result.stderr
 
 
 def test_a_browser_with_another_learner_s_session_is_stopped(lms: Lms, name: str) -> None:
@@ -368,8 +377,8 @@ def test_two_applications_on_one_lms(lms: Lms, name: str) -> None:
 
 def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
     with lms.api() as api:
-        made = api.post("/usher/api/v1/accounts/", json={"items": [account(name)]})
-    assert made.json()["results"][0]["status"] == "created"
+        response = api.post("/usher/api/v1/accounts/", json={"items": [account(name)]})
+    assert response.json()["results"][0]["status"] == "created"
 
     assert last(lms.sign_in(name)).json() == {"username": name}
 
@@ -400,8 +409,8 @@ UserSocialAuth.objects.create(user=u, provider="google-oauth2", uid="squatter@ev
 AccountRecovery.objects.create(user=u, secondary_email="squatter-{name}@evil.example")
 PendingEmailChange(user=u).request_change("other-{name}@evil.example")
 """
-        done = lms.run("shell", "-c", script)
-        assert done.returncode == 0, done.stderr
+        result = lms.run("shell", "-c", script)
+        assert result.returncode == 0, result.stderr
         return name
 
     def test_after_linking_former_passwords_sessions_and_tokens_are_invalid(
@@ -417,8 +426,8 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
         with lms.api(f"access-{squatted}") as api:
             assert api.get("/api/user/v1/me").status_code == 200
 
-        done = lms.run("usher_link", "--username", squatted, "--application", "campus")
-        assert '"linked"' in done.stdout, done.stderr
+        result = lms.run("usher_link", "--username", squatted, "--application", "campus")
+        assert '"linked"' in result.stdout, result.stderr
 
         assert browser.get("/api/user/v1/me").status_code == 401
         assert browser.post(sign_in, data=form, headers=headers).status_code != 200
@@ -442,6 +451,35 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
         browser = lms.sign_in(squatted)
         lms.run("usher_link", "--username", squatted, "--application", "campus")
         assert browser.get("/api/user/v1/me").json() == {"username": squatted}
+
+
+class TestCourseLinks:
+    """``CourseRun.courseware_url`` of MITx Online."""
+
+    RUN = "course-v1:edX+DemoX+Demo_Course"
+
+    def test_a_link_of_mitx_online_opens_the_course(self, lms: Lms, name: str) -> None:
+        browser = lms.sign_in(name)
+        browser.follow_redirects = False
+        answer = browser.get(f"/learn/course/{self.RUN}/home")
+        assert answer.status_code == 302
+        assert answer.headers["location"] == f"/courses/{self.RUN}/course/"
+        # The platform's page of a run that the learner is not enrolled in.
+        next_page = browser.get(answer.headers["location"]).headers["location"]
+        assert next_page.startswith(f"/courses/{self.RUN}/about")
+
+    @pytest.mark.parametrize(
+        "path", ["/learn/course/a/b/home", "/learn/course//home", "/learn/course/x"]
+    )
+    def test_other_paths_are_not_found(self, lms: Lms, path: str) -> None:
+        with lms.browser() as browser:
+            assert browser.get(path).status_code == 404
+
+    def test_no_link_leaves_the_lms(self, lms: Lms) -> None:
+        with lms.browser() as browser:
+            browser.follow_redirects = False
+            answer = browser.get("/learn/course/%5C%5Cevil.example%5C/home")
+        assert answer.headers["location"].startswith("/courses/%5C%5Cevil")
 
 
 class TestDirectRegistration:

@@ -61,7 +61,7 @@ def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str
     assert not signed_in(browser)
 
 
-def test_signing_in_again_at_once_arrives(lms: Lms, name: str) -> None:
+def test_signing_in_again_immediately_arrives(lms: Lms, name: str) -> None:
     """In the same second as the sign-out, or if the clock of the server that received it is
     ahead."""
     browser = lms.sign_in(name)
@@ -137,7 +137,7 @@ def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     forged = lms.application.logout_token(name, key=stranger)
     unsigned = forged.rsplit(".", 1)[0] + "."
-    asked = lms.application.keys_asked
+    keys_asked = lms.application.keys_asked
 
     for token in (forged, unsigned, "", "nonsense", "a.b.c", "x" * 20_000, "é" * 50):
         assert send(lms, token).status_code == 400
@@ -145,19 +145,19 @@ def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -
     # A stranger can't cause a request for the application's keys with every attempt.
     for _ in range(20):
         send(lms, forged)
-    assert lms.application.keys_asked <= asked + 2
+    assert lms.application.keys_asked <= keys_asked + 2
 
 
 def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name: str) -> None:
     """The application sends the message again after 503, and drops it after 400."""
     browser = lms.sign_in(name)
-    column = "update usher_lms_connectedapplication set jwks_url = ? where jwks_url = ?"
+    statement = "update usher_lms_connectedapplication set jwks_url = ? where jwks_url = ?"
     right, wrong = f"{lms.application.url}/jwks.json", f"{lms.application.url}/nothing/"
-    lms.rows(column, wrong, right)
+    lms.rows(statement, wrong, right)
     try:
         assert send(lms, lms.application.logout_token(name)).status_code == 503
     finally:
-        lms.rows(column, right, wrong)
+        lms.rows(statement, right, wrong)
     assert signed_in(browser)
     assert send(lms, lms.application.logout_token(name)).status_code == 200
     assert not signed_in(browser)
@@ -189,8 +189,8 @@ def test_unreachable_keys_are_not_requested_at_every_message(lms: Lms) -> None:
         "        print(type(error).__name__)\n"
         "print(len(asked))\n"
     )
-    told = lms.run("shell", "-c", f"exec({script!r}, {{}})")
-    assert told.stdout.split()[-4:] == [*["KeysUnavailable"] * 3, "1"], told.stderr
+    result = lms.run("shell", "-c", f"exec({script!r}, {{}})")
+    assert result.stdout.split()[-4:] == [*["KeysUnavailable"] * 3, "1"], result.stderr
 
 
 def test_only_connected_applications_are_listened_to(lms: Lms, name: str) -> None:

@@ -15,21 +15,21 @@ FILE = Path(smoke.__file__).parent / "test_usher.py"
 def smoke_tests(url: str, folder: Path) -> tuple[int, str]:
     at = urlsplit(url)
     environment = {"LMS_HOST": at.hostname or "", "LMS_PORT": str(at.port), "ENABLE_HTTPS": "false"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pytest", "--tb=short", "-v", "-p", "no:django", FILE],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
-    return done.returncode, done.stdout
+    return result.returncode, result.stdout
 
 
 def test_a_connected_lms_passes(lms: Lms, tmp_path: Path) -> None:
-    code, told = smoke_tests(lms.url, tmp_path)
-    assert (code, "2 passed" in told) == (0, True), told
+    code, output = smoke_tests(lms.url, tmp_path)
+    assert (code, "2 passed" in output) == (0, True), output
 
 
 def test_an_lms_that_is_not_connected_fails(lms: Lms, tmp_path: Path) -> None:
-    code, told = smoke_tests(lms.application.url, tmp_path)
-    assert (code, "answers 404 without a token" in told) == (1, True), told
+    code, output = smoke_tests(lms.application.url, tmp_path)
+    assert (code, "answers 404 without a token" in output) == (1, True), output

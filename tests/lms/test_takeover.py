@@ -1,4 +1,4 @@
-"""Nobody gets signed in as another person, and no existing account is linked, for each entry to
+"""Nobody is signed in as another person, and no existing account is linked, for each entry to
 sign-in, each kind of account and each backend."""
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
     columns, linked = KINDS[kind]
     email = f"{name}@was-here.example"
     other = next(each for each in BACKENDS if each != backend)
-    done = lms.run(
+    result = lms.run(
         "shell",
         "-c",
         ACCOUNT.format(
             name=name, email=email, password=PASSWORD, columns=columns, linked=linked and other
         ),
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     return email
 
 
@@ -249,10 +249,10 @@ def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
         ),
     )
 
-    done = two.run("shell", "-c", script)
+    result = two.run("shell", "-c", script)
 
-    assert done.returncode == 0, done.stderr
-    got = [line for line in done.stdout.splitlines() if line.startswith("GOT")]
+    assert result.returncode == 0, result.stderr
+    got = [line for line in result.stdout.splitlines() if line.startswith("GOT")]
     assert got == ["GOT None"] * 18
     assert links_of(two, name) == []
 
@@ -274,7 +274,7 @@ def compare_without_case(lms: Lms) -> None:
 
 
 @pytest.mark.parametrize("entry", ["login", "register_api"])
-def test_a_username_that_is_equal_only_to_the_database(name: str, entry: str) -> None:
+def test_a_username_that_only_the_database_considers_equal(name: str, entry: str) -> None:
     with connected_lms() as lms:
         compare_without_case(lms)
         assert signed_in_as(lms.sign_in(name)) == name

@@ -1,5 +1,5 @@
 """Every way to an account leaves the same rows in the LMS, table by table: the registration API,
-the batch API, and a first sign-in. The same for both ways to an enrollment."""
+the batch API, and a first sign-in. Also for both ways to an enrollment."""
 
 from __future__ import annotations
 

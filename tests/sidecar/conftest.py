@@ -17,27 +17,27 @@ from tests.support.lms_process import (
     LmsProcess,
     lms_process,
 )
-from tests.support.shapes import BASE_URL, Shape
+from tests.support.stand_ins import BASE_URL, StandIn
 from usher.cli.main import main
 from usher.connect.application.checkout import ApplicationOptions, Checkout, recognise
-from usher.sidecar import opening
+from usher.sidecar import session
 from usher.sidecar.process import Agent
 
 NAMES = ("mitxonline", "mitxpro")
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def shape(
+def application(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Shape]:
-    made = Shape(tmp_path_factory.mktemp("shape") / request.param, request.param)
-    yield made
-    made.close()
+) -> Iterator[StandIn]:
+    stand_in = StandIn(tmp_path_factory.mktemp("application") / request.param, request.param)
+    yield stand_in
+    stand_in.close()
 
 
 @pytest.fixture(scope="module")
-def checkout(shape: Shape) -> Checkout:
-    return checkout_of(shape)
+def checkout(application: StandIn) -> Checkout:
+    return checkout_of(application)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def agent(checkout: Checkout) -> Iterator[Agent]:
         yield started
 
 
-def checkout_of(shape: Shape) -> Checkout:
+def checkout_of(application: StandIn) -> Checkout:
     return recognise(
-        ApplicationOptions(str(shape.folder), manage=f"{Path(sys.executable)} manage.py")
+        ApplicationOptions(str(application.folder), manage=f"{Path(sys.executable)} manage.py")
     )
 
 
@@ -61,24 +61,29 @@ def plugin_lms() -> Iterator[LmsProcess]:
 
 
 @dataclass
-class Sides:
-    """A connected application and LMS, with helpers for tests."""
+class System:
+    """A connected application and its LMS, with helpers for tests."""
 
-    shape: Shape
+    application: StandIn
     lms: LmsProcess
     _agent: Agent | None = None
     _environment: str = ""
 
     def usher(self, *arguments: str) -> Result:
-        given = ("--application", str(self.shape.folder), "--manage", self.shape.command)
-        with patch.object(opening, "Agent", self._kept):
-            return CliRunner().invoke(main, [arguments[0], *given, *arguments[1:]])
+        options = (
+            "--application",
+            str(self.application.folder),
+            "--manage",
+            self.application.command,
+        )
+        with patch.object(session, "Agent", self._shared_agent):
+            return CliRunner().invoke(main, [arguments[0], *options, *arguments[1:]])
 
     @contextmanager
-    def _kept(self, checkout: Checkout) -> Iterator[Agent]:
+    def _shared_agent(self, checkout: Checkout) -> Iterator[Agent]:
         """One agent for many commands, as for many passes of ``--watch``, because starting one
         takes longer than most commands. It has the application's settings of its start."""
-        environment = self.shape.env_file.read_text()
+        environment = self.application.env_file.read_text()
         if self._agent is None or environment != self._environment:
             self.close()
             self._agent, self._environment = Agent(checkout), environment
@@ -90,20 +95,20 @@ class Sides:
             self._agent = None
 
     def json(self, *arguments: str) -> Any:
-        done = self.usher(*arguments, "--json")
-        assert done.stdout, (done.exit_code, done.output, done.exception)
-        return json.loads(done.stdout)
+        result = self.usher(*arguments, "--json")
+        assert result.stdout, (result.exit_code, result.output, result.exception)
+        return json.loads(result.stdout)
 
     def people(self, *names: str, **user: Any) -> None:
         """Creates users who are old enough for the application's repair."""
-        self.shape.run(_PEOPLE.format(names=names, user=user))
+        self.application.run(_PEOPLE.format(names=names, user=user))
 
     def enroll(self, name: str, course: str, **row: Any) -> None:
-        self.shape.run(_ENROLL.format(name=name, course=course, row=row))
+        self.application.run(_ENROLL.format(name=name, course=course, row=row))
 
     def rows(self, model: str, *fields: str, **condition: Any) -> list[Any]:
         app, name = model.split(".")
-        found = self.shape.run(
+        found = self.application.run(
             f"from {app}.models import {name}\n"
             f"result = list({name}._base_manager.filter(**{condition!r}).order_by('pk')"
             f".values_list(*{fields!r}))"
@@ -171,8 +176,9 @@ from django.utils import timezone
 from users.models import User
 from courses.models import Course, CourseRun, CourseRunEnrollment
 course, _ = Course.objects.get_or_create(readable_id={course!r}, title="A course")
-run = CourseRun.objects.filter(courseware_id={course!r}).first() or CourseRun.objects.create(
-    course=course, courseware_id={course!r}, title="A run", run_tag="R1", live=True)
+# Without clean(): MIT xPro accepts no new run without a date in the future.
+run = CourseRun.objects.filter(courseware_id={course!r}).first() or CourseRun.objects.bulk_create([
+    CourseRun(course=course, courseware_id={course!r}, title="A run", run_tag="R1", live=True)])[0]
 row = CourseRunEnrollment(user=User.objects.get(username="{name}"), run=run, **{row!r})
 row.save()
 CourseRunEnrollment._base_manager.filter(pk=row.pk).update(
@@ -182,11 +188,11 @@ result = row.pk
 
 
 @pytest.fixture(scope="module")
-def sides(shape: Shape, plugin_lms: LmsProcess) -> Iterator[Sides]:
+def system(application: StandIn, plugin_lms: LmsProcess) -> Iterator[System]:
     values = plugin_lms.settings("http://127.0.0.1:1")
-    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
-    shape.set(**{name: str(value) for name, value in values.items()})
-    both = Sides(shape, plugin_lms)
+    values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
+    application.set(**{name: str(value) for name, value in values.items()})
+    both = System(application, plugin_lms)
     yield both
     both.close()
 
@@ -201,16 +207,18 @@ def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
 
 
 @pytest.fixture(scope="module")
-def plain(shape: Shape, stock_lms: tuple[LmsProcess, int]) -> Iterator[Sides]:
+def plain(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[System]:
     lms, port = stock_lms
     values = lms.settings(f"http://127.0.0.1:{port}")
-    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
-    shape.set(**{name: str(value) for name, value in values.items()})
-    shape.run(_RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri))
-    with shape.served(port):
-        sides = Sides(shape, lms)
-        yield sides
-        sides.close()
+    values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
+    application.set(**{name: str(value) for name, value in values.items()})
+    application.run(
+        _RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri)
+    )
+    with application.served(port):
+        system = System(application, lms)
+        yield system
+        system.close()
 
 
 _RECORD = """
@@ -220,3 +228,14 @@ Application.objects.create(name="edx-oauth-app", client_id="{id}", client_secret
     skip_authorization=True, redirect_uris="{uri}")
 result = None
 """
+
+
+def without_kept(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without kept rows: MIT xPro accepts no change of a run that has started."""
+    kinds = {
+        kind: counts
+        for kind, counts in report["kinds"].items()
+        if any(number for result, number in counts.items() if result != "kept")
+    }
+    reasons = [reason for reason in report["reasons"] if reason["result"] != "kept"]
+    return report | {"kinds": kinds, "reasons": reasons}

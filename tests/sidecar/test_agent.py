@@ -16,10 +16,10 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from tests.sidecar.conftest import checkout_of
-from tests.support.shapes import Shape
+from tests.support.stand_ins import StandIn
 from usher.connect.application.checkout import Checkout
 from usher.sidecar.adapters.known import adapter_of, check
-from usher.sidecar.agent import words_of
+from usher.sidecar.agent import message_of
 from usher.sidecar.errors import AgentFailed, NotAsKnown, RequestFailed
 from usher.sidecar.process import Agent
 
@@ -31,14 +31,14 @@ result = list(User.objects.filter(username__startswith="{stem}").values_list("pk
 """
 
 
-def test_an_application_as_known_is_accepted(agent: Agent, shape: Shape) -> None:
-    check(agent, adapter_of(shape.name))
+def test_an_application_as_known_is_accepted(agent: Agent, application: StandIn) -> None:
+    check(agent, adapter_of(application.name))
 
 
 def test_a_release_that_renamed_a_column_is_refused_with_its_name(
-    agent: Agent, shape: Shape
+    agent: Agent, application: StandIn
 ) -> None:
-    adapter = adapter_of(shape.name)
+    adapter = adapter_of(application.name)
     answer = agent.ask(
         "check",
         tables=[
@@ -58,16 +58,16 @@ def test_a_release_that_renamed_a_column_is_refused_with_its_name(
     ]
 
 
-def test_the_adapter_of_another_application_is_refused(agent: Agent, shape: Shape) -> None:
-    other = {"mitxonline": "mitxpro", "mitxpro": "mitxonline"}[shape.name]
+def test_the_adapter_of_another_application_is_refused(agent: Agent, application: StandIn) -> None:
+    other = {"mitxonline": "mitxpro", "mitxpro": "mitxonline"}[application.name]
     with pytest.raises(NotAsKnown) as refused:
         check(agent, adapter_of(other))
     assert refused.value.missing
     assert refused.value.missing[0] in str(refused.value)
 
 
-def test_pages_hold_every_row_once(agent: Agent, shape: Shape) -> None:
-    made = shape.run(MAKE_USERS.format(count=7, stem="page"))
+def test_pages_hold_every_row_once(agent: Agent, application: StandIn) -> None:
+    users = application.run(MAKE_USERS.format(count=7, stem="page"))
     condition = {"username__startswith": "page"}
     seen, after = [], None
     while True:
@@ -78,12 +78,12 @@ def test_pages_hold_every_row_once(agent: Agent, shape: Shape) -> None:
         after = page["next"]
         if after is None:
             break
-    assert seen == made
+    assert seen == users
 
 
-def test_reading_sees_the_rows_that_the_managers_hide(agent: Agent, shape: Shape) -> None:
-    (user,) = shape.run(MAKE_USERS.format(count=1, stem="hidden"))
-    pk = shape.run(_ENROLL.format(user=user, run="course-v1:a+b+hidden", active=False))
+def test_reading_sees_the_rows_that_the_managers_hide(agent: Agent, application: StandIn) -> None:
+    (user,) = application.run(MAKE_USERS.format(count=1, stem="hidden"))
+    pk = application.run(_ENROLL.format(user=user, run="course-v1:a+b+hidden", active=False))
     page = agent.ask("page", model="courses.CourseRunEnrollment", fields=["active"])
     assert {"pk": pk, "active": False} in page["rows"]
 
@@ -98,10 +98,10 @@ result = CourseRunEnrollment.all_objects.create(user_id={user}, run=run, active=
 
 
 def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
-    agent: Agent, shape: Shape
+    agent: Agent, application: StandIn
 ) -> None:
-    (user,) = shape.run(MAKE_USERS.format(count=1, stem="write"))
-    pk = shape.run(_ENROLL.format(user=user, run="course-v1:a+b+write", active=True))
+    (user,) = application.run(MAKE_USERS.format(count=1, stem="write"))
+    pk = application.run(_ENROLL.format(user=user, run="course-v1:a+b+write", active=True))
     row = {
         "pk": pk,
         "expect": {"edx_enrolled": False, "active": True},
@@ -115,7 +115,7 @@ def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
 
     assert write() == [{"outcome": "written"}]
     assert write() == [{"outcome": "changed"}]
-    audit = shape.run(
+    audit = application.run(
         "from courses.models import CourseRunEnrollmentAudit as Audit\n"
         f"rows = Audit.objects.filter(enrollment_id={pk})\n"
         "result = [(a.data_before['edx_enrolled'], a.data_after['edx_enrolled']) for a in rows]"
@@ -124,13 +124,13 @@ def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
 
 
 def test_a_batch_writes_the_audit_rows_that_the_application_writes(
-    agent: Agent, shape: Shape
+    agent: Agent, application: StandIn
 ) -> None:
     """Rows of a batch are written together, a single row by the application's own code."""
-    model, audit = "courses.CourseRunEnrollment", adapter_of(shape.name).audit.request()
-    users = shape.run(MAKE_USERS.format(count=27, stem="audited"))
+    model, audit = "courses.CourseRunEnrollment", adapter_of(application.name).audit.request()
+    users = application.run(MAKE_USERS.format(count=27, stem="audited"))
     course = "course-v1:a+b+audited"
-    keys = [shape.run(_ENROLL.format(user=user, run=course, active=True)) for user in users]
+    keys = [application.run(_ENROLL.format(user=user, run=course, active=True)) for user in users]
     batch, unforetold, alone = keys[:12], keys[12:24], keys[24:]
 
     def write(keys: list[int], audit: dict[str, Any]) -> list[dict[str, str]]:
@@ -138,7 +138,7 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
         rows = [{"pk": pk, "expect": expect, "set": values} for pk in keys]
         return agent.ask("write", model=model, by="save_and_log", audit=audit, rows=rows)
 
-    shape.run(
+    application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(pk={batch[5]}).update(edx_enrolled=True)\n"
         "result = None"
@@ -151,10 +151,10 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     for pk in alone:
         assert write([pk], audit) == [{"outcome": "written"}]
 
-    written = shape.run(_AUDIT.format(users=users))
-    told = {json.dumps({**row, "moments": len(row["moments"])}) for row in written.values()}
+    written = application.run(_AUDIT.format(users=users))
+    rows_as_json = {json.dumps({**row, "moments": len(row["moments"])}) for row in written.values()}
     assert len(written) == 26
-    assert len(told) == 1, told
+    assert len(rows_as_json) == 1, rows_as_json
     # Written by one statement, except those that the application's own code saved.
     moments = Counter(row["moments"][2] for row in written.values())
     assert max(moments.values()) == 9
@@ -179,9 +179,9 @@ for row in Audit.objects.filter(enrollment__user__in={users}).select_related("en
 """
 
 
-def test_two_writers_of_the_same_row_create_it_once(agent: Agent, shape: Shape) -> None:
-    (user,) = shape.run(MAKE_USERS.format(count=1, stem="twice"))
-    model = adapter_of(shape.name).token.model
+def test_two_writers_of_the_same_row_create_it_once(agent: Agent, application: StandIn) -> None:
+    (user,) = application.run(MAKE_USERS.format(count=1, stem="twice"))
+    model = adapter_of(application.name).token.model
     values = {
         "access_token": "a" * 30,
         "refresh_token": "r" * 30,
@@ -196,9 +196,9 @@ def test_two_writers_of_the_same_row_create_it_once(agent: Agent, shape: Shape) 
     assert [found["access_token"] for found in stored["rows"]] == ["a" * 30]
 
 
-def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, shape: Shape) -> None:
-    (user,) = shape.run(MAKE_USERS.format(count=1, stem="batch"))
-    model = adapter_of(shape.name).token.model
+def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, application: StandIn) -> None:
+    (user,) = application.run(MAKE_USERS.format(count=1, stem="batch"))
+    model = adapter_of(application.name).token.model
     rows = [
         {"find": {"user_id": 10**9}, "set": {"refresh_token": None}},
         {"find": {"user_id": user}, "set": {"refresh_token": "r"}},
@@ -218,15 +218,15 @@ def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, shape: Shape
         (ValueError(), "ValueError"),
     ],
 )
-def test_the_message_of_a_refused_row_is_no_list(error: Exception, words: str) -> None:
-    assert words_of(error) == words
+def test_the_message_of_a_refused_row_is_a_sentence(error: Exception, words: str) -> None:
+    assert message_of(error) == words
 
 
 def test_a_learner_who_was_deleted_meanwhile_costs_the_others_nothing(
-    agent: Agent, shape: Shape
+    agent: Agent, application: StandIn
 ) -> None:
-    (user,) = shape.run(MAKE_USERS.format(count=1, stem="deleted"))
-    model = adapter_of(shape.name).token.model
+    (user,) = application.run(MAKE_USERS.format(count=1, stem="deleted"))
+    model = adapter_of(application.name).token.model
     rows = [{"find": {"user_id": pk}, "set": {"refresh_token": "r"}} for pk in (10**9, user)]
     first, second = agent.ask("write", model=model, rows=rows)
     assert first["outcome"] == "refused"
@@ -239,23 +239,23 @@ def test_the_agent_answers_with_an_error_and_continues(agent: Agent) -> None:
     assert agent.ask("about")["version"] == 1
 
 
-def test_output_of_the_application_does_not_break_the_protocol(shape: Shape) -> None:
-    noisy = shape.env_file.read_text() + "SHAPE_NOISE=1\n"
-    quiet = shape.env_file.read_text()
-    shape.env_file.write_text(noisy)
+def test_output_of_the_application_does_not_break_the_protocol(application: StandIn) -> None:
+    noisy = application.env_file.read_text() + "NOISE_ON_STDOUT=1\n"
+    quiet = application.env_file.read_text()
+    application.env_file.write_text(noisy)
     try:
-        with Agent(checkout_of(shape)) as agent:
+        with Agent(checkout_of(application)) as agent:
             assert agent.ask("count", model="users.User") >= 0
     finally:
-        shape.env_file.write_text(quiet)
+        application.env_file.write_text(quiet)
 
 
 def test_invalid_settings_end_the_agent_with_their_error(
-    shape: Shape, monkeypatch: pytest.MonkeyPatch
+    application: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``manage.py shell`` starts all the same, and the agent's thread reads already."""
-    checkout = checkout_of(shape)
-    for name in shape.values:
+    checkout = checkout_of(application)
+    for name in application.values:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(AgentFailed) as caught:
         Agent(replace(checkout, env_file=None))
@@ -264,29 +264,32 @@ def test_invalid_settings_end_the_agent_with_their_error(
     assert "Fatal" not in str(caught.value)
 
 
-def test_an_application_that_does_not_start_is_reported_with_its_output(shape: Shape) -> None:
-    text = shape.env_file.read_text()
-    shape.env_file.write_text(text.replace("MAILGUN_KEY=mail-key\n", ""))
+def test_an_application_that_does_not_start_is_reported_with_its_output(
+    application: StandIn,
+) -> None:
+    text = application.env_file.read_text()
+    application.env_file.write_text(text.replace("MAILGUN_KEY=mail-key\n", ""))
     try:
         with pytest.raises(AgentFailed, match="MAILGUN_KEY is required"):
-            Agent(checkout_of(shape))
+            Agent(checkout_of(application))
     finally:
-        shape.env_file.write_text(text)
+        application.env_file.write_text(text)
 
 
-def test_no_secret_is_an_argument(checkout: Checkout, shape: Shape) -> None:
+def test_no_secret_is_an_argument(checkout: Checkout, application: StandIn) -> None:
     with Agent(checkout) as agent:
         command = Path(f"/proc/{agent.pid}/cmdline").read_bytes()
-        assert b"application-secret" not in command
-        assert b"shape-secret" not in command
+        assert b"django-secret" not in command
+        assert b"django-secret" not in command
 
 
-def test_the_agent_ends_with_its_parent(checkout: Checkout, shape: Shape) -> None:
+def test_the_agent_ends_with_its_parent(checkout: Checkout, application: StandIn) -> None:
     script = (
         "import sys, time\n"
         "from usher.connect.application.checkout import ApplicationOptions, recognise\n"
         "from usher.sidecar.process import Agent\n"
-        f"options = ApplicationOptions({str(shape.folder)!r}, manage={shape.command!r})\n"
+        f"options = ApplicationOptions({str(application.folder)!r}, "
+        f"manage={application.command!r})\n"
         "agent = Agent(recognise(options))\n"
         "print(agent.pid, flush=True)\n"
         "time.sleep(600)\n"
@@ -329,9 +332,9 @@ def test_the_agent_is_python_3_9_with_nothing_but_the_standard_library_and_djang
 
 
 def test_a_value_that_the_database_can_not_store_fails_its_own_row_alone(
-    agent: Agent, shape: Shape
+    agent: Agent, application: StandIn
 ) -> None:
-    first, second, third = shape.run(MAKE_USERS.format(count=3, stem="stored"))
+    first, second, third = application.run(MAKE_USERS.format(count=3, stem="stored"))
     values = {first: "Ada", second: "\ud800", third: "Cy"}
     rows = [{"pk": pk, "expect": {}, "set": {"name": name}} for pk, name in values.items()]
     answers = agent.ask("write", model="users.User", rows=rows)

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System
 from tests.sidecar.test_reconcile import only, stem, tokens
 from tests.support.checkout import free_port
 from usher.cli.main import main
 from usher.sidecar import command as commands
 from usher.sidecar.errors import RequestFailed
-from usher.sidecar.opening import _timeout
-from usher.sidecar.outcome import Outcome
+from usher.sidecar.output import ReconcileOutput
+from usher.sidecar.session import _timeout
+from usher.sidecar.summary import Summary
 
 
 @pytest.fixture
@@ -24,10 +25,21 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Any:
     printed object."""
 
     def run(*words: str) -> tuple[int, dict[str, Any]]:
-        done = CliRunner().invoke(main, [*words, "--json"])
-        return done.exit_code, json.loads(done.stdout)
+        result = CliRunner().invoke(main, [*words, "--json"])
+        return result.exit_code, json.loads(result.stdout)
 
     return run
+
+
+@pytest.mark.parametrize("command", ["drift", "reconcile"])
+def test_without_a_connection_the_error_names_the_commands_for_each_application(
+    named: Any, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path))
+    code, output = named(command)
+    assert code == 2
+    assert "--application ~/mitxonline" in output["error"]
+    assert f"python manage.py {command}" in output["error"]
 
 
 @pytest.mark.parametrize("command", ["drift", "reconcile"])
@@ -55,44 +67,46 @@ def test_errors_are_one_json_object(
     named: Any, command: str, arguments: list[str], words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.env").write_bytes(b"NAME=\xe4\n")
-    code, told = named(command, *(each.format(folder=tmp_path) for each in arguments))
+    code, output = named(command, *(argument.format(folder=tmp_path) for argument in arguments))
     assert code == 2
-    assert words in told["error"]
-    assert told["ok"] is False
+    assert words in output["error"]
+    assert output["ok"] is False
 
 
-def test_an_lms_that_does_not_answer_is_one_object(sides: Sides) -> None:
+def test_an_lms_that_does_not_answer_is_reported_as_one_json_object(system: System) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     for command in ("drift", "reconcile"):
-        done = sides.usher(command, "--lms-url", nowhere, "--json")
-        assert done.exit_code == 2
-        told = json.loads(done.stdout)
-        assert f"Nothing answers at {nowhere}" in told["error"]
-        assert told["ok"] is False
+        result = system.usher(command, "--lms-url", nowhere, "--json")
+        assert result.exit_code == 2
+        output = json.loads(result.stdout)
+        assert f"Nothing answers at {nowhere}" in output["error"]
+        assert output["ok"] is False
 
 
 @pytest.mark.parametrize("address", ["ftp://lms", "not an address", "http://u:secret@lms"])
-def test_an_address_that_is_none_is_one_object(address: str, sides: Sides) -> None:
-    done = sides.usher("drift", "--lms-url", address, "--json")
-    assert done.exit_code == 2
-    assert "The LMS's address in --lms-url can't be used" in json.loads(done.stdout)["error"]
-    assert "secret" not in done.output
+def test_an_invalid_address_is_reported_as_one_json_object(address: str, system: System) -> None:
+    result = system.usher("drift", "--lms-url", address, "--json")
+    assert result.exit_code == 2
+    assert "The LMS's address in --lms-url can't be used" in json.loads(result.stdout)["error"]
+    assert "secret" not in result.output
 
 
 @pytest.mark.parametrize("value", ["abc", "", "0", "-1", "inf", "nan", None, []])
-def test_a_time_limit_that_is_none_is_the_default(value: Any) -> None:
+def test_an_invalid_time_limit_is_replaced_by_the_default(value: Any) -> None:
     assert _timeout(value) == 60.0
 
 
-def test_a_fault_of_its_own_is_not_taken_for_a_difference(sides: Sides, monkeypatch: Any) -> None:
+def test_a_bug_of_the_sidecar_does_not_count_as_a_difference(
+    system: System, monkeypatch: Any
+) -> None:
     def fail(*_: Any) -> None:
         raise KeyError("something")
 
     monkeypatch.setattr(commands, "drift", fail)
-    done = sides.usher("drift", "--json")
-    assert done.exit_code == 2
-    assert json.loads(done.stdout)["error"] == "KeyError: 'something'"
-    assert "Traceback" in done.stderr
+    result = system.usher("drift", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"] == "KeyError: 'something'"
+    assert "Traceback" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,61 +117,64 @@ def test_a_fault_of_its_own_is_not_taken_for_a_difference(sides: Sides, monkeypa
         (["--run", "MITx/6.1x"], "A key is course-v1:"),
     ],
 )
-def test_a_misspelt_user_or_run_is_not_nothing_to_do(
-    arguments: list[str], words: str, sides: Sides
+def test_a_misspelt_user_or_run_is_an_error(
+    arguments: list[str], words: str, system: System
 ) -> None:
-    done = sides.usher("reconcile", *arguments, "--json")
-    assert done.exit_code == 2
-    assert words in json.loads(done.stdout)["error"]
+    result = system.usher("reconcile", *arguments, "--json")
+    assert result.exit_code == 2
+    assert words in json.loads(result.stdout)["error"]
 
 
-def test_a_user_without_work_is_reported_with_the_reason(sides: Sides) -> None:
-    inactive, new = stem(sides, "inactive"), stem(sides, "fresh")
-    sides.people(inactive, new)
-    sides.shape.run(
+def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None:
+    inactive, new = stem(system, "inactive"), stem(system, "fresh")
+    system.people(inactive, new)
+    system.application.run(
         "from django.utils import timezone\n"
         "from users.models import User\n"
         f"User.objects.filter(username={inactive!r}).update(is_active=False)\n"
         f"User.objects.filter(username={new!r}).update(created_on=timezone.now())\nresult = None"
     )
-    for name, words in ((inactive, "inactive in"), (new, "itself does it in the first 5 minutes")):
-        done = sides.usher("reconcile", "--user", name, "--json")
-        assert done.exit_code == 0
-        (reason,) = json.loads(done.stdout)["reasons"]
+    for name, words in (
+        (inactive, "inactive in"),
+        (new, "creates the account itself in the first 5 minutes"),
+    ):
+        result = system.usher("reconcile", "--user", name, "--json")
+        assert result.exit_code == 0
+        (reason,) = json.loads(result.stdout)["reasons"]
         assert words in reason["reason"]
 
 
 @only("mitxonline")
-def test_a_user_given_up_by_the_application_is_reported_with_the_reason(sides: Sides) -> None:
-    name = stem(sides, "gaveup")
-    sides.people(name)
-    sides.shape.run(
+def test_a_user_given_up_by_the_application_is_reported_with_the_reason(system: System) -> None:
+    name = stem(system, "gaveup")
+    system.people(name)
+    system.application.run(
         "from openedx.models import OpenEdxUser\nfrom users.models import User\n"
         f"OpenEdxUser.objects.create(user=User.objects.get(username={name!r}), edx_username='x-y',"
         " has_sync_error=True, sync_error_data={'email': [{'user_message': 'It is taken'}]})\n"
         "result = None"
     )
-    (reason,) = sides.json("reconcile", "--user", name)["reasons"]
+    (reason,) = system.json("reconcile", "--user", name)["reasons"]
     assert "gave the account up: It is taken" in reason["reason"]
 
 
 @only("mitxonline")
-def test_work_done_before_the_error_is_in_the_object(sides: Sides, monkeypatch: Any) -> None:
+def test_results_before_an_error_are_in_the_json_object(system: System, monkeypatch: Any) -> None:
     from usher.client.errors import Unreachable
     from usher.sidecar import reconcile
 
     def fail(*_: Any, **__: Any) -> None:
         raise Unreachable("The LMS went away.")
 
-    name = stem(sides, "beforehand")
-    sides.people(name)
+    name = stem(system, "beforehand")
+    system.people(name)
     monkeypatch.setattr(reconcile, "reconcile_enrollments", fail)
-    done = sides.usher("reconcile", "--json")
-    assert done.exit_code == 2
-    told = json.loads(done.stdout)
-    assert told["kinds"]["account"]["done"] == 1
-    assert "The LMS went away" in told["error"]
-    assert len(tokens(sides, name)) == 1
+    result = system.usher("reconcile", "--json")
+    assert result.exit_code == 2
+    output = json.loads(result.stdout)
+    assert output["kinds"]["account"]["done"] == 1
+    assert "The LMS went away" in output["error"]
+    assert len(tokens(system, name)) == 1
 
 
 @pytest.mark.parametrize(
@@ -176,12 +193,12 @@ def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
     assert advice in str(RequestFailed("MIT xPro", "failed", message))
 
 
-def test_an_interrupted_run_is_not_nothing_to_do(capsys: Any) -> None:
+def test_an_interrupted_run_is_reported_as_interrupted(capsys: Any) -> None:
     """The batch in progress has no counts yet."""
-    commands._Progress(as_json=False).interrupted(Outcome())
-    said = capsys.readouterr().out
-    assert "nothing to do" not in said
-    assert "stopped" in said
-    commands._Progress(as_json=True).interrupted(Outcome())
-    told = json.loads(capsys.readouterr().out)
-    assert (told["ok"], told["error"]) == (False, "interrupted")
+    ReconcileOutput(as_json=False).print_interrupted(Summary())
+    output = capsys.readouterr().out
+    assert "nothing to do" not in output
+    assert "stopped" in output
+    ReconcileOutput(as_json=True).print_interrupted(Summary())
+    text = json.loads(capsys.readouterr().out)
+    assert (text["ok"], text["error"]) == (False, "interrupted")

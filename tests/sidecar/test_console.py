@@ -13,15 +13,16 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System
 from tests.sidecar.test_reconcile import _command, _until, stem
 from usher.client.http import Exchange
 from usher.sidecar import metrics
-from usher.sidecar.command import _Progress, _served
+from usher.sidecar.command import _serve
 from usher.sidecar.console import server
-from usher.sidecar.outcome import DONE, REFUSED, Outcome
+from usher.sidecar.output import ReconcileOutput
 from usher.sidecar.reconcile import KINDS
-from usher.sidecar.watched import Watched
+from usher.sidecar.summary import DONE, REFUSED, Summary
+from usher.sidecar.watch_state import WatchState
 
 NOWHERE = "course-v1:Nowhere+1+1"
 
@@ -32,21 +33,21 @@ def links() -> list[str]:
 
 
 @pytest.fixture
-def watched() -> Watched:
-    return Watched()
+def watched() -> WatchState:
+    return WatchState()
 
 
 @pytest.fixture
-def address(watched: Watched, links: list[str]) -> Iterator[str]:
+def address(watched: WatchState, links: list[str]) -> Iterator[str]:
     with server.serving(watched, 0, links.append) as found:
         yield found
 
 
-def refusing(what: str = "ada@x.example in course-v1:a+b+c") -> Outcome:
-    found = Outcome()
-    found.add("enrollment", REFUSED, what, "<b>closed</b> & full (course-full)", "course-full")
-    found.add("account", DONE)
-    return found
+def refusing(what: str = "ada@x.example in course-v1:a+b+c") -> Summary:
+    summary = Summary()
+    summary.add("enrollment", REFUSED, what, "<b>closed</b> & full (course-full)", "course-full")
+    summary.add("account", DONE)
+    return summary
 
 
 def test_a_link_signs_one_browser_in_once(address: str, links: list[str]) -> None:
@@ -78,7 +79,7 @@ def test_a_visitor_without_a_link_causes_a_new_link_in_the_terminal(
     with httpx.Client(base_url=address, trust_env=False) as browser:
         browser.get("/")
         assert len(links) == 1  # it was printed just now
-        monkeypatch.setattr(server, "_LINK_EVERY", 0.0)
+        monkeypatch.setattr(server, "_SECONDS_BETWEEN_LINKS", 0.0)
         browser.get("/")
         first, second = links
         assert browser.get(first.removeprefix(address)).status_code == 403
@@ -105,8 +106,8 @@ def test_requests_with_another_host_name_are_refused(
     assert answer.getheader("Set-Cookie") is None
     connection.close()
     # The link was not used; it also works with another port, as with a forwarded one.
-    found = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
-    assert found.status_code == 303
+    response = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
+    assert response.status_code == 303
 
 
 def test_an_address_that_can_t_be_read_is_answered(address: str) -> None:
@@ -123,33 +124,33 @@ def test_the_pages_listen_on_loopback_only(address: str) -> None:
 
 
 def test_the_pages_show_refusals_and_escape_what_others_wrote(
-    address: str, links: list[str], watched: Watched
+    address: str, links: list[str], watched: WatchState
 ) -> None:
     with httpx.Client(base_url=address, trust_env=False) as browser:
         browser.get(links[0].removeprefix(address))
         assert "The first pass is in progress." in browser.get("/").text
-        watched.passed(Outcome())
-        watched.looks_again()
-        assert "is in the LMS" in browser.get("/").text
+        watched.record_pass(Summary())
+        watched.pass_succeeded()
+        assert "The LMS has the desired state." in browser.get("/").text
         for _ in range(2):
-            watched.passed(refusing())
+            watched.record_pass(refusing())
         assert "1 record is refused." in browser.get("/").text
         page = browser.get("/refusals/").text
         assert "&lt;b&gt;closed&lt;/b&gt; &amp; full" in page
         assert "<b>closed" not in page
-        watched.troubled("The LMS fails <i>.", 3.0)
+        watched.record_trouble("The LMS fails <i>.", 3.0)
         assert "The LMS fails &lt;i&gt;. Tried again in" in browser.get("/").text
         assert "can&#x27;t be asked now" in browser.get("/learners/?q=%3Ci%3E%00").text
         assert browser.get("/console.css").headers["content-type"].startswith("text/css")
 
 
 def test_metrics_count_what_happened() -> None:
-    found = metrics.Metrics()
-    watched = Watched(found)
-    watched.passed(refusing())
-    with watched.around(Exchange("GET", "accounts", status=200)) as _:
+    recorded = metrics.Metrics()
+    watched = WatchState(recorded)
+    watched.record_pass(refusing())
+    with watched.measure_request(Exchange("GET", "accounts", status=200)) as _:
         pass
-    with metrics.serving(found, "127.0.0.1", 0) as port:
+    with metrics.serving(recorded, "127.0.0.1", 0) as port:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
     assert 'usher_outcomes_total{kind="account",outcome="changed"} 1.0' in text
     assert 'usher_outcomes_total{kind="enrollment",outcome="rejected"} 1.0' in text
@@ -162,20 +163,20 @@ def test_metrics_count_what_happened() -> None:
 
 def test_counters_are_there_before_they_are_counted() -> None:
     """For Prometheus, a series that begins with 500 has not increased."""
-    found = metrics.Metrics()
+    recorded = metrics.Metrics()
     for kind in KINDS:
         for outcome in ("changed", "rejected", "transient", "waits"):
             labels = {"kind": kind, "outcome": outcome}
-            assert found.registry.get_sample_value("usher_outcomes_total", labels) == 0
+            assert recorded.registry.get_sample_value("usher_outcomes_total", labels) == 0
 
 
-def test_on_all_addresses_the_link_is_needed(watched: Watched, links: list[str]) -> None:
+def test_on_all_addresses_the_link_is_needed(watched: WatchState, links: list[str]) -> None:
     with server.serving(watched, 0, links.append, server.ALL) as found:
         port = urlsplit(found).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
         # As with a port that Docker publishes, requests arrive at another address than 127.0.0.1.
-        beyond, host = f"http://127.0.0.3:{port}", {"Host": f"localhost:{port}"}
-        with httpx.Client(base_url=beyond, headers=host, trust_env=False) as browser:
+        other_address, host = f"http://127.0.0.3:{port}", {"Host": f"localhost:{port}"}
+        with httpx.Client(base_url=other_address, headers=host, trust_env=False) as browser:
             assert browser.get("/").status_code == 403
             assert browser.get("/open?key=guessed").status_code == 403
             assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
@@ -185,7 +186,7 @@ def test_on_all_addresses_the_link_is_needed(watched: Watched, links: list[str])
             assert browser.get("/").status_code == 200
 
 
-def test_on_another_address_the_link_names_it(watched: Watched, links: list[str]) -> None:
+def test_on_another_address_the_link_names_it(watched: WatchState, links: list[str]) -> None:
     with server.serving(watched, 0, links.append, "127.0.0.2") as found:
         assert found.startswith("http://127.0.0.2:")
         with httpx.Client(trust_env=False) as browser:
@@ -200,7 +201,7 @@ def test_on_another_address_the_link_names_it(watched: Watched, links: list[str]
 def test_listening_beyond_loopback_is_warned_of(
     host: str, is_warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with _served((host, 0), "", _Progress(as_json=False)):
+    with _serve((host, 0), "", ReconcileOutput(as_json=False)):
         pass
     assert (
         "beyond this machine's loopback" in " ".join(capsys.readouterr().out.split())
@@ -210,26 +211,26 @@ def test_listening_beyond_loopback_is_warned_of(
 @pytest.mark.parametrize(
     "wrong", [("--console",), ("--metrics", "9"), ("--watch", "--dry-run", "--console")]
 )
-def test_both_go_with_watch(sides: Sides, wrong: tuple[str, ...]) -> None:
-    done = sides.usher("reconcile", *wrong)
-    assert done.exit_code == 2
-    assert "go with --watch" in done.output
+def test_console_and_metrics_require_watch(system: System, wrong: tuple[str, ...]) -> None:
+    result = system.usher("reconcile", *wrong)
+    assert result.exit_code == 2
+    assert "go with --watch" in result.output
 
 
-def test_an_invalid_port(sides: Sides) -> None:
-    done = sides.usher("reconcile", "--watch", "--metrics", "localhost:http")
-    assert done.exit_code == 2
-    assert "[HOST:]PORT" in done.output
+def test_an_invalid_metrics_port_is_refused(system: System) -> None:
+    result = system.usher("reconcile", "--watch", "--metrics", "localhost:http")
+    assert result.exit_code == 2
+    assert "[HOST:]PORT" in result.output
 
 
-def test_the_operator_finds_a_refused_learner(sides: Sides) -> None:
-    name = stem(sides, "page")
-    sides.people(name)
-    sides.json("reconcile", "--kind", "account")
-    sides.enroll(name, NOWHERE)
+def test_the_operator_finds_a_refused_learner(system: System) -> None:
+    name = stem(system, "page")
+    system.people(name)
+    system.json("reconcile", "--kind", "account")
+    system.enroll(name, NOWHERE)
     with ExitStack() as stack:
         watcher = subprocess.Popen(
-            _command(sides, "--watch", "--console", "--metrics", "0"),
+            _command(system, "--watch", "--console", "--metrics", "0"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -249,13 +250,13 @@ def test_the_operator_finds_a_refused_learner(sides: Sides) -> None:
         page = browser.get(link[0])
         address = f"http://{page.url.netloc.decode()}"
         _until(lambda: "refused" in browser.get(f"{address}/").text)
-        shown = browser.get(f"{address}/learners/", params={"q": f"{name}@example.org"}).text
-        folder = str(sides.shape.folder)
-        assert f"usher reconcile --application {folder} --user {name}@example.org" in shown
-        assert "unknown-run" in shown
-        assert NOWHERE in shown
-        assert "recorded as made" in shown
-        assert "not enrolled in the LMS yet" in shown
+        html = browser.get(f"{address}/learners/", params={"q": f"{name}@example.org"}).text
+        folder = str(system.application.folder)
+        assert f"usher reconcile --application {folder} --user {name}@example.org" in html
+        assert "unknown-run" in html
+        assert NOWHERE in html
+        assert "recorded as created" in html
+        assert "not enrolled in the LMS yet" in html
         assert 'outcome="rejected"' in httpx.get(scraped[0], trust_env=False).text
         watcher.send_signal(signal.SIGTERM)
         out, _ = watcher.communicate(timeout=120)

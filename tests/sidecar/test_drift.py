@@ -1,33 +1,33 @@
-"""``usher drift`` with applications shaped like MITx Online and MIT xPro, and a real embedded
+"""``usher drift`` with stand-ins for MITx Online and MIT xPro, and a real embedded
 LMS."""
 
 from typing import Any
 
 import pytest
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System
 
 MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 
 
-def course_of(sides: Sides) -> str:
+def course_of(system: System) -> str:
     """The key of a run that the LMS offers in the application's mode."""
-    return sides.lms.shell(
+    return system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         "course = CourseMode.objects.order_by('pk').first().course_id\n"
-        f"CourseMode.objects.get_or_create(course_id=course, mode_slug={mode_of(sides)!r},\n"
+        f"CourseMode.objects.get_or_create(course_id=course, mode_slug={mode_of(system)!r},\n"
         "    defaults={'mode_display_name': 'A mode'})\n"
         "print(course)"
     )
 
 
-def mode_of(sides: Sides) -> str:
-    return MODE[sides.shape.name]
+def mode_of(system: System) -> str:
+    return MODE[system.application.name]
 
 
-def recorded(sides: Sides, *names: str, token: bool = True) -> None:
+def recorded(system: System, *names: str, token: bool = True) -> None:
     """Records in the application that these learners have an account and a token."""
-    sides.shape.run(
+    system.application.run(
         f"names, token = {names!r}, {token!r}\n"
         "from users.models import User\n"
         "from django.apps import apps\n"
@@ -45,33 +45,33 @@ def recorded(sides: Sides, *names: str, token: bool = True) -> None:
     )
 
 
-def words(found: Any, who: str) -> set[str]:
-    return {d["difference"] for d in found["differences"] if d["what"].startswith(who + "@")}
+def words(report: Any, who: str) -> set[str]:
+    return {d["difference"] for d in report["differences"] if d["what"].startswith(who + "@")}
 
 
 @pytest.fixture(scope="module")
-def found(sides: Sides) -> Any:
+def report(system: System) -> Any:
     """The result of one comparison, with a learner in every state."""
-    name, course, mode = sides.shape.name[:5], course_of(sides), mode_of(sides)
+    name, course, mode = system.application.name[:5], course_of(system), mode_of(system)
     there = ["fine", "unrecorded", "tokenless", "renamed", "inenrolled", "missing", "extra", "back"]
     gone = ["gone", "waiting"]
-    sides.people(*(f"{name}{who}" for who in there + gone))
-    sides.accounts_in_lms(*(f"{name}{who}" for who in there))
-    recorded(sides, *(f"{name}{who}" for who in [*there, "gone"] if who not in _UNRECORDED))
-    recorded(sides, f"{name}tokenless", token=False)
-    sides.shape.run(
+    system.people(*(f"{name}{who}" for who in there + gone))
+    system.accounts_in_lms(*(f"{name}{who}" for who in there))
+    recorded(system, *(f"{name}{who}" for who in [*there, "gone"] if who not in _UNRECORDED))
+    recorded(system, f"{name}tokenless", token=False)
+    system.application.run(
         "from users.models import User\n"
         f"result = User.objects.filter(username={name + 'renamed'!r}).update("
         "email='renamed-here@example.org')"
     )
-    sides.enroll(f"{name}fine", course, edx_enrolled=True)
-    sides.enrolled_in_lms(f"{name}fine", course, mode)
-    sides.enroll(f"{name}inenrolled", course, edx_enrolled=True)
-    sides.enroll(f"{name}missing", course, edx_enrolled=False)
-    sides.enrolled_in_lms(f"{name}extra", course, mode)
-    sides.enroll(f"{name}back", course, active=False, change_status="refunded")
-    sides.enrolled_in_lms(f"{name}back", course, mode)
-    return sides.json("drift")
+    system.enroll(f"{name}fine", course, edx_enrolled=True)
+    system.enrolled_in_lms(f"{name}fine", course, mode)
+    system.enroll(f"{name}inenrolled", course, edx_enrolled=True)
+    system.enroll(f"{name}missing", course, edx_enrolled=False)
+    system.enrolled_in_lms(f"{name}extra", course, mode)
+    system.enroll(f"{name}back", course, active=False, change_status="refunded")
+    system.enrolled_in_lms(f"{name}back", course, mode)
+    return system.json("drift")
 
 
 _UNRECORDED = ("unrecorded", "tokenless")
@@ -83,7 +83,7 @@ _UNRECORDED = ("unrecorded", "tokenless")
         ("fine", set()),
         ("unrecorded", {"{} exists in the LMS; not recorded here", "no token of the LMS"}),
         ("tokenless", {"no token of the LMS"}),
-        ("gone", {"{} does not exist in the LMS; recorded as made here"}),
+        ("gone", {"{} does not exist in the LMS; recorded here as created"}),
         ("waiting", {"no account in the LMS yet"}),
         ("inenrolled", {"not enrolled in the LMS; recorded here"}),
         ("missing", {"not enrolled in the LMS yet"}),
@@ -92,51 +92,52 @@ _UNRECORDED = ("unrecorded", "tokenless")
     ],
 )
 def test_each_state_of_a_learner_is_reported(
-    found: Any, sides: Sides, who: str, expected: set[str]
+    report: Any, system: System, who: str, expected: set[str]
 ) -> None:
-    name = sides.shape.name[:5] + who
-    if sides.shape.name == "mitxonline" and who == "unrecorded":
+    name = system.application.name[:5] + who
+    if system.application.name == "mitxonline" and who == "unrecorded":
         expected = {"no account in the LMS yet"}  # its username is not chosen yet
-    assert words(found, name) == {text.format(name) for text in expected}
+    assert words(report, name) == {text.format(name) for text in expected}
 
 
-def test_another_email_is_reported(found: Any, sides: Sides) -> None:
-    name = sides.shape.name[:5] + "renamed"
-    assert words(found, "renamed-here") == {
+def test_another_email_is_reported(report: Any, system: System) -> None:
+    name = system.application.name[:5] + "renamed"
+    assert words(report, "renamed-here") == {
         f"the LMS has another e-mail for {name}: {name}@example.org"
     }
 
 
-def test_a_run_with_another_title_is_reported(found: Any, sides: Sides) -> None:
-    course = course_of(sides)
+def test_a_run_with_another_title_is_reported(report: Any, system: System) -> None:
+    course = course_of(system)
     (title,) = [
         d["difference"]
-        for d in found["differences"]
+        for d in report["differences"]
         if d["kind"] == "run" and d["difference"].startswith("title") and d["what"] == course
     ]
     assert title.startswith("title 'A run' here, ")
 
 
-def test_comparing_changes_nothing(found: Any, sides: Sides) -> None:
-    assert sides.json("drift") == found
+def test_comparing_changes_nothing(report: Any, system: System) -> None:
+    assert system.json("drift") == report
 
 
-def test_differences_are_exit_code_1_and_lines(found: Any, sides: Sides) -> None:
-    done = sides.usher("drift", "--kind", "account")
-    assert done.exit_code == 1
-    assert f"{sides.shape.name[:5]}waiting@example.org: no account in the LMS yet" in " ".join(
-        done.output.split()
+def test_differences_are_exit_code_1_and_lines(report: Any, system: System) -> None:
+    result = system.usher("drift", "--kind", "account")
+    assert result.exit_code == 1
+    assert (
+        f"{system.application.name[:5]}waiting@example.org: no account in the LMS yet"
+        in " ".join(result.output.split())
     )
-    assert "usher reconcile works on the" in done.output
+    assert "usher reconcile repairs the" in result.output
 
 
 def test_learners_given_up_by_the_application_are_listed_with_the_reason(
-    found: Any, sides: Sides
+    report: Any, system: System
 ) -> None:
-    name, course = sides.shape.name[:5], "course-v1:given+up+run"
-    sides.people(f"{name}given")
-    if sides.shape.name == "mitxonline":
-        sides.shape.run(
+    name, course = system.application.name[:5], "course-v1:given+up+run"
+    system.people(f"{name}given")
+    if system.application.name == "mitxonline":
+        system.application.run(
             "from users.models import User\n"
             "from openedx.models import OpenEdxUser\n"
             f"user = User.objects.get(username={name + 'given'!r})\n"
@@ -145,7 +146,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
             "    has_sync_error=True, sync_error_data=reason)\n"
             "result = None"
         )
-        sides.enroll(f"{name}given", course, edx_enrollment_retry_count=5)
+        system.enroll(f"{name}given", course, edx_enrollment_retry_count=5)
         expected = {
             (
                 f"{name}given@example.org",
@@ -153,20 +154,20 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
             ),
             (
                 f"{name}given@example.org in {course}",
-                "not enrolled after 5 attempts; it is not tried again",
+                "not enrolled after 5 attempts; the application does not try again",
             ),
         }
     else:
-        sides.enroll(f"{name}given", course)
+        system.enroll(f"{name}given", course)
         expected = {(f"{name}given@example.org in {course}", "not enrolled for more than a day")}
-    told = sides.json("drift", "--given-up")["given_up"]
-    listed = {(entry["what"], entry["reason"]) for entry in told}
+    given_up = system.json("drift", "--given-up")["given_up"]
+    listed = {(entry["what"], entry["reason"]) for entry in given_up}
     assert expected <= listed
     assert not [reason for what, reason in listed if what.startswith(f"{name}back")]
 
 
-def test_another_server_at_the_address_of_the_lms_is_not_accepted(sides: Sides) -> None:
-    done = sides.usher("drift", "--lms-url", "http://127.0.0.1:9")
-    assert done.exit_code == 2
-    assert "The LMS at http://127.0.0.1:9 could not be asked" in done.output
-    assert "does not exist" not in done.output
+def test_another_server_at_the_address_of_the_lms_is_not_accepted(system: System) -> None:
+    result = system.usher("drift", "--lms-url", "http://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert "The LMS at http://127.0.0.1:9 could not be asked" in result.output
+    assert "does not exist" not in result.output

@@ -17,9 +17,9 @@ from usher.client.errors import (
 from usher.client.http import Answer, Http
 from usher.client.payloads import read_account, reading
 from usher.client.shared import LocalState
-from usher.sidecar.errors import RequestFailed, explained
-from usher.sidecar.outcome import FAILED, REFUSED, Outcome
+from usher.sidecar.errors import RequestFailed, explain
 from usher.sidecar.public_accounts import _is_new
+from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 
 def answered(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
@@ -76,7 +76,7 @@ def page() -> LmsError:
     ],
 )
 def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:
-    words = explained(error)
+    words = explain(error)
     assert words.startswith(error.message.rstrip(". "))
     assert next_step in words
     assert words.endswith(".")
@@ -84,15 +84,15 @@ def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_ste
 
 
 def test_a_refusal_names_its_request() -> None:
-    outcome = Outcome()
+    summary = Summary()
     answer = {
         "status": "refused",
         "error": {"code": "mode-unavailable", "message": "No such mode"},
         "request_id": "abc",
     }
-    outcome.add_answered("enrollment", REFUSED, "ada in a run", answer)
-    outcome.add_error("account", "bob", BadAnswer("Half.", code="half").of_request("def"))
-    refused, failed = outcome.reasons
+    summary.add_result("enrollment", REFUSED, "ada in a run", answer)
+    summary.add_error("account", "bob", BadAnswer("Half.", code="half").of_request("def"))
+    refused, failed = summary.reasons
     assert (refused["reason"], refused["code"], refused["request_id"]) == (
         "No such mode (mode-unavailable)",
         "mode-unavailable",
@@ -102,7 +102,7 @@ def test_a_refusal_names_its_request() -> None:
 
 
 @pytest.mark.parametrize(("age", "is_new"), [(5, True), (9 * 60, True), (11 * 60, False)])
-def test_a_registration_may_be_under_way_for_minutes(age: int, is_new: bool) -> None:
+def test_a_registration_may_be_in_progress_for_minutes(age: int, is_new: bool) -> None:
     joined = datetime.now(UTC) - timedelta(seconds=age)
     seen = replace(read_account({"username": "ada"}), date_joined=joined)
     assert _is_new(seen) is is_new

@@ -2,72 +2,73 @@
 
 from typing import Any
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
 from tests.sidecar.test_reconcile import _mode, only, stem
 
 
-def run_fields(sides: Sides, course: str) -> Any:
-    ((found),) = sides.rows("courses.CourseRun", "title", "start_date", courseware_id=course)
+def run_fields(system: System, course: str) -> Any:
+    ((found),) = system.rows("courses.CourseRun", "title", "start_date", courseware_id=course)
     return found
 
 
-def changed_run(sides: Sides, course: str, **values: str) -> None:
-    sides.shape.run(
+def changed_run(system: System, course: str, **values: str) -> None:
+    system.application.run(
         "from courses.models import CourseRun\n"
         f"CourseRun.objects.filter(courseware_id={course!r}).update(**{values!r})\nresult = None"
     )
 
 
-def test_titles_and_dates_of_runs_follow_the_lms(sides: Sides) -> None:
-    name, course = stem(sides, "runs"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course, **_mode(sides))
-    sides.json("reconcile")
-    right = run_fields(sides, course)
+def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
+    name, course = stem(system, "runs"), course_of(system)
+    system.people(name)
+    system.enroll(name, course, **_mode(system))
+    in_lms(system, course, start="2040-01-01", end="2041-01-01")
+    system.json("reconcile")
+    right = run_fields(system, course)
     assert right[1] is not None
-    changed_run(sides, course, title="Old", start_date="2001-01-01T00:00:00Z")
+    changed_run(system, course, title="Old", start_date="2001-01-01T00:00:00Z")
 
-    assert sides.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 1}}
-    drift = sides.json("drift", "--kind", "run")["differences"]
+    assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 1}}
+    drift = system.json("drift", "--kind", "run")["differences"]
     assert {each["difference"].split()[0] for each in drift if each["what"] == course} == {
         "title",
         "start",
     }
-    done = sides.json("reconcile", "--kind", "run")
-    assert done["kinds"]["run"]["done"] == 1, done
-    assert run_fields(sides, course) == right
-    assert sides.json("reconcile", "--kind", "run")["kinds"] == {}
+    result = system.json("reconcile", "--kind", "run")
+    assert result["kinds"]["run"]["done"] == 1, result
+    assert run_fields(system, course) == right
+    assert system.json("reconcile", "--kind", "run")["kinds"] == {}
 
 
 @only("mitxonline")
-def test_modes_of_runs_are_added_as_the_lms_has_them(sides: Sides) -> None:
-    name, course = stem(sides, "offered"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course, **_mode(sides))
-    sides.json("reconcile")
-    sides.lms.shell(_OFFER.format(course=course))
-    sides.shape.run(
+def test_modes_of_runs_are_added_as_the_lms_has_them(system: System) -> None:
+    name, course = stem(system, "offered"), course_of(system)
+    system.people(name)
+    system.enroll(name, course, **_mode(system))
+    system.json("reconcile")
+    system.lms.shell(_OFFER.format(course=course))
+    system.application.run(
         "from courses.models import CourseRun, EnrollmentMode\n"
         f"run = CourseRun.objects.get(courseware_id={course!r})\n"
         "own = EnrollmentMode.objects.create(mode_slug='own', mode_display_name='Own')\n"
         "run.enrollment_modes.set([own])\nresult = None"
     )
-    changed_run(sides, course, upgrade_deadline="2030-01-01T00:00:00Z")
+    changed_run(system, course, upgrade_deadline="2030-01-01T00:00:00Z")
 
-    found = sides.json("drift", "--kind", "run-mode")["differences"]
-    words = {each["difference"].split(",")[0] for each in found if each["what"] == course}
+    differences = system.json("drift", "--kind", "run-mode")["differences"]
+    words = {each["difference"].split(",")[0] for each in differences if each["what"] == course}
     assert "offered as executive in the LMS" in words
-    assert sides.json("reconcile", "--dry-run", "--kind", "run-mode") == {"due": {"run-mode": 1}}
-    assert sides.json("reconcile", "--kind", "run-mode")["kinds"]["run-mode"]["done"] == 1
+    assert system.json("reconcile", "--dry-run", "--kind", "run-mode") == {"due": {"run-mode": 1}}
+    assert system.json("reconcile", "--kind", "run-mode")["kinds"]["run-mode"]["done"] == 1
 
-    modes = sides.rows(
+    modes = system.rows(
         "courses.CourseRun",
         "enrollment_modes__mode_slug",
         "enrollment_modes__requires_payment",
         courseware_id=course,
     )
-    offered = sides.lms.shell(
+    offered = system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         f"found = CourseMode.objects.filter(course_id={course!r})\n"
         "print(*found.values_list('mode_slug', flat=True))"
@@ -75,9 +76,9 @@ def test_modes_of_runs_are_added_as_the_lms_has_them(sides: Sides) -> None:
     assert {slug for slug, _ in modes} == {"own", *offered.split()}
     known = {("own", False), ("audit", False), ("verified", True), ("executive", False)}
     assert known <= set(map(tuple, modes))
-    ((deadline,),) = sides.rows("courses.CourseRun", "upgrade_deadline", courseware_id=course)
+    ((deadline,),) = system.rows("courses.CourseRun", "upgrade_deadline", courseware_id=course)
     assert deadline.startswith("2031-02-03")
-    assert sides.json("reconcile")["kinds"] == {}
+    assert system.json("reconcile")["kinds"] == {}
 
 
 _OFFER = """
@@ -90,191 +91,218 @@ for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("ex
 
 
 @only("mitxpro")
-def test_dates_that_the_application_refuses_are_reported(sides: Sides) -> None:
-    name, course = stem(sides, "clean"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course)
-    sides.json("reconcile")
-    sides.lms.shell(_DATES.format(course=course, end="2001-01-01"))
+def test_a_run_whose_dates_the_application_does_not_accept_keeps_its_own(system: System) -> None:
+    """As MIT xPro: a run that has started and can't be joined any more can't be saved."""
+    name, course = stem(system, "clean"), course_of(system)
+    system.people(name)
+    system.enroll(name, course)
+    in_lms(system, course, start="2040-01-01", end="2041-01-01")
+    system.json("reconcile")
+    before = run_fields(system, course)
+    in_lms(system, course, start="2020-01-01", end="2041-01-01")
     try:
-        done = sides.json("reconcile", "--kind", "run")
-        assert done["kinds"]["run"]["refused"] == 1
-        assert "End date must be later" in done["reasons"][0]["reason"]
+        assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 0}}
+        result = system.json("reconcile", "--kind", "run")
+        assert result["ok"]
+        kept = {"done": 0, "refused": 0, "failed": 0, "left": 0, "kept": 1}
+        assert result["kinds"] == {"run": kept}
+        words = (
+            "MIT xPro does not accept the LMS's values: Start date or enrollment end must be in "
+            "the future. Change the dates of the run in the LMS, or leave it as it is"
+        )
+        assert [reason["reason"] for reason in result["reasons"]] == [words]
+        assert run_fields(system, course) == before
+
+        (difference,) = system.json("drift", "--kind", "run")["differences"]
+        assert difference["difference"].startswith("start 2040-01-01")
+        assert difference["difference"].endswith(words)
+        assert not difference["waiting"]
     finally:
-        sides.lms.shell(_DATES.format(course=course, end="2040-01-01"))
-        sides.json("reconcile", "--kind", "run")
+        in_lms(system, course, start="2040-01-01", end="2041-01-01")
+    assert system.json("drift", "--kind", "run")["differences"] == []
+
+
+def in_lms(system: System, course: str, **dates: str) -> None:
+    system.lms.shell(_DATES.format(course=course, dates=dates))
 
 
 _DATES = """
 from datetime import datetime, timezone
 from usher.embedded.course_overviews.models import CourseOverview
-CourseOverview.objects.filter(id="{course}").update(
-    end=datetime.fromisoformat("{end}").replace(tzinfo=timezone.utc))
+dates = {{name: datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
+          for name, day in {dates!r}.items()}}
+CourseOverview.objects.filter(id="{course}").update(**dates)
 """
 
 
-def ended(sides: Sides, name: str) -> None:
+def ended(system: System, name: str) -> None:
     """Ends an enrollment as the application's own code does if its request to the LMS fails."""
-    sides.shape.run(
+    system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r})"
         ".update(active=False, change_status='refunded')\nresult = None"
     )
 
 
-def test_refunded_enrollments_are_ended_in_the_lms_on_request(sides: Sides) -> None:
-    name, course = stem(sides, "ended"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course, **_mode(sides))
-    sides.json("reconcile")
-    ended(sides, name)
-    assert sides.json("reconcile")["kinds"] == {}
-    assert sides.enrollments_in_lms(name) == {(course, mode_of(sides), True)}
+def test_refunded_enrollments_are_ended_in_the_lms_on_request(system: System) -> None:
+    name, course = stem(system, "ended"), course_of(system)
+    system.people(name)
+    system.enroll(name, course, **_mode(system))
+    system.json("reconcile")
+    ended(system, name)
+    assert system.json("reconcile")["kinds"] == {}
+    assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
 
-    done = sides.json("reconcile", "--kind", "unenrollment")
+    result = system.json("reconcile", "--kind", "unenrollment")
 
-    assert done["kinds"]["unenrollment"]["done"] == 1, done
-    assert sides.enrollments_in_lms(name) == {(course, mode_of(sides), False)}
-    row = sides.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username=name)
+    assert result["kinds"]["unenrollment"]["done"] == 1, result
+    assert system.enrollments_in_lms(name) == {(course, mode_of(system), False)}
+    row = system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username=name)
     assert row == [(False,)]
-    audit = sides.rows("courses.CourseRunEnrollmentAudit", "pk", enrollment__user__username=name)
+    audit = system.rows("courses.CourseRunEnrollmentAudit", "pk", enrollment__user__username=name)
     assert len(audit) == 2
-    assert sides.json("reconcile", "--kind", "unenrollment")["kinds"] == {}
+    assert system.json("reconcile", "--kind", "unenrollment")["kinds"] == {}
 
 
 @only("mitxpro")
-def test_another_order_for_the_run_keeps_the_enrollment(sides: Sides) -> None:
-    name, course = stem(sides, "kept"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course)
-    sides.json("reconcile")
-    ended(sides, name)
-    sides.shape.run(
+def test_another_order_for_the_run_keeps_the_enrollment(system: System) -> None:
+    name, course = stem(system, "kept"), course_of(system)
+    system.people(name)
+    system.enroll(name, course)
+    system.json("reconcile")
+    ended(system, name)
+    system.application.run(
         "from ecommerce.models import Order\nfrom users.models import User\n"
         f"Order.objects.create(pk=78, purchaser=User.objects.get(username={name!r}))\n"
         "result = None"
     )
-    sides.enroll(name, course, order_id=78)
-    sides.json("reconcile", "--kind", "enrollment", "--kind", "unenrollment")
-    assert sides.enrollments_in_lms(name) == {(course, mode_of(sides), True)}
-    rows = sides.rows("courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=name)
+    system.enroll(name, course, order_id=78)
+    system.json("reconcile", "--kind", "enrollment", "--kind", "unenrollment")
+    assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
+    rows = system.rows("courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=name)
     assert sorted(rows) == [(False, False), (True, True)]
 
 
-def test_name_and_email_follow_the_application_when_asked_for(sides: Sides) -> None:
-    name, same = stem(sides, "moved"), stem(sides, "stayed")
-    sides.people(name, same)
-    sides.json("reconcile")
-    changed_user(sides, name)
+def test_name_and_email_follow_the_application_when_asked_for(system: System) -> None:
+    name, same = stem(system, "moved"), stem(system, "stayed")
+    system.people(name, same)
+    system.json("reconcile")
+    changed_user(system, name)
 
-    done = sides.json("reconcile", "--kind", "profile")
+    result = system.json("reconcile", "--kind", "profile")
 
-    assert done["kinds"]["profile"] == {"done": 1, "refused": 0, "failed": 0, "left": 0}, done
-    (account,) = sides.api("GET", f"/api/user/v1/accounts?username={name}")
+    assert result["kinds"]["profile"] == {
+        "done": 1,
+        "refused": 0,
+        "failed": 0,
+        "left": 0,
+        "kept": 0,
+    }, result
+    (account,) = system.api("GET", f"/api/user/v1/accounts?username={name}")
     assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
-    assert sides.json("reconcile", "--kind", "profile")["kinds"] == {}
+    assert system.json("reconcile", "--kind", "profile")["kinds"] == {}
 
 
-def test_kinds_that_must_be_named(sides: Sides) -> None:
+def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> None:
     """``missing`` creates enrollments again, ``mode`` changes modes, ``adopt`` creates rows in the
     application."""
     lost, paid, more, only_there, refunded = names = [
-        stem(sides, name) for name in ("lostone", "paid", "more", "only", "refund")
+        stem(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
-    course, mode = course_of(sides), mode_of(sides)
-    sides.people(*names)
+    course, mode = course_of(system), mode_of(system)
+    system.people(*names)
     for name in (lost, paid, more, refunded):
-        sides.enroll(name, course, **_mode(sides))
+        system.enroll(name, course, **_mode(system))
     asked = ("--run", course)
-    sides.json("reconcile")
-    sides.lms.shell(
+    system.json("reconcile")
+    system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         "from usher.embedded.student.models import CourseEnrollment\n"
         f"CourseMode.objects.get_or_create(course_id={course!r}, mode_slug='verified',\n"
         "    defaults={'mode_display_name': 'Verified'})\n"
         f"CourseEnrollment.objects.filter(user__username={lost!r}).delete()"
     )
-    online = sides.shape.name == "mitxonline"
+    online = system.application.name == "mitxonline"
     if online:
-        set_mode(sides, paid, "verified")
-    sides.enrolled_in_lms(more, course, "verified")
-    sides.enrolled_in_lms(only_there, course, "verified")
-    ended(sides, refunded)
+        set_mode(system, paid, "verified")
+    system.enrolled_in_lms(more, course, "verified")
+    system.enrolled_in_lms(only_there, course, "verified")
+    ended(system, refunded)
 
-    due = sides.json(
+    due = system.json(
         "reconcile", "--dry-run", "--kind", "missing", "--kind", "mode", "--kind", "adopt", *asked
     )["due"]
     assert due == {"missing": 1, "mode": 1, "adopt": 1}
     for kind in ("missing", "mode", "adopt"):
-        done = sides.json("reconcile", "--kind", kind, *asked)
-        assert done["kinds"] == {kind: {"done": due[kind], "refused": 0, "failed": 0, "left": 0}}, (
-            done
-        )
-        assert sides.json("reconcile", "--kind", kind, *asked)["kinds"] == {}
+        result = system.json("reconcile", "--kind", kind, *asked)
+        assert result["kinds"] == {
+            kind: {"done": due[kind], "refused": 0, "failed": 0, "left": 0, "kept": 0}
+        }, result
+        assert system.json("reconcile", "--kind", kind, *asked)["kinds"] == {}
 
-    assert sides.enrollments_in_lms(lost) == {(course, mode, True)}
-    assert sides.enrollments_in_lms(paid) == {(course, "verified" if online else mode, True)}
+    assert system.enrollments_in_lms(lost) == {(course, mode, True)}
+    assert system.enrollments_in_lms(paid) == {(course, "verified" if online else mode, True)}
     # MIT xPro has one mode for all, which is paid.
-    assert sides.enrollments_in_lms(more) == {(course, "verified" if online else mode, True)}
-    adopted = sides.rows(
+    assert system.enrollments_in_lms(more) == {(course, "verified" if online else mode, True)}
+    adopted = system.rows(
         "courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=only_there
     )
     assert adopted == [(True, True)]
     audit = {"enrollment__user__username": only_there}
-    assert len(sides.rows("courses.CourseRunEnrollmentAudit", "pk", **audit)) == 1
-    refund = sides.rows("courses.CourseRunEnrollment", "active", user__username=refunded)
+    assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk", **audit)) == 1
+    refund = system.rows("courses.CourseRunEnrollment", "active", user__username=refunded)
     assert refund == [(False,)]
 
 
-def set_mode(sides: Sides, name: str, mode: str) -> None:
-    sides.shape.run(
+def set_mode(system: System, name: str, mode: str) -> None:
+    system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r})"
         f".update(enrollment_mode={mode!r})\nresult = None"
     )
 
 
-def changed_user(sides: Sides, name: str) -> None:
-    sides.shape.run(
+def changed_user(system: System, name: str) -> None:
+    system.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         f".update(name='Another Name', email='{name}@new.example')\nresult = None"
     )
 
 
-def test_an_account_that_the_lms_deactivated_keeps_its_details(sides: Sides) -> None:
-    name = stem(sides, "banned")
-    sides.people(name)
-    sides.json("reconcile")
-    sides.lms.shell(
+def test_an_account_that_the_lms_deactivated_keeps_its_details(system: System) -> None:
+    name = stem(system, "banned")
+    system.people(name)
+    system.json("reconcile")
+    system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"get_user_model().objects.filter(username={name!r}).update(is_active=False)"
     )
-    changed_user(sides, name)
-    assert sides.json("reconcile", "--kind", "profile")["kinds"] == {}
+    changed_user(system, name)
+    assert system.json("reconcile", "--kind", "profile")["kinds"] == {}
 
 
-def test_grades_and_certificates_that_are_missing_here_are_listed(sides: Sides) -> None:
-    passed, by_staff = stem(sides, "passed"), stem(sides, "bystaff")
-    course = course_of(sides)
-    sides.people(passed, by_staff)
+def test_grades_and_certificates_that_are_missing_here_are_listed(system: System) -> None:
+    passed, by_staff = stem(system, "passed"), stem(system, "bystaff")
+    course = course_of(system)
+    system.people(passed, by_staff)
     for name in (passed, by_staff):
-        sides.enroll(name, course, **_mode(sides))
-    sides.json("reconcile")
-    sides.shape.run(
+        system.enroll(name, course, **_mode(system))
+    system.json("reconcile")
+    system.application.run(
         "from users.models import User\n"
         "from courses.models import CourseRun, CourseRunGrade\n"
         f"run = CourseRun.objects.get(courseware_id={course!r})\n"
         f"CourseRunGrade.objects.create(user=User.objects.get(username={by_staff!r}),\n"
         "    course_run=run, grade=1.0, passed=True, set_by_admin=True)\nresult = None"
     )
-    sides.lms.shell(_PASSED.format(course=course, names=(passed, by_staff)))
-    found = sides.json("drift", "--kind", "grade", "--kind", "certificate")["differences"]
-    told = {(each["kind"], each["what"], each["difference"]) for each in found}
-    assert ("grade", f"{passed} in {course}", "90%, passed in the LMS; no grade here") in told
+    system.lms.shell(_PASSED.format(course=course, names=(passed, by_staff)))
+    differences = system.json("drift", "--kind", "grade", "--kind", "certificate")["differences"]
+    triples = {(each["kind"], each["what"], each["difference"]) for each in differences}
+    assert ("grade", f"{passed} in {course}", "90%, passed in the LMS; no grade here") in triples
     words = "a certificate in the LMS; none here"
-    assert ("certificate", f"{passed}@example.org in {course}", words) in told
-    assert not [each for each in told if each[0] == "grade" and by_staff in each[1]]
-    assert sides.rows("courses.CourseRunGrade", "pk", user__username=passed) == []
+    assert ("certificate", f"{passed}@example.org in {course}", words) in triples
+    assert not [each for each in triples if each[0] == "grade" and by_staff in each[1]]
+    assert system.rows("courses.CourseRunGrade", "pk", user__username=passed) == []
 
 
 _PASSED = """
@@ -291,9 +319,9 @@ for user in get_user_model().objects.filter(username__in={names!r}):
 
 
 @only("mitxpro")
-def test_an_application_without_modes_is_reported(sides: Sides) -> None:
+def test_an_application_without_modes_is_reported(system: System) -> None:
     for command in ("reconcile", "drift"):
-        done = sides.usher(command, "--kind", "run-mode")
-        assert done.exit_code in (0, 1), done.output
-        assert "MIT xPro keeps no modes of course runs" in done.output
-    assert sides.json("reconcile", "--kind", "run-mode", "--dry-run") == {"due": {}}
+        result = system.usher(command, "--kind", "run-mode")
+        assert result.exit_code in (0, 1), result.output
+        assert "MIT xPro keeps no modes of course runs" in result.output
+    assert system.json("reconcile", "--kind", "run-mode", "--dry-run") == {"due": {}}

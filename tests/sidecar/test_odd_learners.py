@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
 from tests.sidecar.test_reconcile import _mode, stem, tokens
 
@@ -39,23 +39,23 @@ NO_RUNS = (
 )
 
 
-def test_none_fails_another(sides: Sides) -> None:
-    none_fails_another(sides)
+def test_learners_with_unusual_values_do_not_stop_the_others(system: System) -> None:
+    none_fails_another(system)
 
 
-def none_fails_another(sides: Sides) -> None:
-    fine = [stem(sides, f"oddfine{number}") for number in range(4)]
-    named = {stem(sides, f"oddn{word}"): name for word, name in NAMES.items()}
-    mailed = {stem(sides, f"oddm{word}"): stem(sides, mail) for word, mail in EMAILS.items()}
-    without = {stem(sides, f"oddx{word}"): stem(sides, mail) for word, mail in NO_EMAILS.items()}
-    sides.people(*fine[:2], *named, *mailed, *without, *fine[2:])
-    change(sides, "name", named)
-    change(sides, "email", {**mailed, **without})
+def none_fails_another(system: System) -> None:
+    fine = [stem(system, f"oddfine{number}") for number in range(4)]
+    named = {stem(system, f"oddn{word}"): name for word, name in NAMES.items()}
+    mailed = {stem(system, f"oddm{word}"): stem(system, mail) for word, mail in EMAILS.items()}
+    without = {stem(system, f"oddx{word}"): stem(system, mail) for word, mail in NO_EMAILS.items()}
+    system.people(*fine[:2], *named, *mailed, *without, *fine[2:])
+    change(system, "name", named)
+    change(system, "email", {**mailed, **without})
     for course in NO_RUNS:
-        sides.enroll(fine[0], course)
-    sides.enroll(fine[1], course_of(sides), **_mode(sides))
+        system.enroll(fine[0], course)
+    system.enroll(fine[1], course_of(system), **_mode(system))
 
-    done = sides.json("reconcile", "--kind", "account", "--kind", "enrollment")
+    done = system.json("reconcile", "--kind", "account", "--kind", "enrollment")
 
     kinds = done["kinds"]
     assert [kinds["account"][result] for result in ("done", "refused", "failed")] == [
@@ -69,26 +69,26 @@ def none_fails_another(sides: Sides) -> None:
         0,
     ], done
     for name in (*fine, *named, *mailed):
-        assert len(tokens(sides, name)) == 1, name
+        assert len(tokens(system, name)) == 1, name
     for name in without:
-        assert tokens(sides, name) == [], name
-    assert sides.enrollments_in_lms(fine[1]) == {(course_of(sides), mode_of(sides), True)}
-    shown = sides.usher("drift", "--all")
+        assert tokens(system, name) == [], name
+    assert system.enrollments_in_lms(fine[1]) == {(course_of(system), mode_of(system), True)}
+    shown = system.usher("drift", "--all")
     assert shown.exit_code == 1, shown.output
     assert shown.output.replace("\n", "").isprintable()
-    put_away(sides, [fine[0], *without])
+    put_away(system, [fine[0], *without])
 
 
-def change(sides: Sides, column: str, values: dict[str, str]) -> None:
-    sides.shape.run(
+def change(system: System, column: str, values: dict[str, str]) -> None:
+    system.application.run(
         "from users.models import User\n"
         f"for name, value in {values!r}.items():\n"
         f"    User.objects.filter(username=name).update({column}=value)\nresult = None"
     )
 
 
-def put_away(sides: Sides, names: list[str]) -> None:
-    sides.shape.run(
+def put_away(system: System, names: list[str]) -> None:
+    system.application.run(
         "from users.models import User\n"
         f"User.objects.filter(username__in={names!r}).update(is_active=False)\nresult = None"
     )

@@ -9,19 +9,19 @@ from typing import Any
 
 import httpx
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System, without_kept
 from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
 from tests.sidecar.test_odd_learners import none_fails_another
 from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, only, stem, tokens
 from tests.support.faults import LOST_ANSWER, THROTTLED, faulty_proxy
-from tests.support.shapes import BASE_URL, Shape
+from tests.support.stand_ins import BASE_URL, StandIn
 from usher.client.errors import EnrollmentRefused
 from usher.sidecar.enrollments import sender
 
 
-def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
-    name, course, mode = f"{plain.shape.name[:5]}public", course_of(plain), mode_of(plain)
+def test_enrollments_are_made_by_the_public_api(plain: System) -> None:
+    name, course, mode = f"{plain.application.name[:5]}public", course_of(plain), mode_of(plain)
     plain.people(name)
     plain.lms.shell(
         "from django.contrib.auth import get_user_model\n"
@@ -30,20 +30,20 @@ def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
         "UserProfile.objects.create(user=user, name='A learner')"
     )
     recorded(plain, name)
-    more = {"enrollment_mode": mode} if plain.shape.name == "mitxonline" else {}
+    more = {"enrollment_mode": mode} if plain.application.name == "mitxonline" else {}
     plain.enroll(name, course, **more)
     plain.enroll(name, "course-v1:no+such+run")
 
-    done = plain.json("reconcile", "--kind", "enrollment")
+    result = plain.json("reconcile", "--kind", "enrollment")
 
-    assert done["kinds"]["enrollment"]["done"] == 1, done
-    assert done["kinds"]["enrollment"]["refused"] == 1
+    assert result["kinds"]["enrollment"]["done"] == 1, result
+    assert result["kinds"]["enrollment"]["refused"] == 1
     assert plain.enrollments_in_lms(name) == {(course, mode, True)}
     enrolled = plain.rows(
         "courses.CourseRunEnrollment", "run__courseware_id", edx_enrolled=True, user__username=name
     )
     assert enrolled == [(course,)]
-    plain.shape.run(
+    plain.application.run(
         "from courses.models import CourseRunEnrollment\n"
         "CourseRunEnrollment.objects.filter(edx_enrolled=False).update(active=False)\n"
         "result = None"
@@ -60,14 +60,14 @@ def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
             raise EnrollmentRefused("no such mode", code="mode-not-offered", status=400)
 
     lms: Any = SimpleNamespace(enroll=enroll)
-    sides: Any = SimpleNamespace(lms=lms)
+    system: Any = SimpleNamespace(lms=lms)
     items = [
         {"id": number, "username": "ada", "course_id": course, "mode": "no-id-professional"}
         | {"is_active": True, "force": True}
         for number, course in enumerate(["a", "a", "b", "a", "b"])
     ]
     with ThreadPoolExecutor(1) as pool:
-        send = sender(sides, pool, batched=False)
+        send = sender(system, pool, batched=False)
         results = send(items, "audit")
         assert {result["status"] for result in results.values()} == {"changed"}
         assert Counter(asked) == {
@@ -81,16 +81,16 @@ def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
 
 
 @only("mitxonline")
-def test_modes_of_runs_are_asked_for_one_by_one(plain: Sides) -> None:
+def test_modes_of_runs_are_asked_for_one_by_one(plain: System) -> None:
     course = course_of(plain)
-    plain.shape.run(
+    plain.application.run(
         "from courses.models import Course, CourseRun\n"
         f"course, _ = Course.objects.get_or_create(readable_id={course!r}, title='A course')\n"
         "CourseRun.objects.get_or_create(course=course, title='A run', run_tag='R1', live=True,\n"
         f"    courseware_id={course!r})\nresult = None"
     )
-    done = plain.json("reconcile", "--kind", "run-mode", "--run", course)
-    assert done["kinds"]["run-mode"]["done"] == 1, done
+    result = plain.json("reconcile", "--kind", "run-mode", "--run", course)
+    assert result["kinds"]["run-mode"]["done"] == 1, result
     there = plain.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         f"print(*sorted(CourseMode.objects.filter(course_id={course!r})"
@@ -100,29 +100,31 @@ def test_modes_of_runs_are_asked_for_one_by_one(plain: Sides) -> None:
     assert sorted(slug for (slug,) in here) == there.split()
 
 
-def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: Sides) -> None:
+def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: System) -> None:
     names = [stem(plain, f"made{number}") for number in range(20)]
     course = course_of(plain)
     plain.people(*names)
     plain.enroll(names[0], course, **mode(plain))
 
-    done = plain.json("reconcile")
+    result = plain.json("reconcile")
 
-    assert done["ok"], done
-    assert done["kinds"]["account"]["done"] == 20
+    assert result["ok"], result
+    assert result["kinds"]["account"]["done"] == 20
     assert plain.enrollments_in_lms(names[0]) == {(course, mode_of(plain), True)}
-    made = plain.rows(ACCOUNT[plain.shape.name], "has_been_synced", user__username__in=names)
-    assert made == [(True,)] * 20
+    rows = plain.rows(ACCOUNT[plain.application.name], "has_been_synced", user__username__in=names)
+    assert rows == [(True,)] * 20
     for name in names:
         ((access, _),) = tokens(plain, name)
         assert me(plain, access) == name
     assert refreshed_by_its_own_code(plain, names[0])
     assert tokens_and_codes_left(plain) == [0, 0]
-    again = plain.json("reconcile")
+    again = without_kept(plain.json("reconcile"))
     assert (again["ok"], again["kinds"], again["reasons"]) == (True, {}, [])
 
 
-def test_both_may_make_accounts_at_the_same_time(plain: Sides) -> None:
+def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
+    plain: System,
+) -> None:
     """The application's own code and the sidecar create accounts and renew tokens at the same time:
     each learner gets one account and a valid token, and nobody is given up because the other was
     first."""
@@ -130,25 +132,25 @@ def test_both_may_make_accounts_at_the_same_time(plain: Sides) -> None:
     plain.people(*names)
     own = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _OWN.format(names=names)],
-        cwd=plain.shape.folder,
-        env=plain.shape.environment(),
+        cwd=plain.application.folder,
+        env=plain.application.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
     assert own.stdout
     assert any(line == "first\n" for line in own.stdout)
     assert own.poll() is None
-    done = plain.json("reconcile", "--kind", "account")
-    said, _ = own.communicate(timeout=300)
-    assert own.returncode == 0, said
-    assert done["ok"], done
+    result = plain.json("reconcile", "--kind", "account")
+    output, _ = own.communicate(timeout=300)
+    assert own.returncode == 0, output
+    assert result["ok"], result
     # Rows that the application had locked at that moment were left to it.
     _until(lambda: plain.json("reconcile", "--kind", "account")["kinds"] == {})
 
-    app = ACCOUNT[plain.shape.name]
+    app = ACCOUNT[plain.application.name]
     rows = plain.rows(app, "user__username", "has_been_synced", user__username__in=names)
     assert sorted(rows) == [(name, True) for name in names]
-    if plain.shape.name == "mitxonline":
+    if plain.application.name == "mitxonline":
         assert plain.rows(app, "pk", user__username__in=names, has_sync_error=True) == []
     for name in names:
         ((access, _),) = tokens(plain, name)
@@ -181,32 +183,32 @@ for user in users + users:
 """
 
 
-def test_a_registration_whose_answer_is_lost_is_taken_up(plain: Sides) -> None:
+def test_a_registration_whose_answer_is_lost_is_taken_up(plain: System) -> None:
     names = [stem(plain, f"answer{number}") for number in range(3)]
     plain.people(*names)
     with faulty_proxy(plain.lms.url) as proxy:
         proxy.break_next(LOST_ANSWER, path="/registration/", times=2)
-        done = plain.json("reconcile", "--lms-url", proxy.url)
-    assert done["kinds"]["account"]["refused"] == 0, done
-    _until(lambda: not plain.json("reconcile")["kinds"])
+        result = plain.json("reconcile", "--lms-url", proxy.url)
+    assert result["kinds"]["account"]["refused"] == 0, result
+    _until(lambda: not without_kept(plain.json("reconcile"))["kinds"])
     for name in names:
         ((access, _),) = tokens(plain, name)
         assert me(plain, access) == name
 
 
-def test_codes_and_tokens_that_a_killed_run_left_are_removed_and_no_others(plain: Sides) -> None:
+def test_codes_and_tokens_that_a_killed_run_left_are_removed_and_no_others(plain: System) -> None:
     name = stem(plain, "litter")
     plain.people(name)
-    plain.shape.run(_LITTER.format(name=name))
+    plain.application.run(_LITTER.format(name=name))
     assert plain.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
-    left = plain.shape.run(
+    left = plain.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "mine = AccessToken.objects.filter(token__contains='-litter-')\n"
         "result = [sorted(mine.values_list('token', flat=True)),\n"
         "    sorted(Grant.objects.values_list('code', flat=True))]"
     )
     assert left == [["own-litter-old", "usher-litter-new"], ["own-old", "usher-new"]]
-    plain.shape.run(
+    plain.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "AccessToken.objects.filter(token__contains='-litter-').delete()\n"
         "Grant.objects.all().delete()\nresult = None"
@@ -228,12 +230,12 @@ result = None
 """
 
 
-def test_a_learner_with_an_account_gets_a_token(plain: Sides) -> None:
+def test_a_learner_with_an_account_gets_a_token(plain: System) -> None:
     name = stem(plain, "lost")
     plain.people(name)
     assert plain.json("reconcile")["ok"]
-    model = TOKEN[plain.shape.name].split(".")
-    plain.shape.run(
+    model = TOKEN[plain.application.name].split(".")
+    plain.application.run(
         f"from {model[0]}.models import {model[1]}\n"
         f"{model[1]}.objects.filter(user__username={name!r}).delete()\nresult = None"
     )
@@ -242,24 +244,28 @@ def test_a_learner_with_an_account_gets_a_token(plain: Sides) -> None:
     assert me(plain, access) == name
 
 
-def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: Sides) -> None:
+def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: System) -> None:
     name = stem(plain, "halfway")
     plain.people(name)
     assert plain.json("reconcile")["ok"]
-    account, token = (m.split(".") for m in (ACCOUNT[plain.shape.name], TOKEN[plain.shape.name]))
-    forget = "update(has_been_synced=False)" if plain.shape.name == "mitxonline" else "delete()"
-    plain.shape.run(
+    account, token = (
+        m.split(".") for m in (ACCOUNT[plain.application.name], TOKEN[plain.application.name])
+    )
+    forget = (
+        "update(has_been_synced=False)" if plain.application.name == "mitxonline" else "delete()"
+    )
+    plain.application.run(
         f"from {account[0]}.models import {account[1]}, {token[1]}\n"
         f"{token[1]}.objects.filter(user__username={name!r}).delete()\n"
         f"{account[1]}.objects.filter(user__username={name!r}).{forget}\nresult = None"
     )
-    done = plain.json("reconcile")
-    assert done["kinds"]["account"]["done"] == 1, done
+    result = plain.json("reconcile")
+    assert result["kinds"]["account"]["done"] == 1, result
     ((access, _),) = tokens(plain, name)
     assert me(plain, access) == name
 
 
-def test_the_account_of_another_person_is_not_taken(plain: Sides) -> None:
+def test_the_account_of_another_person_is_not_taken(plain: System) -> None:
     """An older LMS account of that name and e-mail address, which no sign-in linked."""
     name = stem(plain, "stranger")
     plain.people(name)
@@ -273,42 +279,44 @@ def test_the_account_of_another_person_is_not_taken(plain: Sides) -> None:
         "user.save()\n"
         "UserProfile.objects.create(user=user, name='Somebody')"
     )
-    done = plain.json("reconcile")
-    assert done["kinds"]["account"]["refused"] == 1
+    result = plain.json("reconcile")
+    assert result["kinds"]["account"]["refused"] == 1
     assert tokens(plain, name) == []
-    plain.shape.run(
+    plain.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         ".update(is_active=False)\nresult = None"
     )
 
 
-def test_an_odd_learner_fails_no_other(plain: Sides) -> None:
+def test_an_odd_learner_fails_no_other(plain: System) -> None:
     none_fails_another(plain)
 
 
-def test_name_and_email_follow_the_application(plain: Sides) -> None:
+def test_name_and_email_follow_the_application(plain: System) -> None:
     name = stem(plain, "moved")
     plain.people(name)
     assert plain.json("reconcile")["ok"]
     changed_user(plain, name)
-    done = plain.json("reconcile", "--kind", "profile")
-    assert done["kinds"]["profile"]["done"] == 1, done
+    result = plain.json("reconcile", "--kind", "profile")
+    assert result["kinds"]["profile"]["done"] == 1, result
     (account,) = plain.api("GET", f"/api/user/v1/accounts?username={name}")
     assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
 
 
 def test_an_application_that_does_not_answer_the_lms_is_reported_and_no_learner_given_up(
-    shape: Shape, plain: Sides
+    application: StandIn, plain: System
 ) -> None:
     name = stem(plain, "alone")
     plain.people(name)
     plain.lms.shell(_API_ROOT.format("http://127.0.0.1:1/"))
     try:
-        done = plain.usher("reconcile")
+        result = plain.usher("reconcile")
     finally:
-        plain.lms.shell(_API_ROOT.format(plain.shape.values[BASE_URL[shape.name]] + "/"))
-    assert done.exit_code == 2
-    assert "API_ROOT" in done.output, done.output
+        plain.lms.shell(
+            _API_ROOT.format(plain.application.values[BASE_URL[application.name]] + "/")
+        )
+    assert result.exit_code == 2
+    assert "API_ROOT" in result.output, result.output
     assert plain.json("reconcile")["kinds"]["account"]["done"] == 1
 
 
@@ -323,50 +331,51 @@ for record in OAuth2ProviderConfig.objects.all():
 """
 
 
-def refreshed_by_its_own_code(plain: Sides, name: str) -> bool:
+def refreshed_by_its_own_code(plain: System, name: str) -> bool:
     ((_, refresh),) = tokens(plain, name)
-    found = plain.shape.run(
+    found = plain.application.run(
         "from users.models import User\n"
-        f"from {TOKEN[plain.shape.name].split('.')[0]}.api import store_tokens\n"
+        f"from {TOKEN[plain.application.name].split('.')[0]}.api import store_tokens\n"
         f"result = store_tokens(User.objects.get(username={name!r})).refresh_token"
     )
     return bool(found) and found != refresh
 
 
-def tokens_and_codes_left(plain: Sides) -> Any:
+def tokens_and_codes_left(plain: System) -> Any:
     """The number of codes and access tokens in the application that the sidecar wrote."""
-    return plain.shape.run(
+    return plain.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "result = [Grant.objects.count(), AccessToken.objects.filter(\n"
         "    source_refresh_token=None, refresh_token=None).count()]"
     )
 
 
-def me(plain: Sides, access: str) -> str:
+def me(plain: System, access: str) -> str:
     headers = {"Authorization": f"Bearer {access}"}
     return str(httpx.get(f"{plain.lms.url}/api/user/v1/me", headers=headers).json()["username"])
 
 
-def mode(plain: Sides) -> dict[str, str]:
-    return {"enrollment_mode": mode_of(plain)} if plain.shape.name == "mitxonline" else {}
+def mode(plain: System) -> dict[str, str]:
+    return {"enrollment_mode": mode_of(plain)} if plain.application.name == "mitxonline" else {}
 
 
-def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: Sides) -> None:
+def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: System) -> None:
     names = [stem(plain, f"limited{number}") for number in range(3)]
     plain.people(*names)
     with faulty_proxy(plain.lms.url) as proxy:
         proxy.break_next(THROTTLED, path="/registration/", times=2)
-        done = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
-    assert done["kinds"]["account"] == {"done": 3, "refused": 0, "failed": 0, "left": 0}, done
-    assert done["ok"] and not done["reasons"]
+        result = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+    account = result["kinds"]["account"]
+    assert account == {"done": 3, "refused": 0, "failed": 0, "left": 0, "kept": 0}, result
+    assert result["ok"] and not result["reasons"]
 
 
-def test_a_rate_limit_that_lets_nothing_through_ends_the_run(plain: Sides) -> None:
+def test_a_rate_limit_that_lets_nothing_through_ends_the_run(plain: System) -> None:
     plain.people(stem(plain, "shut"))
     with faulty_proxy(plain.lms.url) as proxy:
         proxy.break_all(THROTTLED, path="/registration/")
-        done = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+        result = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
         asked = proxy.count("/registration/")
-    assert (done["ok"], done["kinds"]["account"]["failed"]) == (False, 1)
+    assert (result["ok"], result["kinds"]["account"]["failed"]) == (False, 1)
     assert asked == 3
     plain.json("reconcile", "--kind", "account")

@@ -1,4 +1,4 @@
-"""``usher reconcile`` with applications shaped like MITx Online and MIT xPro, and the batch API of
+"""``usher reconcile`` with stand-ins for MITx Online and MIT xPro, and the batch API of
 a real embedded LMS."""
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.sidecar.conftest import Sides
+from tests.sidecar.conftest import System, without_kept
 from tests.sidecar.test_drift import course_of, mode_of
 from usher.sidecar import accounts
 from usher.sidecar.adapters.adapter import Lock
@@ -24,159 +24,165 @@ ACCOUNT = {"mitxonline": "openedx.OpenEdxUser", "mitxpro": "courseware.Coursewar
 TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxApiAuth"}
 
 
-def only(shape: str) -> pytest.MarkDecorator:
+def only(application: str) -> pytest.MarkDecorator:
     """Skips a test for the other application, which lacks the feature."""
-    return pytest.mark.parametrize("shape", [shape], indirect=True, scope="module")
+    return pytest.mark.parametrize("application", [application], indirect=True, scope="module")
 
 
-def stem(sides: Sides, word: str) -> str:
-    return f"{sides.shape.name[:5]}{word}"
+def stem(system: System, word: str) -> str:
+    return f"{system.application.name[:5]}{word}"
 
 
-def tokens(sides: Sides, name: str) -> list[Any]:
-    return sides.rows(TOKEN[sides.shape.name], "access_token", "refresh_token", user__username=name)
+def tokens(system: System, name: str) -> list[Any]:
+    return system.rows(
+        TOKEN[system.application.name], "access_token", "refresh_token", user__username=name
+    )
 
 
-def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(sides: Sides) -> None:
-    names = [stem(sides, f"new{number}") for number in range(30)]
-    course = course_of(sides)
-    sides.people(*names)
-    sides.enroll(names[0], course, **_mode(sides))
-    sides.enroll(names[1], course, **_mode(sides))
+def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System) -> None:
+    names = [stem(system, f"new{number}") for number in range(30)]
+    course = course_of(system)
+    system.people(*names)
+    system.enroll(names[0], course, **_mode(system))
+    system.enroll(names[1], course, **_mode(system))
 
-    done = sides.json("reconcile")
+    result = system.json("reconcile")
 
-    assert done["ok"], done
-    assert done["kinds"]["account"]["done"] == 30
-    assert done["kinds"]["enrollment"]["done"] == 2
-    assert (course, mode_of(sides), True) in sides.enrollments_in_lms(names[0])
-    made = sides.rows(ACCOUNT[sides.shape.name], "has_been_synced", user__username__in=names)
-    assert made == [(True,)] * 30
+    assert result["ok"], result
+    assert result["kinds"]["account"]["done"] == 30
+    assert result["kinds"]["enrollment"]["done"] == 2
+    assert (course, mode_of(system), True) in system.enrollments_in_lms(names[0])
+    rows = system.rows(
+        ACCOUNT[system.application.name], "has_been_synced", user__username__in=names
+    )
+    assert rows == [(True,)] * 30
     assert (
-        sides.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
+        system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
         == [(True,)] * 2
     )
-    assert len(sides.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
-    again = sides.json("reconcile")
-    assert again == {"ok": True, "kinds": {}, "waiting": {}, "reasons": []}
+    assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
+    again = system.json("reconcile")
+    assert without_kept(again) == {"ok": True, "kinds": {}, "waiting": {}, "reasons": []}
 
 
-def _mode(sides: Sides) -> dict[str, str]:
-    return {"enrollment_mode": mode_of(sides)} if sides.shape.name == "mitxonline" else {}
+def _mode(system: System) -> dict[str, str]:
+    return {"enrollment_mode": mode_of(system)} if system.application.name == "mitxonline" else {}
 
 
-def test_the_tokens_are_good_at_the_lms(sides: Sides) -> None:
+def test_the_tokens_are_good_at_the_lms(system: System) -> None:
     import httpx
 
-    name = stem(sides, "token")
-    sides.people(name)
-    assert sides.json("reconcile")["ok"]
-    ((access, refresh),) = tokens(sides, name)
+    name = stem(system, "token")
+    system.people(name)
+    assert system.json("reconcile")["ok"]
+    ((access, refresh),) = tokens(system, name)
     me = httpx.get(
-        sides.lms.url + "/api/user/v1/me", headers={"Authorization": f"Bearer {access}"}, timeout=30
+        system.lms.url + "/api/user/v1/me",
+        headers={"Authorization": f"Bearer {access}"},
+        timeout=30,
     )
     assert me.json()["username"] == name
-    refreshed = sides.shape.run(
+    refreshed = system.application.run(
         "from users.models import User\n"
-        f"from {TOKEN[sides.shape.name].split('.')[0]}.api import store_tokens\n"
+        f"from {TOKEN[system.application.name].split('.')[0]}.api import store_tokens\n"
         f"result = store_tokens(User.objects.get(username={name!r})).refresh_token"
     )
     assert refreshed and refreshed != refresh
 
 
-def test_a_dry_run_counts_and_changes_nothing(sides: Sides) -> None:
-    name = stem(sides, "dry")
-    sides.people(name)
-    done = sides.usher("reconcile", "--dry-run")
-    assert done.exit_code == 0
-    assert "1 account, 0 enrollments" in done.output
-    assert tokens(sides, name) == []
-    sides.json("reconcile")
+def test_a_dry_run_counts_and_changes_nothing(system: System) -> None:
+    name = stem(system, "dry")
+    system.people(name)
+    result = system.usher("reconcile", "--dry-run")
+    assert result.exit_code == 0
+    assert "1 account, 0 enrollments" in result.output
+    assert tokens(system, name) == []
+    system.json("reconcile")
 
 
-def test_one_user_alone_is_reconciled(sides: Sides) -> None:
-    first, second = stem(sides, "one"), stem(sides, "other")
-    sides.people(first, second)
-    done = sides.json("reconcile", "--user", f"{first}@example.org")
-    assert done["kinds"]["account"]["done"] == 1
-    assert len(tokens(sides, first)) == 1
-    assert tokens(sides, second) == []
-    sides.json("reconcile")
+def test_one_user_alone_is_reconciled(system: System) -> None:
+    first, second = stem(system, "one"), stem(system, "other")
+    system.people(first, second)
+    result = system.json("reconcile", "--user", f"{first}@example.org")
+    assert result["kinds"]["account"]["done"] == 1
+    assert len(tokens(system, first)) == 1
+    assert tokens(system, second) == []
+    system.json("reconcile")
 
 
-def test_a_refused_learner_is_reported_and_the_others_get_accounts(sides: Sides) -> None:
-    name, other = stem(sides, "taken"), stem(sides, "free")
-    sides.accounts_in_lms(stem(sides, "holder"))
-    sides.people(name, other)
-    sides.enroll(name, course_of(sides), **_mode(sides))
-    sides.shape.run(
+def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: System) -> None:
+    name, other = stem(system, "taken"), stem(system, "free")
+    system.accounts_in_lms(stem(system, "holder"))
+    system.people(name, other)
+    system.enroll(name, course_of(system), **_mode(system))
+    system.application.run(
         "from users.models import User\n"
-        f"User.objects.filter(username={name!r}).update(email={stem(sides, 'x') + '@e.org'!r})\n"
+        f"User.objects.filter(username={name!r}).update(email={stem(system, 'x') + '@e.org'!r})\n"
         "result = None"
     )
-    sides.lms.shell(
+    system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"get_user_model().objects.filter(username={stem(sides, 'holder')!r})"
-        f".update(email={stem(sides, 'x') + '@e.org'!r})"
+        f"get_user_model().objects.filter(username={stem(system, 'holder')!r})"
+        f".update(email={stem(system, 'x') + '@e.org'!r})"
     )
-    run = sides.usher("reconcile")
+    run = system.usher("reconcile")
     assert run.exit_code == 1
-    assert f"{stem(sides, 'x')}@e.org: An LMS account with the e-mail address" in " ".join(
+    assert f"{stem(system, 'x')}@e.org: An LMS account with the e-mail address" in " ".join(
         run.output.split()
     )
-    assert len(tokens(sides, other)) == 1
-    assert tokens(sides, name) == []
+    assert len(tokens(system, other)) == 1
+    assert tokens(system, name) == []
     # MITx Online records that the account was refused, so its enrollments no longer wait for it.
     waits = "1 waiting for its learner's account" in run.output
-    assert waits == (sides.shape.name == "mitxpro")
-    if sides.shape.name == "mitxonline":
+    assert waits == (system.application.name == "mitxpro")
+    if system.application.name == "mitxonline":
         # Recorded in the application's own columns, so that nobody tries it for ever.
-        told = sides.json("drift", "--given-up")["given_up"]
-        assert [e for e in told if e["what"] == f"{stem(sides, 'x')}@e.org"]
-        assert sides.json("reconcile")["kinds"] == {}
-    sides.shape.run(
+        given_up = system.json("drift", "--given-up")["given_up"]
+        assert [e for e in given_up if e["what"] == f"{stem(system, 'x')}@e.org"]
+        assert system.json("reconcile")["kinds"] == {}
+    system.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         ".update(is_active=False)\nresult = None"
     )
 
 
-def test_refunded_and_given_up_enrollments_are_not_sent(sides: Sides) -> None:
-    name, course = stem(sides, "refunded"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course, active=False, change_status="refunded")
-    sides.json("reconcile")
-    assert sides.enrollments_in_lms(name) == set()
+def test_refunded_and_given_up_enrollments_are_not_sent(system: System) -> None:
+    name, course = stem(system, "refunded"), course_of(system)
+    system.people(name)
+    system.enroll(name, course, active=False, change_status="refunded")
+    system.json("reconcile")
+    assert system.enrollments_in_lms(name) == set()
 
 
 @only("mitxpro")
-def test_several_orders_of_one_learner_are_one_enrollment(sides: Sides) -> None:
-    name, course = stem(sides, "orders"), course_of(sides)
-    sides.people(name)
-    sides.enroll(name, course)
-    sides.shape.run(
+def test_several_orders_of_one_learner_are_one_enrollment(system: System) -> None:
+    name, course = stem(system, "orders"), course_of(system)
+    system.people(name)
+    system.enroll(name, course)
+    system.application.run(
         "from ecommerce.models import Order\nfrom users.models import User\n"
         f"Order.objects.create(pk=77, purchaser=User.objects.get(username={name!r}))\n"
         "result = None"
     )
-    sides.enroll(name, course, order_id=77)
-    assert sides.json("reconcile")["kinds"]["enrollment"]["done"] == 2
-    assert len(sides.enrollments_in_lms(name)) == 1
+    system.enroll(name, course, order_id=77)
+    assert system.json("reconcile")["kinds"]["enrollment"]["done"] == 2
+    assert len(system.enrollments_in_lms(name)) == 1
 
 
-def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(sides: Sides) -> None:
-    name = stem(sides, "norun")
-    sides.people(name)
-    sides.enroll(name, "course-v1:no+such+run")
-    done = sides.json("reconcile")
-    assert done["kinds"]["enrollment"]["refused"] == 1
-    (reason,) = done["reasons"]
+def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System) -> None:
+    name = stem(system, "norun")
+    system.people(name)
+    system.enroll(name, "course-v1:no+such+run")
+    result = without_kept(system.json("reconcile"))
+    assert result["kinds"]["enrollment"]["refused"] == 1
+    (reason,) = result["reasons"]
     assert "No course 'course-v1:no+such+run' found" in reason["reason"]
-    if sides.shape.name == "mitxonline":
-        count = sides.rows(
+    if system.application.name == "mitxonline":
+        count = system.rows(
             "courses.CourseRunEnrollment", "edx_enrollment_retry_count", user__username=name
         )
         assert count == [(1,)]
-    sides.shape.run(
+    system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(active=False)\n"
         "result = None"
@@ -184,32 +190,32 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(sides: Sides) -
 
 
 @only("mitxonline")
-def test_a_name_that_another_person_has_in_the_lms_is_replaced(sides: Sides) -> None:
-    name = stem(sides, "common")
-    sides.people(name)
-    sides.lms.shell(
+def test_a_name_that_another_person_has_in_the_lms_is_replaced(system: System) -> None:
+    name = stem(system, "common")
+    system.people(name)
+    system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"get_user_model().objects.create_user({name!r}, 'somebody@else.org')"
     )
-    assert sides.json("reconcile")["ok"]
-    ((given, made),) = sides.rows(
+    assert system.json("reconcile")["ok"]
+    ((username, has_account),) = system.rows(
         "openedx.OpenEdxUser", "edx_username", "has_been_synced", user__username=name
     )
-    assert made
-    assert given != name
-    assert given.startswith(name[:5])
+    assert has_account
+    assert username != name
+    assert username.startswith(name[:5])
 
 
 @only("mitxonline")
-def test_a_learner_whom_the_application_is_making_is_left_to_it(
-    sides: Sides, monkeypatch: pytest.MonkeyPatch
+def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
+    system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, other = stem(sides, "held"), stem(sides, "unheld")
-    sides.people(name, other)
+    name, other = stem(system, "held"), stem(system, "unheld")
+    system.people(name, other)
     holder = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _HOLD.format(name=name)],
-        cwd=sides.shape.folder,
-        env=sides.shape.environment(),
+        cwd=system.application.folder,
+        env=system.application.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -217,11 +223,11 @@ def test_a_learner_whom_the_application_is_making_is_left_to_it(
     assert holder.stdout and holder.stdin
     assert "held\n" in holder.stdout
     with monkeypatch.context() as patched:
-        patched.setattr(accounts, "EXPIRED", -sides_lock(sides).expire)
-        done = sides.json("reconcile")
-    assert done["kinds"]["account"]["left"] == 1
-    assert tokens(sides, name) == []
-    assert len(tokens(sides, other)) == 1
+        patched.setattr(accounts, "EXPIRED", -lock_of_application(system).expire)
+        result = system.json("reconcile")
+    assert result["kinds"]["account"]["left"] == 1
+    assert tokens(system, name) == []
+    assert len(tokens(system, other)) == 1
 
     def let_go(_: float) -> None:
         assert holder.stdin
@@ -231,16 +237,16 @@ def test_a_learner_whom_the_application_is_making_is_left_to_it(
     # A run that was killed leaves its locks behind; the next one waits until they end.
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=let_go)
     monkeypatch.setattr(accounts, "time", clock)
-    run = sides.usher("reconcile", "--json")
+    run = system.usher("reconcile", "--json")
     numbers = json.loads(run.stdout)["kinds"]["account"]
     assert (numbers["done"], numbers["left"]) == (1, 0)
     assert "1 learners are locked" in run.stderr
 
 
-def sides_lock(sides: Sides) -> Lock:
-    found = adapter_of(sides.shape.name).lock
-    assert found is not None
-    return found
+def lock_of_application(system: System) -> Lock:
+    lock = adapter_of(system.application.name).lock
+    assert lock is not None
+    return lock
 
 
 _HOLD = """
@@ -254,78 +260,78 @@ sys.stdin.read()
 
 
 @only("mitxonline")
-def test_learners_without_an_id_share_a_lock_and_all_are_made(sides: Sides) -> None:
+def test_learners_without_an_id_share_a_lock_and_all_get_accounts(system: System) -> None:
     """The application's own code gives all their locks the same name."""
-    names = [stem(sides, f"noid{number}") for number in range(4)]
-    sides.people(*names, global_id=None)
-    assert sides.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
+    names = [stem(system, f"noid{number}") for number in range(4)]
+    system.people(*names, global_id=None)
+    assert system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
 
 
-def test_killed_at_any_moment_the_next_run_finishes_it(sides: Sides) -> None:
-    names = [stem(sides, f"killed{number}") for number in range(250)]
-    sides.people(*names)
-    command = _command(sides)
+def test_the_run_after_a_killed_one_completes_it(system: System) -> None:
+    names = [stem(system, f"killed{number}") for number in range(250)]
+    system.people(*names)
+    command = _command(system)
     for moment in (1.0, 1.6, 2.2):
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(moment)
         run.send_signal(signal.SIGKILL)
         run.wait()
     for _ in range(20):  # the agent of the killed run may keep its locks for a moment
-        if not sides.json("reconcile")["kinds"]:
+        if not system.json("reconcile")["kinds"]:
             break
-    assert len(sides.rows(TOKEN[sides.shape.name], "pk", user__username__in=names)) == 250
-    account = sides.rows(ACCOUNT[sides.shape.name], "pk", user__username__in=names)
+    assert len(system.rows(TOKEN[system.application.name], "pk", user__username__in=names)) == 250
+    account = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
     assert len(account) == 250
-    made = sides.lms.shell(
+    made = system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
     )
     assert made == "250"
 
 
-def test_both_may_enroll_at_the_same_time(sides: Sides) -> None:
+def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: System) -> None:
     """The application's own retry and the sidecar: every row once, no update lost."""
-    names, course = [stem(sides, f"both{number}") for number in range(40)], course_of(sides)
-    sides.people(*names)
-    assert sides.json("reconcile")["ok"]
+    names, course = [stem(system, f"both{number}") for number in range(40)], course_of(system)
+    system.people(*names)
+    assert system.json("reconcile")["ok"]
     for name in names:
-        sides.enroll(name, course, **_mode(sides))
+        system.enroll(name, course, **_mode(system))
     own = subprocess.Popen(
         [sys.executable, "manage.py", "retry_edx_enrollment"],
-        cwd=sides.shape.folder,
-        env=sides.shape.environment(),
+        cwd=system.application.folder,
+        env=system.application.environment(),
     )
-    done = sides.json("reconcile")
+    result = system.json("reconcile")
     assert own.wait(timeout=120) == 0
-    assert done["ok"], done
-    rows = sides.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
+    assert result["ok"], result
+    rows = system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
     assert rows == [(True,)] * 40
     for name in names:
-        assert sides.enrollments_in_lms(name) == {(course, mode_of(sides), True)}
-    assert sides.json("reconcile")["kinds"] == {}
+        assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
+    assert without_kept(system.json("reconcile"))["kinds"] == {}
 
 
-def test_watching_repairs_what_becomes_due_and_survives_the_application(sides: Sides) -> None:
+def test_watching_repairs_what_becomes_due_and_survives_the_application(system: System) -> None:
     watcher = subprocess.Popen(
-        _command(sides, "--watch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        _command(system, "--watch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        first, second = stem(sides, "watched"), stem(sides, "later")
-        sides.people(first)
-        _until(lambda: len(tokens(sides, first)) == 1)
+        first, second = stem(system, "watched"), stem(system, "later")
+        system.people(first)
+        _until(lambda: len(tokens(system, first)) == 1)
         # The application's process is killed, as when its container is re-created.
         (agent,) = _children(watcher.pid)
         os.kill(agent, signal.SIGKILL)
-        sides.people(second)
-        _until(lambda: len(tokens(sides, second)) == 1)
+        system.people(second)
+        _until(lambda: len(tokens(system, second)) == 1)
     finally:
         watcher.kill()
         watcher.wait()
 
 
-def _command(sides: Sides, *more: str) -> list[str]:
+def _command(system: System, *more: str) -> list[str]:
     """Starts ``usher reconcile`` in another process."""
-    folder, manage = str(sides.shape.folder), sides.shape.command
+    folder, manage = str(system.application.folder), system.application.command
     command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
     return [*command, "--application", folder, "--manage", manage, *more]
 

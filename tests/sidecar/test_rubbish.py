@@ -33,7 +33,7 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("what", RUBBISH)
-def test_a_broken_agent_is_reported_at_once(
+def test_a_broken_agent_is_reported_immediately(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_API_TOKEN", "a-secret-of-the-environment")

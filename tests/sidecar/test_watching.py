@@ -12,36 +12,36 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.sidecar.conftest import Sides, checkout_of
+from tests.sidecar.conftest import System, checkout_of
 from tests.sidecar.test_drift import course_of
 from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, only, stem, tokens
 from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
 from usher.client.errors import Throttled
-from usher.sidecar import outcome
+from usher.sidecar import summary
 from usher.sidecar.accounts import ACCOUNT as ACCOUNT_KIND
 from usher.sidecar.adapters.known import adapter_of
 from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.errors import SidecarError
-from usher.sidecar.outcome import DONE, FAILED, REFUSED, Memory, Outcome
 from usher.sidecar.process import Agent
-from usher.sidecar.reconcile import Scope, count_due
+from usher.sidecar.reconcile import PassScope, count_due
 from usher.sidecar.runs import RUN
-from usher.sidecar.watched import Watched
+from usher.sidecar.summary import DONE, FAILED, LEFT, REFUSED, Memory, Summary
+from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import (
     COMPARED_EVERY,
     EVERY,
-    QUICK_REST,
-    WHOLE_REST,
-    Looking,
-    QuickLooks,
+    FULL_PAUSE,
+    QUICK_PAUSE,
+    FullPasses,
+    PassThreads,
+    QuickPasses,
     Stopping,
     Watching,
-    WholeLooks,
 )
 
 
-def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
-    quick = QuickLooks(Scope())
+def test_a_quick_pass_reads_the_changes_since_the_last_pass() -> None:
+    quick = QuickPasses(PassScope())
     first = quick.next(1000.0)
     assert first.changed_in is not None
     quick.done(1000.0, 0.01)
@@ -51,106 +51,124 @@ def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
     assert later.changed_in > 200.0
 
 
-def test_a_slow_look_is_made_less_often() -> None:
-    quick, whole = QuickLooks(Scope()), WholeLooks(Scope(kinds=(ACCOUNT_KIND,)))
+def test_a_slow_pass_runs_less_often() -> None:
+    quick, full = QuickPasses(PassScope()), FullPasses(PassScope(kinds=(ACCOUNT_KIND,)))
     assert quick.done(1000.0, 0.01) == EVERY
-    assert quick.done(1000.0, 3.0) == 3.0 * QUICK_REST
-    whole.done(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
-    assert whole.next(1040.0 + 30.0 * WHOLE_REST - 1.0) is None
-    assert whole.next(1040.0 + 30.0 * WHOLE_REST) == ACCOUNT_KIND
+    assert quick.done(1000.0, 3.0) == 3.0 * QUICK_PAUSE
+    full.done(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
+    assert full.next(1040.0 + 30.0 * FULL_PAUSE - 1.0) is None
+    assert full.next(1040.0 + 30.0 * FULL_PAUSE) == ACCOUNT_KIND
 
 
-def test_a_rate_limit_of_the_lms_stops_only_the_look_that_meets_it() -> None:
+def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
     """A stock LMS counts enrollments and requests for course runs together, with another limit."""
     limited = [Throttled("Rate limited by the LMS (courses).", retry_after=0.01)]
-    told: list[Outcome] = []
+    told: list[Summary] = []
 
-    def reconcile(_sides: Any, _scope: Scope, found: Outcome) -> None:
+    def reconcile(_session: Any, _scope: PassScope, found: Summary) -> None:
         if limited:
             raise limited.pop()
         found.add(RUN, DONE, "course-v1:a+b+c")
 
-    sides: Any = SimpleNamespace(
+    system: Any = SimpleNamespace(
         agent=SimpleNamespace(busy=0.0), adapter=SimpleNamespace(title="MIT xPro")
     )
-    scope = Scope(kinds=(RUN,))
-    watching = Watching(scope, Watched(), told.append)
+    scope = PassScope(kinds=(RUN,))
+    watching = Watching(scope, WatchState(), told.append)
     with patch("usher.sidecar.watching.reconcile", reconcile):
-        assert watching._look(sides, scope, Looking([])) == 0.0
+        assert watching._pass_within_limits(system, scope, PassThreads([])) == 0.0
     first, second = (each.as_data()["kinds"][RUN] for each in told)
     assert (first[FAILED], second[DONE]) == (1, 1)
 
 
-def test_a_slow_lms_does_not_make_looks_less_frequent() -> None:
-    whole = WholeLooks(Scope(kinds=(ACCOUNT_KIND,)))
-    whole.done(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
-    assert whole.next(1900.0 + EVERY) == ACCOUNT_KIND
+def test_a_slow_lms_does_not_make_passes_less_frequent() -> None:
+    full = FullPasses(PassScope(kinds=(ACCOUNT_KIND,)))
+    full.done(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
+    assert full.next(1900.0 + EVERY) == ACCOUNT_KIND
 
 
-def test_whole_looks_take_a_kind_at_a_time_and_the_lms_s_own_now_and_then() -> None:
-    whole, looked = WholeLooks(Scope()), []
-    while kind := whole.next(1000.0):
-        looked.append(kind)
-        whole.done(kind, 1000.0, 1000.1, 0.01)
-    assert looked == ["account", "enrollment", "run", "run-mode"]
-    assert whole.next(1000.1 + EVERY) == "account"
+def test_full_passes_process_one_kind_at_a_time_and_rarely_compare_with_the_lms() -> None:
+    full, passed = FullPasses(PassScope()), []
+    while kind := full.next(1000.0):
+        passed.append(kind)
+        full.done(kind, 1000.0, 1000.1, 0.01)
+    assert passed == ["account", "enrollment", "run", "run-mode"]
+    assert full.next(1000.1 + EVERY) == "account"
     for kind in ("account", "enrollment"):
-        whole.done(kind, 1000.0 + COMPARED_EVERY, 1000.0 + COMPARED_EVERY, 0.01)
-    assert whole.next(1000.0 + COMPARED_EVERY) == "run"
+        full.done(kind, 1000.0 + COMPARED_EVERY, 1000.0 + COMPARED_EVERY, 0.01)
+    assert full.next(1000.0 + COMPARED_EVERY) == "run"
 
 
 def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> None:
     memory = Memory()
     assert memory.is_due("account", "ada@old")
     for _ in range(3):
-        memory.met("account", "ada@old", FAILED)
+        memory.record("account", "ada@old", FAILED)
     assert not memory.is_due("account", "ada@old")
-    memory.met("account", "ada@old", REFUSED)
+    memory.record("account", "ada@old", REFUSED)
     assert not memory.is_due("account", "ada@old")
     assert memory.is_due("account", "ada@new")
-    memory.met("account", "ada@old", DONE)
+    memory.record("account", "ada@old", DONE)
     assert memory.is_due("account", "ada@old")
 
 
-def test_a_look_that_fails_ends_them_all() -> None:
+def test_rows_that_a_killed_process_has_locked_are_tried_soon_after_the_lock_ends() -> None:
+    memory, clock = Memory(), SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    tries = []
+    with patch.object(summary, "time", clock):
+        while clock.now < 130.0:
+            if memory.is_due("account", "ada"):
+                tries.append(clock.now)
+                memory.record("account", "ada", LEFT)
+            clock.now += 1.0
+        clock.now += 15.0
+        assert memory.is_due("account", "ada")
+    assert len(tries) < 15  # not every second either
+
+
+def test_a_pass_that_fails_ends_all_passes() -> None:
     ended = []
 
-    def fail(looking: Looking) -> None:
+    def fail(threads: PassThreads) -> None:
         raise SidecarError("no answer")
 
-    def go_on(looking: Looking) -> None:
+    def continue_until_ended(threads: PassThreads) -> None:
         try:
             while True:
-                looking.rest(0.01)
+                threads.pause(0.01)
         finally:
             ended.append("the other")
 
-    with pytest.raises(SidecarError, match="no answer"), Looking([go_on, fail]) as looking:
-        looking.wait()
+    with (
+        pytest.raises(SidecarError, match="no answer"),
+        PassThreads([continue_until_ended, fail]) as threads,
+    ):
+        threads.wait()
     assert ended == ["the other"]
 
 
-def test_a_row_is_processed_by_one_look_at_a_time() -> None:
+def test_a_row_is_processed_by_one_pass_at_a_time() -> None:
     memory = Memory()
-    with memory.taken("account", [1, 2]) as first, memory.taken("account", [2, 3]) as second:
+    with memory.claim("account", [1, 2]) as first, memory.claim("account", [2, 3]) as second:
         assert (first, second) == ({1, 2}, {3})
-    with memory.taken("account", [2]) as again:
+    with memory.claim("account", [2]) as again:
         assert again == {2}
 
 
-def test_a_look_at_what_changed_sees_new_and_changed_rows_alone(sides: Sides) -> None:
-    names = [stem(sides, f"look{word}") for word in ("old", "changed", "grown")]
-    sides.people(*names)
-    sides.shape.run(_AGES.format(old=names[0], grown=names[2]))
-    adapter = adapter_of(sides.shape.name)
-    with Agent(checkout_of(sides.shape)) as agent:
+def test_a_quick_pass_reads_only_new_and_changed_rows(system: System) -> None:
+    names = [stem(system, f"look{word}") for word in ("old", "changed", "grown")]
+    system.people(*names)
+    system.application.run(_AGES.format(old=names[0], grown=names[2]))
+    adapter = adapter_of(system.application.name)
+    with Agent(checkout_of(system.application)) as agent:
 
         def due(**asked: Any) -> int:
-            return count_due(agent, adapter, Scope(kinds=("account",), **asked))["account"]
+            return count_due(agent, adapter, PassScope(kinds=("account",), **asked))["account"]
 
         assert due() == 3
         assert due(changed_in=60.0) == 2
-    sides.json("reconcile")
+    system.json("reconcile")
 
 
 _AGES = """
@@ -169,12 +187,12 @@ result = None
 def test_rows_that_failed_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each change of a failing row makes another entry, so their number would grow without
     limit."""
-    monkeypatch.setattr(outcome, "_MOST_RESTS", 10)
-    monkeypatch.setattr(outcome, "REST", -1.0)
+    monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
+    monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)
     memory = Memory()
     for number in range(1000):
-        memory.met(ENROLLMENT, number, REFUSED)
-    assert len(memory._rests) <= 20
+        memory.record(ENROLLMENT, number, REFUSED)
+    assert len(memory._pauses) <= 20
 
 
 @contextmanager
@@ -184,7 +202,7 @@ def stopping(patience: float, ended: Event) -> Iterator[Stopping]:
         yield made
 
 
-def test_a_second_signal_ends_it_at_once() -> None:
+def test_a_second_signal_ends_the_run_immediately() -> None:
     ended = Event()
     with stopping(600.0, ended):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -200,85 +218,87 @@ def test_a_batch_that_never_ends_is_not_waited_for() -> None:
         assert ended.wait(60)
 
 
-def watching(sides: Sides, *more: str) -> subprocess.Popen[str]:
+def watching(system: System, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        _command(sides, "--watch", *more),
+        _command(system, "--watch", *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def test_sigterm_ends_it_after_the_batch_under_way(sides: Sides) -> None:
-    names = [stem(sides, f"term{number}") for number in range(300)]
-    sides.people(*names)
-    watcher = watching(sides, "--kind", "account")
-    _until(lambda: bool(sides.rows(ACCOUNT[sides.shape.name], "pk", user__username__in=names)))
+def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> None:
+    names = [stem(system, f"term{number}") for number in range(300)]
+    system.people(*names)
+    watcher = watching(system, "--kind", "account")
+    _until(
+        lambda: bool(system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names))
+    )
     watcher.send_signal(signal.SIGTERM)
-    said, _ = watcher.communicate(timeout=120)
-    assert watcher.returncode == 0, said
-    assert "since the start:\n✓ account" in said
-    assert "stopped" in said
-    there = sides.lms.shell(
+    output, _ = watcher.communicate(timeout=120)
+    assert watcher.returncode == 0, output
+    assert "since the start:\n✓ account" in output
+    assert "stopped" in output
+    there = system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
     )
-    recorded = sides.rows(ACCOUNT[sides.shape.name], "pk", user__username__in=names)
+    recorded = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
     assert int(there) == len(recorded)
-    sides.json("reconcile")
+    system.json("reconcile")
 
 
-def test_watching_continues_after_the_lms_was_down(sides: Sides) -> None:
-    first, second = stem(sides, "before"), stem(sides, "after")
-    with faulty_proxy(sides.lms.url) as proxy:
-        watcher = watching(sides, "--lms-url", proxy.url)
+def test_watching_continues_after_the_lms_was_down(system: System) -> None:
+    first, second = stem(system, "before"), stem(system, "after")
+    with faulty_proxy(system.lms.url) as proxy:
+        watcher = watching(system, "--lms-url", proxy.url)
         try:
-            sides.people(first)
-            _until(lambda: len(tokens(sides, first)) == 1)
+            system.people(first)
+            _until(lambda: len(tokens(system, first)) == 1)
             proxy.break_all(UNAVAILABLE)
-            sides.people(second)
+            system.people(second)
             assert watcher.stdout
             assert any("503" in line for line in watcher.stdout)
             proxy.mend()
-            _until(lambda: len(tokens(sides, second)) == 1)
+            _until(lambda: len(tokens(system, second)) == 1)
         finally:
             watcher.kill()
             watcher.communicate()
 
 
-def test_a_change_is_picked_up_while_a_whole_look_waits_for_the_lms(sides: Sides) -> None:
-    first, second = stem(sides, "slowly"), stem(sides, "quickly")
-    sides.people(first)
-    sides.enroll(first, course_of(sides))
-    with faulty_proxy(sides.lms.url) as proxy:
+def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: System) -> None:
+    first, second = stem(system, "slowly"), stem(system, "quickly")
+    system.people(first)
+    system.enroll(first, course_of(system))
+    with faulty_proxy(system.lms.url) as proxy:
         proxy.slow_seconds = 600.0
         proxy.break_all(SLOW, path="/api/courses/")
-        watcher = watching(sides, "--lms-url", proxy.url)
+        watcher = watching(system, "--lms-url", proxy.url)
         try:
             _until(lambda: proxy.count("/api/courses/") > 0)
-            sides.people(second)
-            _until(lambda: len(tokens(sides, second)) == 1)
+            system.people(second)
+            _until(lambda: len(tokens(system, second)) == 1)
         finally:
             watcher.kill()
-            said, _ = watcher.communicate()
-    assert "trying again" not in said
+            output, _ = watcher.communicate()
+    assert "trying again" not in output
 
 
 @only("mitxonline")
-def test_a_row_reset_by_staff_is_retried_at_once(sides: Sides) -> None:
+def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
     """By a bulk update, as in the application's admin, which changes no timestamp."""
-    name, rows = stem(sides, "setback"), "courses.CourseRunEnrollment"
-    sides.people(name)
-    sides.enroll(name, "course-v1:set+back+run")
+    name, rows = stem(system, "setback"), "courses.CourseRunEnrollment"
+    system.people(name)
+    system.enroll(name, "course-v1:set+back+run")
 
     def attempts() -> int:
-        ((number,),) = sides.rows(rows, "edx_enrollment_retry_count", user__username=name)
+        ((number,),) = system.rows(rows, "edx_enrollment_retry_count", user__username=name)
         return int(number)
 
-    watcher = watching(sides)
+    watcher = watching(system)
     try:
         _until(lambda: attempts() == 1)
-        sides.shape.run(
+        system.application.run(
             "from datetime import timedelta\n"
             "from django.utils import timezone\n"
             "from courses.models import CourseRunEnrollment\n"
@@ -290,7 +310,7 @@ def test_a_row_reset_by_staff_is_retried_at_once(sides: Sides) -> None:
     finally:
         watcher.kill()
         watcher.communicate()
-    sides.shape.run(
+    system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(active=False)\n"
         "result = None"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from simulation.run import Outcome, Simulator, simulate
+from simulation.run import SeedResult, Simulator, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +24,10 @@ def simulator() -> Iterator[None]:
         yield
 
 
-def found(mutation: Callable[[Patch], None], *words: str, first: int) -> Outcome:
-    """The outcome of a seed in which the mutation breaks an invariant, in these words.
+def expect_found(mutation: Callable[[Patch], None], *words: str, first: int) -> SeedResult:
+    """Returns the outcome of a seed in which the mutation breaks an invariant.
+
+    words: one of them is in its error.
 
     first: the seed that found it last time. After a change of the engine every seed has other
     events; then all are tried in order, and the printed seed is the new ``first``."""
@@ -33,9 +35,9 @@ def found(mutation: Callable[[Patch], None], *words: str, first: int) -> Outcome
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
             outcome = simulate(seed)
-        told = f"{type(outcome.error).__name__}: {outcome.error}"
-        if any(word in told for word in words) and simulate(seed).error is None:
-            print(f"seed {seed}: {told}")
+        error_text = f"{type(outcome.error).__name__}: {outcome.error}"
+        if any(word in error_text for word in words) and simulate(seed).error is None:
+            print(f"seed {seed}: {error_text}")
             return outcome
     raise AssertionError(f"not found in {len(SEEDS)} seeds")
 
@@ -48,11 +50,11 @@ def test_rows_whose_request_was_sent_are_released():
         from usher.engine.runner import Runner
 
         def every_row(self: Any) -> dict[Any, list[Any]]:
-            return {k: [job.row for job in jobs.values()] for k, jobs in self._flying.items()}
+            return {k: [job.row for job in jobs.values()] for k, jobs in self._claimed_jobs.items()}
 
-        patch.setattr(Runner, "_not_begun", every_row)
+        patch.setattr(Runner, "_unbegun_rows", every_row)
 
-    found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
+    expect_found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
 
 
 def test_the_lms_is_asked_within_a_transaction():
@@ -67,7 +69,7 @@ def test_the_lms_is_asked_within_a_transaction():
         for module in (accounts, engine, enrollments):
             patch.setattr(module, "refuse_within_transaction", lambda: None)
 
-    found(mutation, "RequestInTransaction", first=3)
+    expect_found(mutation, "RequestInTransaction", first=3)
 
 
 def test_write_backs_lock_tables_in_different_orders():
@@ -89,7 +91,7 @@ def test_write_backs_lock_tables_in_different_orders():
         patch.setattr(EnrollmentKind, "settle_before", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
 
-    found(mutation, "LockOrderBroken", first=7)
+    expect_found(mutation, "LockOrderBroken", first=7)
 
 
 def test_a_message_of_the_lms_starts_everything_afresh():
@@ -100,7 +102,7 @@ def test_a_message_of_the_lms_starts_everything_afresh():
 
         patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
-    found(mutation, "a message of the LMS made", first=7)
+    expect_found(mutation, "a message of the LMS made", first=7)
 
 
 def test_another_server_at_the_address_makes_runs_missing():
@@ -121,9 +123,9 @@ def test_another_server_at_the_address_makes_runs_missing():
 
         patch.setattr(sync, "runs_by_key", runs_by_key)
         patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
-        patch.setattr(Runner, "_proven", lambda self, outcomes: outcomes)
+        patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
-    found(mutation, "is marked missing", "is refused as missing", first=34)
+    expect_found(mutation, "is marked missing", "is refused as missing", first=34)
 
 
 def test_another_server_at_the_address_makes_accounts_lost():
@@ -134,16 +136,16 @@ def test_another_server_at_the_address_makes_accounts_lost():
 
         accounts = LmsClient._accounts
 
-        def believed(self: Any, usernames: Any) -> Any:
+        def accept_any_answer(self: Any, usernames: Any) -> Any:
             try:
                 return accounts(self, usernames)
             except NotTheLms:
                 return {}
 
-        patch.setattr(LmsClient, "_accounts", believed)
+        patch.setattr(LmsClient, "_accounts", accept_any_answer)
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
-    found(mutation, "is taken for lost", first=34)
+    expect_found(mutation, "counts as lost", first=34)
 
 
 def test_another_server_at_the_address_refuses_batches():
@@ -157,9 +159,9 @@ def test_another_server_at_the_address_refuses_batches():
             raise client.NotThere("not found", status=answer.status)
 
         patch.setattr(batch, "_accepted", accepted)
-        patch.setattr(Runner, "_proven", lambda self, outcomes: outcomes)
+        patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
-    found(mutation, "and the LMS never did that", first=2)
+    expect_found(mutation, "and the LMS never did that", first=2)
 
 
 def test_one_mode_in_two_currencies_is_kept_once():
@@ -173,7 +175,7 @@ def test_one_mode_in_two_currencies_is_kept_once():
 
         patch.setattr(kinds, "_write_modes", one_of_each)
 
-    found(mutation, "in the end the modes of", first=2)
+    expect_found(mutation, "in the end the modes of", first=2)
 
 
 def test_a_row_that_cannot_be_written_ends_the_worker():
@@ -193,6 +195,6 @@ def test_a_row_that_cannot_be_written_ends_the_worker():
             return write(run, seen, have)
 
         patch.setattr(kinds, "_write_modes", once_a_run)
-        patch.setattr(runner, "_written", runner.write_back)
+        patch.setattr(runner, "_write_outcomes", runner.write_back)
 
-    found(mutation, "IntegrityError", first=2)
+    expect_found(mutation, "IntegrityError", first=2)

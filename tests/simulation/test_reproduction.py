@@ -6,11 +6,11 @@ from simulation.run import Simulator, simulate
 def test_nothing_is_left_of_an_earlier_seed():
     with Simulator():
         from usher.console.recording.services import recorder
-        from usher.engine import runner
+        from usher.engine.outages import outages
 
         simulate(1)
-        first = simulate(67).story.text()
+        first = simulate(67).event_log.text()
         # The state after a seed that ends during an outage.
-        runner._outages._since["account"] = 1000.0
+        outages._since["account"] = 1000.0
         recorder._counts["failed"] += 1
-        assert simulate(67).story.text() == first
+        assert simulate(67).event_log.text() == first

@@ -112,7 +112,7 @@ def run(
 ) -> str:
     """Runs a program and returns its standard output. If it fails, the test fails with both
     outputs."""
-    done = subprocess.run(
+    result = subprocess.run(
         [str(part) for part in argv],
         input=stdin,
         capture_output=True,
@@ -121,8 +121,8 @@ def run(
         env=dict(environment),
         check=False,
     )
-    assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert result.returncode == 0, f"{argv}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 def checkout_of(script: Path) -> Checkout:

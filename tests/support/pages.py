@@ -1,6 +1,7 @@
 """Reads the code blocks, and the commands in them, of README and docs."""
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,10 @@ _BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
 
 def all_blocks() -> Iterator[tuple[str, str, str]]:
-    """Page, language and text."""
+    """Page, language and text, without the indentation of blocks in lists."""
     for page in PAGES:
         for language, text in _BLOCK.findall(page.read_text()):
-            yield str(page.relative_to(ROOT)), language, text
+            yield str(page.relative_to(ROOT)), language, textwrap.dedent(text)
 
 
 def commands() -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ class Receiver:
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, count: int, seconds: float = 90) -> list[Received]:
-        """The requests, once there are ``count``. Raises TimeoutError."""
+        """Waits until there are ``count`` requests, and returns them. Raises TimeoutError."""
         with self.arrived:
             if not self.arrived.wait_for(lambda: len(self.requests) >= count, seconds):
                 raise TimeoutError(f"{len(self.requests)} requests arrived, not {count}")

@@ -20,19 +20,19 @@ import contextlib, io, json, sys, traceback
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-def do(asked):
-    if "script" in asked:
-        exec(asked["script"], {{"__name__": "script"}})
+def run(request):
+    if "script" in request:
+        exec(request["script"], {{"__name__": "script"}})
     else:
-        call_command(*asked["arguments"])
+        call_command(*request["arguments"])
 
 for line in sys.stdin:
-    asked = json.loads(line)
+    request = json.loads(line)
     out, errors, code, stdin = io.StringIO(), io.StringIO(), 0, sys.stdin
-    sys.stdin = io.StringIO(asked["text"])
+    sys.stdin = io.StringIO(request["text"])
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         try:
-            do(asked)
+            run(request)
         except CommandError as error:
             code = error.returncode
             print(f"CommandError: {{error}}", file=sys.stderr)
@@ -101,10 +101,10 @@ class WarmDjango:
             _pipe(self._process.stdout).close()
             self._process = None
 
-    def _ask(self, **asked: object) -> Done:
+    def _ask(self, **request: object) -> Done:
         process = self._opened()
         stdin = _pipe(process.stdin)
-        stdin.write(json.dumps(asked) + "\n")
+        stdin.write(json.dumps(request) + "\n")
         stdin.flush()
         for line in _pipe(process.stdout):
             if line.startswith(_MARK):

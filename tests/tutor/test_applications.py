@@ -134,7 +134,9 @@ def test_each_application_has_a_service_worker_of_its_own() -> None:
         )
     )
     description = describe(config({"name": "mitxonline"}, second, third))
-    workers = [description.service_worker_of(one.name) for one in description.applications]
+    workers = [
+        description.service_worker_of(application.name) for application in description.applications
+    ]
     names = [worker.username for worker in workers if worker]
     assert names[:2] == ["mit_Application_serviceworker", "shop_serviceworker"]
     assert len(names[2]) <= 30

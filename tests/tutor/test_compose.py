@@ -30,10 +30,19 @@ def test_only_the_named_service_changes() -> None:
     assert after == before
 
 
-def test_it_is_repeatable_and_can_be_taken_back() -> None:
+def test_the_change_is_repeatable_and_can_be_undone() -> None:
     once = with_hosts(GENERATED, "lms", ["old.local"])
     assert with_hosts(once, "lms", NAMES) == with_hosts(GENERATED, "lms", NAMES)
     assert with_hosts(once, "lms", []) == GENERATED
+
+
+def test_a_block_of_an_earlier_version_is_replaced() -> None:
+    written = with_hosts(GENERATED, "lms", ["old.local"])
+    mark = "# usher: host names of applications on this machine"
+    assert mark in written
+    earlier = written.replace(mark, "# usher: the way to applications on this machine")
+    assert with_hosts(earlier, "lms", NAMES) == with_hosts(GENERATED, "lms", NAMES)
+    assert with_hosts(earlier, "lms", []) == GENERATED
 
 
 @pytest.mark.parametrize("indent", ["    ", "      "])

@@ -46,7 +46,7 @@ def test_secrets_are_in_no_other_file_that_usher_renders(rendered: Rendered, rel
             assert not [s for s in secrets if s.encode() in content], path
 
 
-def test_another_user_than_the_containers_closes_the_folder_instead(
+def test_if_the_user_is_not_the_containers_the_folder_is_made_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files.os, "geteuid", lambda: 1234)

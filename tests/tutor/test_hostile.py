@@ -66,7 +66,7 @@ def root(
 
 @pytest.fixture(scope="module")
 def plain(root: TutorRoot) -> dict[str, Any]:
-    """The same configuration without hostile values."""
+    """The configuration without hostile values."""
     return parsed(root)
 
 
@@ -115,16 +115,16 @@ def test_only_the_value_arrives(
     before = dict(root.config())
     try:
         root.configure(**with_value(place, value.replace("MARK", str(mark))))
-        done = root.run("config", "save", check=False)
+        result = root.run("config", "save", check=False)
         assert not mark.exists()
-        assert "Traceback" not in done.stderr
-        if done.returncode == 0:
+        assert "Traceback" not in result.stderr
+        if result.returncode == 0:
             found = parsed(root)
             assert found["python"] == plain["python"]
             assert set(found["lms.env.yml"]) == set(plain["lms.env.yml"])
             assert found["Dockerfile"] == plain["Dockerfile"]
         else:
-            assert "write" in done.stderr + done.stdout
+            assert "write" in result.stderr + result.stdout
     finally:
         (root.path / "config.yml").write_text(yaml.safe_dump(before))
 
@@ -133,6 +133,7 @@ def test_only_the_value_arrives(
     "words",
     [
         ("usher-link", "--application", "shop", "--username", "{{ 7 * 7 }}"),
+        ("usher-link", "--application", "shop", "--username", "ada", "{{ 7 * 7 }}"),
         ("usher-link", "--username", "ada", "--application", "{% set x = 1 %}"),
         ("usher-courses", "--owner", "{{ cycler }}@example.org"),
     ],
@@ -140,6 +141,6 @@ def test_only_the_value_arrives(
 def test_arguments_of_a_job_are_not_rendered_as_templates(
     root: TutorRoot, words: tuple[str, ...]
 ) -> None:
-    done = root.run("local", "do", *words, check=False)
-    assert done.returncode != 0
-    assert "write" in done.stderr
+    result = root.run("local", "do", *words, check=False)
+    assert result.returncode != 0
+    assert "write" in result.stderr

@@ -71,8 +71,8 @@ def test_launch_builds_the_image_because_the_published_one_has_no_usher(
         "print(*(hooks.Filters.IMAGES_BUILD_REQUIRED.apply([], m) for m in ('local', 'dev')))"
     )
     python = rendered(release).python
-    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
-    assert "['openedx'] ['openedx-dev'" in done.stdout
+    result = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+    assert "['openedx'] ['openedx-dev'" in result.stdout
 
 
 @pytest.mark.xdist_group("tutor-wheel")
@@ -98,7 +98,7 @@ def test_the_wheel_installs_and_registers_both_plugins(tmp_path: Path) -> None:
         "-c",
         f"import sys; sys.path.insert(0, {str(target)!r}); {program}",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert str(target) in done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert str(target) in result.stdout
     for group in ("lms.djangoapp", "tutor.plugin.v1"):
-        assert group in done.stdout
+        assert group in result.stdout

@@ -61,7 +61,7 @@ def test_initialization_hands_the_description_over_as_a_file(
         root = TutorRoot(release, shared.path, environment={**engine.environment, **kubernetes})
         if mode == "k8s":
             root.run("k8s", "start")
-        done = root.run(mode, "do", "init", "--limit=usher")
+        result = root.run(mode, "do", "init", "--limit=usher")
     config = lms / "given.json"
     assert [line.split(" --file")[0] for line in (lms / "called").read_text().splitlines()] == [
         "manage.py lms migrate usher_lms",
@@ -69,7 +69,7 @@ def test_initialization_hands_the_description_over_as_a_file(
     ]
     assert config.read_text() == (root.lms_config.parent / "usher.json").read_text()
     shown = [word for call in engine.calls() for word in call]
-    shown += [done.stdout, done.stderr]
+    shown += [result.stdout, result.stderr]
     assert not [secret for secret in secrets_of(root) if any(secret in word for word in shown)]
 
 
@@ -83,6 +83,14 @@ def test_initialization_hands_the_description_over_as_a_file(
         (
             ("usher-link", "--username", "ada", "--application", "mitxonline"),
             "lms usher_link --username ada --application mitxonline",
+        ),
+        (
+            ("usher-link", "--username", "ada", "bob", "--application", "mitxonline"),
+            "lms usher_link --username ada bob --application mitxonline",
+        ),
+        (
+            ("usher-link", "--username", "a", "--application", "x", "--username", "b", "c"),
+            "lms usher_link --username a b c --application x",
         ),
         (
             ("usher-link", "--username", "ada", "--application", "mitxonline", "--move"),
@@ -126,10 +134,10 @@ def test_the_replaced_docker_refuses_unknown_calls(
     rendered: Callable[..., TutorRoot], engine: ContainerEngine
 ) -> None:
     root = TutorRoot(22, rendered(22).path, environment=engine.environment)
-    done = root.run("local", "do", "sqlshell", check=False)
-    assert done.returncode != 0
-    done = root.run("local", "dc", "pause", check=False)
-    assert "stand-in docker: no answer for: compose pause" in done.stderr
+    result = root.run("local", "do", "sqlshell", check=False)
+    assert result.returncode != 0
+    result = root.run("local", "dc", "pause", check=False)
+    assert "stand-in docker: no answer for: compose pause" in result.stderr
 
 
 @pytest.mark.parametrize("recent", [21, 22])
@@ -140,5 +148,7 @@ def test_tutor_s_smoke_tests_include_ours(recent: int) -> None:
         "if (service, suite) == ('lms', 'smoke')])"
     )
     python = tutor_executable(recent).parent / "python"
-    told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "usher/tutor/smoke/test_usher.py" in told
+    result = subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    assert "usher/tutor/smoke/test_usher.py" in result

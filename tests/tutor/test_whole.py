@@ -98,7 +98,7 @@ def test_from_nothing_to_a_signed_in_learner_and_back(connected: Connected) -> N
     the_service_workers_token_works(connected)
     provisioning_again_changes_nothing(connected)
     the_report_tells_what_the_patches_made(connected)
-    removing_ends_it_and_provisioning_brings_it_back(connected)
+    removal_ends_sign_in_and_provisioning_restores_it(connected)
 
 
 def a_learner_signs_in_to_the_lms(connected: Connected) -> None:
@@ -135,18 +135,18 @@ def provisioning_again_changes_nothing(connected: Connected) -> None:
 
 
 def the_report_tells_what_the_patches_made(connected: Connected) -> None:
-    done = connected.root.run("local", "do", "usher-report")
-    report = json.loads(done.stdout[done.stdout.index("{\n") :])
+    result = connected.root.run("local", "do", "usher-report")
+    report = json.loads(result.stdout[result.stdout.index("{\n") :])
     assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"
     assert report["providers"][0]["enabled"] is True
     assert f"{connected.shop.url}/logout/" in report["settings"]["IDA_LOGOUT_URI_LIST"]
     for secret in re.findall(
         r'_(?:secret|token)": "(\w{32,})"', connected.root.description().to_json()
     ):
-        assert secret not in done.stdout
+        assert secret not in result.stdout
 
 
-def removing_ends_it_and_provisioning_brings_it_back(connected: Connected) -> None:
+def removal_ends_sign_in_and_provisioning_restores_it(connected: Connected) -> None:
     start = f"{connected.lms_url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
     assert httpx.get(start, trust_env=False).is_redirect
     connected.root.run("local", "do", "usher-remove")

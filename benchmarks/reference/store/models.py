@@ -1,4 +1,4 @@
-"""The tables of such an application: LMS account and tokens of each user, runs, enrollments."""
+"""The tables of the serial implementation: users' LMS accounts and tokens, runs, enrollments."""
 
 from django.conf import settings
 from django.db import models

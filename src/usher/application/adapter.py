@@ -12,10 +12,12 @@ AdapterFailed.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -35,7 +37,7 @@ from usher.engine.errors import EngineError
 
 _log = logging.getLogger("usher.adapter")
 DEFAULT = "usher.application.adapter.DefaultAdapter"
-#: What happens with refused records, for pages and mails.
+#: The next step of refused records, for pages and mails.
 REFUSED_NEXT = (
     "Refused records are sent again when somebody removes the cause and retries them; enrollments "
     "also when their course run changes in the LMS."
@@ -43,8 +45,8 @@ REFUSED_NEXT = (
 #: Without 0, 1, l and o, which are confused when a name is read aloud.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _PRIVATE_LENGTH = 10
-#: Methods that decide about one learner, and what they must return.
-_OF_A_LEARNER: dict[str, type] = {
+#: Methods that decide about one learner, and the types that they must return.
+_RETURN_TYPES: dict[str, type] = {
     "lms_username": str,
     "full_name": str,
     "email": str,
@@ -53,23 +55,27 @@ _OF_A_LEARNER: dict[str, type] = {
     "is_eligible": bool,
     "allowed_modes": Collection,
 }
+#: Methods that take and return a queryset of users.
+_METHODS_FOR_QUERYSETS = ("confirmed", "eligible")
 #: Seconds between two mails about refusals.
-_MAIL_EVERY = 900
+_SECONDS_BETWEEN_MAILS = 900
 _MAIL_ROWS = 20
 
 
 class AdapterFailed(EngineError):
-    """A method of ``USHER_ADAPTER`` failed for one learner. That learner's records that need its
-    answer are tried again later; other learners' records are not affected.
+    """A method of ``USHER_ADAPTER`` failed for one learner, or, if it takes many, for all of them.
+    Their records that need its answer are tried again later; others are not affected.
 
-    reason: the method and what it raised, without the learner.
+    user: None for a method that takes many. reason: the method and its exception, without the
+    learner.
     """
 
     default_code = "adapter-failed"
 
     def __init__(self, method: str, user: Any, problem: str) -> None:
         self.reason = f"{method} of USHER_ADAPTER failed: {problem}"
-        super().__init__(f"{method} of USHER_ADAPTER failed for the user {user.pk}: {problem}.")
+        whom = "" if user is None else f" for the user {user.pk}"
+        super().__init__(f"{method} of USHER_ADAPTER failed{whom}: {problem}.")
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,10 @@ class DefaultAdapter:
 
     def is_confirmed(self, user: Any) -> bool:
         """Whether the e-mail address is known to be the learner's own."""
-        one = user._meta.default_manager.filter(pk=user.pk)
-        return (_confirmed(one) if self._decides_one("confirmed") else self.confirmed(one)).exists()
+        users = user._meta.default_manager.filter(pk=user.pk)
+        return (
+            _confirmed(users) if self._decides_one("confirmed") else self.confirmed(users)
+        ).exists()
 
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users``, a thousand at most, whose e-mail address is known to be their own.
@@ -170,14 +178,14 @@ class DefaultAdapter:
     def _each(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users`` for whom ``is_<name>`` is true. Leaves out, and logs, users for whom
         it fails."""
-        found = []
+        texts = []
         for user in users:
             try:
                 if getattr(self, f"is_{name}")(user):
-                    found.append(user.pk)
+                    texts.append(user.pk)
             except AdapterFailed as error:
                 log_failure(error)
-        return users.filter(pk__in=found)
+        return users.filter(pk__in=texts)
 
     # Enrollments
 
@@ -197,19 +205,28 @@ class DefaultAdapter:
         """
         if digest_minutes() and apps.is_installed("usher.console"):
             return
-        if not django_settings.MANAGERS or not cache.add("usher-refusals-mailed", 1, _MAIL_EVERY):
+        if not django_settings.MANAGERS or not cache.add(
+            "usher-refusals-mailed", 1, _SECONDS_BETWEEN_MAILS
+        ):
             return
         subject, text = self.refusal_mail(refusals)
         mail_managers(subject, text, fail_silently=True)
 
     def refusal_mail(self, refusals: Sequence[Refusal]) -> tuple[str, str]:
         """Subject and text of the mail to ``MANAGERS``."""
-        lines = [f"- {one.kind} {one.what}: {one.message} [{one.code}]" for one in refusals]
+        lines = [
+            f"- {refusal.kind} {refusal.what}: {refusal.message} [{refusal.code}]"
+            for refusal in refusals
+        ]
         more = len(lines) - _MAIL_ROWS
-        shown = lines[:_MAIL_ROWS] + ([f"… and {more} more."] if more > 0 else [])
-        text = "Open edX refused:\n\n" + "\n".join(shown)
+        lines_of_mail = lines[:_MAIL_ROWS] + ([f"… and {more} more."] if more > 0 else [])
+        text = "Open edX refused:\n\n" + "\n".join(lines_of_mail)
         text += f"\n\n{REFUSED_NEXT} Choose Retry in the admin.\n"
         return f"Open edX refused {len(lines)} of our records", text
+
+
+#: Methods that a project may override.
+_METHODS = {name for name in vars(DefaultAdapter) if not name.startswith("_")} - {"overrides"}
 
 
 def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[list[Any]]:
@@ -224,8 +241,8 @@ def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[li
             return
         last = keys[-1]
         everybody = users.model._default_manager
-        if found := list(adapter().eligible(everybody.filter(pk__in=keys)).order_by("pk")):
-            yield found
+        if eligible_users := list(adapter().eligible(everybody.filter(pk__in=keys)).order_by("pk")):
+            yield eligible_users
 
 
 def log_failure(error: AdapterFailed) -> None:
@@ -294,19 +311,77 @@ def adapter() -> DefaultAdapter:
 @lru_cache(maxsize=1)
 def _adapter(path: str) -> DefaultAdapter:
     try:
-        found = import_string(path)
-    except ImportError as error:
+        adapter_class = import_string(path)
+    except Exception as error:  # whatever the project's module raises
         raise ImproperlyConfigured(
-            f"USHER_ADAPTER is {path!r}, which can't be imported: {error}."
+            f"USHER_ADAPTER is {path!r}, which can't be imported: {_shown(error)}."
         ) from error
-    if not isinstance(found, type) or not issubclass(found, DefaultAdapter):
+    if not isinstance(adapter_class, type) or not issubclass(adapter_class, DefaultAdapter):
         raise ImproperlyConfigured(
             f"USHER_ADAPTER is {path!r}: name a subclass of {DEFAULT}, so that it has every method."
         )
-    instance = found()
-    for name, expected in _OF_A_LEARNER.items():
+    try:
+        instance = adapter_class()
+    except Exception as error:
+        raise ImproperlyConfigured(
+            f"USHER_ADAPTER is {path!r}, and calling it without arguments fails: {_shown(error)}."
+        ) from error
+    for name, expected in _RETURN_TYPES.items():
         setattr(instance, name, _checked(name, getattr(instance, name), expected))
+    for name in _METHODS_FOR_QUERYSETS:
+        setattr(instance, name, _checked_many(name, getattr(instance, name)))
     return instance
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(".")
+
+
+def mistakes(adapter_class: type[DefaultAdapter]) -> Iterator[str]:
+    """A sentence for each method of the project's class that can't be called as Usher calls it.
+    Calls none of them."""
+    for name in sorted(_own(adapter_class) & _METHODS):
+        if problem := _not_callable(adapter_class, name):
+            yield f"{name} of {adapter_class.__name__} {problem}"
+
+
+def misspelt(adapter_class: type[DefaultAdapter]) -> Iterator[tuple[str, str]]:
+    """Methods of the project's class that Usher does not call and whose names are almost those of
+    methods that it calls, each with that method."""
+    for name in sorted(_own(adapter_class) - _METHODS):
+        if not name.startswith("_"):
+            for close in get_close_matches(name, sorted(_METHODS), n=1, cutoff=0.8):
+                yield name, close
+
+
+def _own(adapter_class: type[DefaultAdapter]) -> set[str]:
+    """The names that the project's class and its bases define."""
+    return {
+        name
+        for base in adapter_class.__mro__[: adapter_class.__mro__.index(DefaultAdapter)]
+        for name in vars(base)
+    }
+
+
+def _not_callable(adapter_class: type[DefaultAdapter], name: str) -> str:
+    """Why Usher can't call this method; '' if it can."""
+    method, arguments = getattr(adapter_class, name), _arguments(name)
+    if not callable(method):
+        return f"is {method!r:.80}, not a method: write def {name}({', '.join(arguments)})."
+    if inspect.iscoroutinefunction(method):
+        return "is asynchronous, and Usher does not await it: write def without async."
+    if isinstance(inspect.getattr_static(adapter_class, name), staticmethod | classmethod):
+        arguments = arguments[1:]
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        takes = ", ".join(inspect.signature(method).parameters)
+        return f"takes ({takes}): write def {name}({', '.join(_arguments(name))})."
+    return ""
+
+
+def _arguments(name: str) -> list[str]:
+    return list(inspect.signature(getattr(DefaultAdapter, name)).parameters)
 
 
 def _checked(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
@@ -315,24 +390,48 @@ def _checked(name: str, method: Callable[..., Any], expected: type) -> Callable[
 
     @wraps(method)
     def checked(user: Any, *args: Any) -> Any:
-        try:
-            answer = method(user, *args)
-        except (AdapterFailed, OperationalError, InterfaceError):
-            raise  # the last two: the database doesn't answer; this learner is not the cause
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise AdapterFailed(name, user, problem) from error
+        answer = _called(name, user, method, user, *args)
         if expected is str and answer is None:
             return ""
         if expected is bool:
             return bool(answer)
         if name == "allowed_modes" and answer is None:
             return None
-        if not isinstance(answer, expected) or (expected is Collection and isinstance(answer, str)):
-            raise AdapterFailed(name, user, f"it returned {type(answer).__name__} {answer!r}")
+        if not isinstance(answer, expected) or (expected is Collection and not _are_texts(answer)):
+            raise AdapterFailed(name, user, _returned(answer))
         return answer
 
     return checked
+
+
+def _checked_many(name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Like ``_checked``, for a method that takes and returns a queryset of users."""
+
+    @wraps(method)
+    def checked(users: Any) -> Any:
+        answer = _called(name, None, method, users)
+        if not isinstance(answer, QuerySet):
+            raise AdapterFailed(name, None, f"{_returned(answer)}, not a queryset")
+        return answer
+
+    return checked
+
+
+def _called(name: str, user: Any, method: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return method(*args)
+    except (AdapterFailed, OperationalError, InterfaceError):
+        raise  # the last two: the database doesn't answer; no learner is the cause
+    except Exception as error:
+        raise AdapterFailed(name, user, f"{type(error).__name__}: {error}") from error
+
+
+def _are_texts(modes: Any) -> bool:
+    return not isinstance(modes, str) and all(isinstance(mode, str) for mode in modes)
+
+
+def _returned(answer: Any) -> str:
+    return f"it returned {type(answer).__name__} {answer!r:.200}"
 
 
 def _forget(**_kwargs: Any) -> None:

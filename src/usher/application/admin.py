@@ -38,14 +38,14 @@ from usher.engine.transactions import InTransaction
 from usher.engine.work import Work
 
 #: The most records that "Retry now and wait" sends to the LMS.
-_AT_ONCE = 25
+_MAX_RETRIED = 25
 #: Fields of the sync worker, shown folded.
 _ADVANCED = (
     "generation",
     "observed_generation",
     "attempts",
-    "next_attempt_at",
-    "parked_at",
+    "due_at",
+    "refused_at",
     "error_class",
 )
 #: Fields of a run that are copied from the LMS.
@@ -65,11 +65,11 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(one), str(one)) for one in states_of(model_admin.model)]
+        return [(str(state), str(state)) for state in states_of(model_admin.model)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        wanted = self.value()
-        return in_state(queryset, State(wanted)) if wanted in set(State) else queryset
+        state = self.value()
+        return in_state(queryset, State(state)) if state in set(State) else queryset
 
 
 class ErrorClassFilter(admin.SimpleListFilter):
@@ -77,7 +77,7 @@ class ErrorClassFilter(admin.SimpleListFilter):
     parameter_name = "error_class"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(one), str(one)) for one in FailureClass]
+        return [(str(failure_class), str(failure_class)) for failure_class in FailureClass]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(work__error_class=self.value()) if self.value() else queryset
@@ -114,8 +114,8 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "observed_generation",
         "observed_at",
         "attempts",
-        "next_attempt_at",
-        "parked_at",
+        "due_at",
+        "refused_at",
         "error_class",
         "error_code",
         "error_message",
@@ -123,11 +123,11 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         """``user__email`` stands for the fields by which the project names its users."""
-        found: list[str] = []
+        fields: list[str] = []
         for field in super().get_search_fields(request):
             is_user = field == "user__email"
-            found += [f"user__{name}" for name in naming_fields()] if is_user else [field]
-        return found
+            fields += [f"user__{name}" for name in naming_fields()] if is_user else [field]
+        return fields
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Fields of the sync worker are folded, because few people need them."""
@@ -169,14 +169,16 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         notify_workers()
         self.message_user(request, f"{count} are due now; a worker will send them to the LMS.")
 
-    @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})", permissions=["repair"])
+    @admin.action(
+        description=f"Retry now and wait (at most {_MAX_RETRIED})", permissions=["repair"]
+    )
     def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        from usher.engine.services import reconcile, reopen
+        from usher.engine.services import open_gates, reconcile
 
         name = next(n for n, kind in all_kinds().items() if kind.model is queryset.model)
-        ids = list(queryset.values_list("pk", flat=True)[:_AT_ONCE])
+        ids = list(queryset.values_list("pk", flat=True)[:_MAX_RETRIED])
         queryset.model._default_manager.filter(pk__in=ids).make_due()
-        reopen([name])
+        open_gates([name])
         total = Summary()
         try:
             for pk in ids:
@@ -228,7 +230,7 @@ class LmsAccountAdmin(DeletedWithLearnerAdmin):
         """For accounts that the LMS's staff deactivated. The sync worker does not activate them."""
         for account in queryset.select_related("user"):
             reactivate(account.user)
-        self.message_user(request, f"Activated: {len(queryset)}. A worker will tell the LMS.")
+        self.message_user(request, f"Activated: {len(queryset)}. A worker will update the LMS.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The username can't be changed, because the LMS identifies the learner by it."""
@@ -239,8 +241,8 @@ class LmsAccountAdmin(DeletedWithLearnerAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        was = LmsAccount.objects.get(pk=obj.pk)
-        was.want(is_active=obj.is_active)
+        earlier = LmsAccount.objects.get(pk=obj.pk)
+        earlier.want(is_active=obj.is_active)
 
 
 @admin.register(LmsToken)
@@ -272,7 +274,8 @@ class RetirementAdmin(ReconciledAdmin):
     actions = ("retry", "repair", "mark_done")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not before it is done: the account of a deleted learner would stay active in the LMS."""
+        """A retirement that is not done can't be deleted: the account of a deleted learner would
+        stay active in the LMS."""
         is_done = obj is None or obj.is_settled
         return super().has_delete_permission(request, obj) and is_done
 
@@ -356,31 +359,31 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         if "mode" not in self.fields:
             return
         row = self.instance
-        known = CourseMode.objects.filter(run_id=row.run_id) if row.pk else CourseMode.objects.all()
-        slugs = {row.mode or DEFAULT_MODE, *known.values_list("slug", flat=True)}
+        modes = CourseMode.objects.filter(run_id=row.run_id) if row.pk else CourseMode.objects.all()
+        slugs = {row.mode or DEFAULT_MODE, *modes.values_list("slug", flat=True)}
         choices = [(slug, slug) for slug in sorted(slugs)]
         self.fields["mode"] = forms.ChoiceField(choices=choices, initial=row.mode or DEFAULT_MODE)
 
     def clean(self) -> dict[str, Any]:
-        found = super().clean() or {}
+        data = super().clean() or {}
         row = self.instance
-        # Of an existing enrollment, the form has only what may be changed.
-        user, run = (found.get("user"), found.get("run")) if not row.pk else (row.user, row.run)
-        mode = found.get("mode")
+        # The form of an existing enrollment has only the fields that may be changed.
+        user, run = (data.get("user"), data.get("run")) if not row.pk else (row.user, row.run)
+        mode = data.get("mode")
         is_kept = bool(row.pk) and mode == self.initial.get("mode")
         if user is None or run is None or not mode or is_kept:
-            return found
-        known = list(run.modes.values_list("slug", flat=True))
-        if known and mode not in known:
-            self.add_error("mode", f"{run.course_key} has these modes: {', '.join(known)}.")
-            return found
+            return data
+        slugs = list(run.modes.values_list("slug", flat=True))
+        if slugs and mode not in slugs:
+            self.add_error("mode", f"{run.course_key} has these modes: {', '.join(slugs)}.")
+            return data
         try:
             check_mode(user, run, mode)
         except ModeNotAllowed as error:
             self.add_error("mode", f"USHER_ADAPTER does not allow it: {error}")
         except AdapterFailed as error:
             self.add_error("mode", f"It can't be checked now: {error.message}")
-        return found
+        return data
 
 
 @admin.register(Enrollment)
@@ -417,7 +420,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         rows = list(queryset.filter(is_active=True).select_related("user", "run"))
         for row in rows:
             unenroll(row.user, row.run)
-        self.message_user(request, f"Unenrolled: {len(rows)}. A worker will tell the LMS.")
+        self.message_user(request, f"Unenrolled: {len(rows)}. A worker will update the LMS.")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """An enrollment can be deleted after the learner is unenrolled in the LMS; without its
@@ -426,7 +429,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         allowed = super().has_delete_permission(request, obj)
         if obj is None or not self.is_own_page(request) or not allowed:
             return allowed
-        is_in_no_run = obj.parked_at and obj.error_code == "unknown-run"
+        is_in_no_run = obj.refused_at and obj.error_code == "unknown-run"
         return bool(is_in_no_run and not obj.observed_is_active) or (
             not obj.is_active and obj.is_settled
         )
@@ -438,12 +441,12 @@ class EnrollmentAdmin(ReconciledAdmin):
             try:
                 ensure_account(obj.user)
             except (AdapterFailed, NoFreeName) as error:
-                said = f"The enrollment waits for an LMS account, which can't be made: {error}"
-                self.message_user(request, said, messages.ERROR)
+                text = f"The enrollment waits for an LMS account, which can't be made: {error}"
+                self.message_user(request, text, messages.ERROR)
             notify_workers()
             return
-        wanted = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}
-        Enrollment.objects.get(pk=obj.pk).want(**wanted)
+        values = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}
+        Enrollment.objects.get(pk=obj.pk).want(**values)
 
 
 @admin.register(Grade)

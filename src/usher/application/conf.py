@@ -2,7 +2,7 @@
 
 Reads Django's settings under the names that MITx Online and MIT xPro already use
 (``usher.contract.environment.Env``), adds defaults and converts types. Django's system checks name
-all settings that are missing or malformed at once.
+all settings that are missing or malformed, in one error.
 """
 
 import re
@@ -16,7 +16,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from usher.client.addresses import BadAddress, base, normalised
+from usher.application.defaults import environment
+from usher.client.addresses import BadAddress, base, normalise
+from usher.client.errors import NotConfigured
 from usher.contract.environment import Env
 from usher.contract.oauth import (
     BACKENDS,
@@ -28,12 +30,14 @@ from usher.contract.oauth import (
 )
 from usher.contract.paths import LmsPath
 
-#: Edition → default LMS address and backend. '' is a project without ``USHER_EDITION``.
+#: Edition → default LMS address and backend. '' is a project without ``USHER_EDITION``, which has
+#: no LMS until a setting names it.
 _BY_EDITION = {
     "mitxonline": ("http://edx.odl.local:18000", MITXPRO_OAUTH2.name),
     "mitxpro": ("http://local.openedx.io:8000", OL_OAUTH2.name),
-    "": ("http://local.openedx.io:8000", DEFAULT_BACKEND),
+    "": ("", DEFAULT_BACKEND),
 }
+_WITH_DEFAULT = [edition for edition, (address, _) in _BY_EDITION.items() if address]
 _COURSE_BASE, _COURSE_SUFFIX = LmsPath.COURSE_HOME.split("{course_key}")
 
 #: Settings without which the application is not connected to an LMS. ``usher connect`` writes them.
@@ -51,7 +55,8 @@ class Settings:
     it is set with one. A text that is not set is ''.
 
     site_base_url: this application's address for browsers.
-    api_base_url: the LMS's address for servers. base_redirect_url: its address for browsers.
+    api_base_url: the LMS's address for servers; '' if no LMS is configured. base_redirect_url: its
+    address for browsers.
     course_base_url and course_base_url_suffix: the parts of a course's address before and after
     its key. encryption_keys: newest first. timeout_seconds: for one request to the LMS.
     """
@@ -75,21 +80,34 @@ class Settings:
     timeout_seconds: float
 
     def course_path(self, course_key: str) -> str:
-        """The address of a run's home page, relative to ``base_redirect_url`` if it is below it."""
+        """The address of a run's home page, relative to ``base_redirect_url`` if it is below it.
+        Raises TypeError for another argument than a course key, such as a course run."""
+        if not isinstance(course_key, str):
+            raise TypeError(
+                f"course_path takes a course key, such as run.course_key, not {course_key!r}"
+            )
         url = f"{self.course_base_url}{course_key}{self.course_base_url_suffix}"
         # With a slash, because http://lms.example:2000 is not below http://lms.example.
         is_below = url.startswith(self.base_redirect_url + "/")
         return url.removeprefix(self.base_redirect_url) if is_below else url
 
     def sign_in_url(self, next_path: str = LmsPath.DASHBOARD) -> str:
-        """The address that signs a browser in at the LMS and then opens ``next_path`` there."""
+        """The address that signs a browser in at the LMS and then opens ``next_path`` there. Raises
+        NotConfigured if no LMS is configured, and TypeError for a path that is no text."""
+        if not isinstance(next_path, str):
+            raise TypeError(f"sign_in_url takes a path of the LMS, not {next_path!r}")
+        if not self.base_redirect_url:
+            raise NotConfigured
         joint = "&" if "?" in self.social_login_path else "?"
         query = urlencode({"next": next_path})
         return f"{self.base_redirect_url}{self.social_login_path}{joint}{query}"
 
     @property
     def backchannel_logout_url(self) -> str:
-        """The LMS's endpoint for signed sign-out messages, at its address for servers."""
+        """The LMS's endpoint for signed sign-out messages, at its address for servers; '' if no LMS
+        is configured."""
+        if not self.api_base_url:
+            return ""
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=self.oauth_provider)
         return self.api_base_url + path
 
@@ -115,11 +133,11 @@ class _Reader:
         if not value:
             return ""
         try:
-            return normalised(value) if name == Env.LOGOUT_REDIRECT_URL else base(value)
+            return normalise(value) if name == Env.LOGOUT_REDIRECT_URL else base(value)
         except BadAddress as error:
             # It may contain a password, which must not be shown.
-            shown = "not usable" if "@" in value else repr(value)
-            self.problems.append(f"{name} is {shown}: {error}; write one like http://host:8000")
+            text = "not usable" if "@" in value else repr(value)
+            self.problems.append(f"{name} is {text}: {error}; write one like http://host:8000")
             return default
 
     def path(self, name: str, default: str) -> str:
@@ -152,10 +170,10 @@ class _Reader:
         the second application of an LMS."""
         value = self.text(name, default)
         if value not in BACKENDS and not _OWN_BACKEND.fullmatch(value):
-            known = ", ".join(BACKENDS)
+            backend_names = ", ".join(BACKENDS)
             self.problems.append(
-                f"{name} is {value!r}: write one of {known}, or a name of your own that ends in "
-                "-oauth2, as in the LMS's provider record"
+                f"{name} is {value!r}: write one of {backend_names}, or a name of your own that "
+                "ends in -oauth2, as in the LMS's provider record"
             )
             return default
         return value
@@ -196,7 +214,8 @@ def read(source: Any) -> tuple[Settings, list[str]]:
 
 def _course_base(reader: _Reader, browser: str) -> str:
     """Ends with a slash, because a course key follows."""
-    return reader.url(Env.OPENEDX_COURSE_BASE_URL, browser + _COURSE_BASE) + "/"
+    default = browser + _COURSE_BASE if browser else ""
+    return (reader.url(Env.OPENEDX_COURSE_BASE_URL, default) or _COURSE_BASE.rstrip("/")) + "/"
 
 
 def _keys(reader: _Reader) -> tuple[str, ...]:
@@ -230,16 +249,18 @@ _changes = 0
 def _settings(_changes: int) -> Settings:
     """The number of changes is the cache's key, so a thread that has read the settings before a
     change can't cache the old ones."""
-    found, problems = read(django_settings)
-    if problems:
+    settings_read, problems = read(django_settings)
+    if problems := [*problems, *environment.malformed(django_settings)]:
         raise ImproperlyConfigured("; ".join(problems))
-    return found
+    return settings_read
 
 
 def missing() -> list[str]:
     """The names of required settings that have no value."""
     reader = _Reader(django_settings)
-    return [name for name in REQUIRED if not reader.text(name)]
+    has_default = reader.text("USHER_EDITION") in _WITH_DEFAULT
+    needed = REQUIRED if has_default else (Env.OPENEDX_API_BASE_URL, *REQUIRED)
+    return [name for name in needed if not reader.text(name)]
 
 
 def _forget(**_kwargs: Any) -> None:

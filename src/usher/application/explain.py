@@ -9,26 +9,33 @@ from datetime import datetime
 from typing import Any
 
 from django.apps import apps
+from django.db.models import Q
 from django.utils import timezone
 
+from usher.application import dev_lms
 from usher.application.accounts import eligibility
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.naming import clean_username
 from usher.application.adapter import AdapterFailed, adapter, failure_of
+from usher.application.arguments import require_run, require_user
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun
-from usher.application.states import span, state, when
+from usher.application.states import next_step, span, state
 from usher.application.tokens.models import LmsToken
+from usher.engine import heartbeat
 from usher.engine.models import Reconciled
+from usher.engine.notify import broker_error, broker_url
 
-_EVENTS = 5
+#: The most events of the audit log that are shown.
+_MAX_EVENTS = 10
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment`` or ``history``.
+    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history`` or
+    ``worker``.
     text: a sentence about it. state: a ``State``, or ''. cause: the last error, or ''. next: what
-    happens next and when, or ''. about: the course key, for enrollments."""
+    happens next and when, or ''. about: the course key, for enrollments and events about one."""
 
     topic: str
     text: str
@@ -46,31 +53,61 @@ def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
 
     run: leaves out enrollments in other runs. Reads the database; sends no request to the LMS.
     """
+    require_user(user)
+    if run is not None:
+        require_run(run)
     return [
         *_identity(user),
         *_account(user),
         *_token(user),
         *_profile(user),
         *_enrollments(user, run),
-        *_history(user),
+        *_history(user, run),
     ]
 
 
 def _identity(user: Any) -> Iterator[Sentence]:
     known = dict.fromkeys((str(user.get_username()), from_adapter("email", user)))
-    yield Sentence("identity", ", ".join(filter(None, known)) + ".")
+    names = ", ".join(filter(None, known))
     if failure := failure_of(user):
-        yield Sentence(
-            "identity",
-            f"{failure.reason}.",
-            next="A developer must correct that class.",
-        )
+        advice = "A developer must correct that class."
+        yield Sentence("identity", names, cause=f"{failure.reason}.", next=advice)
     else:
-        yield from _eligibility(user)
+        yield Sentence("identity", names, cause=_not_eligible(user))
+
+
+def worker() -> Iterator[Sentence]:
+    """Why no worker processes records that are due, as far as that can be seen from here: nothing
+    if one was seen and, with Celery, the broker answers. May take some seconds."""
+    if error := broker_error():
+        yield Sentence(
+            "worker",
+            "Celery's broker does not answer, so workers get no messages.",
+            cause=error,
+            next="Start the broker, or correct CELERY_BROKER_URL.",
+        )
+        return
+    if (missing := no_worker()) is not None:
+        yield missing
+
+
+def no_worker() -> Sentence | None:
+    """That no worker runs, and how to start one; None if one was seen lately. One query."""
+    seconds_ago = heartbeat.seconds_ago()
+    if seconds_ago is not None and seconds_ago[0] <= seconds_ago[1]:
+        return None
+    since = "has ever run" if seconds_ago is None else f"has reported for {span(seconds_ago[0])}"
+    return Sentence("worker", f"No worker {since}.", next=f"Start {_start_of_worker()}.")
+
+
+def _start_of_worker() -> str:
+    if dev_lms.is_used():  # its settings are not in the reader's shell
+        return "`usher dev` again"
+    return "Celery's workers and beat" if broker_url() else "`manage.py reconcile --watch`"
 
 
 def from_adapter(method: str, user: Any) -> str:
-    """What a method of the project's adapter returns about the user; if it fails, the reason in
+    """The result of a method of the project's adapter for the user; if it fails, the reason in
     parentheses."""
     try:
         return str(getattr(adapter(), method)(user))
@@ -86,10 +123,12 @@ def confirmed_address(user: Any) -> bool:
         return False
 
 
-def _eligibility(user: Any) -> Iterator[Sentence]:
-    if code := eligibility.code_of(user):
-        then = " Once it is, the LMS account is created." if code == eligibility.UNCONFIRMED else ""
-        yield Sentence("identity", f"{eligibility.SENTENCES[code]}{then}")
+def _not_eligible(user: Any) -> str:
+    """Why the user may have no LMS account now; '' for a user who may have one."""
+    code = eligibility.code_of(user)
+    if code == eligibility.UNCONFIRMED:
+        return f"{eligibility.SENTENCES[code]} Once it is, the LMS account is created."
+    return eligibility.SENTENCES[code] if code else ""
 
 
 def _account(user: Any) -> Iterator[Sentence]:
@@ -98,27 +137,32 @@ def _account(user: Any) -> Iterator[Sentence]:
         yield Sentence(
             "account",
             "No LMS account was requested.",
-            next="Call ensure_account(user), or run manage.py repair_missing_courseware_records.",
+            next="Call ensure_account(user), or run: "
+            "`python manage.py repair_missing_courseware_records`",
         )
         return
     if not row.is_ready:
         text = f"The LMS account {row.username} is not created yet."
     elif row.awaits_link:
-        text = f"The existing LMS account {row.username} is not linked to this learner yet."
+        since = _ago(row.linked_at or row.created_in_lms_at)
+        text = f"The existing LMS account {row.username} was linked to this learner here {since}."
     elif row.is_deactivated_in_lms:
         text = f"The LMS account {row.username} is deactivated in the LMS: no sign-in is possible."
     elif not row.is_active:
-        done = row.observed_is_active is False
-        text = f"The LMS account {row.username} {'is' if done else 'will be'} deactivated."
+        is_deactivated = row.observed_is_active is False
+        text = (
+            f"The LMS account {row.username} {'is' if is_deactivated else 'will be'} deactivated."
+        )
     else:
-        text = f"LMS account {row.username}, created {_ago(row.created_in_lms_at)}{_numbered(row)}."
+        since = _ago(row.created_in_lms_at)
+        text = f"LMS account {row.username}, {row.origin} {since}{_numbered(row)}."
     yield _of(row, "account", text)
 
 
 def _numbered(row: LmsAccount) -> str:
     """Explains a number that was added to the learner's username in the LMS; else ''."""
     name = clean_username(str(row.user.get_username()))
-    if not re.fullmatch(re.escape(name) + r"_\d+", row.username):
+    if row.is_linked or not re.fullmatch(re.escape(name) + r"_\d+", row.username):
         return ""
     return f"; the name {name} was taken, and names in the LMS never change"
 
@@ -128,10 +172,10 @@ def _token(user: Any) -> Iterator[Sentence]:
     if row is None:
         return
     if row.is_valid_for(0):
-        text = f"LMS token, valid for {_left(row.expires_at)}."
+        text = f"LMS token, valid for {_time_until(row.expires_at)}."
     elif row.expires_at:
         text = f"The LMS token expired {_ago(row.expires_at)}; it is renewed when it is needed."
-    elif row.next_attempt_at is None and not row.error_code:
+    elif row.due_at is None and not row.error_code:
         text = "No LMS token yet: it is obtained after the account is created."
     else:
         text = "No LMS token yet."
@@ -149,11 +193,11 @@ def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     if run is not None:
         rows = rows.filter(run=run)
-    found = list(rows)
-    if not found:
+    enrollments = list(rows)
+    if not enrollments:
         where = f" in {run.course_key}" if run else " anywhere"
         yield Sentence("enrollment", f"Not enrolled{where}.")
-    for row in found:
+    for row in enrollments:
         yield _of(row, "enrollment", _enrollment(row), about=row.run.course_key)
 
 
@@ -166,10 +210,12 @@ def _enrollment(row: Enrollment) -> str:
         )
     missing = " The LMS does not show this run." if run.missing_since else ""
     if row.is_settled:
-        done = f"Enrolled in {title} as {row.mode}" if row.is_active else f"Unenrolled from {title}"
-        seen = f", seen in the LMS {_ago(row.observed_at)}" if row.observed_at else ""
-        return f"{done}{seen}.{missing}"
-    refused = " (refused)" if row.parked_at else ""
+        sentence = (
+            f"Enrolled in {title} as {row.mode}" if row.is_active else f"Unenrolled from {title}"
+        )
+        observed = f", seen in the LMS {_ago(row.observed_at)}" if row.observed_at else ""
+        return f"{sentence}{observed}.{missing}"
+    refused = " (refused)" if row.refused_at else ""
     if not row.is_active:
         if row.observed_is_active is False:
             return f"Unenrolled from {title}; a worker will check the LMS once more.{missing}"
@@ -188,16 +234,16 @@ def _enrollment(row: Enrollment) -> str:
 
 def _known_cause(row: Enrollment) -> str:
     """Why the run does not accept the learner now, as far as this application knows; else ''."""
-    if not row.parked_at:
+    if not row.refused_at:
         return ""
-    run, now, said = row.run, timezone.now(), ""
+    run, now, cause = row.run, timezone.now(), ""
     if run.enrollment_start and run.enrollment_start > now:
-        said = f" The run accepts enrollments from {_day(run.enrollment_start)}."
+        cause = f" The run accepts enrollments from {_day(run.enrollment_start)}."
     if run.enrollment_end and run.enrollment_end <= now:
-        said = f" The run accepted enrollments until {_day(run.enrollment_end)}."
+        cause = f" The run accepted enrollments until {_day(run.enrollment_end)}."
     if row.error_code.startswith("mode-"):
-        said += _modes(row, CourseMode.objects.filter(run=run))
-    return said
+        cause += _modes(row, CourseMode.objects.filter(run=run))
+    return cause
 
 
 def _modes(row: Enrollment, modes: Iterable[CourseMode]) -> str:
@@ -214,30 +260,35 @@ def _day(moment: datetime) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
-def _history(user: Any) -> Iterator[Sentence]:
-    """The learner's last audit events, newest first."""
+def _history(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
+    """The learner's last audit events, newest first. run: leaves out those about other runs."""
     if not apps.is_installed("usher.application.audit"):
         return
     from usher.application.audit.models import AuditEvent
 
     names = {user.get_username()}
     names.update(user.username_reservations.values_list("username", flat=True))
-    for event in AuditEvent.objects.filter(subject__in=names).order_by("-id")[:_EVENTS]:
-        code = event.detail.get("error_code", "") if isinstance(event.detail, dict) else ""
-        how = "" if event.succeeded else f": failed{f' [{code}]' if code else ''}"
-        yield Sentence("history", f"{_ago(event.at)}: {event.title}{how}.")
+    events = AuditEvent.objects.filter(subject__in=names)
+    if run is not None:
+        events = events.filter(Q(detail__run__isnull=True) | Q(detail__run=run.course_key))
+    for event in events.order_by("-id")[:_MAX_EVENTS]:
+        yield Sentence("history", f"{_ago(event.at)}: {event.sentence}.", about=event.run)
 
 
 def _of(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:
-    cause = f"{row.error_message} [{row.error_code}]" if row.error_code else ""
-    if cause and row.attempts > 1:
-        cause += f" after {row.attempts} attempts"
-    return Sentence(topic, text, str(state(row)), cause, when(row), about)
+    cause = ""
+    if row.error_code:
+        after = f" after {row.attempts} attempts" if row.attempts > 1 else ""
+        code = f"[{row.error_code}]{after}"
+        # In front of a command, so that its line can be copied.
+        is_last = row.error_message.endswith("`")
+        cause = f"{code} {row.error_message}" if is_last else f"{row.error_message} {code}"
+    return Sentence(topic, text, str(state(row)), cause, next_step(row), about)
 
 
 def _ago(moment: Any) -> str:
     return f"{span((timezone.now() - moment).total_seconds())} ago" if moment else "never"
 
 
-def _left(moment: Any) -> str:
+def _time_until(moment: Any) -> str:
     return span((moment - timezone.now()).total_seconds())

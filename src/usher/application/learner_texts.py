@@ -36,6 +36,7 @@ class LearnerText:
 
 
 _READY = LearnerText("ready", "Ready")
+_ENROLLED = LearnerText("ready", "Enrolled")
 _PREPARING = LearnerText(
     "preparing", "Being prepared", "Your place is being prepared. This takes a moment."
 )
@@ -47,14 +48,25 @@ _LATE = LearnerText(
 _REFUSED = LearnerText(
     "refused",
     "Needs our help",
-    "The course could not be opened for you yet. Our staff see this and look into it.",
+    "The course could not be opened for you yet. Our staff can see this and will look into it.",
 )
 _RUN_MISSING = LearnerText(
     "closed",
     "Not available",
-    "The course is not available in Open edX now. Our staff see this and look into it.",
+    "The course is not available in Open edX now. Our staff can see this and will look into it.",
+)
+_IN_OTHER_MODE = LearnerText(
+    "ready",
+    "Enrolled",
+    "You can open the course. Your enrollment could not be changed yet. Our staff can see this and "
+    "will look into it.",
 )
 _LEAVING = LearnerText("preparing", "Leaving", "You are being unenrolled.")
+_NOT_LEFT = LearnerText(
+    "refused",
+    "Needs our help",
+    "You could not be unenrolled yet. Our staff can see this and will look into it.",
+)
 _ACCOUNT_PREPARING = LearnerText(
     "preparing",
     "Being prepared",
@@ -68,13 +80,13 @@ _ACCOUNT_UNCONFIRMED = LearnerText(
 _ACCOUNT_REFUSED = LearnerText(
     "refused",
     "Needs our help",
-    "Your Open edX account could not be created yet. Our staff see this and look into it.",
+    "Your Open edX account could not be created yet. Our staff can see this and will look into it.",
 )
 _ACCOUNT_TAKEN = LearnerText(
     "refused",
     "Needs our help",
     "Your Open edX account could not be created yet: an account with your e-mail address already "
-    "exists. Our staff see this and will contact you.",
+    "exists. Our staff can see this and will contact you.",
 )
 _ACCOUNT_CLOSED = LearnerText(
     "closed", "Closed", "Your Open edX account was deactivated, so courses can't be opened."
@@ -100,7 +112,7 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
     """The text about an enrollment. row: an ``Enrollment``. account: its learner's ``LmsAccount``,
     or None."""
     if not row.is_active:
-        return _LEAVING
+        return _NOT_LEFT if state(row) is State.REFUSED else _LEAVING
     text = of_account(account)
     if text.needs_staff:
         return text if text is _ACCOUNT_CLOSED else _REFUSED
@@ -108,8 +120,8 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
         return text
     if row.run_id and row.run.missing_since:
         return _RUN_MISSING
-    if row.observed_is_active:
-        return _READY  # also while another mode is refused: the course opens
+    if row.observed_is_active:  # the course opens, also while another mode is refused
+        return _IN_OTHER_MODE if state(row) is State.REFUSED else _ENROLLED
     if state(row) is State.REFUSED:
         return _REFUSED
     return _LATE if _is_late(row, row.created_at) else _PREPARING

@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 from django.core import mail
 
 from usher.application import conf
-from usher.application.metrics.recorder import measured
+from usher.application.metrics.recorder import measure
 from usher.client.client import Credentials, LmsClient
 from usher.client.connection import is_substituted
 from usher.client.http import Exchange, Http
@@ -34,7 +34,7 @@ def _around(exchange: Exchange) -> Iterator[None]:
         from usher.testing.refusal import LmsTrafficRefused
 
         raise LmsTrafficRefused(conf.settings().api_base_url)
-    with measured(exchange):
+    with measure(exchange):
         yield
 
 
@@ -59,22 +59,22 @@ def redis_url() -> str:
 
 
 @lru_cache(maxsize=4)
-def _client(found: conf.Settings, redis: str, per_second: float) -> LmsClient:
+def _client(settings: conf.Settings, redis: str, per_second: float) -> LmsClient:
     http = Http(
-        found.api_base_url,
-        browser_url=found.base_redirect_url,
-        timeout=found.timeout_seconds,
+        settings.api_base_url,
+        browser_url=settings.base_redirect_url,
+        timeout=settings.timeout_seconds,
         per_second=per_second,
-        state=_state(redis, found.api_base_url),
+        state=_state(redis, settings.api_base_url),
         around=_around,
     )
     credentials = Credentials(
-        service_worker=found.service_worker_username,
-        service_token=found.service_worker_api_token,
-        client_id=found.api_client_id,
-        client_secret=found.api_client_secret,
-        backend=found.oauth_provider,
-        registration_token=found.registration_access_token,
+        service_worker=settings.service_worker_username,
+        service_token=settings.service_worker_api_token,
+        client_id=settings.api_client_id,
+        client_secret=settings.api_client_secret,
+        backend=settings.oauth_provider,
+        registration_token=settings.registration_access_token,
     )
     return LmsClient(http, credentials)
 

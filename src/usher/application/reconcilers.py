@@ -8,7 +8,7 @@ from usher.application import conf, retention
 from usher.application.accounts.kinds import AccountKind, ProfileKind, RetirementKind
 from usher.application.accounts.services import known_accounts
 from usher.application.enrollments.kinds import EnrollmentKind
-from usher.application.lms import changes
+from usher.application.lms import changes, outages
 from usher.application.lms.context import LmsContext
 from usher.application.lms.evidence import Evidence
 from usher.application.lms.options import options
@@ -21,6 +21,7 @@ from usher.client.batch import capabilities
 from usher.client.shared import SharedState
 from usher.contract.paths import ApplicationPath
 from usher.engine import registry
+from usher.engine.errors import KnownError
 from usher.engine.other_system import OtherSystem
 
 #: In the order in which they are processed: a kind comes after those that it depends on.
@@ -51,6 +52,12 @@ class Lms(OtherSystem):
     def before_sweep(self) -> None:
         retention.forget_due()
         changes.pull_changes()
+
+    def advice(self, error: KnownError) -> str:
+        return outages.advice(error)
+
+    def is_down(self, error: KnownError) -> bool:
+        return outages.is_down(error)
 
 
 def lms_context(*, accept_missing: bool = False) -> LmsContext:

@@ -28,9 +28,9 @@ EVERY = 3600.0
 _PORTION = 1000
 #: The most rows of one table in one removal. The first removal of millions of rows takes several
 #: hours of sweeps.
-_MOST = 100_000
+_MAX_ROWS = 100_000
 
-#: The first removal is not at once, so that short commands don't do it.
+#: The first removal is not immediately, so that short commands don't do it.
 _last = time.monotonic() - EVERY + 60
 
 
@@ -45,23 +45,23 @@ def forget_due() -> None:
 
 def forget_old() -> dict[str, int]:
     """Removes rows past their retention. Returns the table's name → how many."""
-    found = {name: forget() for name, forget in _TABLES.items()}
+    counts = {name: forget() for name, forget in _TABLES.items()}
     clear_expired()  # codes and tokens that this application issued; also in portions
-    if any(found.values()):
-        log.info("old rows removed", **found)
-    return found
+    if any(counts.values()):
+        log.info("old rows removed", **counts)
+    return counts
 
 
 def remove(rows: QuerySet[Any]) -> int:
     """Deletes these rows portion by portion. Returns how many."""
-    removed = 0
-    while removed < _MOST:
+    count = 0
+    while count < _MAX_ROWS:
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_PORTION])
         if not ids:
             break
         rows.model._default_manager.filter(pk__in=ids).delete()
-        removed += len(ids)
-    return removed
+        count += len(ids)
+    return count
 
 
 def _audit() -> int:

@@ -1,4 +1,4 @@
-"""Signals about records: what the LMS accepted, refused or deactivated.
+"""Signals about records that the LMS accepted, refused or deactivated.
 
 Sent after the transaction that wrote the outcome, in the process that did the work, usually a
 worker. An exception in a receiver is logged and has no other effect. A slow receiver delays a
@@ -6,7 +6,7 @@ worker, so do long work in a task. A receiver may be called again for the same r
 after its mode changed.
 
     @receiver(enrollment_settled)
-    def welcome(sender, enrollment, user, run, changed, **kwargs): ...
+    def welcome(sender, enrollment, user, run, was_active, **kwargs): ...
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.dispatch import Signal
 
@@ -23,8 +24,9 @@ from usher.engine.observers import Observer
 
 #: A learner's LMS account was created. Arguments: account, user.
 account_ready = Signal()
-#: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether the worker changed
-#: the LMS; False if it matched already).
+#: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether the learner was
+#: enrolled or unenrolled, or the mode changed, in the LMS; False if it matched already), was_active
+#: (whether the learner was enrolled in the LMS before, as far as this application knew).
 enrollment_settled = Signal()
 #: The LMS refuses a record, which is sent again when somebody retries it (an enrollment also when
 #: its course run changes in the LMS). sender: its model. Arguments: row, kind, code, message, user
@@ -38,25 +40,25 @@ learner_deactivated = Signal()
 class Announcing(Observer):
     """Sends the signals for the outcomes that the engine writes."""
 
-    def writing(self, kind: Any, done: Sequence[tuple[Any, Any]]) -> None:
-        announce(kind.name, kind.model, done)
+    def writing(self, kind: Any, results: Sequence[tuple[Any, Any]]) -> None:
+        announce(kind.name, kind.model, results)
 
 
-def announce(kind: str, model: type[Any], done: Sequence[tuple[Any, Any]]) -> None:
+def announce(kind: str, model: type[Any], results: Sequence[tuple[Any, Any]]) -> None:
     """Sends the signals for outcomes that are being written, once they are committed.
 
-    done: jobs and outcomes of one kind. Cheap if no receiver is connected.
+    results: jobs and outcomes of one kind. Cheap if no receiver is connected.
     """
-    for wanted, pks, send in (
-        (account_ready, _made(kind, done), _account_ready),
-        (learner_deactivated, _deactivated(kind, done), _learner_deactivated),
+    for is_wanted, pks, send in (
+        (account_ready, _created_ids(kind, results), _account_ready),
+        (learner_deactivated, _deactivated(kind, results), _learner_deactivated),
     ):
-        if pks and wanted.has_listeners(model):
+        if pks and is_wanted.has_listeners(model):
             _later(send, model, pks)
-    settled = _settled(kind, done)
+    settled = _settled(kind, results)
     if settled and enrollment_settled.has_listeners(model):
         _later(_enrollment_settled, model, settled)
-    refusals = newly_refused(kind, done)
+    refusals = newly_refused(kind, results)
     if refusals and (refused.has_listeners(model) or _adapter_minds()):
         _later(_refusals, model, refusals)
 
@@ -65,58 +67,58 @@ def _later(send: Callable[..., None], model: type[Any], what: Any) -> None:
     transaction.on_commit(lambda: send(model, what), robust=True)
 
 
-def _made(kind: str, done: Sequence[tuple[Any, Any]]) -> list[int]:
+def _created_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
     if kind != "account":
         return []
     return [
         job.row.pk
-        for job, outcome in done
+        for job, outcome in results
         if outcome.error is None
         and not job.row.is_ready
         and outcome.values.get("created_in_lms_at")
     ]
 
 
-def _deactivated(kind: str, done: Sequence[tuple[Any, Any]]) -> list[int]:
+def _deactivated(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
     if kind != "account":
         return []
     return [
         job.row.pk
-        for job, outcome in done
+        for job, outcome in results
         if outcome.error is None
         and outcome.values.get("observed_is_active") is False
         and job.row.observed_is_active is not False
     ]
 
 
-def _settled(kind: str, done: Sequence[tuple[Any, Any]]) -> dict[int, bool]:
-    """Id of each enrollment that was not settled before, or that changed in the LMS → whether it
-    changed."""
+def _settled(kind: str, results: Sequence[tuple[Any, Any]]) -> dict[int, dict[str, bool]]:
+    """Id of each enrollment that was not settled before, or that changed in the LMS → the
+    arguments ``changed`` and ``was_active`` of the signal."""
     if kind != "enrollment":
         return {}
     return {
-        job.row.pk: outcome.changed
-        for job, outcome in done
+        job.row.pk: {"changed": outcome.changed, "was_active": bool(job.row.observed_is_active)}
+        for job, outcome in results
         if outcome.error is None and (outcome.changed or not job.row.is_settled)
     }
 
 
-def newly_refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
+def newly_refused(kind: str, results: Sequence[tuple[Any, Any]]) -> list[Refusal]:
     """The refusals among these outcomes that are new: the LMS had not refused the row before."""
     return [
         Refusal(
             kind,
-            job.what,
+            job.display_name,
             outcome.error.code,
             outcome.error.message,
             job.row,
             outcome.error.request_id,
         )
-        for job, outcome in done
+        for job, outcome in results
         if outcome.error is not None
         and not outcome.waits
         and outcome.error.failure_class == FailureClass.REJECTED
-        and job.row.parked_at is None  # reported when it was first refused
+        and job.row.refused_at is None  # reported when it was first refused
     ]
 
 
@@ -139,25 +141,29 @@ def _account_ready(model: type[Any], pks: list[int]) -> None:
 
 def _learner_deactivated(model: type[Any], pks: list[int]) -> None:
     for row in _rows(model, pks):
-        wanted = not row.is_active
-        learner_deactivated.send_robust(model, account=row, user=row.user, wanted=wanted)
+        is_deactivation = not row.is_active
+        learner_deactivated.send_robust(model, account=row, user=row.user, wanted=is_deactivation)
 
 
-def _enrollment_settled(model: type[Any], changed: dict[int, bool]) -> None:
-    for row in _rows(model, changed):
+def _enrollment_settled(model: type[Any], settled: dict[int, dict[str, bool]]) -> None:
+    for row in _rows(model, settled):
         enrollment_settled.send_robust(
-            model, enrollment=row, user=row.user, run=row.run, changed=changed[row.pk]
+            model, enrollment=row, user=row.user, run=row.run, **settled[row.pk]
         )
 
 
 def _refusals(model: type[Any], refusals: list[Refusal]) -> None:
-    for one in refusals:
+    for refusal in refusals:
+        try:
+            user = getattr(refusal.row, "user", None)
+        except ObjectDoesNotExist:  # an earlier receiver deleted the learner
+            continue
         refused.send_robust(
             model,
-            row=one.row,
-            kind=one.kind,
-            code=one.code,
-            message=one.message,
-            user=getattr(one.row, "user", None),
+            row=refusal.row,
+            kind=refusal.kind,
+            code=refusal.code,
+            message=refusal.message,
+            user=user,
         )
     adapter().refused(refusals)

@@ -31,12 +31,12 @@ class State(StrEnum):
 def states_of(model: type[Any]) -> list[State]:
     """The states that records of this model can be in."""
     has_all = hasattr(model, "DEACTIVATED_IN_LMS")
-    return [one for one in State if has_all or one is not State.DEACTIVATED]
+    return [state for state in State if has_all or state is not State.DEACTIVATED]
 
 
 def state(row: Any) -> State:
     """The state of any record that is kept in sync."""
-    if row.parked_at:
+    if row.refused_at:
         return State.REFUSED
     if row.is_settled and not row.error_code:
         deactivated = getattr(row, "is_deactivated_in_lms", False)
@@ -44,46 +44,48 @@ def state(row: Any) -> State:
     return State.RETRYING if row.attempts else State.PENDING
 
 
-def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
-    """Those of ``rows`` whose state is ``wanted``."""
-    if wanted is State.REFUSED:
-        return rows.filter(work__parked_at__isnull=False)
-    rows = rows.filter(work__parked_at__isnull=True)
+def in_state(rows: QuerySet[Any], state: State) -> QuerySet[Any]:
+    """Those of ``rows`` whose state is ``state``."""
+    if state is State.REFUSED:
+        return rows.filter(work__refused_at__isnull=False)
+    rows = rows.filter(work__refused_at__isnull=True)
     deactivated = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
-    if wanted is State.DEACTIVATED:
+    if state is State.DEACTIVATED:
         return rows.filter(IN_SYNC, deactivated) if deactivated else rows.none()
-    if wanted is State.IN_SYNC:
+    if state is State.IN_SYNC:
         rows = rows.filter(IN_SYNC)
         return rows.exclude(pk__in=rows.filter(deactivated)) if deactivated else rows
-    tried = Q(work__attempts__gt=0)
-    return rows.filter(~IN_SYNC, tried if wanted is State.RETRYING else ~tried)
+    has_attempts = Q(work__attempts__gt=0)
+    return rows.filter(~IN_SYNC, has_attempts if state is State.RETRYING else ~has_attempts)
 
 
-def when(row: Any) -> str:
+def next_step(row: Any) -> str:
     """A sentence that says what happens next with a record, and when; '' if nothing will."""
     now = timezone.now()
-    if row.parked_at:
+    if row.refused_at:
         return getattr(row, "SENT_AGAIN", "") or (
             "Not sent again until somebody removes the cause and retries it."
         )
     if row.lease_until and row.lease_until > now:
-        left = (row.lease_until - now).total_seconds()
+        remaining = (row.lease_until - now).total_seconds()
         return (
             "A worker is processing it; if that worker was killed, another continues in "
-            f"{span(left)}."
+            f"{span(remaining)}."
         )
-    if row.next_attempt_at is None:
+    if row.due_at is None:
         if state(row) is State.DEACTIVATED:
             return (
                 "It stays deactivated until somebody activates it, in the LMS's admin or in the "
                 "admin here."
             )
         return ""
-    seconds = (row.next_attempt_at - now).total_seconds()
+    seconds = (row.due_at - now).total_seconds()
     # A row with an error code and no attempt waits for something else, such as its account.
     waits = row.is_settled or row.error_code
-    again = "Tried again" if row.attempts else "Checked again" if waits else "Sent"
-    return f"{again} {'as soon as a worker is free' if seconds <= 0 else 'in ' + span(seconds)}."
+    verb = "Tried again" if row.attempts else "Checked again" if waits else "Sent"
+    if seconds <= 0:
+        return f"Due now: {verb.lower()} when a worker is free."
+    return f"{verb} in {span(seconds)}."
 
 
 def span(seconds: float) -> str:

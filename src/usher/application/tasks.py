@@ -25,7 +25,7 @@ __all__ = [
 _FORMER = "usher.application.engine.tasks"
 
 
-def _also_named_as_before(task: Any, name: str) -> None:
+def _keep_former_name(task: Any, name: str) -> None:
     @shared_task(
         name=f"{_FORMER}.{name}", acks_late=True, reject_on_worker_lost=True, ignore_result=True
     )
@@ -33,10 +33,10 @@ def _also_named_as_before(task: Any, name: str) -> None:
         task(*arguments, **named)
 
 
-_also_named_as_before(work, "work")
-_also_named_as_before(work_share, "work_share")
-_also_named_as_before(sweep, "sweep")
-_also_named_as_before(sync_all_runs, "sync_all_runs")
+_keep_former_name(work, "work")
+_keep_former_name(work_share, "work_share")
+_keep_former_name(sweep, "sweep")
+_keep_former_name(sync_all_runs, "sync_all_runs")
 
 
 @beat_init.connect

@@ -1,4 +1,4 @@
-"""What differs between user models: a project's own may have other fields than Django's."""
+"""Differences between user models: a project's own may have other fields than Django's."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from typing import Any
 try:
     import click
 except ModuleNotFoundError:
-    sys.exit(
-        "The usher command needs packages that are not installed here. Install them with: "
-        "pip install 'openedx-usher[shell]'"
+    sys.stderr.write(
+        "The usher command needs packages that are not installed here. Install them with:\n"
+        "pip install 'openedx-usher[shell]'\n"
     )
+    sys.exit(2)
 
 import usher
 
@@ -43,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.connect.command",
         "connect",
         "shell",
-        "Connect an application to Open edX run by Tutor.",
+        "Connect an application to Open edX run by Tutor, or to an embedded LMS.",
     ),
     "disconnect": (
         "usher.connect.command",
@@ -99,22 +100,33 @@ class LazyCommands(click.Group):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] == "usher":
                 raise
-            raise click.ClickException(
+            from usher.cli.errors import CannotRun  # only for errors
+
+            raise CannotRun(
                 f"usher {cmd_name} needs the package {error.name!r}, which is not installed here. "
-                f"Install it with: pip install 'openedx-usher[{extra}]'"
+                f"Install it with:\n$ pip install 'openedx-usher[{extra}]'"
             ) from error
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in COMMANDS, not input
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Programs that ask for JSON get an object even for a wrong option."""
+        """Errors are wrapped. Programs that ask for JSON get an object even for a wrong option."""
         as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
-        except click.UsageError as error:
-            if as_json:
-                click.echo(json.dumps({"ok": False, "error": error.format_message()}))
-            raise
+        except click.ClickException as error:
+            from usher.contract.terminal import wrap  # only for errors
+
+            if isinstance(error, click.UsageError):
+                if as_json:
+                    click.echo(json.dumps({"ok": False, "error": error.format_message()}))
+                of = error.ctx or ctx
+                click.echo(
+                    f"{of.get_usage()}\nTry '{of.command_path} --help' for help.\n", err=True
+                )
+            # Not ``raise ClickException``: subclasses have exit codes of their own.
+            click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
+            ctx.exit(error.exit_code)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from usher.cli.errors import CannotRun
 from usher.doctor.facts.commands import CommandError
 from usher.doctor.find import DoctorOptions, NotFoundError, places
 
@@ -16,20 +17,25 @@ from usher.doctor.find import DoctorOptions, NotFoundError, places
     "--application",
     default="",
     metavar="PATH",
-    help="Checkout of the application, or folder of a demo. Default: the one in this folder.",
+    help="Checkout of the application, or folder of a demo. [default: the one in this folder]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def why(learner: str, run: str, application: str, as_json: bool) -> None:
-    """Explain the state of LEARNER (e-mail, username or LMS username), or of one RUN of theirs."""
+    """Explain the state of LEARNER (e-mail, username or LMS username), or of the learner's
+    enrollment in RUN.
+
+    Exit code 1: the application knows no such learner or run. 2: the application was not found, or
+    its manage.py can't be run.
+    """
     named = application or ("." if Path("manage.py").is_file() else "")
     arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
     try:
         manage = places(DoctorOptions(application=named)).manage
         if manage is None:
-            raise click.ClickException(
+            raise CannotRun(
                 f"{application or Path.cwd()} has no manage.py: name the application's folder with "
                 "--application FOLDER, or run `manage.py why` where the application runs."
             )
         sys.exit(manage.run("why", *arguments))
     except (NotFoundError, CommandError) as error:
-        raise click.ClickException(str(error)) from error
+        raise CannotRun(str(error)) from error

@@ -15,8 +15,8 @@ import idna
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: DNS names have no underscores, but the names that Docker Compose gives to containers do.
 _ASCII_HOST = re.compile(r"(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-_LONGEST_HOST = 253
-_LONGEST = 2000
+_MAX_HOST_LENGTH = 253
+_MAX_LENGTH = 2000
 
 
 class BadAddress(ValueError):
@@ -24,28 +24,28 @@ class BadAddress(ValueError):
     contain a password."""
 
 
-def normalised(address: str) -> str:
+def normalise(address: str) -> str:
     """``address`` with its scheme and host in lower case, an internationalised host name in ASCII,
     without the scheme's default port and without slashes at its end.
 
     Raises BadAddress for schemes other than http and https, and for user names and passwords.
 
-    >>> normalised("HTTPS://Bücher.Example:443/")
+    >>> normalise("HTTPS://Bücher.Example:443/")
     'https://xn--bcher-kva.example'
     """
-    if len(address) > _LONGEST:
-        raise BadAddress(f"it is longer than {_LONGEST} characters")
+    if len(address) > _MAX_LENGTH:
+        raise BadAddress(f"it is longer than {_MAX_LENGTH} characters")
     parts = _split(address)
     tail = f"{parts.path}?{parts.query}" if parts.query else parts.path.rstrip("/")
     return f"{parts.scheme}://{_netloc(parts)}{tail}"
 
 
 def base(address: str) -> str:
-    """As ``normalised``, for an address to which paths are added. Raises BadAddress for a query
+    """As ``normalise``, for an address to which paths are added. Raises BadAddress for a query
     too."""
     if "?" in address:
         raise BadAddress("a query (?…) can't be part of a base address")
-    return normalised(address)
+    return normalise(address)
 
 
 def origin(address: str) -> tuple[str, str, int]:
@@ -77,9 +77,9 @@ def _split(address: str) -> SplitResult:
 
 def _netloc(parts: SplitResult) -> str:
     host = _host(parts)
-    shown = f"[{host}]" if ":" in host else host
-    own = parts.port in (None, _DEFAULT_PORTS[parts.scheme])
-    return shown if own else f"{shown}:{parts.port}"
+    url_host = f"[{host}]" if ":" in host else host
+    is_default = parts.port in (None, _DEFAULT_PORTS[parts.scheme])
+    return url_host if is_default else f"{url_host}:{parts.port}"
 
 
 def _host(parts: SplitResult) -> str:
@@ -94,6 +94,6 @@ def _host(parts: SplitResult) -> str:
             host = idna.encode(host, uts46=True).decode()
         except (idna.IDNAError, UnicodeError) as error:
             raise BadAddress("its host is not a valid internationalised domain name") from error
-    if not _ASCII_HOST.fullmatch(host) or len(host) > _LONGEST_HOST:
+    if not _ASCII_HOST.fullmatch(host) or len(host) > _MAX_HOST_LENGTH:
         raise BadAddress("it has no host name, or one with characters that host names don't have")
     return host

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from usher.client.client import LmsClient, not_of_the_api
+from usher.client.client import LmsClient, api_error_of
 from usher.client.errors import CircuitOpen, LmsError, Misconfigured, SignInStopped
 from usher.client.http import Answer
 from usher.client.payloads import TokenPair
@@ -22,18 +22,18 @@ from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
 _MAX_REDIRECTS = 8
-#: How often sign-in is started after transient failures. It takes several requests, of which some
-#: can't be repeated alone, so one fails easily.
-_SIGN_INS = 6
-#: How many codes are tried.
-_EXCHANGES = 3
+#: How often sign-in is started after transient failures. It takes several requests. Some of them
+#: can't be repeated alone, so each failure needs a new start.
+_MAX_SIGN_INS = 6
+#: How many codes are exchanged for tokens before giving up.
+_MAX_EXCHANGES = 3
 
 
 @dataclass(frozen=True)
 class AuthorizationRequest:
     """The LMS's request at the application's authorize address, in the name of one learner.
 
-    user_id: the learner's in the application. All other fields: parameters of the OAuth2
+    user_id: the learner's id in the application. All other fields: parameters of the OAuth2
     authorization request, '' if absent.
     """
 
@@ -52,7 +52,7 @@ GrantCode = Callable[[AuthorizationRequest], str]
 class AuthorizationFlow:
     """The flow of one learner.
 
-    user_id: the learner's in the application. redirect_uri: the one that the LMS has for the
+    user_id: the learner's id in the application. redirect_uri: the one that the LMS has for the
     application's OAuth client. grant: returns the application's code when the LMS requests one.
     """
 
@@ -74,7 +74,7 @@ class AuthorizationFlow:
         self._cookies = dict(cookies or {})
         code = self._authorized() if cookies else ""
         code = code or _repeated(self._signed_in_code)
-        for _ in range(_EXCHANGES - 1):
+        for _ in range(_MAX_EXCHANGES - 1):
             try:
                 return self._lms.exchange_code(code, self._redirect_uri)
             except LmsError as error:
@@ -120,10 +120,10 @@ class AuthorizationFlow:
     def _complete_path(self, location: str) -> str:
         """The path at which the LMS receives this application's code. The code comes from
         ``grant``, so the application needs no request to itself."""
-        asked = {k: v[0] for k, v in parse_qs(urlsplit(location).query).items()}
-        back = asked.get("redirect_uri", "")
-        path = self._lms.http.own_path(back)
-        if path is None or not asked.get("state") or asked.get("response_type") != "code":
+        query = {k: v[0] for k, v in parse_qs(urlsplit(location).query).items()}
+        callback = query.get("redirect_uri", "")
+        path = self._lms.http.own_path(callback)
+        if path is None or not query.get("state") or query.get("response_type") != "code":
             raise Misconfigured(
                 "The LMS's sign-in does not request a code from this application. Check "
                 "AUTHORIZATION_URL in its provider record.",
@@ -132,24 +132,24 @@ class AuthorizationFlow:
         code = self._grant(
             AuthorizationRequest(
                 user_id=self._user_id,
-                client_id=asked.get("client_id", ""),
-                redirect_uri=back,
-                scope=asked.get("scope", ""),
-                code_challenge=asked.get("code_challenge", ""),
-                code_challenge_method=asked.get("code_challenge_method", ""),
+                client_id=query.get("client_id", ""),
+                redirect_uri=callback,
+                scope=query.get("scope", ""),
+                code_challenge=query.get("code_challenge", ""),
+                code_challenge_method=query.get("code_challenge_method", ""),
             )
         )
         joint = "&" if "?" in path else "?"
-        return path + joint + urlencode({"code": code, "state": asked["state"]})
+        return path + joint + urlencode({"code": code, "state": query["state"]})
 
     def _authorize_path(self) -> str:
-        asked = {
+        query = {
             "client_id": self._lms.who.client_id,
             "response_type": "code",
             "scope": SCOPE,
             "redirect_uri": self._redirect_uri,
         }
-        return f"{LmsPath.AUTHORIZE}?{urlencode(asked)}"
+        return f"{LmsPath.AUTHORIZE}?{urlencode(query)}"
 
     def _code_of(self, answer: Answer) -> str:
         """The code, if this answer redirects to the redirect URI; '' otherwise. Raises
@@ -159,22 +159,23 @@ class AuthorizationFlow:
             return ""
         query = dict(parse_qsl(urlsplit(location).query))
         if "error" in query:
+            reason = query.get("error_description") or query["error"]
             raise Misconfigured(
-                f"The LMS refuses to authorize the application: {query['error'][:100]}.",
+                f"The LMS refuses to authorize the application: {reason[:200]}.",
                 code=query["error"][:64],
             )
         return query.get("code", "")
 
-    def _next_path(self, asked: str, answer: Answer) -> str:
-        """Where this answer to the request for ``asked`` redirects to. Raises SignInStopped or
-        Misconfigured if the sign-in ends here."""
+    def _next_path(self, requested_path: str, answer: Answer) -> str:
+        """The target of the redirect that answers the request for ``requested_path``. Raises
+        SignInStopped or Misconfigured if the sign-in ends here."""
         path = self._lms.http.own_path(answer.location) if answer.location else None
-        if answer.status == 400 and not asked.startswith(LmsPath.AUTHORIZE):
-            raise not_of_the_api(self._lms, answer)
+        if answer.status == 400 and not requested_path.startswith(LmsPath.AUTHORIZE):
+            raise api_error_of(self._lms, answer)
         if answer.status == 400:
             raise Misconfigured(
                 "The LMS refuses to authorize this application. Check the application's OAuth "
-                f"client in the LMS: its redirect URIs must contain {self._redirect_uri}.",
+                f"client in the LMS: {self._redirect_uri} must be among its redirect URIs.",
                 code="authorize-refused",
                 status=400,
             )
@@ -188,29 +189,30 @@ class AuthorizationFlow:
         if landing in (LmsPath.LOGIN, LmsPath.REGISTER):
             raise SignInStopped(
                 "The LMS has no account that is linked to this learner of the application: it "
-                f"redirects to {landing}.",
+                f"redirects to the page {landing} instead.",
                 code="not-linked",
             )
         return path
 
     def _get(self, path: str) -> Answer:
-        # Completing uses up the code and the session's state, so it can't be sent a second time.
-        again = not path.startswith(LmsPath.sign_in_complete(self._lms.who.backend))
+        # The request that completes sign-in uses up the code and the session's state, so it can't
+        # be sent a second time.
+        may_repeat = not path.startswith(LmsPath.sign_in_complete(self._lms.who.backend))
         answer = self._lms.http.request(
-            "GET", path, cookies=self._cookies, headers={"Accept": "text/html"}, again=again
+            "GET", path, cookies=self._cookies, headers={"Accept": "text/html"}, again=may_repeat
         )
         self._cookies.update(answer.cookies())
         return answer
 
 
 def _may_pass(error: LmsError) -> bool:
-    """Whether the same request may succeed at once: not while the circuit breaker is open."""
+    """Whether the same request may succeed immediately: not while the circuit breaker is open."""
     return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, CircuitOpen)
 
 
 def _repeated(sign_in: Callable[[], str]) -> str:
     """The result of ``sign_in``, started again after a transient failure, a few times."""
-    for _ in range(_SIGN_INS - 1):
+    for _ in range(_MAX_SIGN_INS - 1):
         try:
             return sign_in()
         except LmsError as error:

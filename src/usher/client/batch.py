@@ -11,16 +11,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from usher.client.client import LmsClient, not_the_lms, refusal
+from usher.client.client import LmsClient, not_the_lms_error, refusal
 from usher.client.errors import BadAnswer, LmsError, Refused, ServerFailed, TimedOut
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
-from usher.client.payloads import LinksSeen, moment, name, number, read_links, reading, text
+from usher.client.payloads import ObservedLinks, moment, name, number, read_links, reading, text
 from usher.client.payloads import items as list_of
 from usher.client.urgency import is_urgent, urgent
 from usher.contract.failures import RegistrationError
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
+from usher.contract.refusals import in_words
 
 ACCOUNTS, ENROLLMENTS, COURSE_RUNS = "accounts", "enrollments", "course-runs"
 _PATHS = {
@@ -29,17 +30,17 @@ _PATHS = {
     COURSE_RUNS: LmsPath.USHER_COURSE_RUNS,
 }
 #: Seconds after which the LMS is asked again whether it has the batch API.
-_CAPABILITIES_KEPT = 300.0
+_CAPABILITIES_SECONDS = 300.0
 _GROUP = "batch"
 #: The statuses that the LMS may give an item.
 STATUSES = ("created", "updated", "exists", "changed", "unchanged", "refused")
 _CHANGES_A_PAGE = 5000
-_LONGEST_CURSOR = 500
+_MAX_CURSOR_LENGTH = 500
 #: How far the LMS's clock may be ahead of this machine's before its answer is refused.
 _AHEAD = timedelta(days=1)
 
 _lock = threading.Lock()
-_paces: WeakKeyDictionary[LmsClient, dict[str, Pacing]] = WeakKeyDictionary()
+_paces: WeakKeyDictionary[LmsClient, Pacing] = WeakKeyDictionary()
 _names: WeakKeyDictionary[LmsClient, str] = WeakKeyDictionary()
 _known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = WeakKeyDictionary()
 
@@ -51,25 +52,25 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
     Empty is returned only after the LMS has shown the service worker's account.
     """
     with _lock:
-        asked, found = _known.get(lms, (0.0, None))
-    if found is not None and time.monotonic() - asked < _CAPABILITIES_KEPT:
-        return found
+        asked_at, cached = _known.get(lms, (0.0, None))
+    if cached is not None and time.monotonic() - asked_at < _CAPABILITIES_SECONDS:
+        return cached
     try:
         with urgent():  # nothing else is sent before this is known
             body = _get(lms, LmsPath.USHER_API)
-            found = _read(body)
-            if not found:
-                lms.confirm()
+            cached = _read(body)
+            if not cached:
+                lms.confirm_lms()
     except LmsError:
         return None
     with _lock:
-        _known[lms] = (time.monotonic(), found)
+        _known[lms] = (time.monotonic(), cached)
         _names[lms] = _name(body)
-    return found
+    return cached
 
 
 def application_name(lms: LmsClient, *, ask: bool = False) -> str:
-    """What the LMS calls this application; empty if that is not known. ask: send a request if it
+    """The application's name in the LMS; empty if that is not known. ask: send a request if it
     was not learned before."""
     if ask:
         capabilities(lms)
@@ -79,8 +80,8 @@ def application_name(lms: LmsClient, *, ask: bool = False) -> str:
 
 def _name(body: Any) -> str:
     """The name in an answer of ``/usher/api/v1/``, which lists the caller's application alone."""
-    listed = body.get("applications") if isinstance(body, dict) else None
-    only = listed[0] if isinstance(listed, list) and len(listed) == 1 else None
+    applications = body.get("applications") if isinstance(body, dict) else None
+    only = applications[0] if isinstance(applications, list) and len(applications) == 1 else None
     name = only.get("name") if isinstance(only, dict) else None
     # It becomes part of a command that a person copies.
     is_plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name)
@@ -91,23 +92,23 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
     """The number of messages that the LMS has not delivered to this application yet, and the age of
     the oldest in seconds; None if the LMS doesn't report them. Raises LmsError."""
     body = _get(lms, LmsPath.USHER_API, {"outbox": 1})
-    found = body.get("outbox") if isinstance(body, dict) else None
-    if found is None:
+    outbox_data = body.get("outbox") if isinstance(body, dict) else None
+    if outbox_data is None:
         return None
     return reading(
         "an outbox",
         lambda: (
-            number(found["waiting"], "a number of messages"),
-            float(number(found["oldest_seconds"], "an age in seconds")),
+            number(outbox_data["waiting"], "a number of messages"),
+            float(number(outbox_data["oldest_seconds"], "an age in seconds")),
         ),
     )
 
 
-def links_of(lms: LmsClient, username: str) -> LinksSeen | None:
+def links_of(lms: LmsClient, username: str) -> ObservedLinks | None:
     """Which LMS account the application's learner of that name signs in to; None if the LMS doesn't
     report it, because it has no ``usher.lms`` or an older one. Raises LmsError."""
-    asked = {"username": username, "client_id": lms.who.client_id}
-    body = _get(lms, LmsPath.USHER_LINKS, asked)
+    query = {"username": username, "client_id": lms.who.client_id}
+    body = _get(lms, LmsPath.USHER_LINKS, query)
     return None if body is None else read_links(body)
 
 
@@ -118,8 +119,8 @@ def _get(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> 
 
 
 def _forget(lms: LmsClient) -> None:
-    """Forgets the LMS's capabilities, after a batch endpoint did not answer as one: they are
-    requested again."""
+    """Forgets the LMS's capabilities after a batch endpoint gave an unexpected answer. The next
+    call requests them again."""
     with _lock:
         _known.pop(lms, None)
 
@@ -128,10 +129,10 @@ def _read(body: Any) -> frozenset[str]:
     """The capabilities in an answer of ``/usher/api/v1/``; an answer without a list means all."""
     if not isinstance(body, dict):
         return frozenset()
-    listed = body.get("capabilities", list(_PATHS))
-    if isinstance(listed, Mapping):
-        listed = [name for name, offered in listed.items() if offered]
-    return frozenset(_PATHS) & frozenset(str(name) for name in listed)
+    capabilities_data = body.get("capabilities", list(_PATHS))
+    if isinstance(capabilities_data, Mapping):
+        capabilities_data = [name for name, is_offered in capabilities_data.items() if is_offered]
+    return frozenset(_PATHS) & frozenset(str(name) for name in capabilities_data)
 
 
 class Results(dict[Any, dict[str, Any]]):
@@ -150,28 +151,27 @@ def send(lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: 
     Raises LmsError if the first request fails. If a later one fails, the items from there on have
     no result, and ``result_of`` raises the error.
     """
-    found, pace = Results(), _pacing(lms, what)
-    rest = list(items)
-    while rest:
-        with pace.turn(at_once=is_urgent()) as size:
-            some, rest = rest[:size], rest[size:]
+    results, pace = Results(), _pacing(lms)
+    remaining = list(items)
+    while remaining:
+        with pace.turn(what, urgent=is_urgent()) as size:
+            part, remaining = remaining[:size], remaining[size:]
             try:
-                found.update(_timed(lms, what, some, more, pace))
+                results.update(_timed(lms, what, part, more, pace))
             except LmsError as error:
-                if not found:
+                if not results:
                     raise
-                found.error = error
-                return found
-        if pace.probe_is_due():
-            _probe(lms, pace)
-    return found
+                results.error = error
+                return results
+        if not is_urgent() and pace.probe_is_due():
+            _probe(lms, what, pace)
+    return results
 
 
-def _pacing(lms: LmsClient, what: str) -> Pacing:
+def _pacing(lms: LmsClient) -> Pacing:
+    """One for all kinds of items: their batches share the processes of the LMS."""
     with _lock:
-        return _paces.setdefault(lms, {}).setdefault(
-            what, Pacing(BATCH_ITEMS_A_REQUEST, time.monotonic)
-        )
+        return _paces.setdefault(lms, Pacing(BATCH_ITEMS_A_REQUEST, lms.http.state))
 
 
 def _timed(
@@ -191,22 +191,19 @@ def _timed(
             # The LMS may still be working on it, or have just finished.
             results = _send_once(lms, what, body)
     except (TimedOut, ServerFailed):
-        pace.failed()
+        pace.record_failure(what)
         raise
-    pace.took(len(items), time.monotonic() - started)
+    pace.record_time(what, len(items), time.monotonic() - started)
     return results
 
 
-def _probe(lms: LmsClient, pace: Pacing) -> None:
+def _probe(lms: LmsClient, what: str, pace: Pacing) -> None:
     """Measures how long the LMS takes for a small request."""
-    started = time.monotonic()
     try:
         with urgent():  # otherwise the time would include waiting for the budget of requests
-            lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
+            pace.probe(lambda: _get(lms, LmsPath.USHER_API))
     except LmsError:
-        pace.failed()
-    else:
-        pace.probed(time.monotonic() - started)
+        pace.record_failure(what)
 
 
 class _InvalidItems(Exception):
@@ -222,20 +219,20 @@ def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, 
     without them."""
     try:
         return _post(lms, what, body)
-    except _InvalidItems as found:
-        wrong, items = found.errors, body["items"]
+    except _InvalidItems as invalid:
+        errors, items = invalid.errors, body["items"]
     request_id = {"request_id": body["request_id"]}
     results = {
-        item["id"]: _validation(wrong[position]) | request_id
+        item["id"]: _validation(errors[position]) | request_id
         for position, item in enumerate(items)
-        if position in wrong
+        if position in errors
     }
-    rest = [item for position, item in enumerate(items) if position not in wrong]
+    valid_items = [item for position, item in enumerate(items) if position not in errors]
     if not results:
         raise BadAnswer("The LMS refuses items of a batch that were not in the request.")
-    if rest:
-        again = {**body, "items": rest, "request_id": secrets.token_hex(16)}
-        results |= _send_once(lms, what, again)
+    if valid_items:
+        corrected_body = {**body, "items": valid_items, "request_id": secrets.token_hex(16)}
+        results |= _send_once(lms, what, corrected_body)
     return results
 
 
@@ -249,21 +246,21 @@ def _validation(fields: dict[str, str]) -> dict[str, Any]:
 def _invalid(body: Any) -> dict[int, dict[str, str]]:
     """Position of an item → field → message, from a refusal of Django REST framework. It gives
     either a mapping of positions or a list with one entry for each item."""
-    found = body.get("items") if isinstance(body, dict) else None
-    if isinstance(found, list):
-        found = dict(enumerate(found))
-    if not isinstance(found, dict):
+    items = body.get("items") if isinstance(body, dict) else None
+    if isinstance(items, list):
+        items = dict(enumerate(items))
+    if not isinstance(items, dict):
         return {}
     return {
         int(position): {text(name, 64): _words(words) for name, words in fields.items()}
-        for position, fields in found.items()
+        for position, fields in items.items()
         if isinstance(fields, dict) and fields
         if str(position).isascii() and str(position).isdigit()
     }
 
 
 def _words(words: Any) -> str:
-    return text(" ".join(map(str, words)) if isinstance(words, list) else str(words), 400)
+    return text(in_words(words), 400)
 
 
 def _post(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
@@ -276,26 +273,26 @@ def _post(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[
         again=True,
         request_id=body["request_id"],
     )
-    answered = _accepted(lms, answer)
+    results = _accepted(lms, answer)
     request_id = {"request_id": body["request_id"]}
     return reading(
-        "a batch", lambda: {result["id"]: result | request_id for result in answered["results"]}
+        "a batch", lambda: {result["id"]: result | request_id for result in results["results"]}
     )
 
 
 def _accepted(lms: LmsClient, answer: Answer) -> Any:
     """The JSON of a successful answer. Raises _InvalidItems or another refusal for the statuses of
-    the batch API. Any other status shows that no batch endpoint answered: raises NotTheLms, and
-    says nothing about the items."""
+    the batch API. Any other status shows that no batch endpoint answered, so it says nothing about
+    the items: raises NotTheLms."""
     if answer.status < 300:
         return answer.json()
     if answer.status in (400, 401, 403, 422):
         error = refusal(answer)
-        if isinstance(error, Refused) and (found := _invalid(answer.json_or_none())):
-            raise _InvalidItems(found)
+        if isinstance(error, Refused) and (invalid_items := _invalid(answer.json_or_none())):
+            raise _InvalidItems(invalid_items)
         raise error
     _forget(lms)
-    raise not_the_lms(answer)
+    raise not_the_lms_error(answer)
 
 
 def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, Any]:
@@ -306,22 +303,22 @@ def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, 
     Raises BadAnswer if the LMS left the item out or its result has another shape, and LmsError if
     the item failed or was not sent.
     """
-    found = results.get(item_id)
-    if found is None and isinstance(results, Results) and results.error is not None:
+    result = results.get(item_id)
+    if result is None and isinstance(results, Results) and results.error is not None:
         raise results.error
-    if not isinstance(found, dict) or "status" not in found:
+    if not isinstance(result, dict) or "status" not in result:
         raise BadAnswer(f"The LMS gave no result for the item {item_id} of a batch.")
-    status, error = found["status"], reading("a refusal", lambda: _reason(found.get("error")))
+    status, error = result["status"], reading("a refusal", lambda: _reason(result.get("error")))
     if status == "failed" and error:
         raise LmsError(error["message"], code=error["code"])
     if status not in STATUSES or bool(error) != (status == "refused"):
         raise BadAnswer(
             f"The LMS's batch API gave an unknown result for the item {item_id} of a batch."
         )
-    return {**found, "error": error}
+    return {**result, "error": error}
 
 
-def refused(result: Mapping[str, Any], kind: type[Refused] = Refused) -> Refused:
+def refusal_of(result: Mapping[str, Any], kind: type[Refused] = Refused) -> Refused:
     """The error for a refused item. result: from ``result_of``. kind: class of the error."""
     error = kind(result["error"]["message"], code=result["error"]["code"])
     return error.of_request(result.get("request_id", ""))
@@ -334,8 +331,10 @@ def _reason(error: Any) -> dict[str, Any] | None:
     suggestions, fields = error.get("suggestions") or [], error.get("fields") or {}
     return {
         "code": text(error.get("code"), 64) or "refused",
-        "message": text(error.get("message"), 400) or "refused without a reason",
-        "suggestions": [each for each in list_of(suggestions) if isinstance(each, str)],
+        "message": in_words(text(error.get("message"), 2000))[:400] or "refused without a reason",
+        "suggestions": [
+            suggestion for suggestion in list_of(suggestions) if isinstance(suggestion, str)
+        ],
         "fields": {text(field, 64): text(words, 400) for field, words in fields.items()},
     }
 
@@ -346,8 +345,8 @@ def changed_since(
     """One page of what changed in the LMS: the changed objects, the cursor of the next page ('' for
     none), and the time to give as ``since`` the next time (ISO).
 
-    what: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects. cursor: of
-    the page, '' for the first. Raises LmsError."""
+    what: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects. cursor: the
+    cursor of the page, '' for the first page. Raises LmsError."""
     params: dict[str, Any] = {"client_id": lms.who.client_id}
     if since is not None:
         params["changed_since"] = since.isoformat()
@@ -361,11 +360,11 @@ def changed_since(
 
 
 def _changes(body: Any) -> tuple[list[Any], str, str]:
-    found, now = list_of(body["results"]), moment(body["now"])
-    if len(found) > _CHANGES_A_PAGE or now is None:
+    items, now = list_of(body["results"]), moment(body["now"])
+    if len(items) > _CHANGES_A_PAGE or now is None:
         raise ValueError("more changes than a page has, or no time")
     if now > datetime.now(UTC) + _AHEAD:
         # With this as ``since``, the LMS would report no changes until then.
         raise ValueError("a time that is too far in the future")
     cursor = body["next"] or ""
-    return found, cursor and name(cursor, _LONGEST_CURSOR, "a cursor"), now.isoformat()
+    return items, cursor and name(cursor, _MAX_CURSOR_LENGTH, "a cursor"), now.isoformat()

@@ -19,7 +19,7 @@ _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate"
 
 @dataclass(frozen=True)
 class Received:
-    """What was read from a connection. body: all of it, decompressed."""
+    """An answer as read from a connection. body: all of it, decompressed."""
 
     status: int
     headers: Message = field(repr=False)

@@ -16,14 +16,14 @@ from usher.client.shared import SharedState
 
 #: How many of the last outcomes count, and the share of failures among them that opens the circuit.
 _WINDOW = 20
-_SHARE = 0.9
-#: So many failures to connect in a row open it too.
-_UNCONNECTED = 5
+_FAILURE_SHARE = 0.9
+#: This many failures to connect in a row open the circuit too.
+_CONNECTION_FAILURES = 5
 #: Seconds: the first and the longest pause, the time for a probe, and until failures are forgotten.
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
-_PROBE = 20.0
-_KEPT = 600.0
+_FIRST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 30.0
+_PROBE_SECONDS = 20.0
+_MEMORY_SECONDS = 600.0
 
 
 class Circuit:
@@ -53,27 +53,29 @@ class Circuit:
     def enter(self) -> None:
         """Call it before each request. Raises CircuitOpen while the circuit is open, except for the
         one request that is the probe."""
-        left = self.seconds_open
-        if left <= 0 and (not self._state.level(self._key) or self._state.claim(self._key, _PROBE)):
+        seconds = self.seconds_open
+        if seconds <= 0 and (
+            not self._state.level(self._key) or self._state.claim(self._key, _PROBE_SECONDS)
+        ):
             return
-        self.refuse(left)
+        self.refuse(seconds)
 
-    def refuse(self, left: float) -> NoReturn:
-        """Raises CircuitOpen. left: seconds until the next request is allowed."""
-        wait = (left or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
+    def refuse(self, seconds: float) -> NoReturn:
+        """Raises CircuitOpen. seconds: until the next request is allowed. The message leaves them
+        out, because records keep it for minutes."""
+        wait = (seconds or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise CircuitOpen(
-            f"The LMS keeps failing; next try in {wait:.0f} s. {self._why}".strip(),
-            retry_after=wait,
+            f"Not sent, because requests to the LMS failed. {self._why}".strip(), retry_after=wait
         )
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Call it after each answer that shows that the LMS works, refusals included."""
         self._unconnected = 0
         self._window.append("")
         if self._state.level(self._key):
             self._state.clear(self._key)
 
-    def failed(self, why: str, *, subject: str, connected: bool) -> None:
+    def record_failure(self, why: str, *, subject: str, connected: bool) -> None:
         """Call it after each request without an answer, or with one that shows a broken LMS.
 
         why: for people. subject: the run or learner of the request; repeated failures of the same
@@ -87,14 +89,14 @@ class Circuit:
                 self._window.append(subject)
             self._unconnected = 0 if connected else self._unconnected + 1
             failures = len(self._window) - self._window.count("")
-            is_down = self._unconnected >= _UNCONNECTED or (
-                len(self._window) == _WINDOW and failures >= _WINDOW * _SHARE
+            is_down = self._unconnected >= _CONNECTION_FAILURES or (
+                len(self._window) == _WINDOW and failures >= _WINDOW * _FAILURE_SHARE
             )
             if not is_down and not self._state.level(self._key):
                 return
             self._window.clear()
             self._unconnected = 0
-        level = self._state.raise_level(self._key, _KEPT)
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(level - 1, 10))
+        level = self._state.raise_level(self._key, _MEMORY_SECONDS)
+        pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(level - 1, 10))
         self._state.clear(f"claim:{self._key}")
         self._state.pause(self._key, pause * random.uniform(0.8, 1.2))  # noqa: S311

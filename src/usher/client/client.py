@@ -6,7 +6,6 @@ method may raise the errors of ``usher.client.errors``.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from usher.client.errors import (
 from usher.client.http import Answer, Http
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
+from usher.contract.refusals import in_words
 
 #: Groups of endpoints. The LMS rate limits a group as one, and each has its own circuit breaker.
 COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "enrollment"
@@ -82,57 +82,63 @@ class LmsClient:
         body = _accepted(answer)
         return payloads.reading("the owner of a token", lambda: str(body["username"]))
 
-    def account(self, username: str) -> payloads.AccountSeen | None:
+    def account(self, username: str) -> payloads.ObservedAccount | None:
         """The account of that name, in any case of letters; None if the LMS has none."""
-        found = self.accounts([username])
-        by_case = {name.casefold(): account for name, account in found.items()}
-        return found.get(username) or by_case.get(username.casefold())
+        accounts = self.accounts([username])
+        by_case = {name.casefold(): account for name, account in accounts.items()}
+        return accounts.get(username) or by_case.get(username.casefold())
 
-    def accounts(self, usernames: Sequence[str]) -> dict[str, payloads.AccountSeen]:
+    def accounts(self, usernames: Sequence[str]) -> dict[str, payloads.ObservedAccount]:
         """Username → account, for those of ``usernames`` that the LMS has.
 
         Each request also asks for the service worker's own account. An answer without it proves
         nothing about the others: raises NotTheLms.
         """
-        found: dict[str, payloads.AccountSeen] = {}
+        accounts: dict[str, payloads.ObservedAccount] = {}
         step = NAMES_A_REQUEST - 1
         for start in range(0, len(usernames), step):
-            found |= self._accounts(usernames[start : start + step])
-        return found
+            accounts |= self._accounts(usernames[start : start + step])
+        return accounts
 
-    def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.AccountSeen]:
+    def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.ObservedAccount]:
         control = self.who.service_worker
-        asked = [*usernames, *([control] if control and control not in usernames else [])]
-        path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(asked)})}"
+        names = [*usernames, *([control] if control and control not in usernames else [])]
+        path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(names)})}"
         try:
             data = self._get(path, ACCOUNTS, may_lack=True)
         except NotThere:
             data = []
         if not isinstance(data, list):
             raise BadAnswer("The LMS answered a request for accounts with something else.")
-        seen = {account.username: account for account in map(payloads.read_account, data)}
-        if control.casefold() not in {name.casefold() for name in seen}:
+        accounts = {account.username: account for account in map(payloads.read_account, data)}
+        if control.casefold() not in {name.casefold() for name in accounts}:
             raise NotTheLms(
                 f"The LMS at {self.http.base_url} doesn't show the account of the service worker "
                 f"{control!r}, so its answer proves nothing about other accounts. Check that the "
                 "right LMS answers there, and OPENEDX_SERVICE_WORKER_USERNAME."
             )
-        wanted = {name.casefold() for name in usernames}
-        return {name: account for name, account in seen.items() if name.casefold() in wanted}
+        names_casefolded = {name.casefold() for name in usernames}
+        return {
+            name: account
+            for name, account in accounts.items()
+            if name.casefold() in names_casefolded
+        }
 
-    def account_by_email(self, email: str) -> payloads.AccountSeen | None:
+    def account_by_email(self, email: str) -> payloads.ObservedAccount | None:
         """The account with that e-mail address; None if the LMS shows none. None proves an absence
-        only if ``confirm`` succeeds afterwards."""
+        only if ``confirm_lms`` succeeds afterwards."""
         try:
             path = f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}"
             data = self._get(path, ACCOUNTS, may_lack=True)
         except NotThere:
             return None
-        found = data if isinstance(data, list) else [data]
-        seen = [payloads.read_account(one) for one in found]
-        return next((one for one in seen if one.email.casefold() == email.casefold()), None)
+        items = data if isinstance(data, list) else [data]
+        accounts = [payloads.read_account(item) for item in items]
+        return next(
+            (account for account in accounts if account.email.casefold() == email.casefold()), None
+        )
 
-    def confirm(self) -> None:
+    def confirm_lms(self) -> None:
         """Raises LmsError unless the LMS shows the service worker's account now: the positive
         control for requests whose own answer can't include one.
 
@@ -140,26 +146,27 @@ class LmsClient:
         """
         called = time.monotonic()
         with self._confirming:
-            asked, error = self._confirmed
-            if asked <= called:
-                asked, error = time.monotonic(), None
+            asked_at, error = self._confirmed
+            if asked_at <= called:
+                asked_at, error = time.monotonic(), None
                 try:
                     self._accounts([])
                 except Refused as problem:
                     error = NotTheLms(
-                        f"What answers at {self.http.base_url} is not the LMS: it refuses to show "
+                        f"The server at {self.http.base_url} is not the LMS: it refuses to show "
                         f"the service worker's account: {problem.message}",
                         status=problem.status,
                     )
                 except LmsError as problem:
                     error = problem
-                self._confirmed = asked, error
+                self._confirmed = asked_at, error
         if error is not None:
             raise error
 
     def change_account(self, username: str, changes: Mapping[str, str], token: str) -> None:
         """Changes a learner's full name or country. ``changes``: field of the accounts API → value.
-        ``token``: the learner's own; the platform refuses staff here (recorded)."""
+        ``token``: the learner's own. The platform refuses a token of staff here, as a recording
+        shows."""
         answer = self.http.request(
             "PATCH",
             f"{LmsPath.ACCOUNTS}/{in_path(username)}",
@@ -185,13 +192,13 @@ class LmsClient:
             again=True,
         )
         if answer.status in (404, 405):
-            self.confirm()
+            self.confirm_lms()
             raise AccessRefused(
                 "The LMS has no such endpoint, or hides it.", code="no-endpoint", status=404
             )
         _accepted(answer)
-        seen = self.account(username)
-        if seen is not None and seen.is_active:
+        account = self.account(username)
+        if account is not None and account.is_active:
             raise BadAnswer(f"The LMS still shows {username} as active after deactivating it.")
 
     # Runs
@@ -208,21 +215,21 @@ class LmsClient:
         data = self._get(LmsPath.COURSES, COURSES, params, may_lack=page > 1)
         return payloads.read_page(data)
 
-    def run_modes(self, course_key: str) -> list[payloads.ModeSeen]:
+    def run_modes(self, course_key: str) -> list[payloads.ObservedMode]:
         """The run's enrollment modes."""
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
-        found = payloads.read_modes(self._get(path, MODES, subject=course_key))
-        if not found:
-            self.confirm()
-        return found
+        modes = payloads.read_modes(self._get(path, MODES, subject=course_key))
+        if not modes:
+            self.confirm_lms()
+        return modes
 
     # Enrollments, grades and certificates
 
     def enroll(
         self, username: str, course_key: str, *, mode: str, is_active: bool, force: bool = False
-    ) -> payloads.EnrollmentSeen:
-        """Enrolls or unenrolls a learner, or changes the mode; safe to repeat. Returns what the
-        LMS has afterwards. Raises EnrollmentRefused.
+    ) -> payloads.ObservedEnrollment:
+        """Enrolls or unenrolls a learner, or changes the mode; safe to repeat. Returns the
+        enrollment that the LMS has afterwards. Raises EnrollmentRefused.
 
         mode: '' leaves the mode as it is; to unenroll, give '' or the current mode. force: enrolls
         outside of the run's enrollment period too.
@@ -246,7 +253,7 @@ class LmsClient:
         )
         return payloads.read_enrollment(_enrolled(answer))
 
-    def enrollment(self, username: str, course_key: str) -> payloads.EnrollmentSeen | None:
+    def enrollment(self, username: str, course_key: str) -> payloads.ObservedEnrollment | None:
         """The learner's enrollment in that run; None if there never was one. Raises
         EnrollmentRefused if the LMS has no such learner."""
         path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
@@ -273,7 +280,7 @@ class LmsClient:
         """The JSON of each page of a list, following ``next``. Raises BadAnswer if it does not
         end."""
         seen: set[str] = set()
-        asked = urlsplit(path).path if path else ""
+        requested_path = urlsplit(path).path if path else ""
         while path:
             if path in seen or len(seen) >= payloads.MAX_PAGES:
                 raise BadAnswer(f"The LMS's list of {group} does not end.")
@@ -281,34 +288,34 @@ class LmsClient:
             data = self._get(path, group, subject=subject)
             yield data
             following = data.get("next") if isinstance(data, dict) else None
-            path = self._next_page(asked, following) if following else None
+            path = self._next_page(requested_path, following) if following else None
 
-    def _next_page(self, asked: str, following: Any) -> str:
+    def _next_page(self, requested_path: str, following: Any) -> str:
         """The path of the next page. Behind a proxy the LMS may name another scheme or host than
         the one that it is reached by, so only the query is used. Raises BadAnswer if the path is
-        another list's: an incomplete list must not be taken for a complete one."""
+        another list's: an incomplete list must not count as complete."""
         try:
             url = urlsplit(following if isinstance(following, str) else "")
         except ValueError as error:
             raise BadAnswer("The LMS's address of the next page can't be read.") from error
         query = quote(url.query, safe="%&=+/:?@!$'()*,;-._~")
-        if unquote(url.path) != unquote(asked) or not query:
-            raise BadAnswer(f"The LMS's list at {asked} continues at another path.")
-        return f"{asked}?{query}"
+        if unquote(url.path) != unquote(requested_path) or not query:
+            raise BadAnswer(f"The LMS's list at {requested_path} continues at another path.")
+        return f"{requested_path}?{query}"
 
-    def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
+    def grade(self, username: str, course_key: str) -> payloads.ObservedGrade | None:
         """The learner's grade in that run; None if the LMS has none."""
         path = LmsPath.GRADES.format(course_key=in_path(course_key))
         data = self._get(path, GRADES, {"username": username}, subject=course_key)
         return payloads.read_grade(data)
 
-    def grades_of_run(self, course_key: str) -> Iterator[tuple[str, payloads.GradeSeen]]:
+    def grades_of_run(self, course_key: str) -> Iterator[tuple[str, payloads.ObservedGrade]]:
         """(username, grade) of each active learner of the run."""
         path = f"{LmsPath.GRADES.format(course_key=in_path(course_key))}?page_size=100"
         for data in self._pages(path, GRADES, subject=course_key):
             yield from payloads.read_grades(data)
 
-    def certificates(self, username: str) -> list[payloads.CertificateSeen]:
+    def certificates(self, username: str) -> list[payloads.ObservedCertificate]:
         """The learner's certificates, of all runs."""
         path = LmsPath.CERTIFICATES.format(username=in_path(username))
         return payloads.read_certificates(self._get(path, CERTIFICATES, subject=username))
@@ -372,7 +379,7 @@ class LmsClient:
             if may_lack or error.code != NotThere.default_code:
                 raise
             raise NotTheLms(
-                f"What answers at {self.http.base_url} has no {group} API, so it is not the LMS. "
+                f"The server at {self.http.base_url} has no {group} API, so it is not the LMS. "
                 "Check OPENEDX_API_BASE_URL and the proxy.",
                 status=404,
             ) from error
@@ -395,7 +402,9 @@ def refusal(answer: Answer) -> LmsError:
 
 
 def _refusal(answer: Answer) -> LmsError:
-    code, message = said(answer)
+    code, message = code_and_message(answer)
+    if answer.status == 403 and not isinstance(answer.json_or_none(), dict):
+        return not_the_lms_error(answer)  # Open edX's APIs answer JSON; a proxy answers a page
     if answer.status in (401, 403):
         return AccessRefused(
             f"The LMS refuses access ({answer.status}): {message}",
@@ -403,7 +412,7 @@ def _refusal(answer: Answer) -> LmsError:
             status=answer.status,
         )
     if not _in_the_form_of_the_lms(answer):
-        return not_the_lms(answer)
+        return not_the_lms_error(answer)
     kind = NotThere if answer.status == 404 else Refused
     return kind(f"The LMS refuses: {message}", code=code, status=answer.status)
 
@@ -418,7 +427,7 @@ def _in_the_form_of_the_lms(answer: Answer) -> bool:
     return isinstance(answer.json_or_none(), dict | list)
 
 
-def not_the_lms(answer: Answer) -> NotTheLms:
+def not_the_lms_error(answer: Answer) -> NotTheLms:
     """The error for an answer that Open edX would not give."""
     kind = str(answer.headers.get("content-type", "")).split(";")[0] or "no content type"
     return NotTheLms(
@@ -429,17 +438,17 @@ def not_the_lms(answer: Answer) -> NotTheLms:
     )
 
 
-def not_of_the_api(lms: LmsClient, answer: Answer) -> LmsError:
+def api_error_of(lms: LmsClient, answer: Answer) -> LmsError:
     """The error for an answer to a learner's registration or sign-in that Open edX's views would
     not give.
 
     Django answers 400 with a page if it can't save the session, for example because the database is
     busy. So a 400 of a server that shows the service worker's account now concerns this request
-    only. Raises the error of ``LmsClient.confirm``.
+    only. Raises the error of ``LmsClient.confirm_lms``.
     """
     if answer.status != 400:
-        return not_the_lms(answer)
-    lms.confirm()
+        return not_the_lms_error(answer)
+    lms.confirm_lms()
     return BadAnswer(
         "The LMS answered 400 without a reason. It may have been unable to save the session, for "
         "example because its database was busy; the reason is in the LMS's log.",
@@ -448,27 +457,34 @@ def not_of_the_api(lms: LmsClient, answer: Answer) -> LmsError:
     ).of_request(answer.request_id)
 
 
-def said(answer: Answer) -> tuple[str, str]:
+def code_and_message(answer: Answer) -> tuple[str, str]:
     """The LMS's error code and message in an answer, at most 64 and 400 characters. The code is ''
     if there is none; the message then names the status."""
     body = answer.json_or_none()
-    if not isinstance(body, dict):
-        return "", f"status {answer.status} without a reason"
-    code = body.get("error_code") or body.get("error") or ""
-    words = body.get("developer_message") or body.get("detail") or body.get("message")
-    if not words and "field_errors" in body:
-        words = json.dumps(body["field_errors"])
-    if not (words or code) and body:
-        # Django REST framework: field of each error → messages.
-        words = json.dumps(body, ensure_ascii=False)
-    return str(code)[:64], str(words or code or f"status {answer.status}")[:400]
+    code: Any = ""
+    if isinstance(body, dict):
+        # The platform's answer to a wrong token: the code and the message are one level deeper.
+        inner = [body[name] for name in _NESTED if isinstance(body.get(name), dict)]
+        code = next(
+            (one[name] for one in (*inner, body) for name in _CODES if _is_code(one.get(name))), ""
+        )
+    words = in_words(body) or str(code) or f"status {answer.status} without a reason"
+    return str(code)[:64], words[:400]
+
+
+_NESTED = ("developer_message", "detail")
+_CODES = ("error_code", "error")
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str | int) and bool(value)
 
 
 def _enrolled(answer: Answer) -> Any:
     if answer.status in (400, 406):
         if not _in_the_form_of_the_lms(answer):
-            raise not_the_lms(answer)
-        _, message = said(answer)
+            raise not_the_lms_error(answer)
+        _, message = code_and_message(answer)
         code = _enrollment_code(message)
         refused = EnrollmentRefused(message, code=code, status=answer.status)
         raise refused.of_request(answer.request_id)

@@ -1,9 +1,9 @@
 """A connection to the LMS with one deadline for a whole request and answer.
 
-It is the standard library's, because that needs less than half of the processor time that httpx
-does for a request. Timeouts of sockets apply to a single read, so a server that sends one byte from
-time to time could keep a caller waiting without limit. Here every read and write may take as long
-as is left until the deadline.
+It uses ``http.client`` of the standard library, which needs less than half of the processor time of
+httpx. Timeouts of sockets apply to a single read, so a server that sends one byte from time to time
+could keep a caller waiting without limit. Here the time left until the deadline limits each read
+and write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from usher.client.body import MAX_BODY, Body, Received
-from usher.client.errors import TimedOut, Unreachable
+from usher.client.errors import NotConfigured, TimedOut, Unreachable
 from usher.client.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Seconds in which a connection must be made.
 _CONNECT_TIMEOUT = 10.0
 #: Seconds for which an idle connection is kept.
-_KEEPALIVE = 20.0
+_KEEPALIVE_SECONDS = 20.0
 _PART = 64 * 1024
 _UNREADABLE = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
@@ -79,7 +79,7 @@ class Connection:
             raise TimedOut.of(outgoing.path, timeout) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable.broken_off(outgoing.path, _told(error)) from error
+            raise Unreachable.broken_off(outgoing.path, _message_of(error)) from error
         except BaseException:
             self.close()
             raise
@@ -98,7 +98,7 @@ class Connection:
         """The open connection, or a new one if there is none or the LMS closed it. Raises TimedOut,
         Unreachable."""
         if self._timed is not None:
-            if time.monotonic() - self._used_at < _KEEPALIVE and self._timed.is_quiet():
+            if time.monotonic() - self._used_at < _KEEPALIVE_SECONDS and self._timed.is_quiet():
                 return self._timed
             self.close()
         self._http.timeout = min(max(deadline - time.monotonic(), 0.001), _CONNECT_TIMEOUT)
@@ -131,23 +131,25 @@ class Connection:
         return answer
 
 
-def _told(error: Exception) -> str:
-    """The error's message; its name if it has none, or one that repeats what the LMS sent."""
+def _message_of(error: Exception) -> str:
+    """The error's message; its class name if it has no message, or one that repeats the LMS's
+    answer."""
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
         return "the answer is not HTTP"
     return str(error) or type(error).__name__
 
 
 class _TimedSocket:
-    """What ``http.client`` needs of a socket, with a deadline for all that it does."""
+    """The part of a socket that ``http.client`` uses, with a deadline for all of its reads and
+    writes."""
 
-    def __init__(self, found: socket.socket) -> None:
-        self._socket = found
+    def __init__(self, plain_socket: socket.socket) -> None:
+        self._socket = plain_socket
         self.deadline = math.inf
 
     def is_quiet(self) -> bool:
-        """Whether nothing was received since the last answer. An LMS that closes the connection,
-        or sends what nobody asked for, is not quiet."""
+        """Whether nothing was received since the last answer. A connection that the LMS has closed,
+        or on which it sent data without a request, is not quiet."""
         with suppress(OSError, ValueError):
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
@@ -155,10 +157,10 @@ class _TimedSocket:
         return False
 
     def sendall(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
+        remaining = memoryview(data)
+        while remaining:
             self._limit()
-            left = left[self._socket.send(left) :]
+            remaining = remaining[self._socket.send(remaining) :]
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         self._limit()
@@ -168,17 +170,17 @@ class _TimedSocket:
         return io.BufferedReader(_Reader(self))
 
     def close(self) -> None:
-        """Does nothing: ``http.client`` closes it before the answer is read, if no other follows.
-        ``Connection`` calls ``end``."""
+        """Does nothing, because ``http.client`` calls it before the last answer of a connection has
+        been read. ``Connection`` closes the socket with ``end``."""
 
     def end(self) -> None:
         self._socket.close()
 
     def _limit(self) -> None:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
             raise TimeoutError("the deadline of the exchange has passed")
-        self._socket.settimeout(left)
+        self._socket.settimeout(seconds)
 
 
 class _Reader(io.RawIOBase):
@@ -194,12 +196,15 @@ class _Reader(io.RawIOBase):
         return self._timed.recv_into(buffer)
 
 
-#: Opens a connection to the LMS at an address. What it raises reaches the caller of ``Http``.
+#: Opens a connection to the LMS at an address. An exception that it raises reaches the caller of
+#: ``Http``.
 Opener = Callable[[str, "ssl.SSLContext | None"], "Transport | httpx.BaseTransport"]
 
 
 def over_the_network(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
-    """The default opener: a real connection."""
+    """The default opener: a real connection. Raises NotConfigured for the address ''."""
+    if not base_url:
+        raise NotConfigured
     return Connection(base_url, ssl_context)
 
 

@@ -1,16 +1,17 @@
 """The errors of the client, each with its failure class (``usher.contract.failures``).
 
 LmsError
-├── Unreachable            transient   no answer: unknown host name, no connection, connection reset
-│   └── TimedOut           transient   no complete answer in time
-├── CircuitOpen            transient   not sent: the circuit breaker is open after many failures
-├── BadAnswer              transient   the answer is incomplete, too large or of another shape
-├── ServerFailed           transient   5xx
-├── Throttled              throttled   429, or a rate limit that answers 403
-├── AccessRefused          systemic    the service worker's token is refused
-├── NotTheLms              systemic    something else answers at the LMS's address
-├── Misconfigured          systemic    provider record or OAuth client: every learner would fail
-└── Refused                rejected    4xx: the LMS refuses this learner or run
+├── Unreachable      transient   no answer: unknown host, no connection
+│   └── TimedOut     transient   no complete answer in time
+├── CircuitOpen      transient   not sent, after many failures
+├── NotConfigured    systemic    not sent: no setting names an LMS
+├── BadAnswer        transient   incomplete, too large or of another shape
+├── ServerFailed     transient   5xx
+├── Throttled        throttled   429, or a rate limit that answers 403
+├── AccessRefused    systemic    the service worker's token is refused
+├── NotTheLms        systemic    another server answers at the address
+├── Misconfigured    systemic    provider record or OAuth client is wrong
+└── Refused          rejected    4xx: the LMS refuses this learner or run
     ├── NotThere           rejected    404
     ├── RegistrationRefused rejected   by the registration API, with fields and suggestions
     ├── EnrollmentRefused  rejected    by the enrollment API, with its message
@@ -72,7 +73,7 @@ class Unreachable(LmsError):
     @classmethod
     def not_connected(cls, base_url: str, error: Exception) -> Self:
         """No connection was made, so nothing was sent."""
-        return cls(f"Nothing answers at {base_url}: {error}.", code=_NOT_CONNECTED)
+        return cls(f"Nothing answers at {base_url} ({error}).", code=_NOT_CONNECTED)
 
     @classmethod
     def broken_off(cls, path: str, reason: str) -> Self:
@@ -102,6 +103,21 @@ class CircuitOpen(LmsError):
 
     default_code = "circuit-open"
     was_sent = False
+
+
+class NotConfigured(LmsError):
+    """Not sent: the settings name no LMS."""
+
+    failure_class = FailureClass.SYSTEMIC
+    default_code = "not-configured"
+    was_sent = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev` for an LMS on "
+            "this machine, or `usher connect` for a real one.",
+            retry_after=10.0,
+        )
 
 
 class BadAnswer(LmsError):

@@ -1,4 +1,5 @@
-"""What one process has observed of the LMS in its own requests; none are sent to find out."""
+"""The health of the LMS as one process has observed it in its own requests; no request is sent for
+this."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-#: The durations of so many requests are kept.
-_KEPT = 100
+#: The number of requests whose durations are kept.
+_MAX_DURATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,21 @@ class Health:
     throttled: dict[str, float] = field(default_factory=dict)
 
 
-class Seen:
+class HealthRecorder:
     """Records the outcomes of requests. Threads write without a lock: the last one counts."""
 
     def __init__(self) -> None:
         self.answered_at: float | None = None
         self.failed_at: float | None = None
         self.failure = ""
-        self.milliseconds: deque[int] = deque(maxlen=_KEPT)
+        self.milliseconds: deque[int] = deque(maxlen=_MAX_DURATIONS)
 
-    def answered(self, seconds: float) -> None:
+    def record_answer(self, seconds: float) -> None:
         """Records an answer that shows that the LMS works, refusals included. seconds: its
         duration."""
         self.answered_at = time.time()
         self.milliseconds.append(round(seconds * 1000))
 
-    def failed(self, why: str) -> None:
-        """Records a failure: no answer, or one that shows a broken LMS. why: for people."""
-        self.failed_at, self.failure = time.time(), why
+    def record_failure(self, message: str) -> None:
+        """Records a failure: no answer, or one that shows a broken LMS. message: for people."""
+        self.failed_at, self.failure = time.time(), message

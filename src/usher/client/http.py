@@ -27,22 +27,23 @@ from usher.client.connection import Transport, open_connection
 from usher.client.errors import (
     BadAnswer,
     LmsError,
+    NotConfigured,
     NotTheLms,
     ServerFailed,
     Throttled,
     TimedOut,
     Unreachable,
 )
-from usher.client.health import Health, Seen
+from usher.client.health import Health, HealthRecorder
 from usher.client.outgoing import Outgoing, is_header
 from usher.client.shared import SharedState
 from usher.client.tracing import span
 from usher.client.urgency import is_urgent, seconds_left
 
-#: Seconds to pause after 429: if the LMS doesn't say, at least, and at most.
-_GUESSED_WAIT = 60.0
-_LEAST_WAIT = 1.0
-_LONGEST_WAIT = 3600.0
+#: Seconds to pause after 429: if the answer doesn't say how many, and the fewest and the most.
+_DEFAULT_WAIT_SECONDS = 60.0
+_MIN_WAIT_SECONDS = 1.0
+_MAX_WAIT_SECONDS = 3600.0
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _IN_BODY = re.compile(rb"available in (\d{1,9}) second")
 
@@ -84,19 +85,19 @@ class Answer:
 
     @property
     def location(self) -> str:
-        """Where a redirect leads; '' without one."""
+        """The target of a redirect; '' if the answer is none."""
         return self.headers.get("location", "")
 
     def cookies(self) -> dict[str, str]:
         """Name → value of the cookies that this answer sets; '' for those that it deletes. Cookies
         that can't be sent back are left out."""
-        found: dict[str, str] = {}
+        cookies: dict[str, str] = {}
         for line in self.headers.get_all("set-cookie", []):
             name, _, value = line.split(";", 1)[0].partition("=")
             name, value = name.strip(), value.strip().strip('"')
             if is_header(name) and is_header(value):
-                found[name] = value
-        return found
+                cookies[name] = value
+        return cookies
 
 
 @dataclass
@@ -120,10 +121,10 @@ class Exchange:
 class Http:
     """Requests to one LMS, with the rate limits and circuit breakers that all workers share.
 
-    base_url: the LMS's address for servers. browser_url: its address for browsers, if that differs.
-    timeout: seconds for one request and its whole answer. per_second: the most requests in a
-    second, 0 for no limit. state: the shared limits. around: returns a context manager that is
-    entered for each exchange, such as a timer for metrics.
+    base_url: the LMS's address for servers; '' if there is no LMS. browser_url: its address for
+    browsers, if that differs. timeout: seconds for one request and its whole answer. per_second:
+    the most requests in a second, 0 for no limit. state: the shared limits. around: returns a
+    context manager that is entered for each exchange, such as a timer for metrics.
     Raises BadAddress for an address that isn't http or https, or that contains a password.
     """
 
@@ -137,11 +138,11 @@ class Http:
         state: SharedState,
         around: Callable[[Exchange], AbstractContextManager[Any]] | None = None,
     ) -> None:
-        self.base_url = base(base_url)
+        self.base_url = base(base_url) if base_url else ""
         self._around = around or nullcontext
-        self.browser_url = base(browser_url or base_url)
+        self.browser_url = base(browser_url) if browser_url else self.base_url
         self.state = state
-        self._seen = Seen()
+        self._health = HealthRecorder()
         self._host_circuit = Circuit(state, "host")
         self._circuits: dict[str, Circuit] = {}
         self._counter = itertools.count()
@@ -157,10 +158,10 @@ class Http:
     def _standing_headers(self) -> dict[str, str]:
         """Headers of every request. The LMS builds its own addresses from ``Host`` and
         ``X-Forwarded-Proto``, so they name the address that browsers use."""
-        here, there = urlsplit(self.base_url), urlsplit(self.browser_url)
-        headers = {"Host": there.netloc, "User-Agent": "usher", "Accept": "application/json"}
-        if here.scheme != there.scheme:
-            headers["X-Forwarded-Proto"] = there.scheme
+        server_url, browser_url = urlsplit(self.base_url), urlsplit(self.browser_url)
+        headers = {"Host": browser_url.netloc, "User-Agent": "usher", "Accept": "application/json"}
+        if server_url.scheme != browser_url.scheme:
+            headers["X-Forwarded-Proto"] = browser_url.scheme
         return headers
 
     def request(
@@ -186,17 +187,20 @@ class Http:
         second time after a failure (default: only GET). subject: the run or learner that the
         request is about, because an endpoint may fail for one and work for all others. request_id:
         for ``X-Request-ID``, '' for a new one.
-        Raises Unreachable, TimedOut, CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429).
+        Raises Unreachable, TimedOut, CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429),
+        NotConfigured.
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
-        build = Outgoing(method, self._url(path), self._headers)
+        outgoing = Outgoing(method, self._url(path), self._headers)
         request_id = request_id or f"{random.getrandbits(64):016x}"
-        build.add(json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token)
+        outgoing.add(
+            json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token
+        )
         repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
             try:
-                answer = self._once(build, group, subject or f"request {next(self._counter)}")
+                answer = self._once(outgoing, group, subject or f"request {next(self._counter)}")
                 return replace(answer, request_id=request_id)
             except LmsError as error:
                 error.of_request(request_id)
@@ -210,43 +214,44 @@ class Http:
             raise ValueError(f"a path of the LMS begins with one slash, not so {path[:200]!r}")
         return self.base_url + path
 
-    def _once(self, build: Outgoing, group: str, subject: str) -> Answer:
-        if group and (left := self.state.remaining(f"group:{group}")) > 0:
-            raise Throttled(
-                f"Rate limited by the LMS ({group}); the next request is possible in {left:.0f} s.",
-                retry_after=left,
-            )
+    def _once(self, outgoing: Outgoing, group: str, subject: str) -> Answer:
+        if group and (pause := self.state.remaining(f"group:{group}")) > 0:
+            raise Throttled(f"Rate limited by the LMS ({group}).", retry_after=pause)
         circuit = self._circuit(group)
-        if (left := self._host_circuit.seconds_open) > 0:
-            self._host_circuit.refuse(left)
+        if (pause := self._host_circuit.seconds_open) > 0:
+            self._host_circuit.refuse(pause)
         circuit.enter()
         self._host_circuit.enter()
         if self._per_second:
             self._wait_for_the_budget()
         began = time.monotonic()
         try:
-            answer = self._exchange(build, group)
+            answer = self._exchange(outgoing, group)
+        except NotConfigured:
+            raise  # says nothing about an LMS
         except LmsError as error:
-            self._seen.failed(error.message)
+            self._health.record_failure(error.message)
             connected = not (isinstance(error, Unreachable) and error.is_unconnected)
             failing = circuit if connected else self._host_circuit
-            failing.failed(error.message, subject=subject, connected=connected)
+            failing.record_failure(error.message, subject=subject, connected=connected)
             raise
         if answer.status >= 500:
             failure = ServerFailed(
-                f"The LMS failed with {answer.status} at {build.path}.",
+                f"The LMS failed with {answer.status} at {outgoing.path}.",
                 status=answer.status,
                 retry_after=_header_wait(answer),
             )
-            circuit.failed(failure.message, subject=subject, connected=True)
-            self._seen.failed(failure.message)
+            circuit.record_failure(failure.message, subject=subject, connected=True)
+            self._health.record_failure(failure.message)
             raise failure
-        self._seen.answered(time.monotonic() - began)
-        circuit.succeeded()
-        self._host_circuit.succeeded()
+        self._health.record_answer(time.monotonic() - began)
+        circuit.record_success()
+        self._host_circuit.record_success()
         if answer.status == 429:
-            told = wait_told(answer)
-            raise self.throttled(group, _GUESSED_WAIT if told is None else max(told, _LEAST_WAIT))
+            wait = retry_after(answer)
+            raise self.throttled(
+                group, _DEFAULT_WAIT_SECONDS if wait is None else max(wait, _MIN_WAIT_SECONDS)
+            )
         return answer
 
     def _wait_for_the_budget(self) -> None:
@@ -257,72 +262,73 @@ class Http:
             time.sleep(self.state.take("budget", self._per_second))
             return
         with self._in_turn:  # one thread of this process at a time
-            taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
-            while not taken:
+            is_taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
+            while not is_taken:
                 time.sleep(wait)
-                taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
+                is_taken, wait = self.state.take_soon(
+                    "budget", self._per_second, 1 / self._per_second
+                )
         time.sleep(wait)
 
     def _circuit(self, group: str) -> Circuit:
         return self._circuits.setdefault(group, Circuit(self.state, group or "pages"))
 
     def health(self) -> Health:
-        """What this process has seen of the LMS. Sends no request."""
-        seen, circuits = self._seen, {"host": self._host_circuit, **self._circuits}
+        """The LMS's health as this process has observed it. Sends no request."""
+        health, circuits = self._health, {"host": self._host_circuit, **self._circuits}
         throttled = {name: self.state.remaining(f"group:{name}") for name in self._circuits if name}
         return Health(
-            answered_at=seen.answered_at,
-            failed_at=seen.failed_at,
-            failure=seen.failure,
-            milliseconds=tuple(seen.milliseconds),
+            answered_at=health.answered_at,
+            failed_at=health.failed_at,
+            failure=health.failure,
+            milliseconds=tuple(health.milliseconds),
             open_circuits={
                 name or "pages": circuit.seconds_open
                 for name, circuit in circuits.items()
                 if circuit.is_open
             },
-            throttled={name: left for name, left in throttled.items() if left > 0},
+            throttled={name: seconds for name, seconds in throttled.items() if seconds > 0},
         )
 
     def throttled(self, group: str, seconds: float) -> Throttled:
         """Pauses the group for all workers for so many seconds. Returns the error to raise."""
-        seconds = min(seconds, _LONGEST_WAIT)
+        seconds = min(seconds, _MAX_WAIT_SECONDS)
         if group:
             self.state.pause(f"group:{group}", seconds)
         return Throttled(
-            f"Rate limited by the LMS ({group or 'pages'}); the next request is possible in "
-            f"{seconds:.0f} s.",
-            retry_after=seconds,
-            status=429,
+            f"Rate limited by the LMS ({group or 'pages'}).", retry_after=seconds, status=429
         )
 
-    def _exchange(self, build: Outgoing, group: str) -> Answer:
-        exchange = Exchange(build.method, group or "pages")
+    def _exchange(self, outgoing: Outgoing, group: str) -> Answer:
+        exchange = Exchange(outgoing.method, group or "pages")
         name = f"LMS {exchange.method} {exchange.group}"
-        with self._around(exchange), span(name, is_request=True) as told:
-            told.tell(http__request__method=exchange.method, usher__endpoints=exchange.group)
+        with self._around(exchange), span(name, is_request=True) as active_span:
+            active_span.tell(http__request__method=exchange.method, usher__endpoints=exchange.group)
             try:
-                answer = self._send(build)
+                answer = self._send(outgoing)
             except LmsError as error:
                 exchange.error = error.code
-                told.fail(error.code)
+                active_span.fail(error.code)
                 raise
             exchange.status = answer.status
-            told.tell(http__response__status_code=answer.status)
+            active_span.tell(http__response__status_code=answer.status)
             if answer.status >= 400:
-                told.fail(str(answer.status))
+                active_span.fail(str(answer.status))
             return answer
 
-    def _send(self, build: Outgoing) -> Answer:
+    def _send(self, outgoing: Outgoing) -> Answer:
         if not (timeout := seconds_left(self._timeout)):
-            raise TimedOut(f"The time limit passed before {build.path} was requested of the LMS.")
+            raise TimedOut(
+                f"The time limit passed before {outgoing.path} was requested of the LMS."
+            )
         connection = self._idle_or_new()
-        received = connection.exchange(build, timeout)
+        received = connection.exchange(outgoing, timeout)
         self._idle.append(connection)
         return Answer(received.status, received.headers, received.body)
 
     def _idle_or_new(self) -> Transport:
-        """A connection for this thread only. Of the idle ones it is the one used last, so that
-        those that are not needed expire."""
+        """A connection for this thread only. Takes the idle connection that was used last, so that
+        the others expire."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -340,11 +346,14 @@ class Http:
             target = urljoin(self.browser_url + "/", location)
             url = urlsplit(target)
             # A fragment never reaches a server, so one in a redirect does no harm.
-            there = origin(target.partition("#")[0])
-        except ValueError:  # BadAddress is one
+            target_origin = origin(target.partition("#")[0])
+        except ValueError:  # includes BadAddress
             return None
         path = url.path or "/"
-        if there not in (origin(self.base_url), origin(self.browser_url)) or path[:2] == "//":
+        if (
+            target_origin not in (origin(self.base_url), origin(self.browser_url))
+            or path[:2] == "//"
+        ):
             return None
         return path + (f"?{url.query}" if url.query else "")
 
@@ -374,13 +383,13 @@ def _worth_again(error: LmsError, repeatable: bool) -> bool:
 
 def _header_wait(answer: Answer) -> float | None:
     value = answer.headers.get("retry-after", "")
-    return min(float(value), _LONGEST_WAIT) if _SECONDS.fullmatch(value) else None
+    return min(float(value), _MAX_WAIT_SECONDS) if _SECONDS.fullmatch(value) else None
 
 
-def wait_told(answer: Answer) -> float | None:
+def retry_after(answer: Answer) -> float | None:
     """Seconds to wait, from the header ``Retry-After`` or from the body, where the course list
     gives them; None if the answer does not say."""
     if (seconds := _header_wait(answer)) is not None:
         return seconds
-    found = _IN_BODY.search(answer.body[:2000])
-    return float(found.group(1)) if found else None
+    match = _IN_BODY.search(answer.body[:2000])
+    return float(match.group(1)) if match else None

@@ -8,7 +8,7 @@ from typing import Any, Self
 from usher.client.client import Credentials, LmsClient
 from usher.client.errors import BadAnswer
 from usher.client.http import Http
-from usher.client.payloads import MAX_PAGES, RunSeen, read_run
+from usher.client.payloads import MAX_PAGES, ObservedRun, read_run
 from usher.client.shared import LocalState, SharedState
 from usher.contract.oauth import DEFAULT_BACKEND
 
@@ -53,7 +53,7 @@ class OpenEdx(LmsClient):
         who = Credentials(worker, token, client_id, client_secret, backend, registration_token)
         super().__init__(http, who)
 
-    def runs(self, keys: Sequence[str] = ()) -> Iterator[RunSeen]:
+    def runs(self, keys: Sequence[str] = ()) -> Iterator[ObservedRun]:
         """The course runs that the service worker can see: those of ``keys``, or all."""
         number, pages = 1, 1
         while number <= pages:

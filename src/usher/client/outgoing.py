@@ -12,7 +12,7 @@ from usher.client.errors import Misconfigured
 
 _TOKEN = re.compile(r"[\x21-\x7e]*")
 #: Characters of a path and its query that are sent as they are.
-_KEPT = "%/:?#[]@!$&'()*+,;=-._~"
+_UNQUOTED = "%/:?#[]@!$&'()*+,;=-._~"
 
 
 def is_token(value: str) -> bool:
@@ -44,7 +44,7 @@ class Outgoing:
     def target(self) -> str:
         """The path with the query, as it is sent."""
         url = urlsplit(self.url)
-        return quote(f"{url.path}?{url.query}" if url.query else url.path or "/", safe=_KEPT)
+        return quote(f"{url.path}?{url.query}" if url.query else url.path or "/", safe=_UNQUOTED)
 
     def add(
         self,

@@ -1,8 +1,8 @@
 """Decides whether an LMS account that exists already is this learner's own.
 
 The LMS may have created the account although its answer was lost, or the worker died before it
-stored the result. The next attempt is then refused as a duplicate. To decide by username or e-mail
-address would give a stranger's account to the learner, so two proofs are needed:
+stored the result. The next attempt is then refused as a duplicate. A decision by username or e-mail
+address could give the learner a stranger's account, so two proofs are needed:
 
 1. The LMS account was created after the username was reserved for this learner.
 2. Signing the learner in through this application leads to exactly this account. Since the
@@ -19,25 +19,25 @@ from datetime import datetime, timedelta
 from usher.client.authorization import AuthorizationFlow
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, SignInStopped
-from usher.client.payloads import AccountSeen, TokenPair
+from usher.client.payloads import ObservedAccount, TokenPair
 
 #: How far the clocks of the application and the LMS may differ.
 CLOCKS_APART = timedelta(minutes=2)
 
 
-def made_for_us(lms: LmsClient, username: str, reserved_at: datetime) -> bool:
+def is_created_after(lms: LmsClient, username: str, reserved_at: datetime) -> bool:
     """The first proof: whether the LMS account of that name was created after ``reserved_at``.
     Raises LmsError if the LMS doesn't show the account."""
-    seen = lms.account(username)
-    if seen is None:
+    account = lms.account(username)
+    if account is None:
         raise LmsError(
             f"The LMS says that the username {username} is taken, but shows no such account.",
             code="unclear",
         )
-    return seen.username.lower() == username.lower() and is_younger(seen, reserved_at)
+    return account.username.lower() == username.lower() and is_younger(account, reserved_at)
 
 
-def is_younger(seen: AccountSeen, reserved_at: datetime) -> bool:
+def is_younger(seen: ObservedAccount, reserved_at: datetime) -> bool:
     """Whether the account was created after ``reserved_at``; False if the LMS doesn't say when."""
     return seen.date_joined is not None and seen.date_joined >= reserved_at - CLOCKS_APART
 
@@ -46,7 +46,7 @@ def tokens_if_ours(
     lms: LmsClient, flow: AuthorizationFlow, username: str, reserved_at: datetime
 ) -> TokenPair | None:
     """The account's tokens if both proofs show that it is this learner's; None otherwise."""
-    return own_tokens(lms, flow, username) if made_for_us(lms, username, reserved_at) else None
+    return own_tokens(lms, flow, username) if is_created_after(lms, username, reserved_at) else None
 
 
 def own_tokens(lms: LmsClient, flow: AuthorizationFlow, username: str) -> TokenPair | None:

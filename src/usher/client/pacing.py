@@ -1,8 +1,11 @@
-"""Adapts the size of batches, and how many are sent at once, to the speed of the LMS.
+"""Adapts the size of batches, and how many are sent at the same time, to the speed of the LMS.
 
 A batch keeps one process of the LMS busy until it is answered. So the size is chosen by the time
-that batches take, and only so many are sent at once that a process stays free. A small request, the
-probe, shows that: it takes longer as soon as there are too many batches.
+that batches take, and only so many are sent at the same time that a process stays free. A small
+request, the probe, shows that: it takes longer as soon as there are too many batches.
+
+Workers that share a state (``usher.client.shared``) also share slots for batches: each takes one
+for as long as its batch lasts. So several workers keep the LMS no busier than one does.
 """
 
 from __future__ import annotations
@@ -12,97 +15,187 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Seconds that a batch should take.
-TARGET = 1.0
+from usher.client.shared import LocalState, SharedState
+
+#: Seconds that a batch should take, and the fewest: in shorter batches, the LMS needs too much time
+#: for each item.
+TARGET, SHORTEST = 1.0, 0.25
 #: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
-#: Never more batches at once than this, however fast the LMS is.
-MOST_AT_ONCE = 4
-#: A probe is good if it takes at most so many seconds: visitors of the LMS wait as long.
+#: Never more concurrent batches than this, however fast the LMS is.
+MOST_CONCURRENT = 4
+#: A probe is good if it takes at most this many seconds longer than the fastest probe. Visitors of
+#: the LMS wait that much longer, too.
 PATIENCE = 0.3
-#: Seconds between two probes, and how many good probes in a row allow one more batch at once.
+#: Seconds between two probes, and how many good probes in a row allow one more concurrent batch.
 PROBE_EVERY, GOOD_PROBES = 1.0, 3
-#: After so many good probes, a number of batches that was too high is tried again: the LMS may have
-#: more processes by now.
+#: A higher number of batches is on trial until GOOD_PROBES more probes were good. During the trial,
+#: probes are sent every TRIAL_EVERY seconds and may take only TRIAL_PATIENCE seconds longer, and
+#: batches have a TRIAL_PART-th of their size, so that visitors hardly notice a number that is too
+#: high.
+TRIAL_EVERY, TRIAL_PART, TRIAL_PATIENCE = 0.1, 4, 0.1
+#: After this many good probes, a number of batches that was too high is tried again: the LMS may
+#: have more processes by now.
 TRY_AGAIN = 120
+#: Seconds from the end of a batch to the probe; by then the next batch has been sent. An earlier
+#: probe would get the process that has just become free.
+NEXT_SENT = 0.05
+#: Seconds after which a slot becomes free although its worker did not release it, because the
+#: worker was killed or the LMS is very slow. And seconds between two attempts to take a slot.
+SLOT_KEPT, TRY_EVERY = 30.0, 0.05
 
 
 class Pacing:
-    """The pace of batches for one LMS and one kind of item. Threads share it. largest: the most
-    items in a request. clock: seconds."""
+    """The pace of batches for one LMS: sizes by kind of item, and the number of concurrent batches,
+    whatever their kind. Threads share it. largest: the most items in a request. state: where the
+    slots for batches are taken. clock: seconds."""
 
-    def __init__(self, largest: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        largest: int,
+        state: SharedState | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.largest = largest
-        self.size = min(FIRST_SIZE, largest)
-        self.at_once = 1
-        self._ceiling = MOST_AT_ONCE
+        self._state = state or LocalState()
+        self.concurrency = 1
+        self._sizes: dict[str, int] = {}
+        self._is_growing = False
+        self._target = TARGET
+        self._ceiling = MOST_CONCURRENT
+        self._on_trial = False
         self._good = 0
-        self._under_way = 0
+        self._fastest = float("inf")
+        self._in_progress = 0
+        #: Threads that wait for their turn, in the order in which they came.
+        self._waiting: list[object] = []
         self._clock = clock
         self._probed_at = clock()
         self._changed = threading.Condition()
 
+    def size(self, kind: str) -> int:
+        """How many items of that kind the next batch may have."""
+        return self._sizes.get(kind, min(FIRST_SIZE, self.largest))
+
     @contextmanager
-    def turn(self, *, at_once: bool = False) -> Iterator[int]:
-        """Waits until one more batch may be sent; yields how many items it may have. Send the batch
-        within the block. at_once: does not wait, for a batch that a person waits for."""
+    def turn(self, kind: str, *, urgent: bool = False) -> Iterator[int]:
+        """Waits until one more batch may be sent; yields how many items of that kind it may have.
+        Send the batch within the block. urgent: does not wait, for a batch that a person waits
+        for."""
         with self._changed:
-            if not at_once:
-                self._changed.wait_for(lambda: self._under_way < self.at_once)
-            self._under_way += 1
-            size = self.size
+            if not urgent:
+                self._wait()
+            self._in_progress += 1
+            size = self.size(kind)
+            if self._on_trial:
+                size = max(size // TRIAL_PART, SMALLEST_SIZE)
+        slot = None
         try:
+            if not urgent:
+                slot = self._take_slot()
             yield size
         finally:
+            if slot is not None:
+                self._release_slot(slot)
             with self._changed:
-                self._under_way -= 1
+                self._in_progress -= 1
                 self._changed.notify_all()
 
-    def took(self, items: int, seconds: float) -> None:
-        """Call it after a batch was answered; adapts the size so that the next one takes TARGET.
-        The size only grows after a full batch: a small one doesn't show how long larger ones
-        take."""
-        fitting = int(items * TARGET / max(seconds, 0.001))
-        with self._changed:
-            if fitting < self.size:
-                self.size = max(fitting, self.size // 2, SMALLEST_SIZE)
-            elif items >= self.size:
-                self.size = min(fitting, self.size * 2, self.largest)
+    def _wait(self) -> None:
+        ticket = object()
+        self._waiting.append(ticket)
+        try:
+            self._changed.wait_for(
+                lambda: self._in_progress < self.concurrency and self._waiting[0] is ticket
+            )
+        finally:
+            self._waiting.remove(ticket)
+            self._changed.notify_all()
 
-    def failed(self) -> None:
-        """Call it after a batch timed out or failed: the next ones are smaller, and fewer at
-        once."""
+    def _take_slot(self) -> str:
+        """Waits until one of the slots that workers share is free, and takes it."""
+        while True:
+            for number in range(self.concurrency):
+                if self._state.claim(slot := f"batch:{number}", SLOT_KEPT):
+                    return slot
+            self._state.raise_level("batch:waiting", 4 * TRY_EVERY)
+            time.sleep(TRY_EVERY)
+
+    def _release_slot(self, slot: str) -> None:
+        self._state.clear(slot)
+        if self._state.level("batch:waiting"):
+            time.sleep(2 * TRY_EVERY)  # otherwise this worker would take the slot again
+
+    def record_time(self, kind: str, items: int, seconds: float) -> None:
+        """Call it after a batch was answered; adapts the size so that the next batch takes the
+        intended time. The size only grows after a full batch: a small one doesn't show how long
+        larger ones take."""
         with self._changed:
-            self.size = max(self.size // 2, SMALLEST_SIZE)
+            fitting, size = int(items * self._target / max(seconds, 0.001)), self.size(kind)
+            self._is_growing = items >= size and min(fitting, self.largest) >= size * 2
+            if fitting < size:
+                self._sizes[kind] = max(fitting, size // 2, SMALLEST_SIZE)
+            elif items >= size:
+                self._sizes[kind] = min(fitting, size * 2, self.largest)
+
+    def record_failure(self, kind: str) -> None:
+        """Call it after a batch timed out or failed: the next batches are smaller, and fewer are
+        sent at the same time."""
+        with self._changed:
+            self._sizes[kind] = max(self.size(kind) // 2, SMALLEST_SIZE)
             self._fewer()
 
     def probe_is_due(self) -> bool:
-        """Whether the caller should send a probe now. True for only one caller at a time."""
+        """Whether the caller should send a probe now. True for only one caller at a time, and only
+        while the allowed number of batches is in progress or waiting: otherwise a probe does not
+        show whether that number is too high."""
         with self._changed:
-            if self._clock() - self._probed_at < PROBE_EVERY:
+            if self._in_progress + len(self._waiting) < self.concurrency:
+                return False
+            every = TRIAL_EVERY if self._on_trial else PROBE_EVERY
+            if self._clock() - self._probed_at < every:
                 return False
             self._probed_at = self._clock()
             return True
 
-    def probed(self, seconds: float) -> None:
-        """Call it with the time of a probe: decides how many batches may be sent at once."""
+    def probe(self, ask: Callable[[], object]) -> None:
+        """Sends a probe with ``ask()``, and adapts to the time that it takes."""
+        time.sleep(NEXT_SENT)
+        started = self._clock()
+        ask()
+        self.record_probe(self._clock() - started)
+
+    def record_probe(self, seconds: float) -> None:
+        """Decides how many batches may be sent at the same time, and how long they should take.
+        seconds: duration of the last probe."""
         with self._changed:
-            if seconds > PATIENCE:
+            self._fastest = min(self._fastest, seconds)
+            if seconds - self._fastest > (TRIAL_PATIENCE if self._on_trial else PATIENCE):
                 self._fewer()
                 return
             self._good += 1
             if self._good % TRY_AGAIN == 0:
-                self._ceiling = min(self._ceiling + 1, MOST_AT_ONCE)
-            if self._good >= GOOD_PROBES and self.at_once < self._ceiling:
-                self.at_once += 1
-                self._good = 0
-                self._changed.notify_all()
+                self._ceiling = min(self._ceiling + 1, MOST_CONCURRENT)
+            if self._good >= GOOD_PROBES:
+                self._more()
+
+    def _more(self) -> None:
+        """Allows longer batches or, if they are long enough already, one more concurrent batch."""
+        if self._on_trial:
+            self._on_trial, self._good = False, 0
+        elif self._target < TARGET:
+            self._target, self._good = min(self._target * 1.25, TARGET), 0
+        elif self.concurrency < self._ceiling and not self._is_growing:
+            # While batches grow, they are too short for a probe to notice them.
+            self.concurrency += 1
+            self._on_trial, self._good = True, 0
+            self._changed.notify_all()
 
     def _fewer(self) -> None:
-        """One batch less at once; if there was only one, smaller batches."""
-        self._good = 0
-        if self.at_once == 1:
-            self.size = max(self.size // 2, SMALLEST_SIZE)
+        """Allows one concurrent batch less or, if there was only one, only shorter batches."""
+        self._on_trial, self._good = False, 0
+        if self.concurrency == 1:
+            self._target = max(self._target / 2, SHORTEST)
             return
-        self._ceiling = self.at_once - 1
-        self.at_once = self._ceiling
+        self._ceiling = self.concurrency - 1
+        self.concurrency = self._ceiling

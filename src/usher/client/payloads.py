@@ -1,8 +1,9 @@
 """The LMS's answers as typed objects. Types, ranges, lengths and characters are checked.
 
-Every ``read_…`` function raises BadAnswer for another shape, and BadValue for a value that can't be
-stored in a database: a NUL character, half of a surrogate pair, a number out of range. Text that is
-only displayed is cut to its column's length; identifiers that are too long are refused.
+Every ``read_…`` function raises BadAnswer for an unexpected shape, and BadValue for a value that
+can't be stored in a database: a NUL character, half of a surrogate pair, a number out of range.
+Text that is only displayed is cut to its column's length; identifiers that are too long are
+refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LATEST = datetime(9999, 12, 29, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class AccountSeen:
+class ObservedAccount:
     """An LMS account as the service worker sees it."""
 
     username: str
@@ -37,7 +38,7 @@ class AccountSeen:
 
 
 @dataclass(frozen=True)
-class LinksSeen:
+class ObservedLinks:
     """Which LMS account one learner of the application signs in to.
 
     application: its name in the LMS. leads_to: username and LMS id of that account, None for none.
@@ -51,12 +52,12 @@ class LinksSeen:
     linked_from: tuple[str, ...]
 
 
-def read_links(data: Any) -> LinksSeen:
+def read_links(data: Any) -> ObservedLinks:
     """From an answer of ``/usher/api/v1/links/``."""
 
-    def read() -> LinksSeen:
+    def read() -> ObservedLinks:
         leads_to, account = data["leads_to"], data["account"]
-        return LinksSeen(
+        return ObservedLinks(
             application=text(data["application"], 255),
             leads_to=(
                 name(leads_to["username"], 255, "a username"),
@@ -76,7 +77,7 @@ def read_links(data: Any) -> LinksSeen:
 
 
 @dataclass(frozen=True)
-class EnrollmentSeen:
+class ObservedEnrollment:
     """One enrollment of a known learner and run."""
 
     mode: str
@@ -94,7 +95,7 @@ class ListedEnrollment:
 
 
 @dataclass(frozen=True)
-class RunSeen:
+class ObservedRun:
     """A course run from the course list."""
 
     course_key: str
@@ -114,7 +115,7 @@ class RunSeen:
 
 
 @dataclass(frozen=True)
-class ModeSeen:
+class ObservedMode:
     """An enrollment mode of a course run. min_price: in whole units of ``currency``. expires_at:
     after this nobody can choose the mode, None for no end."""
 
@@ -136,7 +137,7 @@ class RunPage:
 
 
 @dataclass(frozen=True)
-class GradeSeen:
+class ObservedGrade:
     """percent: from 0 to 1. letter: '' without one."""
 
     percent: float
@@ -145,7 +146,7 @@ class GradeSeen:
 
 
 @dataclass(frozen=True)
-class CertificateSeen:
+class ObservedCertificate:
     """A learner's certificate for one course run. is_passing: None if the LMS doesn't say."""
 
     course_key: str
@@ -186,8 +187,8 @@ class BadValue(Refused):
     default_code = "bad-value"
 
     def __init__(self, what: str, value: Any) -> None:
-        shown = ascii(value) if isinstance(value, str | int | float) else type(value).__name__
-        super().__init__(f"The LMS answered {what} that can't be stored: {shown[:80]}.")
+        value_text = ascii(value) if isinstance(value, str | int | float) else type(value).__name__
+        super().__init__(f"The LMS answered {what} that can't be stored: {value_text[:80]}.")
 
 
 def reading(what: str, read: Callable[[], T]) -> T:
@@ -209,9 +210,9 @@ def moment(value: Any) -> datetime | None:
         return None
     if not isinstance(value, str):
         raise BadValue("a time", value)
-    found = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return min(max(found, _EARLIEST), _LATEST)
+    parsed = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return min(max(parsed, _EARLIEST), _LATEST)
 
 
 def text(value: Any, limit: int, what: str = "a text") -> str:
@@ -219,10 +220,10 @@ def text(value: Any, limit: int, what: str = "a text") -> str:
     off. Raises BadValue. what: the value, for the message."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise BadValue(what, value)
-    found = str(value if value is not None else "")
-    if "\0" in found or not _is_unicode(found):
-        raise BadValue(what, found)
-    return found[:limit]
+    result = str(value if value is not None else "")
+    if "\0" in result or not _is_unicode(result):
+        raise BadValue(what, result)
+    return result[:limit]
 
 
 def name(value: Any, limit: int, what: str) -> str:
@@ -235,16 +236,16 @@ def name(value: Any, limit: int, what: str) -> str:
 def link(value: Any, limit: int) -> str:
     """An address that a page can link to safely; '' for one with another scheme, such as
     ``javascript:``."""
-    found = text(value, limit, "an address")
-    return found if found.lower().startswith(("http://", "https://", "/")) else ""
+    address = text(value, limit, "an address")
+    return address if address.lower().startswith(("http://", "https://", "/")) else ""
 
 
 def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
     """A whole number from 0 to ``highest``. Raises BadValue."""
-    found = -1 if isinstance(value, bool) else int(value)
-    if not 0 <= found <= highest:
+    result = -1 if isinstance(value, bool) else int(value)
+    if not 0 <= result <= highest:
         raise BadValue(what, value)
-    return found
+    return result
 
 
 def flag(value: Any, what: str) -> bool:
@@ -264,10 +265,10 @@ def user_id(value: Any) -> int | None:
 
 def _share(value: Any) -> float:
     """A grade as a share of 1, which extra credit and rounding may exceed."""
-    found = float(value)
-    if not -0.01 <= found <= 10:  # NaN too
+    share = float(value)
+    if not -0.01 <= share <= 10:  # NaN too
         raise BadValue("a grade", value)
-    return found
+    return share
 
 
 def _secret(value: Any) -> str:
@@ -292,10 +293,10 @@ def items(data: Any) -> list[Any]:
     return data
 
 
-def read_account(data: Any) -> AccountSeen:
+def read_account(data: Any) -> ObservedAccount:
     return reading(
         "an account",
-        lambda: AccountSeen(
+        lambda: ObservedAccount(
             username=name(data["username"], 255, "a username"),
             email=text(data.get("email"), 254),
             name=text(data.get("name"), 255),
@@ -307,10 +308,10 @@ def read_account(data: Any) -> AccountSeen:
     )
 
 
-def read_enrollment(data: Any) -> EnrollmentSeen:
+def read_enrollment(data: Any) -> ObservedEnrollment:
     return reading(
         "an enrollment",
-        lambda: EnrollmentSeen(name(data["mode"], 100, "a mode"), _enrolled(data)),
+        lambda: ObservedEnrollment(name(data["mode"], 100, "a mode"), _enrolled(data)),
     )
 
 
@@ -340,17 +341,17 @@ def read_page(data: Any) -> RunPage:
         if not isinstance(results, list):
             raise TypeError
         pages = number(pagination["num_pages"], "a number of pages")
-        if pages > MAX_PAGES or not all(isinstance(each, dict) for each in results):
+        if pages > MAX_PAGES or not all(isinstance(result, dict) for result in results):
             raise ValueError("too many pages, or results that are not objects")
         return RunPage(results, pages, number(pagination["count"], "a number of runs"))
 
     return reading("the course list", read)
 
 
-def read_run(data: Any) -> RunSeen:
-    def read() -> RunSeen:
+def read_run(data: Any) -> ObservedRun:
+    def read() -> ObservedRun:
         image = (data.get("media") or {}).get("image") or {}
-        return RunSeen(
+        return ObservedRun(
             course_key=name(data["course_id"], 255, "a course key"),
             title=text(data["name"], 255, "a title"),
             org=text(data.get("org"), 255),
@@ -370,11 +371,11 @@ def read_run(data: Any) -> RunSeen:
     return reading("a course run", read)
 
 
-def read_modes(data: Any) -> list[ModeSeen]:
+def read_modes(data: Any) -> list[ObservedMode]:
     return reading(
         "course modes",
         lambda: [
-            ModeSeen(
+            ObservedMode(
                 slug=name(mode["mode_slug"], 100, "a mode"),
                 name=text(mode.get("mode_display_name"), 255),
                 min_price=number(mode.get("min_price") or 0, "a price"),
@@ -386,43 +387,33 @@ def read_modes(data: Any) -> list[ModeSeen]:
     )
 
 
-def read_grade(data: Any) -> GradeSeen | None:
-    return reading(
-        "a grade",
-        lambda: (
-            GradeSeen(
-                _share(data[0]["percent"]),
-                flag(data[0]["passed"], "whether a learner passed"),
-                text(data[0].get("letter_grade"), 32),
-            )
-            if items(data)
-            else None
-        ),
-    )
+def read_grade(data: Any) -> ObservedGrade | None:
+    return reading("a grade", lambda: _grade(data[0]) if items(data) else None)
 
 
-def read_grades(data: Any) -> list[tuple[str, GradeSeen]]:
+def read_grades(data: Any) -> list[tuple[str, ObservedGrade]]:
     return reading(
         "grades of a run",
         lambda: [
-            (
-                name(item["username"], 255, "a username"),
-                GradeSeen(
-                    _share(item["percent"]),
-                    flag(item["passed"], "whether a learner passed"),
-                    text(item.get("letter_grade"), 32),
-                ),
-            )
+            (name(item["username"], 255, "a username"), _grade(item))
             for item in items(data["results"])
         ],
     )
 
 
-def read_certificates(data: Any) -> list[CertificateSeen]:
+def _grade(item: Any) -> ObservedGrade:
+    return ObservedGrade(
+        _share(item["percent"]),
+        flag(item["passed"], "whether a learner passed"),
+        text(item.get("letter_grade"), 32),
+    )
+
+
+def read_certificates(data: Any) -> list[ObservedCertificate]:
     return reading(
         "certificates",
         lambda: [
-            CertificateSeen(
+            ObservedCertificate(
                 course_key=name(item["course_id"], 255, "a course key"),
                 status=text(item.get("status"), 32),
                 certificate_type=text(item.get("certificate_type") or item.get("type"), 64),

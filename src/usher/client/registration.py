@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from usher.client import payloads
-from usher.client.client import REGISTRATION, LmsClient, not_of_the_api, not_the_lms, said
+from usher.client.client import (
+    REGISTRATION,
+    LmsClient,
+    api_error_of,
+    code_and_message,
+    not_the_lms_error,
+)
 from usher.client.errors import (
     AccessRefused,
     LmsError,
@@ -18,12 +24,13 @@ from usher.client.payloads import Registered, reading
 from usher.contract.failures import RegistrationError
 from usher.contract.oauth import social_login_path
 from usher.contract.paths import LmsPath
+from usher.contract.refusals import in_words
 
-#: Seconds to pause after the registration limit. It counts seven days, and the platform doesn't say
-#: when it ends.
+#: Seconds to pause after the registration limit was reached. The limit applies to seven days, and
+#: the platform doesn't say when they end.
 _LIMIT_PAUSE = 3600.0
-#: Seconds in which the provider record is checked once.
-_PROVIDER_CHECKED = 30.0
+#: The provider record is checked at most once in this many seconds.
+_SECONDS_BETWEEN_CHECKS = 30.0
 
 
 def register(
@@ -68,7 +75,7 @@ def register(
 
 def _read(lms: LmsClient, answer: Answer) -> Registered:
     body = answer.json_or_none()
-    code, message = said(answer)
+    code, message = code_and_message(answer)
     if answer.status == 200:
         data = answer.json()
         return reading("a registration", lambda: _registered(data["authenticated_user"], answer))
@@ -89,14 +96,21 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
         )
     if answer.status in (400, 409) and isinstance(body, dict):
         raise _refused(body, code, answer.status).of_request(answer.request_id)
-    if answer.status in (401, 403):
+    if answer.status == 401:  # this endpoint needs no token
+        raise AccessRefused(
+            "The LMS, or a proxy in front of it, asks for a password or token to register a "
+            f"learner (401): {message}. Check what answers at {LmsPath.REGISTRATION}.",
+            code="http-401",
+            status=401,
+        )
+    if answer.status == 403:
         raise AccessRefused(
             f"The LMS does not let the application register learners: {message}. "
             "Set ALLOW_PUBLIC_ACCOUNT_CREATION to true in the LMS.",
             code=code or "registration-closed",
             status=answer.status,
         )
-    raise not_of_the_api(lms, answer)
+    raise api_error_of(lms, answer)
 
 
 def _registered(user: dict[str, Any], answer: Answer) -> Registered:
@@ -109,15 +123,15 @@ def _registered(user: dict[str, Any], answer: Answer) -> Registered:
 
 def _refused(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:
     fields = {
-        field: str(entries[0].get("user_message", ""))
+        field: in_words(entries[0].get("user_message", ""))
         for field, entries in body.items()
         if isinstance(entries, list) and entries and isinstance(entries[0], dict)
     }
-    found = body.get("username_suggestions")
-    suggestions = [str(name) for name in found] if isinstance(found, list) else []
+    usernames = body.get("username_suggestions")
+    suggestions = [str(name) for name in usernames] if isinstance(usernames, list) else []
     words = "; ".join(f"{field}: {text}" for field, text in fields.items())
     return RegistrationRefused(
-        words or f"status {status}",
+        words or in_words(body) or f"status {status}",
         code=code or "registration-refused",
         status=status,
         fields=fields,
@@ -131,7 +145,7 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
 
     The result is the same for all learners, so within 30 seconds only one caller checks.
     """
-    if not lms.http.state.claim("provider-check", _PROVIDER_CHECKED):
+    if not lms.http.state.claim("provider-check", _SECONDS_BETWEEN_CHECKS):
         return
     for _ in range(2):
         try:
@@ -153,9 +167,10 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
 
 
 def _answers(lms: LmsClient) -> bool:
-    """Whether the LMS works otherwise. While its database is down, each page answers 500."""
+    """Whether the LMS works apart from sign-in. While its database is down, each page answers
+    500."""
     try:
-        lms.confirm()
+        lms.confirm_lms()
     except LmsError:
         return False
     return True
@@ -163,8 +178,8 @@ def _answers(lms: LmsClient) -> bool:
 
 def check_start(lms: LmsClient, answer: Answer) -> str:
     """The address to which the start of sign-in redirects. Raises Misconfigured if the answer shows
-    a wrong provider record, and NotTheLms for any other: the request names no learner, so it is no
-    learner's fault.
+    a wrong provider record, and NotTheLms for any other unexpected answer: the request names no
+    learner, so the answer must not count as a refusal of one.
     """
     if answer.status == 404:
         raise Misconfigured(
@@ -172,7 +187,7 @@ def check_start(lms: LmsClient, answer: Answer) -> str:
         )
     location = answer.location
     if answer.status != 302 or not location:
-        raise not_the_lms(answer)
+        raise not_the_lms_error(answer)
     if location.startswith("None"):
         raise Misconfigured(
             "The LMS's provider record has no AUTHORIZATION_URL in its field Other settings.",

@@ -10,10 +10,11 @@ import time
 from typing import Any, Protocol
 
 #: Seconds for which a value read from Redis is used.
-_FRESH = 0.25
-#: Seconds to wait for an answer of Redis; and seconds without requests to it after it gave none.
-_ANSWER = 0.1
-_ASIDE = 5.0
+_CACHE_SECONDS = 0.25
+#: Seconds to wait for an answer of Redis; and, if there was none, seconds until Redis is asked
+#: again.
+_REDIS_TIMEOUT_SECONDS = 0.1
+_REDIS_PAUSE_SECONDS = 5.0
 
 
 class SharedState(Protocol):
@@ -27,11 +28,11 @@ class SharedState(Protocol):
         """Seconds until the pause of ``key`` ends; 0 if there is none."""
 
     def claim(self, key: str, seconds: float) -> bool:
-        """True for the first caller within that time, False for all others: only one worker
-        does what ``key`` names."""
+        """True for the first caller within ``seconds``, False for all others, so that only one
+        worker does what ``key`` names."""
 
     def raise_level(self, key: str, seconds: float) -> int:
-        """Counts a failure of ``key`` and returns the count. It becomes 0 so many seconds after
+        """Counts a failure of ``key`` and returns the count. It becomes 0 again ``seconds`` after
         the last failure."""
 
     def level(self, key: str) -> int:
@@ -137,35 +138,39 @@ class RedisState:
 
         self._errors = (redis.RedisError, OSError)
         self._redis: Any = redis.Redis.from_url(
-            url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER
+            url,
+            socket_timeout=_REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
         )
-        self._aside_until = 0.0
+        self._redis_paused_until = 0.0
         self._prefix = f"usher:{prefix}:"
         self._local = LocalState()
-        self._seen: dict[str, tuple[float, float]] = {}
+        self._cache: dict[str, tuple[float, float]] = {}
         self._run_take = self._redis.register_script(self._TAKE)
         self._run_pause = self._redis.register_script(self._PAUSE)
 
     def pause(self, key: str, seconds: float) -> None:
         self._local.pause(key, seconds)
-        self._seen.pop(key, None)
+        self._cache.pop(key, None)
         self._try(lambda: self._run_pause([self._prefix + key], [max(1, int(seconds * 1000))]))
 
     def remaining(self, key: str) -> float:
         now = time.monotonic()
-        asked, until = self._seen.get(key, (0.0, 0.0))
-        if now - asked > _FRESH:
-            left = self._try(lambda: self._redis.pttl(self._prefix + key))
-            until = now + (self._local.remaining(key) if left is None else max(0, left) / 1000)
-            self._seen[key] = (now, until)
+        asked_at, until = self._cache.get(key, (0.0, 0.0))
+        if now - asked_at > _CACHE_SECONDS:
+            milliseconds = self._try(lambda: self._redis.pttl(self._prefix + key))
+            until = now + (
+                self._local.remaining(key) if milliseconds is None else max(0, milliseconds) / 1000
+            )
+            self._cache[key] = (now, until)
         return max(0.0, until - now)
 
     def claim(self, key: str, seconds: float) -> bool:
         name = f"{self._prefix}claim:{key}"
-        done = self._try(
+        result = self._try(
             lambda: bool(self._redis.set(name, "1", nx=True, px=int(seconds * 1000))), None
         )
-        return self._local.claim(key, seconds) if done is None else bool(done)
+        return self._local.claim(key, seconds) if result is None else bool(result)
 
     def raise_level(self, key: str, seconds: float) -> int:
         def count() -> int:
@@ -174,42 +179,42 @@ class RedisState:
             pipe.pexpire(f"{self._prefix}level:{key}", int(seconds * 1000))
             return int(pipe.execute()[0])
 
-        self._seen.pop(f"level:{key}", None)
+        self._cache.pop(f"level:{key}", None)
         return self._try(count) or self._local.raise_level(key, seconds)
 
     def level(self, key: str) -> int:
         now = time.monotonic()
-        asked, value = self._seen.get(f"level:{key}", (0.0, 0.0))
-        if now - asked > _FRESH:
-            asked_redis = self._try(lambda: [self._redis.get(f"{self._prefix}level:{key}")])
-            value = float(asked_redis[0] or 0) if asked_redis else self._local.level(key)
-            self._seen[f"level:{key}"] = (now, value)
+        asked_at, value = self._cache.get(f"level:{key}", (0.0, 0.0))
+        if now - asked_at > _CACHE_SECONDS:
+            reply = self._try(lambda: [self._redis.get(f"{self._prefix}level:{key}")])
+            value = float(reply[0] or 0) if reply else self._local.level(key)
+            self._cache[f"level:{key}"] = (now, value)
         return int(value)
 
     def clear(self, key: str) -> None:
         self._local.clear(key)
-        self._seen.pop(key, None)
-        self._seen.pop(f"level:{key}", None)
+        self._cache.pop(key, None)
+        self._cache.pop(f"level:{key}", None)
         names = [f"{self._prefix}{kind}{key}" for kind in ("", "claim:", "level:")]
         self._try(lambda: self._redis.delete(*names))
 
     def take(self, key: str, per_second: float) -> float:
-        waited = self._try(lambda: self._run_take([f"{self._prefix}next:{key}"], [per_second]))
-        return self._local.take(key, per_second) if waited is None else float(waited)
+        reply = self._try(lambda: self._run_take([f"{self._prefix}next:{key}"], [per_second]))
+        return self._local.take(key, per_second) if reply is None else float(reply)
 
     def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
         name = f"{self._prefix}next:{key}"
-        waited = self._try(lambda: self._run_take([name], [per_second, within]))
-        if waited is None:
+        reply = self._try(lambda: self._run_take([name], [per_second, within]))
+        if reply is None:
             return self._local.take_soon(key, per_second, within)
-        text = waited.decode() if isinstance(waited, bytes) else str(waited)
+        text = reply.decode() if isinstance(reply, bytes) else str(reply)
         return not text.startswith("-"), abs(float(text))
 
     def _try(self, call: Any, otherwise: Any = None) -> Any:
-        if time.monotonic() < self._aside_until:
+        if time.monotonic() < self._redis_paused_until:
             return otherwise
         try:
             return call()
         except self._errors:
-            self._aside_until = time.monotonic() + _ASIDE
+            self._redis_paused_until = time.monotonic() + _REDIS_PAUSE_SECONDS
             return otherwise

@@ -40,10 +40,10 @@ class Substitute:
 
 
 def _headers(response: httpx.Response) -> Message:
-    found = Message()
+    headers = Message()
     for name, value in response.headers.multi_items():
-        found[name] = value
-    return found
+        headers[name] = value
+    return headers
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -56,6 +56,6 @@ def span(name: str, *, is_request: bool = False, **attributes: str | int) -> Ite
     with trace.use_span(
         current, end_on_exit=True, record_exception=False, set_status_on_exception=False
     ):
-        told = Span(current)
-        told.tell(**attributes)
-        yield told
+        result = Span(current)
+        result.tell(**attributes)
+        yield result

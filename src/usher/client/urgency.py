@@ -24,7 +24,7 @@ def is_urgent() -> bool:
 
 @contextmanager
 def urgent() -> Iterator[None]:
-    """Requests within the block go first."""
+    """Requests within the block are sent before those of a backlog."""
     token = _urgent.set(True)
     try:
         yield

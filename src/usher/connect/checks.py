@@ -1,7 +1,7 @@
 """Checks of a running connection, from each process that must reach another.
 
-They change nothing, except the last ones: a test learner is created, signs in and is removed
-again, and the application's own sync and repair commands run.
+Only the last checks change anything: a test learner is created, signs in and is removed again, and
+the application's own sync and repair commands run.
 """
 
 import functools
@@ -17,11 +17,12 @@ import httpx
 
 from usher.connect import outputs
 from usher.connect.application.remote import NO_CODE
-from usher.connect.application.side import Addresses, Side, find
+from usher.connect.application.target import Addresses, TargetApplication, find
 from usher.connect.errors import ConnectError, ToolFailed
 from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
 from usher.connect.process import Output
+from usher.contract import agents
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
 from usher.journey import sign_in
@@ -32,68 +33,77 @@ TIMEOUT = 15.0
 JWT_GRANT = {"grant_type": "client_credentials", "token_type": "jwt"}
 #: Seconds a server may take to start; a first start builds assets and migrates.
 START_SECONDS = 300.0
+#: The reason shown for skipped checks that only prove the connection.
+_SKIPPED = "skipped by --no-prove"
 #: Seconds between progress messages while waiting.
-SAY_SECONDS = 10.0
+PROGRESS_SECONDS = 10.0
 
 
-def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterator[Check]:
-    """Yields the checks of one application. Checks that depend on a failed one are skipped."""
+def run(
+    lms: Lms, target: TargetApplication, addresses: Addresses, *, prove: bool
+) -> Iterator[Check]:
+    """Yields the checks of one application. Checks that depend on a failed one are skipped. prove:
+    whether to follow a sign-in, and to run the application's own sync and repair commands."""
     description = lms.description()
     if description is None:
-        yield Check("description", "failed", "not rendered", lms.render_command())
+        yield Check("description", "failed", "not rendered", f"run:\n$ {lms.render_command()}")
         return
-    application = find(description, side.name)
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+    application = find(description, target.name)
+    with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
         answering = [
             _guarded("lms-answers", lambda: _lms_answers(client, addresses)),
-            _guarded("application-answers", lambda: _application_answers(client, side)),
+            _guarded("application-answers", lambda: _application_answers(client, target)),
         ]
         yield from answering
         over_http: dict[str, Callable[[], Check]] = {
             "sign-in-start": lambda: _sign_in_start(client, application, addresses),
             "application-client": lambda: _application_client(client, application),
-            "service-worker": lambda: _service_worker(client, description, side.name, addresses),
+            "service-worker": lambda: _service_worker(client, description, target.name, addresses),
             "lms-client": lambda: _lms_client(client, application, addresses),
             "from-the-lms": lambda: _from_the_lms(client, description, application, addresses),
         }
         if application.service_clients:
             over_http["service-clients"] = lambda: _service_clients(client, application, addresses)
         inside: dict[str, Callable[[], Check]] = {}
-        if side.checkout.manage:
-            seen = functools.cache(lambda: _seen_inside(client, side, application, addresses))
+        if target.checkout.manage:
+            probe_inside = functools.cache(
+                lambda: _probe_inside(client, target, application, addresses)
+            )
             inside = {
-                "redirect-uri": lambda: _redirect_uri(*seen()),
-                "from-the-application": lambda: _from_the_application(seen()[1], addresses),
-                "settings-in-force": lambda: _settings_in_force(side, description, addresses),
+                "redirect-uri": lambda: _redirect_uri(*probe_inside()),
+                "from-the-application": lambda: _from_the_application(probe_inside()[1], addresses),
+                "settings-in-force": lambda: _settings_in_force(target, description, addresses),
             }
-        own: dict[str, Callable[[], Check]] = {
-            "sync": lambda: _sync(side),
-            "repair": lambda: _repair(side),
+        own_commands: dict[str, Callable[[], Check]] = {
+            "sync": lambda: _sync(target),
+            "repair": lambda: _repair(target),
         }
         up = all(check.outcome == "ok" for check in answering)
-        yield from _all(over_http, "" if up else "the application or the LMS does not answer")
-        found = list(_all(inside, ""))
-        yield from found
-        reached = up and all(check.outcome == "ok" for check in found)
+        yield from _results(over_http, "" if up else "the application or the LMS does not answer")
+        results_inside = list(_results(inside, ""))
+        yield from results_inside
+        reached = up and all(check.outcome == "ok" for check in results_inside)
         reason = "" if reached else "an earlier check failed"
-        target = _target(lms, side, application, description, addresses)
-        by_browser: dict[str, Callable[[], Check]] = {"sign-in-page": lambda: _sign_in_page(target)}
-        if side.checkout.manage:
-            by_browser["learner"] = lambda: _learner(target, side)
-        yield from _all(by_browser, reason if commands else "not asked for")
-        yield from _all(own, reason if commands else "not asked for")
+        sign_in_target = _sign_in_target(lms, target, application, description, addresses)
+        by_browser: dict[str, Callable[[], Check]] = {
+            "sign-in-page": lambda: _sign_in_page(sign_in_target)
+        }
+        if target.checkout.manage:
+            by_browser["learner"] = lambda: _learner(sign_in_target, target)
+        yield from _results(by_browser, reason if prove else _SKIPPED)
+        yield from _results(own_commands, reason if prove else _SKIPPED)
 
 
-def _all(probes: dict[str, Callable[[], Check]], reason: str) -> Iterator[Check]:
+def _results(probes: dict[str, Callable[[], Check]], reason: str) -> Iterator[Check]:
     """Yields the result of each probe, or skips all of them if ``reason`` is given."""
     for name, probe in probes.items():
         yield Check(name, "skipped", reason) if reason else _guarded(name, probe)
 
 
-def leads_to(wanted: Application, addresses: Addresses) -> bool:
+def leads_to(application: Application, addresses: Addresses) -> bool:
     """Whether the running LMS sends a learner to this application."""
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
-        check = _guarded("sign-in-start", lambda: _sign_in_start(client, wanted, addresses))
+    with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
+        check = _guarded("sign-in-start", lambda: _sign_in_start(client, application, addresses))
     return check.outcome == "ok"
 
 
@@ -105,9 +115,14 @@ def wait_for_lms(addresses: Addresses, meanwhile: Callable[[], None] = lambda: N
     _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses), meanwhile)
 
 
-def wait_for_application(side: Side) -> None:
+def wait_for_application(target: TargetApplication) -> None:
     """Waits until the application answers; see ``wait_for_lms``."""
-    _wait_for(side.url, lambda client: _application_answers(client, side))
+    _wait_for(target.url, lambda client: _answers(client, target)[0])
+
+
+def wait_for_own_server(target: TargetApplication, meanwhile: Callable[[], None]) -> None:
+    """Waits until the application's own address gives any answer; see ``wait_for_lms``."""
+    _wait_for(target.own_url, lambda client: _own_server_answers(client, target), meanwhile)
 
 
 def _wait_for(
@@ -115,19 +130,19 @@ def _wait_for(
     probe: Callable[[httpx.Client], Check],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    begun = reported = time.monotonic()
-    with httpx.Client(timeout=TIMEOUT) as client:
+    start = reported = time.monotonic()
+    with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
         while (last := _guarded("", lambda: probe(client))).outcome != "ok":
             meanwhile()
             now = time.monotonic()
-            if now > begun + START_SECONDS:
+            if now > start + START_SECONDS:
                 raise ToolFailed(
                     f"{what} did not come up within {START_SECONDS:.0f} seconds: {last.seen}"
                 )
-            if now > reported + SAY_SECONDS:
+            if now > reported + PROGRESS_SECONDS:
                 reported = now
                 sys.stderr.write(
-                    f"          waiting for {what}, {now - begun:.0f} of at most "
+                    f"          waiting for {what}, {now - start:.0f} of at most "
                     f"{START_SECONDS:.0f} seconds: {last.seen}\n"
                 )
             time.sleep(0.5)
@@ -145,7 +160,8 @@ def _guarded(name: str, probe: Callable[[], Check]) -> Check:
 
 
 def _hosts_line(url: str) -> str:
-    """Returns advice for a host name that does not resolve here, as development names; else ""."""
+    """Returns advice if the URL's host name, such as one for development, does not resolve here;
+    else ""."""
     host = urlsplit(url).hostname or ""
     if not re.search("[a-z]", host) or resolves(host):
         return ""
@@ -181,65 +197,99 @@ def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
     return Check("lms-answers", "failed", f"{addresses.lms_url} {heart}", "start the LMS")
 
 
-def _application_answers(client: httpx.Client, side: Side) -> Check:
-    for url in dict.fromkeys([side.own_url or side.url, side.url]):
+def _application_answers(client: httpx.Client, target: TargetApplication) -> Check:
+    """Checks that the application answers at its http address and does not require HTTPS there."""
+    check, answers = _answers(client, target)
+    if check.outcome != "ok":
+        return check
+    for url, answer in answers.items():
+        location = answer.headers.get("location", "")
+        if location == url.replace("http:", "https:", 1) + "/":
+            edition = target.checkout.edition
+            name = edition.https_redirect_key if edition else "SECURE_SSL_REDIRECT"
+            fix = (
+                f"set {name}=False in its settings and restart it; or, if it is served by HTTPS, "
+                "give that address with --url"
+            )
+            return Check("application-answers", "failed", f"{url} redirects to {location}", fix)
+    return check
+
+
+def _answers(
+    client: httpx.Client, target: TargetApplication
+) -> tuple[Check, dict[str, httpx.Response]]:
+    """Returns whether the application answers, and its answers by address: its own address first,
+    then that for browsers."""
+    answers: dict[str, httpx.Response] = {}
+    for url in dict.fromkeys([target.own_url or target.url, target.url]):
         try:
-            client.get(url + "/")
+            answers[url] = client.get(url + "/")
         except httpx.ConnectError as error:
-            what = "its API gateway" if url != side.own_url and side.gateway_url else "it"
+            server = "its API gateway" if url != target.own_url and target.gateway_url else "it"
             seen = f"nothing answers at {url} ({error})"
-            return Check("application-answers", "failed", seen, f"start {what}{_hosts_line(url)}")
-    answer = client.get(side.url + "/")
-    good = not answer.is_server_error
-    seen = f"{side.url} answers {answer.status_code}"
-    return Check("application-answers", "ok" if good else "failed", seen)
+            fix = f"start {server}{_hosts_line(url)}"
+            return Check("application-answers", "failed", seen, fix), {}
+    good = not answers[target.url].is_server_error
+    seen = f"{target.url} answers {answers[target.url].status_code}"
+    return Check("application-answers", "ok" if good else "failed", seen), answers
 
 
-def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
+def _own_server_answers(client: httpx.Client, target: TargetApplication) -> Check:
+    status = client.get(target.own_url + "/").status_code
+    return Check("", "ok", f"{target.own_url} answers {status}")
+
+
+def _sign_in_start(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
     """Checks that the running LMS sends learners to this application, with the right client id."""
-    answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
-    target = answer.headers.get("location", "")
-    query = parse_qs(urlsplit(target).query)
-    if target.startswith(wanted.authorization_url) and query.get("client_id") == [wanted.client_id]:
-        return Check("sign-in-start", "ok", f"leads to {wanted.authorization_url}")
+    answer = client.get(addresses.lms_url + LmsPath.sign_in_start(application.backend))
+    location = answer.headers.get("location", "")
+    query = parse_qs(urlsplit(location).query)
+    if location.startswith(application.authorization_url) and query.get("client_id") == [
+        application.client_id
+    ]:
+        return Check("sign-in-start", "ok", f"leads to {application.authorization_url}")
     seen = f"{answer.request.url.path} answers {answer.status_code}" + (
-        f" to {target.partition('?')[0]}" if target else ""
+        f" to {location.partition('?')[0]}" if location else ""
     )
     fix = "restart the LMS; 404: the settings are not in force, 500: the record is missing"
     return Check("sign-in-start", "failed", seen, fix)
 
 
-def _seen_inside(
-    client: httpx.Client, side: Side, wanted: Application, addresses: Addresses
+def _probe_inside(
+    client: httpx.Client, target: TargetApplication, application: Application, addresses: Addresses
 ) -> tuple[str, dict[str, Any]]:
     """Returns the redirect URI that the LMS sends, and the application's report about it."""
-    answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
+    answer = client.get(addresses.lms_url + LmsPath.sign_in_start(application.backend))
     query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
-    sent = query.get("redirect_uri", [""])[0]
-    return sent, side.check(wanted, addresses, sent)
+    redirect_uri = query.get("redirect_uri", [""])[0]
+    return redirect_uri, target.check(application, addresses, redirect_uri)
 
 
-def _redirect_uri(sent: str, found: dict[str, Any]) -> Check:
+def _redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
     """Checks that the application accepts the redirect URI that the LMS sends."""
-    plain = sent.partition("?")[0]
-    if found["accepts"]:
+    plain = redirect_uri.partition("?")[0]
+    if report["accepts"]:
         return Check("redirect-uri", "ok", f"the application accepts {plain}")
-    registered = found["record"]["redirect_uris"].split() if found["record"] else []
+    registered = report["record"]["redirect_uris"].split() if report["record"] else []
     if plain in registered:
         fix = (
             "its OAuth toolkit (3.4 or newer) compares the whole address, and python-social-auth "
             "adds redirect_state to it: remove that parameter in its OAUTH2_VALIDATOR_CLASS, or "
             "keep the toolkit below 3.4"
         )
-        return Check("redirect-uri", "failed", f"refuses {sent}", fix)
+        return Check("redirect-uri", "failed", f"refuses {redirect_uri}", fix)
     fix = f"registered: {', '.join(registered) or 'none'}; is --lms-url the LMS's own address?"
-    return Check("redirect-uri", "failed", f"refuses {sent or 'nothing: no redirect'}", fix)
+    return Check("redirect-uri", "failed", f"refuses {redirect_uri or 'nothing: no redirect'}", fix)
 
 
-def _application_client(client: httpx.Client, wanted: Application) -> Check:
+def _application_client(client: httpx.Client, application: Application) -> Check:
     """Checks that the application knows the LMS's client id and secret."""
-    token_url = wanted.authorization_url.removesuffix("authorize/") + "token/"
-    data = {"client_id": wanted.client_id, "client_secret": wanted.client_secret, **NO_CODE}
+    token_url = application.authorization_url.removesuffix("authorize/") + "token/"
+    data = {
+        "client_id": application.client_id,
+        "client_secret": application.client_secret,
+        **NO_CODE,
+    }
     error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
     good = error == "invalid_grant"
     seen = "knows the LMS's id and secret" if good else f"{token_url} answers {error}"
@@ -251,9 +301,9 @@ def _service_worker(
 ) -> Check:
     worker = description.service_worker_of(name)
     answer = client.get(addresses.lms_url + LmsPath.ME, headers=_as_worker(worker))
-    found = _json(answer).get("username")
-    if worker and found == worker.username:
-        return Check("service-worker", "ok", f"its token is {found}'s")
+    username = _json(answer).get("username")
+    if worker and username == worker.username:
+        return Check("service-worker", "ok", f"its token is {username}'s")
     return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
 
 
@@ -261,12 +311,15 @@ def _as_worker(worker: ServiceWorker | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {worker.token if worker else ''}"}
 
 
-def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
+def _lms_client(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
     """Checks that the LMS knows the application's client id and secret."""
-    data = {"client_id": wanted.oauth_client_id, "client_secret": wanted.oauth_client_secret}
+    data = {
+        "client_id": application.oauth_client_id,
+        "client_secret": application.oauth_client_secret,
+    }
     answer = client.post(
         addresses.lms_url + LmsPath.ACCESS_TOKEN,
-        data={**data, **NO_CODE, "redirect_uri": wanted.oauth_redirect_uris[0]},
+        data={**data, **NO_CODE, "redirect_uri": application.oauth_redirect_uris[0]},
     )
     error = _oauth_error(answer)
     good = error == "invalid_grant"
@@ -274,16 +327,18 @@ def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses)
     return Check("lms-client", "ok" if good else "failed", seen)
 
 
-def _service_clients(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
+def _service_clients(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
     """Checks that the application's service clients get tokens and may use the APIs they need."""
-    name, seen = "service-clients", []
-    for one in wanted.service_clients:
-        data = {"client_id": one.client_id, "client_secret": one.client_secret}
+    name, purposes = "service-clients", []
+    for service in application.service_clients:
+        data = {"client_id": service.client_id, "client_secret": service.client_secret}
         token = client.post(addresses.lms_url + LmsPath.ACCESS_TOKEN, data={**data, **JWT_GRANT})
         if not (jwt := str(_json(token).get("access_token") or "")):
-            return Check(name, "failed", f"{one.purpose}: the LMS answers {_oauth_error(token)}")
+            return Check(
+                name, "failed", f"{service.purpose}: the LMS answers {_oauth_error(token)}"
+            )
         headers = {"Authorization": f"JWT {jwt}"}
-        if one.purpose == RETIREMENT:
+        if service.purpose == RETIREMENT:
             # No username: nobody is retired.
             url = addresses.lms_url + LmsPath.BULK_RETIRE
             answer = client.post(url, headers=headers, json={"usernames": ""})
@@ -293,23 +348,23 @@ def _service_clients(client: httpx.Client, wanted: Application, addresses: Addre
                 answer = client.get(url, headers=headers)
             except httpx.TransportError as error:
                 fix = "start Studio; until then course runs can't be made or copied"
-                return Check(name, "warning", f"{one.purpose}: {url}: {error}", fix)
+                return Check(name, "warning", f"{service.purpose}: {url}: {error}", fix)
         if not answer.is_success:
-            return Check(name, "failed", f"{one.purpose}: {url} answers {answer.status_code}")
-        seen.append(one.purpose)
-    return Check(name, "ok", f"tokens and rights for {' and '.join(seen)}")
+            return Check(name, "failed", f"{service.purpose}: {url} answers {answer.status_code}")
+        purposes.append(service.purpose)
+    return Check(name, "ok", f"tokens and rights for {' and '.join(purposes)}")
 
 
 def connected_names(description: Description, addresses: Addresses) -> set[str] | None:
     """Returns the names of the applications in the running LMS; None if it can't be asked."""
     try:
-        with httpx.Client(timeout=TIMEOUT) as client:
-            workers = [one.service_worker for one in description.with_own_workers()]
+        with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
+            workers = [application.service_worker for application in description.with_own_workers()]
             worker = next(filter(None, workers), None)
             report = _report(client, worker, addresses)
     except (httpx.HTTPError, ToolFailed):
         return None
-    return {found["name"] for found in report.get("connections", [])}
+    return {connection["name"] for connection in report.get("connections", [])}
 
 
 def _report(
@@ -324,23 +379,25 @@ def _report(
 
 
 def _from_the_lms(
-    client: httpx.Client, description: Description, wanted: Application, addresses: Addresses
+    client: httpx.Client, description: Description, application: Application, addresses: Addresses
 ) -> Check:
     """Checks that the LMS's server reaches the application."""
-    worker = description.service_worker_of(wanted.name)
+    worker = description.service_worker_of(application.name)
     for probe in _report(client, worker, addresses).get("token_probes", []):
-        if probe.get("backend_name") == wanted.backend:
+        if probe.get("backend_name") == application.backend:
             if probe.get("oauth_error") == "invalid_grant":
                 return Check("from-the-lms", "ok", f"reaches {probe['url']}")
-            seen = f"{probe['url']}: {probe.get('error') or probe.get('oauth_error')}"
+            problem = probe.get("error") or probe.get("oauth_error")
+            status = f"answers {probe.get('status')}, not as an OAuth token endpoint"
+            seen = f"{probe['url']}: {problem or status}"
             fix = "give the address for the LMS's containers with --server-url"
             return Check("from-the-lms", "failed", seen, fix)
-    return Check("from-the-lms", "failed", f"the LMS has no record of {wanted.backend}")
+    return Check("from-the-lms", "failed", f"the LMS has no record of {application.backend}")
 
 
-def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
+def _from_the_application(report: dict[str, Any], addresses: Addresses) -> Check:
     """Checks that the application's server reaches the LMS."""
-    status = found["lms_status"]
+    status = report["lms_status"]
     if status == httpx.codes.OK:
         return Check("from-the-application", "ok", f"reaches {addresses.lms_server_url}")
     fix = "give the LMS's address for the application's server with --lms-server-url"
@@ -348,87 +405,99 @@ def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
     return Check("from-the-application", "failed", seen, fix)
 
 
-def _settings_in_force(side: Side, description: Description, addresses: Addresses) -> Check:
+def _settings_in_force(
+    target: TargetApplication, description: Description, addresses: Addresses
+) -> Check:
     """Checks that the running application uses the values that were written."""
-    wanted = side.env_values(description, addresses)
-    found = side.facts["settings"]
-    wrong = [
+    expected = target.env_values(description, addresses)
+    actual = target.facts["settings"]
+    wrong_settings = [
         key
-        for key, value in found.items()
-        if value is not None and key in wanted and value != wanted[key]
+        for key, value in actual.items()
+        if value is not None and key in expected and value != expected[key]
     ]
-    if not wrong:
-        known = sum(value is not None for value in found.values())
-        return Check("settings-in-force", "ok", f"{known} settings as in {side.checkout.env_file}")
-    fix = f"they are set elsewhere too: look in {side.checkout.env_file} and the compose file"
-    return Check("settings-in-force", "failed", f"{', '.join(wrong)} differ", fix)
+    if not wrong_settings:
+        compared = sum(value is not None for value in actual.values())
+        return Check(
+            "settings-in-force", "ok", f"{compared} settings as in {target.checkout.env_file}"
+        )
+    fix = f"they are set elsewhere too: look in {target.checkout.env_file} and the compose file"
+    return Check("settings-in-force", "failed", f"{', '.join(wrong_settings)} differ", fix)
 
 
-def _target(
-    lms: Lms, side: Side, wanted: Application, description: Description, addresses: Addresses
+def _sign_in_target(
+    lms: Lms,
+    target: TargetApplication,
+    application: Application,
+    description: Description,
+    addresses: Addresses,
 ) -> sign_in.Target:
-    worker = description.service_worker_of(side.name)
+    worker = description.service_worker_of(target.name)
     return sign_in.Target(
         lms_url=addresses.lms_url,
         logs=lms.logs_command,
-        application_url=side.url,
-        backend=wanted.backend,
+        application_url=target.url,
+        backend=application.backend,
         token=worker.token if worker else "",
-        gateway=bool(side.facts.get("gateway")),
+        gateway=bool(target.facts.get("gateway")),
     )
 
 
-def _sign_in_page(target: sign_in.Target) -> Check:
+def _sign_in_page(sign_in_target: sign_in.Target) -> Check:
     """Checks that an anonymous visitor is sent from the LMS to the application's sign-in page."""
     try:
-        return Check("sign-in-page", "ok", sign_in.as_anonymous(target))
+        return Check("sign-in-page", "ok", sign_in.prove_as_anonymous(sign_in_target))
     except BrokenError as error:
         return Check("sign-in-page", "failed", str(error), error.fix)
 
 
-def _learner(target: sign_in.Target, side: Side) -> Check:
+def _learner(sign_in_target: sign_in.Target, target: TargetApplication) -> Check:
     """Checks that a test learner can sign in to the LMS through the application, up to a course.
 
     The learner is removed again.
     """
     try:
-        proof = sign_in.as_learner(target, side.manage.test_learner)
+        proof = sign_in.prove_with_test_learner(sign_in_target, target.manage.test_learner)
     except BrokenError as error:
         return Check("learner", "failed", str(error), error.fix)
-    if proof.left:
-        return Check("learner", "warning", f"{proof.said}; {proof.left}", "see the LMS's admin")
-    return Check("learner", "ok", proof.said)
+    if proof.leftovers:
+        return Check(
+            "learner", "warning", f"{proof.summary}; {proof.leftovers}", "see the LMS's admin"
+        )
+    return Check("learner", "ok", proof.summary)
 
 
-def _sync(side: Side) -> Check:
+def _sync(target: TargetApplication) -> Check:
     """Runs the application's own command that reads course runs from the LMS."""
-    commands: list[str] = side.facts.get("commands", [])
-    if side.checkout.sync_command and side.checkout.sync_command[0] in commands:
-        return _command("sync", outputs.of_sync, side, *side.checkout.sync_command)
+    commands: list[str] = target.facts.get("commands", [])
+    if target.checkout.sync_command and target.checkout.sync_command[0] in commands:
+        return _command("sync", outputs.of_sync, target, *target.checkout.sync_command)
     if "sync_courserun" in commands:
-        return _command("sync", outputs.of_sync, side, "sync_courserun", "--all", "ALL")
+        return _command("sync", outputs.of_sync, target, "sync_courserun", "--all", "ALL")
     if "sync_courseruns" in commands:
-        return _command("sync", outputs.of_sync, side, "sync_courseruns")
+        return _command("sync", outputs.of_sync, target, "sync_courseruns")
     return Check("sync", "skipped", "the application has no sync command that Usher knows")
 
 
-def _repair(side: Side) -> Check:
+def _repair(target: TargetApplication) -> Check:
     """Runs the application's own command that creates missing LMS accounts."""
-    if "repair_missing_courseware_records" not in side.facts.get("commands", []):
+    if "repair_missing_courseware_records" not in target.facts.get("commands", []):
         return Check("repair", "skipped", "the application has no repair command that Usher knows")
-    return _command("repair", outputs.of_repair, side, "repair_missing_courseware_records")
+    return _command("repair", outputs.of_repair, target, "repair_missing_courseware_records")
 
 
 def _command(
-    name: str, understand: Callable[[str, Output], Check], side: Side, *command: str
+    name: str, understand: Callable[[str, Output], Check], target: TargetApplication, *command: str
 ) -> Check:
-    words = [*command, "--json"] if side.facts.get("usher") else list(command)
+    words = [*command, "--json"] if target.facts.get("usher") else list(command)
     try:
-        output = side.manage.command(*words)
+        output = target.manage.command(*words)
     except ToolFailed as error:
-        summary = outputs.of_summary(name, command[0], error.stdout)
+        summary = outputs.check_of_summary(name, command[0], error.stdout)
         return summary or outputs.of_failure(name, command[0], error)
-    return outputs.of_summary(name, command[0], output.stdout) or understand(command[0], output)
+    return outputs.check_of_summary(name, command[0], output.stdout) or understand(
+        command[0], output
+    )
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

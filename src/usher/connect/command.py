@@ -3,44 +3,42 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import click
 
-from usher.connect import checks, manual, shown
+from usher.connect import checks, development_server, manual
 from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.example import make_env
-from usher.connect.application.side import Side
+from usher.connect.application.target import TargetApplication
 from usher.connect.connecting import Connecting, Options
-from usher.connect.disconnecting import disconnecting_of
-from usher.connect.errors import ConnectError, NeedsPerson, Refused
-from usher.connect.openedx.instance import MODES
-from usher.connect.opening import (
+from usher.connect.disconnecting import disconnection_for
+from usher.connect.discovery import (
     CommandOptions,
-    Opened,
-    all_before,
-    as_before,
+    LmsContext,
+    connected_applications,
     connection_of,
-    moved,
-    open_lms,
-    open_sides,
+    find_connected,
+    find_lms,
+    find_targets,
+    moved_connections,
     remember,
-    reopen_sides,
     warn_of_moves,
     with_defaults,
+    with_earlier_lms,
     with_earlier_options,
 )
+from usher.connect.errors import ConnectError, NeedsPerson, Refused
+from usher.connect.openedx.instance import MODES
 from usher.connect.plan import Check, Plan, apply
 from usher.connect.saved_state import SavedDescription
-from usher.contract import connections
+from usher.connect.view import View
+from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
 from usher.contract.oauth import BACKENDS
-
-#: Exit codes: 1 something failed, 2 refused and nothing changed, 3 a manual step is needed.
-FAILED, REFUSED, UNFINISHED = 1, 2, 3
 
 _REPEATED = (
     "With several --application options, repeat --edition, --name, --manage, --env-file and those "
@@ -61,13 +59,25 @@ _common_options = _options(
     click.option(
         "--lms",
         type=click.Choice([connections.TUTOR, connections.EMBEDDED]),
-        help="What runs the LMS: Tutor, or an embedded LMS on this machine, which `usher connect` "
-        "creates if necessary [default: as in the last connection, else tutor].",
+        help="How the LMS is run: by Tutor, or as an embedded LMS on this machine. "
+        "[default: as in the last connection, else tutor]",
     ),
-    click.option("--lms-home", default="", help="Folder of the embedded LMS."),
-    click.option("--tutor", default="", help="Tutor's executable [default: the one on PATH]."),
-    click.option("--tutor-root", default="", help="Tutor's root; needed when there are several."),
-    click.option("--mode", type=click.Choice(list(MODES)), help="How Tutor runs the platform."),
+    click.option("--lms-home", default="", metavar="DIRECTORY", help="Folder of the embedded LMS."),
+    click.option(
+        "--tutor",
+        default="",
+        metavar="FILE",
+        help="Tutor's executable. [default: the one on PATH]",
+    ),
+    click.option(
+        "--tutor-root",
+        default="",
+        metavar="DIRECTORY",
+        help="Tutor's root; needed if there are several.",
+    ),
+    click.option(
+        "--mode", type=click.Choice(list(MODES)), help="The mode in which Tutor runs the LMS."
+    ),
     click.option(
         "--application",
         "targets",
@@ -79,19 +89,29 @@ _common_options = _options(
         "--edition",
         multiple=True,
         type=click.Choice(sorted(EDITIONS)),
-        help="Which application it is, if connect can't detect it.",
+        help="Which application it is, if Usher can't detect it.",
     ),
-    click.option("--name", multiple=True, help="The application's name in the LMS."),
+    click.option(
+        "--name", multiple=True, metavar="NAME", help="The application's name in the LMS."
+    ),
     click.option(
         "--manage",
         multiple=True,
         metavar="COMMAND",
-        help="Command that runs its manage.py, such as 'venv/bin/python manage.py'.",
+        help="Command that runs the application's manage.py, such as 'venv/bin/python manage.py'.",
     ),
-    click.option("--env-file", multiple=True, help="Path of its .env."),
-    click.option("--lms-url", default="", help="The LMS's address for browsers."),
     click.option(
-        "--lms-server-url", default="", help="The LMS's address for the application's server."
+        "--env-file",
+        multiple=True,
+        metavar="FILE",
+        help="The application's .env, if not in its checkout.",
+    ),
+    click.option("--lms-url", default="", metavar="URL", help="The LMS's address for browsers."),
+    click.option(
+        "--lms-server-url",
+        default="",
+        metavar="URL",
+        help="The LMS's address for the application's server.",
     ),
     click.option("--dry-run", is_flag=True, help="Show the plan and change nothing."),
     click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation."),
@@ -107,115 +127,158 @@ _common_options = _options(
     type=click.Choice(sorted(BACKENDS)),
     help="Sign-in backend of the LMS for the application.",
 )
-@click.option("--url", multiple=True, help="The application's address for browsers.")
-@click.option("--server-url", multiple=True, help="Its address for the LMS's containers.")
-@click.option("--superuser", is_flag=True, help="Also make its superuser a superuser in the LMS.")
+@click.option("--url", multiple=True, metavar="URL", help="The application's address for browsers.")
+@click.option(
+    "--server-url",
+    multiple=True,
+    metavar="URL",
+    help="The application's address for the LMS's containers.",
+)
+@click.option(
+    "--superuser",
+    is_flag=True,
+    help="Also make the application's superuser a superuser in the LMS.",
+)
 @click.option("--build", is_flag=True, help="Build the LMS's image if it has no Usher.")
-@click.option("--no-recreate", is_flag=True, help="Do not re-create its containers.")
-@click.option("--no-prove", is_flag=True, help="Do not run its sync and repair commands.")
-def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
+@click.option("--no-recreate", is_flag=True, help="Do not re-create the application's containers.")
+@click.option(
+    "--no-prove",
+    is_flag=True,
+    help="Do not sign in a test learner, and do not run the application's sync and repair "
+    "commands.",
+)
+def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
     """Connect an application to Open edX run by Tutor, or to an embedded LMS.
 
-    Examines both, shows what it would change and why, then asks. You can interrupt it and run it
-    again at any time; it changes only what differs.
+    Examines the application and the LMS, shows what it would change and why, then asks. With
+    --lms embedded it also creates the LMS, if there is none. You can interrupt it and run it again
+    at any time; it changes only what differs.
     """
-    view = shown.View(as_json)
+    view = View(as_json)
     with _ending(view):
-        asked = _options_of(given)
-        applications = [with_earlier_options(each) for each in asked.applications or all_before()]
+        options_given = _options_of(arguments)
+        applications = [
+            with_earlier_options(options)
+            for options in options_given.applications or connected_applications()
+        ]
         if not applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
-        asked = replace(asked, applications=applications)
-        opened = open_lms(as_before(asked))
-        for each in asked.applications:
+        options_given = replace(options_given, applications=applications)
+        context = find_lms(with_earlier_lms(options_given))
+        for application in options_given.applications:
             may = functools.partial(_may, yes=yes, as_json=as_json)
-            if made := make_env(recognise(each), dry_run=dry_run, may=may):
-                view.prepared(made, dry_run=dry_run)
-        sides = open_sides(asked, opened, dry_run=dry_run)
-        warn_of_moves(sides, opened)
-        options = Options(
-            build=lambda: given["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
-            recreate=not given["no_recreate"],
-            superuser=given["superuser"],
+            if change := make_env(recognise(application), dry_run=dry_run, may=may):
+                view.print_preparation(change, dry_run=dry_run)
+        targets = find_targets(options_given, context, dry_run=dry_run)
+        warn_of_moves(targets, context)
+        choices = Options(
+            build=lambda: arguments["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
+            recreate=not arguments["no_recreate"],
+            superuser=arguments["superuser"],
         )
-        connecting = Connecting(opened.lms, sides, opened.addresses, options, opened.runner)
-        plan = _prepared(connecting.plan(opened.facts, running=opened.running), opened)
-        view.plan(plan, dry_run=dry_run)
+        connecting = Connecting(context.lms, targets, context.addresses, choices, context.runner)
+        plan = _prepared(connecting.plan(context.facts, running=context.running), context)
+        view.print_plan(plan, dry_run=dry_run)
         if dry_run:
             return
         if plan.due:
             _confirm(yes, as_json)
-            for side, _ in sides:
-                remember(side, opened)
-            SavedDescription(opened.lms.place).forget()
+            for target, _ in targets:
+                remember(target, context)
+            SavedDescription(context.lms.folder).forget()
             apply(plan, view)
-        for before in moved(sides, opened):
+        for before in moved_connections(targets, context):
             connections.forget(*before.key)
-        for side, backend in sides:
-            connections.remember(connection_of(side, backend, opened))
-        found: list[Check] = []
-        for side, _ in sides:
-            view.heading(f"Checking {side.checkout.title}")
-            for check in checks.run(
-                opened.lms, side, opened.addresses, commands=not given["no_prove"]
-            ):
-                found.append(check)
-                view.check(check)
-        if not view.failed and not given["no_prove"]:
-            for side, _ in sides:
-                connections.verified((str(opened.lms.place), side.name))
-        only = [side for side, _ in sides]
-        view.end(
-            only, opened.addresses, manual.of(opened.lms, only, opened.addresses, view.changed)
+        for target, backend in targets:
+            connections.remember(connection_of(target, backend, context))
+        results = _checked(
+            [target for target, _ in targets], context, view, prove=not arguments["no_prove"]
         )
-        if remains := _to_be_started(only, found):
+        if remains := _start_advice([target for target, _ in targets], results):
             raise NeedsPerson("start", remains)
+
+
+def _checked(
+    targets: list[TargetApplication], context: LmsContext, view: View, *, prove: bool
+) -> list[Check]:
+    """Checks the connection of each application and shows the results, which it returns.
+
+    During the checks, connect runs the development servers of applications that nothing serves.
+    prove: as for ``checks.run``.
+    """
+    results: list[Check] = []
+    with ExitStack() as servers:
+        commands = {}
+        for target in targets:
+            server = development_server.running(target, for_containers=context.in_containers)
+            if started := servers.enter_context(server):
+                commands[target.name] = started.command
+                view.print_server(target, started)
+        for target in targets:
+            view.print_heading(f"Checking {target.checkout.title}")
+            for check in checks.run(context.lms, target, context.addresses, prove=prove):
+                results.append(check)
+                view.print_check(check)
+        if prove and not view.failed:
+            for target in targets:
+                connections.mark_verified((str(context.lms.folder), target.name))
+        steps = manual.of(context.lms, targets, context.addresses, view.changed, commands)
+    view.print_connected(targets, context.addresses, steps)
+    return results
 
 
 @click.command(epilog=_REPEATED)
 @_common_options
-@click.option("--purge", is_flag=True, help="Also delete secrets and everything else Usher made.")
-def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: Any) -> None:
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Also delete secrets and all other records and files that Usher created.",
+)
+def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments: Any) -> None:
     """Remove the connection and restore the LMS's own sign-in and the application's settings.
 
     Without --application it disconnects all applications connected to this Tutor root.
     """
-    view = shown.View(as_json)
+    view = View(as_json)
     with _ending(view):
-        asked = with_defaults(_options_of(given))
-        applications = [with_earlier_options(each) for each in asked.applications]
-        asked = replace(asked, applications=applications)
-        opened = open_lms(asked)
-        sides, names = reopen_sides(asked, opened)
-        root = str(opened.lms.place)
+        options_given = with_defaults(_options_of(arguments))
+        applications = [
+            with_earlier_options(application) for application in options_given.applications
+        ]
+        options_given = replace(options_given, applications=applications)
+        context = find_lms(options_given)
+        targets, names = find_connected(options_given, context)
+        root = str(context.lms.folder)
         if not names:
             if not dry_run:
                 connections.forget(root)
-            view.nothing("no application is connected here")
+            view.print_nothing_to_do("no application is connected here")
             return
-        disconnecting = disconnecting_of(opened.lms, sides, names, opened.addresses, purge=purge)
-        opened.facts["applications"] = ", ".join(names)
-        plan = _prepared(disconnecting.plan(opened.facts, running=opened.running), opened)
-        view.plan(plan, dry_run=dry_run)
+        disconnection = disconnection_for(
+            context.lms, targets, names, context.addresses, purge=purge
+        )
+        context.facts["applications"] = ", ".join(names)
+        plan = _prepared(disconnection.plan(context.facts, running=context.running), context)
+        view.print_plan(plan, dry_run=dry_run)
         if dry_run:
             return
         if plan.due:
             _confirm(yes, as_json)
-            disconnecting.keep()
+            disconnection.keep()
             apply(plan, view)
         for name in names:
             connections.forget(root, name)
-        view.undone(names, last=disconnecting.last)
+        view.print_disconnected(names, disconnection.remaining(), last=disconnection.is_last)
 
 
-def _to_be_started(sides: list[Side], found: list[Check]) -> str:
+def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) -> str:
     """Returns what the operator must start before the connection can be verified; "" for nothing.
 
-    Connect starts containers itself. An application without containers can only be started by its
-    developer, and only after its ``.env`` was written.
+    Connect starts containers, and the development server of an application without containers. It
+    can't start one that another program runs, such as ``docker exec`` or ``ssh``.
     """
-    failed = [check for check in found if check.outcome == "failed"]
-    by_hand = [side.checkout.title for side in sides if not side.checkout.compose]
+    failed = [check for check in checks_made if check.outcome == "failed"]
+    by_hand = [target.checkout.title for target in targets if not target.checkout.compose]
     if not by_hand or any(check.id != "application-answers" for check in failed):
         return ""
     todo = [f"{check.seen}: {check.fix}" for check in failed]
@@ -224,32 +287,32 @@ def _to_be_started(sides: list[Side], found: list[Check]) -> str:
     )
 
 
-def _prepared(plan: Plan, opened: Opened) -> Plan:
-    plan.warnings[:0] = opened.warnings
+def _prepared(plan: Plan, context: LmsContext) -> Plan:
+    plan.warnings[:0] = context.warnings
     return plan
 
 
-def _options_of(given: dict[str, Any]) -> CommandOptions:
-    targets = list(given["targets"])
+def _options_of(arguments: dict[str, Any]) -> CommandOptions:
+    targets = list(arguments["targets"])
     fields = ("edition", "backend", "name", "manage", "env_file", "url", "server_url")
     for name in fields:
-        if len(given.get(name, ())) > max(len(targets), 0):
+        if len(arguments.get(name, ())) > max(len(targets), 0):
             raise Refused(f"--{name.replace('_', '-')} is given more often than --application")
     applications = [
         ApplicationOptions(
             target=target,
-            **{key: values[i] for key in fields if i < len(values := given.get(key, ()))},
+            **{key: values[i] for key in fields if i < len(values := arguments.get(key, ()))},
         )
         for i, target in enumerate(targets)
     ]
     return CommandOptions(
-        lms=given["lms"] or "",
-        lms_home=given["lms_home"],
-        tutor=given["tutor"],
-        tutor_root=given["tutor_root"],
-        mode=given["mode"] or "",
-        lms_url=given["lms_url"],
-        lms_server_url=given["lms_server_url"],
+        lms=arguments["lms"] or "",
+        lms_home=arguments["lms_home"],
+        tutor=arguments["tutor"],
+        tutor_root=arguments["tutor_root"],
+        mode=arguments["mode"] or "",
+        lms_url=arguments["lms_url"],
+        lms_server_url=arguments["lms_server_url"],
         applications=applications,
     )
 
@@ -278,27 +341,32 @@ def _offer_to_build() -> bool:
 
 
 @contextmanager
-def _ending(view: shown.View) -> Iterator[None]:
+def _ending(view: View) -> Iterator[None]:
     """Turns every outcome of a command into a message and an exit code."""
-    code, message = 0, ""
+    code, message = exits.DONE, ""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        code, message = 130, "interrupted; completed steps are kept. Run the command again"
+        code, message = (
+            exits.INTERRUPTED,
+            "interrupted; completed steps are kept. Run the command again",
+        )
     except NeedsPerson as error:
-        code, message = UNFINISHED, f"Remains for you: {error}"
+        code, message = exits.UNFINISHED, f"Remains for you: {error}"
     except (Refused, EnvFileError) as error:
         # An EnvFileError while a step writes is reported by plan.apply as StepFailed.
-        code, message = REFUSED, f"{error}\nNothing was changed."
+        nothing = "Nothing else was changed." if view.has_preparations else "Nothing was changed."
+        code, message = exits.NOT_RUN, f"{error}\n{nothing}"
     except connections.ConnectionsError as error:
-        code, message = FAILED, str(error)
+        has_changed = view.has_preparations or view.changed
+        code, message = exits.FAILED if has_changed else exits.NOT_RUN, str(error)
     except ConnectError as error:
         message = f"{error}\nThe steps before it are done; run the command again to continue."
-        code = FAILED
+        code = exits.FAILED
     if message:
-        view.stopped(message)
+        view.print_error(message)
     else:
         view.flush(True)
-        code = FAILED if view.failed else 0
+        code = exits.FAILED if view.failed else exits.DONE
     if code:
         sys.exit(code)

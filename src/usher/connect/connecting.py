@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from usher.connect.application.side import Addresses, Side
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.openedx import configuration
 from usher.connect.openedx.configuration import Choice
 from usher.connect.openedx.embedded import EmbeddedLms
@@ -12,16 +12,16 @@ from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Plan, Step
 from usher.connect.process import Runner
 from usher.connect.steps.application import ApplicationSteps
+from usher.connect.steps.configuration import ConfigurationSteps
 from usher.connect.steps.embedded import EmbeddedLmsSteps, EmbeddedSteps
 from usher.connect.steps.lms import LmsSteps, TutorLmsSteps
-from usher.connect.steps.place import PlaceSteps
 from usher.connect.steps.tutor import TutorSteps
 from usher.contract.envfile import EnvFile
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator allows and wants.
+    """The operator's choices.
 
     build: returns whether images may be built now; called only if an image must be built;
     recreate: whether the application's containers may be re-created; superuser: whether the first
@@ -39,14 +39,14 @@ class Connecting:
     def __init__(
         self,
         lms: Platform | EmbeddedLms,
-        sides: list[tuple[Side, Choice]],
+        targets: list[tuple[TargetApplication, Choice]],
         addresses: Addresses,
         options: Options,
         runner: Runner,
     ) -> None:
-        """sides: each application with its backend."""
+        """targets: each application with its backend."""
         self._lms = lms
-        self._sides = sides
+        self._targets = targets
         self._addresses = addresses
         self._options = options
         self._runner = runner
@@ -54,11 +54,13 @@ class Connecting:
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         """Returns the plan; changes nothing. running: whether the LMS runs."""
         warnings = list(self._lms.leftovers())
-        for side, _ in self._sides:
-            warnings += _env_warnings(side)
-        names = [side.name for side, _ in self._sides]
-        place, lms, of_the_image = self._steps_of_the_lms(names, running=running)
-        plan = Plan(facts, self._steps(place, lms, of_the_image, names), warnings=warnings).look()
+        for target, _ in self._targets:
+            warnings += _env_warnings(target)
+        names = [target.name for target, _ in self._targets]
+        configuration_steps, lms, of_the_image = self._steps_of_the_lms(names, running=running)
+        plan = Plan(
+            facts, self._steps(configuration_steps, lms, of_the_image, names), warnings=warnings
+        ).find_due()
         plan.warnings += lms.warnings()
         if isinstance(lms, TutorLmsSteps):
             lms.may_run_jobs = True
@@ -66,11 +68,15 @@ class Connecting:
 
     def _steps_of_the_lms(
         self, names: list[str], *, running: bool
-    ) -> tuple[PlaceSteps, LmsSteps, list[Step]]:
+    ) -> tuple[ConfigurationSteps, LmsSteps, list[Step]]:
         """Returns the LMS's steps; the list has those that come before its records are made."""
         if isinstance(self._lms, EmbeddedLms):
-            place = EmbeddedSteps(self._lms, self._values)
-            return place, EmbeddedLmsSteps(self._lms, place, names, self._addresses), []
+            configuration_steps = EmbeddedSteps(self._lms, self._values)
+            return (
+                configuration_steps,
+                EmbeddedLmsSteps(self._lms, configuration_steps, names, self._addresses),
+                [],
+            )
         tutor = TutorSteps(self._lms, self._values, self._runner)
         lms = TutorLmsSteps(
             tutor, self._addresses, names, build=self._options.build, running=running
@@ -78,58 +84,64 @@ class Connecting:
         return tutor, lms, [*([lms.apply()] if self._lms.in_cluster else []), lms.image()]
 
     def _steps(
-        self, place: PlaceSteps, lms: LmsSteps, of_the_image: list[Step], names: list[str]
+        self,
+        configuration_steps: ConfigurationSteps,
+        lms: LmsSteps,
+        of_the_image: list[Step],
+        names: list[str],
     ) -> list[Step]:
         applications = [
-            ApplicationSteps(side, place, self._addresses, recreate=self._options.recreate)
-            for side, _ in self._sides
+            ApplicationSteps(
+                target, configuration_steps, self._addresses, recreate=self._options.recreate
+            )
+            for target, _ in self._targets
         ]
         return [
             *([self._superuser_step()] if self._options.superuser else []),
-            *place.steps(" and ".join(names)),
-            *[step for application in applications for step in application.record()],
+            *configuration_steps.steps(" and ".join(names)),
+            *[step for application in applications for step in application.record_steps()],
             *of_the_image,
             lms.provision(),
-            *[step for application in applications for step in application.settings()],
+            *[step for application in applications for step in application.settings_steps()],
             *([] if self._lms.in_cluster else [lms.restart()]),
         ]
 
     def _superuser_step(self) -> Step:
-        side = self._sides[0][0]
+        target = self._targets[0][0]
         return Step(
-            f"superuser:{side.name}",
-            f"{side.checkout.title}, accounts",
+            f"superuser:{target.name}",
+            f"{target.checkout.title}, accounts",
             "reserve its superuser's name in the LMS",
             "until it is reserved, a learner could get that name in the LMS",
-            lambda: bool(side.superuser[0]),
-            side.reserve_superuser,
+            lambda: bool(target.superuser[0]),
+            target.reserve_superuser,
         )
 
     def _values(self) -> dict[str, Any]:
         """Returns the keys and values that config.yml must have. Raises Refused."""
         entries = self._lms.entries()
         in_containers = not isinstance(self._lms, EmbeddedLms)
-        for side, backend in self._sides:
-            entry = side.entry(backend, lms_in_containers=in_containers)
+        for target, backend in self._targets:
+            entry = target.entry(backend, lms_in_containers=in_containers)
             entries = configuration.with_entry(entries, entry)
         entries = configuration.with_own_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if isinstance(self._lms, EmbeddedLms):
             values |= self._lms.generated()
         if self._options.superuser:
-            name, email = self._sides[0][0].superuser
+            name, email = self._targets[0][0].superuser
             values |= {
                 configuration.SUPERUSER: name,
                 configuration.SUPERUSER_EMAIL: email,
-                configuration.SUPERUSER_APPLICATION: self._sides[0][0].name,
+                configuration.SUPERUSER_APPLICATION: self._targets[0][0].name,
             }
         # Checked while planning, so that invalid values are refused before the first change.
-        return configuration.checked(values)
+        return configuration.require_safe(values)
 
 
-def _env_warnings(side: Side) -> list[str]:
+def _env_warnings(target: TargetApplication) -> list[str]:
     """Returns a warning for each line of the ``.env`` that programs read differently."""
-    path = side.checkout.env_file
+    path = target.checkout.env_file
     if path is None or not path.exists():
         return []
-    return [f"{path}, {found}" for found in EnvFile.read(path).problems() if found.serious]
+    return [f"{path}, {problem}" for problem in EnvFile.read(path).problems() if problem.serious]

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from usher.connect import checks
-from usher.connect.application.side import Addresses, Side
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.embedded import EmbeddedLms
@@ -19,40 +19,40 @@ from usher.connect.saved_state import RestartMark, SavedDescription
 from usher.contract.provisioning import Application, Description
 
 
-class Disconnecting(ABC):
+class Disconnection(ABC):
     """Plans the disconnection of some or all applications of one LMS.
 
-    The rendered description names what was made in the applications and the LMS. It is deleted
-    with the last application, so a copy is kept until the end; an interrupted run can then be
-    completed by another one.
+    The rendered description names the records that were created in the applications and the LMS. It
+    is deleted with the last application, so a copy is kept until the end; an interrupted run can
+    then be completed by another one.
     """
 
     def __init__(
         self,
         lms: Lms,
-        sides: list[Side],
+        targets: list[TargetApplication],
         names: list[str],
         addresses: Addresses,
         *,
         purge: bool,
     ) -> None:
-        """names: all applications to disconnect; sides: those that can be reached from here."""
+        """names: all applications to disconnect; targets: those that can be reached from here."""
         self._lms = lms
-        self._sides = sides
+        self._targets = targets
         self._names = names
         self._addresses = addresses
         self._purge = purge
         self._running = False
-        self._mark = RestartMark(lms.place)
-        self._saved_description = SavedDescription(lms.place)
-        self._description = _joined(self._saved_description.description(), lms.description())
+        self._mark = RestartMark(lms.folder)
+        self._saved_description = SavedDescription(lms.folder)
+        self._description = _merge(self._saved_description.description(), lms.description())
         entries = configuration.with_own_workers(lms.entries())
-        self._staying = [entry for entry in entries if entry.get("name") not in names]
+        self._remaining_entries = [entry for entry in entries if entry.get("name") not in names]
 
     @property
-    def last(self) -> bool:
+    def is_last(self) -> bool:
         """Whether no other application stays connected; the plugin is then disabled as well."""
-        return not self._staying
+        return not self._remaining_entries
 
     def keep(self) -> None:
         """Saves a copy of the description. Must be called before the first change."""
@@ -60,12 +60,12 @@ class Disconnecting(ABC):
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         self._running = running
-        return Plan(facts, self._steps()).look()
+        return Plan(facts, self._steps()).find_due()
 
     def _steps(self) -> list[Step]:
         steps = self._lms_steps()
-        for side in self._sides:
-            steps += self._application_steps(side)
+        for target in self._targets:
+            steps += self._application_steps(target)
         return [*steps, self._files_step()]
 
     @abstractmethod
@@ -82,7 +82,7 @@ class Disconnecting(ABC):
         return Step(
             "lms-records",
             self._lms.lms_url,
-            f"remove what was created for {' and '.join(self._names)}",
+            f"remove the records that were created for {' and '.join(self._names)}",
             "it disables the provider record and deletes OAuth client and token; accounts stay",
             self._are_records_gone,
             self._remove_records,
@@ -102,36 +102,41 @@ class Disconnecting(ABC):
             self._configure,
         )
 
-    def _made(self) -> list[Application]:
-        return [found for found in self._description.applications if found.name in self._names]
+    def _applications_to_remove(self) -> list[Application]:
+        return [
+            application
+            for application in self._description.applications
+            if application.name in self._names
+        ]
 
     def _are_records_gone(self) -> bool:
         """Whether the records are removed.
 
-        This step precedes those that remove plugin and entry: if one of these is gone, it is done.
+        Records are removed before the plugin and the entry. So if the plugin or the entry is gone,
+        the records are gone, too.
         """
-        listed = configuration.read(self._lms.config_file)
-        entries = listed.get(configuration.APPLICATIONS, [])
-        named = {entry.get("name") for entry in entries} & set(self._names)
-        if not self._lms.enabled or not named:
+        config = configuration.read(self._lms.config_file)
+        entries = config.get(configuration.APPLICATIONS, [])
+        remaining = {entry.get("name") for entry in entries} & set(self._names)
+        if not self._lms.enabled or not remaining:
             return True
         connected = checks.connected_names(self._description, self._addresses)
         return connected is not None and not connected & set(self._names)
 
     def _remove_records(self) -> str:
-        made = Description(applications=self._made())
+        records = Description(applications=self._applications_to_remove())
         try:
-            answer = self._lms.remove(made, purge=self._purge)
+            answer = self._lms.remove(records, purge=self._purge)
         except ToolFailed as error:
-            if not self.last:
+            if not self.is_last:
                 raise
             return f"not removed; without effect once the plugin is disabled; {error}"
-        done = [f"{item['what']} {item['name']} {item['outcome']}" for item in answer["items"]]
-        return "; ".join(done) or "there were none"
+        outcomes = [f"{item['what']} {item['name']} {item['outcome']}" for item in answer["items"]]
+        return "; ".join(outcomes) or "there were none"
 
     @property
     def _purges(self) -> bool:
-        return self._purge and self.last
+        return self._purge and self.is_last
 
     def _values(self) -> dict[str, Any]:
         """Returns the changes to config.yml; None for keys to remove."""
@@ -139,8 +144,8 @@ class Disconnecting(ABC):
         if self._purges:
             return {key: None for key in present if key.startswith(configuration.PREFIX)}
         values: dict[str, Any] = dict.fromkeys(configuration.of_applications(present, self._names))
-        if present.get(configuration.APPLICATIONS, []) != self._staying:
-            values[configuration.APPLICATIONS] = self._staying
+        if present.get(configuration.APPLICATIONS, []) != self._remaining_entries:
+            values[configuration.APPLICATIONS] = self._remaining_entries
         return values
 
     def _configure(self) -> str:
@@ -152,67 +157,96 @@ class Disconnecting(ABC):
         """Whether the running LMS no longer offers sign-in through these applications."""
         if self._mark.is_set:
             return False
-        return not any(checks.leads_to(found, self._addresses) for found in self._made())
+        return not any(
+            checks.leads_to(application, self._addresses)
+            for application in self._applications_to_remove()
+        )
 
     # -- the applications
 
-    def _application_steps(self, side: Side) -> list[Step]:
-        made = next((found for found in self._made() if found.name == side.name), None)
-        written = self._written(side) if made else {}
+    def _application_steps(self, target: TargetApplication) -> list[Step]:
+        application = next(
+            (
+                candidate
+                for candidate in self._applications_to_remove()
+                if candidate.name == target.name
+            ),
+            None,
+        )
+        written_values = self._written(target) if application else {}
         steps = [
             Step(
-                f"env:{side.name}",
-                str(side.checkout.env_file or "its settings"),
+                f"env:{target.name}",
+                str(target.checkout.env_file or "its settings"),
                 "restore the earlier values of its settings",
                 "the LMS no longer accepts the ids and secrets there; other lines stay as they are",
-                lambda: side.env_restored(written),
-                lambda: side.restore_env(written),
+                lambda: target.env_restored(written_values),
+                lambda: target.restore_env(written_values),
             )
         ]
-        if made:
-            client_id = made.client_id
+        if application:
+            client_id = application.client_id
             steps.append(
                 Step(
-                    f"record:{side.name}",
-                    f"{side.checkout.title}, OAuth2 application",
+                    f"record:{target.name}",
+                    f"{target.checkout.title}, OAuth2 application",
                     "remove the LMS's OAuth2 record, or restore the earlier one",
                     "the LMS no longer signs in with it",
-                    lambda: not side.has_record(client_id),
-                    lambda: side.remove_record(client_id),
+                    lambda: not target.has_record(client_id),
+                    lambda: target.remove_record(client_id),
                     trust_apply=True,
                 )
             )
-        if side.checkout.compose:
+        if target.checkout.compose:
             steps.append(
                 Step(
-                    f"recreate:{side.name}",
-                    f"{side.checkout.title}, containers",
+                    f"recreate:{target.name}",
+                    f"{target.checkout.title}, containers",
                     "re-create them: docker compose up -d",
                     "a restarted container keeps its old environment",
-                    lambda: not side.runs_with_old(written),
-                    side.recreate,
+                    lambda: not target.runs_with_old(written_values),
+                    target.recreate,
                     trust_apply=True,
                 )
             )
         steps.append(
             Step(
-                f"state:{side.name}",
-                str(side.before.folder),
+                f"state:{target.name}",
+                str(target.saved_state.folder),
                 "delete the saved copies of record and .env",
                 "both are restored by then",
-                lambda: not side.before.folder.exists(),
-                side.before.forget,
+                lambda: not target.saved_state.folder.exists(),
+                target.saved_state.forget,
             )
         )
         return steps
 
-    def _written(self, side: Side) -> dict[str, str]:
-        if self._description.service_worker_of(side.name) is None:
+    def _written(self, target: TargetApplication) -> dict[str, str]:
+        if self._description.service_worker_of(target.name) is None:
             return {}
-        return side.env_values(self._description, self._addresses)
+        return target.env_values(self._description, self._addresses)
+
+    def remaining(self) -> list[str]:
+        """Returns what is not removed, in sentences for people."""
+        sentences = []
+        for target in self._targets:
+            env = target.checkout.env_file
+            if env is not None and env.exists():
+                sentences.append(f"{target.checkout.title}: {env}, with your own settings")
+            sentences.append(
+                f"{target.checkout.title}: its records of LMS accounts, tokens and enrollments; "
+                "the tokens no longer work"
+            )
+        sentences.append("LMS: accounts, enrollments and progress of the learners")
+        if not self._purge:
+            sentences.append(
+                "LMS: the provider record, switched off, and ids and secrets in its configuration, "
+                "for connecting again; usher disconnect --purge deletes them"
+            )
+        return sentences
 
 
-class DisconnectingFromTutor(Disconnecting):
+class DisconnectionFromTutor(Disconnection):
     def __init__(self, platform: Platform, *rest: Any, purge: bool) -> None:
         super().__init__(platform, *rest, purge=purge)
         self._platform = platform
@@ -220,7 +254,7 @@ class DisconnectingFromTutor(Disconnecting):
     def _lms_steps(self) -> list[Step]:
         instance = self._platform.instance
         steps = [self._records_step()]
-        if self.last:
+        if self.is_last:
             steps.append(
                 Step(
                     "tutor-plugin",
@@ -239,7 +273,7 @@ class DisconnectingFromTutor(Disconnecting):
                 str(instance.root / "env"),
                 "render Tutor's environment",
                 "restores the settings that Tutor renders without the plugin",
-                lambda: not self._platform.now.look["stale"],
+                lambda: not self._platform.now.report["stale"],
                 self._render,
             ),
             Step(
@@ -275,14 +309,14 @@ class DisconnectingFromTutor(Disconnecting):
         wheels = self._platform.instance.root / "env/build/openedx/usher"
 
         def remove() -> str:
-            if self.last:
+            if self.is_last:
                 shutil.rmtree(wheels, ignore_errors=True)
                 description.unlink(missing_ok=True)
             self._saved_description.forget()
             return "removed"
 
         def is_removed() -> bool:
-            rendered = self.last and (description.exists() or wheels.exists())
+            rendered = self.is_last and (description.exists() or wheels.exists())
             return self._saved_description.description() is None and not rendered
 
         return Step(
@@ -295,7 +329,7 @@ class DisconnectingFromTutor(Disconnecting):
         )
 
 
-class DisconnectingFromEmbedded(Disconnecting):
+class DisconnectionFromEmbedded(Disconnection):
     """Plans the disconnection from an embedded LMS.
 
     The LMS keeps running while another application is connected to it, and is stopped after the
@@ -306,6 +340,12 @@ class DisconnectingFromEmbedded(Disconnecting):
         super().__init__(embedded, *rest, purge=purge)
         self._embedded = embedded
 
+    def remaining(self) -> list[str]:
+        if self.is_last and self._purge:
+            return [words for words in super().remaining() if not words.startswith("LMS: ")]
+        folder = [f"LMS: its folder {self._embedded.folder}"] if self.is_last else []
+        return super().remaining() + folder
+
     def _lms_steps(self) -> list[Step]:
         embedded = self._embedded
         if not embedded.is_made:
@@ -315,7 +355,7 @@ class DisconnectingFromEmbedded(Disconnecting):
             embedded.lms_url,
             "stop the embedded LMS",
             "no application is connected to it any more",
-            lambda: not embedded.server.runs,
+            lambda: not embedded.server.is_running,
             self._stop,
         )
         start = Step(
@@ -329,14 +369,14 @@ class DisconnectingFromEmbedded(Disconnecting):
         )
         render = Step(
             "lms-render",
-            str(embedded.place),
+            str(embedded.folder),
             f"write lms.env.yml and {embedded.description_file.name}",
             "the LMS's settings without the application",
             embedded.is_rendered,
             self._render,
         )
         records = [self._records_step(), self._config_step("lms-config")]
-        return [*records, *([stop] if self.last else [render, start])]
+        return [*records, *([stop] if self.is_last else [render, start])]
 
     def _stop(self) -> str:
         self._embedded.server.stop()
@@ -357,20 +397,20 @@ class DisconnectingFromEmbedded(Disconnecting):
         embedded = self._embedded
 
         def remove() -> str:
-            if self.last:
+            if self.is_last:
                 embedded.clear(purge=self._purge)
             self._saved_description.forget()
             return "removed"
 
         def is_removed() -> bool:
-            left = embedded.place if self._purge else embedded.description_file
+            path = embedded.folder if self._purge else embedded.description_file
             return self._saved_description.description() is None and not (
-                self.last and left.exists()
+                self.is_last and path.exists()
             )
 
         return Step(
             "lms-files",
-            str(embedded.place if self._purge else embedded.description_file),
+            str(embedded.folder if self._purge else embedded.description_file),
             "delete the LMS, with its learners" if self._purge else "delete the description",
             "--purge was given" if self._purge else "it holds secrets",
             is_removed,
@@ -378,19 +418,20 @@ class DisconnectingFromEmbedded(Disconnecting):
         )
 
 
-def disconnecting_of(lms: Platform | EmbeddedLms, *rest: Any, purge: bool) -> Disconnecting:
-    """Returns the subclass for this kind of LMS. ``rest``: the arguments of Disconnecting."""
+def disconnection_for(lms: Platform | EmbeddedLms, *rest: Any, purge: bool) -> Disconnection:
+    """Returns the subclass for this kind of LMS. ``rest``: the arguments of Disconnection."""
     if isinstance(lms, EmbeddedLms):
-        return DisconnectingFromEmbedded(lms, *rest, purge=purge)
-    return DisconnectingFromTutor(lms, *rest, purge=purge)
+        return DisconnectionFromEmbedded(lms, *rest, purge=purge)
+    return DisconnectionFromTutor(lms, *rest, purge=purge)
 
 
-def _joined(kept: Description | None, rendered: Description | None) -> Description:
-    """Returns a description with the applications of both; the kept entry wins."""
-    found = {
+def _merge(saved: Description | None, rendered: Description | None) -> Description:
+    """Returns a description with the applications of both. The saved entry wins if both have
+    one."""
+    by_name = {
         application.name: application
-        for description in (rendered, kept)
+        for description in (rendered, saved)
         if description
         for application in description.with_own_workers()
     }
-    return Description(list(found.values()))
+    return Description(list(by_name.values()))

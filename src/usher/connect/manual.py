@@ -1,21 +1,23 @@
 """The steps of the manual procedure: done by connect, unnecessary, or left to the operator."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
 
-from usher.connect.application.side import Addresses, Side
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.checks import TIMEOUT, resolves
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.platform import Platform
+from usher.contract import agents
 from usher.contract.oauth import EDX_OAUTH_APP
 from usher.contract.paths import ApplicationPath
 
 
 @dataclass
 class Manual:
-    """Sentences for the operator, one a step.
+    """Sentences for the operator, one for each step.
 
     done: by connect, in this run or before; unnecessary: with the reason; left: to the operator.
     """
@@ -26,70 +28,91 @@ class Manual:
 
 
 def of(
-    lms: Platform | EmbeddedLms, sides: list[Side], addresses: Addresses, changed: list[str]
+    lms: Platform | EmbeddedLms,
+    targets: list[TargetApplication],
+    addresses: Addresses,
+    changed_ids: list[str],
+    started_commands: Mapping[str, str],
 ) -> Manual:
-    """Returns what became of the manual steps. changed: ids of steps that changed something."""
-    found = Manual(unnecessary=_unnecessary(lms))
-    for side in sides:
-        title = side.checkout.title
-        found.done += [
+    """Returns for each manual step whether connect did it, it is unnecessary, or it is left to the
+    operator.
+
+    changed_ids: ids of steps that changed something; started_commands: the commands of the
+    development servers that ran for the checks, by the application's name.
+    """
+    steps = Manual(unnecessary=_unnecessary(lms))
+    for target in targets:
+        title = target.checkout.title
+        steps.done += [
             f"{title}: OAuth2 application {EDX_OAUTH_APP} with the LMS's redirect URI",
-            f"{title}: its settings in {side.checkout.env_file or 'the file to hand over'}",
+            f"{title}: its settings in {target.checkout.env_file or 'the file to hand over'}",
             f"LMS: provider record, OAuth client and service worker for {title}",
         ]
-        found.left += _left(side, changed)
-    found.done.append("LMS: settings for third-party sign-in, registration and sign-out")
+        steps.left += _left_to_operator(target, changed_ids, started_commands.get(target.name, ""))
+    steps.done.append("LMS: settings for third-party sign-in, registration and sign-out")
     if isinstance(lms, Platform):
-        found.done.append("LMS: sign-in backends in its image")
+        steps.done.append("LMS: sign-in backends in its image")
     hosts = dict.fromkeys(
-        urlsplit(url).hostname or "" for url in (addresses.lms_url, *(side.url for side in sides))
+        urlsplit(url).hostname or ""
+        for url in (addresses.lms_url, *(target.url for target in targets))
     )
-    found.left += [
+    steps.left += [
         f"add to /etc/hosts: 127.0.0.1 {host} (the name does not resolve here)"
         for host in hosts
         if not resolves(host)
     ]
-    return found
+    return steps
 
 
 def _unnecessary(lms: Platform | EmbeddedLms) -> list[str]:
-    found = [
+    sentences = [
         "copying ids and secrets between the admins: connect has set them in both",
         "signing in as the service worker to extend its token: connect has created the token",
         "looking up the address of docker's gateway: OPENEDX_IP is host-gateway",
     ]
     if isinstance(lms, Platform):
-        found.append("lms/envs/private.py, and pip install in the container: a plugin does both")
-    return found
+        sentences.append(
+            "lms/envs/private.py, and pip install in the container: a plugin does both"
+        )
+    return sentences
 
 
-def _left(side: Side, changed: list[str]) -> list[str]:
-    checkout, found = side.checkout, []
-    if f"env:{side.name}" in changed and not checkout.compose:
-        found.append(f"restart {checkout.title}, so that it reads its .env again")
-    if examples := side.examples:
-        found.append(
+def _left_to_operator(
+    target: TargetApplication, changed_ids: list[str], started_command: str
+) -> list[str]:
+    checkout, sentences = target.checkout, []
+    if started_command:
+        sentences.append(
+            f"start {checkout.title}, with the values of its .env as environment variables, as "
+            f"connect did for the checks:\n$ {started_command}"
+        )
+    elif f"env:{target.name}" in changed_ids and not checkout.compose:
+        sentences.append(f"restart {checkout.title}, so that it reads its .env again")
+    if examples := target.examples:
+        sentences.append(
             f"give {', '.join(examples)} in {checkout.env_file} values of your own; they have "
             "example values now"
         )
-    return found + _sign_out(side)
+    return sentences + _sign_out(target)
 
 
-def _sign_out(side: Side) -> list[str]:
+def _sign_out(target: TargetApplication) -> list[str]:
     """Returns a warning if the application signs out by POST only.
 
     The LMS's sign-out page requests the application's sign-out with GET, in a frame.
     """
-    if side.gateway_url:
+    if target.gateway_url:
         return []
     try:
-        status = httpx.get(side.url + ApplicationPath.LOGOUT, timeout=TIMEOUT).status_code
+        status = httpx.get(
+            target.url + ApplicationPath.LOGOUT, headers=agents.CONNECT, timeout=TIMEOUT
+        ).status_code
     except httpx.HTTPError:
         return []
     if status != httpx.codes.METHOD_NOT_ALLOWED:
         return []
     return [
         f"tell your learners that signing out of the LMS leaves them signed in to "
-        f"{side.checkout.title}: it signs out by POST only, with a CSRF token that neither the LMS "
-        f"nor Usher can send. Signing out of {side.checkout.title} ends both sessions"
+        f"{target.checkout.title}: it signs out by POST only, with a CSRF token that neither the "
+        f"LMS nor Usher can send. Signing out of {target.checkout.title} ends both sessions"
     ]

@@ -15,7 +15,7 @@ from usher.contract.failures import FailureClass
 
 _TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) unchanged)?", re.I)
 _FAILURE = re.compile(r"Failed to repair \((.*)\)")
-#: The last line of a traceback for errors in the program itself, not in the servers it calls.
+#: The last line of the traceback of an error in the program itself, not in a server that it calls.
 _CRASH = re.compile(
     r"^\s*(?:\w+\.)*((?:Attribute|Type|Value|Name|Lookup|Import|ModuleNotFound|Key|Index|Field|UnboundLocal|"
     r"NotImplemented|Assertion|Recursion)Error)\b:?(.*)",
@@ -67,55 +67,60 @@ def of_sync(command: str, output: Output) -> Check:
             "sync",
             "warning",
             f"{command}: {good} course runs read, {bad} could not be",
-            "do these runs exist in the LMS under the same course keys?",
+            "usher drift --kind run names them: the LMS has no run with that course key, or the "
+            "application does not accept its dates",
         )
     if not good:
-        return Check("sync", "skipped", f"{command} found no course run to sync")
+        return Check(
+            "sync", "skipped", f"{command} changed no course run: it found none, or none differs"
+        )
     return Check("sync", "ok", f"{command}: {good} course runs read, no failures")
 
 
-def of_summary(name: str, command: str, stdout: str) -> Check | None:
+def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
     """Returns the result of a command of an application built on Usher, run with ``--json``.
 
     Returns None if ``stdout`` has another format. A learner refused by the LMS is a warning only.
     """
     try:
         summary = json.loads(stdout.strip().splitlines()[-1])
-        failed, changed, same = (summary[key] for key in ("failed", "changed", "unchanged"))
+        failed, changed, unchanged = (summary[key] for key in ("failed", "changed", "unchanged"))
         failures = summary["failures"]
     except (ValueError, LookupError, TypeError):
         return None
-    counted = f"{command}: {changed} changed, {same} unchanged"
+    counts = f"{command}: {changed} changed, {unchanged} unchanged"
     if not failed:
-        return Check(name, "ok", f"{counted}, no failures")
-    others = [each for each in failures if each["failure_class"] != FailureClass.REJECTED]
-    example = (others or failures or [{}])[0]
-    said = f"{counted}, {failed} failed: {example.get('what')}: {example.get('message')}"
-    if others or failed > len(failures):
-        return Check(name, "failed", said, "look at the checks above, then at the sync worker")
+        return Check(name, "ok", f"{counts}, no failures")
+    other_failures = [
+        failure for failure in failures if failure["failure_class"] != FailureClass.REJECTED
+    ]
+    example = (other_failures or failures or [{}])[0]
+    text = f"{counts}, {failed} failed: {example.get('what')}: {example.get('message')}"
+    if other_failures or failed > len(failures):
+        return Check(name, "failed", text, "look at the checks above, then at the sync worker")
     fix = "the connection works; the application's admin lists the refusals and their reasons"
-    return Check(name, "warning", said, fix)
+    return Check(name, "warning", text, fix)
 
 
 def of_failure(name: str, command: str, error: ToolFailed) -> Check:
     """Returns the result of a command that failed."""
-    said = str(error)
-    if crash := _last_match(_CRASH, said):
+    text = str(error)
+    if crash := _last_match(_CRASH, text):
         return Check(
             name,
             "warning",
-            f"{command} crashes by itself: {crash[1]}{':' if crash[2] else ''}{crash[2]}",
-            "this is a fault of the application's own command, not of the connection; report it "
-            "to the application's maintainers",
+            f"{command} crashes: {crash[1]}{':' if crash[2] else ''}{crash[2]}",
+            "the application's own command has a bug, which does not affect the connection; "
+            "report it to the application's maintainers",
         )
-    if wrong := _UNKNOWN_ARGUMENT.search(said):
-        return Check(name, "warning", f"{command} does not know the argument {wrong[1]}")
-    return Check(name, "failed", said)
+    if match := _UNKNOWN_ARGUMENT.search(text):
+        return Check(name, "warning", f"{command} does not know the argument {match[1]}")
+    return Check(name, "failed", text)
 
 
 def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    found = list(pattern.finditer(text))
-    return found[-1] if found else None
+    matches = list(pattern.finditer(text))
+    return matches[-1] if matches else None
 
 
 def _last(text: str) -> str:

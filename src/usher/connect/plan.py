@@ -13,8 +13,8 @@ class Step:
     """One change.
 
     id: stable, for machines; where: the thing that changes; what and reason: shown to people;
-    look: returns whether the change is already made, and changes nothing; apply: makes the change
-    and returns a description of what was done; trust_apply: do not call ``look`` after ``apply``,
+    is_done: returns whether the change is already made, and changes nothing; apply: makes the
+    change and returns a description of it; trust_apply: do not call ``is_done`` after ``apply``,
     because it would be slow or come too early; details: returns lines to show with the plan.
     """
 
@@ -22,7 +22,7 @@ class Step:
     where: str
     what: str
     reason: str
-    look: Callable[[], bool]
+    is_done: Callable[[], bool]
     apply: Callable[[], str]
     trust_apply: bool = False
     details: Callable[[], list[str]] = list
@@ -32,8 +32,8 @@ class Step:
 class Check:
     """The result of one check of the running connection.
 
-    outcome: ok, warning (a fault, but not of the connection), failed or skipped; seen: what was
-    found; fix: what to do about it.
+    outcome: ok, warning (a fault, but not of the connection), failed or skipped; seen: the
+    observation; fix: the remedy.
     """
 
     id: str
@@ -44,20 +44,21 @@ class Check:
 
 @dataclass
 class Plan:
-    """facts: shown above the plan; due: ids of the steps that were needed when it was made."""
+    """An ordered list of steps. facts: shown above the plan; due: ids of the steps that were needed
+    when the plan was made."""
 
     facts: dict[str, str]
     steps: list[Step]
     due: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
-    def look(self) -> "Plan":
+    def find_due(self) -> "Plan":
         """Determines which steps are due and returns the plan itself.
 
-        A step that depends on an earlier due step may be impossible to check yet; its ``look``
+        A step that depends on an earlier due step may be impossible to check yet; its ``is_done``
         then returns False.
         """
-        self.due = {step.id for step in self.steps if not step.look()}
+        self.due = {step.id for step in self.steps if not step.is_done()}
         return self
 
     def as_data(self) -> dict[str, Any]:
@@ -81,9 +82,9 @@ class Plan:
 class Progress(Protocol):
     """Receives an event before and after each step of a plan."""
 
-    def begins(self, step: Step, number: int, total: int) -> None: ...
+    def start_step(self, step: Step, number: int, total: int) -> None: ...
 
-    def ends(self, step: Step, changed: bool, said: str) -> None: ...
+    def finish_step(self, step: Step, changed: bool, result: str) -> None: ...
 
 
 def apply(plan: Plan, progress: Progress) -> list[str]:
@@ -92,14 +93,14 @@ def apply(plan: Plan, progress: Progress) -> list[str]:
     The plan must have been made just now. After the first change, each step is checked again
     before it is applied. Raises StepFailed at the first step that fails; earlier steps are kept.
     """
-    changed: list[str] = []
+    changed_ids: list[str] = []
     for number, step in enumerate(plan.steps, start=1):
-        progress.begins(step, number, len(plan.steps))
+        progress.start_step(step, number, len(plan.steps))
         try:
-            due = not step.look() if changed else step.id in plan.due
-            said = step.apply() if due else "already so"
-            if due and not step.trust_apply and not step.look():
-                raise StepFailed(step.id, f"{step.what}: done, but it did not take ({said})")
+            due = not step.is_done() if changed_ids else step.id in plan.due
+            result = step.apply() if due else "already so"
+            if due and not step.trust_apply and not step.is_done():
+                raise StepFailed(step.id, f"{step.what}: done, but it did not take ({result})")
         except StepFailed:
             raise
         except ConnectError as error:
@@ -107,6 +108,6 @@ def apply(plan: Plan, progress: Progress) -> list[str]:
         except (OSError, EnvFileError) as error:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
         if due:
-            changed.append(step.id)
-        progress.ends(step, due, said)
-    return changed
+            changed_ids.append(step.id)
+        progress.finish_step(step, due, result)
+    return changed_ids

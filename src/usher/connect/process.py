@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from usher.connect.errors import ToolFailed, ToolMissing
+from usher.contract import stop_with_parent
+from usher.contract.envfile import write_private
 from usher.contract.terminal import COLOURS
 
 _LAST_LINES = 12
@@ -35,7 +37,7 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Output:
-    """What a program has printed."""
+    """The output of a program."""
 
     stdout: str
     stderr: str = ""
@@ -76,7 +78,7 @@ class Runner:
         """Runs a program and returns both of its outputs. Raises ToolFailed, ToolMissing."""
         command = [str(part) for part in argv]
         try:
-            done = subprocess.run(
+            finished = subprocess.run(
                 command,
                 input=stdin,
                 capture_output=True,
@@ -91,16 +93,19 @@ class Runner:
             raise ToolMissing(f"{command[0]} can't be run: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
             raise ToolFailed(
-                f"{self.shown(command)} did not end within {timeout:.0f} seconds"
+                f"{self.as_typed(command)} did not end within {timeout:.0f} seconds"
             ) from error
-        if done.returncode != 0:
-            words = _last_words(done.stderr) or _last_words(done.stdout) or "(it printed nothing)"
-            raise ToolFailed(
-                f"{self.shown(command)} ended with {done.returncode}:\n{self.secrets.hide(words)}",
-                done.returncode,
-                done.stdout,
+        if finished.returncode != 0:
+            words = (
+                last_lines(finished.stderr) or last_lines(finished.stdout) or "(it printed nothing)"
             )
-        return Output(done.stdout, done.stderr)
+            raise ToolFailed(
+                f"{self.as_typed(command)} ended with {finished.returncode}:\n"
+                f"{self.secrets.hide(words)}",
+                finished.returncode,
+                finished.stdout,
+            )
+        return Output(finished.stdout, finished.stderr)
 
     def watch(self, argv: Sequence[str | Path]) -> None:
         """Runs a slow program without a time limit and copies its output to standard error.
@@ -130,18 +135,27 @@ class Runner:
         finally:
             process.kill()
         if code:
-            words = _last_words("\n".join(last))
-            raise ToolFailed(f"{self.shown(command)} ended with {code}:\n{words}", code)
+            words = last_lines("\n".join(last))
+            raise ToolFailed(f"{self.as_typed(command)} ended with {code}:\n{words}", code)
 
-    def shown(self, argv: Sequence[str | Path]) -> str:
-        """Returns the command as one would type it in a shell, secrets hidden."""
+    def start(self, argv: Sequence[str | Path], log: Path) -> "subprocess.Popen[bytes]":
+        """Starts a program and doesn't wait for it.
+
+        ``usher.contract.stop_with_parent`` stops the program, also when this process ends. log: a
+        file for its output, readable by its owner only.
+        """
+        write_private(log, b"")
+        return stop_with_parent.start([str(part) for part in argv], self.cwd, self.env, log)
+
+    def as_typed(self, argv: Sequence[str | Path]) -> str:
+        """Returns the command as the operator would type it in a shell, with secrets hidden."""
         return self.secrets.hide(shlex.join(str(part) for part in argv))
 
 
-def _last_words(text: str) -> str:
+def last_lines(text: str) -> str:
     """Returns the last lines of a program's output, without colours and traceback frames.
 
-    For a program that crashed with a traceback, nothing before the traceback.
+    If the program crashed with a traceback, leaves out everything before the traceback.
     """
     lines = [line.rstrip() for line in COLOURS.sub("", text).splitlines() if line.strip()]
     begin = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), 0)

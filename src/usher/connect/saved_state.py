@@ -17,29 +17,33 @@ from usher.contract.provisioning import Description
 _ENV = "env.before"
 _NO_ENV = "env.absent"
 _RECORD = "record.before.json"
-_SUBJECT = "subject.json"
+#: What ``save_application`` has saved. This name and ``OPTIONS`` stay as they are, because files of
+#: connections that exist have them.
+_APPLICATION = "subject.json"
+#: The key of the options given to ``usher connect``.
+OPTIONS = "wishes"
 _EXAMPLES = "examples.json"
 
 
 def state_home() -> Path:
     """Returns ``USHER_STATE_HOME``, else ``$XDG_STATE_HOME/usher`` or ``~/.local/state/usher``."""
-    if given := os.environ.get("USHER_STATE_HOME"):
-        return Path(given).expanduser()
+    if folder := os.environ.get("USHER_STATE_HOME"):
+        return Path(folder).expanduser()
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "usher"
 
 
-def known_subjects() -> list[dict[str, Any]]:
-    """Returns what ``keep_subject`` has saved of each application."""
-    files = sorted(state_home().glob(f"*/{_SUBJECT}"))
+def saved_applications() -> list[dict[str, Any]]:
+    """Returns what ``save_application`` has saved, for all applications on this machine."""
+    files = sorted(state_home().glob(f"*/{_APPLICATION}"))
     return [dict(json.loads(file.read_text())) for file in files]
 
 
 class RestartMark:
-    """A file that says that an LMS must be restarted to read its newest settings.
+    """A file that marks an LMS as due for a restart.
 
-    It is created before the settings of a platform are rendered and deleted after the restart,
-    because nothing else shows whether a running LMS has read its newest settings.
+    The file is created before the LMS's settings are rendered, and deleted after the restart.
+    Nothing else shows whether a running LMS has read its newest settings.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,15 +62,15 @@ class RestartMark:
 
 
 def _remove(file: Path) -> None:
-    """Deletes a file and the temporary files that an interrupted write left beside it."""
-    for each in (file, *file.parent.glob(f".{file.name}.*")):
-        each.unlink(missing_ok=True)
+    """Deletes a file and the temporary files that an interrupted write left next to it."""
+    for path in (file, *file.parent.glob(f".{file.name}.*")):
+        path.unlink(missing_ok=True)
 
 
 class SavedDescription:
     """The description of the LMS's records, saved while a disconnection is in progress.
 
-    Its last steps need the description after Tutor's own copy was deleted.
+    The last steps of a disconnection need the description after Tutor's own copy was deleted.
     """
 
     def __init__(self, root: Path) -> None:
@@ -86,9 +90,9 @@ class SavedDescription:
 class SavedState:
     """The state of one application before Usher; saved once, never overwritten."""
 
-    def __init__(self, subject: str) -> None:
-        """subject: the path of its ``.env``, or its address."""
-        self.folder = state_home() / hashlib.sha256(subject.encode()).hexdigest()[:16]
+    def __init__(self, application: str) -> None:
+        """application: the path of its ``.env``, or its address."""
+        self.folder = state_home() / hashlib.sha256(application.encode()).hexdigest()[:16]
 
     def keep_env(self, path: Path) -> None:
         if (self.folder / _ENV).exists() or (self.folder / _NO_ENV).exists():
@@ -103,13 +107,10 @@ class SavedState:
         if not (self.folder / _RECORD).exists():
             self._write(_RECORD, json.dumps(record).encode())
 
-    def keep_subject(self, facts: dict[str, Any]) -> None:
-        """Saves what ``disconnect`` needs to find this application again; no secrets."""
-        self._write(_SUBJECT, json.dumps(facts, indent=1).encode())
-
-    def subject(self) -> dict[str, Any]:
-        file = self.folder / _SUBJECT
-        return dict(json.loads(file.read_text())) if file.exists() else {}
+    def save_application(self, options: dict[str, Any], **lms: str) -> None:
+        """Saves the options given to ``usher connect`` and the LMS, so that ``usher disconnect``
+        needs no options. No secrets."""
+        self._write(_APPLICATION, json.dumps({OPTIONS: options, **lms}, indent=1).encode())
 
     def env(self) -> EnvFile | None:
         """Returns the earlier ``.env``; None if it isn't known."""

@@ -9,31 +9,39 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from usher.contract.connections import EMBEDDED, Connection, ConnectionsError, known
+from usher.contract import exits
+from usher.contract.connections import EMBEDDED, Connection, ConnectionsError, read_all
+from usher.contract.terminal import wrap
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
     """List the connections made on this machine, and when each was last verified.
 
-    It only reads a file. To check whether a connection works, run usher doctor.
+    The command only reads a file. To check whether a connection works, run usher doctor.
     """
     try:
-        found = known()
+        all_connections = read_all()
     except ConnectionsError as error:
-        click.echo(f"✗ failed  {error}", err=True)
-        sys.exit(2)
+        if as_json:
+            click.echo(json.dumps({"error": str(error)}))
+        click.echo(f"✗ failed  {wrap(str(error), 10)}", err=True)
+        sys.exit(exits.NOT_RUN)
     if as_json:
-        click.echo(json.dumps({"connections": [asdict(each) for each in found]}))
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    if not found:
-        console.print(
-            "No connection was made on this machine. Make one: usher connect --application DIR"
+        click.echo(
+            json.dumps({"connections": [asdict(connection) for connection in all_connections]})
         )
         return
-    for connection in found:
+    console = Console(highlight=False, soft_wrap=True)
+    if not all_connections:
+        console.print(
+            "No connection was made on this machine. Make one:\n"
+            "$ usher connect --application DIR\n"
+            "An LMS of `usher dev` or of the demo is not listed here."
+        )
+        return
+    for connection in all_connections:
         _show(connection, console)
     console.print("\nCheck them with: usher doctor")
 
@@ -48,7 +56,7 @@ def _show(connection: Connection, console: Console) -> None:
         "verified": _time(connection.verified) or "never: some checks have not passed yet",
     }
     for name, value in rows.items():
-        console.print(f"  {name:<12} {escape(value)}")
+        console.print(f"  {name:<12} {wrap(escape(value), 15)}")
 
 
 def _where(connection: Connection) -> str:

@@ -1,1 +1,2 @@
-"""Pages for operators and support staff: what is in sync, what isn't and why, and its repair."""
+"""Pages for operators and support staff: records that are in sync, records that are not, the
+reasons, and repairs."""

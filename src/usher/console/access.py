@@ -33,14 +33,15 @@ log = logger("usher.console")
 
 
 def page(*needed: str) -> Callable[[View], View]:
-    """Decorates a page, which changes nothing. Staff need the permissions to see the console and in
-    ``needed``."""
+    """Decorates a page, which changes nothing. Staff need the permission to see the console, and
+    those in ``needed``."""
     return lambda view: require_safe(_guarded(view, needed))
 
 
 def action(*needed: str) -> Callable[[View], View]:
-    """Decorates an action, which is a POST request and needs the same permissions as a page. Its
-    URL is below that of a page. A GET request, as after signing in again, redirects to that page.
+    """Decorates an action, which is a POST request and needs the same permissions as a page. The
+    action's URL is below the URL of a page. A GET request, which a browser sends after signing in
+    again, redirects to that page.
     """
 
     def guard(view: View) -> View:
@@ -71,7 +72,7 @@ def _guarded(view: View, needed: tuple[str, ...]) -> View:
 
 
 def may(request: HttpRequest) -> dict[str, bool]:
-    """The user's permissions, for templates: action → whether it is allowed."""
+    """Returns the user's permissions for templates: action → whether it is allowed."""
     user: Any = request.user
     names = {
         "retry": RETRY,

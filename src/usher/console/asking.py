@@ -12,7 +12,7 @@ SECONDS = 10.0
 
 
 @contextmanager
-def for_a_page(seconds: float = SECONDS) -> Iterator[None]:
-    """Requests within the block are urgent, and take at most so many seconds together."""
+def page_requests(seconds: float = SECONDS) -> Iterator[None]:
+    """Makes requests within the block urgent. Together they take at most ``seconds``."""
     with urgent(), within(seconds):
         yield

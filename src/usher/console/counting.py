@@ -15,14 +15,14 @@ EXACTLY = 10_000
 
 @dataclass(frozen=True)
 class Count:
-    """A number of rows. about: whether it is an estimate or a lower bound."""
+    """A number of rows. is_estimate: whether it is an estimate or a lower bound."""
 
     value: int
-    about: bool = False
+    is_estimate: bool = False
 
     def __str__(self) -> str:
         """For people: ``1,234``, ``about 2.3 million``."""
-        if not self.about:
+        if not self.is_estimate:
             return f"{self.value:,}"
         for size, word in ((1_000_000_000, "billion"), (1_000_000, "million")):
             if self.value >= size:
@@ -33,27 +33,29 @@ class Count:
         return self.value > 0
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.value + other.value, self.about or other.about)
+        return Count(self.value + other.value, self.is_estimate or other.is_estimate)
 
 
-def bounded(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
-    """How many rows there are: counted up to ``limit``; beyond it, the query planner's estimate."""
-    found = rows.order_by()[: limit + 1].count()
-    if found <= limit:
-        return Count(found)
-    return Count(max(found, _planned(rows)), about=True)
+def count_rows(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
+    """Returns the number of rows: counted up to ``limit``; beyond it, the query planner's
+    estimate."""
+    count = rows.order_by()[: limit + 1].count()
+    if count <= limit:
+        return Count(count)
+    return Count(max(count, _planned(rows)), is_estimate=True)
 
 
 def total(model: type[Any]) -> Count:
-    """How many rows a table has, from the database's statistics if it is large."""
+    """Returns the number of rows of a table; for a large table, the estimate in the database's
+    statistics."""
     if (estimate := _estimated(model)) > EXACTLY:
-        return Count(estimate, about=True)
-    found = model._default_manager.order_by()[: EXACTLY + 1].count()
-    if found <= EXACTLY:
-        return Count(found)
+        return Count(estimate, is_estimate=True)
+    count = model._default_manager.order_by()[: EXACTLY + 1].count()
+    if count <= EXACTLY:
+        return Count(count)
     # Rows were added since the estimate, or the database makes no estimates.
     last = model._default_manager.aggregate(last=Max("pk"))["last"]
-    return Count(max(found, int(last or 0)), about=True)
+    return Count(max(count, int(last or 0)), is_estimate=True)
 
 
 def _estimated(model: type[Any]) -> int:

@@ -10,10 +10,11 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from usher.application.explain import no_worker
 from usher.console.access import may
 
 
-def show(
+def render_page(
     request: HttpRequest, name: str, context: Mapping[str, Any], status: int = 200
 ) -> HttpResponse:
     """Renders the template of that name. Its first part is the current entry of the navigation."""
@@ -23,11 +24,13 @@ def show(
         "site_title": str(getattr(settings, "SITE_NAME", "") or "Open edX"),
         "is_theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
         "notices": list(messages.get_messages(request)),
+        # The overview says it in its first sentence.
+        "no_worker": None if name == "overview" else no_worker(),
     }
     return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)
 
 
-def tell(request: HttpRequest, text: str, *, good: bool = True) -> None:
+def add_message(request: HttpRequest, text: str, *, good: bool = True) -> None:
     """Shows a message on the next page; does nothing in a project without Django's messages."""
     level = messages.SUCCESS if good else messages.WARNING
     messages.add_message(request, level, text, fail_silently=True)

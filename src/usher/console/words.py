@@ -38,7 +38,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "validation-error": (
         "The LMS does not accept the learner's data",
-        "Correct in this application what the LMS names, then {retry}.",
+        "Correct the value that the LMS's message names in this application, then {retry}.",
     ),
     "invalid-country": (
         "The LMS does not know the country",
@@ -70,6 +70,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "The LMS does not show it",
         "Publish the run, or allow the service worker to see it; or remove it here.",
     ),
+    "malformed-course-key": (
+        "The course key is mistyped",
+        "It has the form course-v1:ORG+NUMBER+RUN. Delete the run in the admin, and add it with "
+        "the right key.",
+    ),
     "unknown-run": (
         "The LMS does not have this course run",
         "Is its key mistyped? Then enroll the learner in the right run, and delete this enrollment "
@@ -98,7 +103,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "refused": (
         "The LMS refuses it",
-        "Read what the LMS says, remove the cause, then {retry}.",
+        "Read the LMS's message, remove the cause, then {retry}.",
     ),
     "bad-value": (
         "The LMS has a value that this application can't store",
@@ -110,16 +115,15 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "enrollment-refused": (
         "The LMS refuses the enrollment",
-        "Read what the LMS says: often the run does not accept enrollments now. Then {retry}.",
+        "Read the LMS's message: often the run does not accept enrollments now. Then {retry}.",
     ),
     "registration-refused": (
         "The LMS refuses to create the account",
-        "Read what the LMS says, correct the learner's data, then {retry}.",
+        "Read the LMS's message, correct the learner's data, then {retry}.",
     ),
     "awaiting-link": (
         "The LMS account is linked here, and not in the LMS yet",
-        "Compare with the LMS: the page then shows the command for the LMS's staff. Afterwards the "
-        "account is retried automatically.",
+        "Run the command that the message names. Afterwards the account is retried automatically.",
     ),
     "adapter-failed": (
         "A method of USHER_ADAPTER failed for this learner",
@@ -128,7 +132,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "sign-in-stopped": (
         "The LMS stopped the sign-in",
-        "Read what the LMS says: the account may be linked to another person there.",
+        "Read the LMS's message: the account may be linked to another person there.",
     ),
     "not-linked": (
         "The LMS does not link the learner's sign-in to the account",
@@ -168,13 +172,14 @@ _OWN = {
     "bad-value",
     "deactivation-by-hand",
     "email-needs-usher-lms",
+    "malformed-course-key",
     "not-linked",
     "retirement-by-hand",
     "sign-in-stopped",
     "unwritable",
 }
 
-_READ = "Read what the LMS says, remove the cause, then {retry}."
+_READ = "Read the LMS's message, remove the cause, then {retry}."
 _TAKEN_ADDRESS = (
     "Find out whose account that is, in the LMS's admin. If it is the same person's, give it "
     "another address there, then {retry}."
@@ -197,14 +202,14 @@ def reason(code: str) -> str:
 
 
 def advice(code: str, kind: str = "", retry: str = "retry") -> str:
-    """What to do about an error code. retry: the label of the page's retry button."""
+    """Advice about an error code. retry: the label of the page's retry button."""
     text = REASONS[code][1] if code in REASONS else _READ
     if kind == "profile" and code == "duplicate-email":
         text = _TAKEN_ADDRESS
     return text.replace("{retry}", retry)
 
 
-def said(code: str, kind: str = "") -> str:
+def code_in_words(code: str, kind: str = "") -> str:
     """The label of a refusal's message: ``The LMS says``, or ``Why`` if it is Usher's own."""
     is_own = code in _OWN or (kind in ("run", "profile") and code == "not-found")
     return "Why" if is_own else "The LMS says"

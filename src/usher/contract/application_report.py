@@ -1,12 +1,14 @@
-"""What the application reports to doctor about itself (``usher.application.health.facts``).
+"""The application's report about itself to doctor (``usher.application.health.facts``).
 
 One JSON object. Every field is optional, because an application without Usher reports less. It
-holds no secrets but their fingerprints (``contract.fingerprints``).
+contains fingerprints of secrets (``contract.fingerprints``), never the secrets.
 """
 
 from typing import TypedDict
 
 VERSION = 1
+#: ``broker_error`` of a project that has a broker but has not installed Celery.
+NO_CELERY = "Celery is not installed"
 
 
 class Client(TypedDict, total=False):
@@ -25,8 +27,8 @@ class Client(TypedDict, total=False):
 
 class RowError(TypedDict, total=False):
     """Rows of one kind with the same error. refused: how many of them the LMS refuses, so that they
-    are not retried. attempts: the most that one of them has had. sample: one of the rows, in words
-    for people, such as an e-mail address and a run."""
+    are not retried. attempts: the highest number of attempts of one of them. sample: one of the
+    rows, described for people, such as an e-mail address and a run."""
 
     error_class: str
     error_code: str
@@ -63,7 +65,7 @@ class Engine(TypedDict, total=False):
     broker_error: why Celery's broker does not answer; '' when it does or none is used. breaker:
     ``closed`` or ``open``, the circuit breaker of the LMS; breaker_reason: why it is open.
     worker_seen_seconds: seconds since a worker was last seen alive, None when none ever was;
-    worker_late_seconds: after how many seconds it counts as stopped."""
+    worker_late_seconds: after how many seconds without a sign of life it counts as stopped."""
 
     overdue_seconds: float
     broker_error: str
@@ -100,11 +102,12 @@ class ApplicationReport(TypedDict, total=False):
     name_clashes: LMS usernames of learners that are, or were, reserved for somebody else.
     read: names of the integration's settings that have a value; environment: those of them that
     come from the process's environment. signs_in_at_gateway: whether people sign in at an API
-    gateway in front of the application. learner_runs: LMS username → course keys of all the
-    learner's enrollments, inactive ones too. inactive_accounts: LMS usernames whose account should
-    be inactive. deactivated_in_lms: LMS usernames that are active here and were seen inactive in
-    the LMS. email_usernames: LMS usernames made from e-mail addresses. adopts_enrollments: whether
-    enrollments made in the LMS are recorded here.
+    gateway in front of the application. session_cookie: the name of its session cookie.
+    learner_runs: LMS username → course keys of all the learner's enrollments, inactive ones too.
+    inactive_accounts: LMS usernames whose account should be inactive. deactivated_in_lms: LMS
+    usernames that are active here and were seen inactive in the LMS. email_usernames: LMS usernames
+    made from e-mail addresses. adopts_enrollments: whether enrollments made in the LMS are recorded
+    here.
     """
 
     version: int
@@ -125,6 +128,7 @@ class ApplicationReport(TypedDict, total=False):
     environment: list[str]
     redirect_schemes: list[str]
     signs_in_at_gateway: bool
+    session_cookie: str
     unfinished: Unfinished
     learner_runs: dict[str, list[str]]
     inactive_accounts: list[str]

@@ -23,7 +23,7 @@ from usher.contract.provisioning import (
     retirement_account_name,
 )
 
-#: What an application on the machine that runs the containers is called inside them.
+#: Inside containers, the host name of the machine that runs them.
 HOST_GATEWAY_NAME = "host.docker.internal"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Names that no public name server knows, so they can only mean this machine.
@@ -49,17 +49,18 @@ class EntryError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of ``USHER_APPLICATIONS``; only ``name`` has to be given for a known edition.
+    """One entry of ``USHER_APPLICATIONS``; for a known edition, ``name`` is enough.
 
     root_url: for browsers. server_url: for the LMS's containers. gateway_url: a second browser
-    address (MITx Online's API gateway). logout_url: ends a browser's session, by
-    default ``/logout/``. backend: the name in URLs and records; backend_base: the
-    backend it behaves as, for a second application with the same one. usher: whether the
-    application is built on Usher, so that it takes webhooks and back-channel messages. on_host:
-    whether the name of server_url means the machine that runs the containers. Ids, secrets and
-    the service worker, where not given, are derived; the first entry that names no service worker
-    has that of ``USHER_SERVICE_WORKER_*``. service_clients: what the application does as a service
-    (``usher.contract.provisioning.PURPOSES``), each with an OAuth client of its own.
+    address (MITx Online's API gateway). logout_url: ends a browser's session, by default
+    ``/logout/``. backend: name of the sign-in backend in URLs and records. backend_base: the
+    backend whose class it uses; needed if a second application uses the same class under another
+    name. usher: whether the application is built on Usher, so that it takes webhooks and
+    back-channel messages. on_host: whether the name of server_url means the machine that runs the
+    containers. Ids, secrets and the service worker are derived if they are not given; the first
+    entry then has the service worker of ``USHER_SERVICE_WORKER_*``. service_clients: what the
+    application does as a service (``usher.contract.provisioning.PURPOSES``), each with an OAuth
+    client of its own.
     """
 
     name: str
@@ -92,8 +93,8 @@ class Entry:
     def host_alias(self) -> str:
         """The name that must lead to the machine that runs the containers, or ''."""
         name = urlsplit(self.server_url).hostname or ""
-        here = name.endswith(_NAMES_OF_THIS_MACHINE) if self.on_host is None else self.on_host
-        return name if here else ""
+        is_on_host = name.endswith(_NAMES_OF_THIS_MACHINE) if self.on_host is None else self.on_host
+        return name if is_on_host else ""
 
 
 def read_entries(items: Any) -> list[Entry]:
@@ -103,15 +104,15 @@ def read_entries(items: Any) -> list[Entry]:
         raise EntryError("USHER_APPLICATIONS is not a list")
     entries = [_read_entry(item, index) for index, item in enumerate(items)]
     for attribute in ("name", "backend", "oauth_name", "service_worker_username"):
-        seen: dict[str, str] = {}
+        names: dict[str, str] = {}
         for entry in entries:
             value = getattr(entry, attribute)
-            if value and value in seen:
+            if value and value in names:
                 raise EntryError(
-                    f"{seen[value]} and {entry.name} in USHER_APPLICATIONS have the same"
+                    f"{names[value]} and {entry.name} in USHER_APPLICATIONS have the same"
                     f" {attribute}, {value!r}: each application needs its own"
                 )
-            seen[value] = entry.name
+            names[value] = entry.name
     return entries
 
 
@@ -119,8 +120,8 @@ def to_application(entry: Entry, secret: str) -> Application:
     """The records that the LMS needs of this application. Ids and secrets that the entry does not
     give are derived from ``secret``, the plugin's ``USHER_SECRET``."""
 
-    def own(given: str, purpose: str) -> str:
-        return given or derive(secret, entry.name, purpose)
+    def own(option: str, purpose: str) -> str:
+        return option or derive(secret, entry.name, purpose)
 
     def linked(path: str) -> str:
         return entry.server_url + path if entry.usher else ""
@@ -145,7 +146,44 @@ def to_application(entry: Entry, secret: str) -> Application:
         webhook_url=linked(ApplicationPath.WEBHOOKS),
         webhook_secret=own(entry.webhook_secret, "webhook_secret") if entry.usher else "",
         backchannel_logout_url=linked(ApplicationPath.BACKCHANNEL_LOGOUT),
-        service_clients=[_service_client(entry, secret, each) for each in entry.service_clients],
+        service_clients=[
+            _service_client(entry, secret, client) for client in entry.service_clients
+        ],
+    )
+
+
+def built_on_usher(
+    name: str,
+    root_url: str,
+    *,
+    client_id: str,
+    client_secret: str,
+    oauth_client_id: str,
+    oauth_client_secret: str,
+    webhook_secret: str,
+) -> Application:
+    """The records for an application built on Usher that the LMS's server and browsers reach at
+    the same address. client_id, client_secret: the LMS's in the application; oauth_client_id,
+    oauth_client_secret: the application's in the LMS."""
+    return Application(
+        name=name,
+        backend=oauth.DEFAULT_BACKEND,
+        provider_name=oauth.PROVIDER_NAME,
+        client_id=client_id,
+        client_secret=client_secret,
+        authorization_url=root_url + ApplicationPath.AUTHORIZE,
+        access_token_url=root_url + ApplicationPath.TOKEN,
+        api_root=root_url + "/",
+        logout_url=root_url + ApplicationPath.LOGOUT,
+        oauth_name=oauth.EDX_OAUTH_APP,
+        oauth_client_id=oauth_client_id,
+        oauth_client_secret=oauth_client_secret,
+        oauth_redirect_uris=[root_url + landing for landing in ApplicationPath.LANDINGS],
+        issuer=root_url + "/oauth2",
+        jwks_url=root_url + ApplicationPath.JWKS,
+        webhook_url=root_url + ApplicationPath.WEBHOOKS,
+        webhook_secret=webhook_secret,
+        backchannel_logout_url=root_url + ApplicationPath.BACKCHANNEL_LOGOUT,
     )
 
 
@@ -161,7 +199,8 @@ def _service_client(entry: Entry, secret: str, purpose: str) -> ServiceClient:
 
 
 def service_worker(entry: Entry, secret: str) -> ServiceWorker:
-    """The entry's own service worker. What the entry does not give is derived from ``secret``."""
+    """The entry's own service worker. Values that the entry does not give are derived from
+    ``secret``."""
     username = entry.service_worker_username or own_worker_name(entry.name)
     return ServiceWorker(
         username=username,
@@ -171,8 +210,8 @@ def service_worker(entry: Entry, secret: str) -> ServiceWorker:
 
 
 def derive(secret: str, name: str, purpose: str) -> str:
-    """64 hex digits: always the same for the same application and purpose. Nobody can compute
-    those of another application or purpose from them."""
+    """64 hex digits, always the same for one application and purpose. They do not reveal those of
+    any other application or purpose."""
     message = f"usher-v1:{name}:{purpose}".encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
@@ -181,61 +220,63 @@ def _read_entry(item: Any, index: int) -> Entry:
     place = f"USHER_APPLICATIONS[{index}]"
     if not isinstance(item, Mapping):
         raise EntryError(f"{place} is not a mapping with a name")
-    known = Entry.__dataclass_fields__
-    if unknown := sorted(set(map(str, item)) - set(known)):
-        field_name = tutor_values.shown(unknown[0])
-        raise EntryError(f"{place} has an unknown field {field_name}; known: {', '.join(known)}")
+    field_names = Entry.__dataclass_fields__
+    if unknown := sorted(set(map(str, item)) - set(field_names)):
+        field_name = tutor_values.quoted(unknown[0])
+        raise EntryError(
+            f"{place} has an unknown field {field_name}; known: {', '.join(field_names)}"
+        )
     if not _NAME.fullmatch(str(item.get("name") or "")):
         raise EntryError(f"{place} has no name of letters, digits, - and _")
-    given = dict(item)
-    for key, value in given.items():
+    values = dict(item)
+    for key, value in values.items():
         if not isinstance(value, _TYPES.get(key, str)):
             words = _WORDS.get(key, "text")
-            shown = tutor_values.shown(value)
-            raise EntryError(f"{place}.{key} is {shown}, which is not {words}")
-    _complete(given, place, first=index == 0)
-    return Entry(**_allowed(given, place))
+            value_text = tutor_values.quoted(value)
+            raise EntryError(f"{place}.{key} is {value_text}, which is not {words}")
+    _complete(values, place, first=index == 0)
+    return Entry(**_allowed(values, place))
 
 
-def _allowed(given: dict[str, Any], place: str) -> dict[str, Any]:
+def _allowed(values: dict[str, Any], place: str) -> dict[str, Any]:
     """The entry's values, checked. Raises EntryError for one that must not be rendered."""
     try:
-        return tutor_values.entry(given, place)
+        return tutor_values.entry(values, place)
     except tutor_values.NotAllowed as error:
         raise EntryError(str(error)) from None
 
 
-def _complete(given: dict[str, Any], place: str, *, first: bool) -> None:
+def _complete(values: dict[str, Any], place: str, *, first: bool) -> None:
     """Fills in the fields that follow from others. Raises EntryError for a bad address."""
-    edition = EDITIONS.get(given["name"])
-    if edition and not given.get("root_url"):
-        given["root_url"] = edition.root_url
-        given.setdefault("gateway_url", edition.gateway_url)
-    root_url = given["root_url"] = _address(given.get("root_url"), f"{place}.root_url")
-    given["server_url"] = (
-        _address(given["server_url"], f"{place}.server_url")
-        if given.get("server_url")
+    edition = EDITIONS.get(values["name"])
+    if edition and not values.get("root_url"):
+        values["root_url"] = edition.root_url
+        values.setdefault("gateway_url", edition.gateway_url)
+    root_url = values["root_url"] = _address(values.get("root_url"), f"{place}.root_url")
+    values["server_url"] = (
+        _address(values["server_url"], f"{place}.server_url")
+        if values.get("server_url")
         else _seen_from_containers(root_url)
     )
-    if given.get("gateway_url"):
-        given["gateway_url"] = _address(given["gateway_url"], f"{place}.gateway_url")
-    if not given.get("redirect_uris"):
-        roots = [root_url, *([given["gateway_url"]] if given.get("gateway_url") else [])]
-        given["redirect_uris"] = [
+    if values.get("gateway_url"):
+        values["gateway_url"] = _address(values["gateway_url"], f"{place}.gateway_url")
+    if not values.get("redirect_uris"):
+        roots = [root_url, *([values["gateway_url"]] if values.get("gateway_url") else [])]
+        values["redirect_uris"] = [
             root + landing for root in roots for landing in ApplicationPath.LANDINGS
         ]
-    if not given.get("oauth_name"):
-        given["oauth_name"] = oauth.EDX_OAUTH_APP if first else f"{given['name']}-oauth-app"
-    given.setdefault("backend", oauth.DEFAULT_BACKEND)
-    base = given.get("backend_base") or given["backend"]
+    if not values.get("oauth_name"):
+        values["oauth_name"] = oauth.EDX_OAUTH_APP if first else f"{values['name']}-oauth-app"
+    values.setdefault("backend", oauth.DEFAULT_BACKEND)
+    base = values.get("backend_base") or values["backend"]
     if base not in oauth.BACKENDS:
-        field_name = "backend_base" if given.get("backend_base") else "backend"
+        field_name = "backend_base" if values.get("backend_base") else "backend"
         raise EntryError(
-            f"{place}.{field_name} is {tutor_values.shown(base)}: "
+            f"{place}.{field_name} is {tutor_values.quoted(base)}: "
             f"write one of {', '.join(oauth.BACKENDS)}"
             " (for a name of your own, give one of them as backend_base)"
         )
-    given["backend_base"] = base
+    values["backend_base"] = base
 
 
 def _address(value: Any, place: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from usher.contract.envfile import write_private
 
-#: What runs the LMS.
+#: How the LMS is run.
 TUTOR, EMBEDDED = "tutor", "embedded"
 _FILE = "connections.json"
 _VERSION = 1
@@ -29,12 +29,12 @@ class ConnectionsError(ValueError):
 class Connection:
     """One application connected to one LMS.
 
-    application: folder of its checkout, or its address if it runs elsewhere. manage: how a
-    management command is run, such as ``python manage.py``. url, server_url: the application's
-    addresses for browsers and for the LMS's server, as given on the command line; '' if they were
-    detected. lms_url, lms_server_url: the LMS's addresses for browsers and for the application's
-    server. lms: ``tutor`` or ``embedded``. lms_home: folder of an embedded LMS. tutor: path of the
-    executable. connected, verified: ISO times in UTC, '' for never.
+    application: folder of its checkout, or its address if it runs elsewhere. manage: the command
+    line to which a management command is appended, such as ``python manage.py``. url, server_url:
+    the application's addresses for browsers and for the LMS's server, as given on the command line;
+    '' if they were detected. lms_url, lms_server_url: the LMS's addresses for browsers and for the
+    application's server. lms: ``tutor`` or ``embedded``. lms_home: folder of an embedded LMS.
+    tutor: path of the executable. connected, verified: ISO times in UTC, '' for never.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Connection:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies a connection: the folder of the LMS, and the application's name."""
+        """The identity of a connection: the folder of the LMS, and the application's name."""
         return self.tutor_root or self.lms_home, self.name
 
 
@@ -66,13 +66,13 @@ def config_home() -> Path:
     """``USHER_CONFIG_HOME``, else ``USHER_STATE_HOME``, else ``$XDG_CONFIG_HOME/usher``, else
     ``~/.config/usher``."""
     for name in ("USHER_CONFIG_HOME", "USHER_STATE_HOME"):
-        if given := os.environ.get(name):
-            return Path(given).expanduser()
+        if folder := os.environ.get(name):
+            return Path(folder).expanduser()
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "usher"
 
 
-def known() -> list[Connection]:
+def read_all() -> list[Connection]:
     """All connections, the newest last. Raises ConnectionsError when the file can't be read."""
     path = config_home() / _FILE
     try:
@@ -90,14 +90,19 @@ def known() -> list[Connection]:
 def remember(connection: Connection) -> None:
     """Adds the connection, or replaces the one with the same key. Raises ConnectionsError."""
     with _locked():
-        kept = [found for found in known() if found.key != connection.key]
-        _write([*kept, connection])
+        other_connections = [other for other in read_all() if other.key != connection.key]
+        _write([*other_connections, connection])
 
 
-def verified(key: tuple[str, str]) -> None:
+def mark_verified(key: tuple[str, str]) -> None:
     """Records that every check of this connection passed now. Raises ConnectionsError."""
     with _locked():
-        _write([replace(each, verified=now()) if each.key == key else each for each in known()])
+        _write(
+            [
+                replace(connection, verified=now()) if connection.key == key else connection
+                for connection in read_all()
+            ]
+        )
 
 
 def forget(place: str, name: str = "") -> None:
@@ -108,7 +113,13 @@ def forget(place: str, name: str = "") -> None:
     if not config_home().is_dir():
         return
     with _locked():
-        _write([each for each in known() if each.key[0] != place or name not in ("", each.name)])
+        _write(
+            [
+                connection
+                for connection in read_all()
+                if connection.key[0] != place or name not in ("", connection.name)
+            ]
+        )
 
 
 def now() -> str:
@@ -117,7 +128,8 @@ def now() -> str:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Only one process at a time changes the file, so that none loses another's changes."""
+    """Lets only one process at a time change the file. Otherwise one could overwrite another's
+    changes."""
     home = config_home()
     home.mkdir(parents=True, exist_ok=True)
     folder = os.open(home, os.O_RDONLY)
@@ -131,7 +143,7 @@ def _locked() -> Iterator[None]:
 def _write(connections: Iterable[Connection]) -> None:
     """Replaces the file, or removes it if there are no connections. Call it within _locked()."""
     file = config_home() / _FILE
-    rows = [asdict(each) for each in connections]
+    rows = [asdict(connection) for connection in connections]
     if rows:
         data = {"version": _VERSION, "connections": rows}
         write_private(file, (json.dumps(data, indent=1) + "\n").encode())

@@ -53,7 +53,7 @@ def describe(config: Mapping[str, Any]) -> Description:
         token=config["USHER_SERVICE_WORKER_TOKEN"],
     )
     applications = [
-        # Each has a service worker of its own: a token that one application loses gives no access
+        # Each application has its own service worker, so that a token leaked by one gives no access
         # to the learners of another.
         replace(to_application(entry, secret), service_worker=service_worker(entry, secret))
         if index or entry.service_worker_username
@@ -73,9 +73,9 @@ def entries_of(config: Mapping[str, Any]) -> list[Entry]:
     """The applications in ``config``. Raises EntryError if any ``USHER_*`` value in it must not be
     rendered."""
     entries = read_entries(config["USHER_APPLICATIONS"])
-    ours = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
+    own_settings = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
     try:
-        tutor_values.checked({**ours, "USHER_APPLICATIONS": []})
+        tutor_values.check_settings({**own_settings, "USHER_APPLICATIONS": []})
     except tutor_values.NotAllowed as error:
         raise EntryError(str(error)) from None
     return entries
@@ -123,12 +123,12 @@ def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | N
 
 def _backend_of(name: str, entries: list[Entry], setting: str, other: str = "") -> str:
     """The backend of the application ``name``. Raises EntryError, which names ``setting``, if there
-    is no such application. other: the rest of the message, with further values that are allowed."""
+    is no such application. other: appended to the message, for further values that are allowed."""
     for entry in entries:
         if entry.name == name:
             return entry.backend
-    known = ", ".join(entry.name for entry in entries) or "nothing"
+    names = ", ".join(entry.name for entry in entries) or "nothing"
     raise EntryError(
-        f"{setting} is {tutor_values.shown(name)}, which USHER_APPLICATIONS doesn't have: "
-        f"write one of {known}{other}"
+        f"{setting} is {tutor_values.quoted(name)}, which USHER_APPLICATIONS doesn't have: "
+        f"write one of {names}{other}"
     )

@@ -11,7 +11,8 @@ class Edition:
     address. sync_command: the management command that syncs course runs, with its arguments;
     repair_command: the one that creates missing LMS accounts and tokens. gateway_url: a second
     browser address, that of the API gateway in front of it; '' for none. registration_token_key:
-    the setting with the token that it sends when it registers a learner."""
+    the setting with the token that it sends when it registers a learner. https_redirect_key: the
+    setting that redirects all requests to HTTPS, on by default."""
 
     name: str
     title: str
@@ -21,6 +22,7 @@ class Edition:
     repair_command: tuple[str, ...] = ("repair_missing_courseware_records",)
     gateway_url: str = ""
     registration_token_key: str = ""
+    https_redirect_key: str = ""
 
     @property
     def root_url(self) -> str:
@@ -35,6 +37,7 @@ MITXONLINE = Edition(
     sync_command=("sync_courserun", "--all", "ALL"),
     gateway_url="http://mitxonline.odl.local:9080",
     registration_token_key=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
+    https_redirect_key="MITX_ONLINE_SECURE_SSL_REDIRECT",
 )
 MITXPRO = Edition(
     name="mitxpro",
@@ -43,5 +46,6 @@ MITXPRO = Edition(
     port=8053,
     sync_command=("sync_courseruns",),
     registration_token_key=Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
+    https_redirect_key="MITXPRO_SECURE_SSL_REDIRECT",
 )
 EDITIONS = {edition.name: edition for edition in (MITXONLINE, MITXPRO)}

@@ -3,9 +3,9 @@
 Two programs read a ``.env`` and they differ: docker compose (``env_file`` and ``${…}``) and
 python-dotenv. Both take the last line of a key and both accept quotes. Compose refuses spaces
 before ``=`` and expands ``$`` unless the value is in single quotes; python-dotenv expands ``${…}``
-even there; they treat backslashes inside quotes differently. So ``format_value`` writes only text
-that both of them, and a shell, read the same. Reading uses python-dotenv's own parser, without
-expansion.
+even in single quotes; the two treat backslashes inside quotes differently. So ``format_value``
+writes only text that both of them, and a shell, read the same. Reading uses python-dotenv's own
+parser, without expansion.
 """
 
 import io
@@ -32,7 +32,8 @@ class EnvFileError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that at least one program reads differently than a person would. Holds no values.
+    """A line that at least one program reads differently than a person would. It contains no values
+    of settings.
 
     line: its number, from 1. kind: ``duplicate``, ``name``, ``malformed``, ``spaces`` or
     ``quotes``. serious: whether a setting is lost or wrong for the programs that Usher supports.
@@ -115,7 +116,8 @@ class EnvFile:
         return hash(self.text)
 
     def values(self) -> dict[str, str]:
-        """Key → value. The last line of a key counts; keys without ``=`` are left out."""
+        """Key → value. If several lines set a key, the last one counts. Keys without ``=`` are left
+        out."""
         last = {line.key: line.value for line in self._lines if line.key}
         return {key: value for key, value in last.items() if key and value is not None}
 
@@ -142,18 +144,20 @@ class EnvFile:
         for key, value in values.items():
             if result.get(key) != value:
                 result = result._set(key, format_value(key, value))
-        # A quote left open above would end at the new line and swallow the lines between.
+        # If a quote is left open further up, the new line closes it, and the lines between them
+        # become part of its value.
         if result.values() != {**self.values(), **values}:
             raise EnvFileError(f"a quote is left open: {self._first_malformed()}; close it first")
         return result
 
     def without(self, keys: Iterable[str]) -> "EnvFile":
         """The same file without any line that sets one of these keys."""
-        gone = frozenset(keys)
+        removed_keys = frozenset(keys)
         return EnvFile(
             self._mark
             + "".join(
-                line.blank if line.key in gone else line.blank + line.text for line in self._lines
+                line.blank if line.key in removed_keys else line.blank + line.text
+                for line in self._lines
             )
         )
 
@@ -193,24 +197,26 @@ class EnvFile:
         return EnvFile(self._mark + "".join(parts))
 
     def _first_malformed(self) -> str:
-        return next((str(found) for found in self.problems() if found.kind == "malformed"), "")
+        return next(
+            (str(problem) for problem in self.problems() if problem.kind == "malformed"), ""
+        )
 
     def _duplicates(self) -> Iterator[Problem]:
-        seen: dict[str, _Line] = {}
+        earlier_lines: dict[str, _Line] = {}
         for line in self._lines:
             if line.key is None:
                 continue
-            if earlier := seen.get(line.key):
-                same = earlier.value == line.value
+            if earlier := earlier_lines.get(line.key):
+                has_same_value = earlier.value == line.value
                 yield Problem(
                     earlier.number,
                     "duplicate",
                     line.key,
                     f"{line.key} is set again in line {line.number}, which counts"
-                    + (" (to the same value)" if same else "; remove one of them"),
-                    serious=not same,
+                    + (" (to the same value)" if has_same_value else "; remove one of them"),
+                    serious=not has_same_value,
                 )
-            seen[line.key] = line
+            earlier_lines[line.key] = line
 
 
 def format_value(key: str, value: str) -> str:
@@ -287,8 +293,8 @@ def _keep_owner(temporary: Path, path: Path) -> None:
 
 
 def _match(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.match(text)
-    return found.group() if found else ""
+    match = pattern.match(text)
+    return match.group() if match else ""
 
 
 def _problems_of(line: _Line) -> Iterator[Problem]:

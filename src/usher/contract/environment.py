@@ -43,18 +43,19 @@ class Env:
 
 
 class ServiceEnv:
-    """MITx Online's settings for what it does as a service. An application built on Usher reads
+    """MITx Online's settings for its requests as a service. An application built on Usher reads
     none of these."""
 
-    #: Studio's address for the application's server, which makes and copies course runs there.
+    #: Studio's address for the application's server, which creates and copies course runs in
+    #: Studio.
     OPENEDX_STUDIO_API_BASE_URL = "OPENEDX_STUDIO_API_BASE_URL"
-    #: OAuth client with the grant *client credentials*, to make and copy course runs.
+    #: OAuth client with the grant *client credentials*, to create and copy course runs.
     OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID = "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID"
-    #: Its secret.
+    #: Secret of the OAuth client `OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID`.
     OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET = "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET"  # noqa: S105
     #: OAuth client with the grant *client credentials*, to retire learners.
     OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID = "OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID"
-    #: Its secret.
+    #: Secret of the OAuth client `OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID`.
     OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET = (
         "OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET"  # noqa: S105
     )

@@ -1,4 +1,4 @@
-"""Why reconciling a row failed: four classes, which decide what the worker does next."""
+"""The four classes of failures, which decide what the worker does next with a row."""
 
 from enum import StrEnum
 
@@ -6,6 +6,10 @@ from enum import StrEnum
 def storable(text: str) -> str:
     """``text`` with a question mark in place of NUL characters and halves of surrogate pairs."""
     return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+
+
+#: The error code of a course run whose key is malformed, and of its enrollments.
+MALFORMED = "malformed-course-key"
 
 
 class FailureClass(StrEnum):

@@ -18,8 +18,8 @@ def fingerprint(secret: str) -> str:
 
 
 def proof_of(key: str) -> str:
-    """Proof that the caller has ``key``, as 64 hex digits; '' without a key. The application tells
-    ``configuration_fingerprints`` only to a caller that sends it."""
+    """Proof that the caller has ``key``, as 64 hex digits; '' without a key. The application
+    reports ``configuration_fingerprints`` only to a caller that sends this proof."""
     return hmac.new(key.encode(), _DOMAIN + b"proof", hashlib.sha256).hexdigest() if key else ""
 
 

@@ -12,7 +12,7 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 #: Upper bounds of the histograms' buckets, in seconds.
 _REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LAG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
-#: The same, in rows.
+#: Upper bounds of the histogram of rows in a request.
 _ROWS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0)
 
 
@@ -37,13 +37,13 @@ class Metric:
 
 BUILD = Metric("usher_build_info", GAUGE, "1; the version is a label.", ("version",))
 
-# Rows, as the database has them at the moment of the scrape
+# Rows in the database at the moment of the scrape
 
 DUE = Metric("usher_due_rows", GAUGE, "Rows that a worker may claim now.", ("kind",))
 OLDEST_DUE = Metric(
     "usher_oldest_due_seconds",
     GAUGE,
-    "Seconds since the row that has been due for longest became due; 0 when none is due.",
+    "Seconds for which the oldest due row has been due; 0 when none is due.",
     ("kind",),
 )
 LEASED = Metric("usher_leased_rows", GAUGE, "Rows that a worker has claimed.", ("kind",))
@@ -56,7 +56,7 @@ REFUSED = Metric(
 
 # What workers did
 
-OUTCOME_WORDS = (
+OUTCOME_LABELS = (
     "changed",
     "unchanged",
     "waits",
@@ -68,7 +68,7 @@ OUTCOME_WORDS = (
 OUTCOMES = Metric(
     "usher_outcomes_total",
     COUNTER,
-    "Rows worked on, by outcome: changed, unchanged, waits (for another row), transient, "
+    "Rows processed, by outcome: changed, unchanged, waits (for another row), transient, "
     "throttled, rejected, systemic.",
     ("kind", "outcome"),
 )
@@ -103,7 +103,8 @@ OUTSTANDING = Metric(
 
 # The LMS
 
-#: Usual results of a request: an answer, or none. They are exported as 0 before the first.
+#: Usual results of a request, with or without an answer. Each is exported as 0 until it first
+#: occurs.
 REQUEST_RESULTS = ("2xx", "4xx", "429", "5xx", "timed-out", "no-connection", "broken-off")
 REQUEST = Metric(
     "usher_lms_request_seconds",
@@ -141,11 +142,11 @@ WEBHOOK_LAG = Metric(
     (),
     _LAG,
 )
-WEBHOOK_RESULTS = ("taken", "repeated", "refused")
+WEBHOOK_RESULTS = ("accepted", "repeated", "refused")
 WEBHOOKS = Metric(
     "usher_webhooks_total",
     COUNTER,
-    "Messages from the LMS, by result: taken (accepted), repeated, refused.",
+    "Messages from the LMS, by result: accepted, repeated, refused.",
     ("result",),
 )
 OUTBOX = Metric(
@@ -162,5 +163,5 @@ SIGN_OUTS_OLDEST = Metric(
 )
 
 ALL: tuple[Metric, ...] = tuple(
-    each for each in list(globals().values()) if isinstance(each, Metric)
+    metric for metric in list(globals().values()) if isinstance(metric, Metric)
 )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from usher.contract.paths import LmsPath
 
 SCOPE_USER_READ = "user:read"
-#: Name of the LMS's OAuth client in the application, and of the application's in the LMS.
+#: Name of the LMS's OAuth client in the application, and of the application's OAuth client in the
+#: LMS.
 EDX_OAUTH_APP = "edx-oauth-app"
 #: Display name of the provider record in the LMS.
 PROVIDER_NAME = "mitxApplication"

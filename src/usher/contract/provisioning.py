@@ -22,7 +22,7 @@ class DescriptionError(ValueError):
 @dataclass(frozen=True)
 class ServiceWorker:
     """The LMS account that one application acts as: staff and active. ``token`` is its access
-    token, valid ``token_days`` and renewed before."""
+    token, valid for ``token_days`` days and renewed before it expires."""
 
     username: str
     email: str
@@ -44,7 +44,7 @@ class Superuser:
     backend: str = ""
 
 
-#: What an application may do in the LMS without a learner: make and copy course runs; retire
+#: Purposes of requests that an application sends as a service: copy course runs; retire
 #: learners.
 COURSES, RETIREMENT = "courses", "retirement"
 PURPOSES = (COURSES, RETIREMENT)
@@ -73,8 +73,8 @@ class Application:
     backend. client_id and client_secret: the LMS's OAuth client in the application. The ``oauth_*``
     fields: the application's OAuth client in the LMS. authorization_url and logout_url are for
     browsers, all other addresses for servers. webhook_secret signs the LMS's messages to the
-    application. service_worker: this application's own; see ``Description.service_worker_of``.
-    service_clients: at most one for each purpose.
+    application. service_worker: the application's own; None for the shared one: see
+    ``Description.service_worker_of``. service_clients: at most one for each purpose.
     """
 
     name: str
@@ -125,10 +125,10 @@ class Description:
         return None
 
     def with_own_workers(self) -> list[Application]:
-        """The applications, each naming its service worker itself."""
+        """The applications, each with its service worker in ``service_worker``."""
         return [
-            replace(one, service_worker=self.service_worker_of(one.name))
-            for one in self.applications
+            replace(application, service_worker=self.service_worker_of(application.name))
+            for application in self.applications
         ]
 
     @classmethod
@@ -160,8 +160,10 @@ class Description:
     def _check_service_workers(self) -> None:
         """Raises DescriptionError if two applications share a service worker: either could then
         act for the learners of both."""
-        found = [self.service_worker_of(one.name) for one in self.applications]
-        workers = [worker for worker in found if worker is not None]
+        named_workers = [
+            self.service_worker_of(application.name) for application in self.applications
+        ]
+        workers = [worker for worker in named_workers if worker is not None]
         for name in ("username", "token"):
             values = [getattr(worker, name) for worker in workers]
             if len(set(values)) < len(values):
@@ -171,7 +173,7 @@ class Description:
 
 
 def own_worker_name(name: str) -> str:
-    """Username of an application's service worker where none is given."""
+    """Username of an application's service worker if none is given."""
     return _account_name(name, "_serviceworker")
 
 
@@ -200,30 +202,30 @@ def _build_optional(kind: Any, data: dict[str, Any], key: str, place: str = "") 
 def _build_service_clients(items: Any, place: str) -> list[ServiceClient]:
     if not isinstance(items, list):
         raise DescriptionError(f"{place}.service_clients is not a list")
-    found: list[ServiceClient] = []
+    clients: list[ServiceClient] = []
     for index, item in enumerate(items):
-        one = _build(ServiceClient, item, f"{place}.service_clients[{index}]")
-        if one.purpose not in PURPOSES or one.purpose in [each.purpose for each in found]:
+        client = _build(ServiceClient, item, f"{place}.service_clients[{index}]")
+        if client.purpose not in PURPOSES or client.purpose in [c.purpose for c in clients]:
             raise DescriptionError(
                 f"{place}.service_clients[{index}].purpose is not one of {', '.join(PURPOSES)}, "
                 "each once"
             )
-        found.append(one)
-    return found
+        clients.append(client)
+    return clients
 
 
 def _build(kind: Any, data: Any, place: str) -> Any:
     if not isinstance(data, dict):
         raise DescriptionError(f"{place} is not a JSON object")
-    known = kind.__dataclass_fields__
-    if unknown := sorted(set(data) - set(known)):
+    field_names = kind.__dataclass_fields__
+    if unknown := sorted(set(data) - set(field_names)):
         raise DescriptionError(f"{place} has an unknown field: {unknown[0]}")
     if kind is Application:
         worker = _build_optional(ServiceWorker, data, "service_worker", f"{place}.service_worker")
         data = {**data, "service_worker": worker}
         data["service_clients"] = _build_service_clients(data.get("service_clients", []), place)
     for name, value in data.items():
-        expected = known[name].type
+        expected = field_names[name].type
         if expected in (ServiceWorker | None, list[ServiceClient]):
             continue
         matches = {
@@ -237,7 +239,7 @@ def _build(kind: Any, data: Any, place: str) -> Any:
         built = kind(**data)
     except TypeError as error:
         raise DescriptionError(f"{place} is incomplete: {error}") from error
-    for name, field_ in known.items():
+    for name, field_ in field_names.items():
         required = field_.default is MISSING and field_.default_factory is MISSING
         if required and not getattr(built, name):
             raise DescriptionError(f"{place}.{name} is empty")

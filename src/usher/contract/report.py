@@ -1,15 +1,16 @@
-"""What ``manage.py lms usher_report`` prints: facts about the LMS, for doctor.
+"""The output of ``manage.py lms usher_report``: facts about the LMS, for doctor.
 
-One JSON object. Every field is optional, because not every release can report it. It holds no
-secrets but their fingerprints (``contract.fingerprints``).
+The output is one JSON object, ``LmsReport``. Every field is optional, because not every release can
+report it. The report contains hashes of secrets (``contract.fingerprints``), never the secrets.
+Times are ISO 8601.
 """
 
 from typing import Any, TypedDict
 
 VERSION = 1
 
-#: Names of the settings to report. Those in FEATURES are reported by their effective value, whether
-#: the release reads them from ``settings.FEATURES`` or from a setting of that name.
+#: Names of the settings to report. Those in FEATURES are reported with their effective value,
+#: whether the release reads them from ``settings.FEATURES`` or from a setting of that name.
 FEATURES = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
     "ENABLE_AUTHN_MICROFRONTEND",
@@ -34,16 +35,16 @@ SETTINGS = (
 
 
 class Site(TypedDict, total=False):
-    """A Django site. current: whether it is the one of ``SITE_ID``."""
+    """A Django site."""
 
     id: int
     domain: str
+    #: Whether ``SITE_ID`` names this site.
     current: bool
 
 
 class Provider(TypedDict, total=False):
-    """The newest provider record of one site and backend. other_settings: the record's addresses,
-    without secrets; None, with the reason in other_settings_error, if it isn't a JSON object."""
+    """The newest provider record of one site and backend."""
 
     backend_name: str
     name: str
@@ -59,78 +60,85 @@ class Provider(TypedDict, total=False):
     enable_sso_id_verification: bool
     client_id: str
     secret_fingerprint: str
+    #: The addresses in the record, without secrets; None if the field isn't a JSON object.
     other_settings: dict[str, Any] | None
+    #: Why ``other_settings`` is None.
     other_settings_error: str
 
 
 class OAuthClient(TypedDict, total=False):
-    """An OAuth application of this LMS. redirect_uris: separate addresses. client_type:
-    ``confidential`` or ``public``; grant_type as the toolkit writes it, ``authorization-code``."""
+    """An OAuth application of this LMS."""
 
     name: str
     client_id: str
     redirect_uris: list[str]
+    #: ``confidential`` or ``public``.
     client_type: str
+    #: As django-oauth-toolkit spells it: ``authorization-code``.
     grant_type: str
     skip_authorization: bool
     secret_fingerprint: str
 
 
 class ServiceWorker(TypedDict, total=False):
-    """token_expires: when its newest valid token expires, ISO; None without one. application: name
-    of the application that it acts for, '' for none."""
+    """The LMS user with whose token the application sends requests."""
 
     username: str
+    #: The name of the connected application; '' if there is none.
     application: str
     is_superuser: bool
     is_staff: bool
     is_active: bool
+    #: Of the token that was provisioned; '' if it is no longer valid.
     token_fingerprint: str
+    #: When that token expires; None if it is no longer valid.
     token_expires: str | None
 
 
 class Learners(TypedDict, total=False):
-    """Learners linked to an application; numbers, if not said otherwise.
-
-    unusable_password: those who can't sign in because their LMS password is unusable. other_name:
-    those whose LMS username isn't the uid of their link; renamed: some of these, as pairs of uid
-    and username. inactive: LMS usernames of the newest ones whose account is not active.
-    by_backend: sign-in backend → its links, also for backends that are not connected."""
+    """Learners who are linked to an application. Integers are counts."""
 
     linked: int
+    #: Some learners whose LMS username isn't the uid of their link: pairs of uid and username.
     renamed: list[tuple[str, str]]
-    inactive: list[str]
-    by_backend: dict[str, int]
-    unusable_password: int
+    #: How many such learners there are.
     other_name: int
+    #: LMS usernames of the newest learners whose account is not active.
+    inactive: list[str]
+    #: Sign-in backend → its links. Includes backends that are not connected.
+    by_backend: dict[str, int]
+    #: Learners who can't sign in, because their LMS password is unusable.
+    unusable_password: int
 
 
 class Backend(TypedDict, total=False):
-    """A sign-in backend. error: why its class can't be imported in this process; '' if it can."""
+    """A sign-in backend."""
 
     name: str
     class_path: str
+    #: Why the class can't be imported in this process; '' if it can.
     error: str
 
 
 class TokenProbe(TypedDict, total=False):
-    """The result of a request from the LMS to the application's token endpoint, with the provider
-    record's client and a code that doesn't exist. status: HTTP status; None, with the reason in
-    error, if nothing answered. oauth_error: ``invalid_grant`` shows that the client is right,
-    ``invalid_client`` that it is wrong."""
+    """The answer of the application's token endpoint to a request from the LMS. The request has the
+    provider record's client id and secret, and a code that doesn't exist."""
 
     backend_name: str
     url: str
+    #: The HTTP status; None if nothing answered.
     status: int | None
+    #: ``invalid_grant`` shows that the client is right, ``invalid_client`` that it is wrong.
     oauth_error: str
+    #: Why nothing answered.
     error: str
 
 
 class LearnerHome(TypedDict, total=False):
-    """The learner's first page after sign-in. micro_frontend: whether it is a micro-frontend, with
-    its address in url."""
+    """The learner's first page after sign-in."""
 
     micro_frontend: bool
+    #: The address of the micro-frontend.
     url: str
 
 
@@ -145,17 +153,20 @@ class Connection(TypedDict, total=False):
     jwks_url: str
 
 
-class LmsReport(TypedDict, total=False):
-    """The whole report.
+class Column(TypedDict):
+    """A column of the LMS's database."""
 
-    time: when it was made, ISO, UTC. login_service: whether the OAuth client of the LMS's own
-    sign-in exists. direct_registration: whether people can create an account in the LMS itself.
-    private_settings: whether ``lms/envs/private.py`` exists. packages: distribution → version, of
-    those that Usher depends on. package_conflicts: sentences as ``pip check`` prints them.
-    packages_outside_image: distributions that were installed by hand into this container.
-    """
+    table: str
+    column: str
+    #: Whether it may be empty.
+    null: bool
+
+
+class LmsReport(TypedDict, total=False):
+    """The whole report."""
 
     version: int
+    #: When the report was made, in UTC.
     time: str
     release: str
     settings: dict[str, Any]
@@ -163,15 +174,23 @@ class LmsReport(TypedDict, total=False):
     sites: list[Site]
     providers: list[Provider]
     oauth_clients: list[OAuthClient]
+    #: Whether the OAuth client exists that the LMS's own sign-in uses.
     login_service: bool
     service_worker: ServiceWorker | None
     learners: Learners
     learner_home: LearnerHome
+    #: Whether people can create an account in the LMS itself.
     direct_registration: bool
     backends: list[Backend]
     connections: list[Connection]
     token_probes: list[TokenProbe]
+    #: Columns too short for the UUIDs that this version of Django writes.
+    short_uuid_columns: list[Column]
+    #: Whether ``lms/envs/private.py`` exists.
     private_settings: bool
+    #: Distribution → version, of the packages that Usher depends on.
     packages: dict[str, str]
+    #: Sentences, as ``pip check`` prints them.
     package_conflicts: list[str]
+    #: Distributions that were installed by hand into this container.
     packages_outside_image: list[str]

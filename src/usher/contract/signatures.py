@@ -1,9 +1,9 @@
 """Signatures of the messages that the LMS sends to the application (webhooks).
 
 ``Usher-Signature: v1=<hex>`` is HMAC-SHA256 over ``<timestamp>.<event id>.<body>``. The timestamp
-(Unix seconds) limits for how long a message can be replayed; by the event id the receiver drops
-messages that it has seen. Neither contains a dot, so two different messages never give the same
-signed text.
+(Unix seconds) limits for how long a message can be replayed; the event id lets the receiver drop a
+message that it has already received. Neither contains a dot, so two different messages never give
+the same signed text.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import re
 HEADER_EVENT_ID = "Usher-Event-Id"
 HEADER_TIMESTAMP = "Usher-Timestamp"
 HEADER_SIGNATURE = "Usher-Signature"
-#: Seconds a message may be old, or in the future, before it is refused.
+#: The most seconds by which a message's timestamp may differ from the receiver's time.
 TOLERANCE_SECONDS = 300
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-#: A spreadsheet takes a cell for a formula if it begins with one of these, even after blanks.
+#: A spreadsheet reads a cell as a formula if it begins with one of these, even after blanks.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _BLANKS = " \u00a0"
 
 
 def cell(value: object) -> str:
-    """The value as text. Adds an apostrophe if a spreadsheet would take it for a formula."""
+    """The value as text. Adds an apostrophe if a spreadsheet would read it as a formula."""
     text = str(value)
     return f"'{text}" if text.lstrip(_BLANKS).startswith(_FORMULA) else text
 

@@ -24,12 +24,12 @@ class NotAllowed(ValueError):
     """A value can't be used. The message names the setting and says what to write instead."""
 
 
-def _whole(pattern: str, words: str) -> Callable[[Any, str], str]:
+def _matching(pattern: str, words: str) -> Callable[[Any, str], str]:
     compiled = re.compile(pattern)
 
     def check(value: Any, place: str) -> str:
         if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise NotAllowed(f"{place} is {shown(value)}: write {words}")
+            raise NotAllowed(f"{place} is {quoted(value)}: write {words}")
         return value
 
     return check
@@ -39,17 +39,19 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*"
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~%+-]+)*")
 
-#: ``str.fullmatch`` on each: ``$`` would let a line break through.
-name = _whole(r"[A-Za-z0-9_-]{1,50}", "letters, digits, - and _, at most 50")
-backend = _whole(r"[A-Za-z0-9_-]{1,30}", "letters, digits, - and _, at most 30")
-username = _whole(r"[A-Za-z0-9_.@+-]{1,150}", "letters, digits and _ . @ + -")
-label = _whole(r"[\w .,()&+'-]{1,50}", "letters, digits, spaces and . , ( ) & + ' - _, at most 50")
-secret = _whole(
+#: Each checks the whole value with ``fullmatch``: ``$`` would also accept a line break at the end.
+name = _matching(r"[A-Za-z0-9_-]{1,50}", "letters, digits, - and _, at most 50")
+backend = _matching(r"[A-Za-z0-9_-]{1,30}", "letters, digits, - and _, at most 30")
+username = _matching(r"[A-Za-z0-9_.@+-]{1,150}", "letters, digits and _ . @ + -")
+label = _matching(
+    r"[\w .,()&+'-]{1,50}", "letters, digits, spaces and . , ( ) & + ' - _, at most 50"
+)
+secret = _matching(
     r"[A-Za-z0-9!#%&()*+,./:;<=>?@^_|~-]{1,255}",
     "letters, digits and marks without spaces, quotes and braces, at most 255",
 )
-host = _whole(_HOST, "a host name such as shop.example")
-requirement = _whole(
+host = _matching(_HOST, "a host name such as shop.example")
+requirement = _matching(
     r"[A-Za-z0-9/.][A-Za-z0-9 ._\[\],<>=!~@:/+%#&?-]{0,254}",
     "a requirement of pip without quotes, such as openedx-usher==1.0",
 )
@@ -64,7 +66,7 @@ def email(value: Any, place: str) -> str:
         host(domain, place)
     except NotAllowed:
         words = "an e-mail address such as ada@example.org"
-        raise NotAllowed(f"{place} is {shown(value)}: write {words}") from None
+        raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
     return str(value)
 
 
@@ -76,14 +78,14 @@ def address(value: Any, place: str) -> str:
         return _tidied(value)
     except (ValueError, UnicodeError):
         words = "an address such as http://example.org:8013"
-        raise NotAllowed(f"{place} is {shown(value)}: write {words}") from None
+        raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
 
 
 def _tidied(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > 500 or " " in value:
         raise ValueError(value)
     parts = urlsplit(value)
-    found, port = parts.hostname or "", parts.port
+    hostname, port = parts.hostname or "", parts.port
     if (
         parts.scheme not in ("http", "https")
         or "@" in parts.netloc
@@ -91,19 +93,19 @@ def _tidied(value: Any) -> str:
         or (parts.fragment or "?" in value or "#" in value)
     ):
         raise ValueError(value)
-    if ":" in found:
-        if not re.fullmatch(r"[0-9a-f:.]+", found):
+    if ":" in hostname:
+        if not re.fullmatch(r"[0-9a-f:.]+", hostname):
             raise ValueError(value)
-        found = f"[{found}]"
-    elif not found.isascii():
-        found = found.encode("idna").decode()
-    if not found.startswith("["):
-        host(found, "")
+        hostname = f"[{hostname}]"
+    elif not hostname.isascii():
+        hostname = hostname.encode("idna").decode()
+    if not hostname.startswith("["):
+        host(hostname, "")
     path = parts.path.rstrip("/")
     if not _PATH.fullmatch(path):
         raise ValueError(value)
-    # ``netloc`` might hold more than was looked at, so it is put together again.
-    return f"{parts.scheme}://{found}{f':{port}' if port else ''}{path}"
+    # Built from the checked parts, because ``netloc`` might contain more than was checked.
+    return f"{parts.scheme}://{hostname}{f':{port}' if port else ''}{path}"
 
 
 def pattern(value: Any, place: str) -> str:
@@ -114,7 +116,7 @@ def pattern(value: Any, place: str) -> str:
         re.compile(value)
     except (NotAllowed, re.error):
         words = "a regular expression without {{, {% and {#"
-        raise NotAllowed(f"{place} is {shown(value)}: write {words}") from None
+        raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
     return value
 
 
@@ -125,14 +127,14 @@ def _begins_template(text: str) -> bool:
 def flag(value: Any, place: str) -> bool:
     """``value`` if it is True or False. Raises NotAllowed."""
     if not isinstance(value, bool):
-        raise NotAllowed(f"{place} is {shown(value)}: write true or false")
+        raise NotAllowed(f"{place} is {quoted(value)}: write true or false")
     return value
 
 
 def _all(check: Callable[[Any, str], Any], words: str) -> Callable[[Any, str], Any]:
     def each(value: Any, place: str) -> Any:
         if not isinstance(value, list):
-            raise NotAllowed(f"{place} is {shown(value)}: write a list of {words}")
+            raise NotAllowed(f"{place} is {quoted(value)}: write a list of {words}")
         return [check(item, f"{place}[{index}]") for index, item in enumerate(value)]
 
     return each
@@ -144,7 +146,7 @@ def _or_empty(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
 
 def _purpose(value: Any, place: str) -> str:
     if value not in PURPOSES:
-        raise NotAllowed(f"{place} is {shown(value)}: write one of {', '.join(PURPOSES)}")
+        raise NotAllowed(f"{place} is {quoted(value)}: write one of {', '.join(PURPOSES)}")
     return str(value)
 
 
@@ -181,7 +183,7 @@ def entry(value: Any, place: str) -> dict[str, Any]:
         raise NotAllowed(f"{place} is not a mapping with a name")
     if unknown := sorted(set(map(str, value)) - set(FIELDS)):
         raise NotAllowed(
-            f"{place} has an unknown field {shown(unknown[0])}; known: {', '.join(FIELDS)}"
+            f"{place} has an unknown field {quoted(unknown[0])}; known: {', '.join(FIELDS)}"
         )
     return {key: FIELDS[key](item, f"{place}.{key}") for key, item in value.items()}
 
@@ -208,18 +210,18 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-def checked(values: Mapping[str, Any]) -> dict[str, Any]:
+def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The plugin's settings with checked values, addresses in one spelling. None stands for a
     setting that is to be removed. Raises NotAllowed for a bad value and for an unknown setting."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in values.items():
         if key not in SETTINGS:
-            raise NotAllowed(f"{shown(key)} is not a setting of Usher")
-        found[key] = None if value is None else SETTINGS[key](value, key)
-    return found
+            raise NotAllowed(f"{quoted(key)} is not a setting of Usher")
+        result[key] = None if value is None else SETTINGS[key](value, key)
+    return result
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """``value`` for a message: one line of printable ASCII of at most 80 characters."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -47,7 +47,8 @@ class Finding:
     """seen: the observation. cause: the reason for a note or a failure. fix: '' unless something is
     wrong; a command to copy, or the line to change, with the placeholders of ``fixes``. repair: the
     name in ``repairs`` with which ``--fix`` corrects it, or ''. applies: False for a skipped check
-    of something that this deployment doesn't have."""
+    of something that this deployment doesn't have. silent: what does not answer at all, such as
+    ``the LMS``, or ''."""
 
     status: Status
     seen: str
@@ -55,6 +56,7 @@ class Finding:
     fix: str = ""
     repair: str = ""
     applies: bool = True
+    silent: str = ""
 
     def __post_init__(self) -> None:
         """Removes control characters: the texts may quote an application, an LMS or a learner."""
@@ -75,8 +77,8 @@ def note(seen: str, *, cause: str) -> Finding:
     return Finding(Status.NOTE, seen, cause)
 
 
-def failed(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
-    return Finding(Status.FAILED, seen, cause, fix, repair)
+def failed(seen: str, *, cause: str, fix: str, repair: str = "", silent: str = "") -> Finding:
+    return Finding(Status.FAILED, seen, cause, fix, repair, silent=silent)
 
 
 def warning(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
@@ -91,6 +93,11 @@ def skipped(reason: str) -> Finding:
 def not_applicable(reason: str) -> Finding:
     """Returns a finding for a check of something that this deployment doesn't have."""
     return Finding(Status.SKIPPED, reason, applies=False)
+
+
+def many(count: int, one: str, several: str = "") -> str:
+    """``1 learner``, ``2 learners``; several: the plural, if it is not ``one`` and s."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 class Check(ABC):
@@ -115,7 +122,7 @@ class Check(ABC):
 
     @classmethod
     def page(cls) -> str:
-        """Where its documentation is: a path in this repository, or ``docs_url`` of another
+        """The address of its documentation: a path in this repository, or ``docs_url`` of another
         distribution."""
         if cls.docs_url or not cls.__module__.startswith("usher.doctor."):
             return cls.docs_url
@@ -127,9 +134,9 @@ _REGISTERED: dict[str, type[Check]] = {}
 
 def check(kind: type[Check]) -> type[Check]:
     """Registers a check. Raises ValueError for an id that another class has."""
-    known = _REGISTERED.setdefault(kind.id, kind)
-    if known.__qualname__ != kind.__qualname__:
-        raise ValueError(f"{kind.id} is the id of {known.__qualname__} already")
+    registered = _REGISTERED.setdefault(kind.id, kind)
+    if registered.__qualname__ != kind.__qualname__:
+        raise ValueError(f"{kind.id} is the id of {registered.__qualname__} already")
     return kind
 
 
@@ -142,12 +149,20 @@ def all_checks() -> dict[str, type[Check]]:
     for family in FAMILIES:
         import_module(f"usher.doctor.checks.{family}")
     for point in entry_points(group=ENTRY_POINTS):
-        found = point.load()
-        if isinstance(found, type) and issubclass(found, Check):
-            check(found)
+        loaded = point.load()
+        if isinstance(loaded, type) and issubclass(loaded, Check):
+            check(loaded)
     order = {family: place for place, family in enumerate(FAMILIES)}
     ids = sorted(_REGISTERED, key=lambda name: _place(name, order))
     return {name: _REGISTERED[name] for name in ids}
+
+
+def title_of_family(family: str) -> str:
+    """The subject of the checks with ids such as ``NET-1``; '' for those of other distributions."""
+    if family.lower() not in FAMILIES:
+        return ""
+    module = import_module(f"usher.doctor.checks.{family.lower()}")
+    return (module.__doc__ or "").splitlines()[0].rstrip(".").replace("``", "")
 
 
 def _place(name: str, order: dict[str, int]) -> tuple[int, str, int]:

@@ -2,22 +2,24 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 
-from usher.contract.terminal import printable
+from usher.contract import exits
+from usher.contract.terminal import wrap
 from usher.doctor.conformance import run as conformance_run
-from usher.doctor.conformance.surroundings import ConformanceError
+from usher.doctor.conformance.discovery import ConformanceError
 from usher.doctor.conformance.table import show as show_conformance
 from usher.doctor.context import Context, look_at
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.find import DoctorOptions, NotFoundError, places
+from usher.doctor.find import DoctorOptions, NotFoundError, chosen_connection, places
 from usher.doctor.journey import journey_line
 from usher.doctor.present import list_as_dict, show, show_list
-from usher.doctor.repairs import offered
+from usher.doctor.repairs import repairs_for
 from usher.doctor.runner import Report, UnknownCheckError, run
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -35,12 +37,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @click.option("--client-secret-file", type=_FILE, help="File with that client's secret.")
 @click.option("--redirect-uri", default="", help="A redirect URI of that client.")
 @click.option("--learner-token-file", type=_FILE, help="File with a learner's token, used to read.")
-@click.option("--ended-token-file", type=_FILE, help="File with an expired token.")
-@click.option("--backend", default="", help="Sign-in backend. Default: detected.")
+@click.option("--expired-token-file", type=_FILE, help="File with an expired token.")
+@click.option("--backend", default="", help="Sign-in backend of the LMS. [default: detected]")
 @click.option(
     "--write", is_flag=True, help="Also send requests that change the LMS, as a test learner."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def conformance(
     lms_url: str,
     token_file: Path,
@@ -48,7 +50,7 @@ def conformance(
     client_secret_file: Path | None,
     redirect_uri: str,
     learner_token_file: Path | None,
-    ended_token_file: Path | None,
+    expired_token_file: Path | None,
     backend: str,
     write: bool,
     as_json: bool,
@@ -62,7 +64,7 @@ def conformance(
         lms_url=lms_url,
         token=_secret(token_file),
         learner_token=_secret(learner_token_file),
-        ended_token=_secret(ended_token_file),
+        ended_token=_secret(expired_token_file),
         client_id=client_id,
         client_secret=_secret(client_secret_file),
         redirect_uri=redirect_uri,
@@ -77,7 +79,7 @@ def conformance(
         click.echo(json.dumps(result.to_dict(), indent=1))
     else:
         show_conformance(result, Console())
-    sys.exit(0 if result.agrees else 1)
+    sys.exit(exits.DONE if result.agrees else exits.FAILED)
 
 
 @click.command()
@@ -89,32 +91,50 @@ def conformance(
     metavar="PATH_OR_URL",
     help="Checkout or URL of the application, or the folder of a demo or of usher dev.",
 )
-@click.option("--env-file", type=_FILE, help="Path of its .env, if not in the checkout.")
-@click.option("--manage", default="", help="Command that runs its manage.py.")
+@click.option("--env-file", type=_FILE, help="The application's .env, if not in its checkout.")
+@click.option(
+    "--manage",
+    default="",
+    metavar="COMMAND",
+    help="Command that runs the application's manage.py.",
+)
 @click.option("--token-file", type=_FILE, help="File with the service worker's token.")
-@click.option("--tutor-root", type=_FOLDER, help="Root of the Tutor that runs the LMS.")
+@click.option("--tutor-root", type=_FOLDER, help="Tutor's root; needed if there are several.")
 @click.option(
     "--mode",
     type=click.Choice(["local", "dev", "nightly", "k8s"]),
-    help="Tutor's mode. Default: by the application's settings.",
+    help="The mode in which Tutor runs the LMS. [default: detected]",
 )
-@click.option("--tutor", default="", metavar="PATH", help="The tutor executable.")
-@click.option("--lms-home", type=_FOLDER, help="Folder of an embedded LMS.")
+@click.option(
+    "--tutor",
+    default="",
+    metavar="FILE",
+    help="Tutor's executable. [default: that of the connection, or the one on PATH]",
+)
+@click.option("--lms-home", type=_FOLDER, help="Folder of the embedded LMS.")
 @click.option(
     "--only", "only", multiple=True, metavar="ID", help="Run only this check. May be repeated."
 )
-@click.option("--fix", "fix", is_flag=True, help="Show safe repairs, then make them.")
-@click.option("--yes", is_flag=True, help="With --fix: do not ask.")
+@click.option("--fix", "fix", is_flag=True, help="Show safe repairs, ask, then make them.")
+@click.option("--yes", "-y", is_flag=True, help="With --fix: do not ask for confirmation.")
+@click.option("--verbose", is_flag=True, help="Show each check, also those that succeeded.")
 @click.option("--journey", is_flag=True, help="Also sign in, enroll and sign out a test learner.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(
-    list_only: bool, only: tuple[str, ...], fix: bool, yes: bool, as_json: bool, **named: Any
+    list_only: bool,
+    only: tuple[str, ...],
+    fix: bool,
+    yes: bool,
+    verbose: bool,
+    as_json: bool,
+    **named: Any,
 ) -> None:
     """Check the connection between an application and Open edX.
 
-    The first failed line is the root cause. Exit code 0: everything essential was seen to work and
-    nothing failed. 1: a check failed. 2: doctor, or a check named by --only, could not run. 3: an
-    essential check could not be made.
+    Lists each fault with its cause and fix, the root cause first.
+
+    Exit code 0: every essential check passed, and no check failed. 1: a check failed. 2:
+    doctor, or a check named by --only, could not run. 3: an essential check could not be made.
     """
     console = Console()
     if list_only:
@@ -125,31 +145,40 @@ def doctor(
         return
     options = _options_of(named)
     try:
+        if words := chosen_connection(options):
+            click.echo(wrap(words, 0), err=True)
         with look_at(places(options)) as context:
-            report = run(context, only)
+            with _going(console, as_json=as_json):
+                report = run(context, only)
             if fix:
                 _repair(report, context, yes=yes)
         if fix:
-            with look_at(places(options)) as context:
+            with look_at(places(options)) as context, _going(console, as_json=as_json):
                 report = run(context, only)
         if named["journey"] and report.healthy:
-            with look_at(places(options)) as context:
+            with look_at(places(options)) as context, _going(console, as_json=as_json):
                 report.lines.append(journey_line(context))
     except (NotFoundError, UnknownCheckError) as error:
         _cant_look(error, as_json=as_json)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
-        show(report, console)
+        show(report, console, verbose=verbose)
     sys.exit(report.exit_code)
+
+
+def _going(console: Console, *, as_json: bool) -> AbstractContextManager[object]:
+    """Shows on a terminal that the checks are running, which may take a minute."""
+    is_shown = console.is_terminal and not as_json
+    return console.status("running the checks") if is_shown else nullcontext()
 
 
 def _cant_look(error: Exception, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json.dumps({"error": str(error)}))
     else:
-        click.echo(f"✗ failed  {printable(str(error))}", err=True)
-    sys.exit(2)
+        click.echo(f"✗ failed  {wrap(str(error), 10)}", err=True)
+    sys.exit(exits.NOT_RUN)
 
 
 def _options_of(named: dict[str, Any]) -> DoctorOptions:
@@ -167,14 +196,14 @@ def _options_of(named: dict[str, Any]) -> DoctorOptions:
 
 
 def _repair(report: Report, context: Context, *, yes: bool) -> None:
-    for name, repair in offered(report).items():
-        click.echo(f"fix {name}: {repair.says}", err=True)
+    for name, repair in repairs_for(report).items():
+        click.echo(wrap(f"fix {name}: {repair.says}", 4), err=True)
         if not (yes or click.confirm("Do that?", err=True)):
             continue
         try:
             repair.apply(context)
         except (NotKnownError, OSError) as error:
-            click.echo(f"✗ failed  {printable(str(error))}", err=True)
+            click.echo(f"✗ failed  {wrap(str(error), 10)}", err=True)
 
 
 def _secret(path: Path | None) -> str:

@@ -45,7 +45,7 @@ class Context:
 
     @property
     def deployment(self) -> Deployment:
-        """What runs the LMS."""
+        """The program that runs the LMS."""
         if self.demo_home is not None:
             return Deployment.DEMO
         if self.dev_home is not None:
@@ -135,7 +135,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Places:
-    """What the operator or a caller names. Everything is optional.
+    """The installation that the operator or a caller names. Everything is optional.
 
     lms_url: for browsers and this machine; application: a folder with a ``.env``, or an address;
     manage: the application's ``manage.py``; lms_manage: that of an embedded LMS; demo_home: the
@@ -157,7 +157,7 @@ class Places:
 
 
 def look_at(places: Places) -> Context:
-    """A context for ``places``. What is missing in it is read from the ``.env``."""
+    """A context for ``places``. Missing values are read from the ``.env``."""
     web = Web()
     tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
     if places.lms_manage:

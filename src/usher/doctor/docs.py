@@ -1,10 +1,9 @@
-"""Writes docs/doctor/ from the checks' docstrings: ``python -m usher.doctor.docs docs/doctor``."""
+"""The pages of docs/doctor, from the checks' docstrings; ``make docs`` writes them."""
 
 import inspect
 import sys
 from importlib.resources import files
 from itertools import groupby
-from pathlib import Path
 
 from usher.doctor.check import Check, all_checks
 
@@ -14,23 +13,17 @@ _INTRO = "intro.md"
 def pages() -> dict[str, str]:
     """File name → text, for each family and the index."""
     checks = {name: kind for name, kind in all_checks().items() if _is_ours(kind)}
-    found = {}
+    texts = {}
     index = [(files(__package__) / _INTRO).read_text(encoding="utf-8")]
     for family, names in groupby(checks, key=lambda name: name.split("-")[0]):
         kinds = [checks[name] for name in names]
         file_name = f"{family.lower()}.md"
         title = inspect.getdoc(sys.modules[kinds[0].__module__]) or family
-        found[file_name] = _page(title, kinds)
+        texts[file_name] = _page(title, kinds)
         index.append(f"\n## [{title.splitlines()[0].rstrip('.')}]({file_name})\n")
         index += [f"- {kind.id}: {kind.title()}" for kind in kinds]
-    found["README.md"] = "\n".join(index) + "\n"
-    return found
-
-
-def write(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
-        (folder / name).write_text(text, encoding="utf-8")
+    texts["README.md"] = "\n".join(index) + "\n"
+    return texts
 
 
 def _is_ours(kind: type[Check]) -> bool:
@@ -49,11 +42,7 @@ def _page(title: str, kinds: list[type[Check]]) -> str:
 
 
 def _line(line: str) -> str:
-    word, colon, rest = line.partition(":")
+    word, colon, text = line.partition(":")
     if colon and word in ("Symptom", "Cause", "Fix"):
-        return f"- **{word}:**{rest}"
+        return f"- **{word}:**{text}"
     return f"  {line}"
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/doctor"))

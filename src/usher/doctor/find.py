@@ -4,8 +4,8 @@ If nothing is named, it looks for a demo of this checkout, an LMS of ``usher dev
 in this folder, the Tutor root that ``tutor`` uses, and the application in this folder.
 """
 
-import fcntl
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -17,14 +17,20 @@ from urllib.parse import urlsplit
 import yaml
 
 import usher
-from usher.contract.connections import Connection, ConnectionsError, known
+from usher.contract.connections import Connection, ConnectionsError, read_all
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
+from usher.contract.folders import (
+    COMPOSE_FILES,
+    DEV_FOLDER,
+    has_compose_file,
+    is_lms_of_dev,
+    is_locked,
+)
 from usher.doctor.context import OWN_ADDRESSES, Places
 from usher.doctor.facts.commands import Command, CommandError
 
-_COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _SOURCE = Path(usher.__file__).resolve().parents[2]
 _DEV_PORT = 8000
 
@@ -87,11 +93,16 @@ def _looked_for(options: DoctorOptions) -> DoctorOptions:
     if demos:
         newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
         return replace(options, application=str(newest))
-    if _is_dev(here / _DEV) and _is_running(here / _DEV):
-        return replace(options, application=str(here / _DEV))
-    if connection := _remembered(here):
+    home = here / DEV_FOLDER
+    if _is_dev(home) and (is_locked(home / "lock") or _is_loaded(home)):
+        return replace(options, application=str(home))
+    if connection := _of_here(here):
         return _with(options, connection)
-    application = str(here) if (here / ".env").is_file() and (here / "manage.py").is_file() else ""
+    application = str(here) if (here / "manage.py").is_file() and _names_an_lms(here) else ""
+    if not application and _is_dev(home):
+        return replace(options, application=str(home))
+    if not application and (connections := _known()):
+        return _with(options, connections[-1])
     root = None
     if shutil.which("tutor"):
         try:
@@ -99,23 +110,42 @@ def _looked_for(options: DoctorOptions) -> DoctorOptions:
         except CommandError:
             found = Path()
         root = found if (found / "config.yml").is_file() else None
-    if not application and _is_dev(here / _DEV):
-        return replace(options, application=str(here / _DEV))
     if not (application or root):
         raise NotFoundError(_nothing_in(here))
     return replace(options, application=application, tutor_root=root)
 
 
-def _nothing_in(here: Path) -> str:
-    if (here / "manage.py").is_file():
+def _is_loaded(home: Path) -> bool:
+    """Whether this process has the settings of ``usher dev``, as after ``. .usher/dev/env``."""
+    return is_lms_of_dev(home, os.environ.get(Env.OPENEDX_API_BASE_URL, ""))
+
+
+def _names_an_lms(folder: Path) -> bool:
+    """Whether the ``.env`` there or the environment has a setting of an LMS. A new project's
+    ``.env`` has other settings only. True if it can't be read: a check names the reason."""
+    if any(name.startswith(_OF_AN_LMS) for name in os.environ):
+        return True
+    try:
+        return _OF_AN_LMS.encode() in (folder / ".env").read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _nothing_in(folder: Path) -> str:
+    if (folder / "manage.py").is_file():
+        has_file = (folder / ".env").is_file()
         return (
-            "This project is not connected to an LMS: it has no .env, and no LMS of `usher dev`. "
-            "Run `usher dev` for an embedded LMS, or `usher connect --application .` for yours."
+            "This project is not connected to an LMS: "
+            f"{'its .env has no OPENEDX_… settings' if has_file else 'it has no .env'}, and "
+            "there is no LMS of `usher dev`. For an embedded LMS, run:\n$ usher dev\n"
+            "For the Open edX that Tutor runs on this machine:\n$ usher connect --application ."
         )
     return (
         "No connection was made from here, and there is no demo, application or Tutor root in "
-        "this folder. Run usher connect, or name what to look at with --application, "
-        "--tutor-root or --lms."
+        "this folder. Go to the folder of your project's manage.py, run `usher connect`, or name "
+        "the installation with --application, --tutor-root or --lms."
     )
 
 
@@ -124,17 +154,51 @@ def _nothing_in(here: Path) -> str:
 
 def _known() -> list[Connection]:
     try:
-        return known()
+        return read_all()
     except ConnectionsError as error:
         raise NotFoundError(str(error)) from error
 
 
-def _remembered(here: Path) -> Connection | None:
-    """The connection of the checkout in this folder, or else the newest one."""
-    found = _known()
-    of_here = [each for each in found if here.is_relative_to(Path(each.application or "/nowhere"))]
-    candidates = of_here or found
-    return candidates[-1] if candidates else None
+def _of_here(folder: Path) -> Connection | None:
+    """The newest connection of the application in this folder."""
+    connections_here = [
+        connection
+        for connection in _known()
+        if folder.is_relative_to(Path(connection.application or "/nowhere"))
+    ]
+    return connections_here[-1] if connections_here else None
+
+
+def chosen_connection(options: DoctorOptions) -> str:
+    """Returns which connection is checked, if the operator names none and it is one of several or
+    not that of this folder; else ''."""
+    if not options.name_nothing:
+        return ""
+    all_connections = _known()
+    used = _looked_for(options)
+    place = (used.application, used.url)
+    checked = [
+        connection
+        for connection in all_connections
+        if (connection.application, connection.url) == place
+    ]
+    if not checked:
+        return ""  # a demo, or an application that usher connect has not connected
+    connection = checked[-1]
+    title = connection.title or connection.name
+    if len(all_connections) == 1:
+        where = connection.application or connection.url
+        return "" if _of_here(Path.cwd()) else f"Checking {title}, {where}"
+    other_applications = [
+        other.application
+        for other in all_connections
+        if other.application not in ("", connection.application)
+    ]
+    names = " or ".join(dict.fromkeys(other_applications)) or "its address"
+    return (
+        f"Checking {title}, one of {len(all_connections)} connections. To check another: "
+        f"--application {names}"
+    )
 
 
 def _completed(options: DoctorOptions) -> DoctorOptions:
@@ -143,8 +207,12 @@ def _completed(options: DoctorOptions) -> DoctorOptions:
         named = options.application.rstrip("/")
     else:
         named = str(Path(options.application).expanduser().resolve())
-    found = [each for each in _known() if named and named in (each.application, each.url)]
-    return _with(options, found[-1]) if found else options
+    matches = [
+        connection
+        for connection in _known()
+        if named and named in (connection.application, connection.url)
+    ]
+    return _with(options, matches[-1]) if matches else options
 
 
 def _with(options: DoctorOptions, connection: Connection) -> DoctorOptions:
@@ -202,32 +270,25 @@ def _demo(home: Path, options: DoctorOptions) -> Places:
 
 # -- usher dev
 
-_DEV = Path(".usher") / "dev"
+#: The names of the settings of a connection begin so.
+_OF_AN_LMS = "OPENEDX_"
 
 
 def _is_dev(home: Path) -> bool:
     return all((home / part).is_file() for part in ("env", "prepared.json", "lms/manage.py"))
 
 
-def _is_running(home: Path) -> bool:
-    """Whether ``usher dev`` holds the lock of its folder."""
-    with (home / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
-    """The folder of ``usher dev``: ``folder`` itself, or the one in a project that has no ``.env``
-    if the operator names no other LMS; otherwise None."""
+    """The folder of ``usher dev``: ``folder`` itself, or the one in the project ``folder`` if
+    neither the operator nor the project's ``.env`` names another LMS; otherwise None."""
     if _is_dev(folder):
         return folder
     named = options.env_file or options.lms_url or options.lms_home or options.tutor_root
-    if named or not _is_dev(folder / _DEV):
+    home = folder / DEV_FOLDER
+    if named or not _is_dev(home):
         return None
-    return None if (folder / ".env").is_file() and not _is_running(folder / _DEV) else folder / _DEV
+    is_used = is_locked(home / "lock") or _is_loaded(home) or not _names_an_lms(folder)
+    return home if is_used else None
 
 
 def _dev(home: Path, options: DoctorOptions) -> Places:
@@ -278,18 +339,19 @@ def _values(env_file: Path | None) -> dict[str, str]:
         return {}
 
 
-def _manage(given: str, folder: Path | None, env_file: Path | None) -> Command | None:
+def _manage(option: str, folder: Path | None, env_file: Path | None) -> Command | None:
     """The command that runs manage.py: in the running container if there is a compose file, which
     reads the ``.env`` itself, else with this Python. CAMPUS_ENV_FILE names the reference
     application's ``.env``."""
-    environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file else {}
-    if given:
-        words = tuple(shlex.split(given))
+    is_campus = folder is None or (folder / "campus" / "settings.py").is_file()
+    environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file and is_campus else {}
+    if option:
+        words = tuple(shlex.split(option))
         in_container = words[:2] == ("docker", "compose")
         return Command(words, folder, environment, None if in_container else env_file)
     if folder is None:
         return None
-    if any((folder / name).is_file() for name in _COMPOSE_FILES):
+    if has_compose_file(folder):
         return Command(("docker", "compose", "exec", "-T", "web", "./manage.py"), folder)
     if (folder / "manage.py").is_file():
         return Command((sys.executable, "manage.py"), folder, environment, env_file)
@@ -301,10 +363,10 @@ def _own_address(folder: Path | None, values: dict[str, str]) -> str:
     for name in OWN_ADDRESSES:
         if urlsplit(values.get(name, "")).scheme in ("http", "https"):
             return values[name].rstrip("/")
-    texts = [(folder / name) for name in _COMPOSE_FILES] if folder else []
-    written = "".join(path.read_text(errors="replace") for path in texts if path.is_file())
+    texts = [(folder / name) for name in COMPOSE_FILES] if folder else []
+    text = "".join(path.read_text(errors="replace") for path in texts if path.is_file())
     for edition in EDITIONS.values():
-        if edition.host in written or edition.name.upper() + "_" in written:
+        if edition.host in text or edition.name.upper() + "_" in text:
             return edition.root_url
     return ""
 

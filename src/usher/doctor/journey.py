@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from usher.contract import temporary_learners
+from usher.contract import agents, temporary_learners
 from usher.contract.paths import ApplicationPath, LmsPath
+from usher.contract.refusals import answered
 from usher.doctor import fixes
 from usher.doctor.check import Finding, failed, note, ok, skipped, warning
-from usher.doctor.conformance import learners, surroundings
+from usher.doctor.conformance import discovery, learners
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import same_origin
@@ -78,27 +79,29 @@ class _Learner:
         return at_lms and urlsplit(landing.url).path.rstrip("/") == LmsPath.REGISTER
 
     def _make_account(self) -> None:
-        made = _application(self.context, "account", self.username)
-        if made["ready"] is None:
+        result = _application(self.context, "account", self.username)
+        if result["ready"] is None:
             raise NotKnownError(
                 "the LMS's form for new learners needs a browser: enable the usher plugin there, "
                 "or sign in once yourself"
             )
-        if not made["ready"]:
-            raise StrayedError(f"the application could not make the account: {made['error']}")
+        if not result["ready"]:
+            raise StrayedError(f"the application could not make the account: {result['error']}")
 
     def enroll(self) -> None:
         """Enrolls the learner with the service worker's token, as the application does."""
         token = self.context.token
-        with httpx.Client(base_url=self.context.lms.url, timeout=_TIMEOUT) as worker:
-            found = surroundings.runs(worker, token, "")
-            if "course" not in found:
+        with httpx.Client(
+            base_url=self.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
+        ) as http:
+            values = discovery.find_runs(http, token, "")
+            if "course" not in values:
                 return
-            self.run = found["course"]
-            worker.cookies.clear()
-            answer = worker.post(
+            self.run = values["course"]
+            http.cookies.clear()
+            answer = http.post(
                 LmsPath.ENROLLMENT,
-                headers=surroundings.bearer(token),
+                headers=discovery.bearer(token),
                 json={
                     "user": self.lms_username,
                     "mode": _MODE,
@@ -106,7 +109,7 @@ class _Learner:
                 },
             )
         if answer.status_code != 200:
-            raise StrayedError(f"enrolling answers {answer.status_code}: {answer.text[:120]}")
+            raise StrayedError(f"enrolling answers {answered(answer.status_code, answer.text)}")
 
     def sign_out(self) -> None:
         """Signs out of the application; the LMS's session must end as well."""
@@ -132,25 +135,26 @@ class _Learner:
             raise StrayedError(f"a second sign-in to the LMS ended at {begun.shown}")
         landing = self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
         if self._who_am_i():
-            raise StrayedError("signed out of the LMS, still signed in to it")
-        if self._ends_within(_SIGN_OUT_SECONDS if self._servers_tell() else 0):
+            raise StrayedError("signing out of the LMS did not end the session there")
+        if self._ends_within(_SIGN_OUT_SECONDS if self._uses_backchannel_sign_out() else 0):
             return
         statuses = [self._load(address) for address in self.browser.frames_of(landing)]
         if self._ends_within(0):
             self.notes.append("signing out of the LMS needs the browser's frames")
         elif 405 in statuses:
             self.notes.append(
-                "signing out of the LMS leaves the application's session: it signs out by POST only"
+                "signing out of the LMS does not end the application's session, which accepts a "
+                "sign-out by POST only"
             )
         elif self._is_behind_gateway() and not any(status >= 400 for status in statuses):
             self.notes.append(
                 "signing out of the LMS asks the API gateway to end its session; the test learner "
-                "has none there, so this was not seen"
+                "has none there, so this was not checked"
             )
         else:
             raise StrayedError("signed out of the LMS, still signed in to the application")
 
-    def _servers_tell(self) -> bool:
+    def _uses_backchannel_sign_out(self) -> bool:
         try:
             return bool(self.context.application.report.get("usher"))
         except NotKnownError:
@@ -196,18 +200,18 @@ def _journey(context: Context) -> Finding:
     username = temporary_learners.new_username("doctor")
     try:
         with _test_learner(context, username) as learner:
-            done = []
+            steps_done = []
             steps = (learner.sign_in, learner.enroll, learner.sign_out, learner.sign_out_of_the_lms)
             for step in steps:
                 _take(step)
-                done.append(step.__name__.replace("_", " "))
+                steps_done.append(step.__name__.replace("_", " "))
     except NotKnownError as error:
         return skipped(str(error))
     except StrayedError as error:
         return failed(
             str(error),
             cause="no check names a cause: read the logs of this minute",
-            fix=fixes.fitted(fixes.LMS_LOGS, context),
+            fix=fixes.adapt(fixes.LMS_LOGS, context),
         )
     if learner.left_over:
         return warning(
@@ -215,7 +219,7 @@ def _journey(context: Context) -> Finding:
             cause="the LMS has no way to remove learners",
             fix=f"make {learner.lms_username} inactive in the LMS's admin",
         )
-    seen = f"{', '.join(done)}; {username} is removed"
+    seen = f"{', '.join(steps_done)}; {username} is removed"
     if learner.notes:
         return note(seen, cause="; ".join(learner.notes))
     return ok(seen)
@@ -226,7 +230,7 @@ def _take(step: Callable[[], None]) -> None:
         step()
     except httpx.HTTPError as error:
         raise StrayedError(f"{step.__name__}: {error or type(error).__name__}") from error
-    except (ValueError, KeyError, surroundings.ConformanceError) as error:
+    except (ValueError, KeyError, discovery.ConformanceError) as error:
         raise StrayedError(f"{step.__name__}: unexpected answer ({error})") from error
 
 
@@ -255,8 +259,8 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
         raise NotKnownError("the application's manage.py is not known: give --application")
     script = (files(__package__) / "journey_learner.py").read_text(encoding="utf-8")
     head = f"STEP = {action!r}, {username!r}\n"
-    done: dict[str, Any] = context.application.manage.json("shell", stdin=head + script)
-    return done
+    result: dict[str, Any] = context.application.manage.json("shell", stdin=head + script)
+    return result
 
 
 def _remove_at_lms(learner: _Learner) -> str:
@@ -264,5 +268,7 @@ def _remove_at_lms(learner: _Learner) -> str:
     would have got."""
     name, token = learner.lms_username or learner.username, learner.context.token
     runs = [learner.run] if learner.run else []
-    with httpx.Client(base_url=learner.context.lms.url, timeout=_TIMEOUT) as worker:
-        return learners.remove_where_there(name, runs, worker, token)
+    with httpx.Client(
+        base_url=learner.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
+    ) as http:
+        return learners.remove_where_there(name, runs, http, token)

@@ -8,11 +8,12 @@ from urllib.parse import urljoin
 
 import httpx
 
+from usher.contract import agents
 from usher.contract.paths import LmsPath
 from usher.doctor.facts.web import same_origin
 
 _TIMEOUT = httpx.Timeout(60, connect=10)
-_LONGEST_WAY = 20
+_MAX_REDIRECTS = 20
 _FRAME = re.compile(r"<iframe[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
 
 
@@ -39,7 +40,7 @@ class Browser:
 
     def __init__(self, *homes: str) -> None:
         self.homes = homes
-        self.client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False)
+        self.client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=agents.LEARNER)
 
     def go(self, url: str) -> Landing:
         """Follows redirects from ``url``. Raises StrayedError for a redirect loop, or if the
@@ -55,7 +56,7 @@ class Browser:
 
     def _on(self, request: httpx.Request) -> Landing:
         visited: list[str] = []
-        while len(visited) < _LONGEST_WAY:
+        while len(visited) < _MAX_REDIRECTS:
             url = str(request.url)
             visited.append(url.split("?")[0])
             try:
@@ -69,14 +70,16 @@ class Browser:
                 return Landing(url, answer)
             request = answer.next_request
         round_ = [page for page, times in Counter(visited).most_common(2) if times > 1]
-        raise StrayedError(f"it goes round between {' and '.join(round_) or visited[-1]}")
+        raise StrayedError(
+            f"the redirects form a loop between {' and '.join(round_) or visited[-1]}"
+        )
 
     def frames_of(self, landing: Landing) -> list[str]:
         """The addresses of the frames on this page."""
         if landing.page is None:
             return []
-        found = _FRAME.findall(landing.page.text)
-        return [urljoin(landing.url, unescape(address)) for address in found]
+        addresses = _FRAME.findall(landing.page.text)
+        return [urljoin(landing.url, unescape(address)) for address in addresses]
 
     def signed_in_as(self, lms_url: str) -> str:
         """The username of the user who is signed in to the LMS, according to its API; '' for none.

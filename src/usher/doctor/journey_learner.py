@@ -45,7 +45,7 @@ def _session_of(user):
     """Creates a session as a sign-in does, with its signals, by which an application may record
     whose it is."""
     request = HttpRequest()
-    request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher-doctor")
+    request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher doctor")
     request.session = import_module(settings.SESSION_ENGINE).SessionStore()
     auth.login(request, user, backend=_backend())
     request.session.set_expiry(600)
@@ -62,8 +62,8 @@ def _session_of(user):
 def _backend():
     """The authentication backend that checks passwords. An API gateway's backend would end a
     session whose requests have no headers of the gateway."""
-    found = [(path, auth.load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
-    own = [path for path, backend in found if not isinstance(backend, RemoteUserBackend)]
+    backends = [(path, auth.load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
+    own = [path for path, backend in backends if not isinstance(backend, RemoteUserBackend)]
     plain = [path for path in own if path.endswith("ModelBackend")]
     return (plain or own or settings.AUTHENTICATION_BACKENDS)[0]
 
@@ -91,7 +91,8 @@ def _account(username):
 
 def _delete(user, late):
     """Deletes the user as soon as no worker has claimed its records: a request in progress could
-    create the account again."""
+    create the account again. late: whether to delete it even so. Returns whether it was
+    deleted."""
     with transaction.atomic():
         if apps.is_installed("usher.application") and not late:
             from usher.application.accounts.services import is_worked_on
@@ -103,9 +104,9 @@ def _delete(user, late):
 
 
 def _remove(username):
-    found = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
-    count = found.count()
-    for user in found:
+    learners = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
+    count = learners.count()
+    for user in learners:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not _delete(user, late=time.monotonic() > deadline):
             time.sleep(0.1)

@@ -1,11 +1,19 @@
-"""Prints a report for people: a line for each check, and what to do next."""
+"""Prints a report for people: a line for each family of checks, what is wrong, and what to do next.
 
+With ``verbose``, and for checks that were named, a line for each check.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from usher.contract.terminal import WIDTH, wrapped
+from usher.contract import exits
+from usher.contract.terminal import WIDTH, command_line, wrap
+from usher.doctor import fixes
 from usher.doctor.check import Status, all_checks
 from usher.doctor.context import CONNECTED
 from usher.doctor.runner import Line, Report
@@ -17,47 +25,154 @@ _MARKS = {
     Status.FAILED: ("✗", "bold red"),
     Status.SKIPPED: ("-", "dim"),
 }
+#: The words before the fix in the line that says what to do next.
+_LABEL = re.compile(r"(Next: ([A-Z]+-\d+: )?)?")
+#: The statuses of a family: the first that one of its checks has.
+_WORST = (Status.FAILED, Status.WARNING, Status.NOTE, Status.OK, Status.SKIPPED)
 
 
-def show(report: Report, console: Console) -> None:
-    for line in report.lines:
-        _show_line(line, console)
+def show(report: Report, console: Console, *, verbose: bool = False) -> None:
+    is_short = not (verbose or report.asked)
+    if is_short:
+        _show_short(report, console)
+    else:
+        for line in report.lines:
+            _show_line(line, console)
+            if report.asked and line.id not in report.asked:
+                names = _join_with_and(
+                    [other.id for other in report.lines if other.because == line.id]
+                )
+                text = wrap(f"{names}, which depends on it, was not checked", 24)
+                _say(console, f"{'':17}shown: {text}")
     console.print()
     counts = ", ".join(f"{len(report.of_status(status))} {status.value}" for status in Status)
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
-    if report.stage == CONNECTED and report.unproven:
-        _say(console, "The settings say that it is connected; that was not seen to work.")
+    if is_short:
+        _say(console, "Each check: usher doctor --verbose", "dim")
+    if report.asked:
+        _say(console, "Only the checks that --only names were made, and those they depend on.")
+        if report.exit_code == exits.DONE:
+            _say(console, "All checks: usher doctor")
+            return
+    elif report.stage == CONNECTED and report.silent:
+        verb = "does" if len(report.silent) == 1 else "do"
+        _say(console, f"Set up, but {_join_with_and(report.silent)} {verb} not answer.")
+    elif report.stage == CONNECTED and not report.healthy:
+        _say(console, "Connected, but not everything works: see ✗ above.")
+    elif report.stage == CONNECTED and report.unproven:
+        text = "According to the settings it is connected; whether sign-in works was not checked."
+        _say(console, wrap(text, 0))
     elif report.stage:
         _say(console, f"{report.stage[0].upper()}{report.stage[1:]}.")
-    _say(console, next_step(report))
+    following = next_step(report)
+    label = _LABEL.match(following)[0]  # type: ignore[index]  # it matches any text
+    _say(console, _laid_out(following.removeprefix(label), 6, label))
+
+
+def _show_short(report: Report, console: Console) -> None:
+    """A line for each family; then notes, failures and warnings in full, causes first; then the
+    skipped checks with the reason."""
+    checks = [line for line in report.lines if "-" in line.id]
+    rows = [(name, list(lines)) for name, lines in groupby(checks, _family)]
+    counts = {name: _counts(lines) for name, lines in rows}
+    width = max(map(len, counts.values()), default=0)
+    for name, lines in rows:
+        statuses = [line.finding.status for line in lines]
+        mark, style = _MARKS[worst := next(status for status in _WORST if status in statuses)]
+        title = wrap(lines[0].family, 19 + width)
+        parts = [(f"{mark} {worst.value:<8}", style), (f"{name:<7}", "bold")]
+        text = f"{counts[name]:<{width}}  {title}".rstrip()
+        console.print(Text.assemble(*parts, text), soft_wrap=True)
+    for line in report.lines:
+        if line not in checks and line.finding.status is Status.OK:
+            _show_line(line, console)
+    if shown_lines := [*report.of_status(Status.NOTE), *report.root_causes]:
+        console.print()
+        for line in shown_lines:
+            _show_line(line, console)
+    if skipped := report.of_status(Status.SKIPPED):
+        console.print()
+        by_reason: dict[str, list[str]] = {}
+        for line in skipped:
+            by_reason.setdefault(line.finding.seen, []).append(line.id)
+        for reason, ids in by_reason.items():
+            mark, style = _MARKS[Status.SKIPPED]
+            text = wrap(f"{', '.join(ranges(ids))}: {reason}", 10)
+            console.print(Text.assemble((f"{mark} skipped ", style), text), soft_wrap=True)
+
+
+def _family(line: Line) -> str:
+    return line.id.partition("-")[0]
+
+
+def _counts(lines: Iterable[Line]) -> str:
+    statuses = [line.finding.status for line in lines]
+    return ", ".join(
+        f"{statuses.count(status)} {status.value}" for status in _WORST if status in statuses
+    )
+
+
+def ranges(ids: Sequence[str]) -> list[str]:
+    """``TUT-1``, ``TUT-2``, ``TUT-3``, ``TUT-7`` as ``TUT-1 to TUT-3``, ``TUT-7``."""
+    groups: list[list[str]] = []
+    for name in ids:
+        family, _, number = name.partition("-")
+        if groups and number.isdigit() and groups[-1][-1] == f"{family}-{int(number) - 1}":
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return [f"{group[0]} to {group[-1]}" if group[2:] else ", ".join(group) for group in groups]
+
+
+def _join_with_and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _show_line(line: Line, console: Console) -> None:
     finding = line.finding
     mark, style = _MARKS[finding.status]
-    seen = wrapped(finding.seen, 17)
-    fits = "\n" not in seen and 17 + len(line.title) + 2 + len(seen) <= WIDTH
+    headline = wrap(line.headline, 17)
+    seen = wrap(finding.seen, 17) if line.headline != finding.seen else ""
+    fits = "\n" not in seen + headline and 17 + len(headline) + 2 + len(seen) <= WIDTH
     text = Text.assemble(
         (f"{mark} {finding.status.value:<8}", style),
         (f"{line.id:<6} ", "bold"),
-        wrapped(line.title, 17),
+        headline,
         ("  " if fits else "\n" + " " * 17) if seen else "",
         (seen, "dim"),
     )
     console.print(text, soft_wrap=True)
+    if line.headline != line.title:
+        _say(console, f"{'':17}check: {wrap(line.title, 24)}", "dim")
     if finding.status is Status.NOTE:
-        _say(console, f"{'':17}why:   {wrapped(finding.cause, 24)}")
+        _say(console, f"{'':17}why:   {wrap(finding.cause, 24)}")
     if finding.is_trouble:
-        _say(console, f"{'':17}cause: {wrapped(finding.cause, 24)}")
-        _say(console, f"{'':17}fix:   {finding.fix}")
-        if line.page:
+        _say(console, f"{'':17}cause: {wrap(finding.cause, 24)}")
+        _say(console, _laid_out(finding.fix, 24, f"{'':17}fix:   "))
+        if line.page.startswith("http"):
             _say(console, f"{'':17}page:  {line.page}")
 
 
+def _laid_out(fix: str, indent: int, label: str) -> str:
+    """``label`` and a fix. Sentences are wrapped; each command is on a line of its own, so that it
+    can be copied. Every line but the first is indented."""
+    lines = []
+    for text, is_command in fixes.parts(fix):
+        if not is_command:
+            fits = len(label) <= indent
+            lines.append(label + wrap(text, indent) if fits else wrap(label + text, indent))
+        elif len(label + text) <= WIDTH:
+            lines.append(label + text)
+        else:
+            lines += [label.rstrip()] if label.strip() else []
+            lines.append(command_line(text, indent))
+        label = " " * indent
+    return "\n".join(lines)
+
+
 def next_step(report: Report) -> str:
-    wrong = report.of_status(Status.FAILED) or report.of_status(Status.WARNING)
-    if wrong:
-        return f"Next: {wrong[0].id}: {wrong[0].finding.fix}"
+    if root_causes := report.root_causes:
+        return f"Next: {root_causes[0].id}: {root_causes[0].finding.fix}"
     if report.unproven and not report.asked:
         return f"Next: {_not_checked(report.unproven, 'essential checks')}"
     if report.exit_code:
@@ -73,10 +188,11 @@ def _not_checked(lines: list[Line], what: str) -> str:
     failing command, such as the application's manage.py, may be the reason for many."""
     seen = [line.finding.seen for line in lines]
     often = max(seen, key=seen.count)
-    names = ", ".join(line.id for line in lines)
+    names = ", ".join(ranges([line.id for line in lines]))
     number = f"{len(lines)} {what}" if len(lines) > 1 else f"1 {what.removesuffix('s')}"
-    said = f"{number} could not be made ({names})"
-    return f"{said}: {often}" if len(lines) == 1 or seen.count(often) > 1 else f"{said}; see there"
+    text = f"{number} could not be made ({names})"
+    is_common = len(lines) == 1 or seen.count(often) > 1
+    return f"{text}: {often}" if is_common else f"{text}; see the reasons above"
 
 
 def list_as_dict() -> list[dict[str, Any]]:
@@ -93,9 +209,11 @@ def list_as_dict() -> list[dict[str, Any]]:
 
 def show_list(console: Console) -> None:
     for name, kind in all_checks().items():
-        after = f"  after {', '.join(kind.depends_on)}" if kind.depends_on else ""
-        line = Text.assemble((f"{name:<6} ", "bold"), kind.title(), (after, "dim"))
+        line = Text.assemble((f"{name:<6} ", "bold"), wrap(kind.title(), 7))
         console.print(line, soft_wrap=True)
+        if kind.depends_on:
+            names = wrap(", ".join(ranges(kind.depends_on)), 13)
+            _say(console, f"{'':7}after {names}", "dim")
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -1,4 +1,5 @@
-"""The repairs of ``--fix``. Each can be repeated safely, and changes only what it says."""
+"""The repairs of ``--fix``. Each can be repeated safely, and makes only the change in its
+description."""
 
 import sys
 from collections.abc import Callable
@@ -23,13 +24,13 @@ class Repair:
     apply: Callable[[Context], None]
 
 
-def offered(report: Report) -> dict[str, Repair]:
+def repairs_for(report: Report) -> dict[str, Repair]:
     """Returns the repairs for the failures in this report, by name."""
     names = dict.fromkeys(line.finding.repair for line in report.root_causes)
     return {name: REPAIRS[name] for name in names if name in REPAIRS}
 
 
-def _close_env(context: Context) -> None:
+def _restrict_env(context: Context) -> None:
     path = context.application.env_file
     if path is None:
         raise NotKnownError("there is no .env")
@@ -84,9 +85,10 @@ if {address!r} not in known:
 """
 
 REPAIRS = {
-    "close-env": Repair("chmod 600 the application's .env", _close_env),
+    "restrict-env": Repair("chmod 600 the application's .env", _restrict_env),
     "provision": Repair(
-        "provision again: makes and corrects the records of the LMS and the application", _provision
+        "provision again: creates and corrects the records of the LMS and the application",
+        _provision,
     ),
     "relax-pkce": Repair("switch PKCE off for the LMS's client at the application", _relax_pkce),
     "redirect-uri": Repair("register the LMS's address for its client", _register_redirect),

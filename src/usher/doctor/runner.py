@@ -7,12 +7,22 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from usher.contract import exits
 from usher.doctor import fixes
-from usher.doctor.check import Check, Finding, Status, all_checks, failed, not_applicable, skipped
+from usher.doctor.check import (
+    Check,
+    Finding,
+    Status,
+    all_checks,
+    failed,
+    not_applicable,
+    skipped,
+    title_of_family,
+)
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 
-_WORKERS = 24
+_THREADS = 24
 
 
 class UnknownCheckError(ValueError):
@@ -21,8 +31,10 @@ class UnknownCheckError(ValueError):
 
 @dataclass(frozen=True)
 class Line:
-    """The finding of one check. because: the failed check because of which this one was skipped, or
-    ''. page: where the check is documented, or ''. essential: see ``Check``."""
+    """The finding of one check. title: what the check expects. because: the failed check because of
+    which this one was skipped, or ''. page: where the check is documented, or ''. essential: see
+    ``Check``. needs: ids of the checks on which it depends, also indirectly. family: what the
+    checks with such ids are about, or ''."""
 
     id: str
     title: str
@@ -30,20 +42,29 @@ class Line:
     because: str = ""
     page: str = ""
     essential: bool = False
+    needs: frozenset[str] = frozenset()
+    family: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The finding, if something is wrong or worth noting; otherwise the title."""
+        finding = self.finding
+        return finding.seen if finding.is_trouble or finding.status is Status.NOTE else self.title
 
     def to_dict(self) -> dict[str, Any]:
-        found = self.finding
+        finding = self.finding
         return {
             "id": self.id,
             "title": self.title,
-            "status": found.status.value,
-            "seen": found.seen,
-            "cause": found.cause,
-            "fix": found.fix,
+            "headline": self.headline,
+            "status": finding.status.value,
+            "seen": finding.seen,
+            "cause": finding.cause,
+            "fix": finding.fix,
             "because": self.because,
             "page": self.page,
             "essential": self.essential,
-            "applies": found.applies,
+            "applies": finding.applies,
         }
 
 
@@ -62,8 +83,22 @@ class Report:
 
     @property
     def root_causes(self) -> list[Line]:
-        """Failures that are not consequences of other failures."""
-        return [line for line in self.lines if line.finding.is_trouble]
+        """Failures that are not consequences of other failures, then warnings. One that another
+        depends on comes before it, since it may be the cause."""
+        problems = [*self.of_status(Status.FAILED), *self.of_status(Status.WARNING)]
+        ordered: list[Line] = []
+        while problems:
+            ids = {line.id for line in problems}
+            causes = [line for line in problems if line.id in problems[0].needs]
+            first = next((line for line in causes if not line.needs & ids), problems[0])
+            problems.remove(first)
+            ordered.append(first)
+        return ordered
+
+    @property
+    def silent(self) -> list[str]:
+        """What does not answer: the application, the LMS, or both."""
+        return [line.finding.silent for line in self.lines if line.finding.silent]
 
     @property
     def healthy(self) -> bool:
@@ -86,10 +121,11 @@ class Report:
         """1 if a check failed; 2 if a check that the operator named could not be made; 3 if an
         essential one could not; else 0."""
         if not self.healthy:
-            return 1
+            return exits.FAILED
         if self.asked:
-            return 2 if any(line.id in self.asked for line in self.unknown) else 0
-        return 3 if self.unproven else 0
+            unknown = any(line.id in self.asked for line in self.unknown)
+            return exits.NOT_RUN if unknown else exits.DONE
+        return exits.UNFINISHED if self.unproven else exits.DONE
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -112,9 +148,9 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
     """
     started = time.monotonic()
     checks = all_checks()
-    wanted = _wanted(checks, only)
-    order = [name for name in _in_order(checks) if name in _with_dependencies(checks, wanted)]
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="check") as pool:
+    selected = _wanted(checks, only)
+    order = [name for name in _in_order(checks) if name in _with_dependencies(checks, selected)]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
         for gather in context.slow_facts():
             pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
@@ -122,23 +158,27 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
             # The checks that it depends on were submitted earlier, so waiting for them can't block
             # the pool.
             waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
-            futures[name] = pool.submit(_line, checks[name], context, waits_for)
+            needs = frozenset(_with_dependencies(checks, {name}) - {name})
+            futures[name] = pool.submit(_line, checks[name], context, waits_for, needs)
         lines = {name: future.result() for name, future in futures.items()}
-    shown = wanted | {lines[name].because for name in wanted}
-    report = Report([lines[name] for name in checks if name in shown])
-    report.asked = frozenset(wanted) if set(wanted) != set(checks) else frozenset()
+    shown_names = selected | {lines[name].because for name in selected}
+    report = Report([lines[name] for name in checks if name in shown_names])
+    report.asked = frozenset(selected) if set(selected) != set(checks) else frozenset()
     report.stage = context.stage
     report.seconds = time.monotonic() - started
     return report
 
 
-def _line(kind: type[Check], context: Context, waits_for: list[Future[Line]]) -> Line:
-    for earlier in (future.result() for future in waits_for):
-        if because := _stopped_by(earlier):
-            waits = skipped(f"not checked while {because} fails")
-            return Line(kind.id, kind.title(), waits, because, kind.page(), kind.essential)
-    found = _probe(kind, context)
-    return Line(kind.id, kind.title(), found, page=kind.page(), essential=kind.essential)
+def _line(
+    kind: type[Check], context: Context, waits_for: list[Future[Line]], needs: frozenset[str]
+) -> Line:
+    stopped = (_stopped_by(future.result()) for future in waits_for)
+    because = next(filter(None, stopped), "")
+    finding = skipped(f"not checked while {because} fails") if because else _probe(kind, context)
+    title, family = map(
+        context.application.naming_env, (kind.title(), title_of_family(kind.id.partition("-")[0]))
+    )
+    return Line(kind.id, title, finding, because, kind.page(), kind.essential, needs, family)
 
 
 def _stopped_by(earlier: Line) -> str:
@@ -149,17 +189,18 @@ def _stopped_by(earlier: Line) -> str:
 
 def _probe(kind: type[Check], context: Context) -> Finding:
     try:
-        found = kind().probe(context)
-        fix = context.tutor.for_this_root(fixes.fitted(found.fix, context))
-        return replace(found, fix=fix)
+        finding = kind().probe(context)
+        fix = context.tutor.for_this_root(fixes.adapt(finding.fix, context))
+        seen, cause = map(context.application.naming_env, (finding.seen, finding.cause))
+        return replace(finding, seen=seen, cause=cause, fix=fix)
     except NotApplicableError as error:
         return not_applicable(str(error))
     except NotKnownError as error:
         return skipped(str(error))
-    except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
+    except Exception as error:  # noqa: BLE001 - a check with a bug must not hide the others
         return failed(
-            f"the check itself broke: {type(error).__name__}: {error}",
-            cause="an answer that this check does not know, or a mistake in it",
+            f"the check itself failed: {type(error).__name__}: {error}",
+            cause="an unexpected answer, or a bug in the check",
             fix=f"usher doctor --only {kind.id} --json",
         )
 
@@ -171,15 +212,15 @@ def _wanted(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
     return names or set(checks)
 
 
-def _with_dependencies(checks: dict[str, type[Check]], wanted: set[str]) -> set[str]:
-    found: set[str] = set()
-    rest = list(wanted)
-    while rest:
-        name = rest.pop()
-        if name not in found and name in checks:
-            found.add(name)
-            rest += checks[name].depends_on
-    return found
+def _with_dependencies(checks: dict[str, type[Check]], selected: set[str]) -> set[str]:
+    ids: set[str] = set()
+    to_visit = list(selected)
+    while to_visit:
+        name = to_visit.pop()
+        if name not in ids and name in checks:
+            ids.add(name)
+            to_visit += checks[name].depends_on
+    return ids
 
 
 def _in_order(checks: dict[str, type[Check]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from usher.doctor.runner import run
 _MARKS = {"ok": "✓", "note": "i", "warning": "!", "failed": "✗", "skipped": "–"}
 
 
-def look(
+def run_checks(
     ask: Callable[[], ApplicationReport], *, application_url: str, lms_url: str, token: str
 ) -> dict[str, Any]:
     """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` and
@@ -28,8 +28,8 @@ def look(
     application = Application(web, application_url, ask=ask)
     with Context(Lms(web, lms_url, token), application, web=web) as context:
         report = run(context)
-    found = report.to_dict()
-    for line in found["checks"]:
+    data = report.to_dict()
+    for line in data["checks"]:
         line["mark"] = _MARKS[line["status"]]
         line["fix_is_command"] = is_command(line["fix"])
-    return {**found, "next": next_step(report)}
+    return {**data, "next": next_step(report)}

@@ -36,6 +36,7 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"{error}\nmake the folder: python -m usher.embedded init", file=sys.stderr)  # noqa: T201
         return 1
     port = options.port or root.port or 8000
+    print(f"LMS at http://{options.host}:{port}; Ctrl-C stops it", flush=True)  # noqa: T201
     serve(options.folder, options.host, port, options.threads)
     return 0
 
@@ -49,22 +50,26 @@ def _replay(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m usher.embedded", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    init = commands.add_parser("init", help="make an LMS folder")
+    init = commands.add_parser("init", help="create an LMS folder")
     init.add_argument("folder", type=Path)
     init.add_argument("--root-url", required=True, help="the LMS's own address, with its port")
-    init.add_argument("--application-url", default="", help="where its learners come from")
+    init.add_argument(
+        "--application-url", default="", help="address of the application that signs learners in"
+    )
     init.add_argument("--plugin", action="append", help="entry point to load (default: usher)")
     init.add_argument(
         "--settings-file",
         type=argparse.FileType(),
-        help="JSON object of settings that go over the defaults; - is standard input",
+        help="JSON object of settings that override the defaults; - is standard input",
     )
     init.add_argument("--cheap-passwords", action="store_true", help="for measurements only")
     init.set_defaults(run=_init)
     serve = commands.add_parser("serve", help="serve an LMS folder")
     serve.add_argument("folder", type=Path)
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=0, help="default: the port of the root URL")
+    serve.add_argument(
+        "--port", type=int, default=0, help="port to serve on (default: that of the root URL)"
+    )
     serve.add_argument("--threads", type=int, default=16)
     serve.set_defaults(run=_serve)
     replay = commands.add_parser("replay", help="compare the embedded LMS with recordings")

@@ -6,7 +6,7 @@ from typing import Any
 
 from usher.contract.failures import RegistrationError
 from usher.lms.bulk import save_new
-from usher.lms.enrollments import NewEnrollment, State, Step, next_step, once, refusals
+from usher.lms.enrollments import NewEnrollment, State, Step, compute_once, next_step, refusals
 from usher.lms.errors import AccountRefused, EnrollmentError, EnrollmentRefused
 
 #: The pipeline step before which an unknown learner's account must exist.
@@ -55,9 +55,9 @@ def course_mode_model() -> Any:
 def forum_role_links() -> Any:
     from django.apps import apps
 
-    if not apps.is_installed("usher.embedded.costs"):
+    if not apps.is_installed("usher.embedded.platform_load"):
         return None
-    from usher.embedded.costs.models import ForumRole
+    from usher.embedded.platform_load.models import ForumRole
 
     return ForumRole.users.through
 
@@ -113,8 +113,8 @@ def course_key(text: str) -> Any:
 def retired_usernames(usernames: Iterable[str]) -> set[str]:
     from usher.embedded.user_api.models import UserRetirementStatus
 
-    found = UserRetirementStatus.objects.filter(original_username__in=list(usernames))
-    return set(found.values_list("original_username", flat=True))
+    statuses = UserRetirementStatus.objects.filter(original_username__in=list(usernames))
+    return set(statuses.values_list("original_username", flat=True))
 
 
 def prepare_retirement() -> None:
@@ -148,12 +148,19 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
 
     from usher.embedded.user_authn.forms import AccountCreationForm
 
-    asked = {"terms_of_service": "hidden", "honor_code": "hidden"}
-    wanted = settings.REGISTRATION_EXTRA_FIELDS
-    if "country" in wanted:
-        asked["country"] = wanted["country"]
+    class Form(AccountCreationForm):
+        def clean_email(self) -> str:
+            if settings.REGISTRATION_EMAIL_PATTERNS_ALLOWED is None:
+                # The base class would only check, with two queries, whether the address is taken.
+                return str(self.cleaned_data["email"])
+            return super().clean_email()
+
+    form_values = {"terms_of_service": "hidden", "honor_code": "hidden"}
+    extra_fields = settings.REGISTRATION_EXTRA_FIELDS
+    if "country" in extra_fields:
+        form_values["country"] = extra_fields["country"]
     values = {"username": username, "email": email, "name": name, "country": country}
-    form = AccountCreationForm({**values, "password": "not validated here"}, asked)
+    form = Form({**values, "password": "not validated here"}, form_values)
     form.fields.pop("terms_of_service", None)
     return {field: str(messages[0]) for field, messages in form.errors.items()}
 
@@ -169,10 +176,10 @@ def filter_registration(values: dict[str, str]) -> dict[str, str]:
     from usher.embedded.user_authn.filters import PreventRegistration, run_filters
 
     try:
-        found = run_filters(dict(values))
+        filtered = run_filters(dict(values))
     except PreventRegistration as error:
         raise AccountRefused(RegistrationError.VALIDATION, {"error_message": str(error)}) from error
-    return {key: str(found.get(key) or "") for key in values}
+    return {key: str(filtered.get(key) or "") for key in values}
 
 
 def new_registration(user: Any) -> Any:
@@ -197,24 +204,25 @@ def before_profiles(profiles: Sequence[Any]) -> list[Any]:
 
 
 def _compared() -> list[Any]:
-    """Set the attributes that a save compares; a new row has no changes, so it isn't read again."""
-    if not _has_costs():
+    """The receiver that reads a row before each save to compare it. It is skipped, because a new
+    row has nothing to be compared with."""
+    if not _has_platform_load():
         return []
-    from usher.embedded.costs import receivers
+    from usher.embedded.platform_load import receivers
 
     return [receivers.compare_with_saved]
 
 
-def _has_costs() -> bool:
+def _has_platform_load() -> bool:
     from django.apps import apps
 
-    return apps.is_installed("usher.embedded.costs")
+    return apps.is_installed("usher.embedded.platform_load")
 
 
 def after_users(users: Sequence[Any]) -> list[Any]:
-    if not _has_costs():
+    if not _has_platform_load():
         return []
-    from usher.embedded.costs import receivers
+    from usher.embedded.platform_load import receivers
 
     receivers.add_preferences_of(users)
     return [receivers.add_preferences]
@@ -233,8 +241,7 @@ def country_is_known(code: str) -> bool:
 def on_accounts_created(users: list[Any], registrations: list[Any], site: Any) -> None:
     from usher.embedded.user_authn.registration import announce
 
-    for user in users:
-        announce(user, site)
+    announce(users, site)
 
 
 def record_identity_verifications(users: list[Any], provider: Any) -> None:
@@ -250,7 +257,7 @@ def record_identity_verifications(users: list[Any], provider: Any) -> None:
         )
         for user in users
     ]
-    save_new(rows, found_by=["user_id"])
+    save_new(rows, unique_fields=["user_id"])
 
 
 def forget_recovery(user: Any) -> None:
@@ -287,38 +294,40 @@ def set_enrollment(
     is_active: bool,
     force: bool,
     present: State | None,
-    checked: dict[Any, Any],
+    cache: dict[Any, Any],
 ) -> State:
-    """Write what ``usher.lms.platform`` writes: the requested mode at once, where the public API
-    enrolls in the default mode first."""
+    """Enroll in the requested mode at once, as ``usher.lms.platform_enrollments`` does. (The public
+    API enrolls in the default mode first.)"""
     from usher.embedded.enrollments import services
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
     with refusals(_names(), key, mode):
-        found: Any = None
+        enrollment: Any = None
         if present is not None:
-            found = CourseEnrollment.get_enrollment(user, key)
-            present = (found.mode, found.is_active) if found else None
+            enrollment = CourseEnrollment.get_enrollment(user, key)
+            present = (enrollment.mode, enrollment.is_active) if enrollment else None
         step = next_step(present, mode, is_active, username=user.username, key=key)
         if present and step is Step.NOTHING:
             return present
         if step is Step.ADD and mode is None:
-            mode = once(checked, ("default", key), lambda: student.default_mode(key))
+            mode = compute_once(cache, ("default", key), lambda: student.default_mode(key))
         if mode is not None:
-            once(
-                checked,
+            compute_once(
+                cache,
                 ("mode", key, mode, is_active, force),
                 lambda: services.require_mode(key, mode, is_active, include_expired=force),
             )
         if step is Step.ADD:
             try:
-                found = student.enroll(user, key, mode=mode, check_access=True, can_upgrade=force)
+                enrollment = student.enroll(
+                    user, key, mode=mode, check_access=True, can_upgrade=force
+                )
             except student.AlreadyEnrolledError:
                 # Another request has enrolled the learner since this batch read the database.
-                found = CourseEnrollment.get_enrollment(user, key)
-        found.update_enrollment(mode=mode, is_active=is_active)
-    return found.mode, found.is_active
+                enrollment = CourseEnrollment.get_enrollment(user, key)
+        enrollment.update_enrollment(mode=mode, is_active=is_active)
+    return enrollment.mode, enrollment.is_active
 
 
 def _names() -> dict[type[Exception], EnrollmentError]:
@@ -336,28 +345,30 @@ def _names() -> dict[type[Exception], EnrollmentError]:
 
 
 def add_enrollments(
-    request: Any, wanted: Sequence[NewEnrollment], checked: dict[Any, Any]
+    request: Any, new_enrollments: Sequence[NewEnrollment], cache: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
-    """Like ``usher.lms.platform_enrollments``: insert all rows at once, and send the signals of
-    each."""
+    """Like ``usher.lms.platform_enrollments``: insert all rows with one statement, and send the
+    signals of each."""
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollmentAllowed
 
-    outcomes: list[State | EnrollmentRefused | None] = [None] * len(wanted)
+    outcomes: list[State | EnrollmentRefused | None] = [None] * len(new_enrollments)
     invited = set(
         CourseEnrollmentAllowed.objects.filter(
-            email__in={each.user.email for each in wanted}
+            email__in={enrollment.user.email for enrollment in new_enrollments}
         ).values_list("course_id", flat=True)
     )
     adding: dict[int, tuple[Any, str]] = {}
-    for number, each in enumerate(wanted):
-        run = once(
-            checked, ("run", each.key), partial(course_overview_model().objects.get, id=each.key)
+    for number, enrollment in enumerate(new_enrollments):
+        run = compute_once(
+            cache,
+            ("run", enrollment.key),
+            partial(course_overview_model().objects.get, id=enrollment.key),
         )
-        if each.key in invited or run.max_student_enrollments_allowed is not None:
+        if enrollment.key in invited or run.max_student_enrollments_allowed is not None:
             continue
         try:
-            adding[number] = _new_enrollment(each, run, checked)
+            adding[number] = _new_enrollment(enrollment, run, cache)
         except EnrollmentRefused as refusal:
             outcomes[number] = refusal
     for number, row in zip(adding, student.enroll_all([*adding.values()]), strict=True):
@@ -365,19 +376,21 @@ def add_enrollments(
     return outcomes
 
 
-def _new_enrollment(wanted: NewEnrollment, run: Any, checked: dict[Any, Any]) -> tuple[Any, str]:
+def _new_enrollment(
+    new_enrollment: NewEnrollment, run: Any, cache: dict[Any, Any]
+) -> tuple[Any, str]:
     from usher.embedded.enrollments import services
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
-    key, mode = wanted.key, wanted.mode
+    key, mode = new_enrollment.key, new_enrollment.mode
     with refusals(_names(), key, mode):
-        mode = mode or once(checked, ("default", key), lambda: student.default_mode(key))
-        once(
-            checked,
-            ("mode", key, mode, True, wanted.force),
-            lambda: services.require_mode(key, mode, True, include_expired=wanted.force),
+        mode = mode or compute_once(cache, ("default", key), lambda: student.default_mode(key))
+        compute_once(
+            cache,
+            ("mode", key, mode, True, new_enrollment.force),
+            lambda: services.require_mode(key, mode, True, include_expired=new_enrollment.force),
         )
-        if not wanted.force and not student.may_enroll(wanted.user, run):
+        if not new_enrollment.force and not student.may_enroll(new_enrollment.user, run):
             raise student.EnrollmentClosedError(str(key))
-    return CourseEnrollment(user=wanted.user, course=run, is_active=False), mode
+    return CourseEnrollment(user=new_enrollment.user, course=run, is_active=False), mode

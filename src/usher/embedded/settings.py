@@ -15,7 +15,7 @@ from usher.embedded.conf.platform import *  # noqa: F403 - the platform's names 
 LMS_HOME = files.home()
 _TOKENS = files.read_settings(LMS_HOME)
 _SECRETS = files.read_secrets(LMS_HOME)
-#: As in the platform, plugins read the environment's file from here.
+#: The settings in the environment's file. As in the platform, plugins read them here.
 ENV_TOKENS = _TOKENS
 EMBEDDED_PLUGINS: list[str] = _TOKENS.get("EMBEDDED_PLUGINS", [])
 
@@ -23,8 +23,8 @@ SECRET_KEY = _SECRETS["SECRET_KEY"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 SITE_ID = 2
-#: The recorded LMS had no course content, without which an LMS can't open courses, grade or
-#: bulk-enroll.
+#: False makes this LMS behave like the recorded one, which had no course content. Without content
+#: an LMS can't open courses, grade or bulk-enroll.
 EMBEDDED_RUNS_HAVE_CONTENT = True
 ROOT_URLCONF = "usher.embedded.urls"
 WSGI_APPLICATION = "usher.embedded.wsgi.application"
@@ -69,7 +69,11 @@ INSTALLED_APPS = [
     "usher.embedded.bulk_email.apps.BulkEmailConfig",
     "usher.embedded.lti_provider.apps.LtiProviderConfig",
     "usher.embedded.home.apps.HomeConfig",
-    *(["usher.embedded.costs.apps.CostsConfig"] if _TOKENS.get("PLATFORM_COSTS") else []),
+    *(
+        ["usher.embedded.platform_load.apps.PlatformLoadConfig"]
+        if _TOKENS.get("PLATFORM_COSTS")
+        else []
+    ),
     *plugins.installed_apps(EMBEDDED_PLUGINS),
 ]
 
@@ -128,7 +132,8 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_NAME = "sessionid"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
-#: For one server process; several need a shared cache to count limits together.
+#: For one server process. Several processes need a shared cache, so that they count rate limits
+#: together.
 CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = "registration@example.com"
@@ -160,7 +165,13 @@ SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "usher.embedded.logs.LineFormatter",
+            "format": "{levelname} {name}: {message}",
+            "style": "{",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
 }

@@ -15,10 +15,10 @@ from usher.engine.clock import database_now, moment
 from usher.engine.kinds import Kind
 from usher.engine.lanes import Lane
 from usher.engine.policy import LONGEST_DELAY
-from usher.engine.transactions import retried
+from usher.engine.transactions import retry_transaction
 from usher.engine.work import Work, due
 
-#: More than the clocks of healthy machines differ.
+#: The clocks of healthy machines differ by less than this.
 CLOCKS_APART = timedelta(seconds=10)
 
 
@@ -38,21 +38,21 @@ class Scope:
     def of(self, kind: Kind) -> Q | None:
         """The condition for rows of ``kind``, empty for all rows; None when no row of that kind
         can be in the scope, such as rows without a user in the scope of a user."""
-        found = Q()
+        condition = Q()
         if self.user_id is not None:
             if not kind.user_field:
                 return None
-            found &= Q(**{kind.user_field: self.user_id})
+            condition &= Q(**{kind.user_field: self.user_id})
         if self.about is not None:
             column = kind.column_of(type(self.about))
             if not column:
                 return None
-            found &= Q(**{column: self.about.pk})
+            condition &= Q(**{column: self.about.pk})
         if self.first_id is not None:
-            found &= Q(pk__gte=self.first_id)
+            condition &= Q(pk__gte=self.first_id)
         if self.end_id is not None:
-            found &= Q(pk__lt=self.end_id)
-        return found
+            condition &= Q(pk__lt=self.end_id)
+        return condition
 
 
 def claim(
@@ -70,8 +70,8 @@ def claim(
         return "", []
     owner = str(uuid.uuid4())
     leased: dict[int, Work] = {}
-    for each in (lane,) if lane is not None or condition else tuple(Lane):
-        leased |= _leased(kind, condition, each, limit - len(leased), owner, lease_seconds)
+    for claimed_lane in (lane,) if lane is not None or condition else tuple(Lane):
+        leased |= _leased(kind, condition, claimed_lane, limit - len(leased), owner, lease_seconds)
         if len(leased) >= limit:
             break
     rows = list(kind.rows().filter(pk__in=leased).select_related(*kind.related)) if leased else []
@@ -81,7 +81,7 @@ def claim(
         Work.objects.filter(
             pk__in=[work.pk for work in leased.values()], lease_owner=owner
         ).delete()
-    return owner, sorted(rows, key=lambda row: (row.lane, row.next_attempt_at, row.pk))
+    return owner, sorted(rows, key=lambda row: (row.lane, row.due_at, row.pk))
 
 
 def _leased(
@@ -110,8 +110,8 @@ def _leased(
         f"UPDATE {quote(Work._meta.db_table)} "  # noqa: S608
         f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING *"
     )
-    found = Work.objects.raw(sql, [owner, *until_values, *values])
-    return {work.object_id: work for work in found}
+    rows = Work.objects.raw(sql, [owner, *until_values, *values])
+    return {work.object_id: work for work in rows}
 
 
 def _compiled(expression: Any) -> tuple[str, list[Any]]:
@@ -126,36 +126,36 @@ def renew(kind: Kind, rows: Iterable[Any], lease_seconds: float) -> None:
     """Extends the leases of these rows to ``lease_seconds`` from now. Skips rows whose lease has
     gone to another worker."""
     rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
-    retried(lambda: _still_leased(kind, rows).update(lease_until=until))
+    retry_transaction(lambda: _still_leased(kind, rows).update(lease_until=until))
 
 
 def release(kind: Kind, rows: Iterable[Any]) -> None:
-    """Ends the leases of rows that were not tried, so that any worker can claim them at once.
+    """Ends the leases of rows that were not tried, so that any worker can claim them immediately.
     Skips rows whose lease has gone to another worker."""
     rows = list(rows)
-    retried(lambda: _still_leased(kind, rows).update(lease_owner="", lease_until=None))
+    retry_transaction(lambda: _still_leased(kind, rows).update(lease_owner="", lease_until=None))
 
 
 def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
     """Work of the rows whose lease this worker still has; locked for the transaction."""
     owners = {row.pk: row.lease_owner for row in rows}
-    found = Work.objects.filter(
+    works = Work.objects.filter(
         kind=kind.name, object_id__in=owners, lease_owner__in=set(owners.values())
     )
-    list(found.select_for_update().order_by("object_id").values_list("pk", flat=True))
-    return found
+    list(works.select_for_update().order_by("object_id").values_list("pk", flat=True))
+    return works
 
 
 def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     """Resets timestamps that a clock jump moved into the future. Returns how many rows it changed.
 
-    Implausible are a retry later than twice the longest delay, a lease longer than ten times
-    ``lease_seconds``, and a row that was never tried and is due in the future. Also deletes
-    settled work whose lease has run out.
+    These are implausible: a retry later than twice the longest delay, a lease longer than ten times
+    ``lease_seconds``, and a time in the future at which a row that was never tried is due. Also
+    deletes settled work whose lease has run out.
     """
     now = database_now()
     work = Work.objects.filter(kind=kind.name)
-    in_lanes = work.filter(lane__in=Lane.values)  # the index starts with it
+    in_lanes = work.filter(lane__in=Lane.values)  # so that the database uses the queue's index
     far = in_lanes.filter(
         attempts__gt=0, due_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
     ).update(due_at=now)
@@ -165,7 +165,7 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
         lease_owner="", lease_until=None
     )
     # Left by a worker that died after another process had settled the row.
-    work.filter(due_at=None, parked_at=None, lease_until__lte=now).delete()
+    work.filter(due_at=None, refused_at=None, lease_until__lte=now).delete()
     return far + early + leased
 
 

@@ -20,13 +20,13 @@ def database_now() -> datetime:
         return timezone.now()
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        found: datetime = cursor.fetchone()[0]
-    return found
+        now: datetime = cursor.fetchone()[0]
+    return now
 
 
 def moment(seconds: float = 0.0) -> Any:
-    """An expression for the time ``seconds`` after the start of the statement that contains it. It
-    saves the statement that ``database_now`` needs."""
+    """An expression for the time ``seconds`` after the start of the statement that contains it.
+    Unlike ``database_now``, it needs no statement of its own."""
     if connection.vendor == "sqlite":
         return Value(database_now() + timedelta(seconds=seconds), DateTimeField())
     now = Func(function="STATEMENT_TIMESTAMP", output_field=DateTimeField())

@@ -71,13 +71,13 @@ class Unwritable(EngineError):
     default_code = "unwritable"
 
 
-class StoodStill(EngineError):
-    """Nothing was sent, because the row's lease had run out and another worker may have it."""
+class LeaseEnded(EngineError):
+    """Nothing was sent, because the row's lease had ended and another worker may have it."""
 
     default_code = "lease-ended"
 
 
-def known(error: Exception) -> KnownError:
+def as_known_error(error: Exception) -> KnownError:
     """``error`` itself if it is a ``KnownError``; otherwise a ``JobFailed`` that names it. Its
     traceback is logged once in each process."""
     if isinstance(error, KnownError):
@@ -88,8 +88,8 @@ def known(error: Exception) -> KnownError:
 
 
 def _is_new(error: Exception) -> bool:
-    """Whether no error of this type was raised by this line before: a bug that fails every row
-    must not fill the log."""
+    """Whether no error of this type was raised by the same line of code before: a bug that fails
+    every row must not fill the log."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

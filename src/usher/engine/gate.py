@@ -6,10 +6,10 @@ from typing import Protocol
 
 #: Seconds: the first pause, the longest one, how long failures are remembered, and how long a probe
 #: may take before another one is allowed.
-_FIRST = 15.0
-_LONGEST = 300.0
-_KEPT = 1800.0
-_PROBE = 30.0
+_FIRST_PAUSE_SECONDS = 15.0
+_MAX_PAUSE_SECONDS = 300.0
+_MEMORY_SECONDS = 1800.0
+_PROBE_SECONDS = 30.0
 
 
 class State(Protocol):
@@ -48,7 +48,7 @@ class Gate:
             return None
         if self._state.remaining(self.key) > 0:
             return 0
-        return 1 if self._state.claim(self.key, _PROBE) else 0
+        return 1 if self._state.claim(self.key, _PROBE_SECONDS) else 0
 
     @property
     def is_closed(self) -> bool:
@@ -61,9 +61,11 @@ class Gate:
         fail together count once."""
         if self._state.remaining(self.key) > 0:
             return
-        level = self._state.raise_level(self.key, _KEPT)
+        level = self._state.raise_level(self.key, _MEMORY_SECONDS)
         self._state.clear(f"claim:{self.key}")
-        self._state.pause(self.key, min(_LONGEST, _FIRST * 2 ** min(level - 1, 8)))
+        self._state.pause(
+            self.key, min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(level - 1, 8))
+        )
 
     def open(self) -> None:
         """After a success, or when an operator says that the cause was repaired."""

@@ -5,7 +5,13 @@ It is one row of ``Watermark`` for all workers, with the time of the newest beat
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import Error, connections
 
 from usher.engine import observers
 from usher.engine.clock import database_now, moment
@@ -13,27 +19,60 @@ from usher.engine.models import Watermark
 
 WORKER, SWEEP = "worker", "sweep"
 #: Seconds between two beats of one process.
-_EVERY = 2.0
+_SECONDS_BETWEEN_BEATS = 2.0
 #: Seconds without a beat after which no worker is assumed to run: ``watch`` beats all the time.
 LATE_WATCHING = 30
 #: The same for Celery's workers, which beat with the sweep that Celery beat sends once a minute.
 LATE_SWEEPING = 180
+#: Seconds for which a thread beats in place of a worker that waits: more than a few requests that
+#: the other system does not answer, which may take a minute each.
+_MAX_WAIT_SECONDS = 600.0
 
-_last = 0.0
+log = logging.getLogger("usher.engine")
+
+_last_beat = 0.0
 
 
 def beat(late_after: int = LATE_WATCHING) -> None:
     """Records that a worker is running; at most once in two seconds. late_after: seconds without
     another beat after which no worker is assumed to run."""
-    global _last
-    if _last and time.monotonic() - _last < _EVERY:
+    global _last_beat
+    if _last_beat and time.monotonic() - _last_beat < _SECONDS_BETWEEN_BEATS:
         return
     _write(WORKER, str(late_after))
-    _last = time.monotonic()
+    _last_beat = time.monotonic()
     observers.beat()
 
 
-def swept() -> None:
+@contextmanager
+def kept(late_after: int = LATE_WATCHING) -> Iterator[None]:
+    """Beats in a thread until the block ends. A worker that waits for the other system is alive,
+    even if it writes nothing for a minute. Enter it for each step of the work: a step that takes
+    longer than ten minutes hangs, and is reported as no worker."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_keep, args=(ended, late_after), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _keep(ended: threading.Event, late_after: int) -> None:
+    until = time.monotonic() + _MAX_WAIT_SECONDS
+    try:
+        while not ended.wait(_SECONDS_BETWEEN_BEATS) and time.monotonic() < until:
+            try:
+                beat(late_after)
+            except Error as error:  # the worker itself logs that the database does not answer
+                log.debug("no heartbeat: %s", error)
+                connections.close_all()
+    finally:
+        connections.close_all()
+
+
+def record_sweep() -> None:
     """Records that a sweep has ended."""
     _write(SWEEP, "")
 

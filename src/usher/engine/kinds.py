@@ -11,21 +11,22 @@ from django.db import models
 
 from usher.engine.errors import KnownError
 from usher.engine.models import Reconciled, ReconciledQuerySet
+from usher.engine.summary import Failure
 
 
 @dataclass
 class Job:
     """One claimed row, with everything needed to act on it without the database.
 
-    what: the row's name for people. data: whatever the kind's ``prepare`` passes to its ``act``.
-    generation: the row's generation when it was claimed, which a success writes as observed.
-    begun: a thread has started on it, so a request may reach the other system at any later time.
-    is_urgent: a person waits for it. settled_after: seconds from the last change of the desired
-    state until the other system matched; None before that.
+    display_name: the row's name for people. data: whatever the kind's ``prepare`` passes to its
+    ``act``. generation: the row's generation when it was claimed, which a success writes as
+    observed. begun: a thread has started on it, so a request may reach the other system at any
+    later time. is_urgent: a person waits for it. settled_after: seconds from the last change of the
+    desired state until the other system matched; None before that.
     """
 
     row: Any
-    what: str
+    display_name: str
     data: Any = None
     generation: int = field(init=False)
     begun: bool = field(default=False, init=False)
@@ -40,11 +41,11 @@ class Job:
 class Outcome:
     """The result of a job.
 
-    values: the kind's ``observed_fields`` → values to write, when there is no error.
-    changed: whether the other system was changed. error: why the job failed; None for a success.
-    waits: not tried, because another row comes first; ``error`` says which. next_in: seconds after
-    which the row is checked again although it is in sync; None for never. extra: whatever the
-    kind's ``act`` passes to its ``settle``.
+    values: the kind's ``observed_fields`` → values to write, when there is no error. changed:
+    whether the other system was changed. error: why the job failed; None for a success. waits: the
+    row was not tried, because another row must be in sync first; ``error`` says which. next_in:
+    seconds after which the row is checked again although it is in sync; None for never. extra:
+    whatever the kind's ``act`` passes to its ``settle``.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -80,8 +81,8 @@ class Kind:
 
     def rows(self) -> ReconciledQuerySet:
         """All rows of this kind."""
-        found: ReconciledQuerySet = self.model._default_manager.all()
-        return found
+        rows: ReconciledQuerySet = self.model._default_manager.all()
+        return rows
 
     def lost(self) -> ReconciledQuerySet:
         """Rows that are not in sync and have no work, although they should have some."""
@@ -91,18 +92,18 @@ class Kind:
         """The column of this kind's rows that refers to ``other``; '' when there is none."""
         if self.model is other:
             return "pk"
-        for each in self.model._meta.concrete_fields:
-            if each.related_model is other:
-                return each.attname
+        for column in self.model._meta.concrete_fields:
+            if column.related_model is other:
+                return column.attname
         return ""
 
-    def what(self, row: Any, name: str = "") -> str:
+    def display_name(self, row: Any, name: str = "") -> str:
         """The row's name for people. name: its user's name, if the caller knows it."""
         return name or f"{self.name} {row.pk}"
 
-    def named(self, rows: Sequence[Any]) -> list[str]:
+    def display_names(self, rows: Sequence[Any]) -> list[str]:
         """The names of several rows for people, in their order."""
-        return [self.what(row) for row in rows]
+        return [self.display_name(row) for row in rows]
 
     def prepare(self, rows: Sequence[Any], context: Any) -> list[tuple[Job, Outcome | None]]:
         """A job for each row, and an outcome where nothing needs to be sent, else None."""
@@ -114,22 +115,24 @@ class Kind:
         raise NotImplementedError
 
     def act_many(self, jobs: Sequence[Job], context: Any) -> list[Outcome]:
-        """The same for several rows in one request: an outcome for each job, in their order.
-        Raises a ``KnownError`` when the request as a whole failed."""
+        """Does what ``act`` does, for several rows in one request. Returns an outcome for each job,
+        in their order. Raises a ``KnownError`` when the request as a whole failed."""
         raise NotImplementedError
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Writes to rows of kinds that come before this one in the order of the registry. Called
         before rows of this kind are locked and before leases are checked."""
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Writes to tables of the kind's own and to rows of kinds that come later in the order of
         the registry. Called in the transaction that writes the outcomes, with only those whose
         lease is valid. now: the database's time."""
 
-    def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Handles rows that were deleted while a job ran, in the same transaction."""
 
-    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
+    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
         """Called before rows are rechecked: creates rows that should exist and do not. user, about:
-        only those of this user (or user's id), or about this object; all when both are None."""
+        only those of this user (or user's id), or about this object; all when both are None.
+        Returns a failure if the other system could not be asked for all of them."""
+        return None

@@ -37,7 +37,7 @@ def current_lane() -> Lane:
 
 @contextmanager
 def background() -> Iterator[None]:
-    """Rows that are made due within it are claimed only when nothing interactive is due."""
+    """Rows that are made due within the block are claimed only when nothing interactive is due."""
     token = _current.set(Lane.BACKGROUND)
     try:
         yield
@@ -47,7 +47,7 @@ def background() -> Iterator[None]:
 
 def by_lane(rows: Iterable[Any]) -> dict[Lane, list[int]]:
     """Lane → the user ids of the rows in it. Work that follows from a row inherits its lane."""
-    found: dict[Lane, list[int]] = {}
+    ids_by_lane: dict[Lane, list[int]] = {}
     for row in rows:
-        found.setdefault(Lane(row.lane), []).append(row.user_id)
-    return found
+        ids_by_lane.setdefault(Lane(row.lane), []).append(row.user_id)
+    return ids_by_lane

@@ -21,22 +21,24 @@ from usher.engine.work import Work
 
 class MadeDue(dict[str, Q]):
     """Rows that a command made due: a kind's name → the condition for its rows. rows: how many were
-    made due; 0 if the command did not count them."""
+    made due; 0 if the command did not count them. failure: why the other system could not be asked
+    for all rows that should exist."""
 
     rows: int = 0
+    failure: Failure | None = None
 
 
 #: A kind's name and the row's id.
 Key = tuple[str, int]
 
-_IDS = 1000
+_IDS_A_QUERY = 1000
 
 
 def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
     """Whether another worker has claimed any of these rows, or is about to.
 
-    Called when this worker found nothing more to claim. A row that is due even so is being claimed
-    by another worker, unless the gate of its kind is closed.
+    Called when this worker found nothing more to claim. A row that is still due is being claimed by
+    another worker, unless the gate of its kind is closed.
     """
     now = database_now()
     leased, due = Q(work__lease_until__gt=now), Q(work__due_at__lte=now)
@@ -49,17 +51,19 @@ def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
 
 
 def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
-    """Current errors of rows that were made due, without those of rows that only wait. Since making
-    a row due clears its error and its attempts, these errors are newer."""
+    """Current errors of rows that were made due, without those of rows that only wait. Making a row
+    due clears its error and its attempts, so these errors come from later attempts."""
     for name in made_due:
-        each = kind(name)
-        tried = Q(work__attempts__gt=0) | Q(work__parked_at__isnull=False)
-        failing = _rows(name, made_due).failing().filter(tried)
-        failing = failing.select_related("work", *each.related)
-        rows = failing.iterator(chunk_size=_IDS)
-        while some := list(islice(rows, _IDS)):
-            for row, what in zip(some, each.named(some), strict=True):
-                failure = Failure(name, what, row.error_class, row.error_code, row.error_message)
+        kind_of_rows = kind(name)
+        has_failed = Q(work__attempts__gt=0) | Q(work__refused_at__isnull=False)
+        failing = _rows(name, made_due).failing().filter(has_failed)
+        failing = failing.select_related("work", *kind_of_rows.related)
+        rows = failing.iterator(chunk_size=_IDS_A_QUERY)
+        while some := list(islice(rows, _IDS_A_QUERY)):
+            for row, display_name in zip(some, kind_of_rows.display_names(some), strict=True):
+                failure = Failure(
+                    name, display_name, row.error_class, row.error_code, row.error_message
+                )
                 yield (name, row.pk), failure
 
 
@@ -70,13 +74,13 @@ def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
     for name, pk in failing:
         ids.setdefault(name, []).append(pk)
     for name, all_of_kind in ids.items():
-        left = iter(all_of_kind)
-        while some := list(islice(left, _IDS)):
+        remaining = iter(all_of_kind)
+        while some := list(islice(remaining, _IDS_A_QUERY)):
             rows = kind(name).rows().filter(pk__in=some)
             open_rows = rows.filter(Q(work__error_code__gt="") | Q(work__due_at__lte=soon))
-            still = set(open_rows.values_list("pk", flat=True))
-            right = set(rows.values_list("pk", flat=True)) - still
-            yield from ((name, pk) for pk in sorted(right))
+            open_ids = set(open_rows.values_list("pk", flat=True))
+            succeeded = set(rows.values_list("pk", flat=True)) - open_ids
+            yield from ((name, pk) for pk in sorted(succeeded))
 
 
 def earlier(
@@ -86,12 +90,14 @@ def earlier(
     code: those that wait, and those that were refused before. summary: of that run."""
     now, waiting, refused = database_now(), [], []
     reported = Counter((failure.kind, failure.code) for failure in summary.failures)
-    for each in kinds:
-        if (condition := scope.of(each)) is None:
+    for failing_kind in kinds:
+        if (condition := scope.of(failing_kind)) is None:
             continue
-        failing = Work.objects.filter(kind=each.name, error_code__gt="")
+        failing = Work.objects.filter(kind=failing_kind.name, error_code__gt="")
         if condition:
-            failing = failing.filter(object_id__in=each.rows().filter(condition).values("pk"))
+            failing = failing.filter(
+                object_id__in=failing_kind.rows().filter(condition).values("pk")
+            )
         groups = failing.values("error_code").annotate(
             waits=Count("pk", filter=Q(due_at__isnull=False)),
             refused=Count("pk", filter=Q(due_at__isnull=True)),
@@ -102,13 +108,15 @@ def earlier(
         for group in groups.order_by("error_code"):
             code, message = group["error_code"], group["message"]
             failure_class = group["failure_class"]
-            known = reported[each.name, code]
-            if (count := group["waits"] - known) > 0:
+            reported_count = reported[failing_kind.name, code]
+            if (count := group["waits"] - reported_count) > 0:
                 due_in = max(0.0, (group["first"] - now).total_seconds())
-                waiting.append(Group(each.name, count, code, message, due_in, failure_class))
-            known = max(0, known - group["waits"])
-            if (count := group["refused"] - known) > 0:
-                refused.append(Group(each.name, count, code, message, None, failure_class))
+                waiting.append(
+                    Group(failing_kind.name, count, code, message, due_in, failure_class)
+                )
+            reported_count = max(0, reported_count - group["waits"])
+            if (count := group["refused"] - reported_count) > 0:
+                refused.append(Group(failing_kind.name, count, code, message, None, failure_class))
     return waiting, refused
 
 

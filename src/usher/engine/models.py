@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, transaction
 from django.db.models import F, Max, Q
 from django.db.models.expressions import Col, DatabaseDefault
@@ -42,7 +44,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
     def refused(self) -> Self:
         """Refused rows: the other system rejected them, so they are not tried again."""
-        return self.filter(work__parked_at__isnull=False)
+        return self.filter(work__refused_at__isnull=False)
 
     def unclaimed(self) -> Self:
         """Rows that no worker has claimed."""
@@ -50,7 +52,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
     def not_refused(self) -> Self:
         """Rows that were not refused."""
-        return self.filter(work__parked_at__isnull=True)
+        return self.filter(work__refused_at__isnull=True)
 
     def without_work(self) -> Self:
         """Rows that have no row in the table of work."""
@@ -61,7 +63,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return self.filter(work__error_code__gt="")
 
     def make_due(self, now: datetime | None = None, *, lane: Lane = Lane.BACKGROUND) -> int:
-        """Makes the rows due at once, refused ones too, and clears their errors; what the retry
+        """Makes the rows due immediately, refused ones too, and clears their errors, as the retry
         button does. Returns how many.
 
         A row that is already waiting stays in its lane if that is claimed before ``lane``.
@@ -78,8 +80,9 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         """Makes rows due because the other system may have changed. Returns how many.
 
         Unlike ``make_due`` it keeps attempts and errors. A refused row is only compared with the
-        other system, and not sent again. A row that a worker has claimed becomes due again after
-        that: the worker may have read the other system before this change.
+        other system, and not sent again. A row that a worker has claimed becomes due once more when
+        that worker has written its outcome, because the worker may have read the other system
+        before this change.
         """
         now = now or database_now()
         return self._in_order(lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND))
@@ -97,34 +100,34 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return len(ids)
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
-        """As Django's, and saves the work of each row. With ``ignore_conflicts``, rows that
-        conflicted get no work."""
+        """Like Django's ``bulk_create``, and saves the work of each row. With ``ignore_conflicts``,
+        rows that conflicted get no work."""
         objs = list(objs)
         # PostgreSQL inserts plain values much faster than expressions such as ``Now()``.
         now = database_now() if objs else None
-        for each in objs:
-            if isinstance(each.wanted_at, DatabaseDefault):
-                each.wanted_at = now
+        for obj in objs:
+            if isinstance(obj.wanted_at, DatabaseDefault):
+                obj.wanted_at = now
         with transaction.atomic(using=self.db, savepoint=False):
             if not options.get("ignore_conflicts"):
-                made: list[Any] = super().bulk_create(objs, *args, **options)
-                works.create(self.kind, [each.work_of_new(now) for each in made])
-                return made
+                new_rows: list[Any] = super().bulk_create(objs, *args, **options)
+                works.create(self.kind, [row.work_of_new(now) for row in new_rows])
+                return new_rows
             everybody = self.model._default_manager.all()
-            due = [each.work_to_be() for each in objs if each.work_to_be().due_at]
-            last = (everybody.aggregate(last=Max("pk"))["last"] or 0) if due else 0
-            made = super().bulk_create(objs, *args, **options)
-            if due:
+            due_works = [obj.work_to_be() for obj in objs if obj.work_to_be().due_at]
+            last = (everybody.aggregate(last=Max("pk"))["last"] or 0) if due_works else 0
+            new_rows = super().bulk_create(objs, *args, **options)
+            if due_works:
                 # The database does not return which rows were inserted: they have the new ids.
-                lane = Lane(min(each.lane for each in due))
+                lane = Lane(min(row.lane for row in due_works))
                 everybody.filter(pk__gt=last).without_work().make_due(lane=lane)
-        return made
+        return new_rows
 
     @property
     def kind(self) -> str:
         """The name of the rows' kind."""
-        found: str = self.model.work_kind
-        return found
+        kind: str = self.model.work_kind
+        return kind
 
     def _in_order(self, change: Any) -> int:
         """Calls ``change`` with the rows' ids in ascending order, the order in which all code locks
@@ -144,6 +147,12 @@ IN_SYNC = Q(observed_generation=F("generation")) & ~Q(work__error_code__gt="")
 def lock(rows: models.QuerySet[Any]) -> None:
     """Locks these rows for the transaction, by ascending id."""
     list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+
+
+def refresh_unless_deleted(row: models.Model) -> None:
+    """Reads the row from the database again; leaves it as it is if it was deleted."""
+    with suppress(ObjectDoesNotExist):
+        row.refresh_from_db()
 
 
 class _WorkDescriptor(ForwardManyToOneDescriptor):
@@ -224,7 +233,7 @@ class Reconciled(models.Model):
     observed_at = models.DateTimeField(null=True, blank=True, editable=False)
     work = WorkOf()
 
-    next_attempt_at = _of_work("due_at")
+    due_at = _of_work("due_at")
     lane = _of_work("lane")
     attempts = _of_work("attempts")
     lease_owner = _of_work("lease_owner")
@@ -232,7 +241,7 @@ class Reconciled(models.Model):
     error_class = _of_work("error_class")
     error_code = _of_work("error_code")
     error_message = _of_work("error_message")
-    parked_at = _of_work("parked_at")
+    refused_at = _of_work("refused_at")
 
     objects = ReconciledQuerySet.as_manager()
 
@@ -276,23 +285,23 @@ class Reconciled(models.Model):
 
     def work_to_be(self) -> Work:
         """The work with which a new row will be saved."""
-        found: Work | None = self.__dict__.get("_work_to_be")
-        if found is None:
+        work: Work | None = self.__dict__.get("_work_to_be")
+        if work is None:
             # Replaced by the database's time when the row is saved.
-            found = Work(kind=self.work_kind, due_at=timezone.now())
-            self.__dict__["_due_by_default"] = found.due_at
-            self.__dict__["_work_to_be"] = found
-        return found
+            work = Work(kind=self.work_kind, due_at=timezone.now())
+            self.__dict__["_due_by_default"] = work.due_at
+            self.__dict__["_work_to_be"] = work
+        return work
 
     def work_of_new(self, now: Any) -> Work:
         """The work to save for a row that was just saved for the first time. now: the database's
         time, or an expression for it."""
-        found = self.work_to_be()
-        found.object_id = self.pk
-        if found.due_at is not None and found.due_at is self.__dict__.pop("_due_by_default", None):
-            found.due_at = now
+        work = self.work_to_be()
+        work.object_id = self.pk
+        if work.due_at is not None and work.due_at is self.__dict__.pop("_due_by_default", None):
+            work.due_at = now
         self.forget_cached_work()
-        return found
+        return work
 
     def forget_cached_work(self) -> None:
         """Makes the next access to ``work`` read it from the database."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from django.conf import settings as django_settings
 from django.db import transaction
@@ -13,14 +16,21 @@ from django.utils.module_loading import import_string
 from usher.engine.lanes import Lane, current_lane
 
 #: Seconds between two messages of one process about background work.
-_EVERY = 5.0
+_SECONDS_BETWEEN_MESSAGES = 5.0
 _WORK = "usher.engine.tasks.work"
-_last = 0.0
+_last_sent = 0.0
+#: Seconds in which a broker must accept a message.
+_SECONDS = 1.0
+#: Seconds for which a process sends no message after one failed, so that few visitors wait for a
+#: broker that is down.
+_PAUSE_SECONDS = 5.0
+_failed_at = 0.0
+log = logging.getLogger(__name__)
 
 
 def notify_workers(user_id: int | None = None) -> None:
-    """When the transaction commits, sends one Celery task for the due rows of this user, or of all
-    users for None. Does nothing without a broker, and never raises.
+    """Sends one Celery task for the due rows of this user, or of all users for None, as soon as the
+    transaction commits. Does nothing without a broker, and never raises.
 
     In the background lane it sends at most one task in five seconds, for all users.
     """
@@ -33,9 +43,9 @@ def notify_workers(user_id: int | None = None) -> None:
 
 
 def _send_now_and_then() -> None:
-    global _last
-    if not _last or time.monotonic() - _last >= _EVERY:
-        _last = time.monotonic()
+    global _last_sent
+    if not _last_sent or time.monotonic() - _last_sent >= _SECONDS_BETWEEN_MESSAGES:
+        _last_sent = time.monotonic()
         _send(None)
 
 
@@ -54,11 +64,58 @@ def broker_url() -> str:
 
 
 def _send(user_id: int | None) -> None:
+    global _failed_at
+    if _failed_at and time.monotonic() - _failed_at < _PAUSE_SECONDS:
+        return
     work = import_string(_WORK)  # imported late: tasks import this module
     queue = interactive_queue() if user_id else ""
     options = {"queue": queue} if queue else {}
-    with contextlib.suppress(Exception):
-        work.apply_async((user_id,), retry=False, ignore_result=True, expires=60, **options)
+    try:
+        with _producer() as producer:
+            work.apply_async(
+                (user_id,),
+                producer=producer,
+                retry=False,
+                ignore_result=True,
+                expires=60,
+                **options,
+            )
+        _failed_at = 0.0
+    except Exception:  # whatever a broker's library raises
+        log.debug("no message was sent", exc_info=True)
+        _failed_at = time.monotonic()
+
+
+def broker_error() -> str:
+    """Why Celery's broker can't be reached, which takes at most some seconds; '' if it answers, or
+    if the project has none."""
+    if not broker_url():
+        return ""
+    try:
+        with _connection() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3 * _SECONDS)
+    except Exception as error:  # noqa: BLE001 - every transport has errors of its own
+        return str(error).strip() or type(error).__name__
+    return ""
+
+
+@contextmanager
+def _producer() -> Iterator[Any]:
+    """A producer that gives up soon. Celery's own repeats a failed connection for seconds and waits
+    without limit for a Redis that does not answer, and a visitor may wait for this message."""
+    from kombu import pools
+
+    with pools.producers[_connection()].acquire(block=True, timeout=_SECONDS) as producer:
+        yield producer
+
+
+def _connection() -> Any:
+    from celery import current_app
+
+    options = {**(current_app.conf.broker_transport_options or {}), "max_retries": 0}
+    if broker_url().startswith(("redis", "rediss")):
+        options |= {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
+    return current_app.connection_for_write(transport_options=options)
 
 
 def interactive_queue() -> str:

@@ -1,7 +1,7 @@
-"""Calls observers about what the engine did: metrics, the log of refusals, the console.
+"""Notifies observers of the engine's work: metrics, the log of refusals, the console.
 
-An observer is called in the process and thread that did the work, and unless its method says
-otherwise after that transaction. If it raises, the error is logged and the engine continues.
+An observer is called in the process and thread that did the work, after the transaction unless the
+method says otherwise. If it raises, the error is logged and the engine continues.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ log = logging.getLogger("usher.engine")
 
 
 class Observer:
-    """The base class: override what is of interest. Methods may use the database unless they say
-    otherwise, and must not use the network."""
+    """The base class of observers: override any of its methods. Methods may use the database unless
+    they say otherwise, and must not use the network."""
 
-    def writing(self, kind: Any, done: Sequence[tuple[Any, Any]]) -> None:
+    def writing(self, kind: Any, results: Sequence[tuple[Any, Any]]) -> None:
         """Jobs and outcomes of one ``Kind`` are being written. Called within the transaction, which
         may still be rolled back; must not run statements."""
 
-    def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
+    def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
         """Jobs and outcomes of one kind were written."""
 
     def requesting(self, kind: str, rows: int) -> None:
@@ -53,41 +53,41 @@ def add(observer: Observer) -> None:
         _observers.append(observer)
 
 
-def written(kind: str, done: Sequence[tuple[Any, Any]]) -> None:
-    if done:
-        _each(lambda one: one.written(kind, done))
+def written(kind: str, results: Sequence[tuple[Any, Any]]) -> None:
+    if results:
+        _notify(lambda observer: observer.written(kind, results))
 
 
-def writing(kind: Any, done: Sequence[tuple[Any, Any]]) -> None:
-    if done:
-        _each(lambda one: one.writing(kind, done))
+def writing(kind: Any, results: Sequence[tuple[Any, Any]]) -> None:
+    if results:
+        _notify(lambda observer: observer.writing(kind, results))
 
 
 def requesting(kind: str, rows: int) -> None:
-    _each(lambda one: one.requesting(kind, rows))
+    _notify(lambda observer: observer.requesting(kind, rows))
 
 
 def passing() -> None:
-    _each(lambda one: one.passing())
+    _notify(lambda observer: observer.passing())
 
 
 def swept() -> None:
-    _each(lambda one: one.swept())
+    _notify(lambda observer: observer.swept())
 
 
 def beat() -> None:
-    _each(lambda one: one.beat())
+    _notify(lambda observer: observer.beat())
 
 
 def ended(*, is_empty: bool) -> None:
-    _each(lambda one: one.ended(is_empty=is_empty))
+    _notify(lambda observer: observer.ended(is_empty=is_empty))
 
 
 def stopped() -> None:
-    _each(lambda one: one.stopped())
+    _notify(lambda observer: observer.stopped())
 
 
-def _each(call: Callable[[Observer], None]) -> None:
+def _notify(call: Callable[[Observer], None]) -> None:
     for observer in _observers:
         try:
             call(observer)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, Self
 
+from usher.engine.errors import KnownError
 from usher.engine.gate import State
 
 #: Sends a question to the database thread and waits for the answer.
@@ -53,7 +54,7 @@ class Context:
     def prove(self) -> None:
         """Called before a refusal counts. Raises unless the right system answers now."""
 
-    def learned(self) -> Self | None:
+    def refresh(self) -> Self | None:
         """A context with the ``batch`` capabilities, if they were unknown when this one was made
         and are known now; otherwise None. Called about once a second."""
         return None
@@ -88,3 +89,11 @@ class OtherSystem:
     def before_sweep(self) -> None:
         """Called before each sweep: makes rows due whose objects changed in the other system
         without a message, and deletes old data."""
+
+    def advice(self, error: KnownError) -> str:
+        """What to do about a failure that concerns all rows, for the log; '' for nothing."""
+        return ""
+
+    def is_down(self, error: KnownError) -> bool:
+        """Whether one such failure shows that the other system does not answer at all."""
+        return False

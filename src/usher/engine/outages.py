@@ -1,40 +1,112 @@
-"""Logs one warning when a kind stops and one when it resumes, and nothing in between."""
+"""Logs one warning when the rows of a kind begin to fail, one when they succeed again, and nothing
+in between.
+
+The processes of a worker share this, so that only one of them logs it. A failure that stops all
+rows, or shows that the other system is down, is logged immediately; any other when the next rows
+fail as well, because a single failed request is no outage.
+"""
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Iterable
 
 from usher.contract.failures import FailureClass
-from usher.engine.errors import KnownError
+from usher.engine.errors import EngineError, KnownError
+from usher.engine.gate import State
 from usher.engine.kinds import Outcome
+from usher.engine.other_system import OtherSystem
+
+#: Failures in a row after which they are logged, if each might concern one row only.
+_FAILURES_TO_LOG = 2
+#: Seconds until failures are forgotten, and until an outage that continues is logged again.
+_MEMORY_SECONDS = 7200.0
+_AGAIN = 7 * 86400.0
+#: Seconds within which only one worker logs the end.
+_END_LOCK_SECONDS = 10.0
+
+#: The worker: Celery forks the processes of its pool after this was imported.
+_worker = secrets.token_hex(4)
 
 log = logging.getLogger("usher.engine")
 
 
 class Outages:
-    """The kinds that are stopped, as seen by the runs of one process."""
+    """The outages whose beginning this process has logged, with their times."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
 
-    def note(self, kind: str, outcomes: Iterable[Outcome]) -> None:
-        """Looks for a stop or a success among the outcomes of rows of that kind, and logs it."""
-        outcomes = list(outcomes)
-        failure = next((o.error for o in outcomes if o.error and _stops(o.error)), None)
+    def forget(self) -> None:
+        """Forgets all outages."""
         with self._lock:
-            began = self._since.get(kind)
-            if failure is not None and began is None:
-                self._since[kind] = time.monotonic()
-                log.warning("%s stopped: %s [%s]", kind, failure.message, failure.code)
-            elif failure is None and began is not None and any(o.error is None for o in outcomes):
-                del self._since[kind]
-                log.warning("%s resumed after %.0f s", kind, time.monotonic() - began)
+            self._since.clear()
+
+    def note(
+        self, kind: str, outcomes: Iterable[Outcome], state: State, system: OtherSystem
+    ) -> None:
+        """Notes the outcomes of rows of that kind that were written together."""
+        tried = [outcome.error for outcome in outcomes if not outcome.waits]
+        failures = [error for error in tried if error is not None and _is_failure(error)]
+        stops = next((error for error in failures if _stops(error)), None)
+        if stops is not None:
+            self.failed(kind, stops, state, system)
+        elif any(error is None or _is_answer(error) for error in tried):
+            self.succeeded(kind, state)
+        elif failures:
+            self.failed(kind, failures[0], state, system)
+
+    def failed(self, what: str, error: KnownError, state: State, system: OtherSystem) -> None:
+        """Notes a failure without a success. what: the kind, or other work."""
+        key = _key(what)
+        times = state.raise_level(key, _MEMORY_SECONDS)
+        if times < _FAILURES_TO_LOG and not (_stops(error) or system.is_down(error)):
+            return
+        if not state.claim(key, _AGAIN):
+            return  # logged before
+        with self._lock:
+            self._since[what] = time.monotonic()
+        happens = "stopped" if _stops(error) else "fails"
+        text = f"{error.message} [{error.code}] {system.advice(error)}"
+        log.warning("%s %s: %s", what, happens, text.strip())
+
+    def succeeded(self, what: str, state: State) -> None:
+        """Notes a success, which ends an outage."""
+        key = _key(what)
+        with self._lock:
+            began = self._since.pop(what, None)
+        if began is None and not state.level(key):
+            return
+        was_logged = began is not None or not state.claim(key, _END_LOCK_SECONDS)
+        state.clear(key)
+        if was_logged and state.claim(f"{key}:end", _END_LOCK_SECONDS):
+            after = "" if began is None else f" after {time.monotonic() - began:.0f} s"
+            log.warning("%s resumed%s", what, after)
+
+
+#: Those of this process.
+outages = Outages()
+
+
+def _key(what: str) -> str:
+    return f"outage:{_worker}:{what}"
 
 
 def _stops(error: KnownError) -> bool:
     """Whether no row can succeed for now: the kind is stopped, or no requests are sent."""
     return error.failure_class is FailureClass.SYSTEMIC or not error.was_sent
+
+
+def _is_answer(error: KnownError) -> bool:
+    """Whether the other system answered, and refused the row."""
+    return error.failure_class is FailureClass.REJECTED
+
+
+def _is_failure(error: KnownError) -> bool:
+    """Whether the other system did not do what it was asked. The engine's own errors say nothing
+    about that."""
+    return not _is_answer(error) and not isinstance(error, EngineError)

@@ -16,7 +16,8 @@ KEPT_SECONDS = 60.0
 
 
 def begin(name: str) -> bool:
-    """Whether the message may be sent: none of that name is outstanding. If so, it is now."""
+    """Marks the message as outstanding. Returns whether to send it: False if one of that name is
+    outstanding already."""
     now = database_now()
     until = now + timedelta(seconds=KEPT_SECONDS)
     rows = OutstandingMessage.objects.filter(name=name)
@@ -32,7 +33,7 @@ def begin(name: str) -> bool:
     return True
 
 
-def taken(name: str, seconds: float) -> None:
+def extend(name: str, seconds: float) -> None:
     """A worker has taken the message and will process it within ``seconds``, unless it dies."""
     until = database_now() + timedelta(seconds=seconds)
     OutstandingMessage.objects.filter(name=name).update(until=until)

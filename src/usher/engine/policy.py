@@ -11,8 +11,8 @@ from usher.engine.errors import KnownError
 #: Seconds; the delay doubles with each attempt.
 FIRST_DELAY = 2.0
 LONGEST_DELAY = 3600.0
-#: The first attempts are at most this many seconds apart, since somebody may wait for the row. It
-#: does not overload a system that is down: then no requests are sent, and no attempts are counted.
+#: The first attempts are at most this many seconds apart, since somebody may wait for the row. This
+#: does not overload a system that is down: no requests are sent then, and no attempts are counted.
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 SYSTEMIC_DELAY = 30.0
 #: Seconds until a row that waits for another row is checked, if that row does not make it due.
@@ -21,30 +21,30 @@ WAITING_DELAY = 600.0
 
 @dataclass(frozen=True)
 class Retry:
-    """delay: seconds until the next attempt; None for a refused row. counts: whether the failure
-    counts as an attempt."""
+    """delay: seconds until the next attempt; None for a refused row. is_counted: whether the
+    failure counts as an attempt."""
 
     delay: float | None
-    counts: bool
+    is_counted: bool
 
 
-def retry(error: KnownError, attempts: int) -> Retry:
+def retry_plan(error: KnownError, attempts: int) -> Retry:
     """The next attempt after this error. attempts: how many failed before this one."""
     if not error.was_sent:
-        return Retry(_spread(error.retry_after or 1.0, 1.0, 2.0), counts=False)
+        return Retry(_spread(error.retry_after or 1.0, 1.0, 2.0), is_counted=False)
     if error.failure_class is FailureClass.REJECTED:
-        return Retry(None, counts=True)
+        return Retry(None, is_counted=True)
     if error.failure_class is FailureClass.THROTTLED:
-        return Retry(_spread(error.retry_after or 60.0, 1.0, 1.3), counts=False)
+        return Retry(_spread(error.retry_after or 60.0, 1.0, 1.3), is_counted=False)
     if error.failure_class is FailureClass.SYSTEMIC:
-        return Retry(_doubled(SYSTEMIC_DELAY, attempts), counts=True)
-    delay = _doubled(FIRST_DELAY, attempts)
+        return Retry(_exponential_delay(SYSTEMIC_DELAY, attempts), is_counted=True)
+    delay = _exponential_delay(FIRST_DELAY, attempts)
     if attempts < EARLY_ATTEMPTS:
         delay = min(delay, _spread(EARLY_DELAY, 0.5, 1.0))
-    return Retry(max(delay, error.retry_after or 0.0), counts=True)
+    return Retry(max(delay, error.retry_after or 0.0), is_counted=True)
 
 
-def _doubled(first: float, attempts: int) -> float:
+def _exponential_delay(first: float, attempts: int) -> float:
     return _spread(min(LONGEST_DELAY, first * 2 ** min(attempts, 20)), 0.5, 1.5)
 
 

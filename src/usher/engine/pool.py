@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: One of this many threads is reserved for urgent calls.
-_KEPT_SHARE = 8
+_THREADS_A_RESERVED_ONE = 8
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
 
@@ -25,7 +25,7 @@ class Pool:
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = max(1, size), name
-        self._most_background = max(1, self._size - self._size // _KEPT_SHARE)
+        self._most_background = max(1, self._size - self._size // _THREADS_A_RESERVED_ONE)
         self._urgent: deque[_Call] = deque()
         self._background: deque[_Call] = deque()
         self._changed = threading.Condition()
@@ -52,8 +52,8 @@ class Pool:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        while (taken := self._next()) is not None:
-            (call, args), is_background = taken
+        while (next_call := self._next()) is not None:
+            (call, args), is_background = next_call
             try:
                 call(*args)
             finally:
@@ -63,7 +63,8 @@ class Pool:
                         self._changed.notify()
 
     def _next(self) -> tuple[_Call, bool] | None:
-        """Waits for a call to run; with it, whether it is in the background. None when closed."""
+        """Waits for a call to run. Returns it, and whether it is a background call; None when the
+        pool is closed."""
         with self._changed:
             while not self._is_closed:
                 if self._urgent:

@@ -25,9 +25,11 @@ def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
     _kinds.clear()
     _kinds.update((kind.name, kind) for kind in kinds)
     _systems[:] = [system]
-    for each in _kinds.values():
-        each.model.work_kind = each.name
-        post_delete.connect(_delete_work, sender=each.model, dispatch_uid=f"work of {each.name}")
+    for registered in _kinds.values():
+        registered.model.work_kind = registered.name
+        post_delete.connect(
+            _delete_work, sender=registered.model, dispatch_uid=f"work of {registered.name}"
+        )
 
 
 def _delete_work(sender: type[Reconciled], instance: Reconciled, **_: object) -> None:

@@ -5,7 +5,7 @@ outcomes into one queue, from which the database thread writes them in bulk. Row
 lane are claimed at any time, and their jobs run first. Otherwise kinds take turns, so that a long
 backlog of one kind does not delay the rest. A job that needs the database, for example for an OAuth
 code of this application, sends a question through the same queue; the database thread answers all
-waiting questions at once.
+waiting questions in one batch.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from django.db import InterfaceError, OperationalError
 from usher.contract.failures import FailureClass
 from usher.engine import observers
 from usher.engine.claim import Scope, claim, release, renew
-from usher.engine.errors import JobFailed, KnownError, StoodStill, Unwritable, known
+from usher.engine.due_query import Due, DueQuery
+from usher.engine.errors import JobFailed, KnownError, LeaseEnded, Unwritable, as_known_error
 from usher.engine.gate import Gate
 from usher.engine.kinds import Job, Kind, Outcome
 from usher.engine.lanes import Lane, background
 from usher.engine.options import Options
 from usher.engine.other_system import Context, Span
-from usher.engine.outages import Outages
-from usher.engine.outlook import Due, Outlook
+from usher.engine.outages import outages
 from usher.engine.pool import Pool
+from usher.engine.registry import other_system
 from usher.engine.stopping import Stop
 from usher.engine.writeback import Done, write_back
 
@@ -41,19 +42,18 @@ _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 0.25
 #: Background rows claimed or written in one turn: few enough that interactive rows need not wait
 #: long for the database thread.
-_PORTION = 500
+_ROWS_A_TURN = 500
 _CLAIM_ROWS = 200
 #: Concurrent batch requests: each keeps the other system busy with hundreds of rows.
 _BATCHES = 4
 #: Seconds between two checks for interactive rows while a run is busy.
-_LOOK_SECONDS = 0.2
+_CHECK_SECONDS = 0.2
 #: Seconds between two requests for the batch capabilities, while they are not known.
 _ASK_SECONDS = 1.0
 #: Seconds that a job waits for an answer of the database thread.
-_ANSWER_WITHIN = 120.0
+_ANSWER_SECONDS = 120.0
 
 log = logging.getLogger("usher.engine")
-_outages = Outages()
 
 #: Called with the kind's name and the jobs and outcomes that were written.
 Report = Callable[[str, Sequence[Done]], None]
@@ -90,86 +90,93 @@ class Runner:
         self._report = report
         self._events: queue.Queue[_Question | _Finished] = queue.Queue()
         self._context = context.asking(self._ask)
-        self._asked_for_batch = time.monotonic()
+        self._capabilities_asked_at = time.monotonic()
         self.state = context.state
-        self._flying: dict[Kind, dict[int, Job]] = {}
-        self._waiting: dict[Kind, list[Done]] = {}
-        self._oldest = 0.0
-        self._renewed = time.monotonic()
+        #: Rows that are claimed and whose outcomes are not yet written, by primary key.
+        self._claimed_jobs: dict[Kind, dict[int, Job]] = {}
+        #: Outcomes that are not yet written, and when the oldest of them came.
+        self._unwritten: dict[Kind, list[Done]] = {}
+        self._oldest_unwritten_at = 0.0
+        self._renewed_at = time.monotonic()
         self._probing: set[Kind] = set()
         self._closed = False
-        self._beginning = threading.Lock()
+        self._begin_lock = threading.Lock()
         self._stop_by: float | None = None
         #: Kinds and lanes that had due rows when last checked, and may still have some.
         self._due: set[Due] = set()
-        self._looked: float | None = None
+        self._checked_at: float | None = None
 
     def run(self, kinds: Iterable[Kind], scope: Scope, interactive: Iterable[Kind] = ()) -> None:
         """Runs until no row of these kinds and this scope is due, or ``stop`` is set.
 
         interactive: kinds whose interactive rows are processed as well, whatever the scope.
         """
-        kinds, self._closed, self._renewed = list(kinds), False, time.monotonic()
-        more = [each for each in interactive if each.name not in {kind.name for kind in kinds}]
-        pool, self._looked = Pool(self._opts.concurrency, "usher-lms"), None
+        kinds, self._closed, self._renewed_at = list(kinds), False, time.monotonic()
+        names = {kind.name for kind in kinds}
+        interactive_kinds = [kind for kind in interactive if kind.name not in names]
+        pool, self._checked_at = Pool(self._opts.concurrency, "usher-lms"), None
         try:
             with background():  # the lane of new work, unless a kind sets it from the row's own
-                self._loop(pool, kinds, scope, more)
+                self._loop(pool, kinds, scope, interactive_kinds)
         finally:
             pool.close()
-            self._give_back()
+            self._clean_up()
 
-    def _loop(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
-        outlook = Outlook(kinds, scope, more)
+    def _loop(
+        self, pool: Pool, kinds: list[Kind], scope: Scope, interactive_kinds: list[Kind]
+    ) -> None:
+        query = DueQuery(kinds, scope, interactive_kinds)
         while True:
-            self._learn_batch()
+            self._refresh_capabilities()
             if not self.stop.is_set():
-                if self._look_is_due():
-                    self._due = outlook.due()
-                    self._looked = time.monotonic()
-                self._top_up(pool, kinds, scope, more)
-            if not self._in_flight() and not self._waiting:
+                if self._check_is_due():
+                    self._due = query.due()
+                    self._checked_at = time.monotonic()
+                self._top_up(pool, kinds, scope, interactive_kinds)
+            if not self._claimed_count() and not self._unwritten:
                 if self.stop.is_set() or not self._due:
                     return
                 continue
             self._collect()
-            if self._waited_enough():
+            if self._stop_timed_out():
                 self._flush_all()
-                self._leave()
+                self._abandon()
                 return
             if self._flush_due():
                 self._flush()
-                self._looked = None  # what was written may have made other rows due
+                self._checked_at = None  # the written outcomes may have made other rows due
                 observers.passing()
-            self._keep_leases()
+            self._renew_leases()
 
-    def _look_is_due(self) -> bool:
-        return self._looked is None or time.monotonic() - self._looked > _LOOK_SECONDS
+    def _check_is_due(self) -> bool:
+        return self._checked_at is None or time.monotonic() - self._checked_at > _CHECK_SECONDS
 
-    def _learn_batch(self) -> None:
+    def _refresh_capabilities(self) -> None:
         """Asks again for the batch capabilities, which may have been unknown when the run began."""
-        if time.monotonic() - self._asked_for_batch < _ASK_SECONDS:
+        if time.monotonic() - self._capabilities_asked_at < _ASK_SECONDS:
             return
-        self._asked_for_batch = time.monotonic()
-        self._context = self._context.learned() or self._context
+        self._capabilities_asked_at = time.monotonic()
+        self._context = self._context.refresh() or self._context
 
-    def _top_up(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
-        """Claims what is due: interactive rows first, full checks when nothing else is left."""
-        for kind in (*kinds, *more):
+    def _top_up(
+        self, pool: Pool, kinds: list[Kind], scope: Scope, interactive_kinds: list[Kind]
+    ) -> None:
+        """Claims due rows: interactive ones first, full checks when no other row is left."""
+        for kind in (*kinds, *interactive_kinds):
             if (kind, Lane.INTERACTIVE) in self._due:
-                free = self._room_for_urgent()
+                free = self._interactive_capacity()
                 self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, free)
-        left = _PORTION
+        capacity = _ROWS_A_TURN
         for lane in (None, Lane.BACKGROUND, Lane.RECHECK):
             open_kinds = [kind for kind in kinds if (kind, lane) in self._due]
             for kind in open_kinds:
-                free = self._room(kind)
+                free = self._background_capacity(kind)
                 if free < min(_CLAIM_ROWS, kind.batch_size):
                     continue
-                if claimed := self._claim(pool, kind, scope, lane, min(free, left)):
+                if claimed := self._claim(pool, kind, scope, lane, min(free, capacity)):
                     kinds.append(kinds.pop(kinds.index(kind)))  # the next turn is another kind's
-                left -= claimed
-                if left <= 0:
+                capacity -= claimed
+                if capacity <= 0:
                     return
             if open_kinds:
                 return
@@ -195,43 +202,43 @@ class Runner:
             self._probing.discard(kind)
         return len(rows)
 
-    def _room(self, kind: Kind) -> int:
+    def _background_capacity(self, kind: Kind) -> int:
         """How many more background rows of that kind to claim: enough to keep all threads busy."""
-        if self._goes_many(kind):
-            return _BATCHES * kind.batch_size - self._in_background([kind])
-        single = [each for each in self._flying if not self._goes_many(each)]
-        return self._opts.concurrency + 2 * _CLAIM_ROWS - self._in_background(single)
+        if self._is_batched(kind):
+            return _BATCHES * kind.batch_size - self._background_count([kind])
+        unbatched = [claimed for claimed in self._claimed_jobs if not self._is_batched(claimed)]
+        return self._opts.concurrency + 2 * _CLAIM_ROWS - self._background_count(unbatched)
 
-    def _room_for_urgent(self) -> int:
+    def _interactive_capacity(self) -> int:
         """How many more interactive rows to claim."""
-        return 2 * _CLAIM_ROWS + self._in_background(self._flying) - self._in_flight()
+        return 2 * _CLAIM_ROWS + self._background_count(self._claimed_jobs) - self._claimed_count()
 
-    def _in_background(self, kinds: Iterable[Kind]) -> int:
+    def _background_count(self, kinds: Iterable[Kind]) -> int:
         """How many claimed rows of these kinds nobody waits for."""
-        flying = (job for kind in kinds for job in self._flying.get(kind, {}).values())
-        return sum(not job.is_urgent for job in flying)
+        jobs = (job for kind in kinds for job in self._claimed_jobs.get(kind, {}).values())
+        return sum(not job.is_urgent for job in jobs)
 
-    def _in_flight(self) -> int:
+    def _claimed_count(self) -> int:
         """How many rows are claimed and not yet written."""
-        return sum(len(jobs) for jobs in self._flying.values())
+        return sum(len(jobs) for jobs in self._claimed_jobs.values())
 
-    def _goes_many(self, kind: Kind) -> bool:
+    def _is_batched(self, kind: Kind) -> bool:
         """Whether rows of that kind are sent several in a request."""
         return kind.always_many or kind.batch_capability in self._context.batch
 
     def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
         """Prepares claimed rows and submits their jobs. is_urgent: people wait for all of them,
         not only those of the interactive lane."""
-        flying = self._flying.setdefault(kind, {})
-        flying.update({row.pk: Job(row, "") for row in rows})
+        claimed_jobs = self._claimed_jobs.setdefault(kind, {})
+        claimed_jobs.update({row.pk: Job(row, "") for row in rows})
         self._context.before_work()
-        prepared = self._prepared(kind, rows)
+        prepared = self._prepare(kind, rows)
         for job, _ in prepared:
             job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE
         jobs = [job for job, outcome in prepared if outcome is None]
-        flying.update({job.row.pk: job for job in jobs})
+        claimed_jobs.update({job.row.pk: job for job in jobs})
         self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
-        if self._goes_many(kind):
+        if self._is_batched(kind):
             for start in range(0, len(jobs), kind.batch_size):
                 some = jobs[start : start + kind.batch_size]
                 pool.submit(self._act_many, kind, some, urgent=_any_urgent(some))
@@ -239,7 +246,7 @@ class Runner:
             for job in jobs:
                 pool.submit(self._act, kind, job, urgent=job.is_urgent)
 
-    def _prepared(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
+    def _prepare(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
         """Prepares rows one by one if preparing all of them fails, so that only the row with the
         fault fails."""
         try:
@@ -248,16 +255,16 @@ class Runner:
             raise  # the database does not answer: no row's fault
         except Exception as error:  # noqa: BLE001 - one row must not stop the rest
             if len(rows) > 1 and not isinstance(error, KnownError):
-                return [each for row in rows for each in self._prepared(kind, [row])]
-            failure = known(error)
-            named = zip(rows, kind.named(rows), strict=True)
-            return [(Job(row, what), Outcome(error=failure)) for row, what in named]
+                return [prepared for row in rows for prepared in self._prepare(kind, [row])]
+            failure = as_known_error(error)
+            named_rows = zip(rows, kind.display_names(rows), strict=True)
+            return [(Job(row, name), Outcome(error=failure)) for row, name in named_rows]
 
     # In the network threads
 
     def _begin(self, jobs: Sequence[Job]) -> bool:
         """Marks the jobs as begun; False when the run is stopping, and they must not be sent."""
-        with self._beginning:
+        with self._begin_lock:
             if self._closed or self.stop.is_set():
                 return False
             for job in jobs:
@@ -268,17 +275,17 @@ class Runner:
         if not self._begin([job]):
             return
         with self._context.working_on(kind.name, 1, is_urgent=job.is_urgent) as span:
-            outcome = self._once(kind, job)
+            outcome = self._act_once(kind, job)
             if self._needs_second_answer(job, outcome):
-                outcome = self._once(kind, job)
+                outcome = self._act_once(kind, job)
             _describe(span, [outcome])
         self._events.put(_Finished(kind, [(job, outcome)]))
 
-    def _once(self, kind: Kind, job: Job) -> Outcome:
-        outcome = self._too_late() or _outcome(lambda: self._acted(kind, job))
-        return self._proven([outcome])[0]
+    def _act_once(self, kind: Kind, job: Job) -> Outcome:
+        outcome = self._too_late() or _outcome(lambda: self._recognise_and_act(kind, job))
+        return self._verify_refusals([outcome])[0]
 
-    def _acted(self, kind: Kind, job: Job) -> Outcome:
+    def _recognise_and_act(self, kind: Kind, job: Job) -> Outcome:
         self._context.recognise()
         return kind.act(job, self._context)
 
@@ -287,16 +294,20 @@ class Runner:
             return
         is_urgent = _any_urgent(jobs)
         with self._context.working_on(kind.name, len(jobs), is_urgent=is_urgent) as span:
-            done = dict(zip(map(id, jobs), self._many_once(kind, jobs), strict=True))
-            again = [job for job in jobs if self._needs_second_answer(*done[id(job)])]
-            if again:
-                done |= zip(map(id, again), self._many_once(kind, again), strict=True)
-            _describe(span, [outcome for _, outcome in done.values()])
-        self._events.put(_Finished(kind, list(done.values())))
+            outcomes_by_job = dict(zip(map(id, jobs), self._act_many_once(kind, jobs), strict=True))
+            jobs_to_repeat = [
+                job for job in jobs if self._needs_second_answer(*outcomes_by_job[id(job)])
+            ]
+            if jobs_to_repeat:
+                outcomes_by_job |= zip(
+                    map(id, jobs_to_repeat), self._act_many_once(kind, jobs_to_repeat), strict=True
+                )
+            _describe(span, [outcome for _, outcome in outcomes_by_job.values()])
+        self._events.put(_Finished(kind, list(outcomes_by_job.values())))
 
-    def _many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
-        late = self._too_late()
-        return [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
+    def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+        too_late = self._too_late()
+        return [(job, too_late) for job in jobs] if too_late else self._send_many(kind, jobs)
 
     def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
         """Whether to send the job a second time before its refusal counts.
@@ -305,16 +316,16 @@ class Runner:
         when the right system was recognised. A row that was refused before was only compared, so
         it needs no second answer.
         """
-        return _is_refusal(outcome) and job.row.parked_at is None
+        return _is_refusal(outcome) and job.row.refused_at is None
 
     def _too_late(self) -> Outcome | None:
         """An error, if this process was suspended for longer than its leases last; otherwise None.
         Another worker may have claimed the rows by then, and the desired state may have changed."""
-        if time.monotonic() - self._renewed < self._opts.lease_seconds:
+        if time.monotonic() - self._renewed_at < self._opts.lease_seconds:
             return None
-        return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
+        return Outcome(error=LeaseEnded("The worker was suspended for longer than its lease."))
 
-    def _proven(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _verify_refusals(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Replaces refusals by a temporary error if the right system cannot be recognised now.
 
         A refused row is not tried again, so a refusal from another server must not count.
@@ -324,40 +335,43 @@ class Runner:
         try:
             self._context.prove()
         except Exception as error:  # noqa: BLE001 - every job must have an outcome
-            failure = known(error)
-            return [Outcome(error=failure) if _is_refusal(each) else each for each in outcomes]
+            failure = as_known_error(error)
+            return [
+                Outcome(error=failure) if _is_refusal(outcome) else outcome for outcome in outcomes
+            ]
         return outcomes
 
-    def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+    def _send_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
         """Sends the jobs in one request. If it is refused as a whole, sends each half by itself,
         and so on, until only the row that causes the refusal fails."""
         observers.requesting(kind.name, len(jobs))
         try:
             self._context.recognise()
-            outcomes = self._proven(kind.act_many(jobs, self._context))
+            outcomes = self._verify_refusals(kind.act_many(jobs, self._context))
             return list(zip(jobs, outcomes, strict=True))
         except Exception as error:  # noqa: BLE001 - every job must have an outcome
-            failure = self._proven([Outcome(error=known(error))])[0].error or known(error)
+            (outcome,) = self._verify_refusals([Outcome(error=as_known_error(error))])
+            failure = outcome.error or as_known_error(error)
             if failure.failure_class is not FailureClass.REJECTED or len(jobs) == 1:
                 return [(job, Outcome(error=failure)) for job in jobs]
         half = len(jobs) // 2
-        return self._done_many(kind, jobs[:half]) + self._done_many(kind, jobs[half:])
+        return self._send_many(kind, jobs[:half]) + self._send_many(kind, jobs[half:])
 
     def _ask(self, question: Any) -> Any:
         """The database thread's answer. Raises JobFailed while the run is stopping, TimeoutError
         without an answer in time, and any error of the answer itself."""
         if self._closed:
             raise JobFailed("The engine is stopping.")
-        asked = _Question(question)
-        self._events.put(asked)
-        return asked.answer.result(timeout=_ANSWER_WITHIN)
+        open_question = _Question(question)
+        self._events.put(open_question)
+        return open_question.answer.result(timeout=_ANSWER_SECONDS)
 
     # In the database thread
 
     def _collect(self) -> None:
         """Handles all events in the queue. Waits briefly for the first one, unless outcomes are
         ready to be written."""
-        asked: list[_Question] = []
+        questions: list[_Question] = []
         try:
             seconds = 0.0 if self._flush_due() else _FLUSH_SECONDS
             event: _Question | _Finished | None = self._events.get(timeout=seconds)
@@ -365,114 +379,117 @@ class Runner:
             event = None
         while event is not None:
             if isinstance(event, _Question):
-                asked.append(event)
+                questions.append(event)
             else:
                 self._add(event.kind, event.done)
             try:
                 event = self._events.get_nowait()
             except queue.Empty:
                 event = None
-        if asked:
-            self._answer(asked)
+        if questions:
+            self._answer(questions)
         if self.stop.is_set():
             self._drop_unsent()
 
-    def _answer(self, asked: list[_Question]) -> None:
-        """Answers all questions at once; if that fails, one by one, so that only the job whose
+    def _answer(self, questions: list[_Question]) -> None:
+        """Answers all questions in one batch; if that fails, one by one, so that only the job whose
         question cannot be answered fails."""
         try:
-            answers = self._context.answers([each.question for each in asked])
+            answers = self._context.answers([question.question for question in questions])
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:  # noqa: BLE001 - raised again in the job that asked
-            if len(asked) == 1:
-                asked[0].answer.set_exception(error)
+            if len(questions) == 1:
+                questions[0].answer.set_exception(error)
                 return
-            for each in asked:
-                self._answer([each])
+            for question in questions:
+                self._answer([question])
             return
-        for each, answer in zip(asked, answers, strict=True):
-            each.answer.set_result(answer)
+        for question, answer in zip(questions, answers, strict=True):
+            question.answer.set_result(answer)
 
-    def _add(self, kind: Kind, done: list[Done]) -> None:
-        if done:
-            if not self._waiting:
-                self._oldest = time.monotonic()
-            self._waiting.setdefault(kind, []).extend(done)
+    def _add(self, kind: Kind, results: list[Done]) -> None:
+        if results:
+            if not self._unwritten:
+                self._oldest_unwritten_at = time.monotonic()
+            self._unwritten.setdefault(kind, []).extend(results)
 
     def _flush_due(self) -> bool:
-        rows = sum(len(done) for done in self._waiting.values())
+        rows = sum(len(results) for results in self._unwritten.values())
         if not rows:
             return False
-        is_old = time.monotonic() - self._oldest >= _FLUSH_SECONDS
-        if rows >= _FLUSH_ROWS or is_old or rows == self._in_flight():
+        is_old = time.monotonic() - self._oldest_unwritten_at >= _FLUSH_SECONDS
+        if rows >= _FLUSH_ROWS or is_old or rows == self._claimed_count():
             return True
-        return any(_any_urgent(job for job, _ in done) for done in self._waiting.values())
+        return any(_any_urgent(job for job, _ in results) for results in self._unwritten.values())
 
     def _flush(self) -> None:
-        """Writes all interactive outcomes, and at most ``_PORTION`` of the rest."""
-        left = _PORTION
-        for kind in list(self._waiting):
-            self._write(kind, [done for done in self._waiting[kind] if done[0].is_urgent])
-        for kind in list(self._waiting):
-            some = self._waiting[kind][:left]
-            left -= len(some)
+        """Writes all interactive outcomes, and at most ``_ROWS_A_TURN`` of the rest."""
+        capacity = _ROWS_A_TURN
+        for kind in list(self._unwritten):
+            self._write(kind, [result for result in self._unwritten[kind] if result[0].is_urgent])
+        for kind in list(self._unwritten):
+            some = self._unwritten[kind][:capacity]
+            capacity -= len(some)
             self._write(kind, some)
 
     def _flush_all(self) -> None:
-        while self._waiting:
+        while self._unwritten:
             self._flush()
 
-    def _write(self, kind: Kind, done: list[Done]) -> None:
-        if done:
-            jobs = {id(job) for job, _ in done}
-            self._waiting[kind] = [d for d in self._waiting[kind] if id(d[0]) not in jobs]
-            if not self._waiting[kind]:
-                del self._waiting[kind]
-            written = _written(kind, done)
-            flying = self._flying[kind]
-            for job, _ in done:
-                flying.pop(job.row.pk, None)
-            self._update_gate(kind, done)
-            self._report(kind.name, written)
+    def _write(self, kind: Kind, results: list[Done]) -> None:
+        if results:
+            jobs = {id(job) for job, _ in results}
+            self._unwritten[kind] = [d for d in self._unwritten[kind] if id(d[0]) not in jobs]
+            if not self._unwritten[kind]:
+                del self._unwritten[kind]
+            saved_results = _write_outcomes(kind, results)
+            claimed_jobs = self._claimed_jobs[kind]
+            for job, _ in results:
+                claimed_jobs.pop(job.row.pk, None)
+            self._update_gate(kind, results)
+            self._report(kind.name, saved_results)
 
-    def _update_gate(self, kind: Kind, done: list[Done]) -> None:
+    def _update_gate(self, kind: Kind, results: list[Done]) -> None:
         """Closes the kind's gate after a systemic failure; opens it after a success."""
-        _outages.note(kind.name, (outcome for _, outcome in done))
+        outcomes = [outcome for _, outcome in results]
+        outages.note(kind.name, outcomes, self.state, other_system())
         gate = Gate(kind.name, self.state)
-        if any(_is_systemic(outcome) for _, outcome in done):
+        if any(_is_systemic(outcome) for _, outcome in results):
             gate.close()
-        elif any(outcome.error is None for _, outcome in done):
+        elif any(outcome.error is None for _, outcome in results):
             gate.open()
         self._probing.discard(kind)
 
-    def _keep_leases(self) -> None:
+    def _renew_leases(self) -> None:
         """Renews the leases when a third of their length is over."""
-        if time.monotonic() - self._renewed < self._opts.lease_seconds / 3:
+        if time.monotonic() - self._renewed_at < self._opts.lease_seconds / 3:
             return
-        self._renewed = time.monotonic()
-        for kind, jobs in self._flying.items():
+        self._renewed_at = time.monotonic()
+        for kind, jobs in self._claimed_jobs.items():
             if jobs:
                 renew(kind, [job.row for job in jobs.values()], self._opts.lease_seconds)
 
     def _drop_unsent(self) -> None:
         """After a stop: releases rows whose jobs no thread has begun, since none will."""
-        done = {(kind, job.row.pk) for kind, waiting in self._waiting.items() for job, _ in waiting}
-        for kind, rows in self._not_begun().items():
-            left = [row for row in rows if (kind, row.pk) not in done]
-            if left:
-                release(kind, left)
-            for row in left:
-                self._flying[kind].pop(row.pk, None)
+        finished_keys = {
+            (kind, job.row.pk) for kind, results in self._unwritten.items() for job, _ in results
+        }
+        for kind, rows in self._unbegun_rows().items():
+            unsent = [row for row in rows if (kind, row.pk) not in finished_keys]
+            if unsent:
+                release(kind, unsent)
+            for row in unsent:
+                self._claimed_jobs[kind].pop(row.pk, None)
 
-    def _not_begun(self) -> dict[Kind, list[Any]]:
-        with self._beginning:
+    def _unbegun_rows(self) -> dict[Kind, list[Any]]:
+        with self._begin_lock:
             return {
                 kind: [job.row for job in jobs.values() if not job.begun]
-                for kind, jobs in self._flying.items()
+                for kind, jobs in self._claimed_jobs.items()
             }
 
-    def _waited_enough(self) -> bool:
+    def _stop_timed_out(self) -> bool:
         """Whether ``stop_seconds`` have passed since the run was told to stop."""
         if not self.stop.is_set():
             return False
@@ -480,47 +497,50 @@ class Runner:
             self._stop_by = time.monotonic() + self._opts.stop_seconds
         return time.monotonic() > self._stop_by
 
-    def _leave(self) -> None:
+    def _abandon(self) -> None:
         """Ends the run without the missing outcomes. Their rows stay leased for one more lease, in
         case their requests still arrive."""
-        self._renewed = 0.0
-        self._keep_leases()
-        log.warning("stopped without an answer for %s rows", self._in_flight())
+        self._renewed_at = 0.0
+        self._renew_leases()
+        log.info(
+            "ended without an answer for %s rows; they are retried when their leases end",
+            self._claimed_count(),
+        )
 
-    def _give_back(self) -> None:
-        """However the run ended: fails the jobs that wait for an answer, and releases the rows that
-        were not begun."""
-        with self._beginning:
+    def _clean_up(self) -> None:
+        """Cleans up, however the run ended: fails the jobs that wait for an answer, and releases
+        the rows that were not begun."""
+        with self._begin_lock:
             self._closed = True
         while not self._events.empty():
             event = self._events.get_nowait()
             if isinstance(event, _Question):
                 event.answer.set_exception(JobFailed("The engine is stopping."))
-        for kind, rows in self._not_begun().items():
+        for kind, rows in self._unbegun_rows().items():
             if rows:
                 release(kind, rows)
 
 
-def _written(kind: Kind, done: list[Done]) -> list[Done]:
+def _write_outcomes(kind: Kind, results: list[Done]) -> list[Done]:
     """Writes the outcomes. If the database rejects one, only its row fails, as refused."""
     try:
-        return write_back(kind, done)
+        return write_back(kind, results)
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
-        if len(done) == 1:
-            job, outcome = done[0]
+        if len(results) == 1:
+            job, outcome = results[0]
             if isinstance(outcome.error, Unwritable):
                 raise
-            log.exception("What was answered for %s %s can't be kept.", kind.name, job.what)
+            log.exception("The answer for %s %s can't be stored.", kind.name, job.display_name)
             return write_back(kind, [(job, Outcome(error=Unwritable(_about(error))))])
-    half = len(done) // 2
-    return _written(kind, done[:half]) + _written(kind, done[half:])
+    half = len(results) // 2
+    return _write_outcomes(kind, results[:half]) + _write_outcomes(kind, results[half:])
 
 
 def _about(error: Exception) -> str:
     return (
-        f"What was answered can't be kept here ({type(error).__name__}). "
+        f"The LMS's answer can't be stored here ({type(error).__name__}). "
         "The log of the worker says more."
     )
 
@@ -529,7 +549,7 @@ def _outcome(act: Callable[[], Outcome]) -> Outcome:
     try:
         return act()
     except Exception as error:  # noqa: BLE001 - every job must have an outcome
-        return Outcome(error=known(error))
+        return Outcome(error=as_known_error(error))
 
 
 def _describe(span: Span, outcomes: Sequence[Outcome]) -> None:

@@ -16,6 +16,7 @@ from django.db.models import Min, Q
 from usher.engine import heartbeat, observers
 from usher.engine.claim import Scope, reset_implausible_times, restore_lost
 from usher.engine.clock import database_now
+from usher.engine.due_query import DueQuery
 from usher.engine.errors import KnownError
 from usher.engine.gate import Gate
 from usher.engine.kinds import Job, Kind, Outcome
@@ -28,8 +29,7 @@ from usher.engine.made_due import (
     succeeded_later,
 )
 from usher.engine.options import options
-from usher.engine.outlook import Outlook
-from usher.engine.policy import WAITING_DELAY, retry
+from usher.engine.policy import WAITING_DELAY, retry_plan
 from usher.engine.registry import all_kinds, other_system
 from usher.engine.runner import Runner
 from usher.engine.stopping import Stop, StopAfter
@@ -41,12 +41,12 @@ _ROWS_A_STATEMENT = 5000
 #: Seconds between two sweeps of ``watch``.
 _SWEEP_SECONDS = 60.0
 #: Seconds that ``watch`` waits after the database did not answer.
-_DATABASE_PAUSE = 2.0
+_DATABASE_PAUSE_SECONDS = 2.0
 #: Seconds between two checks of rows that another worker has claimed, or that are due again soon.
 _LOOK_SECONDS = 0.1
 #: The most failed rows, and the most waiting ones, that a run remembers one by one; any more are
 #: only counted.
-_REMEMBERED = 100_000
+_MAX_REMEMBERED = 100_000
 
 log = logging.getLogger("usher.engine")
 
@@ -75,7 +75,7 @@ def reconcile(
     accept_missing: bool = False,
     interactive_too: bool = False,
 ) -> Summary:
-    """Changes the other system until it matches the due rows. Returns what the run did.
+    """Changes the other system until it matches the due rows. Returns the summary of the run.
 
     kinds: names of kinds; all by default. user, about, ids: only rows of this user (or user's id),
     rows that refer to this object, or rows with ids in this range, its end not included.
@@ -94,65 +94,70 @@ def reconcile(
     within a transaction.
     """
     refuse_within_transaction()
-    found = _kinds_of(kinds)
+    selected = _kinds_of(kinds)
     scope = scope_of(user, about, ids)
     tally = _Tally(progress)
     runner = Runner(other_system().context(accept_missing=accept_missing), options(), tally)
     if stop is not None:
         runner.stop = stop
     interactive = list(all_kinds().values()) if interactive_too else []
-    for_other_workers = options().lease_seconds
-    for_retries = (patience or Patience()).seconds
+    seconds_for_other_workers = options().lease_seconds
+    seconds_for_retries = (patience or Patience()).seconds
     while True:
-        began, reached = time.monotonic(), tally.reached
-        runner.run(found, scope, interactive)
+        began, successes_before = time.monotonic(), tally.successes
+        runner.run(selected, scope, interactive)
         if runner.stop.is_set() or (made_due is None and patience is None):
             return tally.end()
-        if tally.reached == reached:
-            for_retries -= time.monotonic() - began
-        if made_due and for_other_workers > 0 and is_claimed_elsewhere(made_due, runner.state):
+        if tally.successes == successes_before:
+            seconds_for_retries -= time.monotonic() - began
+        if (
+            made_due
+            and seconds_for_other_workers > 0
+            and is_claimed_elsewhere(made_due, runner.state)
+        ):
             wait = _LOOK_SECONDS
-            for_other_workers -= wait
+            seconds_for_other_workers -= wait
         else:
             tally.add_from_other_workers(made_due or {})
             tally.expected = getattr(made_due, "rows", 0)
-            if not tally.is_open or for_retries <= 0:
+            if not tally.is_open or seconds_for_retries <= 0:
                 return tally.end()
             # A row whose kind's gate is closed is due but not claimed, so waiting for it must
             # count against the patience as well.
-            due_in = _until_due(found, scope)
-            if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > for_retries:
+            due_in = _until_due(selected, scope)
+            if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > seconds_for_retries:
                 return tally.end()
-            for_retries -= wait
+            seconds_for_retries -= wait
         runner.stop.wait(wait)
         close_old_connections()
 
 
 def scope_of(user: Any = None, about: Any = None, ids: tuple[int, int] | None = None) -> Scope:
     """A scope from the arguments of ``reconcile``; all rows when nothing is given. user: a user, or
-    a user's id. about: an object that rows refer to. ids: first id, and end not included."""
+    a user's id. about: an object that rows refer to. ids: the first id, and the id at which the
+    range ends, not included."""
     first, end = ids or (None, None)
     return Scope(getattr(user, "pk", user), about, first, end)
 
 
-def _kinds_of(wanted: Iterable[str] | None) -> list[Kind]:
+def _kinds_of(names: Iterable[str] | None) -> list[Kind]:
     """The kinds of these names, all for None, in the order of the registry. Raises KeyError."""
-    found = all_kinds()
-    if wanted is None:
-        return list(found.values())
-    wanted = set(wanted)
-    if unknown := wanted - set(found):
+    registered = all_kinds()
+    if names is None:
+        return list(registered.values())
+    names = set(names)
+    if unknown := names - set(registered):
         raise KeyError(min(unknown))
-    return [each for name, each in found.items() if name in wanted]
+    return [kind for name, kind in registered.items() if name in names]
 
 
 def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
     """Seconds until the first failed row in the scope is due again; None when none will be."""
     soonest = None
-    for each in kinds:
-        if (condition := scope.of(each)) is None:
+    for kind in kinds:
+        if (condition := scope.of(kind)) is None:
             continue
-        waiting = each.rows().filter(condition, work__due_at__isnull=False).failing()
+        waiting = kind.rows().filter(condition, work__due_at__isnull=False).failing()
         at = waiting.aggregate(at=Min("work__due_at"))["at"]
         soonest = at if soonest is None or (at and at < soonest) else soonest
     return None if soonest is None else (soonest - database_now()).total_seconds()
@@ -169,28 +174,28 @@ class _Tally:
         self._waiting = _Waiting()
         #: How many rows the caller made due; set when no worker has claimed any of them any more.
         self.expected = 0
-        self._more = 0
+        self._unremembered = 0
 
-    def __call__(self, kind: str, written: Sequence[tuple[Job, Outcome]]) -> None:
-        for job, outcome in written:
+    def __call__(self, kind: str, results: Sequence[tuple[Job, Outcome]]) -> None:
+        for job, outcome in results:
             key = (kind, job.row.pk)
             self._waiting.remove(key)
             if (error := outcome.error) is None:
                 self.failing.pop(key, None)
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
-            elif outcome.waits or not retry(error, job.row.attempts).counts:
+            elif outcome.waits or not retry_plan(error, job.row.attempts).is_counted:
                 self.failing.pop(key, None)
                 self._waiting.add(key, _waiting(kind, error, is_tried=not outcome.waits))
-            elif key in self.failing or len(self.failing) < _REMEMBERED:
+            elif key in self.failing or len(self.failing) < _MAX_REMEMBERED:
                 self.failing[key] = _failure(kind, job, error)
             else:
-                self._more += 1
+                self._unremembered += 1
         if self._progress:
             self._progress(self.summary())
 
     @property
-    def reached(self) -> int:
+    def successes(self) -> int:
         """How many outcomes were successes."""
         return self._counts.changed + self._counts.unchanged
 
@@ -202,7 +207,7 @@ class _Tally:
     def add_from_other_workers(self, made_due: Mapping[str, Q]) -> None:
         """Adds rows that failed in another worker; removes failures of this run that another worker
         has since retried with success."""
-        free = _REMEMBERED - len(self.failing)
+        free = _MAX_REMEMBERED - len(self.failing)
         self.failing = dict(islice(failures(made_due), free)) | self.failing
         for key in self.failing:
             self._waiting.remove(key)
@@ -213,36 +218,36 @@ class _Tally:
 
     def end(self) -> Summary:
         """The final summary, which is logged unless no row was processed."""
-        found = self.summary()
-        observers.ended(is_empty=not self.reached and not self.is_open)
-        if self.reached or found.failed:
-            log.info("reconciled: %s", found.line())
-        return found
+        summary = self.summary()
+        observers.ended(is_empty=not self.successes and not self.is_open)
+        if self.successes or summary.failed:
+            log.info("reconciled: %s", summary.line())
+        return summary
 
     def summary(self) -> Summary:
-        found = Summary(self._counts.changed, self._counts.unchanged)
-        seen = self.reached + len(self.failing) + self._waiting.count + self._more
-        found.waiting = self._waiting.groups()
-        found.by_others = max(0, self.expected - seen)
+        summary = Summary(self._counts.changed, self._counts.unchanged)
+        row_count = self.successes + len(self.failing) + self._waiting.count + self._unremembered
+        summary.waiting = self._waiting.groups()
+        summary.by_others = max(0, self.expected - row_count)
         for failure in self.failing.values():
-            found.fail(failure)
-        found.failed += self._more
-        return found
+            summary.fail(failure)
+        summary.failed += self._unremembered
+        return summary
 
 
 class _Waiting:
-    """Counts rows that wait, by kind and code. rows: the first of them; only these are uncounted
-    when they succeed later."""
+    """Counts rows that wait, by kind and code. rows: the first of them. Only these are subtracted
+    from the count when they succeed later."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int], tuple[str, str]] = {}
         self.count = 0
         self._groups: dict[tuple[str, str], Group] = {}
 
-    def add(self, key: tuple[str, int], one: Group) -> None:
-        group = (one.kind, one.code)
-        self._change(group, 1, one)
-        if len(self.rows) < _REMEMBERED:
+    def add(self, key: tuple[str, int], row: Group) -> None:
+        group = (row.kind, row.code)
+        self._change(group, 1, row)
+        if len(self.rows) < _MAX_REMEMBERED:
             self.rows[key] = group
 
     def remove(self, key: tuple[str, int]) -> None:
@@ -253,13 +258,13 @@ class _Waiting:
         return [group for group in self._groups.values() if group.count]
 
     def _change(self, group: tuple[str, str], by: int, like: Group) -> None:
-        known = self._groups.get(group)
-        self._groups[group] = replace(like, count=(known.count if known else 0) + by)
+        group_so_far = self._groups.get(group)
+        self._groups[group] = replace(like, count=(group_so_far.count if group_so_far else 0) + by)
         self.count += by
 
 
 def _failure(kind: str, job: Job, error: KnownError) -> Failure:
-    return Failure(kind, job.what, str(error.failure_class), error.code, error.message)
+    return Failure(kind, job.display_name, str(error.failure_class), error.code, error.message)
 
 
 def _waiting(kind: str, error: KnownError, *, is_tried: bool) -> Group:
@@ -281,11 +286,11 @@ def recheck(kinds: Iterable[str] | None = None, *, user: Any = None, about: Any 
     """Makes rows due although they are in sync, so that they are compared with the other system.
     Arguments as for ``reconcile``. Returns the rows for its argument ``made_due``."""
     scope, made_due = scope_of(user, about), MadeDue()
-    for each in _kinds_of(kinds):
-        each.recheck_rows(user, about)
-        if (condition := scope.of(each)) is not None:
-            made_due.rows += make_due(each, condition, Lane.RECHECK)
-            made_due[each.name] = condition
+    for kind in _kinds_of(kinds):
+        made_due.failure = kind.before_recheck(user, about) or made_due.failure
+        if (condition := scope.of(kind)) is not None:
+            made_due.rows += make_due(kind, condition, Lane.RECHECK)
+            made_due[kind.name] = condition
     return made_due
 
 
@@ -305,21 +310,22 @@ def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
         last = ids[-1]
 
 
-def reopen(kinds: Iterable[str] | None = None) -> None:
-    """Opens the gates of these kinds, all by default: an operator has repaired the cause."""
+def open_gates(kinds: Iterable[str] | None = None) -> None:
+    """Opens the gates of these kinds, all by default. Call it after an operator has repaired the
+    cause."""
     state = other_system().state()
-    for each in _kinds_of(kinds):
-        Gate(each.name, state).open()
+    for kind in _kinds_of(kinds):
+        Gate(kind.name, state).open()
 
 
 def sweep_prepare() -> None:
     """Runs before every sweep: resets timestamps that a clock jump moved into the future, makes due
     rows that lost their work, and rows whose objects the other system changed without a message."""
-    for each in all_kinds().values():
-        reset_implausible_times(each, options().lease_seconds)
-        restore_lost(each)
+    for kind in all_kinds().values():
+        reset_implausible_times(kind, options().lease_seconds)
+        restore_lost(kind)
     other_system().before_sweep()
-    heartbeat.swept()
+    heartbeat.record_sweep()
     observers.swept()
 
 
@@ -330,21 +336,23 @@ def watch(
 
     every: seconds between two checks for due rows. scope: as for ``scope_of``.
     """
-    wanted, swept = [each.name for each in _kinds_of(kinds)], 0.0
-    outlook = Outlook(_kinds_of(wanted), scope_of(**scope))
+    names, swept_at = [kind.name for kind in _kinds_of(kinds)], 0.0
+    query = DueQuery(_kinds_of(names), scope_of(**scope))
     while not stop.is_set():
         try:
             heartbeat.beat()
-            if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
-                sweep_prepare()
-                swept = time.monotonic()
-            if outlook.due():
+            if not swept_at or time.monotonic() - swept_at > _SWEEP_SECONDS:
+                with heartbeat.kept():
+                    sweep_prepare()
+                swept_at = time.monotonic()
+            if query.due():
                 until_sweep = StopAfter(stop, _SWEEP_SECONDS)
-                reconcile(wanted, stop=until_sweep, progress=lambda _: heartbeat.beat(), **scope)
+                with heartbeat.kept():
+                    reconcile(names, stop=until_sweep, **scope)
         except (OperationalError, InterfaceError) as error:
             # The database restarts or is overloaded; the rows stay due.
             log.warning("the database does not answer: %s", str(error).strip())
-            stop.wait(_DATABASE_PAUSE)
+            stop.wait(_DATABASE_PAUSE_SECONDS)
         close_old_connections()
         stop.wait(every)
     observers.stopped()

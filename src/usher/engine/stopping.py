@@ -16,7 +16,7 @@ class Stop(Protocol):
         """Whether the run must not begin anything new."""
 
     def wait(self, timeout: float) -> object:
-        """Returns after ``timeout`` seconds, or as soon as it is set."""
+        """Returns after ``timeout`` seconds, or as soon as the event is set."""
 
 
 class SharedStop:
@@ -55,5 +55,5 @@ class StopAfter:
 
 def _wait(stop: Stop, timeout: float) -> None:
     until = time.monotonic() + timeout
-    while not stop.is_set() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(_LOOK_SECONDS, left))
+    while not stop.is_set() and (seconds := until - time.monotonic()) > 0:
+        time.sleep(min(_LOOK_SECONDS, seconds))

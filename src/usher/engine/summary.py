@@ -91,12 +91,14 @@ class Summary:
                 counts.append(f"{count} {what}")
         return ", ".join(counts)
 
+    def counts(self) -> dict[str, int]:
+        """The numbers of rows that the run processed."""
+        return {"changed": self.changed, "unchanged": self.unchanged, "failed": self.failed}
+
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
         return {
-            "changed": self.changed,
-            "unchanged": self.unchanged,
-            "failed": self.failed,
+            **self.counts(),
             "by_others": self.by_others,
             "waiting": [vars(group) for group in self.waiting],
             "refused": [vars(group) for group in self.refused],

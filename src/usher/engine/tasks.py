@@ -15,7 +15,7 @@ from celery.signals import worker_shutting_down
 
 from usher.engine import heartbeat, outstanding
 from usher.engine.clock import moment
-from usher.engine.outlook import count_due
+from usher.engine.due_query import count_due
 from usher.engine.registry import all_kinds
 from usher.engine.services import reconcile, sweep_prepare
 from usher.engine.stopping import SharedStop, StopAfter
@@ -40,19 +40,21 @@ def _shutting_down(**_kwargs: Any) -> None:
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work(user_id: int | None = None) -> None:
     """Reconciles the due rows of one user, who may be waiting for it, or of all users."""
-    reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
+    with heartbeat.kept(heartbeat.LATE_SWEEPING):
+        reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
     if user_id is None and not stopping.is_set():
         spread()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work_share(kind: str, number: int) -> None:
-    """Reconciles due rows of one kind; several workers do so concurrently. number: of the message
-    among those of this kind, from 0."""
+    """Reconciles due rows of one kind; several workers do so concurrently. number: the message's
+    number among those of its kind, from 0."""
     name = _name(kind, number)
-    outstanding.taken(name, 2 * SHARE_SECONDS)
+    outstanding.extend(name, 2 * SHARE_SECONDS)
     try:
-        reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
+        with heartbeat.kept(heartbeat.LATE_SWEEPING):
+            reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
     finally:
         outstanding.end(name)
     if not stopping.is_set() and due(kind, moment()).exists():
@@ -64,12 +66,14 @@ def sweep() -> None:
     """Sent by Celery beat: finds all due rows, including those whose message was lost, and
     distributes them to the workers."""
     heartbeat.beat(heartbeat.LATE_SWEEPING)
-    sweep_prepare()
+    with heartbeat.kept(heartbeat.LATE_SWEEPING):
+        sweep_prepare()
     spread()
 
 
 def spread() -> None:
-    """Sends messages for the due rows of each kind, except those that are still outstanding."""
+    """Sends messages for the due rows of each kind. A message that was sent earlier and is still
+    outstanding is not sent again."""
     counted = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
     for name, count in counted.items():
         for number in range(-(-count // ROWS_A_SHARE)):

@@ -11,9 +11,9 @@ from django.db import OperationalError, connection, transaction
 
 T = TypeVar("T")
 
-_TRIES = 6
-#: PostgreSQL's codes: serialization failure, deadlock, lock not available.
-_PASSING = {"40001", "40P01", "55P03"}
+_MAX_TRIES = 6
+#: PostgreSQL's codes of transient errors: serialization failure, deadlock, lock not available.
+_TRANSIENT = {"40001", "40P01", "55P03"}
 _SQLITE_BUSY = "database is locked"
 
 
@@ -22,9 +22,9 @@ class InTransaction(RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Nothing can be reconciled within a database transaction: while the other system "
-            "answers, it asks this application, and sees nothing that isn't committed. Call this "
-            "by transaction.on_commit(), leave out reconcile_now so that a worker does it, or "
+            "Nothing can be reconciled within a database transaction: before it answers, the other "
+            "system sends requests to this application, which don't see uncommitted changes. Call "
+            "this in transaction.on_commit(), leave out reconcile_now so that a worker does it, or "
             "decorate the view with transaction.non_atomic_requests (ATOMIC_REQUESTS)."
         )
 
@@ -36,26 +36,26 @@ def refuse_within_transaction() -> None:
         raise InTransaction
 
 
-def retried(act: Callable[[], T]) -> T:
+def retry_transaction(act: Callable[[], T]) -> T:
     """Calls ``act`` in a transaction, up to six times if the database aborts it because of a
     deadlock or a lock. Returns its result; raises OperationalError when that does not help.
 
     Within the caller's transaction it calls ``act`` only once: a deadlock aborts that transaction
     as a whole.
     """
-    tries = 1 if connection.in_atomic_block else _TRIES
+    tries = 1 if connection.in_atomic_block else _MAX_TRIES
     for attempt in range(1, tries):
         try:
             with transaction.atomic():
                 return act()
         except OperationalError as error:
-            if not _is_passing(error):
+            if not _is_transient(error):
                 raise
             time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 - no secret
     with transaction.atomic():
         return act()
 
 
-def _is_passing(error: OperationalError) -> bool:
+def _is_transient(error: OperationalError) -> bool:
     code = getattr(error.__cause__, "sqlstate", None)
-    return code in _PASSING or _SQLITE_BUSY in str(error)
+    return code in _TRANSIENT or _SQLITE_BUSY in str(error)

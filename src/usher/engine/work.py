@@ -23,13 +23,14 @@ _ROWS_A_STATEMENT = 500
 #: The columns that say how a row failed, with their values for a row that did not fail.
 FRESH: dict[str, Any] = {
     "attempts": 0,
-    "parked_at": None,
+    "refused_at": None,
     "error_class": "",
     "error_code": "",
     "error_message": "",
 }
 
-#: SQL: of the lane in which a row waits already and the new one, the one that is claimed first.
+#: SQL for the lane that is claimed first: either the lane in which a row already waits, or the new
+#: one.
 _BETTER_LANE = (
     "CASE WHEN work.due_at IS NOT NULL AND work.lane < EXCLUDED.lane "
     "THEN work.lane ELSE EXCLUDED.lane END"
@@ -43,7 +44,7 @@ class Work(models.Model):
     when it may be claimed; null for a row that is not to be tried, such as a refused one.
     attempts: failed attempts since the row was last made due. lease_owner, lease_until: who has
     claimed it and until when; each claim has a new owner, so a worker that lost its lease cannot
-    write. error_class, error_code, error_message: how the last attempt failed. parked_at: when the
+    write. error_class, error_code, error_message: how the last attempt failed. refused_at: when the
     other system refused the row; null for a row that was not refused.
     """
 
@@ -59,7 +60,7 @@ class Work(models.Model):
     )
     error_code = models.CharField(max_length=64, default="")
     error_message = models.CharField(max_length=500, default="")
-    parked_at = models.DateTimeField(null=True)
+    refused_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -74,9 +75,9 @@ class Work(models.Model):
             # Counts refused rows by code, and pages through those of one code, by an index-only
             # scan.
             models.Index(
-                fields=["kind", "error_code", "parked_at", "object_id"],
+                fields=["kind", "error_code", "refused_at", "object_id"],
                 name="work_refused",
-                condition=Q(parked_at__isnull=False),
+                condition=Q(refused_at__isnull=False),
             ),
             models.Index(
                 fields=["kind", "lease_until"],
@@ -129,8 +130,8 @@ def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
 
 
 def create(kind: str, works: Iterable[Work]) -> None:
-    """Saves the work of rows that were just created, as far as there is anything to do."""
-    Work.objects.bulk_create([each for each in works if _matters(each)], batch_size=500)
+    """Saves the work of rows that were just created, if it is due, refused or leased."""
+    Work.objects.bulk_create([work for work in works if _matters(work)], batch_size=500)
 
 
 def put(kind: str, ids: Sequence[int], **values: Any) -> None:
@@ -140,7 +141,7 @@ def put(kind: str, ids: Sequence[int], **values: Any) -> None:
     with transaction.atomic(savepoint=False):
         _written(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
         work = Work.objects.filter(kind=kind, object_id__in=ids)
-        work.filter(due_at=None, parked_at=None, lease_until=None).delete()
+        work.filter(due_at=None, refused_at=None, lease_until=None).delete()
 
 
 def forget(kind: str, ids: Iterable[int]) -> None:
@@ -156,8 +157,8 @@ def forget(kind: str, ids: Iterable[int]) -> None:
 def leases_of(kind: str, ids: Iterable[int]) -> list[datetime | None]:
     """When the leases of these rows end, by ascending id; None for work that is not claimed. Rows
     without work are left out. Locks the work for the transaction."""
-    found = Work.objects.select_for_update().filter(kind=kind, object_id__in=list(ids))
-    return list(found.order_by("object_id").values_list("lease_until", flat=True))
+    works = Work.objects.select_for_update().filter(kind=kind, object_id__in=list(ids))
+    return list(works.order_by("object_id").values_list("lease_until", flat=True))
 
 
 def delete(kind: str, ids: Iterable[int]) -> None:
@@ -171,7 +172,7 @@ def _default(column: str) -> Any:
 
 def _matters(work: Work) -> bool:
     """Whether it is due, refused or leased."""
-    return any((work.due_at, work.parked_at, work.lease_until))
+    return any((work.due_at, work.refused_at, work.lease_until))
 
 
 def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str) -> int:
@@ -187,16 +188,17 @@ def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str)
         for f, value in zip(fields, values.values(), strict=True)
     ]
     names = ("kind", "object_id", *values)
-    one = f"({', '.join(['%s'] * len(names))})"
+    row_placeholders = f"({', '.join(['%s'] * len(names))})"
     ids, count = sorted(ids), 0
     with connection.cursor() as cursor:
         for start in range(0, len(ids), _ROWS_A_STATEMENT):
             some = ids[start : start + _ROWS_A_STATEMENT]
             cursor.execute(
                 f"INSERT INTO {quote(meta.db_table)} AS work "  # noqa: S608
-                f"({', '.join(map(quote, names))}) VALUES {', '.join([one] * len(some))} "
+                f"({', '.join(map(quote, names))}) "
+                f"VALUES {', '.join([row_placeholders] * len(some))} "
                 f"ON CONFLICT (kind, object_id) DO UPDATE SET {update}",
-                [each for pk in some for each in (kind, pk, *saved)],
+                [parameter for pk in some for parameter in (kind, pk, *saved)],
             )
             count += cursor.rowcount
     return count

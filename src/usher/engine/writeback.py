@@ -13,50 +13,50 @@ from usher.engine import observers
 from usher.engine.clock import database_now, moment
 from usher.engine.kinds import Job, Kind, Outcome
 from usher.engine.lanes import Lane
-from usher.engine.policy import EARLY_ATTEMPTS, WAITING_DELAY, retry
+from usher.engine.policy import EARLY_ATTEMPTS, WAITING_DELAY, retry_plan
 from usher.engine.rows import columns
-from usher.engine.transactions import retried
+from usher.engine.transactions import retry_transaction
 from usher.engine.work import FRESH, Work
 
 Done = tuple[Job, Outcome]
 
 
-def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
+def write_back(kind: Kind, results: Sequence[Done]) -> list[Done]:
     """Writes the outcomes and returns those that were written, by ascending id of their rows.
 
     The outcome of a row whose lease this worker has lost is dropped: another worker has claimed
     that row since. The requests of the two workers may have reached the other system in either
     order, so the row is made due once more.
     """
-    in_order = sorted(done, key=lambda each: each[0].row.pk)
-    owned = retried(lambda: _written(kind, in_order))
+    in_order = sorted(results, key=lambda result: result[0].row.pk)
+    owned = retry_transaction(lambda: _write_in_transaction(kind, in_order))
     observers.written(kind.name, owned)
     return owned
 
 
-def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:
+def _write_in_transaction(kind: Kind, results: Sequence[Done]) -> list[Done]:
     """In a transaction. Locks rows in the order of the kinds and by ascending id within a kind,
     so that two workers cannot deadlock."""
-    kind.settle_before(done)
-    locked, now = _lock_leased(kind, done)
-    owned = [(job, outcome) for job, outcome in done if job.row.pk in locked]
-    _recheck_lost(kind, [d for d in done if d[0].row.pk not in locked], now)
-    good = [d for d in owned if d[1].error is None]
-    _write_observed(kind, good, now)
+    kind.settle_before(results)
+    locked, now = _lock_leased(kind, results)
+    owned = [(job, outcome) for job, outcome in results if job.row.pk in locked]
+    _recheck_lost(kind, [d for d in results if d[0].row.pk not in locked], now)
+    successes = [d for d in owned if d[1].error is None]
+    _write_observed(kind, successes, now)
     _write_work(kind, [(d, locked[d[0].row.pk]) for d in owned], now)
     kind.settle(owned, now)
     observers.writing(kind, owned)
     return owned
 
 
-def _recheck_lost(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
+def _recheck_lost(kind: Kind, lost_results: Sequence[Done], now: datetime) -> None:
     """Makes due the rows whose lease was lost; tells the kind which of them were deleted."""
-    if not lost:
+    if not lost_results:
         return
-    rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost])
+    rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost_results])
     rows.make_due(now)
     existing = set(rows.values_list("pk", flat=True))
-    kind.settle_deleted([d for d in lost if d[0].row.pk not in existing])
+    kind.settle_deleted([d for d in lost_results if d[0].row.pk not in existing])
 
 
 @dataclass(frozen=True)
@@ -67,35 +67,35 @@ class _Locked:
     work_id: int
     lane: int
     due_at: datetime | None
-    parked_at: datetime | None
+    refused_at: datetime | None
 
     def is_as_claimed(self, job: Job) -> bool:
         """Whether nobody changed the desired state, or made the row due, since it was claimed.
         Otherwise the row stays due, so that the change is not lost."""
-        return self.generation == job.generation and self.due_at == job.row.next_attempt_at
+        return self.generation == job.generation and self.due_at == job.row.due_at
 
 
-def _lock_leased(kind: Kind, done: Sequence[Done]) -> tuple[dict[int, _Locked], datetime]:
+def _lock_leased(kind: Kind, results: Sequence[Done]) -> tuple[dict[int, _Locked], datetime]:
     """Locks the rows whose lease is still valid. Returns the row's id → its state, and the
     database's current time."""
-    owners = {job.row.pk: job.row.lease_owner for job, _ in done}
+    owners = {job.row.pk: job.row.lease_owner for job, _ in results}
     # Selected by the ids of the work: with the rows' own ids, PostgreSQL chose a nested loop.
-    ids = [job.row.work.pk for job, _ in done]
+    ids = [job.row.work.pk for job, _ in results]
     leased = kind.rows().filter(work__pk__in=ids, work__lease_owner__in=set(owners.values()))
-    columns = ("generation", "work__id", "work__lane", "work__due_at", "work__parked_at")
+    columns = ("generation", "work__id", "work__lane", "work__due_at", "work__refused_at")
     locked = leased.select_for_update().order_by("pk").annotate(now=moment())
     rows = list(locked.values_list("pk", "work__lease_owner", "now", *columns))
     now = rows[0][2] if rows else database_now()
-    return {pk: _Locked(*rest) for pk, owner, _, *rest in rows if owners[pk] == owner}, now
+    return {pk: _Locked(*fields) for pk, owner, _, *fields in rows if owners[pk] == owner}, now
 
 
-def _write_observed(kind: Kind, good: Sequence[Done], now: datetime) -> None:
-    """Writes what the other system has now, and that it was seen; one statement, run once a row."""
-    if not good:
+def _write_observed(kind: Kind, successes: Sequence[Done], now: datetime) -> None:
+    """Writes the observed state and its generation; one statement, run once for each row."""
+    if not successes:
         return
     fields = columns(kind.model, (*kind.observed_fields, "observed_generation", "observed_at"))
     rows = []
-    for job, outcome in good:
+    for job, outcome in successes:
         row = job.row
         if row.observed_generation != job.generation:
             job.settled_after = (now - row.wanted_at).total_seconds()
@@ -107,9 +107,9 @@ def _write_observed(kind: Kind, good: Sequence[Done], now: datetime) -> None:
 def _write_work(kind: Kind, owned: Sequence[tuple[Done, _Locked]], now: datetime) -> None:
     """Deletes work that is finished; makes the rest due again or marks it as refused."""
     finished, remaining = [], []
-    for done, locked in owned:
-        values = _work_after(done, locked, now)
-        if values["due_at"] is None and values["parked_at"] is None:
+    for result, locked in owned:
+        values = _work_after(result, locked, now)
+        if values["due_at"] is None and values["refused_at"] is None:
             finished.append(locked.work_id)
         else:
             remaining.append((locked.work_id, list(values.values())))
@@ -126,25 +126,25 @@ _WORK_COLUMNS = (
     "error_message",
     "due_at",
     "lane",
-    "parked_at",
+    "refused_at",
     "lease_until",
     "lease_owner",
 )
 
 
-def _work_after(done: Done, locked: _Locked, now: datetime) -> dict[str, Any]:
+def _work_after(result: Done, locked: _Locked, now: datetime) -> dict[str, Any]:
     """The columns of the row's work after this outcome."""
-    job, outcome = done
+    job, outcome = result
     values = _success(job, outcome, now) if outcome.error is None else _failure(job, outcome, now)
     if not locked.is_as_claimed(job):
-        values |= {"due_at": locked.due_at, "lane": locked.lane, "parked_at": locked.parked_at}
+        values |= {"due_at": locked.due_at, "lane": locked.lane, "refused_at": locked.refused_at}
     values |= {"lease_until": None, "lease_owner": ""}
     return {name: values[name] for name in _WORK_COLUMNS}
 
 
 def _success(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
-    again = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
-    return FRESH | {"due_at": again, "lane": job.row.lane}
+    next_due = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
+    return FRESH | {"due_at": next_due, "lane": job.row.lane}
 
 
 def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -153,22 +153,22 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
         raise ValueError("a failure without an error")
     attempts = row.attempts
     refused: datetime | None = None
-    again: datetime | None
+    next_due: datetime | None
     if outcome.waits:
-        again = now + timedelta(seconds=WAITING_DELAY)
+        next_due = now + timedelta(seconds=WAITING_DELAY)
     else:
-        plan = retry(error, row.attempts)
-        attempts += plan.counts
+        plan = retry_plan(error, row.attempts)
+        attempts += plan.is_counted
         refused = now if plan.delay is None else None
-        again = None if plan.delay is None else now + timedelta(seconds=plan.delay)
+        next_due = None if plan.delay is None else now + timedelta(seconds=plan.delay)
     return {
         "attempts": attempts,
         "error_class": str(error.failure_class),
         "error_code": error.code[:64],
         "error_message": error.message[:500],
-        "due_at": again,
-        "lane": row.lane if again and attempts < EARLY_ATTEMPTS else _not_interactive(row.lane),
-        "parked_at": refused,
+        "due_at": next_due,
+        "lane": row.lane if next_due and attempts < EARLY_ATTEMPTS else _not_interactive(row.lane),
+        "refused_at": refused,
     }
 
 
@@ -183,7 +183,7 @@ def _update_many(
     """rows: each row's id, and its values in the order of ``fields``. One statement, run once a
     row."""
     quote = connection.ops.quote_name
-    sets = ", ".join(f"{quote(each.column)} = %s" for each in fields)
+    sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
     with connection.cursor() as cursor:
         cursor.executemany(sql, [[*_for_database(fields, values), pk] for pk, values in rows])

@@ -66,8 +66,8 @@ def _profile(user):
             continue
         if "desired_edx_username" in fields:
             values = {**values, "desired_edx_username": user.username}
-        known = {key: value for key, value in values.items() if key in fields}
-        model._base_manager.update_or_create(user=user, defaults=known)
+        values_it_has = {key: value for key, value in values.items() if key in fields}
+        model._base_manager.update_or_create(user=user, defaults=values_it_has)
 
 
 def _session(user, auth):
@@ -87,15 +87,17 @@ def _session(user, auth):
 
 
 def _backend():
-    """The authentication backend that checks passwords. An API gateway's backend would end a
-    session whose requests do not come through the gateway."""
+    """Returns the authentication backend that checks passwords. An API gateway's backend would end
+    a session whose requests do not come through the gateway."""
     from django.conf import settings
     from django.contrib.auth.backends import ModelBackend, RemoteUserBackend
     from django.utils.module_loading import import_string
 
     for path in settings.AUTHENTICATION_BACKENDS:
-        kind = import_string(path)
-        if issubclass(kind, ModelBackend) and not issubclass(kind, RemoteUserBackend):
+        backend_class = import_string(path)
+        if issubclass(backend_class, ModelBackend) and not issubclass(
+            backend_class, RemoteUserBackend
+        ):
             return path
     return settings.AUTHENTICATION_BACKENDS[0]
 
@@ -114,7 +116,7 @@ def remove(params):
 def main(params):
     try:
         answer = {"make": make, "remove": remove}[params["action"]](params)
-    except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+    except Exception as error:  # noqa: BLE001 - the caller reports it, whatever it is
         answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031
     print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""Signs in at the LMS as a browser does: as an anonymous visitor, and as a learner of the
+"""Signs in to the LMS as a browser does: once as an anonymous visitor, and once as a learner of the
 application.
 
 Every step is a request that a browser would send; no result is inferred from settings.
@@ -14,14 +14,17 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from usher.contract import temporary_learners
+from usher.contract import agents, temporary_learners
+from usher.contract.cookies import share_session_cookie
 from usher.contract.paths import LmsPath
+from usher.contract.refusals import answered
 from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
 
 #: Runs ``learner.py`` in the application with these parameters.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
 MODE = "audit"
-#: The message of PostgreSQL, SQLite and MySQL, in a log or on Django's debug page.
+#: The message of PostgreSQL, SQLite or MySQL about a missing table, in a log or on Django's debug
+#: page.
 _NO_TABLE = re.compile(
     r"relation \"(\S+?)\" does not exist|no such table: ([^\s<]+)|Table '(\S+?)' doesn't exist"
 )
@@ -48,7 +51,8 @@ class Target:
     logs: str = "tutor local logs --tail=100 lms"
 
     def sign_in(self, page: str) -> str:
-        """The address that starts sign-in at the LMS and afterwards opens ``page``, a path."""
+        """Returns the address that starts sign-in at the LMS. After sign-in the LMS opens ``page``,
+        a path."""
         query = urlencode({"auth_entry": "login", "next": page})
         return f"{self.lms_url}{LmsPath.sign_in_start(self.backend)}?{query}"
 
@@ -59,13 +63,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Proof:
-    """said: what the learner did, for people. left: what could not be removed afterwards."""
+    """The result of a successful sign-in. summary: a sentence about the learner's steps. leftovers:
+    a sentence about records that could not be removed, or ''."""
 
-    said: str
-    left: str = ""
+    summary: str
+    leftovers: str = ""
 
 
-def as_anonymous(target: Target) -> str:
+def prove_as_anonymous(target: Target) -> str:
     """Follows sign-in to the application's sign-in page. Returns a sentence for people. Raises
     BrokenError."""
     browser = Browser()
@@ -82,9 +87,9 @@ def as_anonymous(target: Target) -> str:
         browser.close()
     where = plain(str(page.url))
     if page.status_code >= httpx.codes.BAD_REQUEST:
-        shown = f": {heading}" if (heading := _heading(page)) else ""
+        detail = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
-            f"sign-in ends at {where}, which answers {page.status_code}{shown}",
+            f"sign-in ends at {where}, which answers {page.status_code}{detail}",
             _cause_of_error(page, where),
         )
     if urlsplit(where).netloc == target.hosts[0]:
@@ -96,94 +101,124 @@ def as_anonymous(target: Target) -> str:
     return f"people sign in at {where}"
 
 
-def missing_table(said: str) -> str:
-    """The database table that is missing, according to an application's error; '' for none."""
-    found = _NO_TABLE.search(said)
-    return next(filter(None, found.groups())) if found else ""
+def missing_table(error_text: str) -> str:
+    """Returns the database table that an application's error names as missing; '' for none."""
+    match = _NO_TABLE.search(error_text)
+    return next(filter(None, match.groups())) if match else ""
 
 
 def _cause_of_error(page: httpx.Response, where: str) -> str:
     if table := missing_table(unescape(page.text)):
         return f"make its table {table}: manage.py migrate; if it is a cache's, createcachetable"
-    return f"the page fails by itself: read the log of the server at {urlsplit(where).netloc}"
+    return (
+        f"the page fails: read the log of the server at {urlsplit(where).netloc}; a new "
+        "database lacks the tables of caches until manage.py createcachetable made them"
+    )
 
 
 def _cause_of_loop(browser: Browser, target: Target) -> str:
     pages = [urlsplit(page) for page in browser.visited]
-    asks_itself = any("/login" in page.path and page.netloc in target.hosts for page in pages)
-    if target.gateway and asks_itself:
+    redirects_to_itself = any(
+        "/login" in page.path and page.netloc in target.hosts for page in pages
+    )
+    if target.gateway and redirects_to_itself:
         return _GATEWAY
-    return "the application's sign-in page leads back to where it was asked for; look at LOGIN_URL"
+    return (
+        "the application's sign-in page redirects back to the page that redirected to it; check "
+        "LOGIN_URL. MITx Online signs people in only at its API gateway: set "
+        "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False in its .env, start the gateway, connect again"
+    )
 
 
-def as_learner(target: Target, script: Script) -> Proof:
-    """Creates a test learner, who signs in, is enrolled and opens a course; then removes the
-    learner. Raises BrokenError."""
+def prove_with_test_learner(target: Target, script: Script) -> Proof:
+    """Creates a test learner, signs the learner in, enrolls them in a course and opens it. Removes
+    the learner afterwards. Raises BrokenError."""
     username = temporary_learners.new_username("usher-test")
     runs: list[str] = []
-    said: list[str] = []
+    sentences: list[str] = []
     try:
-        with _browser_of(target, script({"action": "make", "username": username})) as browser:
-            said.append(_signs_in(browser, target, username))
-            said.append(_opens_a_course(browser, target, username, runs))
+        session = script({"action": "make", "username": username})
+        with _browser_of(target, session) as browser:
+            sentences.append(_signs_in(browser, target, username, session["cookie"]))
+            sentences.append(_opens_a_course(browser, target, username, runs))
     finally:
-        # First from the application, which would otherwise create the LMS account again.
+        # Remove the learner from the application first; otherwise it would create the LMS account
+        # again.
         try:
             script({"action": "remove", "username": username})
         finally:
-            left = _remove_at_lms(target, username, runs)
-    return Proof(", ".join(said) + ("" if left else ", and was removed"), left)
+            leftovers = _remove_at_lms(target, username, runs)
+    return Proof(", ".join(sentences) + ("" if leftovers else ", and was removed"), leftovers)
 
 
 @contextmanager
-def _browser_of(target: Target, made: dict[str, Any]) -> Iterator[Browser]:
+def _browser_of(target: Target, session: dict[str, Any]) -> Iterator[Browser]:
     browser = Browser()
     host = urlsplit(target.application_url).hostname or ""
     # Cookie jars add .local to a host name without a dot.
     domain = host if "." in host else f"{host}.local"
-    browser.client.cookies.set(made["cookie"], made["session"], domain=domain)
+    browser.client.cookies.set(session["cookie"], session["session"], domain=domain)
     try:
         yield browser
     finally:
         browser.close()
 
 
-def _signs_in(browser: Browser, target: Target, username: str) -> str:
+def _cause_of_no_sign_in(target: Target, where: str, session_cookie: str) -> str:
+    if share_session_cookie(target.application_url, session_cookie, target.lms_url):
+        return (
+            f"both have a session cookie named {session_cookie} on the same host, so that each "
+            "replaces the other's: use another host name for one of them, such as localhost in "
+            "place of 127.0.0.1"
+        )
+    if urlsplit(where).netloc == target.hosts[1]:
+        # The application does not accept the session that its manage.py made.
+        return (
+            "restart the application if its .env has changed: SECRET_KEY signs its sessions. "
+            f"Otherwise read the LMS's log: {target.logs}"
+        )
+    return target.logs
+
+
+def _signs_in(browser: Browser, target: Target, username: str, session_cookie: str) -> str:
     try:
         page = browser.follow(target.sign_in(LmsPath.DASHBOARD), only=target.hosts)
     except LoopError as error:
         raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, target)) from error
-    # The dashboard differs between releases; this endpoint of the LMS names the signed-in user in
-    # all.
+    # The dashboard differs between releases. This endpoint of the LMS names the signed-in user in
+    # every release.
     me = browser.client.get(target.lms_url + LmsPath.ME)
     where = plain(str(page.url))
     if me.status_code != httpx.codes.OK:
-        shown = f": {heading}" if (heading := _heading(page)) else ""
+        detail = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
             f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there"
-            f"{shown}",
-            target.logs,
+            f"{detail}",
+            _cause_of_no_sign_in(target, where, session_cookie),
         )
-    found = str(me.json().get("username"))
-    if found != username:
-        raise BrokenError(f"{username} is signed in to the LMS as {found}")
+    username_there = str(me.json().get("username"))
+    if username_there != username:
+        raise BrokenError(f"{username} is signed in to the LMS as {username_there}")
     return f"{username} signed in to the LMS"
 
 
 def _heading(page: httpx.Response) -> str:
-    """The heading of a page, such as that at which the LMS plugin stops a sign-in."""
-    found = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())[:200] if found else ""
+    """Returns the heading of a page, for example of the page with which the LMS plugin stops a
+    sign-in."""
+    match = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", match[1])).split())[:200] if match else ""
 
 
 def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[str]) -> str:
-    with httpx.Client(base_url=target.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
+    with httpx.Client(
+        base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
+    ) as worker:
         headers = {"Authorization": f"Bearer {target.token}"}
-        listed = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
-        found = listed.json().get("results", []) if listed.is_success else []
-        if not found:
+        answer_of_list = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
+        courses = answer_of_list.json().get("results", []) if answer_of_list.is_success else []
+        if not courses:
             return "no course was opened: the LMS has none"
-        run = str(found[0]["course_id"])
+        run = str(courses[0]["course_id"])
         worker.cookies.clear()
         answer = worker.post(
             LmsPath.ENROLLMENT,
@@ -192,7 +227,7 @@ def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[
         )
     if not answer.is_success:
         raise BrokenError(
-            f"enrolling {username} in {run} answers {answer.status_code}: {answer.text[:120]}"
+            f"enrolling {username} in {run} answers {answered(answer.status_code, answer.text)}"
         )
     runs.append(run)
     url = target.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
@@ -205,24 +240,26 @@ def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[
 
 
 def _remove_at_lms(target: Target, username: str, runs: list[str]) -> str:
-    """Unenrolls and deactivates the learner, whom an LMS can't delete. Returns what could not be
-    undone."""
-    left: list[str] = []
-    with httpx.Client(base_url=target.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
+    """Unenrolls and deactivates the learner, since an LMS can't delete an account. Returns a
+    sentence about records that are still active, or ''."""
+    sentences: list[str] = []
+    with httpx.Client(
+        base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
+    ) as worker:
         worker.headers["Authorization"] = f"Bearer {target.token}"
         try:
             if worker.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
                 return ""
             for run in runs:
-                wanted = {"user": username, "mode": MODE, "is_active": False}
-                body = {**wanted, "course_details": {"course_id": run}}
+                enrollment = {"user": username, "mode": MODE, "is_active": False}
+                body = {**enrollment, "course_details": {"course_id": run}}
                 if not worker.post(LmsPath.ENROLLMENT, json=body).is_success:
-                    left.append(f"{username} is still enrolled in {run}")
+                    sentences.append(f"{username} is still enrolled in {run}")
             if not _is_deactivated(worker, username):
-                left.append(f"the LMS account {username} is still active")
+                sentences.append(f"the LMS account {username} is still active")
         except httpx.HTTPError as error:
-            left.append(f"the LMS account {username} may be there still: {error}")
-    return "; ".join(left)
+            sentences.append(f"the LMS account {username} may still exist: {error}")
+    return "; ".join(sentences)
 
 
 def _is_deactivated(worker: httpx.Client, username: str) -> bool:

@@ -1,21 +1,24 @@
-"""A browser on httpx that follows redirects one by one, so that a loop's pages can be named."""
+"""A browser built on httpx. It follows redirects one by one, so that an error can name the pages of
+a loop."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
 
+from usher.contract import agents
+
 #: The most redirects that are followed. A sign-in has some ten, more with a gateway and an identity
 #: provider.
 MOST_REDIRECTS = 30
-#: Visits of the same page that count as a loop. A sign-in visits the LMS's ``/auth/complete/``
-#: twice.
+#: The number of visits of the same page that counts as a loop. A normal sign-in visits the LMS's
+#: ``/auth/complete/`` twice.
 SAME_PAGE = 4
 TIMEOUT = httpx.Timeout(30, connect=10)
 
 
 class BrokenError(Exception):
-    """A step of the journey failed. seen: what was observed. fix: what to do, or ''."""
+    """A step of the journey failed. seen: the observation. fix: the remedy, or ''."""
 
     def __init__(self, seen: str, fix: str = "") -> None:
         self.fix = fix
@@ -36,18 +39,20 @@ class UnreachableError(BrokenError):
 
 @dataclass
 class Browser:
-    """visited: the addresses that the last ``follow`` requested, without their queries."""
+    """A browser with its own cookies. visited: the addresses that the last ``follow`` requested,
+    without their queries."""
 
     client: httpx.Client = field(
         default_factory=lambda: httpx.Client(
-            timeout=TIMEOUT, follow_redirects=False, trust_env=False
+            headers=agents.LEARNER, timeout=TIMEOUT, follow_redirects=False, trust_env=False
         )
     )
     visited: list[str] = field(default_factory=list)
 
     def follow(self, url: str, *, only: tuple[str, ...] = ()) -> httpx.Response:
-        """The page at which the redirects end. only: hosts whose pages are requested; a redirect to
-        any other host is not followed. Raises LoopError, UnreachableError."""
+        """Requests ``url`` and follows redirects. Returns the last answer. only: hosts whose pages
+        are requested; a redirect to any other host is not followed. Raises LoopError,
+        UnreachableError."""
         self.visited = []
         answer = self._get(url)
         while answer.next_request is not None:
@@ -61,13 +66,15 @@ class Browser:
         page = plain(url)
         self.visited.append(page)
         if self.visited.count(page) >= SAME_PAGE or len(self.visited) > MOST_REDIRECTS:
-            raise LoopError("it goes round between " + " and ".join(self._round()))
+            raise LoopError(
+                "the redirects form a loop between " + " and ".join(self._pages_in_loop())
+            )
         try:
             return self.client.get(url)
         except httpx.TransportError as error:
             raise UnreachableError(urlsplit(url).netloc, str(error)) from error
 
-    def _round(self) -> list[str]:
+    def _pages_in_loop(self) -> list[str]:
         often = [page for page in dict.fromkeys(self.visited) if self.visited.count(page) > 1]
         return often or self.visited[-2:]
 
@@ -76,5 +83,5 @@ class Browser:
 
 
 def plain(url: str) -> str:
-    """``url`` without its query, which may contain authorization codes."""
+    """Returns ``url`` without its query, which may contain authorization codes."""
     return url.partition("?")[0].partition("#")[0]

@@ -19,7 +19,7 @@ from django.dispatch import Signal
 
 Receiver = Callable[..., Any]
 
-#: Calls that ``leaving_out`` skips: by receiver, the rows.
+#: Calls that ``leaving_out`` skips: receiver → rows for which it is not called.
 _LEFT_OUT: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
     "left_out", default=None
 )
@@ -32,63 +32,65 @@ def _nothing(rows: Sequence[Any]) -> Collection[Receiver]:
 def save_new(
     rows: Sequence[Any],
     *,
-    found_by: Sequence[str],
+    unique_fields: Sequence[str],
     before: Callable[[Sequence[Any]], Collection[Receiver]] = _nothing,
     after: Callable[[Sequence[Any]], Collection[Receiver]] = _nothing,
 ) -> None:
     """Insert ``rows`` of one model, and send ``pre_save`` and ``post_save`` for each.
 
-    found_by: attributes that together are unique, see ``insert``. before, after: functions called
-    with the rows before and after the insert. Each does the work of some receivers of ``pre_save``
-    or ``post_save`` and returns those receivers; they are not called.
+    unique_fields: attributes that together are unique, see ``insert``. before, after: functions
+    called with the rows before and after the insert. Each does the work of some receivers of
+    ``pre_save`` or ``post_save``, and returns those receivers, which are then not called.
     """
     if not rows:
         return
-    done = before(rows)
+    replaced = before(rows)
     for row in rows:
-        send_pre_save(row, done)
-    insert(rows, found_by=found_by)
-    done = [*after(rows), *add_history(rows)]
+        send_pre_save(row, replaced)
+    insert(rows, unique_fields=unique_fields)
+    replaced = [*after(rows), *add_history(rows)]
     for row in rows:
-        send_post_save(row, created=True, done=done)
+        send_post_save(row, created=True, replaced=replaced)
 
 
-def insert(rows: Sequence[Any], *, found_by: Sequence[str]) -> None:
+def insert(rows: Sequence[Any], *, unique_fields: Sequence[str]) -> None:
     """Insert ``rows`` and give each its primary key, without signals.
 
     MySQL does not return the primary keys of several inserted rows. There they are read back, by
-    the values of the attributes ``found_by``.
+    the values of the attributes ``unique_fields``.
     """
     model = type(rows[0])
     model._default_manager.bulk_create(rows)
     missing = [row for row in rows if row.pk is None]
     if not missing:
         return
-    condition = {f"{name}__in": {getattr(row, name) for row in missing} for name in found_by}
-    found = model._base_manager.filter(**condition).values_list("pk", *found_by)
-    keys = {values: key for key, *values_ in found for values in [tuple(map(str, values_))]}
+    condition = {f"{name}__in": {getattr(row, name) for row in missing} for name in unique_fields}
+    saved_rows = model._base_manager.filter(**condition).values_list("pk", *unique_fields)
+    keys = {tuple(map(str, values)): key for key, *values in saved_rows}
     for row in missing:
-        row.pk = keys[tuple(str(getattr(row, name)) for name in found_by)]
+        row.pk = keys[tuple(str(getattr(row, name)) for name in unique_fields)]
         row._state.adding, row._state.db = False, connection.alias
 
 
 def history_receiver(model: type[models.Model]) -> Receiver | None:
     """The receiver with which django-simple-history adds a row for each save of ``model``.
 
-    None without one, and None when other code listens to the history's own signals or the history
-    tracks many-to-many fields: then the receiver has to run for each row.
+    None if there is no such receiver. Also None if the receiver has to run for each row, because
+    other code listens to the history's own signals or the history tracks many-to-many fields.
     """
-    found = [receiver for receiver in receivers(post_save, model) if _writes_history(receiver)]
-    if not found:
+    history_receivers = [
+        receiver for receiver in receivers(post_save, model) if _writes_history(receiver)
+    ]
+    if not history_receivers:
         return None
     from simple_history import signals
 
     history = _history(model).model
-    heard = (signals.pre_create_historical_record, signals.post_create_historical_record)
+    history_signals = (signals.pre_create_historical_record, signals.post_create_historical_record)
     unusual = getattr(history, "_history_m2m_fields", ()) or any(
-        signal.has_listeners(history) for signal in heard
+        signal.has_listeners(history) for signal in history_signals
     )
-    return None if unusual else found[0]
+    return None if unusual else history_receivers[0]
 
 
 def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
@@ -108,34 +110,34 @@ def _history(model: Any) -> Any:
 
 def _writes_history(receiver: Receiver) -> bool:
     owner = type(getattr(receiver, "__self__", None))
-    named = (owner.__module__, owner.__name__, getattr(receiver, "__name__", ""))
-    return named == ("simple_history.models", "HistoricalRecords", "post_save")
+    names = (owner.__module__, owner.__name__, getattr(receiver, "__name__", ""))
+    return names == ("simple_history.models", "HistoricalRecords", "post_save")
 
 
-def send_pre_save(row: Any, done: Collection[Receiver] = ()) -> None:
-    _send(pre_save, row, done, {})
+def send_pre_save(row: Any, replaced: Collection[Receiver] = ()) -> None:
+    _send(pre_save, row, replaced, {})
 
 
-def send_post_save(row: Any, *, created: bool, done: Collection[Receiver] = ()) -> None:
-    _send(post_save, row, done, {"created": created})
+def send_post_save(row: Any, *, created: bool, replaced: Collection[Receiver] = ()) -> None:
+    _send(post_save, row, replaced, {"created": created})
 
 
-def _send(signal: ModelSignal, row: Any, done: Collection[Receiver], named: Any) -> None:
-    """Call the receivers except those in ``done``, with the arguments of ``Model.save_base``."""
+def _send(signal: ModelSignal, row: Any, replaced: Collection[Receiver], arguments: Any) -> None:
+    """Call the receivers not in ``replaced``, with the arguments of ``Model.save_base``."""
     sender = type(row)
-    named = {
+    arguments = {
         "instance": row,
         "raw": False,
         "using": connection.alias,
         "update_fields": None,
-    } | named
+    } | arguments
     synchronous, asynchronous = _live_receivers(signal, sender)
     for receiver in synchronous:
-        if receiver not in done:
-            receiver(signal=signal, sender=sender, **named)
+        if receiver not in replaced:
+            receiver(signal=signal, sender=sender, **arguments)
     for receiver in asynchronous:
-        if receiver not in done:
-            async_to_sync(receiver)(signal=signal, sender=sender, **named)
+        if receiver not in replaced:
+            async_to_sync(receiver)(signal=signal, sender=sender, **arguments)
 
 
 def receivers(signal: Any, sender: type[models.Model] | None) -> list[Receiver]:
@@ -145,25 +147,26 @@ def receivers(signal: Any, sender: type[models.Model] | None) -> list[Receiver]:
 
 
 def _live_receivers(signal: Any, sender: Any) -> tuple[Iterable[Receiver], Iterable[Receiver]]:
-    found = signal._live_receivers(sender)
-    return found if isinstance(found, tuple) else (found, [])  # Django 4.2 knows one kind only
+    live = signal._live_receivers(sender)
+    # Django 4.2 returns synchronous receivers only.
+    return live if isinstance(live, tuple) else (live, [])
 
 
 @contextmanager
 def leaving_out(
     signal: Signal,
-    done: Collection[Receiver],
+    replaced: Collection[Receiver],
     rows: Collection[Hashable],
     about: Callable[..., Hashable],
 ) -> Iterator[None]:
-    """Skip the receivers in ``done`` when other code sends ``signal``: once for each of ``rows``,
-    in this thread.
+    """Skip the receivers in ``replaced`` when other code sends ``signal``: once for each of
+    ``rows``, in this thread.
 
     about: gets the keyword arguments of a call and returns the row that it is about.
     """
     _install_filter(signal, about)
     before = _LEFT_OUT.get() or {}
-    token = _LEFT_OUT.set({**before, **{receiver: set(rows) for receiver in done}})
+    token = _LEFT_OUT.set({**before, **{receiver: set(rows) for receiver in replaced}})
     try:
         yield
     finally:
@@ -177,16 +180,20 @@ def _install_filter(signal: Any, about: Callable[..., Hashable]) -> None:
     live = signal._live_receivers
 
     def filtered(sender: Any) -> Any:
-        found = live(sender)
+        receivers_of_sender = live(sender)
         left_out = _LEFT_OUT.get()
         if not left_out:
-            return found
-        synchronous, *asynchronous = found if isinstance(found, tuple) else (found,)
-        kept = [
+            return receivers_of_sender
+        synchronous, *asynchronous = (
+            receivers_of_sender
+            if isinstance(receivers_of_sender, tuple)
+            else (receivers_of_sender,)
+        )
+        remaining = [
             _unless_done(receiver, left_out[receiver], about) if receiver in left_out else receiver
             for receiver in synchronous
         ]
-        return (kept, *asynchronous) if isinstance(found, tuple) else kept
+        return (remaining, *asynchronous) if isinstance(receivers_of_sender, tuple) else remaining
 
     signal._live_receivers = filtered
 

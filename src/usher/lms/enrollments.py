@@ -1,5 +1,5 @@
-"""Rules of the platform's enrollment API, shared by all platform adapters (``USHER_PLATFORM``):
-which change a request needs, and which EnrollmentError a platform exception becomes.
+"""Rules of the platform's enrollment API, shared by all platform adapters (``USHER_PLATFORM``).
+They decide which change a request needs, and which EnrollmentError a platform exception becomes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MESSAGES = {
 @dataclass(frozen=True)
 class NewEnrollment:
     """An enrollment to add. user: with the profile loaded. key: the course key. mode: None for the
-    run's default. force: also in a closed run and in an expired mode."""
+    run's default. force: enroll even in a closed run or an expired mode."""
 
     user: Any
     key: Any
@@ -76,7 +76,7 @@ def refusals(
 ) -> Iterator[None]:
     """Turn the platform's exceptions into EnrollmentRefused.
 
-    names: code by exception class; the first class that the exception is an instance of counts.
+    names: exception class → code. The first class that matches the exception counts.
     """
     try:
         yield
@@ -86,9 +86,9 @@ def refusals(
         raise EnrollmentRefused(code, message or f"Not possible in {key}.") from error
 
 
-def once(known: dict[Any, Any], question: Any, ask: Callable[[], Any]) -> Any:
-    """The result of ``ask()``, cached in ``known`` under the key ``question``. Exceptions are not
+def compute_once(cache: dict[Any, Any], key: Any, compute: Callable[[], Any]) -> Any:
+    """The result of ``compute()``, cached in ``cache`` under ``key``. Exceptions are not
     cached."""
-    if question not in known:
-        known[question] = ask()
-    return known[question]
+    if key not in cache:
+        cache[key] = compute()
+    return cache[key]

@@ -13,7 +13,7 @@ from usher.contract.failures import RegistrationError
 
 
 class UsherLmsError(Exception):
-    """The message says what happened, to what, and what to do."""
+    """Base of the plugin's errors. The message says what happened, to what, and what to do."""
 
 
 class AccountRefused(UsherLmsError):

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from usher.lms import conf
 
-#: MITx Online and MIT xPro send their registration token in this header; when it is the service
-#: worker's access token, the registration is the service worker's.
+#: MITx Online and MIT xPro send their registration token in this header; if the token is the
+#: service worker's access token, the service worker sent the registration.
 REGISTRATION_TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.http import (
@@ -40,9 +42,9 @@ class ApplicationSignIn:
     to the application, which redirects back: a loop, as long as the application keeps failing.
 
     An answer of the application always begins a new pipeline. The platform leaves the token of the
-    last pipeline in the session and would resume that one, as the earlier learner, even when
-    another learner is signed in at the application now. Only the session that began a pipeline may
-    resume it: a token in the URL, as in a link that somebody sent, is refused.
+    last pipeline in the session. It would resume that pipeline and sign in the earlier learner,
+    even when another learner is signed in at the application now. Only the session that began a
+    pipeline may resume it: a token in the URL, as in a link that somebody sent, is refused.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -57,8 +59,8 @@ class ApplicationSignIn:
         backend = kwargs.get("backend")
         if not request.path.startswith(LmsPath.SIGN_IN_COMPLETE) or backend not in conf.backends():
             return None
-        given = {*request.GET.getlist(PARTIAL_TOKEN), *request.POST.getlist(PARTIAL_TOKEN)}
-        if given - {request.session.get(PARTIAL_TOKEN_SESSION_NAME)}:
+        tokens = {*request.GET.getlist(PARTIAL_TOKEN), *request.POST.getlist(PARTIAL_TOKEN)}
+        if tokens - {request.session.get(PARTIAL_TOKEN_SESSION_NAME)}:
             return stop(request, Reason.FAILED, backend)
         if "code" in {*request.GET, *request.POST}:
             for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
@@ -108,8 +110,29 @@ class DirectRegistration:
             return True
         # A learner who signs in with a provider that isn't an application fills in the form.
         token = request.session.get(PARTIAL_TOKEN_SESSION_NAME)
-        begun = Partial.objects.filter(token=token).first() if token else None
-        return begun is not None and begun.backend not in conf.backends()
+        partial = Partial.objects.filter(token=token).first() if token else None
+        return partial is not None and partial.backend not in conf.backends()
+
+
+class CourseLinks:
+    """Redirects MITx Online's links to a course run to its page.
+
+    MITx Online always builds ``LMS/learn/course/KEY/home``, which at MIT is the address of the
+    micro-frontend for learning. The platform has no page there.
+    """
+
+    PATH = re.compile(r"/learn/course/([^/]+)/home/?")
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        match = self.PATH.fullmatch(request.path_info)
+        if match is None or response.status_code != HTTPStatus.NOT_FOUND:
+            return response
+        key = quote(match[1], safe=":+")
+        return HttpResponseRedirect(LmsPath.COURSE_HOME.format(course_key=key))
 
 
 class AnonymousToApplication:
@@ -131,8 +154,8 @@ class AnonymousToApplication:
         self.open = re.compile("|".join([*self.OPEN, *more]))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
-        if page and not request.user.is_authenticated and not self.open.search(request.path):
+        is_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+        if is_page and not request.user.is_authenticated and not self.open.search(request.path):
             query = urlencode({"next": request.get_full_path()})
             return HttpResponseRedirect(f"{LmsPath.LOGIN}?{query}")
         return self.get_response(request)

@@ -1,10 +1,9 @@
 """Usher's steps of the platform's sign-in pipeline.
 
-A learner signs in through the link between the application's username and an LMS account, and in
-no other way. For a learner without a link, an account is created here, with its link. An existing
-account is never linked and never signed in, however it was found: by e-mail address, by a
-case-insensitive database comparison, because somebody is already signed in to it, or by an
-unfinished pipeline.
+A learner signs in only through the link between the application's username and an LMS account. If a
+learner has no link, these steps create an account with a link. An existing account is never linked
+and never signed in, however it was found: by e-mail address, by a case-insensitive database
+comparison, because somebody is already signed in to it, or by an unfinished pipeline.
 
 Parameters from the browser (``auth_entry``, ``partial_token``) are not trusted.
 """
@@ -33,28 +32,29 @@ MIDDLEWARE = (
     "usher.lms.middleware.ApplicationSignIn",
     "usher.lms.signout.middleware.EndedSessions",
     "usher.lms.middleware.DirectRegistration",
+    "usher.lms.middleware.CourseLinks",
 )
 
 
 def install(settings: Any) -> None:
     """Add Usher's steps to ``SOCIAL_AUTH_PIPELINE`` and its middleware to ``MIDDLEWARE``.
 
-    The steps go around the platform's step that would send an unknown learner to a form. The
-    platform resumes a pipeline at that step, after ``create_learner``; ``require_link`` therefore
-    comes after it, and runs before anything is linked or written. The middleware goes last, so
-    that Django gives it each exception first.
+    ``create_learner`` is inserted before the platform's step that would send an unknown learner to
+    a form, and ``require_link`` after it. The platform resumes a pipeline at its own step, past
+    ``create_learner``; ``require_link`` still runs, before anything is linked or written. The
+    middleware is added at the end, so that Django passes each exception to it first.
     """
     steps = list(getattr(settings, "SOCIAL_AUTH_PIPELINE", None) or [])
     anchor = conf.platform().PIPELINE_ANCHOR
     if anchor in steps:
         steps = [step for step in steps if step not in (CREATE, REQUIRE_LINK)]
-        at = steps.index(anchor)
+        position = steps.index(anchor)
         settings.SOCIAL_AUTH_PIPELINE = [
-            *steps[:at],
+            *steps[:position],
             CREATE,
             anchor,
             REQUIRE_LINK,
-            *steps[at + 1 :],
+            *steps[position + 1 :],
         ]
     elif CREATE not in steps:
         log.error(
@@ -120,13 +120,13 @@ def require_link(
 
 
 def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
-    """Whether the platform's registration API runs the pipeline, to link the account created in
-    this same request to the learner whose access token came with it."""
+    """Whether the platform's registration API runs the pipeline. It links the account that it has
+    just created to the learner whose access token the request contains."""
     request = strategy.request
     if user is None or request is None or request.method != "POST":
         return False
-    known = user.last_login or user.is_staff or user.is_superuser or user.username != uid
-    return request.path in LmsPath.REGISTRATIONS and not known
+    is_existing = user.last_login or user.is_staff or user.is_superuser or user.username != uid
+    return request.path in LmsPath.REGISTRATIONS and not is_existing
 
 
 def _signed_in(
@@ -150,10 +150,10 @@ def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:
     username = str(details.get("username") or "")
     name = str(details.get("name") or details.get("fullname") or "").strip() or username
     country = response.get("country")
-    known = isinstance(country, str) and conf.platform().country_is_known(country)
+    is_known = isinstance(country, str) and conf.platform().country_is_known(country)
     return Learner(
         username=username,
         email=str(details.get("email") or ""),
         name=name[:FULL_NAME_MAX_LENGTH],
-        country=str(country) if known else "",
+        country=str(country) if is_known else "",
     )

@@ -1,9 +1,9 @@
-"""Adapter for edx-platform: plain functions for all that Usher uses of it. Only this module,
-``platform_enrollments`` and ``platform_receivers`` import the platform.
+"""Adapter for edx-platform: a function for everything that Usher uses of the platform. Only this
+module, ``platform_enrollments`` and ``platform_receivers`` import the platform.
 
 The setting ``USHER_PLATFORM`` names the adapter module (see ``usher.lms.conf.platform``). Another
-LMS, such as the embedded one, has a module with the same functions. What belongs to a library
-(users, sites, OAuth toolkit, social links) is used directly and is not part of the adapter.
+LMS, such as the embedded one, has a module with the same functions. Models of libraries (users,
+sites, OAuth toolkit, social links) are used directly and are not part of the adapter.
 
 Imports are inside the functions, because this module is also read where the platform's apps are
 not loaded yet. Names are those of Open edX Sumac to Verawood.
@@ -47,7 +47,8 @@ PIPELINE_ANCHOR = "common.djangoapps.third_party_auth.pipeline.ensure_user_infor
 
 
 def provider_model() -> Any:
-    """OAuth2ProviderConfig: versioned, keyed by (site_id, backend_name), newest row counts.
+    """OAuth2ProviderConfig: versioned, keyed by (site_id, backend_name); the newest row is the
+    current one.
 
     ``save()`` on a new instance adds a version and drops the cached one.
     """
@@ -151,7 +152,7 @@ def provider_backends() -> list[str]:
 
 
 def course_key(text: str) -> Any:
-    """The key of a course run, as the models want it; raises ValueError for malformed text."""
+    """The key of a course run, as the models need it. Raises ValueError for malformed text."""
     from opaque_keys import InvalidKeyError
     from opaque_keys.edx.keys import CourseKey
 
@@ -170,11 +171,11 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
     from openedx.core.djangoapps.user_api.models import UserRetirementStatus
     from user_util import user_util
 
-    named: Any = settings  # only the platform has these
+    platform_settings: Any = settings  # only the platform has these
     hashes = partial(
         user_util.get_all_retired_usernames,
-        salt_list=named.RETIRED_USER_SALTS,
-        retired_username_fmt=named.RETIRED_USERNAME_FMT,
+        salt_list=platform_settings.RETIRED_USER_SALTS,
+        retired_username_fmt=platform_settings.RETIRED_USERNAME_FMT,
     )
     pending = (UserRetirementStatus, "original_username")
     return _never_free(usernames, "username", hashes, pending)
@@ -198,11 +199,11 @@ def reserved_emails(emails: Iterable[str]) -> set[str]:
     from django.conf import settings
     from user_util import user_util
 
-    named: Any = settings  # only the platform has these
+    platform_settings: Any = settings  # only the platform has these
     hashes = partial(
         user_util.get_all_retired_emails,
-        salt_list=named.RETIRED_USER_SALTS,
-        retired_email_fmt=named.RETIRED_EMAIL_FMT,
+        salt_list=platform_settings.RETIRED_USER_SALTS,
+        retired_email_fmt=platform_settings.RETIRED_EMAIL_FMT,
     )
     return _never_free(emails, "email", hashes, (AccountRecovery, "secondary_email"))
 
@@ -217,14 +218,16 @@ def _never_free(
     ``elsewhere`` (model, column name). Ignores case, as the hashes and MySQL do."""
     from django.contrib.auth import get_user_model
 
-    wanted = set(values)
-    hashes = {hashed: value.casefold() for value in wanted for hashed in hashes_of(value)}
+    candidates = set(values)
+    hashes = {hashed: value.casefold() for value in candidates for hashed in hashes_of(value)}
     users = get_user_model().objects.filter(**{f"{field}__in": list(hashes)})
-    found = {hashes[hashed] for hashed in users.values_list(field, flat=True) if hashed in hashes}
+    never_free = {
+        hashes[hashed] for hashed in users.values_list(field, flat=True) if hashed in hashes
+    }
     model, column = elsewhere
-    rows = model.objects.filter(**{f"{column}__in": wanted}).values_list(column, flat=True)
-    found |= {value.casefold() for value in rows}
-    return {value for value in wanted if value.casefold() in found}
+    rows = model.objects.filter(**{f"{column}__in": candidates}).values_list(column, flat=True)
+    never_free |= {value.casefold() for value in rows}
+    return {value for value in candidates if value.casefold() in never_free}
 
 
 def username_suggestions(username: str) -> list[str]:
@@ -253,11 +256,11 @@ def filter_registration(values: dict[str, str]) -> dict[str, str]:
     form = QueryDict(mutable=True)
     form.update(values)
     try:
-        found = StudentRegistrationRequested.run_filter(form_data=form)
+        filtered_form = StudentRegistrationRequested.run_filter(form_data=form)
     except StudentRegistrationRequested.PreventRegistration as error:
         message = str(error) or "A registration filter of this LMS refuses this account."
         raise AccountRefused(RegistrationError.VALIDATION, {"error_message": message}) from error
-    return {key: str(found.get(key) or "") for key in values}
+    return {key: str(filtered_form.get(key) or "") for key in values}
 
 
 def new_registration(user: Any) -> Any:
@@ -294,7 +297,7 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
     extra = helpers.get_value(
         "REGISTRATION_EXTRA_FIELDS", getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
     )
-    asked = {key: value for key, value in extra.items() if key in ("country",)}
+    required = {key: value for key, value in extra.items() if key in ("country",)}
     form = Form(
         data={
             "username": username,
@@ -303,14 +306,14 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
             "country": country,
             "password": "not validated here",
         },
-        extra_fields=asked,
+        extra_fields=required,
         tos_required=False,
     )
-    found = {field: str(messages[0]) for field, messages in form.errors.items()}
+    messages_by_field = {field: str(messages[0]) for field, messages in form.errors.items()}
     prefix = getattr(settings, "RETIRED_USERNAME_PREFIX", "")
     if prefix and username.startswith(prefix):
-        found.setdefault("username", "This username is kept for retired accounts.")
-    return found
+        messages_by_field.setdefault("username", "This username is kept for retired accounts.")
+    return messages_by_field
 
 
 def country_is_known(code: str) -> bool:
@@ -366,13 +369,13 @@ def _add_language_preferences(users: list[Any]) -> None:
 
     language = get_language() or settings.LANGUAGE_CODE
     present = UserPreference.get_preference_for_users([user.pk for user in users], LANGUAGE_KEY)
-    having = set(present.values_list("user_id", flat=True))
+    user_ids_with_preference = set(present.values_list("user_id", flat=True))
     rows = [
         UserPreference(user=user, key=LANGUAGE_KEY, value=language)
         for user in users
-        if user.pk not in having
+        if user.pk not in user_ids_with_preference
     ]
-    save_new(rows, found_by=["user_id", "key"], before=before_preferences)
+    save_new(rows, unique_fields=["user_id", "key"], before=before_preferences)
 
 
 def record_identity_verifications(users: list[Any], provider: Any) -> None:
@@ -390,7 +393,7 @@ def record_identity_verifications(users: list[Any], provider: Any) -> None:
         )
         for user in users
     ]
-    save_new(rows, found_by=["user_id"])
+    save_new(rows, unique_fields=["user_id"])
     for row in rows:
         row.send_approval_signal(provider.slug)
 

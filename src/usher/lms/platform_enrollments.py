@@ -1,4 +1,4 @@
-"""Changes enrollments of edx-platform, one at a time or many at once."""
+"""Changes enrollments of edx-platform, one at a time or in batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from usher.lms import bulk
-from usher.lms.enrollments import NewEnrollment, State, Step, next_step, once, refusals
+from usher.lms.enrollments import NewEnrollment, State, Step, compute_once, next_step, refusals
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.platform_receivers import Done, after_enrollments
 
@@ -21,95 +21,102 @@ def set_enrollment(
     is_active: bool,
     force: bool,
     present: State | None,
-    checked: dict[Any, Any],
+    cache: dict[Any, Any],
 ) -> State:
     """Set one enrollment's mode and activity; return what it has afterwards.
 
-    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
-    and signals, without describing the course in between as that view does, and without its two
-    redundant saves; ``force`` enrolls in a closed run and in an expired mode. present: the current
-    state, None without an enrollment. checked: cache of runs and modes, shared by a batch. Raises
-    EnrollmentRefused.
+    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
+    rows and signals. It leaves out that view's description of the course and two redundant saves.
+    force: enroll even in a closed run or an expired mode. present: the current state, None without
+    an enrollment. cache: runs and modes, shared by a batch. Raises EnrollmentRefused.
     """
     from common.djangoapps.student import models
 
     _refuse_embargoed(request, user, key)
     with refusals(_names(), key, mode):
-        found: Any = None
+        enrollment: Any = None
         if present is not None:
-            found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
-            present = (found.mode, found.is_active) if found else None
+            enrollment = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
+            present = (enrollment.mode, enrollment.is_active) if enrollment else None
         step = next_step(present, mode, is_active, username=user.username, key=key)
         if present and step is Step.NOTHING:
             return present
         if step is Step.ADD:
-            mode = _mode_or_default(key, mode, checked)
+            mode = _mode_or_default(key, mode, cache)
         if mode is not None:
-            _validate_mode(key, mode, is_active=is_active, force=force, checked=checked)
+            _validate_mode(key, mode, is_active=is_active, force=force, cache=cache)
         if step is Step.ADD:
             try:
-                # In the requested mode at once; the platform's view uses the default mode first.
-                found = models.CourseEnrollment.enroll(
+                # Enroll in the requested mode. The platform's view uses the default mode first.
+                enrollment = models.CourseEnrollment.enroll(
                     user, key, mode=mode, check_access=True, can_upgrade=force
                 )
             except models.AlreadyEnrolledError:
                 # Another request has enrolled the learner since this batch read the database.
-                found = models.CourseEnrollment.objects.get(user=user, course_id=key)
-        if (mode or found.mode, is_active) != (found.mode, found.is_active):
-            found.user = user
-            found.update_enrollment(is_active=is_active, mode=mode)
-    return found.mode, found.is_active
+                enrollment = models.CourseEnrollment.objects.get(user=user, course_id=key)
+        if (mode or enrollment.mode, is_active) != (enrollment.mode, enrollment.is_active):
+            enrollment.user = user
+            enrollment.update_enrollment(is_active=is_active, mode=mode)
+    return enrollment.mode, enrollment.is_active
 
 
 def add_enrollments(
-    request: Any, wanted: Sequence[NewEnrollment], checked: dict[Any, Any]
+    request: Any, new_enrollments: Sequence[NewEnrollment], cache: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
-    """Enroll learners who have no row in the run, all at once. Returns for each the state
-    afterwards or a refusal; None for those that ``set_enrollment`` has to do: learners who were
-    invited, runs with a limited number of places, and all of them where the LMS has an enrollment
+    """Enroll learners who have no row in the run, in one batch. Returns for each enrollment its
+    state afterwards, a refusal, or None. None means that ``set_enrollment`` has to make it: the
+    learner was invited, the run has a limited number of places, or the LMS has an enrollment
     filter.
 
     Rows and signals are those of ``CourseEnrollment.enroll``, which inserts an inactive row in the
     default mode and then updates it. Here the row is inserted in its final state; receivers and
     history get both states.
     """
-    outcomes: list[State | EnrollmentRefused | None] = [None] * len(wanted)
-    if _has_enrollment_filter() or not wanted:
+    outcomes: list[State | EnrollmentRefused | None] = [None] * len(new_enrollments)
+    if _has_enrollment_filter() or not new_enrollments:
         return outcomes
-    invited = _invited(wanted)
-    _prefetch_roles(list({each.user.pk: each.user for each in wanted if not each.force}.values()))
+    invited = _invited(new_enrollments)
+    _prefetch_roles(
+        list(
+            {
+                enrollment.user.pk: enrollment.user
+                for enrollment in new_enrollments
+                if not enrollment.force
+            }.values()
+        )
+    )
     adding: dict[int, tuple[Any, str]] = {}
-    for number, each in enumerate(wanted):
-        if (each.user.pk, each.key) in invited:
+    for number, enrollment in enumerate(new_enrollments):
+        if (enrollment.user.pk, enrollment.key) in invited:
             continue
         try:
-            found = _new_row(request, each, checked)
+            new_row = _new_row(request, enrollment, cache)
         except EnrollmentRefused as refusal:
             outcomes[number] = refusal
             continue
-        if found is not None:
-            adding[number] = found
+        if new_row is not None:
+            adding[number] = new_row
     for number, state in zip(adding, _add([*adding.values()]), strict=True):
         outcomes[number] = state
     return outcomes
 
 
 def _new_row(
-    request: Any, wanted: NewEnrollment, checked: dict[Any, Any]
+    request: Any, new_enrollment: NewEnrollment, cache: dict[Any, Any]
 ) -> tuple[Any, str] | None:
-    """A row as the platform first inserts it, and the mode that it will have; None where the run
-    has a limited number of places. Raises EnrollmentRefused."""
+    """A row as the platform first inserts it, and the mode that it will have; None if the run has a
+    limited number of places. Raises EnrollmentRefused."""
     from common.djangoapps.student import models
 
-    user, key = wanted.user, wanted.key
+    user, key = new_enrollment.user, new_enrollment.key
     _refuse_embargoed(request, user, key)
-    with refusals(_names(), key, wanted.mode):
-        mode = _mode_or_default(key, wanted.mode, checked)
-        _validate_mode(key, mode, is_active=True, force=wanted.force, checked=checked)
-        run = once(checked, ("run", key), lambda: _run(key))
+    with refusals(_names(), key, new_enrollment.mode):
+        mode = _mode_or_default(key, new_enrollment.mode, cache)
+        _validate_mode(key, mode, is_active=True, force=new_enrollment.force, cache=cache)
+        run = compute_once(cache, ("run", key), lambda: _run(key))
         if run.max_student_enrollments_allowed is not None:
             return None
-        if not wanted.force and models.CourseEnrollment.is_enrollment_closed(user, run):
+        if not new_enrollment.force and models.CourseEnrollment.is_enrollment_closed(user, run):
             raise models.EnrollmentClosedError
     row = models.CourseEnrollment(
         user=user, course=run, mode=models.CourseMode.DEFAULT_MODE_SLUG, is_active=False
@@ -125,28 +132,28 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
     if not adding:
         return []
     rows = [row for row, _ in adding]
-    first = [row.mode for row in rows]
+    first_modes = [row.mode for row in rows]
 
-    def become(active: bool) -> None:
-        for (row, mode), mode_at_first in zip(adding, first, strict=True):
-            row.mode, row.is_active = (mode, True) if active else (mode_at_first, False)
+    def set_state(active: bool) -> None:
+        for (row, mode), first_mode in zip(adding, first_modes, strict=True):
+            row.mode, row.is_active = (mode, True) if active else (first_mode, False)
 
     for row in rows:
         bulk.send_pre_save(row)
-    become(active=True)
-    bulk.insert(rows, found_by=("user_id", "course_id"))
-    become(active=False)
+    set_state(active=True)
+    bulk.insert(rows, unique_fields=("user_id", "course_id"))
+    set_state(active=False)
     history = bulk.add_history(rows)
     if history:
-        become(active=True)
+        set_state(active=True)
         bulk.add_history(rows, update=True)
-        become(active=False)
-    done = after_enrollments(rows, [mode for _, mode in adding])
-    saved = [*history, *done.post_save]
-    with _left_out(adding, done):
+        set_state(active=False)
+    replaced = after_enrollments(rows, [mode for _, mode in adding])
+    save_receivers = [*history, *replaced.post_save]
+    with _left_out(adding, replaced):
         for row, mode in adding:
-            bulk.send_post_save(row, created=True, done=saved)
-            row.save = lambda row=row: _saved_already(row, saved)
+            bulk.send_post_save(row, created=True, replaced=save_receivers)
+            row.save = lambda row=row: _saved_already(row, save_receivers)
             row.update_enrollment(is_active=True, mode=mode)
             del row.save
             row.send_signal(models.EnrollStatusChange.enroll)
@@ -155,7 +162,7 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
 
 
 @contextmanager
-def _left_out(adding: Sequence[tuple[Any, str]], done: Done) -> Iterator[None]:
+def _left_out(adding: Sequence[tuple[Any, str]], replaced: Done) -> Iterator[None]:
     """Skip receivers whose work is done, in the signals that ``update_enrollment`` sends."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
@@ -169,18 +176,19 @@ def _left_out(adding: Sequence[tuple[Any, str]], done: Done) -> Iterator[None]:
     pairs = [(row.user_id, row.course_id) for row, _ in adding]
     of_another_mode = [(row.user_id, row.course_id) for row, mode in adding if row.mode != mode]
     with (
-        bulk.leaving_out(COURSE_ENROLLMENT_CHANGED, done.changed, pairs, of_event),
-        bulk.leaving_out(ENROLLMENT_TRACK_UPDATED, done.mode_changed, of_another_mode, of_mode),
+        bulk.leaving_out(COURSE_ENROLLMENT_CHANGED, replaced.changed, pairs, of_event),
+        bulk.leaving_out(ENROLLMENT_TRACK_UPDATED, replaced.mode_changed, of_another_mode, of_mode),
     ):
         yield
 
 
-def _saved_already(row: Any, done: Sequence[bulk.Receiver]) -> None:
-    """What ``CourseEnrollment.save`` does besides the UPDATE, for a row that is already saved."""
+def _saved_already(row: Any, replaced: Sequence[bulk.Receiver]) -> None:
+    """Has the effects of ``CourseEnrollment.save`` other than the UPDATE, for a row that is already
+    saved."""
     from common.djangoapps.student.models import course_enrollment
 
     bulk.send_pre_save(row)
-    bulk.send_post_save(row, created=False, done=done)
+    bulk.send_post_save(row, created=False, replaced=replaced)
     course_enrollment.cache.delete(row.enrollment_status_hash_cache_key(row.user))
 
 
@@ -211,21 +219,21 @@ def _refuse_embargoed(request: Any, user: Any, key: Any) -> None:
         raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, message)
 
 
-def _mode_or_default(key: Any, mode: str | None, checked: dict[Any, Any]) -> str:
+def _mode_or_default(key: Any, mode: str | None, cache: dict[Any, Any]) -> str:
     from openedx.core.djangoapps.enrollments import api
 
     if mode is not None:
         return mode
-    return once(checked, ("default", key), lambda: api._default_course_mode(str(key)))
+    return compute_once(cache, ("default", key), lambda: api._default_course_mode(str(key)))
 
 
 def _validate_mode(
-    key: Any, mode: str, *, is_active: bool, force: bool, checked: dict[Any, Any]
+    key: Any, mode: str, *, is_active: bool, force: bool, cache: dict[Any, Any]
 ) -> None:
     from openedx.core.djangoapps.enrollments import api
 
-    once(
-        checked,
+    compute_once(
+        cache,
         ("mode", key, mode, is_active, force),
         lambda: api.validate_course_mode(
             str(key), mode, is_active=is_active, include_expired=force
@@ -268,22 +276,27 @@ def _has_enrollment_filter() -> bool:
     return CourseEnrollmentStarted.filter_type in filters
 
 
-def _invited(wanted: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
+def _invited(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
     """(user id, course key) of learners who were invited to the run by e-mail address."""
     from common.djangoapps.student.models import CourseEnrollmentAllowed
 
-    emails = {each.user.email for each in wanted}
+    emails = {enrollment.user.email for enrollment in new_enrollments}
     rows = CourseEnrollmentAllowed.objects.filter(
-        email__in=emails, course_id__in={each.key for each in wanted}
+        email__in=emails, course_id__in={enrollment.key for enrollment in new_enrollments}
     )
-    found = {(email.casefold(), key) for email, key in rows.values_list("email", "course_id")}
-    asked = {(each.user.email.casefold(), each.key): each for each in wanted}
-    # Matched by the database's collation only: it is unknown which address matched.
-    unclear = {key for email, key in found - asked.keys()}
+    invitations = {(email.casefold(), key) for email, key in rows.values_list("email", "course_id")}
+    by_email_and_run = {
+        (enrollment.user.email.casefold(), enrollment.key): enrollment
+        for enrollment in new_enrollments
+    }
+    # Runs with an invitation that only the database's collation matched, so that the invited
+    # address is not known.
+    unclear = {key for email, key in invitations - by_email_and_run.keys()}
     return {
-        (each.user.pk, each.key)
-        for each in wanted
-        if (each.user.email.casefold(), each.key) in found or each.key in unclear
+        (enrollment.user.pk, enrollment.key)
+        for enrollment in new_enrollments
+        if (enrollment.user.email.casefold(), enrollment.key) in invitations
+        or enrollment.key in unclear
     }
 
 

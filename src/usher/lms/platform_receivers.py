@@ -1,9 +1,9 @@
 """Does the work of the platform's signal receivers for a whole batch of new users or enrollments.
 
-A receiver that was replaced here is skipped only if its source, and that of the functions it
-relies on, has a known fingerprint (``KNOWN``). Any other receiver runs for each row, which is
-slower and equally correct. So does a receiver that has something unusual to do for any row of the
-batch, such as for learners of an enterprise customer.
+A receiver that this module replaces is skipped only if its source, and the source of the functions
+that it calls, has a known fingerprint (``KNOWN``). Any other receiver runs for each row, which is
+slower and equally correct. A receiver also runs for each row if it has something unusual to do for
+any row of the batch, for example for learners of an enterprise customer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -96,23 +96,25 @@ def fingerprint(function: Any) -> str:
 
 @cache
 def _known(name: str, *relied_on: str) -> Any:
-    """The function ``module.name`` or ``module.Class.name``, if its source and that of the
-    functions on which it relies are known; else None."""
-    for each in (name, *relied_on):
+    """The function ``module.name`` or ``module.Class.name``, if its source and the sources of
+    ``relied_on`` are known; otherwise None."""
+    for function_name in (name, *relied_on):
         try:
-            if fingerprint(_function(each)) in KNOWN[each]:
+            if fingerprint(_function(function_name)) in KNOWN[function_name]:
                 continue
         except (ImportError, AttributeError, OSError, TypeError):
-            pass  # of another release
-        log.info("The source of %s is not a known one; its receiver runs for each row.", each)
+            pass  # another release of the platform
+        log.info(
+            "The source of %s is not a known one; its receiver runs for each row.", function_name
+        )
         return None
     return _function(name)
 
 
 def _receiver(signal: Any, sender: type[Any] | None, name: str, *relied_on: str) -> Receiver | None:
     """The known receiver, if it is connected to ``signal`` for ``sender`` (None: any sender)."""
-    found = _known(name, *relied_on)
-    return found if found in receivers(signal, sender) else None
+    receiver = _known(name, *relied_on)
+    return receiver if receiver in receivers(signal, sender) else None
 
 
 def _function(name: str) -> Any:
@@ -133,15 +135,6 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
     A new user has no changed fields, and the batch has already checked that no username or e-mail
     address is a retired user's.
     """
-    unchanged = _receiver(
-        pre_save,
-        type(users[0]),
-        f"{_STUDENT}.models.user.user_pre_save_callback",
-        f"{_UTIL}.get_changed_fields_dict",
-    )
-    if unchanged:
-        for user in users:
-            user._changed_fields = {}
     unretired = _receiver(
         pre_save,
         type(users[0]),
@@ -149,43 +142,40 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
         f"{_STUDENT}.models.user.is_username_retired",
         f"{_STUDENT}.models.user.is_email_retired",
     )
-    return [found for found in (unchanged, unretired) if found]
+    name = f"{_STUDENT}.models.user.user_pre_save_callback"
+    return [*_set_as_new(users, name, "_changed_fields", dict), *filter(None, [unretired])]
 
 
 def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
-    """Do the work of the ``pre_save`` receiver of new profiles; return it if it is replaced."""
-    unchanged = _receiver(
-        pre_save,
-        type(profiles[0]),
-        f"{_STUDENT}.models.user.user_profile_pre_save_callback",
-        f"{_UTIL}.get_changed_fields_dict",
-    )
-    if not unchanged:
-        return []
-    for profile in profiles:
-        profile._changed_fields = {}
-    return [unchanged]
+    """Do the work of the ``pre_save`` receiver of new profiles, and return it if it is replaced."""
+    name = f"{_STUDENT}.models.user.user_profile_pre_save_callback"
+    return _set_as_new(profiles, name, "_changed_fields", dict)
 
 
 def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
-    """Do the work of the ``pre_save`` receiver of new preferences; return it if it is replaced."""
-    unchanged = _receiver(
-        pre_save,
-        type(preferences[0]),
-        f"{_USER_API}.pre_save_callback",
-        f"{_UTIL}.get_changed_fields_dict",
-    )
-    if not unchanged:
+    """As ``before_profiles``, for new preferences."""
+    name = f"{_USER_API}.pre_save_callback"
+    return _set_as_new(preferences, name, "_old_value", lambda: None)
+
+
+def _set_as_new(
+    rows: Sequence[Any], receiver_name: str, attribute: str, value: Callable[[], Any]
+) -> list[Receiver]:
+    """Set the attribute in which a ``pre_save`` receiver stores what changed, as for a new row.
+    Return the receiver, so that it is not called; an empty list if it is not the known one."""
+    relied_on = f"{_UTIL}.get_changed_fields_dict"
+    receiver = _receiver(pre_save, type(rows[0]), receiver_name, relied_on)
+    if not receiver:
         return []
-    for preference in preferences:
-        preference._old_value = None
-    return [unchanged]
+    for row in rows:
+        setattr(row, attribute, value())
+    return [receiver]
 
 
 def after_users(users: Sequence[Any]) -> list[Receiver]:
     """Do the work of the ``post_save`` receivers of new users; return those that it replaces."""
-    done = [_tours(users), _notification_preferences(users), _enterprise_users(users)]
-    return [found for found in done if found]
+    candidates = [_tours(users), _notification_preferences(users), _enterprise_users(users)]
+    return [receiver for receiver in candidates if receiver]
 
 
 def _tours(users: Sequence[Any]) -> Receiver | None:
@@ -193,7 +183,7 @@ def _tours(users: Sequence[Any]) -> Receiver | None:
     if receiver:
         from lms.djangoapps.user_tours.models import UserTour
 
-        insert([UserTour(user=user) for user in users], found_by=("user_id",))
+        insert([UserTour(user=user) for user in users], unique_fields=("user_id",))
     return receiver
 
 
@@ -248,22 +238,23 @@ def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> Done:
     """
     _external_updates(rows)
     schedules, resets = _schedules(rows, modes)
-    saved = [schedules, _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
+    save_receivers = [schedules, _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
     mode_changed = [resets]
     if any(row.mode != mode for row, mode in zip(rows, modes, strict=True)):
         mode_changed += _certificates_and_grades(rows)
     return Done(
-        post_save=[found for found in saved if found],
-        changed=[found for found in [_enterprise_enrollments(rows)] if found],
-        mode_changed=[found for found in mode_changed if found],
+        post_save=[receiver for receiver in save_receivers if receiver],
+        changed=[receiver for receiver in [_enterprise_enrollments(rows)] if receiver],
+        mode_changed=[receiver for receiver in mode_changed if receiver],
     )
 
 
 def _schedules(
     rows: Sequence[Any], modes: Sequence[str]
 ) -> tuple[Receiver | None, Receiver | None]:
-    """Add the schedules as they are after the change of mode, which resets the start of schedules
-    in self-paced runs. Returns two receivers: that of the new row and that of the changed mode."""
+    """Add the schedules with the start that they have after the change of mode, which resets it in
+    self-paced runs. Returns the two receivers that this replaces: of the new row, and of the change
+    of mode."""
     receiver = _receiver(
         post_save,
         type(rows[0]),
@@ -287,7 +278,7 @@ def _schedules(
         f"{_SCHEDULES}.signals.reset_schedule_on_mode_change",
         f"{_SCHEDULES}.utils.reset_self_paced_schedule",
     )
-    starts_again = []
+    reset_schedules = []
     first_starts, last_starts = [schedule.start_date for schedule in schedules], []
     for schedule, row, mode in zip(schedules, rows, modes, strict=True):
         last_start = schedule.start_date
@@ -295,27 +286,27 @@ def _schedules(
             from_now = mode not in signals.CourseMode.AUDIT_MODES
             start = datetime.now(UTC) if from_now else row.created
             last_start = max(start, row.course.start)
-            starts_again.append(schedule)
+            reset_schedules.append(schedule)
         last_starts.append(last_start)
 
-    def begin(starts: Sequence[datetime]) -> None:
+    def set_starts(starts: Sequence[datetime]) -> None:
         for schedule, start in zip(schedules, starts, strict=True):
             schedule.start_date = start
 
-    begin(last_starts)
-    insert(schedules, found_by=("enrollment_id",))
-    begin(first_starts)
+    set_starts(last_starts)
+    insert(schedules, unique_fields=("enrollment_id",))
+    set_starts(first_starts)
     add_history(schedules)
-    begin(last_starts)
-    if starts_again:
-        add_history(starts_again, update=True)
+    set_starts(last_starts)
+    if reset_schedules:
+        add_history(reset_schedules, update=True)
     experiences = [
         signals.ScheduleExperience(
             schedule=schedule, experience_type=signals._get_experience_type(row)
         )
         for schedule, row in zip(schedules, rows, strict=True)
     ]
-    insert(experiences, found_by=("schedule_id",))
+    insert(experiences, unique_fields=("schedule_id",))
     return receiver, resetting
 
 
@@ -327,8 +318,8 @@ def _of_mode_change(name: str, *relied_on: str) -> Receiver | None:
 
 
 def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
-    """Receivers of the changed mode that have nothing to do: a learner without a grade, without a
-    certificate and on no allowlist gets no certificate, and has no grade to compute again."""
+    """Receivers of a change of mode that have nothing to do, because these learners have no grade,
+    no certificate and no entry in an allowlist."""
     reading_a_grade = (
         f"{_GRADE_FACTORY}.read",
         f"{_GRADE_FACTORY}._read",
@@ -384,9 +375,9 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
     if set(receivers(m2m_changed, links)) - {locks.no_operation}:
         return None
     keys = {row.course_id for row in rows}
-    found = models.Role.objects.filter(course_id__in=keys, name=models.FORUM_ROLE_STUDENT)
-    roles = {role.course_id: role.pk for role in found}
-    if keys - roles.keys() or len(found) != len(keys):
+    student_roles = models.Role.objects.filter(course_id__in=keys, name=models.FORUM_ROLE_STUDENT)
+    roles = {role.course_id: role.pk for role in student_roles}
+    if keys - roles.keys() or len(student_roles) != len(keys):
         return None
     pairs = sorted({(roles[row.course_id], row.user_id) for row in rows})
     present = links.objects.filter(
@@ -401,7 +392,8 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """The receiver, if no learner has an approved verification whose expiry date it would set."""
+    """The receiver; None if it has work to do: a learner has an approved verification, whose expiry
+    date it would set."""
     receiver = _receiver(
         post_save,
         type(rows[0]),
@@ -416,8 +408,10 @@ def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None
 
     if CourseMode.VERIFIED in {*modes, *(row.mode for row in rows)}:
         users = {row.user_id for row in rows}
-        found = SoftwareSecurePhotoVerification.objects.filter(status="approved", user_id__in=users)
-        if found.exists():
+        approved = SoftwareSecurePhotoVerification.objects.filter(
+            status="approved", user_id__in=users
+        )
+        if approved.exists():
             return None
     return receiver
 
@@ -451,7 +445,8 @@ def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _external_updates(rows: Sequence[Any]) -> None:
-    """Add the experiment's row for each enrollment that is not made by the learner."""
+    """Add the row of the experiment *external course updates* for each enrollment that the learner
+    did not make."""
     if _known(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
         return
     from crum import get_current_request
@@ -461,13 +456,13 @@ def _external_updates(rows: Sequence[Any]) -> None:
     request = get_current_request()
     caller = getattr(getattr(request, "user", None), "id", None)
     number = config._EXTERNAL_COURSE_UPDATES_EXPERIMENT_ID
-    wanted = {(row.user_id, str(row.course_id)) for row in rows if row.user_id != caller}
+    pairs = {(row.user_id, str(row.course_id)) for row in rows if row.user_id != caller}
     present = ExperimentData.objects.filter(
         experiment_id=number,
-        user_id__in={user for user, _ in wanted},
-        key__in={key for _, key in wanted},
+        user_id__in={user for user, _ in pairs},
+        key__in={key for _, key in pairs},
     )
-    missing = sorted(wanted - set(present.values_list("user_id", "key")))
+    missing = sorted(pairs - set(present.values_list("user_id", "key")))
     ExperimentData.objects.bulk_create(
         [
             ExperimentData(experiment_id=number, user_id=user, key=key, value="-1")

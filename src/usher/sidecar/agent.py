@@ -29,7 +29,7 @@ SILENCE = 120.0
 MOST_ROWS = 1000
 
 
-class Wrong(Exception):
+class RequestError(Exception):
     """A request that can't be carried out. code: for programs."""
 
     def __init__(self, code, message):
@@ -42,8 +42,8 @@ class Channel:
 
     def __init__(self, mark):
         self.mark = mark
-        self.heard = time.monotonic()
-        self.working_on = None
+        self.last_line_at = time.monotonic()
+        self.current_id = None
         self.requests = queue.Queue()
         self._lock = threading.Lock()
         sys.stdout.flush()
@@ -61,7 +61,7 @@ class Channel:
 
     def _listen(self):
         for line in sys.stdin.buffer:
-            self.heard = time.monotonic()
+            self.last_line_at = time.monotonic()
             if line.strip():
                 self.requests.put(line)
         # The sidecar has ended. The database rolls back an open transaction.
@@ -72,12 +72,12 @@ class Channel:
         while True:
             time.sleep(HEARTBEAT)
             now = time.monotonic()
-            if self.working_on is None:
-                if now - self.heard > SILENCE:
+            if self.current_id is None:
+                if now - self.last_line_at > SILENCE:
                     os._exit(0)
                 continue
             try:
-                self.send({"id": self.working_on, "alive": round(now - started, 1)})
+                self.send({"id": self.current_id, "alive": round(now - started, 1)})
             except OSError:
                 os._exit(0)
 
@@ -94,7 +94,7 @@ def serve(mark):
     try:
         answer_all(Channel(mark))
     except BaseException:
-        # A normal exit would wait for the thread that reads.
+        # A normal exit would wait for the reading thread.
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
@@ -109,20 +109,20 @@ def answer_all(channel):
         answer = {"id": None}
         try:
             request = json.loads(line)
-            answer["id"] = channel.working_on = request["id"]
+            answer["id"] = channel.current_id = request["id"]
             answer["ok"] = ACTIONS[request["do"]](request)
-        except Wrong as error:
+        except RequestError as error:
             answer["error"] = {"code": error.code, "message": str(error)}
         except Exception as error:
-            words = "{}: {}".format(type(error).__name__, error)
-            answer["error"] = {"code": "failed", "message": words[:2000]}
+            text = "{}: {}".format(type(error).__name__, error)
+            answer["error"] = {"code": "failed", "message": text[:2000]}
         finally:
-            channel.working_on = None
+            channel.current_id = None
         channel.send(answer)
-        let_connections_go()
+        close_ended_connections()
 
 
-def let_connections_go():
+def close_ended_connections():
     """Closes database connections that have ended, so that the next request does not fail."""
     from django.db import close_old_connections
 
@@ -146,7 +146,7 @@ def check(request):
     for table in request["tables"]:
         try:
             model = model_of(table["model"])
-        except Wrong:
+        except RequestError:
             missing.append(table["model"])
             continue
         for path in table.get("fields", []):
@@ -158,7 +158,7 @@ def check(request):
     for name in request.get("functions", []):
         try:
             function_of(name)
-        except Wrong:
+        except RequestError:
             missing.append(name + "()")
     return {"missing": missing}
 
@@ -169,7 +169,7 @@ def model_of(label):
     try:
         return apps.get_model(label)
     except (LookupError, ValueError) as error:
-        raise Wrong("unknown-model", "no model {}".format(label)) from error
+        raise RequestError("unknown-model", "no model {}".format(label)) from error
 
 
 def has_path(model, path):
@@ -194,10 +194,10 @@ def function_of(dotted):
 
     module, _, name = dotted.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        function = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise Wrong("unknown-function", "no function {}".format(dotted)) from error
-    return found
+        raise RequestError("unknown-function", "no function {}".format(dotted)) from error
+    return function
 
 
 def settings(request):
@@ -209,25 +209,25 @@ def settings(request):
 # -- reading
 
 
-def everything(model):
+def all_rows(model):
     """Returns all rows of a model, also those that the applications' own managers leave out."""
     return model._base_manager.all()
 
 
-def narrowed(rows, request):
+def filtered(rows, request):
     from django.db.models import Q
 
     for condition in request.get("filter", []):
         either = Q()
         for alternative in condition if isinstance(condition, list) else [condition]:
-            either |= Q(**{path: given(value) for path, value in alternative.items()})
+            either |= Q(**{path: resolved_value(value) for path, value in alternative.items()})
         rows = rows.filter(either)
     for condition in request.get("exclude", []):
-        rows = rows.exclude(**{path: given(value) for path, value in condition.items()})
+        rows = rows.exclude(**{path: resolved_value(value) for path, value in condition.items()})
     return rows
 
 
-def given(value):
+def resolved_value(value):
     """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to times by this machine's clock."""
     from django.utils import timezone
 
@@ -244,34 +244,34 @@ def page(request):
     ``with``: name → {model, by, fields, filter, exclude}: rows of another table, which refer to
     these by ``by``.
     """
-    model, fields, limit = model_of(request["model"]), request["fields"], rows_of(request)
-    rows = narrowed(everything(model), request)
+    model, fields, limit = model_of(request["model"]), request["fields"], row_limit(request)
+    rows = filtered(all_rows(model), request)
     if request.get("after") is not None:
         rows = rows.filter(pk__gt=request["after"])
     keys = rows.order_by("pk").values_list("pk", flat=True).distinct()
     keys = list(keys[:limit])
-    found = everything(model).filter(pk__in=keys).order_by("pk").values("pk", *fields)
+    values = all_rows(model).filter(pk__in=keys).order_by("pk").values("pk", *fields)
     result = {
-        "rows": list(found),
+        "rows": list(values),
         "next": keys[-1] if len(keys) == limit else None,
         "related": {},
     }
     for name, related in request.get("with", {}).items():
-        rows = narrowed(everything(model_of(related["model"])), related)
+        rows = filtered(all_rows(model_of(related["model"])), related)
         rows = rows.filter(**{related["by"] + "__in": keys}).order_by("pk")
         result["related"][name] = list(rows.values("pk", related["by"], *related["fields"]))
     return result
 
 
 def count(request):
-    rows = narrowed(everything(model_of(request["model"])), request)
+    rows = filtered(all_rows(model_of(request["model"])), request)
     return rows.values("pk").distinct().count()
 
 
-def rows_of(request):
+def row_limit(request):
     limit = request.get("limit", 500)
     if not 0 < limit <= MOST_ROWS:
-        raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
+        raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
     return limit
 
 
@@ -289,45 +289,45 @@ def write(request):
     from django.db import transaction
 
     if len(request["rows"]) > MOST_ROWS:
-        raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
+        raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
     model, rows = model_of(request["model"]), request["rows"]
     if request.get("dry_run"):
         return [{"outcome": "dry-run"} for _ in rows]
     try:
         with transaction.atomic():
-            return together(model, rows, request)
+            return write_together(model, rows, request)
     except Exception as error:
-        # A row is refused, can't be stored, or was created or deleted meanwhile: each row by
-        # itself.
-        sys.stderr.write("each row alone, for one failed: {}\n".format(error))
+        # A row is refused, can't be stored, or was created or deleted meanwhile: process each row
+        # alone.
+        sys.stderr.write("processing each row alone, because one failed: {}\n".format(error))
         return [write_row(model, row, request) for row in rows]
 
 
-def together(model, rows, request):
+def write_together(model, rows, request):
     """Writes all rows after locking them with one statement, without a savepoint for each."""
-    outcomes = [outcome and {"outcome": outcome} for outcome in of_owners(rows, request)]
+    outcomes = [outcome and {"outcome": outcome} for outcome in lock_owners(rows, request)]
     changes = []
     by_key = {}
     for position, row in enumerate(rows):
         if outcomes[position]:
             continue
-        found = found_by(row)
-        if len(found) == 1:
-            by_key.setdefault(next(iter(found)), []).append(position)
+        lookup = lookup_of(row)
+        if len(lookup) == 1:
+            by_key.setdefault(next(iter(lookup)), []).append(position)
         else:
             outcomes[position] = {"outcome": changed_row(model, row, {**request, "owner": None})}
     for key, positions in by_key.items():
         attname = model._meta.pk.attname if key == "pk" else key
-        values = [found_by(rows[position])[key] for position in positions]
-        those = everything(model).filter(**{key + "__in": values})
-        locked = those.order_by("pk").select_for_update(skip_locked=True)
+        values = [lookup_of(rows[position])[key] for position in positions]
+        matching = all_rows(model).filter(**{key + "__in": values})
+        locked = matching.order_by("pk").select_for_update(skip_locked=True)
         locked = {str(getattr(row, attname)): row for row in locked}
-        there = set(locked)
+        existing = set(locked)
         if len(locked) < len(values):
-            there = {str(value) for value in those.values_list(key, flat=True)}
+            existing = {str(value) for value in matching.values_list(key, flat=True)}
         for position in positions:
-            name = str(found_by(rows[position])[key])
-            outcome, change = decide(model, rows[position], locked.get(name), name in there)
+            name = str(lookup_of(rows[position])[key])
+            outcome, change = decide(model, rows[position], locked.get(name), name in existing)
             outcomes[position] = {"outcome": outcome}
             if change:
                 changes.append(change)
@@ -344,13 +344,13 @@ def write_row(model, row, request):
         with transaction.atomic():
             return {"outcome": changed_row(model, row, request)}
     except Exception as error:
-        if is_of_the_database(error):
+        if is_database_error(error):
             raise
-        return {"outcome": "refused", "message": words_of(error)[:500]}
+        return {"outcome": "refused", "message": message_of(error)[:500]}
 
 
-def words_of(error):
-    """Returns the message of an error. That of a ValidationError would be shown as a list or a
+def message_of(error):
+    """Returns the message of an error as text, since ``str`` of a ValidationError is a list or a
     dict."""
     from django.core.exceptions import ValidationError
 
@@ -364,40 +364,68 @@ def words_of(error):
     )
 
 
-def is_of_the_database(error):
-    """Whether this error concerns the whole database and not one row. Subclasses of
-    ProgrammingError are raised for what a row's own code does in a transaction."""
+def is_database_error(error):
+    """Whether this error concerns the whole database and not one row. A subclass of
+    ProgrammingError, such as TransactionManagementError, comes from the code that saves one row."""
     from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
 
     for_all = (InterfaceError, InternalError, OperationalError)
     return isinstance(error, for_all) or type(error) is ProgrammingError
 
 
-def found_by(row):
+def refusals(request):
+    """Takes the same request as ``write``. Returns for each row why the model's own ``clean``
+    refuses the new values, or null. Writes nothing."""
+    model = model_of(request["model"])
+    existing = all_rows(model).filter(pk__in=[row["pk"] for row in request["rows"]])
+    existing = {str(row.pk): row for row in existing}
+    return [refusal(model, existing.get(str(row["pk"])), row["set"]) for row in request["rows"]]
+
+
+def refusal(model, row, values):
+    from django.core.exceptions import ValidationError
+
+    if row is None:
+        return None
+    try:
+        for name, value in values.items():
+            setattr(row, name, value_for(model, name, value))
+        row.clean()
+    except ValidationError as error:
+        return message_of(error)[:500]
+    except Exception as error:
+        if is_database_error(error):
+            raise
+        # Not a rule of the application: writing the row will report it.
+        sys.stderr.write("clean() failed: {}\n".format(error))
+    return None
+
+
+def lookup_of(row):
     return {"pk": row["pk"]} if "pk" in row else row["find"]
 
 
-def of_owners(rows, request):
+def lock_owners(rows, request):
     """Locks the rows' owners. Returns for each row the outcome if it can't be written, else
     None."""
     if not request.get("owner"):
         return [None] * len(rows)
     model, by = model_of(request["owner"]["model"]), request["owner"]["by"]
-    keys = {found_by(row)[by] for row in rows}
-    those = everything(model).filter(pk__in=keys)
-    locked = those.order_by("pk").select_for_update(skip_locked=True)
+    keys = {lookup_of(row)[by] for row in rows}
+    matching = all_rows(model).filter(pk__in=keys)
+    locked = matching.order_by("pk").select_for_update(skip_locked=True)
     locked = {row.pk: row for row in locked}
-    there = set(locked)
+    existing = set(locked)
     if len(locked) < len(keys):
-        there = set(those.values_list("pk", flat=True))
+        existing = set(matching.values_list("pk", flat=True))
     outcomes = []
     for row in rows:
-        key = found_by(row)[by]
+        key = lookup_of(row)[by]
         if key not in locked:
-            outcomes.append("busy" if key in there else "gone")
+            outcomes.append("busy" if key in existing else "gone")
         else:
-            same = has_values(model, locked[key], row["owner"])
-            outcomes.append(None if same else "changed")
+            has_same_owner = has_values(model, locked[key], row["owner"])
+            outcomes.append(None if has_same_owner else "changed")
     return outcomes
 
 
@@ -406,12 +434,12 @@ def has_values(model, row, values):
 
 
 def changed_row(model, row, request):
-    (outcome,) = of_owners([row], request)
+    (outcome,) = lock_owners([row], request)
     if outcome:
         return outcome
-    those = everything(model).filter(**found_by(row))
-    locked = those.select_for_update(skip_locked=True).first()
-    outcome, change = decide(model, row, locked, locked is not None or those.exists())
+    matching = all_rows(model).filter(**lookup_of(row))
+    locked = matching.select_for_update(skip_locked=True).first()
+    outcome, change = decide(model, row, locked, locked is not None or matching.exists())
     save(model, [change] if change else [], request)
     return outcome
 
@@ -429,39 +457,39 @@ class Change:
         return self.row
 
 
-def decide(model, row, locked, there):
-    """Returns the outcome, and the Change if it is ``written``. locked: the row; None if it does
-    not exist or another process has locked it. there: whether it exists."""
-    wanted = {name: value_for(model, name, value) for name, value in row["set"].items()}
+def decide(model, row, locked, exists):
+    """Returns the outcome, and the Change if it is ``written``. locked: the row; None if the row
+    does not exist or another process has locked it. exists: whether the row exists."""
+    values = {name: value_for(model, name, value) for name, value in row["set"].items()}
     if locked is None:
-        if there:
+        if exists:
             return "busy", None
         if "pk" in row or row.get("expect") is not None:
             return "gone", None
-        return "written", Change(model(**row["find"]), wanted, new=True)
+        return "written", Change(model(**row["find"]), values, new=True)
     expected = row.get("expect")
     if expected is None:
-        # It was to be created, and another process created it first.
+        # The row was to be created, and another process created it first.
         return "changed", None
     if not has_values(model, locked, expected):
         return "changed", None
-    if all(getattr(locked, name) == value for name, value in wanted.items()):
+    if all(getattr(locked, name) == value for name, value in values.items()):
         return "same", None
-    return "written", Change(locked, wanted)
+    return "written", Change(locked, values)
 
 
 def value_for(model, name, value):
     """Converts a value from JSON to the field's type."""
     field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
-    value = given(value)
+    value = resolved_value(value)
     if value is None or isinstance(value, (dict, list)):
         return value
     return field.to_python(value)
 
 
 def save(model, changes, request):
-    """Saves with the application's own code, so that audit rows are written and values validated;
-    if a few statements for all rows write the same, uses these."""
+    """Saves so that audit rows are written and values validated as by the application's own code.
+    If a few statements for all rows have the same effect, uses these, else that code."""
     if request.get("by") == "save_and_log":
         save_logged(model, changes, request.get("audit"))
     elif is_plain(model):
@@ -480,9 +508,9 @@ def is_plain(model):
     return own and not post_save.has_listeners(model)
 
 
-def announce(row):
-    """Sends ``pre_save`` and returns whether the row is unchanged: both applications have a
-    receiver for all models, which sets the language of pages."""
+def send_pre_save(row):
+    """Sends ``pre_save`` and returns whether its receivers left the row unchanged. Both
+    applications have a receiver for all models, which sets the language of pages."""
     from django.db import router
     from django.db.models.signals import pre_save
 
@@ -495,17 +523,17 @@ def announce(row):
 def save_many(model, changes):
     """Inserts new rows with one statement, and updates rows that get the same values with one."""
     create(model, [change.apply() for change in changes if change.new])
-    alike = {}
+    by_values = {}
     for change in changes:
         if not change.new:
             name = json.dumps(change.values, default=as_json, sort_keys=True)
-            alike.setdefault(name, []).append(change)
-    for those in alike.values():
-        values = {**those[0].values, **moments_of_change(model)}
+            by_values.setdefault(name, []).append(change)
+    for matching in by_values.values():
+        values = {**matching[0].values, **moments_of_change(model)}
         keys = []
-        for change in those:
+        for change in matching:
             change.values = values
-            if announce(change.apply()):
+            if send_pre_save(change.apply()):
                 keys.append(change.row.pk)
             else:
                 change.row.save()
@@ -514,7 +542,7 @@ def save_many(model, changes):
 
 def create(model, rows):
     for row in rows:
-        announce(row)
+        send_pre_save(row)
     if rows:
         model._base_manager.bulk_create(rows)
 
@@ -539,22 +567,22 @@ SAMPLES = 2
 def save_logged(model, changes, audit):
     """audit: {model, row, before, after, with}: the table of audit rows, its columns, and the
     relations that ``to_dict`` reads; None if the application's own code must save all rows."""
-    rest = changes
+    remaining = changes
     many = len(changes) > 2 * SAMPLES and not any(change.new for change in changes)
     if audit and many and is_plain(model):
         from django.db.models import prefetch_related_objects
 
         prefetch_related_objects([change.row for change in changes], *audit["with"])
-        samples, rest = changes[:SAMPLES], changes[SAMPLES:]
-        logged = [logged_as_foretold(model, change, audit) for change in samples]
-        if logged[0] is not None and all(one == logged[0] for one in logged):
-            save_many_logged(model, rest, audit, logged[0])
+        samples, remaining = changes[:SAMPLES], changes[SAMPLES:]
+        logged = [save_sample(model, change, audit) for change in samples]
+        if logged[0] is not None and all(entry == logged[0] for entry in logged):
+            save_many_logged(model, remaining, audit, logged[0])
             return
-    for change in rest:
+    for change in remaining:
         change.apply().save_and_log(None)
 
 
-def logged_as_foretold(model, change, audit):
+def save_sample(model, change, audit):
     """Saves one row with the application's own code. Returns the columns of its audit row that do
     not depend on the row; None if anything else was written."""
     from copy import copy
@@ -564,20 +592,20 @@ def logged_as_foretold(model, change, audit):
     table = model_of(audit["model"])
     moments = moments_of_change(model)
     before = plain(change.row.to_dict())
-    foretold = Change(copy(change.row), change.values).apply()
-    after = plain(foretold.to_dict())
-    writing, hooks = Writing(), len(connection.run_on_commit)
-    with connection.execute_wrapper(writing):
+    predicted = Change(copy(change.row), change.values).apply()
+    after = plain(predicted.to_dict())
+    recorder, hooks = WriteRecorder(), len(connection.run_on_commit)
+    with connection.execute_wrapper(recorder):
         change.apply().save_and_log(None)
-    row = everything(table).filter(**{audit["row"]: change.row.pk}).order_by("-pk").first()
+    row = all_rows(table).filter(**{audit["row"]: change.row.pk}).order_by("-pk").first()
     as_expected = (
         is_plain(table)
-        and writing.only(model._meta.db_table, table._meta.db_table)
+        and recorder.are_update_and_insert(model._meta.db_table, table._meta.db_table)
         and len(connection.run_on_commit) == hooks
         and row is not None
         and getattr(row, audit["before"]) == before
         and without(getattr(row, audit["after"]), moments) == without(after, moments)
-        and without(columns_of(change.row), moments) == without(columns_of(foretold), moments)
+        and without(columns_of(change.row), moments) == without(columns_of(predicted), moments)
     )
     if not as_expected:
         return None
@@ -606,7 +634,7 @@ def save_many_logged(model, changes, audit, logged):
     create(table, rows)
 
 
-class Writing:
+class WriteRecorder:
     """Collects the statements that write to the database."""
 
     def __init__(self):
@@ -617,14 +645,14 @@ class Writing:
             self.statements.append(sql)
         return execute(sql, params, many, context)
 
-    def only(self, updated, inserted):
+    def are_update_and_insert(self, updated, inserted):
         """Whether these were one update of the first table and one insert into the second."""
         from django.db import connection
 
         quote = connection.ops.quote_name
         begins = ("INSERT INTO {} ".format(quote(inserted)), "UPDATE {} ".format(quote(updated)))
-        found = sorted(self.statements)
-        return len(found) == 2 and all(map(str.startswith, found, begins))
+        statements = sorted(self.statements)
+        return len(statements) == 2 and all(map(str.startswith, statements, begins))
 
 
 def plain(data):
@@ -646,7 +674,7 @@ def make(request):
     from django.db import transaction
 
     if len(request["rows"]) > MOST_ROWS:
-        raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
+        raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
     model = model_of(request["model"])
     rows = [
         model(**{name: value_for(model, name, value) for name, value in row.items()})
@@ -658,7 +686,7 @@ def make(request):
 
 def remove(request):
     """Deletes rows that ``make`` inserted."""
-    everything(model_of(request["model"])).filter(pk__in=request["keys"]).delete()
+    all_rows(model_of(request["model"])).filter(pk__in=request["keys"]).delete()
 
 
 def address(request):
@@ -672,20 +700,21 @@ def address(request):
 
 
 def call(request):
-    """Calls a function of the application for each row, in one transaction. Returns the error of
-    each, or null. If one fails, each is called again in a savepoint."""
+    """Calls a function of the application for each row, in one transaction. Returns for each row
+    the error, or null. If one call fails, calls the function again for every row, each in a
+    savepoint."""
     from django.db import transaction
 
     function, model = function_of(request["function"]), model_of(request["model"])
     try:
-        rows = everything(model).in_bulk(request["keys"])
+        rows = all_rows(model).in_bulk(request["keys"])
         with transaction.atomic():
             for key in request["keys"]:
                 function(rows[key])
         return [None] * len(rows)
     except Exception as error:
-        sys.stderr.write("each row alone, for one failed: {}\n".format(error))
-    rows = everything(model).in_bulk(request["keys"])
+        sys.stderr.write("processing each row alone, because one failed: {}\n".format(error))
+    rows = all_rows(model).in_bulk(request["keys"])
     errors = []
     with transaction.atomic():
         for key in request["keys"]:
@@ -702,11 +731,11 @@ def call(request):
 
 # -- the application's own locks
 
-#: Name -> Held.
-held = {}
+#: Name -> HeldLock.
+held_locks = {}
 
 
-class Held:
+class HeldLock:
     """A lock that several holders share: learners without a value in the column have the same lock
     name."""
 
@@ -737,32 +766,32 @@ def lock(request):
     which ``unlock`` releases them.
     """
     make, model = function_of(request["function"]), model_of(request["model"])
-    rows = everything(model).filter(pk__in=request["keys"])
+    rows = all_rows(model).filter(pk__in=request["keys"])
     values = dict(rows.values_list("pk", request["column"]))
     answers, holder, expire = [], request["holder"], request["expire"]
     for key in request["keys"]:
         name = request["name"].format(values.get(key))
-        if name not in held:
-            taken = make(name, expire=expire)
-            if not taken.acquire(blocking=False):
+        if name not in held_locks:
+            new_lock = make(name, expire=expire)
+            if not new_lock.acquire(blocking=False):
                 answers.append(False)
                 continue
-            held[name] = Held(taken, expire)
-        answers.append(holder in held[name].holders or held[name].share(holder))
+            held_locks[name] = HeldLock(new_lock, expire)
+        answers.append(holder in held_locks[name].holders or held_locks[name].share(holder))
     return answers
 
 
 def unlock(request):
     """Releases the holder's locks. A lock that has expired is no error."""
-    for name, one in list(held.items()):
-        one.holders.discard(request["holder"])
-        if one.holders:
+    for name, held in list(held_locks.items()):
+        held.holders.discard(request["holder"])
+        if held.holders:
             continue
-        del held[name]
+        del held_locks[name]
         try:
-            one.lock.release()
+            held.lock.release()
         except Exception as error:
-            sys.stderr.write("a lock had ended: {}\n".format(error))
+            sys.stderr.write("a lock had expired: {}\n".format(error))
 
 
 ACTIONS = {
@@ -774,6 +803,7 @@ ACTIONS = {
     "lock": lock,
     "make": make,
     "page": page,
+    "refusals": refusals,
     "remove": remove,
     "settings": settings,
     "unlock": unlock,

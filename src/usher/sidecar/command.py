@@ -1,14 +1,12 @@
-"""``usher drift`` and ``usher reconcile``: parse, call one function, show the outcome."""
+"""``usher drift`` and ``usher reconcile``: parse, call one function, show the summary."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -19,43 +17,35 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import ApplicationOptions, Checkout, recognise
 from usher.connect.errors import ConnectError
-from usher.contract import connections
+from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
-from usher.contract.terminal import printable, wrapped
+from usher.contract.terminal import printable, wrap
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.adapters.known import adapter_of
-from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.console.server import HOST as LOOPBACK
 from usher.sidecar.console.server import serving
 from usher.sidecar.drift import KINDS, USUAL, drift
-from usher.sidecar.errors import SidecarError, explained
-from usher.sidecar.given_up import given_up
-from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
-from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.errors import SidecarError, explain
+from usher.sidecar.given_up import find_given_up
+from usher.sidecar.output import MAX_SHOWN, DriftOutput, ReconcileOutput
 from usher.sidecar.process import Agent
 from usher.sidecar.run_modes import RUN_MODE
-from usher.sidecar.watched import Watched
+from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
+from usher.sidecar.summary import LEFT, Summary
+from usher.sidecar.watch_output import WatchOutput
+from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import Stopping, watch
 
 T = TypeVar("T")
-#: Exit codes: 1 something differs or was refused, 2 the command could not run.
-DIFFERS, NOT_ASKED = 1, 2
-#: Exit code of shells for Ctrl-C.
-INTERRUPTED = 130
-#: Differences and refusals of one kind that are shown without ``--all``.
-_SHOWN = 10
-#: Seconds between two lines about progress if the output is not a terminal.
-_LINE_EVERY = 30.0
 #: Seconds within which a signal is noticed while waiting for the LMS's rate limit.
-_STOP_NOTICED = 0.2
+_STOP_CHECK_SECONDS = 0.2
 
 
 def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,23 +55,31 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--application",
                 default="",
                 metavar="PATH_OR_URL",
-                help="A checkout of MITx Online or MIT xPro [default: the one connected].",
+                help="Checkout or URL of MITx Online or MIT xPro. [default: the one connected]",
             ),
             click.option(
-                "--edition", type=click.Choice(sorted(EDITIONS)), help="Which application it is."
+                "--edition",
+                type=click.Choice(sorted(EDITIONS)),
+                help="Which application it is, if Usher can't detect it.",
             ),
             click.option(
                 "--manage",
                 default="",
                 metavar="COMMAND",
-                help="Command that runs its manage.py, such as 'kubectl exec -i deploy/web -- "
-                "./manage.py'.",
+                help="Command that runs the application's manage.py, such as 'kubectl exec -i "
+                "deploy/web -- ./manage.py'.",
             ),
-            click.option("--env-file", default="", help="Path of its .env."),
+            click.option(
+                "--env-file",
+                default="",
+                metavar="FILE",
+                help="The application's .env, if not in its checkout.",
+            ),
             click.option(
                 "--lms-url",
                 default="",
-                help="The LMS's address from here [default: the application's own setting].",
+                metavar="URL",
+                help="The LMS's address from here. [default: the application's own setting]",
             ),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         ]
@@ -97,38 +95,41 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "kinds",
     multiple=True,
     type=click.Choice(KINDS),
-    help="Compare only this kind. Grades and certificates are compared only if named.",
+    help="Compare only this kind; may be repeated. Grades and certificates are compared only if "
+    "named.",
 )
 @click.option(
     "--given-up",
     "only_given_up",
     is_flag=True,
-    help="List only learners whom the application gave up; do not ask the LMS.",
+    help="List only learners on whom the application gave up; send no requests to the LMS.",
 )
-@click.option("--all", "show_all", is_flag=True, help=f"Show all, not {_SHOWN} of a kind.")
+@click.option("--all", "show_all", is_flag=True, help=f"Show all, not {MAX_SHOWN} of a kind.")
 def drift_command(
-    kinds: tuple[str, ...], only_given_up: bool, show_all: bool, as_json: bool, **given: Any
+    kinds: tuple[str, ...], only_given_up: bool, show_all: bool, as_json: bool, **arguments: Any
 ) -> None:
     """Compare an application with the LMS and change nothing.
 
-    Lists the learners whom the application gave up, with its reasons, and the differences between
-    the application and the LMS. Exit code 1 if there are any.
+    Lists the learners on whom the application gave up, with its reasons, and the differences
+    between the application and the LMS. Exit code 1 if there are any.
     """
-    show = _Shown(as_json, show_all)
-    with _told(show):
-        wishes, lms_url = _wishes(given)
-        _lacks_modes(wishes, kinds, show.console)
-        with _opening(wishes, show.console) as (checkout, adapter, agent):
-            show.application(adapter.title)
-            for learner in given_up(agent, adapter):
-                show.given_up(learner.kind, learner.what, learner.reason)
+    output = DriftOutput(as_json, show_all)
+    with _reporting_errors(output):
+        options, lms_url = _options_of(arguments)
+        _lacks_modes(options, kinds, output.console)
+        with _open_application(options, output.console) as (checkout, adapter, agent):
+            output.set_application(adapter.title)
+            for learner in find_given_up(agent, adapter):
+                output.print_given_up(learner.kind, learner.what, learner.reason)
             if not only_given_up:
-                sides = with_lms(checkout, adapter, agent, lms_url)
-                for difference in drift(sides, kinds or USUAL):
-                    show.difference(**asdict(difference))
-        show.end("nobody was given up" if only_given_up else "nothing differs in the LMS")
-    if show.found:
-        sys.exit(DIFFERS)
+                session = open_session(checkout, adapter, agent, lms_url)
+                for difference in drift(session, kinds or USUAL):
+                    output.print_difference(**asdict(difference))
+        output.print_end(
+            "the application gave up on nobody" if only_given_up else "nothing differs in the LMS"
+        )
+    if output.count:
+        sys.exit(exits.FAILED)
 
 
 @click.command("reconcile")
@@ -138,10 +139,14 @@ def drift_command(
     "kinds",
     multiple=True,
     type=click.Choice(reconciling.KINDS),
-    help="Only this kind. Accounts include tokens. Accounts, enrollments and runs are "
-    "reconciled by default, every other kind only if named.",
+    help="Reconcile only this kind; may be repeated. Accounts include tokens. Accounts, "
+    "enrollments, runs and their modes are reconciled by default, the others only if named: "
+    "'missing' creates enrollments that the LMS lost, 'mode' corrects modes in the LMS, 'adopt' "
+    "records enrollments made in the LMS.",
 )
-@click.option("--user", default="", metavar="NAME", help="Only this username or e-mail address.")
+@click.option(
+    "--user", default="", metavar="NAME", help="Only this learner, by username or e-mail address."
+)
 @click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
 @click.option(
     "--concurrency",
@@ -156,13 +161,13 @@ def drift_command(
     "--console",
     "with_console",
     is_flag=True,
-    help="With --watch: serve pages about it on this machine, by a link that is good once.",
+    help="With --watch: serve pages on this machine; the printed link works once.",
 )
 @click.option(
     "--console-port",
     type=click.IntRange(0, 65535),
     default=0,
-    help="Port of the pages [default: a free one].",
+    help="Port of the pages. [default: a free one]",
 )
 @click.option(
     "--console-host",
@@ -177,7 +182,7 @@ def drift_command(
     "metrics_at",
     default="",
     metavar="[HOST:]PORT",
-    help="With --watch: answer Prometheus there [default host: 127.0.0.1].",
+    help="With --watch: serve metrics for Prometheus. [default host: 127.0.0.1]",
 )
 def reconcile_command(
     kinds: tuple[str, ...],
@@ -191,7 +196,7 @@ def reconcile_command(
     console_host: str,
     metrics_at: str,
     as_json: bool,
-    **given: Any,
+    **arguments: Any,
 ) -> None:
     """Create the LMS accounts, tokens and enrollments that an application needs and lacks.
 
@@ -199,85 +204,88 @@ def reconcile_command(
     titles and dates of course runs from the LMS. Orders, payments and messages are never changed.
     It can be stopped and run again at any time.
     """
-    scope = reconciling.Scope(kinds or reconciling.USUAL, user, run)
+    scope = reconciling.PassScope(kinds or reconciling.USUAL, user, run)
     if (with_console or metrics_at) and (dry_run or not watching):
         raise click.UsageError("--console and --metrics go with --watch.")
-    show = _Progress(as_json)
-    with _told(show):
-        wishes, lms_url = _wishes(given)
-        if _lacks_modes(wishes, kinds, show.console):
+    watch_output = WatchOutput(as_json)
+    output = watch_output if watching and not dry_run else ReconcileOutput(as_json)
+    with _reporting_errors(output):
+        options, lms_url = _options_of(arguments)
+        if _lacks_modes(options, kinds, output.console):
             scope = replace(scope, kinds=[kind for kind in kinds if kind != RUN_MODE])
             if not scope.kinds:
-                show.dry_run({}) if dry_run else show.end(Outcome())
+                output.print_dry_run({}) if dry_run else output.print_summary(Summary())
                 return
         if watching and not dry_run:
             console_at = (console_host, console_port) if with_console else None
-            with _served(console_at, metrics_at, show) as watched:
+            with _serve(console_at, metrics_at, output) as state:
 
-                def ended() -> None:
-                    show.watched(watched)
-                    show.stopped()
+                def show_end() -> None:
+                    output.print_state(state)
+                    output.print_stopped()
 
-                stopping = Stopping(lambda: _end_at_once(ended, 0))
+                stopping = Stopping(lambda: _exit_now(show_end, 0))
+                output.print_line(f"starting manage.py of {options.target}")
                 watch(
-                    wishes,
+                    options,
                     lms_url,
                     scope,
                     concurrency=concurrency,
-                    began=show.watching,
-                    after=show.end,
-                    troubled=show.trouble,
-                    watched=watched,
+                    on_start=watch_output.print_start,
+                    on_pass=output.print_summary,
+                    on_trouble=watch_output.print_trouble,
+                    state=state,
                     stopping=stopping,
                 )
-            ended()
+            show_end()
             return
-        with _opening(wishes, show.console) as (checkout, adapter, agent):
+        with _open_application(options, output.console) as (checkout, adapter, agent):
             reconciling.check(agent, adapter, scope)
             due = reconciling.count_due(agent, adapter, scope)
-            sides = with_lms(checkout, adapter, agent, lms_url, concurrency)
+            session = open_session(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:
-                due |= reconciling.count_compared(sides, scope)
-                show.due(adapter.title, due)
-                show.dry_run(due)
+                due |= reconciling.count_compared(session, scope)
+                output.print_due(adapter.title, due)
+                output.print_dry_run(due)
                 return
-            show.due(adapter.title, due)
-            outcome = Outcome(awaits_locks=True, says=show.console.print)
-            why = reconciling.why_not_taken(agent, adapter, user) if user else ""
+            output.print_due(adapter.title, due)
+            summary = Summary(waits_for_locks=True, notify=output.console.print)
+            why = reconciling.why_not_eligible(agent, adapter, user) if user else ""
             stopping = Stopping(
-                lambda: _end_at_once(lambda: show.interrupted(outcome), INTERRUPTED)
+                lambda: _exit_now(lambda: output.print_interrupted(summary), exits.INTERRUPTED)
             )
             try:
-                with stopping.listening(), show.going(due) as progress:
-                    _reconcile(sides, scope, outcome, stopping, progress)
+                with stopping.listening(), output.progress(due) as progress:
+                    _reconcile(session, scope, summary, stopping, progress)
             except (SidecarError, LmsError):
-                show.done_before(outcome)
+                output.print_before_error(summary)
                 raise
             if stopping.is_set:
-                show.interrupted(outcome)
+                output.print_interrupted(summary)
             else:
                 if why:
-                    outcome.add(ACCOUNT, LEFT, user, why)
-                outcome.waiting = reconciling.count_waiting(agent, adapter, scope)
-                show.end(outcome)
+                    summary.add(ACCOUNT, LEFT, user, why)
+                summary.waiting = reconciling.count_waiting(agent, adapter, scope)
+                output.print_summary(summary)
     if stopping.is_set:
-        sys.exit(INTERRUPTED)
-    if not outcome.ok:
-        sys.exit(DIFFERS)
+        sys.exit(exits.INTERRUPTED)
+    if not summary.ok:
+        sys.exit(exits.FAILED)
 
 
-def _end_at_once(told: Callable[[], None], exit_code: int) -> None:
-    """Ends this process although a batch is in progress, as a kill would. Prints that first."""
+def _exit_now(report: Callable[[], None], exit_code: int) -> None:
+    """Calls ``report``, then ends this process as a kill would, even if a batch is in progress."""
     try:
-        told()
+        report()
         sys.stdout.flush()
     finally:
         os._exit(exit_code)
 
 
-def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
-    """Whether the operator named the modes of runs and the application has none; prints that."""
-    edition = recognise(wishes).edition if RUN_MODE in kinds else None
+def _lacks_modes(options: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
+    """Whether the operator named the modes of runs although the application has none. If so, prints
+    a line."""
+    edition = recognise(options).edition if RUN_MODE in kinds else None
     if edition is None or adapter_of(edition.name).run_modes is not None:
         return False
     console.print(f"{edition.title} keeps no modes of course runs: --kind {RUN_MODE} does nothing")
@@ -285,21 +293,21 @@ def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Cons
 
 
 @contextmanager
-def _opening(
-    wishes: ApplicationOptions, console: Console
+def _open_application(
+    options: ApplicationOptions, console: Console
 ) -> Iterator[tuple[Checkout, Adapter, Agent]]:
     """Shows on a terminal that the application is starting, which may take minutes."""
     with ExitStack() as stack:
-        starting = f"starting manage.py of {escape(printable(wishes.target))}"
+        starting = f"starting manage.py of {escape(printable(options.target))}"
         with console.status(starting) if console.is_terminal else nullcontext():
-            opened = stack.enter_context(opened_application(wishes))
-        yield opened
+            application = stack.enter_context(open_application(options))
+        yield application
 
 
 @contextmanager
-def _served(
-    console_at: tuple[str, int] | None, metrics_at: str, show: _Progress
-) -> Iterator[Watched]:
+def _serve(
+    console_at: tuple[str, int] | None, metrics_at: str, output: ReconcileOutput
+) -> Iterator[WatchState]:
     """Serves pages and metrics if requested. console_at: address and port; None for no pages."""
     with ExitStack() as stack:
         counting = None
@@ -310,21 +318,21 @@ def _served(
             if not port.isascii() or not port.isdigit() or int(port) > 65535:
                 raise click.UsageError(f"--metrics: {metrics_at!r} is no [HOST:]PORT.")
             counting, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
-            given = stack.enter_context(
+            metrics_port = stack.enter_context(
                 _listening(metrics_at, metrics.serving(counting, host, int(port)))
             )
-            show.serves(f"metrics at http://{host}:{given}/metrics")
-        watched = Watched(counting)
+            output.print_line(f"metrics at http://{host}:{metrics_port}/metrics")
+        state = WatchState(counting)
         if console_at is not None:
             host, at = console_at
             if not _is_loopback(host):
-                show.serves(
+                output.print_line(
                     f"! the pages listen on {host}, beyond this machine's loopback: anybody who "
                     "sees the link gets in, and it travels unencrypted"
                 )
-            pages = serving(watched, at, show.link, host)
+            pages = serving(state, at, output.print_link, host)
             stack.enter_context(_listening(f"{host}:{at}", pages))
-        yield watched
+        yield state
 
 
 def _is_loopback(host: str) -> bool:
@@ -338,313 +346,99 @@ def _is_loopback(host: str) -> bool:
 def _listening(where: str, server: AbstractContextManager[T]) -> Iterator[T]:
     with ExitStack() as stack:
         try:
-            found = stack.enter_context(server)
+            address = stack.enter_context(server)
         except OSError as error:
             raise SidecarError(
                 f"{where} can't be listened on: {error.strerror or error}"
             ) from error
-        yield found
+        yield address
 
 
 def _reconcile(
-    sides: Opened,
-    scope: reconciling.Scope,
-    outcome: Outcome,
+    session: Session,
+    scope: reconciling.PassScope,
+    summary: Summary,
     stopping: Stopping,
-    progress: Callable[[Outcome], None],
+    progress: Callable[[Summary], None],
 ) -> None:
     with stopping.batches() as stop_if_asked:
 
-        def after_batch(so_far: Outcome) -> None:
+        def after_batch(so_far: Summary) -> None:
             progress(so_far)
             stop_if_asked(so_far)
 
         def wait(seconds: float) -> None:
-            outcome.says(f"the LMS limits the rate of requests; continuing in {seconds:.0f} s")
+            summary.notify(f"the LMS limits the rate of requests; continuing in {seconds:.0f} s")
             until = time.monotonic() + seconds
-            while (left := until - time.monotonic()) > 0:
-                stop_if_asked(outcome)
-                time.sleep(min(left, _STOP_NOTICED))
+            while (remaining := until - time.monotonic()) > 0:
+                stop_if_asked(summary)
+                time.sleep(min(remaining, _STOP_CHECK_SECONDS))
 
-        outcome.progress = after_batch
-        reconciling.reconcile_to_the_end(sides, scope, outcome, wait)
-
-
-class _Progress:
-    """Prints lines for people; with ``as_json`` a JSON object for each event."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._before = Outcome()
-        self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-
-    def due(self, title: str, numbers: dict[str, int]) -> None:
-        if numbers:
-            told = ", ".join(counted(number, kind) for kind, number in numbers.items())
-            self.console.print(f"{title}: {told} due")
-
-    def dry_run(self, numbers: dict[str, int]) -> None:
-        if self._as_json:
-            click.echo(json.dumps({"due": numbers}))
-
-    def watching(self, title: str, lms_url: str) -> None:
-        self.console.print(f"{title}: watching; the LMS is {printable(lms_url)}")
-
-    @contextmanager
-    def going(self, due: dict[str, int]) -> Iterator[Callable[[Outcome], None]]:
-        """due: kind → number of rows to process, if known."""
-        if not self.console.is_terminal:
-            yield self._lines(due)
-            return
-        columns = (
-            TextColumn("{task.description:<12}"),
-            BarColumn(24),
-            TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            tasks = {
-                kind: bar.add_task(kind, total=number or None, told=told_of(0, number))
-                for kind, number in due.items()
-                if number
-            }
-
-            def told(outcome: Outcome) -> None:
-                for kind, numbers in outcome.as_data()["kinds"].items():
-                    done = sum(numbers.values())
-                    if kind not in tasks:
-                        tasks[kind] = bar.add_task(kind, total=None, told="")
-                    words = told_of(done, due.get(kind, 0), numbers[REFUSED], numbers[FAILED])
-                    bar.update(tasks[kind], completed=done, told=words)
-
-            yield told
-
-    def _lines(self, due: dict[str, int]) -> Callable[[Outcome], None]:
-        """Prints a line from time to time, for logs."""
-        last = time.monotonic()
-
-        def told(outcome: Outcome) -> None:
-            nonlocal last
-            if time.monotonic() - last < _LINE_EVERY:
-                return
-            last = time.monotonic()
-            for kind, numbers in outcome.as_data()["kinds"].items():
-                words = told_of(
-                    sum(numbers.values()), due.get(kind, 0), numbers[REFUSED], numbers[FAILED]
-                )
-                self.console.print(f"  {kind:<12} {words}")
-
-        return told
-
-    def end(self, outcome: Outcome) -> None:
-        if self._as_json:
-            click.echo(json.dumps(outcome.as_data()))
-        self._results(outcome)
-
-    def done_before(self, outcome: Outcome) -> None:
-        """Shows what was done before the error; ``failed`` then shows the error."""
-        self._before = outcome
-        if outcome.numbers:
-            self._results(outcome)
-
-    def interrupted(self, outcome: Outcome) -> None:
-        if self._as_json:
-            click.echo(json.dumps(outcome.as_data() | {"ok": False, "error": "interrupted"}))
-        if outcome.numbers:
-            self._results(outcome)
-        self.stopped()
-
-    def failed(self, reason: str) -> None:
-        """Shows the error that ended the command."""
-        if self._as_json:
-            click.echo(json.dumps(self._before.as_data() | {"ok": False, "error": reason}))
-
-    def watched(self, seen: Watched) -> None:
-        """Shows what was done since the start."""
-        done = seen.as_outcome()
-        self.console.print("since the start:" + ("" if done.numbers else " nothing was done"))
-        if done.numbers:
-            self._numbers(done)
-
-    def _results(self, outcome: Outcome) -> None:
-        shown: Counter[tuple[str, str]] = Counter()
-        for entry in outcome.reasons:
-            which = entry["result"], entry["kind"]
-            shown[which] += 1
-            if shown[which] <= _SHOWN:
-                mark = "·" if entry["result"] == LEFT else "✗"
-                request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
-                words = wrapped(escape(f"{entry['what']}: {entry['reason']}{request}"), 26)
-                self.console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {words}")
-        for (result, kind), number in shown.items():
-            if number > _SHOWN:
-                more = f"and {number - _SHOWN} more {result}; --json lists all"
-                self.console.print(f"    {'':<8} {kind:<12} {more}")
-        self._numbers(outcome)
-
-    def _numbers(self, outcome: Outcome) -> None:
-        for kind, numbers in outcome.as_data()["kinds"].items():
-            told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
-            mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
-            self.console.print(f"{mark} {kind:<12} {told}")
-        for kind, number in outcome.waiting.items():
-            whose = "its learner's account" if number == 1 else "their learners' accounts"
-            self.console.print(f"· {kind:<12} {number} waiting for {whose}")
-        if not outcome.numbers and not outcome.waiting:
-            self.console.print("✓ nothing to do")
-
-    def link(self, address: str) -> None:
-        """Prints the link to standard error only, because it gives access to the pages."""
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"console  {address}  (good once; then the browser is let in until this ends)"
-        )
-
-    def serves(self, what: str) -> None:
-        self.console.print(what)
-
-    def stopped(self) -> None:
-        self.console.print("stopped; the next run continues from here")
-
-    def trouble(self, reason: str, wait: float) -> None:
-        words = wrapped(escape(reason.strip().rstrip(".")), 2)
-        self.console.print(f"✗ {words}; trying again in {wait:.0f} s")
+        summary.progress = after_batch
+        reconciling.reconcile_to_the_end(session, scope, summary, wait)
 
 
-def counted(number: int, kind: str) -> str:
-    """``1 account``, ``2 accounts``."""
-    if kind in (MISSING, ADOPT):
-        return f"{number} to {kind}" if kind == ADOPT else f"{number} {kind}"
-    return f"{number} {kind}" + ("" if number == 1 else "s")
-
-
-def told_of(done: int, total: int, refused: int = 0, failed: int = 0) -> str:
-    told = f"{done} of {max(total, done)}" if total else f"{done}"
-    told += f", {refused} refused" if refused else ""
-    return told + (f", {failed} failed" if failed else "")
-
-
-class _Shown:
-    def __init__(self, as_json: bool, show_all: bool) -> None:
-        self._as_json, self._show_all = as_json, show_all
-        self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-        self._found: Counter[tuple[str, str]] = Counter()
-        self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
-
-    @property
-    def found(self) -> int:
-        return len(self._data["given_up"]) + len(self._data["differences"])
-
-    def application(self, title: str) -> None:
-        self._data["application"] = title
-
-    def given_up(self, kind: str, what: str, reason: str) -> None:
-        if not self._data["given_up"]:
-            self._say(f"Given up by {self._data['application']} itself:")
-        self._data["given_up"].append({"kind": kind, "what": what, "reason": reason})
-        self._line("given_up", "[red]✗[/red]", kind, what, reason)
-
-    def difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
-        if not self._data["differences"]:
-            self._hidden("given_up")
-            self._say(("\n" if self._data["given_up"] else "") + "Different in the LMS:")
-        entry = {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
-        self._data["differences"].append(entry)
-        section = "waiting" if waiting else "different"
-        mark = "[yellow]·[/yellow]" if waiting else "[red]✗[/red]"
-        self._line(section, mark, kind, what, difference)
-
-    def end(self, agreed: str) -> None:
-        if self._as_json:
-            click.echo(json.dumps(self._data))
-        differences = self._data["differences"]
-        waiting = sum(entry["waiting"] for entry in differences)
-        if not self.found:
-            self._say(f"✓ {self._data['application']}: {agreed}")
-            return
-        self._hidden("given_up", "waiting", "different")
-        given_up = len(self._data["given_up"])
-        next_step = f"; usher reconcile works on the {waiting} marked ·" if waiting else ""
-        self._say(f"\n{given_up} given up, {counted(len(differences), 'difference')}{next_step}")
-
-    def failed(self, reason: str) -> None:
-        """Shows the error that ended the command, and what was found before."""
-        if self._as_json:
-            click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
-
-    def _line(self, section: str, mark: str, kind: str, what: str, words: str) -> None:
-        self._found[section, kind] += 1
-        if self._show_all or self._found[section, kind] <= _SHOWN:
-            self._say(f"  {mark} {kind:<11} {wrapped(escape(f'{what}: {words}'), 16)}")
-
-    def _hidden(self, *sections: str) -> None:
-        """Prints how many of the same kind were not shown."""
-        for (section, kind), number in list(self._found.items()):
-            if section in sections and number > _SHOWN and not self._show_all:
-                mark = "·" if section == "waiting" else "✗"
-                self._say(f"  {mark} {kind:<11} and {number - _SHOWN} more; --all shows them")
-                del self._found[section, kind]
-
-    def _say(self, text: str) -> None:
-        self.console.print(text)
-
-
-def _wishes(given: dict[str, Any]) -> tuple[ApplicationOptions, str]:
-    """Returns the options, completed from the remembered connection. Raises SidecarError."""
-    if given["env_file"] and not Path(given["env_file"]).expanduser().exists():
-        raise SidecarError(f"--env-file: {given['env_file']} does not exist.")
-    target = _as_remembered(given["application"])
+def _options_of(arguments: dict[str, Any]) -> tuple[ApplicationOptions, str]:
+    """Returns the options, completed from the remembered connection, and the LMS's address. Raises
+    SidecarError."""
+    if arguments["env_file"] and not Path(arguments["env_file"]).expanduser().exists():
+        raise SidecarError(f"--env-file: {arguments['env_file']} does not exist.")
+    target = _as_remembered(arguments["application"])
     remembered = [
-        found for found in connections.known() if not target or found.application == target
+        connection
+        for connection in connections.read_all()
+        if not target or connection.application == target
     ]
     if not target and len(remembered) != 1:
-        names = ", ".join(found.application for found in remembered)
+        names = ", ".join(connection.application for connection in remembered)
         raise SidecarError(
             f"several applications are connected; name one with --application: {names}"
             if remembered
-            else "no application named; give its checkout: --application ~/mitxonline"
+            else "no application named; give its checkout: --application ~/mitxonline. In your own "
+            "Django project, run `python manage.py reconcile` or `python manage.py drift`."
         )
-    known = remembered[-1] if remembered else None
+    last = remembered[-1] if remembered else None
     return (
         ApplicationOptions(
-            target=target or (known.application if known else ""),
-            edition=given["edition"] or (known.edition if known else ""),
-            manage=given["manage"] or (known.manage if known else ""),
-            env_file=given["env_file"] or (known.env_file if known else ""),
+            target=target or (last.application if last else ""),
+            edition=arguments["edition"] or (last.edition if last else ""),
+            manage=arguments["manage"] or (last.manage if last else ""),
+            env_file=arguments["env_file"] or (last.env_file if last else ""),
         ),
-        given["lms_url"],
+        arguments["lms_url"],
     )
 
 
 def _as_remembered(target: str) -> str:
-    """Returns a folder in the form in which connections are kept."""
+    """Returns an application's folder or URL in the form in which connections are stored."""
     if not target or urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")
     return str(Path(target).expanduser().resolve())
 
 
 @contextmanager
-def _told(show: _Progress | _Shown) -> Iterator[None]:
-    """Turns expected errors into a line and an exit code; prints the traceback of others. With
-    ``--json`` it also prints each as the one object on standard output."""
+def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
+    """Prints an expected error as one line, any other with its traceback, and exits. With
+    ``--json``, also prints the error as the only JSON object on standard output."""
     try:
         yield
     except KeyboardInterrupt:
-        show.failed("interrupted")
+        output.print_error("interrupted")
         click.echo("stopped", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(exits.INTERRUPTED)
     except (SidecarError, ConnectError, EnvFileError, connections.ConnectionsError) as error:
-        _end_with(show, str(error))
+        _end_with(output, str(error))
     except LmsError as error:
-        _end_with(show, f"The LMS could not be asked: {explained(error)}")
+        _end_with(output, f"The LMS could not be asked: {explain(error)}")
     except click.ClickException:
         raise
-    except Exception as error:  # noqa: BLE001 - a traceback's own exit code is that of DIFFERS
-        show.failed(f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a traceback's own exit code is 1
+        output.print_error(f"{type(error).__name__}: {error}")
         traceback.print_exc()
-        sys.exit(NOT_ASKED)
+        sys.exit(exits.NOT_RUN)
 
 
-def _end_with(show: _Progress | _Shown, reason: str) -> NoReturn:
-    show.failed(reason)
-    click.echo(f"✗ {printable(reason)}", err=True)
-    sys.exit(NOT_ASKED)
+def _end_with(output: ReconcileOutput | DriftOutput, reason: str) -> NoReturn:
+    output.print_error(reason)
+    click.echo(f"✗ {wrap(reason, 2)}", err=True)
+    sys.exit(exits.NOT_RUN)

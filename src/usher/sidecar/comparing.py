@@ -1,6 +1,6 @@
 """Enrollments that are due although no column shows it: found by comparing with the LMS.
 
-Each kind is processed only if it is named. What is changed:
+Each kind is processed only if it is named. The changes:
 
 ======== ============================================================ =======================
 kind     difference                                                   changed
@@ -26,64 +26,66 @@ from usher.client.payloads import ListedEnrollment
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.enrollments import due_rows, enroll, pages_of, sender
 from usher.sidecar.learners import Enrollment, Learner, learners
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import Memory, Outcome
-from usher.sidecar.overlapping import overlapped
+from usher.sidecar.parallel import in_parallel
+from usher.sidecar.session import Session
+from usher.sidecar.summary import Memory, Summary
 
 MISSING, MODE, ADOPT = "missing", "mode", "adopt"
 KINDS = (MISSING, MODE, ADOPT)
 #: Free modes.
 _FREE = ("audit", "honor")
 #: Concurrent requests to the LMS.
-_AT_ONCE = 8
+_CONCURRENCY = 8
 
 
 @dataclass(frozen=True)
-class Both:
+class EnrollmentPair:
     """A learner's enrollment in a run, in the application and in the LMS. row: the application's
-    active row. ended: one that was refunded, deferred or ended. found: the LMS's enrollment. None
-    if there is none."""
+    active row, or None. ended: a row that was refunded, deferred or ended, or None. in_lms: the
+    LMS's enrollment, or None."""
 
     learner: Learner
     course: str
     row: Enrollment | None
     ended: Enrollment | None
-    found: ListedEnrollment | None
+    in_lms: ListedEnrollment | None
 
 
-def both_sides(learner: Learner, there: list[ListedEnrollment]) -> Iterator[Both]:
+def pairs_of(learner: Learner, lms_enrollments: list[ListedEnrollment]) -> Iterator[EnrollmentPair]:
     """Pairs the enrollments of a learner. Several rows here, for example of several orders, may
     belong to one enrollment in the LMS."""
-    seen = {enrollment.course_key: enrollment for enrollment in there}
-    wanted = {row.course: row for row in learner.enrollments if row.wanted}
-    ended = {row.course: row for row in learner.enrollments if row.course not in wanted}
-    for course in {**wanted, **seen}:
-        yield Both(learner, course, wanted.get(course), ended.get(course), seen.get(course))
+    in_lms = {enrollment.course_key: enrollment for enrollment in lms_enrollments}
+    active = {row.course: row for row in learner.enrollments if row.is_active}
+    ended = {row.course: row for row in learner.enrollments if row.course not in active}
+    for course in {**active, **in_lms}:
+        yield EnrollmentPair(
+            learner, course, active.get(course), ended.get(course), in_lms.get(course)
+        )
 
 
-def is_other_mode(adapter: Adapter, both: Both) -> bool:
+def is_other_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
     """Whether the mode in the LMS is one that the application's own code would change."""
-    if both.row is None or both.found is None or not both.found.is_active or not both.row.mode:
+    if pair.row is None or pair.in_lms is None or not pair.in_lms.is_active or not pair.row.mode:
         return False
-    return both.found.mode not in (both.row.mode, adapter.mode_instead)
+    return pair.in_lms.mode not in (pair.row.mode, adapter.mode_instead)
 
 
-def _is_missing(adapter: Adapter, both: Both) -> bool:
-    return both.row is not None and both.row.enrolled and both.found is None
+def _is_missing(adapter: Adapter, pair: EnrollmentPair) -> bool:
+    return pair.row is not None and pair.row.enrolled and pair.in_lms is None
 
 
-def _is_mode(adapter: Adapter, both: Both) -> bool:
+def _is_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
     """Whether to change the mode. A learner who has a paid mode in the LMS keeps it."""
-    if both.row is None or both.found is None or not is_other_mode(adapter, both):
+    if pair.row is None or pair.in_lms is None or not is_other_mode(adapter, pair):
         return False
-    return both.row.mode not in _FREE or both.found.mode in _FREE
+    return pair.row.mode not in _FREE or pair.in_lms.mode in _FREE
 
 
-def _is_adopted(adapter: Adapter, both: Both) -> bool:
-    return both.row is None and both.ended is None and both.found is not None
+def _is_adopted(adapter: Adapter, pair: EnrollmentPair) -> bool:
+    return pair.row is None and pair.ended is None and pair.in_lms is not None
 
 
-_DIFFERS: dict[str, Callable[[Adapter, Both], bool]] = {
+_DIFFERS: dict[str, Callable[[Adapter, EnrollmentPair], bool]] = {
     MISSING: _is_missing,
     MODE: _is_mode,
     ADOPT: _is_adopted,
@@ -91,108 +93,110 @@ _DIFFERS: dict[str, Callable[[Adapter, Both], bool]] = {
 
 
 def differing(
-    sides: Opened,
+    session: Session,
     kind: str,
     user: str = "",
     run: str = "",
     changed_in: float | None = None,
     memory: Memory | None = None,
-) -> Iterator[list[Both]]:
+) -> Iterator[list[EnrollmentPair]]:
     """Yields pages of differing enrollments. user, run: only of these; '' for all. changed_in: only
     of learners with an enrollment that the application changed in the last so many seconds; None
-    for all. memory: of these, leaves out those that have not changed since they agreed with the
-    LMS."""
+    for all. memory: with ``changed_in``, leaves out learners that have not changed since they
+    agreed with the LMS."""
     if changed_in is not None:
-        for keys in _with_changes(sides, changed_in):
-            yield from _differing(sides, kind, user, run, keys, memory)
+        for keys in _with_changes(session, changed_in):
+            yield from _differing(session, kind, user, run, keys, memory)
     else:
-        yield from _differing(sides, kind, user, run)
+        yield from _differing(session, kind, user, run)
 
 
-def _with_changes(sides: Opened, seconds: float) -> Iterator[list[Any]]:
+def _with_changes(session: Session, seconds: float) -> Iterator[list[Any]]:
     """Yields the primary keys of learners whose enrollments changed."""
-    table, user = sides.adapter.enrollments, sides.adapter.enrollments.columns["user"]
-    changed = Selection(filter=(sides.adapter.changed_enrollments(seconds),))
-    for page in sides.agent.pages(model=table.model, fields=[user], limit=500, **changed.request()):
+    table, user = session.adapter.enrollments, session.adapter.enrollments.columns["user"]
+    selection = Selection(filter=(session.adapter.changed_enrollments(seconds),))
+    for page in session.agent.pages(
+        model=table.model, fields=[user], limit=500, **selection.request()
+    ):
         if page["rows"]:
             yield sorted({row[user] for row in page["rows"]})
 
 
 def _differing(
-    sides: Opened,
+    session: Session,
     kind: str,
     user: str,
     run: str,
     keys: list[Any] | None = None,
     memory: Memory | None = None,
-) -> Iterator[list[Both]]:
-    only = sides.adapter.users_taken
+) -> Iterator[list[EnrollmentPair]]:
+    selection = session.adapter.eligible_users
     if user:
-        only = only.also([{"email": user}, {"username": user}])
+        selection = selection.also([{"email": user}, {"username": user}])
     if keys is not None:
-        only = only.also({"pk__in": keys})
+        selection = selection.also({"pk__in": keys})
 
-    def compared(page: list[Learner]) -> list[Both]:
-        made = {
+    def compared(page: list[Learner]) -> list[EnrollmentPair]:
+        by_username = {
             learner.username: learner
             for learner in page
-            if learner.made
+            if learner.has_account
             and learner.username
-            and (memory is None or not memory.is_right(kind, learner.pk, learner.enrollments))
+            and (memory is None or not memory.agreed(kind, learner.pk, learner.enrollments))
         }
-        there: dict[str, list[ListedEnrollment]] = {name: [] for name in made}
-        for enrollment in sides.lms.enrollments_of(list(made)) if made else ():
-            if enrollment.username in there:
-                there[enrollment.username].append(enrollment)
-        found: list[Both] = []
-        for name, learner in made.items():
-            differ = [
-                both
-                for both in both_sides(learner, there[name])
-                if run in ("", both.course) and _DIFFERS[kind](sides.adapter, both)
+        in_lms: dict[str, list[ListedEnrollment]] = {name: [] for name in by_username}
+        for enrollment in session.lms.enrollments_of(list(by_username)) if by_username else ():
+            if enrollment.username in in_lms:
+                in_lms[enrollment.username].append(enrollment)
+        differing_pairs: list[EnrollmentPair] = []
+        for name, learner in by_username.items():
+            of_learner = [
+                pair
+                for pair in pairs_of(learner, in_lms[name])
+                if run in ("", pair.course) and _DIFFERS[kind](session.adapter, pair)
             ]
-            if memory is not None and not differ:
-                memory.found_right(kind, learner.pk, learner.enrollments)
-            found += differ
-        return found
+            if memory is not None and not of_learner:
+                memory.note_agreement(kind, learner.pk, learner.enrollments)
+            differing_pairs += of_learner
+        return differing_pairs
 
-    pages = learners(sides.agent, sides.adapter, only=only)
-    with overlapped(compared, pages, _AT_ONCE) as results:
-        for found in results:
-            active = [both for both in found if kind != ADOPT or _is_active(both)]
-            yield _in_known_runs(sides, active) if kind == ADOPT else active
-
-
-def _is_active(both: Both) -> bool:
-    return both.found is not None and both.found.is_active
+    pages = learners(session.agent, session.adapter, selection=selection)
+    with in_parallel(compared, pages, _CONCURRENCY) as results:
+        for pairs in results:
+            active = [pair for pair in pairs if kind != ADOPT or _is_active(pair)]
+            yield _in_known_runs(session, active) if kind == ADOPT else active
 
 
-def _in_known_runs(sides: Opened, found: list[Both]) -> list[Both]:
-    known = _runs(sides, found)
-    return [both for both in found if both.course in known]
+def _is_active(pair: EnrollmentPair) -> bool:
+    return pair.in_lms is not None and pair.in_lms.is_active
 
 
-def _runs(sides: Opened, found: list[Both]) -> dict[str, Any]:
+def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[EnrollmentPair]:
+    run_keys = _runs(session, pairs)
+    return [pair for pair in pairs if pair.course in run_keys]
+
+
+def _runs(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
     """Returns course key → primary key, of those runs that the application has."""
-    table = sides.adapter.runs
-    keys = sorted({both.course for both in found})
+    table = session.adapter.runs
+    keys = sorted({pair.course for pair in pairs})
     if not keys:
         return {}
     course = table.columns["course"]
-    pages = sides.agent.pages(
+    pages = session.agent.pages(
         model=table.model, fields=[course], filter=[{f"{course}__in": keys}], limit=500
     )
     return {row[course]: row["pk"] for page in pages for row in page["rows"]}
 
 
-def count_differing(sides: Opened, kind: str, user: str = "", run: str = "") -> int:
-    return sum(len(page) for page in differing(sides, kind, user, run))
+def count_differing(session: Session, kind: str, user: str = "", run: str = "") -> int:
+    return sum(len(page) for page in differing(session, kind, user, run))
 
 
 def reconcile_compared(
-    sides: Opened,
+    session: Session,
     kind: str,
-    outcome: Outcome,
+    summary: Summary,
     *,
     batched: bool,
     user: str = "",
@@ -201,41 +205,41 @@ def reconcile_compared(
 ) -> None:
     """Processes all differences of ``kind``. Raises LmsError if the LMS refuses all learners for
     the same reason."""
-    with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
-        send = sender(sides, pool, batched=batched)
-        for page in differing(sides, kind, user, run, changed_in, outcome.memory):
+    with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
+        send = sender(session, pool, batched=batched)
+        for page in differing(session, kind, user, run, changed_in, summary.memory):
             if kind == ADOPT:
-                _adopt(sides, page, outcome)
+                _adopt(session, page, summary)
             else:
-                keys = [both.row.pk for both in page if both.row]
-                only = Selection(filter=({"pk__in": keys},))
-                for rows in pages_of(sides, only) if keys else ():
-                    with due_rows(kind, rows, outcome) as due:
+                keys = [pair.row.pk for pair in page if pair.row]
+                selection = Selection(filter=({"pk__in": keys},))
+                for rows in pages_of(session, selection) if keys else ():
+                    with due_rows(kind, rows, summary) as due:
                         if due:
-                            enroll(sides, due, send, outcome, kind)
-            outcome.told()
+                            enroll(session, due, send, summary, kind)
+            summary.report_progress()
 
 
-def _adopt(sides: Opened, page: list[Both], outcome: Outcome) -> None:
+def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> None:
     """Creates enrollments as the application's sync does, but in the LMS's mode and with audit
     rows."""
-    columns, known = sides.adapter.enrollments.columns, _runs(sides, page)
-    due = [both for both in page if outcome.memory.is_due(ADOPT, (both.learner.pk, both.course))]
+    columns, run_keys = session.adapter.enrollments.columns, _runs(session, page)
+    due = [pair for pair in page if summary.memory.is_due(ADOPT, (pair.learner.pk, pair.course))]
     if not due:
         return
     rows = []
-    for both in due:
-        values: dict[str, Any] = {columns["wanted"]: True, columns["enrolled"]: True}
-        if "mode" in columns and both.found:
-            values[columns["mode"]] = both.found.mode
+    for pair in due:
+        values: dict[str, Any] = {columns["is_active"]: True, columns["enrolled"]: True}
+        if "mode" in columns and pair.in_lms:
+            values[columns["mode"]] = pair.in_lms.mode
         find = {
-            columns["user"]: both.learner.pk,
-            sides.adapter.enrollment_run: known[both.course],
+            columns["user"]: pair.learner.pk,
+            session.adapter.enrollment_run: run_keys[pair.course],
         }
         rows.append({"find": find, "set": values})
-    results = sides.agent.ask(
-        "write", model=sides.adapter.enrollments.model, by="save_and_log", rows=rows
+    results = session.agent.ask(
+        "write", model=session.adapter.enrollments.model, by="save_and_log", rows=rows
     )
-    for both, result in zip(due, results, strict=True):
-        key = (both.learner.pk, both.course)
-        outcome.add_written(ADOPT, f"{both.learner.email} in {both.course}", result, key)
+    for pair, result in zip(due, results, strict=True):
+        key = (pair.learner.pk, pair.course)
+        summary.add_write(ADOPT, f"{pair.learner.email} in {pair.course}", result, key)

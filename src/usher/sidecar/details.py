@@ -12,92 +12,104 @@ from typing import Any
 
 from usher.client import batch
 from usher.client.errors import LmsError
-from usher.client.payloads import AccountSeen, TokenPair
+from usher.client.payloads import ObservedAccount, TokenPair
 from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.learners import Learner, learners
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, REFUSED, Memory, Outcome
 from usher.sidecar.public_accounts import PublicAccounts
+from usher.sidecar.session import Session
+from usher.sidecar.summary import DONE, REFUSED, Memory, Summary
 
 PROFILE = "profile"
 
 
 @dataclass(frozen=True)
 class Differing:
-    """changes: ``name``, ``email`` or ``country`` → the application's value."""
+    """A learner whose details differ. changes: ``name``, ``email`` or ``country`` → the
+    application's value."""
 
     learner: Learner
     changes: dict[str, str]
 
 
 def differing(
-    sides: Opened,
+    session: Session,
     user: str = "",
     changed_in: float | None = None,
     memory: Memory | None = None,
 ) -> Iterator[list[Differing]]:
     """Yields pages of differing learners with an account. changed_in: only users that changed in
-    the last so many seconds; None for all. memory: of these, leaves out those that have not changed
-    since they agreed with the LMS."""
-    short = memory if changed_in is not None else None
-    for page in learners(sides.agent, sides.adapter, only=_selected(sides, user, changed_in)):
-        named = [
+    the last so many seconds; None for all. memory: with ``changed_in``, leaves out users that have
+    not changed since they agreed with the LMS."""
+    recent_memory = memory if changed_in is not None else None
+    for page in learners(
+        session.agent, session.adapter, selection=_selected(session, user, changed_in)
+    ):
+        with_account = [
             learner
             for learner in page
-            if learner.made
+            if learner.has_account
             and learner.username
-            and (short is None or not short.is_right(PROFILE, learner.pk, _sent(learner)))
+            and (
+                recent_memory is None
+                or not recent_memory.agreed(PROFILE, learner.pk, _details_of(learner))
+            )
         ]
-        seen = sides.lms.accounts([learner.username for learner in named]) if named else {}
-        found = [
-            Differing(learner, _changes(sides.adapter, learner, seen[learner.username]))
-            for learner in named
-            if learner.username in seen
+        accounts = (
+            session.lms.accounts([learner.username for learner in with_account])
+            if with_account
+            else {}
+        )
+        compared_learners = [
+            Differing(learner, _changes(session.adapter, learner, accounts[learner.username]))
+            for learner in with_account
+            if learner.username in accounts
         ]
-        if short is not None:
-            for each in found:
-                if not each.changes:
-                    short.found_right(PROFILE, each.learner.pk, _sent(each.learner))
-        yield [each for each in found if each.changes]
+        if recent_memory is not None:
+            for compared in compared_learners:
+                if not compared.changes:
+                    recent_memory.note_agreement(
+                        PROFILE, compared.learner.pk, _details_of(compared.learner)
+                    )
+        yield [compared for compared in compared_learners if compared.changes]
 
 
-def _sent(learner: Learner) -> tuple[str, ...]:
+def _details_of(learner: Learner) -> tuple[str, ...]:
     return learner.username, learner.name, learner.email, learner.country
 
 
-def _selected(sides: Opened, user: str, changed_in: float | None) -> Selection:
-    found = sides.adapter.users_taken
+def _selected(session: Session, user: str, changed_in: float | None) -> Selection:
+    selection = session.adapter.eligible_users
     if user:
-        found = found.also([{"email": user}, {"username": user}])
+        selection = selection.also([{"email": user}, {"username": user}])
     if changed_in is not None:
-        found = found.also(sides.adapter.changed_profiles(changed_in))
-    return found
+        selection = selection.also(session.adapter.changed_profiles(changed_in))
+    return selection
 
 
-def _changes(adapter: Adapter, learner: Learner, seen: AccountSeen) -> dict[str, str]:
+def _changes(adapter: Adapter, learner: Learner, account: ObservedAccount) -> dict[str, str]:
     """Returns what differs; nothing for an inactive account, which the LMS's staff may have
     banned."""
-    if not seen.is_active:
+    if not account.is_active:
         return {}
-    found = {}
-    if "name" in adapter.profile and learner.name and learner.name != seen.name:
-        found["name"] = learner.name
-    if "email" in adapter.profile and learner.email.casefold() != seen.email.casefold():
-        found["email"] = learner.email
+    changes = {}
+    if "name" in adapter.profile and learner.name and learner.name != account.name:
+        changes["name"] = learner.name
+    if "email" in adapter.profile and learner.email.casefold() != account.email.casefold():
+        changes["email"] = learner.email
     country = learner.country if len(learner.country) == 2 else ""
-    if "country" in adapter.profile and country and country != seen.country:
-        found["country"] = country
-    return found
+    if "country" in adapter.profile and country and country != account.country:
+        changes["country"] = country
+    return changes
 
 
-def count_differing(sides: Opened, user: str = "") -> int:
-    return sum(len(page) for page in differing(sides, user))
+def count_differing(session: Session, user: str = "") -> int:
+    return sum(len(page) for page in differing(session, user))
 
 
 def reconcile_profiles(
-    sides: Opened,
-    outcome: Outcome,
+    session: Session,
+    summary: Summary,
     *,
     batched: bool,
     user: str = "",
@@ -105,56 +117,64 @@ def reconcile_profiles(
 ) -> None:
     """Sends the details that differ. Raises LmsError if the LMS refuses all learners for the same
     reason."""
-    with PublicAccounts(sides) as public:
-        for page in differing(sides, user, changed_in, outcome.memory):
-            due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.content)]
+    with PublicAccounts(session) as public:
+        for page in differing(session, user, changed_in, summary.memory):
+            due = [
+                compared
+                for compared in page
+                if summary.memory.is_due(PROFILE, compared.learner.content)
+            ]
             if due:
-                errors = _by_batch(sides, due) if batched else _by_public_api(sides, public, due)
-                _verify(sides, due, errors, outcome)
-            outcome.told()
+                errors = (
+                    _by_batch(session, due) if batched else _by_public_api(session, public, due)
+                )
+                _verify(session, due, errors, summary)
+            summary.report_progress()
 
 
-def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError]:
+def _by_batch(session: Session, due: list[Differing]) -> dict[Any, LmsError]:
     """Updates profiles in batches. Returns primary key → error of those that failed."""
     items = [
         {
-            "id": each.learner.pk,
-            "username": each.learner.username,
-            "email": each.learner.email,
-            "name": each.learner.name or each.learner.username,
-            "country": each.changes.get("country", ""),
+            "id": compared.learner.pk,
+            "username": compared.learner.username,
+            "email": compared.learner.email,
+            "name": compared.learner.name or compared.learner.username,
+            "country": compared.changes.get("country", ""),
             "tokens": False,
         }
-        for each in due
+        for compared in due
     ]
-    results = batch.send(sides.lms, batch.ACCOUNTS, items)
+    results = batch.send(session.lms, batch.ACCOUNTS, items)
     errors: dict[Any, LmsError] = {}
-    for each in due:
+    for compared in due:
         try:
-            result = batch.result_of(results, each.learner.pk)
+            result = batch.result_of(results, compared.learner.pk)
         except LmsError as problem:
-            errors[each.learner.pk] = problem
+            errors[compared.learner.pk] = problem
             continue
         if result["error"]:
-            errors[each.learner.pk] = batch.refused(result)
+            errors[compared.learner.pk] = batch.refusal_of(result)
     return errors
 
 
 def _by_public_api(
-    sides: Opened, public: PublicAccounts, due: list[Differing]
+    session: Session, public: PublicAccounts, due: list[Differing]
 ) -> dict[Any, LmsError]:
     """Signs in on each learner's behalf, which updates the e-mail address in the LMS, and changes
     the rest with the learner's own token, since the LMS accepts no other. Returns the errors."""
 
-    changes = {each.learner.pk: each.changes for each in due}
+    changes = {compared.learner.pk: compared.changes for compared in due}
 
     def change(learner: Learner, tokens: TokenPair) -> None:
-        rest = {name: value for name, value in changes[learner.pk].items() if name != "email"}
-        if rest:
-            sides.lms.change_account(learner.username, rest, tokens.access_token)
+        other_changes = {
+            name: value for name, value in changes[learner.pk].items() if name != "email"
+        }
+        if other_changes:
+            session.lms.change_account(learner.username, other_changes, tokens.access_token)
 
     errors: dict[Any, LmsError] = {}
-    for key, error in public.signed_in([each.learner for each in due], change).items():
+    for key, error in public.signed_in([compared.learner for compared in due], change).items():
         if error is not None and error.failure_class is FailureClass.SYSTEMIC:
             raise error
         if error is not None:
@@ -163,22 +183,32 @@ def _by_public_api(
 
 
 def _verify(
-    sides: Opened, due: list[Differing], errors: dict[Any, LmsError], outcome: Outcome
+    session: Session, due: list[Differing], errors: dict[Any, LmsError], summary: Summary
 ) -> None:
-    """Reads the accounts again and records those that now agree as done: releases of the LMS differ
-    in what a sign-in changes."""
-    seen = sides.lms.accounts([each.learner.username for each in due])
-    for each in due:
-        learner, error = each.learner, errors.get(each.learner.pk)
+    """Reads the accounts again, because a sign-in changes different fields in different releases of
+    the LMS. Records the accounts that now agree as done."""
+    accounts = session.lms.accounts([compared.learner.username for compared in due])
+    for compared in due:
+        learner, error = compared.learner, errors.get(compared.learner.pk)
         if error is not None and error.failure_class is not FailureClass.REJECTED:
-            outcome.add_error(PROFILE, learner.email, error, learner.content)
+            summary.add_error(PROFILE, learner.email, error, learner.content)
             continue
-        found = seen.get(learner.username)
-        left = _changes(sides.adapter, learner, found) if found else each.changes
-        if not left:
-            outcome.add(PROFILE, DONE, key=learner.content)
+        account = accounts.get(learner.username)
+        still_different = (
+            _changes(session.adapter, learner, account) if account else compared.changes
+        )
+        if not still_different:
+            summary.add(PROFILE, DONE, key=learner.content)
             continue
-        told, code, request_id = f"the LMS kept its own {' and '.join(sorted(left))}", "", ""
+        reason, code, request_id = (
+            f"the LMS kept its own {' and '.join(sorted(still_different))}",
+            "",
+            "",
+        )
         if error is not None:
-            told, code, request_id = f"{told}: {error} ({error.code})", error.code, error.request_id
-        outcome.add(PROFILE, REFUSED, learner.email, told, code, request_id, learner.content)
+            reason, code, request_id = (
+                f"{reason}: {error} ({error.code})",
+                error.code,
+                error.request_id,
+            )
+        summary.add(PROFILE, REFUSED, learner.email, reason, code, request_id, learner.content)

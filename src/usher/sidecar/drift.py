@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from usher.client import batch
 from usher.client.errors import NotThere
-from usher.client.payloads import AccountSeen, ListedEnrollment, moment
+from usher.client.payloads import ListedEnrollment, ObservedAccount, moment
 from usher.sidecar import records, runs
 from usher.sidecar.adapters.adapter import Adapter
-from usher.sidecar.comparing import both_sides, is_other_mode
+from usher.sidecar.comparing import is_other_mode, pairs_of
 from usher.sidecar.learners import Learner, learners
-from usher.sidecar.opening import Opened
-from usher.sidecar.overlapping import overlapped
+from usher.sidecar.parallel import in_parallel
 from usher.sidecar.records import CERTIFICATE, GRADE
-from usher.sidecar.run_modes import RUN_MODE, offered
+from usher.sidecar.run_modes import RUN_MODE, compared_modes
+from usher.sidecar.session import Session
 
 KINDS = ("account", "enrollment", "run", RUN_MODE, GRADE, CERTIFICATE)
 #: The kinds compared by default. Grades need a request for each run, and certificates one for each
 #: learner.
 USUAL = ("account", "enrollment", "run", RUN_MODE)
 #: Concurrent requests to the LMS.
-_AT_ONCE = 8
+_CONCURRENCY = 8
 
 
 @dataclass(frozen=True)
@@ -36,121 +36,135 @@ class Difference:
     waiting: bool = False
 
 
-def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]:
+def drift(session: Session, kinds: Collection[str] = USUAL) -> Iterator[Difference]:
     """Yields differences as they are found. Raises LmsError, SidecarError."""
     if "account" in kinds or "enrollment" in kinds:
-        yield from _learners(sides, kinds)
+        yield from _learners(session, kinds)
     if "run" in kinds:
-        yield from _runs(sides)
+        yield from _runs(session)
     if RUN_MODE in kinds:
-        yield from _run_modes(sides)
-    for kind, found in ((GRADE, records.grades), (CERTIFICATE, records.certificates)):
+        yield from _run_modes(session)
+    for kind, compare in ((GRADE, records.grades), (CERTIFICATE, records.certificates)):
         if kind in kinds:
-            yield from (Difference(kind, *each) for each in found(sides))
+            yield from (Difference(kind, *values) for values in compare(session))
 
 
-def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
+def _learners(session: Session, kinds: Collection[str]) -> Iterator[Difference]:
     """Compares learners. Reads pages one after another, and sends requests about several pages at a
     time."""
-    pages = learners(sides.agent, sides.adapter)
-    with overlapped(lambda page: differences_of(sides, page, kinds), pages, _AT_ONCE) as results:
-        for found in results:
-            yield from found
+    pages = learners(session.agent, session.adapter)
+    with in_parallel(
+        lambda page: differences_of(session, page, kinds), pages, _CONCURRENCY
+    ) as results:
+        for differences in results:
+            yield from differences
 
 
-def differences_of(sides: Opened, page: list[Learner], kinds: Collection[str]) -> list[Difference]:
+def differences_of(
+    session: Session, page: list[Learner], kinds: Collection[str]
+) -> list[Difference]:
     """Returns the differences of these learners. Raises LmsError."""
     names = [learner.username for learner in page if learner.username]
-    seen = sides.lms.accounts(names) if names else {}
-    found: list[Difference] = []
+    accounts = session.lms.accounts(names) if names else {}
+    differences: list[Difference] = []
     if "account" in kinds:
         for learner in page:
-            found += _account(learner, seen.get(learner.username))
+            differences += _account(learner, accounts.get(learner.username))
     if "enrollment" in kinds:
-        there: dict[str, list[ListedEnrollment]] = {}
-        known = [name for name in names if name in seen]
-        for enrollment in sides.lms.enrollments_of(known) if known else ():
-            there.setdefault(enrollment.username, []).append(enrollment)
+        lms_enrollments: dict[str, list[ListedEnrollment]] = {}
+        names_in_lms = [name for name in names if name in accounts]
+        for enrollment in session.lms.enrollments_of(names_in_lms) if names_in_lms else ():
+            lms_enrollments.setdefault(enrollment.username, []).append(enrollment)
         for learner in page:
-            found += _enrollments(sides.adapter, learner, there.get(learner.username, []))
-    return found
+            differences += _enrollments(
+                session.adapter, learner, lms_enrollments.get(learner.username, [])
+            )
+    return differences
 
 
-def _account(learner: Learner, seen: AccountSeen | None) -> Iterator[Difference]:
-    def differs(words: str, *, waiting: bool = False) -> Difference:
-        return Difference("account", learner.email, words, waiting and not learner.given_up)
+def _account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
+    def differs(text: str, *, waiting: bool = False) -> Difference:
+        return Difference("account", learner.email, text, waiting and not learner.given_up)
 
-    if seen is None:
-        if learner.made:
-            yield differs(f"{learner.username} does not exist in the LMS; recorded as made here")
+    if account is None:
+        if learner.has_account:
+            yield differs(f"{learner.username} does not exist in the LMS; recorded here as created")
         else:
             yield differs("no account in the LMS yet", waiting=True)
         return
-    if not learner.made:
+    if not learner.has_account:
         yield differs(f"{learner.username} exists in the LMS; not recorded here", waiting=True)
-    if seen.email and seen.email.lower() != learner.email.lower():
-        yield differs(f"the LMS has another e-mail for {learner.username}: {seen.email}")
-    if learner.name and seen.name and seen.name != learner.name:
-        yield differs(f"the name is {learner.name!r} here, {seen.name!r} in the LMS")
-    if not seen.is_active:
+    if account.email and account.email.lower() != learner.email.lower():
+        yield differs(f"the LMS has another e-mail for {learner.username}: {account.email}")
+    if learner.name and account.name and account.name != learner.name:
+        yield differs(f"the name is {learner.name!r} here, {account.name!r} in the LMS")
+    if not account.is_active:
         yield differs(f"{learner.username} is inactive in the LMS")
     if not learner.token:
         yield differs("no token of the LMS", waiting=True)
 
 
 def _enrollments(
-    adapter: Adapter, learner: Learner, there: list[ListedEnrollment]
+    adapter: Adapter, learner: Learner, lms_enrollments: list[ListedEnrollment]
 ) -> Iterator[Difference]:
-    for both in both_sides(learner, there):
-        row, found = both.row, both.found
-        what = f"{learner.email} in {both.course}"
+    for pair in pairs_of(learner, lms_enrollments):
+        row, in_lms = pair.row, pair.in_lms
+        what = f"{learner.email} in {pair.course}"
         if row is None:
-            if found is not None and found.is_active:
+            if in_lms is not None and in_lms.is_active:
                 why = "no record here"
-                if both.ended:
-                    why = f"{both.ended.change_status or 'inactive'} here"
+                if pair.ended:
+                    why = f"{pair.ended.change_status or 'inactive'} here"
                 yield Difference("enrollment", what, f"enrolled in the LMS; {why}")
             continue
-        if found is None or not found.is_active:
-            there_now = "not enrolled" if found is None else "unenrolled"
+        if in_lms is None or not in_lms.is_active:
+            state = "not enrolled" if in_lms is None else "unenrolled"
             if row.enrolled:
-                yield Difference("enrollment", what, f"{there_now} in the LMS; recorded here")
+                yield Difference("enrollment", what, f"{state} in the LMS; recorded here")
             else:
                 yield Difference("enrollment", what, "not enrolled in the LMS yet", waiting=True)
             continue
         if not row.enrolled:
-            words = "enrolled in the LMS; not recorded here"
-            yield Difference("enrollment", what, words, waiting=True)
-        if is_other_mode(adapter, both):
-            words = f"mode {row.mode} here, {found.mode} in the LMS"
-            yield Difference("enrollment", what, words)
+            text = "enrolled in the LMS; not recorded here"
+            yield Difference("enrollment", what, text, waiting=True)
+        if is_other_mode(adapter, pair):
+            text = f"mode {row.mode} here, {in_lms.mode} in the LMS"
+            yield Difference("enrollment", what, text)
 
 
-def _run_modes(sides: Opened) -> Iterator[Difference]:
-    batched = batch.COURSE_RUNS in (batch.capabilities(sides.lms) or ())
-    for page in offered(sides, batched=batched):
-        for found in page:
-            course = found.row["course"]
-            if found.error is not None and not isinstance(found.error, NotThere):
-                yield Difference(RUN_MODE, course, found.error.message)
-            for mode in found.lacks:
-                words = f"offered as {mode.slug} in the LMS, not here"
-                yield Difference(RUN_MODE, course, words, waiting=True)
-            if found.deadline:
-                here = runs.shown(moment(found.row["deadline"]))
-                there = runs.shown(found.deadline)
-                words = f"upgrade deadline {here} here, {there} in the LMS"
-                yield Difference(RUN_MODE, course, words, waiting=True)
+def _run_modes(session: Session) -> Iterator[Difference]:
+    batched = batch.COURSE_RUNS in (batch.capabilities(session.lms) or ())
+    for page in compared_modes(session, batched=batched):
+        for run in page:
+            course = run.row["course"]
+            if run.error is not None and not isinstance(run.error, NotThere):
+                yield Difference(RUN_MODE, course, run.error.message)
+            for mode in run.missing_modes:
+                text = f"offered as {mode.slug} in the LMS, not here"
+                yield Difference(RUN_MODE, course, text, waiting=True)
+            if run.deadline:
+                own_deadline = runs.as_text(moment(run.row["deadline"]))
+                lms_deadline = runs.as_text(run.deadline)
+                text = f"upgrade deadline {own_deadline} here, {lms_deadline} in the LMS"
+                yield Difference(RUN_MODE, course, text, waiting=True)
 
 
-def _runs(sides: Opened) -> Iterator[Difference]:
-    for page in runs.compared(sides):
-        for found in page:
-            if found.error is not None:
-                yield Difference("run", found.row["course"], found.error.message)
-            elif found.seen is None:
-                yield Difference("run", found.row["course"], "the LMS does not list it")
-            for name, there in found.changes.items():
-                here = runs.here(found.row, name)
-                words = f"{name} {runs.shown(here)} here, {runs.shown(there)} in the LMS"
-                yield Difference("run", found.row["course"], words, waiting=True)
+def _runs(session: Session) -> Iterator[Difference]:
+    for page in runs.compare_runs(session):
+        for run in page:
+            if run.error is not None:
+                yield Difference("run", run.row["course"], run.error.message)
+            elif run.in_lms is None:
+                yield Difference("run", run.row["course"], "the LMS does not list it")
+            sentences = []
+            for name, lms_value in run.changes.items():
+                own_value = runs.own_value(run.row, name)
+                sentences.append(
+                    f"{name} {runs.as_text(own_value)} here, {runs.as_text(lms_value)} in the LMS"
+                )
+            if run.refused:
+                sentences = [
+                    f"{', '.join(sentences)}; {runs.refusal_text(session.adapter.title, run)}"
+                ]
+            for text in sentences:
+                yield Difference("run", run.row["course"], text, waiting=run.is_due)

@@ -12,9 +12,9 @@ from usher.client.client import NAMES_A_REQUEST
 from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Selection
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import FAILED, REFUSED, Outcome
-from usher.sidecar.overlapping import overlapped
+from usher.sidecar.parallel import in_parallel
+from usher.sidecar.session import Session
+from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 SIZE = 300
@@ -28,286 +28,301 @@ Results = dict[Any, dict[str, Any]]
 class Send(Protocol):
     """Sends items of the batch API and returns its results: ``id`` → result.
 
-    instead: the mode for items whose own mode the LMS does not offer; '' if they are refused.
+    instead: the mode for items whose own mode the LMS does not offer; '' to let the LMS refuse
+    these items.
     """
 
     def __call__(self, items: Items, instead: str = "") -> Results: ...
 
 
 def reconcile_enrollments(
-    sides: Opened, due: Selection, outcome: Outcome, *, batched: bool, ends: bool = False
+    session: Session, due: Selection, summary: Summary, *, batched: bool, ends: bool = False
 ) -> None:
-    """Enrolls everything in ``due``. ends: unenrolls instead: ``due`` has enrollments that the
-    application ended without success in the LMS. Raises LmsError if the LMS refuses all learners
-    for the same reason."""
+    """Creates the enrollments in ``due`` in the LMS. ends: ends them instead; ``due`` then holds
+    enrollments that the application ended, but could not end in the LMS. Raises LmsError if the LMS
+    refuses all learners for the same reason."""
     kind = UNENROLLMENT if ends else ENROLLMENT
-    with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
-        send = sender(sides, pool, batched=batched)
+    with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
+        send = sender(session, pool, batched=batched)
 
         def work(rows: list[dict[str, Any]]) -> None:
-            with due_rows(kind, rows, outcome) as due:
+            with due_rows(kind, rows, summary) as due:
                 if due and ends:
-                    _unenroll(sides, due, send, outcome)
+                    _unenroll(session, due, send, summary)
                 elif due:
-                    enroll(sides, due, send, outcome)
+                    enroll(session, due, send, summary)
 
-        with overlapped(work, pages_of(sides, due)) as results:
+        with in_parallel(work, pages_of(session, due)) as results:
             for _ in results:
-                outcome.told()
+                summary.report_progress()
 
 
 @contextmanager
 def due_rows(
-    kind: str, rows: list[dict[str, Any]], outcome: Outcome
+    kind: str, rows: list[dict[str, Any]], summary: Summary
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows that were not refused recently and that no other thread processes, marked as
-    taken until the block ends."""
-    due = [row for row in rows if outcome.memory.is_due(kind, _content(row))]
-    with outcome.memory.taken(ENROLLMENT, [row["pk"] for row in due]) as free:
+    """Yields the rows that were not refused recently and that no other thread processes. Claims
+    these rows until the block ends."""
+    due = [row for row in rows if summary.memory.is_due(kind, _content(row))]
+    with summary.memory.claim(ENROLLMENT, [row["pk"] for row in due]) as free:
         yield [row for row in due if row["pk"] in free]
 
 
-def pages_of(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
-    table, username = sides.adapter.enrollments, sides.adapter.enrollment_username
-    for page in sides.agent.pages(
+def pages_of(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
+    table, username = session.adapter.enrollments, session.adapter.enrollment_username
+    for page in session.agent.pages(
         model=table.model, fields=[*table.paths, username], limit=SIZE, **due.request()
     ):
-        found = [{**table.named(row), "username": row[username]} for row in page["rows"]]
-        if found:
-            yield [row for row in found if row["username"]]
+        rows = [{**table.rename_columns(row), "username": row[username]} for row in page["rows"]]
+        if rows:
+            yield [row for row in rows if row["username"]]
 
 
 def enroll(
-    sides: Opened,
+    session: Session,
     rows: list[dict[str, Any]],
     send: Send,
-    outcome: Outcome,
+    summary: Summary,
     kind: str = ENROLLMENT,
 ) -> None:
-    """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
-    with any other than ENROLLMENT, the application's rows are not changed."""
+    """Enrolls and records the results. rows: the application's, with the sidecar's names. kind: the
+    application's rows are changed only for ENROLLMENT."""
     try:
-        instead = sides.adapter.mode_instead if kind == ENROLLMENT else ""
-        results = send([_item(sides, row) for row in rows], instead)
+        instead = session.adapter.mode_instead if kind == ENROLLMENT else ""
+        results = send([_item(session, row) for row in rows], instead)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add_error(kind, _what(row), error, _content(row))
+            summary.add_error(kind, _what(row), error, _content(row))
         return
     enrolled = []
     for row in rows:
         result = _result(results, row)
         if result["status"] == FAILED:
-            outcome.add_answered(kind, FAILED, _what(row), result, _content(row))
+            summary.add_result(kind, FAILED, _what(row), result, _content(row))
         elif result["error"]:
-            _refused(sides, row, result, outcome, kind)
+            _add_refusal(session, row, result, summary, kind)
         else:
             enrolled.append((row, result))
     if enrolled:
-        _record(sides, enrolled, send, outcome, kind)
+        _record(session, enrolled, send, summary, kind)
 
 
-def _item(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
+def _item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     """Returns the batch API's item; ``force`` as the application's own code sets it."""
     return {
         "id": row["pk"],
         "username": row["username"],
         "course_id": row["course"],
-        "mode": row.get("mode") or sides.adapter.enrollment_mode,
+        "mode": row.get("mode") or session.adapter.enrollment_mode,
         "is_active": True,
         "force": True,
     }
 
 
 def _record(
-    sides: Opened,
+    session: Session,
     enrolled: list[tuple[dict[str, Any], dict[str, Any]]],
     send: Send,
-    outcome: Outcome,
+    summary: Summary,
     kind: str,
 ) -> None:
     """Records results. A row that changed meanwhile is not written; if it was refunded, the new
     enrollment is ended."""
-    table = sides.adapter.enrollments
-    results = sides.agent.ask(
+    table = session.adapter.enrollments
+    results = session.agent.ask(
         "write",
         model=table.model,
         by="save_and_log",
-        audit=sides.adapter.audit.request(),
+        audit=session.adapter.audit.request(),
         rows=[
             {
                 "pk": row["pk"],
-                "expect": _expected(sides, row),
-                "set": _set(sides, True) if kind == ENROLLMENT else {},
+                "expect": _expected(session, row),
+                "set": _set(session, True) if kind == ENROLLMENT else {},
             }
             for row, _ in enrolled
         ],
     )
-    changed = [
+    changed_rows = [
         row
-        for (row, result), written in zip(enrolled, results, strict=True)
-        if not outcome.add_written(kind, _what(row), written, _content(row))
-        and written["outcome"] in ("changed", "gone")
+        for (row, result), write_result in zip(enrolled, results, strict=True)
+        if not summary.add_write(kind, _what(row), write_result, _content(row))
+        and write_result["outcome"] in ("changed", "gone")
         and result["status"] == "changed"
     ]
-    if changed:
-        _take_back(sides, changed, send, outcome)
+    if changed_rows:
+        _end_again(session, changed_rows, send, summary)
 
 
-def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
+def _set(session: Session, enrolled: bool) -> dict[str, Any]:
     """Returns what the application's own code sets when it enrolls or unenrolls."""
-    more = sides.adapter.when_enrolled if enrolled else sides.adapter.when_unenrolled
-    columns = sides.adapter.enrollments.columns
+    more = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
+    columns = session.adapter.enrollments.columns
     return {columns[name]: value for name, value in {"enrolled": enrolled, **more}.items()}
 
 
-def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values that the row must still have, since the enrollment was made for these."""
-    names = ("wanted", "enrolled", "change_status", "mode")
-    columns = sides.adapter.enrollments.columns
+def _expected(session: Session, row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values that the row must still have when the result is written, since the
+    enrollment was made for these values."""
+    names = ("is_active", "enrolled", "change_status", "mode")
+    columns = session.adapter.enrollments.columns
     return {columns[name]: row[name] for name in names if name in columns}
 
 
-def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+def _end_again(session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary) -> None:
     """Ends enrollments that this pass made for rows that were refunded meanwhile. No column shows
-    that these are due, so failures are reported."""
-    gone = _unwanted(sides, rows)
-    if not gone:
+    that these must be ended, so failures are reported."""
+    obsolete = _without_active_row(session, rows)
+    if not obsolete:
         return
     failed: LmsError | None = None
     try:
         # Without a mode: the enrollment is ended in any mode.
-        results = send([{**_item(sides, row), "is_active": False, "mode": ""} for row in gone])
+        results = send(
+            [{**_item(session, row), "is_active": False, "mode": ""} for row in obsolete]
+        )
     except LmsError as error:
         results, failed = {}, error
-    for row in gone:
+    for row in obsolete:
         result = _in_batch_form(failed, FAILED) if failed else _result(results, row)
-        if told := result["error"]:
-            reason = f"ended here while it was made in the LMS, where it stays: {told['message']}"
-            answered = {**result, "error": {**told, "message": reason}}
-            outcome.add_answered(ENROLLMENT, FAILED, _what(row), answered)
+        if lms_error := result["error"]:
+            reason = (
+                "ended here while it was created in the LMS, where it is still active: "
+                f"{lms_error['message']}"
+            )
+            result_with_reason = {**result, "error": {**lms_error, "message": reason}}
+            summary.add_result(ENROLLMENT, FAILED, _what(row), result_with_reason)
     if failed is not None and failed.failure_class is FailureClass.SYSTEMIC:
         raise failed
 
 
-def _unwanted(sides: Opened, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those rows whose learner has no other active row for the same run, for example of another
+def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows whose learner has no active row for the same run, for example one of another
     order."""
-    columns = sides.adapter.enrollments.columns
-    wanted = Selection(
+    columns = session.adapter.enrollments.columns
+    active = Selection(
         filter=(
             {
                 f"{columns['user']}__in": sorted({row["user"] for row in rows}),
                 f"{columns['course']}__in": sorted({row["course"] for row in rows}),
-                columns["wanted"]: True,
+                columns["is_active"]: True,
                 f"{columns['change_status']}__isnull": True,
             },
         )
     )
-    still = {(row["user"], row["course"]) for page in pages_of(sides, wanted) for row in page}
-    return [row for row in rows if (row["user"], row["course"]) not in still]
+    active_keys = {
+        (row["user"], row["course"]) for page in pages_of(session, active) for row in page
+    }
+    return [row for row in rows if (row["user"], row["course"]) not in active_keys]
 
 
-def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary) -> None:
     names = sorted({row["username"] for row in rows})
     try:
         active = {
-            (found.username, found.course_key)
+            (enrollment.username, enrollment.course_key)
             for start in range(0, len(names), NAMES_A_REQUEST)
-            for found in sides.lms.enrollments_of(names[start : start + NAMES_A_REQUEST])
-            if found.is_active
+            for enrollment in session.lms.enrollments_of(names[start : start + NAMES_A_REQUEST])
+            if enrollment.is_active
         }
-        told = [row for row in _unwanted(sides, rows) if (row["username"], row["course"]) in active]
+        to_end = [
+            row
+            for row in _without_active_row(session, rows)
+            if (row["username"], row["course"]) in active
+        ]
         # Without a mode: the enrollment is ended in any mode.
-        results = send([{**_item(sides, row), "is_active": False, "mode": ""} for row in told])
+        results = send([{**_item(session, row), "is_active": False, "mode": ""} for row in to_end])
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add_error(UNENROLLMENT, _what(row), error, _content(row))
+            summary.add_error(UNENROLLMENT, _what(row), error, _content(row))
         return
-    keys = {row["pk"] for row in told}
+    keys = {row["pk"] for row in to_end}
     ended = []
     for row in rows:
-        done: dict[str, Any] = {"status": "same", "error": None}
-        result = _result(results, row) if row["pk"] in keys else done
+        unchanged: dict[str, Any] = {"status": "same", "error": None}
+        result = _result(results, row) if row["pk"] in keys else unchanged
         if result["status"] == FAILED:
-            outcome.add_answered(UNENROLLMENT, FAILED, _what(row), result, _content(row))
+            summary.add_result(UNENROLLMENT, FAILED, _what(row), result, _content(row))
         elif result["error"]:
-            outcome.add_answered(UNENROLLMENT, REFUSED, _what(row), result, _content(row))
+            summary.add_result(UNENROLLMENT, REFUSED, _what(row), result, _content(row))
         else:
             ended.append(row)
     if ended:
-        _record_ended(sides, ended, send, outcome)
+        _record_ended(session, ended, send, summary)
 
 
-def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+def _record_ended(
+    session: Session, ended: list[dict[str, Any]], send: Send, summary: Summary
+) -> None:
     """Records ended enrollments. A learner who enrolled again meanwhile is enrolled again in the
     LMS."""
-    results = sides.agent.ask(
+    results = session.agent.ask(
         "write",
-        model=sides.adapter.enrollments.model,
+        model=session.adapter.enrollments.model,
         by="save_and_log",
-        audit=sides.adapter.audit.request(),
+        audit=session.adapter.audit.request(),
         rows=[
-            {"pk": row["pk"], "expect": _expected(sides, row), "set": _set(sides, False)}
+            {"pk": row["pk"], "expect": _expected(session, row), "set": _set(session, False)}
             for row in ended
         ],
     )
-    changed = [
+    changed_rows = [
         row
-        for row, written in zip(ended, results, strict=True)
-        if not outcome.add_written(UNENROLLMENT, _what(row), written, _content(row))
+        for row, write_result in zip(ended, results, strict=True)
+        if not summary.add_write(UNENROLLMENT, _what(row), write_result, _content(row))
     ]
-    if changed:
-        again = Selection(filter=({"pk__in": [row["pk"] for row in changed]},))
-        rows = [row for page in pages_of(sides, again) for row in page]
-        wanted = [row for row in rows if row["wanted"] and not row["change_status"]]
-        if wanted:
-            send([_item(sides, row) for row in wanted])
+    if changed_rows:
+        changed_again = Selection(filter=({"pk__in": [row["pk"] for row in changed_rows]},))
+        rows = [row for page in pages_of(session, changed_again) for row in page]
+        active_rows = [row for row in rows if row["is_active"] and not row["change_status"]]
+        if active_rows:
+            send([_item(session, row) for row in active_rows])
 
 
-def _refused(
-    sides: Opened, row: dict[str, Any], result: dict[str, Any], outcome: Outcome, kind: str
+def _add_refusal(
+    session: Session, row: dict[str, Any], result: dict[str, Any], summary: Summary, kind: str
 ) -> None:
-    """Counts a refusal like the application's own attempts, so that the application gives up as
-    usual. If staff reset the count, the enrollment is tried again at once."""
-    column = sides.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
-    counted = {**row, "attempts": row["attempts"] + 1} if column else row
-    outcome.add_answered(kind, REFUSED, _what(row), result, _content(counted))
+    """Counts a refusal in the application's own column of attempts, so that the application gives
+    up as usual. If staff reset the count, the enrollment is tried again immediately."""
+    column = session.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
+    counted_row = {**row, "attempts": row["attempts"] + 1} if column else row
+    summary.add_result(kind, REFUSED, _what(row), result, _content(counted_row))
     if column:
         attempts = row["attempts"]
-        sides.agent.ask(
+        session.agent.ask(
             "write",
-            model=sides.adapter.enrollments.model,
+            model=session.adapter.enrollments.model,
             rows=[
                 {
                     "pk": row["pk"],
-                    "expect": {**_expected(sides, row), column: attempts},
+                    "expect": {**_expected(session, row), column: attempts},
                     "set": {column: attempts + 1},
                 }
             ],
         )
 
 
-def sender(sides: Opened, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
-    return _batch_sender(sides) if batched else _public_sender(sides, pool)
+def sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
+    return _batch_sender(session) if batched else _public_sender(session, pool)
 
 
-def _batch_sender(sides: Opened) -> Send:
+def _batch_sender(session: Session) -> Send:
     def send(items: Items, instead: str = "") -> Results:
-        results = batch.send(sides.lms, batch.ENROLLMENTS, items)
+        results = batch.send(session.lms, batch.ENROLLMENTS, items)
         refused = [item for item in items if _code(results.get(item["id"])) in _MODE_REFUSED]
         if instead and refused:
-            again = [{**item, "mode": instead} for item in refused]
-            results |= batch.send(sides.lms, batch.ENROLLMENTS, again)
+            items_in_other_mode = [{**item, "mode": instead} for item in refused]
+            results |= batch.send(session.lms, batch.ENROLLMENTS, items_in_other_mode)
         return results
 
     return send
 
 
-def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
+def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
     """Enrolls with the public API, one request for each item, several at a time. Returns results in
     the batch API's form.
 
@@ -317,20 +332,20 @@ def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
     not_offered: set[tuple[str, str]] = set()
 
     def send(items: Items, instead: str = "") -> Results:
-        return dict(pool.map(lambda item: (item["id"], one(item, instead)), items))
+        return dict(pool.map(lambda item: (item["id"], enroll_one(item, instead)), items))
 
-    def one(item: dict[str, Any], instead: str) -> dict[str, Any]:
-        wanted = item["course_id"], item["mode"]
-        if not instead or wanted not in not_offered:
-            result = tried(item, item["mode"])
+    def enroll_one(item: dict[str, Any], instead: str) -> dict[str, Any]:
+        course_and_mode = item["course_id"], item["mode"]
+        if not instead or course_and_mode not in not_offered:
+            result = enroll_in_mode(item, item["mode"])
             if not instead or _code(result) not in _MODE_REFUSED:
                 return result
-            not_offered.add(wanted)
-        return tried(item, instead)
+            not_offered.add(course_and_mode)
+        return enroll_in_mode(item, instead)
 
-    def tried(item: dict[str, Any], mode: str) -> dict[str, Any]:
+    def enroll_in_mode(item: dict[str, Any], mode: str) -> dict[str, Any]:
         try:
-            sides.lms.enroll(
+            session.lms.enroll(
                 item["username"],
                 item["course_id"],
                 mode=mode,
@@ -356,8 +371,8 @@ def _result(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str
 
 
 def _in_batch_form(error: LmsError, status: str) -> dict[str, Any]:
-    told = {"code": error.code, "message": error.message}
-    return {"status": status, "error": told, "request_id": error.request_id}
+    error_data = {"code": error.code, "message": error.message}
+    return {"status": status, "error": error_data, "request_id": error.request_id}
 
 
 def _code(result: dict[str, Any] | None) -> str:
@@ -367,7 +382,7 @@ def _code(result: dict[str, Any] | None) -> str:
 
 def _content(row: dict[str, Any]) -> tuple[Any, ...]:
     """Returns the values of the row. If one of them changes, a refused row is tried again."""
-    names = ("pk", "username", "course", "mode", "attempts", "wanted", "change_status")
+    names = ("pk", "username", "course", "mode", "attempts", "is_active", "change_status")
     return tuple(row.get(name) for name in names)
 
 

@@ -2,10 +2,10 @@
 
 SidecarError
 ├── AgentFailed       the agent didn't start, ended, or didn't answer in time
-├── RequestFailed     it answered that this request can't be done
-├── NotAsKnown        the application's tables aren't what the adapter knows
-├── NotAnswering      the LMS didn't say who it is
-└── NotTrusted        the LMS does not show known learners; nothing is concluded from its answers
+├── RequestFailed     the agent answered that this request can't be done
+├── NotAsKnown        the application lacks tables or columns that the adapter needs
+├── NotAnswering      the LMS did not answer as expected
+└── NotTrusted        the LMS does not show known learners, so its answers are not used
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RequestFailed(SidecarError):
     def __init__(self, title: str, code: str, message: str) -> None:
         do = _what_to_do(message) if code == "failed" else ""
         super().__init__(
-            f"{title} could not do what was asked of it: {_sentence(message)} {do}"
+            f"{title} could not process a request of the sidecar: {_sentence(message)} {do}"
             "The next run finds what is still due."
         )
         self.code = code
@@ -46,22 +46,22 @@ class RequestFailed(SidecarError):
 
 def _sentence(message: str) -> str:
     """Returns a message of several lines as one that ends like a sentence."""
-    words = " ".join(message.split())
-    return words if words.endswith(("?", "!")) else words.rstrip(".") + "."
+    text = " ".join(message.split())
+    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 
 
 def _what_to_do(message: str) -> str:
     """Advice for an error of the database, or ''. message: the class of an exception, and its
     text."""
-    words = message.lower()
-    for said, do in _SAID.items():
-        if said in words:
+    lower_message = message.lower()
+    for phrase, do in _PHRASES.items():
+        if phrase in lower_message:
             return do
     return _DATABASE.get(message.partition(":")[0], "")
 
 
 #: Messages of SQLite and PostgreSQL → what to do.
-_SAID = {
+_PHRASES = {
     "readonly database": "Its database can't be written to: check who owns its file and folder. ",
     "read-only transaction": "Its database takes no writes: is it a replica? Use the primary. ",
     "disk is full": "The disk of its database is full: free some space. ",
@@ -93,7 +93,7 @@ class NotAnswering(SidecarError):
     """The LMS did not answer as expected. The message says what to do."""
 
     def __init__(self, lms_url: str, error: LmsError) -> None:
-        super().__init__(f"The LMS at {lms_url} could not be asked: {explained(error)}")
+        super().__init__(f"The LMS at {lms_url} could not be asked: {explain(error)}")
 
 
 class NotTrusted(SidecarError):
@@ -114,7 +114,7 @@ _RELEASE = (
 _LATER = "Run this again later; a lower --concurrency asks less of it."
 
 
-def explained(error: LmsError) -> str:
+def explain(error: LmsError) -> str:
     """Returns the message of an error that concerns all learners, with what to do about it."""
     return f"{error.message.rstrip('. ')}. {_advice(error)}".rstrip()
 

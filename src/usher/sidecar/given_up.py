@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.learners import said
+from usher.sidecar.learners import error_message_of
 from usher.sidecar.process import Agent
 
 #: Seconds after which an enrollment counts as given up, if the application counts no attempts.
@@ -24,7 +24,7 @@ class GivenUp:
     reason: str
 
 
-def given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+def find_given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     yield from _accounts(agent, adapter)
     yield from _enrollments(agent, adapter)
 
@@ -36,25 +36,26 @@ def _accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     refused = Selection(filter=({columns["given_up"]: True, "user__is_active": True},))
     fields = ["user__email", columns["username"], columns["reason"]]
     for row in _rows(agent, adapter.account.model, fields, refused):
-        reason = said(row[columns["reason"]]) or "no reason was kept"
+        reason = error_message_of(row[columns["reason"]]) or "no reason was kept"
         yield GivenUp("account", row["user__email"], f"the LMS refused the account: {reason}")
 
 
 def _enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     columns = adapter.enrollments.columns
-    waiting = adapter.enrollments_taken.also({columns["enrolled"]: False})
+    waiting = adapter.eligible_enrollments.also({columns["enrolled"]: False})
     if adapter.retry_limit:
         waiting = waiting.also({f"{columns['attempts']}__gte": adapter.retry_limit})
     else:
         waiting = waiting.also({"created_on__lt": {"ago": OVERDUE}})
     for row in _rows(agent, adapter.enrollments.model, adapter.enrollments.paths, waiting):
-        found = adapter.enrollments.named(row)
+        enrollment = adapter.enrollments.rename_columns(row)
         reason = (
-            f"not enrolled after {found['attempts']} attempts; it is not tried again"
+            f"not enrolled after {enrollment['attempts']} attempts; the application does not try "
+            "again"
             if adapter.retry_limit
             else "not enrolled for more than a day"
         )
-        yield GivenUp("enrollment", f"{found['email']} in {found['course']}", reason)
+        yield GivenUp("enrollment", f"{enrollment['email']} in {enrollment['course']}", reason)
 
 
 def _rows(

@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from usher.contract.refusals import in_words
 from usher.sidecar.adapters.adapter import Adapter, Selection, Table
 from usher.sidecar.process import Agent
 
 
 @dataclass(frozen=True)
 class Enrollment:
-    """An enrollment of the application. wanted: whether it is active and neither refunded nor
-    deferred."""
+    """An enrollment of the application. is_active: whether it is active there and neither refunded
+    nor deferred. enrolled: whether the application has recorded it as made in the LMS."""
 
     pk: Any
     course: str
     mode: str
-    wanted: bool
+    is_active: bool
     enrolled: bool
     attempts: int
     change_status: str
@@ -28,9 +29,10 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Learner:
-    """username: of the LMS account; '' if none was chosen yet. since: when it was chosen. made:
-    whether the account exists, according to the application. given_up, reason: whether the
-    application stopped trying, and why. token: whether it has an LMS token."""
+    """username: of the LMS account; '' if none was chosen yet. since: when it was chosen.
+    has_account: whether the LMS account exists, according to the application. given_up, reason:
+    whether the application stopped trying to create it, and why. token: whether the application
+    has the learner's LMS token."""
 
     pk: Any
     email: str
@@ -38,7 +40,7 @@ class Learner:
     country: str
     username: str
     since: Any
-    made: bool
+    has_account: bool
     given_up: bool
     reason: str
     token: bool
@@ -56,32 +58,33 @@ def learners(
     adapter: Adapter,
     *,
     size: int = 100,
-    only: Selection | None = None,
+    selection: Selection | None = None,
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
-    """Yields pages of learners for whom the application's own code creates accounts. only:
-    restricts them further."""
+    """Yields pages of learners for whom the application's own code creates accounts. selection:
+    fewer of them, or None."""
     pages = agent.pages(
         model=adapter.users.model,
         fields=adapter.users.paths,
         limit=size,
-        **(only or adapter.users_taken).request(),
+        **(selection or adapter.eligible_users).request(),
         **{"with": _related(adapter, with_enrollments)},
     )
     return (_read(adapter, page) for page in pages if page["rows"])
 
 
 def runs(
-    agent: Agent, adapter: Adapter, size: int = 500, *, only: Selection | None = None
+    agent: Agent, adapter: Adapter, size: int = 500, *, selection: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields course runs that the application's own sync updates. only: restricts them further."""
+    """Yields course runs that the application's own sync updates. selection: fewer of them, or
+    None."""
     for page in agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,
         limit=size,
-        **(only or adapter.runs_taken).request(),
+        **(selection or adapter.eligible_runs).request(),
     ):
-        yield from map(adapter.runs.named, page["rows"])
+        yield from map(adapter.runs.rename_columns, page["rows"])
 
 
 def _related(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
@@ -90,67 +93,70 @@ def _related(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
         fields = [path for path in table.paths if path != by]
         return {"model": table.model, "by": by, "fields": fields, **more}
 
-    found = {
+    related = {
         "account": of(adapter.account),
         "token": of(Table(adapter.token.model, {"user": adapter.token.columns["user"]})),
     }
     if with_enrollments:
-        excluded = list(adapter.enrollments_taken.exclude)
-        found["enrollments"] = of(adapter.enrollments, exclude=excluded)
-    return found
+        excluded = list(adapter.eligible_enrollments.exclude)
+        related["enrollments"] = of(adapter.enrollments, exclude=excluded)
+    return related
 
 
 def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
-    accounts = {row["user"]: row for row in map(adapter.account.named, page["related"]["account"])}
+    accounts = {
+        row["user"]: row for row in map(adapter.account.rename_columns, page["related"]["account"])
+    }
     tokens = {row[adapter.token.columns["user"]] for row in page["related"]["token"]}
     enrollments = defaultdict(list)
-    for row in map(adapter.enrollments.named, page["related"].get("enrollments", ())):
+    for row in map(adapter.enrollments.rename_columns, page["related"].get("enrollments", ())):
         enrollments[row["user"]].append(row)
-    found = []
-    for user in map(adapter.users.named, page["rows"]):
+    page_of_learners = []
+    for user in map(adapter.users.rename_columns, page["rows"]):
         account = accounts.get(user["pk"], {})
-        named = account if adapter.account_name == "account" else user
-        found.append(
+        name_row = account if adapter.account_name == "account" else user
+        page_of_learners.append(
             Learner(
                 pk=user["pk"],
                 email=user["email"] or "",
                 name=user["name"] or "",
                 country=user["country"] or "",
-                username=named.get("username") or "",
-                since=named.get("since") or user["created"],
-                made=bool(account.get("made")),
+                username=name_row.get("username") or "",
+                since=name_row.get("since") or user["created"],
+                has_account=bool(account.get("has_account")),
                 given_up=bool(account.get("given_up")),
-                reason=said(account.get("reason")),
+                reason=error_message_of(account.get("reason")),
                 token=user["pk"] in tokens,
-                enrollments=[_wanted(adapter, row) for row in enrollments[user["pk"]]],
+                enrollments=[_enrollment(adapter, row) for row in enrollments[user["pk"]]],
             )
         )
-    return found
+    return page_of_learners
 
 
-def _wanted(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
+def _enrollment(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
     status = row["change_status"] or ""
     return Enrollment(
         pk=row["pk"],
         course=row["course"],
         mode=row.get("mode") or adapter.enrollment_mode,
-        wanted=bool(row["wanted"]) and not status,
+        is_active=bool(row["is_active"]) and not status,
         enrolled=bool(row["enrolled"]),
         attempts=int(row.get("attempts") or 0),
         change_status=status,
     )
 
 
-def said(data: Any) -> str:
+def error_message_of(data: Any) -> str:
     """Returns the LMS's message in an error that the application has stored, on one line."""
     if isinstance(data, dict):
-        words = [
+        messages = [
             str(entry["user_message"])
             for entries in data.values()
             if isinstance(entries, list)
             for entry in entries
             if isinstance(entry, dict) and entry.get("user_message")
         ]
-        if words or data.get("error_code"):
-            return " ".join(words) or str(data["error_code"])
-    return "" if data is None else str(data)[:300]
+        if messages:
+            return " ".join(messages)
+        return (in_words(data) or str(data.get("error_code") or data))[:300]
+    return in_words(data)[:300]

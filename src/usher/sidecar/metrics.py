@@ -20,11 +20,18 @@ from usher.client.client import GROUPS
 from usher.client.http import Exchange
 from usher.contract import metrics
 from usher.contract.metrics import Metric
-from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
 from usher.sidecar.reconcile import KINDS
-from usher.sidecar.watched import Refused
+from usher.sidecar.summary import DONE, FAILED, KEPT, LEFT, REFUSED, Summary
+from usher.sidecar.watch_state import Refused
 
-_WORDS = {DONE: "changed", REFUSED: "rejected", FAILED: "transient", LEFT: "waits"}
+#: The result of a row → its label.
+_LABELS = {
+    DONE: "changed",
+    REFUSED: "rejected",
+    FAILED: "transient",
+    LEFT: "waits",
+    KEPT: "rejected",
+}
 
 
 class Metrics:
@@ -34,9 +41,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._gauge(metrics.BUILD).labels(usher.__version__).set(1)
         self._outcomes = self._counter(metrics.OUTCOMES)
-        # Exported as 0 before it is counted: Prometheus sees no increase in a series that begins
-        # with 500.
-        for kind, word in product(KINDS, _WORDS.values()):
+        # Every series starts at 0, because Prometheus sees no increase in a series that begins with
+        # 500.
+        for kind, word in product(KINDS, _LABELS.values()):
             self._outcomes.labels(kind, word)
         self._passes = self._counter(metrics.PASSES)
         self._seen = self._gauge(metrics.WORKER_SEEN)
@@ -58,14 +65,16 @@ class Metrics:
     def _gauge(self, metric: Metric) -> Gauge:
         return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
 
-    def passed(self, outcome: Outcome, refused: list[Refused]) -> None:
+    def record_pass(self, summary: Summary, refusals: list[Refused]) -> None:
         self._passes.inc()
         self._seen.set_to_current_time()
-        for (kind, result), number in outcome.numbers.items():
-            self._outcomes.labels(kind, _WORDS[result]).inc(number)
+        for (kind, result), number in summary.numbers.items():
+            self._outcomes.labels(kind, _LABELS[result]).inc(number)
         self._refused.clear()
-        counted = Counted((one.kind, one.code) for one in refused if one.result == REFUSED)
-        for (kind, code), number in counted.items():
+        numbers = Counted(
+            (refusal.kind, refusal.code) for refusal in refusals if refusal.result == REFUSED
+        )
+        for (kind, code), number in numbers.items():
             self._refused.labels(kind, code).set(number)
 
     @contextmanager
@@ -74,16 +83,16 @@ class Metrics:
         try:
             yield
         finally:
-            taken = time.monotonic() - began
-            self._requests.labels(exchange.group, exchange.result).observe(taken)
+            seconds = time.monotonic() - began
+            self._requests.labels(exchange.group, exchange.result).observe(seconds)
 
 
 @contextmanager
-def serving(found: Metrics, host: str, port: int) -> Iterator[int]:
+def serving(counts: Metrics, host: str, port: int) -> Iterator[int]:
     """Serves ``/metrics`` until the block ends; yields the port. Raises OSError."""
     server: WSGIServer
     thread: threading.Thread
-    server, thread = start_http_server(port, addr=host, registry=found.registry)
+    server, thread = start_http_server(port, addr=host, registry=counts.registry)
     try:
         yield int(server.server_port)
     finally:

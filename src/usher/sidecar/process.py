@@ -38,22 +38,22 @@ SILENCE = 60.0
 #: The most seconds for one request, since a table may be locked for ever.
 LONGEST = 900.0
 #: Seconds between two checks whether the process is still running.
-_POLL = 1.0
+_POLL_SECONDS = 1.0
 _LAST_LINES = 15
 #: A line that Django's shell always prints at the start.
 _IMPORTED = "objects imported automatically"
 #: The most bytes that are kept of a line of the application's output.
-_LONGEST_NOISE = 1000
+_MAX_NOISE_BYTES = 1000
 #: The most bytes in an answer of the agent; a thousand rows need far less.
 _LONGEST_ANSWER = 64 * 1024 * 1024
 
 
 class Agent:
-    """The agent's process. Use it as a context manager. It has one request at a time; other threads
-    wait.
+    """The agent's process. Use it as a context manager. It processes one request at a time; other
+    threads wait.
 
-    start_timeout, silence, longest: seconds until AgentFailed. busy: seconds that the requests of
-    the calling thread have taken so far.
+    start_timeout, silence, longest: as START, SILENCE and LONGEST. busy: seconds that the requests
+    of the calling thread have taken so far.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Agent:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
         self._secrets.add(v for k, v in environment.items() if _is_secret(k, v))
         if checkout.env_file:
-            written = EnvFile.read(checkout.env_file)
-            self._secrets.add(v for k, v in written.values().items() if _is_secret(k, v))
+            env_file = EnvFile.read(checkout.env_file)
+            self._secrets.add(v for k, v in env_file.values().items() if _is_secret(k, v))
             if not checkout.compose:
-                environment |= written.over(environment)
-        # The application would read our settings module as its own.
+                environment |= env_file.over(environment)
+        # Otherwise the application would use the settings module of this process.
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         try:
             return subprocess.Popen(
@@ -183,8 +183,8 @@ class Agent:
             self._process.stdin.flush()
         except OSError as error:
             if late.is_set():
-                words = self._why_late(self._silence, time.monotonic()) + self._said()
-                raise AgentFailed(words) from error
+                text = self._why_late(self._silence, time.monotonic()) + self._last_output()
+                raise AgentFailed(text) from error
             raise self._ended() from error
         finally:
             waiting.cancel()
@@ -195,7 +195,9 @@ class Agent:
         while True:
             now = time.monotonic()
             try:
-                message = self._lines.get(timeout=max(0.0, min(until - now, last - now, _POLL)))
+                message = self._lines.get(
+                    timeout=max(0.0, min(until - now, last - now, _POLL_SECONDS))
+                )
             except queue.Empty:
                 if self._process.poll() is not None:
                     # One of its child processes may keep its output open.
@@ -203,7 +205,7 @@ class Agent:
                 if time.monotonic() < min(until, last):
                     continue
                 self._process.kill()
-                raise AgentFailed(self._why_late(silence, until) + self._said()) from None
+                raise AgentFailed(self._why_late(silence, until) + self._last_output()) from None
             if message is None:
                 raise self._ended()
             if message.get("id") != number:
@@ -213,8 +215,8 @@ class Agent:
                 continue
             if "error" in message:
                 error = message["error"]
-                words = self._secrets.hide(printable(str(error["message"])))
-                raise RequestFailed(self._checkout.title, str(error["code"]), words)
+                text = self._secrets.hide(printable(str(error["message"])))
+                raise RequestFailed(self._checkout.title, str(error["code"]), text)
             if "ok" not in message:
                 self._process.kill()
                 raise AgentFailed("the agent's answer holds neither a result nor an error")
@@ -253,7 +255,7 @@ class Agent:
 
     def _note(self, line: bytes) -> None:
         if line.strip():
-            self._noise.append(printable(line[:_LONGEST_NOISE].decode(errors="replace").rstrip()))
+            self._noise.append(printable(line[:_MAX_NOISE_BYTES].decode(errors="replace").rstrip()))
 
     def _ended(self) -> AgentFailed:
         try:
@@ -261,20 +263,22 @@ class Agent:
         except subprocess.TimeoutExpired:
             code = None
         self._lines.put(None)
-        return AgentFailed(f"{self._checkout.title}'s manage.py {_end_of(code)}{self._said()}")
+        return AgentFailed(
+            f"{self._checkout.title}'s manage.py {_end_of(code)}{self._last_output()}"
+        )
 
-    def _said(self) -> str:
+    def _last_output(self) -> str:
         noise = [line for line in self._noise if _IMPORTED not in line]
         lines = [line for line in noise if not line.startswith(("  File ", "    "))]
-        words = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or noise)
-        return f":\n{words}" if words else ""
+        text = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or noise)
+        return f":\n{text}" if text else ""
 
 
 def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
     """Yields the lines of a process's output. Cuts lines that are too long; those that begin with
     ``mark`` may be as long as an answer."""
     is_rest = False
-    while line := stream.readline(_LONGEST_NOISE):
+    while line := stream.readline(_MAX_NOISE_BYTES):
         is_whole = line.endswith(b"\n")
         if not is_rest and not is_whole and mark is not None and line.startswith(mark):
             line += stream.readline(_LONGEST_ANSWER)
@@ -296,16 +300,18 @@ def _end_of(code: int | None) -> str:
 def _message(text: bytes) -> dict[str, Any] | None:
     """Parses a line. Returns None if it is not an answer of the agent."""
     try:
-        found = json.loads(text)
+        message = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    error = found.get("error") if isinstance(found, dict) else ""
+    error = message.get("error") if isinstance(message, dict) else ""
     is_known = error is None or (isinstance(error, dict) and {"code", "message"} <= set(error))
-    return found if is_known else None
+    return message if is_known else None
 
 
 def _is_secret(key: str, value: str) -> bool:
     """Whether a setting is secret, because of its name or because it is an address with a
     password."""
-    named = any(word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL"))
-    return named or ("://" in value and "@" in value)
+    has_secret_name = any(
+        word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL")
+    )
+    return has_secret_name or ("://" in value and "@" in value)

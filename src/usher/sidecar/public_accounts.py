@@ -22,29 +22,29 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from usher.client.authorization import AuthorizationFlow, AuthorizationRequest
 from usher.client.errors import LmsError, Misconfigured, RegistrationRefused
 from usher.client.ownership import is_younger, own_tokens
-from usher.client.payloads import AccountSeen, TokenPair, moment
+from usher.client.payloads import ObservedAccount, TokenPair, moment
 from usher.client.registration import register
 from usher.contract.environment import Env
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.contract.oauth import EDX_OAUTH_APP, SCOPE_USER_READ
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import Learner
-from usher.sidecar.opening import Opened
+from usher.sidecar.session import Session
 
 #: Learners in a batch: few enough that it ends before their locks expire.
 SIZE = 64
 #: Concurrent learners when those that failed temporarily are tried again: a small LMS or
 #: application may have been overloaded.
-AT_ONCE_AGAIN = 4
-#: Seconds between two reports of results to the caller, which records them, since a run may be
-#: killed.
-_RESULTS_EVERY = 1.0
-#: Seconds for which codes and tokens are valid. Each is used at once, but the application may be
-#: busy.
-_TOKEN_LIFE = 300
-_CODE_LIFE = 300
+RETRY_CONCURRENCY = 4
+#: Seconds between two reports of results. The caller records each report, so that a killed run
+#: loses few results.
+_SECONDS_BETWEEN_RESULTS = 1.0
+#: Seconds for which codes and tokens are valid. Each is used immediately, but the application may
+#: be busy.
+_TOKEN_SECONDS = 300
+_CODE_SECONDS = 300
 _BYTES = 32
-#: The prefix of the sidecar's own codes and tokens, by which those of a killed run are found.
+#: The prefix of the sidecar's own codes and tokens. It identifies those that a killed run left.
 _OURS = "usher-"
 #: Seconds after an account's creation in which the LMS may still be processing its registration.
 _BEING_MADE = timedelta(minutes=10)
@@ -70,12 +70,12 @@ class PublicAccounts:
     in the batch API's form. Several pages may be in progress at a time. Use it as a context
     manager."""
 
-    def __init__(self, sides: Opened) -> None:
-        self._sides = sides
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._reading = Lock()
         self._read: Grants | None = None
-        self._pool = ThreadPoolExecutor(sides.concurrency, thread_name_prefix="learner")
-        self._again = ThreadPoolExecutor(AT_ONCE_AGAIN, thread_name_prefix="again")
+        self._pool = ThreadPoolExecutor(session.concurrency, thread_name_prefix="learner")
+        self._again = ThreadPoolExecutor(RETRY_CONCURRENCY, thread_name_prefix="again")
 
     def __enter__(self) -> PublicAccounts:
         return self
@@ -86,47 +86,50 @@ class PublicAccounts:
 
     @property
     def _grants(self) -> Grants:
-        """Grants, created when first needed: if nobody is due, the application needs no OAuth
+        """The grants, created at the first use: if nobody is due, the application needs no OAuth
         record."""
         with self._reading:
             if self._read is None:
-                self._read = Grants(self._sides, own_record(self._sides))
-                _remove_expired(self._sides, self._read.record)
+                self._read = Grants(self._session, own_record(self._session))
+                _remove_expired(self._session, self._read.record)
             return self._read
 
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
         """Raises LmsError if the LMS refuses all learners for the same reason, after it has yielded
         earlier results."""
-        new = [learner for learner in learners if not learner.made]
+        new = [learner for learner in learners if not learner.has_account]
         with self._registration_tokens(new) as tokens:
-            again = []
-            for results in self._carried_out(learners, tokens, self._pool):
-                passing = {key for key, result in results.items() if result.get("again")}
-                again += [one for one in learners if one.pk in passing]
-                yield {key: found for key, found in results.items() if key not in passing}
-            if again:
-                yield from self._carried_out(again, tokens, self._again)
+            retries = []
+            for results in self._process(learners, tokens, self._pool):
+                to_retry = {key for key, result in results.items() if result.get("again")}
+                retries += [learner for learner in learners if learner.pk in to_retry]
+                yield {key: result for key, result in results.items() if key not in to_retry}
+            if retries:
+                yield from self._process(retries, tokens, self._again)
 
-    def _carried_out(
+    def _process(
         self, learners: Sequence[Learner], tokens: Mapping[Any, str], pool: ThreadPoolExecutor
     ) -> Iterator[dict[Any, dict[str, Any]]]:
-        futures = {pool.submit(self._one, one, tokens.get(one.pk, "")): one for one in learners}
-        left, failed = set(futures), None
+        futures = {
+            pool.submit(self._one, learner, tokens.get(learner.pk, "")): learner
+            for learner in learners
+        }
+        pending, error = set(futures), None
         try:
-            while left and failed is None:
-                done, left = wait(left, timeout=_RESULTS_EVERY)
-                failed = next(filter(None, map(Future.exception, done)), None)
-                if failed is not None:
+            while pending and error is None:
+                finished, pending = wait(pending, timeout=_SECONDS_BETWEEN_RESULTS)
+                error = next(filter(None, map(Future.exception, finished)), None)
+                if error is not None:
                     # Requests in progress may still create accounts.
-                    left = {future for future in left if not future.cancel()}
-                    done |= wait(left).done
-                good = [future for future in done if future.exception() is None]
+                    pending = {future for future in pending if not future.cancel()}
+                    finished |= wait(pending).done
+                good = [future for future in finished if future.exception() is None]
                 yield {futures[future].pk: future.result() for future in good}
         finally:
-            for future in left:
+            for future in pending:
                 future.cancel()
-        if failed is not None:
-            raise failed
+        if error is not None:
+            raise error
 
     def signed_in(
         self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
@@ -146,7 +149,7 @@ class PublicAccounts:
 
     def flow(self, learner: Learner) -> AuthorizationFlow:
         grants = self._grants
-        return AuthorizationFlow(self._sides.lms, learner.pk, grants.record.landing, grants)
+        return AuthorizationFlow(self._session.lms, learner.pk, grants.record.landing, grants)
 
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
@@ -163,19 +166,19 @@ class PublicAccounts:
                 "application_id": record.pk,
                 "token": token,
                 "scope": SCOPE_USER_READ,
-                "expires": {"in": _TOKEN_LIFE},
+                "expires": {"in": _TOKEN_SECONDS},
             }
             for pk, token in tokens.items()
         ]
-        keys = self._sides.agent.ask("make", model=_TOKEN, rows=rows)
+        keys = self._session.agent.ask("make", model=_TOKEN, rows=rows)
         try:
             yield tokens
         finally:
-            self._sides.agent.ask("remove", model=_TOKEN, keys=keys)
+            self._session.agent.ask("remove", model=_TOKEN, keys=keys)
 
     def _one(self, learner: Learner, token: str) -> dict[str, Any]:
         try:
-            if learner.made:
+            if learner.has_account:
                 return _result("exists", self.flow(learner).tokens())
             return self._register(learner, token)
         except LmsError as error:
@@ -186,7 +189,7 @@ class PublicAccounts:
     def _register(self, learner: Learner, token: str) -> dict[str, Any]:
         flow = self.flow(learner)
         try:
-            made = self._registered(learner, token)
+            cookies = self._register_with_lms(learner, token)
         except RegistrationRefused as error:
             if error.code not in _TAKEN:
                 raise
@@ -195,53 +198,54 @@ class PublicAccounts:
                 raise
             return _result("exists", tokens)
         try:
-            return _result("created", flow.tokens(made))
+            return _result("created", flow.tokens(cookies))
         except LmsError as error:
             if error.failure_class is FailureClass.SYSTEMIC:
                 raise
             return {**_result("created", None), "token_error": error.message}
 
-    def _registered(self, learner: Learner, token: str) -> dict[str, str]:
+    def _register_with_lms(self, learner: Learner, token: str) -> dict[str, str]:
         """Registers the learner and returns the cookies of the session. If the LMS refuses a value
         that it does not need, tries once more without it."""
-        sent = learner
+        details = learner
         for attempt in (0, 1):
             try:
                 return register(
-                    self._sides.lms,
-                    username=sent.username,
-                    email=sent.email,
-                    name=sent.name or sent.username,
-                    country=sent.country if len(sent.country) == 2 else "",
+                    self._session.lms,
+                    username=details.username,
+                    email=details.email,
+                    name=details.name or details.username,
+                    country=details.country if len(details.country) == 2 else "",
                     access_token=token,
                 ).cookies
             except RegistrationRefused as error:
                 if attempt:
                     raise
                 if error.code == RegistrationError.INVALID_COUNTRY:
-                    sent = replace(sent, country="")
+                    details = replace(details, country="")
                 elif set(error.fields) == {"name"}:
-                    sent = replace(sent, name=sent.username)
+                    details = replace(details, name=details.username)
                 else:
                     raise
         raise AssertionError("unreachable")
 
     def _tokens_if_ours(self, learner: Learner, flow: AuthorizationFlow) -> TokenPair | None:
-        """The tokens of an account that an earlier run created and could not record; None if it is
-        not the learner's. It is the learner's if it is younger than the learner here, has the same
-        e-mail address, and signing in through the application leads to it. Sign-in is not tried for
-        an older account, since the platform would link it because of the e-mail address."""
-        lms = self._sides.lms
-        seen, since = lms.account(learner.username), moment(learner.since)
-        if seen is None or since is None or not is_younger(seen, since):
+        """Returns the tokens of an account that an earlier run created and could not record; None
+        if the account is not the learner's. It is the learner's if it is younger than the
+        application's own record of the learner, has the same e-mail address, and a sign-in through
+        the application leads to it. Sign-in is not tried for an older account, since the platform
+        would link it because of the e-mail address."""
+        lms = self._session.lms
+        account, since = lms.account(learner.username), moment(learner.since)
+        if account is None or since is None or not is_younger(account, since):
             return None
-        if seen.email.casefold() != learner.email.casefold():
+        if account.email.casefold() != learner.email.casefold():
             return None
         tokens = own_tokens(lms, flow, learner.username)
-        if tokens is None and _is_new(seen):
+        if tokens is None and _is_new(account):
             # A killed run may have begun this registration, which the LMS has not finished.
             raise LmsError(
-                f"The LMS made {learner.username} a moment ago and does not sign it in yet; the "
+                f"The LMS created {learner.username} a moment ago and can't sign it in yet; the "
                 "next run tries it again.",
                 code="being-made",
             )
@@ -252,70 +256,70 @@ class Grants:
     """Issues authorization codes of the application for the LMS. Threads that call it at the same
     time share one write."""
 
-    def __init__(self, sides: Opened, record: OwnRecord) -> None:
-        self._sides, self.record = sides, record
+    def __init__(self, session: Session, record: OwnRecord) -> None:
+        self._session, self.record = session, record
         self._waiting: list[tuple[AuthorizationRequest, Future[str]]] = []
         self._adding, self._writing = Lock(), Lock()
 
-    def __call__(self, wanted: AuthorizationRequest) -> str:
-        """A new code. Raises Misconfigured unless the client and redirect URI are those of the
-        LMS's record."""
-        self._check(wanted)
-        mine: Future[str] = Future()
+    def __call__(self, request: AuthorizationRequest) -> str:
+        """Returns a new code. Raises Misconfigured unless the client and redirect URI are those of
+        the LMS's record."""
+        self._check(request)
+        future: Future[str] = Future()
         with self._adding:
-            self._waiting.append((wanted, mine))
+            self._waiting.append((request, future))
         with self._writing:
             with self._adding:
-                taken, self._waiting = self._waiting, []
-            if taken:
-                self._write(taken)
-        return mine.result()
+                batch, self._waiting = self._waiting, []
+            if batch:
+                self._write(batch)
+        return future.result()
 
-    def _write(self, taken: list[tuple[AuthorizationRequest, Future[str]]]) -> None:
-        codes = [_own_secret() for _ in taken]
+    def _write(self, batch: list[tuple[AuthorizationRequest, Future[str]]]) -> None:
+        codes = [_own_secret() for _ in batch]
         rows = [
             {
-                "user_id": wanted.user_id,
+                "user_id": request.user_id,
                 "application_id": self.record.pk,
                 "code": code,
-                "expires": {"in": _CODE_LIFE},
-                "redirect_uri": wanted.redirect_uri,
+                "expires": {"in": _CODE_SECONDS},
+                "redirect_uri": request.redirect_uri,
                 "scope": SCOPE_USER_READ,
-                "code_challenge": wanted.code_challenge,
-                "code_challenge_method": wanted.code_challenge_method,
+                "code_challenge": request.code_challenge,
+                "code_challenge_method": request.code_challenge_method,
             }
-            for code, (wanted, _) in zip(codes, taken, strict=True)
+            for code, (request, _) in zip(codes, batch, strict=True)
         ]
         try:
-            self._sides.agent.ask("make", model=_GRANT, rows=rows)
+            self._session.agent.ask("make", model=_GRANT, rows=rows)
         except SidecarError as error:
-            for _, future in taken:
+            for _, future in batch:
                 future.set_exception(error)
             return
-        for code, (_, future) in zip(codes, taken, strict=True):
+        for code, (_, future) in zip(codes, batch, strict=True):
             future.set_result(code)
 
-    def _check(self, wanted: AuthorizationRequest) -> None:
-        title = self._sides.adapter.title
-        if wanted.client_id != self.record.client_id:
+    def _check(self, request: AuthorizationRequest) -> None:
+        title = self._session.adapter.title
+        if request.client_id != self.record.client_id:
             raise Misconfigured(
-                f"The LMS signs in with the client id {wanted.client_id[:100]}, but {title} knows "
+                f"The LMS signs in with the client id {request.client_id[:100]}, but {title} knows "
                 f"it as {self.record.client_id}: correct its provider record.",
                 code="another-client",
             )
-        if _without_state(wanted.redirect_uri) not in self.record.redirect_uris:
+        if _without_state(request.redirect_uri) not in self.record.redirect_uris:
             raise Misconfigured(
-                f"{_without_state(wanted.redirect_uri)[:200]} is not a redirect URI of the LMS's "
+                f"{_without_state(request.redirect_uri)[:200]} is not a redirect URI of the LMS's "
                 f"OAuth application in {title}: add it there.",
                 code="another-redirect-uri",
             )
 
 
-def own_record(sides: Opened) -> OwnRecord:
+def own_record(session: Session) -> OwnRecord:
     """Returns the LMS's OAuth record. Raises SidecarError if the application has none."""
-    name = sides.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
+    name = session.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
     name = name[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
-    page = sides.agent.ask(
+    page = session.agent.ask(
         "page",
         model=_APPLICATION,
         fields=["client_id", "redirect_uris"],
@@ -324,11 +328,11 @@ def own_record(sides: Opened) -> OwnRecord:
     )
     if not page["rows"]:
         raise SidecarError(
-            f"{sides.adapter.title} has no OAuth application named {name!r} for the LMS; connect "
+            f"{session.adapter.title} has no OAuth application named {name!r} for the LMS; connect "
             "them first: usher connect"
         )
     (row,) = page["rows"]
-    landing = sides.agent.ask("address", name=sides.adapter.landing)
+    landing = session.agent.ask("address", name=session.adapter.landing)
     uris = frozenset(row["redirect_uris"].split())
     return OwnRecord(row["pk"], row["client_id"], uris, landing)
 
@@ -337,21 +341,21 @@ def _own_secret() -> str:
     return _OURS + secrets.token_urlsafe(_BYTES)
 
 
-def _remove_expired(sides: Opened, record: OwnRecord) -> None:
+def _remove_expired(session: Session, record: OwnRecord) -> None:
     """Deletes the expired codes and tokens of killed runs, and no others."""
     for model, column in ((_TOKEN, "token"), (_GRANT, "code")):
-        ours = {
+        condition = {
             "application_id": record.pk,
             "expires__lt": {"ago": 0},
             f"{column}__startswith": _OURS,
         }
-        pages = sides.agent.pages(model=model, fields=[column], filter=[ours], limit=500)
+        pages = session.agent.pages(model=model, fields=[column], filter=[condition], limit=500)
         for keys in [[row["pk"] for row in page["rows"]] for page in pages]:
-            sides.agent.ask("remove", model=model, keys=keys)
+            session.agent.ask("remove", model=model, keys=keys)
 
 
-def _is_new(seen: AccountSeen) -> bool:
-    return seen.date_joined is not None and datetime.now(UTC) - seen.date_joined < _BEING_MADE
+def _is_new(account: ObservedAccount) -> bool:
+    return account.date_joined is not None and datetime.now(UTC) - account.date_joined < _BEING_MADE
 
 
 def _without_state(uri: str) -> str:
@@ -367,12 +371,12 @@ def _result(status: str, tokens: TokenPair | None) -> dict[str, Any]:
 
 def _failed(error: LmsError) -> dict[str, Any]:
     refused = error.failure_class is FailureClass.REJECTED
-    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    error_data: dict[str, Any] = {"code": error.code, "message": error.message}
     if isinstance(error, RegistrationRefused):
-        told |= {"fields": error.fields, "suggestions": error.suggestions}
+        error_data |= {"fields": error.fields, "suggestions": error.suggestions}
     return {
         "status": "refused" if refused else "failed",
-        "error": told,
+        "error": error_data,
         "tokens": None,
         "request_id": error.request_id,
         "again": error.failure_class is FailureClass.TRANSIENT,

@@ -18,22 +18,24 @@ from usher.sidecar.details import PROFILE, reconcile_profiles
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enrollments
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import learners
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, Outcome
 from usher.sidecar.process import Agent
 from usher.sidecar.run_modes import RUN_MODE, count_lacking, reconcile_run_modes
 from usher.sidecar.runs import RUN, reconcile_runs
+from usher.sidecar.session import Session
+from usher.sidecar.summary import DONE, Summary
 
 KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
 #: The kinds processed by default: none of them ends an enrollment or overwrites values in the LMS.
 USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
-#: Passes in a row in which the LMS's rate limit may let nothing through, and the shortest pause
-#: after one, in seconds.
-_IDLE_PASSES, _LEAST_PAUSE = 3, 1.0
+#: The number of passes in a row without a result, because of the LMS's rate limit, after which a
+#: run ends.
+_IDLE_PASSES = 3
+#: The shortest pause after a pass that the rate limit ended, in seconds.
+_MIN_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Scope:
+class PassScope:
     """Which rows a pass processes. user: e-mail address or username; run: course key; '' for all.
     changed_in: only rows that the application changed in the last so many seconds; None for all."""
 
@@ -42,24 +44,24 @@ class Scope:
     run: str = ""
     changed_in: float | None = None
 
-    def takes(self, kind: str) -> bool:
+    def includes(self, kind: str) -> bool:
         """Whether a kind is processed. With a user, kinds of course runs are not."""
         return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
 
 
 def due(
-    adapter: Adapter, scope: Scope, *, waiting: bool = False
+    adapter: Adapter, scope: PassScope, *, waiting: bool = False
 ) -> dict[str, tuple[str, Selection]]:
-    """Returns kind → table, and the selection of its due rows. waiting: returns the enrollments
-    that become due when their learners have accounts."""
-    found: dict[str, tuple[str, Selection]] = {}
+    """Returns kind → model, and the selection of its due rows. waiting: selects, instead of due
+    enrollments, those that become due when their learners have accounts."""
+    selections: dict[str, tuple[str, Selection]] = {}
     if ACCOUNT in scope.kinds:
         users = adapter.users_due
         if scope.user:
             users = users.also([{"email": scope.user}, {"username": scope.user}])
         if scope.changed_in is not None:
             users = users.also(adapter.changed_users(scope.changed_in))
-        found[ACCOUNT] = (adapter.users.model, users)
+        selections[ACCOUNT] = (adapter.users.model, users)
     for kind, rows in (
         (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
         (UNENROLLMENT, adapter.unenrollments_due),
@@ -72,11 +74,11 @@ def due(
             rows = rows.also({adapter.enrollments.columns["course"]: scope.run})
         if scope.changed_in is not None:
             rows = rows.also(adapter.newly_due_enrollments(scope.changed_in))
-        found[kind] = (adapter.enrollments.model, rows)
-    return found
+        selections[kind] = (adapter.enrollments.model, rows)
+    return selections
 
 
-def check(agent: Agent, adapter: Adapter, scope: Scope) -> None:
+def check(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
     """Raises SidecarError for a user or a course run that the application does not have, for
     example because it is misspelt."""
     if scope.user:
@@ -92,40 +94,40 @@ def check(agent: Agent, adapter: Adapter, scope: Scope) -> None:
             raise SidecarError(f"{adapter.title} has no course run {scope.run!r}.{form}")
 
 
-def why_not_taken(agent: Agent, adapter: Adapter, user: str) -> str:
+def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
     """Returns why nothing is done for a user; '' if there is no such reason."""
     this = Selection().also([{"email": user}, {"username": user}])
-    taken = adapter.users_taken.also(*this.filter)
-    page = next(iter(learners(agent, adapter, only=taken, with_enrollments=False)), [])
+    eligible = adapter.eligible_users.also(*this.filter)
+    page = next(iter(learners(agent, adapter, selection=eligible, with_enrollments=False)), [])
     for learner in page:
         if not learner.given_up:
             return ""
         reason = learner.reason or "no reason was kept"
         return f"{adapter.title} gave the account up: {reason} (reset its has_sync_error to retry)"
-    found = agent.ask(
+    page_of_user = agent.ask(
         "page", model=adapter.users.model, fields=adapter.users.paths, **this.request()
     )
-    rows = [adapter.users.named(row) for row in found["rows"]]
+    rows = [adapter.users.rename_columns(row) for row in page_of_user["rows"]]
     if not any(row["is_active"] for row in rows):
         return f"inactive in {adapter.title}"
-    must_sign_in = adapter.users.columns["last_login"] in adapter.users_taken.paths
+    must_sign_in = adapter.users.columns["last_login"] in adapter.eligible_users.paths
     if must_sign_in and not any(row["last_login"] for row in rows):
         return f"has never signed in to {adapter.title}"
-    return f"{adapter.title} itself does it in the first {adapter.grace // 60} minutes"
+    return f"{adapter.title} creates the account itself in the first {adapter.grace // 60} minutes"
 
 
-def count_due(agent: Agent, adapter: Adapter, scope: Scope) -> dict[str, int]:
+def count_due(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
     """Counts due rows, including enrollments that become due when their learners have accounts."""
-    found = {
+    numbers = {
         kind: agent.ask("count", model=model, **selection.request())
         for kind, (model, selection) in due(adapter, scope).items()
     }
     for kind, number in count_waiting(agent, adapter, scope).items():
-        found[kind] += number
-    return found
+        numbers[kind] += number
+    return numbers
 
 
-def count_waiting(agent: Agent, adapter: Adapter, scope: Scope) -> dict[str, int]:
+def count_waiting(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
     """Counts the enrollments that become due when their learners have accounts; {} for none."""
     if ACCOUNT not in scope.kinds or ENROLLMENT not in scope.kinds:
         return {}
@@ -134,96 +136,98 @@ def count_waiting(agent: Agent, adapter: Adapter, scope: Scope) -> dict[str, int
     return {ENROLLMENT: number} if number else {}
 
 
-def count_compared(sides: Opened, scope: Scope) -> dict[str, int]:
+def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
     """Counts differences from the LMS, for the kinds that are found only by comparing with it."""
-    found = {}
-    if scope.takes(RUN):
-        found[RUN] = runs.count_differing(sides, scope.run)
-    if scope.takes(RUN_MODE) and sides.adapter.run_modes:
-        batched = batch.COURSE_RUNS in _offered(sides)
-        found[RUN_MODE] = count_lacking(sides, batched=batched, only=scope.run)
-    if scope.takes(PROFILE):
-        found[PROFILE] = details.count_differing(sides, scope.user)
+    numbers = {}
+    if scope.includes(RUN):
+        numbers[RUN] = runs.count_differing(session, scope.run)
+    if scope.includes(RUN_MODE) and session.adapter.run_modes:
+        batched = batch.COURSE_RUNS in _capabilities(session)
+        numbers[RUN_MODE] = count_lacking(session, batched=batched, only_run=scope.run)
+    if scope.includes(PROFILE):
+        numbers[PROFILE] = details.count_differing(session, scope.user)
     for kind in comparing.KINDS:
-        if scope.takes(kind):
-            found[kind] = comparing.count_differing(sides, kind, scope.user, scope.run)
-    return found
+        if scope.includes(kind):
+            numbers[kind] = comparing.count_differing(session, kind, scope.user, scope.run)
+    return numbers
 
 
-def _offered(sides: Opened) -> frozenset[str]:
+def _capabilities(session: Session) -> frozenset[str]:
     """Returns the batch capabilities of the LMS. Raises SidecarError."""
-    found = batch.capabilities(sides.lms)
-    if found is None:
-        failure = sides.lms.http.health().failure
+    capabilities = batch.capabilities(session.lms)
+    if capabilities is None:
+        failure = session.lms.http.health().failure
         reason = f" ({failure.rstrip('.')})" if failure else ""
         raise SidecarError(
-            f"The LMS at {sides.lms.http.base_url} can't say now what its batch API offers"
+            f"The LMS at {session.lms.http.base_url} can't say now what its batch API offers"
             f"{reason}; nothing was changed. Run this again."
         )
-    return found
+    return capabilities
 
 
 def reconcile_to_the_end(
-    sides: Opened, scope: Scope, outcome: Outcome, wait: Callable[[float], None]
-) -> Outcome:
+    session: Session, scope: PassScope, summary: Summary, wait: Callable[[float], None]
+) -> Summary:
     """Like ``reconcile``. If the LMS limits the rate of requests, waits until it allows more, and
-    continues; at last ends like ``reconcile`` if a limit lets nothing through.
+    continues; ends like ``reconcile`` if a limit lets nothing through several times in a row.
 
-    wait: waits so many seconds; what it raises ends the run.
+    wait: called with the seconds to wait; an exception that it raises ends the run.
     """
     idle = 0
     while True:
-        done, limit = outcome.total(DONE), None
+        done_before, limit = summary.total(DONE), None
         try:
-            reconcile(sides, scope, outcome)
+            reconcile(session, scope, summary)
         except Throttled as error:
             limit = error
-        if limit is None and not outcome.is_limited:
-            return outcome
-        idle = 0 if outcome.total(DONE) > done else idle + 1
+        if limit is None and not summary.is_limited:
+            return summary
+        idle = 0 if summary.total(DONE) > done_before else idle + 1
         if idle == _IDLE_PASSES:
             if limit is not None:
                 raise limit
-            return outcome
-        pauses = [_LEAST_PAUSE, *sides.lms.http.health().throttled.values()]
+            return summary
+        pauses = [_MIN_PAUSE_SECONDS, *session.lms.http.health().throttled.values()]
         wait(max([*pauses, (limit and limit.retry_after) or 0.0]))
-        outcome.try_again()
+        summary.try_again()
 
 
-def reconcile(sides: Opened, scope: Scope, outcome: Outcome) -> Outcome:
+def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
     """Reconciles accounts first, because enrollments need them. Raises SidecarError, LmsError."""
-    known = _offered(sides)
-    accounts, enrollments = batch.ACCOUNTS in known, batch.ENROLLMENTS in known
-    selections = {kind: selection for kind, (_, selection) in due(sides.adapter, scope).items()}
+    capabilities = _capabilities(session)
+    accounts, enrollments = batch.ACCOUNTS in capabilities, batch.ENROLLMENTS in capabilities
+    selections = {kind: selection for kind, (_, selection) in due(session.adapter, scope).items()}
     if ACCOUNT in selections:
-        reconcile_accounts(sides, selections[ACCOUNT], outcome, batched=accounts)
+        reconcile_accounts(session, selections[ACCOUNT], summary, batched=accounts)
     for kind, ends in ((ENROLLMENT, False), (UNENROLLMENT, True)):
         if kind in selections:
-            reconcile_enrollments(sides, selections[kind], outcome, batched=enrollments, ends=ends)
-    if scope.takes(RUN):
-        reconcile_runs(sides, outcome, scope.run, scope.changed_in)
-    if scope.takes(RUN_MODE):
+            reconcile_enrollments(
+                session, selections[kind], summary, batched=enrollments, ends=ends
+            )
+    if scope.includes(RUN):
+        reconcile_runs(session, summary, scope.run, scope.changed_in)
+    if scope.includes(RUN_MODE):
         reconcile_run_modes(
-            sides,
-            outcome,
-            batched=batch.COURSE_RUNS in known,
-            only=scope.run,
+            session,
+            summary,
+            batched=batch.COURSE_RUNS in capabilities,
+            only_run=scope.run,
             changed_in=scope.changed_in,
         )
-    if scope.takes(PROFILE):
+    if scope.includes(PROFILE):
         reconcile_profiles(
-            sides, outcome, batched=accounts, user=scope.user, changed_in=scope.changed_in
+            session, summary, batched=accounts, user=scope.user, changed_in=scope.changed_in
         )
     for kind in comparing.KINDS:
         # No column of the application shows enrollments that only the LMS has.
-        if scope.takes(kind) and not (kind == comparing.ADOPT and scope.changed_in is not None):
+        if scope.includes(kind) and not (kind == comparing.ADOPT and scope.changed_in is not None):
             comparing.reconcile_compared(
-                sides,
+                session,
                 kind,
-                outcome,
+                summary,
                 batched=enrollments,
                 user=scope.user,
                 run=scope.run,
                 changed_in=scope.changed_in,
             )
-    return outcome
+    return summary

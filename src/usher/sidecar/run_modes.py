@@ -1,5 +1,5 @@
-"""Copies the modes in which the LMS offers a course run, as the application's own code does.
-Neither ever removes a mode."""
+"""Copies the modes in which the LMS offers a course run, as the application's own code does. No
+mode is ever removed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from usher.client import batch
 from usher.client.errors import LmsError
-from usher.client.payloads import ModeSeen, moment, read_modes, reading
+from usher.client.payloads import ObservedMode, moment, read_modes, reading
 from usher.contract.failures import FailureClass
-from usher.sidecar.adapters.adapter import RunModes
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import Memory, Outcome
-from usher.sidecar.overlapping import overlapped
+from usher.sidecar.adapters.adapter import ModeTables
+from usher.sidecar.parallel import in_parallel
 from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.runs import content_of, is_key, to_compare
+from usher.sidecar.session import Session
+from usher.sidecar.summary import Memory, Summary
 
 RUN_MODE = "run-mode"
 #: Runs in one write.
@@ -26,66 +26,70 @@ _SIZE = 100
 
 
 @dataclass(frozen=True)
-class Offered:
-    """row: the application's run, with the sidecar's names. lacks: modes of the LMS that the run
-    lacks. deadline: the end of the paid mode in the LMS; None if the run has the same, or there is
-    none. error: why the LMS did not return the modes."""
+class ComparedModes:
+    """row: the application's run, with the sidecar's names. missing_modes: modes of the LMS that
+    the run lacks. deadline: the end of the paid mode in the LMS; None if the application has the
+    same deadline or the LMS has none. error: why the LMS did not return the modes."""
 
     row: dict[str, Any]
-    lacks: list[ModeSeen]
+    missing_modes: list[ObservedMode]
     deadline: datetime | None = None
     error: LmsError | None = None
 
     @property
     def differs(self) -> bool:
-        return bool(self.lacks or self.deadline)
+        return bool(self.missing_modes or self.deadline)
 
 
-def offered(
-    sides: Opened,
+def compared_modes(
+    session: Session,
     *,
     batched: bool,
-    only: str = "",
+    only_run: str = "",
     changed_in: float | None = None,
     memory: Memory | None = None,
-) -> Iterator[list[Offered]]:
+) -> Iterator[list[ComparedModes]]:
     """Yields pages of compared runs. batched: whether the LMS lists all runs with their modes;
-    otherwise each run needs a request. only, changed_in, memory: as for ``runs.to_compare``. Raises
-    LmsError."""
-    table = sides.adapter.run_modes
+    otherwise each run needs a request. only_run, changed_in, memory: as for ``runs.to_compare``.
+    Raises LmsError."""
+    table = session.adapter.run_modes
     if table is None:
         return
     rows = (
         row
-        for row in to_compare(sides, RUN_MODE, only, changed_in, memory)
+        for row in to_compare(session, RUN_MODE, only_run, changed_in, memory)
         if is_key(row["course"])
     )
     pages = iter(lambda: list(islice(rows, _SIZE)), [])
-    if batched and not only and changed_in is None:
-        listed = _listed(sides)
+    if batched and not only_run and changed_in is None:
+        all_modes = _all_modes(session)
         for page in pages:
-            yield _compared(sides, table, page, {key: listed.get(key, []) for key in _keys(page)})
+            yield _compare_page(
+                session, table, page, {key: all_modes.get(key, []) for key in _keys(page)}
+            )
         return
     for page in pages:
-        with overlapped(lambda key: _asked(sides, key), _keys(page), sides.concurrency) as told:
-            yield _compared(sides, table, page, dict(zip(_keys(page), told, strict=True)))
+        with in_parallel(
+            lambda key: _request_modes(session, key), _keys(page), session.concurrency
+        ) as answers:
+            yield _compare_page(session, table, page, dict(zip(_keys(page), answers, strict=True)))
 
 
 def _keys(page: list[dict[str, Any]]) -> list[str]:
     return [row["course"] for row in page]
 
 
-def _listed(sides: Opened) -> dict[str, list[ModeSeen] | LmsError]:
-    found: dict[str, list[ModeSeen] | LmsError] = {}
+def _all_modes(session: Session) -> dict[str, list[ObservedMode] | LmsError]:
+    modes_of_runs: dict[str, list[ObservedMode] | LmsError] = {}
     cursor = ""
     while True:
-        runs, cursor, _ = batch.changed_since(sides.lms, batch.COURSE_RUNS, None, cursor)
-        found |= dict(map(_modes_of, runs))
+        runs, cursor, _ = batch.changed_since(session.lms, batch.COURSE_RUNS, None, cursor)
+        modes_of_runs |= dict(map(_modes_of, runs))
         if not cursor:
-            return found
+            return modes_of_runs
 
 
-def _modes_of(run: Any) -> tuple[str, list[ModeSeen] | LmsError]:
+def _modes_of(run: Any) -> tuple[str, list[ObservedMode] | LmsError]:
     key = reading("a course run", lambda: str(run["course_id"]))
     try:
         return key, reading("a course run", lambda: read_modes(run["modes"]))
@@ -93,91 +97,105 @@ def _modes_of(run: Any) -> tuple[str, list[ModeSeen] | LmsError]:
         return key, error
 
 
-def _asked(sides: Opened, key: str) -> list[ModeSeen] | LmsError:
+def _request_modes(session: Session, key: str) -> list[ObservedMode] | LmsError:
     try:
-        return sides.lms.run_modes(key)
+        return session.lms.run_modes(key)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         return error
 
 
-def _compared(
-    sides: Opened,
-    table: RunModes,
+def _compare_page(
+    session: Session,
+    table: ModeTables,
     page: list[dict[str, Any]],
-    there: Mapping[str, list[ModeSeen] | LmsError],
-) -> list[Offered]:
-    here: dict[Any, set[str]] = {row["pk"]: set() for row in page}
-    run = table.offered.columns["run"]
-    for pages in sides.agent.pages(
-        model=table.offered.model,
-        fields=table.offered.paths,
-        filter=[{f"{run}__in": list(here)}],
+    lms_modes: Mapping[str, list[ObservedMode] | LmsError],
+) -> list[ComparedModes]:
+    own_slugs: dict[Any, set[str]] = {row["pk"]: set() for row in page}
+    run = table.links.columns["run"]
+    for pages in session.agent.pages(
+        model=table.links.model,
+        fields=table.links.paths,
+        filter=[{f"{run}__in": list(own_slugs)}],
         limit=MOST_ROWS,
     ):
-        for row in map(table.offered.named, pages["rows"]):
-            here[row["run"]].add(row["slug"])
-    return [_of_run(table, row, here[row["pk"]], there[row["course"]]) for row in page]
+        for row in map(table.links.rename_columns, pages["rows"]):
+            own_slugs[row["run"]].add(row["slug"])
+    return [
+        _compare_run(table, row, own_slugs[row["pk"]], lms_modes[row["course"]]) for row in page
+    ]
 
 
-def _of_run(
-    table: RunModes, row: dict[str, Any], here: set[str], there: list[ModeSeen] | LmsError
-) -> Offered:
-    if isinstance(there, LmsError):
-        return Offered(row, [], error=there)
-    ends = next((mode.expires_at for mode in there if mode.slug == table.paid), None)
-    return Offered(
+def _compare_run(
+    table: ModeTables,
+    row: dict[str, Any],
+    own_slugs: set[str],
+    lms_modes: list[ObservedMode] | LmsError,
+) -> ComparedModes:
+    if isinstance(lms_modes, LmsError):
+        return ComparedModes(row, [], error=lms_modes)
+    ends = next((mode.expires_at for mode in lms_modes if mode.slug == table.paid), None)
+    return ComparedModes(
         row,
-        [mode for mode in there if mode.slug not in here],
+        [mode for mode in lms_modes if mode.slug not in own_slugs],
         # If the LMS has none, a deadline that staff set here is kept.
         ends if ends is not None and ends != moment(row["deadline"]) else None,
     )
 
 
-def count_lacking(sides: Opened, *, batched: bool, only: str = "") -> int:
-    return sum(each.differs for page in offered(sides, batched=batched, only=only) for each in page)
+def count_lacking(session: Session, *, batched: bool, only_run: str = "") -> int:
+    return sum(
+        compared.differs
+        for page in compared_modes(session, batched=batched, only_run=only_run)
+        for compared in page
+    )
 
 
 def reconcile_run_modes(
-    sides: Opened,
-    outcome: Outcome,
+    session: Session,
+    summary: Summary,
     *,
     batched: bool,
-    only: str = "",
+    only_run: str = "",
     changed_in: float | None = None,
 ) -> None:
     """Writes the modes of runs that differ. Raises LmsError if the LMS refuses all runs for the
     same reason."""
-    table = sides.adapter.run_modes
+    table = session.adapter.run_modes
     if table is None:
         return
-    pages = offered(sides, batched=batched, only=only, changed_in=changed_in, memory=outcome.memory)
+    pages = compared_modes(
+        session, batched=batched, only_run=only_run, changed_in=changed_in, memory=summary.memory
+    )
     for page in pages:
-        for each in page:
-            if changed_in is not None and each.error is None and not each.differs:
-                outcome.memory.found_right(RUN_MODE, each.row["pk"], each.row)
-            if each.error is not None and each.error.failure_class is not FailureClass.REJECTED:
-                outcome.add_error(RUN_MODE, each.row["course"], each.error)
+        for compared in page:
+            if changed_in is not None and compared.error is None and not compared.differs:
+                summary.memory.note_agreement(RUN_MODE, compared.row["pk"], compared.row)
+            if (
+                compared.error is not None
+                and compared.error.failure_class is not FailureClass.REJECTED
+            ):
+                summary.add_error(RUN_MODE, compared.row["course"], compared.error)
         due = [
-            each
-            for each in page
-            if each.differs and outcome.memory.is_due(RUN_MODE, content_of(each.row))
+            compared
+            for compared in page
+            if compared.differs and summary.memory.is_due(RUN_MODE, content_of(compared.row))
         ]
         if due:
-            _add(sides, table, due)
-            _set_deadlines(sides, due, outcome)
-        outcome.told()
+            _add(session, table, due)
+            _set_deadlines(session, due, summary)
+        summary.report_progress()
 
 
-def _add(sides: Opened, table: RunModes, due: list[Offered]) -> None:
-    lacking = {mode.slug: mode for each in due for mode in each.lacks}
-    if not lacking:
+def _add(session: Session, table: ModeTables, due: list[ComparedModes]) -> None:
+    missing_modes = {mode.slug: mode for compared in due for mode in compared.missing_modes}
+    if not missing_modes:
         return
-    columns, relation = table.modes.columns, table.offered.columns
-    known = _known(sides, table, list(lacking))
-    new = [mode for slug, mode in lacking.items() if slug not in known]
-    if new:
+    columns, relation = table.modes.columns, table.links.columns
+    mode_keys = _mode_keys(session, table, list(missing_modes))
+    new_modes = [mode for slug, mode in missing_modes.items() if slug not in mode_keys]
+    if new_modes:
         rows = [
             {
                 "find": {columns["slug"]: mode.slug},
@@ -186,44 +204,46 @@ def _add(sides: Opened, table: RunModes, due: list[Offered]) -> None:
                     columns["paid"]: mode.slug == table.paid,
                 },
             }
-            for mode in new
+            for mode in new_modes
         ]
-        sides.agent.ask("write", model=table.modes.model, rows=rows)
-        known = _known(sides, table, list(lacking))
+        session.agent.ask("write", model=table.modes.model, rows=rows)
+        mode_keys = _mode_keys(session, table, list(missing_modes))
     rows = [
         {
-            "find": {relation["run"]: each.row["pk"], relation["mode"]: known[mode.slug]},
+            "find": {relation["run"]: compared.row["pk"], relation["mode"]: mode_keys[mode.slug]},
             "set": {},
         }
-        for each in due
-        for mode in each.lacks
-        if mode.slug in known
+        for compared in due
+        for mode in compared.missing_modes
+        if mode.slug in mode_keys
     ]
     for start in range(0, len(rows), MOST_ROWS):
-        sides.agent.ask("write", model=table.offered.model, rows=rows[start : start + MOST_ROWS])
+        session.agent.ask("write", model=table.links.model, rows=rows[start : start + MOST_ROWS])
 
 
-def _known(sides: Opened, table: RunModes, slugs: list[str]) -> dict[str, Any]:
+def _mode_keys(session: Session, table: ModeTables, slugs: list[str]) -> dict[str, Any]:
     slug = table.modes.columns["slug"]
-    pages = sides.agent.pages(
+    pages = session.agent.pages(
         model=table.modes.model, fields=[slug], filter=[{f"{slug}__in": slugs}], limit=500
     )
     return {row[slug]: row["pk"] for page in pages for row in page["rows"]}
 
 
-def _set_deadlines(sides: Opened, due: list[Offered], outcome: Outcome) -> None:
-    column = sides.adapter.runs.columns["deadline"]
-    ending = [each for each in due if each.deadline]
+def _set_deadlines(session: Session, due: list[ComparedModes], summary: Summary) -> None:
+    column = session.adapter.runs.columns["deadline"]
+    ending = [compared for compared in due if compared.deadline]
     rows = [
         {
-            "pk": each.row["pk"],
-            "expect": {column: each.row["deadline"]},
-            "set": {column: each.deadline.isoformat() if each.deadline else None},
+            "pk": compared.row["pk"],
+            "expect": {column: compared.row["deadline"]},
+            "set": {column: compared.deadline.isoformat() if compared.deadline else None},
         }
-        for each in ending
+        for compared in ending
     ]
-    written = sides.agent.ask("write", model=sides.adapter.runs.model, rows=rows) if rows else []
-    results = {each.row["pk"]: result for each, result in zip(ending, written, strict=True)}
-    for each in due:
-        result = results.get(each.row["pk"], {"outcome": "written"})
-        outcome.add_written(RUN_MODE, each.row["course"], result, content_of(each.row))
+    answers = (
+        session.agent.ask("write", model=session.adapter.runs.model, rows=rows) if rows else []
+    )
+    results = {compared.row["pk"]: result for compared, result in zip(ending, answers, strict=True)}
+    for compared in due:
+        result = results.get(compared.row["pk"], {"outcome": "written"})
+        summary.add_write(RUN_MODE, compared.row["course"], result, content_of(compared.row))

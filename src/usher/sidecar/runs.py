@@ -3,124 +3,150 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotThere
-from usher.client.payloads import RunSeen, moment, read_run
+from usher.client.payloads import ObservedRun, moment, read_run
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.learners import runs
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import Memory, Outcome
-from usher.sidecar.overlapping import overlapped
+from usher.sidecar.parallel import in_parallel
+from usher.sidecar.session import Session
+from usher.sidecar.summary import KEPT, Memory, Summary
 
 RUN = "run"
 #: Concurrent requests to the LMS.
-_AT_ONCE = 8
-#: Course keys that both applications' own code requests, in the platform's characters. One
-#: malformed key would make a whole request fail.
+_CONCURRENCY = 8
+#: The form of the course keys that both applications' own code requests, with the characters that
+#: the platform allows. One malformed key would make a whole request fail.
 _KEY = re.compile(r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+")
 _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_available")
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """row: the application's run, with the sidecar's names. seen: None if the LMS does not list it.
-    changes: the sidecar's name → the LMS's value, where they differ. error: why the LMS's data of
-    the run can't be read."""
+    """row: the application's run, with the sidecar's names. in_lms: the LMS's run; None if the LMS
+    does not list it. changes: the sidecar's name → the LMS's value, where they differ. error: why
+    the LMS's data of the run can't be read. refused: why the application's own rules refuse the
+    changes, as MIT xPro does once a run has started and its enrollment has ended; '' if they
+    don't."""
 
     row: dict[str, Any]
-    seen: RunSeen | None
+    in_lms: ObservedRun | None
     changes: dict[str, Any]
     error: LmsError | None = None
+    refused: str = ""
+
+    @property
+    def is_due(self) -> bool:
+        return bool(self.changes) and not self.refused
 
 
 def is_key(text: str) -> bool:
     return bool(_KEY.fullmatch(text))
 
 
-def selected(
-    sides: Opened, only: str = "", changed_in: float | None = None
+def select_runs(
+    session: Session, only_run: str = "", changed_in: float | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields the runs that the application's own sync updates. only: the key of one, '' for all.
-    changed_in: only those that the application changed in the last so many seconds; None for
+    """Yields the runs that the application's own sync updates. only_run: the key of one, '' for
+    all. changed_in: only those that the application changed in the last so many seconds; None for
     all."""
-    found = sides.adapter.runs_taken
-    if only:
-        found = found.also({sides.adapter.runs.columns["course"]: only})
+    selection = session.adapter.eligible_runs
+    if only_run:
+        selection = selection.also({session.adapter.runs.columns["course"]: only_run})
     if changed_in is not None:
-        found = found.also(sides.adapter.changed_runs(changed_in))
-    return runs(sides.agent, sides.adapter, only=found)
+        selection = selection.also(session.adapter.changed_runs(changed_in))
+    return runs(session.agent, session.adapter, selection=selection)
 
 
 def to_compare(
-    sides: Opened, kind: str, only: str, changed_in: float | None, memory: Memory | None
+    session: Session, kind: str, only_run: str, changed_in: float | None, memory: Memory | None
 ) -> Iterator[dict[str, Any]]:
-    """Yields runs as ``selected`` does. memory: with ``changed_in``, leaves out runs that have not
-    changed since they agreed with the LMS."""
-    for row in selected(sides, only, changed_in):
-        if changed_in is None or memory is None or not memory.is_right(kind, row["pk"], row):
+    """Yields runs as ``select_runs`` does. memory: with ``changed_in``, leaves out runs that have
+    not changed since they agreed with the LMS."""
+    for row in select_runs(session, only_run, changed_in):
+        if changed_in is None or memory is None or not memory.agreed(kind, row["pk"], row):
             yield row
 
 
-def compared(
-    sides: Opened, only: str = "", changed_in: float | None = None, memory: Memory | None = None
+def compare_runs(
+    session: Session,
+    only_run: str = "",
+    changed_in: float | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[list[ComparedRun]]:
     """Yields pages of the runs of ``to_compare`` with the LMS's data, one page for each request."""
-    rows = to_compare(sides, RUN, only, changed_in, memory)
+    rows = to_compare(session, RUN, only_run, changed_in, memory)
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
-    with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
-        yield from results
+    with in_parallel(lambda page: _page(session, page), pages, _CONCURRENCY) as results:
+        for page in results:
+            yield _with_refusals(session, page)
 
 
-def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[ComparedRun]:
-    seen = _seen(sides.lms, [row["course"] for row in rows if is_key(row["course"])])
-    return [_compared(sides.adapter, row, seen.get(row["course"])) for row in rows]
+def _with_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun]:
+    changed_runs = [run for run in page if run.changes]
+    if not changed_runs:
+        return page
+    table = session.adapter.runs
+    rows = [_request(table.columns, run) for run in changed_runs]
+    answers = session.agent.ask("refusals", model=table.model, rows=rows)
+    reasons = {run.row["pk"]: why for run, why in zip(changed_runs, answers, strict=True) if why}
+    return [replace(run, refused=reasons.get(run.row["pk"], "")) for run in page]
 
 
-def _seen(lms: LmsClient, keys: list[str]) -> dict[str, RunSeen | LmsError]:
+def _page(session: Session, rows: list[dict[str, Any]]) -> list[ComparedRun]:
+    lms_runs = _runs_in_lms(session.lms, [row["course"] for row in rows if is_key(row["course"])])
+    return [_compared(session.adapter, row, lms_runs.get(row["course"])) for row in rows]
+
+
+def _runs_in_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | LmsError]:
     if not keys:
         return {}
     try:
-        listed = lms.runs_page(1, keys)
+        page = lms.runs_page(1, keys)
     except NotThere:
         return {}
-    found: dict[str, RunSeen | LmsError] = {}
-    for raw in listed.results:
+    lms_runs: dict[str, ObservedRun | LmsError] = {}
+    for raw in page.results:
         try:
             run = read_run(raw)
         except LmsError as error:
             # The others of the page are still compared.
-            found[str(raw.get("course_id"))] = error
+            lms_runs[str(raw.get("course_id"))] = error
         else:
-            found[run.course_key] = run
-    return found
+            lms_runs[run.course_key] = run
+    return lms_runs
 
 
 def _compared(
-    adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | None
+    adapter: Adapter, row: dict[str, Any], lms_run: ObservedRun | LmsError | None
 ) -> ComparedRun:
-    if seen is None:
+    if lms_run is None:
         return ComparedRun(row, None, {})
-    if isinstance(seen, LmsError):
-        return ComparedRun(row, None, {}, seen)
+    if isinstance(lms_run, LmsError):
+        return ComparedRun(row, None, {}, lms_run)
     # A run without a certificate date of its own has its end date, as in the applications' code.
-    there: dict[str, Any] = {
-        "title": seen.title,
-        "start": seen.start,
-        "end": seen.end,
-        "enrollment_start": seen.enrollment_start,
-        "enrollment_end": seen.enrollment_end,
-        "self_paced": seen.pacing == "self",
-        "certificate_available": seen.certificate_available or seen.end,
+    lms_values: dict[str, Any] = {
+        "title": lms_run.title,
+        "start": lms_run.start,
+        "end": lms_run.end,
+        "enrollment_start": lms_run.enrollment_start,
+        "enrollment_end": lms_run.enrollment_end,
+        "self_paced": lms_run.pacing == "self",
+        "certificate_available": lms_run.certificate_available or lms_run.end,
     }
-    known = {name: there[name] for name in there if name in adapter.runs.columns}
-    return ComparedRun(row, seen, {n: v for n, v in known.items() if here(row, n) != v})
+    compared_values = {
+        name: lms_values[name] for name in lms_values if name in adapter.runs.columns
+    }
+    return ComparedRun(
+        row, lms_run, {n: v for n, v in compared_values.items() if own_value(row, n) != v}
+    )
 
 
 def content_of(row: dict[str, Any]) -> tuple[str, ...]:
@@ -128,57 +154,68 @@ def content_of(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, row.values()))
 
 
-def here(row: dict[str, Any], name: str) -> Any:
+def own_value(row: dict[str, Any], name: str) -> Any:
     return moment(row[name]) if name in _MOMENTS else row[name]
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="minutes")
     return "none" if value is None else repr(value)
 
 
+def refusal_text(title: str, run: ComparedRun) -> str:
+    """Returns what a person must decide about a run whose changes the application refuses."""
+    return (
+        f"{title} does not accept the LMS's values: {run.refused.rstrip('.')}. Change the dates "
+        "of the run in the LMS, or leave it as it is"
+    )
+
+
 def reconcile_runs(
-    sides: Opened, outcome: Outcome, only: str = "", changed_in: float | None = None
+    session: Session, summary: Summary, only_run: str = "", changed_in: float | None = None
 ) -> None:
     """Writes differences with the model's own ``save`` and validation."""
-    for page in compared(sides, only, changed_in, outcome.memory):
-        for found in page:
-            if found.error is not None:
-                outcome.add_error(RUN, found.row["course"], found.error)
+    for page in compare_runs(session, only_run, changed_in, summary.memory):
+        for run in page:
+            if run.error is not None:
+                summary.add_error(RUN, run.row["course"], run.error)
+            elif run.refused and summary.memory.is_due(RUN, content_of(run.row)):
+                text = refusal_text(session.adapter.title, run)
+                summary.add(RUN, KEPT, run.row["course"], text, key=content_of(run.row))
         if changed_in is not None:
-            for found in page:
-                if not found.changes and found.error is None:
-                    outcome.memory.found_right(RUN, found.row["pk"], found.row)
+            for run in page:
+                if not run.is_due and run.error is None:
+                    summary.memory.note_agreement(RUN, run.row["pk"], run.row)
         due = [
-            found
-            for found in page
-            if found.changes and outcome.memory.is_due(RUN, content_of(found.row))
+            run for run in page if run.is_due and summary.memory.is_due(RUN, content_of(run.row))
         ]
         if due:
-            _write(sides, due, outcome)
-        outcome.told()
+            _write(session, due, summary)
+        summary.report_progress()
 
 
-def count_differing(sides: Opened, only: str = "") -> int:
-    return sum(bool(found.changes) for page in compared(sides, only) for found in page)
+def count_differing(session: Session, only_run: str = "") -> int:
+    return sum(run.is_due for page in compare_runs(session, only_run) for run in page)
 
 
-def _write(sides: Opened, due: list[ComparedRun], outcome: Outcome) -> None:
-    columns = sides.adapter.runs.columns
-    rows = []
-    for found in due:
-        wanted = {columns[name]: value for name, value in found.changes.items()}
-        if {"start", "end"} & set(found.changes):
-            # The application calculates it again; its validation would refuse a date before the
-            # end.
-            wanted[columns["expiration"]] = None
-        expected = {path: found.row[name] for name, path in columns.items() if path in wanted}
-        values = {
-            path: value.isoformat() if isinstance(value, datetime) else value
-            for path, value in wanted.items()
-        }
-        rows.append({"pk": found.row["pk"], "expect": expected, "set": values})
-    results = sides.agent.ask("write", model=sides.adapter.runs.model, rows=rows)
-    for found, result in zip(due, results, strict=True):
-        outcome.add_written(RUN, found.row["course"], result, content_of(found.row))
+def _write(session: Session, due: list[ComparedRun], summary: Summary) -> None:
+    rows = [_request(session.adapter.runs.columns, run) for run in due]
+    results = session.agent.ask("write", model=session.adapter.runs.model, rows=rows)
+    for run, result in zip(due, results, strict=True):
+        summary.add_write(RUN, run.row["course"], result, content_of(run.row))
+
+
+def _request(columns: Mapping[str, str], run: ComparedRun) -> dict[str, Any]:
+    """Returns the changes of a run as the agent writes them."""
+    new_values = {columns[name]: value for name, value in run.changes.items()}
+    if {"start", "end"} & set(run.changes):
+        # The application calculates the expiration date again; its validation would refuse one
+        # before the end.
+        new_values[columns["expiration"]] = None
+    expected = {path: run.row[name] for name, path in columns.items() if path in new_values}
+    values = {
+        path: value.isoformat() if isinstance(value, datetime) else value
+        for path, value in new_values.items()
+    }
+    return {"pk": run.row["pk"], "expect": expected, "set": values}

@@ -1,9 +1,9 @@
 """``--watch``: checks the application continuously, in several threads.
 
-Quick looks check what the application changed recently; whole looks check all rows, one kind at a
-time. Kinds that are due according to the application's own tables have other threads than kinds
-that must be compared with the LMS. So no quick look waits for a whole one or for a slow answer of
-the LMS, and a change takes effect within seconds.
+Quick passes process rows that the application changed recently. Full passes process all rows, one
+kind at a time. Kinds that are due according to the application's own tables have other threads than
+kinds that must be compared with the LMS. So no quick pass waits for a full one or for a slow answer
+of the LMS, and a change takes effect within seconds.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from usher.connect.errors import ConnectError
 from usher.contract.envfile import EnvFileError
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
-from usher.sidecar.errors import SidecarError, explained
-from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
-from usher.sidecar.outcome import Memory, Outcome
-from usher.sidecar.reconcile import KINDS, Scope, check, reconcile
+from usher.sidecar.errors import SidecarError, explain
+from usher.sidecar.reconcile import KINDS, PassScope, check, reconcile
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
-from usher.sidecar.watched import Watched
+from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
+from usher.sidecar.summary import Memory, Summary
+from usher.sidecar.watch_state import WatchState
 
-#: Seconds between two looks.
+#: Seconds between two passes.
 EVERY = 1.0
 #: Seconds until the next try if the application or the LMS can't be reached: the first pause,
 #: doubled each time, and the longest.
-_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
-#: Seconds of pause for each second that the application's database worked: quick and whole looks
+_FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 2.0, 60.0
+#: Seconds of pause for each second that the application's database worked: quick and full passes
 #: together use at most a fifth of its time.
-QUICK_REST, WHOLE_REST = 5.0, 30.0
-#: Seconds between two whole looks that compare with the LMS, and between two at the modes of runs,
-#: for which an LMS without the batch API needs a request for each run.
+QUICK_PAUSE, FULL_PAUSE = 5.0, 30.0
+#: Seconds between two full passes that compare with the LMS, and between two over the modes of
+#: runs, for which an LMS without the batch API needs a request for each run.
 COMPARED_EVERY = 300.0
 RUN_MODES_EVERY = 3600.0
 #: Kinds that are due according to the application's own tables: if none is due, no request is sent.
 _RECORDED = (ACCOUNT, ENROLLMENT, UNENROLLMENT)
 _COMPARED = tuple(kind for kind in KINDS if kind not in _RECORDED)
 #: Seconds within which the failure of a thread is noticed.
-_FAILED_EVERY = 0.2
+_FAILURE_CHECK_SECONDS = 0.2
 #: Seconds for a batch in progress after SIGTERM or SIGINT: less than the 60 after which containers
 #: are killed. Otherwise an LMS that does not answer would delay the end for minutes.
 PATIENCE = 30.0
-_STOPPING = b"\nstopping after the batch in progress; a second Ctrl-C stops at once\n"
+_STOPPING = b"\nstopping after the batch in progress; a second Ctrl-C stops immediately\n"
 #: Errors of reading the application's files, which may be replaced by a new release.
 _OF_FILES = (ConnectError, EnvFileError, OSError)
-#: Seconds by which a look overlaps with the one before, because transactions commit later than
+#: Seconds by which a pass overlaps with the one before, because transactions commit later than
 #: their timestamps.
-_OVERLAP = 60.0
+_OVERLAP_SECONDS = 60.0
 
 
 class Stopped(Exception):
@@ -67,33 +67,35 @@ class Stopped(Exception):
 class Stopping:
     """Handles SIGTERM and SIGINT: a batch in progress is finished and recorded, and no other begun.
 
-    at_once: ends the process; nothing is lost, since the next run finds what is still due. It is
+    end_now: ends the process; nothing is lost, since the next run finds what is still due. It is
     called at a second signal, and when the batch takes longer than ``patience`` seconds.
     """
 
-    def __init__(self, at_once: Callable[[], None], patience: float = PATIENCE) -> None:
+    def __init__(self, end_now: Callable[[], None], patience: float = PATIENCE) -> None:
         self._asked = Event()
         self._busy = False
-        self._at_once = at_once
-        self._giving_up = Timer(patience, at_once)
+        self._end_now = end_now
+        self._giving_up = Timer(patience, end_now)
         self._giving_up.daemon = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         signals = (signal.SIGTERM, signal.SIGINT)
-        before = [signal.signal(each, self._on_signal) for each in signals]
+        earlier_handlers = [
+            signal.signal(signal_number, self._on_signal) for signal_number in signals
+        ]
         try:
             yield
         except Stopped:
             return
         finally:
             self._giving_up.cancel()
-            for each, handler in zip(signals, before, strict=True):
-                signal.signal(each, handler)
+            for signal_number, handler in zip(signals, earlier_handlers, strict=True):
+                signal.signal(signal_number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._asked.is_set():
-            self._at_once()
+            self._end_now()
             return
         self._asked.set()
         self._giving_up.start()
@@ -104,11 +106,11 @@ class Stopping:
             raise Stopped
 
     @contextmanager
-    def batches(self) -> Iterator[Callable[[Outcome], None]]:
+    def batches(self) -> Iterator[Callable[[Summary], None]]:
         """Yields a function to call between two batches."""
         self._busy = True
         try:
-            yield lambda outcome: self.stop_if_asked()
+            yield lambda summary: self.stop_if_asked()
         finally:
             self._busy = False
         self.stop_if_asked()
@@ -123,62 +125,64 @@ class Stopping:
 
 
 @dataclass
-class QuickLooks:
-    """The schedule of looks at what the application changed since the last look. With a million
-    learners such a look takes a fraction of a whole one. Times are of ``time.monotonic``."""
+class QuickPasses:
+    """The schedule of passes over the rows that the application changed since the last pass. With a
+    million learners such a pass takes a fraction of a full one. Times are of ``time.monotonic``."""
 
-    scope: Scope
-    _looked: float | None = None
+    scope: PassScope
+    _last: float | None = None
 
-    def next(self, now: float) -> Scope:
-        since = 0.0 if self._looked is None else now - self._looked
-        return replace(self.scope, changed_in=since + _OVERLAP)
+    def next(self, now: float) -> PassScope:
+        since = 0.0 if self._last is None else now - self._last
+        return replace(self.scope, changed_in=since + _OVERLAP_SECONDS)
 
     def done(self, started: float, busy: float) -> float:
-        """Returns seconds until the next look. busy: seconds that the application's database
+        """Returns seconds until the next pass. busy: seconds that the application's database
         worked."""
-        self._looked = started
-        return max(EVERY, QUICK_REST * busy)
+        self._last = started
+        return max(EVERY, QUICK_PAUSE * busy)
 
 
 @dataclass
-class WholeLooks:
-    """The schedule of looks at all rows, one kind at a time, each as often as its cost allows; in a
-    small application as often as quick looks. They also find changes that no column shows, such as
-    bulk updates and deleted rows. Times are of ``time.monotonic``."""
+class FullPasses:
+    """The schedule of passes over all rows, one kind at a time, each as often as its cost allows:
+    in a small application as often as quick passes. They also find changes that no column shows,
+    such as bulk updates and deleted rows. Times are of ``time.monotonic``."""
 
-    scope: Scope
+    scope: PassScope
     _due: dict[str, float] = field(default_factory=dict)
 
     def next(self, now: float) -> str | None:
-        """Returns the kind to look at; None if none is due yet."""
-        kinds = [kind for kind in KINDS if self.scope.takes(kind)]
+        """Returns the kind of the next pass; None if none is due yet."""
+        kinds = [kind for kind in KINDS if self.scope.includes(kind)]
         return next((kind for kind in kinds if now >= self._due.get(kind, now)), None)
 
     def done(self, kind: str, started: float, ended: float, busy: float) -> None:
         """busy: seconds that the application's database worked."""
         if kind in _RECORDED:
-            self._due[kind] = ended + max(EVERY, WHOLE_REST * busy)
+            self._due[kind] = ended + max(EVERY, FULL_PAUSE * busy)
         elif kind in (RUN, RUN_MODE):
             self._due[kind] = started + (COMPARED_EVERY if kind == RUN else RUN_MODES_EVERY)
         else:
             self._due[kind] = started + max(COMPARED_EVERY, 20 * (ended - started))
 
 
-#: Runs one sort of looks until ``Looking`` ends.
-Looks = Callable[["Looking"], None]
+#: A thread's function: runs quick or full passes until ``PassThreads`` ends.
+Passes = Callable[["PassThreads"], None]
 
 
-class Looking:
-    """Runs a thread for each sort of looks while the block lasts. On leaving, each thread finishes
-    its batch."""
+class PassThreads:
+    """Runs each of the functions in a thread of its own until the block ends. Then each thread
+    finishes its batch."""
 
-    def __init__(self, sorts: Iterable[Looks]) -> None:
+    def __init__(self, functions: Iterable[Passes]) -> None:
         self._ended = Event()
         self._failed: BaseException | None = None
-        self._threads = [Thread(target=self._run, args=[looks], daemon=True) for looks in sorts]
+        self._threads = [
+            Thread(target=self._run, args=[function], daemon=True) for function in functions
+        ]
 
-    def __enter__(self) -> Looking:
+    def __enter__(self) -> PassThreads:
         for thread in self._threads:
             thread.start()
         return self
@@ -188,130 +192,140 @@ class Looking:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, looks: Looks) -> None:
+    def _run(self, passes: Passes) -> None:
         try:
-            looks(self)
+            passes(self)
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again by ``wait``
             self._failed = error
 
-    def stop_if_ended(self, outcome: Outcome) -> None:
-        """Raises Stopped if the looks are to end. Called between two batches."""
+    def stop_if_ended(self, summary: Summary) -> None:
+        """Raises Stopped if the passes are to end. Called between two batches."""
         if self._ended.is_set():
             raise Stopped
 
-    def rest(self, seconds: float) -> None:
-        """Waits between two looks, in a thread of them."""
+    def pause(self, seconds: float) -> None:
+        """Waits between two passes; called by their thread. Raises Stopped if the passes are to
+        end."""
         if self._ended.wait(seconds):
             raise Stopped
 
     def wait(self) -> None:
         """Waits until a thread fails, and raises its error."""
         while self._failed is None:
-            time.sleep(_FAILED_EVERY)
+            time.sleep(_FAILURE_CHECK_SECONDS)
         raise self._failed
 
 
 class Watching:
-    """The state that is kept when the application is opened again. after: called for each look that
-    processed rows. seen: records all looks."""
+    """The passes over an application. Their schedules and memory are kept when the application is
+    opened again. on_pass: called for each pass that processed rows. state: records all passes."""
 
-    def __init__(self, scope: Scope, seen: Watched, after: Callable[[Outcome], None]) -> None:
-        self._scope, self._seen, self._after = scope, seen, after
-        self._memory, self._telling = Memory(), Lock()
-        taken = ([kind for kind in each if scope.takes(kind)] for each in (_RECORDED, _COMPARED))
-        groups = [replace(scope, kinds=kinds) for kinds in taken if kinds]
-        self._quick = [QuickLooks(group) for group in groups]
-        self._whole = [WholeLooks(group) for group in groups]
+    def __init__(
+        self, scope: PassScope, state: WatchState, on_pass: Callable[[Summary], None]
+    ) -> None:
+        self._scope, self._state, self._on_pass = scope, state, on_pass
+        self._memory, self._report_lock = Memory(), Lock()
+        kinds_of_groups = (
+            [kind for kind in function if scope.includes(kind)]
+            for function in (_RECORDED, _COMPARED)
+        )
+        groups = [replace(scope, kinds=kinds) for kinds in kinds_of_groups if kinds]
+        self._quick = [QuickPasses(group) for group in groups]
+        self._full = [FullPasses(group) for group in groups]
 
-    def looking(self, sides: Opened) -> Looking:
-        quick = [partial(self._quick_looks, sides, looks) for looks in self._quick]
-        whole = [partial(self._whole_looks, sides, looks) for looks in self._whole]
-        return Looking([*quick, *whole])
+    def threads(self, session: Session) -> PassThreads:
+        quick = [partial(self._quick_passes, session, passes) for passes in self._quick]
+        full = [partial(self._full_passes, session, passes) for passes in self._full]
+        return PassThreads([*quick, *full])
 
-    def _quick_looks(self, sides: Opened, looks: QuickLooks, looking: Looking) -> None:
+    def _quick_passes(self, session: Session, passes: QuickPasses, threads: PassThreads) -> None:
         while True:
             started = time.monotonic()
-            busy = self._look(sides, looks.next(started), looking)
-            self._seen.looks_again()
-            looking.rest(looks.done(started, busy))
+            busy = self._pass_within_limits(session, passes.next(started), threads)
+            self._state.pass_succeeded()
+            threads.pause(passes.done(started, busy))
 
-    def _whole_looks(self, sides: Opened, looks: WholeLooks, looking: Looking) -> None:
+    def _full_passes(self, session: Session, passes: FullPasses, threads: PassThreads) -> None:
         while True:
             started = time.monotonic()
-            kind = looks.next(started)
+            kind = passes.next(started)
             if kind is None:
-                looking.rest(EVERY / 2)
+                threads.pause(EVERY / 2)
                 continue
-            busy = self._look(sides, replace(self._scope, kinds=(kind,)), looking)
-            looks.done(kind, started, time.monotonic(), busy)
+            busy = self._pass_within_limits(session, replace(self._scope, kinds=(kind,)), threads)
+            passes.done(kind, started, time.monotonic(), busy)
 
-    def _look(self, sides: Opened, scope: Scope, looking: Looking) -> float:
-        """Makes one look. Returns seconds that the application's database worked.
+    def _pass_within_limits(
+        self, session: Session, scope: PassScope, threads: PassThreads
+    ) -> float:
+        """Runs one pass. Returns seconds that the application's database worked.
 
-        If the LMS limits the rate of requests, waits and makes the look again: the limit concerns
-        the kinds of this look, and others continue.
+        If the LMS limits the rate of requests, waits and runs the pass again: the limit concerns
+        the kinds of this pass, and others continue.
         """
-        busy = sides.agent.busy
-        while pause := self._pass(sides, scope, looking):
-            looking.rest(pause)
-        return sides.agent.busy - busy
+        busy = session.agent.busy
+        while pause := self._pass(session, scope, threads):
+            threads.pause(pause)
+        return session.agent.busy - busy
 
-    def _pass(self, sides: Opened, scope: Scope, looking: Looking) -> float:
+    def _pass(self, session: Session, scope: PassScope, threads: PassThreads) -> float:
         """Returns seconds to wait before another try; 0 if none is necessary."""
-        outcome = Outcome(looking.stop_if_ended, memory=self._memory)
+        summary = Summary(threads.stop_if_ended, memory=self._memory)
         try:
-            reconcile(sides, scope, outcome)
+            reconcile(session, scope, summary)
         except Throttled as error:
-            outcome.add_error(next(iter(scope.kinds)), sides.adapter.title, error)
-            return error.retry_after or _FIRST_WAIT
+            summary.add_error(next(iter(scope.kinds)), session.adapter.title, error)
+            return error.retry_after or _FIRST_WAIT_SECONDS
         finally:
-            with self._telling:
-                self._seen.passed(outcome)
-                if outcome.numbers:
-                    self._after(outcome)
+            with self._report_lock:
+                self._state.record_pass(summary)
+                if summary.numbers:
+                    self._on_pass(summary)
         return 0.0
 
 
 def watch(
-    wishes: ApplicationOptions,
+    options: ApplicationOptions,
     lms_url: str,
-    scope: Scope,
+    scope: PassScope,
     *,
     concurrency: int = CONCURRENCY,
-    began: Callable[[str, str], None],
-    after: Callable[[Outcome], None],
-    troubled: Callable[[str, float], None],
-    watched: Watched | None = None,
+    on_start: Callable[[str, str], None],
+    on_pass: Callable[[Summary], None],
+    on_trouble: Callable[[str, float], None],
+    state: WatchState | None = None,
     stopping: Stopping,
 ) -> None:
-    """Runs until SIGTERM or SIGINT. began: called with the application's title and the LMS's
-    address each time both are reached. after: called for each look that processed rows. troubled:
-    called with an error and the seconds until the next try. watched: records everything. stopping:
-    handles the signals. The application and the LMS may be restarted meanwhile."""
-    seen, wait = watched or Watched(), _FIRST_WAIT
-    watching = Watching(scope, seen, after)
+    """Runs until SIGTERM or SIGINT. on_start: called with the application's title and the LMS's
+    address each time both are reached. on_pass: called for each pass that processed rows.
+    on_trouble: called with an error and the seconds until the next try. state: records everything.
+    stopping: handles the signals. The application and the LMS may be restarted meanwhile."""
+    state, wait = state or WatchState(), _FIRST_WAIT_SECONDS
+    watching = Watching(scope, state, on_pass)
     with stopping.listening():
         while True:
-            opened = time.monotonic()
+            start = time.monotonic()
             try:
-                with opened_application(wishes) as (checkout, adapter, agent):
+                with open_application(options) as (checkout, adapter, agent):
                     check(agent, adapter, scope)
-                    sides = with_lms(checkout, adapter, agent, lms_url, concurrency, seen.around)
-                    began(adapter.title, sides.lms.http.base_url)
-                    seen.opens(sides)
-                    with watching.looking(sides) as looking:
-                        looking.wait()
+                    session = open_session(
+                        checkout, adapter, agent, lms_url, concurrency, state.measure_request
+                    )
+                    on_start(adapter.title, session.lms.http.base_url)
+                    state.record_start(session)
+                    with watching.threads(session) as threads:
+                        threads.wait()
             except (SidecarError, LmsError, *_OF_FILES) as error:
-                if isinstance(error, _OF_FILES) and not seen.has_opened:
+                if isinstance(error, _OF_FILES) and not state.has_opened:
                     raise
                 # The application's folder may be replaced by a new release.
                 stopping.stop_if_asked()
-                if time.monotonic() - opened > _LONGEST_WAIT:
-                    wait = _FIRST_WAIT
-                reason = explained(error) if isinstance(error, LmsError) else str(error)
-                seen.troubled(reason, wait)
-                troubled(reason, wait)
+                if time.monotonic() - start > _MAX_WAIT_SECONDS:
+                    wait = _FIRST_WAIT_SECONDS
+                reason = explain(error) if isinstance(error, LmsError) else str(error)
+                state.record_trouble(reason, wait)
+                on_trouble(reason, wait)
                 time.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
+                wait = min(2 * wait, _MAX_WAIT_SECONDS)

@@ -11,7 +11,8 @@ from usher.contract.paths import LmsPath
 DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
 E2E_RUN = "course-v1:edX+E2E-101+course"
 SERVICE_WORKER = "mit_Application_serviceworker"
-#: These need not be secret: the database is emptied after each test, and the LMS ends with pytest.
+#: These values need not be secret: the database is emptied after each test, and the LMS ends with
+#: pytest.
 SERVICE_TOKEN = "service-worker-token-of-tests-0123456789"  # noqa: S105
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 
 from usher.contract import oauth
-from usher.contract.paths import ApplicationPath, LmsPath
-from usher.contract.provisioning import Application, Description, ServiceWorker
+from usher.contract.applications import built_on_usher
+from usher.contract.paths import LmsPath
+from usher.contract.provisioning import Description, ServiceWorker
 from usher.testing import connection
 
 #: No rate limits, because all tests send their requests from one IP address.
@@ -39,7 +40,7 @@ class UsherLms:
 
     def __init__(self, url: str, database: Path) -> None:
         self.url = url
-        self._database, self._first = database, database.with_suffix(".first")
+        self._database, self._initial = database, database.with_suffix(".first")
         self._api = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {connection.SERVICE_TOKEN}"},
@@ -58,23 +59,25 @@ class UsherLms:
         answer = self._api.get(LmsPath.ENROLLMENTS, params=params)
         answer.raise_for_status()
         return {
-            one["course_id"]: one["mode"] for one in answer.json()["results"] if one["is_active"]
+            result["course_id"]: result["mode"]
+            for result in answer.json()["results"]
+            if result["is_active"]
         }
 
-    def keep(self) -> None:
-        """Makes the present state the one that ``reset`` restores."""
+    def save_snapshot(self) -> None:
+        """Saves the present state of the LMS for ``reset``."""
         with (
             closing(sqlite3.connect(self._database)) as now,
-            closing(sqlite3.connect(self._first)) as first,
+            closing(sqlite3.connect(self._initial)) as first,
         ):
             now.backup(first)
 
     def reset(self) -> None:
-        """Restores the state of the last ``keep``: later accounts, enrollments and sessions are
+        """Restores the state that ``keep`` saved. Accounts, enrollments and sessions made since are
         removed."""
         with closing(sqlite3.connect(self._database, timeout=20, isolation_level=None)) as database:
             database.execute("PRAGMA foreign_keys = OFF")
-            database.execute("ATTACH ? AS first", (str(self._first),))
+            database.execute("ATTACH ? AS first", (str(self._initial),))
             names = database.execute(
                 "SELECT name FROM first.sqlite_master WHERE type = 'table' "
                 "AND name NOT LIKE 'sqlite_%'"
@@ -94,7 +97,7 @@ class UsherLms:
 @contextmanager
 def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
     """Creates an LMS in ``folder``, connected to the application at ``application_url``, and serves
-    it within the block. The folder is deleted afterwards."""
+    it until the block ends. Then deletes the folder."""
     from usher.embedded.home import folder as lms_folder
     from usher.embedded.home.process import free_port, running_lms
 
@@ -108,38 +111,27 @@ def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
     )
     lms_folder.make(folder, plan)
     lms_folder.manage(folder, "seed_courses")
-    described = _describe(application_url).to_json()
-    lms_folder.manage(folder, "usher_provision", "--file", "-", text=described)
+    description_json = _describe(application_url).to_json()
+    lms_folder.manage(folder, "usher_provision", "--file", "-", text=description_json)
     with running_lms(folder, port) as url:
         lms = UsherLms(url, folder / "db.sqlite3")
         try:
-            lms.keep()
+            lms.save_snapshot()
             yield lms
         finally:
             lms.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _describe(at: str) -> Description:
-    application = Application(
-        name="tests",
-        backend=oauth.DEFAULT_BACKEND,
-        provider_name=oauth.PROVIDER_NAME,
+def _describe(root_url: str) -> Description:
+    application = built_on_usher(
+        "tests",
+        root_url,
         client_id=connection.LMS_CLIENT_ID,
         client_secret=connection.LMS_CLIENT_SECRET,
-        authorization_url=at + ApplicationPath.AUTHORIZE,
-        access_token_url=at + ApplicationPath.TOKEN,
-        api_root=at + "/",
-        logout_url=at + ApplicationPath.LOGOUT,
-        oauth_name=oauth.EDX_OAUTH_APP,
         oauth_client_id=connection.CLIENT_ID,
         oauth_client_secret=connection.CLIENT_SECRET,
-        oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
-        issuer=at + "/oauth2",
-        jwks_url=at + ApplicationPath.JWKS,
-        webhook_url=at + ApplicationPath.WEBHOOKS,
         webhook_secret=connection.WEBHOOK_SECRET,
-        backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
     )
     worker = ServiceWorker(
         connection.SERVICE_WORKER, "worker@example.org", connection.SERVICE_TOKEN

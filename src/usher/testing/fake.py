@@ -26,12 +26,13 @@ class UsherFakeLms:
     """
 
     demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
-    #: ``usher.client.connection.Transport`` has it; here every request is answered at once.
+    #: Required by ``usher.client.connection.Transport``. It is infinite here, since every request
+    #: is answered immediately.
     deadline = math.inf
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
-        # The client accepts only answers of an LMS that shows the service worker's account.
+        # The client accepts answers only from an LMS that shows the service worker's account.
         self._accounts: dict[str, Item] = {
             connection.SERVICE_WORKER: {
                 "username": connection.SERVICE_WORKER,
@@ -59,16 +60,25 @@ class UsherFakeLms:
         }
 
     def refuse(self, course_key: str, code: str = "closed", message: str = "Refused.") -> None:
-        """From now on, refuses enrollments in this run with this error code and message."""
+        """Refuses all further enrollments in this run with this error code and message. Raises
+        TypeError for another argument than text, such as a course run."""
+        for value in (course_key, code, message):
+            if not isinstance(value, str):
+                raise TypeError(
+                    f"refuse() takes a course key, such as run.course_key, an error code and a "
+                    f"message, not {value!r}."
+                )
         self._refusals[course_key] = (code, message)
 
     def go_down(self) -> None:
-        """From now on, no request is answered, until ``come_up``."""
+        """Stops answering requests until ``come_up`` is called."""
         self._is_down = True
 
     def come_up(self) -> None:
-        """From now on, requests are answered again."""
+        """Answers requests again. Also ends the client's pauses after failures, so that it sends
+        requests immediately."""
         self._is_down = False
+        connection.forget_clients()
 
     # Called by the LMS client
 
@@ -95,27 +105,28 @@ class UsherFakeLms:
         if request.method == "GET" and path == LmsPath.USHER_API:
             return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
         if request.method == "GET" and path == LmsPath.ENROLLMENTS:
-            return 200, self._listed(request.url.params.get("username", "").split(","))
+            return 200, self._enrollments_answer(request.url.params.get("username", "").split(","))
         if request.method == "GET" and path.startswith(LmsPath.ENROLLMENT + "/"):
             return self._enrollment(path.removeprefix(LmsPath.ENROLLMENT + "/"))
         if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
-            return self._shown(path, request.url.params)
+            return self._accounts_answer(path, request.url.params)
         raise AssertionError(
             f"usher_fake_lms does not answer {request.method} {path}. Use the fixture usher_lms, a "
             "real embedded LMS."
         )
 
-    def _shown(self, path: str, params: httpx.QueryParams) -> tuple[int, Any]:
-        one = path.removeprefix(LmsPath.ACCOUNTS).strip("/")
-        if one:
-            return (200, self._accounts[one]) if one in self._accounts else (404, {})
+    def _accounts_answer(self, path: str, params: httpx.QueryParams) -> tuple[int, Any]:
+        username = path.removeprefix(LmsPath.ACCOUNTS).strip("/")
+        if username:
+            account = self._accounts.get(username)
+            return (200, account) if account else (404, {})
         names, email = params.get("username", "").split(","), params.get("email")
-        found = [
+        items = [
             account
             for name, account in self._accounts.items()
             if name in names or (email and account["email"] == email)
         ]
-        return (200, found) if found else (404, {})
+        return (200, items) if items else (404, {})
 
     def _enrollment(self, learner_and_run: str) -> tuple[int, Any]:
         username, _, run = learner_and_run.partition(",")
@@ -124,13 +135,13 @@ class UsherFakeLms:
             return 200, None
         return 200, {"mode": mode, "is_active": is_active, "user": username}
 
-    def _listed(self, usernames: list[str]) -> Item:
-        found = [
+    def _enrollments_answer(self, usernames: list[str]) -> Item:
+        items = [
             {"user": name, "course_id": run, "mode": mode, "is_active": is_active}
             for (name, run), (mode, is_active) in self._enrollments.items()
             if name in usernames
         ]
-        return {"next": None, "previous": None, "results": found}
+        return {"next": None, "previous": None, "results": items}
 
     def _keep_account(self, item: Item) -> Item:
         name = item["username"]

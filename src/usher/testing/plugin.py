@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from usher.testing.refusal import Refused
 
 OPTION = "usher_lms_traffic"
-#: The class in ``usher.testing.refusal``, which can't be imported in every environment.
+#: The name of the class in ``usher.testing.refusal``, a module that can't be imported in every
+#: environment.
 _REFUSED = "LmsTrafficRefused"
 
 
@@ -34,9 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _keep_test_databases_in_files(config: pytest.Config) -> None:
-    """Puts SQLite test databases into files. One in memory is shared by all threads and does not
-    wait for locks, so while ``live_server`` answers the LMS, a test could fail with "database table
-    is locked"."""
+    """Puts SQLite test databases into files. A database in memory is shared by all threads and does
+    not wait for locks. So a test could fail with "database table is locked" while ``live_server``
+    answers the LMS."""
     from django.conf import settings
 
     folder = ""
@@ -64,12 +66,22 @@ def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
     if pytestconfig.getini(OPTION) == "allowed" or not _uses_usher():
         yield None
         return
+    from django.conf import settings
+
+    from usher.application import conf
     from usher.client.connection import opened_by
-    from usher.testing.refusal import Refused
+    from usher.testing.refusal import NetworkGuard, Refused
 
     refused = Refused()
-    with opened_by(refused.open):
-        yield refused
+    lms, _ = conf.read(settings)
+    guard = NetworkGuard([lms.api_base_url, lms.base_redirect_url], refused)
+    sys.addaudithook(guard)
+    guard.is_active = True
+    try:
+        with opened_by(refused.open):
+            yield refused
+    finally:
+        guard.is_active = False
 
 
 #: Whether a test has failed because of a refused request.
@@ -89,8 +101,8 @@ def pytest_runtest_makereport(
 def _usher_names_refused(
     request: pytest.FixtureRequest, _usher_no_lms: Refused | None
 ) -> Iterator[None]:
-    """Fails a test after a refused request even if its code, such as a worker's thread, caught the
-    error. A test that failed for that reason is not reported twice."""
+    """Fails a test that sent a refused request, even if code such as a worker's thread caught the
+    error. A test that already failed because of the request is not reported twice."""
     yield
     if _usher_no_lms is not None and _usher_no_lms.base_urls:
         from usher.testing.refusal import LmsTrafficRefused

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-# pytest imports this in every environment in which Usher is installed, also without httpx.
+# pytest imports this module in every environment in which Usher is installed, also without httpx.
 if TYPE_CHECKING:
     import ssl
 
@@ -15,8 +17,9 @@ class LmsTrafficRefused(AssertionError):
     """A test tried to send a request to an LMS that is not one of Usher's fixtures."""
 
     def __init__(self, base_url: str) -> None:
+        where = f"the LMS at {base_url}" if base_url else "an LMS, and no LMS is configured"
         super().__init__(
-            f"This test tried to send a request to the LMS at {base_url}; it was not sent. Use the "
+            f"This test tried to send a request to {where}; it was not sent. Use the "
             "fixture usher_lms (a real embedded LMS) or usher_fake_lms (one in memory). To allow "
             "the request, set usher_lms_traffic = allowed in pytest's configuration, or, with "
             "manage.py test, USHER_LMS_TRAFFIC_IN_TESTS = True in the settings."
@@ -24,8 +27,8 @@ class LmsTrafficRefused(AssertionError):
 
 
 class Refused:
-    """An opener for ``usher.client.connection.opened_by`` that refuses every LMS. base_urls: of the
-    refused requests of the current test, in all threads."""
+    """An opener for ``usher.client.connection.opened_by`` that refuses every LMS. base_urls: the
+    LMS addresses of the requests refused during the current test, in all threads."""
 
     def __init__(self) -> None:
         self.base_urls: list[str] = []
@@ -36,8 +39,54 @@ class Refused:
         raise LmsTrafficRefused(base_url)
 
 
+class NetworkGuard:
+    """An audit hook of Python that refuses connections to an LMS, whichever library opens them,
+    since a project may call the LMS without Usher's client. base_urls: addresses of that LMS.
+    is_active: whether the hook refuses anything; Python can't remove an audit hook again."""
+
+    def __init__(self, base_urls: Iterable[str], refused: Refused) -> None:
+        self.is_active = False
+        self._refused = refused
+        self._base_urls = {}
+        for base_url in base_urls:
+            parts = urlsplit(base_url)
+            port = parts.port or _PORTS.get(parts.scheme)
+            for host in _other_names(_plain(parts.hostname or "")):
+                self._base_urls[host, port] = base_url
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Raises LmsTrafficRefused if a connection to the LMS is opened, or its name resolved."""
+        if not self.is_active:
+            return
+        if event == "socket.getaddrinfo":
+            host, port = arguments[:2]
+        elif event == "socket.connect" and isinstance(arguments[1], tuple):
+            host, port = arguments[1][:2]
+        else:
+            return
+        number = _PORTS.get(port, port) if isinstance(port, str) else port
+        base_url = self._base_urls.get((_plain(host), number))
+        if base_url:
+            self._refused.base_urls.append(base_url)
+            raise LmsTrafficRefused(base_url)
+
+
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _plain(host: Any) -> str:
+    text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    return text.rstrip(".").lower()
+
+
+def _other_names(host: str) -> tuple[str, ...]:
+    return _LOOPBACK if host in _LOOPBACK else (host,)
+
+
 def only(allowed: str) -> Opener:
-    """An opener that opens real connections to the LMS at ``allowed`` and refuses any other."""
+    """Returns an opener that opens real connections to the LMS at ``allowed`` and refuses any other
+    LMS."""
     from usher.client.connection import over_the_network
 
     def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:

@@ -1,12 +1,13 @@
 """Commands ``tutor local|dev|k8s do usher-…``: each yields the service and the script of its job.
 
 A job's script is an argument of the container engine and visible in process lists. So the scripts
-only name the file with the description, which contains secrets: it is in the folder of lms.env.yml,
-whose path is LMS_CFG in every image.
+contain no secrets. They name the file with the description, which does: it is in the folder of
+lms.env.yml, whose path is in LMS_CFG in every image.
 """
 
 import shlex
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 
@@ -22,13 +23,17 @@ COURSES = (
 Job = Iterator[tuple[str, str]]
 
 
-def _as(check: Callable[[str, str], str]) -> Callable[..., str]:
-    """A click callback that checks a value. Tutor renders a job's script as a template and a shell
-    runs it, so only safe characters may be in it."""
+def _as(check: Callable[[str, str], str]) -> Callable[..., Any]:
+    """Returns a click callback that checks a value, or each value of an option that may be
+    repeated. Tutor renders a job's script as a template and a shell runs it, so only safe
+    characters may be in it."""
 
-    def callback(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    def callback(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        place = f"--{parameter.name}"
         try:
-            return check(value, f"--{parameter.name}")
+            if isinstance(value, tuple):
+                return tuple(check(item, place) for item in value)
+            return check(value, place)
         except tutor_values.NotAllowed as error:
             raise click.BadParameter(str(error)) from None
 
@@ -36,7 +41,7 @@ def _as(check: Callable[[str, str], str]) -> Callable[..., str]:
 
 
 @click.command(help="Create in the LMS what the applications need: records, service worker, token")
-@click.option("--dry-run", is_flag=True, help="Change nothing; print the result")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_provision(dry_run: bool) -> Job:
     yield "lms", provision("--dry-run" if dry_run else "")
 
@@ -55,20 +60,29 @@ def usher_send_events() -> Job:
 @click.option(
     "--purge",
     is_flag=True,
-    help="Also delete accounts and provider versions that would only be disabled",
+    help="Also delete accounts and provider versions that are otherwise only disabled",
 )
-@click.option("--dry-run", is_flag=True, help="Change nothing; print the result")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_remove(purge: bool, dry_run: bool) -> Job:
     yield "lms", provision("--remove", "--purge" if purge else "", "--dry-run" if dry_run else "")
 
 
 @click.command(help="Link an application's learner to the existing LMS account of that username")
-@click.option("--username", required=True, callback=_as(tutor_values.username))
+@click.option(
+    "--username",
+    required=True,
+    multiple=True,
+    metavar="NAME...",
+    callback=_as(tutor_values.username),
+    help="The learner's username; several separated by spaces",
+)
+# An option of click takes one value: the other names of ``--username ann bob`` are arguments.
+@click.argument("username_too", metavar="", nargs=-1, callback=_as(tutor_values.username))
 @click.option(
     "--application",
     required=True,
     callback=_as(tutor_values.name),
-    help="Its name in USHER_APPLICATIONS",
+    help="The application's name in USHER_APPLICATIONS",
 )
 @click.option("--unlink", is_flag=True, help="Remove the link; the account stays")
 @click.option(
@@ -80,12 +94,19 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
 @click.option(
     "--move", is_flag=True, help="Replace the learner's link to another account; that access ends"
 )
-def usher_link(username: str, application: str, unlink: bool, account: str, move: bool) -> Job:
-    words = ["./manage.py", "lms", "usher_link", "--username", username]
-    words += ["--application", application, *(["--unlink"] if unlink else [])]
-    words += ["--account", account] if account else []
-    words += ["--move"] if move else []
-    yield "lms", shlex.join(words)
+def usher_link(
+    username: tuple[str, ...],
+    username_too: tuple[str, ...],
+    application: str,
+    unlink: bool,
+    account: str,
+    move: bool,
+) -> Job:
+    arguments = ["./manage.py", "lms", "usher_link", "--username", *username, *username_too]
+    arguments += ["--application", application, *(["--unlink"] if unlink else [])]
+    arguments += ["--account", account] if account else []
+    arguments += ["--move"] if move else []
+    yield "lms", shlex.join(arguments)
 
 
 @click.command(help="Create the two courses that MITx Online's tests expect, if missing")
@@ -100,7 +121,8 @@ def usher_courses(owner: str) -> Job:
 
 
 def courses_script(owner: str) -> str:
-    """A script that creates ``COURSES``; ``create_course`` leaves existing courses unchanged."""
+    """Returns a script that creates ``COURSES``; ``create_course`` leaves existing courses
+    unchanged."""
     lines = [
         shlex.join(["./manage.py", "cms", "create_course", "split", owner, org, number, run, title])
         for org, number, run, title in COURSES
@@ -109,9 +131,9 @@ def courses_script(owner: str) -> str:
 
 
 def provision(*options: str) -> str:
-    """A script that runs ``usher_provision`` with the description and these options."""
-    words = ["./manage.py lms usher_provision --file", DESCRIPTION, *options]
-    return " ".join(word for word in words if word)
+    """Returns a script that runs ``usher_provision`` with the description and these options."""
+    arguments = ["./manage.py lms usher_provision --file", DESCRIPTION, *options]
+    return " ".join(argument for argument in arguments if argument)
 
 
 COMMANDS = [

@@ -18,7 +18,9 @@ SERVICES = {
     "local/docker-compose.prod.yml": "lms-worker",
     "local/docker-compose.jobs.yml": "lms-job",
 }
-_BEGIN = "# usher: the way to applications on this machine"
+_BEGIN = "# usher: host names of applications on this machine"
+#: The first line of a block that an earlier version wrote; such a block is replaced.
+_EARLIER_BEGIN = "# usher: the way to applications on this machine"
 _END = "# usher: end"
 
 
@@ -29,10 +31,10 @@ class ComposeError(ValueError):
 def write_hosts(env: Path, names: Sequence[str]) -> None:
     """Make ``names`` resolve to this machine in every service of SERVICES under ``env``.
 
-    Changes only what differs. Raises ComposeError, before changing that file.
+    Writes only files that differ. Raises ComposeError before it changes the file in question.
     """
-    for place, service in SERVICES.items():
-        path = env / place
+    for name, service in SERVICES.items():
+        path = env / name
         if not path.exists():
             continue
         before = path.read_text()
@@ -47,29 +49,30 @@ def write_hosts(env: Path, names: Sequence[str]) -> None:
 
 
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
-    """The text of a compose file, changed so that ``names`` resolve to this machine in ``service``.
-    Raises ComposeError."""
-    text = re.sub(rf"^ *{_BEGIN}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
+    """Returns the text of a compose file, changed so that ``names`` resolve to this machine in
+    ``service``. Raises ComposeError."""
+    begin = rf"(?:{_BEGIN}|{_EARLIER_BEGIN})"
+    text = re.sub(rf"^ *{begin}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
     if not names:
         return text
     try:
         names = [tutor_values.host(name, "a host name") for name in names]
     except tutor_values.NotAllowed as error:
         raise ComposeError(str(error)) from None
-    found = re.search(rf"^( +){service}: *\n((?:\1 +\S.*\n| *\n)+)", text, flags=re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^( +){service}: *\n((?:\1 +\S.*\n| *\n)+)", text, flags=re.MULTILINE)
+    if match is None:
         raise ComposeError(f"no service {service}; to render the file again: tutor config save")
-    margin = (re.match(r" +", found[2].lstrip("\n")) or found)[0]
+    margin = (re.match(r" +", match[2].lstrip("\n")) or match)[0]
     items = [f'  - "{name}:host-gateway"' for name in names]
-    theirs = re.search(rf"^{margin}extra_hosts:(.*)\n( *)- ", found[2], flags=re.MULTILINE)
-    if theirs is None:
-        return _insert(text, found.start(2), margin, ["extra_hosts:", *items])
-    # Another plugin has opened the list: a second one would make the file invalid.
-    indent = theirs[2].removeprefix(margin)
-    place = found.start(2) + theirs.start(2)
-    return _insert(text, place, margin, [indent + item.lstrip() for item in items])
+    other_hosts = re.search(rf"^{margin}extra_hosts:(.*)\n( *)- ", match[2], flags=re.MULTILINE)
+    if other_hosts is None:
+        return _insert(text, match.start(2), margin, ["extra_hosts:", *items])
+    # Another plugin has written an ``extra_hosts`` list: a second list would make the file invalid.
+    indent = other_hosts[2].removeprefix(margin)
+    position = match.start(2) + other_hosts.start(2)
+    return _insert(text, position, margin, [indent + item.lstrip() for item in items])
 
 
-def _insert(text: str, place: int, margin: str, lines: Sequence[str]) -> str:
+def _insert(text: str, position: int, margin: str, lines: Sequence[str]) -> str:
     block = "".join(f"{margin}{line}\n" for line in (_BEGIN, *lines, _END))
-    return text[:place] + block + text[place:]
+    return text[:position] + block + text[position:]

@@ -6,7 +6,7 @@ from typing import Any
 from usher.contract.applications import HOST_GATEWAY_NAME
 from usher.contract.description import entries_of
 
-#: In the folder of lms.env.yml, which every release mounts in every mode.
+#: The file is in the folder of lms.env.yml, which every release mounts in every mode.
 FILENAME = "usher.json"
 
 
@@ -14,7 +14,7 @@ def requirements(config: Mapping[str, Any]) -> list[str]:
     """Requirements that pip installs into the image, quoted for a shell. Raises EntryError."""
     entries_of(config)
     own = [config["USHER_REQUIREMENT"]] if config["USHER_REQUIREMENT"] else []
-    return [f"'{one}'" for one in (*own, *config["USHER_BACKEND_REQUIREMENTS"])]
+    return [f"'{requirement}'" for requirement in (*own, *config["USHER_BACKEND_REQUIREMENTS"])]
 
 
 def host_aliases(config: Mapping[str, Any]) -> list[str]:

@@ -17,9 +17,10 @@ WHEELS = Path("env/build/openedx/usher")
 def protect_secrets(root: Path) -> None:
     """Make config.yml and the description, which contain all secrets, unreadable for other users.
 
-    Called before Tutor renders as well: an existing file keeps its mode when it is written. The
-    container's user has to read the description. If that is not the user who runs Tutor, the
-    permissions of the parent folder keep other users out, which does not affect mounts.
+    This is also called before Tutor renders, because an existing file keeps its mode when it is
+    written. The container's user has to read the description. If another user runs Tutor, the file
+    must be readable by all, and the permissions of a parent folder keep other users out. They do
+    not affect mounts.
     """
     if (root / "config.yml").exists():
         _chmod(root / "config.yml", 0o600)

@@ -18,7 +18,7 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
                                     derived from it, each for its application and purpose
     USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    becomes a superuser; "": none
-    USHER_SUPERUSER_APPLICATION     name of the application that they sign in with; "": none
+    USHER_SUPERUSER_APPLICATION     name of the application where superusers sign in; "": none
     USHER_HOST_ALIASES              further host names that resolve to this machine in containers
     USHER_REQUIREMENT               "" installs this package into the image, from a wheel in the
                                     build context; else a pip requirement: openedx-usher==1.0
@@ -76,8 +76,8 @@ for patch in sorted((HERE / "patches").iterdir()):
 
 
 def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
-    """A template function that calls ``function`` with the configuration and turns EntryError into
-    TutorError."""
+    """Returns a template function that calls ``function`` with the configuration and turns
+    EntryError into TutorError."""
 
     @jinja2.pass_context
     @wraps(function)
@@ -91,7 +91,7 @@ def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
 
 
 def _description(config: Config) -> str:
-    """The description as JSON. Protects its file before Tutor writes it."""
+    """Returns the description as JSON. Protects the description's file before Tutor writes it."""
     text = describe(config).to_json()
     if root := _root():
         _keep_generated(root, config)
@@ -100,8 +100,8 @@ def _description(config: Config) -> str:
 
 
 def _keep_generated(root: Path, config: Config) -> None:
-    """``tutor plugins enable`` renders new secrets without saving them, and the next command would
-    generate others; this saves the rendered ones."""
+    """Saves the secrets that Tutor is rendering: ``tutor plugins enable`` does not, and the next
+    command would generate others."""
     path = tutor_config.config_path(str(root))
     saved = tutor_config.get_yaml_file(path)
     if missing := {name: config[name] for name in configuration.UNIQUE if name not in saved}:
@@ -109,7 +109,8 @@ def _keep_generated(root: Path, config: Config) -> None:
 
 
 def _wheel(_config: Config) -> str:
-    """The wheel's file name. Also writes the wheel: Tutor is rendering the Dockerfile."""
+    """Returns the wheel's file name. Also writes the wheel, since Tutor is rendering the
+    Dockerfile."""
     if root := _root():
         files.write_wheel(root)
     return files.wheel.filename()
@@ -130,20 +131,22 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
     try:
         compose.write_hosts(Path(root) / "env", description.host_aliases(config))
     except (EntryError, compose.ComposeError) as error:
-        # The LMS itself can start without the hosts; it only can't reach the application.
+        # The LMS starts without these host names, but can't reach the application.
         fmt.echo_alert(f"Usher: {error}")
 
 
 @hooks.Actions.PLUGIN_UNLOADED.add(priority=hooks.priorities.HIGH - 1)
 def _remove_files(plugin: str, root: str, _config: Config) -> None:
-    """Runs before Tutor removes this plugin's hooks. Rendered files are rendered again by Tutor."""
+    """Removes the plugin's files before Tutor removes its hooks. Tutor renders the other files
+    again."""
     if plugin == "usher":
         files.remove_files(Path(root))
 
 
 @hooks.Filters.IMAGES_BUILD.add()
 def _before_images_are_built(images: list[Any], config: Config) -> list[Any]:
-    """Write the wheel again: the code may have changed since the Dockerfile was rendered."""
+    """Writes the wheel again, because the code may have changed since the Dockerfile was
+    rendered."""
     if (root := _root()) and not config["USHER_REQUIREMENT"]:
         files.write_wheel(root)
     return images
@@ -151,7 +154,8 @@ def _before_images_are_built(images: list[Any], config: Config) -> list[Any]:
 
 @hooks.Filters.IMAGES_BUILD_REQUIRED.add()
 def _build_on_launch(images: list[str], mode: str) -> list[str]:
-    """Make ``tutor local launch`` build the image: the published one does not contain Usher."""
+    """Makes ``tutor local launch`` build the image, since the published image does not contain
+    Usher."""
     return [*images, "openedx"] if mode == "local" and "openedx" not in images else images
 
 

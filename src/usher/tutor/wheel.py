@@ -30,7 +30,7 @@ def filename() -> str:
 
 
 def build() -> bytes:
-    """The wheel's bytes. Source: the wheel format, PEP 427, and RECORD, PEP 376."""
+    """Returns the wheel's bytes. Sources: PEP 427 for the wheel format, PEP 376 for RECORD."""
     info = f"{DISTRIBUTION.replace('-', '_')}-{version()}.dist-info"
     distribution = metadata.distribution(DISTRIBUTION)
     files = dict(_package_files())

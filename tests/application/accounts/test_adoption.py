@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 import secrets
 from collections.abc import Iterator
 from io import StringIO
@@ -16,11 +17,13 @@ from tests.application.conftest import Joined, configure, end_requests
 from tests.support.lms_process import LmsProcess, lms_process
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import DefaultAdapter
+from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.services import enroll
 from usher.application.explain import explain
 from usher.application.models import CourseRun, Enrollment, LmsAccount, LmsToken
 from usher.application.states import State, state
-from usher.application.webhooks.services import take
+from usher.application.webhooks.services import process_message
+from usher.console.learners.services import learner
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.engine.services import reconcile
 
@@ -37,9 +40,14 @@ class OneAddress(DefaultAdapter):
 
 
 def run(*arguments: str) -> tuple[str, str]:
+    """The output, in which commands that are continued on another line are joined."""
     out, err = StringIO(), StringIO()
     call_command("adopt_users", *arguments, stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
+    return joined_lines(out.getvalue()), joined_lines(err.getvalue())
+
+
+def joined_lines(text: str) -> str:
+    return re.sub(r" \\\n +", " ", text)
 
 
 def in_lms(joined: Any, username: str, email: str) -> None:
@@ -71,6 +79,32 @@ def decide(file: Path, **decisions: str) -> None:
         writer.writeheader()
         for row in rows:
             writer.writerow(row | {"decision": decisions.get(row["user"], row["decision"])})
+
+
+def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
+    joined: Any, listed: Any, settings: Any, tmp_path: Path
+) -> None:
+    user = joined.learner()
+    in_lms(joined, name := f"old_{secrets.token_hex(4)}", user.email)
+    _, file = listed()
+    decide(file, **{user.username: "link"})
+    settings.BASE_DIR = tmp_path
+    (tmp_path / ".usher" / "dev" / "lms").mkdir(parents=True)
+    (tmp_path / ".usher" / "dev" / "lms" / "manage.py").touch()
+    env = f"OPENEDX_API_BASE_URL={settings.OPENEDX_API_BASE_URL}\n"
+    (tmp_path / ".usher" / "dev" / "env").write_text(env)
+    out, _ = run("--decisions", str(file), "--application", "shop")
+    command = f"python .usher/dev/lms/manage.py lms usher_link --username {name} --application shop"
+    assert f"  {command}" in out.splitlines()
+
+
+def test_the_next_command_is_on_a_line_of_its_own(joined: Any, tmp_path: Path) -> None:
+    user = joined.learner()
+    in_lms(joined, f"old_{secrets.token_hex(4)}", user.email)
+    file = tmp_path / "users.csv"
+    told = "".join(run("--to", str(file))).splitlines()
+    assert f"$ python manage.py adopt_users --decisions {file}" in told
+    assert [line for line in told if len(line) > 80 and not line.startswith("$ ")] == []
 
 
 def test_nothing_is_linked_without_a_decision(joined: Any, listed: Any) -> None:
@@ -124,7 +158,7 @@ def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> Non
     account = ensure_account(user, reconcile_now=True)
     assert account.error_code == "duplicate-email"
     history = [one.text for one in explain(user) if one.topic == "history"]
-    assert any("failed [duplicate-email]" in text for text in history), history
+    assert any("refused [duplicate-email]" in text for text in history), history
     _, file = listed()
     decide(file, **{user.username: "link"})
     run("--decisions", str(file))
@@ -173,15 +207,15 @@ def records(user: Any) -> list[Any]:
 
 def told_to_wait(user: Any) -> list[Any]:
     account, token = records(user)
-    command = f"usher_link --username {account.username} --application tested."
-    assert account.error_message.endswith(command)
-    return [
-        (state(row), row.error_code, row.attempts, "and not in the LMS yet" in row.error_message)
-        for row in (account, token)
-    ]
+    command = f"usher_link --username {account.username} --application tested"
+    assert "`" not in token.error_message, "one record names the command"
+    assert account.error_message.endswith(f"`./manage.py lms {command}`")
+    for row in (account, token):
+        assert f"not linked its account {account.username}" in row.error_message
+    return [(state(row), row.error_code, row.attempts) for row in (account, token)]
 
 
-WAITS = [(State.PENDING, "awaiting-link", 0, True)] * 2
+WAITS = [(State.PENDING, "awaiting-link", 0)] * 2
 
 
 def test_until_the_lms_links_the_account_records_wait_with_that_reason(
@@ -197,13 +231,48 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
         LmsToken.objects.make_due()
         reconcile(["account", "token", "enrollment"])
         assert told_to_wait(user) == WAITS
-    assert Enrollment.objects.get().error_code == "no-account"
+    waiting = Enrollment.objects.get()
+    assert waiting.error_code == "no-account"
+    assert f"until the LMS account {name} is linked" in waiting.error_message
+    command = f"./manage.py lms usher_link --username {name} --application tested"
+    told = StringIO()
+    call_command("why", user.email, stdout=told)
+    text = joined_lines(told.getvalue())
+    lines = [line.strip() for line in text.splitlines() if "usher_link" in line]
+    assert lines == [f"$ {command}"], "it can be copied"
     either.lms.manage("usher_link", "--username", name, "--application", "tested")
-    take(secrets.token_hex(8), "account.changed", name, "")  # as a webhook of the LMS does
+    process_message(
+        secrets.token_hex(8), "account.changed", name, ""
+    )  # as a webhook of the LMS does
     reconcile(["account", "token", "enrollment"])
     assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
     assert LmsToken.objects.get().is_valid_for(60)
     assert state(Enrollment.objects.get()) is State.IN_SYNC
+    story = explain(user)
+    (account,) = [one.text for one in story if one.topic == "account"]
+    assert account.startswith(f"LMS account {name}, linked "), account
+    assert learner(user).linked.startswith("An operator linked it to an LMS account that existed")
+    names = AuditEvent.objects.filter(subject=name).order_by("pk").values_list("name", flat=True)
+    assert [one for one in names if one.startswith("lms-account")] == [
+        "lms-account-linked",
+        "lms-account-linked-in-lms",
+    ]
+    assert not any("created" in one.text for one in story if one.topic == "history")
+
+
+def test_an_account_that_the_lms_lost_after_the_link_is_said_to_be_created(
+    either: Any, tmp_path: Path
+) -> None:
+    _, name = adopted(either, tmp_path / "users.csv")
+    either.lms.manage("usher_link", "--username", name, "--application", "tested")
+    process_message(secrets.token_hex(8), "account.changed", name, "")
+    reconcile(["account", "token"])
+    assert LmsAccount.objects.get().origin == "linked"
+    LmsAccount.objects.update(created_in_lms_at=None, observed_is_active=None)
+    LmsAccount.objects.make_due()
+    reconcile(["account", "token"])
+    account = LmsAccount.objects.get()
+    assert (account.is_ready, account.origin) == (True, "created"), account.error_message
 
 
 def test_after_usher_link_the_same_command_makes_the_records_due(

@@ -4,9 +4,13 @@ import httpx
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.account.signals import email_confirmed
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from tests.application.conftest import make_learner
+from usher.application.accounts import waiting
+from usher.application.accounts.eligibility import UNCONFIRMED
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
@@ -43,7 +47,7 @@ def test_an_unconfirmed_learner_gets_no_account(each_api):
     account.refresh_from_db()
     assert not account.is_ready
     assert account.error_code == "unconfirmed"
-    assert account.parked_at is None
+    assert account.refused_at is None
     assert each_api.account(account.username) is None
 
     confirm(user)
@@ -84,7 +88,7 @@ def test_a_changed_address_is_sent_once_it_is_confirmed(batched):
     assert batched.account(account.username)["email"] == user.email
 
 
-def test_signing_in_through_the_application_does_not_send_them(joined):
+def test_signing_in_does_not_send_an_unconfirmed_learner(joined):
     user = unconfirmed()
     account = ensure_account(user)
     browser = Client()
@@ -101,7 +105,7 @@ def test_signing_in_through_the_application_does_not_send_them(joined):
     assert answer.status_code == 302
 
 
-def test_nor_does_a_token_that_is_there(joined):
+def test_an_existing_token_does_not_send_an_unconfirmed_learner(joined):
     user = unconfirmed()
     ensure_account(user)
     token = registration_tokens([user.pk])[user.pk]
@@ -131,7 +135,7 @@ def test_the_reason_why_a_learner_is_not_sent_is_the_one_that_is_true(joined, se
         assert row.error_code == code
         assert said in row.error_message
         assert said in differences[row.username]
-        assert said in explain(learner)[1].text
+        assert said in explain(learner)[0].cause
         token = registration_tokens([learner.pk])[learner.pk]
         answer = Client().get("/api/users/me", headers={"Authorization": f"Bearer {token}"})
         if code == "inactive":
@@ -146,6 +150,18 @@ class NobodyButStaff(DefaultAdapter):
 
     def eligible(self, users):
         return users.filter(is_staff=True)
+
+
+@pytest.mark.django_db
+def test_the_reasons_of_many_learners_cost_as_many_queries_as_those_of_one(
+    django_assert_num_queries,
+):
+    accounts = [ensure_account(unconfirmed()) for _ in range(6)]
+    with CaptureQueriesContext(connection) as for_one:
+        waiting.reasons([accounts[0].user_id])
+    with django_assert_num_queries(len(for_one)):
+        reasons = waiting.reasons([account.user_id for account in accounts])
+    assert {reason.code for reason in reasons.values()} == {UNCONFIRMED}
 
 
 def test_a_project_decides_itself(joined, settings):

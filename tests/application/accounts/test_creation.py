@@ -9,11 +9,14 @@ from django.utils import timezone
 from tests.application.conftest import make_learner
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.accounts.naming import reserve
 from usher.application.accounts.services import adopt, ensure_account, is_username_free
+from usher.application.enrollments.services import enroll
 from usher.application.lms_client import client
+from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
-from usher.engine.services import reconcile, reopen
+from usher.engine.services import open_gates, reconcile
 
 REGISTRATION = "/user_api/v1/account/registration/"
 
@@ -34,12 +37,12 @@ def test_a_learner_gets_an_account_and_a_token(joined):
     user = joined.learner(name="Zoë Ωmega")
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
-    there = joined.account(account.username)
-    assert there["email"] == user.email
-    assert there["name"] == "Zoë Ωmega"
-    assert there["usable"]
-    assert there["links"] == [["mitxpro-oauth2", account.username]]
-    assert there["id"] == account.lms_user_id
+    lms_account = joined.account(account.username)
+    assert lms_account["email"] == user.email
+    assert lms_account["name"] == "Zoë Ωmega"
+    assert lms_account["usable"]
+    assert lms_account["links"] == [["mitxpro-oauth2", account.username]]
+    assert lms_account["id"] == account.lms_user_id
     token = LmsToken.objects.get(user=user)
     assert token.is_settled
     assert client().me(access_token_for(user)) == account.username
@@ -61,12 +64,12 @@ def test_a_new_learner_costs_three_requests(joined, faulty):
 def test_a_check_of_an_account_keeps_its_time_of_creation(each_api):
     user = each_api.learner()
     ensure_account(user, reconcile_now=True)
-    made = timezone.now() - timedelta(days=9)
-    LmsAccount.objects.filter(user=user).update(created_in_lms_at=made)
+    created_at = timezone.now() - timedelta(days=9)
+    LmsAccount.objects.filter(user=user).update(created_in_lms_at=created_at)
     LmsAccount.objects.filter(user=user).recheck()
     summary = reconcile(["account"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
-    assert LmsAccount.objects.get(user=user).created_in_lms_at == made
+    assert LmsAccount.objects.get(user=user).created_in_lms_at == created_at
 
 
 def test_tokens_are_stored_encrypted(joined):
@@ -130,7 +133,7 @@ def test_an_email_that_the_lms_has_is_reported_and_never_linked(joined):
     make_in_lms(joined, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert not account.is_ready
-    assert account.parked_at is not None
+    assert account.refused_at is not None
     assert account.error_code == "duplicate-email"
     assert "email" in account.error_message
     assert joined.account(f"x{user.username}")["links"] == []
@@ -167,7 +170,7 @@ def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(joined, 
     assert reconcile(["account"], user=user).failed == 1
     account.refresh_from_db()
     assert account.username == user.username
-    assert account.parked_at is None
+    assert account.refused_at is None
     assert account.error_code == "unclear"
     joined.lms.shell(f"{row}row.secret = {secret!r}; row.save()")
     LmsAccount.objects.filter(user=user).make_due()
@@ -185,7 +188,7 @@ def test_no_fault_during_creation_loses_the_learner(joined, faulty, fault):
     reconcile(["account", "token"], user=user)
     faulty.mend()
     client().http.state.clear("group:registration")
-    reopen(["account", "token"])
+    open_gates(["account", "token"])
     LmsAccount.objects.filter(user=user).unsettled().make_due()
     LmsToken.objects.filter(user=user).unsettled().make_due()
     reconcile(["account", "token"], user=user)
@@ -205,8 +208,8 @@ def test_an_lms_that_does_not_answer_in_time(joined, faulty, settings):
     assert summary.failures[0].failure_class == "transient"
     account.refresh_from_db()
     assert account.attempts == 1
-    assert account.parked_at is None
-    assert account.next_attempt_at > timezone.now()
+    assert account.refused_at is None
+    assert account.due_at > timezone.now()
 
 
 def test_an_lms_that_is_down(joined, settings):
@@ -225,7 +228,7 @@ def test_a_switched_off_provider_record_is_not_the_learners_fault(joined, faulty
     assert summary.failures[0].failure_class == "systemic"
     assert summary.failures[0].code == "provider-disabled"
     account.refresh_from_db()
-    assert account.parked_at is None
+    assert account.refused_at is None
 
 
 def test_the_registration_limit_is_waited_for_not_counted_as_attempt(joined, faulty):
@@ -237,14 +240,14 @@ def test_the_registration_limit_is_waited_for_not_counted_as_attempt(joined, fau
     assert (summary.failed, summary.waiting[0].failure_class) == (0, "throttled")
     account.refresh_from_db()
     assert account.attempts == 0
-    assert account.next_attempt_at > timezone.now() + timedelta(seconds=100)
+    assert account.due_at > timezone.now() + timedelta(seconds=100)
 
 
 @pytest.mark.each_database
 def test_a_deleted_learners_name_is_never_given_again(joined):
     first = joined.learner("gone")
     name = ensure_account(first, reconcile_now=True).username
-    there = joined.account(name)
+    lms_account = joined.account(name)
     first.delete()
     assert not LmsAccount.objects.filter(username=name).exists()
     assert not is_username_free(name.upper())
@@ -252,8 +255,8 @@ def test_a_deleted_learners_name_is_never_given_again(joined):
     account = ensure_account(second, reconcile_now=True)
     assert account.is_ready
     assert account.username.lower() != name.lower()
-    assert account.lms_user_id != there["id"]
-    assert joined.account(name)["email"] == there["email"]
+    assert account.lms_user_id != lms_account["id"]
+    assert joined.account(name)["email"] == lms_account["email"]
 
 
 @pytest.mark.each_database
@@ -285,3 +288,14 @@ def test_reservations_are_unique_whatever_the_case(db):
     UsernameReservation.objects.create(username="Alice", user=user)
     with pytest.raises(IntegrityError), transaction.atomic():
         UsernameReservation.objects.create(username="alice", user=None)
+
+
+def test_a_learner_whose_row_was_deleted_gets_the_same_account_again(each_api):
+    user = each_api.learner()
+    name = ensure_account(user, reconcile_now=True).username
+    enroll(user, ensure_run("course-v1:edX+DemoX+Demo_Course"), reconcile_now=True)
+    LmsAccount.objects.filter(user=user).delete()
+    again = ensure_account(user, reconcile_now=True)
+    assert (again.username, again.is_ready, again.error_code) == (name, True, "")
+    assert each_api.enrollments(name) == {"course-v1:edX+DemoX+Demo_Course": ("audit", True)}
+    assert reserve(each_api.learner(), name.upper(), or_own=True).lower() != name.lower()

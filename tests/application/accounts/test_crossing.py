@@ -12,7 +12,7 @@ from usher.application.accounts.models import LmsProfile
 from usher.application.accounts.services import ensure_account, follow_profile
 from usher.client.errors import LmsError
 from usher.engine.kinds import Job, Outcome
-from usher.engine.policy import retry
+from usher.engine.policy import retry_plan
 from usher.engine.registry import kind
 
 
@@ -44,8 +44,8 @@ def test_a_profile_of_an_account_that_is_lost_is_tried_again(learner):
     )
     context = SimpleNamespace(lms=lms, evidence=SimpleNamespace(require=lambda *_: None))
     same = Details(learner.email, learner.name, "")
-    data = SimpleNamespace(username="x", token="", wanted=same, seen=same, is_active=True)
+    data = SimpleNamespace(username="x", token="", desired=same, observed=same, is_active=True)
     with pytest.raises(LmsError) as raised:
         kind("profile").act(Job(LmsProfile(user=learner), "x", data), context)
     assert raised.value.code == "not-found"
-    assert retry(raised.value, 0).delay is not None
+    assert retry_plan(raised.value, 0).delay is not None

@@ -37,7 +37,7 @@ def look_again(kinds=("account", "token", "profile")):
     assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
 
 
-def test_it_stays_deactivated_and_has_a_state_of_its_own(each_api, deactivated):
+def test_the_account_stays_deactivated_and_has_a_state_of_its_own(each_api, deactivated):
     look_again()
     assert each_api.account(deactivated.username)["is_active"] is False
     deactivated.refresh_from_db()
@@ -48,16 +48,18 @@ def test_it_stays_deactivated_and_has_a_state_of_its_own(each_api, deactivated):
     line = next(one for one in explain(deactivated.user) if one.topic == "account")
     assert line.state == "Deactivated in the LMS"
     assert "until somebody activates" in line.next
+    history = [one.text for one in explain(deactivated.user) if one.topic == "history"]
+    assert history[0].endswith("LMS account deactivated in the LMS, not from here.")
 
 
-def test_a_repair_does_not_promise_to_mend_it(each_api, deactivated):
+def test_a_repair_does_not_promise_to_activate_the_account(each_api, deactivated):
     look_again()
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
     other = each_api.learner()
     assert (missing(), missing(deactivated.user), missing(other)) == (1, 0, 1)
 
 
-def test_another_name_does_not_activate_it(each_api, deactivated):
+def test_another_name_does_not_activate_the_account(each_api, deactivated):
     user = deactivated.user
     user.name = "Another Name"
     user.save()
@@ -66,16 +68,21 @@ def test_another_name_does_not_activate_it(each_api, deactivated):
 
 
 def test_drift_and_a_dry_run_name_it_and_change_nothing(each_api, deactivated):
-    found = next(one for one in drift(["account"]) if one.what == deactivated.username)
-    assert (found.field, found.here, found.there, found.action) == ("active", "yes", "no", "")
-    assert "not activated again" in found.note
+    difference = next(one for one in drift(["account"]) if one.what == deactivated.username)
+    assert (difference.field, difference.here, difference.there, difference.action) == (
+        "active",
+        "yes",
+        "no",
+        "",
+    )
+    assert "not activated again" in difference.note
     out = StringIO()
     call_command("reconcile", "--recheck", "--dry-run", "--kind", "account", stdout=out)
     assert "be left as it is" in out.getvalue()
     assert "0 would be changed; nothing was" in out.getvalue()
 
 
-def test_staff_of_the_application_can_activate_it(batched):
+def test_staff_of_the_application_can_activate_the_account(batched):
     account = ensure_account(batched.learner(), reconcile_now=True)
     set_active(batched, account.username, False)
     look_again()
@@ -85,7 +92,10 @@ def test_staff_of_the_application_can_activate_it(batched):
     reactivate(account.user)
     out = StringIO()
     call_command("reconcile", "--recheck", "--dry-run", "--json", stdout=out)
-    would = {one["what"]: one["action"] for one in json.loads(out.getvalue())["differences"]}
+    would = {
+        difference["what"]: difference["action"]
+        for difference in json.loads(out.getvalue())["differences"]
+    }
     assert would[account.username] == "activate it"
     reconcile(["account", "token"])
     assert batched.account(account.username)["is_active"] is True
@@ -110,3 +120,12 @@ def test_a_setting_lets_the_application_win(batched, settings):
     settings.USHER_ACCOUNT_WINNER = "application"
     look_again()
     assert batched.account(account.username)["is_active"] is True
+
+
+def test_the_account_of_a_deleted_learner_is_meant_to_be_inactive(batched):
+    user = batched.learner()
+    name = ensure_account(user, reconcile_now=True).username
+    user.delete()
+    reconcile(["retirement"])
+    assert name in learners.facts()["inactive_accounts"]
+    assert learners.facts()["deactivated_in_lms"] == []

@@ -27,7 +27,7 @@ def is_out_of_use(each_api, row, by_hand):
     """Whether the account is deactivated; with the public API, whether a person is notified, who
     must do it."""
     if row.error_code == by_hand:
-        return row.parked_at is not None
+        return row.refused_at is not None
     return each_api.account(row.username)["is_active"] is False
 
 
@@ -83,12 +83,12 @@ def test_an_account_that_was_requested_before_its_learner_was_deleted_is_searche
     LmsAccount.objects.set_work(lease_owner="a worker", lease_until=until)
     account.user.delete()
     row = Retirement.objects.get()
-    assert row.next_attempt_at == until, "what the worker sent may arrive until then"
+    assert row.due_at == until, "what the worker sent may arrive until then"
     Retirement.objects.set_work(due_at=account.reserved_at)
     assert reconcile(["retirement"]).failed == 0
     row.refresh_from_db()
-    assert row.next_attempt_at is not None, "a registration of a killed worker may come still"
+    assert row.due_at is not None, "a registration of a killed worker may come still"
     Retirement.objects.set_work(due_at=account.reserved_at)
     assert reconcile(["retirement"]).failed == 0
     row.refresh_from_db()
-    assert row.next_attempt_at is None
+    assert row.due_at is None

@@ -34,9 +34,9 @@ def test_cleaning_a_cleaned_name_changes_nothing(text):
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=40), max_size=4))
 def test_every_candidate_is_one_that_the_lms_takes(text, suggestions):
-    found = list(candidates(text, suggestions))
-    assert len(found) > 20
-    for name in found:
+    names = list(candidates(text, suggestions))
+    assert len(names) > 20
+    for name in names:
         assert re.fullmatch(limits.USERNAME_PATTERN, name)
         assert len(name) <= limits.USERNAME_MAX_LENGTH
 

@@ -4,21 +4,29 @@ import io
 import json
 import os
 import re
+import signal
+from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, ManagementUtility, call_command
 from django.db import OperationalError, ProgrammingError
 from oauth2_provider.models import get_application_model
 
 from tests.application.accounts.test_creation import make_in_lms
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
+from usher.application.conf import settings as get_settings
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
-from usher.application.runs.models import CourseRun
+from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.runs.services import ensure_run
+from usher.client.client import LmsClient
+from usher.client.errors import AccessRefused, CircuitOpen
+from usher.engine import heartbeat
+from usher.management import commands
 
+COMMANDS = Path(commands.__file__).parent
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
@@ -37,6 +45,13 @@ def run(*arguments, **options):
 def passwords(monkeypatch):
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a-Password-of-1")
     monkeypatch.setenv("USHER_TEST_LEARNER_PASSWORD", "a-Password-of-2")
+
+
+def test_help_lists_them_under_the_name_of_usher():
+    usage = ManagementUtility(["manage.py", "help"]).main_help_text()
+    groups = {part.split("]")[0]: part.split()[1:] for part in usage.split("[")[1:]}
+    assert groups["usher"] == sorted(path.stem for path in COMMANDS.glob("[!_]*.py"))
+    assert "application" not in groups
 
 
 def test_configure_instance_creates_everything_once(transactional_db, passwords, settings):
@@ -71,14 +86,14 @@ def test_configure_instance_creates_everything_once(transactional_db, passwords,
 
 
 def test_configure_instance_takes_a_given_client(transactional_db, passwords):
-    given = ["--edx-oauth-client", "my-id", "--edx-oauth-secret", "my-secret-of-some-length"]
+    options = ["--edx-oauth-client", "my-id", "--edx-oauth-secret", "my-secret-of-some-length"]
     code, out, _ = run(
-        *("configure_instance", "none", "--no-input", "--json", "--dont-enroll"), *given
+        *("configure_instance", "none", "--no-input", "--json", "--dont-enroll"), *options
     )
     assert code == 0
     assert json.loads(out)["client_id"] == "my-id"
     assert Enrollment.objects.count() == 0
-    _, again, _ = run("configure_instance", "--no-input", "--json", "--dont-enroll", *given)
+    _, again, _ = run("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
     assert json.loads(again)["client_secret"] is None
     assert json.loads(again)["changed"] is False
 
@@ -114,20 +129,30 @@ def test_without_a_password_at_the_prompt_nothing_is_created(db, monkeypatch):
 
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     monkeypatch.setattr("getpass.getpass", end_of_input)
-    with pytest.raises(CommandError, match="nothing was made"):
+    with pytest.raises(CommandError, match="nothing was created"):
         run("configure_instance")
     assert not get_user_model().objects.exists()
 
 
 @pytest.mark.parametrize(
-    "error", [OperationalError("no such table: x\nLINE 1"), ProgrammingError("no relation")]
+    ("error", "words"),
+    [
+        (OperationalError("no such table: x\nLINE 1"), "no such table: x. Run `manage.py migrate`"),
+        (ProgrammingError('relation "x" does not exist\n'), "exist. Run `manage.py migrate`"),
+        (OperationalError("unable to open database file"), "unable to open database file"),
+        (
+            OperationalError('FATAL:  database "x" does not exist'),
+            "does not exist. Create it first.",
+        ),
+        (OperationalError("connection refused"), "can't be used: connection refused. "),
+    ],
 )
-def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error):
+def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error, words):
     def refuse(*args, **kwargs):
         raise error
 
     monkeypatch.setattr("usher.application.accounts.repair.ensure_accounts", refuse)
-    with pytest.raises(CommandError, match=r"no \w+.*did manage.py migrate run"):
+    with pytest.raises(CommandError, match=re.escape(words)):
         run("repair_missing_courseware_records")
 
 
@@ -135,12 +160,18 @@ def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error):
 def test_all_runs(joined, command):
     code, out, _ = run(*command, "--json")
     assert code == 0, out
-    assert json.loads(out)["changed"] >= 4
+    told, runs = json.loads(out), CourseRun.objects.count()
+    modes = CourseMode.objects.count()
     assert CourseRun.objects.get(course_key=DEMO).modes.count() == 2
+    assert told["course_runs"] == {"count": runs, "changed": runs, "unchanged": 0, "failed": 0}
+    assert told["modes"]["count"] == modes
+    assert told["changed"] == runs + told["modes"]["changed"]
     code, out, _ = run(*command)
     assert code == 0
-    assert out.splitlines()[-1].startswith("✓ course runs and their modes: 0 changed, ")
-    assert out.splitlines()[-1].endswith(" 0 failed")
+    assert out.splitlines() == [
+        f"✓ {runs} course runs: 0 changed, {runs} unchanged, 0 failed",
+        f"✓ {modes} modes, by course run: 0 changed, {runs} unchanged, 0 failed",
+    ]
 
 
 @pytest.mark.parametrize("command", ["sync_courserun", "sync_courseruns"])
@@ -152,7 +183,7 @@ def test_one_run(joined, command):
     assert code == 1
     assert "course-v1:No+Such+Run" in out
     assert "1 failed" in out
-    assert run(command.removesuffix("s") + "s")[0] == 0, "a typing error stays"
+    assert run(command.removesuffix("s") + "s")[0] == 0, "a mistyped key is kept"
     with pytest.raises(CommandError, match="not-a-key"):
         run(command, "--run", "not-a-key")
 
@@ -232,6 +263,10 @@ def test_reconcile_and_drift(joined):
     assert json.loads(out)["due"]["enrollment"] == 1
     code, out, _ = run("drift", "--json", "--kind", "account")
     assert code == 1
+    assert json.loads(out)["worker"].startswith("No worker has ever run. Start ")
+    assert "! No worker has ever run. Start " in run("drift", "--kind", "account")[1]
+    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING))
+    assert "No worker" not in run("drift", "--kind", "account")[1]
     code, out, _ = run("reconcile", "--user", user.username, "--json")
     assert code == 0, out
     code, out, _ = run("drift", "--kind", "account", "--kind", "enrollment")
@@ -241,12 +276,35 @@ def test_reconcile_and_drift(joined):
         f"E.objects.filter(user__username={user.lms_account.username!r}).update(is_active=False)"
     )
     code, out, _ = run("drift", "--json", "--kind", "enrollment")
-    found = json.loads(out)
+    data = json.loads(out)
     assert code == 1
-    assert found["differences"][0]["field"] == "active"
+    assert data["differences"][0]["field"] == "active"
     code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
     assert code == 0
     assert run("drift", "--kind", "enrollment")[0] == 0
+
+
+def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(joined, monkeypatch):
+    enroll(joined.learner(), ensure_run(DEMO))
+    assert run("reconcile")[0] == 0
+
+    def refuse(*_):
+        raise AccessRefused("The LMS refuses access.", code="token_nonexistent")
+
+    # The rows themselves succeed, as if a worker with a valid token compared them.
+    monkeypatch.setattr(LmsClient, "enrollments_of", refuse)
+    code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
+    assert code == 1
+    assert "✗ failed enrollment list of the LMS: The LMS refuses access." in " ".join(out.split())
+
+
+def test_an_lms_that_does_not_answer_is_named_with_its_setting(joined, settings):
+    ensure_account(joined.learner())
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    for _ in range(12):  # after some of them no more requests are sent for a while
+        with pytest.raises(CommandError, match="is OPENEDX_API_BASE_URL its address") as caught:
+            run("adopt_users", "--by", "email")
+    assert isinstance(caught.value.__cause__, CircuitOpen)
 
 
 def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(joined, settings):
@@ -280,3 +338,54 @@ def test_rotate_encryption_keys(joined):
     ensure_account(joined.learner(), reconcile_now=True)
     code, out, _ = run("rotate_encryption_keys")
     assert (code, out.strip()) == (0, "✓ tokens: 1 changed, 0 unchanged, 0 failed")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("reconcile", "--kind", "foo", "--skip-checks"),
+        ("sync_courserun", "--run", "no key " * 12, "--skip-checks"),
+        ("why", "nobody" * 10),
+    ],
+)
+def test_errors_fit_a_terminal(db, capsys, arguments):
+    with pytest.raises(SystemExit):
+        ManagementUtility(["manage.py", *arguments]).execute()
+    lines = capsys.readouterr().err.splitlines()
+    error = next(number for number, line in enumerate(lines) if "rror: " in line)
+    assert len(lines) > error + 1
+    assert [line for line in lines[error:] if len(line) > 80] == []
+
+
+class InterruptedAtFirstOutput(io.StringIO):
+    """Sends this process Ctrl-C when something is written to it."""
+
+    def write(self, text: str) -> int:
+        if not self.getvalue():
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ((), "for due records"),
+        (("--kind", "account", "--kind", "token"), "for due records of kind account, token"),
+        (("--user", "ada@new.example"), "for due records of ada"),
+    ],
+)
+def test_watching_begins_with_what_how_often_and_how_to_end_it(joined, arguments, what):
+    get_user_model().objects.create_user("ada", "ada@new.example")
+    out = InterruptedAtFirstOutput()
+    call_command("reconcile", "--watch", *arguments, stdout=out)
+    lms = get_settings().api_base_url
+    to = f"sends them to the LMS at {lms}"
+    expected = f"… watching {what}; {to}. Looks every second; Ctrl-C stops it."
+    assert " ".join(out.getvalue().split()) == expected
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def test_watching_with_json_prints_no_text(joined, monkeypatch):
+    """Its end is not awaited."""
+    monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
+    assert run("reconcile", "--watch", "--json") == (0, "", "")

@@ -22,7 +22,19 @@ from usher.cli.main import main
 #: Other programs, whose arguments are not checked.
 FOREIGN = {
     *("git", "docker", "kubectl", "tutor", "celery", "granian", "django-admin", "sh", "curl"),
-    *("openssl", ".", "$EDITOR", "cp", "cd", "promtool", "prometheus", "helm", "echo", "chmod"),
+    *(
+        "openssl",
+        ".",
+        "$EDITOR",
+        "cp",
+        "cd",
+        "promtool",
+        "prometheus",
+        "helm",
+        "echo",
+        "printf",
+        "chmod",
+    ),
 }
 #: Languages of blocks without commands: output, diagrams, text.
 NOT_RUN = {"text", "mermaid", "promql", "nginx", "dotenv"}

@@ -17,7 +17,7 @@ def test_nothing_is_sent_unless_the_project_allows_it(joined, monkeypatch, setti
     account = ensure_account(joined.learner())
     monkeypatch.delitem(sys.modules, "pytest")
     with pytest.raises(LmsTrafficRefused, match="USHER_LMS_TRAFFIC_IN_TESTS"):
-        client().confirm()
+        client().confirm_lms()
     reconcile(["account"])
     account.refresh_from_db()
     assert "it was not sent" in account.error_message
@@ -32,4 +32,4 @@ def test_the_checks_accept_the_hosts_of_a_project_in_development(joined, setting
     """The test runner turns DEBUG off, which allowed all names of this host before."""
     settings.SITE_BASE_URL = "http://localhost:8000"
     settings.ALLOWED_HOSTS = ["testserver"]
-    assert [one.msg for one in messages() if isinstance(one, Error)] == []
+    assert [message.msg for message in messages() if isinstance(message, Error)] == []

@@ -2,17 +2,25 @@
 
 import json
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from usher.application import conf
 from usher.application.accounts.models import LmsAccount, LmsProfile
-from usher.application.enrollments.services import enroll
+from usher.application.accounts.services import deactivate, reactivate
+from usher.application.audit.models import AuditEvent
+from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.explain import explain
 from usher.application.runs.services import ensure_run
 from usher.application.states import State, in_state, state
+from usher.engine import heartbeat
+from usher.engine.services import reconcile
+from usher.management.commands.why import Command
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
@@ -27,23 +35,23 @@ def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
     user, run = joined.learner(), ensure_run(DEMO)
     assert "No LMS account was requested." in why(user.email)
     enroll(user, run)
-    told = why(user.email)
-    assert f"The LMS account {user.username} is not created yet." in told
-    assert "Pending" in told
-    assert "Sent as soon as a worker is free." in told
+    story = why(user.email)
+    assert f"The LMS account {user.username} is not created yet." in story
+    assert "Pending" in story
+    assert "Due now: sent when a worker is free." in story
     enroll(user, run, reconcile_now=True)
-    told = why(user.email, DEMO)
-    assert f"Enrolled in {DEMO} as audit, seen in the LMS 1 s ago." in told
-    assert "LMS token, valid for" in told
-    assert "LMS account created" in told
-    assert "Pending" not in told
+    story = why(user.email, DEMO)
+    assert f"Enrolled in {DEMO} as audit, seen in the LMS 1 s ago." in story
+    assert "LMS token, valid for" in story
+    assert "LMS account created" in story
+    assert "Pending" not in story
 
 
 def test_why_shows_the_lms_s_message_of_a_refusal(joined: Any) -> None:
     user = joined.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
-    told = json.loads(why(user.username, "--json"))["story"]
-    line = next(one for one in told if one["topic"] == "enrollment")
+    story = json.loads(why(user.username, "--json"))["story"]
+    line = next(one for one in story if one["topic"] == "enrollment")
     assert line["state"] == "Refused"
     assert line["cause"].startswith(f"{row.error_message} [{row.error_code}]")
     assert "Sent again by itself when the course run changes" in line["next"]
@@ -53,7 +61,7 @@ def test_a_refused_name_is_not_said_to_be_sent(django_user_model: Any, db: None)
     user = django_user_model.objects.create_user("ada", "ada@new.example")
     row = LmsProfile.objects.create(user=user, name="Ada", email="ada@new.example")
     LmsProfile.objects.filter(pk=row.pk).set_work(
-        parked_at=timezone.now(), error_code="duplicate-email"
+        refused_at=timezone.now(), error_code="duplicate-email"
     )
     line = next(one for one in explain(user) if one.topic == "profile")
     text = "The name Ada and the e-mail address ada@new.example are not in the LMS yet."
@@ -76,7 +84,7 @@ def test_a_learner_is_found_by_lms_username(joined: Any) -> None:
 def test_an_unknown_user_or_run_is_named(joined: Any) -> None:
     with pytest.raises(CommandError, match="No learner is called 'nobody'"):
         why("nobody")
-    with pytest.raises(CommandError, match="is not known here"):
+    with pytest.raises(CommandError, match="No course run here has the key"):
         why(joined.learner().email, "course-v1:a+b+c")
 
 
@@ -89,8 +97,8 @@ def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
             {"observed_generation": 1},
             {"observed_generation": 1, "error_code": "x"},
             {"attempts": 2, "error_code": "x"},
-            {"parked_at": now, "attempts": 3},
-            {"parked_at": now, "observed_generation": 1},
+            {"refused_at": now, "attempts": 3},
+            {"refused_at": now, "observed_generation": 1},
             {"observed_generation": 1, "attempts": 1, "error_code": "x"},
         )
     ):
@@ -101,3 +109,152 @@ def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
     rows = LmsAccount.objects.all()
     for wanted in State:
         assert set(in_state(rows, wanted)) == {row for row in rows if state(row) == wanted}
+
+
+def test_an_exact_name_is_no_ambiguous_one(joined: Any) -> None:
+    # Two users with one address differ in case only, where the user model allows that.
+    for name, email in (("ann@shop.example", "a@b.example"), ("ann2", "Ann@shop.example")):
+        get_user_model().objects.create(username=name, email=email)
+    assert "a@b.example" in why("ann@shop.example")
+    assert "ann2" in why("Ann@shop.example")
+    with pytest.raises(CommandError, match=r"ann@shop\.example, ann2"):
+        why("ANN@shop.example")
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("course-v1:edX+DemoX+Demo_Cours", f"Did you mean {DEMO}?"),
+        (DEMO.lower(), f"Did you mean {DEMO}?"),
+        ("course-v1:other+course+run", "manage.py sync_courserun --run course-v1:other+course+run"),
+        ("demo", "is not a course key"),
+    ],
+)
+def test_a_mistyped_run(joined: Any, typed: str, advice: str) -> None:
+    user = joined.learner()
+    ensure_run(DEMO)
+    for command in (("why", user.email, typed), ("reconcile", "--run", typed)):
+        with pytest.raises(CommandError) as refused:
+            call_command(*command)
+        assert advice in str(refused.value)
+    assert why(user.email, f" {DEMO} ")
+
+
+def lines(*arguments: str) -> list[str]:
+    out = StringIO()
+    call_command("why", *arguments, stdout=out)
+    return out.getvalue().splitlines()
+
+
+def test_a_learner_is_named_once_and_an_address_can_be_copied(
+    django_user_model: Any, db: None
+) -> None:
+    django_user_model.objects.create_user("ada", "ada@new.example", is_active=False)
+    told = lines("ada")
+    assert [line for line in told if "identity" in line] == ["  identity    ada, ada@new.example"]
+    assert told[1].strip() == "The user is deactivated in this application."
+
+
+def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
+    user = django_user_model.objects.create_user("ada", "ada@new.example")
+    enroll(user, ensure_run(DEMO))
+    story = why("ada")
+    assert "worker No worker has ever run. Start `manage.py reconcile --watch`." in story
+    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING))
+    assert "No worker" not in why("ada")
+
+
+def test_the_worker_of_usher_dev_is_started_by_usher_dev(
+    django_user_model: Any, db: None, settings: Any, tmp_path: Path
+) -> None:
+    user = django_user_model.objects.create_user("ada", "ada@new.example")
+    enroll(user, ensure_run(DEMO))
+    settings.BASE_DIR = tmp_path
+    (tmp_path / ".usher" / "dev").mkdir(parents=True)
+    (tmp_path / ".usher" / "dev" / "env").write_text("OPENEDX_API_BASE_URL=http://127.0.0.1:18000")
+    settings.OPENEDX_API_CLIENT_ID = ""
+    assert "No worker has ever run. Start `usher dev` again." in why("ada")
+    for name in conf.REQUIRED:
+        setattr(settings, name, "x")
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:18000"
+    assert "Start `usher dev` again." in why("ada")
+    settings.OPENEDX_API_BASE_URL = "https://lms.example"
+    assert "Start `manage.py reconcile --watch`." in why("ada")
+
+
+def test_warnings_about_settings_do_not_hide_the_answer(
+    django_user_model: Any, db: None, settings: Any
+) -> None:
+    django_user_model.objects.create_user("ada", "ada@new.example")
+    settings.OPENEDX_API_CLIENT_ID = ""
+    command, err = Command(), StringIO()
+    typed = vars(command.create_parser("manage.py", "why").parse_args(["ada"]))
+    command.execute(**typed | {"stdout": StringIO(), "stderr": err})
+    assert err.getvalue() == ""
+
+
+def test_why_says_that_the_broker_does_not_answer(
+    django_user_model: Any, db: None, settings: Any, monkeypatch: Any
+) -> None:
+    from celery import current_app
+
+    url = "redis://127.0.0.1:9/0"
+    monkeypatch.setattr(current_app.conf, "broker_url", url)
+    settings.CELERY_BROKER_URL = url
+    user = django_user_model.objects.create_user("ada", "ada@new.example")
+    enroll(user, ensure_run(DEMO))
+    assert "worker Celery's broker does not answer, so workers get no messages." in why("ada")
+
+
+def test_the_history_says_what_happened_to_account_and_enrollments(
+    each_api: Any, request: pytest.FixtureRequest
+) -> None:
+    user, run = each_api.learner(), ensure_run(DEMO)
+    enroll(user, run, "audit", reconcile_now=True)
+    change_mode(user, run, "verified", reconcile_now=True)
+    unenroll(user, run, reconcile_now=True)
+    enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
+    deactivate(user)
+    reconcile(["account"])
+    reactivate(user)
+    reconcile(["account"])
+    told = [one.text.split(": ", 1)[1] for one in explain(user) if one.topic == "history"]
+    told = [one for one in told if one != "LMS token obtained."]
+    changes = [
+        "LMS account created.",
+        f"Enrolled in {DEMO} as audit.",
+        f"Mode in {DEMO} changed from audit to verified.",
+        f"Unenrolled from {DEMO}.",
+        "Enrollment in course-v1:edX+Nowhere+1 as audit refused [unknown-run].",
+        "LMS account deactivated."
+        if request.node.callspec.params["each_api"] == "batched"
+        else "Deactivation of the LMS account refused [deactivation-by-hand].",
+    ]
+    assert told[::-1][: len(changes)] == changes
+    about = [one.text.split(": ", 1)[1] for one in explain(user, run) if one.topic == "history"]
+    assert changes[3] in about
+    assert changes[4] not in about
+
+
+def test_a_deactivation_by_the_request_of_the_profile_is_in_the_history(batched: Any) -> None:
+    user = batched.learner()
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
+    user.is_active = False
+    user.save()
+    reconcile(["profile"])
+    reconcile(["account"])
+    (first, *_) = [one.text for one in explain(user) if one.topic == "history"]
+    assert first.endswith("LMS account deactivated.")
+
+
+def test_a_deleted_learner_is_named(batched: Any) -> None:
+    user = batched.learner()
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
+    name = user.lms_account.username
+    user.delete()
+    with pytest.raises(CommandError, match=r"was deleted here.*not deactivated yet: Pending"):
+        why(name)
+    reconcile(["retirement"])
+    with pytest.raises(CommandError, match=r"was deleted here.*no active account of that name"):
+        why(name)
+    assert AuditEvent.objects.filter(name="lms-account-retired", subject=name).exists()

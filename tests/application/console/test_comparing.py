@@ -52,9 +52,11 @@ class Page:
         self.headline = answer.context["headline"]
         compared = answer.context["compared"]
         self.problem = compared.problem
-        self.sides = {side.what: side for side in compared.sides}
+        self.comparisons = {comparison.what: comparison for comparison in compared.comparisons}
         self.command = compared.command
-        self.differing = [side.what for side in compared.sides if side.differs]
+        self.differing = [
+            comparison.what for comparison in compared.comparisons if comparison.differs
+        ]
 
 
 def repair(staff: Client, user: Any) -> None:
@@ -72,7 +74,7 @@ def test_a_missing_link_and_a_link_to_another_account(batched: Any, staff: Clien
     user, other = enrolled(batched), enrolled(batched)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing, fine.headline[0]) == ("", [], "ok")
-    assert fine.sides["Sign-in"].differs is False
+    assert fine.comparisons["Sign-in"].differs is False
 
     batched.lms.shell(UNLINK.format(name=user.username))
     gone = Page(staff, user)
@@ -107,7 +109,7 @@ def test_an_account_that_was_renamed_is_no_other_account(batched: Any, staff: Cl
         "bad",
         f"The LMS account was renamed to {user.username}_new.",
     )
-    assert "change it back" in page.sides["Sign-in"].advice
+    assert "change it back" in page.comparisons["Sign-in"].advice
     assert page.command == ""
 
 
@@ -116,8 +118,8 @@ def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> Non
     user = enrolled(joined)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
-    assert fine.sides["Sign-in"].differs is None
-    assert fine.sides["Token"].seen == f"valid, of {user.username}"
+    assert fine.comparisons["Sign-in"].differs is None
+    assert fine.comparisons["Token"].seen == f"valid, of {user.username}"
 
     row = LmsToken.objects.filter(user=user)
     for broken, seen in (
@@ -128,7 +130,7 @@ def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> Non
         broken()
         page = Page(staff, user)
         assert page.differing == ["Token"]
-        assert page.sides["Token"].seen.startswith(seen)
+        assert page.comparisons["Token"].seen.startswith(seen)
         assert page.headline[0] == "warning"
         repair(staff, user)
         assert Page(staff, user).differing == []
@@ -140,9 +142,9 @@ def test_a_token_of_another_account_is_seen(joined: Any, staff: Client) -> None:
     theirs = LmsToken.objects.get(user=other)
     LmsToken.objects.filter(user=user).update(access_token=theirs.access_token)
     page = Page(staff, user)
-    assert page.sides["Token"].seen == f"of {other.username}"
+    assert page.comparisons["Token"].seen == f"of {other.username}"
     repair(staff, user)
-    assert Page(staff, user).sides["Token"].seen == f"valid, of {user.username}"
+    assert Page(staff, user).comparisons["Token"].seen == f"valid, of {user.username}"
 
 
 def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client) -> None:

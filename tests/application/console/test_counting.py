@@ -24,20 +24,20 @@ def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
 ) -> None:
     people(7)
     rows = get_user_model().objects.all()
-    assert counting.bounded(rows) == counting.total(get_user_model()) == Count(7)
+    assert counting.count_rows(rows) == counting.total(get_user_model()) == Count(7)
     monkeypatch.setattr(counting, "EXACTLY", 5)
-    assert counting.total(get_user_model()).about
-    found = counting.bounded(rows, 5)
-    assert found.about
+    assert counting.total(get_user_model()).is_estimate
+    found = counting.count_rows(rows, 5)
+    assert found.is_estimate
     assert found.value >= 6
     assert str(found).startswith("about ")
 
 
 def test_numbers_can_be_read_from_afar() -> None:
     assert str(Count(1234)) == "1,234"
-    assert str(Count(2_345_678, about=True)) == "about 2.3 million"
-    assert str(Count(20_000, about=True)) == "about 20,000"
-    assert Count(1) + Count(2, about=True) == Count(3, about=True)
+    assert str(Count(2_345_678, is_estimate=True)) == "about 2.3 million"
+    assert str(Count(20_000, is_estimate=True)) == "about 20,000"
+    assert Count(1) + Count(2, is_estimate=True) == Count(3, is_estimate=True)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_numbers_can_be_read_from_afar() -> None:
 )
 def test_a_whole_name_finds_one(text: str) -> None:
     people(40)
-    found = find(text)
-    assert [user.username for user in found.users] == ["Learner3"]
-    assert not found.is_part
+    matches = find(text)
+    assert [user.username for user in matches.users] == ["Learner3"]
+    assert not matches.is_part
 
 
 def test_an_id_and_an_lms_username_find_one() -> None:
@@ -58,13 +58,13 @@ def test_an_id_and_an_lms_username_find_one() -> None:
     assert find("other_name").users == [user]
 
 
-def test_a_part_finds_those_that_begin_so() -> None:
+def test_a_part_of_a_name_finds_names_that_begin_with_it() -> None:
     people(40)
-    found = find("LEARNER3")
-    assert len(found.users) == 1, "a whole name before parts"
-    found = find("learn")
-    assert found.is_part
-    assert len(found.users) == 20
+    matches = find("LEARNER3")
+    assert len(matches.users) == 1, "a whole name before parts"
+    matches = find("learn")
+    assert matches.is_part
+    assert len(matches.users) == 20
     assert {u.username for u in find("learner39@").users} == {"Learner39"}
     for nothing in ("ner3", "le", "%", "learner3_", "_earner", ""):
         assert find(nothing).users == []

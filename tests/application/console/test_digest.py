@@ -34,8 +34,8 @@ def refuse(count: int, code: str, prefix: str) -> None:
         Enrollment.objects.create(
             user=user,
             run=ensure_run(DEMO),
-            parked_at=timezone.now(),
-            next_attempt_at=None,
+            refused_at=timezone.now(),
+            due_at=None,
             error_code=code,
             error_message="No\nplace.",
         )
@@ -43,7 +43,7 @@ def refuse(count: int, code: str, prefix: str) -> None:
 
 def an_hour_later() -> None:
     Watermark.objects.filter(what="digest").update(asked_at=timezone.now() - timedelta(hours=2))
-    Enrollment.objects.set_work(parked_at=timezone.now() - timedelta(hours=3))
+    Enrollment.objects.set_work(refused_at=timezone.now() - timedelta(hours=3))
 
 
 def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
@@ -62,7 +62,7 @@ def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
 def test_the_first_mail_contains_what_was_refused_before_the_first_check(settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 1
     refuse(2, "enrollment-closed", "b")
-    Enrollment.objects.set_work(parked_at=timezone.now() - timedelta(minutes=5))
+    Enrollment.objects.set_work(refused_at=timezone.now() - timedelta(minutes=5))
     assert send_if_due()
     assert mail.outbox[0].subject.endswith("2 records")
 
@@ -95,7 +95,7 @@ def test_the_next_mail_contains_only_new_refusals() -> None:
 
 
 @pytest.mark.parametrize("what", ["minutes", "managers"])
-def test_it_can_be_left_out(settings: Any, what: str) -> None:
+def test_the_digest_can_be_switched_off(settings: Any, what: str) -> None:
     refuse(1, "mode-kept", "a")
     if what == "minutes":
         settings.USHER_DIGEST_MINUTES = 0
@@ -105,7 +105,7 @@ def test_it_can_be_left_out(settings: Any, what: str) -> None:
     assert mail.outbox == []
 
 
-def test_it_is_off_in_development_and_takes_the_place_of_single_mails(settings: Any) -> None:
+def test_the_digest_is_off_in_development_and_replaces_single_mails(settings: Any) -> None:
     del settings.USHER_DIGEST_MINUTES
     assert digest_minutes() == 60
     adapter().refused([Refusal("enrollment", "ada", "closed", "Closed.", None)])

@@ -45,19 +45,22 @@ def test_a_refusal_is_shown_with_its_attempts_and_repaired(joined: Any, staff: C
     page = staff.get(f"/staff/learners/{user.pk}/")
     story = page.context["learner"]
     assert story.verdict == ("bad", f"Not enrolled yet in {NOWHERE} as audit (refused).")
-    (record,) = story.wrong
+    (record,) = story.unsettled
     assert record.cause == row.error_message
-    assert [(one.succeeded, one.message) for one in record.tries] == [(False, row.error_message)]
-    assert "Sent again by itself when the course run changes" in record.next
-    assert [(side.wanted, side.seen, side.differs) for side in record.sides] == [
-        ("enrolled as audit", "", None)
+    assert [(attempt.succeeded, attempt.message) for attempt in record.tries] == [
+        (False, row.error_message)
     ]
+    assert "Sent again by itself when the course run changes" in record.next
+    assert [
+        (comparison.wanted, comparison.seen, comparison.differs)
+        for comparison in record.comparisons
+    ] == [("enrolled as audit", "", None)]
     assert row.error_message in unescape(page.content.decode())
 
     # The cause is removed: the run exists with the right key.
     CourseRun.objects.filter(pk=row.run_id).update(course_key=DEMO)
-    said = post(staff, user, "repair")
-    assert "Repaired: 1 changed" in said
+    response = post(staff, user, "repair")
+    assert "Repaired: 1 changed" in response
     assert joined.enrollments(user.username) == {DEMO: ("audit", True)}
     assert staff.get(f"/staff/learners/{user.pk}/").context["learner"].verdict[0] == "ok"
     assert AuditEvent.objects.get(name="console-repair").subject == user.username
@@ -78,9 +81,9 @@ def test_a_repair_creates_missing_records_and_sends_nothing_else(
 def test_a_repair_that_fails_says_why(faulty: Any, joined: Any, staff: Client) -> None:
     user = joined.learner()
     enroll(user, ensure_run(NOWHERE))
-    said = post(staff, user, "repair")
-    assert "Not everything was repaired. Enrollment: " in said
-    assert "Enrollment: The learner&#x27;s" not in said
+    response = post(staff, user, "repair")
+    assert "Not everything was repaired. Enrollment: " in response
+    assert "Enrollment: The learner&#x27;s" not in response
 
 
 def test_a_repair_starts_nothing_that_is_stopped_for_everybody(joined: Any, staff: Client) -> None:
@@ -138,8 +141,8 @@ def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff
     chosen = {"lms_username": username, "lms_user_id": candidate.lms_user_id}
     assert "confirm that both" in post(staff, user, "link", **chosen)
     assert not LmsAccount.objects.filter(user=user).exists()
-    wrong = post(staff, user, "link", lms_username=username, lms_user_id="99999", sure="1")
-    assert "another account of that name" in wrong
+    response = post(staff, user, "link", lms_username=username, lms_user_id="99999", sure="1")
+    assert "another account of that name" in response
     linked = post(staff, user, "link", **chosen, sure="1")
     assert f"Linked here to the LMS account {username}." in linked
     assert LmsAccount.objects.get(user=user).is_ready
@@ -150,12 +153,12 @@ def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff
     )
 
 
-# What workers record
+# Records of workers
 
 
 def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
-    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     recording.recorder._start()
     user = joined.learner()
     enroll(user, ensure_run(NOWHERE))
@@ -177,7 +180,7 @@ def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.Mon
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.count() == 1
     CourseRun.objects.filter(course_key=NOWHERE).update(course_key=DEMO)
-    Enrollment.objects.filter(user=user).set_work(parked_at=None, due_at=database_now())
+    Enrollment.objects.filter(user=user).set_work(refused_at=None, due_at=database_now())
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.filter(succeeded=True).count() == 1
 
@@ -196,7 +199,7 @@ def test_a_long_row_of_failures_fills_no_table() -> None:
     assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]
 
 
-# What support staff need to know without asking further
+# Answers that support staff need
 
 
 def page_of(staff: Client, user: Any) -> str:
@@ -209,8 +212,8 @@ def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollme
     run = CourseRun.objects.create(course_key=f"course-v1:Why+{code}+R", title="Why", **dates)
     CourseMode.objects.create(run=run, slug="audit")
     CourseMode.objects.create(run=run, slug="verified", expires_at=now - timedelta(days=1))
-    made = {"username": user.username, "reserved_at": now, "created_in_lms_at": now}
-    LmsAccount.objects.get_or_create(user=user, defaults=made)
+    values = {"username": user.username, "reserved_at": now, "created_in_lms_at": now}
+    LmsAccount.objects.get_or_create(user=user, defaults=values)
     return Enrollment.objects.create(
         user=user,
         run=run,
@@ -218,8 +221,8 @@ def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollme
         attempts=1,
         error_class="rejected",
         error_code=code,
-        parked_at=now,
-        next_attempt_at=None,
+        refused_at=now,
+        due_at=None,
     )
 
 
@@ -261,7 +264,7 @@ def test_a_learner_without_courses_is_shown_with_similar_users(
         generation=1,
         observed_generation=1,
         observed_is_active=True,
-        next_attempt_at=None,
+        due_at=None,
     )
     answer = staff.get(f"/staff/learners/{user.pk}/")
     assert answer.context["headline"][0] == "warning"

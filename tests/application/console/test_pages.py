@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,18 +33,18 @@ EVIL = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
 def row() -> Enrollment:
     """A refused enrollment with hostile text in every value that people or the LMS can set."""
     user = get_user_model().objects.create_user("ada", "ada@learners.example", name=EVIL)
-    made = enroll(user, ensure_run(DEMO))
-    made.run.title = EVIL
-    made.run.save()
-    Enrollment.objects.filter(pk=made.pk).set_work(
-        parked_at=timezone.now(),
+    enrollment = enroll(user, ensure_run(DEMO))
+    enrollment.run.title = EVIL
+    enrollment.run.save()
+    Enrollment.objects.filter(pk=enrollment.pk).set_work(
+        refused_at=timezone.now(),
         due_at=None,
         attempts=1,
         error_class="rejected",
         error_code="<b>&x=1",
         error_message=EVIL,
     )
-    Attempt.objects.create(kind="enrollment", row_id=made.pk, code="<b>", message=EVIL)
+    Attempt.objects.create(kind="enrollment", row_id=enrollment.pk, code="<b>", message=EVIL)
     Ignored.objects.create(kind="account", code="<i>", up_to=timezone.now(), note=EVIL)
     Worker.objects.create(
         name=EVIL,
@@ -57,7 +58,7 @@ def row() -> Enrollment:
     )
     check = {"id": "NET-1", "title": EVIL, "status": "failed", "seen": EVIL, "fix": EVIL}
     DoctorRun.objects.create(report={"counts": {"failed": 1}, "checks": [check], "next": EVIL})
-    return Enrollment.objects.get(pk=made.pk)
+    return Enrollment.objects.get(pk=enrollment.pk)
 
 
 def pages(row: Enrollment) -> list[str]:
@@ -120,8 +121,8 @@ def test_text_of_learners_and_of_the_lms_is_escaped(staff: Client, row: Enrollme
         assert "<script>alert" not in text, page
         assert "<b>&x" not in text, page
         assert "<i>" not in text, page
-    shown = staff.get(f"/staff/learners/{row.user_id}/").content.decode()
-    assert escape(EVIL, quote=True).replace("&#x27;", "&#39;") in shown.replace("&#x27;", "&#39;")
+    html = staff.get(f"/staff/learners/{row.user_id}/").content.decode()
+    assert escape(EVIL, quote=True).replace("&#x27;", "&#39;") in html.replace("&#x27;", "&#39;")
 
 
 def test_the_console_is_for_staff_with_the_permission(staff_with: Any, row: Enrollment) -> None:
@@ -136,15 +137,15 @@ def test_the_console_is_for_staff_with_the_permission(staff_with: Any, row: Enro
 
 
 def test_each_action_asks_for_a_permission_of_its_own(staff_with: Any, row: Enrollment) -> None:
-    without = {
+    staff_without = {
         permission: staff_with(*(p for p in ALL if p != permission), username=f"no{number}")
         for number, permission in enumerate(ALL)
     }
     before = everything()
     for address, permission, data in actions(row):
         assert Client().post(address, data).status_code == 302, address
-        assert without[permission].post(address, data).status_code == 403, address
-        assert without[access.VIEW].post(address, data).status_code == 403, address
+        assert staff_without[permission].post(address, data).status_code == 403, address
+        assert staff_without[access.VIEW].post(address, data).status_code == 403, address
     assert everything() == before
 
 
@@ -188,19 +189,49 @@ def test_a_missing_worker_is_reported_first(staff: Client) -> None:
     assert "No worker has ever run." in staff.get("/staff/").content.decode()
 
 
+def test_the_worker_of_usher_dev_is_started_by_usher_dev(
+    staff: Client, settings: Any, tmp_path: Path
+) -> None:
+    settings.BASE_DIR, settings.OPENEDX_API_BASE_URL = tmp_path, "http://127.0.0.1:18000"
+    (tmp_path / ".usher" / "dev").mkdir(parents=True)
+    (tmp_path / ".usher" / "dev" / "env").write_text("OPENEDX_API_BASE_URL=http://127.0.0.1:18000")
+    for page in ("/staff/", "/staff/runs/"):
+        text = staff.get(page).content.decode()
+        assert "Start <code>usher dev</code> again." in text, page
+        assert "reconcile --watch" not in text, page
+
+
+def test_every_page_says_that_no_worker_runs_and_how_to_start_one(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from usher.engine import heartbeat
+
+    user = get_user_model().objects.create_user("ada", "ada@learners.example")
+    ensure_account(user)
+    pages = ["/staff/refusals/", f"/staff/learners/{user.pk}/", "/staff/runs/", "/staff/doctor/"]
+    for page in ["/staff/", *pages]:
+        text = staff.get(page).content.decode()
+        assert text.count("No worker has ever run.") == 1, page
+        assert "Start <code>manage.py reconcile --watch</code>." in text, page
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
+    heartbeat.beat()
+    for page in pages:
+        assert "No worker" not in staff.get(page).content.decode(), page
+
+
 def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from usher.engine import heartbeat
 
-    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     heartbeat.beat()
     LmsAccount.objects.all().delete()  # that of the staff member, who has signed in
     now = timezone.now()
     states: list[dict[str, Any]] = [
-        {"observed_generation": 1, "next_attempt_at": None},
+        {"observed_generation": 1, "due_at": None},
         {},
         {"attempts": 2, "error_code": "x"},
-        {"parked_at": now, "next_attempt_at": None},
-        {"parked_at": now, "next_attempt_at": None},
+        {"refused_at": now, "due_at": None},
+        {"refused_at": now, "due_at": None},
     ]
     for number, values in enumerate(states):
         user = get_user_model().objects.create_user(f"n{number}", f"n{number}@e.org")
@@ -254,7 +285,7 @@ def test_the_last_sweep_and_messages_are_shown(staff: Client) -> None:
     from usher.engine import heartbeat
     from usher.engine.models import Watermark
 
-    heartbeat.swept()
+    heartbeat.record_sweep()
     at = timezone.now() - timedelta(minutes=3)
     Watermark.objects.create(what="accounts", since="x", asked_at=at)
     ReceivedEvent.objects.create(event_id="e", received_at=at)
@@ -265,7 +296,7 @@ def test_the_last_sweep_and_messages_are_shown(staff: Client) -> None:
     page = staff.get("/staff/")
     assert "3 messages not delivered" in page.content.decode()
     overview = page.context["overview"]
-    assert (overview.messages.outbox, overview.messages.outbox_for) == (3, "5 min")
+    assert (overview.messages.outbox_count, overview.messages.outbox_oldest_age) == (3, "5 min")
     assert timezone.now() - overview.swept_at < timedelta(minutes=1)
     assert overview.messages.pulled_at == overview.messages.received_at == at
 
@@ -294,10 +325,10 @@ def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment)
 def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrollment) -> None:
     """If the LMS does not show a run, nobody refused it: the message is Usher's."""
     CourseRun.objects.filter(pk=row.run_id).set_work(
-        parked_at=timezone.now(), error_code="not-found", error_message="It is not there."
+        refused_at=timezone.now(), error_code="not-found", error_message="It is not there."
     )
     groups = staff.get("/staff/refusals/").context["groups"]
-    assert {group.kind: group.said for group in groups} == {
+    assert {group.kind: group.code_in_words for group in groups} == {
         "enrollment": "The LMS says",
         "run": "Why",
     }
@@ -321,11 +352,30 @@ def test_doctor_shows_the_last_run_and_what_changed(staff: Client) -> None:
     report = checks("failed", "ok", "ok")
     report["counts"] = {"ok": 2, "warning": 0, "note": 1, "skipped": 3, "failed": 1}
     DoctorRun.objects.create(report=report)
-    shown = staff.get("/staff/doctor/").content.decode()
-    assert "1 failed, 3 not checked, 1 note, 2 passed" in shown
+    html = staff.get("/staff/doctor/").content.decode()
+    assert "1 failed, 3 not checked, 1 note, 2 passed" in html
     area = staff.get("/staff/doctor/").context["findings"].areas[0]
-    assert [(line.id, line.before) for line in area.open] == [("NET-0", "Passed")]
-    assert [(line.id, line.before) for line in area.rest] == [("NET-1", ""), ("NET-2", "Failed")]
+    assert [(line.id, line.previous_status) for line in area.findings] == [("NET-0", "Passed")]
+    assert [(line.id, line.previous_status) for line in area.other_lines] == [
+        ("NET-1", ""),
+        ("NET-2", "Failed"),
+    ]
+
+
+def test_a_finding_is_headed_by_what_is_wrong(staff: Client) -> None:
+    failed = {
+        "id": "OPS-6",
+        "title": "No record is refused",
+        "headline": "the LMS refuses 2 enrollments",
+        "status": "warning",
+        "seen": "the LMS refuses 2 enrollments",
+    }
+    report = {"counts": {"warning": 1}, "checks": [failed], "next": "n"}
+    DoctorRun.objects.create(report=report)
+    html = staff.get("/staff/doctor/").content.decode()
+    assert "<h3>the LMS refuses 2 enrollments</h3>" in html
+    assert "<b>Check:</b> No record is refused" in html
+    assert "<h3>No record is refused</h3>" not in html
 
 
 def test_only_a_command_is_shown_as_one(staff: Client) -> None:
@@ -342,9 +392,9 @@ def test_only_a_command_is_shown_as_one(staff: Client) -> None:
         | {"fix_is_command": False},
     ]
     DoctorRun.objects.create(report={"counts": {"failed": 2}, "checks": checks, "next": "n"})
-    shown = staff.get("/staff/doctor/").content.decode()
-    assert '<code class="fix">tutor config save</code>' in shown
-    assert "<b>Fix:</b> publish it in Studio</p>" in shown
+    html = staff.get("/staff/doctor/").content.decode()
+    assert '<code class="fix">tutor config save</code>' in html
+    assert "<b>Fix:</b> publish it in Studio</p>" in html
 
 
 def test_doctor_runs_by_the_button_only(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +402,7 @@ def test_doctor_runs_by_the_button_only(staff: Client, monkeypatch: pytest.Monke
 
     asked: list[int] = []
     report = {"counts": {"failed": 0}, "checks": [], "next": ""}
-    monkeypatch.setattr(services, "examine", lambda look: asked.append(1) or report)
+    monkeypatch.setattr(services, "examine", lambda run_checks: asked.append(1) or report)
     staff.get("/staff/doctor/")
     assert not asked
     staff.post("/staff/doctor/run/")

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 
 def refuse(rows: Any, code: str, message: str = "No.") -> None:
     rows.set_work(
-        parked_at=timezone.now(),
+        refused_at=timezone.now(),
         due_at=None,
         attempts=1,
         error_class="rejected",
@@ -72,7 +72,7 @@ def test_groups_show_the_lms_s_message(staff: Client, rows: list[int]) -> None:
 
 def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int]) -> None:
     post(staff, "retry", code="mode-not-offered", row=[str(rows[0]), "x", "-1", "9" * 30])
-    due = Enrollment.objects.filter(work__parked_at=None, work__due_at__isnull=False)
+    due = Enrollment.objects.filter(work__refused_at=None, work__due_at__isnull=False)
     assert list(due.values_list("pk", flat=True)) == [rows[0]]
     assert due.get().error_code == ""
 
@@ -80,7 +80,7 @@ def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int])
 def test_without_a_selection_nothing_is_retried(staff: Client, rows: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered")
     assert "Nothing was chosen" in page.content.decode()
-    assert not Enrollment.objects.filter(work__parked_at=None).exists()
+    assert not Enrollment.objects.filter(work__refused_at=None).exists()
 
 
 def test_a_group_is_retried(staff: Client, rows: list[int]) -> None:
@@ -93,7 +93,7 @@ def test_too_many_for_one_request_are_said_to_be_left(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS", 1)
-    monkeypatch.setattr(services, "_AT_ONCE", 2)
+    monkeypatch.setattr(services, "_MOST_ROWS", 2)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (2, True)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (1, False)
 
@@ -106,7 +106,7 @@ def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
     monkeypatch.setattr(services, "_ROWS", 1)
     gone = [row + 1000 for row in rows]
     works = [
-        Work(kind="enrollment", object_id=pk, parked_at=at, error_code="mode-not-offered")
+        Work(kind="enrollment", object_id=pk, refused_at=at, error_code="mode-not-offered")
         for pk, at in [(gone[0], LONG_AGO), (gone[1], LONG_AGO), (gone[2], timezone.now())]
     ]
     Work.objects.bulk_create(works)
@@ -121,7 +121,7 @@ def test_a_record_refused_again_during_a_retry_is_not_retried_again(
     make_due = ReconciledQuerySet.make_due
 
     def and_refuse(found: Any, *args: Any, **options: Any) -> int:
-        """Refuses the rows again at once, as a fast worker would."""
+        """Refuses the rows again immediately, as a fast worker would."""
         ids = list(found.values_list("pk", flat=True))
         count = make_due(found, *args, **options)
         refuse(Enrollment.objects.filter(pk__in=ids), "mode-not-offered")
@@ -155,7 +155,7 @@ def test_an_ignored_record_is_hidden_until_it_is_refused_again(
     assert "next term" in page
     # A retry of a whole group leaves out ignored records.
     post(staff, "retry", code="mode-not-offered", all="1")
-    assert Enrollment.objects.get(pk=rows[0]).parked_at is not None
+    assert Enrollment.objects.get(pk=rows[0]).refused_at is not None
 
     refuse(Enrollment.objects.all(), "mode-not-offered")
     assert counts() == {"mode-not-offered": 4}
@@ -165,22 +165,22 @@ def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
     one, two = [str(rows[0])], [str(rows[0]), str(rows[1])]
     post(staff, "ignore", code="mode-not-offered", row=one, note="first")
     post(staff, "ignore", code="mode-not-offered", row=two, note="second")
-    notes = {row.row_id: row.note for row in services.ignored()}
+    notes = {row.row_id: row.note for row in services.last_ignored()}
     assert notes == {rows[0]: "second", rows[1]: "second"}
     post(staff, "ignore", code="mode-not-offered", all="1", note="all of them")
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="pressed twice")
     assert "0 ignored" in page.content.decode()
-    assert [row.note for row in services.ignored()] == ["all of them", "second", "second"]
+    assert [row.note for row in services.last_ignored()] == ["all of them", "second", "second"]
     # Records that were ignored one by one stay ignored when the group is shown again.
-    staff.post("/staff/refusals/unignore/", {"ignored": str(services.ignored()[0].pk)})
+    staff.post("/staff/refusals/unignore/", {"ignored": str(services.last_ignored()[0].pk)})
     assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
 
 
 def test_a_record_refused_for_another_reason_meanwhile_is_not_ignored(
     staff: Client, rows: list[int]
 ) -> None:
-    both = [str(rows[0]), str(rows[3])]
-    page = post(staff, "ignore", code="mode-not-offered", row=both, note="known")
+    selected = [str(rows[0]), str(rows[3])]
+    page = post(staff, "ignore", code="mode-not-offered", row=selected, note="known")
     assert "1 ignored" in page.content.decode()
     assert "1 not changed: no longer refused for this reason" in page.content.decode()
     assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
@@ -200,7 +200,7 @@ def test_an_id_that_is_none_stops_ignoring_nothing(staff: Client, text: str) -> 
 def test_ignored_ones_are_shown_again_on_demand(staff: Client, rows: list[int]) -> None:
     post(staff, "ignore", code="mode-not-offered", all="1", note="known")
     assert "mode-not-offered" not in counts()
-    (row,) = services.ignored()
+    (row,) = services.last_ignored()
     staff.post("/staff/refusals/unignore/", {"ignored": str(row.pk)})
     assert counts()["mode-not-offered"] == 3
 
@@ -210,14 +210,14 @@ def test_pages_of_a_group_go_on_where_the_last_ended(
 ) -> None:
     monkeypatch.setattr(services, "PAGE", 2)
     page = staff.get("/staff/refusals/group/", {"kind": "enrollment", "code": "mode-not-offered"})
-    seen = [one.pk for one in page.context["rows"]]
+    pks = [row.pk for row in page.context["rows"]]
     more = {"kind": "enrollment", "code": "mode-not-offered", "before": page.context["before"]}
     page = staff.get("/staff/refusals/group/", more)
-    seen += [one.pk for one in page.context["rows"]]
-    assert sorted(seen) == rows[:3]
+    pks += [row.pk for row in page.context["rows"]]
+    assert sorted(pks) == rows[:3]
     assert page.context["before"] == ""
-    wrong = staff.get("/staff/refusals/group/", more | {"before": "x|y"})
-    assert len(wrong.context["rows"]) == 2
+    response = staff.get("/staff/refusals/group/", more | {"before": "x|y"})
+    assert len(response.context["rows"]) == 2
     for earliest_or_latest in ("0001-01-01T00:00:00+14:00|1", "9999-12-31T23:59:59-12:00|1"):
         page = staff.get("/staff/refusals/group/", more | {"before": earliest_or_latest})
         assert page.status_code == 200
@@ -243,20 +243,20 @@ def test_an_export_skips_records_that_are_no_longer_refused(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deleted, or retried by a worker, between the two queries of one page."""
-    monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 1)
+    monkeypatch.setattr(services, "_ROWS_A_QUERY", 1)
     last = rows[2]
-    Work.objects.filter(object_id=last).update(object_id=last + 1000, parked_at=timezone.now())
-    found = services.exported(kind("enrollment"), "mode-not-offered")
+    Work.objects.filter(object_id=last).update(object_id=last + 1000, refused_at=timezone.now())
+    found = services.export_rows(kind("enrollment"), "mode-not-offered")
     assert sorted(one.pk for one in found) == rows[:2]
 
 
 def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """100,000 records are not read at once, and the export is not kept in memory."""
-    monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 2)
+    """100,000 records are not read into memory, and the export is not kept in memory."""
+    monkeypatch.setattr(services, "_ROWS_A_QUERY", 2)
     lines = table.lines(
         "enrollment",
         "mode-not-offered",
-        services.exported(kind("enrollment"), "mode-not-offered"),
+        services.export_rows(kind("enrollment"), "mode-not-offered"),
     )
     with CaptureQueriesContext(connection) as asked:
         next(lines)
@@ -272,8 +272,8 @@ def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.Mon
 def test_an_export_is_not_kept_in_memory_under_asgi(
     staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 1)
-    monkeypatch.setattr(table, "_LINES", 2)
+    monkeypatch.setattr(services, "_ROWS_A_QUERY", 1)
+    monkeypatch.setattr(table, "_LINES_AT_A_TIME", 2)
     read, positions = [], services._newest_positions
     monkeypatch.setattr(
         services,
@@ -322,14 +322,14 @@ def test_every_error_code_of_the_lms_is_explained() -> None:
     from usher.engine.errors import Unwritable
     from usher.lms.errors import EnrollmentError
 
-    # These two do not refuse a record: the kind stops, or waits.
+    # These two codes do not refuse a record: the kind stops, or waits.
     others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
     codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
     codes |= {Refused.default_code, BadValue.default_code, Unwritable.default_code}
     # A token whose grant is invalid is obtained anew.
-    refused = [one for one in Refused.__subclasses__() if one is not InvalidGrant]
+    refused = [subclass for subclass in Refused.__subclasses__() if subclass is not InvalidGrant]
     codes |= {one.default_code for one in refused}
     assert codes - words.REASONS.keys() == set()
-    assert words.said("bad-value") == "Why"
+    assert words.code_in_words("bad-value") == "Why"
     assert words.reason("something-new") == "Refused with something-new"
     assert words.advice("something-new")

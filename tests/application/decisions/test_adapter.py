@@ -82,7 +82,7 @@ class InOneQuery(DefaultAdapter):
         return super().eligible(users).filter(name="Accepted")
 
 
-def test_a_decision_about_one_learner_counts_wherever_many_are_decided(settings: Any) -> None:
+def test_is_eligible_also_filters_lists_of_learners(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.AcceptedTerms"
     yes, no, bug = (learner(n, name=n.title()) for n in ("accepted", "refused", "bug"))
     inactive = learner("inactive", name="Accepted", is_active=False)
@@ -91,11 +91,11 @@ def test_a_decision_about_one_learner_counts_wherever_many_are_decided(settings:
     assert missing() == 1
     assert ensure_accounts(batch=1) == 1
     assert not any(hasattr(user, "lms_account") for user in (no, bug, inactive))
-    story = " ".join(one.text for one in explain(bug))
+    story = " ".join(f"{one.text} {one.cause}" for one in explain(bug))
     assert "is_eligible of USHER_ADAPTER failed: AttributeError: no such field." in story
 
 
-def test_so_does_one_about_an_address(settings: Any) -> None:
+def test_is_confirmed_also_filters_lists_of_learners(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.Verified"
     yes, no = (learner(n, name=n.title()) for n in ("verified", "unknown"))
     assert list(adapter().confirmed(get_user_model().objects.all())) == [yes]
@@ -141,8 +141,8 @@ def test_allauth_decides_who_is_confirmed() -> None:
     assert adapter().is_confirmed(confirmed)
     assert not adapter().is_confirmed(waiting)
     assert not adapter().is_confirmed(moved)
-    found = adapter().eligible(get_user_model().objects.order_by("pk"))
-    assert list(found) == [vouched, confirmed]
+    users = adapter().eligible(get_user_model().objects.order_by("pk"))
+    assert list(users) == [vouched, confirmed]
 
 
 def test_nobody_has_to_confirm_if_the_project_does_not_require_it(settings: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from usher.application.accounts.adoption import propose
@@ -85,7 +86,7 @@ def test_only_that_learner_s_account_fails_and_says_why(
     ensure_accounts()
     failing(method)
     reconcile(["account", "token"])
-    assert [state(each) for each in accounts(good, other)] == [State.IN_SYNC] * 2
+    assert [state(account) for account in accounts(good, other)] == [State.IN_SYNC] * 2
     (row,) = accounts(bad)
     assert (row.error_code, row.is_ready) == ("adapter-failed", False)
     assert f"{method} of USHER_ADAPTER failed for the user {bad.pk}: KeyError" in row.error_message
@@ -102,8 +103,8 @@ def test_without_a_username_only_that_learner_has_no_account(db: None, failing: 
     )
     failing("lms_username")
     assert ensure_accounts() == 2
-    assert [each.username for each in accounts(good, other)] == ["ada", "cy"]
-    story = " ".join(one.text for one in explain(bad))
+    assert [account.username for account in accounts(good, other)] == ["ada", "cy"]
+    story = " ".join(f"{one.text} {one.cause}" for one in explain(bad))
     assert "lms_username of USHER_ADAPTER failed: KeyError: 'no such field'." in story
 
 
@@ -131,9 +132,11 @@ def test_lists_go_on_with_other_learners(batched: Any, failing: Any) -> None:
     ensure_accounts()
     reconcile(["account", "token"])
     failing("email")
-    found = {one.what: one.here for one in drift(["account"]) if one.field == "email"}
-    assert found == {bad.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"}
-    assert good.username not in found
+    differences = {one.what: one.here for one in drift(["account"]) if one.field == "email"}
+    assert differences == {
+        bad.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"
+    }
+    assert good.username not in differences
     assert propose("email") == []
 
 
@@ -148,14 +151,14 @@ def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
     ensure_accounts()
     unconfirmed.add(refused.username)
     failing("is_eligible")
-    found = {one.what: (one.action, one.note) for one in drift(["account"])}
-    assert found[good.username][0] == "make it"
-    assert found[bad.username] == (
+    differences = {one.what: (one.action, one.note) for one in drift(["account"])}
+    assert differences[good.username][0] == "make it"
+    assert differences[bad.username] == (
         "",
         "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'",
     )
-    assert found[refused.username][0] == ""
-    assert found[refused.username][1] == "The e-mail address is not confirmed"
+    assert differences[refused.username][0] == ""
+    assert differences[refused.username][1] == "The e-mail address is not confirmed"
 
 
 def test_modes_of_one_learner(db: None, failing: Any) -> None:
@@ -180,12 +183,12 @@ def test_pages_say_that_it_does_not_work_now(db: None, failing: Any) -> None:
     browser = Client()
     browser.force_login(bad)
     failing("email")
-    told = browser.get("/api/v1/me/")
-    assert (told.status_code, told.json()["email"]) == (200, "")
+    response = browser.get("/api/v1/me/")
+    assert (response.status_code, response.json()["email"]) == (200, "")
     failing("is_eligible")
-    asked = browser.get("/oauth2/authorize/", {"client_id": "x", "response_type": "code"})
-    assert asked.status_code == 503
-    assert "be opened for you at the moment" in asked.content.decode()
+    answer = browser.get("/oauth2/authorize/", {"client_id": "x", "response_type": "code"})
+    assert answer.status_code == 503
+    assert "be opened for you at the moment" in answer.content.decode()
     failing("allowed_modes")
     data = {"course_key": run.course_key}
     enrolled = browser.post("/api/v1/enrollments/", data, content_type="application/json")
@@ -215,7 +218,7 @@ def test_answers_that_can_be_used(
 @pytest.mark.parametrize(
     ("method", "answer"), [("full_name", 5), ("email", b"a@b"), ("allowed_modes", "audit")]
 )
-def test_answers_that_can_not(
+def test_answers_that_are_refused(
     settings: Any, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any
 ) -> None:
     monkeypatch.setattr(Failing, method, lambda *_: answer)
@@ -223,3 +226,55 @@ def test_answers_that_can_not(
     run = () if method != "allowed_modes" else (None,)
     with pytest.raises(AdapterFailed, match=f"{method} of USHER_ADAPTER.* user 7: it returned"):
         getattr(adapter(), method)(get_user_model()(pk=7), *run)
+
+
+class QuerysetAdapter(DefaultAdapter):
+    """``eligible`` and ``confirmed`` return ``answer``, or raise it."""
+
+    answer: Any = None
+
+    def eligible(self, users: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    confirmed = eligible
+
+    def allowed_modes(self, user: Any, run: Any) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (KeyError("no such field"), "KeyError: 'no such field'"),
+        (None, "it returned NoneType None, not a queryset"),
+        ([1], "it returned list [1], not a queryset"),
+    ],
+)
+def test_a_method_of_many_learners_is_named(
+    batched: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, answer: Any, reason: str
+) -> None:
+    user = batched.learner()
+    ensure_accounts()
+    settings.USHER_ADAPTER = f"{__name__}.QuerysetAdapter"
+    monkeypatch.setattr(QuerysetAdapter, "answer", answer)
+    reconcile(["account"])
+    (row,) = accounts(user)
+    assert (row.error_code, row.is_ready) == ("adapter-failed", False)
+    assert row.error_message.startswith("eligible of USHER_ADAPTER failed")
+    assert reason in row.error_message
+    assert "of USHER_ADAPTER failed" in " ".join(f"{one.text} {one.cause}" for one in explain(user))
+    batched.learner("without-account")
+    with pytest.raises(CommandError, match="eligible of USHER_ADAPTER failed"):
+        call_command("repair_missing_courseware_records")
+
+
+def test_modes_that_are_not_texts_are_refused(
+    batched: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.QuerysetAdapter"
+    monkeypatch.setattr(QuerysetAdapter, "answer", [1])
+    run = CourseRun.objects.create(course_key="course-v1:a+b+c")
+    with pytest.raises(AdapterFailed, match=r"allowed_modes .* it returned list \[1\]"):
+        enroll(batched.learner(), run)

@@ -1,6 +1,8 @@
 """Signals about the results of records in a real embedded LMS."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from django.core.cache import cache
 
 from usher.application import signals
 from usher.application.accounts.services import deactivate
-from usher.application.enrollments.services import enroll
+from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.runs.services import ensure_run
 from usher.engine.services import reconcile
 
@@ -44,15 +46,34 @@ def test_an_account_and_an_enrollment_that_are_settled_say_so_once(joined: Any, 
     assert len(heard) == 2
 
 
+def test_the_guide_s_receiver_welcomes_a_learner_once(each_api: Any) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
+    (code,) = re.findall(r"```python\n([^`]*def welcome[^`]*)```", guide)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    try:
+        user, run = each_api.learner(), ensure_run(DEMO)
+        enroll(user, run, reconcile_now=True)
+        change_mode(user, run, "verified", reconcile_now=True)
+        assert [each.to for each in mail.outbox] == [[user.email]]
+        unenroll(user, run, reconcile_now=True)
+        assert len(mail.outbox) == 1
+        enroll(user, run, reconcile_now=True)
+        assert len(mail.outbox) == 2
+    finally:
+        signals.enrollment_settled.disconnect(namespace["welcome"])
+        signals.refused.disconnect(namespace["refund"])
+
+
 def test_a_refusal_is_signalled_with_its_reason(joined: Any, heard: Any, settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")
     user = joined.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
-    told = dict(heard)["refused"]
-    assert (told["kind"], told["user"], told["row"]) == ("enrollment", user, row)
-    assert (told["code"], told["message"]) == (row.error_code, row.error_message)
+    arguments = dict(heard)["refused"]
+    assert (arguments["kind"], arguments["user"], arguments["row"]) == ("enrollment", user, row)
+    assert (arguments["code"], arguments["message"]) == (row.error_code, row.error_message)
     assert "Nowhere" in mail.outbox[-1].body
     cache.delete("usher-refusals-mailed")
 
@@ -67,8 +88,8 @@ def test_a_deactivation_is_signalled(joined: Any, heard: Any) -> None:
     )
     deactivate(user)
     reconcile(["account"], user=user)
-    told = dict(heard)["learner_deactivated"]
-    assert (told["user"], told["wanted"]) == (user, True)
+    arguments = dict(heard)["learner_deactivated"]
+    assert (arguments["user"], arguments["wanted"]) == (user, True)
 
 
 def test_a_receiver_that_fails_harms_nothing(joined: Any) -> None:
@@ -80,3 +101,36 @@ def test_a_receiver_that_fails_harms_nothing(joined: Any) -> None:
         assert enroll(joined.learner(), ensure_run(DEMO), reconcile_now=True).is_settled
     finally:
         signals.enrollment_settled.disconnect(dispatch_uid="test failing")
+
+
+@pytest.mark.parametrize("signal", ["account_ready", "enrollment_settled"])
+def test_a_receiver_may_delete_the_learner(joined: Any, signal: str) -> None:
+    def delete(user: Any, **_told: Any) -> None:
+        user.delete()
+
+    getattr(signals, signal).connect(delete, dispatch_uid="delete")
+    try:
+        row = enroll(joined.learner(), ensure_run(DEMO), reconcile_now=True)
+    finally:
+        getattr(signals, signal).disconnect(dispatch_uid="delete")
+    assert not row.is_settled
+    assert not type(row).objects.filter(pk=row.pk).exists()
+
+
+def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(joined: Any) -> None:
+    user, told = joined.learner(), []
+    runs = [ensure_run(f"course-v1:edX+Nowhere+{number}") for number in (1, 2)]
+
+    def delete(user: Any, **_told: Any) -> None:
+        told.append(user.pk)
+        user.delete()
+
+    for run in runs:
+        enroll(user, run)
+    signals.refused.connect(delete, dispatch_uid="delete")
+    try:
+        reconcile(user=user)
+    finally:
+        signals.refused.disconnect(dispatch_uid="delete")
+    assert told
+    assert not type(user).objects.filter(pk=user.pk).exists()

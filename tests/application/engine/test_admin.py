@@ -59,10 +59,10 @@ def test_lists_and_pages_open(staff, model):
 def test_retry_and_repair(joined, staff):
     user = joined.learner()
     account = ensure_account(user)
-    models.LmsAccount.objects.set_work(parked_at=timezone.now(), due_at=None)
+    models.LmsAccount.objects.set_work(refused_at=timezone.now(), due_at=None)
     assert "1 are due now" in act(staff, models.LmsAccount, "retry", account)
     account.refresh_from_db()
-    assert account.parked_at is None
+    assert account.refused_at is None
     assert "1 changed" in act(staff, models.LmsAccount, "repair", account)
     account.refresh_from_db()
     assert account.is_ready
@@ -163,12 +163,12 @@ def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
         models.CourseMode.objects.create(run=run, slug=slug)
     row = enroll(user, run)
     change = reverse("admin:usher_enrollment_change", args=[row.pk])
-    told = staff.post(change, {"mode": "verified", "is_active": "on"}).content.decode()
-    assert "USHER_ADAPTER does not allow it" in told
+    html = staff.post(change, {"mode": "verified", "is_active": "on"}).content.decode()
+    assert "USHER_ADAPTER does not allow it" in html
     add = {"run": run.pk, "mode": "audit", "is_active": "on"}
     page = reverse("admin:usher_enrollment_add")
-    told = staff.post(page, add | {"user": broken.pk}).content.decode()
-    assert "allowed_modes of USHER_ADAPTER failed" in told
+    html = staff.post(page, add | {"user": broken.pk}).content.decode()
+    assert "allowed_modes of USHER_ADAPTER failed" in html
     models.Enrollment.objects.filter(pk=row.pk).update(mode="verified")  # of an earlier adapter
     assert staff.post(change, {"mode": "verified"}).status_code == 302
     row.refresh_from_db()
@@ -211,7 +211,7 @@ def test_fields_are_named_for_people_and_bookkeeping_is_folded_away(staff):
     listed = staff.get(reverse("admin:usher_enrollment_changelist")).content.decode()
     assert "Mode in the LMS" in listed
     assert "not known yet" in listed
-    shown = staff.get(reverse("admin:usher_enrollment_change", args=[row.pk])).content.decode()
-    assert ">Enrolled<" in shown
-    assert "Wanted active" not in shown
-    assert shown.index("Advanced") < shown.index("Observed generation")
+    html = staff.get(reverse("admin:usher_enrollment_change", args=[row.pk])).content.decode()
+    assert ">Enrolled<" in html
+    assert "Wanted active" not in html
+    assert html.index("Advanced") < html.index("Observed generation")

@@ -72,7 +72,7 @@ def test_an_email_that_the_lms_has_is_refused(batched):
     user = batched.learner()
     make_in_lms(batched, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
-    assert account.parked_at is not None
+    assert account.refused_at is not None
     assert account.error_code == "duplicate-email"
 
 
@@ -84,7 +84,7 @@ def test_one_malformed_item_does_not_affect_the_others(batched):
     reconcile(["account", "token"])
     ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
     assert set(ready.values_list("user_id", flat=True)) == {u.pk for u in good}
-    assert LmsAccount.objects.get(user=bad).parked_at is not None
+    assert LmsAccount.objects.get(user=bad).refused_at is not None
 
 
 def test_a_name_as_long_as_the_platform_takes(batched):
@@ -102,7 +102,7 @@ def test_a_request_that_is_refused_as_a_whole_reports_the_reason(batched, monkey
     too_long = Details(email="e" * 250 + "@example.org", name="Ada", country="")
     monkeypatch.setattr(account_kinds, "details", lambda user: too_long)
     account = ensure_account(batched.learner(), reconcile_now=True)
-    assert account.parked_at is not None
+    assert account.refused_at is not None
     assert "254 characters" in account.error_message
     assert "email" in account.error_message
 
@@ -115,7 +115,7 @@ def test_enrollments_each_with_its_own_outcome(batched):
             enroll(user, run)
     summary = reconcile()
     assert Enrollment.objects.filter(observed_is_active=True).count() == 6
-    assert Enrollment.objects.filter(work__parked_at__isnull=False).count() == 6
+    assert Enrollment.objects.filter(work__refused_at__isnull=False).count() == 6
     assert {f.kind for f in summary.failures} <= {"enrollment", "run", "mode"}
     name = users[0].lms_account.username
     assert batched.enrollments(name) == {DEMO: ("audit", True)}
@@ -129,7 +129,7 @@ def test_name_and_email_follow_the_learner(batched):
     ensure_account(user, reconcile_now=True)
     user.name, user.email = "Another Name", f"new-{user.email}"
     user.save()
-    assert LmsProfile.objects.get(user=user).next_attempt_at is not None
+    assert LmsProfile.objects.get(user=user).due_at is not None
     summary = reconcile(["profile"])
     assert summary.failed == 0, summary.failures
     there = batched.account(user.lms_account.username)
@@ -189,7 +189,7 @@ def test_a_learner_deleted_while_the_account_is_created(batched):
 
 
 def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(batched):
-    """It found no account, but the account was created before that was recorded."""
+    """The claim found no account, but the account was created before the outcome was recorded."""
     user, enrollments = batched.learner("early"), kind("enrollment")
     ensure_account(user)
     enrollment = enroll(user, ensure_run(DEMO))

@@ -49,13 +49,13 @@ def test_an_enrollment_that_was_changed_there_becomes_due(batched, connected_for
     reconcile(["run", "mode", "enrollment"])
     name = user.lms_account.username
     again()
-    assert not Enrollment.objects.get().next_attempt_at
+    assert not Enrollment.objects.get().due_at
     batched.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.get(user__username={name!r}).change_mode('verified')"
     )
     assert again() >= 1
-    assert Enrollment.objects.get().next_attempt_at is not None
+    assert Enrollment.objects.get().due_at is not None
     reconcile(["enrollment"])
     assert batched.enrollments(name) == {DEMO: ("audit", True)}
 

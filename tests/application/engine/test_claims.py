@@ -31,8 +31,8 @@ LEASE = 60.0
 
 @pytest.fixture
 def rows(transactional_db):
-    made = [Retirement.objects.create(username=f"gone{i}") for i in range(40)]
-    return [row.pk for row in made]
+    retirements = [Retirement.objects.create(username=f"gone{i}") for i in range(40)]
+    return [row.pk for row in retirements]
 
 
 def test_two_workers_never_hold_the_same_row(rows):
@@ -41,10 +41,10 @@ def test_two_workers_never_hold_the_same_row(rows):
     def work():
         try:
             while True:
-                _, found = claim(kind("retirement"), Scope(), 3, LEASE)
-                if not found:
+                _, claimed = claim(kind("retirement"), Scope(), 3, LEASE)
+                if not claimed:
                     return
-                taken.extend(row.pk for row in found)
+                taken.extend(row.pk for row in claimed)
         except Exception as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
         finally:
@@ -74,88 +74,88 @@ def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(row
     assert row.is_settled
     assert row.lease_owner == ""
     # The slow worker's request may have arrived last, so the row is checked once more.
-    assert row.next_attempt_at is not None
+    assert row.due_at is not None
 
 
 def test_a_renewed_lease_holds_and_a_released_row_is_free(rows):
-    _, found = claim(kind("retirement"), Scope(), 40, lease_seconds=-1.0)
-    renew(kind("retirement"), found, LEASE)
+    _, claimed = claim(kind("retirement"), Scope(), 40, lease_seconds=-1.0)
+    renew(kind("retirement"), claimed, LEASE)
     assert claim(kind("retirement"), Scope(), 40, LEASE)[1] == []
-    release(kind("retirement"), found[:5])
+    release(kind("retirement"), claimed[:5])
     assert len(claim(kind("retirement"), Scope(), 40, LEASE)[1]) == 5
 
 
 def test_a_range_of_ids(rows):
     scope = Scope(first_id=rows[10], end_id=rows[15])
-    _, found = claim(kind("retirement"), scope, 100, LEASE)
-    assert sorted(row.pk for row in found) == rows[10:15]
+    _, claimed = claim(kind("retirement"), scope, 100, LEASE)
+    assert sorted(row.pk for row in claimed) == rows[10:15]
 
 
 def test_a_row_changed_while_it_is_processed_stays_due(transactional_db):
     user, run = make_learner(), ensure_run("course-v1:a+b+c")
     enroll(user, run)
-    _, found = claim(kind("enrollment"), Scope(), 1, LEASE)
+    _, claimed = claim(kind("enrollment"), Scope(), 1, LEASE)
     unenroll(user, run)
-    done = Outcome({"observed_mode": "audit", "observed_is_active": True}, changed=True)
-    write_back(kind("enrollment"), [(Job(found[0], "x"), done)])
+    outcome = Outcome({"observed_mode": "audit", "observed_is_active": True}, changed=True)
+    write_back(kind("enrollment"), [(Job(claimed[0], "x"), outcome)])
     row = Enrollment.objects.get()
     assert row.is_active is False
     assert (row.observed_generation, row.generation) == (1, 2)
-    assert row.next_attempt_at is not None
+    assert row.due_at is not None
 
 
 def test_a_row_made_due_while_it_is_processed_is_not_lost(rows):
-    _, found = claim(kind("retirement"), Scope(), 1, LEASE)
-    Retirement.objects.filter(pk=found[0].pk).make_due()
-    write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
-    assert Retirement.objects.get(pk=found[0].pk).next_attempt_at is not None
+    _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
+    Retirement.objects.filter(pk=claimed[0].pk).make_due()
+    write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome())])
+    assert Retirement.objects.get(pk=claimed[0].pk).due_at is not None
 
 
 def test_a_message_of_the_lms_during_processing_is_not_lost(rows):
     """The worker may have read the LMS before the change that caused the message."""
     pk = rows[0]
-    _, found = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
+    _, claimed = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
     assert Retirement.objects.filter(pk=pk).recheck() == 1
-    write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
+    write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome())])
     assert Retirement.objects.filter(pk=pk).due().exists()
 
 
 def fail(error):
-    _, found = claim(kind("retirement"), Scope(), 1, LEASE)
-    write_back(kind("retirement"), [(Job(found[0], "x"), Outcome(error=error))])
-    return Retirement.objects.get(pk=found[0].pk)
+    _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
+    write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome(error=error))])
+    return Retirement.objects.get(pk=claimed[0].pk)
 
 
-def test_what_a_failure_does(rows):
+def test_each_class_of_failure_decides_the_next_attempt(rows):
     now = timezone.now()
     row = fail(Unreachable("gone", code="no-connection"))
     assert (row.attempts, row.error_class, row.error_code) == (1, "transient", "no-connection")
-    assert now < row.next_attempt_at < now + timedelta(seconds=10)
+    assert now < row.due_at < now + timedelta(seconds=10)
     row = fail(Throttled("wait", retry_after=100.0))
     assert row.attempts == 0
-    assert row.next_attempt_at > now + timedelta(seconds=99)
+    assert row.due_at > now + timedelta(seconds=99)
     row = fail(CircuitOpen("open", retry_after=5.0))
     assert row.attempts == 0
     row = fail(AccessRefused("no"))
     assert row.error_class == "systemic"
-    assert row.parked_at is None
+    assert row.refused_at is None
     row = fail(Refused("never", code="because"))
-    assert row.parked_at is not None
-    assert row.next_attempt_at is None
+    assert row.refused_at is not None
+    assert row.due_at is None
     assert Retirement.objects.filter(pk=row.pk).make_due() == 1
     row.refresh_from_db()
-    assert row.parked_at is None
+    assert row.refused_at is None
     assert row.attempts == 0
 
 
 def test_delays_double_and_end_at_an_hour(rows):
-    _, found = claim(kind("retirement"), Scope(), 1, LEASE)
-    row = found[0]
+    _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
+    row = claimed[0]
     row.work.attempts = 40
     before = timezone.now()
     write_back(kind("retirement"), [(Job(row, "x"), Outcome(error=Unreachable("gone")))])
     row.refresh_from_db()
-    assert before + timedelta(minutes=29) < row.next_attempt_at < before + timedelta(minutes=91)
+    assert before + timedelta(minutes=29) < row.due_at < before + timedelta(minutes=91)
 
 
 def test_timestamps_that_a_clock_jump_moved_into_the_future_are_reset(rows):
@@ -181,15 +181,15 @@ def test_a_sweep_reads_indexes_and_no_whole_table(rows):
     with CaptureQueriesContext(connection) as queries:
         reset_implausible_times(kind("retirement"), LEASE)
         restore_lost(kind("retirement"))
-    asked = [q["sql"] for q in queries if q["sql"].startswith(("UPDATE", "SELECT", "DELETE"))]
-    asked = [sql for sql in asked if "clock_timestamp" not in sql]
-    assert len(asked) == 5
+    statements = [q["sql"] for q in queries if q["sql"].startswith(("UPDATE", "SELECT", "DELETE"))]
+    statements = [sql for sql in statements if "clock_timestamp" not in sql]
+    assert len(statements) == 5
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = off")  # tables of tests are small
         how = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
         plans = []
-        for sql in asked:
+        for sql in statements:
             cursor.execute(f"{how} {sql}")
             plans.append(str(cursor.fetchall()))
         if connection.vendor == "postgresql":

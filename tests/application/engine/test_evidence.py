@@ -1,4 +1,4 @@
-"""An absence is accepted only from the LMS itself, and never for many objects at once."""
+"""An absence is accepted only from the LMS itself, and never for many objects in one pass."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from usher.application.accounts.services import ensure_account
 from usher.application.lms.evidence import Evidence, MissingLimit, TooManyMissing
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import ensure_run, sync_runs
-from usher.client.payloads import ModeSeen
-from usher.engine.services import recheck, reconcile, reopen
+from usher.client.payloads import ObservedMode
+from usher.engine.services import open_gates, recheck, reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
@@ -33,7 +33,7 @@ def test_a_share_and_a_number(missing: int, asked: int, total: int, refused: boo
     limit = MissingLimit(share=0.05, count=20)
     expected = pytest.raises(TooManyMissing, match="--accept-missing") if refused else nullcontext()
     with expected:
-        limit.refuse("account", missing, asked, total)
+        limit.check("account", missing=missing, of=asked, total=total)
 
 
 def test_the_sample_is_asked_for_once_a_pass() -> None:
@@ -53,8 +53,8 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
 
 @pytest.mark.each_database
 def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
-    """As after the restore of an old backup. With --accept-missing the accounts are created
-    again."""
+    """The LMS's state is that after the restore of an old backup. With --accept-missing the
+    accounts are created again."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
         ensure_account(learner)
@@ -69,9 +69,9 @@ def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
 
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert not LmsAccount.objects.filter(created_in_lms_at=None).exists()
-    assert not LmsAccount.objects.filter(work__parked_at__isnull=False).exists()
+    assert not LmsAccount.objects.filter(work__refused_at__isnull=False).exists()
 
-    reopen(["account"])
+    open_gates(["account"])
     recheck(["account"])
     reconcile(["account"], accept_missing=True)
     assert joined.account(names[0]) is not None
@@ -116,12 +116,12 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
     from usher.client.client import LmsClient
 
     run = ensure_run(DEMO)
-    seen = [
-        ModeSeen("verified", "Verified", 50, "usd", None),
-        ModeSeen("verified", "Verified", 45, "eur", None),
-        ModeSeen("audit", "Audit", 0, "usd", None),
+    modes = [
+        ObservedMode("verified", "Verified", 50, "usd", None),
+        ObservedMode("verified", "Verified", 45, "eur", None),
+        ObservedMode("audit", "Audit", 0, "usd", None),
     ]
-    monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: seen)
+    monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: modes)
 
     for _ in range(2):
         summary = reconcile(["mode"], made_due=recheck(["mode"], about=run))
@@ -148,4 +148,4 @@ def test_a_value_that_the_database_rejects_fails_only_its_row(joined, monkeypatc
 
     assert [(f.what, f.code) for f in summary.failures] == [(bad.course_key, "unwritable")]
     assert RunModes.objects.get(run=good).is_settled
-    assert RunModes.objects.get(run=bad).parked_at
+    assert RunModes.objects.get(run=bad).refused_at

@@ -18,7 +18,7 @@ from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.engine import services
 from usher.engine.registry import all_kinds
-from usher.engine.services import Patience, reconcile, reopen, watch
+from usher.engine.services import Patience, open_gates, reconcile, watch
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
@@ -28,11 +28,12 @@ FAULTS = tuple(fault for fault in faults.ALL if fault != faults.SLOW)
 
 def hurry():
     """Makes rows that wait for a retry due now, and keeps their attempts."""
-    state = client().http.state
-    for group in ("registration", "enrollment", "other"):
+    state, health = client().http.state, client().http.health()
+    for group in health.throttled:
         state.clear(f"group:{group}")
-    state.clear("circuit")
-    reopen(KINDS)
+    for group in health.open_circuits:
+        state.clear(f"circuit:{group}")
+    open_gates(KINDS)
     for name in KINDS:
         rows = all_kinds()[name].model.objects.filter(work__due_at__isnull=False)
         rows.set_work(due_at=timezone.now())
@@ -92,7 +93,7 @@ def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(joined, faulty
 
 
 @pytest.mark.each_database
-def test_two_engines_at_once(joined):
+def test_two_concurrent_engines(joined):
     users = [joined.learner("both") for _ in range(12)]
     for user in users:
         ensure_account(user)
@@ -151,7 +152,7 @@ def test_watching_outlives_a_database_that_does_not_answer(monkeypatch, first_qu
             stop.set()
         raise OperationalError("the database system is starting up")
 
-    monkeypatch.setattr(services, "_DATABASE_PAUSE", 0.0)
+    monkeypatch.setattr(services, "_DATABASE_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(services.heartbeat, "beat", lambda *args, **kwargs: None)
     owner = services.heartbeat if first_question == "beat" else services
     monkeypatch.setattr(owner, first_question, away)

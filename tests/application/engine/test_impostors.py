@@ -32,7 +32,7 @@ from usher.client.batch import capabilities
 from usher.client.errors import LmsError
 from usher.engine.models import Watermark
 from usher.engine.registry import all_kinds
-from usher.engine.services import recheck, reconcile, reopen, sweep_prepare
+from usher.engine.services import open_gates, recheck, reconcile, sweep_prepare
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
@@ -92,7 +92,7 @@ def stage(request, transactional_db, settings, monkeypatch):
         settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
         settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
         settings.USHER_MISSING_COUNT = 0
-        monkeypatch.setattr(sync, "_TRIES", 1)
+        monkeypatch.setattr(sync, "_MAX_TRIES", 1)
         forget_clients()
         prefix = f"im{secrets.token_hex(4)}"
         settled, changing, leaver = (joined.learner(prefix) for _ in range(3))
@@ -150,7 +150,7 @@ def everything() -> None:
 def hurry() -> None:
     """Lets time pass: pauses end and retries become due. Refused rows stay refused."""
     forget_clients()
-    reopen(KINDS)
+    open_gates(KINDS)
     for kind in all_kinds().values():
         rows = kind.model.objects.filter(work__due_at__isnull=False)
         rows.set_work(due_at=timezone.now())
@@ -282,7 +282,7 @@ def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(joined, settings):
     summary = reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert Enrollment.objects.filter(is_active=True, observed_is_active=True).count() == 2
-    reopen(["enrollment"])
+    open_gates(["enrollment"])
     recheck(["enrollment"])
     reconcile(["enrollment"], accept_missing=True)
     assert Enrollment.objects.filter(is_active=False).count() == 2

@@ -20,9 +20,9 @@ from usher.application.tokens.store import forget_tokens
 from usher.client.errors import Unreachable
 from usher.engine import notify, services, tasks
 from usher.engine.claim import Scope, claim
+from usher.engine.due_query import DueQuery
 from usher.engine.kinds import Job, Outcome
 from usher.engine.lanes import Lane, background
-from usher.engine.outlook import Outlook
 from usher.engine.policy import EARLY_ATTEMPTS
 from usher.engine.pool import Pool
 from usher.engine.registry import kind
@@ -50,27 +50,27 @@ def run(transactional_db):
 
 
 def test_interactive_rows_are_claimed_first(transactional_db):
-    made = [Retirement.objects.create(username=f"gone{i}", lane=1 + i % 2) for i in range(6)]
+    retirements = [Retirement.objects.create(username=f"gone{i}", lane=1 + i % 2) for i in range(6)]
     person = Retirement.objects.create(username="person", lane=Lane.INTERACTIVE)
-    _, found = claim(kind("retirement"), Scope(), 2, 60)
-    assert [row.pk for row in found] == [person.pk, made[0].pk]
-    _, found = claim(kind("retirement"), Scope(), 9, 60, lane=Lane.RECHECK)
-    assert [row.pk for row in found] == [row.pk for row in made[1::2]]
-    _, found = claim(kind("retirement"), Scope(), 9, 60)
-    assert [row.pk for row in found] == [row.pk for row in made[2::2]]
+    _, rows = claim(kind("retirement"), Scope(), 2, 60)
+    assert [row.pk for row in rows] == [person.pk, retirements[0].pk]
+    _, rows = claim(kind("retirement"), Scope(), 9, 60, lane=Lane.RECHECK)
+    assert [row.pk for row in rows] == [row.pk for row in retirements[1::2]]
+    _, rows = claim(kind("retirement"), Scope(), 9, 60)
+    assert [row.pk for row in rows] == [row.pk for row in retirements[2::2]]
 
 
 def test_one_statement_finds_what_is_due(transactional_db, django_assert_num_queries, learner):
     kinds = [kind("account"), kind("token"), kind("retirement")]
-    outlook = Outlook(kinds, Scope())
+    query = DueQuery(kinds, Scope())
     with django_assert_num_queries(1):
-        assert outlook.due() == set()
+        assert query.due() == set()
     ensure_account(learner)
     Retirement.objects.create(username="gone", lane=Lane.RECHECK)
     account, token, retirement = kinds
     with django_assert_num_queries(1):
-        assert outlook.due() == {(account, Lane.INTERACTIVE), (retirement, Lane.RECHECK)}
-    own = Outlook(kinds, Scope(user_id=learner.pk), interactive=[token])
+        assert query.due() == {(account, Lane.INTERACTIVE), (retirement, Lane.RECHECK)}
+    own = DueQuery(kinds, Scope(user_id=learner.pk), interactive=[token])
     assert own.due() == {(account, None)}
     claim(account, Scope(), 1, 60)
     assert own.due() == set()
@@ -112,8 +112,8 @@ def test_a_row_that_waits_keeps_the_better_lane(learner, run):
 def test_a_settled_row_comes_again_in_the_lane_of_its_cause(learner, run):
     row = enroll(learner, run)
     _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
-    done = Outcome({"observed_mode": "audit", "observed_is_active": True})
-    write_back(kind("enrollment"), [(Job(claimed, "x"), done)])
+    outcome = Outcome({"observed_mode": "audit", "observed_is_active": True})
+    write_back(kind("enrollment"), [(Job(claimed, "x"), outcome)])
     assert lane_of(row) is Lane.BACKGROUND
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.RECHECK
@@ -144,10 +144,10 @@ def test_an_account_hands_its_lane_on(learner, run):
         row = enroll(learner, run)
     LmsAccount.objects.filter(user=learner).set_work(lane=Lane.INTERACTIVE)
     _, (account,) = claim(kind("account"), Scope(), 1, 60)
-    sent = SimpleNamespace(registration_token="", details=details(learner))
+    account_data = SimpleNamespace(registration_token="", details=details(learner))
     values = {"created_in_lms_at": timezone.now(), "lms_user_id": 1}
-    made = Outcome(values, extra=Made(None), changed=True)
-    write_back(kind("account"), [(Job(account, "x", sent), made)])
+    outcome = Outcome(values, extra=Made(None), changed=True)
+    write_back(kind("account"), [(Job(account, "x", account_data), outcome)])
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.INTERACTIVE
     assert lane_of(row) is Lane.INTERACTIVE
     with transaction.atomic():
@@ -211,7 +211,7 @@ def test_an_import_sends_no_message_for_each_learner(
     transactional_db, settings, monkeypatch, learner, run
 ):
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
-    monkeypatch.setattr(notify, "_last", 0.0)
+    monkeypatch.setattr(notify, "_last_sent", 0.0)
     sent = []
     monkeypatch.setattr(
         tasks.work, "apply_async", lambda args, **options: sent.append((args, options))
@@ -243,9 +243,9 @@ def test_urgent_calls_overtake_and_find_a_thread():
         pool.submit(background_call, number)
     for _ in range(7):
         assert begun.acquire(timeout=90)
-    done = threading.Event()
-    pool.submit(done.set, urgent=True)
-    assert done.wait(90), "one thread of eight is kept for people"
+    event = threading.Event()
+    pool.submit(event.set, urgent=True)
+    assert event.wait(90), "one thread of eight is kept for people"
     assert len(order) == 7
     let_go.set()
     for _ in range(13):

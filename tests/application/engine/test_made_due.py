@@ -57,7 +57,7 @@ def an_engine_that_watches(*kinds):
             stop.set()
 
 
-def bring(name, row, outcome):
+def finish_elsewhere(name, row, outcome):
     write_back(kind(name), [(Job(row, str(row)), outcome)])
 
 
@@ -68,8 +68,8 @@ def account(joined):
 
 def test_failures_in_another_worker_are_reported(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
-    bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
-    assert reconcile(["account"]).failed == 0, "it was not asked for"
+    finish_elsewhere("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
+    assert reconcile(["account"]).failed == 0, "the row was not requested"
     summary = reconcile(["account"], made_due={"account": Q(pk=row.pk)})
     assert summary.failed == 1
     assert summary.failures[0].what == account.username
@@ -81,7 +81,9 @@ def test_rows_claimed_by_another_worker_are_waited_for(account):
 
     def slow():
         time.sleep(0.5)
-        bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
+        finish_elsewhere(
+            "account", row, Outcome(error=Refused("No such country.", code="bad-country"))
+        )
 
     with another_worker(slow):
         summary = reconcile(["account"], made_due={"account": Q(pk=row.pk)})
@@ -122,8 +124,8 @@ def test_an_account_created_by_another_worker_is_ready_when_it_is_returned(joine
             assert account.is_ready, account.error_message
 
 
-def test_a_repair_beside_an_engine_that_watches_ends_with_all_repaired(joined):
-    users = [joined.learner("beside") for _ in range(10)]
+def test_a_repair_while_another_worker_watches_ends_with_all_repaired(joined):
+    users = [joined.learner("other") for _ in range(10)]
     with an_engine_that_watches("account", "token"):
         for user in users:
             assert repair(user).failed == 0

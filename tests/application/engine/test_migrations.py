@@ -68,7 +68,7 @@ def test_everything_that_is_known_of_many_rows_moves_to_one_table_and_back(lates
     new = migrated(latest)
     work = new.get_model("usher_engine", "Work").objects.filter(kind="retirement")
     assert work.count() == 3 * MANY // 4, "what is settled has none"
-    assert work.filter(parked_at=now, error_code="closed", attempts=1).count() == MANY // 4
+    assert work.filter(refused_at=now, error_code="closed", attempts=1).count() == MANY // 4
     assert work.filter(due_at=now, lane=2, attempts=3).count() == MANY // 4
 
     old = migrated(COLUMNS)

@@ -34,10 +34,10 @@ print(sorted(others))
 
 
 def test_the_engine_needs_nothing_but_the_contract():
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, timeout=120
     )
-    assert found.stdout.strip() == "['contract', 'engine']"
+    assert result.stdout.strip() == "['contract', 'engine']"
 
 
 @pytest.mark.parametrize("name", ["work", "work_share", "sweep", "sync_all_runs"])

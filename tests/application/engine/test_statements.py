@@ -17,7 +17,7 @@ from usher.engine.heartbeat import beat
 pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
-CALLER, WORKER, EMPTY = 8, 12, 2
+CALLER, WORKER, EMPTY = 8, 13, 2
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_statements_of_a_learner_s_own_actions(learner, run, django_assert_max_n
     with django_assert_max_num_queries(CALLER):
         row = enroll(learner, run)
     assert row.mode == "audit"
-    assert row.next_attempt_at
+    assert row.due_at
     with django_assert_max_num_queries(CALLER):
         assert enroll(learner, run, "verified").mode == "verified"
     with django_assert_max_num_queries(CALLER):
@@ -59,18 +59,18 @@ def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch)
         "usher.application.enrollments.services.Enrollment.objects.filter",
         lambda **_: type(first).objects.none(),
     )
-    again = enroll(learner, run, "verified")
-    assert (again.pk, again.mode) == (first.pk, "verified")
+    enrollment = enroll(learner, run, "verified")
+    assert (enrollment.pk, enrollment.mode) == (first.pk, "verified")
 
 
 @pytest.fixture
 def empty(joined, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
-    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     services.reconcile()
     recorder.forget()
     beat()
-    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
 
 
 def test_a_pass_that_finds_nothing(empty, django_assert_max_num_queries):
@@ -96,7 +96,7 @@ def test_a_worker_sends_one_enrollment(joined, monkeypatch, django_assert_max_nu
     row = enroll(user, run)
     beat()  # which a worker does from time to time, independent of its rows
     # While it waits for the LMS, a worker repeatedly checks for urgent rows.
-    monkeypatch.setattr(runner, "_LOOK_SECONDS", 60)
+    monkeypatch.setattr(runner, "_CHECK_SECONDS", 60)
     with django_assert_max_num_queries(WORKER):
         tasks.work(user.pk)
     row.refresh_from_db()

@@ -105,7 +105,7 @@ def test_a_row_whose_answer_is_late_keeps_its_lease(joined, held, settings):
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
 
 
-def test_rows_that_no_thread_has_started_are_released_at_once(joined, held, settings):
+def test_rows_that_no_thread_has_started_are_released_immediately(joined, held, settings):
     settings.USHER_CONCURRENCY = 1
     run = ensure_run(DEMO)
     users = [joined.learner() for _ in range(5)]
@@ -153,8 +153,8 @@ def test_a_stop_is_seen_by_forked_processes():
         "stop.set()\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=180)
-    assert done.stdout.strip() == b"7", done.stderr
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=180)
+    assert result.stdout.strip() == b"7", result.stderr
 
 
 def test_a_stop_after_some_seconds():
@@ -227,8 +227,8 @@ def test_a_learner_does_not_wait_behind_a_backlog(sent, monkeypatch):
     assert scopes == [user.pk]
     assert sent == []
     scope = services.scope_of(user.pk)
-    _, found = claim(kind("account"), scope, 10, 60)
-    assert [row.user_id for row in found] == [user.pk]
+    _, rows = claim(kind("account"), scope, 10, 60)
+    assert [row.user_id for row in rows] == [user.pk]
 
 
 def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
@@ -244,7 +244,7 @@ def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
         "    assert stop.wait(90)\n"
         "    return services.Summary()\n"
         "services.reconcile = reconcile\n"
-        "services.reopen = services.sweep_prepare = lambda *_: None\n"
+        "services.open_gates = services.sweep_prepare = lambda *_: None\n"
         "try:\n"
         "    call_command('reconcile')\n"
         "except CommandError as error:\n"
@@ -252,7 +252,7 @@ def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
         "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\n"
     )
     campus = Path(__file__).resolve().parents[3] / "campus"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(script)],
         env={
             "DJANGO_SETTINGS_MODULE": "campus.settings",
@@ -264,6 +264,6 @@ def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
         text=True,
         timeout=120,
     )
-    assert "nothing is lost" in done.stdout, done.stderr
-    assert done.stdout.strip().endswith("130")
+    assert "nothing is lost" in result.stdout, result.stderr
+    assert result.stdout.strip().endswith("130")
     assert signal.SIGTERM

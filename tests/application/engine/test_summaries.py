@@ -30,7 +30,7 @@ from usher.client.errors import CircuitOpen, Refused, Unreachable
 from usher.engine import services
 from usher.engine.clock import database_now
 from usher.engine.kinds import Outcome
-from usher.engine.policy import EARLY_ATTEMPTS, retry
+from usher.engine.policy import EARLY_ATTEMPTS, retry_plan
 from usher.engine.services import reconcile
 from usher.engine.summary import Group
 
@@ -54,7 +54,7 @@ def test_rows_processed_by_another_worker_are_counted(joined, monkeypatch):
 def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(joined):
     with an_engine_that_watches("account", "token"):
         for _ in range(5):
-            users = [joined.learner("beside") for _ in range(3)]
+            users = [joined.learner("other") for _ in range(3)]
             began = time.monotonic()
             summary = repair(wait=30)
             assert summary.failed == 0
@@ -73,14 +73,14 @@ def test_a_step_is_a_span_with_its_requests_within(joined, monkeypatch):
     reconcile(["account", "enrollment"])
     spans = exporter.get_finished_spans()
     made, refused = (
-        next(one for one in spans if one.name == f"reconcile {kind}")
+        next(span for span in spans if span.name == f"reconcile {kind}")
         for kind in ("account", "enrollment")
     )
     assert made.attributes["usher.changed"] == 1
     assert (refused.attributes["usher.failed"], refused.status.is_ok) == (1, False)
-    inside = [one for one in spans if one.parent and one.parent.span_id == made.context.span_id]
+    inside = [span for span in spans if span.parent and span.parent.span_id == made.context.span_id]
     assert any(one.name == "LMS POST registration" for one in inside)
-    assert all(learner.username not in one.to_json() for one in spans)
+    assert all(learner.username not in span.to_json() for span in spans)
 
 
 def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joined, capsys):
@@ -97,15 +97,15 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joine
     with pytest.raises(SystemExit) as ended:
         call_command("reconcile", "--kind", "account")
     assert ended.value.code == 1
-    told = capsys.readouterr().out
-    assert "… waiting 3 × account: The LMS refuses the service worker's token." in told
-    assert "✗ stopped The LMS refuses the service worker's token." in told
-    assert "0 changed, 0 unchanged, 0 failed, 3 waiting" in told
-    LmsAccount.objects.set_work(parked_at=database_now(), due_at=None)
+    output = capsys.readouterr().out
+    assert "… waiting 3 × account: The LMS refuses the service worker's token." in output
+    assert "✗ stopped The LMS refuses the service worker's token." in output
+    assert "0 changed, 0 unchanged, 0 failed, 3 waiting" in output
+    LmsAccount.objects.set_work(refused_at=database_now(), due_at=None)
     call_command("reconcile", "--kind", "account")
-    told = capsys.readouterr().out
-    assert "– refused 3 × account: The LMS refuses the service worker's token." in told
-    assert "3 refused before" in told
+    output = capsys.readouterr().out
+    assert "– refused 3 × account: The LMS refuses the service worker's token." in output
+    assert "3 refused before" in output
 
 
 def unconfirmed_learner(joined):
@@ -129,14 +129,14 @@ def test_a_learner_who_only_waits_is_no_failure(joined, capsys, command):
     unconfirmed_learner(joined)
     reconcile()
     call_command(*command)  # exit code 0
-    told = capsys.readouterr().out
-    assert "… waiting 1 × account: Not sent. The e-mail address is not confirmed." in told
-    assert "✗" not in told
+    output = capsys.readouterr().out
+    assert "… waiting 1 × account: Not sent. The e-mail address is not confirmed." in output
+    assert "✗" not in output
     call_command(*command, "--json")
-    found = json.loads(capsys.readouterr().out)
-    assert (found["failed"], found["failures"], found["stopped"]) == (0, [], "")
+    data = json.loads(capsys.readouterr().out)
+    assert (data["failed"], data["failures"], data["stopped"]) == (0, [], "")
     assert ("account", "unconfirmed", 1) in {
-        (group["kind"], group["code"], group["count"]) for group in found["waiting"]
+        (group["kind"], group["code"], group["count"]) for group in data["waiting"]
     }
 
 
@@ -172,10 +172,10 @@ def test_failures_of_this_run_are_not_reported_twice(joined, settings, capsys):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
     with pytest.raises(SystemExit):
         call_command("reconcile", "--kind", "account")
-    told = capsys.readouterr().out
-    assert told.count("account") == 1, told
-    assert "1 failed" in told
-    assert "waiting" not in told
+    output = capsys.readouterr().out
+    assert output.count("account") == 1, output
+    assert "1 failed" in output
+    assert "waiting" not in output
 
 
 def test_the_log_has_each_run_and_each_outage_once(joined, caplog, settings):
@@ -194,13 +194,13 @@ def test_the_log_has_each_run_and_each_outage_once(joined, caplog, settings):
     caplog.clear()
     for _ in range(3):
         Enrollment.objects.all().make_due()
-        services.reopen(["enrollment"])
+        services.open_gates(["enrollment"])
         reconcile(["enrollment"])
     stopped = [m for m in caplog.messages if "enrollment stopped" in m]
     assert len(stopped) == 1
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = right
     Enrollment.objects.all().make_due()
-    services.reopen(["enrollment"])
+    services.open_gates(["enrollment"])
     reconcile(["enrollment"])
     assert len([m for m in caplog.messages if "enrollment resumed after" in m]) == 1
     assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
@@ -216,9 +216,9 @@ def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(joined, cap
     assert user.lms_account.username in lines[0]
     assert row.error_code in lines[0]
     assert row.error_message not in lines[0]
-    told = [r.msg for r in caplog.records if r.name == "usher.refusals"]
-    assert without_secrets(None, "warning", dict(told[0]))["reason"] == row.error_code
-    assert re.fullmatch("[0-9a-f]{16,}", told[0]["request_id"])
+    messages = [r.msg for r in caplog.records if r.name == "usher.refusals"]
+    assert without_secrets(None, "warning", dict(messages[0]))["reason"] == row.error_code
+    assert re.fullmatch("[0-9a-f]{16,}", messages[0]["request_id"])
     Enrollment.objects.filter(pk=row.pk).recheck()  # it is compared, and refused as before
     reconcile(["enrollment"])
     assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1
@@ -226,7 +226,7 @@ def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(joined, cap
 
 def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
     caplog.set_level(logging.INFO, logger="usher.refusals")
-    job = SimpleNamespace(what="ada\nfake: line", row=SimpleNamespace(parked_at=None))
+    job = SimpleNamespace(display_name="ada\nfake: line", row=SimpleNamespace(refused_at=None))
     error = Refused("the token s3cret-t0ken is wrong", code="wrong\ncode")
     RefusalLog().written("token", [(job, Outcome(error=error))])
     (line,) = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
@@ -241,11 +241,12 @@ def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
 def test_nine_attempts_fit_into_two_minutes():
     gone = Unreachable("gone")
     longest = sum(
-        max(retry(gone, attempts).delay for _ in range(200)) for attempts in range(EARLY_ATTEMPTS)
+        max(retry_plan(gone, attempts).delay for _ in range(200))
+        for attempts in range(EARLY_ATTEMPTS)
     )
     assert longest < 120
-    assert retry(gone, 12).delay > 1800
-    assert not retry(CircuitOpen("open", retry_after=5.0), 3).counts
+    assert retry_plan(gone, 12).delay > 1800
+    assert not retry_plan(CircuitOpen("open", retry_after=5.0), 3).is_counted
 
 
 def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):
@@ -259,7 +260,7 @@ def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):
 
 
 def test_more_waiting_rows_than_are_remembered_are_only_counted(monkeypatch):
-    monkeypatch.setattr(services, "_REMEMBERED", 2)
+    monkeypatch.setattr(services, "_MAX_REMEMBERED", 2)
     waiting = services._Waiting()
     for number in range(4):
         waiting.add(("account", number), Group("account", 1, "not-confirmed", "waits", 60.0))

@@ -31,18 +31,18 @@ from usher.engine.claim import Scope, claim
 from usher.engine.kinds import Job, Outcome
 from usher.engine.registry import kind
 from usher.engine.services import reconcile
-from usher.engine.transactions import InTransaction, retried
+from usher.engine.transactions import InTransaction, retry_transaction
 from usher.engine.writeback import write_back
 
 pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
-#: What ``prepare`` of accounts uses if the LMS has the batch API.
+#: Used by ``prepare`` of accounts if the LMS has the batch API.
 BATCH = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
 
-def at_once(*works):
+def run_concurrently(*works):
     """Runs these functions at the same time, each with its own database connection. Returns the
     errors."""
     raised = []
@@ -123,7 +123,7 @@ def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
 
         makes = [job for job, _ in kind("account").prepare(accounts[::-1], BATCH)]
         enrolls = [Job(row, str(row)) for row in enrollments]
-        raised = at_once(
+        raised = run_concurrently(
             lambda jobs=makes: write("account", jobs, made),
             lambda jobs=enrolls: write("enrollment", jobs, lambda: Outcome(error=unknown)),
         )
@@ -140,24 +140,24 @@ def made():
 def test_a_deadlock_is_repeated(transactional_db):
     """Other code, such as the application's own, may lock rows in another order."""
     first, second = (ensure_account(make_learner()).pk for _ in range(2))
-    tried, both = [], threading.Barrier(2)
+    tried, barrier = [], threading.Barrier(2)
 
     def lock_both(*order):
         def act():
             tried.append(order)
             LmsAccount.objects.filter(pk=order[0]).update(renamings=1)
             if len(tried) <= 2 and connection.vendor == "postgresql":
-                both.wait(90)
+                barrier.wait(90)
             LmsAccount.objects.filter(pk=order[1]).update(renamings=2)
 
-        retried(act)
+        retry_transaction(act)
 
-    raised = at_once(lambda: lock_both(first, second), lambda: lock_both(second, first))
+    raised = run_concurrently(lambda: lock_both(first, second), lambda: lock_both(second, first))
     assert raised == []
     assert len(tried) == (3 if connection.vendor == "postgresql" else 2)
 
 
-# Two syncs at once
+# Two concurrent syncs
 
 
 def test_two_syncs_of_the_same_new_runs(transactional_db):
@@ -165,15 +165,15 @@ def test_two_syncs_of_the_same_new_runs(transactional_db):
         {"course_id": f"course-v1:edX+Both+{number}", "name": f"Run {number}"}
         for number in range(40)
     ]
-    both = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
     def take(pages):
         writer = sync.Writer(sync.known_runs())
         writer.take(pages)
-        both.wait(90)
+        barrier.wait(90)
         writer.flush()
 
-    assert at_once(lambda: take(found), lambda: take(found[::-1])) == []
+    assert run_concurrently(lambda: take(found), lambda: take(found[::-1])) == []
     assert CourseRun.objects.filter(title__startswith="Run ").count() == len(found)
     assert RunModes.objects.count() == len(found)
 
@@ -191,8 +191,8 @@ def test_a_web_process_whose_clock_is_ahead_gets_a_token(joined, monkeypatch):
     assert LmsAccount.objects.due().filter(pk=new.pk).exists()
     if connection.vendor == "postgresql":  # SQLite uses this machine's clock
         soon = now() + timedelta(seconds=10)
-        assert new.next_attempt_at < soon
-        assert ensure_run("course-v1:edX+Ahead+1").next_attempt_at < soon
+        assert new.due_at < soon
+        assert ensure_run("course-v1:edX+Ahead+1").due_at < soon
 
 
 # Messages to workers

@@ -15,7 +15,7 @@ from usher.application.lms.changes import pull_changes
 from usher.application.lms.drift import drift
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
-from usher.application.webhooks.services import take
+from usher.application.webhooks.services import process_message
 from usher.engine.models import Watermark
 from usher.engine.services import recheck, reconcile
 
@@ -57,7 +57,7 @@ def here(user):
     }
 
 
-def test_the_next_sweep_records_it(each_api, learner):
+def test_the_next_sweep_records_an_enrollment_made_in_the_lms(each_api, learner):
     pull_changes()
     enroll_in_lms(each_api, learner, mode="verified")
     a_minute_later()
@@ -77,9 +77,11 @@ def test_the_next_sweep_records_it(each_api, learner):
     assert here(learner) == {DEMO: ("audit", False)}
 
 
-def test_a_message_records_it(each_api, learner):
+def test_a_message_records_an_enrollment_made_in_the_lms(each_api, learner):
     enroll_in_lms(each_api, learner)
-    assert take("instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO)
+    assert process_message(
+        "instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO
+    )
     assert reconcile(["enrollment"]).failed == 0
     assert here(learner) == {DEMO: ("audit", True)}
 
@@ -101,8 +103,8 @@ def test_a_recheck_records_all_of_one_learner(each_api, learner):
 
 def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(each_api, learner):
     enroll_in_lms(each_api, learner, is_active=False)
-    take("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
-    take("never-1", "enrollment.changed", learner.lms_account.username, E2E)
+    process_message("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    process_message("never-1", "enrollment.changed", learner.lms_account.username, E2E)
     assert Enrollment.objects.count() == 2
     assert reconcile(["enrollment"]).failed == 0
     assert here(learner) == {}
@@ -113,7 +115,7 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(each_api, learner):
 def test_the_learner_s_own_enrollment_takes_precedence(each_api, learner):
     """The learner enrolls while the row only stands for an enrollment that the LMS may have."""
     enroll_in_lms(each_api, learner, mode="verified")
-    take("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    process_message("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
     assert here(learner) == {DEMO: ("audit", True)}
     assert each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
@@ -137,7 +139,7 @@ def test_an_enrollment_of_the_lms_is_recorded_whichever_setting_decides(
 def test_a_setting_leaves_them_to_the_lms(each_api, learner, settings):
     settings.USHER_ADOPT_ENROLLMENTS = False
     enroll_in_lms(each_api, learner)
-    take("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    process_message("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
     a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {}
@@ -149,9 +151,9 @@ def test_enrollments_of_others_and_malformed_ones_are_not_recorded(joined):
     ensure_account(user)  # not created yet, so no enrollment in the LMS can be theirs
     name = user.lms_account.username
     for number, key in enumerate((DEMO, "not-a-key", "course-v1:a+b+" + "c" * 300)):
-        take(f"nonsense-{number}", "enrollment.changed", name, key)
+        process_message(f"nonsense-{number}", "enrollment.changed", name, key)
     reconcile(["account"])
-    take("nonsense-9", "enrollment.changed", name, "not-a-key")
-    take("nonsense-10", "enrollment.changed", "nobody", DEMO)
+    process_message("nonsense-9", "enrollment.changed", name, "not-a-key")
+    process_message("nonsense-10", "enrollment.changed", "nobody", DEMO)
     assert not Enrollment.objects.exists()
     assert not CourseRun.objects.exists()

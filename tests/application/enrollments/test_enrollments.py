@@ -43,8 +43,18 @@ def test_enroll_change_mode_unenroll_and_come_back(joined, run):
     row = unenroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
     assert joined.enrollments(name) == {DEMO: ("verified", False)}
+    with pytest.raises(NotEnrolled, match="has ended"):
+        change_mode(user, run, "audit")
     assert enroll(user, run, "audit", reconcile_now=True).is_settled
     assert joined.enrollments(name) == {DEMO: ("audit", True)}
+
+
+def test_a_learner_is_enrolled_in_the_free_mode(each_api):
+    """The example in CONTRIBUTING.md."""
+    user = each_api.learner()
+    row = enroll(user, ensure_run(DEMO), reconcile_now=True)
+    assert row.is_settled, row.error_message
+    assert each_api.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
 
 def test_enrolling_twice_sends_once(joined, run, faulty):
@@ -84,16 +94,16 @@ def test_a_closed_run_is_refused_with_the_lms_s_message_and_can_be_forced(joined
     )
     user = joined.learner()
     row = enroll(user, ensure_run(closed), reconcile_now=True)
-    assert row.parked_at is not None
+    assert row.refused_at is not None
     assert closed in row.error_message
     row = enroll(user, ensure_run(closed), force=True, reconcile_now=True)
     assert row.is_settled, row.error_message
-    assert row.parked_at is None
+    assert row.refused_at is None
 
 
 def test_an_unknown_run_is_refused_with_its_reason(joined):
     row = enroll(joined.learner(), ensure_run("course-v1:No+Such+Run"), reconcile_now=True)
-    assert row.parked_at is not None
+    assert row.refused_at is not None
     assert row.error_code == "unknown-run"
 
 
@@ -150,15 +160,15 @@ def _posts(proxy):
 def test_a_settled_enrollment_is_compared_and_not_sent_again(joined, run, faulty):
     user = joined.learner()
     enroll(user, run, reconcile_now=True)
-    sent = len(_posts(faulty))
+    count = len(_posts(faulty))
     Enrollment.objects.recheck()
     summary = reconcile(["enrollment"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
-    assert len(_posts(faulty)) == sent
+    assert len(_posts(faulty)) == count
     _change_in_lms(joined, user.lms_account.username, "audit", False)
     Enrollment.objects.recheck()
     reconcile(["enrollment"], user=user)
-    assert len(_posts(faulty)) == sent + 1
+    assert len(_posts(faulty)) == count + 1
     assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
 
@@ -175,13 +185,13 @@ def test_a_refused_enrollment_is_compared_and_not_sent_again(joined, faulty):
     _seed_run(joined, closed, CLOSED_UNTIL)
     user = joined.learner()
     row = enroll(user, ensure_run(closed), reconcile_now=True)
-    assert row.parked_at
-    sent, words = len(_posts(faulty)), row.error_message
+    assert row.refused_at
+    count, words = len(_posts(faulty)), row.error_message
     Enrollment.objects.filter(pk=row.pk).recheck()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
-    assert (bool(row.parked_at), row.error_message, row.next_attempt_at) == (True, words, None)
-    assert len(_posts(faulty)) == sent
+    assert (bool(row.refused_at), row.error_message, row.due_at) == (True, words, None)
+    assert len(_posts(faulty)) == count
     name = user.lms_account.username
     joined.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
@@ -192,8 +202,8 @@ def test_a_refused_enrollment_is_compared_and_not_sent_again(joined, faulty):
     Enrollment.objects.filter(pk=row.pk).recheck()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
-    assert (row.is_settled, row.parked_at, row.observed_is_active) == (True, None, True)
-    assert len(_posts(faulty)) == sent
+    assert (row.is_settled, row.refused_at, row.observed_is_active) == (True, None, True)
+    assert len(_posts(faulty)) == count
 
 
 @pytest.mark.parametrize("keys", [True, False], ids=["this run", "all runs"])
@@ -203,10 +213,10 @@ def test_a_refused_enrollment_is_retried_when_its_run_opens(joined, keys):
     sync_runs([closed])
     user = joined.learner()
     row = enroll(user, ensure_run(closed), reconcile_now=True)
-    assert row.parked_at
+    assert row.refused_at
     sync_runs([closed] if keys else None)
     row.refresh_from_db()
-    assert row.parked_at, "nothing changed"
+    assert row.refused_at, "nothing changed"
     _seed_run(joined, closed, OPEN_AGAIN)
     sync_runs([closed] if keys else None)
     reconcile(["enrollment"], user=user)
@@ -243,8 +253,8 @@ def test_no_fault_loses_an_enrollment(joined, run, faulty, fault):
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert not row.is_settled
-    assert row.parked_at is None
-    assert row.next_attempt_at is not None
+    assert row.refused_at is None
+    assert row.due_at is not None
     faulty.mend()
     Enrollment.objects.filter(user=user).make_due()
     from usher.application.lms_client import client
@@ -295,7 +305,7 @@ def test_a_refusal_rechecks_the_run(joined):
     row = enroll(user, run)
     reconcile(["enrollment"])
     row.refresh_from_db()
-    assert row.parked_at
+    assert row.refused_at
     reconcile(["run"])
     run.refresh_from_db()
     assert run.missing_since
@@ -308,9 +318,9 @@ def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(tr
     error = LmsError("The user does not exist.", code="unknown-user")
     row = enroll(learner, ensure_run(DEMO))
     accounts = LmsAccount.objects.all()
-    accounts.set_work(parked_at=timezone.now(), due_at=None, error_code="protected-account")
+    accounts.set_work(refused_at=timezone.now(), due_at=None, error_code="protected-account")
     kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
     assert accounts.get().error_code == "protected-account"
-    accounts.set_work(parked_at=None, error_code="")
+    accounts.set_work(refused_at=None, error_code="")
     kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
-    assert accounts.get().next_attempt_at is not None
+    assert accounts.get().due_at is not None

@@ -91,7 +91,7 @@ def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode
     joined.lms.shell(_ONLY.format(key=key, slug="audit", price=0))
     user, run = joined.learner(), ensure_run(key)
     row = enroll(user, run, "verified", reconcile_now=True)
-    assert row.parked_at is not None, "the LMS has no such mode"
+    assert row.refused_at is not None, "the LMS has no such mode"
     joined.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode as M; "
         f"M.objects.create(course_id={key!r}, mode_slug='verified', min_price=10)"

@@ -37,7 +37,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 @pytest.fixture(autouse=True)
 def nothing_counted(monkeypatch):
     recording.recorder.forget()
-    monkeypatch.setattr(conditions, "_looked", -conditions._EVERY)
+    monkeypatch.setattr(conditions, "_read_at", -conditions._SECONDS_BETWEEN_READS)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def get(authorization="", **meta):
     )
 
 
-def of(samples, metric, **labels):
+def value(samples, metric, **labels):
     return samples.get((metric.name, tuple(sorted(labels.items()))))
 
 
@@ -100,7 +100,7 @@ def test_a_wrong_token_is_refused(db, settings, given):
         ("10.1.2.3", {"HTTP_FORWARDED": "for=192.0.2.9"}, 403),
     ],
 )
-def test_a_network_may_read_them(db, settings, address, headers, status):
+def test_a_network_may_read_the_metrics(db, settings, address, headers, status):
     settings.USHER_METRICS_NETWORKS = "127.0.0.0/8, 10.0.0.0/8"
     assert get(REMOTE_ADDR=address, **headers).status_code == status
 
@@ -128,16 +128,16 @@ def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
 
 def test_counters_are_there_before_they_are_counted(db, scrape):
     """For Prometheus, a series that begins with 500 has not increased."""
-    found = scrape()
-    assert of(found, metrics.WEBHOOKS, result="refused") == 0
-    assert of(found, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 0
-    assert of(found, metrics.PASSES) == 0
-    assert found["usher_settle_seconds_count", (("kind", "enrollment"),)] == 0
-    assert found["usher_batch_rows_sum", (("kind", "account"),)] == 0
-    assert found["usher_webhook_lag_seconds_bucket", (("le", "+Inf"),)] == 0
+    samples = scrape()
+    assert value(samples, metrics.WEBHOOKS, result="refused") == 0
+    assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 0
+    assert value(samples, metrics.PASSES) == 0
+    assert samples["usher_settle_seconds_count", (("kind", "enrollment"),)] == 0
+    assert samples["usher_batch_rows_sum", (("kind", "account"),)] == 0
+    assert samples["usher_webhook_lag_seconds_bucket", (("le", "+Inf"),)] == 0
     for result in ("2xx", "5xx", "timed-out", "no-connection"):
         labels = (("group", "enrollment"), ("result", result))
-        assert found["usher_lms_request_seconds_count", labels] == 0
+        assert samples["usher_lms_request_seconds_count", labels] == 0
 
 
 def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):
@@ -145,54 +145,54 @@ def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):
     enroll(user, run)
     enroll(user, ensure_run("course-v1:edX+Nowhere+1"))
     before = scrape()
-    assert of(before, metrics.DUE, kind="enrollment") == 2
-    assert of(before, metrics.OLDEST_DUE, kind="enrollment") > 0
+    assert value(before, metrics.DUE, kind="enrollment") == 2
+    assert value(before, metrics.OLDEST_DUE, kind="enrollment") > 0
     wanted = Enrollment.objects.get(run=run).wanted_at
     reconcile()
     after = scrape()
-    took = (timezone.now() - wanted).total_seconds()
-    assert of(after, metrics.DUE, kind="enrollment") == 0
-    assert of(after, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 1
-    assert of(after, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 1
-    code = Enrollment.objects.get(work__parked_at__isnull=False).error_code
-    assert of(after, metrics.REFUSED, kind="enrollment", code=code) == 1
+    seconds = (timezone.now() - wanted).total_seconds()
+    assert value(after, metrics.DUE, kind="enrollment") == 0
+    assert value(after, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 1
+    assert value(after, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 1
+    code = Enrollment.objects.get(work__refused_at__isnull=False).error_code
+    assert value(after, metrics.REFUSED, kind="enrollment", code=code) == 1
     settled = (("kind", "enrollment"),)
     assert after[metrics.SETTLE.name + "_count", settled] == 1
-    assert 0 < after[metrics.SETTLE.name + "_sum", settled] <= took
+    assert 0 < after[metrics.SETTLE.name + "_sum", settled] <= seconds
     asked = (("group", "enrollment"), ("result", "2xx"))
     assert after[metrics.REQUEST.name + "_count", asked] >= 1
     assert after[metrics.REQUEST.name + "_bucket", (*asked[:1], ("le", "+Inf"), *asked[1:])] >= 1
-    assert of(after, metrics.PASSES) == 1
+    assert value(after, metrics.PASSES) == 1
     # A row that is in sync already is no change of the desired state.
     Enrollment.objects.filter(run=run).make_due()
     reconcile()
-    again = scrape()
-    assert again[metrics.SETTLE.name + "_count", settled] == 1
-    assert of(again, metrics.OUTCOMES, kind="enrollment", outcome="unchanged") == 1
+    samples = scrape()
+    assert samples[metrics.SETTLE.name + "_count", settled] == 1
+    assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="unchanged") == 1
 
 
 def test_a_request_of_several_rows_is_measured(batched, scrape):
     for _ in range(3):
         enroll(batched.learner(), ensure_run(DEMO))
     reconcile()
-    told = scrape()
+    samples = scrape()
     rows = (("kind", "account"),)
-    assert told[metrics.BATCH_ROWS.name + "_sum", rows] == 3
-    assert told[metrics.BATCH_ROWS.name + "_count", rows] == 1
-    assert told[metrics.REQUEST.name + "_count", (("group", "batch"), ("result", "2xx"))] >= 2
+    assert samples[metrics.BATCH_ROWS.name + "_sum", rows] == 3
+    assert samples[metrics.BATCH_ROWS.name + "_count", rows] == 1
+    assert samples[metrics.REQUEST.name + "_count", (("group", "batch"), ("result", "2xx"))] >= 2
 
 
 def test_a_kind_that_is_stopped_is_seen_and_seen_to_go_on(joined, scrape):
     gate = Gate("account", client().http.state)
     gate.close()
     reconcile(["token"])
-    told = scrape()
-    assert of(told, metrics.GATE_CLOSED, kind="account") == 1
-    assert of(told, metrics.GATE_CLOSED, kind="enrollment") == 0
+    samples = scrape()
+    assert value(samples, metrics.GATE_CLOSED, kind="account") == 1
+    assert value(samples, metrics.GATE_CLOSED, kind="enrollment") == 0
     gate.open()
-    conditions._looked = -conditions._EVERY
+    conditions._read_at = -conditions._SECONDS_BETWEEN_READS
     reconcile(["token"])
-    assert of(scrape(), metrics.GATE_CLOSED, kind="account") == 0
+    assert value(scrape(), metrics.GATE_CLOSED, kind="account") == 0
 
 
 def test_any_process_reports_what_the_workers_saw(joined, scrape):
@@ -202,9 +202,9 @@ def test_any_process_reports_what_the_workers_saw(joined, scrape):
     reconcile()
     forget_clients()  # as in the web process, which has its own memory
     assert client().http.state.remaining("group:enrollment") == 0
-    told = scrape()
-    assert 90 < of(told, metrics.THROTTLED, group="enrollment") <= 100
-    assert of(told, metrics.THROTTLED, group="courses") == 0
+    samples = scrape()
+    assert 90 < value(samples, metrics.THROTTLED, group="enrollment") <= 100
+    assert value(samples, metrics.THROTTLED, group="courses") == 0
 
 
 def test_the_sweep_reads_how_many_messages_wait_in_the_lms_s_outbox(batched, scrape):
@@ -218,25 +218,25 @@ def test_the_sweep_reads_how_many_messages_wait_in_the_lms_s_outbox(batched, scr
         "M.objects.filter(pk=m.pk).update(created=t.now() - t.timedelta(hours=2))"
     )
     services.sweep_prepare()
-    told = scrape()
-    assert of(told, metrics.OUTBOX) == 1
-    assert 7190 < of(told, metrics.OUTBOX_OLDEST) < 7400
-    assert of(told, metrics.ASKED, what="enrollments") > time.time() - 60
+    samples = scrape()
+    assert value(samples, metrics.OUTBOX) == 1
+    assert 7190 < value(samples, metrics.OUTBOX_OLDEST) < 7400
+    assert value(samples, metrics.ASKED, what="enrollments") > time.time() - 60
 
 
 def test_sweeps_and_workers_are_seen(joined, scrape):
-    assert of(scrape(), metrics.SWEPT) is None
+    assert value(scrape(), metrics.SWEPT) is None
     before = time.time()
     services.sweep_prepare()
-    assert before - 1 < of(scrape(), metrics.SWEPT) <= time.time() + 1
+    assert before - 1 < value(scrape(), metrics.SWEPT) <= time.time() + 1
 
 
 def test_a_mark_that_is_not_about_the_lms_is_no_request_to_it(db, scrape):
     Watermark.objects.create(what="digest", asked_at=timezone.now())
     Watermark.objects.create(what="accounts", asked_at=timezone.now())
-    found = scrape()
-    assert of(found, metrics.ASKED, what="accounts") is not None
-    assert of(found, metrics.ASKED, what="digest") is None
+    samples = scrape()
+    assert value(samples, metrics.ASKED, what="accounts") is not None
+    assert value(samples, metrics.ASKED, what="digest") is None
 
 
 # One sum
@@ -254,14 +254,14 @@ def test_processes_add_up(transactional_db, scrape):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    told = scrape()
-    assert of(told, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 40
+    samples = scrape()
+    assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 40
     kind = ("kind", "enrollment")
-    assert told[metrics.SETTLE.name + "_sum", (kind,)] == 120
-    assert told[metrics.SETTLE.name + "_bucket", (kind, ("le", "2.5"))] == 0
-    assert told[metrics.SETTLE.name + "_bucket", (kind, ("le", "5.0"))] == 40
-    assert told[metrics.SETTLE.name + "_bucket", (("kind", "account"), ("le", "+Inf"))] == 40
-    assert told[metrics.SETTLE.name + "_bucket", (("kind", "account"), ("le", "86400.0"))] == 0
+    assert samples[metrics.SETTLE.name + "_sum", (kind,)] == 120
+    assert samples[metrics.SETTLE.name + "_bucket", (kind, ("le", "2.5"))] == 0
+    assert samples[metrics.SETTLE.name + "_bucket", (kind, ("le", "5.0"))] == 40
+    assert samples[metrics.SETTLE.name + "_bucket", (("kind", "account"), ("le", "+Inf"))] == 40
+    assert samples[metrics.SETTLE.name + "_bucket", (("kind", "account"), ("le", "86400.0"))] == 0
 
 
 def test_a_forked_process_does_not_count_again_what_its_parent_writes(db):
@@ -299,17 +299,17 @@ def test_a_scrape_reads_only_what_is_due_claimed_or_refused(db, scrape):
     """Records are not read at all, and every query on the table of work uses an index."""
     later = timezone.now() + timedelta(days=1)
     waiting = [Work(kind="enrollment", object_id=number, due_at=later) for number in range(5000)]
-    refused = [Work(kind="run", object_id=n, parked_at=timezone.now()) for n in range(3)]
+    refused = [Work(kind="run", object_id=n, refused_at=timezone.now()) for n in range(3)]
     Work.objects.bulk_create(waiting + refused)
     table = Work._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {table}")
     with CaptureQueriesContext(connection) as queries:
-        told = scrape()
-    assert of(told, metrics.REFUSED, kind="run", code="") == 3
-    asked = [each["sql"] for each in queries.captured_queries]
-    assert not [sql for sql in asked if f'"{CourseRun._meta.db_table}"' in sql]
-    about = [sql for sql in asked if table in sql and "'run'" in sql]
+        samples = scrape()
+    assert value(samples, metrics.REFUSED, kind="run", code="") == 3
+    statements = [query["sql"] for query in queries.captured_queries]
+    assert not [sql for sql in statements if f'"{CourseRun._meta.db_table}"' in sql]
+    about = [sql for sql in statements if table in sql and "'run'" in sql]
     assert len(about) == 3
     for sql in about:
         explain = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"

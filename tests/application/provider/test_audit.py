@@ -71,3 +71,15 @@ def test_nobody_changes_the_log_in_the_admin(admin_client):
     assert admin_client.get("/admin/usher_audit/auditevent/").status_code == 200
     assert admin_client.post(page + "change/", {"name": "other"}).status_code == 403
     assert admin_client.post(page + "delete/", {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("sign-in", "Sign-in"),
+        ("e-mail-changed", "E-mail address changed"),
+        ("client-refused", "Client refused"),
+    ],
+)
+def test_pages_show_a_title_for_each_event(name, title):
+    assert AuditEvent(name=name).title == title

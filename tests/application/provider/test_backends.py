@@ -46,10 +46,10 @@ class Strategy(BaseStrategy):
 
 
 def settings_of(root: str, client: Any, secret: str, *, discovery: bool) -> dict[str, Any]:
-    found = {"KEY": client.client_id, "SECRET": secret, "API_ROOT": root, "DISCOVERY_URL": ""}
+    expected = {"KEY": client.client_id, "SECRET": secret, "API_ROOT": root, "DISCOVERY_URL": ""}
     if discovery:
-        return found | {"DISCOVERY_URL": root + ApplicationPath.DISCOVERY}
-    return found | {
+        return expected | {"DISCOVERY_URL": root + ApplicationPath.DISCOVERY}
+    return expected | {
         "AUTHORIZATION_URL": root + ApplicationPath.AUTHORIZE,
         "ACCESS_TOKEN_URL": root + ApplicationPath.TOKEN,
     }

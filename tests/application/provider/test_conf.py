@@ -1,4 +1,4 @@
-"""The settings object: names, defaults by edition, and all problems reported at once."""
+"""The settings object: names, defaults by edition, and all problems in one error."""
 
 from types import SimpleNamespace
 
@@ -33,18 +33,22 @@ def test_defaults_of_each_edition():
     own, _ = read()
     assert own.oauth_provider == "mitxpro-oauth2"
     assert own.timeout_seconds == 60.0
+    assert (own.api_base_url, own.base_redirect_url, own.backchannel_logout_url) == ("", "", "")
+    assert own.course_path("k") == "/courses/k/course/"
     assert own.oauth_app_name == "edx-oauth-app"
 
 
 def test_addresses_for_browsers_and_for_servers_are_kept_apart():
-    found, _ = read(
+    read_settings, _ = read(
         OPENEDX_API_BASE_URL="http://172.17.0.1:8000/",
         OPENEDX_BASE_REDIRECT_URL="http://local.openedx.io:8000",
     )
-    assert found.api_base_url == "http://172.17.0.1:8000"
-    assert found.sign_in_url("/courses/x y/").startswith("http://local.openedx.io:8000/auth/login/")
-    assert found.sign_in_url("/courses/x y/").endswith("&next=%2Fcourses%2Fx+y%2F")
-    assert found.backchannel_logout_url.startswith("http://172.17.0.1:8000/usher/")
+    assert read_settings.api_base_url == "http://172.17.0.1:8000"
+    assert read_settings.sign_in_url("/courses/x y/").startswith(
+        "http://local.openedx.io:8000/auth/login/"
+    )
+    assert read_settings.sign_in_url("/courses/x y/").endswith("&next=%2Fcourses%2Fx+y%2F")
+    assert read_settings.backchannel_logout_url.startswith("http://172.17.0.1:8000/usher/")
 
 
 @pytest.mark.parametrize("name", [Env.OPENEDX_API_BASE_URL, Env.OPENEDX_BASE_REDIRECT_URL])
@@ -53,18 +57,26 @@ def test_addresses_are_read_in_one_spelling_and_hold_no_password(name):
     assert len(problems) == 1
     assert name in problems[0]
     assert "hunter2" not in problems[0]
-    found, problems = read(**{name: "HTTPS://LMS.Bücher.example:443/"})
+    read_settings, problems = read(**{name: "HTTPS://LMS.Bücher.example:443/"})
     assert problems == []
-    assert found.base_redirect_url == "https://lms.xn--bcher-kva.example"
+    assert read_settings.base_redirect_url == "https://lms.xn--bcher-kva.example"
 
 
 def test_the_browser_s_address_defaults_to_the_server_s():
     assert read(OPENEDX_API_BASE_URL="http://lms:8000")[0].base_redirect_url == "http://lms:8000"
 
 
+@pytest.mark.parametrize("value", [None, 5, object()])
+def test_addresses_are_built_from_text_alone(value):
+    with pytest.raises(TypeError, match=r"run\.course_key"):
+        conf.settings().course_path(value)
+    with pytest.raises(TypeError, match="path of the LMS"):
+        conf.settings().sign_in_url(value)
+
+
 def test_course_addresses():
-    found, _ = read(OPENEDX_API_BASE_URL="http://lms:8000")
-    assert found.course_path("course-v1:a+b+c") == "/courses/course-v1:a+b+c/course/"
+    read_settings, _ = read(OPENEDX_API_BASE_URL="http://lms:8000")
+    assert read_settings.course_path("course-v1:a+b+c") == "/courses/course-v1:a+b+c/course/"
     apart, _ = read(
         OPENEDX_COURSE_BASE_URL="http://apps.lms/learning/course/",
         OPENEDX_COURSE_BASE_URL_SUFFIX="/home",
@@ -101,7 +113,7 @@ def test_a_malformed_setting_is_named(name, value):
     assert name in problems[0]
 
 
-def test_all_problems_are_named_at_once(settings):
+def test_one_error_names_all_problems(settings):
     settings.OPENEDX_API_BASE_URL = "nonsense"
     settings.EDX_API_CLIENT_TIMEOUT = "never"
     with pytest.raises(ImproperlyConfigured) as raised:
@@ -109,6 +121,15 @@ def test_all_problems_are_named_at_once(settings):
     assert Env.OPENEDX_API_BASE_URL in str(raised.value)
     assert Env.EDX_API_CLIENT_TIMEOUT in str(raised.value)
     assert [found.id for found in run_checks(tags=["usher"])].count("usher.E001") == 2
+
+
+def test_the_address_of_the_lms_is_required_where_it_has_no_default(settings):
+    for name in conf.REQUIRED:
+        setattr(settings, name, "x")
+    settings.OPENEDX_API_BASE_URL = ""
+    assert conf.missing() == []
+    settings.USHER_EDITION = ""
+    assert conf.missing() == [Env.OPENEDX_API_BASE_URL]
 
 
 def test_all_missing_settings_are_named_in_one_warning(settings):
@@ -123,7 +144,8 @@ def test_all_missing_settings_are_named_in_one_warning(settings):
 @pytest.mark.parametrize(("key", "found"), [("", "usher.W002"), ("no key", "usher.E004")])
 def test_a_key_that_can_not_sign_is_named(settings, key, found):
     settings.OAUTH2_PROVIDER = {**settings.OAUTH2_PROVIDER, "OIDC_RSA_PRIVATE_KEY": key}
-    assert found in [problem.id for problem in run_checks(tags=["usher"])]
+    messages = run_checks(tags=["usher"], include_deployment_checks=True)
+    assert found in [problem.id for problem in messages]
 
 
 def test_settings_follow_a_change(settings):
@@ -140,17 +162,17 @@ def test_settings_follow_a_change(settings):
     )
 )
 def test_no_value_of_a_setting_raises_an_exception(values):
-    found, problems = read(**values)
-    assert found.api_base_url.startswith("http")
+    read_settings, problems = read(**values)
+    assert not read_settings.api_base_url or read_settings.api_base_url.startswith("http")
     assert all(isinstance(problem, str) for problem in problems)
 
 
 @pytest.mark.parametrize("name", ["campus-oauth2", "campus-app-oauth2", "mitxpro-app-oauth2"])
 def test_the_backend_of_a_second_application_of_an_lms_is_accepted(name: str):
     """``usher connect`` writes such names, with which the application must start."""
-    given = {
+    values = {
         Env.OPENEDX_OAUTH_PROVIDER: name,
         Env.OPENEDX_SOCIAL_LOGIN_PATH: f"/auth/login/{name}/?auth_entry=login",
     }
-    found, problems = conf.read(SimpleNamespace(**given))
+    found, problems = conf.read(SimpleNamespace(**values))
     assert (found.oauth_provider, problems) == (name, [])

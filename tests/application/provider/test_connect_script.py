@@ -29,7 +29,7 @@ def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_printed(capsys: A
     assert learner.username == "ad_min"
     boss = User.objects.create_superuser("ad_min", "boss@example.org", "password")
 
-    assert ask(capsys, "look")["superuser"] == ["", "boss@example.org"]
+    assert ask(capsys, "inspect")["superuser"] == ["", "boss@example.org"]
     assert not LmsAccount.objects.filter(user=boss).exists()
 
     name, email = ask(capsys, "reserve_superuser")["superuser"]
@@ -37,5 +37,5 @@ def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_printed(capsys: A
     assert name == LmsAccount.objects.get(user=boss).username
     assert name != "ad_min"
     assert email == "boss@example.org"
-    assert ask(capsys, "look")["superuser"] == [name, email]
+    assert ask(capsys, "inspect")["superuser"] == [name, email]
     assert ask(capsys, "reserve_superuser")["superuser"] == [name, email]

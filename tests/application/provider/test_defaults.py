@@ -1,12 +1,14 @@
 """``defaults.apply`` keeps the project's settings and adds the others from the environment."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import defaults
+from usher.application.defaults import environment
 from usher.contract.environment import ALL_KEYS
 
 
@@ -27,17 +29,21 @@ def applied(
 
 def test_every_name_that_connect_writes_is_read_from_the_file(tmp_path: Path) -> None:
     env = "".join(f"{name}=value-of-{name}\n" for name in ALL_KEYS)
-    found = applied(tmp_path, env)
-    assert {name: found[name] for name in ALL_KEYS} == {n: f"value-of-{n}" for n in ALL_KEYS}
+    settings_applied = applied(tmp_path, env)
+    assert {name: settings_applied[name] for name in ALL_KEYS} == {
+        n: f"value-of-{n}" for n in ALL_KEYS
+    }
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("OPENEDX_API_CLIENT_ID", "")
     monkeypatch.setenv("SITE_BASE_URL", "https://one.example")
-    found = applied(tmp_path, "OPENEDX_API_CLIENT_ID=old\nSITE_BASE_URL=https://other.example\n")
-    assert "OPENEDX_API_CLIENT_ID" not in found
-    assert found["SITE_BASE_URL"] == "https://one.example"
-    assert found["OAUTH2_PROVIDER"]["OIDC_ISS_ENDPOINT"] == "https://one.example/oauth2"
+    settings_applied = applied(
+        tmp_path, "OPENEDX_API_CLIENT_ID=old\nSITE_BASE_URL=https://other.example\n"
+    )
+    assert "OPENEDX_API_CLIENT_ID" not in settings_applied
+    assert settings_applied["SITE_BASE_URL"] == "https://one.example"
+    assert settings_applied["OAUTH2_PROVIDER"]["OIDC_ISS_ENDPOINT"] == "https://one.example/oauth2"
 
 
 def test_settings_of_the_project_are_kept(tmp_path: Path) -> None:
@@ -53,18 +59,18 @@ def test_settings_of_the_project_are_kept(tmp_path: Path) -> None:
             "default": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"timeout": 5}}
         },
     }
-    found = applied(tmp_path, "OPENEDX_API_BASE_URL=https://other.example\n", **own)
-    assert found["OPENEDX_API_BASE_URL"] == "https://mine.example"
-    assert found["INSTALLED_APPS"].count("rest_framework") == 1
-    assert found["INSTALLED_APPS"][0] == "shop"
-    assert found["PASSWORD_HASHERS"][0] == own["PASSWORD_HASHERS"][0]
-    assert found["PASSWORD_HASHERS"][-1] == defaults.KEYED_HASHER
-    assert found["OAUTH2_PROVIDER"]["ACCESS_TOKEN_EXPIRE_SECONDS"] == 60
-    assert found["OAUTH2_PROVIDER"]["OIDC_ENABLED"] is True
-    assert found["REST_FRAMEWORK"]["PAGE_SIZE"] == 7
-    assert "DEFAULT_PERMISSION_CLASSES" not in found["REST_FRAMEWORK"]
-    assert {"mine", "usher: sweep"} <= set(found["CELERY_BEAT_SCHEDULE"])
-    options = found["DATABASES"]["default"]["OPTIONS"]
+    settings_applied = applied(tmp_path, "OPENEDX_API_BASE_URL=https://other.example\n", **own)
+    assert settings_applied["OPENEDX_API_BASE_URL"] == "https://mine.example"
+    assert settings_applied["INSTALLED_APPS"].count("rest_framework") == 1
+    assert settings_applied["INSTALLED_APPS"][0] == "shop"
+    assert settings_applied["PASSWORD_HASHERS"][0] == own["PASSWORD_HASHERS"][0]
+    assert settings_applied["PASSWORD_HASHERS"][-1] == defaults.KEYED_HASHER
+    assert settings_applied["OAUTH2_PROVIDER"]["ACCESS_TOKEN_EXPIRE_SECONDS"] == 60
+    assert settings_applied["OAUTH2_PROVIDER"]["OIDC_ENABLED"] is True
+    assert settings_applied["REST_FRAMEWORK"]["PAGE_SIZE"] == 7
+    assert "DEFAULT_PERMISSION_CLASSES" not in settings_applied["REST_FRAMEWORK"]
+    assert {"mine", "usher: sweep"} <= set(settings_applied["CELERY_BEAT_SCHEDULE"])
+    options = settings_applied["DATABASES"]["default"]["OPTIONS"]
     assert (options["timeout"], options["transaction_mode"]) == (5, "IMMEDIATE")
 
 
@@ -85,11 +91,13 @@ def test_a_key_may_stand_on_one_line(tmp_path: Path, monkeypatch: Any) -> None:
     assert applied(tmp_path)["OAUTH2_PROVIDER"]["OIDC_RSA_PRIVATE_KEY"] == "BEGIN\nEND"
 
 
-def test_types_are_checked_all_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ImproperlyConfigured) as refused:
-        applied(tmp_path, "USHER_CONCURRENCY=many\nUSHER_LEASE_SECONDS=soon\n")
-    assert "USHER_CONCURRENCY is 'many': write a whole number" in str(refused.value)
-    assert "USHER_LEASE_SECONDS" in str(refused.value)
+def test_all_types_are_checked_before_the_error(tmp_path: Path) -> None:
+    read = SimpleNamespace(
+        **applied(tmp_path, "USHER_CONCURRENCY=many\nUSHER_LEASE_SECONDS=soon\n")
+    )
+    concurrency, lease = environment.malformed(read)
+    assert concurrency.startswith("USHER_CONCURRENCY is 'many': write a whole number")
+    assert lease.startswith("USHER_LEASE_SECONDS is 'soon': write a number")
 
 
 @pytest.mark.parametrize(
@@ -104,31 +112,35 @@ def test_types_are_checked_all_at_once(tmp_path: Path) -> None:
         "USHER_ACCOUNT_WINNER=LMS",
         "USHER_MISSING_SHARE=5",
         "USHER_ADOPT_ENROLLMENTS=maybe",
+        "USHER_CLIENT_ADDRESS_HEADER=X Real IP",
     ],
 )
 def test_values_that_make_no_sense_are_refused(tmp_path: Path, line: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=line.split("=")[0]):
-        applied(tmp_path, line + "\n")
+    [problem] = environment.malformed(SimpleNamespace(**applied(tmp_path, line + "\n")))
+    assert problem.startswith(line.split("=")[0])
 
 
 def test_false_and_0_of_the_project_stay(tmp_path: Path) -> None:
     env = "USHER_ADOPT_ENROLLMENTS=true\nUSHER_DIGEST_MINUTES=5\nUSHER_ADAPTER=shop.Adapter\n"
     own = {"USHER_ADOPT_ENROLLMENTS": False, "USHER_DIGEST_MINUTES": 0, "USHER_ADAPTER": ""}
-    found = applied(tmp_path, env, **own)
-    assert found["USHER_ADOPT_ENROLLMENTS"] is False
-    assert found["USHER_DIGEST_MINUTES"] == 0
-    assert found["USHER_ADAPTER"] == "shop.Adapter"
+    settings_applied = applied(tmp_path, env, **own)
+    assert settings_applied["USHER_ADOPT_ENROLLMENTS"] is False
+    assert settings_applied["USHER_DIGEST_MINUTES"] == 0
+    assert settings_applied["USHER_ADAPTER"] == "shop.Adapter"
 
 
 def test_apply_accepts_the_options_of_all_its_parts(tmp_path: Path) -> None:
-    told = {
+    options = {
         "issuer": "https://id.shop.example",
         "https_only": True,
         "sweep_seconds": 5.0,
         "sync_runs_seconds": 7.0,
     }
-    found = applied(tmp_path, "CELERY_BROKER_URL=redis://here/0\n", told)
-    provider, schedule = found["OAUTH2_PROVIDER"], found["CELERY_BEAT_SCHEDULE"]
+    settings_applied = applied(tmp_path, "CELERY_BROKER_URL=redis://here/0\n", options)
+    provider, schedule = (
+        settings_applied["OAUTH2_PROVIDER"],
+        settings_applied["CELERY_BEAT_SCHEDULE"],
+    )
     assert provider["ALLOWED_REDIRECT_URI_SCHEMES"] == ["https"]
     assert provider["OIDC_ISS_ENDPOINT"] == "https://id.shop.example"
     assert {5.0, 7.0} <= {entry["schedule"] for entry in schedule.values()}
@@ -149,3 +161,30 @@ def test_an_argument_that_is_unknown_is_answered_with_the_right_one(
     with pytest.raises(ImproperlyConfigured, match=f"has no argument '{name}'") as refused:
         applied(tmp_path, "", {name: 1})
     assert advice in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("set_before", "arguments", "is_silenced"),
+    [
+        ({}, {}, True),
+        ({"SITE_BASE_URL": "https://shop.example"}, {}, True),
+        ({"SITE_BASE_URL": "http://shop.example"}, {"https_only": False}, False),
+        ({"OAUTH2_PROVIDER": {"ALLOWED_REDIRECT_URI_SCHEMES": ["http"]}}, {}, False),
+        (
+            {"SITE_BASE_URL": "https://a.example", "OPENEDX_API_BASE_URL": "https://b.example"},
+            {},
+            False,
+        ),
+    ],
+)
+def test_the_toolkit_warns_of_http_only_if_the_project_chose_it(
+    monkeypatch: Any, set_before: Any, arguments: Any, is_silenced: bool
+) -> None:
+    for key in ("SITE_BASE_URL", *ALL_KEYS):
+        monkeypatch.delenv(key, raising=False)
+    project_settings: dict[str, Any] = {"SILENCED_SYSTEM_CHECKS": ["a.W001"], **set_before}
+    defaults.apply(project_settings, env_file=None, **arguments)
+    expected = ["a.W001", *(["oauth2_provider.W008"] if is_silenced else [])]
+    assert project_settings["SILENCED_SYSTEM_CHECKS"] == expected
+    guide = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
+    assert all(f"`{one}`" in guide for one in expected[1:]), "the guide names what is silenced"

@@ -61,10 +61,10 @@ def test_a_token_of_another_client_is_refused_as_not_the_lms_s(lms, make_client)
     answer = other.me(token)
     assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
     bearer = {"Authorization": f"Bearer {token}"}
-    found = lms.server.get("/oauth2/userinfo/", headers=bearer).json()
-    assert "username" not in found
-    assert "email" not in found
-    assert found["sub"] == "ada-at-lms"
+    data = lms.server.get("/oauth2/userinfo/", headers=bearer).json()
+    assert "username" not in data
+    assert "email" not in data
+    assert data["sub"] == "ada-at-lms"
     bare = other.exchange(scope="user:read")["access_token"]
     bearer = {"Authorization": f"Bearer {bare}"}
     assert lms.server.get("/oauth2/userinfo/", headers=bearer).status_code == 403
@@ -123,16 +123,16 @@ def test_a_client_without_a_signature_algorithm_gets_no_openid(lms):
     assert "error=invalid_scope" in lms.authorize(scope="openid").url
 
 
-def test_discovery_names_what_is_there(lms, settings):
-    found = get(ApplicationPath.DISCOVERY).json()
+def test_discovery_names_existing_endpoints(lms, settings):
+    data = get(ApplicationPath.DISCOVERY).json()
     root = settings.SITE_BASE_URL
-    assert found["issuer"] == root + "/oauth2"
-    assert found["authorization_endpoint"] == root + ApplicationPath.AUTHORIZE
-    assert found["token_endpoint"] == root + ApplicationPath.TOKEN
-    assert found["jwks_uri"] == root + ApplicationPath.JWKS
-    assert found["response_types_supported"] == ["code"]
-    assert found["code_challenge_methods_supported"] == ["S256"]
-    assert found["authorization_response_iss_parameter_supported"] is True
+    assert data["issuer"] == root + "/oauth2"
+    assert data["authorization_endpoint"] == root + ApplicationPath.AUTHORIZE
+    assert data["token_endpoint"] == root + ApplicationPath.TOKEN
+    assert data["jwks_uri"] == root + ApplicationPath.JWKS
+    assert data["response_types_supported"] == ["code"]
+    assert data["code_challenge_methods_supported"] == ["S256"]
+    assert data["authorization_response_iss_parameter_supported"] is True
 
 
 def test_the_issuer_does_not_follow_the_host_header(lms, settings):
@@ -148,10 +148,10 @@ def test_the_issuer_does_not_follow_the_host_header(lms, settings):
     ],
 )
 def test_authorization_server_metadata_agrees(lms, settings, path):
-    found = get(path).json()
-    assert found["issuer"] == settings.SITE_BASE_URL + "/oauth2"
-    assert "introspection_endpoint" not in found
-    assert found["grant_types_supported"] == ["authorization_code", "refresh_token"]
+    data = get(path).json()
+    assert data["issuer"] == settings.SITE_BASE_URL + "/oauth2"
+    assert "introspection_endpoint" not in data
+    assert data["grant_types_supported"] == ["authorization_code", "refresh_token"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_before_the_two_are_connected_it_goes_to_a_page_of_this_site(lms, settin
         "http:///evil.example",
     ],
 )
-def test_it_never_redirects_elsewhere(lms, settings, target):
+def test_sign_out_never_redirects_to_another_site(lms, settings, target):
     settings.LOGOUT_REDIRECT_URL = ""
     assert lms.browser.get("/logout/", {"next": target}).url == "/"
 
@@ -304,7 +304,7 @@ def test_a_late_message_does_not_end_a_newer_session(lms, tell):
         ({"body": b"x" * 20_000}, 413),
     ],
 )
-def test_what_is_not_right_ends_nothing(lms, tell, changes, status):
+def test_invalid_messages_end_nothing(lms, tell, changes, status):
     assert tell(**changes).status_code == status
     assert Session.objects.count() == 1
 

@@ -98,8 +98,9 @@ def test_revoking_needs_the_client_s_secret(lms):
 
 
 @pytest.fixture
-def at_once(live_server):
-    """``at_once(client, forms)``: each form posted to the token endpoint at the same moment."""
+def concurrently(live_server):
+    """``concurrently(client, forms)``: each form posted to the token endpoint at the same
+    moment."""
 
     def post(client, *forms):
         start = Barrier(len(forms))
@@ -116,7 +117,7 @@ def at_once(live_server):
     return post
 
 
-def assert_one_pair_and_nothing_lives(answers):
+def assert_one_pair_and_no_valid_token(answers):
     """Asserts that one answer has a pair, the others ``invalid_grant``, and no token of the family
     is valid."""
     good = [answer.json() for answer in answers if answer.status_code == 200]
@@ -129,29 +130,29 @@ def assert_one_pair_and_nothing_lives(answers):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("times", [2, 4])
-def test_a_refresh_token_used_at_once_gives_one_pair(lms, at_once, times):
+def test_a_refresh_token_used_concurrently_gives_one_pair(lms, concurrently, times):
     for _ in range(5):
         form = {"grant_type": "refresh_token", "refresh_token": lms.exchange()["refresh_token"]}
-        answers = at_once(lms, *[dict(form) for _ in range(times)])
-        assert_one_pair_and_nothing_lives(answers)
+        answers = concurrently(lms, *[dict(form) for _ in range(times)])
+        assert_one_pair_and_no_valid_token(answers)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_code_used_at_once_gives_one_pair(lms, at_once):
+def test_a_code_used_concurrently_gives_one_pair(lms, concurrently):
     for _ in range(5):
         form = {
             "grant_type": "authorization_code",
             "code": lms.code(),
             "redirect_uri": CALLBACK,
         }
-        assert_one_pair_and_nothing_lives(at_once(lms, dict(form), dict(form)))
+        assert_one_pair_and_no_valid_token(concurrently(lms, dict(form), dict(form)))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_token_revoked_while_it_is_refreshed_leaves_nothing(lms, at_once):
+def test_a_token_revoked_while_it_is_refreshed_leaves_nothing(lms, concurrently):
     for _ in range(5):
         old = lms.exchange()["refresh_token"]
-        refreshed, revoked = at_once(
+        refreshed, revoked = concurrently(
             lms,
             {"grant_type": "refresh_token", "refresh_token": old},
             {"endpoint": "revoke_token", "token": old},

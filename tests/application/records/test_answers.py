@@ -42,7 +42,7 @@ def test_so_do_rows_that_were_made_due_before_the_first_was_claimed() -> None:
     assert ask(answers, lms, owner="b", claimed=60, due=5) == 1
 
 
-def test_what_happened_since_is_asked_for() -> None:
+def test_an_answer_from_before_the_change_is_not_used() -> None:
     answers, lms = Answers(), Lms()
     ask(answers, lms, owner="a", claimed=10, due=0)
     assert ask(answers, lms, owner="b", claimed=60, due=50) == 2

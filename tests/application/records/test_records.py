@@ -14,7 +14,7 @@ from usher.application.records.models import Certificate, Grade
 from usher.application.runs.models import RunModes
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
-from usher.engine.services import recheck, reconcile, reopen
+from usher.engine.services import open_gates, recheck, reconcile
 
 pytestmark = pytest.mark.each_database
 
@@ -71,7 +71,7 @@ def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, l
         f"G.objects.filter(user__username={other.lms_account.username!r}).delete()"
     )
     forget_clients()
-    reopen(["certificate"])
+    open_gates(["certificate"])
     assert reconcile(["certificate"], made_due=recheck(["certificate"])).failed == 0
     assert Certificate.objects.get(user=other).status == ""
     assert Certificate.objects.get(user=learner).status == "downloadable"
@@ -111,7 +111,7 @@ def test_no_certificate_is_an_answer_too(joined, learner):
     assert Certificate.objects.get(user=learner).status == ""
 
 
-def test_a_new_name_goes_by_the_learners_own_token(joined, learner):
+def test_a_new_name_is_sent_with_the_learners_token(joined, learner):
     learner.name = "Another Name"
     learner.save()
     summary = reconcile(["profile", "token"])
@@ -125,7 +125,7 @@ def test_a_new_email_needs_usher_in_the_lms(joined, learner):
     learner.save()
     reconcile(["profile"])
     row = LmsProfile.objects.get(user=learner)
-    assert row.parked_at is not None
+    assert row.refused_at is not None
     assert row.error_code == "email-needs-usher-lms"
 
 
@@ -136,13 +136,13 @@ def test_an_lms_without_the_plugin_needs_a_person_to_deactivate_an_account(joine
     assert "usher.lms" in summary.failures[0].message
 
 
-def test_a_deleted_learner_leaves_a_task(joined, learner):
+def test_a_deleted_learner_creates_a_retirement(joined, learner):
     name = learner.lms_account.username
     learner.delete()
     row = Retirement.objects.get(username=name)
     reconcile(["retirement"])
     row.refresh_from_db()
-    assert row.parked_at is not None or row.is_settled
+    assert row.refused_at is not None or row.is_settled
 
 
 def test_a_save_without_changes_for_the_lms_sends_nothing(

@@ -27,7 +27,7 @@ def described(key: Any, **more: Any) -> dict[str, Any]:
     return {"course_id": key, "name": "Lying", "media": {"image": {"large": "/x.png"}}} | more
 
 
-def taken(*found: dict[str, Any]) -> sync.Writer:
+def writer_after(*found: dict[str, Any]) -> sync.Writer:
     writer = sync.Writer(sync.known_runs())
     writer.take(found)
     writer.flush()
@@ -35,7 +35,7 @@ def taken(*found: dict[str, Any]) -> sync.Writer:
 
 
 def test_an_invalid_course_key_is_refused_alone(db: None, client: Any) -> None:
-    writer = taken(*[described(key) for key in NO_KEYS], described(GOOD))
+    writer = writer_after(*[described(key) for key in NO_KEYS], described(GOOD))
     assert list(CourseRun.objects.values_list("course_key", flat=True)) == [GOOD]
     assert len(writer.summary.failures) == len(NO_KEYS)
     assert client.get("/").status_code == 200
@@ -45,12 +45,12 @@ def test_a_run_that_is_nested_too_deeply_is_refused_alone(db: None) -> None:
     deep: Any = "x"
     for _ in range(3000):
         deep = [deep]
-    writer = taken(described("course-v1:edX+Deep+1", name=deep), described(GOOD))
+    writer = writer_after(described("course-v1:edX+Deep+1", name=deep), described(GOOD))
     assert list(CourseRun.objects.values_list("course_key", flat=True)) == [GOOD]
     assert len(writer.summary.failures) == 1
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", " http://x"])
 def test_an_image_of_another_scheme_is_left_out(db: None, address: str) -> None:
-    taken(described(GOOD, media={"image": {"large": address}}))
+    writer_after(described(GOOD, media={"image": {"large": address}}))
     assert CourseRun.objects.get().image_url == ""

@@ -8,11 +8,14 @@ import pytest
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
 from usher.application.runs import sync, tasks
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
+from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
@@ -49,7 +52,7 @@ def test_only_what_changed_is_written(many):
     first = sync_runs()
     assert first.failed == 0, first.failures
     assert first.changed == CourseRun.objects.count() >= 230
-    seen = CourseRun.objects.get(course_key=DEMO).observed_at
+    observed_at = CourseRun.objects.get(course_key=DEMO).observed_at
     many.lms.shell(
         "from usher.embedded.course_overviews.models import CourseOverview as C; "
         f"C.objects.filter(id={E2E!r}).update(display_name='Another title')"
@@ -58,7 +61,7 @@ def test_only_what_changed_is_written(many):
     assert (second.changed, second.failed) == (1, 0)
     assert second.unchanged == first.changed - 1
     assert CourseRun.objects.get(course_key=E2E).title == "Another title"
-    assert CourseRun.objects.get(course_key=DEMO).observed_at == seen
+    assert CourseRun.objects.get(course_key=DEMO).observed_at == observed_at
     many.lms.shell("from django.core.management import call_command as c; c('seed_courses')")
 
 
@@ -168,11 +171,11 @@ def test_a_long_sync_by_celery_does_not_delay_learners(joined, monkeypatch):
 
 
 def test_a_sync_by_celery_ends_when_the_worker_is_stopped(joined, monkeypatch):
-    told, gave_up = threading.Event(), threading.Event()
+    event, gave_up = threading.Event(), threading.Event()
 
     def slow(lms, *arguments, **options):
         tasks.stopping.set()
-        if not told.wait(30):
+        if not event.wait(30):
             gave_up.set()
         raise LmsError("not answered before the worker stopped")
 
@@ -181,19 +184,43 @@ def test_a_sync_by_celery_ends_when_the_worker_is_stopped(joined, monkeypatch):
         tasks.sync_all_runs()
         assert not gave_up.is_set()
     finally:
-        told.set()
+        event.set()
         tasks.stopping.clear()
 
 
-def test_the_number_of_pages_at_once_follows_their_time():
+def test_the_number_of_concurrent_pages_follows_their_time():
     slow, quick = sync.Pace(), sync.Pace()
-    slow.took(1.0)
-    quick.took(0.001)
-    assert (slow.at_once, quick.at_once) == (2, sync.MOST_AT_ONCE)
+    slow.record_time(1.0)
+    quick.record_time(0.001)
+    assert (slow.concurrency, quick.concurrency) == (2, sync.MOST_CONCURRENT)
     for _ in range(3):
-        slow.took(1.0)
-    assert slow.at_once == 5
-    slow.took(2.5)
-    assert slow.at_once == 2
-    quick.took(0.5)
-    assert quick.at_once == sync.MOST_AT_ONCE // 2
+        slow.record_time(1.0)
+    assert slow.concurrency == 5
+    slow.record_time(2.5)
+    assert slow.concurrency == 2
+    quick.record_time(0.5)
+    assert quick.concurrency == sync.MOST_CONCURRENT // 2
+
+
+def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name(joined):
+    """Rows can be older than the check of keys, or come from a data migration."""
+    sync_runs(modes=True)
+    bad = CourseRun.objects.create(course_key="course-v1:edX+Bad+1")
+    RunModes.objects.create(run=bad)
+    CourseRun.objects.filter(pk=bad.pk).update(course_key="course v1 bad")
+    learner = joined.learner()
+    for run in CourseRun.objects.all():
+        enroll(learner, run)
+    CourseRun.objects.recheck()
+    reconcile()
+    summary = sync_runs(modes=True)
+    codes = {failure.code for failure in summary.failures}
+    assert codes <= {"malformed-course-key"}, summary.failures
+    good = CourseRun.objects.exclude(pk=bad.pk)
+    assert not good.unsettled().exists()
+    assert not Enrollment.objects.filter(run__in=good).unsettled().exists()
+    bad.refresh_from_db()
+    assert bad.error_code == "malformed-course-key"
+    assert bad.missing_since is None
+    assert "course-v1:ORG+NUMBER+RUN" in bad.error_message
+    assert Enrollment.objects.get(run=bad).error_code == "malformed-course-key"

@@ -59,7 +59,7 @@ def test_an_old_token_is_refreshed(learner, faulty):
 
 
 def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
-    expire(learner, refresh_token=vault.seal("revoked"))
+    expire(learner, refresh_token=vault.encrypt("revoked"))
     token = access_token_for(learner)
     assert client().me(token) == learner.lms_account.username
     paths = asked(faulty)[:-1]
@@ -69,7 +69,7 @@ def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
     assert "/dashboard" not in paths
 
 
-def test_one_renewal_for_many_who_ask_at_once(learner, faulty):
+def test_one_renewal_for_many_concurrent_requests(learner, faulty):
     expire(learner)
     found, errors = [], []
 
@@ -116,7 +116,7 @@ def test_an_unlinked_account_is_refused_with_its_reason(learner, joined):
     with pytest.raises(LmsError, match="has no account that is linked"):
         access_token_for(learner)
     row = LmsToken.objects.get(user=learner)
-    assert row.parked_at is not None
+    assert row.refused_at is not None
     assert row.error_code == "not-linked"
 
 
@@ -161,21 +161,21 @@ def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
 
 def test_a_token_that_is_renewed_while_keys_are_rotated_is_not_undone(learner, monkeypatch):
     reading = threading.Event()
-    reseal = vault.reseal
+    reencrypt = vault.reencrypt
 
-    def slowly(sealed):
+    def slowly(encrypted):
         reading.set()
         time.sleep(0.3)
-        return reseal(sealed)
+        return reencrypt(encrypted)
 
     def renew():
         try:
             reading.wait(60)
-            LmsToken.objects.filter(user=learner).update(access_token=vault.seal("renewed"))
+            LmsToken.objects.filter(user=learner).update(access_token=vault.encrypt("renewed"))
         finally:
             connection.close()
 
-    monkeypatch.setattr(vault, "reseal", slowly)
+    monkeypatch.setattr(vault, "reencrypt", slowly)
     worker = threading.Thread(target=renew)
     worker.start()
     assert rotate_keys() == (1, 0)

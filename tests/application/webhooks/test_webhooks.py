@@ -67,18 +67,18 @@ def message(kind, account):
 
 def test_messages_make_rows_due(send, learner):
     assert send(message("enrollment.changed", learner)).json() == {"taken": True}
-    assert Enrollment.objects.get().next_attempt_at is not None
+    assert Enrollment.objects.get().due_at is not None
     send(message("account.changed", learner), event_id="e2")
-    assert LmsAccount.objects.get().next_attempt_at is not None
+    assert LmsAccount.objects.get().due_at is not None
     send(message("grade.changed", learner), event_id="e3")
     send(message("certificate.changed", learner), event_id="e4")
-    assert Grade.objects.get().next_attempt_at is not None
-    assert Certificate.objects.get().next_attempt_at is not None
+    assert Grade.objects.get().due_at is not None
+    assert Certificate.objects.get().due_at is not None
 
 
 def test_a_message_about_a_refused_row_keeps_its_refusal(send, learner):
     refused = {
-        "parked_at": timezone.now(),
+        "refused_at": timezone.now(),
         "attempts": 3,
         "error_class": "rejected",
         "error_code": "enrollment-closed",
@@ -90,25 +90,25 @@ def test_a_message_about_a_refused_row_keeps_its_refusal(send, learner):
     send(message("enrollment.changed", learner))
     send(message("account.changed", learner), event_id="e2")
     row = Enrollment.objects.get()
-    assert row.next_attempt_at is not None
-    assert (row.attempts, row.error_code, row.parked_at is None) == (3, "enrollment-closed", False)
+    assert row.due_at is not None
+    assert (row.attempts, row.error_code, row.refused_at is None) == (3, "enrollment-closed", False)
     # An account that was never created can't have changed in the LMS.
-    assert LmsAccount.objects.get().next_attempt_at is None
+    assert LmsAccount.objects.get().due_at is None
 
 
 def test_a_learner_is_found_by_the_index(send, learner):
     with CaptureQueriesContext(connection) as queries:
         for number, kind in enumerate(("account", "enrollment", "grade", "certificate")):
             send(message(f"{kind}.changed", learner), event_id=f"i{number}")
-    asked = [q["sql"] for q in queries if 'LOWER("usher_lmsaccount"' in q["sql"]]
-    assert len(asked) == 4
+    statements = [q["sql"] for q in queries if 'LOWER("usher_lmsaccount"' in q["sql"]]
+    assert len(statements) == 4
     assert not any("UPPER(" in q["sql"].upper() for q in queries)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = off")
-            cursor.execute(f"EXPLAIN {asked[0]}")
+            cursor.execute(f"EXPLAIN {statements[0]}")
         else:
-            cursor.execute(f"EXPLAIN QUERY PLAN {asked[0]}")
+            cursor.execute(f"EXPLAIN QUERY PLAN {statements[0]}")
         plan = str(cursor.fetchall())
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = on")
@@ -121,13 +121,13 @@ def test_how_long_a_message_took_is_measured(send, learner):
     send(message("enrollment.changed", learner) | {"at": at.isoformat()})
     send(message("enrollment.changed", learner) | {"at": at.isoformat()})
     for number, odd in enumerate(("", 7, "tomorrow", [], "9999-99-99")):
-        sent = message("account.changed", learner) | {"at": odd}
-        assert send(sent, event_id=f"odd{number}").status_code == 200
+        body = message("account.changed", learner) | {"at": odd}
+        assert send(body, event_id=f"odd{number}").status_code == 200
     recorder.flush()
     stored = {(v.name, v.labels, v.part): v.value for v in MetricValue.objects.all()}
     assert stored[metrics.WEBHOOK_LAG.name, "[]", "60.0"] == 1
     assert 40 <= stored[metrics.WEBHOOK_LAG.name, "[]", "sum"] < 60
-    assert stored[metrics.WEBHOOKS.name, '["taken"]', ""] == 6
+    assert stored[metrics.WEBHOOKS.name, '["accepted"]', ""] == 6
     assert stored[metrics.WEBHOOKS.name, '["repeated"]', ""] == 1
 
 
@@ -135,7 +135,7 @@ def test_a_message_is_processed_once(send, learner):
     assert send(message("enrollment.changed", learner)).json() == {"taken": True}
     Enrollment.objects.set_work(due_at=None)
     assert send(message("enrollment.changed", learner)).json() == {"taken": False}
-    assert Enrollment.objects.get().next_attempt_at is None
+    assert Enrollment.objects.get().due_at is None
 
 
 def test_forged_and_old_messages_are_refused(send, learner):
@@ -150,7 +150,7 @@ def test_forged_and_old_messages_are_refused(send, learner):
     assert unsigned.status_code == 401
     assert Client().get(ApplicationPath.WEBHOOKS).status_code == 405
     assert not ReceivedEvent.objects.exists()
-    assert Enrollment.objects.get().next_attempt_at is None
+    assert Enrollment.objects.get().due_at is None
 
 
 def test_without_a_secret_no_message_is_accepted(send, learner, settings):
@@ -159,7 +159,7 @@ def test_without_a_secret_no_message_is_accepted(send, learner, settings):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"type": "x"}', b'{"type": 1, "data": []}'])
-def test_what_is_not_a_message(send, body):
+def test_malformed_messages_are_refused_by_the_endpoint(send, body):
     assert send(body).status_code == 400
 
 

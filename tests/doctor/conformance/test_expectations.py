@@ -45,7 +45,7 @@ def test_the_recorded_request_is_the_one_asked(expectation: Expectation, number:
     assert re.fullmatch(as_pattern(expectation.request["path"], {}), path)
 
 
-def test_every_recording_is_behind_an_expectation() -> None:
+def test_every_recording_has_an_expectation() -> None:
     assert RECORDINGS, "tests/recordings is empty"
     used = {number for expectation in load() for number in expectation.source}
     assert sorted(set(RECORDINGS) - used) == []

@@ -35,12 +35,12 @@ from usher.application.tokens.models import LmsToken
 soon = timezone.now() + timedelta(minutes=10)
 print(int(all(
     row.is_settled and row.lease_until is None
-    and (row.next_attempt_at is None or row.next_attempt_at > soon)
+    and (row.due_at is None or row.due_at > soon)
     for model in (LmsAccount, LmsToken, Enrollment) for row in model.objects.all()
 )))
 """
-#: The LMS has no changes that would make a row due again.
-TOLD = """
+#: The LMS has delivered all its messages, which would make rows due again.
+DELIVERED = """
 from usher.lms.events.models import Message
 print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
 """
@@ -71,7 +71,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def served_otherwise(running: System) -> Iterator[System]:
+def reconfigurable_system(running: System) -> Iterator[System]:
     """For tests that serve the application or the LMS with other settings: saves a restart between
     them."""
     yield running
@@ -79,20 +79,20 @@ def served_otherwise(running: System) -> Iterator[System]:
 
 
 @pytest.fixture
-def system(served_otherwise: System) -> System:
-    served_otherwise.as_before()
-    return served_otherwise
+def system(reconfigurable_system: System) -> System:
+    reconfigurable_system.restore_settings()
+    return reconfigurable_system
 
 
 def _wait_until_quiet(system: System) -> None:
     """Waits until the worker has created the learner in the LMS and the LMS has sent its
     webhook."""
     deadline = monotonic() + 180
-    while not (_is(system.lms, TOLD) and _is(system.application, QUIET)):
+    while not (_prints_1(system.lms, DELIVERED) and _prints_1(system.application, QUIET)):
         system.pair.check()
         assert monotonic() < deadline, "the engine did not settle the learner"
         sleep(0.1)
 
 
-def _is(shell: WarmManage, question: str) -> bool:
+def _prints_1(shell: WarmManage, question: str) -> bool:
     return shell.run(question).strip() == "1"

@@ -20,7 +20,8 @@ from usher.doctor.runner import Report, run
 
 
 class System:
-    """lms, application: shells of each. places: what an operator would name."""
+    """lms, application: a shell in each of them. places: the addresses and paths that an operator
+    would give to doctor."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -61,31 +62,33 @@ class System:
         """Restores both databases while the processes use them."""
         for path in self._databases:
             _copy(_kept(path), path)
-        _at_work_all_the_time(self._databases[1])
+        _keep_worker_times_current(self._databases[1])
 
     # -- the settings
 
     def serve_lms_with(self, **settings: Any) -> None:
-        """The LMS served with these settings over its ``lms.env.yml``, until ``as_before``."""
+        """Restarts the LMS with these settings in its ``lms.env.yml``. ``restore_settings`` undoes
+        it."""
         kept = self._keep(self.pair.lms_home / "lms.env.yml", "lms")
         changed = {**yaml.safe_load(kept), **settings}
         (self.pair.lms_home / "lms.env.yml").write_text(yaml.safe_dump(changed))
         self._restart("lms")
 
     def serve_application_with(self, **values: str) -> None:
-        """The application served with these lines in its ``.env``, until ``as_before``."""
+        """Restarts the application with these values in its ``.env``. ``restore_settings`` undoes
+        it."""
         envfile.write_private(self.pair.env_file, self._keep(self.pair.env_file, "application"))
         envfile.update(self.pair.env_file, values)
         self._restart("application")
 
-    def as_before(self) -> None:
-        """Serves the application and the LMS with their own settings again, unless they are."""
+    def restore_settings(self) -> None:
+        """Restarts the application and the LMS with their own settings, if they have others."""
         for path, (server, content) in list(self._kept_files.items()):
             path.write_bytes(content)
             self._restart(server)
             del self._kept_files[path]
 
-    def serves_otherwise(self, name: str) -> bool:
+    def has_other_settings(self, name: str) -> bool:
         return any(server == name for server, _ in self._kept_files.values())
 
     def _keep(self, path: Path, server: str) -> bytes:
@@ -112,7 +115,7 @@ class System:
         self.application.close()
 
 
-def _at_work_all_the_time(database: Path) -> None:
+def _keep_worker_times_current(database: Path) -> None:
     """Keeps the current times of the worker's last report and of its last request for the LMS's
     changes.
 

@@ -24,7 +24,7 @@ now = timezone.now()
 later = now + timedelta(hours=1)
 def refused(model, code, message="the LMS said so", **more):
     values = {"error_class": "rejected", "error_code": code, "error_message": message,
-              "attempts": 1, "parked_at": now, "due_at": None, **more}
+              "attempts": 1, "refused_at": now, "due_at": None, **more}
     assert model.objects.set_work(**values)
 """
 
@@ -63,7 +63,8 @@ def test_its_record_of_the_lms(system: System, expected: str, seen: str, fault: 
     system.application.run(CLIENT + fault)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
-    assert seen in report.root_causes[0].finding.seen
+    finding = report.root_causes[0].finding
+    assert seen in f"{finding.seen}\n{finding.cause}"
 
 
 def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
@@ -91,38 +92,38 @@ def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
         ("ACC-3", "ada", "refused(LmsAccount, 'validation-error')"),
         ("LMS-6", "forbidden-request", "refused(LmsAccount, 'forbidden-request')"),
         ("OAU-2", "invalid_grant", "refused(LmsToken, 'invalid_grant')"),
-        ("ENR-1", "refused", "refused(Enrollment, 'enrollment-refused')"),
-        ("ENR-3", "unenrollments refused", "refused(Enrollment, 'mode-mismatch')"),
+        ("ENR-1", "refuses", "refused(Enrollment, 'enrollment-refused')"),
+        ("ENR-3", "the LMS refuses", "refused(Enrollment, 'mode-mismatch')"),
         (
             "OPS-6",
-            "of kind profile: Ada Lovelace: the LMS said so",
+            "the LMS said so (1 record of kind profile, such as Ada Lovelace)",
             "from usher.application.accounts.models import LmsProfile\n"
             "ada = LmsAccount.objects.get(username='ada').user\n"
             "LmsProfile.objects.create(user=ada, name='Ada Lovelace')\n"
             "refused(LmsProfile, 'a-code-of-tomorrow')",
         ),
-        ("OPS-6", "of kind account: ada", "refused(LmsAccount, 'protected-account')"),
+        ("OPS-6", "2 LMS accounts, such as ada", "refused(LmsAccount, 'protected-account')"),
         (
             "OPS-6",
-            "of kind account: ada",
+            "2 LMS accounts, such as ada",
             "refused(LmsAccount, 'username-taken', error_class='transient')",
         ),
-        ("OPS-6", "of kind token: token of ada", "refused(LmsToken, 'sign-in-stopped')"),
+        ("OPS-6", "2 tokens, such as token of ada", "refused(LmsToken, 'sign-in-stopped')"),
         (
             "OPS-2",
-            "tried 40 times",
-            "refused(LmsAccount, 'duplicate-email', attempts=40, parked_at=None, due_at=later)",
+            "up to 40 times",
+            "refused(LmsAccount, 'duplicate-email', attempts=40, refused_at=None, due_at=later)",
         ),
         (
             "OPS-3",
             "are paused",
-            "refused(LmsToken, 'circuit-open', error_class='transient', parked_at=None,"
+            "refused(LmsToken, 'circuit-open', error_class='transient', refused_at=None,"
             " due_at=later)",
         ),
         (
             "CRS-3",
             "throttle",
-            "refused(CourseRun, 'throttled', error_class='throttled', parked_at=None,"
+            "refused(CourseRun, 'throttled', error_class='throttled', refused_at=None,"
             " due_at=later)",
         ),
         (
@@ -133,8 +134,10 @@ def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
         (
             "CRS-2",
             "course-v1:typed wrong",
-            "CourseRun.objects.bulk_create([CourseRun(course_key='course-v1:typed wrong', "
-            "next_attempt_at=None)])",
+            "CourseRun.objects.bulk_create([CourseRun(course_key='course-v1:a+b+c', due_at=None)])"
+            "\n"
+            "run = CourseRun.objects.filter(course_key='course-v1:a+b+c')\n"
+            "run.update(course_key='course-v1:typed wrong')",
         ),
         (
             "ACC-4",
@@ -148,7 +151,28 @@ def test_its_rows(system: System, expected: str, seen: str, fault: str) -> None:
     system.application.run(ROWS + fault)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
-    assert seen in report.root_causes[0].finding.seen
+    finding = report.root_causes[0].finding
+    assert seen in f"{finding.seen}\n{finding.cause}"
+
+
+def test_only_crs_2_names_a_malformed_run_that_was_reconciled(system: System) -> None:
+    system.application.run(
+        ROWS + "from usher.application.enrollments.services import enroll\n"
+        "from usher.application.runs.models import RunModes\n"
+        "from usher.engine.services import reconcile\n"
+        "run = CourseRun.objects.create(course_key='course-v1:a+b+c')\n"
+        "RunModes.objects.create(run=run)\n"
+        "CourseRun.objects.filter(pk=run.pk).update(course_key='course-v1:typed wrong')\n"
+        "run.refresh_from_db()\n"
+        "enroll(get_user_model().objects.get(username='ada'), run)\n"
+        "reconcile()\n"
+        "assert CourseRun.objects.get(pk=run.pk).refused_at\n"
+        "assert Enrollment.objects.get(run=run).refused_at"
+    )
+    faults = [
+        line for line in system.examine().lines if line.finding.status in ("warning", "failed")
+    ]
+    assert [line.id for line in faults] == ["CRS-2"]
 
 
 def test_enr_1_names_the_cause_of_the_refusals(system: System) -> None:
@@ -177,7 +201,7 @@ def test_acc_2_as_it_really_happens(system: System) -> None:
     )
     report = system.examine()
     assert [line.id for line in report.root_causes] == ["ACC-2"]
-    assert "usher_link" in report.root_causes[0].finding.fix
+    assert "adopt_users" in report.root_causes[0].finding.fix
 
 
 def test_ops_1_nobody_works(system: System) -> None:

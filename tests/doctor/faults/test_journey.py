@@ -32,20 +32,20 @@ def test_without_the_plugin_the_application_creates_the_account(system: System) 
     )
     try:
         with system.stopped("worker"):
-            found = journey(system)
+            finding = journey(system)
     finally:
-        system.as_before()
-    assert found.status in (Status.OK, Status.NOTE, Status.WARNING), found.seen
+        system.restore_settings()
+    assert finding.status in (Status.OK, Status.NOTE, Status.WARNING), finding.seen
 
 
 @pytest.fixture
-def micro_frontend(served_otherwise: System) -> Iterator[System]:
+def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
     """The learner dashboard is a micro-frontend that does not answer programs."""
-    system = served_otherwise
+    system = reconfigurable_system
     system.serve_lms_with(LEARNER_HOME_MICROFRONTEND_URL="http://apps.usher.invalid/learner")
     system.lms.run(MICRO_FRONTEND)
     yield system
-    system.as_before()
+    system.restore_settings()
 
 
 def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System) -> None:
@@ -54,10 +54,10 @@ def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System)
     (told,) = report.of_status(Status.NOTE)
     assert (told.id, told.finding.seen) == (
         "LMS-9",
-        "learners land on the micro-frontend http://apps.usher.invalid/learner",
+        "sign-in ends at the micro-frontend http://apps.usher.invalid/learner",
     )
-    found = journey(micro_frontend)
-    assert found.status is Status.OK, found.seen
+    finding = journey(micro_frontend)
+    assert finding.status is Status.OK, finding.seen
 
 
 def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
@@ -67,9 +67,9 @@ def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> 
         "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(jwks_url='')"
     )
-    found = journey(micro_frontend)
-    assert found.status is Status.FAILED
-    assert "still signed in to the LMS" in found.seen
+    finding = journey(micro_frontend)
+    assert finding.status is Status.FAILED
+    assert "still signed in to the LMS" in finding.seen
 
 
 def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -> None:
@@ -77,6 +77,6 @@ def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -
         "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(backchannel_logout_url='')"
     )
-    found = journey(system)
-    assert found.status is Status.NOTE  # the frames end it as long as browsers send cookies
-    assert "frames" in found.cause
+    finding = journey(system)
+    assert finding.status is Status.NOTE  # the frames end it as long as browsers send cookies
+    assert "frames" in finding.cause

@@ -3,13 +3,15 @@ finding."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.doctor.faults.system import System
 from tests.doctor.small_server import Answer, serving
-from usher.doctor.check import Finding
+from usher.doctor.check import Finding, Status, all_checks
+from usher.doctor.context import look_at
 from usher.doctor.facts.commands import Command
 
 LMS_USER = (
@@ -32,8 +34,8 @@ def only(system: System, expected: str, **other: object) -> Finding:
 
 def carry_out(finding: Finding) -> None:
     """Runs the advice in a shell, exactly as printed."""
-    done = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{finding.fix}\n{done.stdout}{done.stderr}"
+    result = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, f"{finding.fix}\n{result.stdout}{result.stderr}"
 
 
 def with_settings(system: System, folder: Path, lines: str) -> Command:
@@ -54,6 +56,25 @@ def test_acc_6_staff_deactivated_an_account(system: System) -> None:
     assert system.causes() == []
 
 
+def test_acc_6_an_account_of_a_deleted_learner_is_meant_to_be_inactive(system: System) -> None:
+    system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=False)")
+    system.application.run(
+        "from usher.application.accounts.models import LmsAccount, Retirement\n"
+        "account = LmsAccount.objects.get(username='ada')\n"
+        "Retirement.objects.create(username='ada', generation=1, observed_generation=1)\n"
+        "LmsAccount.objects.filter(pk=account.pk).update(username='ada_of_before')"
+    )
+    try:
+        assert "ACC-6" not in {line.id for line in system.examine().root_causes}
+    finally:
+        system.application.run(
+            "from usher.application.accounts.models import LmsAccount, Retirement\n"
+            "Retirement.objects.all().delete()\n"
+            "LmsAccount.objects.filter(username='ada_of_before').update(username='ada')"
+        )
+        system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=True)")
+
+
 def test_acc_7_a_username_shows_the_email(system: System) -> None:
     system.application.run(
         "from django.contrib.auth import get_user_model\n"
@@ -62,7 +83,7 @@ def test_acc_7_a_username_shows_the_email(system: System) -> None:
         "user = get_user_model()(username='ann', email='ann.smith@example.org')\n"
         "get_user_model().objects.bulk_create([user])\n"
         "LmsAccount.objects.bulk_create([LmsAccount(user=user, username='ann_smith_example_org',"
-        " reserved_at=timezone.now(), observed_generation=1, next_attempt_at=None)])"
+        " reserved_at=timezone.now(), observed_generation=1, due_at=None)])"
     )
     assert "ann_smith_example_org" in only(system, "ACC-7").seen
 
@@ -80,19 +101,29 @@ def test_app_7_sign_in_loops(system: System) -> None:
             f"values['AUTHORIZATION_URL'] = '{gateway}/oauth2/authorize/'\n"
             "row.pk, row.other_settings = None, json.dumps(values)\nrow.save()"
         )
-        found = only(system, "APP-7", demo_home=system.pair.home)
-    assert "/login/" in found.seen
-    command = found.fix.partition(", then ")[2]
+        finding = only(system, "APP-7", demo_home=system.pair.home)
+    assert "/login/" in finding.seen
+    command = finding.fix.partition(", then ")[2]
     subprocess.run(f"{sys.executable} -m usher.cli.main {command[6:]}", shell=True, check=True)
     assert system.causes() == []
 
 
 def test_app_8_https_only_with_an_http_lms(system: System, tmp_path: Path) -> None:
     line = "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, 'ALLOWED_REDIRECT_URI_SCHEMES': ['https']}"
-    found = only(system, "APP-8", manage=with_settings(system, tmp_path, line))
-    assert "https_only=False" in found.fix
+    finding = only(system, "APP-8", manage=with_settings(system, tmp_path, line))
+    assert "https_only=False" in finding.fix
     line = line.replace("['https']", "['http', 'https']")
     assert system.causes(manage=with_settings(system, tmp_path, line)) == []
+
+
+def test_app_10_one_session_cookie_for_both(system: System, tmp_path: Path) -> None:
+    manage = with_settings(system, tmp_path, "SESSION_COOKIE_NAME = 'sessionid'")
+    assert system.causes(manage=manage) == []  # localhost and 127.0.0.1
+    with look_at(replace(system.places, manage=manage)) as context:
+        context.application.url = context.lms.url
+        finding = all_checks()["APP-10"]().probe(context)
+    assert finding.status is Status.FAILED
+    assert "one session cookie, sessionid" in finding.seen
 
 
 def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
@@ -108,9 +139,9 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
         "Watermark.objects.update_or_create(what='enrollments-listed', defaults={"
         "'since': '0', 'asked_at': timezone.now() + timedelta(hours=1)})"
     )
-    found = only(system, "ENR-4")
-    assert "ada" in found.seen
-    carry_out(found)
+    finding = only(system, "ENR-4")
+    assert "ada" in finding.seen
+    carry_out(finding)
     assert system.causes() == []
 
 
@@ -122,8 +153,8 @@ def test_enr_2_the_advice_restores_the_enrollment(system: System) -> None:
 
 def test_env_4_the_settings_do_not_read_a_name(system: System, tmp_path: Path) -> None:
     manage = with_settings(system, tmp_path, "OPENEDX_BASE_REDIRECT_URL = ''")
-    found = only(system, "ENV-4", manage=manage)
-    assert 'OPENEDX_BASE_REDIRECT_URL = os.environ.get("OPENEDX_BASE_REDIRECT_URL"' in found.fix
+    finding = only(system, "ENV-4", manage=manage)
+    assert 'OPENEDX_BASE_REDIRECT_URL = os.environ.get("OPENEDX_BASE_REDIRECT_URL"' in finding.fix
 
 
 def test_ops_5_no_worker_is_alive(system: System) -> None:
@@ -134,9 +165,9 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
             "Watermark.objects.filter(what='worker').update("
             "asked_at=timezone.now() - timedelta(seconds=40))"
         )
-        found = only(system, "OPS-5")
-    assert "alive for 4" in found.seen
-    assert "reconcile --watch" in found.fix
+        finding = only(system, "OPS-5")
+    assert "alive for 4" in finding.seen
+    assert "reconcile --watch" in finding.fix
     system.restore()
     assert system.causes() == []
 
@@ -146,9 +177,9 @@ def test_prv_6_links_of_a_former_backend(system: System) -> None:
         "from social_django.models import UserSocialAuth\n"
         "assert UserSocialAuth.objects.filter(uid='ada').update(provider='ol-oauth2')"
     )
-    found = only(system, "PRV-6")
-    assert found.seen.startswith("1 learners are linked by ol-oauth2")
-    carry_out(found)
+    finding = only(system, "PRV-6")
+    assert finding.seen.startswith("1 learner is linked by ol-oauth2")
+    carry_out(finding)
     assert system.causes() == []
 
 
@@ -177,5 +208,5 @@ def test_ops_4_celery_knows_no_tasks(
     with look_at(system.places) as context:
         celery = {"workers": 1, "missing_tasks": missing, "is_scheduled": schedule}
         context.application.report["celery"] = celery
-        found = CeleryRunsTasks().probe(context)
-    assert (found.status, seen in found.seen) == ("failed", True), "OPS-4"
+        finding = CeleryRunsTasks().probe(context)
+    assert (finding.status, seen in finding.seen) == ("failed", True), "OPS-4"

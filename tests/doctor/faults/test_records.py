@@ -48,7 +48,7 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
         ("PRV-1", "there is no provider record", "Provider.objects.all().delete()"),
         (
             "PRV-2",
-            "it is on example.com",
+            "the provider record is on example.com",
             "Provider.objects.all().delete(); row.site = Site.objects.get(pk=1); row.save()",
         ),
         ("PRV-3", "it is empty", "row.other_settings = ''; row.save()"),
@@ -59,7 +59,7 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
         ("PRV-5", "invalid_client", "row.secret = 'pbkdf2_sha256$1000000$copied'; row.save()"),
         (
             "NET-2",
-            "from inside the LMS",
+            "the LMS does not reach",
             "import json\nvalues = json.loads(row.other_settings)\n"
             "values['ACCESS_TOKEN_URL'] = 'http://127.0.0.1:9/oauth2/token/'\n"
             "row.other_settings = json.dumps(values)\nrow.save()",
@@ -87,7 +87,7 @@ def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) 
     empty.chmod(0o600)
     report = system.examine(env_file=empty, manage=None, application_url="")
     by_id = {line.id: line.finding for line in report.lines}
-    assert "right so far" in by_id["PRV-1"].seen
+    assert "as expected before provisioning" in by_id["PRV-1"].seen
     assert by_id["PRV-1"].status == "warning"
     assert report.stage == "the LMS's settings are done; its provider record comes next"
 
@@ -98,7 +98,7 @@ def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) 
         ("SVC-1", "answers 401", "Token.objects.filter(user=worker).delete()"),
         (
             "SVC-1",
-            "the token expired",
+            "token expired",
             "from django.utils import timezone\n"
             "Token.objects.filter(user=worker).update(expires=timezone.now())",
         ),
@@ -110,12 +110,12 @@ def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) 
         ("SVC-3", "not active", "User.objects.filter(pk=worker.pk).update(is_active=False)"),
         (
             "SVC-4",
-            "the token is edx's",
+            "token is edx's",
             "Token.objects.filter(user=worker).update(user=User.objects.get(username='edx'))",
         ),
         (
             "SVC-5",
-            "the token ends on",
+            "token ends on",
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "soon = timezone.now() + timedelta(days=3)\n"
             "Token.objects.filter(user=worker).update(expires=soon)",
@@ -154,9 +154,9 @@ def test_oauth_clients_of_the_lms(system: System, expected: str, seen: str, faul
     report = system.examine()
     # The service worker's token was deleted with its client.
     also = ["SVC-1"] if fault == "clients.delete()" else []
-    found = {line.id: line.finding for line in report.root_causes}
-    assert sorted(found) == sorted([expected, *also])
-    assert seen in found[expected].seen
+    finding_by_id = {line.id: line.finding for line in report.root_causes}
+    assert sorted(finding_by_id) == sorted([expected, *also])
+    assert seen in finding_by_id[expected].seen
 
 
 @pytest.mark.parametrize(

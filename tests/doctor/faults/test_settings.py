@@ -54,20 +54,20 @@ def as_by_hand(system: System, **different: object) -> dict[str, object]:
     ],
 )
 def test_the_lms_served_with(
-    served_otherwise: System, expected: str, seen: str, different: dict[str, object]
+    reconfigurable_system: System, expected: str, seen: str, different: dict[str, object]
 ) -> None:
-    system = served_otherwise
+    system = reconfigurable_system
     system.serve_lms_with(**as_by_hand(system, **different))
     report = system.examine()
     assert [line.id for line in report.root_causes] == ([expected] if expected else [])
     assert seen in "".join(line.finding.seen for line in report.root_causes)
 
 
-def test_lms_10_people_can_register_at_the_lms(served_otherwise: System) -> None:
-    system = served_otherwise
+def test_lms_10_people_can_register_at_the_lms(reconfigurable_system: System) -> None:
+    system = reconfigurable_system
     system.serve_lms_with(USHER_DIRECT_REGISTRATION=True)
     assert system.causes() == ["LMS-10"]
-    system.as_before()
+    system.restore_settings()
     assert system.causes() == []
 
 
@@ -92,11 +92,11 @@ def test_lms_10_people_can_register_at_the_lms(served_otherwise: System) -> None
     ],
 )
 def test_the_application_served_with(
-    served_otherwise: System, expected: str, seen: str, values: dict[str, str]
+    reconfigurable_system: System, expected: str, seen: str, values: dict[str, str]
 ) -> None:
-    system = served_otherwise
-    if system.serves_otherwise("lms"):
-        system.as_before()
+    system = reconfigurable_system
+    if system.has_other_settings("lms"):
+        system.restore_settings()
     system.serve_application_with(**values)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]

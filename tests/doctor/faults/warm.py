@@ -12,14 +12,15 @@ class WarmManage(WarmDjango):
     """Runs what doctor runs with a ``manage.py``: its shell, and any command."""
 
     words = (sys.executable, "manage.py")
+    env_file = None
     json = Command.json
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(folder, environment)
         self._own = environment
 
-    def shown(self, arguments: str) -> str:
-        return Command(self.words, self.folder, self._own).shown(arguments)
+    def as_typed(self, arguments: str) -> str:
+        return Command(self.words, self.folder, self._own).as_typed(arguments)
 
     def output(self, *more: str, stdin: str = "", seconds: float = 60) -> str:
         try:

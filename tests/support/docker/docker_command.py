@@ -71,11 +71,11 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
             for service in (word for word in command[1:] if not word.startswith("-")):
                 definition.service(service)
             remember(engine, running(engine) | {project})
-            keep(engine, UP, {*kept(engine, UP), project})
+            write_markers(engine, UP, {*read_markers(engine, UP), project})
             return 0
         case [action, *_] if action in _STOPS:
             remember(engine, running(engine) - {project})
-            keep(engine, UP, {*kept(engine, UP)} - {project})
+            write_markers(engine, UP, {*read_markers(engine, UP)} - {project})
             return 0
         case ["ps", *_]:
             return 0
@@ -116,17 +116,17 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
 def running(engine: ContainerEngine) -> set[str]:
     """Projects with a running container, as ``compose ls`` lists them; a job's databases are
     enough."""
-    return kept(engine, "running.json")
+    return read_markers(engine, "running.json")
 
 
 def remember(engine: ContainerEngine, projects: set[str]) -> None:
-    keep(engine, "running.json", projects)
+    write_markers(engine, "running.json", projects)
 
 
 def services(engine: ContainerEngine, project: str) -> set[str]:
     """The running services of a project: all after ``up``, otherwise the databases that a job
     started."""
-    if project in kept(engine, UP):
+    if project in read_markers(engine, UP):
         return {LMS, "lms-worker", "caddy", *DATABASES}
     return set(DATABASES) if project in running(engine) else set()
 
@@ -134,13 +134,13 @@ def services(engine: ContainerEngine, project: str) -> set[str]:
 def is_down(engine: ContainerEngine, project: str) -> bool:
     """Whether the LMS is stopped. If nothing was ever started, it counts as running, for tests that
     only read."""
-    touched = running(engine) or (engine.home / UP).exists()
-    return bool(touched) and LMS not in services(engine, project)
+    was_started = running(engine) or (engine.home / UP).exists()
+    return bool(was_started) and LMS not in services(engine, project)
 
 
 def lacks(engine: ContainerEngine, image: str) -> bool:
-    """Whether a test has removed this image; ``*`` means all images."""
-    return bool({"*", image} & kept(engine, MISSING))
+    """Whether a test has marked this image as missing; ``*`` marks all images."""
+    return bool({"*", image} & read_markers(engine, MISSING))
 
 
 def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
@@ -150,10 +150,10 @@ def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) ->
         engine.write_down(["built", name])
 
 
-def kept(engine: ContainerEngine, name: str) -> set[str]:
+def read_markers(engine: ContainerEngine, name: str) -> set[str]:
     state = engine.home / name
     return set(json.loads(state.read_text())) if state.exists() else set()
 
 
-def keep(engine: ContainerEngine, name: str, values: set[str]) -> None:
+def write_markers(engine: ContainerEngine, name: str, values: set[str]) -> None:
     (engine.home / name).write_text(json.dumps(sorted(values)))

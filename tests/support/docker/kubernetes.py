@@ -32,7 +32,7 @@ def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing on the test's output."""
+            """Writes no log to the test's output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()

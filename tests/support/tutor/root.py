@@ -18,7 +18,7 @@ AS_NIGHTLY = {"PYTHONPATH": str(Path(__file__).parent / "main_branch")}
 
 @dataclass
 class TutorRoot:
-    """environment: variables for every command; its PATH comes before the real one."""
+    """environment: variables for every command. A PATH in it is put in front of the real one."""
 
     release: int
     path: Path
@@ -47,16 +47,16 @@ class TutorRoot:
     ) -> subprocess.CompletedProcess[str]:
         """Runs ``tutor ARGUMENTS`` in this root. Raises AssertionError with all output if it
         fails."""
-        done = subprocess.run(
+        result = subprocess.run(
             [tutor_executable(self.release), "--root", self.path, *arguments],
             env=self._environment(),
             input=stdin,
             capture_output=True,
             text=True,
         )
-        if check and done.returncode:
-            raise AssertionError(f"tutor {arguments}\n{done.stdout}\n{done.stderr}")
-        return done
+        if check and result.returncode:
+            raise AssertionError(f"tutor {arguments}\n{result.stdout}\n{result.stderr}")
+        return result
 
     @property
     def python(self) -> Path:

@@ -53,7 +53,7 @@ def _execute(
     # Features became flat settings after the release of Tutor 20.
     platform = "dict" if release == 20 else "flat"
     settings = lms_config.parent.parent / "settings/lms"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-B", script, platform, settings, *NAMES],
         env={
             **os.environ,
@@ -63,6 +63,6 @@ def _execute(
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        raise AssertionError(done.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines()[-2:]]
+    if result.returncode:
+        raise AssertionError(result.stderr)
+    return [json.loads(line) for line in result.stdout.splitlines()[-2:]]

@@ -16,23 +16,24 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
-from usher.application.accounts.creation import not_linked_yet
+from usher.application.accounts.creation import not_linked_yet, token_not_linked_yet
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.naming import clean_username, is_reserved, reserve
-from usher.application.accounts.services import adopt
+from usher.application.accounts.services import adopt, record_link
 from usher.application.adapter import AdapterFailed, adapter, log_failure
+from usher.application.arguments import require_user
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.user_model import active, key, key_of
 from usher.client import batch
-from usher.client.payloads import AccountSeen
+from usher.client.payloads import ObservedAccount
 from usher.engine.clock import database_now
 from usher.engine.notify import notify_workers
 from usher.engine.work import FRESH
 
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
-_AT_A_TIME = 100
+_ROWS_AT_A_TIME = 100
 #: The LMS refuses the learner until ``usher_link`` has run there, so the first attempt waits this
 #: long. The LMS's webhook about the link makes the account due earlier.
 _TIME_TO_LINK = timedelta(minutes=10)
@@ -58,10 +59,11 @@ COLUMNS = tuple(field.name for field in fields(Proposal))
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecisionResult:
     """The outcome of one decision.
 
-    problem: why it was not carried out, or ''. is_again: an earlier call has carried it out.
+    problem: why it was not carried out, or ''. was_linked_before: an earlier call has
+    carried it out.
     is_linked: whether the LMS, too, links the user to the account; None if it can't say. If it
     does, the account and its token are checked now. application: this application's name in the
     LMS, '' if it can't say.
@@ -70,7 +72,7 @@ class Decided:
     user: str
     lms_username: str
     problem: str = ""
-    is_again: bool = False
+    was_linked_before: bool = False
     is_linked: bool | None = None
     application: str = ""
 
@@ -83,22 +85,24 @@ def propose(by: str) -> list[Proposal]:
     account; they will get a new one. Raises LmsError if the LMS does not answer.
     """
     proposals = []
-    client().confirm()
+    client().confirm_lms()
     for users in _users():
-        found = _by_email(users) if by == BY_EMAIL else _by_username(users)
-        proposals += [_proposal(user, found[user.pk]) for user in users if user.pk in found]
+        accounts = _by_email(users) if by == BY_EMAIL else _by_username(users)
+        proposals += [_proposal(user, accounts[user.pk]) for user in users if user.pk in accounts]
     users_of: dict[str, list[str]] = defaultdict(list)
-    for each in proposals:
-        users_of[each.lms_username.lower()].append(each.user)
-    return [_unless_unique(each, users_of[each.lms_username.lower()]) for each in proposals]
+    for proposal in proposals:
+        users_of[proposal.lms_username.lower()].append(proposal.user)
+    return [
+        _unless_unique(proposal, users_of[proposal.lms_username.lower()]) for proposal in proposals
+    ]
 
 
 def _unless_unique(proposal: Proposal, users: list[str]) -> Proposal:
     """The proposal, with a conflict if its LMS account was found for several users."""
-    others = [user for user in users if user != proposal.user]
-    if not others:
+    other_users = [user for user in users if user != proposal.user]
+    if not other_users:
         return proposal
-    return replace(proposal, conflict=f"also found for {', '.join(others)}")
+    return replace(proposal, conflict=f"also found for {', '.join(other_users)}")
 
 
 def proposals_for(user: Any) -> list[Proposal]:
@@ -106,25 +110,29 @@ def proposals_for(user: Any) -> list[Proposal]:
 
     Empty if Usher has created or linked an account for the user. Changes nothing. Raises LmsError.
     """
+    require_user(user)
     if LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists():
         return []
-    client().confirm()
-    found = [*_by_email([user]).values(), *_by_username([user]).values()]
-    return [_proposal(user, seen) for seen in {one.username: one for one in found}.values()]
+    client().confirm_lms()
+    accounts = [*_by_email([user]).values(), *_by_username([user]).values()]
+    return [
+        _proposal(user, account)
+        for account in {account.username: account for account in accounts}.values()
+    ]
 
 
-def _proposal(user: Any, seen: AccountSeen) -> Proposal:
+def _proposal(user: Any, account: ObservedAccount) -> Proposal:
     try:
-        email, conflict = adapter().email(user), _conflict(user, seen)
+        email, conflict = adapter().email(user), _conflict(user, account)
     except AdapterFailed as error:
         email, conflict = "", error.reason
     return Proposal(
         user_id=key_of(user),
         user=str(user.get_username()),
         email=email,
-        lms_username=seen.username,
-        lms_email=seen.email,
-        lms_user_id=str(seen.lms_user_id or ""),
+        lms_username=account.username,
+        lms_email=account.email,
+        lms_user_id=str(account.lms_user_id or ""),
         conflict=conflict,
     )
 
@@ -132,46 +140,46 @@ def _proposal(user: Any, seen: AccountSeen) -> Proposal:
 def _users() -> Iterator[list[Any]]:
     rows = active(get_user_model()._default_manager.all()).order_by("pk")
     rows = rows.exclude(lms_account__created_in_lms_at__isnull=False)
-    found = list(rows[:_AT_A_TIME])
-    while found:
-        yield found
-        found = list(rows.filter(pk__gt=found[-1].pk)[:_AT_A_TIME])
+    users = list(rows[:_ROWS_AT_A_TIME])
+    while users:
+        yield users
+        users = list(rows.filter(pk__gt=users[-1].pk)[:_ROWS_AT_A_TIME])
 
 
-def _by_email(users: list[Any]) -> dict[int, AccountSeen]:
-    lms, found = client(), {}
+def _by_email(users: list[Any]) -> dict[int, ObservedAccount]:
+    lms, accounts = client(), {}
     for user in users:
         try:
             email = adapter().email(user)
         except AdapterFailed as error:
             log_failure(error)
             continue
-        seen = lms.account_by_email(email) if email else None
-        if seen is not None:
-            found[user.pk] = seen
-    return found
+        account = lms.account_by_email(email) if email else None
+        if account is not None:
+            accounts[user.pk] = account
+    return accounts
 
 
-def _by_username(users: list[Any]) -> dict[int, AccountSeen]:
+def _by_username(users: list[Any]) -> dict[int, ObservedAccount]:
     names = {user.pk: str(user.get_username()) for user in users}
-    asked = [name for name in names.values() if clean_username(name) == name]
-    seen = client().accounts(asked) if asked else {}
-    return {pk: seen[name] for pk, name in names.items() if name in seen}
+    usernames = [name for name in names.values() if clean_username(name) == name]
+    accounts = client().accounts(usernames) if usernames else {}
+    return {pk: accounts[name] for pk, name in names.items() if name in accounts}
 
 
-def _conflict(user: Any, seen: AccountSeen) -> str:
-    if is_reserved(seen.username, by_other_than=user):
+def _conflict(user: Any, account: ObservedAccount) -> str:
+    if is_reserved(account.username, by_other_than=user):
         return "this LMS username belongs, or belonged, to another learner"
-    if seen.email and seen.email.lower() != adapter().email(user).lower():
+    if account.email and account.email.lower() != adapter().email(user).lower():
         return "the e-mail addresses differ"
-    if not seen.is_active:
+    if not account.is_active:
         return "the LMS account is deactivated or was never activated"
     if not adapter().is_confirmed(user):
         return "the e-mail address is not confirmed here"
     return ""
 
 
-def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Iterator[Decided]:
+def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Iterator[DecisionResult]:
     """Carries out the rows' decisions: links the rows with ``link``, and no others.
 
     rows: mappings with the names in ``COLUMNS``. Reads each account from the LMS again; it must be
@@ -185,37 +193,49 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
             yield _link(row, application)
         elif decision.lower() not in ("", SKIP):
             problem = f"the decision is {decision!r}: write {LINK} or {SKIP}"
-            yield Decided(row.get("user") or "", row.get("lms_username") or "", problem)
+            yield DecisionResult(row.get("user") or "", row.get("lms_username") or "", problem)
 
 
-def _link(row: Mapping[str, str], application: str) -> Decided:
+def _link(row: Mapping[str, str], application: str) -> DecisionResult:
     name = (row.get("lms_username") or "").strip()
-    user = _user(row.get("user_id") or "")
+    user = _user(str(row.get("user_id") or ""))
     if user is None:
-        return Decided(row.get("user") or "", name, f"no user has the id {row.get('user_id')!r}")
-    known = str(user.get_username())
-    if known != (row.get("user") or known):
-        return Decided(known, name, f"the user {row.get('user_id')} is {known}, not {row['user']}")
-    seen = client().account(name) if name else None
-    if seen is None or seen.username != name:
-        return Decided(known, name, "the LMS has no such account")
-    if str(seen.lms_user_id or "") != (row.get("lms_user_id") or ""):
-        return Decided(known, name, "the LMS has another account of that name now")
+        return DecisionResult(
+            row.get("user") or "", name, f"no user has the id {row.get('user_id')!r}"
+        )
+    username = str(user.get_username())
+    if username != (row.get("user") or username):
+        return DecisionResult(
+            username, name, f"the user {row.get('user_id')} is {username}, not {row['user']}"
+        )
+    account = client().account(name) if name else None
+    if account is None or account.username != name:
+        return DecisionResult(username, name, "the LMS has no such account")
+    if str(account.lms_user_id or "") != (row.get("lms_user_id") or ""):
+        return DecisionResult(username, name, "the LMS has another account of that name now")
     links = batch.links_of(client(), name)
-    is_linked = None if links is None else links.leads_to == (name, seen.lms_user_id)
-    if links and (strangers := [each for each in links.linked_from if each != name]):
-        return Decided(
-            known, name, f"in the LMS the learner {strangers[0]} signs in to this account"
+    is_linked = None if links is None else links.leads_to == (name, account.lms_user_id)
+    if links and (
+        strangers := [linked_name for linked_name in links.linked_from if linked_name != name]
+    ):
+        return DecisionResult(
+            username, name, f"in the LMS the learner {strangers[0]} signs in to this account"
         )
     try:
-        is_new = _adopt(user, seen, links.application if links else application)
+        is_new = _adopt(user, account, links.application if links else application)
     except ValueError as error:
-        return Decided(known, name, str(error))
+        return DecisionResult(username, name, str(error))
     if is_linked or (is_linked is None and not is_new):
         LmsAccount.objects.filter(user=user).make_due()
         LmsToken.objects.filter(user=user).make_due()
         notify_workers(user.pk)
-    return Decided(known, name, "", not is_new, is_linked, links.application if links else "")
+    return DecisionResult(
+        username,
+        name,
+        was_linked_before=not is_new,
+        is_linked=is_linked,
+        application=links.application if links else "",
+    )
 
 
 def _user(text: str) -> Any:
@@ -225,7 +245,7 @@ def _user(text: str) -> Any:
     return users.filter(pk=pk).first() if pk is not None else None
 
 
-def _adopt(user: Any, seen: AccountSeen, application: str) -> bool:
+def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
     """Links the user to the account. Returns False if they were linked before.
 
     Replaces an account that was requested and never created, for example because the LMS refused
@@ -234,24 +254,27 @@ def _adopt(user: Any, seen: AccountSeen, application: str) -> bool:
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()
         if account is None:
-            _await_link(adopt(user, seen.username, seen.lms_user_id), application)
+            _await_link(adopt(user, lms_account.username, lms_account.lms_user_id), application)
             return True
-        if account.is_ready and account.username == seen.username:
+        if account.is_ready and account.username == lms_account.username:
             return False
         if account.is_ready:
             raise ValueError(f"the learner has the LMS account {account.username} already")
-        if is_reserved(seen.username, by_other_than=user):
+        if is_reserved(lms_account.username, by_other_than=user):
             raise ValueError("this LMS username belongs, or belonged, to another learner")
-        if not user.username_reservations.filter(username__iexact=seen.username).exists():
-            reserve(user, seen.username)
+        if not user.username_reservations.filter(username__iexact=lms_account.username).exists():
+            reserve(user, lms_account.username)
+        now = timezone.now()
         LmsAccount.objects.filter(pk=account.pk).update(
-            username=seen.username,
+            username=lms_account.username,
             reserved_at=database_now(),
-            created_in_lms_at=timezone.now(),
-            lms_user_id=seen.lms_user_id,
+            created_in_lms_at=now,
+            linked_at=now,
+            lms_user_id=lms_account.lms_user_id,
             observed_generation=0,
         )
-        account.username = seen.username
+        account.username = lms_account.username
+        record_link(account.username)
         LmsToken.objects.get_or_create(user=user)
         _await_link(account, application)
         return True
@@ -259,12 +282,20 @@ def _adopt(user: Any, seen: AccountSeen, application: str) -> bool:
 
 def _await_link(account: LmsAccount, application: str) -> None:
     """Makes account and token due later, with the link as the reason why they wait."""
-    error = not_linked_yet(account.username, application)
-    waits = FRESH | {
-        "due_at": database_now() + _TIME_TO_LINK,
-        "error_class": str(error.failure_class),
-        "error_code": error.code,
-        "error_message": error.message,
-    }
-    LmsAccount.objects.filter(pk=account.pk).set_work(**waits)
-    LmsToken.objects.filter(user_id=account.user_id).set_work(**waits)
+    due_at = database_now() + _TIME_TO_LINK
+    for rows, error in (
+        (LmsAccount.objects.filter(pk=account.pk), not_linked_yet(account.username, application)),
+        (
+            LmsToken.objects.filter(user_id=account.user_id),
+            token_not_linked_yet(account.username),
+        ),
+    ):
+        rows.set_work(
+            **FRESH
+            | {
+                "due_at": due_at,
+                "error_class": str(error.failure_class),
+                "error_code": error.code,
+                "error_message": error.message,
+            }
+        )

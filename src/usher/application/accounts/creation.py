@@ -12,6 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from usher.application import dev_lms
 from usher.application.accounts.details import Details
 from usher.application.accounts.models import AWAITING_LINK
 from usher.application.lms.context import LmsContext
@@ -25,8 +26,8 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.client.ownership import is_younger, made_for_us, own_tokens, tokens_if_ours
-from usher.client.payloads import AccountSeen, TokenPair, flag, read_tokens, user_id
+from usher.client.ownership import is_created_after, is_younger, own_tokens, tokens_if_ours
+from usher.client.payloads import ObservedAccount, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.engine.kinds import Outcome
@@ -39,7 +40,7 @@ TAKEN = (
 )
 
 
-#: How often an account that may be the learner's own is looked at again before it counts as
+#: How often an account that may be the learner's own is checked again before it counts as
 #: somebody else's: some two hours.
 _UNCLEAR_ATTEMPTS = 12
 
@@ -59,7 +60,7 @@ class NameTaken(LmsError):
 
 
 @dataclass(frozen=True)
-class Learner:
+class AccountData:
     """The data of an account's job.
 
     reserved_at: when the learner got the username; an older LMS account of that name is somebody
@@ -84,27 +85,33 @@ class Learner:
     attempts: int = 0
 
     def __repr__(self) -> str:
-        return f"Learner({self.username!r})"
+        return f"AccountData({self.username!r})"
 
     @property
     def is_ready(self) -> bool:
         return self.made_at is not None
 
 
-def not_linked_yet(username: str, application: str) -> LmsError:
-    """Why something has to wait until the LMS's staff link an adopted account. application: this
-    application's name in the LMS, '' if that is not known."""
-    message = (
-        f"The LMS account {username} is linked to this learner here, and not in the LMS yet. "
-        f"Run there: ./manage.py lms usher_link --username {username} "
-        f"--application {application or 'NAME'}."
-    )
-    if not application:
-        message += " NAME is this application's name in the LMS, which `usher status` shows."
+def token_not_linked_yet(username: str) -> LmsError:
+    """Why the token waits for the same link; the account's own message has the command."""
+    message = f"The LMS has not linked its account {username} to this learner yet: see the account."
     return LmsError(message, code=AWAITING_LINK)
 
 
-def _waits_for_link(learner: Learner, context: LmsContext) -> Outcome:
+def not_linked_yet(username: str, application: str) -> LmsError:
+    """Why something has to wait until the LMS's staff link an adopted account. application: this
+    application's name in the LMS, '' if that is not known."""
+    message = f"The LMS has not linked its account {username} to this learner yet."
+    if not application:
+        message += " In the command, NAME is this application's name in the LMS, which `usher "
+        message += "status` shows."
+    command = dev_lms.command_in_lms(
+        f"usher_link --username {username} --application {application or 'NAME'}"
+    )
+    return LmsError(f"{message} {dev_lms.instruction_to_run()}: `{command}`", code=AWAITING_LINK)
+
+
+def _waits_for_link(learner: AccountData, context: LmsContext) -> Outcome:
     name = batch.application_name(context.lms, ask=True)
     return Outcome(error=not_linked_yet(learner.username, name), waits=True)
 
@@ -117,36 +124,37 @@ class Made:
     tokens: TokenPair | None
 
 
-def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
+def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
     """By the public API: creates the account, or checks it if it is known to exist. Raises
     LmsError."""
     if not learner.is_ready:
         return _register(learner, context) if learner.is_active else _withdraw(learner, context)
-    seen = context.lms.account(learner.username)
-    if seen is None:
+    account = context.lms.account(learner.username)
+    if account is None:
         require_known_accounts(context)
-        # Missing in the LMS, for example after a restored backup: due at once, to be created again.
+        # Missing in the LMS, for example after a restored backup: due immediately, to be created
+        # again.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
-    if learner.awaits_link and learner.is_active and seen.is_active:
-        return _adopted(learner, seen, context)
-    if learner.is_active and learner.reactivate and not seen.is_active:
+    if learner.awaits_link and learner.is_active and account.is_active:
+        return _adopted(learner, account, context)
+    if learner.is_active and learner.reactivate and not account.is_active:
         raise Refused(
             f"The LMS's public API can't activate {learner.username}: install usher.lms, or "
             "activate the account in the LMS's admin.",
             code="activation-by-hand",
         )
-    if seen.is_active == learner.is_active or learner.is_active:
-        return Outcome(_observed(seen.lms_user_id, learner.made_at, seen.is_active))
+    if account.is_active == learner.is_active or learner.is_active:
+        return Outcome(_observed(account.lms_user_id, learner.made_at, account.is_active))
     return _deactivate(learner, context)
 
 
-def _adopted(learner: Learner, seen: AccountSeen, context: LmsContext) -> Outcome:
-    """The public API doesn't tell to whom an account is linked: signing in does."""
+def _adopted(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
+    """The public API doesn't show to whom an account is linked, so this signs the learner in."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
         return _waits_for_link(learner, context)
-    values = _observed(seen.lms_user_id, learner.made_at, True)
+    values = _observed(account.lms_user_id, learner.made_at, True)
     return Outcome(values, changed=True, extra=Made(tokens))
 
 
@@ -156,7 +164,7 @@ def require_known_accounts(context: LmsContext) -> None:
     context.evidence.require("account", lambda names: len(names) - len(context.lms.accounts(names)))
 
 
-def _deactivate(learner: Learner, context: LmsContext) -> Outcome:
+def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
     try:
         context.lms.deactivate_account(learner.username)
     except (AccessRefused, NotThere) as error:
@@ -168,7 +176,7 @@ def _deactivate(learner: Learner, context: LmsContext) -> Outcome:
     return Outcome(_observed(learner.lms_user_id, learner.made_at, False), changed=True)
 
 
-def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
+def _withdraw(learner: AccountData, context: LmsContext) -> Outcome:
     """Deactivates the account of a learner who was deactivated before the account was known to
     exist: a registration without an answer may have created it. It is not recorded as existing, so
     that the account and its tokens are set up anew if the learner is activated again."""
@@ -179,39 +187,39 @@ def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
 
 def active_account(
     username: str, reserved_at: datetime | None, context: LmsContext
-) -> AccountSeen | None:
+) -> ObservedAccount | None:
     """The account if it is active and the learner's, that is, not older than the reservation of its
     username; otherwise None. reserved_at: None when the account is known to be the learner's.
     Raises LmsError."""
-    seen = context.lms.account(username)
-    if seen is None:
+    account = context.lms.account(username)
+    if account is None:
         require_known_accounts(context)
-    if seen is None or not seen.is_active:
+    if account is None or not account.is_active:
         return None
-    is_older = reserved_at is not None and not is_younger(seen, reserved_at)
-    return None if is_older else seen
+    is_older = reserved_at is not None and not is_younger(account, reserved_at)
+    return None if is_older else account
 
 
-def _register(learner: Learner, context: LmsContext) -> Outcome:
+def _register(learner: AccountData, context: LmsContext) -> Outcome:
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
-        made = _sent(learner, context)
+        registration = _register_details(learner, context)
     except RegistrationRefused as error:
         if error.code not in TAKEN:
             raise
-        if not made_for_us(context.lms, learner.username, learner.reserved_at):
+        if not is_created_after(context.lms, learner.username, learner.reserved_at):
             raise NameTaken(learner.username, error.suggestions) from error
         tokens = own_tokens(context.lms, flow, learner.username)
         if tokens is None:
             raise _taken_or_unclear(learner, error) from error
         return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
-    if made.username != learner.username:
-        raise BadAnswer(f"The LMS made {made.username[:50]} instead of {learner.username}.")
-    values = _observed(made.lms_user_id, timezone.now(), True)
-    return Outcome(values, changed=True, extra=Made(_tokens_now(flow, made.cookies)))
+    if registration.username != learner.username:
+        raise BadAnswer(f"The LMS made {registration.username[:50]} instead of {learner.username}.")
+    values = _observed(registration.lms_user_id, timezone.now(), True)
+    return Outcome(values, changed=True, extra=Made(_tokens_now(flow, registration.cookies)))
 
 
-def _taken_or_unclear(learner: Learner, error: RegistrationRefused) -> LmsError:
+def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsError:
     """The error for an LMS account that was created since the username was reserved, and to which
     signing in did not lead.
 
@@ -231,25 +239,25 @@ def _taken_or_unclear(learner: Learner, error: RegistrationRefused) -> LmsError:
     )
 
 
-def _sent(learner: Learner, context: LmsContext) -> Any:
+def _register_details(learner: AccountData, context: LmsContext) -> Any:
     """Registers the learner. If the LMS refuses the country or the full name, which it does not
     need, tries once more without it."""
-    sent = learner.details
+    details = learner.details
     for _ in range(2):
         try:
             return register(
                 context.lms,
                 username=learner.username,
-                email=sent.email,
-                name=sent.name,
-                country=sent.country,
+                email=details.email,
+                name=details.name,
+                country=details.country,
                 access_token=learner.registration_token,
             )
         except RegistrationRefused as error:
-            if error.code == RegistrationError.INVALID_COUNTRY and sent.country:
-                sent = replace(sent, country="")
-            elif set(error.fields) == {"name"} and sent.name != learner.username:
-                sent = replace(sent, name=learner.username)
+            if error.code == RegistrationError.INVALID_COUNTRY and details.country:
+                details = replace(details, country="")
+            elif set(error.fields) == {"name"} and details.name != learner.username:
+                details = replace(details, name=learner.username)
             else:
                 raise
     raise Refused("The LMS refuses the learner's details.", code="registration-refused")
@@ -277,19 +285,19 @@ def _observed(
 # The batch API
 
 
-def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[str, Any]:
+def item(row_id: int, username: str, requested_name: Details, is_active: bool) -> dict[str, Any]:
     """One account in a request to the batch API. row_id: comes back with the result."""
     return {
         "id": row_id,
         "username": username,
-        "email": wanted.email,
-        "name": wanted.name,
-        "country": wanted.country,
+        "email": requested_name.email,
+        "name": requested_name.name,
+        "country": requested_name.country,
         "is_active": is_active,
     }
 
 
-def send_batch(learners: Sequence[Learner], context: LmsContext) -> list[Outcome]:
+def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Outcome]:
     """By the batch API: creates and checks accounts and obtains the learners' tokens, in one
     request. Returns an outcome for each learner, in their order.
 
@@ -297,44 +305,49 @@ def send_batch(learners: Sequence[Learner], context: LmsContext) -> list[Outcome
     So two sorts of learners are not sent: those whose username belongs to an older account, which
     is somebody else's, and those whose account is to be inactive and does not exist.
     """
-    if any(one.is_ready for one in learners):
+    if any(learner.is_ready for learner in learners):
         require_known_accounts(context)
-    outcomes = _not_sent([one for one in learners if not one.is_ready], context)
+    outcomes = _not_sent([learner for learner in learners if not learner.is_ready], context)
     items = [
-        item(one.account_id, one.username, one.details, one.is_active)
-        | {"tokens": _is_new(one), "reactivate": one.reactivate}
-        for one in learners
-        if one.account_id not in outcomes
+        item(learner.account_id, learner.username, learner.details, learner.is_active)
+        | {"tokens": _is_new(learner), "reactivate": learner.reactivate}
+        for learner in learners
+        if learner.account_id not in outcomes
     ]
     client_id = context.lms.who.client_id
     results = batch.send(context.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
-    return [outcomes.get(one.account_id) or _result(one, results, context) for one in learners]
+    return [
+        outcomes.get(learner.account_id) or _result(learner, results, context)
+        for learner in learners
+    ]
 
 
-def _is_new(learner: Learner) -> bool:
+def _is_new(learner: AccountData) -> bool:
     """Whether the learner is to have an account whose tokens they don't have yet."""
     return learner.is_active and (not learner.is_ready or learner.awaits_link)
 
 
-def _not_sent(learners: Sequence[Learner], context: LmsContext) -> dict[int, Outcome]:
+def _not_sent(learners: Sequence[AccountData], context: LmsContext) -> dict[int, Outcome]:
     """The account row's id → outcome, for the learners who must not be sent. learners: only those
     whose account is not known to exist."""
-    seen = context.lms.accounts([one.username for one in learners]) if learners else {}
-    found: dict[int, Outcome] = {}
-    for one in learners:
-        account = seen.get(one.username)
-        is_strange = account is not None and not is_younger(account, one.reserved_at)
-        if not one.is_active:
+    accounts = context.lms.accounts([learner.username for learner in learners]) if learners else {}
+    outcomes: dict[int, Outcome] = {}
+    for learner in learners:
+        account = accounts.get(learner.username)
+        is_strange = account is not None and not is_younger(account, learner.reserved_at)
+        if not learner.is_active:
             if account is None:
                 require_known_accounts(context)
             if account is None or is_strange or not account.is_active:
-                found[one.account_id] = Outcome()
+                outcomes[learner.account_id] = Outcome()
         elif is_strange:
-            found[one.account_id] = Outcome(error=NameTaken(one.username, []))
-    return found
+            outcomes[learner.account_id] = Outcome(error=NameTaken(learner.username, []))
+    return outcomes
 
 
-def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsContext) -> Outcome:
+def _result(
+    learner: AccountData, results: dict[Any, dict[str, Any]], context: LmsContext
+) -> Outcome:
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
@@ -347,7 +360,7 @@ def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsCo
         return Outcome(error=error)
 
 
-def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Outcome:
+def _staff_account(learner: AccountData, context: LmsContext, error: Refused) -> Outcome:
     """For an account of the LMS's staff: obtains the tokens by signing in as the learner, since the
     batch API does not return tokens of staff. If that fails, the outcome has ``error``."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
@@ -367,10 +380,10 @@ def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Out
     )
 
 
-def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
+def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
-        error = batch.refused(result)
+        error = batch.refusal_of(result)
         if error.code in TAKEN and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN and not learner.is_ready:

@@ -36,6 +36,6 @@ def details(user: Any) -> Details:
 
 
 def full_name(user: Any) -> str:
-    """The full name for registration, profile and sign-in alike. Raises AdapterFailed."""
+    """The full name for registration, the profile and sign-in. Raises AdapterFailed."""
     own = str(user.get_username())
     return clean_full_name(adapter().full_name(user), otherwise=_NAMELESS if "@" in own else own)

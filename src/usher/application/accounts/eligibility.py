@@ -12,7 +12,7 @@ from usher.client.errors import LmsError
 from usher.engine.kinds import Outcome
 
 INACTIVE, UNCONFIRMED, NOT_ALLOWED = "inactive", "unconfirmed", "not-eligible"
-#: Error codes of records that are not sent for now, and what is said about the learner.
+#: Error codes of records that are not sent for now, and a sentence about the learner for each.
 SENTENCES = {
     INACTIVE: "The user is deactivated in this application.",
     UNCONFIRMED: "The e-mail address is not confirmed.",
@@ -40,8 +40,8 @@ def _those(decide: Callable[[Any], Any], user_ids: Sequence[Any]) -> set[Any]:
 def codes_of(users: Sequence[Any]) -> dict[Any, str]:
     """Why these users, who are not eligible, may have no LMS account now: user's id → a code of
     ``SENTENCES``."""
-    known = confirmed([user.pk for user in users])
-    return {user.pk: _code(user, is_confirmed=user.pk in known) for user in users}
+    confirmed_users = confirmed([user.pk for user in users])
+    return {user.pk: _code(user, is_confirmed=user.pk in confirmed_users) for user in users}
 
 
 def code_of(user: Any) -> str:
@@ -58,13 +58,18 @@ def _code(user: Any, *, is_confirmed: bool) -> str:
     return NOT_ALLOWED if is_confirmed else UNCONFIRMED
 
 
-def not_sent(code: str, user: Any, decide: Callable[[Any], bool]) -> Outcome:
-    """The outcome of a user's record that waits for this reason. An address that is not confirmed
-    may be somebody else's.
+def require_decision(user: Any, decide: Callable[[Any], bool]) -> None:
+    """Raises AdapterFailed if the project's adapter fails for a user who is not among those that it
+    chose: its methods about many users leave such users out.
 
-    decide: the adapter's method about one user, which raises AdapterFailed where it fails: the
-    methods about many users leave those out.
+    decide: the adapter's method about one user. Usher's own adapter is not asked.
     """
     if type(adapter()) is not DefaultAdapter:
         decide(user)
+
+
+def not_sent(code: str, user: Any, decide: Callable[[Any], bool]) -> Outcome:
+    """The outcome of a user's record that waits for this reason. An address that is not confirmed
+    may be somebody else's. decide: as for ``require_decision``, whose error is raised."""
+    require_decision(user, decide)
     return Outcome(error=LmsError(f"Not sent. {SENTENCES[code]}", code=code), waits=True)

@@ -10,13 +10,13 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import F, Q
 
-from usher.application.accounts import creation, eligibility
+from usher.application.accounts import creation, eligibility, waiting
 from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
 from usher.application.accounts.services import follow_profile, known_accounts
 from usher.application.adapter import AdapterFailed, adapter
-from usher.application.audit.services import record_many
+from usher.application.audit.services import Event, record_many
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
 from usher.application.lms.kind import LmsKind
@@ -36,7 +36,7 @@ from usher.engine.lanes import Lane, by_lane
 #: How often a learner gets another username before the account counts as refused.
 MAX_RENAMINGS = 10
 #: Seconds after which a registration request of a worker can no longer reach the LMS.
-_LATEST_REGISTRATION = 600.0
+_REGISTRATION_MAX_SECONDS = 600.0
 
 
 class AccountKind(LmsKind):
@@ -61,17 +61,17 @@ class AccountKind(LmsKind):
         for row in rows:
             outcome = None
             try:
-                told = details(row.user)
+                learner_details = details(row.user)
                 if reason := reasons.get(row.user_id):
                     outcome = eligibility.not_sent(reason, row.user, adapter().is_eligible)
             except AdapterFailed as error:
                 prepared.append((Job(row, row.username), Outcome(error=error)))
                 continue
-            learner = creation.Learner(
+            learner = creation.AccountData(
                 account_id=row.pk,
                 user_id=row.user_id,
                 username=row.username,
-                details=told,
+                details=learner_details,
                 reserved_at=row.reserved_at,
                 made_at=row.created_in_lms_at,
                 is_active=row.is_active,
@@ -90,25 +90,27 @@ class AccountKind(LmsKind):
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         return creation.send_batch([job.data for job in jobs], context)
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        forget_registration_tokens(j.data.registration_token for j, _ in done if j.data)
-        made = [(job, o.extra) for job, o in done if isinstance(o.extra, creation.Made)]
-        store_tokens({job.row.user_id: m.tokens for job, m in made if m.tokens}, now)
-        for lane, user_ids in by_lane(job.row for job, m in made if not m.tokens).items():
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        forget_registration_tokens(j.data.registration_token for j, _ in results if j.data)
+        created = [(job, o.extra) for job, o in results if isinstance(o.extra, creation.Made)]
+        store_tokens({job.row.user_id: m.tokens for job, m in created if m.tokens}, now)
+        for lane, user_ids in by_lane(job.row for job, m in created if not m.tokens).items():
             forget_tokens(user_ids, lane)
-        _retry_enrollments([job.row for job, _ in made], now)
-        good = [job for job, outcome in done if outcome.error is None and job.data]
+        _retry_enrollments([job.row for job, _ in created], now)
+        # Their enrollments then say that they wait for a refused account.
+        _retry_enrollments(_newly_refused(results), now)
+        good = [job for job, outcome in results if outcome.error is None and job.data]
         _follow_changes(good, now)
-        _retry_tokens_of_activated(done, now)
-        for job, outcome in done:
+        _retry_tokens_of_activated(results, now)
+        for job, outcome in results:
             if isinstance(outcome.error, creation.NameTaken):
                 _rename(job.row, outcome.error, now)
-        record_many("lms-account", _audited(done))
+        record_many(_events(results))
 
-    def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Retires the accounts of learners who were deleted while a worker sent a request about
         them: that request may have reached the LMS after the retirement of the deletion."""
-        for job, outcome in done:
+        for job, outcome in results:
             if job.begun or outcome.values.get("observed_is_active"):
                 row = job.row
                 unproven = {} if row.is_ready else {"reserved_at": row.reserved_at}
@@ -118,14 +120,50 @@ class AccountKind(LmsKind):
                 Retirement.objects.filter(pk=retirement.pk).make_due()
 
 
-def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
+def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
     """Changes in the LMS, and permanent refusals."""
-    for job, outcome in done:
+    for job, outcome in results:
         error = outcome.error
-        if error is None and outcome.changed:
-            yield job.row.username, True, {"active": job.row.is_active}
+        if error is None and (outcome.changed or _is_switched(job.row, outcome)):
+            yield Event(f"lms-account-{_change(job.row, outcome)}", job.row.username)
         elif error is not None and error.failure_class == FailureClass.REJECTED:
-            yield job.row.username, False, {"error_code": error.code}
+            yield Event(_refusal(job.row), job.row.username, False, {"error_code": error.code})
+
+
+def _refusal(row: LmsAccount) -> str:
+    """The name of the event for a refusal of what the row desires."""
+    if not row.is_ready:
+        return "lms-account-refused"
+    if not row.is_active:
+        return "lms-account-deactivation-refused"
+    is_new = row.observed_is_active is False
+    return f"lms-account-{'activation' if is_new else 'change'}-refused"
+
+
+def _is_switched(row: LmsAccount, outcome: Outcome) -> bool:
+    """Whether the account was activated or deactivated in the LMS since it was last seen, by its
+    staff or by the request of another record of the learner. row: as it was before."""
+    is_active = outcome.values.get("observed_is_active")
+    return None not in (is_active, row.observed_is_active) and is_active != row.observed_is_active
+
+
+def _change(row: LmsAccount, outcome: Outcome) -> str:
+    """What happened to the account in the LMS. row: as it was before."""
+    values = outcome.values
+    made_at = values.get("created_in_lms_at", row.created_in_lms_at)
+    if row.is_ready and made_at is None:
+        return "missing"
+    if made_at != row.created_in_lms_at:
+        return "created"
+    if row.awaits_link:
+        return "linked-in-lms"
+    if not row.is_ready:
+        return "deactivated"  # created by a request whose answer was lost
+    if _is_switched(row, outcome):
+        is_active = values["observed_is_active"]
+        by_staff = "-in-lms" if is_active != row.is_active else ""
+        return f"{'activated' if is_active else 'deactivated'}{by_staff}"
+    return "changed"
 
 
 def is_to_be_activated(row: LmsAccount) -> bool:
@@ -138,11 +176,11 @@ def is_to_be_activated(row: LmsAccount) -> bool:
     return row.is_active and (was_decided or options().account_winner == APPLICATION)
 
 
-def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+def _retry_tokens_of_activated(results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
     """Makes due the tokens that waited for an account to be active in the LMS."""
     active = [
         job.row.user_id
-        for job, outcome in done
+        for job, outcome in results
         if outcome.values.get("observed_is_active") and job.row.observed_is_active is False
     ]
     if active:
@@ -154,19 +192,33 @@ def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
 
     Claimed ones as well: their worker may have found no account and not have written that yet.
     """
-    failed = Q(work__error_code__in=("no-account", "unknown-user"))
-    open_ones = Q(work__parked_at=None, observed_generation__lt=F("generation"))
+    failed = Q(work__error_code__in=(*waiting.CODES, "unknown-user"))
+    open_ones = Q(work__refused_at=None, observed_generation__lt=F("generation"))
     Enrollment.objects.filter(failed | open_ones).make_due_after(accounts, now)
 
 
-def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
+def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
+    """Accounts that the LMS has refused to create now. Names that were taken are changed."""
+    return [
+        job.row
+        for job, outcome in results
+        if outcome.error is not None
+        and outcome.error.failure_class == FailureClass.REJECTED
+        and not isinstance(outcome.error, creation.NameTaken)
+        and not job.row.is_ready
+    ]
+
+
+def _follow_changes(results: Sequence[Job], now: datetime) -> None:
     """Sends the profile again for learners whose name or e-mail changed while their account was
     created or checked, since the older values may have reached the LMS last; and for learners for
     whom the project's adapter had failed before."""
-    before = {job.row.user_id: job.data.details for job in sent}
+    before = {job.row.user_id: job.data.details for job in results}
     if not before:
         return
-    unknown = {job.row.user_id for job in sent if job.row.error_code == AdapterFailed.default_code}
+    unknown = {
+        job.row.user_id for job in results if job.row.error_code == AdapterFailed.default_code
+    }
     changed = []
     for user in get_user_model()._default_manager.filter(pk__in=before):
         try:
@@ -192,7 +244,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
             raise NoFreeName(f"{MAX_RENAMINGS} names were tried.")
         name = reserve(row.user, adapter().lms_username(row.user), error.suggestions)
     except NoFreeName as problem:
-        rows.set_work(parked_at=now, due_at=None, error_message=str(problem)[:500])
+        rows.set_work(refused_at=now, due_at=None, error_message=str(problem)[:500])
         return
     except AdapterFailed as failure:  # the next attempt calls the adapter again
         rows.set_work(error_code=failure.code, error_message=failure.message[:500])
@@ -210,13 +262,13 @@ def _unconfirmed_profile(row: LmsProfile) -> Outcome:
 
 @dataclass(frozen=True)
 class _Profile:
-    """The data of a profile's job. token: the learner's, '' for none. wanted: the desired details;
-    seen: those last seen in the LMS."""
+    """The data of a profile's job. token: the learner's, '' for none. desired: the details to send;
+    observed: those last observed in the LMS."""
 
     username: str
     token: str = field(repr=False)
-    wanted: Details
-    seen: Details
+    desired: Details
+    observed: Details
     is_active: bool
 
 
@@ -233,6 +285,8 @@ class ProfileKind(LmsKind):
         context.evidence.offer("account", known_accounts)
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
+        ready = {pk for pk, account in accounts.items() if account.is_ready}
+        waits = waiting.reasons(set(ids) - ready)
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in context.batch
         changed = [row.user_id for row in rows if row.email != row.observed_email]
@@ -241,21 +295,24 @@ class ProfileKind(LmsKind):
         stale = []
         for row in rows:
             account, token = accounts.get(row.user_id), tokens.get(row.user_id)
-            what = self.what(row, account.username if account else "")
+            display_name = self.display_name(row, account.username if account else "")
             if account is None or not account.is_ready:
-                error = LmsError("The LMS account is made first.", code="no-account")
-                prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+                prepared.append(
+                    (Job(row, display_name), Outcome(error=waits[row.user_id], waits=True))
+                )
                 continue
             if row.email != row.observed_email and row.user_id not in confirmed:
-                prepared.append((Job(row, what), _unconfirmed_profile(row)))
+                prepared.append((Job(row, display_name), _unconfirmed_profile(row)))
                 continue
             usable = token is not None and token.is_valid_for(60)
             if not by_batch and not usable:
                 stale.append(row)
-                error = LmsError("The learner's token is renewed first.", code="no-token")
-                prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+                error = LmsError(
+                    "The record waits until the learner's token is renewed.", code="no-token"
+                )
+                prepared.append((Job(row, display_name), Outcome(error=error, waits=True)))
                 continue
-            prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
+            prepared.append((Job(row, display_name, _profile(row, account, token, usable)), None))
         LmsToken.objects.not_refused().make_due_after(stale)
         return prepared
 
@@ -266,7 +323,7 @@ class ProfileKind(LmsKind):
         changes = {
             name: value
             for name in ("name", "country")
-            if (value := getattr(data.wanted, name)) and value != getattr(data.seen, name)
+            if (value := getattr(data.desired, name)) and value != getattr(data.observed, name)
         }
         if changes:
             try:
@@ -274,22 +331,22 @@ class ProfileKind(LmsKind):
             except AccessRefused as error:
                 # The learner's token was refused, not the service worker's: only this row fails.
                 raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
-        seen = context.lms.account(data.username)
-        if seen is None:
+        account = context.lms.account(data.username)
+        if account is None:
             creation.require_known_accounts(context)
             # A temporary failure: the account will be created again.
             raise LmsError(f"The LMS has no account named {data.username}.", code="not-found")
-        if data.wanted.email and seen.email.lower() != data.wanted.email.lower():
+        if data.desired.email and account.email.lower() != data.desired.email.lower():
             raise Refused(
                 "The LMS changes an e-mail only when its owner confirms it there: "
                 "install usher.lms, or change it in the LMS's admin.",
                 code="email-needs-usher-lms",
             )
-        return Outcome(_observed(data.wanted), changed=bool(changes))
+        return Outcome(_observed(data.desired), changed=bool(changes))
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         items = [
-            creation.item(job.row.pk, job.data.username, job.data.wanted, job.data.is_active)
+            creation.item(job.row.pk, job.data.username, job.data.desired, job.data.is_active)
             for job in jobs
         ]
         results = batch.send(
@@ -297,9 +354,9 @@ class ProfileKind(LmsKind):
         )
         return [_profile_outcome(job, results) for job in jobs]
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         LmsAccount.objects.not_refused().make_due_after(
-            j.row for j, o in done if o.error and o.error.code == "not-found"
+            j.row for j, o in results if o.error and o.error.code == "not-found"
         )
 
 
@@ -308,18 +365,18 @@ def _profile(
 ) -> _Profile:
     return _Profile(
         username=account.username,
-        token=vault.open_sealed(token.access_token) if token and usable else "",
-        wanted=Details(row.email, row.name, row.country),
-        seen=Details(row.observed_email, row.observed_name, row.observed_country),
+        token=vault.decrypt(token.access_token) if token and usable else "",
+        desired=Details(row.email, row.name, row.country),
+        observed=Details(row.observed_email, row.observed_name, row.observed_country),
         is_active=account.is_active,
     )
 
 
-def _observed(wanted: Details) -> dict[str, str]:
+def _observed(details: Details) -> dict[str, str]:
     return {
-        "observed_name": wanted.name,
-        "observed_country": wanted.country,
-        "observed_email": wanted.email,
+        "observed_name": details.name,
+        "observed_country": details.country,
+        "observed_email": details.email,
     }
 
 
@@ -329,8 +386,8 @@ def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
     except LmsError as error:
         return Outcome(error=error)
     if result["status"] == "refused":
-        return Outcome(error=batch.refused(result))
-    return Outcome(_observed(job.data.wanted), changed=result["status"] == "updated")
+        return Outcome(error=batch.refusal_of(result))
+    return Outcome(_observed(job.data.desired), changed=result["status"] == "updated")
 
 
 class RetirementKind(LmsKind):
@@ -340,6 +397,11 @@ class RetirementKind(LmsKind):
     batch_size = BATCH_ITEMS_A_REQUEST
     user_field = ""
 
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        record_many(
+            Event("lms-account-retired", job.row.username) for job, o in results if o.changed
+        )
+
     def prepare(
         self, rows: Sequence[Retirement], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
@@ -347,13 +409,13 @@ class RetirementKind(LmsKind):
         return [(Job(row, row.username), None) for row in rows]
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        if creation.active_account(job.what, job.row.reserved_at, context) is None:
+        if creation.active_account(job.row.username, job.row.reserved_at, context) is None:
             return _nothing_there(job.row)
         try:
-            context.lms.deactivate_account(job.what)
+            context.lms.deactivate_account(job.row.username)
         except (AccessRefused, NotThere) as error:
             raise Refused(
-                f"The LMS does not let the service worker deactivate {job.what}: install "
+                f"The LMS does not let the service worker deactivate {job.row.username}: install "
                 "usher.lms, or retire the account in the LMS's admin, then mark it as done here.",
                 code="retirement-by-hand",
             ) from error
@@ -362,20 +424,22 @@ class RetirementKind(LmsKind):
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         outcomes = []
         for job in jobs:
-            seen = creation.active_account(job.what, job.row.reserved_at, context)
-            if seen is None:
+            account = creation.active_account(job.row.username, job.row.reserved_at, context)
+            if account is None:
                 outcomes.append(_nothing_there(job.row))
                 continue
-            gone = replace(_GONE, email=seen.email, name=seen.name, country=seen.country)
+            retired = replace(
+                _GONE, email=account.email, name=account.name, country=account.country
+            )
             results = batch.send(
                 context.lms,
                 batch.ACCOUNTS,
-                [creation.item(job.row.pk, job.what, gone, False)],
+                [creation.item(job.row.pk, job.row.username, retired, False)],
                 client_id=context.lms.who.client_id,
             )
             result = batch.result_of(results, job.row.pk)
             is_refused = result["status"] == "refused"
-            error = batch.refused(result) if is_refused else None
+            error = batch.refusal_of(result) if is_refused else None
             if error and job.row.reserved_at and error.code in creation.TAKEN:
                 error = None  # the LMS account is not linked to this application's learner
             outcomes.append(Outcome(changed=not is_refused, error=error))
@@ -389,4 +453,4 @@ def _nothing_there(row: Retirement) -> Outcome:
     """The outcome when there is no active account. If it was never known to exist, the LMS is asked
     once more later: the registration of a worker that was killed may still reach it."""
     may_come = row.reserved_at is not None and not row.is_settled
-    return Outcome(next_in=_LATEST_REGISTRATION if may_come else None)
+    return Outcome(next_in=_REGISTRATION_MAX_SECONDS if may_come else None)

@@ -45,6 +45,8 @@ class LmsAccount(Reconciled):
 
     ``is_active`` is desired, ``observed_is_active`` was last seen in the LMS. ``reserved_at``: when
     the learner got this username. An older LMS account of that name is somebody else's.
+    ``created_in_lms_at``: since when the account is known to exist. ``linked_at`` is the same time
+    if an operator linked an account that existed; see ``origin``.
     """
 
     user = models.OneToOneField(
@@ -57,6 +59,7 @@ class LmsAccount(Reconciled):
     observed_is_active = models.BooleanField("seen active", null=True, editable=False)
     lms_user_id = models.BigIntegerField(null=True, blank=True, editable=False)
     created_in_lms_at = models.DateTimeField(null=True, blank=True, editable=False)
+    linked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     #: Accounts for which ``is_deactivated_in_lms`` holds.
     DEACTIVATED_IN_LMS = _DEACTIVATED
@@ -91,6 +94,17 @@ class LmsAccount(Reconciled):
     def is_ready(self) -> bool:
         """Whether the account is known to exist in the LMS."""
         return self.created_in_lms_at is not None
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether an operator linked this account, which existed before. False if it was created
+        for the learner, also if it was created again after the LMS lost it."""
+        return self.is_ready and self.linked_at == self.created_in_lms_at
+
+    @property
+    def origin(self) -> str:
+        """How the learner got the account: ``linked`` or ``created``; '' before that."""
+        return ("linked" if self.is_linked else "created") if self.is_ready else ""
 
     @property
     def awaits_link(self) -> bool:

@@ -23,12 +23,13 @@ from usher.contract.limits import (
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]+")
 _RUNS = re.compile(r"[_-]{2,}")
 _FALLBACK = "learner"
-#: What the LMS refuses in a full name: ``validate_name`` in the platform's registration_form.py.
+#: Parts of a full name that the LMS refuses: ``validate_name`` in the platform's
+#: registration_form.py.
 _MARKUP = re.compile(r"[<>]")
 _ADDRESS = re.compile(r"\w*://\S*")
 #: How many numbers are tried after a name, how many random ones after that, and their range.
-_NUMBERED = 30
-_DRAWN = 20
+_NUMBERED_TRIES = 30
+_RANDOM_TRIES = 20
 _DRAWN_BELOW = 10**9
 
 
@@ -49,7 +50,7 @@ def clean_username(wanted: str) -> str:
 
 
 def clean_full_name(wanted: str, otherwise: str) -> str:
-    """``wanted`` without what the LMS refuses; ``otherwise`` when nothing is left.
+    """``wanted`` without the parts that the LMS refuses; ``otherwise`` when nothing is left.
 
     Removes ``<``, ``>``, URLs, spaces at the ends, and what databases cannot store: control
     characters and halves of surrogate pairs. Cuts the name to the LMS's maximum length.
@@ -74,10 +75,10 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
     if base == _FALLBACK and wanted != _FALLBACK:
         base = private_username()
     yield base
-    for number in range(1, _NUMBERED + 1):
+    for number in range(1, _NUMBERED_TRIES + 1):
         # In growing steps, so that a popular name does not try thousands of taken ones.
         yield _numbered(base, number if number <= 10 else number**4)
-    for _ in range(_DRAWN):
+    for _ in range(_RANDOM_TRIES):
         yield _numbered(base, secrets.randbelow(_DRAWN_BELOW))
 
 
@@ -86,17 +87,21 @@ def _numbered(base: str, number: int) -> str:
     return base[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
 
 
-def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:
+def reserve(
+    user: Any, wanted: str, suggestions: Iterable[str] = (), *, or_own: bool = False
+) -> str:
     """Reserves a name for the learner that was never used; it is never given to another learner.
 
-    Raises NoFreeName.
+    or_own: also takes a name that was reserved for this learner before. Raises NoFreeName.
     """
     for name in candidates(wanted, suggestions):
         try:
             with transaction.atomic():
                 UsernameReservation.objects.create(username=name, user=user)
         except IntegrityError:
-            continue
+            own_rows = UsernameReservation.objects.filter(username__iexact=name, user=user)
+            if not (or_own and own_rows.exists()):
+                continue
         return name
     raise NoFreeName(f"No username like {wanted!r} is free.")
 
@@ -109,17 +114,17 @@ def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
     """
     clean = {pk: name for pk, name in wanted.items() if clean_username(name) == name}
     lowered = UsernameReservation.objects.annotate(lowered=Lower("username"))
-    asked = {name.lower() for name in clean.values()}
-    taken = set(lowered.filter(lowered__in=asked).values_list("lowered", flat=True))
-    given: dict[int, str] = {}
+    lowered_names = {name.lower() for name in clean.values()}
+    used_names = set(lowered.filter(lowered__in=lowered_names).values_list("lowered", flat=True))
+    reserved: dict[int, str] = {}
     for pk, name in clean.items():
-        if name.lower() not in taken:
-            taken.add(name.lower())
-            given[pk] = name
+        if name.lower() not in used_names:
+            used_names.add(name.lower())
+            reserved[pk] = name
     UsernameReservation.objects.bulk_create(
-        [UsernameReservation(username=name, user_id=pk) for pk, name in given.items()]
+        [UsernameReservation(username=name, user_id=pk) for pk, name in reserved.items()]
     )
-    return given
+    return reserved
 
 
 def is_reserved(username: str, *, by_other_than: Any = None) -> bool:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import eligible_among
+from usher.application.arguments import require_user
 from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
 from usher.application.tokens.models import LmsToken
 from usher.engine.made_due import MadeDue
@@ -20,8 +21,8 @@ from usher.engine.services import (
     Progress,
     add_earlier,
     make_due,
+    open_gates,
     reconcile,
-    reopen,
 )
 from usher.engine.summary import Summary
 
@@ -29,43 +30,44 @@ _KINDS = ("account", "token")
 
 
 def missing(user: Any = None) -> int:
-    """How many eligible learners lack a working LMS account or token, without those whom the LMS's
-    staff deactivated. user: only this one."""
+    """The number of eligible learners without a working LMS account or token. Does not count those
+    whom the LMS's staff deactivated. user: only this one."""
     rows = get_user_model()._default_manager.exclude(lms_account__observed_is_active=False)
     if user is not None:
+        require_user(user)
         rows = rows.filter(pk=user.pk)
     no_account = Q(lms_account__isnull=True) | Q(lms_account__created_in_lms_at__isnull=True)
     no_token = Q(lms_token__isnull=True) | Q(lms_token__expires_at__isnull=True)
-    old = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE))
-    return sum(map(len, eligible_among(rows.filter(no_account | no_token | old))))
+    expiring = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE))
+    return sum(map(len, eligible_among(rows.filter(no_account | no_token | expiring))))
 
 
 def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = None) -> Summary:
     """Creates or retries accounts and tokens that are missing, failed, refused or expired, of one
     learner or of all. Safe to repeat and to interrupt.
 
-    wait: total seconds to wait for retries. progress: called after every write. Raises as
-    ``engine.services.reconcile``.
+    wait: total seconds to wait for retries. progress: called after every write. Raises the errors
+    of ``engine.services.reconcile``.
     """
     from usher.application.accounts.kinds import AccountKind
 
-    own = Q() if user is None else Q(user=user)
+    of_learner = Q() if user is None else Q(user=user)
     if user is None:
         ensure_accounts()
     else:
         ensure_account(user)
-    no_account = own & Q(created_in_lms_at__isnull=True, is_active=True)
+    no_account = of_learner & Q(created_in_lms_at__isnull=True, is_active=True)
     count = make_due(AccountKind(), no_account)
-    _ensure_tokens(own)
+    _ensure_tokens(of_learner)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
     # Without an account: the token is obtained when the account is created.
     no_token = (
-        own
+        of_learner
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
         & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon))
     )
     count += make_due(TokenKind(), no_token)
-    reopen(_KINDS)
+    open_gates(_KINDS)
     made_due = MadeDue(account=no_account, token=no_token)
     made_due.rows = count
     summary = reconcile(
@@ -74,15 +76,15 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     return add_earlier(summary, _KINDS, user=user)
 
 
-def _ensure_tokens(own: Q) -> None:
+def _ensure_tokens(of_learner: Q) -> None:
     """Creates the token rows of accounts without one, such as adopted accounts."""
     last = 0
-    accounts = LmsAccount.objects.filter(own, user__lms_token__isnull=True)
-    while found := list(
+    accounts = LmsAccount.objects.filter(of_learner, user__lms_token__isnull=True)
+    while rows_of_page := list(
         accounts.filter(pk__gt=last).order_by("pk").values_list("pk", "user_id")[:1000]
     ):
         LmsToken.objects.bulk_create(
-            [LmsToken(user_id=user_id) for _, user_id in found],
+            [LmsToken(user_id=user_id) for _, user_id in rows_of_page],
             ignore_conflicts=True,
         )
-        last = found[-1][0]
+        last = rows_of_page[-1][0]

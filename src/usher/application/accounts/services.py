@@ -16,11 +16,13 @@ from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
 from usher.application.adapter import AdapterFailed, adapter, eligible_among, log_failure
+from usher.application.arguments import require_user, require_username
+from usher.application.audit.services import Event, record_many
 from usher.application.lms.evidence import sample_of
 from usher.application.tokens.models import LmsToken
 from usher.engine.clock import database_now
 from usher.engine.lanes import background, current_lane
-from usher.engine.models import lock
+from usher.engine.models import lock, refresh_unless_deleted
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Summary
 from usher.engine.transactions import refuse_within_transaction
@@ -51,19 +53,21 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
     that succeeded. Raises InTransaction with ``reconcile_now`` within a transaction, AdapterFailed
     where the project's adapter fails, NoFreeName where every username that was tried is taken.
     """
+    require_user(user)
     if reconcile_now:
         refuse_within_transaction()
     account = LmsAccount.objects.filter(user=user).first() or _make(user)
     if reconcile_now and not account.is_ready:
         reconcile_account(user)
-        account.refresh_from_db()
+        refresh_unless_deleted(account)
     return account
 
 
 def _make(user: Any) -> LmsAccount:
     try:
         with transaction.atomic():
-            username = reserve(user, adapter().lms_username(user))
+            # A learner whose row was deleted still has the LMS account, and so its name.
+            username = reserve(user, adapter().lms_username(user), or_own=True)
             now = database_now()
             account = LmsAccount(user=user, username=username, reserved_at=now)
             account.with_work(due_at=now, lane=current_lane()).save(force_insert=True)
@@ -79,7 +83,7 @@ def ensure_accounts(*, batch: int = 1000) -> int:
     """Creates account rows for all eligible learners without one; returns how many. It reads
     ``batch`` learners at a time, so memory stays constant."""
     users = get_user_model()._default_manager.filter(lms_account__isnull=True)
-    return sum(_make_many(found) for found in eligible_among(users, slice_of=batch))
+    return sum(_make_many(eligible) for eligible in eligible_among(users, slice_of=batch))
 
 
 def _make_many(users: list[Any]) -> int:
@@ -105,11 +109,11 @@ def _make_many(users: list[Any]) -> int:
 
 def _make_easy(users: list[Any]) -> set[int]:
     now = database_now()
-    wanted = {}
+    names_by_user = {}
     for user in users:
         with suppress(AdapterFailed):  # ``_make_many`` tries these one by one, and logs the error
-            wanted[user.pk] = adapter().lms_username(user)
-    names = reserve_many(wanted)
+            names_by_user[user.pk] = adapter().lms_username(user)
+    names = reserve_many(names_by_user)
     LmsAccount.objects.bulk_create(
         [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
     )
@@ -121,6 +125,7 @@ def _make_easy(users: list[Any]) -> set[int]:
 
 def confirmed(user: Any) -> None:
     """Call after the learner confirmed their e-mail address: makes due what waited for that."""
+    require_user(user)
     waiting = {"user": user, "work__error_code__in": eligibility.SENTENCES}
     LmsAccount.objects.filter(**waiting).make_due(lane=current_lane())
     LmsProfile.objects.filter(**waiting).make_due(lane=current_lane())
@@ -130,6 +135,7 @@ def confirmed(user: Any) -> None:
 def reconcile_account(user: Any) -> Summary:
     """Reconciles the learner's account and token now, even if they were refused before. Raises
     InTransaction within a transaction."""
+    require_user(user)
     from usher.engine.services import reconcile
 
     LmsAccount.objects.filter(user=user).unsettled().make_due(lane=current_lane())
@@ -147,6 +153,9 @@ def lms_username(user: Any) -> str:
 def is_username_free(username: str, *, user: Any = None) -> bool:
     """Whether a learner who signs up may have that name. Usernames of deleted learners stay
     reserved. user: ignores this learner's own reservations."""
+    require_username(username)
+    if user is not None:
+        require_user(user)
     return not is_reserved(username, by_other_than=user)
 
 
@@ -157,6 +166,8 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
     Raises ValueError when the username is or was another learner's, or when this learner has an
     LMS account already.
     """
+    require_user(user)
+    require_username(username)
     if is_reserved(username, by_other_than=user):
         raise ValueError(f"{username} is, or was, the name of somebody else.")
     with transaction.atomic():
@@ -164,24 +175,34 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
         if account is not None:
             raise ValueError(f"The learner has the LMS account {account.username} already.")
         reserve(user, username)
+        now = timezone.now()
         account = LmsAccount(
             user=user,
             username=username,
             reserved_at=database_now(),
-            created_in_lms_at=timezone.now(),
+            created_in_lms_at=now,
+            linked_at=now,
             lms_user_id=lms_user_id,
         )
         account.with_work(lane=current_lane()).save(force_insert=True)
-        _, made = LmsToken.objects.get_or_create(user=user)
-        if made:
+        _, is_created = LmsToken.objects.get_or_create(user=user)
+        if is_created:
             LmsToken.objects.filter(user=user).make_due(lane=current_lane())
+        record_link(username)
         notify_workers(user.pk)
     return account
+
+
+def record_link(username: str) -> None:
+    """Writes to the audit log that an existing LMS account was linked to a learner here."""
+    require_username(username)
+    record_many([Event("lms-account-linked", username)])
 
 
 def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
     """Sets whether the learner's LMS account is to be active: deactivates it by default. A worker
     applies that in the LMS. Raises LmsAccount.DoesNotExist for a learner without an account."""
+    require_user(user)
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)
         account.want(is_active=active)
@@ -191,6 +212,7 @@ def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
 def reactivate(user: Any) -> LmsAccount:
     """Activates the learner's LMS account even if the LMS's staff deactivated it. Raises
     LmsAccount.DoesNotExist for a learner without an account."""
+    require_user(user)
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)
         if account.is_active:
@@ -206,6 +228,7 @@ def follow_profile(user: Any) -> None:
     Does not raise where the project's adapter fails, so that users can be saved: then the account's
     row fails with the adapter's error, and the profile is sent once the adapter succeeds.
     """
+    require_user(user)
     account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False)
     if not account.exists():
         return
@@ -215,15 +238,15 @@ def follow_profile(user: Any) -> None:
         log_failure(error)
         account.make_due(lane=current_lane())
         return
-    wanted = {"name": now.name, "country": now.country, "email": now.email}
+    values = {"name": now.name, "country": now.country, "email": now.email}
     with transaction.atomic():
-        row, made = LmsProfile.objects.select_for_update().get_or_create(
-            user=user, defaults=wanted | {"lane": current_lane()}
+        row, is_created = LmsProfile.objects.select_for_update().get_or_create(
+            user=user, defaults=values | {"lane": current_lane()}
         )
-        if made:
+        if is_created:
             notify_workers(user.pk)
         else:
-            row.want(None, **wanted)
+            row.want(None, **values)
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
@@ -231,9 +254,9 @@ def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
     have."""
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
     fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
-    found = list(rows.values_list(*fields))
-    ready = {pk for pk, _, made_at, observed in found if made_at and observed}
-    return {pk: name for pk, name, *_ in found}, ready
+    values = list(rows.values_list(*fields))
+    ready = {pk for pk, _, made_at, observed in values if made_at and observed}
+    return {pk: name for pk, name, *_ in values}, ready
 
 
 def known_accounts() -> tuple[int, list[str]]:
@@ -247,6 +270,7 @@ def is_worked_on(user: Any) -> bool:
     Must be called in a transaction. Locks the learner's rows: no worker can claim them before that
     transaction ends.
     """
+    require_user(user)
     leases: list[Any] = []
     for model in (LmsAccount, LmsToken, LmsProfile):
         rows = model.objects.filter(user=user)
@@ -264,14 +288,15 @@ def retire(user: Any) -> Retirement | None:
     an answer reaching us. Then the retirement is due when the lease on the account's row ends,
     since a worker's request can reach the LMS until then.
     """
+    require_user(user)
     account = LmsAccount.objects.filter(user=user).first()
     if account is None:
         return None
-    due_at, wanted = database_now(), {}
+    due_at, rows = database_now(), {}
     if not account.is_ready:
-        wanted["reserved_at"] = account.reserved_at
+        rows["reserved_at"] = account.reserved_at
         due_at = max(due_at, account.lease_until or due_at)
-    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=wanted)
+    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=rows)
     Retirement.objects.filter(pk=row.pk).make_due(due_at, lane=current_lane())
     row.forget_cached_work()
     notify_workers()
@@ -281,14 +306,14 @@ def retire(user: Any) -> Retirement | None:
 def make_due_by_hand() -> int:
     """Call when the LMS has got the batch API: retries the rows that needed a manual change in the
     LMS without it. Returns how many."""
-    left = {
+    rows = {
         "retirement-by-hand": Retirement,
         "deactivation-by-hand": LmsAccount,
         "activation-by-hand": LmsAccount,
     }
     return sum(
         model._default_manager.filter(
-            work__parked_at__isnull=False, work__error_code=code
+            work__refused_at__isnull=False, work__error_code=code
         ).make_due()
-        for code, model in left.items()
+        for code, model in rows.items()
     )

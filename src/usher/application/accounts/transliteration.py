@@ -25,8 +25,8 @@ def in_latin_letters(text: str) -> str:
     'Lukasz Zolc, Soren, Ivan'
     """
     # First by the table: Unicode would decompose й and ї into и and і with an accent.
-    known = "".join(_letter(char) for char in unicodedata.normalize("NFC", text))
-    plain = unicodedata.normalize("NFKD", known)
+    latin = "".join(_letter(char) for char in unicodedata.normalize("NFC", text))
+    plain = unicodedata.normalize("NFKD", latin)
     return "".join(_letter(char) for char in plain if not unicodedata.combining(char))
 
 
@@ -34,8 +34,8 @@ def _letter(char: str) -> str:
     if char.isascii():
         return char
     lower = char.lower()
-    if (found := _LETTERS.get(lower)) is not None:
-        return found.capitalize() if char != lower else found
+    if (letters := _LETTERS.get(lower)) is not None:
+        return letters.capitalize() if char != lower else letters
     named = _STROKED.fullmatch(unicodedata.name(char, ""))
     if named is None:
         return char

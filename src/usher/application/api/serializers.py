@@ -1,4 +1,4 @@
-"""The API's representations of records. What may be changed is decided by the services."""
+"""The API's representations of records. The services decide which values may be changed."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
         fields = ["course_key", "title", "mode", "state", "label", "message", "url"]
         read_only_fields = fields
 
-    @extend_schema_field(serializers.ChoiceField([one.slug for one in states_of(Enrollment)]))
+    @extend_schema_field(serializers.ChoiceField([state.slug for state in states_of(Enrollment)]))
     def get_state(self, enrollment: Enrollment) -> str:
         return state(enrollment).slug
 
@@ -76,6 +76,8 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
 
     def get_url(self, enrollment: Enrollment) -> str:
         settings = conf.settings()
+        if not settings.base_redirect_url:  # no LMS is configured
+            return ""
         return settings.sign_in_url(settings.course_path(enrollment.run.course_key))
 
 
@@ -94,7 +96,7 @@ class EnrollSerializer(serializers.Serializer[Any]):
 
 
 def _from_adapter(method: str, user: Any) -> str:
-    """What a method of the project's adapter returns about the user; '' if it fails, so that the
+    """The result of a method of the project's adapter for the user; '' if it fails, so that the
     rest of the answer is still sent."""
     try:
         return str(getattr(adapter(), method)(user))

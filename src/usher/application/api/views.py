@@ -49,7 +49,7 @@ class OwnSession:
 class MeView(OwnSession, APIView):
     @extend_schema(responses=serializers.MeSerializer, operation_id="me")
     def get(self, request: Request) -> Response:
-        """Who is signed in."""
+        """The signed-in user."""
         return Response(serializers.MeSerializer(request.user).data)
 
 
@@ -85,7 +85,7 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
     def get_queryset(self) -> QuerySet[Enrollment]:
         if not self.request.user.is_authenticated:  # the schema is generated without a visitor
             return Enrollment.objects.none()
-        return mine(self.request.user)
+        return own_enrollments(self.request.user)
 
     @extend_schema(
         request=serializers.EnrollSerializer,
@@ -98,10 +98,10 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
     )
     def post(self, request: Request) -> Response:
         """Enroll me. A repeated request changes nothing."""
-        wanted = serializers.EnrollSerializer(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        run = get_object_or_404(offered_runs(), course_key=wanted.validated_data["course_key"])
-        mode = wanted.validated_data["mode"]
+        form = serializers.EnrollSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        run = get_object_or_404(offered_runs(), course_key=form.validated_data["course_key"])
+        mode = form.validated_data["mode"]
         if not run.is_enrollable() or not is_free(run, mode):
             raise NotEnrollable
         try:
@@ -111,8 +111,8 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
         except AdapterFailed as error:
             log_failure(error)
             raise Unavailable from error
-        shown = serializers.EnrollmentSerializer(enrollment)
-        return Response(shown.data, status=status.HTTP_201_CREATED)
+        response_data = serializers.EnrollmentSerializer(enrollment)
+        return Response(response_data.data, status=status.HTTP_201_CREATED)
 
 
 class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
@@ -125,7 +125,7 @@ class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
     def get_queryset(self) -> QuerySet[Enrollment]:
         if not self.request.user.is_authenticated:
             return Enrollment.objects.none()
-        return mine(self.request.user)
+        return own_enrollments(self.request.user)
 
     @extend_schema(
         responses={204: None, 404: OpenApiResponse(description="You are not enrolled there.")}
@@ -140,7 +140,7 @@ class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-def mine(user: Any) -> QuerySet[Enrollment]:
+def own_enrollments(user: Any) -> QuerySet[Enrollment]:
     rows = Enrollment.objects.filter(user=user, is_active=True)
     return rows.select_related("run", "user__lms_account")
 

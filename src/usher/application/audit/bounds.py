@@ -16,7 +16,7 @@ WINDOW_SECONDS = 60
 #: Failures of one event from one address that are written in a minute, by default.
 FAILURES_A_WINDOW = 30
 #: How many times as many are written of one event from all addresses together.
-ADDRESSES = 10
+ADDRESSES_FACTOR = 10
 
 
 def suppressed(name: str, address: str | None) -> int | None:
@@ -28,13 +28,13 @@ def suppressed(name: str, address: str | None) -> int | None:
     window = int(time.time()) // WINDOW_SECONDS
     left_out = _key("left-out", name)
     from_there = _count(_key(name, address or "", str(window)))
-    if from_there > limit or _count(_key(name, str(window))) > ADDRESSES * limit:
+    if from_there > limit or _count(_key(name, str(window))) > ADDRESSES_FACTOR * limit:
         _count(left_out, seconds=86400)
         return None
-    found = int(cache.get(left_out) or 0)
-    if found:
+    count = int(cache.get(left_out) or 0)
+    if count:
         cache.delete(left_out)
-    return found
+    return count
 
 
 def _count(key: str, seconds: int = 2 * WINDOW_SECONDS) -> int:

@@ -11,12 +11,41 @@ _TITLES = {
     "console-retry": "Refusals retried in the console",
     "console-synchronise": "Course run synchronised in the console",
     "console-unignore": "Ignored refusals shown again in the console",
-    "lms-account": "LMS account created or changed",
-    "lms-token": "LMS token obtained",
+    "e-mail-changed": "E-mail address changed",
     "enrollment-from-lms": "Enrollment made in the LMS recorded here",
+    "enrollment-mode-changed": "Mode of an enrollment changed",
+    "lms-account": "LMS account created or changed",
+    "lms-account-activated": "LMS account activated",
+    "lms-account-activated-in-lms": "LMS account activated in the LMS, not from here",
+    "lms-account-activation-refused": "Activation of the LMS account refused",
+    "lms-account-change-refused": "Change of the LMS account refused",
+    "lms-account-changed": "LMS account changed",
+    "lms-account-created": "LMS account created",
+    "lms-account-deactivated": "LMS account deactivated",
+    "lms-account-deactivated-in-lms": "LMS account deactivated in the LMS, not from here",
+    "lms-account-deactivation-refused": "Deactivation of the LMS account refused",
+    "lms-account-linked": "Linked here to an existing LMS account",
+    "lms-account-linked-in-lms": "The existing LMS account was linked in the LMS, too",
+    "lms-account-missing": "The LMS has lost the LMS account; it is created again",
+    "lms-account-refused": "LMS account refused",
+    "lms-account-retired": "LMS account of the deleted learner deactivated",
     "lms-sign-out": "Signed out of the LMS",
+    "lms-token": "LMS token obtained",
     "own-password-changed": "Password changed",
+    "sign-in": "Sign-in",
+    "sign-out": "Sign-out",
+    "sign-up": "Sign-up",
     "token": "Token issued",
+}
+
+#: Event name → its sentence, with values of its detail.
+_SENTENCES = {
+    "enrolled": "Enrolled in {run} as {mode}",
+    "enrollment-from-lms": "Enrollment in {run} as {mode}, made in the LMS, recorded here",
+    "enrollment-mode-changed": "Mode in {run} changed from {before} to {mode}",
+    "enrollment-refused": "Enrollment in {run} as {mode} refused",
+    "unenrolled": "Unenrolled from {run}",
+    "unenrollment-refused": "Unenrollment from {run} refused",
 }
 
 
@@ -51,5 +80,27 @@ class AuditEvent(models.Model):
 
     @property
     def title(self) -> str:
-        """The event as pages show it: ``LMS account created or changed``."""
+        """The event as pages show it: ``LMS account created``."""
         return _TITLES.get(self.name) or self.name.replace("-", " ").capitalize()
+
+    @property
+    def run(self) -> str:
+        """The key of the course run that the event is about; '' for none."""
+        detail = self.detail if isinstance(self.detail, dict) else {}
+        return str(detail.get("run") or "")
+
+    @property
+    def sentence(self) -> str:
+        """The event with what it is about: ``Enrolled in course-v1:edX+DemoX+1 as audit``. For a
+        failure with the error code."""
+        detail = self.detail if isinstance(self.detail, dict) else {}
+        try:
+            text = _SENTENCES[self.name].format_map(detail)
+        except KeyError:
+            text = f"{self.title}: {self.run}" if self.run else self.title
+        if self.succeeded:
+            return text
+        if not self.name.endswith("refused"):
+            text += ": failed"
+        code = detail.get("error_code")
+        return f"{text} [{code}]" if code else text

@@ -1,8 +1,9 @@
 """``record`` and ``record_many`` write events to the audit log and to the process's log."""
 
+from collections import Counter
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
@@ -14,6 +15,15 @@ from usher.application.audit.text import one_line, safe
 from usher.application.logs import logger
 
 log = logger("usher.audit")
+
+
+class Event(NamedTuple):
+    """For ``record_many``; as the arguments of ``record``."""
+
+    name: str
+    subject: object
+    succeeded: bool = True
+    detail: dict[str, Any] = {}
 
 
 def record(
@@ -52,25 +62,25 @@ def record(
     return event
 
 
-def record_many(name: str, events: Iterable[tuple[object, bool, dict[str, Any]]]) -> None:
-    """Writes an event for each subject in one statement, for the engine's results.
-
-    events: (subject, succeeded, detail). Does nothing if the audit app is not installed.
-    """
+def record_many(events: Iterable[Event]) -> None:
+    """Writes the events in one statement, for the engine's results. Does nothing if the audit app
+    is not installed."""
     if not apps.is_installed("usher.application.audit"):
         return
     rows = [
         AuditEvent(
-            name=one_line(name, 60),
-            subject=one_line(subject),
-            succeeded=succeeded,
-            detail=safe(detail),
+            name=one_line(event.name, 60),
+            subject=one_line(event.subject),
+            succeeded=event.succeeded,
+            detail=safe(event.detail),
         )
-        for subject, succeeded, detail in events
+        for event in events
     ]
-    if rows:
-        AuditEvent.objects.bulk_create(rows, batch_size=500)
-        log.info(rows[0].name, count=len(rows), failed=sum(not row.succeeded for row in rows))
+    if not rows:
+        return
+    AuditEvent.objects.bulk_create(rows, batch_size=500)
+    for (name, succeeded), count in Counter((row.name, row.succeeded) for row in rows).items():
+        log.info(name, count=count, failed=0 if succeeded else count)
 
 
 def client_address(request: HttpRequest) -> str | None:
@@ -81,8 +91,8 @@ def client_address(request: HttpRequest) -> str | None:
     address of the connection.
     """
     header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "")
-    found = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")
-    text = found.split(",")[-1].strip()
+    address = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")
+    text = address.split(",")[-1].strip()
     try:
         return str(ip_address(text))
     except ValueError:

@@ -16,11 +16,11 @@ from usher.engine.notify import broker_url
 
 
 def messages() -> Iterator[CheckMessage]:
-    found, _ = conf.read(django_settings)
+    settings_read, _ = conf.read(django_settings)
     for name, address in (
-        ("SITE_BASE_URL", found.site_base_url),
+        ("SITE_BASE_URL", settings_read.site_base_url),
         # Until an LMS is connected, its address is only a default.
-        ("OPENEDX_BASE_REDIRECT_URL", "" if conf.missing() else found.base_redirect_url),
+        ("OPENEDX_BASE_REDIRECT_URL", "" if conf.missing() else settings_read.base_redirect_url),
     ):
         if address.startswith("http://"):
             yield WarningMessage(
@@ -28,19 +28,16 @@ def messages() -> Iterator[CheckMessage]:
                 hint="Use an https address.",
                 id="usher.W024",
             )
-    if missing := conf.missing():
-        yield WarningMessage(
-            f"{', '.join(missing)} not set.", hint="Run `usher connect`.", id="usher.W025"
-        )
-    if not found.encryption_keys:
+    if not settings_read.encryption_keys:
         yield WarningMessage(
             "USHER_ENCRYPTION_KEYS is not set: learners' tokens are encrypted with a key that is "
             "derived from SECRET_KEY, so a new SECRET_KEY makes them unreadable.",
-            hint='Generate one: python -c "from cryptography.fernet import Fernet; '
-            'print(Fernet.generate_key().decode())"',
+            hint="Set USHER_ENCRYPTION_KEYS in the environment or in .env, and keep a copy of it:\n"
+            '$ echo USHER_ENCRYPTION_KEYS=$(python -c "from cryptography.fernet import Fernet; '
+            'print(Fernet.generate_key().decode())") >> .env',
             id="usher.W020",
         )
-    if not found.webhook_secret:
+    if not settings_read.webhook_secret:
         yield WarningMessage(
             "USHER_WEBHOOK_SECRET is not set: webhooks of the LMS are not accepted, so changes in "
             "the LMS are found only by the next comparison.",
@@ -78,14 +75,15 @@ def _addresses() -> Iterator[CheckMessage]:
     yield WarningMessage(
         f"USHER_CLIENT_ADDRESS_HEADER is not set: {where}, all visitors have the proxy's address "
         "and share one limit, so a single visitor can lock out all others.",
-        hint="Name the header that the proxy sets to the visitor's address and removes from "
-        "visitors' requests, such as X-Real-IP. Without a proxy, silence this check.",
+        hint="Set it to the name of the header that the proxy sets to the visitor's address and "
+        "removes from visitors' requests, such as X-Real-IP. Without a proxy, silence this "
+        'check: SILENCED_SYSTEM_CHECKS = ["usher.W026"]',
         id="usher.W026",
     )
 
 
 def _processes() -> Iterator[CheckMessage]:
-    if any(one.get("ENGINE") == SQLITE for one in django_settings.DATABASES.values()):
+    if any(database.get("ENGINE") == SQLITE for database in django_settings.DATABASES.values()):
         yield WarningMessage(
             "The database is SQLite, which only processes on one machine can use.",
             hint="Use PostgreSQL: pip install 'openedx-usher[postgresql]'",
@@ -97,6 +95,6 @@ def _processes() -> Iterator[CheckMessage]:
         yield WarningMessage(
             "Without Redis, each process has its own rate limits and its own budget of requests to "
             "the LMS.",
-            hint="Set REDIS_URL, or a Redis cache.",
+            hint="Set REDIS_URL, such as redis://localhost:6379/1, or a Redis cache.",
             id="usher.W023",
         )

@@ -7,21 +7,22 @@ from typing import Any
 from django.core.checks import CheckMessage, Tags, register
 
 from usher.application.checks import deploy, settings, urls, work
+from usher.application.checks.layout import wrap_messages
 
 TAG = "usher"
 
 
 @register(TAG)
 def settings_are_valid(**_: Any) -> list[CheckMessage]:
-    return [*settings.messages(), *work.messages()]
+    return wrap_messages([*settings.messages(), *work.messages()])
 
 
 @register(TAG, Tags.urls)
 def urls_resolve(**_: Any) -> list[CheckMessage]:
     """Does not run if the URLconf can't be imported, which Django's own checks report."""
-    return list(urls.messages())
+    return wrap_messages(urls.messages())
 
 
 @register(TAG, deploy=True)
 def production_is_ready(**_: Any) -> list[CheckMessage]:
-    return list(deploy.messages())
+    return wrap_messages([*settings.of_deployment(), *deploy.messages()])

@@ -19,16 +19,44 @@ from django.core.checks import Warning as WarningMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import conf
-from usher.application.adapter import adapter
+from usher.application.adapter import adapter, misspelt, mistakes
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE, environment
 from usher.application.metrics.views import networks_of_settings
-from usher.application.tokens.vault import box_of_keys
+from usher.application.tokens.vault import fernet_of_keys
+from usher.contract.cookies import LMS_SESSION_COOKIE, share_session_cookie
 from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.environment import Env
+from usher.contract.folders import DEV_FOLDER
 
+#: Where `usher dev` writes the settings of its LMS.
+_OF_DEV = DEV_FOLDER / "env"
+#: Works in every shell: ``echo`` of some would turn each \\n into a line break.
+_NEW_KEY = (
+    "$ printf \"OIDC_RSA_PRIVATE_KEY='%s'\\n\" "
+    '"$(openssl genrsa 2048 | awk \'{printf "%s\\\\n", $0}\')" >> .env'
+)
 _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
 
+#: Warnings about sign-in and sign-out. Until an LMS is connected, only ``check --deploy`` shows
+#: them: each command of ``manage.py`` would repeat them beside W001.
+_WITH_AN_LMS = {"usher.W002", "usher.W007"}
+
+
 def messages() -> Iterator[CheckMessage]:
+    hidden = _WITH_AN_LMS if conf.missing() else set()
+    return (message for message in _all() if message.id not in hidden)
+
+
+def of_deployment() -> Iterator[CheckMessage]:
+    """The warnings that ``messages`` leaves out."""
+    if conf.missing():
+        yield from (
+            message for message in (*_site(), *_signing_key()) if message.id in _WITH_AN_LMS
+        )
+
+
+def _all() -> Iterator[CheckMessage]:
     yield from _apps()
     yield from _sessions()
     yield from _connection()
@@ -78,46 +106,72 @@ def _sessions() -> Iterator[CheckMessage]:
 
 def _connection() -> Iterator[CheckMessage]:
     yield from _env_file()
-    found, problems = conf.read(django_settings)
+    settings_read, problems = conf.read(django_settings)
     for problem in [*problems, *environment.malformed(django_settings)]:
-        yield Error(problem, id="usher.E001")
+        yield Error(f"{problem}.", hint=_place(problem.split()[0]), id="usher.E001")
     try:
-        if found.encryption_keys:
-            box_of_keys(found.encryption_keys)
+        if settings_read.encryption_keys:
+            fernet_of_keys(settings_read.encryption_keys)
     except ImproperlyConfigured as error:
-        yield Error(str(error), id="usher.E001")
-    for name, meant in environment.misspelt(_names()):
+        yield Error(str(error), hint=_place(Env.USHER_ENCRYPTION_KEYS), id="usher.E001")
+    for name, correct_name in environment.misspelt(_names()):
         yield WarningMessage(
-            f"{name} is no setting of Usher, and has no effect.",
-            hint=f"Did you mean {meant}?",
+            f"{name} is not a setting of Usher and has no effect.",
+            hint=f"Did you mean {correct_name}?",
             id="usher.W011",
         )
     if missing := conf.missing():
         yield WarningMessage(
             f"Not connected to an LMS yet: {', '.join(missing)} not set.",
-            hint="Run `usher dev` or `usher connect`, or write them in the .env file.",
+            hint=_connect_hint(),
             id="usher.W001",
         )
 
 
+def _connect_hint() -> str:
+    if _OF_DEV.is_file():
+        return (
+            "For production, run `usher connect`. To use the LMS of `usher dev`, load its "
+            f"settings:\n$ . {_OF_DEV}"
+        )
+    return "Run `usher dev` or `usher connect`, or write them in the .env file."
+
+
+def _place(name: str) -> str:
+    """Where to correct the value of a setting."""
+    if name in os.environ:
+        return f"Correct the environment variable {name}."
+    if name in _in_file():
+        return f"Correct it in this file: {_path_of_file()}"
+    return "Correct it in your settings."
+
+
 def _names() -> list[str]:
-    """Of settings, environment variables, and the lines of the ``.env``."""
-    found = {*dir(django_settings), *os.environ}
+    """The names of settings, environment variables, and lines of the ``.env``."""
+    return sorted({*dir(django_settings), *os.environ, *_in_file()})
+
+
+def _in_file() -> set[str]:
+    """The names in the ``.env``."""
     with suppress(EnvFileError, OSError):  # named by _env_file
-        if path := getattr(django_settings, "USHER_ENV_FILE", ""):
-            found |= set(EnvFile.read(Path(path)).values())
-    return sorted(found)
+        if path := _path_of_file():
+            return set(EnvFile.read(Path(path)).values())
+    return set()
+
+
+def _path_of_file() -> str:
+    return str(getattr(django_settings, "USHER_ENV_FILE", "") or "")
 
 
 def _env_file() -> Iterator[CheckMessage]:
     """Lines of the ``.env`` whose values are not read as they are written."""
-    path = getattr(django_settings, "USHER_ENV_FILE", "")
+    path = _path_of_file()
     if not path:
         return
     try:
         problems = EnvFile.read(Path(path)).problems()
     except (EnvFileError, OSError) as error:
-        yield WarningMessage(f"{path} can't be read: {error}.", id="usher.W010")
+        yield WarningMessage(f"{error}.", id="usher.W010")
         return
     for problem in problems:
         if problem.serious:
@@ -125,18 +179,20 @@ def _env_file() -> Iterator[CheckMessage]:
 
 
 def _site() -> Iterator[CheckMessage]:
-    found, _ = conf.read(django_settings)
-    if not found.site_base_url:
+    settings_read, _ = conf.read(django_settings)
+    if not settings_read.site_base_url:
+        if getattr(django_settings, "SITE_BASE_URL", ""):
+            return  # malformed, which _connection names
         # Until an LMS is connected this is a warning, because an error would stop makemigrations.
         kind, number = (WarningMessage, "W007") if conf.missing() else (Error, "E006")
         yield kind(
             "SITE_BASE_URL is not set: the LMS gets no address of this application.",
-            hint="Set SITE_BASE_URL in the environment, or give site_base_url= to "
-            "defaults.apply(), such as https://campus.example.org.",
+            hint="Set SITE_BASE_URL in the environment or in .env, or give site_base_url= to "
+            "defaults.apply(). Example:\n$ echo SITE_BASE_URL=https://shop.example.org >> .env",
             id=f"usher.{number}",
         )
         return
-    site, lms = urlsplit(found.site_base_url), urlsplit(found.base_redirect_url)
+    site = urlsplit(settings_read.site_base_url)
     if not _is_allowed(site.hostname or ""):
         yield Error(
             f"ALLOWED_HOSTS lacks {site.hostname}, the host of SITE_BASE_URL: Django answers the "
@@ -144,10 +200,14 @@ def _site() -> Iterator[CheckMessage]:
             hint=f"Add {site.hostname!r} to ALLOWED_HOSTS.",
             id="usher.E007",
         )
-    if site.hostname == lms.hostname and django_settings.SESSION_COOKIE_NAME == "sessionid":
+    if share_session_cookie(
+        settings_read.site_base_url,
+        django_settings.SESSION_COOKIE_NAME,
+        settings_read.base_redirect_url,
+    ):
         yield WarningMessage(
-            f"This application and the LMS are both at {site.hostname}, and both name their "
-            "session cookie 'sessionid': signing in to one signs out of the other.",
+            f"Browsers send the LMS's session cookie to this application at {site.hostname} too, "
+            f"and both name it {LMS_SESSION_COOKIE!r}: signing in to one signs out of the other.",
             hint="Set SESSION_COOKIE_NAME and CSRF_COOKIE_NAME, such as 'campus_session' and "
             "'campus_csrf', or use another host name for one of them.",
             id="usher.W003",
@@ -186,7 +246,7 @@ def _signing_key() -> Iterator[CheckMessage]:
     from oauth2_provider.utils import jwk_from_pem
 
     name = "OIDC_RSA_PRIVATE_KEY"
-    hint = "Generate one with `openssl genrsa 2048` and set it in the environment."
+    hint = f"Set {name} in the environment or in .env, on one line:\n{_NEW_KEY}"
     pem = _option(name)
     if not pem:
         yield WarningMessage(
@@ -215,25 +275,25 @@ def _option(name: str) -> Any:
 
 def _provider() -> Iterator[CheckMessage]:
     yield from _provider_types()
-    found, _ = conf.read(django_settings)
-    lms = urlsplit(found.base_redirect_url)
+    settings_read, _ = conf.read(django_settings)
+    lms = urlsplit(settings_read.base_redirect_url)
     allowed = _option("ALLOWED_REDIRECT_URI_SCHEMES")
     # Until an LMS is connected, its address is only a default.
     if lms.scheme not in allowed and not conf.missing():
         yield Error(
-            f"The LMS is at {found.base_redirect_url}, but OAUTH2_PROVIDER["
+            f"The LMS is at {settings_read.base_redirect_url}, but OAUTH2_PROVIDER["
             f"'ALLOWED_REDIRECT_URI_SCHEMES'] is {allowed}: every sign-in would end in 400.",
             hint=f"Add {lms.scheme!r}, with https_only=False in defaults.apply() or in "
             "defaults.oauth2_provider(), or give the LMS an https address.",
             id="usher.E008",
         )
-    named = "OAUTH2_PROVIDER['OAUTH2_VALIDATOR_CLASS']"
+    setting_name = "OAUTH2_PROVIDER['OAUTH2_VALIDATOR_CLASS']"
     from usher.application.provider.validator import UsherValidator
 
     if not issubclass(_option("OAUTH2_VALIDATOR_CLASS"), UsherValidator):
         yield Error(
-            f"{named} is not Usher's: codes could be used twice, and PKCE would be required of an "
-            "LMS that does not support it.",
+            f"{setting_name} is not Usher's: codes could be used twice, and PKCE would be required "
+            "of an LMS that does not support it.",
             hint=f"{_APPLY} Your own validator must inherit from "
             "usher.application.provider.validator.UsherValidator.",
             id="usher.E009",
@@ -291,11 +351,20 @@ def _email() -> Iterator[CheckMessage]:
 
 def _adapter() -> Iterator[CheckMessage]:
     try:
-        adapter()
+        adapter_class = type(adapter())
     except ImproperlyConfigured as error:
         yield Error(
             str(error),
             hint="Name a class that inherits from usher.application.adapter.DefaultAdapter, such "
             "as shop.openedx.Adapter for class Adapter in shop/openedx.py.",
             id="usher.E011",
+        )
+        return
+    for mistake in mistakes(adapter_class):
+        yield Error(f"USHER_ADAPTER: {mistake}", id="usher.E022")
+    for name, correct_name in misspelt(adapter_class):
+        yield WarningMessage(
+            f"USHER_ADAPTER: Usher does not call the method {name} of {adapter_class.__name__}.",
+            hint=f"Did you mean {correct_name}? Otherwise give it another name.",
+            id="usher.W029",
         )

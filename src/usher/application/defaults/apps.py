@@ -1,6 +1,7 @@
 """Usher's Django apps and middleware, and the apps that Usher needs."""
 
 INSTALLED_APPS = [
+    "usher",
     "usher.engine",
     "usher.application",
     "usher.application.provider",

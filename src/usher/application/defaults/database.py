@@ -11,7 +11,7 @@ def sqlite_options() -> dict[str, Any]:
     """``OPTIONS`` of a SQLite database with which readers don't wait for a writer, and writers wait
     for each other."""
     return {
-        # A transaction that reads first and writes later would fail at once, not wait,
+        # A transaction that reads first and writes later would fail immediately, not wait,
         # when another wrote in between; taking the lock at its start makes it wait.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,

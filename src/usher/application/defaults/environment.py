@@ -21,7 +21,7 @@ _FALSE, _TRUE = {"0", "false", "no", "off"}, {"1", "true", "yes", "on"}
 def _flag(text: str) -> bool:
     if text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
-    raise ValueError("write true or false")
+    raise ValueError("write True or False")
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -63,6 +63,12 @@ def _winner(text: str) -> str:
     return text
 
 
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        raise ValueError("write the name of one header, such as X-Real-IP")
+    return text
+
+
 def _redis(text: str) -> str:
     parts = urlsplit(text)
     try:
@@ -75,11 +81,15 @@ def _redis(text: str) -> str:
     return text
 
 
-#: Settings besides those of the connection, with their types; docs/reference/settings.md takes
-#: the comment above each.
+#: Settings besides those of the connection, by name, with their types; docs/reference/settings.md
+#: takes the comment above each.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     # Redis, which workers on several machines share. Default: none.
     "REDIS_URL": _redis,
+    # Whose state is kept if the LMS's staff deactivated an account that is active in the
+    # application: with `lms` it stays deactivated, with `application` it is activated again.
+    # Default: `lms`.
+    "USHER_ACCOUNT_WINNER": _winner,
     # Your adapter class, such as `shop.openedx.Adapter`; see "Add Usher to your own application".
     # Default: `usher.application.adapter.DefaultAdapter`.
     "USHER_ADAPTER": str,
@@ -90,22 +100,17 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_AUDIT_DAYS": _whole(0),
     # Failed attempts that are recorded in a minute; any more are only counted. Default: 30.
     "USHER_AUDIT_FAILURES_A_MINUTE": _whole(0),
-    # Whether to use the batch API of `usher.lms` where the LMS has it. Default: true.
-    "USHER_USE_BATCH_API": _flag,
     # Header in which a proxy passes the client's address, such as `X-Real-IP`. Default: none.
-    "USHER_CLIENT_ADDRESS_HEADER": str,
+    "USHER_CLIENT_ADDRESS_HEADER": _header,
     # Concurrent requests of one worker to the LMS. Default: 32.
     "USHER_CONCURRENCY": _whole(1),
-    # Minutes between two mails about refusals to `MANAGERS`; 0 for none. Default: 60, and 0 while
-    # `DEBUG` is on.
+    # Minutes between two digests of refusals that the console mails to `MANAGERS`. With 0 there is
+    # no digest; refusals are mailed as they happen, at most one mail in 15 minutes. Default: 60,
+    # and 0 while `DEBUG` is on.
     "USHER_DIGEST_MINUTES": _whole(0),
     # Whose state is kept if a recorded enrollment was changed in the LMS: `application` or `lms`.
     # Default: `application`.
     "USHER_ENROLLMENT_WINNER": _winner,
-    # Whose state is kept if the LMS's staff deactivated an account that is active in the
-    # application: with `lms` it stays deactivated, with `application` it is activated again.
-    # Default: `lms`.
-    "USHER_ACCOUNT_WINNER": _winner,
     # Celery queue for work that a learner waits for. Default: the queue of all other tasks.
     "USHER_INTERACTIVE_QUEUE": str,
     # Seconds until another worker may take the records of a worker that was killed. Default: 60.
@@ -116,10 +121,11 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_METRICS_NETWORKS": str,
     # Bearer token for `/metrics`. Default: none.
     "USHER_METRICS_TOKEN": str,
-    # If more known objects than this number, and than `USHER_MISSING_SHARE`, are missing in the
-    # LMS, nothing is changed until an operator runs a command with `--accept-missing`. Default: 20.
+    # If more than this number of known objects, and also more than the share `USHER_MISSING_SHARE`
+    # of them, are missing in the LMS, nothing is changed until an operator runs a command with
+    # `--accept-missing`. Default: 20.
     "USHER_MISSING_COUNT": _whole(0),
-    # The share of known objects for `USHER_MISSING_COUNT`, from 0 to 1. Default: 0.05.
+    # The share of known objects that `USHER_MISSING_COUNT` describes, from 0 to 1. Default: 0.05.
     "USHER_MISSING_SHARE": _share,
     # Requests a second that all workers together send to the LMS. Default: no limit.
     "USHER_REQUESTS_A_SECOND": _rate,
@@ -130,6 +136,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     # Failed token requests of one client from one address in a minute; any more are refused.
     # Default: 30.
     "USHER_TOKEN_FAILURES_A_MINUTE": _whole(1),
+    # Whether to use the batch API of `usher.lms` where the LMS has it. Default: true.
+    "USHER_USE_BATCH_API": _flag,
 }
 
 
@@ -148,35 +156,32 @@ def read(env_file: Path | None) -> dict[str, str]:
 
     env_file: None for no file. Raises ImproperlyConfigured if the file exists and can't be read.
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     if env_file is not None:
         try:
-            found = dict(EnvFile.read(env_file).values())
+            variables = dict(EnvFile.read(env_file).values())
         except (EnvFileError, OSError) as error:
-            raise ImproperlyConfigured(f"{env_file} can't be read: {error}") from error
-    return found | dict(os.environ)
+            raise ImproperlyConfigured(f"{error}.") from error
+    return variables | dict(os.environ)
 
 
 def settings(values: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in ``OPTIONS`` that have a value, converted to their types. Raises
-    ImproperlyConfigured, which names all malformed values."""
-    found: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
-    problems = []
+    """The settings in ``OPTIONS`` that have a value, converted to their types. A malformed value
+    stays a text: an exception here would end ``manage.py check`` before it names the value."""
+    result: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
     for name, kind in OPTIONS.items():
         if not values.get(name):
             continue
         try:
-            found[name] = kind(values[name].strip())
-        except ValueError as error:
-            problems.append(f"{name} is {_shown(values[name])}: {error}")
-    if problems:
-        raise ImproperlyConfigured("; ".join(problems))
-    return found
+            result[name] = kind(values[name].strip())
+        except ValueError:
+            result[name] = values[name]
+    return result
 
 
 def malformed(source: Any) -> Iterator[str]:
     """A sentence for each value in ``source``, Django's settings, that has a wrong type; it says
-    what to write. These are values that a project set itself."""
+    what to write."""
     for name, kind in OPTIONS.items():
         value = getattr(source, name, None)
         if kind is str or value is None or value == "":
@@ -199,8 +204,8 @@ def _shown(value: Any) -> str:
 
 def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Those of ``names`` that are almost a setting of Usher, each with that setting."""
-    known = {*OPTIONS, *ALL_KEYS, *_OTHERS}
+    known_names = {*OPTIONS, *ALL_KEYS, *_OTHERS}
     for name in names:
-        if name.startswith(("USHER_", "OPENEDX_")) and name not in known:
-            for close in get_close_matches(name, sorted(known), n=1, cutoff=0.9):
+        if name.startswith(("USHER_", "OPENEDX_")) and name not in known_names:
+            for close in get_close_matches(name, sorted(known_names), n=1, cutoff=0.9):
                 yield name, close

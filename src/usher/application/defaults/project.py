@@ -27,8 +27,8 @@ from usher.application.defaults.provider import (
 )
 from usher.contract.environment import Env
 
-#: ``env_file``: the ``.env`` beside ``manage.py``.
-BESIDE_MANAGE = ".env"
+#: ``env_file``: the ``.env`` in the folder of ``manage.py``.
+ENV_NEXT_TO_MANAGE_PY = ".env"
 
 
 #: Parameters of ``apply`` that are not options.
@@ -45,7 +45,7 @@ def apply(
     settings: MutableMapping[str, Any],
     *,
     site_base_url: str = "",
-    env_file: str | Path | None = BESIDE_MANAGE,
+    env_file: str | Path | None = ENV_NEXT_TO_MANAGE_PY,
     oidc_rsa_private_key: str = "",
     issuer: str = "",
     https_only: bool | None = None,
@@ -67,8 +67,8 @@ def apply(
     Django REST framework and Celery before the call, such as ``OAUTH2_PROVIDER =
     {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
 
-    Raises ImproperlyConfigured when the file can't be read, a value has the wrong type, or an
-    argument is unknown.
+    Raises ImproperlyConfigured when the file can't be read or an argument is unknown. ``manage.py
+    check`` names values of a wrong type, and a server does not start with them.
     """
     _refuse(unknown)
     path = _path(settings, env_file)
@@ -96,16 +96,18 @@ def apply(
 
 
 def _refuse(unknown: Collection[str]) -> None:
-    """Raises ImproperlyConfigured for unknown arguments, with what was probably meant."""
-    known = [name for name in inspect.signature(apply).parameters if name not in _NOT_OPTIONS]
+    """Raises ImproperlyConfigured for unknown arguments; the message suggests a similar one."""
+    parameter_names = [
+        name for name in inspect.signature(apply).parameters if name not in _NOT_OPTIONS
+    ]
     for name in unknown:
         if name.isupper():
             advice = f"It is a setting: write it above the call, as {name} = … or in its dictionary"
         elif name in _OTHER_NAMES:
             advice = f"Write {_OTHER_NAMES[name]}"
         else:
-            [close, *_] = get_close_matches(name, known, n=1) or [""]
-            advice = f"Did you mean {close}" if close else f"It takes {', '.join(known)}"
+            [close, *_] = get_close_matches(name, parameter_names, n=1) or [""]
+            advice = f"Did you mean {close}" if close else f"It takes {', '.join(parameter_names)}"
         raise ImproperlyConfigured(
             f"defaults.apply() has no argument {name!r}. {advice}{'?' * advice.startswith('Did')}"
         )
@@ -124,26 +126,27 @@ def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:
 
 
 def _apps(settings: MutableMapping[str, Any]) -> None:
-    there = list(settings.get("INSTALLED_APPS", ()))
-    settings["INSTALLED_APPS"] = [*there, *(app for app in INSTALLED_APPS if app not in there)]
+    apps = list(settings.get("INSTALLED_APPS", ()))
+    settings["INSTALLED_APPS"] = [*apps, *(app for app in INSTALLED_APPS if app not in apps)]
 
 
 def _middleware(settings: MutableMapping[str, Any]) -> None:
-    there = list(settings.get("MIDDLEWARE", ()))
-    settings["MIDDLEWARE"] = [*there, *(one for one in MIDDLEWARE if one not in there)]
+    middleware = list(settings.get("MIDDLEWARE", ()))
+    settings["MIDDLEWARE"] = [*middleware, *(path for path in MIDDLEWARE if path not in middleware)]
 
 
 def _hashers(settings: MutableMapping[str, Any]) -> None:
-    there = settings.get("PASSWORD_HASHERS")
-    if there is None:
+    hashers = settings.get("PASSWORD_HASHERS")
+    if hashers is None:
         settings["PASSWORD_HASHERS"] = password_hashers()
-    elif KEYED_HASHER not in there:
-        settings["PASSWORD_HASHERS"] = [*there, KEYED_HASHER]
+    elif KEYED_HASHER not in hashers:
+        settings["PASSWORD_HASHERS"] = [*hashers, KEYED_HASHER]
 
 
 def _provider(
     settings: MutableMapping[str, Any], key: str, issuer: str, https_only: bool | None
 ) -> None:
+    own = settings.get("OAUTH2_PROVIDER", {})
     site = str(settings.get("SITE_BASE_URL") or "").rstrip("/")
     lms = str(
         settings.get(Env.OPENEDX_BASE_REDIRECT_URL) or settings.get(Env.OPENEDX_API_BASE_URL) or ""
@@ -151,12 +154,18 @@ def _provider(
     if https_only is None:
         # An LMS at an http address has an http redirect URI.
         https_only = site.startswith("https://") and lms.startswith("https://")
-    ours = oauth2_provider(
+        if not https_only and "ALLOWED_REDIRECT_URI_SCHEMES" not in own:
+            # Usher's checks name the address that is not https (W024), or not set (W001, W007).
+            settings["SILENCED_SYSTEM_CHECKS"] = [
+                *settings.get("SILENCED_SYSTEM_CHECKS", ()),
+                "oauth2_provider.W008",
+            ]
+    options = oauth2_provider(
         issuer=issuer or (f"{site}/oauth2" if site else ""),
         rsa_private_key=key,
         https_only=https_only,
     )
-    settings["OAUTH2_PROVIDER"] = ours | settings.get("OAUTH2_PROVIDER", {})
+    settings["OAUTH2_PROVIDER"] = options | own
     settings.setdefault("OAUTH2_PROVIDER_APPLICATION_MODEL", "oauth2_provider.Application")
 
 

@@ -39,22 +39,22 @@ def adopt(pairs: Iterable[Pair]) -> int:
 
     Leaves out usernames that no account here has, and invalid course keys.
     """
-    wanted = set(pairs)
-    if not wanted or not options().adopt_enrollments:
+    missing_pairs = set(pairs)
+    if not missing_pairs or not options().adopt_enrollments:
         return 0
     accounts = LmsAccount.objects.filter(
-        username__in={name for name, _ in wanted}, created_in_lms_at__isnull=False
+        username__in={name for name, _ in missing_pairs}, created_in_lms_at__isnull=False
     )
     users = dict(accounts.values_list("username", "user_id"))
-    known = set(
+    present = set(
         Enrollment.objects.filter(
-            user_id__in=users.values(), run__course_key__in={key for _, key in wanted}
+            user_id__in=users.values(), run__course_key__in={key for _, key in missing_pairs}
         ).values_list("user_id", "run__course_key")
     )
     unknown = sorted(
         (users[name], key)
-        for name, key in wanted
-        if name in users and (users[name], key) not in known
+        for name, key in missing_pairs
+        if name in users and (users[name], key) not in present
     )
     runs = _runs({key for _, key in unknown})
     rows = [
@@ -74,16 +74,16 @@ def adopt(pairs: Iterable[Pair]) -> int:
 
 
 def _runs(keys: set[str]) -> dict[str, int]:
-    found = {key: run.pk for key, run in runs_of(keys).items()}
-    for key in sorted(keys - set(found)):
+    run_ids = {key: run.pk for key, run in runs_of(keys).items()}
+    for key in sorted(keys - set(run_ids)):
         try:
-            found[key] = ensure_run(key).pk
+            run_ids[key] = ensure_run(key).pk
         except UnknownRun as error:
             log.warning("An enrollment in the LMS is left out: %s", error)
-    return found
+    return run_ids
 
 
-def find_some() -> int:
+def adopt_next_learners() -> int:
     """Reads the enrollments of the next hundred learners from the LMS. Returns how many are new.
 
     Called by every sweep, so that all learners are covered in turn even without webhooks. At most
@@ -97,27 +97,23 @@ def find_some() -> int:
         return 0
     after = int(mark.since) if mark and mark.since.isdigit() else 0
     try:
-        found, last = _find_after(after)
+        count, last = _find_after(after)
     except LmsError:
         return 0  # the watermark is unchanged, so the next sweep asks for the same learners
     Watermark.objects.update_or_create(what=LISTED, defaults={"since": str(last), "asked_at": now})
-    return found
+    return count
 
 
 def find_all(user: Any = None) -> int:
     """Reads the enrollments of all learners, or of one user, from the LMS. Returns how many are
-    new. Stops at the first error of the LMS; later sweeps read the rest."""
-    found, last = 0, 0
+    new. Raises LmsError at the first error of the LMS; later sweeps read the rest."""
+    count, last = 0, 0
     while options().adopt_enrollments:
-        try:
-            new, last = _find_after(last, user)
-        except LmsError as error:
-            log.warning("Not all enrollments could be read from the LMS: %s", error.message)
-            break
-        found += new
+        new, last = _find_after(last, user)
+        count += new
         if not last:
             break
-    return found
+    return count
 
 
 def _find_after(last: int, user: Any = None) -> tuple[int, int]:
@@ -129,6 +125,10 @@ def _find_after(last: int, user: Any = None) -> tuple[int, int]:
     page = list(accounts.order_by("pk").values_list("pk", "username")[:NAMES_A_REQUEST])
     if not page:
         return 0, 0
-    listed = client().enrollments_of([name for _, name in page])
-    found = adopt((each.username, each.course_key) for each in listed if each.is_active)
-    return found, page[-1][0] if len(page) == NAMES_A_REQUEST else 0
+    enrollments = client().enrollments_of([name for _, name in page])
+    count = adopt(
+        (enrollment.username, enrollment.course_key)
+        for enrollment in enrollments
+        if enrollment.is_active
+    )
+    return count, page[-1][0] if len(page) == NAMES_A_REQUEST else 0

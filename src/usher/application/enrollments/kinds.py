@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from usher.application.accounts import waiting
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import usernames
-from usher.application.audit.services import record_many
+from usher.application.audit.services import Event, record_many
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
 from usher.application.lms.evidence import TooManyMissing, sample_of
 from usher.application.lms.kind import LmsKind
 from usher.application.lms.options import LMS, options
-from usher.application.runs.models import CourseRun, RunModes
+from usher.application.runs.models import CourseRun, RunModes, problem_of_key
 from usher.client import batch
 from usher.client.client import LmsClient
-from usher.client.errors import BadAnswer, EnrollmentRefused, LmsError
-from usher.client.payloads import EnrollmentSeen, read_enrollment
+from usher.client.errors import BadAnswer, EnrollmentRefused, LmsError, Refused
+from usher.client.payloads import ObservedEnrollment, read_enrollment
+from usher.contract.failures import MALFORMED, FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.engine.kinds import Job, Outcome
+from usher.engine.summary import Failure
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class EnrollmentData:
     adopt: bool = False
     refusal: EnrollmentRefused | None = None
 
-    def is_seen(self, seen: EnrollmentSeen | None) -> bool:
+    def is_seen(self, seen: ObservedEnrollment | None) -> bool:
         """Whether the enrollment in the LMS, None for none, matches this one."""
         if seen is None or not self.is_active:
             return self.is_active == bool(seen and seen.is_active)
@@ -66,18 +69,19 @@ class EnrollmentKind(LmsKind):
         lms_is_right = options().enrollment_winner == LMS
         if lms_is_right and any(row.is_settled and row.observed_is_active for row in rows):
             context.evidence.offer("enrollment", _known_enrollments)
+        waits = waiting.reasons(ids - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id, "")
-            what = self.what(row, name)
-            if row.user_id not in ready:
-                error = LmsError("The learner's LMS account is made first.", code="no-account")
-                prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+            display_name = self.display_name(row, name)
+            problem = problem_of_key(row.run.course_key)
+            if not problem and (reason := waits.get(row.user_id)):
+                prepared.append((Job(row, display_name), Outcome(error=reason, waits=True)))
                 continue
             refusal = None
-            if row.parked_at:
+            if row.refused_at:
                 refusal = EnrollmentRefused(row.error_message, code=row.error_code)
-            wanted = EnrollmentData(
+            data = EnrollmentData(
                 name,
                 row.run.course_key,
                 row.mode,
@@ -87,7 +91,8 @@ class EnrollmentKind(LmsKind):
                 adopt=row.is_settled and (lms_is_right or not row.mode),
                 refusal=refusal,
             )
-            prepared.append((Job(row, what, wanted), None))
+            refused = Outcome(error=Refused(problem, code=MALFORMED)) if problem else None
+            prepared.append((Job(row, display_name, data), refused))
         return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
@@ -97,27 +102,27 @@ class EnrollmentKind(LmsKind):
             raise _transient_if_unknown(error) from error
 
     def _act(self, job: Job, context: LmsContext) -> Outcome:
-        wanted: EnrollmentData = job.data
-        if wanted.look_first:
-            found = context.lms.enrollment(wanted.username, wanted.course_key)
-            if wanted.adopt and found is None and job.row.observed_is_active:
+        data: EnrollmentData = job.data
+        if data.look_first:
+            enrollment = context.lms.enrollment(data.username, data.course_key)
+            if data.adopt and enrollment is None and job.row.observed_is_active:
                 # The LMS keeps records of ended enrollments, so it should know this one.
                 context.evidence.require("enrollment", lambda known: _missing(context.lms, known))
-            if wanted.adopt or wanted.is_seen(found):
-                seen = found or EnrollmentSeen(wanted.mode, False)
-                return _outcome(job, seen, adopt=wanted.adopt)
-            if wanted.refusal:
-                raise wanted.refusal
-        if not wanted.is_active:
-            return _outcome(job, _unenroll(wanted, context))
+            if data.adopt or data.is_seen(enrollment):
+                seen = enrollment or ObservedEnrollment(data.mode, False)
+                return _outcome(job, seen, adopt=data.adopt)
+            if data.refusal:
+                raise data.refusal
+        if not data.is_active:
+            return _outcome(job, _unenroll(data, context))
         seen = context.lms.enroll(
-            wanted.username,
-            wanted.course_key,
-            mode=wanted.mode,
+            data.username,
+            data.course_key,
+            mode=data.mode,
             is_active=True,
-            force=wanted.force,
+            force=data.force,
         )
-        _require_as_wanted(wanted, seen)
+        _require_desired_state(data, seen)
         return _outcome(job, seen)
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
@@ -135,16 +140,16 @@ class EnrollmentKind(LmsKind):
             if result["status"] == "refused":
                 if not job.data.is_active:
                     return self.act(job, context)  # finds out whether the learner is enrolled
-                raise batch.refused(result, EnrollmentRefused)
+                raise batch.refusal_of(result, EnrollmentRefused)
             seen = read_enrollment(result)
-            _require_as_wanted(job.data, seen)
-            found = _outcome(job, seen)
-            found.changed = result["status"] == "changed"
-            return found
+            _require_desired_state(job.data, seen)
+            outcome = _outcome(job, seen)
+            outcome.changed = result["status"] == "changed"
+            return outcome
         except LmsError as error:
             return Outcome(error=_transient_if_unknown(error))
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Rechecks accounts that the LMS does not know, and runs in which it refused learners.
 
         When the check finds that a run is missing or that its modes differ, the refused enrollments
@@ -152,32 +157,38 @@ class EnrollmentKind(LmsKind):
         refused.
         """
         LmsAccount.objects.not_refused().make_due_after(
-            j.row for j, o in done if o.error and o.error.code == "unknown-user"
+            j.row for j, o in results if o.error and o.error.code == "unknown-user"
         )
-        refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}
+        refused = {j.row.run_id for j, o in results if isinstance(o.error, EnrollmentRefused)}
         if refused:
             CourseRun.objects.filter(pk__in=refused).recheck()
             RunModes.objects.filter(run_id__in=refused).recheck()
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Saves the LMS's state as the desired one if ``USHER_ENROLLMENT_WINNER`` is ``lms``."""
-        for job, outcome in done:
-            if isinstance(outcome.extra, EnrollmentSeen):
+        for job, outcome in results:
+            if isinstance(outcome.extra, ObservedEnrollment):
                 _adopt(job, outcome.extra)
-        record_many("enrollment-from-lms", _made_there(done))
+        record_many(_events(results))
 
-    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
-        if user is not None or about is None:
+    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
+        if user is None and about is not None:
+            return None
+        try:
             adoption.find_all(user)
+        except LmsError as error:
+            failure = (error.failure_class, error.code, error.message)
+            return Failure(self.name, "list of the LMS", *failure)
+        return None
 
 
-def _require_as_wanted(wanted: EnrollmentData, seen: EnrollmentSeen) -> None:
-    """Raises LmsError when the LMS's answer differs from what was sent."""
-    if seen.is_active != wanted.is_active:
+def _require_desired_state(data: EnrollmentData, seen: ObservedEnrollment) -> None:
+    """Raises LmsError when the LMS's answer differs from the request."""
+    if seen.is_active != data.is_active:
         raise BadAnswer("The LMS's answer shows the enrollment as it was before the change.")
-    if not wanted.is_seen(seen):
+    if not data.is_seen(seen):
         raise EnrollmentRefused(
-            f"The LMS keeps the mode {seen.mode} instead of {wanted.mode}.", code="mode-kept"
+            f"The LMS keeps the mode {seen.mode} instead of {data.mode}.", code="mode-kept"
         )
 
 
@@ -186,24 +197,22 @@ def _is_only_compared(job: Job) -> bool:
     return bool(job.data.adopt or job.data.refusal)
 
 
-def _unenroll(wanted: EnrollmentData, context: LmsContext) -> EnrollmentSeen:
+def _unenroll(data: EnrollmentData, context: LmsContext) -> ObservedEnrollment:
     """Unenrolls the learner. If the LMS refuses that because they are not enrolled, it succeeds."""
     try:
-        return context.lms.enroll(wanted.username, wanted.course_key, mode="", is_active=False)
+        return context.lms.enroll(data.username, data.course_key, mode="", is_active=False)
     except EnrollmentRefused as error:
         if error.code == "unknown-user":
             raise
-        seen = context.lms.enrollment(wanted.username, wanted.course_key)
+        seen = context.lms.enrollment(data.username, data.course_key)
         if seen is None or not seen.is_active:
-            return EnrollmentSeen(seen.mode if seen else wanted.mode, False)
+            return ObservedEnrollment(seen.mode if seen else data.mode, False)
         if error.code != "mode-mismatch":
             raise
-        return context.lms.enroll(
-            wanted.username, wanted.course_key, mode=seen.mode, is_active=False
-        )
+        return context.lms.enroll(data.username, data.course_key, mode=seen.mode, is_active=False)
 
 
-def _adopt(job: Job, seen: EnrollmentSeen) -> None:
+def _adopt(job: Job, seen: ObservedEnrollment) -> None:
     """Records the LMS's state, unless the desired state changed in the meantime."""
     rows = Enrollment.objects.filter(pk=job.row.pk, generation=job.generation)
     if seen.is_active or job.row.mode:
@@ -212,14 +221,37 @@ def _adopt(job: Job, seen: EnrollmentSeen) -> None:
         rows.delete()  # created by ``adoption.adopt``, and the LMS has no such enrollment
 
 
-def _made_there(
-    done: Sequence[tuple[Job, Outcome]],
-) -> Iterator[tuple[str, bool, dict[str, Any]]]:
-    """Audit events for enrollments that were made in the LMS and not known here."""
-    for job, outcome in done:
-        seen = outcome.extra
-        if isinstance(seen, EnrollmentSeen) and seen.is_active and not job.row.mode:
-            yield job.data.username, True, {"run": job.data.course_key, "mode": seen.mode}
+def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
+    """Enrollments that changed in the LMS, were found there, or are refused now."""
+    for job, outcome in results:
+        if job.data is None:
+            continue
+        row: Enrollment = job.row
+        run, error = job.data.course_key, outcome.error
+        if error is None:
+            name, detail = _change(row, outcome)
+            if name:
+                yield Event(name, job.data.username, True, {"run": run} | detail)
+        elif error.failure_class == FailureClass.REJECTED and row.error_code != error.code:
+            name = "enrollment-refused" if row.is_active else "unenrollment-refused"
+            detail = {"run": run, "mode": row.mode, "error_code": error.code}
+            yield Event(name, job.data.username, False, detail)
+
+
+def _change(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """What happened to the enrollment in the LMS since it was last seen; '' for nothing. row: as it
+    was before."""
+    mode, is_active = outcome.values["observed_mode"], outcome.values["observed_is_active"]
+    if not is_active:
+        return ("unenrolled" if row.observed_is_active else "", {})
+    if isinstance(outcome.extra, ObservedEnrollment) and not row.mode:
+        return "enrollment-from-lms", {"mode": mode}
+    if not row.observed_is_active:
+        return "enrolled", {"mode": mode}
+    if row.observed_mode != mode:
+        return "enrollment-mode-changed", {"mode": mode, "before": row.observed_mode}
+    # It was changed in the LMS, and is as desired again.
+    return ("enrolled" if outcome.changed else "", {"mode": mode})
 
 
 def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:
@@ -227,13 +259,15 @@ def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:
     return sample_of(seen, "user__lms_account__username", "run__course_key")
 
 
-def _missing(lms: LmsClient, known: Sequence[tuple[str, str]]) -> int:
+def _missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
     """How many of these enrollments the LMS has no record of; it keeps records of ended ones.
-    Raises TooManyMissing when it has none of them. known: usernames and course keys."""
-    names = dict.fromkeys(name for name, _ in known)
-    there = {(each.username, each.course_key) for each in lms.enrollments_of(names)}
-    missing = sum(each not in there for each in known)
-    if missing == len(known):
+    Raises TooManyMissing when it has none of them. pairs: usernames and course keys."""
+    names = dict.fromkeys(name for name, _ in pairs)
+    in_lms = {
+        (enrollment.username, enrollment.course_key) for enrollment in lms.enrollments_of(names)
+    }
+    missing = sum(pair not in in_lms for pair in pairs)
+    if missing == len(pairs):
         raise TooManyMissing(
             f"The LMS has none of {missing} known enrollments, so nothing was concluded or "
             "changed. Is another database behind its address? If the LMS really lost them, run "
@@ -242,7 +276,7 @@ def _missing(lms: LmsClient, known: Sequence[tuple[str, str]]) -> int:
     return missing
 
 
-def _outcome(job: Job, seen: EnrollmentSeen, *, adopt: bool = False) -> Outcome:
+def _outcome(job: Job, seen: ObservedEnrollment, *, adopt: bool = False) -> Outcome:
     row: Enrollment = job.row
     values = {"observed_mode": seen.mode, "observed_is_active": seen.is_active}
     now = (seen.mode, seen.is_active)
@@ -252,15 +286,15 @@ def _outcome(job: Job, seen: EnrollmentSeen, *, adopt: bool = False) -> Outcome:
 
 
 def _item(job: Job) -> dict[str, Any]:
-    wanted: EnrollmentData = job.data
+    data: EnrollmentData = job.data
     return {
         "id": job.row.pk,
-        "username": wanted.username,
-        "course_id": wanted.course_key,
-        # As by the public API: unenrolling leaves the mode as it is in the LMS.
-        "mode": wanted.mode if wanted.is_active else "",
-        "is_active": wanted.is_active,
-        "force": wanted.force,
+        "username": data.username,
+        "course_id": data.course_key,
+        # Unenrolling does not change the mode in the LMS, as with the public API.
+        "mode": data.mode if data.is_active else "",
+        "is_active": data.is_active,
+        "force": data.force,
     }
 
 

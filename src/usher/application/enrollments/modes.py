@@ -9,6 +9,7 @@ from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
 from usher.application.adapter import AdapterFailed, adapter, log_failure
+from usher.application.arguments import require_run, require_user
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
@@ -22,12 +23,14 @@ class ModeNotAllowed(ValueError):
 
 def check_mode(user: Any, run: CourseRun, mode: str) -> None:
     """Raises ModeNotAllowed when the learner can't have that mode in the run."""
+    require_user(user)
+    require_run(run)
     allowed = adapter().allowed_modes(user, run)
     if allowed is not None and mode not in allowed:
-        listed = ", ".join(dict.fromkeys(allowed)) or "none"
+        names = ", ".join(dict.fromkeys(allowed)) or "none"
         raise ModeNotAllowed(
-            f"{mode!r} is no mode of {run.course_key}; it has {listed}. If the LMS has "
-            f"it meanwhile: manage.py sync_courserun --run {run.course_key}"
+            f"{mode!r} is not a mode of {run.course_key}; it has {names}. If the LMS has "
+            f"it meanwhile: `python manage.py sync_courserun --run {run.course_key}`"
         )
 
 
@@ -37,35 +40,38 @@ def choose_mode(user: Any, run: CourseRun) -> str:
     ``audit`` as long as the run's modes are not known. Raises ModeNotAllowed if every mode costs
     something or has ended.
     """
-    known = _with_modes(run)
-    allowed = adapter().allowed_modes(user, known)
-    listed_modes = sorted(known.modes.all(), key=lambda each: each.pk)
+    require_user(user)
+    require_run(run)
+    run_with_modes = _with_modes(run)
+    allowed = adapter().allowed_modes(user, run_with_modes)
+    listed_modes = sorted(run_with_modes.modes.all(), key=lambda mode: mode.pk)
     if allowed is None and not listed_modes:
         return DEFAULT_MODE
-    free = free_modes(known) if listed_modes else list(allowed or ())
-    found = [slug for slug in free if allowed is None or slug in allowed]
-    for slug in (*_PREFERRED, *found):
-        if slug in found:
+    free = free_modes(run_with_modes) if listed_modes else list(allowed or ())
+    slugs = [slug for slug in free if allowed is None or slug in allowed]
+    for slug in (*_PREFERRED, *slugs):
+        if slug in slugs:
             return slug
-    listed = ", ".join(dict.fromkeys(each.slug for each in listed_modes)) or "no mode"
+    names = ", ".join(dict.fromkeys(mode.slug for mode in listed_modes)) or "no mode"
     raise ModeNotAllowed(
-        f"{run.course_key} has no free mode that is open: it has {listed}. "
+        f"{run.course_key} has no free mode that is open: it has {names}. "
         "Name the mode that the learner paid for: enroll(user, run, mode)."
     )
 
 
 def _with_modes(run: CourseRun) -> CourseRun:
     """A copy whose modes are read once, by one statement, however often they are asked for."""
-    found = copy(run)
-    prefetch_related_objects([found], "modes")
-    return found
+    run_copy = copy(run)
+    prefetch_related_objects([run_copy], "modes")
+    return run_copy
 
 
 def free_modes(run: CourseRun) -> list[str]:
     """Modes of the run that cost nothing in any currency and have not ended."""
+    require_run(run)
     now = timezone.now()
     free: dict[str, bool] = {}
-    for mode in sorted(run.modes.all(), key=lambda each: each.pk):
+    for mode in sorted(run.modes.all(), key=lambda mode: mode.pk):
         is_open = mode.expires_at is None or mode.expires_at > now
         free[mode.slug] = free.get(mode.slug, True) and mode.min_price == 0 and is_open
     return [slug for slug, is_free in free.items() if is_free]
@@ -77,6 +83,7 @@ def follow_modes(run: CourseRun) -> None:
 
     Learners who got the default mode while the run's modes were unknown get a mode that it has.
     """
+    require_run(run)
     slugs = set(run.modes.values_list("slug", flat=True))
     waiting = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
     waiting.filter(mode__in=slugs, work__error_code__in=_ABOUT_MODES).make_due()

@@ -8,11 +8,13 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
+from usher.application.arguments import require_run, require_user
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
 from usher.engine.clock import moment
 from usher.engine.lanes import current_lane
+from usher.engine.models import refresh_unless_deleted
 from usher.engine.notify import notify_workers
 from usher.engine.transactions import refuse_within_transaction
 
@@ -47,24 +49,28 @@ def enroll(
     whether that succeeded. Raises ModeNotAllowed, the errors of ``ensure_account``, and
     InTransaction for ``reconcile_now`` within a transaction.
     """
+    require_user(user)
+    require_run(run)
     if reconcile_now:
         refuse_within_transaction()
-    there = Enrollment.objects.filter(user=user, run=run).first()
-    if not mode and there is not None and there.is_active:
-        mode = there.mode
+    enrollment = Enrollment.objects.filter(user=user, run=run).first()
+    if not mode and enrollment is not None and enrollment.is_active:
+        mode = enrollment.mode
     if not mode:
         mode = choose_mode(user, run)
     elif not force:
         check_mode(user, run, mode)
     ensure_account(user)
-    wanted = {"mode": mode, "is_active": True, "force": force}
-    row = _make(user, run, wanted) if there is None else _change_or_make(user, run, wanted)
+    values = {"mode": mode, "is_active": True, "force": force}
+    row = _make(user, run, values) if enrollment is None else _change_or_make(user, run, values)
     return reconcile_enrollment(row) if reconcile_now else row
 
 
 def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrollment:
     """Saves that the learner is to be unenrolled, and makes the row due. reconcile_now: as for
     ``enroll``. Raises NotEnrolled when there is no row, and InTransaction as ``enroll``."""
+    require_user(user)
+    require_run(run)
     if reconcile_now:
         refuse_within_transaction()
     row = _change(user, run, is_active=False)
@@ -73,51 +79,62 @@ def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrol
 
 def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
     """Saves that an enrollment is to have another mode, and makes the row due. reconcile_now: as
-    for ``enroll``. Raises NotEnrolled, ModeNotAllowed, and InTransaction as ``enroll``."""
+    for ``enroll``. Raises NotEnrolled unless there is an active enrollment, ModeNotAllowed, and
+    InTransaction as ``enroll``."""
+    require_user(user)
+    require_run(run)
     if reconcile_now:
         refuse_within_transaction()
     check_mode(user, run, mode)
-    row = _change(user, run, mode=mode)
+    row = _change(user, run, only_active=True, mode=mode)
     return reconcile_enrollment(row) if reconcile_now else row
 
 
-def _make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
-    row = Enrollment(user=user, run=run, **wanted).with_work(lane=current_lane())
+def _make(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
+    row = Enrollment(user=user, run=run, **values).with_work(lane=current_lane())
     try:
         with transaction.atomic():
             row.save(force_insert=True)
             notify_workers(user.pk)
     except IntegrityError:  # created by another request in the meantime
-        return _change(user, run, **wanted)
+        return _change(user, run, **values)
     return row
 
 
-def _change_or_make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
+def _change_or_make(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
     try:
-        return _change(user, run, **wanted)
+        return _change(user, run, **values)
     except NotEnrolled:  # deleted in the meantime
-        return _make(user, run, wanted)
+        return _make(user, run, values)
 
 
-def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
+def _change(user: Any, run: CourseRun, *, only_active: bool = False, **wanted: Any) -> Enrollment:
     with transaction.atomic():
         rows = Enrollment.objects.select_for_update().annotate(now=moment())
         try:
             row = rows.get(user=user, run=run)
         except Enrollment.DoesNotExist as error:
             raise NotEnrolled(f"{user} is not enrolled in {run.course_key}.") from error
+        if only_active and not row.is_active:
+            raise NotEnrolled(f"The enrollment of {user} in {run.course_key} has ended.")
         row.want(row.now, **wanted)
         return row
 
 
 def reconcile_enrollment(row: Enrollment) -> Enrollment:
     """Sends this enrollment to the LMS now, after creating the account if needed. Returns the
-    updated row. Raises InTransaction within a transaction."""
+    updated row; a row that was deleted meanwhile, for example with its learner by a receiver of a
+    signal, is returned as it was. Raises InTransaction within a transaction."""
     from usher.engine.services import reconcile
 
+    if not isinstance(row, Enrollment):
+        raise TypeError(
+            f"row must be an Enrollment, not {type(row).__name__}: {row!r}. "
+            "Get one with Enrollment.objects.get(user=user, run=run)."
+        )
     ensure_account(row.user, reconcile_now=True)
     Enrollment.objects.filter(pk=row.pk).unsettled().make_due(lane=current_lane())
     made_due = {"enrollment": Q(pk=row.pk)}
     reconcile(["enrollment"], user=row.user, about=row.run, made_due=made_due)
-    row.refresh_from_db()
+    refresh_unless_deleted(row)
     return row

@@ -10,12 +10,13 @@ from usher.contract.fingerprints import configuration_fingerprints, proof_of
 
 def values() -> dict[str, str]:
     """Every setting of the integration that has a value, by name."""
-    found = {key: str(getattr(settings, key, "") or "") for key in ALL_KEYS}
-    return {key: value for key, value in found.items() if value}
+    by_key = {key: str(getattr(settings, key, "") or "") for key in ALL_KEYS}
+    return {key: value for key, value in by_key.items() if value}
 
 
 def is_proof(text: str) -> bool:
-    """Whether the request has the service worker's token, which doctor reads from the ``.env``."""
+    """Whether ``text`` proves that its sender has the service worker's token, which doctor reads
+    from the ``.env``."""
     expected = proof_of(values().get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))
     return bool(expected) and compare_digest(expected.encode(), text.encode("utf-8", "replace"))
 
@@ -23,5 +24,5 @@ def is_proof(text: str) -> bool:
 def fingerprints() -> dict[str, str]:
     """Fingerprints of the settings. They show which settings differ from a ``.env``, and don't
     reveal the values."""
-    found = values()
-    return configuration_fingerprints(found, found.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))
+    by_key = values()
+    return configuration_fingerprints(by_key, by_key.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))

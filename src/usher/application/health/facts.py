@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any, cast
 
 from django.conf import settings as django_settings
-from django.core.exceptions import ValidationError
 from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.utils import timezone
 from oauth2_provider.models import get_application_model
@@ -22,8 +21,9 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.health import learners, setup
 from usher.application.health.configuration import values
 from usher.application.lms.options import options
-from usher.application.runs.models import CourseRun, validate_course_key
+from usher.application.runs.models import CourseRun, problem_of_key
 from usher.contract.application_report import (
+    NO_CELERY,
     VERSION,
     ApplicationReport,
     Client,
@@ -41,9 +41,9 @@ from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
 #: How many of the newest learners and enrollments are checked one by one.
-_LEARNERS = 10_000
-_ENROLLMENTS = 25
-_NAMED = 10
+_MAX_LEARNERS = 10_000
+_MAX_ENROLLMENTS = 25
+_MAX_NAMED = 10
 #: The code of rows that wait because the circuit to the LMS is open.
 _CIRCUIT_OPEN = "circuit-open"
 
@@ -54,14 +54,15 @@ def report() -> ApplicationReport:
 
 
 def _facts() -> dict[str, Any]:
-    found, problems = conf.read(django_settings)
+    settings_read, problems = conf.read(django_settings)
     rows = {name: _rows(kind.model) for name, kind in all_kinds().items()}
     rows["run"]["missing"] = _missing_runs()
     return {
         "version": VERSION,
         "time": timezone.now().isoformat(),
         "usher": usher.__version__,
-        "site_base_url": found.site_base_url,
+        "site_base_url": settings_read.site_base_url,
+        "session_cookie": django_settings.SESSION_COOKIE_NAME,
         "settings": {key: value for key, value in values().items() if key not in SECRET_KEYS},
         "fingerprints": {
             key: fingerprint(value) for key, value in values().items() if key in SECRET_KEYS
@@ -102,7 +103,7 @@ def _rows(model: Any) -> Rows:
     return {
         "due": due["count"],
         "overdue_seconds": max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
-        "refused": Work.objects.filter(kind=model.work_kind, parked_at__isnull=False).count(),
+        "refused": Work.objects.filter(kind=model.work_kind, refused_at__isnull=False).count(),
         "errors": _errors(model),
     }
 
@@ -113,7 +114,7 @@ def _errors(model: Any) -> list[RowError]:
         .values("error_class", "error_code")
         .annotate(
             count=Count("pk"),
-            refused=Count("parked_at"),
+            refused=Count("refused_at"),
             attempts=Max("attempts", default=0),
             newest=Max("object_id"),
         )
@@ -140,20 +141,20 @@ def _error(group: Any, sample: Any) -> RowError:
 
 
 def _engine(rows: dict[str, Rows]) -> Engine:
-    held = [
+    circuit_errors = [
         error
         for kind in rows.values()
         for error in kind["errors"]
         if error["error_code"] == _CIRCUIT_OPEN
     ]
-    seen = heartbeat.seconds_ago()
+    worker_seconds = heartbeat.seconds_ago()
     return {
         "overdue_seconds": max((kind["overdue_seconds"] for kind in rows.values()), default=0.0),
         "broker_error": _broker_error(),
-        "breaker": "open" if held else "closed",
-        "breaker_reason": held[0]["message"] if held else "",
-        "worker_seen_seconds": seen[0] if seen else None,
-        "worker_late_seconds": seen[1] if seen else 0,
+        "breaker": "open" if circuit_errors else "closed",
+        "breaker_reason": circuit_errors[0]["message"] if circuit_errors else "",
+        "worker_seen_seconds": worker_seconds[0] if worker_seconds else None,
+        "worker_late_seconds": worker_seconds[1] if worker_seconds else 0,
     }
 
 
@@ -162,8 +163,10 @@ def _broker_error() -> str:
     url = setup.broker_url()
     if not url:
         return ""
-    from kombu import Connection
-
+    try:
+        from kombu import Connection
+    except ModuleNotFoundError:
+        return NO_CELERY
     try:
         with Connection(url, connect_timeout=1) as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
@@ -174,36 +177,28 @@ def _broker_error() -> str:
 
 def _missing_runs() -> list[str]:
     missing = CourseRun.objects.filter(missing_since__isnull=False, live=True)
-    return list(missing.order_by("course_key").values_list("course_key", flat=True)[:_NAMED])
+    return list(missing.order_by("course_key").values_list("course_key", flat=True)[:_MAX_NAMED])
 
 
 def _malformed_runs() -> list[str]:
-    keys = CourseRun.objects.order_by("-pk").values_list("course_key", flat=True)[:_LEARNERS]
-    return list(islice((key for key in keys if not _is_course_key(key)), _NAMED))
-
-
-def _is_course_key(key: str) -> bool:
-    try:
-        validate_course_key(key)
-    except ValidationError:
-        return False
-    return True
+    keys = CourseRun.objects.order_by("-pk").values_list("course_key", flat=True)[:_MAX_LEARNERS]
+    return list(islice((key for key in keys if problem_of_key(key)), _MAX_NAMED))
 
 
 def _name_clashes() -> list[str]:
     """LMS usernames of learners that are or were reserved for another learner."""
-    newest = LmsAccount.objects.order_by("-pk").values("pk")[:_LEARNERS]
+    newest = LmsAccount.objects.order_by("-pk").values("pk")[:_MAX_LEARNERS]
     of_others = UsernameReservation.objects.filter(
         username__iexact=OuterRef("username"),
     ).exclude(user_id=OuterRef("user_id"))
     clashing = LmsAccount.objects.filter(Exists(of_others), pk__in=newest)
-    return list(clashing.values_list("username", flat=True)[:_NAMED])
+    return list(clashing.values_list("username", flat=True)[:_MAX_NAMED])
 
 
 def _enrollments() -> list[EnrollmentSample]:
     """The newest enrollments that are in sync, so the LMS must have them."""
     settled = Enrollment.objects.filter(IN_SYNC, work__due_at__isnull=True)
-    rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_ENROLLMENTS]
+    rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_MAX_ENROLLMENTS]
     return [
         {
             "username": row.user.lms_account.username,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -19,14 +20,14 @@ _SECONDS = 1.5
 
 
 def facts() -> dict[str, Any]:
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "read": sorted(values()),
         "environment": sorted(key for key in ALL_KEYS if os.environ.get(key)),
         "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
     }
-    if broker_url():
-        found["celery"] = celery()
-    return found
+    if broker_url() and find_spec("celery"):
+        result["celery"] = celery()
+    return result
 
 
 def broker_url() -> str:
@@ -40,11 +41,11 @@ def celery() -> Celery:
     from celery import current_app
 
     scheduled = {str(entry.get("task")) for entry in current_app.conf.beat_schedule.values()}
-    found: Celery = {"is_scheduled": any(name.endswith(_SWEEP) for name in scheduled)}
+    result: Celery = {"is_scheduled": any(name.endswith(_SWEEP) for name in scheduled)}
     try:
-        told = current_app.control.inspect(timeout=_SECONDS).registered() or {}
+        registered = current_app.control.inspect(timeout=_SECONDS).registered() or {}
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
-        return {**found, "error": type(error).__name__}
-    known = {name.split(" ")[0] for names in told.values() for name in names}
-    missing = [task for task in _TASKS if not any(name.endswith(task) for name in known)]
-    return {**found, "workers": len(told), "missing_tasks": missing if told else []}
+        return {**result, "error": type(error).__name__}
+    task_names = {name.split(" ")[0] for names in registered.values() for name in names}
+    missing = [task for task in _TASKS if not any(name.endswith(task) for name in task_names)]
+    return {**result, "workers": len(registered), "missing_tasks": missing if registered else []}

@@ -18,12 +18,12 @@ from usher.application.health import facts
 from usher.contract.application_report import ApplicationReport
 
 #: Imported by name, because an application can run without the package ``doctor``.
-_DOCTOR = "usher.doctor.staff.look"
+_DOCTOR = "usher.doctor.staff.run_checks"
 
 
 #: Seconds for which a report is cached, because it takes some thirty requests to the LMS.
 KEPT_SECONDS = 30
-_KEPT = "usher-staff-health"
+_CACHE_KEY = "usher-staff-health"
 
 
 @never_cache
@@ -34,16 +34,16 @@ def health(request: HttpRequest) -> HttpResponse:
 
     Needs a permission, because it names learners and settings and sends requests to the LMS.
     """
-    report = cache.get(_KEPT)
+    report = cache.get(_CACHE_KEY)
     if report is None:
         try:
-            look = import_string(_DOCTOR)
+            run_checks = import_string(_DOCTOR)
         except ImportError as error:
             return HttpResponse(
                 f"The checks need the extra 'shell': {error}", content_type="text/plain", status=501
             )
-        report = {**examine(look), "at": timezone.now().isoformat(timespec="seconds")}
-        cache.set(_KEPT, report, KEPT_SECONDS)
+        report = {**examine(run_checks), "at": timezone.now().isoformat(timespec="seconds")}
+        cache.set(_CACHE_KEY, report, KEPT_SECONDS)
     status = 200 if report["healthy"] else 503
     if request.GET.get("format") == "json":
         return JsonResponse(report, status=status)
@@ -51,10 +51,10 @@ def health(request: HttpRequest) -> HttpResponse:
     return render(request, "usher/health.html", context, status=status)
 
 
-def examine(look: Any) -> dict[str, Any]:
+def examine(run_checks: Any) -> dict[str, Any]:
     settings = conf.settings()
-    report: dict[str, Any] = look(
-        _ask,
+    report: dict[str, Any] = run_checks(
+        _report_in_thread,
         application_url=settings.site_base_url,
         lms_url=settings.api_base_url,
         token=settings.service_worker_api_token,
@@ -62,7 +62,7 @@ def examine(look: Any) -> dict[str, Any]:
     return report
 
 
-def _ask() -> ApplicationReport:
+def _report_in_thread() -> ApplicationReport:
     """Runs in one of doctor's threads, and closes that thread's database connections."""
     try:
         return facts.report()

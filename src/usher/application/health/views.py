@@ -25,8 +25,8 @@ def ready(request: HttpRequest) -> JsonResponse:
             cursor.execute("SELECT 1")
     except DatabaseError:
         return JsonResponse({"status": "failed", "database": "unreachable"}, status=503)
-    told: dict[str, Any] = {"status": "ok", "database": "ok"}
+    body: dict[str, Any] = {"status": "ok", "database": "ok"}
     if proof := parse_bearer_token(request.META.get("HTTP_AUTHORIZATION")):
-        known = configuration.is_proof(proof)
-        told["configuration"] = configuration.fingerprints() if known else {}
-    return JsonResponse(told)
+        has_proof = configuration.is_proof(proof)
+        body["configuration"] = configuration.fingerprints() if has_proof else {}
+    return JsonResponse(body)

@@ -27,10 +27,15 @@ from usher.client import batch
 from usher.client.errors import BadAnswer, LmsError
 from usher.client.payloads import MAX_PAGES, moment, reading
 from usher.engine.models import Watermark
+from usher.engine.outages import outages
+from usher.engine.registry import other_system
 
 #: How far back the first request goes, and the shortest time between two requests.
 FIRST_LOOK = timedelta(minutes=10)
 NOT_BEFORE = timedelta(seconds=45)
+
+#: The name of this work in the log.
+_WORK = "reading the changes in the LMS"
 
 Items = Sequence[dict[str, Any]]
 T = TypeVar("T")
@@ -45,21 +50,24 @@ def pull_changes() -> int:
     that were made in the LMS. Logs errors of the LMS and does not raise them.
     """
     lms = client()
-    found = adoption.find_some()
+    count = adoption.adopt_next_learners()
     if not options().use_batch_api:
-        return found
-    offered = batch.capabilities(lms) or frozenset()
-    found += make_due_by_hand() if batch.ACCOUNTS in offered else 0
+        return count
+    capabilities = batch.capabilities(lms) or frozenset()
+    count += make_due_by_hand() if batch.ACCOUNTS in capabilities else 0
     try:
-        if offered and (waiting := batch.outbox(lms)):
+        if capabilities and (waiting := batch.outbox(lms)):
             metrics.outbox(*waiting)
-        return found + sum(
-            _pull(what, make_due) for what, make_due in _MAKE_DUE.items() if what in offered
+        count += sum(
+            _pull(what, make_due) for what, make_due in _MAKE_DUE.items() if what in capabilities
         )
     except LmsError as error:
         # The watermark is unchanged, so the next sweep asks for the same changes.
-        log.warning("The LMS could not be asked what changed there: %s", error.message)
-        return found
+        outages.failed(_WORK, error, lms.http.state, other_system())
+        return count
+    if capabilities:
+        outages.succeeded(_WORK, lms.http.state)
+    return count
 
 
 def _pull(what: str, make_due: Callable[[Items], int]) -> int:
@@ -71,9 +79,9 @@ def _pull(what: str, make_due: Callable[[Items], int]) -> int:
     count, cursor, following = 0, "", ""
     for _ in range(MAX_PAGES):
         asked_from = cursor
-        items, cursor, then = batch.changed_since(client(), what, since, cursor)
+        items, cursor, next_since = batch.changed_since(client(), what, since, cursor)
         # The first page's time: changes made while later pages are read come the next time.
-        following = following or then
+        following = following or next_since
         count += reading("changes", partial(make_due, items))
         if not cursor:
             break
@@ -86,25 +94,29 @@ def _pull(what: str, make_due: Callable[[Items], int]) -> int:
 
 
 def _accounts(items: Items) -> int:
-    seen = dict(_each(items, lambda item: (_text(item["username"]), bool(item["is_active"]))))
-    rows = LmsAccount.objects.filter(username__in=seen, created_in_lms_at__isnull=False)
-    differing = [row.pk for row in rows if row.is_active != seen[row.username]]
-    return LmsAccount.objects.filter(pk__in=differing, work__parked_at__isnull=True).make_due()
+    active_by_username = dict(
+        _each(items, lambda item: (_text(item["username"]), bool(item["is_active"])))
+    )
+    rows = LmsAccount.objects.filter(
+        username__in=active_by_username, created_in_lms_at__isnull=False
+    )
+    differing = [row.pk for row in rows if row.is_active != active_by_username[row.username]]
+    return LmsAccount.objects.filter(pk__in=differing, work__refused_at__isnull=True).make_due()
 
 
 def _enrollments(items: Items) -> int:
-    seen = dict(_each(items, _enrollment))
+    enrollments = dict(_each(items, _enrollment))
     rows = Enrollment.objects.filter(
-        user__lms_account__username__in={name for name, _ in seen},
-        run__course_key__in={key for _, key in seen},
-        work__parked_at__isnull=True,
+        user__lms_account__username__in={name for name, _ in enrollments},
+        run__course_key__in={key for _, key in enrollments},
+        work__refused_at__isnull=True,
     ).select_related("run", "user__lms_account")
     differing = []
     for row in rows:
-        found = seen.get((row.user.lms_account.username, row.run.course_key))
-        if found and found != (row.mode if row.is_active else found[0], row.is_active):
+        state = enrollments.get((row.user.lms_account.username, row.run.course_key))
+        if state and state != (row.mode if row.is_active else state[0], row.is_active):
             differing.append(row.pk)
-    new = adoption.adopt(pair for pair, (_, is_active) in seen.items() if is_active)
+    new = adoption.adopt(pair for pair, (_, is_active) in enrollments.items() if is_active)
     return Enrollment.objects.filter(pk__in=differing).make_due() + new
 
 
@@ -116,26 +128,28 @@ def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]
 def _runs(items: Items) -> int:
     """Makes known runs and their modes due, adds unknown runs. Returns how many were made due."""
     keys = _each(items, lambda item: _text(item["course_id"]))
-    known = set(CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True))
+    known_keys = set(
+        CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True)
+    )
     for key in keys:
-        if key not in known:
+        if key not in known_keys:
             try:
                 ensure_run(key)
             except UnknownRun as error:
                 log.warning("A run that changed in the LMS is left out: %s", error)
-    RunModes.objects.filter(run__course_key__in=known).make_due()
-    return CourseRun.objects.filter(course_key__in=known).make_due()
+    RunModes.objects.filter(run__course_key__in=known_keys).make_due()
+    return CourseRun.objects.filter(course_key__in=known_keys).make_due()
 
 
 def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
     """Reads each item; logs and leaves out those that cannot be read."""
-    found = []
+    pairs = []
     for item in items:
         try:
-            found.append(reading("a change", partial(read, item)))
+            pairs.append(reading("a change", partial(read, item)))
         except LmsError as error:
             log.warning("A change in the LMS is left out: %s", error.message)
-    return found
+    return pairs
 
 
 def _text(value: Any) -> str:

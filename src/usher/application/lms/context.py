@@ -42,9 +42,9 @@ class LmsContext(Context):
     def state(self) -> SharedState:
         return self.lms.http.state
 
-    def grant(self, wanted: AuthorizationRequest) -> str:
+    def grant(self, request: AuthorizationRequest) -> str:
         """An authorization code for a job, from any thread. Raises NotConnected."""
-        code: str = self.ask(wanted) if self.ask else self.grants([wanted])[0]
+        code: str = self.ask(request) if self.ask else self.grants([request])[0]
         return code
 
     def before_work(self) -> None:
@@ -52,21 +52,25 @@ class LmsContext(Context):
 
     def recognise(self) -> None:
         """Called before anything is sent. Raises TooManyMissing when another LMS answers."""
-        if not self.evidence.accepts:
+        if not self.evidence.accept_missing:
             recognition(self.lms).check(self.lms)
 
     def prove(self) -> None:
         """Called before a refusal counts. Raises LmsError unless the known LMS answers now."""
-        if self.evidence.accepts:
-            self.lms.confirm()
+        if self.evidence.accept_missing:
+            self.lms.confirm_lms()
         else:
             recognition(self.lms).prove(self.lms)
 
-    def learned(self) -> Self | None:
+    def refresh(self) -> Self | None:
         if self.batch_is_known:
             return None
-        found = capabilities(self.lms)
-        return None if found is None else replace(self, batch=found, batch_is_known=True)
+        capabilities_now = capabilities(self.lms)
+        return (
+            None
+            if capabilities_now is None
+            else replace(self, batch=capabilities_now, batch_is_known=True)
+        )
 
     def asking(self, ask: Ask) -> Self:
         return replace(self, ask=ask)

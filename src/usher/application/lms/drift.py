@@ -24,7 +24,7 @@ from usher.engine.options import options as engine_options
 #: The kinds that can be compared.
 KINDS = ("account", "enrollment", "run")
 #: Learners in one request: the platform's limit.
-_LEARNERS = 100
+_LEARNERS_A_REQUEST = 100
 _LATER = "waits for the worker"
 
 T = TypeVar("T")
@@ -35,9 +35,9 @@ R = TypeVar("R")
 class Difference:
     """One difference.
 
-    kind: one of ``KINDS``. what: the learner or the run. field: what differs. here, there: the
-    values in the application and in the LMS. note: the cause, if it is known, else ''. action: what
-    ``reconcile --recheck`` would do; '' for nothing.
+    kind: one of ``KINDS``. what: the learner or the run. field: the field that differs. here,
+    there: the values in the application and in the LMS. note: the cause, if it is known, else ''.
+    action: what ``reconcile --recheck`` would do; '' for nothing.
     """
 
     kind: str
@@ -69,26 +69,26 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
     if user is not None:
         accounts = accounts.filter(user=user)
     for rows in _slices(accounts, 200):
-        for row, seen in _concurrently(rows, lambda row: lms.account(row.username)):
-            if seen is None:
+        for row, account in _concurrently(rows, lambda row: lms.account(row.username)):
+            if account is None:
                 if row.is_active:
                     yield _absent(row)
                 continue
             if not row.is_ready:
                 action = "take it where it is the learner's own; otherwise choose another name"
                 yield _differs("account", row, row.username, "made by us", "no", "yes", action)
-            elif row.is_active != seen.is_active:
-                yield _activity(row, _yes(row.is_active), _yes(seen.is_active))
+            elif row.is_active != account.is_active:
+                yield _activity(row, _yes(row.is_active), _yes(account.is_active))
             try:
                 email = adapter().email(row.user)
             except AdapterFailed as error:
                 yield Difference(
-                    "account", row.username, "email", f"({error.reason})", seen.email, ""
+                    "account", row.username, "email", f"({error.reason})", account.email, ""
                 )
                 continue
-            if seen.email.lower() != email.lower():
+            if account.email.lower() != email.lower():
                 yield _differs(
-                    "account", row, row.username, "email", email, seen.email, email_action
+                    "account", row, row.username, "email", email, account.email, email_action
                 )
 
 
@@ -107,8 +107,8 @@ def _absent(row: LmsAccount) -> Difference:
 
 def _changes_emails(lms: LmsClient) -> bool:
     """Whether e-mail addresses can be changed in the LMS, which only the batch API can do."""
-    offered = batch.capabilities(lms) if options().use_batch_api else None
-    return batch.ACCOUNTS in (offered or ())
+    capabilities = batch.capabilities(lms) if options().use_batch_api else None
+    return batch.ACCOUNTS in (capabilities or ())
 
 
 def _activity(row: LmsAccount, here: str, there: str) -> Difference:
@@ -124,15 +124,18 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
     ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
     if user is not None:
         ready = ready.filter(user=user)
-    for accounts in _slices(ready, _LEARNERS * 8):
-        groups = [accounts[i : i + _LEARNERS] for i in range(0, len(accounts), _LEARNERS)]
-        there: dict[tuple[str, str], Any] = {}
-        for _, found in _concurrently(
+    for accounts in _slices(ready, _LEARNERS_A_REQUEST * 8):
+        groups = [
+            accounts[i : i + _LEARNERS_A_REQUEST]
+            for i in range(0, len(accounts), _LEARNERS_A_REQUEST)
+        ]
+        in_lms: dict[tuple[str, str], Any] = {}
+        for _, enrollments in _concurrently(
             groups, lambda group: list(lms.enrollments_of([a.username for a in group]))
         ):
-            there |= {
+            in_lms |= {
                 (e.username, e.course_key): e
-                for e in found
+                for e in enrollments
                 if run is None or e.course_key == run.course_key
             }
         names = {account.user_id: account.username for account in accounts}
@@ -141,10 +144,10 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
             rows = rows.filter(run=run)
         for row in rows.iterator(chunk_size=500):
             what = f"{names[row.user_id]} in {row.run.course_key}"
-            seen = there.pop((names[row.user_id], row.run.course_key), None)
-            yield from _enrollment(row, what, seen)
-        for (username, key), seen in there.items():
-            if seen.is_active:
+            enrollment = in_lms.pop((names[row.user_id], row.run.course_key), None)
+            yield from _enrollment(row, what, enrollment)
+        for (username, key), enrollment in in_lms.items():
+            if enrollment.is_active:
                 what = f"{username} in {key}"
                 yield Difference("enrollment", what, "exists", "no", "yes", _unknown())
 
@@ -153,7 +156,7 @@ def _enrollment(row: Enrollment, what: str, seen: Any) -> Iterator[Difference]:
     is_active = bool(seen and seen.is_active)
     action = "enroll" if row.is_active else "unenroll"
     if row.is_settled and options().enrollment_winner == LMS:
-        action = "record here what the LMS has"
+        action = "record the LMS's state here"
     if row.is_active != is_active:
         yield _differs(
             "enrollment", row, what, "active", _yes(row.is_active), _yes(is_active), action
@@ -165,15 +168,15 @@ def _enrollment(row: Enrollment, what: str, seen: Any) -> Iterator[Difference]:
 
 
 def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
-    known = sync.known_runs()
+    known_runs = sync.known_runs()
     if run is not None:
-        known = {key: value for key, value in known.items() if key == run.course_key}
-    unseen = set(known)
+        known_runs = {key: value for key, value in known_runs.items() if key == run.course_key}
+    unseen = set(known_runs)
     for page in sync.pages(lms, lambda seconds: None, patience=1800.0):
         for raw in page.results:
             key = str(raw.get("course_id"))
             unseen.discard(key)
-            pk, mark = known.get(key, (0, ""))
+            pk, mark = known_runs.get(key, (0, ""))
             if not pk:
                 if run is None:
                     yield Difference("run", key, "exists", "no", "yes", _LATER, "add it here")
@@ -186,10 +189,16 @@ def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
 def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
     row, seen = CourseRun.objects.get(pk=pk), read_run(raw)
     for name in sync.FOLLOWED:
-        here, there = getattr(row, name), getattr(seen, name)
-        if here != there:
+        own_value, lms_value = getattr(row, name), getattr(seen, name)
+        if own_value != lms_value:
             yield _differs(
-                "run", row, row.course_key, name, str(here), str(there), "take the LMS's value"
+                "run",
+                row,
+                row.course_key,
+                name,
+                str(own_value),
+                str(lms_value),
+                "take the LMS's value",
             )
 
 
@@ -197,9 +206,9 @@ def _differs(
     kind: str, row: Any, what: str, field: str, here: str, there: str, action: str
 ) -> Difference:
     note = ""
-    if row.parked_at:
+    if row.refused_at:
         note = f"refused: {row.error_message}"
-    elif row.next_attempt_at:
+    elif row.due_at:
         note = f"{_LATER}: {row.error_message}" if row.error_message else _LATER
     return Difference(kind, what, field, here, there, note, action)
 
@@ -217,9 +226,9 @@ def _yes(value: bool) -> str:
 def _slices(rows: Any, size: int) -> Iterator[list[Any]]:
     """Reads the rows in slices by ascending id, so that memory does not grow with the table."""
     last = 0
-    while found := list(rows.filter(pk__gt=last).order_by("pk")[:size]):
-        yield found
-        last = found[-1].pk
+    while page := list(rows.filter(pk__gt=last).order_by("pk")[:size]):
+        yield page
+        last = page[-1].pk
 
 
 def _concurrently(items: list[T], ask: Callable[[T], R]) -> Iterator[tuple[T, R]]:

@@ -26,9 +26,9 @@ from usher.contract.failures import FailureClass
 #: Objects in a sample: at most as many as one request may ask for.
 SAMPLE = 50
 #: Objects in a sample if each needs a request of its own.
-_ONE_BY_ONE = 10
+_SINGLE_SAMPLE = 10
 #: The most rows that are read to count them, or to find a sample.
-_COUNTED = 10_000
+_MAX_COUNTED = 10_000
 
 
 class TooManyMissing(LmsError):
@@ -46,21 +46,21 @@ class MissingLimit:
     share: float
     count: int
 
-    def refuse(self, kind: str, missing: int, asked: int, total: int) -> None:
-        """Raises TooManyMissing if more are missing. missing: how many of the ``asked`` objects of
-        a sample. total: how many objects are known; the share is projected to these."""
-        estimated = missing / asked * total if asked else 0.0
+    def check(self, kind: str, *, missing: int, of: int, total: int) -> None:
+        """Raises TooManyMissing if more are missing. missing: how many of the ``of`` objects of a
+        sample are missing. total: how many objects are known; the share is projected to these."""
+        estimated = missing / of * total if of else 0.0
         if estimated <= self.count or estimated <= self.share * total:
             return
-        found = f"{missing} of {asked} known {kind}s"
+        text = f"{missing} of {of} known {kind}s"
         raise TooManyMissing(
-            f"{found} are missing in the LMS, so nothing was concluded or changed. Is another "
+            f"{text} are missing in the LMS, so nothing was concluded or changed. Is another "
             "database behind its address? If the LMS really lost them, run this again with "
             "--accept-missing."
         )
 
 
-def limit() -> MissingLimit:
+def missing_limit() -> MissingLimit:
     """Reads ``USHER_MISSING_SHARE`` (0.05) and ``USHER_MISSING_COUNT`` (20)."""
     return MissingLimit(
         float(getattr(django_settings, "USHER_MISSING_SHARE", 0.05)),
@@ -78,10 +78,10 @@ class _Sample:
 
 
 class Evidence:
-    """The samples of one run, by kind. accept_missing: missing objects count without a check."""
+    """The samples of one pass, by kind. accept_missing: missing objects count without a check."""
 
     def __init__(self, *, accept_missing: bool = False) -> None:
-        self.accepts = accept_missing
+        self.accept_missing = accept_missing
         self._samples: dict[str, _Sample] = {}
 
     def offer(self, kind: str, load: Callable[[], tuple[int, Sequence[Any]]]) -> None:
@@ -99,7 +99,7 @@ class Evidence:
         """Call before acting on a missing object. missing_of: asks the LMS for these objects and
         returns how many are missing. Raises LmsError when missing objects must not count."""
         sample = self._samples.get(kind)
-        if self.accepts or sample is None:
+        if self.accept_missing or sample is None:
             return
         with sample.lock:
             if sample.verdict is None:
@@ -111,11 +111,11 @@ class Evidence:
         """The same for objects that need a request each: the LMS must show at least one of a few
         known objects. shows: asks the LMS for one. of: with fewer known objects than this, missing
         objects count without a check. Raises LmsError."""
-        known = self.items(kind)[:_ONE_BY_ONE]
+        known_items = self.items(kind)[:_SINGLE_SAMPLE]
 
         def missing_of(items: Sequence[Any]) -> int:
-            if len(known) >= of and not any(shows(each) for each in known):
-                raise TooManyMissing(_none(kind, len(known)))
+            if len(known_items) >= of and not any(shows(item) for item in known_items):
+                raise TooManyMissing(_none(kind, len(known_items)))
             return 0
 
         self.require(kind, missing_of)
@@ -127,15 +127,15 @@ class Evidence:
             return True
         try:
             missing = missing_of(sample.items)
-            limit().refuse(kind, missing, len(sample.items), sample.total)
+            missing_limit().check(kind, missing=missing, of=len(sample.items), total=sample.total)
         except TooManyMissing as error:
             return error
         return True
 
 
-def _none(kind: str, asked: int) -> str:
+def _none(kind: str, count: int) -> str:
     return (
-        f"The LMS shows no {kind} of {asked} that have one, so nothing was concluded or changed. "
+        f"The LMS shows no {kind} of {count} that have one, so nothing was concluded or changed. "
         "Does something else answer at that address? If the LMS really lost them, run this again "
         "with --accept-missing."
     )
@@ -152,18 +152,18 @@ def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:
     if ends["first"] is None:
         return 0, []
     ids = range(ends["first"], ends["last"] + 1)
-    chosen = random.sample(ids, min(len(ids), 8 * SAMPLE))
-    one = len(fields) == 1
-    hits = list(rows.filter(pk__in=chosen).values_list(*fields, flat=one))
-    if len(ids) <= _COUNTED:
+    sample_ids = random.sample(ids, min(len(ids), 8 * SAMPLE))
+    is_one_field = len(fields) == 1
+    hits = list(rows.filter(pk__in=sample_ids).values_list(*fields, flat=is_one_field))
+    if len(ids) <= _MAX_COUNTED:
         total = rows.order_by().count()
     else:
-        total = round(len(hits) / len(chosen) * len(ids))
-    found = hits[:SAMPLE]
-    if len(found) < SAMPLE:  # a small table, or one with gaps: the oldest and the newest
+        total = round(len(hits) / len(sample_ids) * len(ids))
+    sample = hits[:SAMPLE]
+    if len(sample) < SAMPLE:  # a small table, or one with gaps: the oldest and the newest
         for order in ("pk", "-pk"):
-            some = table.order_by(order).values("pk")[:_COUNTED]
-            near = rows.filter(pk__in=Subquery(some)).order_by(order)
-            found += near.values_list(*fields, flat=one)[:SAMPLE]
-    found = list(dict.fromkeys(found))
-    return max(total, len(found)), random.sample(found, min(SAMPLE, len(found)))
+            ids_at_end = table.order_by(order).values("pk")[:_MAX_COUNTED]
+            rows_at_end = rows.filter(pk__in=Subquery(ids_at_end)).order_by(order)
+            sample += rows_at_end.values_list(*fields, flat=is_one_field)[:SAMPLE]
+    sample = list(dict.fromkeys(sample))
+    return max(total, len(sample)), random.sample(sample, min(SAMPLE, len(sample)))

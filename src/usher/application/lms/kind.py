@@ -16,7 +16,7 @@ class LmsKind(Kind):
     #: The column with the course run's id; '' for rows that do not belong to a run.
     run_field: ClassVar[str] = ""
 
-    def what(self, row: Any, name: str = "") -> str:
+    def display_name(self, row: Any, name: str = "") -> str:
         """The learner, the run or both, for people. name: the learner's name, if it is known."""
         who = name or getattr(row, "username", "")
         if not who and self.user_field:
@@ -24,8 +24,8 @@ class LmsKind(Kind):
         run = row.run.course_key if self.run_field == "run_id" else ""
         return " in ".join(filter(None, (who, run)))
 
-    def named(self, rows: Sequence[Any]) -> list[str]:
+    def display_names(self, rows: Sequence[Any]) -> list[str]:
         names: dict[int, str] = {}
         if self.user_field:
             names, _ = usernames({row.user_id for row in rows})
-        return [self.what(row, names.get(getattr(row, "user_id", 0), "")) for row in rows]
+        return [self.display_name(row, names.get(getattr(row, "user_id", 0), "")) for row in rows]

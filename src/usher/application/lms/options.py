@@ -1,4 +1,4 @@
-"""Settings that decide what is sent to the LMS and taken from it."""
+"""Settings that decide which changes are sent to the LMS and which are copied from it."""
 
 from __future__ import annotations
 

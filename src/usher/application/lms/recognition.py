@@ -14,15 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from usher.application.lms.evidence import TooManyMissing, limit
+from usher.application.lms.evidence import TooManyMissing, missing_limit
 from usher.client.client import LmsClient
 from usher.client.errors import BadAnswer, LmsError, Refused
 
-#: Seconds for which a result is reused: that the LMS is the known one, or gave no clear answer; and
-#: that it is another one.
-_HOLDS, _HOLDS_AGAINST = 60.0, 5.0
+#: Seconds for which a result is reused, if the LMS is the known one or gave no clear answer.
+_REUSE_SECONDS = 60.0
+#: The same, if it is another LMS.
+_REUSE_SECONDS_IF_ANOTHER = 5.0
 #: Seconds that a thread waits for another thread's check.
-_WAIT = 5.0
+_WAIT_SECONDS = 5.0
 
 _lock = threading.Lock()
 _of_clients: WeakKeyDictionary[LmsClient, Recognition] = WeakKeyDictionary()
@@ -43,7 +44,7 @@ class Recognition:
         """Called in the database thread. sample: returns how many accounts are known, and some of
         their usernames."""
         now = time.monotonic()
-        if not self._names or now - self._loaded_at > _HOLDS:
+        if not self._names or now - self._loaded_at > _REUSE_SECONDS:
             self._loaded_at, (self._total, self._names) = now, sample()
 
     def check(self, lms: LmsClient) -> None:
@@ -53,7 +54,7 @@ class Recognition:
         """
         if not self._names:
             return
-        if not self._is_fresh() and self._checking.acquire(timeout=_WAIT):
+        if not self._is_fresh() and self._checking.acquire(timeout=_WAIT_SECONDS):
             try:
                 if not self._is_fresh():
                     error = self._answer(lms)
@@ -68,29 +69,29 @@ class Recognition:
 
         Threads that call this at the same time share one request, if it was sent after their call.
         """
-        came = time.monotonic()
+        called_at = time.monotonic()
         with self._proving:
-            asked, error = self._proved
-            if asked <= came:
-                asked = time.monotonic()
+            asked_at, error = self._proved
+            if asked_at <= called_at:
+                asked_at = time.monotonic()
                 error = self._answer(lms)
-                self._proved = asked, error
+                self._proved = asked_at, error
         if error is not None:
             raise error
 
     def _is_fresh(self) -> bool:
         at, error = self._checked
         is_another = isinstance(error, TooManyMissing)
-        return time.monotonic() - at < (_HOLDS_AGAINST if is_another else _HOLDS)
+        return time.monotonic() - at < (_REUSE_SECONDS_IF_ANOTHER if is_another else _REUSE_SECONDS)
 
     def _answer(self, lms: LmsClient) -> LmsError | None:
         names = list(self._names)
         try:
             if names:
                 missing = len(names) - len(lms.accounts(names))  # checks that an LMS answers, too
-                limit().refuse("account", missing, len(names), self._total)
+                missing_limit().check("account", missing=missing, of=len(names), total=self._total)
             else:
-                lms.confirm()
+                lms.confirm_lms()
         except Refused as error:
             return BadAnswer(f"The LMS refuses to show accounts: {error.message}")
         except LmsError as error:

@@ -18,12 +18,12 @@ class RefusalLog(Observer):
     would be redacted as an authorization code. The LMS's message is not logged, since it may repeat
     personal data; it is in the row."""
 
-    def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
-        for one in newly_refused(kind, done):
+    def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
+        for refusal in newly_refused(kind, results):
             log.warning(
                 "refused",
                 kind=kind,
-                what=one_line(one.what),
-                reason=one_line(one.code, 64),
-                request_id=one.request_id,
+                what=one_line(refusal.what),
+                reason=one_line(refusal.code, 64),
+                request_id=refusal.request_id,
             )

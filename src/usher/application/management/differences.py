@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from usher.application.lms.drift import Difference
-from usher.contract.terminal import wrapped
+from usher.contract.terminal import wrap
 
 
 def line_of(difference: Difference) -> str:
@@ -15,9 +15,9 @@ def line_of(difference: Difference) -> str:
         f"{difference.kind} {difference.what} {difference.field}: "
         f"{difference.here or '–'} here, {difference.there or '–'} in the LMS"
     )
-    note = f"\n    {wrapped(difference.note, 4)}" if difference.note else ""
-    return f"✗ {wrapped(text, 4)}{note}"
+    note = f"\n    {wrap(difference.note, 4)}" if difference.note else ""
+    return f"✗ {wrap(text, 4)}{note}"
 
 
-def rows_of(found: Iterable[Difference]) -> list[dict[str, Any]]:
-    return [asdict(one) for one in found]
+def rows_of(differences: Iterable[Difference]) -> list[dict[str, Any]]:
+    return [asdict(difference) for difference in differences]

@@ -61,9 +61,9 @@ def _is_ipv6(text: str) -> bool:
 
 def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) -> list[str]:
     """All addresses of this LMS to which sign-in may redirect back."""
-    found = conf.settings()
-    port = urlsplit(found.api_base_url).port
-    addresses = [found.base_redirect_url, found.api_base_url]
+    settings = conf.settings()
+    port = urlsplit(settings.api_base_url).port
+    addresses = [settings.base_redirect_url, settings.api_base_url]
     if tutor_dev:
         port = _DEV_PORT
         addresses += [f"http://{host}:{_DEV_PORT}" for host in _TUTOR_HOSTS]
@@ -74,22 +74,22 @@ def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) 
     host = host or ("host.docker.internal" if platform == "macos" else "")
     if host:
         addresses.append(f"http://{host}:{port}" if port else f"http://{host}")
-    return list(dict.fromkeys(addresses))
+    return list(dict.fromkeys(filter(None, addresses)))
 
 
 def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "") -> Client:
     """Creates or updates the LMS's record, with redirect URIs for both backends at all its
     addresses. Safe to repeat."""
     uris = [lms_redirect_uri(address, name) for address in addresses for name in BACKENDS]
-    found = conf.settings()
-    client, shown, changed = ensure_client(
-        found.oauth_app_name,
+    settings = conf.settings()
+    client, secret_text, changed = ensure_client(
+        settings.oauth_app_name,
         uris,
         client_id=client_id,
         client_secret=secret,
-        backchannel_logout_url=found.backchannel_logout_url,
+        backchannel_logout_url=settings.backchannel_logout_url,
     )
-    return Client(client.client_id, shown, changed)
+    return Client(client.client_id, secret_text, changed)
 
 
 def find_user(username: str) -> Any:
@@ -119,9 +119,9 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
         "first_name": first,
         "last_name": last,
     }
-    there = {field.name for field in model._meta.fields}
+    field_names = {field.name for field in model._meta.fields}
     create = "create_superuser" if superuser else "create_user"
-    values = {field: value for field, value in known.items() if field in there}
+    values = {field: value for field, value in known.items() if field in field_names}
     try:
         user = getattr(model._default_manager, create)(password=password, **values)
     except (AttributeError, TypeError, ValueError, IntegrityError) as error:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    SystemCheckError,
+)
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from usher.application.adapter import AdapterFailed
 from usher.application.states import span
 from usher.application.tokens.errors import NotConnected
-from usher.client.errors import CircuitOpen, LmsError
+from usher.client.errors import CircuitOpen, LmsError, Unreachable
 from usher.contract.failures import FailureClass
-from usher.contract.terminal import wrapped
+from usher.contract.terminal import wrap
 from usher.engine.registry import other_system
 from usher.engine.summary import Group, Summary
 
 #: The most failures that are listed; the rest is counted. All are in the admin.
-_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def seconds(text: str) -> float:
@@ -55,13 +68,40 @@ class EngineCommand(BaseCommand):
             help="accept that objects are missing in the LMS, however many",
         )
 
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        """Wraps errors about arguments, too."""
+        parser = super().create_parser(prog_name, subcommand, **options)
+        if getattr(self, "_called_from_command_line", False):
+            refuse, prefix = parser.error, len(f"{parser.prog}: error: ")
+            setattr(parser, "error", lambda message: refuse(wrap(message, prefix)))  # noqa: B010
+        return parser
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """Wraps the errors that Django prints on the command line after "CommandError: "."""
+        try:
+            return super().execute(*args, **options)
+        except BrokenPipeError:  # as after `| head`
+            # Python would write what is left at its end, and fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except CommandError as error:
+            if getattr(self, "_called_from_command_line", False) and not isinstance(
+                error, SystemCheckError
+            ):
+                error.args = (wrap(str(error), len("CommandError: ")),)
+            raise
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             self.act(**options)
-        except (ImproperlyConfigured, NotConnected, LmsError) as error:
+        except (Unreachable, CircuitOpen) as error:
+            raise CommandError(
+                f"{error} Is the LMS running, and is OPENEDX_API_BASE_URL its address?"
+            ) from error
+        except (ImproperlyConfigured, NotConnected, LmsError, AdapterFailed) as error:
             raise CommandError(str(error)) from error
         except (OperationalError, ProgrammingError, InterfaceError) as error:
-            raise CommandError(_about_database(error)) from error
+            raise CommandError(about_database(error)) from error
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted: nothing is lost, run it again.", returncode=130
@@ -85,16 +125,17 @@ class EngineCommand(BaseCommand):
         """Writes a message about a wait to standard error, so that it is not part of the output."""
         self.stderr.write(text)
 
-    def would_change(self, count: int, of: str, options: Any, **more: Any) -> None:
-        """Writes the last line of a dry run. more: further keys of its JSON object."""
+    def would_change(self, count: int, kinds_text: str, options: Any, **more: Any) -> None:
+        """Writes the last line of a dry run. kinds_text: which records. more:
+        further keys of its JSON object."""
         if options["json"]:
-            found = Summary(changed=count).as_dict() | {"dry_run": True}
-            self.stdout.write(json.dumps(found | more))
+            data = Summary(changed=count).as_dict() | {"dry_run": True}
+            self.stdout.write(json.dumps(data | more))
         else:
             waiting = sum(group["count"] for group in more.get("waiting", ()))
             wait = f", {waiting} waiting" if waiting else ""
             mark = "✗" if more.get("stopped") else "✓"
-            self.stdout.write(f"{mark} {of}: {count} would be changed{wait}, nothing was")
+            self.stdout.write(f"{mark} {kinds_text}: {count} would be changed{wait}, nothing was")
 
     def show_earlier(self, summary: Summary) -> None:
         """Lists rows that wait, and are tried again by themselves, and those that were refused
@@ -102,35 +143,45 @@ class EngineCommand(BaseCommand):
         for group in summary.waiting:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
             text += f"next attempt in {span(group.due_in or 0)}"
-            self.stdout.write(f"… waiting {wrapped(text, 10)}")
-        for group in summary.refused[:_SHOWN]:
+            self.stdout.write(f"… waiting {wrap(text, 10)}")
+        for group in summary.refused[:_MAX_SHOWN]:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
             text += "retried by reconcile --recheck"
-            self.stdout.write(f"– refused {wrapped(text, 10)}")
+            self.stdout.write(f"– refused {wrap(text, 10)}")
 
-    def finish(self, summary: Summary, of: str, options: Any, **more: Any) -> None:
+    def finish(
+        self,
+        summary: Summary,
+        of: str,
+        options: Any,
+        *,
+        parts: Mapping[str, Summary] | None = None,
+        **more: Any,
+    ) -> None:
         """Writes the last line. Exits with 1 if a row failed in this run, or if rows wait because
-        nothing can be sent to the LMS now; rows that wait for anything else are no failure. of:
-        what is counted."""
+        nothing can be sent to the LMS now; rows that wait for anything else are no failure. of: the
+        name of the counted rows. parts: writes a line for each of these names and summaries
+        instead. more: further keys of the JSON object."""
         stopped = why_stopped(summary.waiting) if summary.waiting else ""
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | {"stopped": stopped} | more))
         else:
-            for failure in summary.failures[:_SHOWN]:
+            for failure in summary.failures[:_MAX_SHOWN]:
                 text = f"{failure.kind} {failure.what}: {failure.message} [{failure.code}]"
-                self.stdout.write(f"✗ failed  {wrapped(text, 10)}")
-            if summary.failed > _SHOWN:
-                self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
+                self.stdout.write(f"✗ failed  {wrap(text, 10)}")
+            if summary.failed > _MAX_SHOWN:
+                self.stdout.write(f"  … and {summary.failed - _MAX_SHOWN} more, see the admin")
             self.show_earlier(summary)
             if stopped:
                 self.show_stopped(stopped)
-            mark = "✗" if summary.failed or stopped else "✓"
-            self.stdout.write(f"{mark} {of}: {summary.line()}")
+            for name, part in (parts or {of: summary}).items():
+                mark = "✗" if part.failed or stopped else "✓"
+                self.stdout.write(f"{mark} {name}: {part.line()}")
         if summary.failed or stopped:
             raise SystemExit(1)
 
     def show_stopped(self, why: str) -> None:
-        self.stdout.write(f"✗ stopped {wrapped(why, 10)}")
+        self.stdout.write(f"✗ stopped {wrap(why, 10)}")
 
 
 def why_stopped(waiting: Iterable[Group] = ()) -> str:
@@ -148,6 +199,15 @@ def why_stopped(waiting: Iterable[Group] = ()) -> str:
     return ""
 
 
-def _about_database(error: DatabaseError | InterfaceError) -> str:
-    words = str(error).strip().splitlines() or [type(error).__name__]
-    return f"The database can't be used: {words[0]}. Is it up, and did manage.py migrate run?"
+def about_database(error: DatabaseError | InterfaceError) -> str:
+    """Why the database can't be used, and what to do."""
+    words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    is_about_tables = isinstance(error, ProgrammingError) and "exist" in words
+    if is_about_tables or words.startswith(("no such table", "no such column")):
+        return f"The database lacks tables or columns: {words}. Run `manage.py migrate`."
+    if words.endswith("does not exist"):
+        return f"The database can't be used: {words}. Create it first."
+    if connection.vendor == "sqlite":
+        file = connection.settings_dict["NAME"]
+        return f"The database can't be used: {words}. The file is {file} on this machine."
+    return f"The database can't be used: {words}. Is it running?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -9,39 +10,71 @@ from django.core.management.base import CommandError
 
 from usher.application.lms.drift import drift
 from usher.application.management.output import EngineCommand
-from usher.application.runs.models import validate_course_key
-from usher.application.runs.services import sync_runs
+from usher.application.runs.models import CourseMode, CourseRun, validate_course_key
+from usher.application.runs.services import sync_runs_and_modes
+from usher.engine.summary import Summary
 
 
 def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     """Syncs the course runs of these keys and their modes; all for None."""
     if keys is not None:
-        _check(keys)
+        keys = [_checked(key) for key in keys]
     if options["dry_run"]:
-        wanted = set(keys or [])
-        found = [d for d in drift(["run"]) if not wanted or d.what in wanted]
-        for difference in found if not options["json"] else []:
+        wanted_keys = set(keys or [])
+        differences = [d for d in drift(["run"]) if not wanted_keys or d.what in wanted_keys]
+        for difference in differences if not options["json"] else []:
             command.stdout.write(
                 f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
             )
-        command.would_change(len({d.what for d in found}), "course runs", options)
+        command.would_change(len({d.what for d in differences}), "course runs", options)
         return
     with command.progress("Course runs", options) as progress:
-        summary = sync_runs(
+        of_runs, of_modes = sync_runs_and_modes(
             keys,
-            modes=True,
             accept_missing=options["accept_missing"],
             progress=progress,
             waiting=lambda seconds: command.note(
                 f"The LMS throttles the course list: waiting {seconds:.0f} s."
             ),
         )
-    command.finish(summary, "course runs and their modes", options)
+    runs = of_runs.changed + of_runs.unchanged + of_runs.failed + of_runs.waits
+    rows = CourseMode.objects.filter(run__missing_since__isnull=True)
+    modes = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
+    counts = {
+        "course_runs": of_runs.counts() | {"count": runs},
+        "modes": of_modes.counts() | {"count": modes},
+    }
+    parts = {f"{runs} course run{'s' * (runs != 1)}": of_runs}
+    if modes or of_modes.failed:
+        parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = of_modes
+    both = Summary().add(of_runs).add(of_modes)
+    command.finish(both, "course runs and modes", options, parts=parts, **counts)
 
 
-def _check(keys: list[str]) -> None:
-    for key in keys:
-        try:
-            validate_course_key(key)
-        except ValidationError as error:
-            raise CommandError(error.messages[0]) from error
+def find_run(key: str) -> CourseRun:
+    """The course run with this key. Raises CommandError, which names the most similar key."""
+    key = _checked(key)
+    run = CourseRun.objects.filter(course_key=key).first()
+    if run is not None:
+        return run
+    keys_by_lower = {
+        known_key.lower(): known_key
+        for known_key in CourseRun.objects.values_list("course_key", flat=True)
+    }
+    for close in get_close_matches(key.lower(), keys_by_lower, n=1, cutoff=0.8):
+        raise CommandError(
+            f"No course run here has the key {key}. Did you mean {keys_by_lower[close]}?"
+        )
+    raise CommandError(
+        f"No course run here has the key {key}. If the LMS has it, run: "
+        f"`python manage.py sync_courserun --run {key}`"
+    )
+
+
+def _checked(key: str) -> str:
+    key = key.strip()
+    try:
+        validate_course_key(key)
+    except ValidationError as error:
+        raise CommandError(error.messages[0]) from error
+    return key

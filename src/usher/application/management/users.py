@@ -8,24 +8,55 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db.models import Q
 
+from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
+from usher.application.states import State, next_step, state
 from usher.application.user_model import naming_fields
 
+#: The most learners that are named if several are found.
+_MAX_SHOWN = 5
 
-def named(name: str) -> Any:
-    """The user with this username, e-mail address or LMS username, in any case of letters. Raises
-    CommandError if there is none, or several."""
-    asked = Q()
-    for field in naming_fields():
-        asked |= Q(**{f"{field}__iexact": name})
+
+def find_user(name: str) -> Any:
+    """The user with this username, e-mail address or LMS username. Letters in another case are
+    accepted if they name one user only. Raises CommandError if there is none, or several."""
     learners = get_user_model()._default_manager
-    found = list(learners.filter(asked)[:2])
-    found = found or list(learners.filter(lms_account__username__iexact=name)[:2])
-    if len(found) != 1:
-        if found:
-            names = " and ".join(repr(str(one.get_username())) for one in found)
-            raise CommandError(f"Several learners are called {name!r}, such as {names}: name one.")
+    users: list[Any] = []
+    for exactness in ("exact", "iexact"):
+        condition = Q()
+        for field in naming_fields():
+            condition |= Q(**{f"{field}__{exactness}": name})
+        users = users or list(learners.filter(condition)[:_MAX_SHOWN])
+        users = users or list(learners.filter(lms_account__username__iexact=name)[:_MAX_SHOWN])
+    if len(users) > 1:
+        names = ", ".join(_distinct_name(user) for user in users)
+        raise CommandError(f"Several learners are called {name!r}. Give one of these: {names}")
+    if not users:
+        if deleted := _deleted(name):
+            raise CommandError(deleted)
         raise CommandError(
             f"No learner is called {name!r}. Give the whole e-mail address, username or LMS "
-            "username; in the console, Learners also finds the beginning of one."
+            "username."
         )
-    return found[0]
+    return users[0]
+
+
+def _deleted(name: str) -> str:
+    """What is known about a deleted learner with this LMS username; '' without one."""
+    reserved = UsernameReservation.objects.filter(username__iexact=name, user=None).first()
+    if reserved is None:
+        return ""
+    text = f"The learner with the LMS username {reserved.username} was deleted here."
+    row = Retirement.objects.filter(username=reserved.username).first()
+    if row is None:
+        return f"{text} The name stays reserved."
+    if state(row) is State.IN_SYNC:
+        return f"{text} The LMS has no active account of that name; the name stays reserved."
+    why = f" {row.error_message} [{row.error_code}]" if row.error_code else ""
+    then = f" {next_step(row)}" if next_step(row) else ""
+    return f"{text} The LMS account is not deactivated yet: {state(row)}.{why}{then}"
+
+
+def _distinct_name(user: Any) -> str:
+    """The LMS username, which only one user has, or else the username."""
+    account = LmsAccount.objects.filter(user=user).first()
+    return account.username if account else str(user.get_username())

@@ -1,7 +1,7 @@
 """Collects the answer to one scrape: the sums in the database, and the current number of rows.
 
 Every query reads an index of the rows that are due, claimed or refused, and counts no more than
-``MOST`` rows. So the cost of a scrape does not depend on the number of learners.
+``MAX_COUNTED_ROWS`` rows. So the cost of a scrape does not depend on the number of learners.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
 #: The most rows of one kind that are counted; this number means "this many or more".
-MOST = 100_000
+MAX_COUNTED_ROWS = 100_000
 
 _FAMILIES: dict[str, Any] = {
     metrics.COUNTER: CounterMetricFamily,
@@ -65,7 +65,7 @@ class DatabaseCollector(Collector):
             if metric.type == metrics.HISTOGRAM:
                 nothing: _Parts = {labels: {} for labels in _known(metric)}
                 yield _histogram(metric, nothing | stored.get(metric.name, {}))
-            elif metric.type == metrics.COUNTER or metric in _TOLD:
+            elif metric.type == metrics.COUNTER or metric in _GAUGES_OF_WORKERS:
                 values = dict.fromkeys(_known(metric), 0.0)
                 values |= {
                     labels: parts[""] for labels, parts in stored.get(metric.name, {}).items()
@@ -78,7 +78,7 @@ def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
     """The labels that a counter or a histogram can have. It is exported as 0 before it is counted:
     Prometheus sees no increase in a series that begins with 500."""
     if metric is metrics.OUTCOMES:
-        yield from product(names(), metrics.OUTCOME_WORDS)
+        yield from product(names(), metrics.OUTCOME_LABELS)
     elif metric is metrics.WEBHOOKS:
         yield from ((result,) for result in metrics.WEBHOOK_RESULTS)
     elif metric in (metrics.SETTLE, metrics.BATCH_ROWS):
@@ -89,35 +89,36 @@ def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
         yield ()
 
 
-#: What the LMS is asked for. Other watermarks, as of the console's mails, are not about the LMS.
+#: Lists that the application requests from the LMS. Other watermarks, such as that of the console's
+#: mails, are not about the LMS.
 _ASKED = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, LISTED)
 #: Gauges that workers write.
-_TOLD = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
+_GAUGES_OF_WORKERS = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
 
 
 def registry() -> CollectorRegistry:
-    found = CollectorRegistry(auto_describe=False)
-    found.register(DatabaseCollector())
-    return found
+    result = CollectorRegistry(auto_describe=False)
+    result.register(DatabaseCollector())
+    return result
 
 
 def _family(metric: Metric, samples: _Samples) -> Any:
     # prometheus-client adds the ending of a counter's name itself.
-    made = _FAMILIES[metric.type](metric.name, metric.help, labels=metric.labels)
+    family = _FAMILIES[metric.type](metric.name, metric.help, labels=metric.labels)
     for labels, value in samples:
-        made.add_metric(labels, value)
-    return made
+        family.add_metric(labels, value)
+    return family
 
 
-def _histogram(metric: Metric, found: _Parts) -> Any:
-    made = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for labels, parts in found.items():
+def _histogram(metric: Metric, stored_parts: _Parts) -> Any:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, parts in stored_parts.items():
         total, buckets = 0.0, []
-        for bound in (*(str(each) for each in metric.buckets), "+Inf"):
+        for bound in (*(str(bucket) for bucket in metric.buckets), "+Inf"):
             total += parts.get(bound, 0.0)
             buckets.append((bound, total))
-        made.add_metric(labels, buckets, sum_value=parts.get("sum", 0.0))
-    return made
+        family.add_metric(labels, buckets, sum_value=parts.get("sum", 0.0))
+    return family
 
 
 def _rows() -> Iterator[Any]:
@@ -128,17 +129,17 @@ def _rows() -> Iterator[Any]:
     refused: list[tuple[tuple[str, ...], float]] = []
     for name in names():
         work = Work.objects.filter(kind=name)
-        found = (
+        sql = (
             due_work(name, now)
-            .order_by("lane", "due_at", "object_id")[:MOST]
+            .order_by("lane", "due_at", "object_id")[:MAX_COUNTED_ROWS]
             .aggregate(count=Count("pk"), first=Min("due_at"))
         )
-        first = found["first"]
-        due.append(((name,), found["count"]))
+        first = sql["first"]
+        due.append(((name,), sql["count"]))
         oldest.append(((name,), max(0.0, (now - first).total_seconds()) if first else 0.0))
-        leased.append(((name,), work.filter(lease_until__gt=now)[:MOST].count()))
+        leased.append(((name,), work.filter(lease_until__gt=now)[:MAX_COUNTED_ROWS].count()))
         refused += [
-            ((name, code), count) for code, count in _by_code(work.filter(parked_at__isnull=False))
+            ((name, code), count) for code, count in _by_code(work.filter(refused_at__isnull=False))
         ]
     yield _family(metrics.DUE, due)
     yield _family(metrics.OLDEST_DUE, oldest)
@@ -148,42 +149,44 @@ def _rows() -> Iterator[Any]:
 
 def _by_code(rows: Any) -> list[tuple[str, int]]:
     """Error code and number of these rows. The ORM can't group a limited query."""
-    inner, parameters = rows.order_by().values("error_code")[:MOST].query.sql_with_params()
+    inner, parameters = (
+        rows.order_by().values("error_code")[:MAX_COUNTED_ROWS].query.sql_with_params()
+    )
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT error_code, COUNT(*) FROM ({inner}) refused GROUP BY error_code",  # noqa: S608
             parameters,
         )
-        found: list[tuple[str, int]] = cursor.fetchall()
-    return found
+        counts: list[tuple[str, int]] = cursor.fetchall()
+    return counts
 
 
 def _moments() -> Iterator[Any]:
     """The times of workers and sweeps, from one small table."""
     marks = Watermark.objects.filter(what__in=(heartbeat.WORKER, heartbeat.SWEEP, *_ASKED))
-    seen = {mark.what: mark.asked_at.timestamp() for mark in marks}
+    asked_at = {mark.what: mark.asked_at.timestamp() for mark in marks}
     for metric, what in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
-        at = seen.pop(what, None)
+        at = asked_at.pop(what, None)
         yield _family(metric, [] if at is None else [((), at)])
-    yield _family(metrics.ASKED, [((what,), at) for what, at in seen.items()])
+    yield _family(metrics.ASKED, [((what,), at) for what, at in asked_at.items()])
 
 
 def _messages() -> Iterator[Any]:
     now = database_now()
-    outstanding = OutstandingMessage.objects.filter(until__gt=now)[:MOST].count()
+    outstanding = OutstandingMessage.objects.filter(until__gt=now)[:MAX_COUNTED_ROWS].count()
     yield _family(metrics.OUTSTANDING, [((), outstanding)])
     waiting = SignOutMessage.objects.order_by("pk")
     oldest = waiting.values_list("created_at", flat=True).first()
-    yield _family(metrics.SIGN_OUTS, [((), waiting[:MOST].count())])
+    yield _family(metrics.SIGN_OUTS, [((), waiting[:MAX_COUNTED_ROWS].count())])
     seconds = max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0
     yield _family(metrics.SIGN_OUTS_OLDEST, [((), seconds)])
 
 
 def _stored() -> dict[str, _Parts]:
     """The sums of all processes: metric's name → label values → part → value."""
-    found: dict[str, _Parts] = {}
+    parts_by_name: dict[str, _Parts] = {}
     rows = MetricValue.objects.order_by("name", "labels")
     for name, labels, part, value in rows.values_list("name", "labels", "part", "value"):
-        by_labels = found.setdefault(name, {})
+        by_labels = parts_by_name.setdefault(name, {})
         by_labels.setdefault(tuple(json.loads(labels)), {})[part] = value
-    return found
+    return parts_by_name

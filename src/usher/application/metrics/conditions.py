@@ -1,7 +1,7 @@
-"""Metrics of gates, circuits and pauses, which each worker knows for itself.
+"""Metrics of closed gates, open circuits and pauses.
 
-Each process writes the time until which they last; they are over when that time has passed. With
-Redis, the process that is scraped also reads the state that all processes share there.
+Each process stores the time at which such a state ends. With Redis, the process that is scraped
+also reads the state that all processes share there.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from usher.engine.gate import Gate
 from usher.engine.registry import names
 
 #: Seconds for which a closed gate, or an open circuit, is shown while it is being probed.
-_PROBED = 60.0
+_PROBE_SECONDS = 60.0
 
 #: Seconds between two reads by one process. With Redis, each takes some dozens of its commands.
-_EVERY = 5.0
+_SECONDS_BETWEEN_READS = 5.0
 
 _reported: set[tuple[str, str]] = set()
-_looked = -_EVERY
+_read_at = -_SECONDS_BETWEEN_READS
 
 
 def note_if_due() -> None:
     """Gives the recorder this process's state of the LMS, at most once in a few seconds."""
-    global _looked
-    if time.monotonic() - _looked < _EVERY:
+    global _read_at
+    if time.monotonic() - _read_at < _SECONDS_BETWEEN_READS:
         return
-    _looked = time.monotonic()
+    _read_at = time.monotonic()
     now = time.time()
-    for metric, label, left in _seen(client().http.state):
+    for metric, label, seconds in _pauses(client().http.state):
         key = (metric.name, label)
-        if left > 0:
+        if seconds > 0:
             _reported.add(key)
-            recorder.set(metric, label, value=now + left)
+            recorder.set(metric, label, value=now + seconds)
         elif key in _reported:
             _reported.discard(key)
             recorder.set(metric, label, value=0.0)
@@ -50,19 +50,19 @@ def families(
     stored: dict[str, dict[tuple[str, ...], dict[str, float]]], make: Callable[..., Any]
 ) -> Iterator[Any]:
     now = time.time()
-    left: dict[Metric, dict[str, float]] = {
+    values: dict[Metric, dict[str, float]] = {
         metric: dict.fromkeys(labels, 0.0) for metric, labels in _all().items()
     }
-    for metric, found in left.items():
+    for metric, by_label in values.items():
         for labels, parts in stored.get(metric.name, {}).items():
-            found[labels[0]] = max(0.0, parts[""] - now)
-    for metric, label, seconds in _seen(client().http.state):
-        left[metric][label] = max(left[metric].get(label, 0.0), seconds)
-    for metric, found in left.items():
+            by_label[labels[0]] = max(0.0, parts[""] - now)
+    for metric, label, seconds in _pauses(client().http.state):
+        values[metric][label] = max(values[metric].get(label, 0.0), seconds)
+    for metric, by_label in values.items():
         is_flag = metric is not metrics.THROTTLED
         yield make(
             metric,
-            [((label,), float(s > 0) if is_flag else s) for label, s in found.items()],
+            [((label,), float(s > 0) if is_flag else s) for label, s in by_label.items()],
         )
 
 
@@ -77,15 +77,15 @@ def _all() -> dict[Metric, tuple[str, ...]]:
     }
 
 
-def _seen(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
+def _pauses(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
     """Metric, label, and the seconds until requests are allowed; 0 when they are."""
     for group in _CIRCUITS:
-        yield metrics.CIRCUIT_OPEN, group, _left(state, f"circuit:{group}")
+        yield metrics.CIRCUIT_OPEN, group, _seconds_of(state, f"circuit:{group}")
     for group in GROUPS:
         yield metrics.THROTTLED, group, state.remaining(f"group:{group}")
     for kind in names():
-        yield metrics.GATE_CLOSED, kind, _left(state, Gate(kind, state).key)
+        yield metrics.GATE_CLOSED, kind, _seconds_of(state, Gate(kind, state).key)
 
 
-def _left(state: SharedState, key: str) -> float:
-    return state.remaining(key) or (_PROBED if state.level(key) else 0.0)
+def _seconds_of(state: SharedState, key: str) -> float:
+    return state.remaining(key) or (_PROBE_SECONDS if state.level(key) else 0.0)

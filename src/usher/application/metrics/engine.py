@@ -15,10 +15,10 @@ from usher.engine.observers import Observer
 class Counting(Observer):
     """Counts outcomes that were written to the database."""
 
-    def written(self, kind: str, done: Sequence[tuple[Job, Outcome]]) -> None:
-        for outcome, count in Counter(_word(outcome) for _, outcome in done).items():
+    def written(self, kind: str, results: Sequence[tuple[Job, Outcome]]) -> None:
+        for outcome, count in Counter(_word(outcome) for _, outcome in results).items():
             recorder.count(metrics.OUTCOMES, kind, outcome, by=count)
-        for job, _ in done:
+        for job, _ in results:
             if job.settled_after is not None:
                 recorder.observe(metrics.SETTLE, kind, value=job.settled_after)
 

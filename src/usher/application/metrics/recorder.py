@@ -62,9 +62,9 @@ class Recorder:
         with self._lock:
             self._values[metric.name, labels, ""] = value
 
-    def _add(self, metric: Metric, labels: tuple[str, ...], part: str, by: float) -> None:
+    def _add(self, metric: Metric, labels: tuple[str, ...], part: str, amount: float) -> None:
         key = (metric.name, labels, part)
-        self._added[key] = self._added.get(key, 0.0) + by
+        self._added[key] = self._added.get(key, 0.0) + amount
 
     @property
     def is_due(self) -> bool:
@@ -90,15 +90,15 @@ class Recorder:
         except DatabaseError as error:
             log.warning("metrics are kept for the next write: %s", str(error).strip())
             with self._lock:
-                for key, by in added.items():
-                    self._added[key] = self._added.get(key, 0.0) + by
+                for key, amount in added.items():
+                    self._added[key] = self._added.get(key, 0.0) + amount
                 self._values = values | self._values
 
 
 def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
     """Writes in a transaction, unless there is only one statement, which is atomic by itself."""
-    both = bool(added and values) or connection.in_atomic_block
-    with transaction.atomic() if both else nullcontext():
+    in_transaction = bool(added and values) or connection.in_atomic_block
+    with transaction.atomic() if in_transaction else nullcontext():
         _write(added, "usher_metricvalue.value + excluded.value")
         _write(values, "excluded.value")
 
@@ -117,7 +117,7 @@ def _write(numbers: dict[_Key, float], value: str) -> None:
             f"INSERT INTO {table} (name, labels, part, value) VALUES {places} "  # noqa: S608
             f"ON CONFLICT (name, labels, part) DO UPDATE SET value = {value}, "
             "updated_at = CURRENT_TIMESTAMP",
-            [each for row in rows for each in row],
+            [field for row in rows for field in row],
         )
 
 
@@ -130,7 +130,7 @@ os.register_at_fork(after_in_child=recorder.forget)
 
 
 @contextmanager
-def measured(exchange: Exchange) -> Iterator[None]:
+def measure(exchange: Exchange) -> Iterator[None]:
     """Measures one request to the LMS."""
     started = time.monotonic()
     try:

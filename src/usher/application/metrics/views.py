@@ -54,13 +54,13 @@ def _token() -> str:
 
 def networks_of_settings() -> list[str]:
     """The networks in ``USHER_METRICS_NETWORKS``, which is a list or a text with commas."""
-    found = getattr(django_settings, "USHER_METRICS_NETWORKS", ()) or ()
-    return found.replace(",", " ").split() if isinstance(found, str) else list(found)
+    networks = getattr(django_settings, "USHER_METRICS_NETWORKS", ()) or ()
+    return networks.replace(",", " ").split() if isinstance(networks, str) else list(networks)
 
 
 def _has_token(request: HttpRequest, token: str) -> bool:
-    given = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION")) or ""
-    return bool(token) and compare_digest(token.encode(), given.encode("utf-8", "replace"))
+    presented = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION")) or ""
+    return bool(token) and compare_digest(token.encode(), presented.encode("utf-8", "replace"))
 
 
 def _is_within(request: HttpRequest, networks: list[str]) -> bool:
@@ -78,7 +78,7 @@ def _is_within(request: HttpRequest, networks: list[str]) -> bool:
     address = ip_address(text)
     address = getattr(address, "ipv4_mapped", None) or address
     try:
-        return any(address in ip_network(each, strict=False) for each in networks)
+        return any(address in ip_network(network, strict=False) for network in networks)
     except ValueError as error:
         raise ImproperlyConfigured(
             f"USHER_METRICS_NETWORKS: {error}; write networks such as 10.0.0.0/8."

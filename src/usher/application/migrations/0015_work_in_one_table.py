@@ -49,6 +49,8 @@ class Migration(migrations.Migration):
         ("usher", "0014_engine_of_its_own"),
         ("usher_engine", "0002_work"),
     ]
+    # This one copies rows by the column's earlier name.
+    run_before = [("usher_engine", "0003_refused_at")]
 
     operations = [
         *(

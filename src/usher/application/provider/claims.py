@@ -45,16 +45,16 @@ def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
     ``username``, ``email`` and ``name`` from the answer.
     """
     username = lms_username(user)
-    found: dict[str, Any] = {"sub": username}
+    result: dict[str, Any] = {"sub": username}
     reads_user = SCOPE_USER_READ in scopes
     if reads_user or "profile" in scopes:
-        found |= {
+        result |= {
             "name": full_name(user),
             "preferred_username": username,
             "username": username,
         }
     if reads_user or "email" in scopes:
-        found["email"] = adapter().email(user)
+        result["email"] = adapter().email(user)
     if reads_user:
-        found["id"] = key_of(user)
-    return found
+        result["id"] = key_of(user)
+    return result

@@ -44,9 +44,9 @@ def ensure_client(
     client.
     """
     model = get_application_model()
-    found = model.objects.filter(name=name).order_by("id").first()
-    client = found or model(name=name)
-    wanted = {
+    existing = model.objects.filter(name=name).order_by("id").first()
+    client = existing or model(name=name)
+    values = {
         "client_type": model.CLIENT_CONFIDENTIAL,
         "authorization_grant_type": model.GRANT_AUTHORIZATION_CODE,
         "skip_authorization": True,
@@ -54,9 +54,9 @@ def ensure_client(
         "redirect_uris": " ".join(dict.fromkeys([*client.redirect_uris.split(), *redirect_uris])),
         "client_id": client_id or client.client_id,
     }
-    changed = {field for field, value in wanted.items() if getattr(client, field) != value}
+    changed = {field for field, value in values.items() if getattr(client, field) != value}
     for field in changed:
-        setattr(client, field, wanted[field])
+        setattr(client, field, values[field])
     secret = _secret_to_set(client, client_secret)
     if secret:
         client.client_secret = secret
@@ -64,11 +64,11 @@ def ensure_client(
     if is_changed:
         client.save()
         record("client-secret-set" if secret else "client-changed", subject=name)
-    is_changed |= _keep_policy(client, pkce_required, backchannel_logout_url)
+    is_changed |= _ensure_policy(client, pkce_required, backchannel_logout_url)
     return client, secret, is_changed
 
 
-def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) -> bool:
+def _ensure_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) -> bool:
     """Creates or corrects the client's policy. Returns whether anything changed."""
     policy = ClientPolicy.objects.filter(application=client).first()
     policy = policy or ClientPolicy(application=client)
@@ -82,10 +82,10 @@ def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) 
     return True
 
 
-def _secret_to_set(client: Any, wanted: str) -> str:
-    """The secret to store; '' if the stored hash matches ``wanted`` already."""
+def _secret_to_set(client: Any, secret: str) -> str:
+    """The secret to store; '' if the stored hash matches ``secret`` already."""
     if client.pk is None:
-        return wanted or generate_client_secret()
-    if wanted and not check_password(wanted, client.client_secret):
-        return wanted
+        return secret or generate_client_secret()
+    if secret and not check_password(secret, client.client_secret):
+        return secret
     return ""

@@ -99,16 +99,16 @@ class UsherValidator(OAuth2Validator):
 
     def _grant(self, code: str, request: Any) -> Any:
         """The grant of an unused code, with its user and client. One query in each request."""
-        found = getattr(request, "_usher_grant", None)
-        if found is None and _is_storable(code):
-            found = (
+        grant = getattr(request, "_usher_grant", None)
+        if grant is None and _is_storable(code):
+            grant = (
                 get_grant_model()
                 .objects.select_related("user", "application__usher_policy")
                 .filter(code=code)
                 .first()
             )
-            request._usher_grant = found
-        return found
+            request._usher_grant = grant
+        return grant
 
     def get_authorization_code_scopes(
         self, client_id: str, code: str, redirect_uri: str, request: Any
@@ -193,10 +193,10 @@ class UsherValidator(OAuth2Validator):
         because the token may have been exchanged a moment ago."""
         super().revoke_token(token, token_type_hint, request, *args)
         checksum = sha256(token.encode()).hexdigest()
-        found = get_refresh_token_model().objects.filter(
+        refresh_token = get_refresh_token_model().objects.filter(
             token_checksum=checksum, application=request.client
         )
-        for family in set(found.values_list("token_family", flat=True)):
+        for family in set(refresh_token.values_list("token_family", flat=True)):
             get_refresh_token_model().revoke_family(family)
 
     def _create_refresh_token(
@@ -270,7 +270,7 @@ def _as_registered(uri: str) -> str:
     """``uri`` without the parameters that clients add to the registered one."""
     parts = urlsplit(uri)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [pair for pair in pairs if pair[0] not in _ADDED_BY_CLIENT]
-    if len(kept) == len(pairs):
+    parameters = [pair for pair in pairs if pair[0] not in _ADDED_BY_CLIENT]
+    if len(parameters) == len(pairs):
         return uri
-    return urlunsplit(parts._replace(query=urlencode(kept)))
+    return urlunsplit(parts._replace(query=urlencode(parameters)))

@@ -190,12 +190,12 @@ def users_me(request: HttpRequest) -> JsonResponse:
     try:
         token = bearer.lms_token(request, {SCOPE_USER_READ})
         _require_eligible(token.user)
-        found = claims.profile(token.user)
+        profile = claims.profile(token.user)
     except bearer.BearerError as error:
         return error.response()
     except AdapterFailed as error:
         return _unavailable(error)
-    return JsonResponse(found, headers=NO_STORE)
+    return JsonResponse(profile, headers=NO_STORE)
 
 
 @csrf_exempt
@@ -210,16 +210,17 @@ def userinfo(request: HttpRequest) -> HttpResponse:
         _require_eligible(token.user)
         scopes = set(token.scope.split())
         if is_lms(token.application):
-            found = claims.claims(token.user, scopes)
+            result = claims.claims(token.user, scopes)
         else:
-            # ol-social-auth signs in whom ``username`` names: see ``bearer.lms_token``.
-            found = claims.claims(token.user, scopes - {SCOPE_USER_READ})
-            found.pop("username", None)
+            # ol-social-auth signs in the learner that ``username`` names: see
+            # ``bearer.lms_token``.
+            result = claims.claims(token.user, scopes - {SCOPE_USER_READ})
+            result.pop("username", None)
     except bearer.BearerError as error:
         return error.response()
     except AdapterFailed as error:
         return _unavailable(error)
-    return JsonResponse(found, headers=NO_STORE)
+    return JsonResponse(result, headers=NO_STORE)
 
 
 @require_GET

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 #: The most answers that a process keeps.
-_MOST = 5000
+_MAX_ANSWERS = 5000
 #: How much the clocks of processes that make rows due may differ.
 _MARGIN = timedelta(seconds=1)
 
@@ -48,27 +48,27 @@ class Answers:
         ``ask`` raises; errors are not kept.
         """
         with self._lock:
-            found = self._kept.get(learner)
-            if found and _is_good(found, lease_owner, due_since):
-                mine = None
+            future = self._kept.get(learner)
+            if future and _is_good(future, lease_owner, due_since):
+                own_future = None
             else:
-                mine = found = _Answer(lease_owner, claimed_at, Future())
-                self._kept[learner] = found
+                own_future = future = _Answer(lease_owner, claimed_at, Future())
+                self._kept[learner] = future
                 self._kept.move_to_end(learner)
-                while len(self._kept) > _MOST:
+                while len(self._kept) > _MAX_ANSWERS:
                     self._kept.popitem(last=False)
-        if mine is not None:
-            self._ask(learner, mine, ask)
-        return found.future.result()
+        if own_future is not None:
+            self._ask(learner, own_future, ask)
+        return future.future.result()
 
-    def _ask(self, learner: str, mine: _Answer, ask: Callable[[], Any]) -> None:
+    def _ask(self, learner: str, future: _Answer, ask: Callable[[], Any]) -> None:
         try:
-            mine.future.set_result(ask())
+            future.future.set_result(ask())
         except BaseException as error:  # noqa: BLE001 - raised in every waiting thread
             with self._lock:
-                if self._kept.get(learner) is mine:
+                if self._kept.get(learner) is future:
                     del self._kept[learner]
-            mine.future.set_exception(error)
+            future.future.set_exception(error)
 
 
 def _is_good(answer: _Answer, lease_owner: str, due_since: datetime) -> bool:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import models
 
+from usher.application.accounts import waiting
 from usher.application.accounts.services import usernames
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
@@ -17,10 +18,10 @@ from usher.application.lms.kind import LmsKind
 from usher.application.records.answers import Answers
 from usher.application.records.models import Certificate, Grade
 from usher.client.client import LmsClient
-from usher.client.errors import LmsError
-from usher.client.payloads import CertificateSeen
+from usher.client.payloads import ObservedCertificate
 from usher.engine.kinds import Job, Outcome
 from usher.engine.options import options
+from usher.engine.summary import Failure
 
 _ROWS = 1000
 
@@ -35,17 +36,18 @@ class _Pulled(LmsKind):
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
         names, ready = usernames(ids)
+        waits = waiting.reasons(ids - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id, "")
-            job = Job(row, self.what(row, name), name)
-            error = LmsError("The learner's LMS account is made first.", code="no-account")
-            is_ready = row.user_id in ready
-            prepared.append((job, None if is_ready else Outcome(error=error, waits=True)))
+            reason = waits.get(row.user_id)
+            outcome = Outcome(error=reason, waits=True) if reason else None
+            prepared.append((Job(row, self.display_name(row, name), name), outcome))
         return prepared
 
-    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
+    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
         track(self.model)
+        return None
 
 
 def track(model: type[models.Model]) -> None:
@@ -53,18 +55,18 @@ def track(model: type[models.Model]) -> None:
     last = 0
     enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
     while True:
-        found = list(
+        rows_to_track = list(
             enrollments.filter(pk__gt=last)
             .order_by("pk")
             .values_list("pk", "user_id", "run_id")[:_ROWS]
         )
-        if not found:
+        if not rows_to_track:
             return
         model._default_manager.bulk_create(
-            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in found],
+            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in rows_to_track],
             ignore_conflicts=True,
         )
-        last = found[-1][0]
+        last = rows_to_track[-1][0]
 
 
 class GradeKind(_Pulled):
@@ -73,11 +75,11 @@ class GradeKind(_Pulled):
     observed_fields = ("percent", "passed", "letter")
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        seen = context.lms.grade(job.data, job.row.run.course_key)
-        if seen is None:
+        grade = context.lms.grade(job.data, job.row.run.course_key)
+        if grade is None:
             return Outcome()
         return _outcome(
-            job, {"percent": seen.percent, "passed": seen.passed, "letter": seen.letter}
+            job, {"percent": grade.percent, "passed": grade.passed, "letter": grade.letter}
         )
 
 
@@ -95,36 +97,38 @@ class CertificateKind(_Pulled):
 
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         if any(row.status for row in rows):
-            context.evidence.offer("certificate", _certified)
+            context.evidence.offer("certificate", _known_certificates)
         return super().prepare(rows, context)
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         key = job.row.run.course_key
-        seen = next((c for c in _certificates(job, context.lms) if c.course_key == key), None)
-        if seen is None:
+        certificate = next(
+            (c for c in _certificates(job, context.lms) if c.course_key == key), None
+        )
+        if certificate is None:
             if job.row.status:
-                context.lms.confirm()
+                context.lms.confirm_lms()
                 context.evidence.require_any(
                     "certificate", lambda known: _has_certificate(context.lms, *known), of=2
                 )
             return _outcome(job, {"status": "", "download_url": ""})
-        return _outcome(job, {name: getattr(seen, name) for name in self.observed_fields})
+        return _outcome(job, {name: getattr(certificate, name) for name in self.observed_fields})
 
 
-def _certified() -> tuple[int, list[tuple[str, str]]]:
+def _known_certificates() -> tuple[int, list[tuple[str, str]]]:
     rows = Certificate.objects.exclude(status="")
-    known = rows.filter(user__lms_account__created_in_lms_at__isnull=False)
-    return sample_of(known, "user__lms_account__username", "run__course_key")
+    with_account = rows.filter(user__lms_account__created_in_lms_at__isnull=False)
+    return sample_of(with_account, "user__lms_account__username", "run__course_key")
 
 
 def _has_certificate(lms: LmsClient, username: str, course_key: str) -> bool:
-    return any(each.course_key == course_key for each in lms.certificates(username))
+    return any(certificate.course_key == course_key for certificate in lms.certificates(username))
 
 
 _answers: WeakKeyDictionary[LmsClient, Answers] = WeakKeyDictionary()
 
 
-def _certificates(job: Job, lms: LmsClient) -> Sequence[CertificateSeen]:
+def _certificates(job: Job, lms: LmsClient) -> Sequence[ObservedCertificate]:
     """All certificates of the learner. Raises LmsError."""
     row = job.row
     return _answers.setdefault(lms, Answers()).of(
@@ -132,7 +136,7 @@ def _certificates(job: Job, lms: LmsClient) -> Sequence[CertificateSeen]:
         lambda: lms.certificates(job.data),
         lease_owner=row.lease_owner,
         claimed_at=row.lease_until - timedelta(seconds=options().lease_seconds),
-        due_since=row.next_attempt_at,
+        due_since=row.due_at,
     )
 
 

@@ -1,4 +1,5 @@
-"""How the engine reconciles single runs and their modes. For all runs at once: ``runs.sync``."""
+"""How the engine reconciles single runs and their modes. For all runs in one pass:
+``runs.sync``."""
 
 from __future__ import annotations
 
@@ -7,18 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Exists, OuterRef
-from django.utils import timezone
 
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
 from usher.application.lms.evidence import sample_of
 from usher.application.lms.kind import LmsKind
 from usher.application.runs import sync
-from usher.application.runs.models import CourseMode, CourseRun, RunModes
-from usher.client.errors import LmsError, NotThere
-from usher.client.payloads import ModeSeen, read_run
+from usher.application.runs.models import CourseMode, CourseRun, RunModes, problem_of_key
+from usher.client.errors import LmsError, NotThere, Refused
+from usher.client.payloads import ObservedMode, read_run
+from usher.contract.failures import MALFORMED
 from usher.engine.kinds import Job, Outcome
 from usher.engine.models import lock
+from usher.engine.summary import Failure
 
 #: Slug and currency: the platform allows one mode in several currencies.
 _ModeKey = tuple[str, str]
@@ -36,40 +38,44 @@ class RunKind(LmsKind):
     user_field = ""
     run_field = "pk"
 
-    def what(self, row: CourseRun, learner: str = "") -> str:
+    def display_name(self, row: CourseRun, learner: str = "") -> str:
         return row.course_key
 
     def prepare(
         self, rows: Sequence[CourseRun], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
         context.evidence.offer("run", _known_runs)
-        return [(Job(row, self.what(row)), None) for row in rows]
+        return [(Job(row, self.display_name(row)), not_a_key(row)) for row in rows]
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
-        found = sync.runs_by_key(context.lms, [job.what for job in jobs])
-        if len(found) < len(jobs):
+        runs = sync.runs_by_key(context.lms, [job.row.course_key for job in jobs])
+        if len(runs) < len(jobs):
             sync.require_known_runs(context.lms, context.evidence)
-        return [_run_outcome(job, found.get(job.what)) for job in jobs]
+        return [_run_outcome(job, runs.get(job.row.course_key)) for job in jobs]
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        gone = [j.row.pk for j, o in done if isinstance(o.error, NotThere)]
-        rows = CourseRun.objects.filter(pk__in=gone, missing_since__isnull=True)
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        missing_ids = [j.row.pk for j, o in results if isinstance(o.error, NotThere)]
+        rows = CourseRun.objects.filter(pk__in=missing_ids, missing_since__isnull=True)
         rows.update(missing_since=now)
-        _retry_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
+        _retry_refused([j.row.pk for j, o in results if o.error is None and o.changed], now)
 
-    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
-        """Does nothing: ``runs.services.sync_runs`` adds new runs."""
+
+def not_a_key(run: CourseRun) -> Outcome | None:
+    """The outcome for a run whose key is malformed: the LMS would refuse the whole request. None
+    for others."""
+    problem = problem_of_key(run.course_key)
+    return Outcome(error=Refused(problem, code=MALFORMED)) if problem else None
 
 
 def _known_runs() -> tuple[int, list[str]]:
-    seen = CourseRun.objects.filter(missing_since__isnull=True, observed_at__isnull=False)
-    return sample_of(seen, "course_key")
+    observed_runs = CourseRun.objects.filter(missing_since__isnull=True, observed_at__isnull=False)
+    return sample_of(observed_runs, "course_key")
 
 
 def _runs_with_modes() -> tuple[int, list[str]]:
-    shown = CourseRun.objects.filter(missing_since__isnull=True)
+    present_runs = CourseRun.objects.filter(missing_since__isnull=True)
     return sample_of(
-        shown.filter(Exists(CourseMode.objects.filter(run=OuterRef("pk")))), "course_key"
+        present_runs.filter(Exists(CourseMode.objects.filter(run=OuterRef("pk")))), "course_key"
     )
 
 
@@ -99,55 +105,61 @@ class ModeKind(LmsKind):
     def prepare(
         self, rows: Sequence[RunModes], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
-        known = CourseMode.objects.filter(run_id__in=[row.run_id for row in rows])
-        have_some = set(known.values_list("run_id", flat=True))
+        known_modes = CourseMode.objects.filter(run_id__in=[row.run_id for row in rows])
+        have_some = set(known_modes.values_list("run_id", flat=True))
         if have_some:
             context.evidence.offer("mode", _runs_with_modes)
-        return [(Job(row, self.what(row), row.run_id in have_some), None) for row in rows]
+        return [
+            (Job(row, self.display_name(row), row.run_id in have_some), not_a_key(row.run))
+            for row in rows
+        ]
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        found = context.lms.run_modes(job.what)
-        if job.data and not found:
+        modes = context.lms.run_modes(job.row.run.course_key)
+        if job.data and not modes:
             # Every run in the LMS has a mode, so an empty list needs a check.
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
-        return Outcome(extra=found)
+        return Outcome(extra=modes)
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in done]))
+    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+        lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in results]))
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         from usher.application.enrollments.modes import follow_modes
 
-        seen = {j.row.run_id: (j, o) for j, o in done if o.error is None}
-        have: dict[int, dict[_ModeKey, CourseMode]] = {run_id: {} for run_id in seen}
-        for mode in CourseMode.objects.filter(run_id__in=seen):
+        jobs_by_run = {j.row.run_id: (j, o) for j, o in results if o.error is None}
+        have: dict[int, dict[_ModeKey, CourseMode]] = {run_id: {} for run_id in jobs_by_run}
+        for mode in CourseMode.objects.filter(run_id__in=jobs_by_run):
             have[mode.run_id][mode.slug, mode.currency] = mode
-        for run_id, (job, outcome) in seen.items():
+        for run_id, (job, outcome) in jobs_by_run.items():
             outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
             if outcome.changed:
                 follow_modes(job.row.run)
-        _retry_refused([run_id for run_id, (_, o) in seen.items() if o.changed], now)
+        _retry_refused([run_id for run_id, (_, o) in jobs_by_run.items() if o.changed], now)
 
-    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
+    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
         RunModes.objects.bulk_create(
             [RunModes(run_id=pk) for pk in runs.iterator()],
             batch_size=500,
             ignore_conflicts=True,
         )
+        return None
 
 
-def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, CourseMode]) -> bool:
+def _write_modes(
+    run: CourseRun, seen: list[ObservedMode], have: dict[_ModeKey, CourseMode]
+) -> bool:
     """Saves the modes that the LMS shows and deletes the rest. Returns whether anything changed.
     have: the run's modes in the database; it is emptied."""
     changed = False
-    for mode in {(each.slug, each.currency): each for each in seen}.values():
-        known = have.pop((mode.slug, mode.currency), None)
-        if known is None:
+    for mode in {(mode.slug, mode.currency): mode for mode in seen}.values():
+        row = have.pop((mode.slug, mode.currency), None)
+        if row is None:
             CourseMode.objects.create(run=run, **vars(mode))
             changed = True
-        elif known.as_values() != vars(mode):
-            CourseMode.objects.filter(pk=known.pk).update(**vars(mode))
+        elif row.as_values() != vars(mode):
+            CourseMode.objects.filter(pk=row.pk).update(**vars(mode))
             changed = True
     if have:
         CourseMode.objects.filter(pk__in=[mode.pk for mode in have.values()]).delete()
@@ -165,12 +177,3 @@ def _retry_refused(run_ids: list[int], now: datetime) -> None:
     period, may have removed the cause."""
     if run_ids:
         Enrollment.objects.refused().filter(run_id__in=run_ids).make_due(now)
-
-
-def offered(run: CourseRun, slug: str) -> bool:
-    """Whether the run has that mode now; True while none of its modes is known."""
-    modes = {mode.slug: mode for mode in run.modes.all()}
-    mode = modes.get(slug)
-    if mode is None:
-        return not modes
-    return mode.expires_at is None or mode.expires_at > timezone.now()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -12,7 +14,8 @@ from django.utils import timezone
 from opaque_keys import InvalidKeyError
 from opaque_keys.edx.keys import CourseKey
 
-from usher.engine.models import Reconciled
+from usher.contract.failures import MALFORMED
+from usher.engine.models import Reconciled, ReconciledQuerySet
 
 #: As long as the platform's own column.
 COURSE_KEY_MAX_LENGTH = 255
@@ -30,8 +33,27 @@ def validate_course_key(value: str) -> None:
         raise ValidationError(
             "%(key)s is not a course key; it looks like course-v1:ORG+NUMBER+RUN.",
             params={"key": value[:200]},
-            code="malformed-course-key",
+            code=MALFORMED,
         ) from error
+
+
+@lru_cache(maxsize=10_000)
+def problem_of_key(key: str) -> str:
+    """Why ``key`` is no course key; '' for one that is. Rows of before may have malformed keys."""
+    try:
+        validate_course_key(key)
+    except ValidationError as error:
+        return str(error.messages[0])
+    return ""
+
+
+class CourseRunQuerySet(ReconciledQuerySet):
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
+        """Raises ValidationError, before any row is created, for a malformed course key."""
+        objs = list(objs)
+        for run in objs:
+            validate_course_key(run.course_key)
+        return super().bulk_create(objs, *args, **options)
 
 
 class CourseRun(Reconciled):
@@ -61,8 +83,17 @@ class CourseRun(Reconciled):
     missing_since = models.DateTimeField(null=True, blank=True, editable=False)
     digest = models.CharField(max_length=32, blank=True, default="", editable=False)
 
+    objects: ClassVar[Any] = CourseRunQuerySet.as_manager()
+
     class Meta(Reconciled.Meta):
         verbose_name = "course run"
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Raises ValidationError for a new row with a malformed course key. Rows of before keep
+        theirs, so that they can still be changed and deleted."""
+        if self._state.adding:
+            validate_course_key(self.course_key)
+        super().save(*args, **options)
 
     def __str__(self) -> str:
         return self.title or self.course_key

@@ -9,19 +9,22 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from usher.application.lms.evidence import limit
+from usher.application.arguments import require_course_key, require_course_keys
+from usher.application.lms.evidence import missing_limit
 from usher.application.lms_client import client
 from usher.application.runs import sync
-from usher.application.runs.models import CourseRun, RunModes, validate_course_key
+from usher.application.runs.models import CourseRun, RunModes, problem_of_key, validate_course_key
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Failure, Summary
 
-__all__ = ["UnknownRun", "ensure_run", "sync_runs"]
+__all__ = ["UnknownRun", "ensure_run", "sync_runs", "sync_runs_and_modes"]
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
 PATIENCE = 1800.0
+#: The failure of the whole list.
+_COURSE_LIST = "course list"
 
 
 class UnknownRun(ValueError):
@@ -30,12 +33,13 @@ class UnknownRun(ValueError):
 
 def ensure_run(course_key: str) -> CourseRun:
     """The run's row. A new one is created and due. Raises UnknownRun for a malformed key."""
+    require_course_key(course_key)
     try:
         validate_course_key(course_key)
     except ValidationError as error:
         raise UnknownRun(error.messages[0]) from error
-    run, made = CourseRun.objects.get_or_create(course_key=course_key)
-    if made:
+    run, is_created = CourseRun.objects.get_or_create(course_key=course_key)
+    if is_created:
         RunModes.objects.get_or_create(run=run)
         notify_workers()
     return run
@@ -64,10 +68,50 @@ def sync_runs(
     a second while the course list is read; what it raises ends the sync. Raises UnknownRun for a
     malformed key.
     """
+    options: dict[str, Any] = {"progress": progress, "accept_missing": accept_missing}
+    if keys is not None:
+        some = require_course_keys(keys)
+        of_runs, of_modes = _sync_some(some, modes=modes, **options)
+        return of_runs.add(of_modes)
+    summary = _sync_all(waiting, patience, meanwhile, **options)
+    return summary.add(_sync_modes(**options)) if modes and _is_whole(summary) else summary
+
+
+def sync_runs_and_modes(
+    keys: Iterable[str] | None = None,
+    *,
+    waiting: sync.Waiting = lambda seconds: None,
+    progress: Callable[[Summary], None] | None = None,
+    patience: float = PATIENCE,
+    accept_missing: bool = False,
+) -> tuple[Summary, Summary]:
+    """As ``sync_runs`` with ``modes``, with a summary of the runs and one of their modes."""
+    options: dict[str, Any] = {"progress": progress, "accept_missing": accept_missing}
+    if keys is not None:
+        return _sync_some(require_course_keys(keys), modes=True, **options)
+    summary = _sync_all(waiting, patience, None, **options)
+    return summary, _sync_modes(**options) if _is_whole(summary) else Summary()
+
+
+def _is_whole(summary: Summary) -> bool:
+    """Whether the LMS's course list was read to its end."""
+    return not any(failure.what == _COURSE_LIST for failure in summary.failures)
+
+
+def _sync_modes(**options: Any) -> Summary:
     from usher.engine.services import recheck, reconcile
 
-    if keys is not None:
-        return _sync_some(list(keys), modes, progress, accept_missing)
+    return reconcile(["mode"], made_due=recheck(["mode"]), **options)
+
+
+def _sync_all(
+    waiting: sync.Waiting,
+    patience: float,
+    meanwhile: Callable[[], None] | None,
+    *,
+    progress: Callable[[Summary], None] | None,
+    accept_missing: bool,
+) -> Summary:
     lms = client()
     fetched = sync.pages(lms, waiting, patience, meanwhile)
     writer = sync.Writer(sync.known_runs())
@@ -80,15 +124,10 @@ def sync_runs(
         missing = _missing(lms, writer, accept_missing)
     except LmsError as error:
         writer.flush()
-        summary.fail(Failure("run", "course list", error.failure_class, error.code, error.message))
+        summary.fail(Failure("run", _COURSE_LIST, error.failure_class, error.code, error.message))
         return summary
     writer.flush()
     _mark_missing(missing, summary)
-    if modes:
-        made_due = recheck(["mode"])
-        summary.add(
-            reconcile(["mode"], made_due=made_due, progress=progress, accept_missing=accept_missing)
-        )
     return summary
 
 
@@ -102,46 +141,53 @@ def _missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[s
     unseen = sorted(writer.unseen)
     if not unseen:
         return set()
-    lms.confirm()
-    found = sync.runs_by_key(lms, unseen)
-    writer.take(list(found.values()))
-    missing = set(unseen) - set(found)
-    if missing and (seen := writer.seen_keys) and not sync.runs_by_key(lms, seen):
+    lms.confirm_lms()
+    runs = sync.runs_by_key(lms, unseen)
+    writer.take(list(runs.values()))
+    missing = {key for key in unseen if key not in runs and not problem_of_key(key)}
+    if missing and (seen_keys := writer.seen_keys) and not sync.runs_by_key(lms, seen_keys):
         raise NotTheLms("The LMS's course list and its answers by key contradict each other.")
     if not accept_missing:
-        known = len(writer.present)
-        limit().refuse("run", len(missing & writer.present), known, known)
+        known_count = len(writer.present)
+        missing_count = len(missing & writer.present)
+        missing_limit().check("run", missing=missing_count, of=known_count, total=known_count)
     return missing
 
 
 def _sync_some(
     keys: list[str],
+    *,
     modes: bool,
     progress: Callable[[Summary], None] | None,
     accept_missing: bool,
-) -> Summary:
+) -> tuple[Summary, Summary]:
+    """A summary of the runs, and one of their modes."""
     from usher.engine.services import Patience, recheck, reconcile
 
-    summary, kinds = Summary(), ["run", "mode"] if modes else ["run"]
+    of_runs, of_modes = Summary(), Summary()
+    parts = [("run", of_runs), ("mode", of_modes)] if modes else [("run", of_runs)]
     for key in keys:
         is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
-        made_due = recheck(kinds, about=run)
-        patience = Patience(90)
-        summary.add(
-            reconcile(
-                kinds,
-                about=run,
-                made_due=made_due,
-                patience=patience,
-                progress=progress,
-                accept_missing=accept_missing,
+        for kind, summary in parts:
+            made_due = recheck([kind], about=run)
+            summary.add(
+                reconcile(
+                    [kind],
+                    about=run,
+                    made_due=made_due,
+                    patience=Patience(90),
+                    progress=progress,
+                    accept_missing=accept_missing,
+                )
             )
-        )
-        if is_new:
-            # A mistyped key must not stay and be reported as missing by every later sync.
-            CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False).delete()
-    return summary
+            missing = CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False)
+            if missing.exists():  # then the LMS shows no modes of it
+                if is_new:
+                    # A mistyped key must not stay and be reported as missing by every later sync.
+                    missing.delete()
+                break
+    return of_runs, of_modes
 
 
 def _mark_missing(keys: set[str], summary: Summary) -> None:
@@ -157,7 +203,7 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
             error_class="rejected",
             error_code="not-found",
             error_message=MISSING[:500],
-            parked_at=now,
+            refused_at=now,
             due_at=None,
         )
     for key in ordered:
@@ -180,4 +226,5 @@ def refresh_soon(course_key: str) -> None:
 
 def runs_of(keys: Iterable[str]) -> dict[str, Any]:
     """Course key → run, without keys that are unknown here."""
-    return {run.course_key: run for run in CourseRun.objects.filter(course_key__in=list(keys))}
+    keys = require_course_keys(keys)
+    return {run.course_key: run for run in CourseRun.objects.filter(course_key__in=keys)}

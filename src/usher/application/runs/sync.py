@@ -19,14 +19,14 @@ from django.utils import timezone
 
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.evidence import SAMPLE, Evidence
-from usher.application.runs.models import CourseRun, RunModes, validate_course_key
+from usher.application.runs.models import CourseRun, RunModes, problem_of_key, validate_course_key
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
-from usher.client.payloads import BadValue, RunPage, RunSeen, read_run
+from usher.client.payloads import BadValue, ObservedRun, RunPage, read_run
 from usher.engine.models import lock
 from usher.engine.rows import update_rows
 from usher.engine.summary import Failure, Summary
-from usher.engine.transactions import retried
+from usher.engine.transactions import retry_transaction
 
 #: Fields of ``CourseRun`` that are copied from the LMS.
 FOLLOWED = (
@@ -45,17 +45,17 @@ FOLLOWED = (
 )
 _WRITTEN = (*FOLLOWED, "digest", "missing_since", "observed_at")
 #: Pages requested at the same time, at least and at most. See ``Pace``.
-_LEAST_AT_ONCE, MOST_AT_ONCE = 2, 40
+_LEAST_CONCURRENT, MOST_CONCURRENT = 2, 40
 #: The first pages together may keep one process of the LMS busy for so many seconds.
 _FIRST_SECONDS = 2.0
 #: A page is slow if it takes so many times as long as the quickest one, and some more.
-_SLOW, _JITTER_SECONDS = 1.5, 0.05
+_SLOW_FACTOR, _JITTER_SECONDS = 1.5, 0.05
 #: As many keys as fit into a URL.
 _KEYS_A_REQUEST = 50
 _ROWS = 500
 #: The sync fails after this many failures of one page, or this many seconds spent on them: each
 #: request to an LMS that hangs takes a minute.
-_TRIES = 5
+_MAX_TRIES = 5
 _FAILING_SECONDS = 90.0
 _MEANWHILE_SECONDS = 1.0
 
@@ -108,7 +108,7 @@ def pages(
     LmsError when a page cannot be fetched, since an incomplete list must not count as complete.
     """
     getter = _Getter(lms, waiting, patience)
-    pool = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="usher-pages")
+    pool = ThreadPoolExecutor(MOST_CONCURRENT, thread_name_prefix="usher-pages")
     return _pages(pool, getter, pool.submit(getter.page, 1), meanwhile)
 
 
@@ -120,72 +120,75 @@ def _pages(
 ) -> Iterator[RunPage]:
     arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
     first.add_done_callback(arrived.put)
-    awaited, unasked, pace = 1, None, Pace()
-    called, every = time.monotonic(), _MEANWHILE_SECONDS if meanwhile else None
+    awaited, remaining, pace = 1, None, Pace()
+    called_at = time.monotonic()
+    timeout = _MEANWHILE_SECONDS if meanwhile else None
     try:
         while awaited:
             try:
-                page, seconds = arrived.get(timeout=every).result()
+                page, seconds = arrived.get(timeout=timeout).result()
             except queue.Empty:
                 pass
             else:
                 awaited -= 1
-                pace.took(seconds)
-                if unasked is None:
-                    unasked = iter(range(2, page.pages + 1))
-                for number in islice(unasked, max(0, pace.at_once - awaited)):
+                pace.record_time(seconds)
+                if remaining is None:
+                    remaining = iter(range(2, page.pages + 1))
+                for number in islice(remaining, max(0, pace.concurrency - awaited)):
                     pool.submit(getter.page, number).add_done_callback(arrived.put)
                     awaited += 1
                 yield page
-            if meanwhile and time.monotonic() - called >= _MEANWHILE_SECONDS:
+            if meanwhile and time.monotonic() - called_at >= _MEANWHILE_SECONDS:
                 meanwhile()
-                called = time.monotonic()
+                called_at = time.monotonic()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Pace:
-    """How many pages to request at once. The time of the first page decides with how many to
-    begin; then one more after each that took about as long, and half as many after each that took
-    much longer, since the LMS is busy then."""
+    """How many pages to request at the same time. The time of the first page decides with how many
+    to begin; then one more after each that took about as long, and half as many after each that
+    took much longer, since the LMS is busy then."""
 
     def __init__(self) -> None:
-        self.at_once = 0
+        self.concurrency = 0
         self._quickest = math.inf
 
-    def took(self, seconds: float) -> None:
+    def record_time(self, seconds: float) -> None:
         """seconds: from the request of a page to its answer, with all attempts."""
         self._quickest = min(self._quickest, seconds)
-        if not self.at_once:
-            wanted = int(_FIRST_SECONDS / max(seconds, 0.001))
-        elif seconds > _SLOW * self._quickest + _JITTER_SECONDS:
-            wanted = self.at_once // 2
+        if not self.concurrency:
+            number = int(_FIRST_SECONDS / max(seconds, 0.001))
+        elif seconds > _SLOW_FACTOR * self._quickest + _JITTER_SECONDS:
+            number = self.concurrency // 2
         else:
-            wanted = self.at_once + 1
-        self.at_once = max(_LEAST_AT_ONCE, min(wanted, MOST_AT_ONCE))
+            number = self.concurrency + 1
+        self.concurrency = max(_LEAST_CONCURRENT, min(number, MOST_CONCURRENT))
 
 
 def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Course key → the LMS's object, for the runs that the LMS shows. Raises LmsError."""
-    found: dict[str, dict[str, Any]] = {}
+    """Course key → the LMS's object, for the runs that the LMS shows. Malformed keys are left out,
+    since the LMS refuses a request with one. Raises LmsError."""
+    runs: dict[str, dict[str, Any]] = {}
+    keys = [key for key in keys if not problem_of_key(key)]
     for start in range(0, len(keys), _KEYS_A_REQUEST):
         some = keys[start : start + _KEYS_A_REQUEST]
-        wanted = set(some)
+        keys_of_request = set(some)
         for raw in lms.runs_page(1, some).results:
-            if str(raw.get("course_id")) in wanted:
-                found[str(raw["course_id"])] = raw
-    return found
+            if str(raw.get("course_id")) in keys_of_request:
+                runs[str(raw["course_id"])] = raw
+    return runs
 
 
 def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
     """Call before a run counts as missing: the LMS must show runs that it is known to have. Raises
     LmsError when it shows none of them, or too few."""
     keys = evidence.items("run")
-    lms.confirm()
+    lms.confirm_lms()
     if len(keys) > 1 and not runs_by_key(lms, keys[:_KEYS_A_REQUEST]):
         raise NotTheLms(
-            f"The LMS shows none of {len(keys)} course runs that it showed before, so none is "
-            "taken for missing. Does another LMS answer, or may the service worker no longer "
+            f"The LMS shows none of {len(keys)} course runs that it showed before, so none counts "
+            "as missing. Does another LMS answer, or may the service worker no longer "
             "see them?"
         )
     evidence.require("run", lambda known: len(known) - len(runs_by_key(lms, known)))
@@ -220,7 +223,7 @@ class _Getter:
                 delay = error.retry_after or 0.2 * 2**failures
                 late = time.monotonic() + delay > self._deadline
                 is_final = error.failure_class in ("rejected", "systemic")
-                if late or is_final or failures >= _TRIES or spent > _FAILING_SECONDS:
+                if late or is_final or failures >= _MAX_TRIES or spent > _FAILING_SECONDS:
                     raise
                 if throttled:
                     self._waiting(delay)
@@ -276,7 +279,7 @@ class Writer:
         self._fresh, self._changed = [], []
         if not fresh and not changed:
             return
-        retried(lambda: _write(fresh, changed))
+        retry_transaction(lambda: _write(fresh, changed))
 
 
 def _refuse_bad_key(key: str) -> None:
@@ -302,7 +305,7 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
         Enrollment.objects.refused().filter(run_id__in=ids).make_due()
 
 
-def _row(seen: RunSeen, pk: int, mark: str, now: datetime) -> CourseRun:
+def _row(seen: ObservedRun, pk: int, mark: str, now: datetime) -> CourseRun:
     values = {name: getattr(seen, name) for name in FOLLOWED}
     values["course_key"] = seen.course_key
     run = CourseRun(**values, digest=mark, missing_since=None, observed_at=now).without_work()
@@ -319,9 +322,9 @@ def _create(runs: list[CourseRun]) -> None:
         return
     in_order = sorted(runs, key=lambda run: run.course_key)
     CourseRun.objects.bulk_create(in_order, batch_size=_ROWS, ignore_conflicts=True)
-    made = CourseRun.objects.filter(course_key__in=[run.course_key for run in runs])
+    created = CourseRun.objects.filter(course_key__in=[run.course_key for run in runs])
     RunModes.objects.bulk_create(
-        [RunModes(run_id=pk) for pk in made.values_list("pk", flat=True)],
+        [RunModes(run_id=pk) for pk in created.values_list("pk", flat=True)],
         batch_size=_ROWS,
         ignore_conflicts=True,
     )

@@ -8,7 +8,7 @@ from celery import shared_task
 
 from usher.application.runs.services import sync_runs
 from usher.engine.claim import Scope
-from usher.engine.outlook import Outlook
+from usher.engine.due_query import DueQuery
 from usher.engine.registry import all_kinds
 from usher.engine.services import reconcile
 from usher.engine.stopping import StopAfter
@@ -19,12 +19,12 @@ from usher.engine.tasks import SHARE_SECONDS, stopping
 def sync_all_runs() -> None:
     """Sent by Celery beat: updates all runs. Reading the course list of a large or slow LMS takes
     minutes, so this worker also processes interactive work during that time."""
-    outlook = Outlook([], Scope(), list(all_kinds().values()))
+    query = DueQuery([], Scope(), list(all_kinds().values()))
 
     def meanwhile() -> None:
         if stopping.is_set():
             raise _Stopping
-        if outlook.due():
+        if query.due():
             reconcile([], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
 
     with suppress(_Stopping):

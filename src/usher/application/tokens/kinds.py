@@ -8,20 +8,21 @@ from typing import Any
 
 from django.utils import timezone
 
-from usher.application.accounts.creation import not_linked_yet
+from usher.application.accounts import waiting
+from usher.application.accounts.creation import token_not_linked_yet
 from usher.application.accounts.models import LmsAccount
-from usher.application.audit.services import record_many
+from usher.application.audit.services import Event, record_many
 from usher.application.lms.context import LmsContext
 from usher.application.lms.kind import LmsKind
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
-from usher.application.tokens.store import sealed
-from usher.client import batch
+from usher.application.tokens.store import encrypted_columns
 from usher.client.authorization import AuthorizationFlow
 from usher.client.errors import InvalidGrant, LmsError, SignInStopped
 from usher.client.payloads import TokenPair
 from usher.engine.kinds import Job, Outcome
 from usher.engine.models import ReconciledQuerySet
+from usher.engine.summary import Failure
 
 #: Seconds: an access token that expires sooner is renewed when its row is processed.
 RENEW_BEFORE = 3600
@@ -39,17 +40,17 @@ class TokenKind(LmsKind):
     ) -> list[tuple[Job, Outcome | None]]:
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
+        ready = {pk for pk, account in accounts.items() if account.is_ready}
+        waits = waiting.reasons(set(ids) - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             account = accounts.get(row.user_id)
-            job = Job(row, self.what(row, account.username if account else ""))
+            job = Job(row, self.display_name(row, account.username if account else ""))
             outcome = None
             if account is None or not account.is_ready:
-                error = LmsError("The LMS account is made first.", code="no-account")
-                outcome = Outcome(error=error, waits=True)
+                outcome = Outcome(error=waits[row.user_id], waits=True)
             elif account.awaits_link:
-                name = batch.application_name(context.lms)
-                outcome = Outcome(error=not_linked_yet(account.username, name), waits=True)
+                outcome = Outcome(error=token_not_linked_yet(account.username), waits=True)
             elif account.is_deactivated_in_lms and account.is_settled:
                 error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
                 outcome = Outcome(error=error, waits=True)
@@ -60,10 +61,11 @@ class TokenKind(LmsKind):
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         pair = renew(job.row, context)
-        return Outcome(sealed(pair), changed=True)
+        return Outcome(encrypted_columns(pair), changed=True)
 
     def lost(self) -> ReconciledQuerySet:
-        """Without tokens whose account does not exist yet: they are obtained with the account."""
+        """The rows of the base class, except tokens whose account does not exist yet: such a token
+        is obtained with the account."""
         # Selected by ids, which an index of unsettled rows has. With other columns PostgreSQL
         # expects most rows to be unsettled and reads the whole table.
         return self.rows().filter(
@@ -71,26 +73,29 @@ class TokenKind(LmsKind):
             user__lms_account__created_in_lms_at__isnull=False,
         )
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Makes due the accounts of learners whose sign-in at the LMS failed, since they may be
         missing there. Accounts that were refused stay refused."""
         LmsAccount.objects.not_refused().make_due_after(
-            j.row for j, o in done if isinstance(o.error, SignInStopped)
+            j.row for j, o in results if isinstance(o.error, SignInStopped)
         )
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))
+    def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        record_many(
+            Event("lms-token", job.display_name) for job, outcome in results if outcome.changed
+        )
 
-    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
+    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
         LmsToken.objects.not_refused().filter(expires_at__lt=soon).make_due()
+        return None
 
 
 def renew(row: LmsToken, context: LmsContext) -> TokenPair:
     """Refreshes the learner's token, or obtains a new one by the authorization code flow. Does not
     use the database. Raises LmsError."""
     try:
-        refresh_token = vault.open_sealed(row.refresh_token)
+        refresh_token = vault.decrypt(row.refresh_token)
     except vault.Unreadable:
         refresh_token = ""
     if refresh_token:

@@ -26,31 +26,35 @@ from oauth2_provider.settings import oauth2_settings
 from usher.application import conf
 from usher.application.tokens.errors import NotConnected
 from usher.client.authorization import AuthorizationRequest
+from usher.client.errors import NotConfigured
 from usher.contract.oauth import SCOPE_USER_READ
 from usher.engine.clock import database_now
 
 #: Seconds; short, because the LMS uses a token or code once, within the same request.
-_ACCESS_TOKEN_LIFE = 300
-_GRANT_LIFE = 60
+_ACCESS_TOKEN_SECONDS = 300
+_GRANT_SECONDS = 60
 _TOKEN_BYTES = 32
 
 
 def lms_application() -> Any:
-    """The OAuth2 record of the LMS at this application. Raises NotConnected."""
-    name = conf.settings().oauth_app_name
-    found = get_application_model().objects.filter(name=name).order_by("id").first()
-    if found is None:
+    """The OAuth2 record of the LMS at this application. Raises NotConnected, NotConfigured."""
+    settings = conf.settings()
+    if not settings.api_base_url:
+        raise NotConfigured
+    name = settings.oauth_app_name
+    application = get_application_model().objects.filter(name=name).order_by("id").first()
+    if application is None:
         raise NotConnected(
-            f"There is no OAuth2 application named {name}: run manage.py configure_instance."
+            f"There is no OAuth2 application named {name}: run `manage.py configure_instance`."
         )
-    return found
+    return application
 
 
 def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
     """Creates an access token for each learner, with the scope ``user:read``, valid for five
     minutes. Returns learner's id → token. Raises NotConnected."""
     model, application = get_access_token_model(), lms_application()
-    expires = database_now() + timedelta(seconds=_ACCESS_TOKEN_LIFE)
+    expires = database_now() + timedelta(seconds=_ACCESS_TOKEN_SECONDS)
     tokens, rows = {}, []
     for user_id in user_ids:
         tokens[user_id] = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -70,7 +74,7 @@ def forget_registration_tokens(tokens: Iterable[str]) -> None:
         get_access_token_model().objects.filter(token_checksum__in=digests).delete()
 
 
-def grant_codes(wanted: list[AuthorizationRequest]) -> list[str]:
+def grant_codes(requests: list[AuthorizationRequest]) -> list[str]:
     """An authorization code for each request, in their order, as the authorize view would issue it
     without asking the learner.
 
@@ -78,9 +82,9 @@ def grant_codes(wanted: list[AuthorizationRequest]) -> list[str]:
     registered redirect URIs.
     """
     application = lms_application()
-    expires = database_now() + timedelta(seconds=_GRANT_LIFE)
+    expires = database_now() + timedelta(seconds=_GRANT_SECONDS)
     codes, rows = [], []
-    for item in wanted:
+    for item in requests:
         _check(application, item)
         codes.append(secrets.token_urlsafe(_TOKEN_BYTES))
         rows.append(
@@ -110,21 +114,23 @@ def _create(rows: list[Any]) -> None:
             objects.bulk_create(rows, batch_size=500)
     except IntegrityError:
         users = get_user_model().objects.filter(pk__in={row.user_id for row in rows})
-        there = set(users.values_list("pk", flat=True))
+        present = set(users.values_list("pk", flat=True))
         for row in rows:
             row.pk = None
-        objects.bulk_create([row for row in rows if row.user_id in there], batch_size=500)
+        objects.bulk_create([row for row in rows if row.user_id in present], batch_size=500)
 
 
-def _check(application: Any, wanted: AuthorizationRequest) -> None:
-    if wanted.client_id != application.client_id:
+def _check(application: Any, code_request: AuthorizationRequest) -> None:
+    if code_request.client_id != application.client_id:
         raise NotConnected(
-            f"The LMS signs in with the client id {wanted.client_id[:100]}, but this application "
-            f"knows it as {application.client_id}: correct its provider record."
+            f"The LMS signs in with the client id {code_request.client_id[:100]}, but this "
+            f"application knows it as {application.client_id}: correct its provider record."
         )
     # The provider's own rule, which allows for the parameters that python-social-auth adds.
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
     request = SimpleNamespace(client=application)
-    if not validator.validate_redirect_uri(wanted.client_id, wanted.redirect_uri, request):
-        shown = wanted.redirect_uri.partition("?")[0][:200]
-        raise NotConnected(f"{shown} is not a redirect URI of {application.name}: add it there.")
+    if not validator.validate_redirect_uri(
+        code_request.client_id, code_request.redirect_uri, request
+    ):
+        redirect = code_request.redirect_uri.partition("?")[0][:200]
+        raise NotConnected(f"{redirect} is not a redirect URI of {application.name}: add it there.")

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from usher.application.accounts.services import ensure_account
+from usher.application.arguments import require_user
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount
 from usher.application.tokens.models import LmsToken
@@ -20,8 +21,8 @@ __all__ = ["access_token_for", "rotate_keys"]
 
 #: Seconds for which a returned token is valid at least, and the longest wait for a renewal by
 #: another process.
-_VALID_FOR = 60
-_WAIT = 30.0
+_VALID_FOR_SECONDS = 60
+_WAIT_SECONDS = 30.0
 
 
 def access_token_for(user: Any) -> str:
@@ -32,12 +33,13 @@ def access_token_for(user: Any) -> str:
     cannot be created now, LmsError when the token cannot be obtained, and InTransaction when it
     would have to be obtained within a transaction.
     """
+    require_user(user)
     row = _row(user)
-    deadline = time.monotonic() + _WAIT
-    while not row.is_valid_for(_VALID_FOR):
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not row.is_valid_for(_VALID_FOR_SECONDS):
         _reconcile_token(user)
         row = _row(user)
-        if row.is_valid_for(_VALID_FOR):
+        if row.is_valid_for(_VALID_FOR_SECONDS):
             break
         if row.error_code and not row.lease_owner:
             raise _as_error(row)
@@ -45,7 +47,7 @@ def access_token_for(user: Any) -> str:
             raise LmsError("Another worker did not renew the learner's token in time.")
         time.sleep(0.1)
     try:
-        return vault.open_sealed(row.access_token)
+        return vault.decrypt(row.access_token)
     except vault.Unreadable:
         LmsToken.objects.filter(pk=row.pk).update(access_token="", expires_at=None)
         return access_token_for(user)
@@ -77,34 +79,35 @@ def _as_error(row: LmsToken) -> LmsError:
 
 
 def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
-    """Encrypts all tokens with the newest key; how many were, and how many no key could decrypt.
+    """Encrypts all tokens with the newest key.
 
-    The latter are deleted, and new ones obtained.
+    Returns how many were encrypted, and how many no key could decrypt. Those are deleted, and new
+    ones obtained.
     """
     last, total, total_lost = 0, 0, 0
     while True:
         # Locked, so that a token renewed by a worker at the same time is not overwritten.
         with transaction.atomic():
-            held = LmsToken.objects.select_for_update().filter(pk__gt=last)
-            rows = list(held.order_by("pk")[:batch])
+            locked_rows = LmsToken.objects.select_for_update().filter(pk__gt=last)
+            rows = list(locked_rows.order_by("pk")[:batch])
             if not rows:
                 return total, total_lost
-            done, lost = _reseal(rows)
-        last, total, total_lost = rows[-1].pk, total + done, total_lost + lost
+            rotated, unreadable = _reencrypt(rows)
+        last, total, total_lost = rows[-1].pk, total + rotated, total_lost + unreadable
 
 
-def _reseal(rows: list[LmsToken]) -> tuple[int, int]:
-    done, lost = 0, []
+def _reencrypt(rows: list[LmsToken]) -> tuple[int, int]:
+    rotated, unreadable = 0, []
     for row in rows:
         if not row.access_token and not row.refresh_token:
             continue
         try:
-            row.access_token = vault.reseal(row.access_token)
-            row.refresh_token = vault.reseal(row.refresh_token)
-            done += 1
+            row.access_token = vault.reencrypt(row.access_token)
+            row.refresh_token = vault.reencrypt(row.refresh_token)
+            rotated += 1
         except vault.Unreadable:
             row.access_token, row.refresh_token, row.expires_at = "", "", None
-            lost.append(row.pk)
+            unreadable.append(row.pk)
     update_rows(LmsToken, ["access_token", "refresh_token", "expires_at"], rows)
-    LmsToken.objects.filter(pk__in=lost).make_due()
-    return done, len(lost)
+    LmsToken.objects.filter(pk__in=unreadable).make_due()
+    return rotated, len(unreadable)

@@ -1,4 +1,4 @@
-"""Writes learners' tokens, encrypted, many rows at once."""
+"""Writes learners' tokens, encrypted, many rows in one statement."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from usher.engine.models import lock
 from usher.engine.rows import update_rows
 
 
-def sealed(pair: TokenPair) -> dict[str, object]:
+def encrypted_columns(pair: TokenPair) -> dict[str, object]:
     """The column → value for these tokens, encrypted."""
     return {
-        "access_token": vault.seal(pair.access_token),
-        "refresh_token": vault.seal(pair.refresh_token),
+        "access_token": vault.encrypt(pair.access_token),
+        "refresh_token": vault.encrypt(pair.refresh_token),
         "scope": pair.scope,
         "expires_at": pair.expires_at,
     }
 
 
-def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
+def store_tokens(tokens: Mapping[int, TokenPair], now: datetime) -> None:
     """Saves tokens that the LMS returned with new accounts; their rows are then in sync. Must be
-    called in a transaction. found: learner's id → tokens. now: the database's time."""
-    if not found:
+    called in a transaction. tokens: learner's id → tokens. now: the database's time."""
+    if not tokens:
         return
-    rows = list(LmsToken.objects.select_for_update().filter(user_id__in=found).order_by("pk"))
-    known = {row.user_id for row in rows}
+    rows = list(LmsToken.objects.select_for_update().filter(user_id__in=tokens).order_by("pk"))
+    user_ids = {row.user_id for row in rows}
     for row in rows:
-        for name, value in sealed(found[row.user_id]).items():
+        for name, value in encrypted_columns(tokens[row.user_id]).items():
             setattr(row, name, value)
         row.observed_at = now
     columns = ["access_token", "refresh_token", "scope", "expires_at", "observed_at"]
     update_rows(LmsToken, columns, rows)
-    settled = LmsToken.objects.filter(user_id__in=known)
+    settled = LmsToken.objects.filter(user_id__in=user_ids)
     settled.update(observed_generation=F("generation"))
     settled.forget_work()
     missing = [
@@ -47,10 +47,10 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
             user_id=user_id,
             observed_generation=1,
             observed_at=now,
-            **sealed(pair),
+            **encrypted_columns(pair),
         ).without_work()
-        for user_id, pair in found.items()
-        if user_id not in known
+        for user_id, pair in tokens.items()
+        if user_id not in user_ids
     ]
     LmsToken.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
 

@@ -24,56 +24,56 @@ class Unreadable(Exception):
     """No configured key decrypts this token; a new one must be obtained."""
 
 
-def seal(text: str) -> str:
+def encrypt(text: str) -> str:
     """Encrypted text; '' stays ''."""
-    return _box().encrypt(text.encode()).decode() if text else ""
+    return _fernet().encrypt(text.encode()).decode() if text else ""
 
 
-def open_sealed(sealed: str) -> str:
+def decrypt(encrypted: str) -> str:
     """The decrypted text; '' for ''. Raises Unreadable."""
-    if not sealed:
+    if not encrypted:
         return ""
     try:
-        return _box().decrypt(sealed.encode()).decode()
+        return _fernet().decrypt(encrypted.encode()).decode()
     except InvalidToken as error:
         raise Unreadable(_LOST_KEY) from error
 
 
-def reseal(sealed: str) -> str:
+def reencrypt(encrypted: str) -> str:
     """The same text encrypted with the newest key; '' for ''. Raises Unreadable."""
-    if not sealed:
+    if not encrypted:
         return ""
     try:
-        return _box().rotate(sealed.encode()).decode()
+        return _fernet().rotate(encrypted.encode()).decode()
     except InvalidToken as error:
         raise Unreadable(_LOST_KEY) from error
 
 
-def _box() -> MultiFernet:
+def _fernet() -> MultiFernet:
     keys = conf.settings().encryption_keys
     if keys:
-        return box_of_keys(keys)
+        return fernet_of_keys(keys)
     secrets = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-    return _of_secrets(tuple(str(secret) for secret in secrets))
+    return _fernet_of_secrets(tuple(str(secret) for secret in secrets))
 
 
 @lru_cache(maxsize=4)
-def box_of_keys(keys: tuple[str, ...]) -> MultiFernet:
+def fernet_of_keys(keys: tuple[str, ...]) -> MultiFernet:
     """Raises ImproperlyConfigured, without the keys, if one of them is not a key."""
     try:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"{Env.USHER_ENCRYPTION_KEYS} holds something that is not a key: make one with "
-            "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key())'"
+            f"{Env.USHER_ENCRYPTION_KEYS} holds something that is not a key: make one with python "
+            "-c 'from cryptography.fernet import Fernet as F; print(F.generate_key().decode())'"
         ) from error
 
 
 @lru_cache(maxsize=4)
-def _of_secrets(secrets: tuple[str, ...]) -> MultiFernet:
+def _fernet_of_secrets(secrets: tuple[str, ...]) -> MultiFernet:
     """Keys derived from ``SECRET_KEY``, for projects without ``USHER_ENCRYPTION_KEYS``."""
-    boxes = []
+    fernets = []
     for secret in secrets:
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE)
-        boxes.append(Fernet(base64.urlsafe_b64encode(derived.derive(secret.encode()))))
-    return MultiFernet(boxes)
+        fernets.append(Fernet(base64.urlsafe_b64encode(derived.derive(secret.encode()))))
+    return MultiFernet(fernets)

@@ -24,7 +24,7 @@ from usher.application.webhooks.models import ReceivedEvent
 from usher.contract.signatures import TOLERANCE_SECONDS
 
 
-def take(event_id: str, kind: str, username: str, course_id: str) -> bool:
+def process_message(event_id: str, kind: str, username: str, course_id: str) -> bool:
     """Makes due the rows that the message is about. Returns False for a message that was processed
     before.
 
@@ -35,9 +35,9 @@ def take(event_id: str, kind: str, username: str, course_id: str) -> bool:
     try:
         with transaction.atomic():
             ReceivedEvent.objects.create(event_id=event_id)
-            act = _ACTS.get(kind)
-            if act is not None:
-                act(username, course_id)
+            handle = _HANDLERS.get(kind)
+            if handle is not None:
+                handle(username, course_id)
     except IntegrityError:
         return False
     return True
@@ -51,7 +51,7 @@ def old() -> QuerySet[ReceivedEvent]:
 
 def _account(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
-    may_exist = Q(work__parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
+    may_exist = Q(work__refused_at__isnull=True) | Q(created_in_lms_at__isnull=False)
     LmsAccount.objects.filter(may_exist, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
 
 
@@ -65,25 +65,25 @@ def _enrollment(username: str, course_key: str) -> None:
 
 def _accounts_of(username: str) -> list[LmsAccount]:
     """The account of that name, ignoring case, or none. Lower() makes it use the index."""
-    same = LmsAccount.objects.alias(lower=Lower("username"))
-    return list(same.filter(lower=Lower(Value(username))))
+    by_lower_username = LmsAccount.objects.alias(lower=Lower("username"))
+    return list(by_lower_username.filter(lower=Lower(Value(username))))
 
 
 def _read_from_lms(model: Any) -> Callable[[str, str], None]:
-    def act(username: str, course_key: str) -> None:
+    def handle(username: str, course_key: str) -> None:
         run = runs_of([course_key]).get(course_key)
         for account in _accounts_of(username) if run else ():
             model.objects.get_or_create(user_id=account.user_id, run=run)
             model.objects.filter(user_id=account.user_id, run=run).recheck()
 
-    return act
+    return handle
 
 
 def _run(_username: str, course_key: str) -> None:
     refresh_soon(course_key)
 
 
-_ACTS: dict[str, Callable[[str, str], None]] = {
+_HANDLERS: dict[str, Callable[[str, str], None]] = {
     "account.changed": _account,
     "enrollment.changed": _enrollment,
     "grade.changed": _read_from_lms(Grade),

@@ -15,7 +15,7 @@ from usher.application import conf
 from usher.application.metrics.recorder import recorder
 from usher.application.provider import limits
 from usher.application.requests import body_of, is_storable
-from usher.application.webhooks.services import take
+from usher.application.webhooks.services import process_message
 from usher.client.errors import LmsError
 from usher.client.payloads import moment
 from usher.contract import metrics, signatures
@@ -34,7 +34,7 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
         return limited
     body = body_of(request, _MAX_BODY)
     if body is None:
-        return _no("too large", 413)
+        return _error_response("too large", 413)
     event_id = request.headers.get(signatures.HEADER_EVENT_ID, "")
     timestamp = signatures.read_timestamp(request.headers.get(signatures.HEADER_TIMESTAMP, ""))
     is_ours = timestamp is not None and signatures.verify(
@@ -48,22 +48,22 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
     if not is_ours:
         recorder.count(metrics.WEBHOOKS, "refused")
         limited = limits.WEBHOOKS.count_failure(request, is_wrong=True)
-        return limited or _no("bad signature or too old", 401)
+        return limited or _error_response("bad signature or too old", 401)
     limits.WEBHOOKS.note_success(request)
     message = _read(body)
     if message is None:
         recorder.count(metrics.WEBHOOKS, "refused")
-        return _no("not a message", 400)
-    taken = take(event_id, message.kind, message.username, message.course_id)
-    if taken:
+        return _error_response("not a message", 400)
+    result = process_message(event_id, message.kind, message.username, message.course_id)
+    if result:
         notify_workers()
-    _measure(message, taken=taken)
-    return JsonResponse({"taken": taken})
+    _measure(message, result=result)
+    return JsonResponse({"taken": result})
 
 
-def _measure(message: _Message, *, taken: bool) -> None:
-    recorder.count(metrics.WEBHOOKS, "taken" if taken else "repeated")
-    if taken and message.at is not None:
+def _measure(message: _Message, *, result: bool) -> None:
+    recorder.count(metrics.WEBHOOKS, "accepted" if result else "repeated")
+    if result and message.at is not None:
         recorder.observe(metrics.WEBHOOK_LAG, value=max(0.0, time.time() - message.at))
     if recorder.is_due:
         recorder.flush()
@@ -93,11 +93,11 @@ def _read(body: bytes) -> _Message | None:
 
 def _at(message: dict[str, Any]) -> float | None:
     try:
-        found = moment(message.get("at"))
-        return found.timestamp() if found else None
+        sent_at = moment(message.get("at"))
+        return sent_at.timestamp() if sent_at else None
     except (ValueError, LmsError):
         return None
 
 
-def _no(reason: str, status: int) -> JsonResponse:
+def _error_response(reason: str, status: int) -> JsonResponse:
     return JsonResponse({"error": reason}, status=status)

@@ -7,6 +7,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from usher.cli.demo.errors import DemoError
+from usher.contract import agents
 
 MAX_REDIRECTS = 20
 
@@ -44,7 +45,11 @@ class Browser:
 
     def __init__(self) -> None:
         self.client = httpx.Client(
-            follow_redirects=True, timeout=30, max_redirects=MAX_REDIRECTS, trust_env=False
+            headers=agents.LEARNER,
+            follow_redirects=True,
+            timeout=30,
+            max_redirects=MAX_REDIRECTS,
+            trust_env=False,
         )
 
     def get(self, url: str) -> httpx.Response:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from usher.cli.demo.connection import SUPERUSER
 from usher.cli.demo.errors import DemoError
@@ -21,9 +20,12 @@ from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
 from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
 from usher.cli.demo.trouble.breaking import Trouble, as_data
 from usher.cli.demo.trouble.cases import CASES
+from usher.cli.errors import as_click_error
+from usher.cli.output import say, show_rows, show_step
+from usher.contract import exits
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
-from usher.contract.terminal import wrapped
+from usher.contract.terminal import wrap
 
 
 @click.command()
@@ -39,24 +41,24 @@ from usher.contract.terminal import wrapped
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="Folder of the data and logs. Default: .demo in the checkout; with --once a temporary "
-    "one.",
+    help="Folder of the data and logs. [default: .demo in the checkout; with --once a temporary "
+    "one]",
 )
 @click.option(
     "--application-port",
     type=click.IntRange(1, 65535),
-    help="Port of the application. Default: "
+    help="Port of the application. [default: "
     + ", ".join(f"{EDITIONS[name].port} ({name})" for name in sorted(EDITIONS))
-    + ".",
+    + "]",
 )
 @click.option(
-    "--lms-port", type=click.IntRange(1, 65535), help=f"Port of the LMS. Default: {LMS_PORT}."
+    "--lms-port", type=click.IntRange(1, 65535), help=f"Port of the LMS. [default: {LMS_PORT}]"
 )
 @click.option("--trouble", is_flag=True, help="Break thirty things, to practise support.")
 @click.option(
     "--provision",
     is_flag=True,
-    help="Restore the records and settings of both, then stop.",
+    help="Restore the records and settings of the application and the LMS, then exit.",
 )
 def demo(
     edition: str,
@@ -70,9 +72,9 @@ def demo(
 ) -> None:
     """Run the reference application and an embedded LMS, connected.
 
-    A test learner signs up, signs in to the LMS, is enrolled and signs out. --provision also
-    works while the demo is running. --trouble lists the questions of thirty learners, to practise
-    support; the answers are in docs/trouble.md.
+    A test learner signs up, signs in to the LMS, is enrolled and signs out. A demo that is
+    running keeps running during --provision. --trouble lists the questions of thirty learners, to
+    practise support; the answers are in docs/trouble.md.
     """
     if provision:
         _provision(home or checkout_folder() / ".demo" / edition)
@@ -80,7 +82,7 @@ def demo(
     if as_json and not once:
         raise click.UsageError("--json needs --once: without --once the demo does not end.")
     console = Console(stderr=as_json, highlight=False)
-    kept = home is not None or not once
+    keeps_home = home is not None or not once
     try:
         with ExitStack() as stack:
             stack.enter_context(stopped_by_signals())
@@ -100,29 +102,40 @@ def demo(
                     lms_port=lms_port or LMS_PORT,
                 )
             stack.callback(pair.stop)
-            steps, walk = _run(pair, console, trouble=trouble)
+            steps, journey = _run(pair, console, trouble=trouble)
             ok = all(step.ok for step in steps)
             if as_json:
-                shown = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
+                steps_as_dicts = [
+                    asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps
+                ]
                 cases = {"trouble": as_data()} if trouble and ok else {}
-                click.echo(json.dumps({"ok": ok, "edition": edition, "steps": shown, **cases}))
+                click.echo(
+                    json.dumps({"ok": ok, "edition": edition, "steps": steps_as_dicts, **cases})
+                )
             if trouble and ok:
                 _print_trouble(console)
             if not once and ok:
-                _stay_up(pair, walk, console)
+                _stay_up(pair, journey, console)
             elif not ok:
-                _print_logs(pair, console, kept=kept)
+                _print_logs(pair, console, keeps_home=keeps_home)
+            else:
+                text = "The servers are stopped; without --once they keep running."
+                say(console, f"\nEverything works. {text}")
     except (DemoError, OSError) as error:
         words = str(error) if isinstance(error, DemoError) else _about_folder(error)
         if as_json:
             click.echo(json.dumps({"ok": False, "edition": edition, "steps": [], "error": words}))
-            sys.exit(1)
-        raise click.ClickException(words) from error
+            sys.exit(as_click_error(error).exit_code)
+        raise as_click_error(error, words) from error
     except KeyboardInterrupt:
-        data = "the data are kept for the next run" if kept else "the temporary folder is deleted"
-        console.print(f"\nStopped. Both servers are down; {data}.")
-        sys.exit(0 if not once else 130)
-    sys.exit(0 if ok else 1)
+        data = (
+            "the data are kept for the next run"
+            if keeps_home
+            else "the temporary folder is deleted"
+        )
+        say(console, f"\nStopped. Both servers are down; {data}.")
+        sys.exit(exits.INTERRUPTED if once else exits.DONE)
+    sys.exit(exits.DONE if ok else exits.FAILED)
 
 
 def _provision(home: Path) -> None:
@@ -130,10 +143,10 @@ def _provision(home: Path) -> None:
     console = Console(highlight=False)
     try:
         pair = Pair.found(home)
-        SetUp(pair, lambda step: show(step, console)).restore()
+        SetUp(pair, lambda step: show_step(step, console)).restore()
     except DemoError as error:
-        raise click.ClickException(str(error)) from error
-    console.print("Restored. If settings had been changed, restart the demo.")
+        raise as_click_error(error) from error
+    say(console, "Restored. If settings had been changed, restart the demo.")
 
 
 def _about_folder(error: OSError) -> str:
@@ -149,14 +162,12 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
 
     def report(step: Step) -> None:
         steps.append(step)
-        show(step, console)
+        show_step(step, console)
 
     pair.lock()
     pair.check_ports()
-    console.print(
-        f"[bold]Usher demo[/bold]  the reference application ({pair.edition.title} edition) and "
-        "an embedded LMS\n"
-    )
+    text = f"the reference application ({pair.edition.title} edition) and an embedded LMS\n"
+    say(console, text, title="Usher demo")
     pair.prepare(report)
     started = time.monotonic()
     pair.start()
@@ -165,74 +176,66 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
             "servers",
             True,
             time.monotonic() - started,
-            f"{pair.edition.title} {pair.application_url}, LMS {pair.lms_url}, worker",
+            f"{pair.edition.title} at {pair.application_url}, LMS at {pair.lms_url}, worker",
         )
     )
-    walk = LearnerJourney(pair)
-    for step in walk.steps():
+    journey = LearnerJourney(pair)
+    for step in journey.steps():
         report(step)
     if trouble and all(step.ok for step in steps):
         for step in Trouble(pair).steps():
             report(step)
-    return steps, walk
+    return steps, journey
+
+
+#: The column in which a learner's question begins.
+_QUESTION = len("  30  ") + 26 + len(" ")
 
 
 def _print_trouble(console: Console) -> None:
     """Prints the learners' questions; the answers are in docs/trouble.md."""
     console.print(f"\n[bold]{len(CASES)} learners write to support[/bold]\n")
     for number, case in enumerate(CASES, 1):
-        console.print(f"  {number:>2}  {case.email:<26} “{case.says}”", soft_wrap=True)
-    console.print(
+        question = wrap(f"“{case.says}”", _QUESTION)
+        console.print(f"  {number:>2}  {case.email:<26} {question}", soft_wrap=True)
+    say(
+        console,
         "\nFind the cause of each in the console, as support staff would. "
-        "The answers are in docs/trouble.md."
+        "The answers are in docs/trouble.md.",
     )
 
 
-#: The column in which the detail of a step begins.
-_DETAIL = len("  ✓ failed ") + 25 + len("   0.1 s  ")
-
-
-def show(step: Step, console: Console) -> None:
-    """Prints one step: mark, name, duration, detail."""
-    mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
-    line = f"  {mark} {word} {step.id:<25} {step.seconds:5.1f} s  "
-    console.print(line, end="")
-    console.print(wrapped(step.detail, _DETAIL), markup=False, soft_wrap=True)
-
-
-def _stay_up(pair: Pair, walk: LearnerJourney, console: Console) -> None:
+def _stay_up(pair: Pair, journey: LearnerJourney, console: Console) -> None:
     """Prints addresses, accounts and folders, then waits for Ctrl-C or until a server ends."""
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    for name, value in (
+    rows = (
         (pair.edition.title, pair.application_url),
         ("admin", f"{pair.application_url}/admin/"),
         ("console", f"{pair.application_url}/staff/"),
         ("LMS dashboard", pair.lms_url + LmsPath.DASHBOARD),
         ("LMS admin", f"{pair.lms_url}/admin/"),
-        ("learner", f"{walk.email}   {walk.password}"),
-        (
-            "superusers",
-            f"{APPLICATION_SUPERUSER} (application), {SUPERUSER} (LMS)   "
-            f"{pair.credentials.superuser_password}",
-        ),
+        ("learner", f"{journey.email}   {journey.password}"),
+        ("superusers", f"{APPLICATION_SUPERUSER} (application) and {SUPERUSER} (LMS), both with"),
+        ("their password", pair.credentials.superuser_password),
         ("sent mail", str(pair.mail_folder)),
         ("data and logs", str(pair.home)),
-    ):
-        table.add_row(f"[bold]{name}[/bold]", value)
-    console.print()
-    console.print(table)
-    console.print("\nSign in as the learner and open a course run. Ctrl-C stops everything.")
+    )
+    show_rows(rows, console)
+    say(
+        console,
+        f"\nOpen {pair.application_url} and sign in as the learner. Choose the course, then "
+        "“Open the course”: the LMS opens, and you are signed in there.\nCtrl-C stops everything.",
+    )
     while True:
         pair.check()
         time.sleep(0.5)
 
 
-def _print_logs(pair: Pair, console: Console, *, kept: bool) -> None:
-    console.print("\nThe step marked ✗ failed.")
-    if kept:
-        console.print(f"Logs: {pair.home}/application.log, lms.log and worker.log.")
+def _print_logs(pair: Pair, console: Console, *, keeps_home: bool) -> None:
+    say(console, "\nThe step marked ✗ failed.")
+    if keeps_home:
+        say(console, f"Logs: {pair.home}/application.log, lms.log and worker.log.")
     else:
-        console.print("Run `usher demo --once --home FOLDER` to keep the logs.")
+        say(console, "Run `usher demo --once --home FOLDER` to keep the logs.")
 
 
 @contextmanager

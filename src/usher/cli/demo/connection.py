@@ -5,9 +5,10 @@ from pathlib import Path
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.contract import oauth
+from usher.contract.applications import built_on_usher
 from usher.contract.environment import Env
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.contract.provisioning import Application, Description, ServiceWorker, Superuser
+from usher.contract.provisioning import Description, ServiceWorker, Superuser
 from usher.embedded.home import folder as lms_folder
 
 SERVICE_WORKER = "mit_Application_serviceworker"
@@ -33,26 +34,14 @@ def make_lms(folder: Path, lms_url: str, application_url: str) -> None:
 
 def describe(name: str, application_url: str, credentials: Credentials) -> Description:
     """The records that the LMS needs for this application."""
-    at = application_url
-    application = Application(
-        name=name,
-        backend=oauth.DEFAULT_BACKEND,
-        provider_name=oauth.PROVIDER_NAME,
+    application = built_on_usher(
+        name,
+        application_url,
         client_id=credentials.lms_client_id,
         client_secret=credentials.lms_client_secret,
-        authorization_url=at + ApplicationPath.AUTHORIZE,
-        access_token_url=at + ApplicationPath.TOKEN,
-        api_root=at + "/",
-        logout_url=at + ApplicationPath.LOGOUT,
-        oauth_name=oauth.EDX_OAUTH_APP,
         oauth_client_id=credentials.oauth_client_id,
         oauth_client_secret=credentials.oauth_client_secret,
-        oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
-        issuer=at + "/oauth2",
-        jwks_url=at + ApplicationPath.JWKS,
-        webhook_url=at + ApplicationPath.WEBHOOKS,
         webhook_secret=credentials.webhook_secret,
-        backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
     )
     return Description(
         applications=[application],

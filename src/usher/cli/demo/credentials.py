@@ -2,12 +2,26 @@
 
 import json
 import secrets
+import string
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from usher.contract.envfile import write_private
 
 FILE_NAME = "credentials.json"
+#: No other characters: a word that begins with ``-`` is an option in a shell, and a double click
+#: does not select a word with other characters.
+_CHARACTERS = string.ascii_letters + string.digits
+
+
+def made_secret(length: int = 43) -> str:
+    """A new secret of letters and digits."""
+    return "".join(secrets.choice(_CHARACTERS) for _ in range(length))
+
+
+def made_password() -> str:
+    """A new password, short enough to type."""
+    return made_secret(20)
 
 
 @dataclass(frozen=True)
@@ -36,9 +50,12 @@ class Credentials:
         try:
             return cls(**json.loads(path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
-            made = cls(**{field.name: secrets.token_urlsafe(32) for field in fields(cls)})
-            made._write(path)
-            return made
+            names = [field.name for field in fields(cls)]
+            passwords = {name: made_password() for name in names if name.endswith("_password")}
+            others = {name: made_secret() for name in names if name not in passwords}
+            credentials = cls(**passwords, **others)
+            credentials._write(path)
+            return credentials
 
     def _write(self, path: Path) -> None:
         write_private(path, json.dumps(asdict(self), indent=1).encode())

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import usher
 from usher.cli.demo.errors import DemoError
-from usher.embedded.home.template import kept_once
+from usher.embedded.home.template import cached_template, copy_whole
 
 #: The packages, apart from Usher, whose apps have tables in it.
 _PACKAGES = ("django", "django-allauth", "django-oauth-toolkit")
@@ -24,13 +23,14 @@ _OWN_ENVIRONMENT = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""
 def migrated_database(campus: Path) -> Path:
     """Path of the template, which is made at the first call. campus: the reference application's
     folder. Raises DemoError if migrating fails."""
-    return kept_once("campus-template", _version(campus), lambda target: _migrate(campus, target))
+    return cached_template(
+        "campus-template", _version(campus), lambda target: _migrate(campus, target)
+    )
 
 
 def copy_migrated(campus: Path, target: Path) -> None:
     """Copies the template to ``target``, mode 0600. Raises DemoError if migrating fails."""
-    shutil.copyfile(migrated_database(campus), target)
-    target.chmod(0o600)
+    copy_whole(migrated_database(campus), target)
 
 
 def _version(campus: Path) -> str:
@@ -53,7 +53,7 @@ def _migrate(campus: Path, target: Path) -> None:
             "CAMPUS_HOME": home,
             "CAMPUS_ENV_FILE": str(Path(home) / ".env"),
         }
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0", "--skip-checks"],
             cwd=campus,
             env=environment,
@@ -61,8 +61,8 @@ def _migrate(campus: Path, target: Path) -> None:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise DemoError(f"Migrating a new database failed:\n{done.stderr.strip()[-2000:]}")
+        if result.returncode:
+            raise DemoError(f"Migrating a new database failed:\n{result.stderr.strip()[-2000:]}")
         database = Path(home) / "campus.sqlite3"
         with closing(sqlite3.connect(database)) as connection:
             # One file, which can also be read into memory; the application turns WAL on again.

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from usher.cli.demo.browser import Browser
+from usher.cli.demo.credentials import made_password
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.cli.demo.setup import Step
@@ -53,7 +54,7 @@ class LearnerJourney:
         )
         self.username = f"learner-{secrets.token_hex(4)}"
         self.email = f"{self.username}@learners.example"
-        self.password = secrets.token_urlsafe(12)
+        self.password = made_password()
         self.lms_username = ""
 
     def steps(self) -> Iterator[Step]:
@@ -95,13 +96,13 @@ class LearnerJourney:
             password1=self.password,
         )
         self._expect(answer.status_code == 200, f"sign-up answered {answer.status_code}")
-        found = re.search(CODE_IN_MAIL, self.pair.newest_mail(self.email), re.MULTILINE)
-        self._expect(found is not None, f"no code was mailed to {self.email}")
-        assert found  # noqa: S101 - for the type checker; said above for people
-        self.browser.submit(answer, "/confirm-email/", code=found[1])
+        match = re.search(CODE_IN_MAIL, self.pair.newest_mail(self.email), re.MULTILINE)
+        self._expect(match is not None, f"no code was mailed to {self.email}")
+        assert match  # noqa: S101 - for the type checker; said above for people
+        self.browser.submit(answer, "/confirm-email/", code=match[1])
         page = self.browser.get(self._application("/dashboard/"))
         self._expect(page.url.path == "/dashboard/", "signing up did not sign the learner in")
-        return f"{self.username}, e-mail confirmed"
+        return f"{self.username} signed up and confirmed the e-mail address"
 
     def lms_account(self) -> str:
         """Waits until the worker has created the account and its token."""
@@ -110,7 +111,7 @@ class LearnerJourney:
         )[0]
         self.lms_username = account["username"]
         self._wait_for(lambda: not self._missing(), "an LMS token")
-        return f"LMS account {self.lms_username} and its token, created by the worker"
+        return f"the worker created the LMS account {self.lms_username} and its token"
 
     def sign_in_lms(self) -> str:
         page = self.browser.get(self.pair.lms_url + social_login_path(DEFAULT_BACKEND))
@@ -124,16 +125,18 @@ class LearnerJourney:
     def dashboard(self) -> str:
         page = self.browser.get(self._lms(LmsPath.DASHBOARD))
         self._expect(self.lms_username in page.text, "the LMS dashboard does not name the learner")
-        return f"{self.pair.lms_url}{LmsPath.DASHBOARD} greets {self.lms_username}"
+        return f"the LMS's dashboard shows {self.lms_username}"
 
     def enroll(self) -> str:
         self.pair.manage_application("sync_courserun", "--run", DEMO_RUN)
         page = self.browser.get(self._application(f"/courses/{in_path(DEMO_RUN)}/"))
         self.browser.submit(page, "/enroll/")
-        found = self._wait_for(self._enrollment, "the enrollment in the LMS")
+        enrollment = self._wait_for(self._enrollment, "the enrollment in the LMS")
         run = self.browser.get(self._lms(LmsPath.COURSE_HOME.format(course_key=DEMO_RUN)))
         self._expect(run.status_code == 200, f"the run's page answered {run.status_code}")
-        return f"{found['course_details']['course_name']}, mode {found['mode']}"
+        return (
+            f"enrolled in {enrollment['course_details']['course_name']}, mode {enrollment['mode']}"
+        )
 
     def sync_runs(self) -> str:
         command = self.pair.edition.sync_command
@@ -153,15 +156,17 @@ class LearnerJourney:
             *self.pair.edition.repair_command, "--user", self.username
         )
         self._expect(self._missing() == 0, "the token was not repaired")
-        return last_line(out)
+        return f"deleted the token and restored it: {last_line(out)}"
 
     def sign_out(self) -> str:
         self.browser.get(self._application("/logout/"))
-        here = self.browser.get(self._application("/dashboard/"))
-        self._expect("/accounts/login/" in str(here.url), "still signed in to the application")
-        there = self.browser.client.get(self._lms(LmsPath.DASHBOARD), follow_redirects=False)
-        self._expect(there.status_code == 302, "still signed in to the LMS")
-        return "both sessions ended"
+        application_page = self.browser.get(self._application("/dashboard/"))
+        self._expect(
+            "/accounts/login/" in str(application_page.url), "still signed in to the application"
+        )
+        lms_page = self.browser.client.get(self._lms(LmsPath.DASHBOARD), follow_redirects=False)
+        self._expect(lms_page.status_code == 302, "still signed in to the LMS")
+        return "the sessions in the application and in the LMS ended"
 
     # -- requests to the application and the LMS
 
@@ -177,8 +182,8 @@ class LearnerJourney:
 
     def _enrollment(self) -> dict[str, Any] | None:
         answer = self.worker.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
-        found = answer.json() if answer.status_code == 200 and answer.content else None
-        return found if found and found["is_active"] else None
+        enrollment = answer.json() if answer.status_code == 200 and answer.content else None
+        return enrollment if enrollment and enrollment["is_active"] else None
 
     def _missing(self) -> int:
         """1 if the learner lacks an account or a token, else 0, as the repair command counts."""
@@ -191,8 +196,8 @@ class LearnerJourney:
         deadline = time.monotonic() + WORKER_SECONDS
         while time.monotonic() < deadline:
             self.pair.check()
-            if found := look():
-                return found
+            if result := look():
+                return result
             time.sleep(0.1)
         raise DemoError(
             f"The worker did not create {what} within {WORKER_SECONDS:.0f} seconds; "

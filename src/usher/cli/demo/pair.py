@@ -14,7 +14,7 @@ from pathlib import Path
 
 from usher.cli.demo import connection
 from usher.cli.demo.credentials import Credentials
-from usher.cli.demo.errors import DemoError
+from usher.cli.demo.errors import DemoError, NotStarted
 from usher.cli.demo.processes import RunningServers, ServerProcess, free_port, require_free_port
 from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import EDITIONS, Edition
@@ -48,7 +48,7 @@ def checkout_folder() -> Path:
     """The folder with ``campus/`` in it. Raises DemoError if Usher was installed without it."""
     folder = Path(__file__).resolve().parents[4]
     if not (folder / "campus" / "manage.py").is_file():
-        raise DemoError(
+        raise NotStarted(
             "The demo runs the reference application, which is part of Usher's source and was not "
             f"found in {folder}. Clone the repository and run `make demo` there."
         )
@@ -87,11 +87,11 @@ class Pair(RunningServers):
     def found(cls, home: Path) -> "Pair":
         """The pair that was last run in ``home``. Raises DemoError if there was none."""
         try:
-            kept = json.loads((home / KEPT).read_text())
-            edition = EDITIONS[kept["edition"]]
-            ports = {"application_port": kept["application_port"], "lms_port": kept["lms_port"]}
+            saved = json.loads((home / KEPT).read_text())
+            edition = EDITIONS[saved["edition"]]
+            ports = {"application_port": saved["application_port"], "lms_port": saved["lms_port"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DemoError(f"No demo was run in {home}. Start one with `usher demo`.") from error
+            raise NotStarted(f"No demo was run in {home}. Start one with `usher demo`.") from error
         return cls(home, edition, **ports)
 
     # -- addresses and environments
@@ -138,7 +138,7 @@ class Pair(RunningServers):
     def check_ports(self) -> None:
         """Raises DemoError if a port is taken. Call it before anything is changed."""
         if self.addresses.application_port == self.addresses.lms_port:
-            raise DemoError(
+            raise NotStarted(
                 f"{self.edition.title} and the LMS can't both have the port "
                 f"{self.addresses.lms_port}. Nothing was started. Choose another with --lms-port."
             )
@@ -155,7 +155,7 @@ class Pair(RunningServers):
         except OSError as error:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
-            raise DemoError(
+            raise NotStarted(
                 f"A demo is already running in {self.home} ({holder}). Nothing was started. "
                 "Use that one, or stop it with Ctrl-C first."
             ) from error
@@ -167,8 +167,8 @@ class Pair(RunningServers):
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
         """Sets up the application and the LMS, unless an earlier run did. report: called after each
         step. Raises DemoError."""
-        kept = {"edition": self.edition.name, **asdict(self.addresses)}
-        (self.home / KEPT).write_text(json.dumps(kept))
+        saved = {"edition": self.edition.name, **asdict(self.addresses)}
+        (self.home / KEPT).write_text(json.dumps(saved))
         SetUp(self, report).run()
 
     def start(self) -> None:
@@ -237,10 +237,10 @@ class Pair(RunningServers):
             check=False,
         )
         if result.returncode != 0:
-            shown = " ".join(command[1:])
-            said = _in_short(result.stderr or result.stdout)
+            command_text = " ".join(command[1:])
+            error_text = _in_short(result.stderr or result.stdout)
             raise DemoError(
-                f"`{shown}` failed with exit code {result.returncode}: {said}\n"
+                f"`{command_text}` failed with exit code {result.returncode}: {error_text}\n"
                 f"If the data are broken, move {self.home} away: the next run makes new data."
             )
         return result.stdout
@@ -287,7 +287,7 @@ class Pair(RunningServers):
 
 def _in_short(output: str) -> str:
     """The end of a failed command's output; of a traceback only the last line."""
-    said = output.strip()
-    if "Traceback (most recent call last)" in said:
-        return said.splitlines()[-1]
-    return said[-2000:]
+    text = output.strip()
+    if "Traceback (most recent call last)" in text:
+        return text.splitlines()[-1]
+    return text[-2000:]

@@ -1,10 +1,8 @@
 """Server processes of the demo: their ports, start, readiness and stop."""
 
 import errno
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,10 +12,10 @@ from typing import IO
 
 import httpx
 
-from usher.cli.demo.errors import DemoError
+from usher.cli.demo.errors import DemoError, NotStarted
+from usher.contract import stop_with_parent
 
 START_SECONDS = 180.0
-STOP_SECONDS = 10.0
 LOG_TAIL_LINES = 15
 
 
@@ -30,8 +28,8 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, who: str, option: str) -> None:
-    """Raises DemoError if the port is taken or not allowed. who: what needs it; option: the option
-    that chooses another; both for the message."""
+    """Raises DemoError if the port is taken or not allowed. who: the program that needs it; option:
+    the option that chooses another; both for the message."""
     with socket.socket() as listener:
         # As servers do: a port whose last connections only wait to expire (TIME_WAIT) is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,10 +38,10 @@ def require_free_port(port: int, who: str, option: str) -> None:
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            reason = "is taken" if error.errno == errno.EADDRINUSE else "may not be used by you"
-            raise DemoError(
+            reason = "is taken" if error.errno == errno.EADDRINUSE else "needs root's permissions"
+            raise NotStarted(
                 f"Port {port}, which {who} needs, {reason}. Nothing was started. "
-                f"Stop what listens there, or choose another port with {option} PORT."
+                f"Stop the program that listens there, or choose another port with {option} PORT."
             ) from error
 
 
@@ -66,17 +64,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Starts the process; it stops when this one ends."""
-        command = [sys.executable, "-m", "usher.cli.demo.stop_with_parent", *self.command]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env={**os.environ, **self.environment},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = stop_with_parent.start(self.command, self.folder, self.environment, self.log)
 
     def wait_until_ready(self) -> None:
         """Returns when the server answers. Raises DemoError, with the end of the log, if it ends or
@@ -99,25 +87,24 @@ class ServerProcess:
 
     def check(self) -> None:
         """Raises DemoError if the process has ended."""
-        if self.process is not None and self.process.poll() is not None:
+        if ended := self.ended():
             raise DemoError(
-                f"{self.name} stopped by itself with exit code {self.process.returncode}."
-                f"{self._log_tail()}"
+                f"{ended}\nStart this command again. If the process stops again, correct the cause "
+                "that the log names."
             )
 
+    def ended(self) -> str:
+        """A message with the end of its log if the process has ended by itself; otherwise ''."""
+        if self.process is None or self.process.poll() is None:
+            return ""
+        code = self.process.returncode
+        return f"{self.name} stopped by itself with exit code {code}.{self._log_tail()}"
+
     def stop(self) -> None:
-        """Stops the process and its children; kills them after STOP_SECONDS."""
-        if self.process is None:
-            return
-        if self.process.stdin is not None:
-            with suppress(OSError):
-                self.process.stdin.close()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
+        """Stops the process and its children."""
+        if self.process is not None:
+            stop_with_parent.stop(self.process)
+            self.process = None
 
     def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]

@@ -108,7 +108,7 @@ class SetUp:
 
     def _initialize_lms(self) -> str:
         self.pair.initialize_lms()
-        return f"embedded LMS at {self.pair.lms_url}"
+        return "tables and settings of the embedded LMS"
 
     def _seed_courses(self) -> str:
         self.pair.manage_lms("seed_courses")
@@ -118,7 +118,7 @@ class SetUp:
         description = self.describe()
         out = self.pair.manage_lms("usher_provision", "--file", "-", stdin=description.to_json())
         changed = json.loads(out)["changed"]
-        return f"superuser, service worker, provider record, edx-oauth-app; {changed} changed"
+        return f"superuser, service worker, provider record, OAuth2 client; {changed} changed"
 
     def describe(self) -> Description:
         """The records that the LMS needs for this application."""
@@ -131,7 +131,7 @@ class SetUp:
         pair = self.pair
         values = connection.environment(pair.lms_url, pair.credentials)
         envfile.update(pair.env_file, values)
-        return f"{len(values)} settings in the .env of {pair.edition.title}"
+        return f"wrote {len(values)} settings to the .env of {pair.edition.title}"
 
     def _migrate_application(self) -> str:
         pair = self.pair
@@ -141,7 +141,7 @@ class SetUp:
             pair.manage_application("migrate", "--verbosity", "0")
         else:
             copy_migrated(pair.campus_folder, database)
-        return f"{self.pair.edition.title} at {self.pair.application_url}"
+        return f"tables of {self.pair.edition.title}"
 
     def _configure_instance(self) -> str:
         # Secrets are passed by environment or standard input: every user can see arguments.

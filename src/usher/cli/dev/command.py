@@ -6,22 +6,25 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import click
 import httpx
 from rich.console import Console
-from rich.table import Table
 
-from usher.cli.demo.command import show, stopped_by_signals
+from usher.cli.demo.command import stopped_by_signals
 from usher.cli.demo.connection import SUPERUSER
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.setup import Step
+from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
 from usher.cli.dev.project_with_lms import ProjectWithLms
+from usher.cli.errors import as_click_error
+from usher.cli.output import say, show_rows, show_step
+from usher.contract import exits
+from usher.contract.folders import DEV_FOLDER
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
-
-PORT, LMS_PORT = 8000, 18000
 
 
 @click.command()
@@ -33,31 +36,27 @@ PORT, LMS_PORT = 8000, 18000
 @click.option(
     "--recheck",
     is_flag=True,
-    help="Also create accounts that your database has from another LMS.",
+    help="Also create accounts that your database records for another LMS.",
 )
 @click.option(
     "--provision",
     is_flag=True,
-    help="Restore the records and settings of the LMS and your project, then stop.",
+    help="Restore the records and settings of the LMS and your project, then exit.",
 )
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    default=PORT,
-    show_default=True,
-    help="Port of your project.",
+    help=f"Port of your project. [default: that of the last start, or {Ports.project}]",
 )
 @click.option(
     "--lms-port",
     type=click.IntRange(1, 65535),
-    default=LMS_PORT,
-    show_default=True,
-    help="Port of the LMS.",
+    help=f"Port of the LMS. [default: that of the last start, or {Ports.lms}]",
 )
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="Folder of the LMS's data and the logs. Default: .usher/dev in your project.",
+    help="Folder of the LMS's data and the logs. [default: .usher/dev in your project]",
 )
 def dev(
     folder: Path,
@@ -65,17 +64,18 @@ def dev(
     as_json: bool,
     recheck: bool,
     provision: bool,
-    port: int,
-    lms_port: int,
+    port: int | None,
+    lms_port: int | None,
     home: Path | None,
 ) -> None:
     """Run an embedded LMS, connected to the Django project in FOLDER.
 
     It migrates your project's database and adds the OAuth2 client of that LMS, two course runs and
-    a learner. No file of your project is changed. --provision also works while it is running.
+    a learner. No file of your project is changed. Servers that are running
+    keep running during --provision.
     """
     if provision:
-        _provision(folder, home or folder / ".usher" / "dev")
+        _provision(folder, home or folder / DEV_FOLDER)
         return
     if as_json and not once:
         raise click.UsageError("--json needs --once: without --once the command does not end.")
@@ -85,25 +85,29 @@ def dev(
     try:
         with stopped_by_signals():
             project = Project.at(folder)
-            folder_of_data = home or project.folder / ".usher" / "dev"
-            servers = ProjectWithLms(project, folder_of_data, port, lms_port)
+            folder_of_data = home or project.folder / DEV_FOLDER
+            ports = Ports.of_last_start(folder_of_data).but(port, lms_port)
+            servers = ProjectWithLms(project, folder_of_data, ports)
             servers.open()
-            console.print(f"[bold]usher dev[/bold]  {project.name} and an embedded LMS\n")
+            say(console, f"{project.name} and an embedded LMS\n", title="usher dev")
             _take(servers.steps(recheck=recheck), steps, console)
             if as_json:
                 shown = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
                 click.echo(json.dumps({"ok": True, "steps": shown}))
             if not once:
                 _stay_up(servers, console)
+            works = "Everything works. " if servers.is_signed_in else ""
+            text = "The servers are stopped; without --once they keep running."
+            say(console, f"\n{works}{text}")
     except (DemoError, OSError, httpx.HTTPError) as error:
         if as_json:
             shown = [asdict(step) for step in steps]
             click.echo(json.dumps({"ok": False, "steps": shown, "error": str(error)}))
-            sys.exit(1)
-        raise click.ClickException(str(error)) from error
+            sys.exit(as_click_error(error).exit_code)
+        raise as_click_error(error) from error
     except KeyboardInterrupt:
-        console.print("\nStopped. The LMS's data are kept for the next run.")
-        sys.exit(130 if once else 0)
+        say(console, "\nStopped. The LMS's data are kept for the next run.")
+        sys.exit(exits.INTERRUPTED if once else exits.DONE)
     finally:
         if servers is not None:
             servers.stop()
@@ -113,10 +117,20 @@ def _provision(folder: Path, home: Path) -> None:
     """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
-        _take(ProjectWithLms.found(folder, home).restore(), [], console)
+        servers = ProjectWithLms.found(folder, home)
+        is_running = servers.is_running()
+        try:
+            _take(servers.restore(), [], console)
+        finally:
+            servers.stop()
     except (DemoError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    console.print("Restored. If the LMS's settings had been changed, restart `usher dev`.")
+        raise as_click_error(error) from error
+    if not is_running:
+        say(console, "The next `usher dev` compares the learner's enrollments with the LMS.")
+    elif servers.settings_restored:
+        say(console, "Restart `usher dev`: the running LMS still uses the previous settings.")
+    else:
+        say(console, "The worker of `usher dev` now compares the learner's enrollments.")
 
 
 def _relative(folder: Path) -> Path:
@@ -132,31 +146,39 @@ def _take(
         started = time.monotonic()
         detail = action()
         steps.append(Step(name, True, time.monotonic() - started, detail))
-        show(steps[-1], console)
+        show_step(steps[-1], console, width=len("connected"))
 
 
 def _stay_up(servers: ProjectWithLms, console: Console) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2))
     shown = _relative(servers.home)
+    folder = servers.project.folder
+    enter = "" if folder == Path.cwd() else f"cd {quote(str(_relative(folder)))} && "
+    env = quote(str(servers.environment_file if enter else _relative(servers.environment_file)))
     learner, password = servers.learner, servers.credentials.superuser_password
-    for name, value in (
+    rows = (
         (servers.project.name, servers.url),
         ("LMS", servers.lms_url + LmsPath.DASHBOARD),
         ("sign in", servers.lms_url + LmsPath.sign_in_start(DEFAULT_BACKEND)),
-        ("learner", f"{learner.login}   {learner.password}" if learner.login else learner.without),
-        ("LMS superuser", f"{SUPERUSER}   {password}   {servers.lms_url}/admin/"),
+        (
+            "learner",
+            f"{learner.login}   {learner.password}" if learner.login else learner.missing_reason,
+        ),
+        ("LMS admin", f"{servers.lms_url}/admin/"),
+        ("LMS superuser", f"{SUPERUSER}   {password}"),
         ("logs", f"{shown}/project.log, worker.log, lms.log"),
-        ("manage.py", f". {shown}/env && python manage.py shell"),
-        ("doctor", "usher doctor"),
-    ):
-        table.add_row(f"[bold]{name}[/bold]", value)
-    console.print()
-    console.print(table)
-    console.print(
-        "\nOpen the address after `sign in`. Your project asks for the learner's name and"
-        "\npassword; then you are signed in to the LMS. In another terminal, run manage.py"
-        "\nwith the command shown. Ctrl-C stops everything."
+        ("manage.py", f"{enter}. {env} && python manage.py shell"),
+        ("doctor", f"{enter}usher doctor"),
+    )
+    show_rows(rows, console)
+    say(
+        console,
+        "\nOpen the address in the line `sign in`. Your project asks for the learner's name "
+        "and password; then you are signed in to the LMS. In another terminal, run manage.py "
+        "with the command shown.\nIf you change Python files or .env, the project and the worker "
+        "restart. Ctrl-C stops everything.",
     )
     while True:
         servers.check()
-        time.sleep(0.5)
+        if stopped := servers.follow_changes():
+            say(console, f"\n{stopped}")
+        time.sleep(1)

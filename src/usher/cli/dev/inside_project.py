@@ -14,9 +14,13 @@ from importlib import import_module
 from django.apps import apps
 from django.conf import settings
 from django.contrib import auth
+from django.core.checks import run_checks
 from django.core.management import call_command
-from django.core.management.base import CommandError, SystemCheckError
+from django.core.management.base import CommandError
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+from django.db.models import Q
 
 LEARNER = "testlearner"
 PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
@@ -26,26 +30,72 @@ def _check(wanted):
     """Whether the project has Usher's settings, and which of ``wanted`` (name → value) it does not
     take from the environment."""
     if not apps.is_installed("usher.application"):
-        return {"problem": "Usher's apps are not in INSTALLED_APPS."}
-    problem = ""
-    try:
-        call_command("check", stdout=io.StringIO(), stderr=io.StringIO())
-    except SystemCheckError as error:
-        problem = str(error)
-    problem = problem or _without_migrations()
+        return {
+            "problem": "Usher's apps are not in INSTALLED_APPS. Call defaults.apply(globals()) at "
+            "the end of settings.py, after all that you set yourself."
+        }
+    found = [message for message in run_checks() if not message.is_silenced()]
+    wrong = [_text(message) for message in found if message.is_serious()]
+    warnings = [
+        _text(message)
+        for message in found
+        if not message.is_serious() and str(message.id).startswith("usher.")
+    ]
+    celery = _celery()
+    problem = (
+        "\n".join(wrong)
+        or _without_migrations()
+        or (_broker_down() if celery else "")
+        or _database_down()
+    )
     unread = [key for key, value in wanted.items() if str(getattr(settings, key, "")) != value]
-    return {"problem": problem, "unread": unread, "celery": _celery()}
+    return {"problem": problem, "warnings": warnings, "unread": unread, "celery": celery}
+
+
+def _text(message):
+    """The message and its hint in one paragraph; a command in the hint is a line of its own."""
+    text = " ".join(f"{message.id}: {message.msg}".split())
+    for line in (message.hint or "").split("\n"):
+        text += ("\n" if line.strip().startswith("$ ") else " ") + line.strip()
+    if message.id == "usher.E007":
+        text += f" `usher dev` sets SITE_BASE_URL to {settings.SITE_BASE_URL}."
+    return text.strip()
+
+
+def _broker_down():
+    """That Celery's broker does not answer, else ""."""
+    from usher.engine.notify import broker_error
+
+    if error := broker_error():
+        return (
+            f"Celery's broker does not answer: {error} Start it, or remove CELERY_BROKER_URL, and "
+            "`manage.py reconcile --watch` is the worker."
+        )
+    return ""
+
+
+def _database_down():
+    """An error message if the database can't be used, otherwise "". Creates the file of SQLite."""
+    from usher.application.management.output import about_database
+
+    try:
+        connection.ensure_connection()
+    except (DatabaseError, InterfaceError) as error:
+        return about_database(error)
+    return ""
 
 
 def _without_migrations():
-    """What to do if the app of the user model has no migrations, else "". Without them ``migrate``
-    would fail after it has created other apps' tables."""
+    """Instructions if the app of the user model has no migrations, else "". Without them
+    ``migrate`` would fail after it has created other apps' tables."""
     label = auth.get_user_model()._meta.app_label
-    if label not in MigrationLoader(None, ignore_no_migrations=True).unmigrated_apps:
+    # ``startapp`` creates an empty folder for them, which Django takes for migrations.
+    found = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    if any(app == label for app, _ in found):
         return ""
     return (
         f"The app {label}, which has your user model, has no migrations. "
-        f"Run: python manage.py makemigrations {label}"
+        f"Run:\n$ python manage.py makemigrations {label}"
     )
 
 
@@ -56,34 +106,146 @@ def _celery():
     return os.environ["DJANGO_SETTINGS_MODULE"].split(".")[0] if broker_url() else ""
 
 
-def _prepare(client_id, is_new_lms):
-    """Creates tables, the LMS's OAuth2 client and a learner, who is enrolled in two course runs.
+def _prepare(client_id, is_new_lms, lms_accounts):
+    """Creates tables, the LMS's OAuth2 client and a learner, who is enrolled in two course runs,
+    as far as they do not exist. The records of the learner become due, so that the worker compares
+    them with the LMS. ``done`` lists what was changed.
+
+    lms_accounts: those of the LMS of an earlier run, as LmsAccounts of ``cli.dev.lms_accounts``.
+    ``to_link``: the learner's account among them, if it is not linked to the learner in the LMS.
+    ``unknown``: the e-mail addresses of the learners' accounts that the database has no record of.
 
     Changes nothing but the tables if the LMS is new and the database has accounts of another LMS;
     their number is returned as ``foreign``."""
+    executor = MigrationExecutor(connection)
+    pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     call_command("migrate", verbosity=0)
     from usher.application.models import LmsAccount
 
     foreign = LmsAccount.objects.filter(created_in_lms_at__isnull=False).count()
     if is_new_lms and foreign:
         return {"foreign": foreign}
+    from usher.application.management.instance import CantMakeUser
+
+    before = _records()
     arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
     arguments.append("--edx-oauth-client=" + client_id)
-    without = ""
+    without, out = "", io.StringIO()
     try:
-        call_command("configure_instance", *arguments, stdout=io.StringIO())
+        call_command("configure_instance", *arguments, stdout=out)
     except CommandError as error:
-        without = str(error)
-        call_command("configure_instance", *arguments, "--dont-create-users", stdout=io.StringIO())
+        if not isinstance(error.__cause__, CantMakeUser):
+            return {"foreign": 0, "problem": str(error)}
+        without, out = str(error), io.StringIO()
+        call_command("configure_instance", *arguments, "--dont-create-users", stdout=out)
     learner = _learner()
+    done = [_count(pending, "migration") + " applied"] if pending else []
+    done += _made(before, is_changed=json.loads(out.getvalue())["changed"])
     if learner is not None and not learner.check_password(os.environ[PASSWORD]):
         learner.set_password(os.environ[PASSWORD])
         learner.save()
+        done.append("learner's password set")
+    to_link = ""
+    if learner is not None:
+        if adopted := _adopt(learner, lms_accounts):
+            done.append(f"LMS account {adopted['username']} linked to the learner")
+            to_link = "" if adopted["is_linked"] else adopted["username"]
+        _recheck(learner)
     return {
         "foreign": 0,
+        "done": done,
+        "to_link": to_link,
+        "unknown": _emails_of_unknown_accounts(lms_accounts),
         "without_learner": without,
         "login": learner.get_username() if learner else "",
     }
+
+
+def _adopt(learner, lms_accounts):
+    """Links the account that the LMS has for this address to the learner, if the learner has none:
+    somebody deleted the user, or the database. Returns the account, or None."""
+    from usher.application.accounts.services import adopt, reactivate
+    from usher.application.adapter import adapter
+    from usher.application.models import LmsAccount, UsernameReservation
+
+    address = adapter().email(learner).casefold()
+    own = LmsAccount.objects.filter(user=learner).first()
+    found = next(
+        (account for account in lms_accounts if account["email"].casefold() == address), None
+    )
+    if found is None or own is None or own.is_ready:
+        return None
+    with transaction.atomic():
+        own.delete()
+        # The reservation of the deleted user, who was this learner.
+        reserved = UsernameReservation.objects.filter(username__iexact=found["username"])
+        reserved.filter(Q(user=None) | Q(user=learner)).delete()
+        adopt(learner, found["username"], found["lms_user_id"])
+        reactivate(learner)  # deleting a user deactivates their account
+    return found
+
+
+def _emails_of_unknown_accounts(lms_accounts):
+    """The e-mail addresses of accounts that learners have in the LMS, and that this database never
+    had."""
+    from usher.application.models import UsernameReservation
+
+    names = {
+        name.lower() for name in UsernameReservation.objects.values_list("username", flat=True)
+    }
+    return [
+        account["email"]
+        for account in lms_accounts
+        if account["is_linked"] and account["username"].lower() not in names
+    ]
+
+
+def _records():
+    """How many records of each kind that ``configure_instance`` creates exist."""
+    from oauth2_provider.models import get_application_model
+
+    from usher.application import conf
+    from usher.application.management.instance import COURSES
+    from usher.application.models import CourseRun
+
+    learner, name = _learner(), conf.settings().oauth_app_name
+    return {
+        "client": get_application_model().objects.filter(name=name).count(),
+        "run": CourseRun.objects.filter(course_key__in=COURSES).count(),
+        "learner": int(learner is not None),
+        "enrollment": learner.lms_enrollments.count() if learner else 0,
+    }
+
+
+def _made(before, is_changed):
+    """What ``configure_instance`` did, for people. before: the numbers of records before it ran."""
+    made = {name: count - before[name] for name, count in _records().items()}
+    said = []
+    if made["client"]:
+        said.append("OAuth2 client created")
+    elif is_changed and not made["learner"]:
+        said.append("OAuth2 client restored")
+    if made["run"]:
+        said.append(_count(made["run"], "course run") + " created")
+    if made["learner"]:
+        said.append("learner created")
+    if made["enrollment"]:
+        said.append(_count(made["enrollment"], "enrollment") + " requested")
+    return said
+
+
+def _count(number, name):
+    return f"{number} {name}" + ("" if number == 1 else "s")
+
+
+def _recheck(learner):
+    """Makes the learner's records due, for the worker to compare them with the LMS."""
+    from usher.application.models import Enrollment, LmsAccount
+    from usher.engine.notify import notify_workers
+
+    LmsAccount.objects.filter(user=learner).recheck()
+    Enrollment.objects.filter(user=learner).recheck()
+    notify_workers(learner.pk)
 
 
 def _learner():
@@ -93,17 +255,27 @@ def _learner():
 
 
 def _state():
-    """Which of the learner's records are in sync with the LMS."""
+    """Which of the learner's records for the two course runs are in sync with the LMS. closed: why
+    the learner can't sign in to the LMS; "" if they can."""
+    from usher.application.accounts import eligibility
+    from usher.application.management.instance import COURSES
+
     learner = _learner()
     account = learner.lms_account
-    rows = list(learner.lms_enrollments.select_related("run"))
+    rows = list(learner.lms_enrollments.filter(run__course_key__in=COURSES).select_related("run"))
     records = [account, learner.lms_token, *rows]
+    code = eligibility.code_of(learner)
+    closed = eligibility.SENTENCES[code] if code else ""
+    if account.due_at is None and account.observed_is_active is False:
+        closed = closed or "The learner's LMS account is deactivated."
     return {
         "username": account.username,
-        "account": account.is_ready,
-        "settled": [row.run.course_key for row in rows if row.is_settled],
-        "waiting": [row.run.course_key for row in rows if not row.is_settled],
-        "problems": [row.error_message for row in records if row.parked_at],
+        "account": account.is_ready and account.due_at is None,
+        "closed": closed,
+        "enrolled": [row.run.course_key for row in rows if row.is_settled and row.is_active],
+        # Records in sync are due, too, until the worker has compared them with the LMS.
+        "waiting": [row.run.course_key for row in rows if row.due_at or not row.is_settled],
+        "problems": [row.error_message for row in records if row.refused_at and not row.due_at],
         "errors": [row.error_message for row in records if row.error_message and row.attempts],
         "token": learner.lms_token.is_settled,
     }

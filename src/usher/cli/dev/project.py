@@ -12,9 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from usher.cli.demo.errors import DemoError
+from usher.cli.demo.errors import DemoError, NotStarted
+from usher.contract.tracebacks import last_line
 
 _MARK = "usher-dev: "
+_ADVICE = "\nInstall Celery: pip install 'openedx-usher[celery]'. Then run `usher dev` again."
 
 
 @dataclass
@@ -27,9 +29,9 @@ class Project:
 
     @classmethod
     def at(cls, folder: Path) -> Project:
-        """The project in ``folder``. Raises DemoError if there is no ``manage.py``."""
+        """The project in ``folder``. Raises NotStarted if there is no ``manage.py``."""
         if not (folder / "manage.py").is_file():
-            raise DemoError(
+            raise NotStarted(
                 f"{folder} has no manage.py. Run `usher dev` in the folder of your Django "
                 "project, or name it: usher dev FOLDER."
             )
@@ -60,14 +62,14 @@ class Project:
             if line.startswith(_MARK):
                 found: dict[str, Any] = json.loads(line.removeprefix(_MARK))
                 return found
-        raise DemoError(
-            f"`manage.py shell` failed in {self.folder} (step {step}): {_last_lines(done.stderr)}"
-        )
+        said = _last_lines(done.stderr, self.folder)
+        advice = _ADVICE if "No module named 'celery'" in said else ""
+        raise DemoError(f"The project in {self.folder} can't be run: {said}{advice}")
 
 
-def _last_lines(text: str) -> str:
-    """The last line of a traceback; otherwise the end of the output."""
+def _last_lines(text: str, folder: Path) -> str:
+    """The error of a traceback and its place in ``folder``; otherwise the end of the output."""
     said = text.strip()
     if "Traceback (most recent call last)" in said:
-        return said.splitlines()[-1]
+        return last_line(said, folder)
     return said[-2000:] or "it printed no error"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shlex
 import subprocess
@@ -16,69 +17,86 @@ from urllib.parse import urlsplit
 from usher.cli.demo import connection, prepared
 from usher.cli.demo.browser import Browser
 from usher.cli.demo.credentials import Credentials
-from usher.cli.demo.errors import DemoError
+from usher.cli.demo.errors import DemoError, NotStarted
 from usher.cli.demo.processes import RunningServers, ServerProcess, require_free_port
+from usher.cli.dev.lms_accounts import accounts_in
+from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
+from usher.cli.dev.project_files import ENV_FILE, ProjectFiles
 from usher.contract.envfile import write_private
 from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import LmsPath
+from usher.embedded.conf.files import SETTINGS_FILE
 from usher.embedded.home.folder import FolderError, manage
 
 #: Different host names, so that browsers keep the cookies of project and LMS apart.
 PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
+#: The names of the project's processes, for messages and logs.
+_PROJECT, _WORKER = "project", "worker"
 #: Seconds in which the learner must be enrolled.
 _ENROLLED_WITHIN = 60.0
+#: The most addresses that one message lists.
+_SHOWN = 5
 #: Settings that stay the project's own: with another key, stored tokens could not be decrypted.
 _KEPT = {Env.USHER_ENCRYPTION_KEYS}
 
 
 @dataclass(frozen=True)
-class Learner:
+class DevLearner:
     """The test learner in the project. login: what to type at the project's sign-in page; '' if the
-    learner could not be created, and then without says why."""
+    learner could not be created, and then missing_reason says why."""
 
     login: str
     password: str = field(repr=False)
-    without: str = ""
+    missing_reason: str = ""
 
 
 class ProjectWithLms(RunningServers):
     """The project, its worker and the LMS. The LMS's data, secrets and logs are kept in ``home``: a
     later run with the same folder continues with the same LMS."""
 
-    def __init__(self, project: Project, home: Path, port: int, lms_port: int) -> None:
+    def __init__(self, project: Project, home: Path, ports: Ports) -> None:
         super().__init__()
         self.project = project
         self.home = home.resolve()
-        self.url = f"http://{PROJECT_HOST}:{port}"
-        self.lms_url = f"http://{LMS_HOST}:{lms_port}"
-        self._port, self._lms_port = port, lms_port
+        self.url = f"http://{PROJECT_HOST}:{ports.project}"
+        self.lms_url = f"http://{LMS_HOST}:{ports.lms}"
+        self.ports = ports
+        #: Why the learner can't sign in to the LMS; "" if they can.
+        self.closed = ""
         self.credentials = Credentials.empty()
-        self.learner = Learner("", "")
+        self.learner = DevLearner("", "")
         self._username = ""
         self._celery = ""
+        #: Whether the learner was signed in to the LMS.
+        self.is_signed_in = False
+        #: Whether ``restore`` found other settings of the LMS.
+        self.settings_restored = False
+        #: From the start of the servers on.
+        self._files: ProjectFiles | None = None
+        #: The names of the processes that were started again after a change of the project.
+        self._restarted: set[str] = set()
 
     @classmethod
     def found(cls, folder: Path, home: Path) -> ProjectWithLms:
         """The one of an earlier run in ``home``, which may still be running. Raises DemoError if
         there was none."""
         try:
-            recorded = prepared.recorded(home)
-            ports = [urlsplit(str(recorded[name])).port or 0 for name in ("url", "lms_url")]
+            recorded = prepared.read_note(home)
+            ports = Ports(*(urlsplit(str(recorded[name])).port or 0 for name in ("url", "lms_url")))
         except (ValueError, KeyError) as error:
-            raise DemoError(
+            raise NotStarted(
                 f"{home} has no LMS of `usher dev` yet. Run `usher dev` once to create it."
             ) from error
-        return cls(Project.at(folder), home, *ports)
+        return cls(Project.at(folder), home, ports)
 
     def restore(self) -> Iterator[tuple[str, Callable[[], str]]]:
         """Steps, as in ``steps``, that restore the settings and records of project and LMS. Data
         and learners stay."""
         self.credentials = Credentials.load_or_make(self.home)
         self.project.environment = self._environment()
-        self._keep_environment()
-        yield "lms", self._provision
+        yield "lms", self._restore_lms
         yield "connected", lambda: self._connect_project(recheck=False)
 
     @property
@@ -88,24 +106,49 @@ class ProjectWithLms(RunningServers):
     def open(self) -> None:
         """Creates and locks the folder, and makes or loads the secrets. Raises DemoError if another
         run uses the folder or a port is taken."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.home.chmod(0o700)  # secrets, logs, and databases with sessions
-        if not (ignored := self.home / ".gitignore").exists():
-            ignored.write_text("*\n")
-        lock = (self.home / "lock").open("a+")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.chmod(0o700)  # secrets, logs, and databases with sessions
+            if not (ignored := self.home / ".gitignore").exists():
+                ignored.write_text("*\n")
         except OSError as error:
-            raise DemoError(
+            raise self._unusable(error) from error
+        if self.is_running():
+            raise NotStarted(
                 f"`usher dev` is already running for {self.project.folder}. "
                 "Use that one, or stop it with Ctrl-C first."
-            ) from error
-        self._lock = lock
-        require_free_port(self._port, "your project", "--port")
-        require_free_port(self._lms_port, "the LMS", "--lms-port")
+            )
+        if self.ports.project == self.ports.lms:
+            raise NotStarted(
+                f"Your project and the LMS can't both have the port {self.ports.lms}. Nothing was "
+                "started. Choose another with --lms-port PORT."
+            )
+        require_free_port(self.ports.project, "your project", "--port")
+        require_free_port(self.ports.lms, "the LMS", "--lms-port")
+        self.ports.remember(self.home)
         self.credentials = Credentials.load_or_make(self.home)
         self.project.environment = self._environment()
-        self._keep_environment()
+
+    def is_running(self) -> bool:
+        """Whether another run uses the folder. If not, locks it for this one until ``stop``. Raises
+        DemoError if that is impossible."""
+        try:
+            lock = (self.home / "lock").open("a+")
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return True
+        self._lock = lock
+        return False
+
+    def _unusable(self, error: OSError) -> DemoError:
+        return DemoError(
+            f"The folder {self.home} can't be made or changed: {error.strerror}. Nothing was "
+            "started. Choose another folder with --home FOLDER."
+        )
 
     def _environment(self) -> dict[str, str]:
         """The project's settings for this LMS. Settings of the connection that are not among them
@@ -144,7 +187,8 @@ class ProjectWithLms(RunningServers):
         yield "servers", self._start
         if self.learner.login:
             yield "learner", self._wait_for_learner
-            yield "sign-in", self._sign_in
+            if not self.closed:
+                yield "sign-in", self._sign_in
 
     def _check_project(self) -> str:
         wanted = {
@@ -153,10 +197,7 @@ class ProjectWithLms(RunningServers):
         }
         found = self.project.ask("check", wanted)
         if found["problem"]:
-            raise DemoError(
-                f"{found['problem']}\nThen run `usher dev` again. The guide is docs/integrate.md "
-                "in Usher's repository."
-            )
+            raise DemoError(f"{found['problem']}\nThen run `usher dev` again.")
         if found["unread"]:
             raise DemoError(
                 f"settings.py sets {', '.join(found['unread'])} itself, so your project would not "
@@ -164,6 +205,9 @@ class ProjectWithLms(RunningServers):
                 "defaults.apply() reads them from the environment."
             )
         self._celery = str(found["celery"])
+        if warnings := found["warnings"]:
+            listed = "\n".join(warnings)
+            return f"settings of {self.project.name} work, with warnings of the check:\n{listed}"
         return f"settings of {self.project.name} are complete"
 
     def _make_lms(self) -> str:
@@ -172,29 +216,56 @@ class ProjectWithLms(RunningServers):
         return self._provision()
 
     def _provision(self) -> str:
+        self._provisioned()
+        return "embedded LMS with two courses"
+
+    def _restore_lms(self) -> str:
+        """Says what differed from the first run."""
+        settings = self.lms_home / SETTINGS_FILE
+        before = settings.read_text() if settings.exists() else ""
+        changed = self._provisioned()
+        self.settings_restored = settings.read_text() != before
+        return (
+            f"settings of the LMS {'restored' if self.settings_restored else 'unchanged'}, "
+            f"{changed or 'none'} of the connection's records "
+            f"{'restored' if changed else 'changed'}, two course runs written again"
+        )
+
+    def _provisioned(self) -> int:
+        """Creates the LMS or restores its settings and records. Returns how many of the records
+        differed."""
         connection.make_lms(self.lms_home, self.lms_url, self.url)
         described = connection.describe(self.project.name, self.url, self.credentials)
         try:
             manage(self.lms_home, "seed_courses")
-            manage(self.lms_home, "usher_provision", "--file", "-", text=described.to_json())
+            out = manage(self.lms_home, "usher_provision", "--file", "-", text=described.to_json())
         except FolderError as error:
             raise DemoError(str(error)) from error
-        return "embedded LMS with two courses"
+        return int(json.loads(out)["changed"])
 
     def _connect_project(self, recheck: bool) -> str:
         is_new = not (self.home / prepared.FILE_NAME).exists()
-        found = self.project.ask("prepare", self.credentials.lms_client_id, is_new and not recheck)
+        accounts = accounts_in(self.lms_home)
+        found = self.project.ask(
+            "prepare", self.credentials.lms_client_id, is_new and not recheck, accounts
+        )
         if found["foreign"]:
+            counted = "an account" if found["foreign"] == 1 else f"{found['foreign']} accounts"
             raise DemoError(
-                f"Your project's database has {found['foreign']} accounts of another LMS. No "
-                "record was changed. Use another database, or create these accounts in the new LMS "
-                "too: usher dev --recheck."
+                f"Your project's database has {counted} of another LMS. No record was changed. Use "
+                "another database, or create the accounts in the new LMS too:\n"
+                "$ usher dev --recheck"
             )
+        if "problem" in found:
+            raise DemoError(f"{found['problem']}\nThen run `usher dev` again.")
+        if found["to_link"]:
+            self._link(found["to_link"])
         if recheck:
             self._manage("reconcile", "--recheck", allow_failure=True)
-        self.learner = Learner(
+        self.learner = DevLearner(
             found["login"], self.credentials.learner_password, found["without_learner"]
         )
+        self._keep_environment()
         prepared.note(
             self.home,
             self._fingerprint(),
@@ -202,10 +273,43 @@ class ProjectWithLms(RunningServers):
             url=self.url,
             lms_url=self.lms_url,
         )
-        return "tables migrated; OAuth2 client, two course runs and a learner created"
+        there = "tables, OAuth2 client, course runs" + (" and learner" * bool(self.learner.login))
+        done = ", ".join(found["done"]) or f"{there} exist"
+        lines = [f"{done}. {self.learner.missing_reason}" if self.learner.missing_reason else done]
+        if found["unknown"]:
+            lines.append(self._about_unknown(found["unknown"]))
+        return "\n".join(lines)
+
+    def _about_unknown(self, addresses: list[str]) -> str:
+        """What to do about accounts in the LMS that the project's database has no record of."""
+        more = len(addresses) - _SHOWN
+        shown = ", ".join(addresses[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        counted = "an account" if len(addresses) == 1 else f"{len(addresses)} accounts"
+        here = f". {shlex.quote(str(self.environment_file))}"
+        file = shlex.quote(str(self.home / "users.csv"))
+        return (
+            f"The LMS has {counted} of learners that your database does not have: {shown}. Such a "
+            "learner gets no second account with the same e-mail address. To keep an account, "
+            "create the user in your project, and link the account. In the folder of "
+            f"your project:\n$ {here}\n$ python manage.py adopt_users --to {file}\n"
+            "If you need none of them, stop `usher dev`, delete the LMS, and start `usher dev` "
+            f"again:\n$ rm -r {shlex.quote(str(self.lms_home))}"
+        )
+
+    def _link(self, username: str) -> None:
+        """Links the test learner to their account in the LMS."""
+        name = connection.describe(self.project.name, self.url, self.credentials)
+        application = name.applications[0].name
+        try:
+            manage(
+                self.lms_home,
+                *("usher_link", "--username", username, "--application", application, "--move"),
+            )
+        except FolderError as error:
+            raise DemoError(str(error)) from error
 
     def _start(self) -> str:
-        self._start_all([self._lms(), self._application(), self._worker()])
+        self._start_all([self._lms(), *self._create_project_processes()])
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
@@ -213,11 +317,20 @@ class ProjectWithLms(RunningServers):
         while True:
             self.check()
             found = self.project.ask("state")
+            self.closed = found["closed"]
+            if self.closed:
+                return f"{self.closed} Sign-in is not tried."
             if found["problems"]:
-                raise DemoError("The LMS refused: " + " ".join(found["problems"]))
+                raise DemoError(
+                    f"The LMS refused: {' '.join(found['problems'])}\n"
+                    "If somebody changed its courses or records, restore them:\n"
+                    "$ usher dev --provision"
+                )
             if found["account"] and found["token"] and not found["waiting"]:
-                courses, self._username = len(found["settled"]), found["username"]
-                return f"LMS account {found['username']}, enrolled in {courses} courses"
+                courses, self._username = len(found["enrolled"]), found["username"]
+                several = "" if courses == 1 else "s"
+                enrolled = f"enrolled in {courses or 'no'} course{several}"
+                return f"LMS account {found['username']}, {enrolled}"
             if time.monotonic() > deadline:
                 errors = " ".join(dict.fromkeys(found["errors"]))
                 raise DemoError(
@@ -227,10 +340,17 @@ class ProjectWithLms(RunningServers):
             time.sleep(0.2)
 
     def _sign_in(self) -> str:
-        """With a session in the project, signs in to the LMS and opens the dashboard."""
-        session = self.project.ask("session")
+        """Follows the LMS to the project's sign-in page. Then, with a session in the project, signs
+        in to the LMS and opens the dashboard."""
         browser = Browser()
         try:
+            page = browser.get(self.lms_url + social_login_path(DEFAULT_BACKEND))
+            if page.status_code >= 400:
+                raise DemoError(
+                    f"{page.url.copy_with(query=None)}, where the LMS sends learners to sign in, "
+                    f"answers {page.status_code}. Set LOGIN_URL to your sign-in page."
+                )
+            session = self.project.ask("session")
             # Python's cookie jar adds .local to a host name without a dot.
             domain = f"{PROJECT_HOST}.local"
             browser.client.cookies.set(session["cookie"], session["session"], domain)
@@ -244,21 +364,28 @@ class ProjectWithLms(RunningServers):
                 )
         finally:
             browser.close()
+        self.is_signed_in = True
         return "the learner signs in to the LMS through your project"
 
     # -- processes
 
+    def _create_project_processes(self) -> list[ServerProcess]:
+        """Returns the processes that run the project's code; ``follow_changes`` restarts them from
+        now on."""
+        self._files = ProjectFiles(self.project.folder)
+        return [self._application(), self._worker()]
+
     def _application(self) -> ServerProcess:
         return self._process(
-            "project",
-            self.project.command("runserver", f"127.0.0.1:{self._port}"),
+            _PROJECT,
+            self.project.command("runserver", f"127.0.0.1:{self.ports.project}"),
             self.url + "/health/live",
         )
 
     def _worker(self) -> ServerProcess:
         """The worker as the project runs it in production: Celery if it has a broker."""
         if not self._celery:
-            return self._process("worker", self.project.command("reconcile", "--watch"))
+            return self._process(_WORKER, self.project.command("reconcile", "--watch"))
         celery = [
             sys.executable,
             "-m",
@@ -271,7 +398,35 @@ class ProjectWithLms(RunningServers):
             "INFO",
         ]
         schedule = str(self.home / "beat-schedule")
-        return self._process("worker", [*celery, "--concurrency", "2", "--schedule", schedule])
+        return self._process(_WORKER, [*celery, "--concurrency", "2", "--schedule", schedule])
+
+    def follow_changes(self) -> str:
+        """Restarts the worker if a Python file of the project changed, as ``runserver`` restarts
+        itself, and both if the ``.env`` changed. Returns a message if one of them stopped by itself
+        afterwards, otherwise ''. The command then continues, and the next change starts it
+        again."""
+        changed = self._files.changed() if self._files else set()
+        for process in self._servers:
+            is_project, is_worker = process.name == _PROJECT, process.name == _WORKER
+            if changed and (
+                is_worker or (is_project and (ENV_FILE in changed or process.process is None))
+            ):
+                process.stop()
+                process.start()
+                self._restarted.add(process.name)
+            elif process.name in self._restarted and (ended := process.ended()):
+                process.stop()
+                return (
+                    f"{ended}\nIt starts again when a Python file or .env of your project changes."
+                )
+        return ""
+
+    def check(self) -> None:
+        """Raises DemoError if one of the processes has ended. One that was restarted may have ended
+        because of an error in the project, which ``follow_changes`` names."""
+        for server in self._servers:
+            if server.name not in self._restarted:
+                server.check()
 
     def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
         return ServerProcess(
@@ -288,7 +443,7 @@ class ProjectWithLms(RunningServers):
             name="lms",
             command=[
                 *(sys.executable, "-m", "usher.embedded", "serve", str(self.lms_home)),
-                *("--port", str(self._lms_port)),
+                *("--port", str(self.ports.lms)),
             ],
             folder=self.lms_home,
             environment={"USHER_LMS_HOME": str(self.lms_home), "DJANGO_SETTINGS_MODULE": ""},

@@ -1,8 +1,8 @@
 """Parses the errors of an application that does not start, to find settings that it lacks.
 
 A fresh checkout lacks settings that connect will write, and others that only need some value. While
-connect examines the application, the former get placeholders. The latter become part of the plan,
-with example values.
+connect examines the application, settings that it will write have placeholders. The other settings
+become part of the plan, with example values.
 """
 
 import re
@@ -42,6 +42,9 @@ _WEBPACK = re.compile(r"([^\s'\"]*webpack-stats[^\s'\"]*?\.json)")
 _NO_COMPOSE = re.compile(
     r"unknown flag: --rm|unknown shorthand flag|'compose' is not a docker command|docker: not found"
 )
+#: What psycopg and SQLite print for the options of MITx Online's and MIT xPro's database settings.
+_NO_TLS = "server does not support SSL"
+_NOT_POSTGRESQL = re.compile(r"TypeError: .*'sslmode'")
 _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 
 
@@ -59,23 +62,23 @@ class Missing:
         return bool(self.ours or self.others)
 
 
-def missing(said: str, given: Iterable[str] = ()) -> Missing:
-    """Returns the settings that the error output ``said`` names, except those in ``given``."""
-    kinds = dict.fromkeys(_names(said), "") | dict(_EMPTY.findall(said))
-    wanted = {
+def missing(error_text: str, known_names: Iterable[str] = ()) -> Missing:
+    """Returns the settings that ``error_text`` names, except those in ``known_names``."""
+    kinds = dict.fromkeys(_names(error_text), "") | dict(_EMPTY.findall(error_text))
+    kinds_of_missing = {
         name: kind
         for name, kind in kinds.items()
-        if name not in set(given) and name not in _ONLY_A_PERSON_KNOWS
+        if name not in set(known_names) and name not in _ONLY_A_PERSON_KNOWS
     }
     return Missing(
-        {name: PLACEHOLDER for name in wanted if name in KEYS},
-        {name: _example(name, kind) for name, kind in wanted.items() if name not in KEYS},
+        {name: PLACEHOLDER for name in kinds_of_missing if name in KEYS},
+        {name: _example(name, kind) for name, kind in kinds_of_missing.items() if name not in KEYS},
     )
 
 
-def _names(said: str) -> list[str]:
-    found = [match for pattern in _MISSING for match in pattern.findall(said)]
-    return [name.strip() for names in found for name in names.split(",") if name.strip()]
+def _names(error_text: str) -> list[str]:
+    matches = [match for pattern in _MISSING for match in pattern.findall(error_text)]
+    return [name.strip() for names in matches for name in names.split(",") if name.strip()]
 
 
 def _example(name: str, kind: str) -> str:
@@ -84,29 +87,39 @@ def _example(name: str, kind: str) -> str:
     return EXAMPLES.get(name) or _OF_KIND.get(kind, PLACEHOLDER)
 
 
-def advice(said: str, *, compose: bool, migrate: str = "./manage.py migrate") -> str:
+def advice(error_text: str, *, compose: bool, migrate: str) -> str:
     """Returns what to do before the application can start; "" if its error is unknown.
 
     compose: whether docker compose runs it. migrate: the command that creates its tables.
     """
-    again = "then run this again"
-    if found := _WEBPACK.search(said):
+    last_step = "then run this again"
+    if match := _WEBPACK.search(error_text):
         build = (
             "Start the service that builds them: docker compose up -d watch; wait until the file "
             "is there"
             if compose
             else "Build them as its service watch in its compose file does"
         )
-        return f"its assets are not built yet ({found[1]} is missing). {build}, {again}"
-    if table := missing_table(said):
-        return f"its database has no table {table}. Migrate it: {migrate}, {again}"
-    if compose and _NO_COMPOSE.search(said):
+        return f"its assets are not built yet ({match[1]} is missing). {build}, {last_step}"
+    if table := missing_table(error_text):
+        return f"its database has no table {table}. Migrate it: {migrate}, {last_step}"
+    if compose and _NO_COMPOSE.search(error_text):
         return (
             "docker compose is not installed here. Install it; if the application runs without "
             "containers, give the command that runs its manage.py, for example "
             "--manage '/path/to/venv/bin/python manage.py'"
         )
-    if found := _NO_ENV_FILE.search(said):
-        return f"{found[1]} is missing; make it, {again}"
-    names = [name for name in _ONLY_A_PERSON_KNOWS if name in _names(said)]
-    return f"it needs {names[0]}; set it in its .env, {again}" if names else ""
+    if match := _NO_ENV_FILE.search(error_text):
+        return f"{match[1]} is missing; make it, {last_step}"
+    if _NOT_POSTGRESQL.search(error_text):
+        return (
+            "it needs a PostgreSQL database; set its address as DATABASE_URL in its .env, "
+            f"for example DATABASE_URL=postgres://USER:PASSWORD@localhost:5432/NAME, {last_step}"
+        )
+    if _NO_TLS in error_text:
+        return (
+            "its database has no TLS; set MITX_ONLINE_DB_DISABLE_SSL=True (MIT xPro: "
+            f"MITXPRO_DB_DISABLE_SSL=True) in its .env, {last_step}"
+        )
+    names = [name for name in _ONLY_A_PERSON_KNOWS if name in _names(error_text)]
+    return f"it needs {names[0]}; set it in its .env, {last_step}" if names else ""

@@ -10,11 +10,11 @@ import yaml
 
 from usher.connect.errors import Refused
 from usher.contract.editions import EDITIONS, MITXONLINE, MITXPRO, Edition
+from usher.contract.folders import COMPOSE_FILES
 
-COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 #: The compose service that runs ./manage.py in MITx Online and MIT xPro.
 WEB_SERVICE = "web"
-#: A file, relative to manage.py, that only this application has.
+#: Edition → a file, relative to manage.py, that a checkout of the edition has.
 MARKS: dict[Edition, str] = {
     MITXONLINE: "courses/management/commands/sync_courserun.py",
     MITXPRO: "courses/management/commands/sync_courseruns.py",
@@ -99,7 +99,7 @@ def _at_address(options: ApplicationOptions) -> Checkout:
     if not parts.hostname or parts.query or parts.fragment:
         raise Refused(f"{options.target} is not the address of an application")
     edition = _named_edition(options) or next(
-        (known for known in EDITIONS.values() if known.root_url == url), None
+        (candidate for candidate in EDITIONS.values() if candidate.root_url == url), None
     )
     return Checkout(
         name=_name_of(options, edition, parts.hostname.split(".")[0]),
@@ -114,16 +114,18 @@ def _at_address(options: ApplicationOptions) -> Checkout:
 
 
 def _edition_of(folder: Path, options: ApplicationOptions) -> Edition | None:
-    found = next((known for known, mark in MARKS.items() if (folder / mark).is_file()), None)
-    named = _named_edition(options)
-    if found and named and found is not named and _is_upstream(folder, found):
+    detected = next(
+        (candidate for candidate, mark in MARKS.items() if (folder / mark).is_file()), None
+    )
+    option = _named_edition(options)
+    if detected and option and detected is not option and _is_upstream(folder, detected):
         raise Refused(
-            f"{folder} is a checkout of {found.title}, but --edition says {named.title}; "
+            f"{folder} is a checkout of {detected.title}, but --edition says {option.title}; "
             "leave --edition out or name the other folder"
         )
-    if found and _is_upstream(folder, found):
-        return found
-    return named
+    if detected and _is_upstream(folder, detected):
+        return detected
+    return option
 
 
 def _is_upstream(folder: Path, edition: Edition) -> bool:

@@ -26,7 +26,7 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
         if checkout.compose:
             raise Refused(f"{path} is missing, and there is no .env.example to make it from")
         return ""
-    todo = f"cp {example.name} {path}"
+    todo = f"cp {example} {path}"
     if dry_run:
         if not checkout.compose:
             return f"{path} would be created from {example.name}"
@@ -47,10 +47,11 @@ def with_example(checkout: Checkout) -> Checkout:
 
 
 def _example_in(folder: Path) -> Path | None:
-    return next((found for name in NAMES if (found := folder / name).is_file()), None)
+    return next((path for name in NAMES if (path := folder / name).is_file()), None)
 
 
 def _copied(example: Path, path: Path) -> str:
-    # A symbolic link to a missing file is followed, as when settings are written.
+    # If the ``.env`` is a symbolic link to a missing file, create that file, as when settings are
+    # written.
     write_private(Path(os.path.realpath(path)), example.read_bytes())
     return f"{path} created from {example.name}"

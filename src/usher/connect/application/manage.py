@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from usher.contract.envfile import EnvFile
 from usher.contract.environment import SECRET_KEYS
 
 ANSWER_MARK = "usher-answer: "
-_LONGEST_ERROR = 5000
+_MAX_ERROR_LENGTH = 5000
 #: Seconds. A repair command handles all learners.
 COMMAND_TIMEOUT = 3600.0
 
@@ -45,31 +47,53 @@ class Manage:
         """Runs a management command. Raises ToolFailed."""
         return self._runner().output(self._argv(*arguments), timeout=COMMAND_TIMEOUT)
 
-    def shown(self, *arguments: str) -> str:
-        return self._runner().shown([*self._checkout.manage, *arguments])
+    def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
+        """Starts a management command that doesn't end by itself; see ``Runner.start``."""
+        return self._runner().start(self._argv(*arguments), log)
+
+    def hide(self, text: str) -> str:
+        """Returns the text without secrets."""
+        return self._secrets.hide(text)
+
+    def as_typed(self, *arguments: str) -> str:
+        return self._runner().as_typed([*self._checkout.manage, *arguments])
 
     def runnable(self, *arguments: str) -> str:
-        """Returns a management command as one types it before connect has written the settings.
+        """Returns a management command as the operator types it before connect has written the
+        settings.
 
-        It has placeholders for those that the application needs to start; none of them is secret.
+        The command sets placeholders for settings that the application needs to start; none of them
+        is secret. It works in any folder. Without containers it also reads the ``.env``, since MITx
+        Online and MIT xPro leave that to docker compose.
         """
-        given = [
+        assignments = [
             f"{key}={PLACEHOLDER if key in SECRET_KEYS else value}"
             for key, value in self._missing().items()
         ]
         command = [*self._checkout.manage, *arguments]
-        if self._checkout.compose and "run" in command:
-            place = command.index("run") + 1
-            command[place:place] = [word for each in given for word in ("-e", each)]
-        elif given:
-            command[:0] = ["env", *given]
-        return self._runner().shown(command)
+        if self._checkout.compose:
+            if "run" in command:
+                position = command.index("run") + 1
+                command[position:position] = [
+                    word for assignment in assignments for word in ("-e", assignment)
+                ]
+            return self._runner().as_typed(command)
+        if assignments:
+            command[:0] = ["env", *assignments]
+        return self._in_its_folder(self._runner().as_typed(command))
+
+    def _in_its_folder(self, command: str) -> str:
+        folder, settings = self._checkout.folder, self._checkout.settings_file
+        before = [f"cd {shlex.quote(str(folder))}"] if folder else []
+        if settings and settings.exists():
+            before += ["set -a", f". {shlex.quote(str(settings))}"]
+        return f"({' && '.join([*before, command])})" if before else command
 
     def compose(self, *arguments: str) -> str:
         """Runs ``docker compose`` in the application's folder and returns its output.
 
-        It gets the same options as in the command that runs manage.py, such as ``--file``.
-        Raises ToolFailed.
+        Options of ``docker compose`` in the command that runs manage.py, such as ``--file``, are
+        kept. Raises ToolFailed.
         """
         return self._runner().run([*self._compose_command(), *arguments])
 
@@ -80,7 +104,7 @@ class Manage:
 
     @property
     def service(self) -> str:
-        """The compose service that runs its manage.py."""
+        """The compose service that runs the application's manage.py."""
         manage = self._checkout.manage
         if not self._checkout.compose:
             return WEB_SERVICE
@@ -99,11 +123,12 @@ class Manage:
                 if not isinstance(data, dict):
                     raise ToolFailed(f"{self._checkout.title} printed a result that is not JSON")
                 if "error" in data:
-                    words = self._secrets.hide(str(data["error"]))[:_LONGEST_ERROR]
+                    words = self._secrets.hide(str(data["error"]))[:_MAX_ERROR_LENGTH]
                     raise ToolFailed(f"{self._checkout.title}: {words}")
                 return data
         raise ToolFailed(
-            f"{self.shown('shell')} gave no result; is this the manage.py of a Django application?"
+            f"{self.as_typed('shell')} gave no result; is this the manage.py of a Django "
+            "application?"
         )
 
     def _argv(self, *arguments: str) -> list[str]:
@@ -115,8 +140,8 @@ class Manage:
         manage = list(self._checkout.manage)
         names = list(self._missing()) if self._checkout.compose and "run" in manage else []
         if names:
-            place = manage.index("run") + 1
-            manage[place:place] = [word for name in names for word in ("-e", name)]
+            position = manage.index("run") + 1
+            manage[position:position] = [word for name in names for word in ("-e", name)]
         return [*manage, *arguments]
 
     def _missing(self) -> dict[str, str]:
@@ -132,7 +157,7 @@ class Manage:
         """Returns a Runner with the environment for manage.py.
 
         docker compose reads the ``.env`` itself; otherwise it is passed as environment variables.
-        An empty value in it does not override one of this process's environment.
+        An empty value in the ``.env`` does not override a value of this process's environment.
         """
         checkout = self._checkout
         path = None if checkout.compose else checkout.settings_file
@@ -146,10 +171,10 @@ def as_line(
 ) -> str:
     """Returns a script and its parameters as one line for ``manage.py shell``.
 
-    One line works in both cases: ``shell`` reads its input at once, or line by line if the input
-    arrives late.
+    ``shell`` reads its whole input, or line by line if the input arrives late. One line works in
+    both cases.
     """
     source = resources.files(package).joinpath(name).read_text()
-    given = f"__import__('json').loads({json.dumps(params)!r})"
-    scope = f"{{'__name__': {name!r}, 'PARAMS': {given}}}"
+    parameters = f"__import__('json').loads({json.dumps(params)!r})"
+    scope = f"{{'__name__': {name!r}, 'PARAMS': {parameters}}}"
     return f"exec(compile({source!r}, {name!r}, 'exec'), {scope})\n"

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 
 from usher.connect.application.manage import as_line
-from usher.connect.application.side import SCRIPT, Addresses, Side
+from usher.connect.application.target import SCRIPT, Addresses, TargetApplication
 from usher.connect.errors import NeedsPerson, Refused
+from usher.contract import agents
 from usher.contract.envfile import EnvFile, write_private
 from usher.contract.oauth import SCOPE_USER_READ
 from usher.contract.paths import ApplicationPath
@@ -19,12 +20,13 @@ TIMEOUT = 15.0
 NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
 
 
-class Remote(Side):
-    """A remote application: examined over HTTP, changed by its operator with the files written."""
+class RemoteApplication(TargetApplication):
+    """A remote application. Connect examines it over HTTP; its operator changes it with the files
+    that connect writes."""
 
     def probe(self, application: Application | None, addresses: Addresses) -> None:
         try:
-            with httpx.Client(timeout=TIMEOUT) as client:
+            with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
                 discovery = client.get(self.url + ApplicationPath.DISCOVERY)
         except httpx.HTTPError as error:
             raise Refused(f"{self.url} can't be reached: {error}") from error
@@ -47,11 +49,11 @@ class Remote(Side):
 
     @property
     def hand_over_env(self) -> Path:
-        return self.before.folder / "application.env"
+        return self.saved_state.folder / "application.env"
 
     def env_is_written(self, description: Description, addresses: Addresses) -> bool:
-        wanted = self.env_values(description, addresses)
-        return EnvFile.read(self.hand_over_env).values() == wanted
+        values = self.env_values(description, addresses)
+        return EnvFile.read(self.hand_over_env).values() == values
 
     def write_env_to_hand_over(self, description: Description, addresses: Addresses) -> str:
         """Writes a file, mode 0600, with the settings to add to the application's own."""
@@ -69,6 +71,7 @@ class Remote(Side):
             answer = httpx.post(
                 self.url + ApplicationPath.TOKEN,
                 data={**data, "redirect_uri": "http://unused.example/"},
+                headers=agents.CONNECT,
                 timeout=TIMEOUT,
             )
             return bool(answer.json().get("error") == "invalid_grant")
@@ -80,7 +83,7 @@ class Remote(Side):
         raise self._handed_over(params, "and remove the OPENEDX_* settings")
 
     def _handed_over(self, params: dict[str, Any], after: str) -> NeedsPerson:
-        script = self.before.folder / f"{params['action']}_record.py"
+        script = self.saved_state.folder / f"{params['action']}_record.py"
         write_private(script, as_line(SCRIPT, params).encode())
         return NeedsPerson(
             f"record:{self.name}",

@@ -12,8 +12,8 @@ from usher.contract.provisioning import (
     ServiceWorker,
 )
 
-#: docker compose replaces this by the machine's address as containers see it, on Linux and macOS.
-#: So no gateway address has to be looked up.
+#: docker compose replaces this value by the machine's address as containers see it, on Linux and
+#: macOS, so nobody has to look up a gateway's address.
 HOST_GATEWAY = "host-gateway"
 
 #: All settings that connect writes into a ``.env`` and ``disconnect`` restores.
@@ -38,7 +38,7 @@ KEYS = (
     Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
     Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
 )
-#: Those that are Django settings of the same name in every known application.
+#: The keys that are Django settings of the same name in every known application.
 SETTINGS = (
     Env.OPENEDX_API_BASE_URL,
     Env.OPENEDX_SERVICE_WORKER_USERNAME,
@@ -81,7 +81,7 @@ def identity_of(application: Application, worker: ServiceWorker) -> Identity:
     )
 
 
-def wanted(
+def settings_for(
     identity: Identity,
     *,
     lms_url: str,

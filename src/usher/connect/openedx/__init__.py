@@ -1,1 +1,1 @@
-"""The LMS as Tutor runs it: instance, configuration, jobs, leftovers."""
+"""The LMS, run by Tutor or embedded: configuration, jobs, leftovers, server process."""

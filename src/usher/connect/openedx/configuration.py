@@ -16,6 +16,7 @@ from usher.contract import oauth, tutor_values
 from usher.contract.applications import EntryError
 from usher.contract.description import DEFAULTS, describe
 from usher.contract.envfile import PRIVATE_MODE, write_private
+from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import Description, own_worker_name
 
 APPLICATIONS = "USHER_APPLICATIONS"
@@ -26,12 +27,14 @@ DEFAULT_APPLICATION = "USHER_DEFAULT_APPLICATION"
 SUPERUSER = "USHER_SUPERUSER_USERNAME"
 SUPERUSER_EMAIL = "USHER_SUPERUSER_EMAIL"
 SUPERUSER_APPLICATION = "USHER_SUPERUSER_APPLICATION"
-#: Setting that names an application: the settings that have no meaning without it.
+#: A setting that names an application → the settings that have no meaning without that application.
 _OF_ONE_APPLICATION = {
     DEFAULT_APPLICATION: (DEFAULT_APPLICATION,),
     SUPERUSER_APPLICATION: (SUPERUSER_APPLICATION, SUPERUSER, SUPERUSER_EMAIL),
 }
-#: The length of Open edX's database column for it.
+#: The keys of an entry that connect writes only for an application with an API gateway.
+_OF_A_GATEWAY = ("gateway_url", "logout_url", "server_url")
+#: The length of Open edX's database column for a backend's name.
 BACKEND_NAME_LENGTH = 30
 
 
@@ -40,20 +43,21 @@ def read(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
-def checked(values: dict[str, Any]) -> dict[str, Any]:
+def require_safe(values: dict[str, Any]) -> dict[str, Any]:
     """Returns ``values`` if Tutor can render them safely. Raises Refused.
 
     Values may come from an application, so they are not trusted.
     """
     try:
-        return tutor_values.checked(values)
+        return tutor_values.check_settings(values)
     except tutor_values.NotAllowed as error:
         raise Refused(str(error)) from error
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Sets these keys; a value of None removes the key. Raises Refused, see ``checked``."""
-    values = checked(values)
+    """Writes these keys into ``config.yml``; a value of None removes the key. Raises Refused, see
+    ``checked``."""
+    values = require_safe(values)
     data = read(path)
     for key, value in values.items():
         if value is None:
@@ -64,7 +68,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
     write_private(path, text.encode())
 
 
-def described(path: Path, config: dict[str, Any]) -> Description:
+def description_of(path: Path, config: dict[str, Any]) -> Description:
     """Returns the description of the LMS's records by these ``USHER_*`` values.
 
     path: the file to name in an error. Raises Refused.
@@ -75,40 +79,53 @@ def described(path: Path, config: dict[str, Any]) -> Description:
         raise Refused(f"{path}: {error}") from error
 
 
-def holds(path: Path, values: dict[str, Any]) -> bool:
+def has_values(path: Path, values: dict[str, Any]) -> bool:
+    """Returns whether the file has these values, and nobody else can read it."""
     data = read(path)
-    same = all(data.get(key) == value for key, value in values.items())
-    return same and path.exists() and path.stat().st_mode & 0o777 == PRIVATE_MODE
+    is_same = all(data.get(key) == value for key, value in values.items())
+    return is_same and path.exists() and path.stat().st_mode & 0o777 == PRIVATE_MODE
 
 
-def entries(path: Path, look: dict[str, Any]) -> list[dict[str, Any]]:
+def entries(path: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the connected applications; the plugin's default counts only if it is enabled."""
-    default = look["usher"].get(APPLICATIONS, []) if "usher" in look["enabled"] else []
-    found = read(path).get(APPLICATIONS, default)
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    default = report["usher"].get(APPLICATIONS, []) if "usher" in report["enabled"] else []
+    applications = read(path).get(APPLICATIONS, default)
+    if not isinstance(applications, list) or not all(
+        isinstance(item, dict) for item in applications
+    ):
         raise Refused(f"{path}: {APPLICATIONS} is not a list of applications")
-    return [dict(item) for item in found]
+    return [dict(item) for item in applications]
 
 
-def with_entry(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns ``found`` with this application's entry updated, or added at the end."""
-    names = [item.get("name") for item in found]
+def with_entry(entries_before: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns ``entries_before`` with this application's entry updated, or added at the end."""
+    names = [item.get("name") for item in entries_before]
     if entry["name"] not in names:
-        return [*found, entry]
-    return [{**item, **entry} if item.get("name") == entry["name"] else item for item in found]
+        return [*entries_before, entry]
+    return [
+        {**_without_gateway(item, entry), **entry} if item.get("name") == entry["name"] else item
+        for item in entries_before
+    ]
 
 
-def with_own_workers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_gateway(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """Returns the earlier entry without the addresses of an API gateway that is no longer used."""
+    used = str(before.get("logout_url", "")).endswith(ApplicationPath.GATEWAY_LOGOUT)
+    obsolete = _OF_A_GATEWAY if used and "logout_url" not in entry else ()
+    return {key: value for key, value in before.items() if key not in obsolete}
+
+
+def with_own_workers(entries_before: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the entries, each but the first with its own service worker.
 
-    The first one uses ``USHER_SERVICE_WORKER_*``. The others name theirs, so that they keep it
-    when the first application is disconnected.
+    The first application uses ``USHER_SERVICE_WORKER_*``. Each other entry names its own worker, so
+    that the application keeps it when the first one is disconnected.
     """
     return [
         {"service_worker_username": own_worker_name(str(item.get("name"))), **item}
         if index
         else item
-        for index, item in enumerate(found)
+        for index, item in enumerate(entries_before)
     ]
 
 
@@ -133,24 +150,29 @@ class Choice:
 
 
 def choose_backend(
-    found: list[dict[str, Any]], name: str, given: str, default: str = oauth.OL_OAUTH2.name
+    present_entries: list[dict[str, Any]],
+    name: str,
+    option: str,
+    default: str = oauth.OL_OAUTH2.name,
 ) -> Choice:
     """Returns the backend of application ``name``: the given one, its present one or the default.
 
     The LMS identifies an application by its backend's name, so a second application with the same
     backend gets a variant named ``<application>-oauth2``. Raises Refused.
     """
-    own = next((item for item in found if item.get("name") == name), {})
+    own = next((item for item in present_entries if item.get("name") == name), {})
     before = own.get("backend", "")
-    base = given or own.get("backend_base") or before or default
+    base = option or own.get("backend_base") or before or default
     if before and base in (before, own.get("backend_base")):
         return Choice(before, base)
-    taken = {
-        item.get("backend", oauth.DEFAULT_BACKEND) for item in found if item.get("name") != name
+    used_names = {
+        item.get("backend", oauth.DEFAULT_BACKEND)
+        for item in present_entries
+        if item.get("name") != name
     }
-    # The names of known backends are reserved for these.
-    names = [base, *(made for made in _names_for(name) if made not in oauth.BACKENDS)]
-    free = [made for made in names if made not in taken]
+    # The names of known backends are never used for variants.
+    names = [base, *(variant for variant in _names_for(name) if variant not in oauth.BACKENDS)]
+    free = [variant for variant in names if variant not in used_names]
     if not free:
         raise Refused(f"other applications sign in by {' and '.join(names)}; choose another --name")
     return Choice(free[0], base)

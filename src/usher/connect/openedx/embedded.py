@@ -33,8 +33,8 @@ from usher.contract.provisioning import Description
 
 #: The default port, as in MITx Online's default OPENEDX_API_BASE_URL.
 PORT = 18000
-#: A host name of this machine: on the machine by DNS, and in the containers of MITx Online and
-#: MIT xPro by their compose files.
+#: A host name of this machine. DNS resolves it on the machine; in the containers of MITx Online and
+#: MIT xPro, their compose files do.
 CONTAINER_HOST = "local.openedx.io"
 #: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
@@ -60,7 +60,7 @@ class EmbeddedLms:
     """
 
     def __init__(self, home: Path, url: str, runner: Runner, *, open_to_containers: bool) -> None:
-        self.place = home
+        self.folder = home
         self.lms_url = url
         self.in_cluster = False
         host = "0.0.0.0" if open_to_containers else "127.0.0.1"  # noqa: S104 - asked for
@@ -71,18 +71,18 @@ class EmbeddedLms:
 
     @property
     def config_file(self) -> Path:
-        return self.place / "config.yml"
+        return self.folder / "config.yml"
 
     @property
     def description_file(self) -> Path:
         """Holds every id and secret."""
-        return self.place / "usher.json"
+        return self.folder / "usher.json"
 
     @property
     def is_made(self) -> bool:
         """Whether the folder has an LMS of this version of Usher."""
-        made = self.place / _MADE_OF
-        return made.is_file() and made.read_text() == _fingerprint()
+        mark = self.folder / _MADE_OF
+        return mark.is_file() and mark.read_text() == _fingerprint()
 
     @property
     def enabled(self) -> bool:
@@ -90,7 +90,7 @@ class EmbeddedLms:
 
     @property
     def logs_command(self) -> str:
-        return self._runner.shown(["tail", "-n", "100", str(self.server.log)])
+        return self._runner.as_typed(["tail", "-n", "100", str(self.server.log)])
 
     def render_command(self) -> str:
         return "usher connect --lms embedded"
@@ -102,7 +102,7 @@ class EmbeddedLms:
         return ()
 
     def connection(self) -> dict[str, str]:
-        return {"lms": connections.EMBEDDED, "lms_home": str(self.place)}
+        return {"lms": connections.EMBEDDED, "lms_home": str(self.folder)}
 
     def forget(self) -> None:
         self._preview = None
@@ -118,15 +118,15 @@ class EmbeddedLms:
         """Creates the folder with its database and two courses, or migrates an older one."""
         self._init()
         self._manage("seed_courses")
-        write_private(self.place / _MADE_OF, _fingerprint().encode())
+        write_private(self.folder / _MADE_OF, _fingerprint().encode())
 
     def is_rendered(self) -> bool:
         if not (self.is_made and self.description_file.is_file()):
             return False
-        written = yaml.safe_load((self.place / "lms.env.yml").read_text()) or {}
-        wanted = self._settings() | {"LMS_ROOT_URL": self.lms_url}
+        present = yaml.safe_load((self.folder / "lms.env.yml").read_text()) or {}
+        expected = self._settings() | {"LMS_ROOT_URL": self.lms_url}
         return self.description_file.read_text() == self._described() and all(
-            written.get(key) == value for key, value in wanted.items()
+            present.get(key) == value for key, value in expected.items()
         )
 
     def render(self) -> None:
@@ -141,12 +141,12 @@ class EmbeddedLms:
 
     def described(self, values: dict[str, Any]) -> Description:
         config = configuration.read(self.config_file)
-        return configuration.described(self.config_file, config | values)
+        return configuration.description_of(self.config_file, config | values)
 
     def clear(self, *, purge: bool) -> None:
         """Deletes the rendered files; with ``purge`` the whole folder."""
         if purge:
-            shutil.rmtree(self.place, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         else:
             self.description_file.unlink(missing_ok=True)
 
@@ -154,23 +154,23 @@ class EmbeddedLms:
         return DEFAULTS | self.generated() | configuration.read(self.config_file)
 
     def _described(self) -> str:
-        return configuration.described(self.config_file, self._config()).to_json()
+        return configuration.description_of(self.config_file, self._config()).to_json()
 
     def _settings(self) -> dict[str, Any]:
         try:
-            found = lms_settings(self._config())
+            settings = lms_settings(self._config())
         except EntryError as error:
             raise Refused(f"{self.config_file}: {error}") from error
         # Defaults for an LMS without any application.
-        return {"USHER_BACKENDS": {}, "USHER_LOGOUT_URIS": [], **found} | (
-            {"FEATURES": _FEATURES} if found else {}
+        return {"USHER_BACKENDS": {}, "USHER_LOGOUT_URIS": [], **settings} | (
+            {"FEATURES": _FEATURES} if settings else {}
         )
 
     def _init(self) -> None:
-        command = [sys.executable, "-m", "usher.embedded", "init", str(self.place)]
+        command = [sys.executable, "-m", "usher.embedded", "init", str(self.folder)]
         options = ["--root-url", self.lms_url, "--settings-file", "-"]
         self._runner.run([*command, *options], stdin=json.dumps(self._settings()))
-        self.place.chmod(0o700)
+        self.folder.chmod(0o700)
 
     # -- its records
 
@@ -202,7 +202,7 @@ class EmbeddedLms:
 
     def _manage(self, *words: str, stdin: str = "") -> str:
         return self._runner.run(
-            [sys.executable, str(self.place / "manage.py"), "lms", *words], stdin=stdin
+            [sys.executable, str(self.folder / "manage.py"), "lms", *words], stdin=stdin
         )
 
     # -- served
@@ -215,8 +215,8 @@ class EmbeddedLms:
 def url_of(home: Path) -> str:
     """Returns the address of the LMS in this folder; "" if there is none."""
     try:
-        found = yaml.safe_load((home / "lms.env.yml").read_text())
-        return str(found["LMS_ROOT_URL"])
+        settings = yaml.safe_load((home / "lms.env.yml").read_text())
+        return str(settings["LMS_ROOT_URL"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return ""
 
@@ -231,8 +231,8 @@ def check_port(url: str) -> None:
         except OSError as error:
             raise Refused(
                 f"port {port} of the embedded LMS can't be used "
-                f"({os.strerror(error.errno or 0)}); stop what listens there, or give another "
-                f"address: --lms-url http://{urlsplit(url).hostname}:{port + 1}"
+                f"({os.strerror(error.errno or 0)}); stop the program that listens there, or give "
+                f"another address: --lms-url http://{urlsplit(url).hostname}:{port + 1}"
             ) from error
 
 

@@ -17,7 +17,7 @@ from usher.connect.process import Runner
 #: mode on the command line -> Tutor's command for it.
 MODES = {"local": "local", "dev": "dev", "nightly": "dev", "k8s": "k8s"}
 OLDEST, NEWEST = 20, 22
-#: Suffixes of the version of Tutor's main branch; "nightly" is the older one.
+#: Suffixes of the version of Tutor's main branch; older releases use "nightly".
 MAIN_SUFFIXES = ("main", "nightly")
 ANSWER_MARK = "usher-answer: "
 INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<23'"
@@ -25,13 +25,13 @@ INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<
 
 @dataclass(frozen=True)
 class Instance:
-    """One Tutor root. look: the last result of ``look_at``."""
+    """One Tutor root. report: the last result of ``inspect_root``."""
 
     tutor: Path
     python: Path
     root: Path
     mode: str
-    look: dict[str, Any]
+    report: dict[str, Any]
 
     @property
     def command(self) -> str:
@@ -39,7 +39,7 @@ class Instance:
 
     @property
     def enabled(self) -> bool:
-        return "usher" in self.look["enabled"]
+        return "usher" in self.report["enabled"]
 
     @property
     def lms_url(self) -> str:
@@ -51,7 +51,7 @@ class Instance:
         return self._at("CMS_HOST", 8001)
 
     def _at(self, name: str, port_in_dev: int) -> str:
-        values = self.look["values"]
+        values = self.report["values"]
         if self.command == "dev":
             return f"http://{values[name]}:{port_in_dev}"
         return f"{'https' if values['ENABLE_HTTPS'] else 'http'}://{values[name]}"
@@ -59,7 +59,7 @@ class Instance:
     @property
     def project(self) -> str:
         key = "DEV_PROJECT_NAME" if self.command == "dev" else "LOCAL_PROJECT_NAME"
-        return str(self.look["values"][key])
+        return str(self.report["values"][key])
 
     @property
     def config_file(self) -> Path:
@@ -71,43 +71,47 @@ class Instance:
         return self.root / "env/apps/openedx/config/usher.json"
 
 
-def find_tutor(given: str) -> tuple[Path, Path]:
+def find_tutor(option: str) -> tuple[Path, Path]:
     """Returns the ``tutor`` executable and the Python that it runs in. Raises Refused."""
-    found = shutil.which(given or "tutor")
-    if not found:
-        where = f"{given} is not a program" if given else "there is no tutor on PATH"
-        raise Refused(f"{where}; activate its virtualenv, or name it with --tutor. New: {INSTALL}")
-    tutor = Path(found).absolute()
+    path = shutil.which(option or "tutor")
+    if not path:
+        where = f"{option} is not a program" if option else "There is no tutor on PATH"
+        raise Refused(
+            f"{where}. Activate Tutor's virtual environment, or name the program with --tutor. To "
+            f"install Tutor:\n$ {INSTALL}\nTo use a small LMS on this machine instead, without "
+            "Tutor, add `--lms embedded`; in a Django project of your own, run `usher dev`."
+        )
+    tutor = Path(path).absolute()
     first = tutor.read_bytes().split(b"\n", 1)[0]
     if first.startswith(b"#!/") and b"/env " not in first:
         python = Path(first[2:].decode().split()[0])
         if python.name.startswith("python") and python.exists():
             return tutor, python
     for name in ("python", "python3"):
-        beside = tutor.resolve().parent / name
-        if beside.exists():
-            return tutor, beside
+        interpreter = tutor.resolve().parent / name
+        if interpreter.exists():
+            return tutor, interpreter
     raise Refused(
-        f"{tutor} is Tutor's binary, which can't have plugins installed; install Tutor by pip: "
-        f"{INSTALL}"
+        f"{tutor} is Tutor's binary, which can't have plugins installed. Install Tutor by pip:\n"
+        f"$ {INSTALL}"
     )
 
 
-def find_root(given: str, tutor: Path, runner: Runner) -> Path:
+def find_root(option: str, tutor: Path, runner: Runner) -> Path:
     """Returns Tutor's root: ``--tutor-root``, ``TUTOR_ROOT``, or the only one that exists.
 
     Raises Refused if several exist and none was named, or if there is none.
     """
-    named = given or os.environ.get("TUTOR_ROOT", "")
-    if named:
-        root = Path(named).expanduser().resolve()
-        return _checked_root(root, "named by --tutor-root" if given else "named by TUTOR_ROOT")
+    name = option or os.environ.get("TUTOR_ROOT", "")
+    if name:
+        root = Path(name).expanduser().resolve()
+        return _checked_root(root, "named by --tutor-root" if option else "named by TUTOR_ROOT")
     default = Path(runner.run([tutor, "config", "printroot"]).strip().splitlines()[-1])
-    beside = sorted(default.parent.glob("tutor*")) if default.parent.is_dir() else []
-    roots = [path for path in beside if (path / "config.yml").is_file()]
+    candidates = sorted(default.parent.glob("tutor*")) if default.parent.is_dir() else []
+    roots = [path for path in candidates if (path / "config.yml").is_file()]
     if len(roots) > 1:
-        listed = "\n".join(f"  --tutor-root {path}" for path in roots)
-        raise Refused(f"there are {len(roots)} Tutor roots; name one of them:\n{listed}")
+        lines = "\n".join(f"  --tutor-root {path}" for path in roots)
+        raise Refused(f"there are {len(roots)} Tutor roots; name one of them:\n{lines}")
     return _checked_root(default, "printed by 'tutor config printroot'")
 
 
@@ -136,9 +140,14 @@ def _checked_root(root: Path, how: str) -> Path:
     return root
 
 
-def look_at(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
-    """Returns what ``scripts/look.py`` reports of this root. Raises Refused with Tutor's error."""
-    source = resources.files("usher.connect.openedx.scripts").joinpath("look.py").read_text()
+def inspect_root(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
+    """Returns the report of ``scripts/inspect_root.py`` about this root.
+
+    Raises Refused with Tutor's error.
+    """
+    source = (
+        resources.files("usher.connect.openedx.scripts").joinpath("inspect_root.py").read_text()
+    )
     params = json.dumps({"root": str(root)})
     script = f"PARAMS = __import__('json').loads({params!r})\n{source}"
     output = runner.run([python, "-"], stdin=script)
@@ -154,8 +163,8 @@ def look_at(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
 
 def check_version(version: str) -> str:
     """Returns a warning, or "". Raises Refused for a version that Usher does not support."""
-    found = re.match(r"(\d+)\.", version)
-    major = int(found.group(1)) if found else 0
+    match = re.match(r"(\d+)\.", version)
+    major = int(match.group(1)) if match else 0
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
     if OLDEST <= major <= NEWEST:
         return ""
@@ -167,24 +176,24 @@ def check_version(version: str) -> str:
     )
 
 
-def find_mode(given: str, version: str, running: list[str]) -> tuple[str, str]:
+def find_mode(option: str, version: str, running: list[str]) -> tuple[str, str]:
     """Returns the mode, and the reason for it as shown to people.
 
     running: the result of ``running_modes``. Raises Refused if the mode is ambiguous or another
     mode is running: when Tutor starts anything in one mode, it stops the platform of the other.
     """
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
-    if given == "nightly" and not is_main:
+    if option == "nightly" and not is_main:
         raise Refused(f"--mode nightly needs Tutor Main; this is Tutor {version}. Try --mode dev")
-    if given == "k8s":
-        return given, "by --mode"
-    if given:
-        if running and MODES[given] not in running:
+    if option == "k8s":
+        return option, "by --mode"
+    if option:
+        if running and MODES[option] not in running:
             raise Refused(
-                f"--mode {given}, but the platform runs in {' and '.join(running)} mode, which "
+                f"--mode {option}, but the platform runs in {' and '.join(running)} mode, which "
                 f"would be stopped; use --mode {running[0]}, or stop it: tutor {running[0]} stop"
             )
-        return given, "by --mode"
+        return option, "by --mode"
     if len(running) > 1:
         raise Refused("the platform runs in local and in dev mode; say which with --mode")
     if running:
@@ -227,7 +236,7 @@ def check_cluster(runner: Runner, namespace: str) -> None:
         raise Refused(f"the cluster does not answer for namespace {namespace}: {error}") from error
 
 
-def refreshed(instance: Instance, runner: Runner) -> Instance:
-    """Returns the instance with a new result of ``look_at``."""
-    look = look_at(instance.python, instance.root, runner)
-    return Instance(instance.tutor, instance.python, instance.root, instance.mode, look)
+def refresh(instance: Instance, runner: Runner) -> Instance:
+    """Returns the instance with a new result of ``inspect_root``."""
+    report = inspect_root(instance.python, instance.root, runner)
+    return Instance(instance.tutor, instance.python, instance.root, instance.mode, report)

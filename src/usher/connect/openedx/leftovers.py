@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-def found(root: Path, look: dict[str, Any]) -> Iterator[str]:
+def find_edits(root: Path, report: dict[str, Any]) -> Iterator[str]:
     """Yields one line for each edit: where it is, and what will happen to it."""
     private = root / "env/build/openedx/requirements/private.txt"
     if private.is_file() and private.read_text(errors="replace").strip():
@@ -13,7 +13,7 @@ def found(root: Path, look: dict[str, Any]) -> Iterator[str]:
             f"{private} lists packages by hand. Tutor no longer reads it, and the plugin installs "
             "the backends in the image: remove it"
         )
-    for platform in _mounted_platforms(look["values"].get("MOUNTS") or []):
+    for platform in _mounted_platforms(report["values"].get("MOUNTS") or []):
         for name in ("private.py", "private_requirements.txt"):
             file = platform / "lms/envs" / name if name.endswith(".py") else platform / name
             if file.is_file():
@@ -21,7 +21,7 @@ def found(root: Path, look: dict[str, Any]) -> Iterator[str]:
                     f"{file} overrides settings of the plugin: remove it when the plugin is enabled"
                 )
     by_file: dict[str, list[str]] = {}
-    for name, mark in look["edits"]:
+    for name, mark in report["edits"]:
         by_file.setdefault(name, []).append(mark)
     for name, marks in by_file.items():
         yield (

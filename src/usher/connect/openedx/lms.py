@@ -8,10 +8,10 @@ from usher.contract.provisioning import Description
 
 
 class Lms(Protocol):
-    """An LMS. Results are cached; code that changes files of ``place`` must call ``forget``."""
+    """An LMS. Results are cached; code that changes files of ``folder`` must call ``forget``."""
 
     @property
-    def place(self) -> Path:
+    def folder(self) -> Path:
         """Tutor's root, or the folder of an embedded LMS."""
 
     @property
@@ -31,7 +31,7 @@ class Lms(Protocol):
 
     @property
     def logs_command(self) -> str:
-        """The command that shows the LMS's log, as one types it in a shell."""
+        """The command that shows the LMS's log, as the operator types it in a shell."""
 
     def entries(self) -> list[dict[str, Any]]:
         """Returns the connected applications, as in USHER_APPLICATIONS."""
@@ -54,7 +54,7 @@ class Lms(Protocol):
         """
 
     def render_command(self) -> str:
-        """Returns the command that renders the description, as one types it in a shell."""
+        """Returns the command that renders the description, as the operator types it in a shell."""
 
     def preview(self) -> dict[str, Any]:
         """Returns the report of ``usher_provision --dry-run``. Raises ToolFailed."""
@@ -63,7 +63,7 @@ class Lms(Protocol):
         """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        """Removes what was created from this description. Raises ToolFailed."""
+        """Removes the records that were created from this description. Raises ToolFailed."""
 
     def restart(self, *, running: bool) -> None:
         """Restarts the LMS, so that it reads its settings. Raises ToolFailed."""

@@ -10,11 +10,11 @@ import yaml
 
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration, leftovers
-from usher.connect.openedx.instance import Instance, refreshed, runs
+from usher.connect.openedx.instance import Instance, refresh, runs
 from usher.connect.process import Runner
 from usher.contract.provisioning import Description, DescriptionError
 
-#: Seconds. Migrations on first use, and containers that wait for their database.
+#: Seconds. A first job runs migrations, and containers wait for their database.
 JOB_TIMEOUT = 1800.0
 #: Errors of ``usher_provision`` in an image without Usher.
 _NOT_IN_IMAGE = ("Unknown command", "No module named 'usher'", "No module named 'usher.lms'")
@@ -35,7 +35,7 @@ class ImageLacksUsher(ToolFailed):
 
 
 class NotRunning(ToolFailed):
-    """The LMS isn't running, so it can't be asked without starting its databases."""
+    """The LMS isn't running. To examine it would start its databases."""
 
 
 class Platform:
@@ -57,7 +57,7 @@ class Platform:
         self._preview, self._applied = None, None
 
     @property
-    def place(self) -> Path:
+    def folder(self) -> Path:
         return self.instance.root
 
     @property
@@ -77,22 +77,26 @@ class Platform:
         return f"tutor {self.instance.command} logs --tail=100 lms"
 
     def entries(self) -> list[dict[str, Any]]:
-        return configuration.entries(self.config_file, self.now.look)
+        return configuration.entries(self.config_file, self.now.report)
 
     def leftovers(self) -> Iterable[str]:
-        return leftovers.found(self.now.root, self.now.look)
+        return leftovers.find_edits(self.now.root, self.now.report)
 
     def connection(self) -> dict[str, str]:
-        found = self.instance
-        return {"tutor": str(found.tutor), "tutor_root": str(found.root), "mode": found.mode}
+        instance = self.instance
+        return {
+            "tutor": str(instance.tutor),
+            "tutor_root": str(instance.root),
+            "mode": instance.mode,
+        }
 
     def render_command(self) -> str:
-        return self.shown("config", "save")
+        return self.as_typed("config", "save")
 
     @property
     def now(self) -> Instance:
         if not self._fresh:
-            self.instance = refreshed(self.instance, self._runner)
+            self.instance = refresh(self.instance, self._runner)
             self._fresh = True
         return self.instance
 
@@ -101,9 +105,9 @@ class Platform:
         self.forget()
         return self._run(*arguments)
 
-    def shown(self, *arguments: str) -> str:
-        """Returns the command of ``tutor`` as one types it in a shell."""
-        return self._runner.shown(["tutor", "--root", str(self.instance.root), *arguments])
+    def as_typed(self, *arguments: str) -> str:
+        """Returns the command of ``tutor`` as the operator types it in a shell."""
+        return self._runner.as_typed(["tutor", "--root", str(self.instance.root), *arguments])
 
     def in_mode(self, *arguments: str, stdin: str = "") -> str:
         """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing. Raises ToolFailed."""
@@ -121,7 +125,7 @@ class Platform:
             raise Refused(f"{path}: {error}; render it again: tutor config save") from error
 
     def described(self, values: dict[str, Any]) -> Description:
-        return configuration.described(self.config_file, self.now.look["usher"] | values)
+        return configuration.description_of(self.config_file, self.now.report["usher"] | values)
 
     def preview(self) -> dict[str, Any]:
         """Returns the report of ``usher_provision --dry-run`` in the running LMS.
@@ -130,18 +134,19 @@ class Platform:
         Raises ImageLacksUsher, NotRunning, ToolFailed.
         """
         if self._preview is None:
-            self._preview = self._asked(self._ask_the_running)
+            self._preview = self._ask(self._ask_the_running)
         if isinstance(self._preview, ToolFailed):
             raise self._preview
         return self._preview
 
     def has_usher_in_image(self) -> bool:
-        """Whether the image has Usher. Asks by a job: the running container may be older."""
+        """Whether the image has Usher. Runs a job, since the running container may be older than
+        the image."""
         if not self._image_is_there():
             return False
-        return not isinstance(self._asked(self._ask_by_job), ImageLacksUsher)
+        return not isinstance(self._ask(self._ask_by_job), ImageLacksUsher)
 
-    def _asked(self, ask: Callable[[], str]) -> dict[str, Any] | ToolFailed:
+    def _ask(self, ask: Callable[[], str]) -> dict[str, Any] | ToolFailed:
         try:
             return last_json(ask())
         except ToolFailed as error:
@@ -161,12 +166,15 @@ class Platform:
         return self._run(self.instance.command, "exec", "-T", "lms", "sh", "-e", "-c", script)
 
     def _image_is_there(self) -> bool:
-        """Whether the image is on this machine. If not, a job would build or pull it unasked."""
+        """Whether the image is on this machine. Otherwise a job would build or pull it without
+        confirmation."""
         if self.in_cluster:
             return True
         key = "DOCKER_IMAGE_OPENEDX" + ("_DEV" if self.instance.command == "dev" else "")
         try:
-            self._runner.run(["docker", "image", "inspect", str(self.instance.look["values"][key])])
+            self._runner.run(
+                ["docker", "image", "inspect", str(self.instance.report["values"][key])]
+            )
         except ToolFailed:
             return False
         return True
@@ -177,7 +185,8 @@ class Platform:
         return last_json(self._job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        """Removes what was created from this description, passed through standard input."""
+        """Removes the records that were created from this description, passed through standard
+        input."""
         command = [*_MANAGE, "usher_provision", "--remove", "--file", "-"]
         command += ["--purge"] if purge else []
         stdin = description.to_json()
@@ -216,8 +225,12 @@ class Platform:
         """
         if self._applied is None:
             rendered = self._kubectl("kustomize", str(self.instance.root / "env"))
-            found = [each for each in yaml.safe_load_all(rendered) if each]
-            names = [each["metadata"]["name"] for each in found if each["kind"] == "ConfigMap"]
+            manifests = [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
+            names = [
+                manifest["metadata"]["name"]
+                for manifest in manifests
+                if manifest["kind"] == "ConfigMap"
+            ]
             try:
                 self._kubectl("get", "configmaps", *names)
             except ToolFailed:
@@ -249,7 +262,7 @@ class Platform:
         return "\n".join(self._kubectl("logs", f"job/{name}") for name in names)
 
     def _kubectl(self, *words: str, stdin: str = "") -> str:
-        namespace = str(self.instance.look["values"]["K8S_NAMESPACE"])
+        namespace = str(self.instance.report["values"]["K8S_NAMESPACE"])
         command = ["kubectl", "--namespace", namespace, *words]
         return self._runner.run(command, stdin=stdin, timeout=JOB_TIMEOUT)
 

@@ -1,7 +1,7 @@
 """Starts and stops the server process of an embedded LMS, which outlives the command.
 
-The process holds a lock on ``server.lock`` while it lives. So a stale id in ``server.pid`` is never
-mistaken for another program's.
+The process holds a lock on ``server.lock`` while it lives. So another program with the id in a
+stale ``server.pid`` is never stopped.
 """
 
 import fcntl
@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from usher.connect.errors import ToolFailed
+from usher.contract.folders import is_locked
 
 #: Seconds to wait for the process to end after a signal.
 STOP_SECONDS = 15.0
@@ -21,7 +22,8 @@ _LAST_LINES = 12
 
 
 class Server:
-    """home: the LMS's folder; host: the interface that it listens on."""
+    """The server process of an embedded LMS. home: the LMS's folder; host: the interface that it
+    listens on."""
 
     def __init__(self, home: Path, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -35,15 +37,8 @@ class Server:
         ]
 
     @property
-    def runs(self) -> bool:
-        if not self._lock_file.exists():
-            return False
-        with self._lock_file.open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
+    def is_running(self) -> bool:
+        return is_locked(self._lock_file)
 
     def start(self) -> None:
         """Starts the server process. Raises ToolFailed if it is running already."""
@@ -66,20 +61,20 @@ class Server:
 
     def check(self) -> None:
         """Raises ToolFailed, with the end of the log, if the process has ended."""
-        if not self.runs:
+        if not self.is_running:
             lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
             last = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
             raise ToolFailed(f"the embedded LMS has ended; the end of {self.log}:\n{last}")
 
     def stop(self) -> bool:
         """Stops the process; returns whether it was running. Raises ToolFailed."""
-        if not self.runs:
+        if not self.is_running:
             return False
         pid = int(self._pid_file.read_text())
         self._signal(pid, signal.SIGTERM)
-        if not self._ends():
+        if not self._wait_until_stopped():
             self._signal(pid, signal.SIGKILL)
-            if not self._ends():
+            if not self._wait_until_stopped():
                 raise ToolFailed(f"the LMS in {self._home} (process {pid}) does not end; stop it")
         self._pid_file.unlink(missing_ok=True)
         return True
@@ -89,9 +84,9 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(pid, number)
 
-    def _ends(self) -> bool:
+    def _wait_until_stopped(self) -> bool:
         deadline = time.monotonic() + STOP_SECONDS
-        while self.runs:
+        while self.is_running:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from usher.connect import checks
-from usher.connect.application.side import Addresses
+from usher.connect.application.target import Addresses
 from usher.connect.openedx import configuration
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.plan import Step
+from usher.connect.steps.configuration import ConfigurationSteps
 from usher.connect.steps.lms import LmsSteps
-from usher.connect.steps.place import PlaceSteps
 
 
-class EmbeddedSteps(PlaceSteps):
+class EmbeddedSteps(ConfigurationSteps):
     def __init__(self, embedded: EmbeddedLms, values: Callable[[], dict[str, Any]]) -> None:
         super().__init__(embedded, values)
         self._embedded = embedded
@@ -22,7 +22,7 @@ class EmbeddedSteps(PlaceSteps):
         return [
             Step(
                 "lms-folder",
-                str(embedded.place),
+                str(embedded.folder),
                 "create an embedded LMS: its database and two courses",
                 "it runs on this machine, without Tutor and containers",
                 lambda: embedded.is_made,
@@ -38,7 +38,7 @@ class EmbeddedSteps(PlaceSteps):
             ),
             Step(
                 "lms-render",
-                str(embedded.place),
+                str(embedded.folder),
                 f"write lms.env.yml and {embedded.description_file.name}",
                 "they hold the LMS's settings and a description of its records; mode 0600",
                 self.is_rendered,
@@ -64,9 +64,13 @@ class EmbeddedLmsSteps(LmsSteps):
     """The LMS's steps. Connect starts the LMS, which keeps running after connect has ended."""
 
     def __init__(
-        self, embedded: EmbeddedLms, place: EmbeddedSteps, names: list[str], addresses: Addresses
+        self,
+        embedded: EmbeddedLms,
+        configuration_steps: EmbeddedSteps,
+        names: list[str],
+        addresses: Addresses,
     ) -> None:
-        super().__init__(place, addresses, names, running=embedded.server.runs)
+        super().__init__(configuration_steps, addresses, names, running=embedded.server.is_running)
         self._embedded = embedded
 
     def restart(self) -> Step:
@@ -76,7 +80,7 @@ class EmbeddedLmsSteps(LmsSteps):
             embedded.lms_url,
             f"start the embedded LMS on {embedded.server.host}:{embedded.server.port}",
             "it reads settings when it starts, and runs in the background until usher disconnect",
-            lambda: embedded.server.runs and self._is_in_force(),
+            lambda: embedded.server.is_running and self._is_in_force(),
             self._restart,
             trust_apply=True,
         )
@@ -84,5 +88,5 @@ class EmbeddedLmsSteps(LmsSteps):
     def _restart(self) -> str:
         self._embedded.restart(running=True)
         checks.wait_for_lms(self._addresses, meanwhile=self._embedded.server.check)
-        self._place.mark.clear()
+        self._configuration.mark.clear()
         return f"up; its log is {self._embedded.server.log}"

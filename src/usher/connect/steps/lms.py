@@ -3,27 +3,28 @@
 from collections.abc import Callable
 
 from usher.connect import checks
-from usher.connect.application.side import Addresses
+from usher.connect.application.target import Addresses
 from usher.connect.errors import NeedsPerson, ToolFailed
 from usher.connect.openedx.platform import ImageLacksUsher, NotRunning
 from usher.connect.plan import Step
-from usher.connect.steps.place import PlaceSteps
+from usher.connect.steps.configuration import ConfigurationSteps
 from usher.connect.steps.tutor import TutorSteps
 
 
 class LmsSteps:
-    """names: the applications that learners will sign in by; running: whether the LMS runs."""
+    """The steps for the LMS. names: the applications that learners will sign in through; running:
+    whether the LMS runs."""
 
     def __init__(
         self,
-        place: PlaceSteps,
+        configuration_steps: ConfigurationSteps,
         addresses: Addresses,
         names: list[str],
         *,
         running: bool,
     ) -> None:
-        self._place = place
-        self._lms = place.lms
+        self._configuration = configuration_steps
+        self._lms = configuration_steps.lms
         self._addresses = addresses
         self._names = names
         self._running = running
@@ -51,13 +52,13 @@ class LmsSteps:
             return False
 
     def _provision(self) -> str:
-        done = self._lms.provision()
-        made = [item for item in done["items"] if item["outcome"] not in ("unchanged", "kept")]
-        said = [f"{item['what']} {item['outcome']}" for item in made]
-        return "; ".join([", ".join(said) or "nothing differed", *done["warnings"]])
+        report = self._lms.provision()
+        changes = [item for item in report["items"] if item["outcome"] not in ("unchanged", "kept")]
+        outcomes = [f"{item['what']} {item['outcome']}" for item in changes]
+        return "; ".join([", ".join(outcomes) or "nothing differed", *report["warnings"]])
 
     def _jobs_can_run(self) -> bool:
-        return self._place.is_rendered()
+        return self._configuration.is_rendered()
 
     def warnings(self) -> list[str]:
         """Returns what provisioning leaves to the operator."""
@@ -80,16 +81,20 @@ class LmsSteps:
         )
 
     def _is_in_force(self) -> bool:
-        description = self._place.description()
-        if description is None or self._place.mark.is_set:
+        description = self._configuration.description()
+        if description is None or self._configuration.mark.is_set:
             return False
-        wanted = [found for found in description.applications if found.name in self._names]
-        return all(checks.leads_to(found, self._addresses) for found in wanted)
+        applications = [
+            application
+            for application in description.applications
+            if application.name in self._names
+        ]
+        return all(checks.leads_to(application, self._addresses) for application in applications)
 
     def _restart(self) -> str:
         self._lms.restart(running=self._running)
         checks.wait_for_lms(self._addresses)
-        self._place.mark.clear()
+        self._configuration.mark.clear()
         return "up"
 
 
@@ -112,8 +117,9 @@ class TutorLmsSteps(LmsSteps):
         self.may_run_jobs = False
 
     def _jobs_can_run(self) -> bool:
-        """Whether a job can run. In a cluster it would wait forever for an unapplied ConfigMap."""
-        return self._place.is_rendered() and (
+        """Whether a job can run. In a cluster, a job would wait forever for a ConfigMap that was
+        not applied."""
+        return self._configuration.is_rendered() and (
             not self._platform.in_cluster or self._platform.is_applied()
         )
 
@@ -133,8 +139,8 @@ class TutorLmsSteps(LmsSteps):
     def _is_in_image(self) -> bool:
         """Whether Usher is in the image.
 
-        Asks the running LMS. If none runs, or it has an older image, a job asks the image, but only
-        after the operator has confirmed the plan.
+        Asks the running LMS. If none is running, or it runs an older image, a job examines the
+        image, but only after the operator has confirmed the plan.
         """
         if not self._jobs_can_run():
             return False
@@ -148,13 +154,13 @@ class TutorLmsSteps(LmsSteps):
         return True
 
     def warnings(self) -> list[str]:
-        found = super().warnings()
+        lines = super().warnings()
         if self._jobs_can_run() and self._is_stopped():
-            found.append(
+            lines.append(
                 "the LMS isn't running, so its image and its records can't be examined yet; steps "
                 "whose change turns out to be made already will be skipped"
             )
-        return found
+        return lines
 
     def _is_stopped(self) -> bool:
         try:
@@ -171,15 +177,15 @@ class TutorLmsSteps(LmsSteps):
         built = self._may_build()
         if built:
             self._platform.build()
-            self._place.mark.set()  # containers of the old image may run
+            self._configuration.mark.set()  # containers of the old image may run
             if not self._platform.in_cluster:
                 return "built"
         images = self._platform.images()
-        commands = [] if built else [self._platform.shown("images", "build", *images)]
+        commands = [] if built else [self._platform.as_typed("images", "build", *images)]
         if self._platform.in_cluster:
             commands += [
-                self._platform.shown("images", "push", *images),
-                self._platform.shown("k8s", "reboot"),
+                self._platform.as_typed("images", "push", *images),
+                self._platform.as_typed("k8s", "reboot"),
             ]
         or_else = "" if built else "; or run it with --build, which takes up to an hour"
         raise NeedsPerson(
@@ -194,11 +200,11 @@ class TutorLmsSteps(LmsSteps):
     def apply(self) -> Step:
         """Returns the step that applies the rendered configuration to the cluster.
 
-        Jobs mount the configuration that was applied last, so this precedes them.
+        Jobs mount the configuration that was applied last, so this step precedes the jobs.
         """
         return Step(
             "apply",
-            f"namespace {self._platform.instance.look['values']['K8S_NAMESPACE']}",
+            f"namespace {self._platform.instance.report['values']['K8S_NAMESPACE']}",
             "apply the rendered configuration: tutor k8s start",
             "its jobs and its LMS read their settings from it; pods are replaced",
             self._jobs_can_run,
@@ -207,5 +213,5 @@ class TutorLmsSteps(LmsSteps):
 
     def _apply(self) -> str:
         self._platform.restart(running=self._running)
-        self._place.mark.clear()
+        self._configuration.mark.clear()
         return "applied"

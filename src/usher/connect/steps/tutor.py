@@ -7,11 +7,12 @@ from usher.connect.openedx import configuration, package
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Step
 from usher.connect.process import Runner
-from usher.connect.steps.place import PlaceSteps
+from usher.connect.steps.configuration import ConfigurationSteps
 
 
-class TutorSteps(PlaceSteps):
-    """values: returns what config.yml must have; depends on its content, so called each time."""
+class TutorSteps(ConfigurationSteps):
+    """values: returns the values that config.yml must have. They depend on the file's content, so
+    the function is called each time."""
 
     def __init__(
         self, platform: Platform, values: Callable[[], dict[str, Any]], runner: Runner
@@ -21,7 +22,7 @@ class TutorSteps(PlaceSteps):
         self._runner = runner
 
     def steps(self, names: str) -> list[Step]:
-        """names: of the applications, as shown to people."""
+        """Returns the steps. names: those of the applications, as shown to people."""
         instance = self.platform.instance
         return [
             Step(
@@ -29,7 +30,7 @@ class TutorSteps(PlaceSteps):
                 str(instance.python),
                 "install openedx-usher into Tutor's environment",
                 "Tutor loads plugins from its own Python only",
-                lambda: bool(self.platform.now.look["installed"]),
+                lambda: bool(self.platform.now.report["installed"]),
                 self._install,
             ),
             Step(
@@ -60,7 +61,7 @@ class TutorSteps(PlaceSteps):
 
     def is_rendered(self) -> bool:
         now = self.platform.now
-        return self.is_configured() and now.enabled and not now.look["stale"]
+        return self.is_configured() and now.enabled and not now.report["stale"]
 
     def _install(self) -> str:
         package.install(self.platform.instance.python, self._runner)

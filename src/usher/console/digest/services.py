@@ -20,23 +20,24 @@ from usher.engine.models import Watermark
 from usher.engine.observers import Observer
 from usher.engine.registry import all_kinds
 
-#: Seconds between two checks of one worker, and seconds to wait for the mail server.
-_EVERY = 60.0
+#: Seconds between two checks by the same worker, and seconds to wait for the mail server.
+_SECONDS_BETWEEN_CHECKS = 60.0
 _TIMEOUT = 10
 #: The period of the first mail: refusals may be older than the first check.
-_FIRST = timedelta(hours=1)
-_MARK = "digest"
+_FIRST_PERIOD = timedelta(hours=1)
+_WATERMARK = "digest"
 
 
 class Digest(Observer):
-    """Checks now and then whether a mail is due; the first worker that finds so sends it."""
+    """Checks every minute whether a mail is due. The first worker that finds a mail due sends
+    it."""
 
     def __init__(self) -> None:
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def beat(self) -> None:
-        if time.monotonic() - self._looked >= _EVERY:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._checked_at >= _SECONDS_BETWEEN_CHECKS:
+            self._checked_at = time.monotonic()
             send_if_due()
 
 
@@ -55,10 +56,10 @@ def send_if_due() -> bool:
     since = _begin(timedelta(minutes=minutes))
     if since is None:
         return False
-    found = groups_since(all_kinds().values(), since)
-    if not found:
+    groups = groups_since(all_kinds().values(), since)
+    if not groups:
         return False
-    mail = compose(found, since)
+    mail = compose(groups, since)
     connection = None
     if "smtp" in settings.EMAIL_BACKEND:
         connection = get_connection(timeout=_TIMEOUT)
@@ -67,31 +68,31 @@ def send_if_due() -> bool:
 
 
 def _begin(every: timedelta) -> datetime | None:
-    """The time since which refusals are to be reported now; None when no mail is due, or another
+    """Returns the time from which refusals must be reported now; None if no mail is due, or another
     worker is sending it."""
     now = database_now()
-    mark = Watermark.objects.filter(what=_MARK).first()
-    if mark is None:
+    last_digest = Watermark.objects.filter(what=_WATERMARK).first()
+    if last_digest is None:
         try:
             with transaction.atomic():
-                Watermark.objects.create(what=_MARK, since="", asked_at=now)
+                Watermark.objects.create(what=_WATERMARK, since="", asked_at=now)
         except IntegrityError:
             return None
-        return now - max(every, _FIRST)
-    if now - mark.asked_at < every:
+        return now - max(every, _FIRST_PERIOD)
+    if now - last_digest.asked_at < every:
         return None
-    same = Watermark.objects.filter(what=_MARK, asked_at=mark.asked_at)
-    return mark.asked_at if same.update(asked_at=now) else None
+    if_unchanged = Watermark.objects.filter(what=_WATERMARK, asked_at=last_digest.asked_at)
+    return last_digest.asked_at if if_unchanged.update(asked_at=now) else None
 
 
-def compose(found: list[Group], since: datetime) -> Mail:
-    count = sum(group.count for group in found)
+def compose(groups: list[Group], since: datetime) -> Mail:
+    count = sum(group.count for group in groups)
     noun = "record" if count == 1 else "records"
     lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]
-    for group in found:
+    for group in groups:
         lines += [
             f"- {words.many(group.kind)}, {group.count:,}: {group.title} [{group.code}]",
-            f"  {group.said}: {' '.join(group.message.split())[:300]}",
+            f"  {group.code_in_words}: {' '.join(group.message.split())[:300]}",
             f"  {group.advice}",
             "",
         ]

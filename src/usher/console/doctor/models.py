@@ -6,7 +6,8 @@ from django.utils import timezone
 
 
 class DoctorRun(models.Model):
-    """One run of doctor's checks from the console; report: ``usher.doctor.staff.look``'s."""
+    """One run of doctor's checks from the console; report: the result of
+    ``usher.doctor.staff.run_checks``."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     by = models.ForeignKey(

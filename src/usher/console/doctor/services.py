@@ -13,11 +13,12 @@ from django.utils.module_loading import import_string
 from usher.application.health.staff import examine
 from usher.console.doctor.models import DoctorRun
 
-#: Imported by name: an application can be installed without the doctor package.
-_DOCTOR = "usher.doctor.staff.look"
-#: Runs that are kept, and seconds after which a run that has not ended counts as killed.
-KEPT = 20
-_LOCK, _LOCKED = "usher-console-doctor", 120
+#: A dotted name, because an application can be installed without the doctor package.
+_DOCTOR = "usher.doctor.staff.run_checks"
+#: The number of stored runs.
+MAX_RUNS = 20
+#: The lock of a run, and seconds after which a run that has not ended counts as killed.
+_LOCK, _LOCK_SECONDS = "usher-console-doctor", 120
 #: Worst first.
 _ORDER = ("failed", "warning", "skipped", "note", "ok")
 _WORDS = {
@@ -56,18 +57,19 @@ class AlreadyRunning(RuntimeError):
 
 @dataclass(frozen=True)
 class Line:
-    """The result of one check. before: its status in the run before; '' when that was the same or
-    the check did not run."""
+    """The result of one check. title: what the check expects; headline: what is wrong, otherwise
+    the title. previous_status: the one in the run before; '' when that was the same or the check
+    did not run."""
 
     id: str
     title: str
+    headline: str
     status: str
     seen: str
     cause: str = ""
     fix: str = ""
     fix_is_command: bool = False
-    page: str = ""
-    before: str = ""
+    previous_status: str = ""
 
     @property
     def word(self) -> str:
@@ -81,65 +83,71 @@ class Line:
 @dataclass(frozen=True)
 class Area:
     title: str
-    open: list[Line] = field(default_factory=list)
-    rest: list[Line] = field(default_factory=list)
+    findings: list[Line] = field(default_factory=list)
+    other_lines: list[Line] = field(default_factory=list)
 
     @property
     def worst(self) -> int:
-        lines = self.open or self.rest
-        return min((_ORDER.index(one.status) for one in lines if one.status in _ORDER), default=9)
+        lines = self.findings or self.other_lines
+        return min(
+            (_ORDER.index(line.status) for line in lines if line.status in _ORDER), default=9
+        )
 
 
 @dataclass(frozen=True)
 class Findings:
     at: datetime
-    by: str
+    started_by: str
     next: str
     counts: dict[str, int]
     areas: list[Area]
-    before_at: datetime | None
+    previous_run_at: datetime | None
 
 
-def last() -> Findings | None:
+def last_findings() -> Findings | None:
     """The newest run, compared with the run before it; None before the first run."""
     runs = list(DoctorRun.objects.select_related("by").order_by("-id")[:2])
     if not runs:
         return None
-    run, before = runs[0], runs[1] if len(runs) > 1 else None
+    run, previous_run = runs[0], runs[1] if len(runs) > 1 else None
     counts = run.report.get("counts", {})
-    earlier = {c["id"]: c["status"] for c in before.report["checks"]} if before else {}
+    earlier = {c["id"]: c["status"] for c in previous_run.report["checks"]} if previous_run else {}
     return Findings(
         at=run.at,
-        by=str(run.by or ""),
+        started_by=str(run.by or ""),
         next=str(run.report.get("next", "")),
         counts={_WORDS[name]: counts[name] for name in _ORDER if counts.get(name)},
         areas=_areas(run.report["checks"], earlier),
-        before_at=before.at if before else None,
+        previous_run_at=previous_run.at if previous_run else None,
     )
 
 
 def _areas(checks: Sequence[dict[str, Any]], earlier: dict[str, str]) -> list[Area]:
-    found: dict[str, Area] = {}
+    areas: dict[str, Area] = {}
     for check in checks:
         area = str(check["id"]).partition("-")[0]
         line = _line(check, earlier)
-        of_area = found.setdefault(area, Area(AREAS.get(area, area)))
-        (of_area.open if line.is_open else of_area.rest).append(line)
-    for area_ in found.values():
-        area_.open.sort(key=lambda one: _ORDER.index(one.status))
-    return sorted(found.values(), key=lambda each: each.worst)
+        of_area = areas.setdefault(area, Area(AREAS.get(area, area)))
+        (of_area.findings if line.is_open else of_area.other_lines).append(line)
+    for area_ in areas.values():
+        area_.findings.sort(key=lambda finding: _ORDER.index(finding.status))
+    return sorted(areas.values(), key=lambda area: area.worst)
 
 
 def _line(check: dict[str, Any], earlier: dict[str, str]) -> Line:
-    was = earlier.get(check["id"], "")
+    earlier_status = earlier.get(check["id"], "")
     texts = {name: str(check.get(name, "")) for name in ("id", "title", "status", "seen")}
-    more = {name: str(check.get(name, "")) for name in ("cause", "fix", "page")}
+    more = {name: str(check.get(name, "")) for name in ("cause", "fix")}
     is_command = bool(check.get("fix_is_command"))
     return Line(
         **texts,
         **more,
+        # A stored run of an earlier release has no headline.
+        headline=str(check.get("headline") or check["title"]),
         fix_is_command=is_command,
-        before=_WORDS.get(was, was) if was != check["status"] else "",
+        previous_status=_WORDS.get(earlier_status, earlier_status)
+        if earlier_status != check["status"]
+        else "",
     )
 
 
@@ -149,15 +157,15 @@ def run_now(by: Any) -> DoctorRun:
     Raises NoDoctor, AlreadyRunning.
     """
     try:
-        look = import_string(_DOCTOR)
+        run_checks = import_string(_DOCTOR)
     except ImportError as error:
         raise NoDoctor(f"The checks need the extra 'shell': {error}") from error
-    if not cache.add(_LOCK, 1, _LOCKED):
+    if not cache.add(_LOCK, 1, _LOCK_SECONDS):
         raise AlreadyRunning
     try:
-        run = DoctorRun.objects.create(by=by, report=examine(look))
+        run = DoctorRun.objects.create(by=by, report=examine(run_checks))
     finally:
         cache.delete(_LOCK)
-    kept = list(DoctorRun.objects.order_by("-id").values_list("pk", flat=True)[:KEPT])
-    DoctorRun.objects.exclude(pk__in=kept).delete()
+    ids = list(DoctorRun.objects.order_by("-id").values_list("pk", flat=True)[:MAX_RUNS])
+    DoctorRun.objects.exclude(pk__in=ids).delete()
     return run

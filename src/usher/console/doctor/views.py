@@ -6,13 +6,13 @@ from django.shortcuts import redirect
 from usher.console import access
 from usher.console.access import action, audit, page
 from usher.console.doctor import services
-from usher.console.pages import show, tell
+from usher.console.pages import add_message, render_page
 
 
 @page()
 def doctor(request: HttpRequest) -> HttpResponse:
     """``/staff/doctor/``: shows the last run. Opening the page runs no checks."""
-    return show(request, "doctor", {"findings": services.last()})
+    return render_page(request, "doctor", {"findings": services.last_findings()})
 
 
 @action(access.DOCTOR)
@@ -20,12 +20,14 @@ def run_now(request: HttpRequest) -> HttpResponse:
     try:
         run = services.run_now(request.user)
     except services.NoDoctor as error:
-        tell(request, str(error), good=False)
+        add_message(request, str(error), good=False)
     except services.AlreadyRunning:
-        tell(request, "The checks are running already; reload in a moment.", good=False)
+        add_message(request, "The checks are running already; reload in a moment.", good=False)
     else:
         failed = run.report["counts"].get("failed", 0)
         audit(request, "doctor", "checks", failed=failed)
         noun = "check" if failed == 1 else "checks"
-        tell(request, f"{failed} {noun} failed." if failed else "No check failed.", good=not failed)
+        add_message(
+            request, f"{failed} {noun} failed." if failed else "No check failed.", good=not failed
+        )
     return redirect("usher_console:doctor")

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from usher.application import dev_lms
 from usher.application.accounts import adoption
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.adapter import AdapterFailed, adapter
@@ -16,21 +17,21 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
-from usher.application.states import when
+from usher.application.states import next_step
 from usher.application.tokens.models import LmsToken
 from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
-from usher.client.payloads import AccountSeen, LinksSeen, ListedEnrollment, read_run
+from usher.client.payloads import ListedEnrollment, ObservedAccount, ObservedLinks, read_run
 from usher.console import asking, words
+from usher.console.comparisons import Comparison, compare_fields
 from usher.console.learners import tokens
-from usher.console.learners.services import ENROLLMENTS, Learner, Record, wanted_of
-from usher.console.sides import Side, sides_of
+from usher.console.learners.services import ENROLLMENTS, LearnerDetails, Record, desired_state
 
 #: Advice for a difference that a repair removes.
 REPAIR = "Repair now sends it to the LMS."
 SIGN_IN = "Sign-in"
-#: What the page shows before the LMS is asked.
+#: The text of the page before the LMS is asked.
 _AS_SEEN = (
     "This is the last known state of the LMS. Compare with the LMS now reads its current state."
 )
@@ -39,7 +40,7 @@ _NO_COURSE_ADVICE = (
     "Do they use another address, or did they never enroll? There is nothing to repair."
 )
 #: Course runs whose dates are compared: one request of the LMS.
-_RUNS = 20
+_MAX_RUNS = 20
 _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end"))
 
 
@@ -50,7 +51,7 @@ class ComparedLearner:
     ''. command: what the LMS's staff must run to correct the sign-in, or ''."""
 
     at: datetime
-    sides: list[Side] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     candidates: list[adoption.Proposal] = field(default_factory=list)
     problem: str = ""
     alarm: str = ""
@@ -58,17 +59,21 @@ class ComparedLearner:
 
     @property
     def differences(self) -> int:
-        return sum(bool(side.differs) for side in self.sides)
+        return sum(bool(comparison.differs) for comparison in self.comparisons)
 
     @property
     def differing(self) -> set[tuple[str, int]]:
         """Kind and key of the records that differ from the LMS."""
-        return {side.record for side in self.sides if side.differs and side.record}
+        return {
+            comparison.record
+            for comparison in self.comparisons
+            if comparison.differs and comparison.record
+        }
 
 
 def compare(user: Any) -> ComparedLearner:
     """Reads the LMS, which takes at most ``asking.SECONDS``, and compares. Changes nothing."""
-    with asking.for_a_page():
+    with asking.page_requests():
         return _compare(user)
 
 
@@ -80,52 +85,61 @@ def _compare(user: Any) -> ComparedLearner:
         lms = client()
         account = lms.account(row.username)
         links = batch.links_of(lms, row.username)
-        seen = list(lms.enrollments_of([row.username])) if account else []
-        sides = [] if account is None else list(_account(user, row, account))
+        enrollments = list(lms.enrollments_of([row.username])) if account else []
+        comparisons = [] if account is None else list(_account(user, row, account))
         alarm = _alarm(row, links)
         if account is None:
-            sides = [_no_account(row, links)]
+            comparisons = [_no_account(row, links)]
             alarm = alarm or f"The LMS has no account {row.username} any more."
-        sides.append(sign_in(row, links))
+        comparisons.append(sign_in(row, links))
         if account is not None and account.is_active:
-            sides += _token(row, user)
+            comparisons += _token(row, user)
         if account is not None:
-            sides += _enrollments(user, seen)
-            sides += _runs(lms, user)
+            comparisons += _enrollments(user, enrollments)
+            comparisons += _runs(lms, user)
     except LmsError as error:
         return ComparedLearner(now, problem=f"{error.message} [{error.code}]")
-    sides.sort(key=lambda side: not side.differs)  # differences first
-    return ComparedLearner(now, sides, alarm=alarm, command=_command(row, links))
+    comparisons.sort(key=lambda comparison: not comparison.differs)  # differences first
+    return ComparedLearner(now, comparisons, alarm=alarm, command=_command(row, links))
 
 
-def headline(learner: Learner, compared: ComparedLearner | None) -> tuple[str, str, str]:
+def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple[str, str, str]:
     """The state, the most important finding, and advice about it."""
     state, text, detail = _stored(learner)
     if compared is None or compared.problem:
         return state, text, detail
-    differing = [side for side in compared.sides if side.differs]
+    differing = [comparison for comparison in compared.comparisons if comparison.differs]
     if compared.alarm:
-        first = [side for side in differing if side.what == SIGN_IN and compared.command]
-        return "bad", compared.alarm, next((s.advice for s in (first or differing) if s.advice), "")
+        about_sign_in = [
+            comparison
+            for comparison in differing
+            if comparison.what == SIGN_IN and compared.command
+        ]
+        candidates = about_sign_in or differing
+        return (
+            "bad",
+            compared.alarm,
+            next((candidate.advice for candidate in candidates if candidate.advice), ""),
+        )
     if state == "ok" and differing:
-        one = differing[0]
+        first = differing[0]
         if len(differing) == 1:
-            text = f"{one.what} in the LMS: {one.seen}. Desired: {one.wanted}."
-            return "warning", text, one.advice
-        what = ", ".join(side.what for side in differing)
-        return "warning", f"{len(differing)} differences in the LMS: {what}.", one.advice
+            text = f"{first.what} in the LMS: {first.seen}. Desired: {first.wanted}."
+            return "warning", text, first.advice
+        what = ", ".join(comparison.what for comparison in differing)
+        return "warning", f"{len(differing)} differences in the LMS: {what}.", first.advice
     if state == "ok":
         return state, "All of this learner's records in the LMS have the desired state.", ""
-    if not compared.candidates and _is_taken(learner):
+    if not compared.candidates and _is_email_taken(learner):
         return state, text, _RETIRED
     return state, text, detail
 
 
-def _stored(learner: Learner) -> tuple[str, str, str]:
-    """The same without a request to the LMS, from the database alone."""
+def _stored(learner: LearnerDetails) -> tuple[str, str, str]:
+    """Like ``headline``, from the database alone, without a request to the LMS."""
     state, text = learner.verdict
     if state == "ok":
-        if not any(one.kind == "enrollment" for one in learner.records):
+        if not any(record.kind == "enrollment" for record in learner.records):
             return "warning", _NO_COURSE, _NO_COURSE_ADVICE
         return state, text, _AS_SEEN
     if not learner.is_active:
@@ -134,16 +148,16 @@ def _stored(learner: Learner) -> tuple[str, str, str]:
             "activates the LMS account."
         )
         return state, text, advice
-    if learner.wrong:
-        return state, text, _detail(learner.wrong[0])
+    if learner.unsettled:
+        return state, text, _detail(learner.unsettled[0])
     if learner.account is None:
         return state, text, "" if learner.notes else _NO_COURSE
-    if any(one.is_missing for one in learner.records):
+    if any(record.is_missing for record in learner.records):
         return state, text, "Restore it in the LMS, or unenroll the learner here."
     return state, text, ""
 
 
-def _is_taken(learner: Learner) -> bool:
+def _is_email_taken(learner: LearnerDetails) -> bool:
     """Whether the LMS refuses to create the account because of the e-mail address."""
     account = learner.account
     return account is not None and not account.is_ready and "email" in account.error_code
@@ -158,13 +172,13 @@ _RETIRED = (
 
 def _detail(record: Record) -> str:
     """The LMS's last error and the record's next step, in one text."""
-    said = f"{record.whose}: {record.cause}" if record.cause else ""
-    if said and said[-1] not in ".!?":
-        said += "."
-    return " ".join(filter(None, (said, record.advice or record.next)))
+    text = f"{record.whose}: {record.cause}" if record.cause else ""
+    if text and text[-1] not in ".!?":
+        text += "."
+    return " ".join(filter(None, (text, record.advice or record.next)))
 
 
-def _no_account(row: LmsAccount, links: LinksSeen | None) -> Side:
+def _no_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
     renamed = links is not None and links.leads_to is not None
     advice = (
         "Usernames must never change: see Sign-in."
@@ -172,10 +186,10 @@ def _no_account(row: LmsAccount, links: LinksSeen | None) -> Side:
         else "Repair now creates account and enrollments again. The learner's work in the LMS can "
         "be restored only from the LMS's backup."
     )
-    return Side("LMS account", row.username, "none", True, advice, ("account", row.pk))
+    return Comparison("LMS account", row.username, "none", True, advice, ("account", row.pk))
 
 
-def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]:
+def _account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
     active = "active" if account.is_active else "deactivated"
     wanted = "active" if row.is_active else "deactivated"
     advice = REPAIR if wanted != active else ""
@@ -184,18 +198,31 @@ def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]
             "Staff of the LMS deactivated it: ask them why. Then activate it there, or with the "
             "action Activate in the LMS in the admin here."
         )
-    yield Side("Account", wanted, active, wanted != active, advice, ("account", row.pk))
+    yield Comparison("Account", wanted, active, wanted != active, advice, ("account", row.pk))
     email, name = _from_adapter("email", user), _from_adapter("full_name", user)
     profile = LmsProfile.objects.filter(user=user).first()
-    for what, here, there in (("E-mail", email, account.email), ("Name", name, account.name)):
-        if here:
-            differs = here.lower() != there.lower() if what == "E-mail" else here != there
-            yield Side(what, here, there, differs, _how_to_rename(profile, here) if differs else "")
+    for what, own_value, lms_value in (
+        ("E-mail", email, account.email),
+        ("Name", name, account.name),
+    ):
+        if own_value:
+            differs = (
+                own_value.lower() != lms_value.lower()
+                if what == "E-mail"
+                else own_value != lms_value
+            )
+            yield Comparison(
+                what,
+                own_value,
+                lms_value,
+                differs,
+                _how_to_rename(profile, own_value) if differs else "",
+            )
 
 
 def _from_adapter(method: str, user: Any) -> str:
-    """What a method of the project's adapter returns about the user; '' if it fails. The page has a
-    sentence about the failure."""
+    """Returns the result of a method of the project's adapter for the user; '' if the method fails.
+    The page shows the failure elsewhere."""
     try:
         return str(getattr(adapter(), method)(user))
     except AdapterFailed:
@@ -205,81 +232,83 @@ def _from_adapter(method: str, user: Any) -> str:
 def _how_to_rename(profile: LmsProfile | None, wanted: str) -> str:
     """Advice for a name or address that differs. The LMS may refuse it, for example because another
     account has the address."""
-    if profile is None or not profile.parked_at:
+    if profile is None or not profile.refused_at:
         return REPAIR
     advice = words.advice(profile.error_code, "profile", words.REPAIR)
     other = client().account_by_email(wanted) if "@" in wanted else None
     return f"The LMS account {other.username} has this address. {advice}" if other else advice
 
 
-def _enrollments(user: Any, seen: list[ListedEnrollment]) -> Iterator[Side]:
-    there = {one.course_key: one for one in seen}
+def _enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
+    in_lms = {enrollment.course_key: enrollment for enrollment in listed}
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
-    for here in rows[:ENROLLMENTS]:
-        found = there.pop(here.run.course_key, None)
-        is_in = found is not None and found.is_active
-        wants = wanted_of(here)
-        has = f"enrolled as {found.mode}" if found and is_in else "not enrolled"
-        differs = bool(here.mode) and wants != has
-        advice = _how_to_enroll(here) if differs else ""
-        yield Side(str(here.run), wants, has, differs, advice, ("enrollment", here.pk))
-    known = set(CourseRun.objects.filter(course_key__in=there).values_list("course_key", flat=True))
-    for key, one in there.items():
-        if one.is_active:
+    for row in rows[:ENROLLMENTS]:
+        enrollment = in_lms.pop(row.run.course_key, None)
+        is_in = enrollment is not None and enrollment.is_active
+        wants = desired_state(row)
+        has = f"enrolled as {enrollment.mode}" if enrollment and is_in else "not enrolled"
+        differs = bool(row.mode) and wants != has
+        advice = _how_to_enroll(row) if differs else ""
+        yield Comparison(str(row.run), wants, has, differs, advice, ("enrollment", row.pk))
+    known_keys = set(
+        CourseRun.objects.filter(course_key__in=in_lms).values_list("course_key", flat=True)
+    )
+    for key, unknown in in_lms.items():
+        if unknown.is_active:
             advice = (
                 "It has no record here, so Repair now does not change it. Unenroll the learner in "
                 "the LMS, or enroll them here."
-                if key in known
+                if key in known_keys
                 else "This course run is not known here."
             )
-            yield Side(key, "no record here", f"enrolled as {one.mode}", True, advice)
+            yield Comparison(key, "no record here", f"enrolled as {unknown.mode}", True, advice)
 
 
 def _how_to_enroll(row: Enrollment) -> str:
     if row.run.missing_since:
         return "The LMS does not show this course run: restore it there, or end it here."
-    if row.parked_at:
+    if row.refused_at:
         return words.advice(row.error_code, "enrollment", words.REPAIR)
     if not row.is_settled:
-        return when(row)
-    what = f"sends “{wanted_of(row)}” to the LMS again"
+        return next_step(row)
+    what = f"sends “{desired_state(row)}” to the LMS again"
     return f"Somebody changed it in the LMS. Is that right? If not, Repair now {what}."
 
 
-def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
-    """The dates that differ of the learner's runs; leaves out runs that were never synced."""
+def _runs(lms: LmsClient, user: Any) -> Iterator[Comparison]:
+    """Yields the differing dates of the learner's runs. Leaves out runs that were never synced."""
     rows = Enrollment.objects.filter(user=user, is_active=True, run__observed_at__isnull=False)
     rows = rows.select_related("run")
-    found = {row.run.course_key: row.run for row in rows.order_by("-id")[:_RUNS]}
-    there = sync.runs_by_key(lms, list(found)) if found else {}
-    for key, raw in there.items():
-        for side in sides_of(found[key], read_run(raw), _DATES):
-            if side.differs:
+    runs = {row.run.course_key: row.run for row in rows.order_by("-id")[:_MAX_RUNS]}
+    lms_runs = sync.runs_by_key(lms, list(runs)) if runs else {}
+    for key, raw in lms_runs.items():
+        for comparison in compare_fields(runs[key], read_run(raw), _DATES):
+            if comparison.differs:
                 advice = "Synchronise now on the page of the course run copies it here."
-                yield replace(side, what=f"{side.what} of {found[key]}", advice=advice)
+                yield replace(comparison, what=f"{comparison.what} of {runs[key]}", advice=advice)
 
 
 # The account that the learner signs in to
 
 
-def sign_in(row: LmsAccount, links: LinksSeen | None) -> Side:
-    """Finds the account into which the LMS signs the learner in."""
-    wanted, record = f"into {row.username}", ("account", row.pk)
+def sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
+    """Compares the account into which the LMS signs the learner in with the learner's own."""
+    expected, record = f"into {row.username}", ("account", row.pk)
     if links is None:
         advice = "Only an LMS with usher.lms reports it."
-        return Side(SIGN_IN, wanted, "", None, advice, record)
+        return Comparison(SIGN_IN, expected, "", None, advice, record)
     if links.leads_to is None and not links.exists:
         advice = "It is linked when the account is created."
-        return Side(SIGN_IN, wanted, "not linked", True, advice, record)
+        return Comparison(SIGN_IN, expected, "not linked", True, advice, record)
     if links.leads_to is None:
         advice = (
             "The LMS does not link the learner to the account. Staff of the LMS must run the "
             "command below; then choose Repair now."
         )
-        return Side(SIGN_IN, wanted, "not linked", True, advice, record)
+        return Comparison(SIGN_IN, expected, "not linked", True, advice, record)
     name, lms_id = links.leads_to
     if name == row.username:
-        return Side(SIGN_IN, wanted, f"into {name}", False, "", record)
+        return Comparison(SIGN_IN, expected, f"into {name}", False, "", record)
     advice = "This is another learner's account. See the command below."
     if _is_renamed(row, links):
         advice = (
@@ -292,10 +321,10 @@ def sign_in(row: LmsAccount, links: LinksSeen | None) -> Side:
             f"The LMS has no account {row.username}. Either this one was renamed, or it is "
             "another learner's: find out which, in the LMS's admin."
         )
-    return Side(SIGN_IN, wanted, f"into {name}", True, advice, record)
+    return Comparison(SIGN_IN, expected, f"into {name}", True, advice, record)
 
 
-def _is_renamed(row: LmsAccount, links: LinksSeen) -> bool:
+def _is_renamed(row: LmsAccount, links: ObservedLinks) -> bool:
     return bool(
         not links.exists
         and links.leads_to
@@ -304,38 +333,43 @@ def _is_renamed(row: LmsAccount, links: LinksSeen) -> bool:
     )
 
 
-def _alarm(row: LmsAccount, links: LinksSeen | None) -> str:
+def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
     if links is None:
         return ""
     if links.leads_to and links.leads_to[0] != row.username:
         if _is_renamed(row, links):
             return f"The LMS account was renamed to {links.leads_to[0]}."
         return f"The learner signs in to another account of the LMS: {links.leads_to[0]}."
-    if others := [name for name in links.linked_from if name != row.username]:
-        return f"Somebody else signs in to this learner's LMS account: {', '.join(others)}."
+    if other_names := [name for name in links.linked_from if name != row.username]:
+        return f"Somebody else signs in to this learner's LMS account: {', '.join(other_names)}."
     if links.exists and links.leads_to is None:
         return f"The LMS does not let the learner in to the account {row.username}."
     return ""
 
 
-def _command(row: LmsAccount, links: LinksSeen | None) -> str:
-    """For the LMS's staff: it decides whose an account is, which no application may."""
+def _command(row: LmsAccount, links: ObservedLinks | None) -> str:
+    """Returns the command that the LMS's staff must run, or ''. It assigns an account to a person,
+    which no application may do."""
     if links is None or not links.exists:
         return ""
     if links.leads_to and links.leads_to[0] == row.username:
         return ""
     move = " --move" if links.leads_to else ""
-    return (
-        f"./manage.py lms usher_link{move} --username {row.username} "
-        f"--application {links.application}"
+    return dev_lms.command_in_lms(
+        f"usher_link{move} --username {row.username} --application {links.application}"
     )
 
 
-def _token(row: LmsAccount, user: Any) -> Iterator[Side]:
+def _token(row: LmsAccount, user: Any) -> Iterator[Comparison]:
     token = LmsToken.objects.filter(user=user).first()
     if token is not None:
-        found = tokens.look(token, row.username)
+        token_state = tokens.check(token, row.username)
         record = ("token", token.pk)
-        yield Side(
-            "Token", f"valid, of {row.username}", found.seen, found.is_wrong, found.advice, record
+        yield Comparison(
+            "Token",
+            f"valid, of {row.username}",
+            token_state.seen,
+            token_state.is_wrong,
+            token_state.advice,
+            record,
         )

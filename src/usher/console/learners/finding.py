@@ -16,52 +16,58 @@ from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.requests import is_storable
 from usher.application.user_model import key, naming_fields
 
-FOUND = 20
-_SIMILAR = 5
+MAX_RESULTS = 20
+_MAX_SIMILAR = 5
 #: The fewest characters for a search by the beginning of a name.
-_PART = 3
+_MIN_LENGTH = 3
 #: The limit for one query: PostgreSQL cancels a slower one, for example if an index is missing.
 _MILLISECONDS = 1000
 
 
 @dataclass
-class Found:
-    """users: at most ``FOUND``. is_part: they were found by the beginning of a name or address.
-    is_slow: a query was cancelled because the table is large and has no index for it."""
+class SearchResult:
+    """users: at most ``MAX_RESULTS``. is_part: whether they were found by the beginning of a name
+    or address. is_slow: whether a query was cancelled because the table is large and has no index
+    for it."""
 
     users: list[Any] = field(default_factory=list)
     is_part: bool = False
     is_slow: bool = False
 
 
-def find(text: str) -> Found:
+def find(text: str) -> SearchResult:
     """Searches for exactly this id, username, e-mail address or LMS username; if there is none, for
     names and addresses that begin with the text."""
     text = text.strip()
     if not text or not is_storable(text):
-        return Found()
-    found = Found()
+        return SearchResult()
+    result = SearchResult()
     for rows in _whole(text):
-        users = _ask(rows, found)
-        found.users += [user for user in users if user not in found.users]
-    if not found.users and len(text) >= _PART:
-        found.is_part = True
+        users = _fetch_with_timeout(rows, result)
+        result.users += [user for user in users if user not in result.users]
+    if not result.users and len(text) >= _MIN_LENGTH:
+        result.is_part = True
         for rows in _begins(text):
-            users = [user for user in _ask(rows, found) if _begins_with(user, text)]
-            found.users += [user for user in users if user not in found.users]
-    found.users = found.users[:FOUND]
-    return found
+            users = [user for user in _fetch_with_timeout(rows, result) if _begins_with(user, text)]
+            result.users += [user for user in users if user not in result.users]
+    result.users = result.users[:MAX_RESULTS]
+    return result
 
 
 def similar(user: Any) -> list[Any]:
-    """Users whose username or e-mail address begins with the part of this user's before ``@``."""
+    """Returns users whose username or e-mail address begins like this user's, compared with the
+    part before ``@``."""
     values = (str(getattr(user, name) or "").partition("@")[0] for name in naming_fields())
     users: list[Any] = []
-    for text in dict.fromkeys(value for value in values if len(value) >= _PART):
+    for text in dict.fromkeys(value for value in values if len(value) >= _MIN_LENGTH):
         for rows in _begins(text):
-            found = [one for one in _ask(rows, Found()) if _begins_with(one, text)]
-            users += [one for one in found if one != user and one not in users]
-    return users[:_SIMILAR]
+            matches = [
+                match
+                for match in _fetch_with_timeout(rows, SearchResult())
+                if _begins_with(match, text)
+            ]
+            users += [match for match in matches if match != user and match not in users]
+    return users[:_MAX_SIMILAR]
 
 
 def _whole(text: str) -> Iterator[QuerySet[Any]]:
@@ -78,7 +84,7 @@ def _whole(text: str) -> Iterator[QuerySet[Any]]:
             yield users.filter(**{f"{name}__in": list(dict.fromkeys((text, text.lower())))})
     for record in (LmsAccount, UsernameReservation):
         rows: Any = record._default_manager.alias(lowered=Lower("username"))
-        ids = rows.filter(lowered=text.lower(), user__isnull=False)[:FOUND]
+        ids = rows.filter(lowered=text.lower(), user__isnull=False)[:MAX_RESULTS]
         yield users.filter(pk__in=list(ids.values_list("user_id", flat=True)))
 
 
@@ -102,8 +108,8 @@ def _begins_with(user: Any, text: str) -> bool:
 
 def _has_index(model: Any, name: str, function: type[Func]) -> bool:
     """Whether an index or unique constraint starts with that function of the field."""
-    for one in (*model._meta.indexes, *model._meta.constraints):
-        first = next(iter(getattr(one, "expressions", ()) or ()), None)
+    for definition in (*model._meta.indexes, *model._meta.constraints):
+        first = next(iter(getattr(definition, "expressions", ()) or ()), None)
         if isinstance(first, OrderBy):
             first = first.expression
         source = first.get_source_expressions() if isinstance(first, function) else ()
@@ -112,21 +118,23 @@ def _has_index(model: Any, name: str, function: type[Func]) -> bool:
     return False
 
 
-def _ask(rows: QuerySet[Any], found: Found) -> list[Any]:
+def _fetch_with_timeout(rows: QuerySet[Any], result: SearchResult) -> list[Any]:
+    """Reads at most ``MAX_RESULTS`` rows. Returns none, and sets ``is_slow`` of the result, if the
+    query takes more than ``_MILLISECONDS``."""
     if connection.vendor != "postgresql":
-        return list(rows[:FOUND])
+        return list(rows[:MAX_RESULTS])
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('statement_timeout')")
             before = cursor.fetchone()[0]
             cursor.execute(f"SET LOCAL statement_timeout = {_MILLISECONDS}")
-            users = list(rows[:FOUND])
+            users = list(rows[:MAX_RESULTS])
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
             return users
     except OperationalError as error:
         if not _is_cancelled(error):
             raise
-        found.is_slow = True
+        result.is_slow = True
         return []
 
 

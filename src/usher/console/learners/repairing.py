@@ -32,17 +32,17 @@ from usher.engine.summary import Summary
 #: Seconds that a person waits for a repair.
 REPAIR_SECONDS = 20.0
 #: Seconds for asking the LMS whether it accepts the token.
-_LOOK_SECONDS = 5.0
+_TOKEN_CHECK_SECONDS = 5.0
 #: Seconds to wait for a worker that has claimed the records already.
 _WORKER_SECONDS = 5.0
 
 
 def repair(user: Any) -> Summary:
-    """Retries the records that are not in sync, refused ones too, renews an invalid token, and
-    waits some seconds for the LMS.
+    """Retries the records that are not in sync, including refused ones, and renews an invalid
+    token. Waits some seconds for the LMS.
 
-    The summary's ``by_others`` is the number of records that a worker had claimed before; this
-    waits a few seconds for it. Raises InTransaction within a transaction.
+    The summary's ``by_others`` is the number of records that a worker had already claimed; the
+    function waits a few seconds for that worker. Raises InTransaction within a transaction.
     """
     try:
         if adapter().is_eligible(user):
@@ -52,20 +52,20 @@ def repair(user: Any) -> Summary:
     _renew_token(user)
     for kind in _kinds():
         rows = kind.rows().filter(user_id=user.pk)
-        has_work = Q(work__due_at__isnull=False) | Q(work__parked_at__isnull=False)
+        has_work = Q(work__due_at__isnull=False) | Q(work__refused_at__isnull=False)
         rows.filter(~IN_SYNC).filter(has_work).make_due(lane=Lane.INTERACTIVE)
     due = 0
     for name in ("account", "enrollment"):
         # Records in sync are compared with the LMS, and sent only if they differ.
         due += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
-    due = max(due, _due(user))
+    due = max(due, _count_due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
-    done = summary.changed + summary.unchanged + summary.failed + summary.waits
-    if done < due:
-        summary.by_others = due - done
+    count = summary.changed + summary.unchanged + summary.failed + summary.waits
+    if count < due:
+        summary.by_others = due - count
         deadline = time.monotonic() + _WORKER_SECONDS
-        while time.monotonic() < deadline and _claimed(user):
+        while time.monotonic() < deadline and _is_any_claimed(user):
             time.sleep(0.1)
     return summary
 
@@ -74,15 +74,15 @@ def _kinds() -> list[Any]:
     return [kind for kind in all_kinds().values() if kind.user_field == "user_id"]
 
 
-def _due(user: Any) -> int:
+def _count_due(user: Any) -> int:
     now = database_now()
     return sum(kind.rows().filter(user_id=user.pk).due(now).count() for kind in _kinds())
 
 
-def _claimed(user: Any) -> bool:
+def _is_any_claimed(user: Any) -> bool:
     now = database_now()
     rows = (kind.rows().filter(user_id=user.pk, work__lease_until__gt=now) for kind in _kinds())
-    return any(each.exists() for each in rows)
+    return any(row.exists() for row in rows)
 
 
 def _renew_token(user: Any) -> None:
@@ -93,29 +93,30 @@ def _renew_token(user: Any) -> None:
     if account is None or token is None or not account.is_ready or not account.observed_is_active:
         return
     try:
-        with asking.for_a_page(_LOOK_SECONDS):
-            found = tokens.look(token, account.username)
+        with asking.page_requests(_TOKEN_CHECK_SECONDS):
+            token_state = tokens.check(token, account.username)
     except LmsError:
         return  # whether the token works is unknown; the repair reports the LMS's error
-    if found.is_useless:
+    if token_state.is_useless:
         with transaction.atomic():
             forget_tokens([user.pk], Lane.INTERACTIVE)
-    elif found.is_wrong:
+    elif token_state.is_wrong:
         LmsToken.objects.filter(pk=token.pk).make_due(lane=Lane.INTERACTIVE)
 
 
-def stopped(user: Any) -> list[str]:
-    """Kinds of this learner's records whose gate is closed. A repair of one learner does not open
-    it, since the cause concerns all learners."""
+def stopped_kinds(user: Any) -> list[str]:
+    """Returns the kinds of this learner's records whose gate is closed. A repair of one learner
+    does not open a gate, since the cause concerns all learners."""
     state_of_all = client().http.state
-    kinds = dict.fromkeys(one.kind for one in learner(user).wrong)
+    kinds = dict.fromkeys(record.kind for record in learner(user).unsettled)
     return [words.many(name) for name in kinds if Gate(name, state_of_all).is_closed]
 
 
 def link(user: Any, lms_username: str, lms_user_id: str) -> str:
     """Links the learner to an existing LMS account. Returns '', or why it was not linked.
 
-    Reads the account from the LMS again; it must be the one that was shown. Raises LmsError.
+    Reads the account from the LMS again, and refuses any other account than the one shown to the
+    person. Raises LmsError.
     """
     row = {
         "user_id": str(user.pk),

@@ -14,15 +14,15 @@ from usher.application.accounts.models import AWAITING_LINK, LmsAccount, LmsProf
 from usher.application.enrollments.models import Enrollment
 from usher.application.explain import Sentence, confirmed_address, explain, from_adapter
 from usher.application.records.models import Certificate, Grade
-from usher.application.states import State, state, when
+from usher.application.states import State, next_step, state
 from usher.application.tokens.models import LmsToken
 from usher.console import words
+from usher.console.comparisons import Comparison
 from usher.console.recording.models import Attempt
-from usher.console.sides import Side
 
 #: The most attempts of one record and events of the audit log that the page shows.
-_ATTEMPTS = 10
-_EVENTS = 15
+_MAX_ATTEMPTS = 10
+_MAX_EVENTS = 15
 ENROLLMENTS = 200
 _LINKED = "console-link"
 
@@ -38,8 +38,8 @@ class Try:
 @dataclass(frozen=True)
 class Record:
     """A record of the learner. text: its state in a sentence; cause: the last error; next: what
-    happens next. differs: the comparison with the LMS on this page found a difference.
-    is_missing: the LMS does not show its course run."""
+    happens next. differs: whether the comparison with the LMS on this page found a difference.
+    is_missing: whether the LMS no longer shows the record's course run."""
 
     kind: str
     title: str
@@ -50,7 +50,7 @@ class Record:
     code: str = ""
     advice: str = ""
     next: str = ""
-    sides: list[Side] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     attempts: int = 0
     run_pk: int | None = None
@@ -61,13 +61,14 @@ class Record:
     def whose(self) -> str:
         """The label of the cause."""
         if self.state is State.REFUSED:
-            return words.said(self.code, self.kind)
+            return words.code_in_words(self.code, self.kind)
         return "Last answer" if self.attempts else "Why"
 
 
 @dataclass(frozen=True)
-class Learner:
-    """notes: why the learner may not have an account. linked: how the LMS account was linked."""
+class LearnerDetails:
+    """The contents of a learner's page. notes: why the learner may not have an account. linked:
+    how the LMS account was linked. events: of the audit log, newest first."""
 
     user: Any
     username: str
@@ -82,37 +83,37 @@ class Learner:
     events: list[Any]
 
     @property
-    def wrong(self) -> list[Record]:
-        """The records, refused ones first."""
-        wrong = [one for one in self.records if one.state is not State.IN_SYNC]
-        return sorted(wrong, key=lambda one: one.state is not State.REFUSED)
+    def unsettled(self) -> list[Record]:
+        """The records that are not in sync, refused ones first."""
+        unsettled = [record for record in self.records if record.state is not State.IN_SYNC]
+        return sorted(unsettled, key=lambda record: record.state is not State.REFUSED)
 
     @property
     def verdict(self) -> tuple[str, str]:
-        """State and sentence."""
+        """The state of the learner's records, and a sentence about it."""
         if self.account is None:
             return "waiting", self.notes[0] if self.notes else "No LMS account was requested."
         if self.notes:
             return "warning", self.notes[0]
-        refused = [one for one in self.records if one.state is State.REFUSED]
+        refused = [record for record in self.records if record.state is State.REFUSED]
         if refused:
             return "bad", refused[0].text if len(refused) == 1 else (
                 f"{len(refused)} records are refused by the LMS."
             )
         if self.account.observed_is_active is False and self.account.is_active:
             return "bad", "The account is deactivated in the LMS: no sign-in is possible."
-        if self.wrong:
-            return "waiting", self.wrong[0].text
-        if missing := [one for one in self.records if one.is_missing]:
+        if self.unsettled:
+            return "waiting", self.unsettled[0].text
+        if missing := [record for record in self.records if record.is_missing]:
             return "warning", f"The LMS does not show {missing[0].title} any more."
         return "ok", "All records of this learner are in sync."
 
 
-def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
+def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDetails:
     """Reads the database only. differing: records that a comparison found to differ."""
     account = LmsAccount.objects.filter(user=user).first()
     story = explain(user)
-    return Learner(
+    return LearnerDetails(
         user=user,
         username=str(user.get_username()),
         name=from_adapter("full_name", user),
@@ -121,7 +122,9 @@ def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
         is_confirmed=confirmed_address(user),
         account=account,
         linked=_linked(account),
-        notes=[one.text for one in story if one.topic == "identity"][1:],
+        notes=[
+            sentence.cause for sentence in story if sentence.topic == "identity" and sentence.cause
+        ],
         records=_with_tries(list(_records(user, account, story)), differing),
         events=_events(user),
     )
@@ -132,28 +135,27 @@ def _linked(account: LmsAccount | None) -> str:
         return "There is no LMS account of this learner."
     if not account.is_ready:
         return f"The username {account.username} is reserved; the LMS account is not created yet."
-    event = _created_or_linked(account)
     since = words.ago(account.created_in_lms_at)
-    if event is None:
-        return f"Linked {since}. The audit log does not say who created the LMS account."
-    if event.name == _LINKED:
-        return f"{event.actor or 'Somebody'} linked it to an LMS account that existed, {since}."
-    return f"Usher created the LMS account {since}."
+    if not account.is_linked:
+        return f"Usher created the LMS account {since}."
+    return f"{_who_linked(account)} linked it to an LMS account that existed, {since}."
 
 
-def _created_or_linked(account: LmsAccount) -> Any:
-    """The audit event of the account's creation or link."""
-    if not apps.is_installed("usher.application.audit"):
-        return None
-    from usher.application.audit.models import AuditEvent
+def _who_linked(account: LmsAccount) -> str:
+    """Who linked the account in the console; without such an event, an operator did by a
+    command."""
+    if apps.is_installed("usher.application.audit"):
+        from usher.application.audit.models import AuditEvent
 
-    names = {account.username, str(account.user.get_username())}
-    events = AuditEvent.objects.filter(subject__in=names, succeeded=True)
-    return events.filter(name__in=(_LINKED, "lms-account")).order_by("-id").first()
+        names = {account.username, str(account.user.get_username())}
+        events = AuditEvent.objects.filter(subject__in=names, succeeded=True, name=_LINKED)
+        if event := events.order_by("-id").first():
+            return str(event.actor or "Somebody")
+    return "An operator"
 
 
 def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> Iterator[Record]:
-    said = {(one.topic, one.about): one for one in story}
+    sentences = {(sentence.topic, sentence.about): sentence for sentence in story}
     if account is not None:
         active = {True: "active", False: "deactivated", None: ""}[account.observed_is_active]
         seen = active or ("created" if account.is_ready else "not created")
@@ -161,29 +163,29 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
         yield _record(
             "account",
             account,
-            said.get(("account", "")),
+            sentences.get(("account", "")),
             advice=_of_unlinked(account),
-            sides=[
-                Side(
+            comparisons=[
+                Comparison(
                     "Username",
                     account.username,
                     account.username if account.is_ready else "",
                     None if not account.is_ready else False,
                 ),
-                Side("State", wanted, seen, _differs(wanted, active)),
+                Comparison("State", wanted, seen, _differs(wanted, active)),
             ],
         )
     token = LmsToken.objects.filter(user=user).first()
     # A token that is obtained with the account is not listed by itself.
-    if token and (token.next_attempt_at is not None or token.error_code or token.is_settled):
-        yield _record("token", token, said.get(("token", "")))
+    if token and (token.due_at is not None or token.error_code or token.is_settled):
+        yield _record("token", token, sentences.get(("token", "")))
     if profile := LmsProfile.objects.filter(user=user).first():
         yield _record(
             "profile",
             profile,
-            said.get(("profile", "")),
-            sides=[
-                Side(
+            sentences.get(("profile", "")),
+            comparisons=[
+                Comparison(
                     what,
                     getattr(profile, name),
                     getattr(profile, f"observed_{name}"),
@@ -194,16 +196,16 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
         )
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:ENROLLMENTS]:
-        wanted = wanted_of(row)
-        seen = _seen(row)
+        wanted = desired_state(row)
+        seen = _state_in_lms(row)
         yield _record(
             "enrollment",
             row,
-            said.get(("enrollment", row.run.course_key)),
+            sentences.get(("enrollment", row.run.course_key)),
             title=str(row.run),
             run_pk=row.run_id,
             is_missing=row.is_active and row.run.missing_since is not None,
-            sides=[Side("Enrollment", wanted, seen, _differs(wanted, seen))],
+            comparisons=[Comparison("Enrollment", wanted, seen, _differs(wanted, seen))],
         )
     from_lms: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
     for name, model in from_lms:
@@ -215,9 +217,11 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
 
 
 def _of_unlinked(account: LmsAccount) -> str:
-    """The advice when the LMS reports an existing account that is already linked here."""
-    is_refused = account.parked_at and account.is_ready and "duplicate" in account.error_code
-    if not is_refused and account.error_code != AWAITING_LINK:
+    """Returns the advice if the LMS reports an existing account that is already linked here, else
+    ''."""
+    if account.error_code == AWAITING_LINK:
+        return "Afterwards choose Repair now."
+    if not (account.refused_at and account.is_ready and "duplicate" in account.error_code):
         return ""
     return (
         "It is linked here, and not in the LMS. Compare with the LMS: the page then shows the "
@@ -225,13 +229,13 @@ def _of_unlinked(account: LmsAccount) -> str:
     )
 
 
-def wanted_of(row: Enrollment) -> str:
+def desired_state(row: Enrollment) -> str:
     if not row.mode:
         return "as in the LMS"
     return f"enrolled as {row.mode}" if row.is_active else "not enrolled"
 
 
-def _seen(row: Enrollment) -> str:
+def _state_in_lms(row: Enrollment) -> str:
     if row.observed_is_active is None:
         return ""
     return f"enrolled as {row.observed_mode}" if row.observed_is_active else "not enrolled"
@@ -241,21 +245,21 @@ def _differs(wanted: str, seen: str) -> bool | None:
     return wanted.lower() != seen.lower() if seen else None
 
 
-def _record(kind: str, row: Any, said: Sentence | None, **more: Any) -> Record:
+def _record(kind: str, row: Any, sentence: Sentence | None, **more: Any) -> Record:
     title = more.pop("title", "") or words.one(kind).capitalize().replace("Lms", "LMS")
     advice = more.pop("advice", "")
-    if not advice and row.error_code and row.parked_at:
+    if not advice and row.error_code and row.refused_at:
         advice = words.advice(row.error_code, kind, words.REPAIR)
     return Record(
         kind=kind,
         title=title,
         pk=row.pk,
         state=state(row),
-        text=said.text if said else _plain(row),
+        text=sentence.text if sentence else _plain(row),
         cause=row.error_message,
         code=row.error_code,
         advice=advice,
-        next=when(row),
+        next=next_step(row),
         attempts=row.attempts,
         **more,
     )
@@ -266,24 +270,24 @@ def _plain(row: Any) -> str:
 
 
 def _with_tries(records: list[Record], differing: Collection[tuple[str, int]]) -> list[Record]:
-    """The newest attempts of each listed record, in one query."""
-    asked = Q()
-    for one in records:
-        asked |= Q(kind=one.kind, row_id=one.pk)
+    """Adds to each record its newest attempts, read with one query."""
+    condition = Q()
+    for record in records:
+        condition |= Q(kind=record.kind, row_id=record.pk)
     if not records:
         return records
-    found: dict[tuple[str, int], list[Try]] = {}
-    for row in Attempt.objects.filter(asked).order_by("-id")[: 20 * _ATTEMPTS]:
-        tries = found.setdefault((row.kind, row.row_id), [])
-        if len(tries) < _ATTEMPTS:
+    tries_by_record: dict[tuple[str, int], list[Try]] = {}
+    for row in Attempt.objects.filter(condition).order_by("-id")[: 20 * _MAX_ATTEMPTS]:
+        tries = tries_by_record.setdefault((row.kind, row.row_id), [])
+        if len(tries) < _MAX_ATTEMPTS:
             tries.append(Try(row.at, row.succeeded, row.code, row.message))
     return [
         replace(
-            one,
-            tries=found.get((one.kind, one.pk), []),
-            differs=(one.kind, one.pk) in differing,
+            record,
+            tries=tries_by_record.get((record.kind, record.pk), []),
+            differs=(record.kind, record.pk) in differing,
         )
-        for one in records
+        for record in records
     ]
 
 
@@ -295,4 +299,4 @@ def _events(user: Any) -> list[Any]:
     names = {str(user.get_username())}
     names.update(user.username_reservations.values_list("username", flat=True))
     events = AuditEvent.objects.filter(subject__in=names).select_related("actor")
-    return list(events.order_by("-id")[:_EVENTS])
+    return list(events.order_by("-id")[:_MAX_EVENTS])

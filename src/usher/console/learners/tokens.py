@@ -14,9 +14,9 @@ _AGAIN = "Repair now obtains a new one."
 
 
 @dataclass(frozen=True)
-class TokenSeen:
-    """seen: the result in words. is_wrong: None when there is no token to check. is_useless: it can
-    be deleted without loss."""
+class TokenCheck:
+    """seen: the result in words. is_wrong: None if there is no token to check. is_useless: whether
+    the token can be deleted without loss."""
 
     seen: str
     is_wrong: bool | None
@@ -24,29 +24,29 @@ class TokenSeen:
     is_useless: bool = False
 
 
-def look(token: LmsToken, username: str) -> TokenSeen:
+def check(token: LmsToken, username: str) -> TokenCheck:
     """Asks the LMS to which account the token belongs. Raises LmsError when it does not answer."""
     if not token.access_token:
-        return TokenSeen("none yet", None, "It is obtained when it is needed.")
+        return TokenCheck("none yet", None, "It is obtained when it is needed.")
     try:
-        access_token = vault.open_sealed(token.access_token)
+        access_token = vault.decrypt(token.access_token)
     except vault.Unreadable:
         advice = (
             "It was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key after "
             f"the newest one. If the key is lost: {_AGAIN}"
         )
-        return TokenSeen("no key here decrypts it", True, advice, True)
+        return TokenCheck("no key here decrypts it", True, advice, True)
     if not token.is_valid_for(0):
         advice = f"It is renewed when it is needed. {_AGAIN}"
-        return TokenSeen(f"expired {words.ago(token.expires_at)}", True, advice)
+        return TokenCheck(f"expired {words.ago(token.expires_at)}", True, advice)
     try:
         owner = client().me(access_token)
     except AccessRefused as error:
         if error.status != 401:
             raise
         advice = f"It was revoked in the LMS before it expired. {_AGAIN}"
-        return TokenSeen("the LMS refuses it", True, advice, True)
+        return TokenCheck("the LMS refuses it", True, advice, True)
     if owner != username:
         advice = "Correct the sign-in first; then Repair now obtains a token of the right account."
-        return TokenSeen(f"of {owner}", True, advice, True)
-    return TokenSeen(f"valid, of {owner}", False)
+        return TokenCheck(f"of {owner}", True, advice, True)
+    return TokenCheck(f"valid, of {owner}", False)

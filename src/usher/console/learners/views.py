@@ -8,32 +8,33 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from usher.application import user_model
+from usher.application.accounts import waiting
 from usher.client.errors import LmsError
 from usher.console import access, words
 from usher.console.access import action, audit, page
 from usher.console.learners import comparing, finding, repairing, services
-from usher.console.pages import show, tell
+from usher.console.pages import add_message, render_page
 from usher.console.refusals.services import newest_of_all
 from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
 from usher.engine.transactions import InTransaction
 
-_QUERY = 255
+_MAX_QUERY_LENGTH = 255
 
 
 @page()
 def find(request: HttpRequest) -> HttpResponse:
     """``/staff/learners/?q=…``: search; redirects to the learner if only one is found."""
-    text = request.GET.get("q", "")[:_QUERY]
-    found = finding.find(text)
-    if len(found.users) == 1 and not found.is_part:
-        return redirect("usher_console:learner", pk=found.users[0].pk)
+    text = request.GET.get("q", "")[:_MAX_QUERY_LENGTH]
+    result = finding.find(text)
+    if len(result.users) == 1 and not result.is_part:
+        return redirect("usher_console:learner", pk=result.users[0].pk)
     context = {
         "text": text.replace("\x00", ""),
-        "found": found,
+        "found": result,
         "recent": [] if text else newest_of_all(all_kinds().values(), 10),
     }
-    return show(request, "learners", context)
+    return render_page(request, "learners", context)
 
 
 @page()
@@ -54,15 +55,15 @@ def compare(request: HttpRequest, pk: str) -> HttpResponse:
 def _page(
     request: HttpRequest, user: Any, compared: comparing.ComparedLearner | None = None
 ) -> HttpResponse:
-    found = services.learner(user, compared.differing if compared else ())
-    is_in_no_course = not any(one.kind == "enrollment" for one in found.records)
+    learner = services.learner(user, compared.differing if compared else ())
+    is_in_no_course = not any(record.kind == "enrollment" for record in learner.records)
     context = {
-        "learner": found,
+        "learner": learner,
         "compared": compared,
-        "headline": comparing.headline(found, compared),
+        "headline": comparing.headline(learner, compared),
         "similar": finding.similar(user) if is_in_no_course else [],
     }
-    return show(request, "learners/learner", context)
+    return render_page(request, "learners/learner", context)
 
 
 @action(access.REPAIR)
@@ -73,43 +74,56 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
     except InTransaction:
         notify_workers(user.pk)
         audit(request, "repair", user.get_username(), queued=True)
-        tell(
+        add_message(
             request,
             "Queued: this project runs each request in a transaction, so a worker will repair the "
             "records.",
         )
         return redirect("usher_console:learner", pk=pk)
     audit(request, "repair", user.get_username(), **_counts(summary))
-    if stopped := repairing.stopped(user):
-        tell(
+    if stopped := repairing.stopped_kinds(user):
+        add_message(
             request,
             f"Stopped for all learners: {', '.join(stopped)}. The overview says why.",
             good=False,
         )
     elif summary.failed:
-        tell(request, f"Not everything was repaired. {_said(summary.failures)}", good=False)
+        add_message(
+            request, f"Not everything was repaired. {_causes_text(summary.failures)}", good=False
+        )
     elif summary.waiting:
-        tell(request, f"Not everything could be sent yet. {_said(summary.waiting)}", good=False)
+        add_message(
+            request,
+            f"Not everything could be sent yet. {_causes_text(summary.waiting)}",
+            good=False,
+        )
     elif summary.by_others:
-        tell(
+        add_message(
             request,
             f"A worker had already claimed {summary.by_others} of the records. It has repaired "
             "them, unless this page says otherwise. Compare with the LMS to be sure.",
         )
     elif summary.changed:
-        tell(request, f"Repaired: {summary.line()}.")
+        add_message(request, f"Repaired: {summary.line()}.")
     elif services.learner(user).verdict[0] == "ok":
-        tell(request, "There was nothing to repair.")
+        add_message(request, "There was nothing to repair.")
     else:
-        tell(request, "Repair now can't correct this. A person must; see below.", good=False)
+        add_message(request, "Repair now can't correct this. A person must; see below.", good=False)
     return redirect("usher_console:learner", pk=pk)
 
 
-def _said(found: Sequence[Any]) -> str:
-    """Why records failed or wait; leaves out those that only wait for the account."""
-    causes = [one for one in found if one.code != "no-account"] or list(found)
-    said = (f"{words.one(one.kind).capitalize()}: {one.message.rstrip('.')}." for one in causes[:3])
-    return " ".join(said)
+def _causes_text(result: Sequence[Any]) -> str:
+    """Returns why records failed or wait. Leaves out records that only wait for the account."""
+    causes = [
+        failure
+        for failure in result
+        if failure.kind == "account" or failure.code not in waiting.CODES
+    ] or list(result)
+    sentences = (
+        f"{words.one(cause.kind).capitalize()}: {cause.message.rstrip('.')}."
+        for cause in causes[:3]
+    )
+    return " ".join(sentences)
 
 
 def _counts(summary: Any) -> dict[str, Any]:
@@ -118,11 +132,12 @@ def _counts(summary: Any) -> dict[str, Any]:
 
 @action(access.LINK)
 def link(request: HttpRequest, pk: str) -> HttpResponse:
-    """Needs the parameter ``sure``, the checkbox under the warning."""
+    """Links the learner to an LMS account. The parameter ``sure``, the checkbox under the warning,
+    is required."""
     user = _user(pk)
     name, lms_id = request.POST.get("lms_username", ""), request.POST.get("lms_user_id", "")
     if not request.POST.get("sure"):
-        tell(request, "Not linked: confirm that both belong to the same person.", good=False)
+        add_message(request, "Not linked: confirm that both belong to the same person.", good=False)
         return redirect("usher_console:learner", pk=pk)
     try:
         problem = repairing.link(user, name, lms_id)
@@ -131,9 +146,9 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
     detail = {"lms_username": name, "problem": problem}
     audit(request, "link", user.get_username(), succeeded=not problem, **detail)
     if problem:
-        tell(request, f"Not linked: {problem}.", good=False)
+        add_message(request, f"Not linked: {problem}.", good=False)
         return redirect("usher_console:learner", pk=pk)
-    tell(request, f"Linked here to the LMS account {name}.")
+    add_message(request, f"Linked here to the LMS account {name}.")
     # Shows the command for the LMS's staff; until they run it, the learner can't sign in there.
     return _page(request, user, comparing.compare(user))
 

@@ -12,8 +12,8 @@ WIDTH, HEIGHT = 600, 120
 
 @dataclass(frozen=True)
 class Chart:
-    """done, failed: the ``points`` of a polyline; area: those of a polygon. top: records a minute
-    at the upper edge."""
+    """A chart of records per minute. done, failed: the ``points`` of a polyline. area: the
+    ``points`` of a polygon. top: the number of records at the upper edge."""
 
     done: str
     failed: str
@@ -47,7 +47,7 @@ def _points(values: Sequence[int], top: int) -> str:
 
 
 def _round_up(value: int) -> int:
-    """The next 1, 2 or 5 times a power of ten."""
+    """Returns the next number that is 1, 2 or 5 times a power of ten."""
     size = 1
     while True:
         for factor in (1, 2, 5):

@@ -15,11 +15,12 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import REFUSED_NEXT
+from usher.application.explain import no_worker
 from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
 from usher.console import words
-from usher.console.counting import EXACTLY, Count, bounded, total
+from usher.console.counting import EXACTLY, Count, count_rows, total
 from usher.console.recording.models import WorkDone, Worker
 from usher.contract import metrics
 from usher.engine import heartbeat
@@ -31,19 +32,25 @@ from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
 #: Seconds for which the overview is cached for all visitors.
-KEPT = 3
+CACHE_SECONDS = 3
 _KEY = "usher-console-overview"
-#: The most refusals that are counted exactly; more than of other rows, since an index is enough.
+#: The most refusals that are counted exactly. The limit is higher than for other rows, since only
+#: an index is read.
 REFUSED_EXACTLY = 100_000
 #: The most deactivated accounts that are counted.
-_DEACTIVATED = 1000
+_MAX_DEACTIVATED = 1000
 #: Minutes of the chart.
 MINUTES = 60
 #: Seconds after which a worker's report about the LMS is too old to be used.
-_FRESH = 180
-#: Seconds without a report after which a worker counts as gone, and after which it is not listed.
-_GONE = 600
-_GONE_SHOWN = 3600
+_REPORT_SECONDS = 180
+#: Seconds without a report after which a worker counts as gone, and seconds after which the page no
+#: longer lists it.
+_GONE_SECONDS = 600
+_GONE_SHOWN_SECONDS = 3600
+#: What to do about a failure that concerns all learners.
+_DOCTOR = (
+    "Run the checks on the page Doctor: they name the cause and its fix. Workers retry meanwhile."
+)
 #: The order of the index of due rows.
 _QUEUE = ("work__lane", "work__due_at", "work__object_id")
 
@@ -72,7 +79,7 @@ class KindCounts:
 
 
 @dataclass(frozen=True)
-class WorkerSeen:
+class WorkerStatus:
     """state: ``alive``, ``late``, or ``gone`` after ten minutes without a report."""
 
     name: str
@@ -92,8 +99,9 @@ class Gate:
 @dataclass(frozen=True)
 class LmsHealth:
     """state: ``ok``, ``failing`` or ``unknown``. sentence: the same for people. median, slow: the
-    median and the 95th percentile of the last requests, in milliseconds; None if unknown.
-    circuits, throttled: groups of endpoints, and when each is tried again."""
+    median and the 95th percentile of the last requests, in milliseconds; None if unknown. circuits,
+    throttled: groups of endpoints whose circuit is open or whose rate is limited, and when each is
+    tried again."""
 
     state: str
     sentence: str
@@ -113,17 +121,18 @@ class Minute:
 @dataclass(frozen=True)
 class Messages:
     """received_at: when the LMS's last webhook arrived. pulled_at: when the LMS's list of changes
-    was last read. sign_outs: how many sign-out messages to the LMS wait; oldest: since when.
-    outbox: how many of its messages the LMS had not delivered at ``outbox_at``, None if unknown;
-    outbox_for: how long the oldest had waited then."""
+    was last read. sign_outs: the number of sign-out messages that wait for the LMS.
+    sign_outs_oldest_at: when the oldest of these was made. outbox_seen_at: when the LMS last
+    reported its outbox. outbox_count: the number of messages that were not delivered then; None if
+    unknown. outbox_oldest_age: how long the oldest of these had waited, as text."""
 
     received_at: datetime | None
     pulled_at: datetime | None
     sign_outs: int
-    oldest: datetime | None
-    outbox: int | None = None
-    outbox_for: str = ""
-    outbox_at: datetime | None = None
+    sign_outs_oldest_at: datetime | None
+    outbox_count: int | None = None
+    outbox_oldest_age: str = ""
+    outbox_seen_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ class Overview:
     throughput: list[Minute]
     lms: LmsHealth
     gates: list[Gate]
-    workers: list[WorkerSeen]
+    workers: list[WorkerStatus]
     swept_at: datetime | None
     messages: Messages
 
@@ -156,24 +165,24 @@ class Overview:
     @property
     def none(self) -> str:
         """The titles of kinds without records, separated by commas."""
-        shown = {kind.name for kind in self.shown}
-        titles = [kind.title for kind in self.kinds if kind.name not in shown]
+        shown_names = {kind.name for kind in self.shown}
+        titles = [kind.title for kind in self.kinds if kind.name not in shown_names]
         return ", ".join(titles)
 
 
 def overview() -> Overview:
-    """The overview, at most ``KEPT`` seconds old."""
-    found = cache.get(_KEY)
-    if not isinstance(found, Overview):
-        found = look()
-        cache.set(_KEY, found, KEPT)
-    return found
+    """The overview, at most ``CACHE_SECONDS`` seconds old."""
+    cached = cache.get(_KEY)
+    if not isinstance(cached, Overview):
+        cached = read_overview()
+        cache.set(_KEY, cached, CACHE_SECONDS)
+    return cached
 
 
-def look() -> Overview:
+def read_overview() -> Overview:
     kinds = kind_counts()
     reports = list(Worker.objects.order_by("-seen_at")[:50])
-    fresh = [row for row in reports if _age(row.seen_at) < _FRESH]
+    fresh = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
     lms, gates, workers = _lms(reports), _gates(fresh), _workers(reports)
     refused = sum((kind.refused for kind in kinds), Count(0))
     return Overview(
@@ -192,49 +201,51 @@ def look() -> Overview:
 
 
 def _deactivated() -> Count:
-    """Exact up to ``_DEACTIVATED``."""
-    # First the ids, in the order of their index: with more conditions PostgreSQL reads the table.
+    """Returns the number of accounts that are deactivated in the LMS, exact up to
+    ``_MAX_DEACTIVATED``."""
+    # Read the ids first, in the order of their index: with more conditions PostgreSQL would read
+    # the whole table.
     accounts = LmsAccount.objects.filter(LmsAccount.DEACTIVATED_IN_LMS).order_by("username")
-    ids = list(accounts.values_list("pk", flat=True)[: _DEACTIVATED + 1])
-    found = in_state(LmsAccount.objects.filter(pk__in=ids), State.DEACTIVATED).count()
-    return Count(found, about=len(ids) > _DEACTIVATED)
+    ids = list(accounts.values_list("pk", flat=True)[: _MAX_DEACTIVATED + 1])
+    count = in_state(LmsAccount.objects.filter(pk__in=ids), State.DEACTIVATED).count()
+    return Count(count, is_estimate=len(ids) > _MAX_DEACTIVATED)
 
 
 def kind_counts() -> list[KindCounts]:
-    found: list[KindCounts] = []
+    rows: list[KindCounts] = []
     for name, kind in all_kinds().items():
         counts = _counts(name, kind.model)
-        if name == "token" and found and counts.in_sync.about:
-            counts = _without_dormant(counts, found[0])
-        found.append(counts)
-    return found
+        if name == "token" and rows and counts.in_sync.is_estimate:
+            counts = _without_dormant(counts, rows[0])
+        rows.append(counts)
+    return rows
 
 
 def _counts(name: str, model: Any) -> KindCounts:
     rows = model._default_manager.all()
     now = database_now()
     longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE)
-    open_ = longest_due_first[: EXACTLY + 1].aggregate(
+    due = longest_due_first[: EXACTLY + 1].aggregate(
         all=Counted("pk"),
         waiting=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
     work = Work.objects.filter(kind=name).values("object_id")
-    refused = bounded(work.filter(parked_at__isnull=False), REFUSED_EXACTLY)
-    waiting, retrying = Count(open_["waiting"]), Count(open_["retrying"])
-    if open_["all"] > EXACTLY:
-        # The first thousands were counted; all rows are estimated from these.
-        factor = bounded(work.filter(due_at__isnull=False)).value / open_["all"]
-        waiting = Count(round(waiting.value * factor), about=True)
-        retrying = Count(round(retrying.value * factor), about=True)
-    every = total(model)
-    if every.about:
-        rest = every.value - refused.value - waiting.value - retrying.value
-        in_sync = Count(max(0, rest), about=True)
+    refused = count_rows(work.filter(refused_at__isnull=False), REFUSED_EXACTLY)
+    waiting, retrying = Count(due["waiting"]), Count(due["retrying"])
+    if due["all"] > EXACTLY:
+        # Only the first ``EXACTLY`` rows were counted; estimate the number of all rows from these.
+        factor = count_rows(work.filter(due_at__isnull=False)).value / due["all"]
+        waiting = Count(round(waiting.value * factor), is_estimate=True)
+        retrying = Count(round(retrying.value * factor), is_estimate=True)
+    all_rows = total(model)
+    if all_rows.is_estimate:
+        settled = all_rows.value - refused.value - waiting.value - retrying.value
+        in_sync = Count(max(0, settled), is_estimate=True)
     else:
-        in_sync = Count(rows.filter(IN_SYNC, work__parked_at__isnull=True).count())
+        in_sync = Count(rows.filter(IN_SYNC, work__refused_at__isnull=True).count())
     oldest = None
-    if open_["all"]:
+    if due["all"]:
         oldest = min(
             filter(None, (_oldest(due_work(name, now), lane) for lane in Lane)), default=None
         )
@@ -242,21 +253,21 @@ def _counts(name: str, model: Any) -> KindCounts:
 
 
 def _oldest(due: Any, lane: Lane) -> datetime | None:
-    """When the first row of a lane, in the order of the index, became due."""
-    found: datetime | None = (
+    """Returns when the first row of a lane, in the order of the index, became due."""
+    oldest: datetime | None = (
         due.filter(lane=lane)
         .order_by("due_at", "object_id")
         .values_list("due_at", flat=True)
         .first()
     )
-    return found
+    return oldest
 
 
 def _without_dormant(token: KindCounts, account: KindCounts) -> KindCounts:
     """Corrects an estimate: a token whose account is not created yet is neither due nor in sync."""
     dormant = account.waiting + account.retrying + account.refused
     values = vars(token) | {
-        "in_sync": Count(max(0, token.in_sync.value - dormant.value), about=True)
+        "in_sync": Count(max(0, token.in_sync.value - dormant.value), is_estimate=True)
     }
     return KindCounts(**values)
 
@@ -272,35 +283,43 @@ def throughput() -> list[Minute]:
             done=Sum("changed") + Sum("unchanged"), wrong=Sum("failed") + Sum("refused")
         )
     }
-    found = []
+    result = []
     for number in range(MINUTES):
         at = first + timedelta(minutes=number)
         row = sums.get(at, {"done": 0, "wrong": 0})
-        found.append(Minute(at, row["done"], row["wrong"]))
-    return found
+        result.append(Minute(at, row["done"], row["wrong"]))
+    return result
 
 
-def _workers(reports: list[Worker]) -> list[WorkerSeen]:
+def _workers(reports: list[Worker]) -> list[WorkerStatus]:
     """Leaves out workers that have been gone for an hour, unless there is no other."""
-    found = [WorkerSeen(r.name, r.what, r.seen_at, _worker_state(r)) for r in reports]
-    recent = [one for one in found if one.state != "gone" or _age(one.seen_at) < _GONE_SHOWN]
-    return (recent or found[:1])[:12]
+    workers = [WorkerStatus(r.name, r.what, r.seen_at, _worker_state(r)) for r in reports]
+    recent = [
+        worker
+        for worker in workers
+        if worker.state != "gone" or _age(worker.seen_at) < _GONE_SHOWN_SECONDS
+    ]
+    return (recent or workers[:1])[:12]
 
 
 def _worker_state(row: Worker) -> str:
     age = _age(row.seen_at)
-    if age > _GONE:
+    if age > _GONE_SECONDS:
         return "gone"
-    late = heartbeat.LATE_WATCHING if "watch" in row.what else _FRESH
+    late = heartbeat.LATE_WATCHING if "watch" in row.what else _REPORT_SECONDS
     return "late" if age > late else "alive"
 
 
 def _lms(reports: list[Worker]) -> LmsHealth:
-    seen: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
-    answered = max((one.get("answered_at") or 0.0 for one in seen), default=0.0)
-    last: dict[str, Any] = max(seen, key=lambda one: one.get("failed_at") or 0.0, default={})
+    lms_reports: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
+    answered = max(
+        (lms_report.get("answered_at") or 0.0 for lms_report in lms_reports), default=0.0
+    )
+    last: dict[str, Any] = max(
+        lms_reports, key=lambda lms_report: lms_report.get("failed_at") or 0.0, default={}
+    )
     failed = last.get("failed_at") or 0.0
-    fresh = [row for row in reports if _age(row.seen_at) < _FRESH]
+    fresh = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
     milliseconds = sorted(
         ms for row in fresh for ms in row.report.get("lms", {}).get("milliseconds", ())
     )
@@ -320,31 +339,33 @@ def _lms(reports: list[Worker]) -> LmsHealth:
 
 
 def _waits(reports: list[Worker], what: str) -> list[tuple[str, str]]:
-    """Groups of endpoints that get no requests now, and when each is tried again."""
-    found: dict[str, float] = {}
+    """Returns the groups of endpoints to which no requests are sent now, and when each is tried
+    again."""
+    waits: dict[str, float] = {}
     for row in reports:
         for group, seconds in row.report.get(what, {}).items():
-            left = seconds - _age(row.seen_at)
-            found[group] = max(left, found.get(group, 0.0))
+            remaining = seconds - _age(row.seen_at)
+            waits[group] = max(remaining, waits.get(group, 0.0))
     if what == "throttled":
-        found = {group: left for group, left in found.items() if left > 0}
-    return [(group, _again(left)) for group, left in sorted(found.items())]
+        waits = {group: remaining for group, remaining in waits.items() if remaining > 0}
+    return [(group, _again(remaining)) for group, remaining in sorted(waits.items())]
 
 
 def _gates(fresh: list[Worker]) -> list[Gate]:
-    found: dict[str, Gate] = {}
+    """Returns the kinds that are stopped for all learners: why, and when each is tried again."""
+    gates: dict[str, Gate] = {}
     for row in fresh:
         for kind, gate in row.report.get("gates", {}).items():
-            left = gate.get("again_in", 0.0) - _age(row.seen_at)
-            if kind not in found or (gate.get("message") and not found[kind].why):
-                found[kind] = Gate(
-                    words.many(kind), gate.get("message", ""), gate.get("code", ""), _again(left)
+            seconds = gate.get("again_in", 0.0) - _age(row.seen_at)
+            if kind not in gates or (gate.get("message") and not gates[kind].why):
+                gates[kind] = Gate(
+                    words.many(kind), gate.get("message", ""), gate.get("code", ""), _again(seconds)
                 )
-    return list(found.values())
+    return list(gates.values())
 
 
-def _again(left: float) -> str:
-    return f"tried again in {span(left)}" if left > 0 else "tried again now"
+def _again(seconds: float) -> str:
+    return f"tried again in {span(seconds)}" if seconds > 0 else "tried again now"
 
 
 def _messages() -> Messages:
@@ -360,7 +381,7 @@ def _messages() -> Messages:
         received_at=received.first(),
         pulled_at=_asked_at("accounts", "enrollments", "course-runs"),
         sign_outs=waiting["count"],
-        oldest=waiting["oldest"],
+        sign_outs_oldest_at=waiting["oldest"],
         **_outbox(),
     )
 
@@ -373,9 +394,9 @@ def _outbox() -> dict[str, Any]:
         return {}
     oldest = rows[metrics.OUTBOX_OLDEST.name].value if len(rows) == 2 else 0.0
     return {
-        "outbox": int(row.value),
-        "outbox_for": span(oldest) if row.value else "",
-        "outbox_at": row.updated_at,
+        "outbox_count": int(row.value),
+        "outbox_oldest_age": span(oldest) if row.value else "",
+        "outbox_seen_at": row.updated_at,
     }
 
 
@@ -387,19 +408,14 @@ def _asked_at(*what: str) -> datetime | None:
 def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: list[Gate]) -> Verdict:
     """The most important finding."""
     open_ = sum((kind.waiting + kind.retrying for kind in kinds), Count(0))
-    seen = heartbeat.seconds_ago()
-    if seen is None or seen[0] > seen[1]:
-        since = "has ever run" if seen is None else f"has reported for {span(seen[0])}"
-        return Verdict(
-            "bad",
-            f"No worker {since}.",
-            "Start Celery's workers and beat, or manage.py reconcile --watch.",
-        )
+    if (missing := no_worker()) is not None:
+        return Verdict("bad", missing.text, missing.next)
     if lms.state == "failing":
-        return Verdict("bad", "The last request to the LMS failed.", lms.sentence)
+        return Verdict("bad", "The last request to the LMS failed.", f"{lms.sentence} {_DOCTOR}")
     if gates:
         names = ", ".join(gate.kind for gate in gates)
-        return Verdict("bad", f"Stopped: {names}.", gates[0].why)
+        why = gates[0].why or "No record of these kinds can be sent to the LMS now."
+        return Verdict("bad", f"Stopped: {names}.", f"{why} {_DOCTOR}")
     if refused:
         noun = "record is" if refused.value == 1 else "records are"
         return Verdict(

@@ -3,16 +3,16 @@ from django.http import HttpRequest, HttpResponse
 from usher.console.access import page
 from usher.console.overview import services
 from usher.console.overview.drawing import chart
-from usher.console.pages import show
+from usher.console.pages import render_page
 
 
 @page()
 def overview(request: HttpRequest) -> HttpResponse:
     """``/staff/``. With ``?refresh=off`` the page does not refresh itself."""
-    found = services.overview()
+    state = services.overview()
     context = {
-        "overview": found,
-        "chart": chart(found.throughput),
+        "overview": state,
+        "chart": chart(state.throughput),
         "is_live": request.GET.get("refresh") != "off",
     }
-    return show(request, "overview", context)
+    return render_page(request, "overview", context)

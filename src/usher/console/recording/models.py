@@ -1,9 +1,10 @@
-"""What workers record for the console: failed attempts, numbers of outcomes, their own state."""
+"""Rows that workers write for the console: failed attempts, numbers of outcomes, their own
+state."""
 
 from django.db import models
 from django.utils import timezone
 
-#: The length of the record's own column.
+#: The length of the column ``error_message`` of a record's work.
 MESSAGE_MAX_LENGTH = 500
 
 
@@ -51,7 +52,8 @@ class WorkDone(models.Model):
 
 
 class Worker(models.Model):
-    """A process that reconciles, and what it last saw of the LMS (``recording.report``)."""
+    """A worker process. report: the state of the LMS as the process last saw it
+    (``Recorder.report``)."""
 
     name = models.CharField(max_length=120, unique=True)
     what = models.CharField(max_length=40)

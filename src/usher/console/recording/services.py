@@ -1,7 +1,7 @@
 """Records the work of a worker: numbers of outcomes every few seconds, and each failure.
 
-A success only adds to a number in memory. Records that wait for another record, or because a
-circuit is open, do not count as attempts.
+A success only adds to a number in memory. A record that waits, for another record or because a
+circuit is open, does not count as an attempt.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from usher.contract.failures import FailureClass
 from usher.engine.clock import database_now
 from usher.engine.gate import Gate
 from usher.engine.observers import Observer
-from usher.engine.policy import retry
+from usher.engine.policy import retry_plan
 from usher.engine.registry import names
 
 #: Seconds between two writes by one process.
 EVERY = 5.0
-#: The number of failed attempts in a row that are all kept. Of later ones, only some are.
+#: The number of a record's failed attempts that are all kept. Only some of its later failures are
+#: kept.
 _FIRST = 8
 #: How long rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)
@@ -51,22 +52,23 @@ class Recorder(Observer):
         self._start()
 
     def _start(self) -> None:
-        """Starts with no counts; also in a forked process, such as those of Celery's pool."""
+        """Starts with no counts. Also called in a forked process, such as a process of Celery's
+        pool."""
         self._pid = os.getpid()
         self.name = f"{socket.gethostname()[:80]}:{self._pid}"
         self._counts: Counter[str] = Counter()
         self._stopped: dict[str, dict[str, Any]] = {}
         self._flushed = self._reported = 0.0
 
-    def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
+    def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
         if os.getpid() != self._pid:
             self._start()
         with self._lock:
-            for _, outcome in done:
+            for _, outcome in results:
                 self._counts[_what(outcome)] += 1
-        for _, outcome in done:
+        for _, outcome in results:
             self._note_systemic(kind, outcome)
-        rows = [one for job, outcome in done if (one := _attempt(kind, job, outcome))]
+        rows = [attempt for job, outcome in results if (attempt := _attempt(kind, job, outcome))]
         if rows:
             Attempt.objects.bulk_create(rows, batch_size=500)
 
@@ -75,8 +77,8 @@ class Recorder(Observer):
         if error is None:
             self._stopped.pop(kind, None)
         elif error.failure_class is FailureClass.SYSTEMIC:
-            found = {"message": error.message[:MESSAGE_MAX_LENGTH], "code": error.code[:64]}
-            self._stopped[kind] = found | {"at": time.time()}
+            report = {"message": error.message[:MESSAGE_MAX_LENGTH], "code": error.code[:64]}
+            self._stopped[kind] = report | {"at": time.time()}
 
     def beat(self) -> None:
         if os.getpid() != self._pid:
@@ -90,8 +92,8 @@ class Recorder(Observer):
     def _show(self) -> None:
         """Writes the worker's row; does nothing in a process that is not a worker."""
         self._reported = time.monotonic()
-        if what := role():
-            values = {"what": what, "seen_at": database_now(), "report": self.report()}
+        if worker_role := role():
+            values = {"what": worker_role, "seen_at": database_now(), "report": self.report()}
             Worker.objects.update_or_create(name=self.name, defaults=values)
 
     def ended(self, *, is_empty: bool) -> None:
@@ -136,7 +138,7 @@ class Recorder(Observer):
 
 
 def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
-    """In one statement, since it runs for every learner's action."""
+    """Adds the counts with one statement, since this runs for every learner's action."""
     table = connection.ops.quote_name(WorkDone._meta.db_table)
     values: list[Any] = [worker, *(counts.get(name, 0) for name in _COUNTED)]
     if connection.vendor == "sqlite":
@@ -180,10 +182,10 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
         if not row.attempts:
             return None
         return Attempt(kind=kind, row_id=row.pk, succeeded=True)
-    if outcome.waits or not retry(error, row.attempts).counts:
+    if outcome.waits or not retry_plan(error, row.attempts).is_counted:
         return None
-    if row.parked_at is not None:
-        return None  # only compared with the LMS: the earlier refusal stands
+    if row.refused_at is not None:
+        return None  # only compared with the LMS: the earlier refusal still counts
     if not _is_kept(row.attempts + 1):
         return None
     return Attempt(
@@ -196,8 +198,8 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
 
 
 def _is_kept(number: int) -> bool:
-    """Whether to keep this failure of a record: the first eight, then the 16th, 32nd and so on, so
-    that records that fail for weeks do not fill the table."""
+    """Whether to keep a record's failure with this number. The first eight are kept, then the 16th,
+    the 32nd and so on, so that records that fail for weeks do not fill the table."""
     return number <= _FIRST or number & (number - 1) == 0
 
 

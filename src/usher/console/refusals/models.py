@@ -8,8 +8,8 @@ class Ignored(models.Model):
     """Hides records that were refused until ``up_to``, with a note. row_id: one record; None for
     all of this kind and code.
 
-    A record that is refused after ``up_to`` is shown: a new one with the same code, or one that
-    somebody has retried.
+    A record that is refused after ``up_to`` is shown again, for example a new record with the same
+    code, or a record that somebody has retried.
     """
 
     kind = models.CharField(max_length=16)

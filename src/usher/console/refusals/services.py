@@ -25,23 +25,23 @@ from usher.engine.work import Work
 PAGE = 50
 EXAMPLES = 3
 #: Limits of one request that retries records: records, seconds, and rows in a statement.
-_AT_ONCE = 100_000
+_MOST_ROWS = 100_000
 _SECONDS = 20.0
 _ROWS = 5000
-#: Rows of an export that are read at once.
-_EXPORTED_AT_ONCE = 1000
+#: Rows of an export that one query reads.
+_ROWS_A_QUERY = 1000
 
 
 @dataclass(frozen=True)
 class Group:
-    """Refused records of one kind and code. since, newest: when the first and the last of them were
-    refused. message: the LMS's message about the newest."""
+    """Refused records of one kind and code. first_refused_at, last_refused_at: when the first and
+    the last of them were refused. message: the LMS's message about the newest."""
 
     kind: str
     code: str
     count: int
-    since: datetime
-    newest: datetime
+    first_refused_at: datetime
+    last_refused_at: datetime
     message: str = ""
     examples: list[Example] = field(default_factory=list)
 
@@ -54,8 +54,8 @@ class Group:
         return words.advice(self.code, self.kind)
 
     @property
-    def said(self) -> str:
-        return words.said(self.code, self.kind)
+    def code_in_words(self) -> str:
+        return words.code_in_words(self.code, self.kind)
 
     @property
     def kind_title(self) -> str:
@@ -65,19 +65,20 @@ class Group:
 @dataclass(frozen=True)
 class Example:
     """A refused record. who, where: the names of its learner and course run. user_pk, run_pk: None
-    if it has none. sort: its position in the list, for ``before`` of ``newest``."""
+    if the record has no learner or no run. sort: the record's position in the list, for the
+    parameter ``before`` of ``newest``."""
 
     pk: int
     who: str
     where: str
     message: str
-    parked_at: datetime
+    refused_at: datetime
     user_pk: Any = None
     run_pk: int | None = None
 
     @property
     def sort(self) -> str:
-        return f"{self.parked_at.isoformat()}|{self.pk}"
+        return f"{self.refused_at.isoformat()}|{self.pk}"
 
 
 def groups() -> list[Group]:
@@ -86,19 +87,19 @@ def groups() -> list[Group]:
 
 
 def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
-    """The same for these kinds, and for records that were refused after ``since``."""
+    """Like ``groups``, for these kinds only, and for records that were refused after ``since``."""
     hidden = Hidden()
-    found = [group for kind in kinds for group in _groups_of(kind, since, hidden)]
-    return sorted(found, key=lambda group: (-group.count, group.kind, group.code))
+    groups = [group for kind in kinds for group in _groups_of(kind, since, hidden)]
+    return sorted(groups, key=lambda group: (-group.count, group.kind, group.code))
 
 
 def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[Group]:
-    rows = shown(kind, hidden).order_by()
+    rows = not_ignored(kind, hidden).order_by()
     if since is not None:
-        rows = rows.filter(parked_at__gt=since)
+        rows = rows.filter(refused_at__gt=since)
     # Counts a column of the index, so that the table is not read.
     grouped = rows.values("error_code").annotate(
-        count=Counted("parked_at"), since=Min("parked_at"), newest=Max("parked_at")
+        count=Counted("refused_at"), first=Min("refused_at"), last=Max("refused_at")
     )
     for row in grouped.order_by("-count")[:50]:
         examples = newest(kind, row["error_code"], EXAMPLES, hidden=hidden)
@@ -106,8 +107,8 @@ def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[G
             kind.name,
             row["error_code"],
             row["count"],
-            row["since"],
-            row["newest"],
+            row["first"],
+            row["last"],
             examples[0].message if examples else "",
             examples,
         )
@@ -116,7 +117,8 @@ def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[G
 class Hidden:
     """The decisions to ignore records, read once for a page.
 
-    rules: kind → codes, each with ``up_to``. single: kinds of which single records are ignored.
+    rules: kind → ignored codes, each with its ``up_to``. single: the kinds with records that are
+    ignored one by one.
     """
 
     def __init__(self) -> None:
@@ -129,25 +131,25 @@ class Hidden:
         self.single = set(single.order_by().values_list("kind", flat=True).distinct())
 
 
-def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
+def not_ignored(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
     """The work of refused records of this kind that are not ignored."""
     hidden = hidden or Hidden()
     rows = _refused(kind)
     for code, up_to in hidden.rules.get(kind.name, ()):
-        rows = rows.exclude(error_code=code, parked_at__lte=up_to)
+        rows = rows.exclude(error_code=code, refused_at__lte=up_to)
     if kind.name in hidden.single:
         rows = rows.filter(~_ignored_one_by_one(kind))
     return rows
 
 
 def _refused(kind: Kind) -> QuerySet[Work]:
-    return Work.objects.filter(kind=kind.name, parked_at__isnull=False)
+    return Work.objects.filter(kind=kind.name, refused_at__isnull=False)
 
 
 def _ignored_one_by_one(kind: Kind) -> Exists:
     return Exists(
         Ignored.objects.filter(
-            kind=kind.name, row_id=OuterRef("object_id"), up_to__gte=OuterRef("parked_at")
+            kind=kind.name, row_id=OuterRef("object_id"), up_to__gte=OuterRef("refused_at")
         )
     )
 
@@ -157,7 +159,7 @@ def newest(
 ) -> list[Example]:
     """The records of one group, the last refused first. before: the ``Example.sort`` of the last
     record on the previous page."""
-    works = shown(kind, hidden).filter(error_code=code)
+    works = not_ignored(kind, hidden).filter(error_code=code)
     if position := _position(before):
         works = works.filter(_before(*position))
     return examples(kind, _records(kind, [pk for _, pk in _newest_positions(works, limit)]))
@@ -165,22 +167,23 @@ def newest(
 
 def _newest_positions(works: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
     """The time of each refusal and its record's id, the last refused first, from the index."""
-    newest_first = works.order_by("-parked_at", "-object_id")
-    found: Any = newest_first.values_list("parked_at", "object_id")[:limit]
-    return list(found)
+    newest_first = works.order_by("-refused_at", "-object_id")
+    positions: Any = newest_first.values_list("refused_at", "object_id")[:limit]
+    return list(positions)
 
 
 def _before(at: datetime, pk: int) -> Q:
-    """The condition for records that follow this position, with the last refused first."""
+    """Returns the condition for records that follow this position in a list with the last refused
+    first."""
     # The first condition lets the database begin at the position in the index.
-    return Q(parked_at__lte=at) & (Q(parked_at__lt=at) | Q(object_id__lt=pk))
+    return Q(refused_at__lte=at) & (Q(refused_at__lt=at) | Q(object_id__lt=pk))
 
 
 def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
     """The records with their work, in the order of ``ids``. Leaves out records that were deleted or
     are no longer refused."""
-    found = kind.rows().refused().select_related("work").in_bulk(ids)
-    return [found[pk] for pk in ids if pk in found]
+    records = kind.rows().refused().select_related("work").in_bulk(ids)
+    return [records[pk] for pk in ids if pk in records]
 
 
 def _position(before: str) -> tuple[datetime, int] | None:
@@ -201,7 +204,7 @@ def examples(kind: Kind, rows: Sequence[Any]) -> list[Example]:
             who=_who(kind, row, users),
             where=runs.get(_run_pk(kind, row), ""),
             message=row.error_message,
-            parked_at=row.parked_at,
+            refused_at=row.refused_at,
             user_pk=_user_pk(kind, row),
             run_pk=_run_pk(kind, row),
         )
@@ -229,8 +232,8 @@ def _runs(kind: Kind, rows: Sequence[Any]) -> dict[Any, str]:
     from usher.application.runs.models import CourseRun
 
     ids = {_run_pk(kind, row) for row in rows} - {None}
-    found = CourseRun.objects.filter(pk__in=ids).values_list("pk", "course_key")
-    return dict(found)
+    keys = CourseRun.objects.filter(pk__in=ids).values_list("pk", "course_key")
+    return dict(keys)
 
 
 def _who(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
@@ -245,12 +248,12 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
 
     Returns how many, and whether more are left than one request can retry.
     """
-    # Leaves out chosen records that are no longer refused.
+    # Chosen records that are no longer refused are left out.
     refused = kind.rows().refused()
     if ids is not None:
         count, are_left = refused.filter(pk__in=ids).make_due(), False
     else:
-        count, are_left = _retry_all(shown(kind).filter(error_code=code), refused)
+        count, are_left = _retry_all(not_ignored(kind).filter(error_code=code), refused)
     notify_workers()
     return count, are_left
 
@@ -259,15 +262,17 @@ def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
     """Retries each record once, the first refused first. Leaves out records that are refused again
     meanwhile, and work whose record was deleted."""
     until, count = time.monotonic() + _SECONDS, 0
-    left = works.filter(parked_at__lte=database_now()).order_by("parked_at", "object_id")
-    while count < _AT_ONCE and time.monotonic() < until:
-        some = list(left.values_list("parked_at", "object_id")[:_ROWS])
+    remaining = works.filter(refused_at__lte=database_now()).order_by("refused_at", "object_id")
+    while count < _MOST_ROWS and time.monotonic() < until:
+        some = list(remaining.values_list("refused_at", "object_id")[:_ROWS])
         if not some:
             return count, False
         count += refused.filter(pk__in=[pk for _, pk in some]).make_due()
         at, pk = some[-1]
-        left = left.filter(Q(parked_at__gte=at) & (Q(parked_at__gt=at) | Q(object_id__gt=pk)))
-    return count, left.exists()
+        remaining = remaining.filter(
+            Q(refused_at__gte=at) & (Q(refused_at__gt=at) | Q(object_id__gt=pk))
+        )
+    return count, remaining.exists()
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
@@ -276,22 +281,22 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
 
     A record that has been refused for another reason meanwhile stays visible.
     """
-    now, decision = database_now(), {"kind": kind.name, "code": code}
+    now, group_key = database_now(), {"kind": kind.name, "code": code}
     if ids is None:
-        if count := shown(kind).filter(error_code=code).count():
-            Ignored.objects.filter(**decision, row_id=None).delete()
-            Ignored.objects.create(**decision, up_to=now, note=note, by=by)
+        if count := not_ignored(kind).filter(error_code=code).count():
+            Ignored.objects.filter(**group_key, row_id=None).delete()
+            Ignored.objects.create(**group_key, up_to=now, note=note, by=by)
         return count
     refused = _refused(kind).filter(error_code=code, object_id__in=ids)
-    found = list(refused.values_list("object_id", flat=True))
-    Ignored.objects.filter(kind=kind.name, row_id__in=found).delete()
+    ids_to_ignore = list(refused.values_list("object_id", flat=True))
+    Ignored.objects.filter(kind=kind.name, row_id__in=ids_to_ignore).delete()
     Ignored.objects.bulk_create(
-        Ignored(**decision, row_id=pk, up_to=now, note=note, by=by) for pk in found
+        Ignored(**group_key, row_id=pk, up_to=now, note=note, by=by) for pk in ids_to_ignore
     )
-    return len(found)
+    return len(ids_to_ignore)
 
 
-def ignored() -> list[Ignored]:
+def last_ignored() -> list[Ignored]:
     """The last hundred decisions to ignore records."""
     return list(Ignored.objects.select_related("by").order_by("-id")[:100])
 
@@ -304,21 +309,21 @@ def unignore(pk: int) -> Ignored | None:
     return row
 
 
-def exported(kind: Kind, code: str) -> Iterator[Example]:
+def export_rows(kind: Kind, code: str) -> Iterator[Example]:
     """All records of a group, the last refused first. Reads them page by page."""
-    works = rest = shown(kind).filter(error_code=code)
-    while positions := _newest_positions(rest, _EXPORTED_AT_ONCE):
+    works = remaining = not_ignored(kind).filter(error_code=code)
+    while positions := _newest_positions(remaining, _ROWS_A_QUERY):
         yield from examples(kind, _records(kind, [pk for _, pk in positions]))
-        rest = works.filter(_before(*positions[-1]))
+        remaining = works.filter(_before(*positions[-1]))
 
 
 def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:
     """The last refused records of these kinds, each with the title of its kind and its code."""
-    found, hidden = [], Hidden()
+    refusals, hidden = [], Hidden()
     for kind in kinds:
-        rows = _records(kind, [pk for _, pk in _newest_positions(shown(kind, hidden), limit)])
-        found += [
+        rows = _records(kind, [pk for _, pk in _newest_positions(not_ignored(kind, hidden), limit)])
+        refusals += [
             (words.one(kind.name), row.error_code, example)
             for row, example in zip(rows, examples(kind, rows), strict=True)
         ]
-    return sorted(found, key=lambda each: each[2].parked_at, reverse=True)[:limit]
+    return sorted(refusals, key=lambda refusal: refusal[2].refused_at, reverse=True)[:limit]

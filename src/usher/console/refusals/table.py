@@ -12,35 +12,36 @@ from usher.console.refusals.services import Example
 from usher.contract.spreadsheets import cell
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
-#: Lines that an ASGI server gets at once.
-_LINES = 500
+#: The number of lines that are passed to an ASGI server at a time.
+_LINES_AT_A_TIME = 500
 
 
 class _Echo:
-    """A file object that returns what is written to it."""
+    """A file object whose ``write`` returns the text."""
 
     def write(self, text: str) -> str:
         return text
 
 
-def lines(kind: str, code: str, found: Iterable[Example]) -> Iterator[str]:
+def lines(kind: str, code: str, records: Iterable[Example]) -> Iterator[str]:
     writer = csv.writer(_Echo())
     yield writer.writerow(HEADER)
-    for one in found:
+    for record in records:
         row = (
-            f"{kind} {one.pk}",
-            one.who,
-            one.where,
+            f"{kind} {record.pk}",
+            record.who,
+            record.where,
             code,
-            one.message,
-            one.parked_at.isoformat(timespec="seconds"),
+            record.message,
+            record.refused_at.isoformat(timespec="seconds"),
         )
         yield writer.writerow([cell(value) for value in row])
 
 
-async def for_asgi(found: Iterator[str]) -> AsyncIterator[str]:
-    """The same lines for an ASGI server: Django would keep all lines of a usual iterator in memory.
-    The lines are read in the thread of the request, which may use the database."""
-    read = sync_to_async(lambda: "".join(islice(found, _LINES)))
+async def for_asgi(text_parts: Iterator[str]) -> AsyncIterator[str]:
+    """Yields the same lines for an ASGI server. Django would keep all lines of a synchronous
+    iterator in memory. The lines are read in the thread of the request, which may use the
+    database."""
+    read = sync_to_async(lambda: "".join(islice(text_parts, _LINES_AT_A_TIME)))
     while text := await read():
         yield text

@@ -11,48 +11,48 @@ from django.urls import reverse
 from usher.application.adapter import REFUSED_NEXT
 from usher.console import access, words
 from usher.console.access import action, audit, page
-from usher.console.pages import show, tell
+from usher.console.pages import add_message, render_page
 from usher.console.refusals import services, table
 from usher.engine.kinds import Kind
 from usher.engine.registry import all_kinds, names
 
-_NOTE = 500
+_MAX_NOTE_LENGTH = 500
 #: The most records that are read from one form; a page shows fewer.
-_CHOSEN = 500
+_MAX_CHOSEN = 500
 
 
 @page()
 def groups(request: HttpRequest) -> HttpResponse:
     """``/staff/refusals/``"""
-    found = services.groups()
+    all_groups = services.groups()
     context = {
-        "groups": found,
+        "groups": all_groups,
         "next": REFUSED_NEXT,
-        "count": sum(group.count for group in found),
-        "ignored": [(row, words.many(row.kind)) for row in services.ignored()],
+        "count": sum(group.count for group in all_groups),
+        "ignored": [(row, words.many(row.kind)) for row in services.last_ignored()],
     }
-    return show(request, "refusals", context)
+    return render_page(request, "refusals", context)
 
 
 @page()
 def group(request: HttpRequest) -> HttpResponse:
     """``/staff/refusals/group/?kind=…&code=…``, newest first; ``&before=…`` for the next page."""
     kind, code = _group(request.GET)
-    found = services.newest(kind, code, services.PAGE + 1, request.GET.get("before", ""))
-    rows, more = found[: services.PAGE], found[services.PAGE :]
+    page = services.newest(kind, code, services.PAGE + 1, request.GET.get("before", ""))
+    rows, more = page[: services.PAGE], page[services.PAGE :]
     context = {
         "kind": kind.name,
         "kind_title": words.many(kind.name),
         "code": code,
         "title": words.reason(code),
         "advice": words.advice(code, kind.name),
-        "said": words.said(code, kind.name),
+        "said": words.code_in_words(code, kind.name),
         "rows": rows,
-        "count": services.shown(kind).filter(error_code=code).count(),
+        "count": services.not_ignored(kind).filter(error_code=code).count(),
         "before": rows[-1].sort if more else "",
         "is_first": not request.GET.get("before"),
     }
-    return show(request, "refusals/group", context)
+    return render_page(request, "refusals/group", context)
 
 
 @action(access.RETRY)
@@ -60,29 +60,34 @@ def retry(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
     ids = _chosen(request)
     if ids == []:
-        tell(request, "Nothing was chosen: select the records to retry first.", good=False)
+        add_message(request, "Nothing was chosen: select the records to retry first.", good=False)
         return redirect(_address(kind, code))
     count, more = services.retry(kind, code, ids)
-    audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_named(ids))
+    audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_count_text(ids))
     retried = f"{count:,} retried: a worker will send them to the LMS."
-    said = retried if count else "Nothing was retried."
-    left = " More are left: choose Retry all once more." if more else ""
-    tell(request, f"{said}{_gone(ids, count)}{left}", good=count > 0)
+    message = retried if count else "Nothing was retried."
+    more_text = " More are left: choose Retry all once more." if more else ""
+    add_message(request, f"{message}{_changed_text(ids, count)}{more_text}", good=count > 0)
     return redirect("usher_console:refusals" if ids is None else _address(kind, code))
 
 
 @action(access.IGNORE)
 def ignore(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
-    ids, note = _chosen(request), request.POST.get("note", "").replace("\x00", "").strip()[:_NOTE]
+    ids, note = (
+        _chosen(request),
+        request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH],
+    )
     if ids == [] or not note:
-        what = "Select the records first." if note else "Write a note that says why."
-        tell(request, f"Nothing was ignored. {what}", good=False)
+        problem = "Select the records first." if note else "Write a note that says why."
+        add_message(request, f"Nothing was ignored. {problem}", good=False)
         return redirect(_address(kind, code))
     count = services.ignore(kind, code, note, request.user, ids)
-    audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_named(ids))
-    said = "They are shown again when they are refused again." if count else "Nothing changed."
-    tell(request, f"{count:,} ignored. {said}{_gone(ids, count)}", good=count > 0)
+    audit(
+        request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_count_text(ids)
+    )
+    message = "They are shown again when they are refused again." if count else "Nothing changed."
+    add_message(request, f"{count:,} ignored. {message}{_changed_text(ids, count)}", good=count > 0)
     return redirect("usher_console:refusals" if ids is None else _address(kind, code))
 
 
@@ -92,7 +97,7 @@ def unignore(request: HttpRequest) -> HttpResponse:
     row = services.unignore(pk) if pk is not None else None
     if row is not None:
         audit(request, "unignore", f"{row.kind} {row.code}", record=row.row_id, note=row.note)
-        tell(request, "No longer ignored.")
+        add_message(request, "No longer ignored.")
     return redirect("usher_console:refusals")
 
 
@@ -101,7 +106,7 @@ def export(request: HttpRequest) -> HttpResponse:
     """A group as CSV. A POST request, because it contains learners' names and is audited."""
     kind, code = _group(request.POST)
     audit(request, "export", f"{kind.name} {code}")
-    lines = table.lines(kind.name, code, services.exported(kind, code))
+    lines = table.lines(kind.name, code, services.export_rows(kind, code))
     content: Any = table.for_asgi(lines) if isinstance(request, ASGIRequest) else lines
     answer: Any = StreamingHttpResponse(content, content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="refused-{kind.name}.csv"'
@@ -119,7 +124,7 @@ def _chosen(request: HttpRequest) -> list[int] | None:
     """Ids of the selected records; None for the whole group."""
     if request.POST.get("all"):
         return None
-    texts = dict.fromkeys(request.POST.getlist("row")[:_CHOSEN])
+    texts = dict.fromkeys(request.POST.getlist("row")[:_MAX_CHOSEN])
     return [pk for text in texts if (pk := _id(text)) is not None]
 
 
@@ -127,14 +132,14 @@ def _id(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def _gone(ids: list[int] | None, count: int) -> str:
+def _changed_text(ids: list[int] | None, count: int) -> str:
     """A sentence with the number of selected records that are no longer refused; '' for none."""
-    gone = 0 if ids is None else len(ids) - count
-    return f" {gone:,} not changed: no longer refused for this reason." if gone else ""
+    count_gone = 0 if ids is None else len(ids) - count
+    return f" {count_gone:,} not changed: no longer refused for this reason." if count_gone else ""
 
 
-def _named(ids: list[int] | None) -> str:
-    """For the audit log, which keeps 255 characters."""
+def _count_text(ids: list[int] | None) -> str:
+    """Returns the chosen ids as text for the audit log."""
     return "all" if ids is None else ",".join(map(str, ids))
 
 

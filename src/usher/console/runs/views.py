@@ -9,7 +9,7 @@ from usher.application.runs.services import refresh_soon
 from usher.application.states import state
 from usher.console import access
 from usher.console.access import action, audit, page
-from usher.console.pages import show, tell
+from usher.console.pages import add_message, render_page
 from usher.console.runs import services
 from usher.engine.notify import notify_workers
 from usher.engine.transactions import InTransaction
@@ -20,47 +20,47 @@ def find(request: HttpRequest) -> HttpResponse:
     """``/staff/runs/?q=…``"""
     text = request.GET.get("q", "")
     pages = Paginator(services.runs(text), services.PAGE)
-    found = pages.get_page(request.GET.get("page"))
-    context = {"text": text, "page": found, "runs": [(run, state(run)) for run in found]}
-    return show(request, "runs", context)
+    page = pages.get_page(request.GET.get("page"))
+    context = {"text": text, "page": page, "runs": [(run, state(run)) for run in page]}
+    return render_page(request, "runs", context)
 
 
 @page()
 def run(request: HttpRequest, pk: int) -> HttpResponse:
     """``/staff/runs/<id>/``"""
-    found = get_object_or_404(CourseRun, pk=pk)
-    return show(request, "runs/run", {"found": services.page_of(found)})
+    row = get_object_or_404(CourseRun, pk=pk)
+    return render_page(request, "runs/run", {"found": services.page_of(row)})
 
 
 @action(access.REPAIR)
 def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
     """Copies the run's current values from the LMS."""
-    found = get_object_or_404(CourseRun, pk=pk)
+    row = get_object_or_404(CourseRun, pk=pk)
     try:
-        problem = services.synchronise(found)
+        problem = services.synchronise(row)
     except InTransaction:
-        refresh_soon(found.course_key)
+        refresh_soon(row.course_key)
         notify_workers()
-        audit(request, "synchronise", found.course_key, queued=True)
-        tell(
+        audit(request, "synchronise", row.course_key, queued=True)
+        add_message(
             request,
             "Queued: this project runs each request in a transaction, so a worker will synchronise "
             "the run.",
         )
         return redirect("usher_console:run", pk=pk)
-    audit(request, "synchronise", found.course_key, succeeded=not problem, problem=problem)
+    audit(request, "synchronise", row.course_key, succeeded=not problem, problem=problem)
     if problem:
-        tell(request, f"Not synchronised: {problem}", good=False)
+        add_message(request, f"Not synchronised: {problem}", good=False)
     else:
-        tell(request, "Synchronised: the LMS's values were copied here.")
+        add_message(request, "Synchronised: the LMS's values were copied here.")
     return redirect("usher_console:run", pk=pk)
 
 
 @action(access.COMPARE)
 def compare(request: HttpRequest, pk: int) -> HttpResponse:
     """The page with the LMS's current values; changes nothing here or in the LMS."""
-    found = get_object_or_404(CourseRun, pk=pk)
-    compared = services.compare(found)
-    audit(request, "compare", found.course_key, differences=compared.differences)
-    context = {"found": services.page_of(found), "compared": compared}
-    return show(request, "runs/run", context)
+    row = get_object_or_404(CourseRun, pk=pk)
+    compared = services.compare(row)
+    audit(request, "compare", row.course_key, differences=compared.differences)
+    context = {"found": services.page_of(row), "compared": compared}
+    return render_page(request, "runs/run", context)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
 from django import template
 from django.urls import NoReverseMatch, reverse
+from django.utils.html import escape, format_html
+from django.utils.safestring import mark_safe
 
 from usher.console import words
+from usher.contract.terminal import text_and_commands
 from usher.engine.registry import all_kinds
 
 register = template.Library()
 
+_CODE = re.compile(r"`([^`\n]+)`")
 _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
 
 
@@ -40,6 +45,27 @@ def css(state: object) -> str:
     return str(state).lower().replace(" ", "-")
 
 
+@register.filter
+def with_commands(text: str) -> str:
+    """Formats the commands in backticks of a text as code. A long command gets a line of its own,
+    so that it can be copied."""
+    shown = [
+        format_html('<code class="fix">{}</code>', piece) if is_command else _with_code(piece)
+        for piece, is_command in text_and_commands(str(text or ""))
+    ]
+    return mark_safe(" ".join(shown))  # noqa: S308 - each part is escaped
+
+
+def _with_code(text: str) -> str:
+    parts = _CODE.split(text)
+    return mark_safe(  # noqa: S308 - each part is escaped
+        "".join(
+            format_html("<code>{}</code>", part) if number % 2 else escape(part)
+            for number, part in enumerate(parts)
+        )
+    )
+
+
 @register.simple_tag(takes_context=True)
 def in_admin(context: Any, row: Any) -> str:
     """The URL of an object in Django's admin; '' if there is none or the person may not see it."""
@@ -48,7 +74,10 @@ def in_admin(context: Any, row: Any) -> str:
 
 @register.simple_tag(takes_context=True)
 def record_in_admin(context: Any, record: Any) -> str:
-    """The same of a record. An account's actions are those of a list: one with this account."""
+    """The URL of a record in Django's admin; '' if there is none or the person may not see it.
+
+    An account's actions are on the list page, so the URL is that of a list with this account only.
+    """
     is_in_list = record.kind == "account"
     model = all_kinds()[record.kind].model
     return _in_admin(context["request"].user, model, record.pk, is_in_list=is_in_list)

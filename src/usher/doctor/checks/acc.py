@@ -3,12 +3,13 @@
 from usher.contract.failures import RegistrationError
 from usher.contract.report import Learners
 from usher.contract.temporary_learners import is_temporary_learner
-from usher.doctor.check import Check, Finding, check, failed, ok, warning
+from usher.doctor.check import Check, Finding, check, failed, many, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.fixes import PROVISION, lms_manage, manage
+from usher.doctor.fixes import PROVISION, manage
 
 _REPAIR = manage("repair_missing_courseware_records")
+_ADOPT = manage("adopt_users --to users.csv")
 _UP = ("OPS-1", "OPS-2", "OPS-3")
 
 
@@ -32,7 +33,7 @@ class NoUsernameIsRefused(Check):
 
     Symptom: a learner is not created: the username is taken.
     Cause: the name exists in the LMS (409 `duplicate-username`).
-    Fix: Usher chooses another name automatically; learners for whom it can't are shown here.
+    Fix: Usher chooses another name automatically. The finding lists the learners for whom it can't.
     """
 
     id = "ACC-1"
@@ -42,7 +43,7 @@ class NoUsernameIsRefused(Check):
         count, message = _refused(context, RegistrationError.DUPLICATE_USERNAME)
         if count:
             return warning(
-                f"{count} learners wait: {message}",
+                f"{many(count, 'learner waits', 'learners wait')} for another username: {message}",
                 cause="somebody else has their username in the LMS",
                 fix=f"{_REPAIR} (chooses another name)",
             )
@@ -67,10 +68,9 @@ class NoEmailIsRefused(Check):
         )
         if count:
             return warning(
-                f"{count} learners wait: {message}",
+                f"{many(count, 'learner waits', 'learners wait')} because of an e-mail: {message}",
                 cause="the LMS has an account with their e-mail that is not linked to them",
-                fix="when it is the same person: "
-                + lms_manage("usher_link --username NAME --application NAME"),
+                fix=f"when it is the same person, link the account: {_ADOPT}",
             )
         return ok("no learner waits because of an e-mail")
 
@@ -81,7 +81,7 @@ class NoNameIsRefused(Check):
 
     Symptom: a learner is not created: a field is invalid.
     Cause: the LMS refuses characters or length of a username or name (400, with its field).
-    Fix: most names are cleaned automatically; the learner must change the others.
+    Fix: Usher corrects most names automatically. The learner must change the others.
     """
 
     id = "ACC-3"
@@ -93,7 +93,7 @@ class NoNameIsRefused(Check):
         )
         if count:
             return warning(
-                f"{count} learners wait: {message}",
+                f"{many(count, 'learner waits', 'learners wait')} because of a name: {message}",
                 cause="the LMS does not accept their username, name or country",
                 fix=f"correct the field in the application's admin, then {_REPAIR}",
             )
@@ -116,17 +116,21 @@ class UsernamesAreUnique(Check):
         clashes = self._clashes(context)
         if clashes:
             return failed(
-                f"{len(clashes)} learners: {', '.join(clashes[:3])}",
+                f"{many(len(clashes), 'username is', 'usernames are')} reserved for another "
+                f"learner: {', '.join(clashes[:3])}",
                 cause="a username was changed, or given to a second learner",
                 fix="compare these learners in both admins before anybody signs in as them, and "
                 "give the username back to the learner who had it first",
             )
-        found = _learners(context)
-        if found.get("other_name", 0):
-            pairs = [f"{uid} is called {name} in the LMS" for uid, name in found.get("renamed", [])]
+        learners = _learners(context)
+        if learners.get("other_name", 0):
+            pairs = [
+                f"{uid} is called {name} in the LMS" for uid, name in learners.get("renamed", [])
+            ]
             return failed(
                 "; ".join(pairs[:3])
-                or f"{found['other_name']} learners have another username in the LMS",
+                or f"{many(learners['other_name'], 'learner has', 'learners have')} another "
+                "username in the LMS",
                 cause="the username was changed in the LMS, or a link was edited",
                 fix="in the LMS's admin, restore the username, or the uid of the user social auth",
             )
@@ -155,7 +159,8 @@ class AccountsCanSignIn(Check):
         count = _learners(context).get("unusable_password", 0)
         if count:
             return failed(
-                f"{count} linked learners have an unusable password in the LMS",
+                f"{many(count, 'linked learner has', 'linked learners have')} an unusable password "
+                "in the LMS",
                 cause="the LMS treats an account with an unusable password as disabled",
                 fix=PROVISION,
                 repair="provision",
@@ -178,20 +183,20 @@ class AccountsAreActive(Check):
     def probe(self, context: Context) -> Finding:
         inactive = self._inactive(context)
         report = context.application.report
-        seen = report.get("deactivated_in_lms", [])
-        meant = set(report.get("inactive_accounts", []))
-        found = {
+        deactivated = report.get("deactivated_in_lms", [])
+        meant_to_be_inactive = set(report.get("inactive_accounts", []))
+        accounts = {
             name
-            for name in inactive or seen
-            if name not in meant and not is_temporary_learner(name)
+            for name in inactive or deactivated
+            if name not in meant_to_be_inactive and not is_temporary_learner(name)
         }
-        if banned := sorted(found):
+        if banned := sorted(accounts):
             some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
             # An application that is not built on Usher does not report which of its learners are
             # active.
-            here = " and active here" if report.get("usher") else ""
+            suffix = " and active here" if report.get("usher") else ""
             return warning(
-                f"deactivated in the LMS{here}: {some}",
+                f"deactivated in the LMS{suffix}: {some}",
                 cause="the LMS's staff deactivated these accounts",
                 fix="decide: in the LMS's admin activate the account, or in the application's "
                 "admin deactivate the learner",
@@ -220,14 +225,16 @@ class UsernamesHideEmails(Check):
     id = "ACC-7"
 
     def probe(self, context: Context) -> Finding:
-        shown = context.application.report.get("email_usernames")
-        if shown is None:
+        usernames = context.application.report.get("email_usernames")
+        if usernames is None:
             raise NotKnownError("the application does not report how usernames are made")
-        if shown:
+        if usernames:
             return warning(
-                f"{len(shown)} of the newest usernames are e-mail addresses, such as {shown[0]}",
+                f"{len(usernames)} of the newest usernames are e-mail addresses, such as "
+                f"{usernames[0]}",
                 cause="people sign in by e-mail here, and their usernames are made from it",
-                fix="choose a username strategy, see docs/integrate.md; usernames that were given "
-                "stay as they are",
+                fix="set USHER_ADAPTER to a subclass of usher.application.adapter.DefaultAdapter "
+                "whose lms_username() returns another name; usernames that were given stay as they "
+                "are",
             )
         return ok("none of the newest usernames shows an e-mail address")

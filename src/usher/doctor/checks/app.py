@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from usher.contract import agents
+from usher.contract.cookies import share_session_cookie
 from usher.contract.environment import Env
 from usher.contract.oauth import BACKENDS, SCOPE_USER_READ, social_login_path
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped
+from usher.doctor.check import Check, Finding, check, failed, many, note, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import origin, query_of
@@ -40,11 +42,12 @@ class RedirectUriIsRegistered(Check):
         if not sent:
             return skipped(f"sign-in at the LMS answers {answer.status_code}, no redirect")
         address = sent.split("?")[0]
-        known = context.application.client(context.lms_client_id).get("redirect_uris", [])
-        if address in known:
+        registered = context.application.client(context.lms_client_id).get("redirect_uris", [])
+        if address in registered:
             return ok(f"{address} is registered")
         return failed(
-            f"the LMS sends {address}; registered: {', '.join(known) or 'nothing'}",
+            f"the LMS's redirect URI {address} is not registered; registered: "
+            f"{', '.join(registered) or 'none'}",
             cause="the LMS's address changed, or was registered with another port or scheme",
             fix=f"{CONNECT} (registers {address} for the LMS's client)",
             repair="redirect-uri",
@@ -69,7 +72,7 @@ class PkceIsOptional(Check):
         if client.get("pkce_required") and backend is not None and not backend.sends_pkce:
             return failed(
                 f"PKCE is required of {client.get('name')}, and {backend.name} does not send it",
-                cause="the OAuth toolkit requires PKCE unless told otherwise",
+                cause="the OAuth toolkit requires PKCE by default",
                 fix="switch off 'PKCE required' of that client in the application's admin",
                 repair="relax-pkce",
             )
@@ -91,8 +94,8 @@ class ScopeIsKnown(Check):
         scopes = context.application.report.get("scopes", [])
         if SCOPE_USER_READ not in scopes:
             return failed(
-                f"the provider's scopes are {', '.join(scopes) or 'none'}",
-                cause=f"{SCOPE_USER_READ} is missing, so no token may read api/users/me",
+                f"the scope {SCOPE_USER_READ} is missing; there are: {', '.join(scopes) or 'none'}",
+                cause="without it, no token may read api/users/me",
                 fix=f'OAUTH2_PROVIDER["SCOPES"]["{SCOPE_USER_READ}"] = "Read your profile"',
             )
         return ok(f"{SCOPE_USER_READ} is among the scopes")
@@ -109,17 +112,17 @@ class ServerAnswersConcurrently(Check):
     """
 
     id = "APP-4"
-    depends_on = ("NET-1",)
+    depends_on = ("NET-1", "NET-2")
 
     def probe(self, context: Context) -> Finding:
         url = context.application.url
         context.application.get(ApplicationPath.USERS_ME)
         if urlsplit(url).scheme == "https":
-            return skipped("a proxy stands in front of the application")
-        for _ in range(_TRIES):
+            return skipped("a proxy is in front of the application")
+        for _ in range(_MAX_TRIES):
             # The time for one answer is measured before and afterwards, since the machine may be
             # busy.
-            patience = max(_AT_LEAST_SECONDS, _MANY_TIMES * (_seconds(url) or _LONGEST_SECONDS))
+            patience = max(_AT_LEAST_SECONDS, _MANY_FACTOR * (_seconds(url) or _LONGEST_SECONDS))
             with _held_connections(url):
                 if _seconds(url, patience) is not None:
                     return ok("it answers while other requests are in progress")
@@ -127,22 +130,28 @@ class ServerAnswersConcurrently(Check):
                 return failed(
                     "the application does not answer while another request is in progress",
                     cause="its server has a single thread, so the LMS's request gets no answer",
-                    fix="granian --interface wsgi --blocking-threads 16, or gunicorn --threads 16",
+                    fix="run its server with several threads, such as gunicorn --threads 16 or "
+                    "granian --interface wsgi --blocking-threads 16",
                 )
         raise NotKnownError("the application answers too slowly to tell")
 
 
-_TRIES = 3
+_MAX_TRIES = 3
 _AT_LEAST_SECONDS = 2.0
 _LONGEST_SECONDS = 10.0
-_MANY_TIMES = 5
+_MANY_FACTOR = 5
 
 
 def _seconds(url: str, patience: float = _LONGEST_SECONDS) -> float | None:
     """Seconds that one answer takes; None if there is none within ``patience`` seconds."""
     began = time.monotonic()
     try:
-        httpx.get(url.rstrip("/") + ApplicationPath.USERS_ME, timeout=patience, trust_env=False)
+        httpx.get(
+            url.rstrip("/") + ApplicationPath.USERS_ME,
+            headers=agents.DOCTOR,
+            timeout=patience,
+            trust_env=False,
+        )
     except httpx.HTTPError:
         return None
     return time.monotonic() - began
@@ -154,8 +163,8 @@ def _held_connections(url: str) -> Iterator[None]:
     _, host, port = origin(url)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
-            held = stack.enter_context(socket.create_connection((host, port), timeout=5))
-            held.sendall(f"GET {ApplicationPath.USERS_ME} HTTP/1.1\r\nHost: {host}".encode())
+            connection = stack.enter_context(socket.create_connection((host, port), timeout=5))
+            connection.sendall(f"GET {ApplicationPath.USERS_ME} HTTP/1.1\r\nHost: {host}".encode())
         yield
 
 
@@ -179,8 +188,10 @@ class ClientSecretUsesKeyedHash(Check):
         if not context.application.report.get("usher"):
             return note(
                 f"the LMS's client secret is hashed with {hasher}",
-                cause="the application has no other hasher; each sign-in takes some tenths of a "
-                "second more, and works",
+                cause=(
+                    "the application has no other hasher; sign-in works, but takes some tenths "
+                    "of a second longer"
+                ),
             )
         return failed(
             f"the LMS's client secret is hashed with {hasher}",
@@ -209,7 +220,7 @@ class BackendNamesAgree(Check):
         path = context.sign_in_start
         if path.startswith("/auth/login/") and LmsPath.sign_in_start(backend) not in path:
             return self._failed(
-                f"{Env.OPENEDX_OAUTH_PROVIDER} is {backend}, "
+                f"{Env.OPENEDX_OAUTH_PROVIDER} is {backend}, but "
                 f"{Env.OPENEDX_SOCIAL_LOGIN_PATH} is {path}",
                 backend,
             )
@@ -239,7 +250,8 @@ class SignInHasNoLoop(Check):
     Symptom: the browser reports too many redirects.
     Cause: the application signs people in at its API gateway, and the LMS sends them to the
     application itself, where the session does not exist.
-    Fix: the gateway's address as the application's base address, then `usher connect`.
+    Fix: MITx Online: MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False, and start the gateway. Others: the
+    gateway's address as the application's base address. Then `usher connect`.
     """
 
     id = "APP-7"
@@ -248,24 +260,36 @@ class SignInHasNoLoop(Check):
 
     def probe(self, context: Context) -> Finding:
         visited, status = context.web.follow(context.lms.at(context.sign_in_start))
-        again = [page for page, times in Counter(visited).items() if times >= _ROUNDS]
-        if not again and status >= 500:
+        repeated = [page for page, times in Counter(visited).items() if times >= _MAX_VISITS]
+        if not repeated and status >= 500:
             return failed(
-                f"it leads to {visited[-1]}, which answers {status}",
+                f"sign-in leads to {visited[-1]}, which answers {status}",
                 cause="the application's sign-in page fails, also without the LMS",
                 fix="read the log of the server at that address; after an update, migrate its "
                 "database",
             )
-        if not again:
+        if not repeated:
             return ok(f"it leads to {visited[-1]}")
+        address = (
+            f"write the address where people sign in as the application's base address in "
+            f"{ENV_FILE}, then {CONNECT}"
+        )
+        loop = f"redirects loop between {' and '.join(repeated[:2])}"
+        if self._has_gateway(context):
+            return failed(
+                loop,
+                cause=(
+                    "the application signs people in at its API gateway only, and the LMS does "
+                    "not send them there"
+                ),
+                fix="MITx Online: set MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False in "
+                f"{ENV_FILE}, start the gateway, then {CONNECT}. Others: {address}",
+                repair="provision",
+            )
         return failed(
-            f"redirects loop between {' and '.join(again[:2])}",
-            cause="the application signs people in at its API gateway, and the LMS sends them past "
-            "it"
-            if self._has_gateway(context)
-            else "the application sends people who are not signed in back to where they come from",
-            fix=f"write the address where people sign in as the application's base address in "
-            f"{ENV_FILE}, then {CONNECT}",
+            loop,
+            cause="the application sends people who are not signed in back to where they come from",
+            fix=address,
             repair="provision",
         )
 
@@ -277,7 +301,7 @@ class SignInHasNoLoop(Check):
 
 
 #: Requests for the same page in a sign-in that works: before and after the person signed in.
-_ROUNDS = 3
+_MAX_VISITS = 3
 
 
 @check
@@ -285,8 +309,8 @@ class AuthorizeAcceptsLmsRequest(Check):
     """The application's authorize page accepts what the LMS sends.
 
     Symptom: 400 at the application's authorize page, after the person has signed in.
-    Cause: the application redirects to https alone and the LMS's address is http, or the request
-    is refused for another reason.
+    Cause: the application redirects only to https addresses and the LMS's address is http, or the
+    request is refused for another reason.
     Fix: change the setting that the finding names.
     """
 
@@ -316,7 +340,7 @@ class AuthorizeAcceptsLmsRequest(Check):
             return skipped(f"nobody to ask for: {page.get('said')}")
         if status == 302 and location.startswith(sent.split("?")[0]):
             if error := query_of(location).get("error"):
-                return self._refused(f"the application answers {error}")
+                return self._refused(f"the application answers {error} to the LMS's request")
             return ok("the application gives the LMS a code")
         if status == 200 or (status == 302 and not location.startswith(sent.split("?")[0])):
             return ok(f"the application redirects to {location.split('?')[0] or 'a consent page'}")
@@ -344,14 +368,44 @@ class LearnersHaveUsernames(Check):
     id = "APP-9"
 
     def probe(self, context: Context) -> Finding:
-        found = context.application.report.get("unfinished")
-        if found is None:
+        unfinished = context.application.report.get("unfinished")
+        if unfinished is None:
             raise NotKnownError("the application does not report unfinished profiles")
-        if not found.get("count"):
+        if not unfinished.get("count"):
             return ok("every learner who signed in has a username for the LMS")
         return note(
-            f"{found['count']} learners have no username for the LMS yet, such as "
-            f"{found.get('sample')}",
-            cause="they have not finished their profile in the application; the LMS asks them to "
-            "when they come",
+            f"{many(unfinished['count'], 'learner has', 'learners have')} no username for the LMS "
+            f"yet, such as {unfinished.get('sample')}",
+            cause=(
+                "they have not finished their profile in the application; the LMS asks them to "
+                "finish it when they sign in"
+            ),
+        )
+
+
+@check
+class SessionCookiesDiffer(Check):
+    """Browsers tell the sessions of the application and the LMS apart.
+
+    Symptom: signing in to one signs out of the other; sign-in from the LMS ends at the sign-in
+    page.
+    Cause: both are on one host, whatever the ports, and their session cookies have the same name.
+    Fix: use another host name for one of them, or another SESSION_COOKIE_NAME in the application.
+    """
+
+    id = "APP-10"
+    essential = True
+
+    def probe(self, context: Context) -> Finding:
+        cookie = context.application.report.get("session_cookie")
+        if not cookie or not context.application.url or not context.lms.url:
+            raise NotKnownError("the application does not report the name of its session cookie")
+        if not share_session_cookie(context.application.url, cookie, context.lms.url):
+            return ok(f"the application's session cookie {cookie} is not sent to the LMS")
+        return failed(
+            f"a browser has one session cookie, {cookie}, for the application at "
+            f"{context.application.url} and the LMS at {context.lms.url}",
+            cause="cookies don't depend on the port, and both name their session cookie alike",
+            fix="use another host name for one of them, such as localhost in place of 127.0.0.1, "
+            "or set another SESSION_COOKIE_NAME in the application's settings",
         )

@@ -9,7 +9,7 @@ from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.facts.web import BETWEEN
+from usher.doctor.facts.web import SENT_AND_RECEIVED_AT
 
 _TOLERANCE_SECONDS = 60
 
@@ -31,14 +31,18 @@ class ClocksAgree(Check):
             "the LMS": context.lms.get(LmsPath.HEARTBEAT),
             "the application": _application(context),
         }
-        all_off = {who: seconds_off(found) for who, found in answers.items() if found is not None}
+        all_off = {
+            who: seconds_off(answer) for who, answer in answers.items() if answer is not None
+        }
         off = {who: seconds for who, seconds in all_off.items() if seconds is not None}
         if not off:
             raise NotKnownError("no answer says what time it is")
-        wrong = {who: seconds for who, seconds in off.items() if abs(seconds) > _TOLERANCE_SECONDS}
-        if wrong:
+        wrong_clocks = {
+            who: seconds for who, seconds in off.items() if abs(seconds) > _TOLERANCE_SECONDS
+        }
+        if wrong_clocks:
             seen = ", ".join(
-                f"{who} is {seconds:+.0f} seconds off" for who, seconds in wrong.items()
+                f"{who} is {seconds:+.0f} seconds off" for who, seconds in wrong_clocks.items()
             )
             return failed(
                 f"{seen} by this machine's clock",
@@ -60,10 +64,10 @@ def _application(context: Context) -> httpx.Response | None:
 def seconds_off(answer: httpx.Response) -> float | None:
     """By how many seconds the answer's date is outside of the time between the request and the
     answer, which may be minutes on a busy machine; None without a date."""
-    asked, there = answer.extensions[BETWEEN]
+    before, after = answer.extensions[SENT_AND_RECEIVED_AT]
     try:
         date = parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)
     except ValueError:
         return None
-    nearest = min(max(date, asked), there)
+    nearest = min(max(date, before), after)
     return (date - nearest).total_seconds()

@@ -1,6 +1,6 @@
 """Course runs."""
 
-from usher.doctor.check import Check, Finding, check, ok, warning
+from usher.doctor.check import Check, Finding, check, many, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
@@ -12,7 +12,7 @@ class CourseKeysAreWellFormed(Check):
     """Course keys are well-formed.
 
     Symptom: a course run never gets its dates or modes.
-    Cause: its course key has a typing error.
+    Cause: its course key is misspelt.
     Fix: correct the record that the finding names.
     """
 
@@ -24,9 +24,11 @@ class CourseKeysAreWellFormed(Check):
         malformed = context.application.report["malformed_runs"]
         if malformed:
             return warning(
-                f"{len(malformed)} malformed keys: {', '.join(malformed[:3])}",
+                f"{many(len(malformed), 'course key is', 'course keys are')} malformed: "
+                f"{', '.join(malformed[:3])}",
                 cause="they were mistyped; a course key has the form course-v1:ORG+NUMBER+RUN",
-                fix=f"correct the course run {malformed[0]!r} in the application's admin",
+                fix=f"correct the course run {malformed[0]!r} in the application's admin; where "
+                "its key can't be changed, delete it and add it with the right key",
             )
         return ok("all keys of runs are well-formed")
 
@@ -47,13 +49,14 @@ class LmsHasCourseRuns(Check):
         rows = context.application.rows("run")
         if "missing" not in rows:
             raise NotKnownError("the application does not report which runs the LMS lacks")
-        lost = rows["missing"]
-        if lost:
+        missing = rows["missing"]
+        if missing:
             return warning(
-                f"the LMS does not show {', '.join(lost[:3])}"
-                + (f" and {len(lost) - 3} more" if len(lost) > 3 else ""),
+                f"the LMS does not show {', '.join(missing[:3])}"
+                + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
                 cause="there is no such run, or it is not published",
-                fix="publish it in Studio, or switch 'offered to learners' off here",
+                fix="publish it in the LMS, or clear 'offered to learners' of the run in the "
+                "application's admin",
             )
         return ok("the LMS has every run")
 
@@ -74,9 +77,13 @@ class CourseRunSyncCompletes(Check):
         rows = [*context.application.rows("run").get("errors", [])]
         waiting = [row for row in rows if row.get("error_class") == "throttled"]
         if waiting:
+            count = sum(row.get("count", 0) for row in waiting)
             return warning(
-                f"{sum(row.get('count', 0) for row in waiting)} runs wait for the LMS's throttle",
+                f"{many(count, 'run waits', 'runs wait')} because the LMS throttles the sync",
                 cause="the LMS answers 429 to the course list",
-                fix="nothing to do: it goes on when the LMS allows; usher.lms lifts the limit",
+                fix=(
+                    "nothing to do: the sync continues when the LMS allows it; with usher.lms "
+                    "there is no such limit"
+                ),
             )
         return ok("the LMS does not throttle the sync")

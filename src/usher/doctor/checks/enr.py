@@ -4,13 +4,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from usher.contract.application_report import EnrollmentSample
+from usher.contract.failures import MALFORMED
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, ok, warning
+from usher.doctor.check import Check, Finding, check, many, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import RECONCILE, manage
 
-_UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2")
+_UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2", "CRS-1")
 _MISMATCH = "mode-mismatch"
 _ADMIN = "at the enrollment in the application's admin"
 _CLOSED = (
@@ -21,7 +22,7 @@ _NO_MODE = (
     "the run does not offer the mode",
     f"add the mode to the run in the LMS, or choose another mode {_ADMIN}",
 )
-_RETRY = "then choose Retry in the application's admin"
+_RETRY = f"then {manage('reconcile --kind enrollment --recheck --wait 60')}"
 #: Error code → cause and fix.
 _REFUSALS = {
     "unknown-run": (
@@ -63,16 +64,16 @@ class EnrollmentsAreAccepted(Check):
             row
             for row in context.application.refusals("enrollment")
             if row.get("error_class") == "rejected"
-            and row.get("error_code") not in (_MISMATCH, _GIVEN_UP)
+            and row.get("error_code") not in (_MISMATCH, _GIVEN_UP, MALFORMED)
         ]
         if refused:
             count = sum(row.get("count", 0) for row in refused)
             cause, fix = _REFUSALS.get(refused[0].get("error_code", ""), _UNKNOWN)
-            others = count - refused[0].get("count", 0)
+            other_count = count - refused[0].get("count", 0)
             return warning(
-                f"{count} enrollments refused: {refused[0].get('sample')}: "
+                f"the LMS refuses {many(count, 'enrollment')}: {refused[0].get('sample')}: "
                 f"{refused[0].get('message', '')[:120]}"
-                + (f" ({others} for other reasons)" if others else ""),
+                + (f" ({other_count} for other reasons)" if other_count else ""),
                 cause=cause,
                 fix=fix,
             )
@@ -94,35 +95,37 @@ class EnrollmentsMatch(Check):
 
     Symptom: a learner is enrolled in the application and not in the LMS, or the reverse.
     Cause: somebody changed the LMS, or a change is still in progress.
-    Fix: run reconcile.
+    Fix: run `manage.py reconcile` (`usher reconcile` for MITx Online and MIT xPro).
     """
 
     id = "ENR-2"
     depends_on = ("ENR-1", "ENR-3")
 
     def probe(self, context: Context) -> Finding:
-        here = context.application.report.get("enrollments")
-        if not here:
+        rows = context.application.report.get("enrollments")
+        if not rows:
             raise NotKnownError("the application reports no enrollment to compare")
-        lost = context.application.rows("run").get("missing", [])
-        here = [row for row in here if row["course_key"] not in lost]  # CRS-1 names these runs
-        there = at_lms(context, {row["username"] for row in here})
-        differing = [row for row in here if not self._agree(row, there)]
+        missing_runs = context.application.rows("run").get("missing", [])
+        # CRS-1 names the missing runs.
+        rows = [row for row in rows if row["course_key"] not in missing_runs]
+        lms_enrollments = at_lms(context, {row["username"] for row in rows})
+        differing = [row for row in rows if not self._agree(row, lms_enrollments)]
         if differing:
             first = differing[0]
             return warning(
-                f"{len(differing)} of the newest {len(here)} enrollments differ, first: "
+                f"{len(differing)} of the newest {many(len(rows), 'enrollment')} differ in the "
+                "LMS, first: "
                 f"{first['username']} in {first['course_key']}",
                 cause="somebody changed the LMS, or a change is still in progress",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
-        return ok(f"the newest {len(here)} enrollments are the same in the LMS")
+        return ok(f"the newest {many(len(rows), 'enrollment')} agree with the LMS")
 
-    def _agree(self, row: EnrollmentSample, there: dict[tuple[str, str], Any]) -> bool:
-        found = there.get((row["username"], row["course_key"]))
-        if found is None or not found["is_active"]:
+    def _agree(self, row: EnrollmentSample, lms_enrollments: dict[tuple[str, str], Any]) -> bool:
+        enrollment = lms_enrollments.get((row["username"], row["course_key"]))
+        if enrollment is None or not enrollment["is_active"]:
             return not row["is_active"]
-        same_mode = not row["mode"] or found["mode"] == row["mode"]
+        same_mode = not row["mode"] or enrollment["mode"] == row["mode"]
         return row["is_active"] and bool(same_mode)
 
 
@@ -132,7 +135,7 @@ class UnenrollmentsAreAccepted(Check):
 
     Symptom: unenrolling is refused: "mode mismatch".
     Cause: the active mode in the LMS differs from the one sent.
-    Fix: run reconcile, which reads the active mode and sends that one.
+    Fix: run `manage.py reconcile`, which reads the active mode and sends that one.
     """
 
     id = "ENR-3"
@@ -141,8 +144,9 @@ class UnenrollmentsAreAccepted(Check):
     def probe(self, context: Context) -> Finding:
         rows = context.application.refusals("enrollment", _MISMATCH)
         if rows:
+            count = sum(row.get("count", 0) for row in rows)
             return warning(
-                f"{sum(row.get('count', 0) for row in rows)} unenrollments refused: "
+                f"the LMS refuses {many(count, 'unenrollment')}: "
                 f"{rows[0].get('message', '')[:120]}",
                 cause="the active mode in the LMS differs from the one sent",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
@@ -155,31 +159,33 @@ class LmsEnrollmentsAreKnown(Check):
     """The application knows the LMS's enrollments.
 
     Symptom: a learner is enrolled in the LMS, and the application does not show it.
-    Cause: an instructor enrolled them in the LMS.
-    Fix: an application with Usher records them by itself, a hundred learners a minute, and at once
-    by `reconcile --recheck`. Elsewhere enroll them here as well, or unenroll them in the LMS.
+    Cause: an instructor enrolled the learner in the LMS.
+    Fix: an application with Usher records these enrollments automatically, a hundred learners a
+    minute; `manage.py reconcile --recheck` does it at once. Without Usher, enroll the learners in
+    the application as well, or unenroll them in the LMS.
     """
 
     id = "ENR-4"
     depends_on = ("ENR-2",)
 
     def probe(self, context: Context) -> Finding:
-        known = context.application.report.get("learner_runs")
-        if not known:
+        learner_runs = context.application.report.get("learner_runs")
+        if not learner_runs:
             raise NotKnownError("the application reports no learner to compare")
         adopts = context.application.report.get("adopts_enrollments")
         if adopts is False:
             return ok("enrollments made in the LMS stay there, as USHER_ADOPT_ENROLLMENTS says")
         extra = [
             (name, key)
-            for (name, key), row in at_lms(context, set(known)).items()
-            if row["is_active"] and key not in known.get(name, [])
+            for (name, key), row in at_lms(context, set(learner_runs)).items()
+            if row["is_active"] and key not in learner_runs.get(name, [])
         ]
+        newest = f"the newest {many(len(learner_runs), 'learner')}"
         if not extra:
-            return ok(f"the LMS has no other enrollment of the newest {len(known)} learners")
+            return ok(f"the LMS has no other enrollment of {newest}")
         name, key = extra[0]
         return warning(
-            f"{len(extra)} enrollments of the newest {len(known)} learners are in the LMS only, "
+            f"{many(len(extra), 'enrollment is', 'enrollments are')} in the LMS only, of {newest}, "
             f"first: {name} in {key}",
             cause="an instructor or another service enrolled them in the LMS",
             fix=manage("reconcile --kind enrollment --recheck --wait 60")
@@ -190,12 +196,13 @@ class LmsEnrollmentsAreKnown(Check):
 
 @check
 class NoLearnerWasGivenUp(Check):
-    """The application has given up no learner.
+    """The application has given up on no learner.
 
     Symptom: a learner has paid and is in no course.
-    Cause: the application gave up: the account has a sync error, or the enrollment was tried as
-    often as it may be.
-    Fix: `usher reconcile`, which makes accounts and enrollments from the application's own tables.
+    Cause: the application does not retry: the account has a sync error, or the enrollment has used
+    all its attempts.
+    Fix: run `usher reconcile`, which creates accounts and enrollments from the application's own
+    tables.
     """
 
     id = "ENR-5"
@@ -204,15 +211,15 @@ class NoLearnerWasGivenUp(Check):
     def probe(self, context: Context) -> Finding:
         if context.application.report.get("usher"):
             return ok("the sync worker keeps every row, see ACC-1 to ACC-3 and ENR-1")
-        found = [
+        learners = [
             *context.application.errors("account", _SYNC_ERROR),
             *context.application.errors("enrollment", _GIVEN_UP),
         ]
-        if found:
-            count = sum(row.get("count", 0) for row in found)
+        if learners:
+            count = sum(row.get("count", 0) for row in learners)
             return warning(
-                f"the application gave up on {count}: {found[0].get('sample')}: "
-                f"{found[0].get('message', '')[:120]}",
+                f"the application gave up on {count}: {learners[0].get('sample')}: "
+                f"{learners[0].get('message', '')[:120]}",
                 cause="it does not retry records that failed too often or have has_sync_error",
                 fix=RECONCILE,
             )

@@ -1,9 +1,10 @@
 """The application's ``.env``."""
 
+import re
 import shlex
 import stat
 
-from usher.contract.environment import ALL_KEYS, Env
+from usher.contract.environment import ALL_KEYS, SECRET_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
@@ -31,7 +32,7 @@ class EnvFileIsUnambiguous(Check):
         path = context.application.env_file
         serious = [problem for problem in problems if problem.serious]
         if not problems:
-            return ok(f"{path} is read alike by everyone")
+            return ok(f"{path} is read the same way by all programs")
         first = (serious or problems)[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         say = failed if serious else warning
@@ -55,33 +56,48 @@ class EnvFileIsPrivate(Check):
 
     def probe(self, context: Context) -> Finding:
         path = context.application.env_file
-        _ = context.application.env
+        values = context.application.env.values()
         assert path is not None  # noqa: S101 - env raised otherwise
-        shown = shlex.quote(str(path))
+        quoted_path = shlex.quote(str(path))
+        if not any(value and _is_secret(name, value) for name, value in values.items()):
+            return ok(f"{path} has no secrets")
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             return failed(
                 f"{path} has mode {mode:04o}",
                 cause="other users of this machine can read the secrets in it",
-                fix=f"chmod 600 {shown}",
-                repair="close-env",
+                fix=f"chmod 600 {quoted_path}",
+                repair="restrict-env",
             )
         if context.application.tracked_by_git:
             return failed(
                 f"{path} is tracked by git",
                 cause="everybody who can read the repository can read the secrets in it",
-                fix=f"git rm --cached {shown} && echo .env >> .gitignore, then make new secrets",
+                fix=f"git rm --cached {quoted_path} && echo .env >> .gitignore, then make new "
+                "secrets",
             )
         return ok(f"{path} has mode {mode:04o} and is not in git")
 
 
+#: Words in the names of settings, also the application's own, whose values are secret.
+_OF_SECRETS = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN", re.IGNORECASE)
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether the value is probably secret: by its name, or as an address with a password."""
+    return (
+        name in SECRET_KEYS or bool(_OF_SECRETS.search(name)) or ("://" in value and "@" in value)
+    )
+
+
 @check
 class EnvFileIsInUse(Check):
-    """The running application has the values of its .env.
+    """The application has the values of its .env.
 
     Symptom: `.env` was changed without effect.
-    Cause: containers were restarted, not re-created, or the server was not restarted.
-    Fix: `docker compose up -d` re-creates containers whose settings changed.
+    Cause: the server was not restarted, or its containers were restarted and not re-created.
+    Fix: restart it; with containers, `docker compose up -d` re-creates those whose settings
+        changed.
     """
 
     id = "ENV-3"
@@ -90,34 +106,40 @@ class EnvFileIsInUse(Check):
     def probe(self, context: Context) -> Finding:
         application = context.application
         values = {key: value for key, value in application.env.values().items() if key in ALL_KEYS}
-        if running := application.running_fingerprints:
+        running = application.running_fingerprints
+        who = "the running application" if running else "manage.py"
+        if running:
             token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
-            written = configuration_fingerprints(values, token)
-            stale = [key for key in written if running.get(key) != written[key]]
+            file_fingerprints = configuration_fingerprints(values, token)
+            stale = [key for key in file_fingerprints if running.get(key) != file_fingerprints[key]]
             # The service worker's token differs, with which all fingerprints are made.
-            if len(stale) == len(written):
+            if len(stale) == len(file_fingerprints):
                 stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         else:
-            seen = application.report.get("settings", {})
+            settings = application.report.get("settings", {})
             stale = [
-                key for key in values if key in seen and _tidy(seen[key]) != _tidy(values[key])
+                key
+                for key in values
+                if key in settings and _tidy(settings[key]) != _tidy(values[key])
             ]
         if stale:
             return failed(
-                f"the running application has other values than .env: {', '.join(stale)}",
-                cause="it was started with an older .env; restarting containers does not reload it",
+                f"{who} has other values than .env: {', '.join(stale)}",
+                cause="it was started with an older .env"
+                if running
+                else "the settings take these from elsewhere, such as the environment",
                 fix=RESTART,
             )
-        return ok("the running application has the values of .env")
+        return ok(f"{who} has the values of .env")
 
 
 @check
 class SettingsReadTheEnvFile(Check):
     """The application's settings read the names in its .env.
 
-    Symptom: what `usher connect` wrote in `.env` is ignored.
+    Symptom: settings that `usher connect` wrote in `.env` are ignored.
     Cause: the project's settings do not read these names from the environment.
-    Fix: the lines to add to the settings, see docs/integrate.md.
+    Fix: add the lines that the finding names, or `defaults.apply(globals())`, to the settings.
     """
 
     id = "ENV-4"
@@ -127,12 +149,17 @@ class SettingsReadTheEnvFile(Check):
         report = context.application.report
         if "read" not in report or "environment" not in report:
             raise NotKnownError("the application does not report which settings it reads")
-        written = {key for key, value in context.application.env.values().items() if value}
-        asked = written & _SETTINGS if not report.get("usher") else written & set(ALL_KEYS)
+        file_keys = {key for key, value in context.application.env.values().items() if value}
+        compared_keys = (
+            file_keys & _SETTINGS if not report.get("usher") else file_keys & set(ALL_KEYS)
+        )
         in_process, read = set(report["environment"]), set(report["read"])
         # Settings that read the file themselves don't need the environment.
-        reads_file = bool((asked - in_process) & read)
-        ignored = sorted((asked - read - {Env.OPENEDX_IP}) & (asked if reads_file else in_process))
+        reads_file = bool((compared_keys - in_process) & read)
+        ignored = sorted(
+            (compared_keys - read - {Env.OPENEDX_IP})
+            & (compared_keys if reads_file else in_process)
+        )
         if ignored:
             lines = "; ".join(f'{key} = os.environ.get("{key}", "")' for key in ignored)
             return failed(

@@ -1,10 +1,20 @@
-"""Settings and sign-in of the running LMS."""
+"""Settings and sign-in of the LMS."""
 
 from typing import Any
 
 from usher.contract.oauth import BACKENDS
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, failed, not_applicable, note, ok, warning
+from usher.doctor.check import (
+    Check,
+    Finding,
+    check,
+    failed,
+    many,
+    not_applicable,
+    note,
+    ok,
+    warning,
+)
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, LMS_SETTINGS, PROVISION
@@ -17,7 +27,7 @@ class ThirdPartyAuthIsOn(Check):
     """Third-party sign-in is enabled in the LMS.
 
     Symptom: the LMS's own sign-in page, with no hint of the application.
-    Cause: `ENABLE_THIRD_PARTY_AUTH` is off in the running LMS.
+    Cause: `ENABLE_THIRD_PARTY_AUTH` is off in the LMS.
     Fix: enable the Tutor plugin, which sets it.
     """
 
@@ -28,7 +38,7 @@ class ThirdPartyAuthIsOn(Check):
     def probe(self, context: Context) -> Finding:
         if not context.lms.feature("ENABLE_THIRD_PARTY_AUTH"):
             return failed(
-                "ENABLE_THIRD_PARTY_AUTH is off in the running LMS",
+                "ENABLE_THIRD_PARTY_AUTH is off in the LMS",
                 cause="the plugin's settings are not in use, or USHER_SIGN_IN is false",
                 fix=LMS_SETTINGS,
             )
@@ -50,15 +60,15 @@ class BackendIsKnown(Check):
     depends_on = ("LMS-1", "APP-6")
 
     def probe(self, context: Context) -> Finding:
-        known = {row.get("name") for row in context.lms.report.get("backends", [])}
+        backend_names = {row.get("name") for row in context.lms.report.get("backends", [])}
         backend = BACKENDS.get(context.backend)
-        running = context.lms.setting("AUTHENTICATION_BACKENDS")
-        if context.backend in known or (backend and backend.class_path in running):
+        configured = context.lms.setting("AUTHENTICATION_BACKENDS")
+        if context.backend in backend_names or (backend and backend.class_path in configured):
             return ok(f"{context.backend} is among AUTHENTICATION_BACKENDS")
         if backend is None:
             return not_applicable(f"{context.backend} is a backend of your own")
         return failed(
-            f"{backend.class_path} is not among AUTHENTICATION_BACKENDS of the running LMS",
+            f"{backend.class_path} is not among AUTHENTICATION_BACKENDS of the LMS",
             cause="the plugin's settings are not in use, or other settings replace the list",
             fix=LMS_SETTINGS,
         )
@@ -86,7 +96,7 @@ class SignInLeadsToApplication(Check):
             return ok("/login leads to the application")
         return failed(
             f"/login leads to {target or 'its own page'}, ENABLE_AUTHN_MICROFRONTEND is on",
-            cause="the micro-frontend's plugin sets it, and no THIRD_PARTY_AUTH_HINT leads on",
+            cause="the micro-frontend's plugin sets it, and THIRD_PARTY_AUTH_HINT is not set",
             fix=LMS_SETTINGS,
         )
 
@@ -105,10 +115,10 @@ class RegistrationHasNoExtraFields(Check):
 
     def probe(self, context: Context) -> Finding:
         fields = context.lms.setting("REGISTRATION_EXTRA_FIELDS") or {}
-        asked = [name for name in ("country", "terms_of_service") if _is_asked(fields, name)]
-        if asked:
+        required = [name for name in ("country", "terms_of_service") if _is_asked(fields, name)]
+        if required:
             return failed(
-                f"REGISTRATION_EXTRA_FIELDS shows {' and '.join(asked)}",
+                f"REGISTRATION_EXTRA_FIELDS shows {' and '.join(required)}",
                 cause="the LMS asks learners for data that the application already provides",
                 fix=LMS_SETTINGS,
             )
@@ -124,8 +134,9 @@ class EmailIsConfirmedOnce(Check):
     """Learners do not have to confirm their e-mail address twice.
 
     Symptom: the LMS asks to confirm the e-mail address.
-    Cause: SKIP_EMAIL_VALIDATION is off, or the provider record's skip_email_verification.
-    Fix: enable the Tutor plugin, which sets the first, and provision, which sets the second.
+    Cause: SKIP_EMAIL_VALIDATION is off, or skip_email_verification of the provider record is.
+    Fix: enable the Tutor plugin, which sets SKIP_EMAIL_VALIDATION, and provision the LMS with
+    `usher connect`, which sets the record's field.
     """
 
     id = "LMS-5"
@@ -134,7 +145,7 @@ class EmailIsConfirmedOnce(Check):
     def probe(self, context: Context) -> Finding:
         if not context.lms.feature("SKIP_EMAIL_VALIDATION"):
             return failed(
-                "SKIP_EMAIL_VALIDATION is off in the running LMS",
+                "SKIP_EMAIL_VALIDATION is off in the LMS",
                 cause="the plugin's settings are not in use",
                 fix=LMS_SETTINGS,
             )
@@ -215,8 +226,9 @@ class LoginServiceClientExists(Check):
 class AdminWorks(Check):
     """The LMS's admin works.
 
-    Symptom: the LMS admin answers 500 after the change.
-    Cause: the backend's import, or its provider record, breaks every page that signs in.
+    Symptom: the LMS's admin answers 500 after sign-in was set up.
+    Cause: the backend can't be imported, or its provider record is wrong, so every page with
+    sign-in fails.
     Fix: `usher disconnect` restores the LMS's own sign-in; then read the LMS's log.
     """
 
@@ -231,8 +243,8 @@ class AdminWorks(Check):
         if answer.status_code >= 500:
             return failed(
                 f"the LMS admin answers {answer.status_code}",
-                cause="sign-in breaks inside the LMS: a backend, or a provider record",
-                fix=f"{LMS_LOGS}; usher disconnect restores the LMS's own sign-in",
+                cause="sign-in fails inside the LMS, because of a backend or a provider record",
+                fix=f"{LMS_LOGS}; to restore the LMS's own sign-in: usher disconnect",
             )
         return ok(f"the LMS admin answers {answer.status_code}")
 
@@ -241,7 +253,7 @@ class AdminWorks(Check):
 class LearnerHomeIsRecognised(Check):
     """Doctor recognises the page after sign-in.
 
-    Symptom: a tool reports that sign-in failed, although the learner is signed in.
+    Symptom: another test tool reports that sign-in failed, although the learner is signed in.
     Cause: the learner dashboard is a micro-frontend, outside of the LMS (Tutor's default).
     Fix: none is needed: doctor asks the LMS whether the learner is signed in.
     """
@@ -252,11 +264,11 @@ class LearnerHomeIsRecognised(Check):
     def probe(self, context: Context) -> Finding:
         home = context.lms.report.get("learner_home")
         if home is None:
-            raise NotKnownError("the LMS does not report where learners land")
+            raise NotKnownError("the LMS does not report the page after sign-in")
         if not home.get("micro_frontend"):
-            return ok(f"learners land on the LMS's own {LmsPath.DASHBOARD}")
+            return ok(f"sign-in ends at the LMS's own {LmsPath.DASHBOARD}")
         return note(
-            f"learners land on the micro-frontend {home.get('url')}",
+            f"sign-in ends at the micro-frontend {home.get('url')}",
             cause="that is Tutor's default; doctor asks the LMS whether the learner is signed in",
         )
 
@@ -281,8 +293,52 @@ class OnlyApplicationCreatesAccounts(Check):
             raise NotKnownError("the LMS does not report whether people can register there")
         if is_open:
             return warning(
-                "anybody can register at the LMS directly",
-                cause="USHER_DIRECT_REGISTRATION is on: registration is open beside single sign-on",
+                "anybody can register in the LMS itself",
+                cause="USHER_DIRECT_REGISTRATION is on",
                 fix=f"remove USHER_DIRECT_REGISTRATION from its settings, then {LMS_SETTINGS}",
             )
-        return ok("people can't register at the LMS directly")
+        return ok("people can't register in the LMS itself")
+
+
+@check
+class UuidColumnsFit(Check):
+    """The LMS's database has the column types that its Django uses.
+
+    Symptom: no enrollment can be written: "The LMS could not save this enrollment"; in the LMS's
+    log `Data too long for column 'history_id'`.
+    Cause: the database is MariaDB 10.7 or newer and was made with Django 4.2. Django 5 uses another
+    column type for UUIDs there, and no migration converts existing columns.
+    Fix: convert the columns that the finding names. MySQL is not affected.
+    """
+
+    id = "LMS-11"
+    depends_on = _IN_USE
+
+    def probe(self, context: Context) -> Finding:
+        if "short_uuid_columns" not in context.lms.report:
+            raise NotKnownError("the LMS does not report the columns of its database")
+        # The history of enrollments first: without it, no enrollment can be written.
+        columns = sorted(
+            context.lms.report["short_uuid_columns"],
+            key=lambda column: column["table"] != _HISTORY,
+        )
+        if not columns:
+            return ok("no column for UUIDs is too short")
+        names = [f"{column['table']}.{column['column']}" for column in columns]
+        statements = [
+            f"ALTER TABLE {column['table']} MODIFY {column['column']} uuid"
+            f"{'' if column['null'] else ' NOT NULL'};"
+            for column in columns
+        ]
+        return failed(
+            f"{many(len(names), 'column is', 'columns are')} too short for the UUIDs that Django "
+            f"writes: {', '.join(names[:_MAX_SHOWN])}"
+            + (f" and {len(names) - _MAX_SHOWN} more" if names[_MAX_SHOWN:] else ""),
+            cause="Django 4.2 made these columns on MariaDB, and the LMS runs Django 5 now, which "
+            "has another column type for UUIDs",
+            fix=f"back up the LMS's database, then run in it: {' '.join(statements)}",
+        )
+
+
+_HISTORY = "student_courseenrollment_history"
+_MAX_SHOWN = 3

@@ -11,9 +11,10 @@ from usher.contract.environment import Env
 from usher.contract.paths import LmsPath, in_path
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
+from usher.doctor.facts.commands import CommandError
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import NoAnswerError, host_of, query_of, resolves, same_origin
-from usher.doctor.fixes import CONNECT, LMS_START, RESTART, setting
+from usher.doctor.fixes import CONNECT, ENV_FILE, LMS_START, START, manage, setting
 
 _GATEWAY = re.compile(r"^(172\.(1[6-9]|2\d|3[01])|192\.168|10)\.\d")
 _MAC_NAME = "host.docker.internal"
@@ -35,10 +36,10 @@ class HostNamesResolve(Check):
         hosts = [host for host in dict.fromkeys(map(host_of, urls)) if host]
         if not hosts:
             raise NotKnownError("no address is known: give --lms and --application")
-        if lost := [host for host in hosts if not resolves(host)]:
-            line = shlex.quote(f"127.0.0.1 {' '.join(lost)}")
+        if unresolved := [host for host in hosts if not resolves(host)]:
+            line = shlex.quote(f"127.0.0.1 {' '.join(unresolved)}")
             return failed(
-                f"{' and '.join(lost)} can't be resolved here",
+                f"{' and '.join(unresolved)} can't be resolved here",
                 cause="neither DNS nor /etc/hosts has an address for it",
                 fix=f"echo {line} | sudo tee -a /etc/hosts",
             )
@@ -71,7 +72,10 @@ class ApplicationReachesLms(Check):
         differs = not same_origin(url, public)
         seen = look_at_server(context, url)
         if context.tutor.given and differs and host_of(url) == host_of(public):
-            other = f"{url}, but Tutor's mode {context.tutor.mode} serves {public}"
+            other = (
+                f"{Env.OPENEDX_API_BASE_URL} is {url}, but Tutor's mode {context.tutor.mode} "
+                f"serves {public}"
+            )
             return self._other_address(other, public)
         if not seen.answers and differs and look_at_server(context, public).is_lms:
             return self._other_address(f"{seen.text}; {public} does", public)
@@ -80,6 +84,7 @@ class ApplicationReachesLms(Check):
                 f"the LMS doesn't answer: {seen.text}",
                 cause=f"the LMS is down, or {Env.OPENEDX_API_BASE_URL} is not its address",
                 fix=LMS_START,
+                silent="the LMS",
             )
         if not seen.is_lms and differs and look_at_server(context, public).is_lms:
             return self._other_address(f"{seen.text}; {public} is the LMS", public)
@@ -94,7 +99,7 @@ class ApplicationReachesLms(Check):
 
 
 @dataclass(frozen=True)
-class ServerSeen:
+class ServerAnswer:
     """answers: whether any server answers. is_lms: whether the answer is an LMS's. text: a
     description of the answer."""
 
@@ -103,7 +108,7 @@ class ServerSeen:
     text: str
 
 
-def look_at_server(context: Context, url: str) -> ServerSeen:
+def look_at_server(context: Context, url: str) -> ServerAnswer:
     """Requests the heartbeat and, if that fails, an API that needs no module store, because the
     heartbeat is slow, or answers 503, when any of the LMS's services is."""
     first = _asked(context, url + LmsPath.HEARTBEAT)
@@ -113,15 +118,17 @@ def look_at_server(context: Context, url: str) -> ServerSeen:
     return second if second.is_lms or not first.answers else first
 
 
-def _asked(context: Context, url: str) -> ServerSeen:
+def _asked(context: Context, url: str) -> ServerAnswer:
     try:
         answer = context.web.get(url)
     except NoAnswerError as error:
-        return ServerSeen(False, False, str(error))
+        return ServerAnswer(False, False, str(error))
     form = answer.headers.get("content-type", "").split(";")[0]
     text = f"{url} answers {answer.status_code} ({form or 'no content type'})"
-    known = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
-    return ServerSeen(True, form == "application/json" and answer.status_code in known, text)
+    expected_statuses = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
+    return ServerAnswer(
+        True, form == "application/json" and answer.status_code in expected_statuses, text
+    )
 
 
 @check
@@ -162,14 +169,14 @@ class ServerIsThisLms(Check):
         """Descriptions of those that are missing now, of one learner and one run that the LMS had
         before."""
         try:
-            known = context.application.report.get("enrollments", [])[:1]
+            enrollments = context.application.report.get("enrollments", [])[:1]
             token = context.token
         except NotKnownError:
             return []
         places = [
             (f"{LmsPath.ACCOUNTS}/{in_path(row['username'])}", f"learner {row['username']}")
-            for row in known
-        ] + [(f"{LmsPath.COURSES}{row['course_key']}", row["course_key"]) for row in known]
+            for row in enrollments
+        ] + [(f"{LmsPath.COURSES}{row['course_key']}", row["course_key"]) for row in enrollments]
         return [
             what
             for path, what in places
@@ -214,23 +221,55 @@ class LmsReachesApplication(Check):
             status = probe.get("status")
             if probe.get("error") in _SLOW:
                 raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
+            if status == httpx.codes.INTERNAL_SERVER_ERROR:
+                return failed(
+                    f"the application fails: {probe.get('url')} answers the LMS with 500",
+                    cause=_error_of_manage(context)
+                    or "an error in the application, its settings or its database",
+                    fix="correct the cause: the application's log has more, and its database must "
+                    f"be up and migrated; after an update: {manage('migrate')}",
+                )
             if status is None or status == 404 or status >= 502:
                 seen = probe.get("error") or f"it answers {status}"
                 if status is None and (down := _down(context)):
                     return failed(
                         f"the application doesn't answer: {down}",
-                        cause="it does not run, or listens at another address",
-                        fix=RESTART,
+                        cause=_error_of_manage(context)
+                        or "it does not run, or listens at another address",
+                        fix=START,
+                        silent="the application",
                     )
                 return failed(
-                    f"from inside the LMS, {probe.get('url')}: {seen}",
+                    f"the LMS does not reach {probe.get('url')}: {seen}",
                     cause="ACCESS_TOKEN_URL of the provider record is not the application's "
                     "address as the LMS's container sees it",
                     fix=CONNECT,
                     repair="provision",
                 )
+            if status == httpx.codes.TOO_MANY_REQUESTS:
+                raise NotKnownError(f"{probe.get('url')} limits the LMS's requests (429)")
+            if not probe.get("oauth_error"):
+                return failed(
+                    f"what answers the LMS at {probe.get('url')} is no OAuth token endpoint: it "
+                    f"answers {status} without an OAuth error",
+                    cause="another server listens there, or a proxy answers in the application's "
+                    "place or redirects",
+                    fix=f"start the application at that address, or correct the address: {CONNECT}",
+                )
             return ok(f"from inside the LMS, {probe.get('url')} answers {status}")
         return skipped("the LMS did not try the application's token endpoint")
+
+
+def _error_of_manage(context: Context) -> str:
+    """The error of the application's ``manage.py``, which is often that of its server, too; '' if
+    it works."""
+    try:
+        _ = context.application.report
+    except CommandError as error:
+        return str(error)
+    except NotKnownError:
+        pass
+    return ""
 
 
 def _down(context: Context) -> str:
@@ -244,12 +283,12 @@ def _down(context: Context) -> str:
 
 @check
 class GatewayFitsPlatform(Check):
-    """The gateway address fits this platform.
+    """The address of the host machine, as containers see it, fits this operating system.
 
     Symptom: it works on Linux and not on macOS, or the reverse.
-    Cause: macOS has no gateway address that containers reach; they use `host.docker.internal`,
-    which plain Linux does not know.
-    Fix: use this platform's address.
+    Cause: on macOS containers reach the host machine as `host.docker.internal`, and at no gateway
+    address. On Linux without Docker Desktop this name is unknown.
+    Fix: use the address for this operating system.
     """
 
     id = "NET-4"
@@ -261,15 +300,22 @@ class GatewayFitsPlatform(Check):
             return ok("no gateway address is in use")
         system = context.machine.system
         if context.machine.platform == "darwin" and _GATEWAY.match(address):
-            return self._wrong(address, system, f"{Env.OPENEDX_IP}={_MAC_NAME}")
+            return self._wrong(address, system, setting(f"{Env.OPENEDX_IP}={_MAC_NAME}"))
         if context.machine.platform == "linux" and address == _MAC_NAME:
-            return self._wrong(address, system, f"{Env.OPENEDX_IP}=<gateway>, from: " + _INSPECT)
+            gateway = f"{Env.OPENEDX_IP}=<gateway> in {ENV_FILE}"
+            return self._wrong(
+                address,
+                system,
+                f"{gateway}, from: {_INSPECT}"
+                if context.tutor.given
+                else f"{gateway}, this machine's address for the LMS's containers",
+            )
         return ok(f"{Env.OPENEDX_IP}={address} is what {system} needs")
 
     def _wrong(self, address: str, system: str, fix: str) -> Finding:
         return failed(
-            f"{Env.OPENEDX_IP}={address} on {system}",
-            cause="containers reach this machine by that address on another platform only",
+            f"{Env.OPENEDX_IP}={address} does not work on {system}",
+            cause="containers reach this machine by that address on another operating system only",
             fix=fix,
         )
 
@@ -287,7 +333,7 @@ class RedirectsKeepScheme(Check):
     """
 
     id = "NET-5"
-    depends_on = ("NET-1", "NET-6", "PRV-1", "PRV-2", "PRV-3")
+    depends_on = ("NET-1", "NET-6", "PRV-1", "PRV-2", "PRV-3", "NET-2")
 
     def probe(self, context: Context) -> Finding:
         scheme = urlsplit(context.lms.url).scheme
@@ -297,19 +343,26 @@ class RedirectsKeepScheme(Check):
             return skipped("sign-in does not start, so no redirect was seen")
         if urlsplit(redirect_uri).scheme != scheme:
             return self._wrong(
-                f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}"
+                f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}",
+                "tutor config save --set ENABLE_HTTPS=true" if context.tutor.given else _BY_PROXY,
             )
         own = urlsplit(context.application.url).scheme
         page = context.application.get("/")
         target = page.headers.get("location", "")
         if target.startswith("http") and urlsplit(target).scheme != own:
-            return self._wrong(f"{context.application.url} redirects to {target[:80]}")
+            seen = f"{context.application.url} redirects to {target[:80]}"
+            return self._wrong(seen, _BY_PROXY)
         return ok(f"redirects keep {scheme}" if own == scheme else "redirects keep their schemes")
 
-    def _wrong(self, seen: str) -> Finding:
+    def _wrong(self, seen: str, fix: str) -> Finding:
         return failed(
             seen,
             cause="the server behind the proxy does not know that the browser uses https",
-            fix="proxy_set_header X-Forwarded-Proto $scheme; and SECURE_PROXY_SSL_HEADER, "
-            "or in Tutor: tutor config save --set ENABLE_HTTPS=true",
+            fix=fix,
         )
+
+
+_BY_PROXY = (
+    "let the proxy send the header, in nginx by `proxy_set_header X-Forwarded-Proto $scheme;`, and "
+    "set SECURE_PROXY_SSL_HEADER in the settings of the server behind it"
+)

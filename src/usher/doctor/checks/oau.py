@@ -9,7 +9,17 @@ from usher.contract.oauth import EDX_OAUTH_APP
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import RETIREMENT
 from usher.contract.report import OAuthClient
-from usher.doctor.check import Check, Finding, check, failed, not_applicable, ok, skipped, warning
+from usher.doctor.check import (
+    Check,
+    Finding,
+    check,
+    failed,
+    many,
+    not_applicable,
+    ok,
+    skipped,
+    warning,
+)
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import CONNECT, manage
@@ -46,19 +56,21 @@ class ClientIdIsKnown(Check):
     def probe(self, context: Context) -> Finding:
         client_id = _own_client_id(context)
         redirect = context.application.url + ApplicationPath.LANDINGS[0]
-        others = [row for row in _clients(context) if redirect in row.get("redirect_uris", [])]
-        known = any(row.get("client_id") == client_id for row in _clients(context))
-        if not known and others:
+        clients_with_redirect = [
+            row for row in _clients(context) if redirect in row.get("redirect_uris", [])
+        ]
+        is_known = any(row.get("client_id") == client_id for row in _clients(context))
+        if not is_known and clients_with_redirect:
             return self._failed(
-                f"{others[0].get('name')} has another client id at the LMS than "
+                f"{clients_with_redirect[0].get('name')} has another client id at the LMS than "
                 f"{Env.OPENEDX_API_CLIENT_ID}",
                 f"{CONNECT}, then {_REPAIR}",
             )
-        if not known:
+        if not is_known:
             return skipped("the LMS does not know the client: see OAU-1")
         if dead := self._dead(context):
             return self._failed(
-                f"the LMS answers invalid_grant for {dead} learners' tokens",
+                f"the LMS answers invalid_grant for the tokens of {many(dead, 'learner')}",
                 _REPAIR,
             )
         return ok("learners' tokens belong to a client that the LMS knows")
@@ -81,7 +93,7 @@ class ApplicationClientIsComplete(Check):
     Symptom: learners' tokens can't be obtained.
     Cause: `edx-oauth-app` is missing, has another redirect address, is not confidential, or asks
     for consent.
-    Fix: provision, which creates or corrects it.
+    Fix: provision the LMS with `usher connect`, which creates or corrects the client.
     """
 
     id = "OAU-1"
@@ -90,10 +102,10 @@ class ApplicationClientIsComplete(Check):
 
     def probe(self, context: Context) -> Finding:
         client_id = _own_client_id(context)
-        found = [row for row in _clients(context) if row.get("client_id") == client_id]
-        if not found:
+        clients = [row for row in _clients(context) if row.get("client_id") == client_id]
+        if not clients:
             return self._failed(f"the LMS has no {EDX_OAUTH_APP} with {Env.OPENEDX_API_CLIENT_ID}")
-        client, redirect = found[0], context.application.url + ApplicationPath.LANDINGS[0]
+        client, redirect = clients[0], context.application.url + ApplicationPath.LANDINGS[0]
         name = client.get("name")
         if redirect not in client.get("redirect_uris", []):
             return self._failed(f"{redirect} is not among the redirect URIs of {name}")
@@ -141,7 +153,7 @@ class ServiceClientsWork(Check):
     Cause: MITx Online asks for these with OAuth clients of their own, with the grant
     `client_credentials`; they are missing, have another secret, act as an account without the
     rights, or bulk retirement is switched off.
-    Fix: connect, which makes both clients and writes them into the `.env`.
+    Fix: run `usher connect`, which creates both clients and writes them into the `.env`.
     """
 
     id = "OAU-3"
@@ -166,8 +178,8 @@ class ServiceClientsWork(Check):
             )
             if answer.status_code != 200:
                 return self._failed(f"the LMS refuses {key_of_id} ({_error_of(answer)})")
-            if wrong := self._use(context, purpose, str(answer.json()["access_token"])):
-                return wrong
+            if problem := self._use(context, purpose, str(answer.json()["access_token"])):
+                return problem
             worked.append(purpose)
         if not worked:
             return not_applicable("the application uses no client for course runs or retirement")
@@ -196,7 +208,9 @@ class ServiceClientsWork(Check):
                 )
         if answer.status_code == 200:
             return None
-        return self._failed(f"{purpose}: {url} answers {answer.status_code}")
+        return self._failed(
+            f"the client for {purpose} does not work: {url} answers {answer.status_code}"
+        )
 
     def _failed(self, seen: str) -> Finding:
         return failed(

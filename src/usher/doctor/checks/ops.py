@@ -2,12 +2,12 @@
 
 import shlex
 
-from usher.contract.application_report import RowError
-from usher.contract.failures import RegistrationError
-from usher.doctor.check import Check, Finding, check, failed, ok, warning
+from usher.contract.application_report import NO_CELERY, RowError
+from usher.contract.failures import MALFORMED, RegistrationError
+from usher.doctor.check import Check, Finding, check, failed, many, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
-from usher.doctor.fixes import LMS_LOGS, START_WORKER, manage
+from usher.doctor.fixes import LMS_LOGS, START_BROKER, START_WORKER, manage
 
 #: Seconds for which a due row may wait while a worker runs: sweeps find even rows whose message was
 #: lost.
@@ -34,11 +34,12 @@ class SyncWorkerIsRunning(Check):
         overdue = engine.get("overdue_seconds", 0.0)
         if overdue > _PATIENCE_SECONDS:
             return failed(
-                f"{self._waiting(context)} rows are due, one since {overdue / 60:.0f} minutes",
+                f"{many(self._waiting(context), 'record waits', 'records wait')} for the worker, "
+                f"one for {overdue / 60:.0f} minutes",
                 cause="no worker processes them",
                 fix=START_WORKER,
             )
-        return ok("what is due is being worked on")
+        return ok("no row has been due for long")
 
     def _waiting(self, context: Context) -> int:
         return sum(rows.get("due", 0) for rows in context.application.report["rows"].values())
@@ -51,7 +52,7 @@ class CeleryRunsTasks(Check):
     Symptom: nothing enrolls; a worker logs "Received unregistered task".
     Cause: the broker is down, the project's Celery application does not find the tasks, or beat
     has no schedule.
-    Fix: `app.autodiscover_tasks()` and the schedule of docs/integrate.md.
+    Fix: `app.autodiscover_tasks()`, and the schedule that `defaults.apply` adds.
     """
 
     id = "OPS-4"
@@ -59,11 +60,19 @@ class CeleryRunsTasks(Check):
 
     def probe(self, context: Context) -> Finding:
         report = context.application.report
-        if error := (report.get("engine") or {}).get("broker_error"):
+        error = (report.get("engine") or {}).get("broker_error")
+        if error == NO_CELERY:
+            return failed(
+                f"{error}, and CELERY_BROKER_URL is set",
+                cause="tasks can't be sent, so nobody is enrolled",
+                fix="pip install 'openedx-usher[celery]' in the project's virtual environment; or "
+                "remove CELERY_BROKER_URL, and `reconcile --watch` is the worker",
+            )
+        if error:
             return failed(
                 f"the broker does not answer: {error}",
                 cause="Redis is down, or CELERY_BROKER_URL is wrong",
-                fix="start Redis at the address in CELERY_BROKER_URL (docker compose up -d redis)",
+                fix=START_BROKER,
             )
         if "engine" not in report:
             raise NotApplicableError("the application has no sync worker")
@@ -79,11 +88,14 @@ class CeleryRunsTasks(Check):
             )
         if not celery.get("is_scheduled"):
             return failed(
-                "beat has no entry for the sweep of what is due",
+                "beat has no entry for the sweep of due rows",
                 cause="CELERY_BEAT_SCHEDULE lacks usher.engine.tasks.sweep",
-                fix="add the schedule of docs/integrate.md to CELERY_BEAT_SCHEDULE and run beat",
+                fix="call defaults.apply(globals()) of usher.application at the end of the "
+                "settings, which adds the entry, and run beat: celery -A PROJECT beat",
             )
-        return ok(f"{celery.get('workers', 0)} workers know the tasks, and beat has a schedule")
+        count = celery.get("workers", 0)
+        workers = "1 worker knows" if count == 1 else f"{count} workers know"
+        return ok(f"{workers} the tasks, and beat has a schedule")
 
 
 @check
@@ -131,16 +143,16 @@ class RefusalsAreNotRetried(Check):
 
     def probe(self, context: Context) -> Finding:
         if "rows" not in context.application.report:
-            raise NotKnownError("the application keeps no records of what the LMS refuses")
+            raise NotKnownError("the application keeps no records of refusals")
         for kind, rows in context.application.report["rows"].items():
             for error in rows.get("errors", []):
                 retried = error.get("count", 0) - error.get("refused", 0)
-                tried = error.get("attempts", 0)
+                attempts = error.get("attempts", 0)
                 for_good = error.get("error_class") == "rejected"
-                if retried > 0 and ((for_good and tried > 1) or tried > _MANY_ATTEMPTS):
+                if retried > 0 and ((for_good and attempts > 1) or attempts > _MANY_ATTEMPTS):
                     return failed(
-                        f"{retried} of kind {kind} with {error.get('error_code')}, tried "
-                        f"{tried} times",
+                        f"{_records(retried, kind)} with {error.get('error_code')} retried in "
+                        f"vain, up to {attempts} times",
                         cause=f"the LMS keeps refusing them: {error.get('message', '')[:120]}",
                         fix=manage(f"reconcile --kind {shlex.quote(kind)} --recheck"),
                     )
@@ -157,32 +169,53 @@ class NoRecordIsRefused(Check):
     """
 
     id = "OPS-6"
-    depends_on = ("OPS-1", "OPS-3")
+    depends_on = ("OPS-1", "OPS-3", "CRS-2")
 
     def probe(self, context: Context) -> Finding:
         if "rows" not in context.application.report:
-            raise NotKnownError("the application keeps no records of what the LMS refuses")
-        found = [
+            raise NotKnownError("the application keeps no records of refusals")
+        refused_kinds = [
             (kind, error)
             for kind, rows in context.application.report["rows"].items()
             for error in rows.get("errors", [])
             if error.get("refused", 0) and not _is_shown_elsewhere(kind, error)
         ]
-        if not found:
+        if not refused_kinds:
             return ok("nothing was refused that another check does not name")
-        shown = [
-            f"{error.get('refused')} of kind {kind}: {error.get('sample')}: "
-            f"{error.get('message', '')[:160]}"
-            for kind, error in found
+        refused_kinds.sort(key=lambda kind: -kind[1].get("refused", 0))
+        kinds: dict[str, int] = {}
+        for kind, error in refused_kinds:
+            kinds[kind] = kinds.get(kind, 0) + error.get("refused", 0)
+        counted = ", ".join(_records(count, kind) for kind, count in kinds.items())
+        reasons = [
+            f"{error.get('message', '')[:160] or error.get('error_code')} "
+            f"({_records(error.get('refused', 0), kind)}, such as {error.get('sample')})"
+            for kind, error in refused_kinds
         ]
-        more = len(shown) - _SHOWN
-        kinds = dict.fromkeys(kind for kind, _ in found)
-        again = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
-        return warning(
-            "; ".join(shown[:_SHOWN]) + (f"; and {more} other reasons" if more > 0 else ""),
-            cause="the LMS refused them permanently",
-            fix=f"remove the cause, then {manage(f'reconcile {again} --recheck --wait 60')}",
+        more = (
+            f"; and {many(len(reasons) - _MAX_SHOWN, 'other reason')}"
+            if reasons[_MAX_SHOWN:]
+            else ""
         )
+        options = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
+        return warning(
+            f"the LMS refuses {counted}",
+            cause="; ".join(reasons[:_MAX_SHOWN]) + more,
+            fix=f"remove the cause, then {manage(f'reconcile {options} --recheck --wait 60')}",
+        )
+
+
+def _records(count: int, kind: str) -> str:
+    return many(count, _NOUNS.get(kind, f"record of kind {kind}"))
+
+
+#: Kind → its name for people.
+_NOUNS = {
+    "account": "LMS account",
+    "enrollment": "enrollment",
+    "run": "course run",
+    "token": "token",
+}
 
 
 def _is_shown_elsewhere(kind: str, error: RowError) -> bool:
@@ -203,11 +236,12 @@ _ELSEWHERE = {
         RegistrationError.RATE_LIMITED,
         "has-sync-error",
     ),
-    "enrollment": ("mode-mismatch", "given-up"),
-    "run": ("not-found",),
+    "enrollment": ("mode-mismatch", "given-up", MALFORMED),
+    "mode": (MALFORMED,),
+    "run": ("not-found", MALFORMED),
     "token": ("invalid_grant", "invalid_client"),
 }
-_SHOWN = 3
+_MAX_SHOWN = 3
 
 
 @check
@@ -226,11 +260,13 @@ class LmsIsNotOverloaded(Check):
     def probe(self, context: Context) -> Finding:
         engine = context.application.report.get("engine")
         if engine is None:
-            raise NotKnownError("the application does not report how its calls to the LMS fare")
+            raise NotKnownError(
+                "the application does not report the state of its requests to the LMS"
+            )
         if engine.get("breaker", "closed") != "closed":
             return failed(
                 f"requests to the LMS are paused ({engine.get('breaker')})",
                 cause=engine.get("breaker_reason") or "the LMS failed many times in a row",
-                fix=f"{LMS_LOGS}; calls resume as soon as the LMS answers",
+                fix=f"{LMS_LOGS}; requests continue as soon as the LMS answers",
             )
-        return ok("calls to the LMS go through")
+        return ok("requests to the LMS are not paused")

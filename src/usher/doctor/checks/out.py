@@ -21,18 +21,18 @@ class SignOutEndsBothSessions(Check):
     """
 
     id = "OUT-1"
-    depends_on = ("ENV-1", "ENV-3", "NET-6", "LMS-1")
+    depends_on = ("ENV-1", "ENV-3", "NET-6", "LMS-1", "NET-2")
 
     def probe(self, context: Context) -> Finding:
         if not context.application.knows_settings:
             raise NotKnownError("the application's settings are not known: give --application PATH")
         target = context.application.setting(Env.LOGOUT_REDIRECT_URL)
-        right = context.lms.at(LmsPath.LOGOUT)
+        logout_url = context.lms.at(LmsPath.LOGOUT)
         if urlsplit(target).path.rstrip("/") != LmsPath.LOGOUT:
             return failed(
                 f"{Env.LOGOUT_REDIRECT_URL} is {target or 'not set'}",
-                cause="signing out of the application does not pass by the LMS's sign-out",
-                fix=setting(f"{Env.LOGOUT_REDIRECT_URL}={right}"),
+                cause="signing out of the application does not lead to the LMS's sign-out",
+                fix=setting(f"{Env.LOGOUT_REDIRECT_URL}={logout_url}"),
             )
         addresses = context.lms.setting("IDA_LOGOUT_URI_LIST") or []
         own = context.application.url + ApplicationPath.LOGOUT
@@ -42,20 +42,22 @@ class SignOutEndsBothSessions(Check):
         if own not in addresses:
             return failed(
                 f"{own} is not in IDA_LOGOUT_URI_LIST",
-                cause="the LMS does not tell the application when a learner signs out",
+                cause="the LMS does not notify the application when a learner signs out",
                 fix=LMS_SETTINGS,
             )
-        # As a browser requests it in a hidden frame: with GET, and without a session.
+        # Sends the request of a browser's hidden frame: GET, without a session.
         status = context.application.get(ApplicationPath.LOGOUT).status_code
         if status in (404, 405):
             return note(
-                f"{own} answers {status} to the frame in which the LMS asks for it",
-                cause="this application signs out by POST only: signing out there ends both "
-                "sessions, signing out at the LMS leaves that of the application",
+                f"{own} answers {status} in the hidden frame of the LMS's sign-out page",
+                cause=(
+                    "this application signs out by POST only: signing out of the application "
+                    "ends both sessions, signing out of the LMS does not end the application's"
+                ),
             )
         if status >= 500:
             raise NotKnownError(f"{own} answers {status}")
-        return ok("each side's sign-out leads to the other's")
+        return ok("signing out of the application signs out of the LMS, and the reverse")
 
     def _at_gateway(self, address: str, context: Context) -> Finding:
         """Checks the gateway's sign-out, which must redirect; the application itself has no such
@@ -64,12 +66,17 @@ class SignOutEndsBothSessions(Check):
         if status in (301, 404):
             return failed(
                 f"{address} answers {status}: no API gateway ends a session there",
-                cause="signing out of the LMS leaves the gateway's session, and so the "
-                "application's",
+                cause=(
+                    "signing out of the LMS does not end the gateway's session, nor the "
+                    "application's"
+                ),
                 fix="start the application's API gateway at that address; if sign-in does not "
                 f"use one any more, {CONNECT}",
             )
-        return ok("each side's sign-out leads to the other's, by the API gateway")
+        return ok(
+            "signing out of the application signs out of the LMS, and the reverse, through the "
+            "API gateway"
+        )
 
 
 @check
@@ -79,7 +86,7 @@ class SignOutNeedsNoCookies(Check):
     Symptom: signed out at the LMS, still signed in at the application.
     Cause: browsers send no cookies in hidden frames of another site, so the servers must notify
     each other, and one does not know the other's address for that.
-    Fix: provision with both addresses.
+    Fix: provision the LMS with `usher connect`, which writes both addresses.
     """
 
     id = "OUT-2"
@@ -97,7 +104,9 @@ class SignOutNeedsNoCookies(Check):
                 "browsers that keep cookies from frames leave its session",
             )
         if not own[0].get("backchannel_logout_url"):
-            return self._failed("the LMS has no address to tell the application of a sign-out")
+            return self._failed(
+                "the LMS has no address at which to notify the application of a sign-out"
+            )
         if not own[0].get("jwks_url"):
             return self._failed("the LMS has no address of the application's keys")
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=context.backend)
@@ -110,7 +119,7 @@ class SignOutNeedsNoCookies(Check):
             # An invalid message must be refused by the endpoint, not answered by a missing page.
             if status not in (400, 401, 403):
                 return self._failed(f"{url} answers {status} to a message that it must refuse")
-        return ok("both servers listen for each other's sign-outs")
+        return ok("the application and the LMS accept each other's messages about sign-outs")
 
     def _failed(self, seen: str) -> Finding:
         return failed(

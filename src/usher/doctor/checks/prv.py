@@ -3,7 +3,7 @@
 import shlex
 
 from usher.contract.oauth import BACKENDS
-from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.check import Check, Finding, check, failed, many, ok, skipped, warning
 from usher.doctor.context import RECORD_NEXT, Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import host_of, origin
@@ -27,7 +27,7 @@ class ProviderIsEnabled(Check):
     LMS's log.
     Cause: the record is missing or disabled. In a setup by hand that is expected until the record
     is made.
-    Fix: provision, which creates it.
+    Fix: provision the LMS with `usher connect`, which creates the record.
     """
 
     id = "PRV-1"
@@ -40,14 +40,16 @@ class ProviderIsEnabled(Check):
         enabled = [row for row in records if row.get("enabled")]
         if not records and context.stage == RECORD_NEXT:
             return warning(
-                f"no provider record of {backend} yet: right so far",
+                f"no provider record of {backend} yet, as expected before provisioning",
                 cause="the LMS's settings are complete; the record has not been created yet",
                 fix=PROVISION,
             )
         if not records:
             return self._failed(f"there is no provider record of {backend}")
-        here = [row for row in records if row.get("site_id") == context.lms.site.get("id")]
-        if here and not here[0].get("enabled"):
+        records_of_site = [
+            row for row in records if row.get("site_id") == context.lms.site.get("id")
+        ]
+        if records_of_site and not records_of_site[0].get("enabled"):
             return self._failed(f"the newest provider record of {backend} is disabled")
         if not enabled:
             return self._failed(f"no provider record of {backend} is enabled")
@@ -69,7 +71,7 @@ class ProviderIsOnLmsSite(Check):
     Symptom: sign-in answers 500, as without a provider record (PRV-1).
     Cause: the record belongs to another site. The LMS has three; only the one of LMS_HOST, with its
     port, works.
-    Fix: provision, which uses the site of SITE_ID.
+    Fix: provision the LMS with `usher connect`, which uses the site of SITE_ID.
     """
 
     id = "PRV-2"
@@ -84,7 +86,8 @@ class ProviderIsOnLmsSite(Check):
         if any(row.get("site_id") == site.get("id") for row in records):
             return ok(f"it is on {site.get('domain')}, the site of SITE_ID {site.get('id')}")
         return failed(
-            f"it is on {records[0].get('site_domain')}, the LMS serves {site.get('domain')}",
+            f"the provider record is on {records[0].get('site_domain')}, the LMS serves "
+            f"{site.get('domain')}",
             cause=f"the LMS looks for it on the site of SITE_ID {site.get('id')} only",
             fix=PROVISION,
             repair="provision",
@@ -97,7 +100,7 @@ class ProviderHasAddresses(Check):
 
     Symptom: the browser is sent to the address `None`, or nowhere.
     Cause: other_settings of the record are empty, or not JSON.
-    Fix: provision, which writes them.
+    Fix: provision the LMS with `usher connect`, which writes the addresses.
     """
 
     id = "PRV-3"
@@ -109,18 +112,18 @@ class ProviderHasAddresses(Check):
             return skipped("there is no record yet")
         record = context.lms.provider(context.backend)
         if error := record.get("other_settings_error"):
-            return self._failed(f"other_settings is no JSON: {error}")
+            return self._failed(f"other_settings of the provider record is not valid JSON: {error}")
         values = record.get("other_settings") or {}
         if values.get("DISCOVERY_URL"):
             return ok("it has the application's discovery address")
         if missing := [name for name in _ADDRESSES if not values.get(name)]:
-            return self._failed(f"other_settings lacks {', '.join(missing)}")
+            return self._failed(f"other_settings of the provider record lacks {', '.join(missing)}")
         return ok(f"it leads to {values['AUTHORIZATION_URL']}")
 
     def _failed(self, seen: str) -> Finding:
         return failed(
             seen,
-            cause="the LMS does not know where to send learners",
+            cause="the LMS does not know the application's addresses",
             fix=PROVISION,
             repair="provision",
         )
@@ -132,7 +135,7 @@ class ProviderSkipsForms(Check):
 
     Symptom: the learner sees a form or a dialog during sign-in.
     Cause: the "skip" flags of the record are off.
-    Fix: provision, which sets them.
+    Fix: provision the LMS with `usher connect`, which sets the flags.
     """
 
     id = "PRV-4"
@@ -158,9 +161,11 @@ class ClientCredentialsMatch(Check):
     """The application and the LMS have the same client id and secret.
 
     Symptom: `invalid_client` in the LMS's log.
-    Cause: id or secret differ, or the secret in the LMS is a copied hash, which is what the
-    application's admin and its command show.
-    Fix: provision, which writes the same secret to both.
+    Cause: the id or the secret differs. Somebody may have copied the hash of the secret into the
+    LMS, which the application's admin shows instead of the secret. Or the application's SECRET_KEY
+    was changed: Usher hashes the secret with it.
+    Fix: provision the LMS with `usher connect`, which writes the same secret to the application and
+    the LMS. If SECRET_KEY was changed by mistake, restore it first.
     """
 
     id = "PRV-5"
@@ -174,7 +179,8 @@ class ClientCredentialsMatch(Check):
             if probe.get("oauth_error") == "invalid_client" or probe.get("status") == 401:
                 return failed(
                     "the application refuses the LMS's client id and secret (invalid_client)",
-                    cause="they differ in the LMS, or the LMS has the secret's hash",
+                    cause="they differ in the LMS, the LMS has the secret's hash, or the "
+                    "application's SECRET_KEY was changed, with which it hashes the secret",
                     fix=CONNECT,
                     repair="provision",
                 )
@@ -207,21 +213,22 @@ class LinksUseThisBackend(Check):
             if row.get("enabled")
         }
         in_use = connected | {context.backend}
-        left = {
+        other_links = {
             name: count
             for name, count in counts.items()
             if name not in in_use
             and (name in BACKENDS or name not in enabled)
             and not _is_anothers(name, context)
         }
-        if not left:
+        if not other_links:
             linked = counts.get(context.backend, 0)
-            learners = "1 learner is" if linked == 1 else f"{linked} learners are"
+            learners = many(linked, "learner is", "learners are")
             return ok(f"{learners} linked by {context.backend}")
-        name, count = max(left.items(), key=lambda item: item[1])
+        name, count = max(other_links.items(), key=lambda item: item[1])
         moved = f"--from {shlex.quote(str(name))} --to {shlex.quote(context.backend)}"
         return failed(
-            f"{count} learners are linked by {name}, and sign-in uses {context.backend}",
+            f"{many(count, 'learner is', 'learners are')} linked by {name}, and sign-in uses "
+            f"{context.backend}",
             cause="the backend was changed after they had signed in",
             fix=lms_manage(f"usher_move_links {moved}"),
         )
@@ -231,15 +238,15 @@ def _is_anothers(name: str, context: Context) -> bool:
     """Whether the provider record of that backend leads to another application, for example to one
     that was disconnected. Moving the links of its learners would give their accounts to learners of
     this application. The record of a renamed backend leads to the same application."""
-    theirs, ours = _origins(name, context), _origins(context.backend, context)
-    return bool(theirs and ours) and not theirs & ours
+    other_origins, own_origins = _origins(name, context), _origins(context.backend, context)
+    return bool(other_origins and own_origins) and not other_origins & own_origins
 
 
 def _origins(name: str, context: Context) -> set[tuple[str, str, int]]:
     """Scheme, host and port of the application's addresses in the provider record."""
-    found: set[tuple[str, str, int]] = set()
+    origins: set[tuple[str, str, int]] = set()
     for row in context.lms.report.get("providers", []):
         if row.get("backend_name") == name:
             settings = row.get("other_settings") or {}
-            found |= {origin(str(value)) for value in settings.values() if host_of(str(value))}
-    return found
+            origins |= {origin(str(value)) for value in settings.values() if host_of(str(value))}
+    return origins

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from usher.contract.environment import Env
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.check import Check, Finding, check, failed, many, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage, setting
@@ -31,8 +31,11 @@ class TokenIsAccepted(Check):
             return ok("the LMS accepts the token")
         ended = "token_expired" in answer.text
         return failed(
-            f"{LmsPath.ME} answers {answer.status_code}{': the token expired' * ended}",
-            cause="the service worker's token expired"
+            "the service worker's token expired"
+            if ended
+            else f"the LMS refuses the service worker's token: {LmsPath.ME} answers "
+            f"{answer.status_code}",
+            cause="nothing has renewed it: provisioning does, for example every week"
             if ended
             else f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
             fix=CONNECT,
@@ -54,13 +57,14 @@ class TokenBelongsToWorker(Check):
     depends_on = ("SVC-1",)
 
     def probe(self, context: Context) -> Finding:
-        wanted = context.application.setting(Env.OPENEDX_SERVICE_WORKER_USERNAME)
-        if not wanted:
+        username = context.application.setting(Env.OPENEDX_SERVICE_WORKER_USERNAME)
+        if not username:
             raise NotKnownError(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME} is not set")
         name = str(context.lms.me.json().get("username", ""))
-        if name != wanted:
+        if name != username:
             return failed(
-                f"the token is {name}'s, {Env.OPENEDX_SERVICE_WORKER_USERNAME} is {wanted}",
+                f"the service worker's token is {name}'s, "
+                f"{Env.OPENEDX_SERVICE_WORKER_USERNAME} is {username}",
                 cause="the token was copied from another user, or the name was changed",
                 fix=setting(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME}={name}"),
             )
@@ -73,7 +77,7 @@ class WorkerIsStaff(Check):
 
     Symptom: 404 on enrolling others, 403 on course modes.
     Cause: the service worker is not staff.
-    Fix: make it staff.
+    Fix: make it staff in the LMS: provision the LMS with `usher connect`.
     """
 
     id = "SVC-2"
@@ -84,14 +88,14 @@ class WorkerIsStaff(Check):
         answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?page_size=1", token=context.token)
         if answer.status_code == 403:
             return failed(
-                "the LMS refuses the service worker what staff may do (403)",
+                "the LMS refuses the service worker a request that staff may send (403)",
                 cause="its account is not staff",
                 fix=CONNECT,
                 repair="provision",
             )
         if answer.status_code != 200:
             return skipped(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
-        return ok("it may do what staff may do")
+        return ok("it has the permissions of staff")
 
 
 @check
@@ -100,7 +104,7 @@ class WorkerIsActive(Check):
 
     Symptom: some releases of the LMS refuse its token.
     Cause: the account is not active.
-    Fix: activate it.
+    Fix: activate it in the LMS: provision the LMS with `usher connect`.
     """
 
     id = "SVC-3"
@@ -136,7 +140,8 @@ class TokenDoesNotExpireSoon(Check):
 
     Symptom: from one moment on, every request to the LMS fails.
     Cause: the token expires.
-    Fix: provision regularly, for example every week, which renews the token before it expires.
+    Fix: provision the LMS regularly, for example every week (`tutor local do usher-provision`).
+    This renews the token before it expires.
     """
 
     id = "SVC-5"
@@ -147,10 +152,11 @@ class TokenDoesNotExpireSoon(Check):
         if not (end := worker.get("token_expires")):
             raise NotKnownError("the LMS does not report when the token ends")
         moment = datetime.fromisoformat(end)
-        left = moment - context.machine.now
-        if left < _SOON:
+        lifetime = moment - context.machine.now
+        if lifetime < _SOON:
             return warning(
-                f"the token ends on {moment:%Y-%m-%d %H:%M} UTC, in {left.days} days",
+                f"the service worker's token ends on {moment:%Y-%m-%d %H:%M} UTC, in "
+                f"{many(lifetime.days, 'day')}",
                 cause="nothing has renewed it",
                 fix=PROVISION,
                 repair="provision",
@@ -164,7 +170,8 @@ class WorkerIsBoundToApplication(Check):
 
     Symptom: one token can act as anybody, for every application of the LMS.
     Cause: the account is a superuser, or applications share it.
-    Fix: provision, which creates a service worker for each application.
+    Fix: provision the LMS with `usher connect`, which creates a service worker for each
+    application.
     """
 
     id = "SVC-6"

@@ -11,6 +11,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.tutor import place_of
 from usher.doctor.facts.web import host_of, same_origin
+from usher.doctor.fixes import LMS_PACKAGES
 
 _SUPPORTED = range(20, 23)
 _ENABLE = "tutor plugins enable usher && tutor config save"
@@ -30,7 +31,7 @@ class TutorIsSupported(Check):
     def probe(self, context: Context) -> Finding:
         version = context.tutor.version
         number = re.match(r"\d+", version)
-        wanted = f"{_SUPPORTED[0]} to {_SUPPORTED[-1]}"
+        supported = f"{_SUPPORTED[0]} to {_SUPPORTED[-1]}"
         fix = f"{sys.executable} -m pip install 'tutor[full]>={_SUPPORTED[0]},<{_SUPPORTED.stop}'"
         if not number:
             return failed(
@@ -40,8 +41,8 @@ class TutorIsSupported(Check):
             )
         if int(number[0]) not in _SUPPORTED:
             return failed(
-                f"tutor {version}",
-                cause=f"Usher supports Tutor {wanted}",
+                f"the installed release is tutor {version}",
+                cause=f"Usher supports Tutor {supported}",
                 fix=fix,
             )
         return ok(f"tutor {version}")
@@ -64,12 +65,16 @@ class TutorRootIsInUse(Check):
         used = context.tutor.default_root
         served = context.tutor.lms_url
         try:
-            asked = context.api_url
+            api_url = context.api_url
         except NotKnownError:
-            asked = ""
-        if asked and host_of(asked) != context.tutor.lms_host and not same_origin(asked, served):
+            api_url = ""
+        if (
+            api_url
+            and host_of(api_url) != context.tutor.lms_host
+            and not same_origin(api_url, served)
+        ):
             return failed(
-                f"{root} is for {served}, the application calls {asked}",
+                f"{root} is for {served}, the application calls {api_url}",
                 cause="this Tutor root belongs to another LMS",
                 fix="usher doctor --tutor-root <the root of that LMS>",
             )
@@ -115,9 +120,9 @@ class RenderedSettingsAreInUse(Check):
     """The running LMS uses the rendered settings.
 
     Symptom: the plugin is enabled, but its settings have no effect.
-    Cause: the environment was rendered before, the containers were not restarted, or the image
-    was not built since.
-    Fix: render, restart or build, whichever the finding names.
+    Cause: since the plugin was enabled, the environment was not rendered, the containers were not
+    restarted, or the image was not built.
+    Fix: render, restart or build, as the finding says.
     """
 
     id = "TUT-4"
@@ -126,7 +131,7 @@ class RenderedSettingsAreInUse(Check):
     def probe(self, context: Context) -> Finding:
         if not context.tutor.rendered:
             return failed(
-                f"{context.tutor.lms_env_file} has nothing of the plugin",
+                f"{context.tutor.lms_env_file} has none of the settings of the plugin",
                 cause="the environment was rendered before the plugin was enabled",
                 fix="tutor config save",
             )
@@ -143,7 +148,7 @@ class RenderedSettingsAreInUse(Check):
                 cause="the containers were started with older files",
                 fix="tutor local restart lms lms-worker",
             )
-        return ok("rendered, built and running alike")
+        return ok("rendered, built and running settings are the same")
 
 
 @check
@@ -164,8 +169,8 @@ class BackendsCanBeImported(Check):
         if broken:
             return failed(
                 f"{broken[0].get('class_path')} can't be imported: {broken[0].get('error')}",
-                cause="the requirement is missing from the image that this LMS runs",
-                fix="tutor images build openedx",
+                cause="a package that it needs is missing in this LMS",
+                fix=LMS_PACKAGES,
             )
         if not backends:
             return skipped("the LMS has no sign-in backend of an application")
@@ -192,7 +197,10 @@ class PinnedVersionsAreInstalled(Check):
             return failed(
                 f"{conflicts[0]}{more}",
                 cause="a package was installed with dependencies that displace the platform's",
-                fix="take it out of OPENEDX_EXTRA_PIP_REQUIREMENTS and: tutor images build openedx",
+                fix="take it out of OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build "
+                "openedx"
+                if context.tutor.given
+                else f"{LMS_PACKAGES} again, in the releases that the platform pins",
             )
         return ok("the LMS's packages fit together")
 
@@ -218,7 +226,7 @@ class LmsEnvIsValidYaml(Check):
             except yaml.YAMLError as error:
                 own = path.name == "config.yml"
                 return failed(
-                    f"{path}, {place_of(error)}",
+                    f"{path} can't be read: {place_of(error)}",
                     cause="it was edited by hand; YAML does not allow tabs",
                     fix=f"correct that line of {path}" if own else "tutor config save",
                 )
@@ -229,9 +237,11 @@ class LmsEnvIsValidYaml(Check):
 class NothingIsInstalledByHand(Check):
     """Nothing was installed in the container by hand.
 
-    Symptom: it worked yesterday; today an import error, or plain sign-in.
+    Symptom: it worked yesterday. Today there is an import error, or the LMS shows its own sign-in
+    form.
     Cause: a package was installed in a running container, or settings are in
-    `lms/envs/private.py`: both are gone, or shadow the plugin's, when it is re-created.
+    `lms/envs/private.py`: the package is gone when the container is re-created, and these
+    settings override the plugin's.
     Fix: build the package into the image; remove private.py.
     """
 
@@ -242,7 +252,7 @@ class NothingIsInstalledByHand(Check):
         report = context.lms.report
         if report.get("private_settings"):
             return failed(
-                "lms/envs/private.py is there",
+                "the LMS has settings in lms/envs/private.py",
                 cause="its settings replace the plugin's, and are lost with the mounted folder",
                 fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
             )
@@ -253,7 +263,9 @@ class NothingIsInstalledByHand(Check):
             return failed(
                 f"{', '.join(extra)} installed in the running container",
                 cause="packages installed by hand are lost when the container is re-created",
-                fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx",
+                fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx"
+                if context.tutor.given
+                else "add them to the image that this LMS is started from",
             )
         if "private_settings" not in report:
             raise NotKnownError("the LMS does not report private settings")

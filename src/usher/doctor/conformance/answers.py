@@ -45,15 +45,15 @@ def _body(response: httpx.Response) -> Any:
 def deviations(expectation: Expectation, answer: Answer, variables: Variables) -> list[str]:
     """How ``answer`` differs from ``expectation``, one sentence each; empty when it agrees."""
     if answer.status != expectation.status:
-        seen = _brief(answer.body)
-        return [f"status is {answer.status}, expected {expectation.status}{seen}"]
-    found = _header_deviations(expectation, answer, variables)
-    found += differences(expectation.body, answer.body, variables)
-    return found + _limit_deviations(expectation, answer)
+        body = _brief(answer.body)
+        return [f"status is {answer.status}, expected {expectation.status}{body}"]
+    sentences = _header_deviations(expectation, answer, variables)
+    sentences += differences(expectation.body, answer.body, variables)
+    return sentences + _limit_deviations(expectation, answer)
 
 
 def _header_deviations(expectation: Expectation, answer: Answer, variables: Variables) -> list[str]:
-    found = []
+    sentences = []
     for name, shape in expectation.headers.items():
         if shape is None:
             continue
@@ -61,10 +61,10 @@ def _header_deviations(expectation: Expectation, answer: Answer, variables: Vari
         if name == "Allow":
             # Methods that Usher doesn't use come and go with releases.
             if missing := _methods(shape) - _methods(value):
-                found.append(f"header Allow has no {', '.join(sorted(missing))}")
+                sentences.append(f"header Allow has no {', '.join(sorted(missing))}")
             continue
-        found += differences(shape, value, variables, f"header {name}")
-    return found
+        sentences += differences(shape, value, variables, f"header {name}")
+    return sentences
 
 
 def _methods(value: str) -> set[str]:
@@ -73,12 +73,12 @@ def _methods(value: str) -> set[str]:
 
 def _limit_deviations(expectation: Expectation, answer: Answer) -> list[str]:
     results = answer.body.get("results", []) if isinstance(answer.body, dict) else []
-    found = []
+    sentences = []
     if (count := expectation.limits.get("count")) is not None and len(results) != count:
-        found.append(f"{len(results)} results, expected {count}")
+        sentences.append(f"{len(results)} results, expected {count}")
     if (most := expectation.limits.get("at_most")) is not None and len(results) > most:
-        found.append(f"{len(results)} results, expected {most} at most")
-    return found
+        sentences.append(f"{len(results)} results, expected {most} at most")
+    return sentences
 
 
 def _brief(body: Any) -> str:

@@ -18,8 +18,10 @@ Verdict = Literal["agrees", "deviates", "unknown"]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """verdict: ``agrees``, ``deviates``, or ``unknown`` if the request was not sent or not
+class CheckedExpectation:
+    """An expectation and the result of its request.
+
+    verdict: ``agrees``, ``deviates``, or ``unknown`` if the request was not sent or not
     answered. reasons: deviations, or why it is unknown."""
 
     expectation: Expectation
@@ -40,37 +42,43 @@ class Conversation:
     session: httpx.Client | None = None
     why_missing: dict[str, str] = field(default_factory=dict)
 
-    def ask(self, expectations: tuple[Expectation, ...], *, write: bool) -> Iterator[Outcome]:
+    def ask(
+        self, expectations: tuple[Expectation, ...], *, write: bool
+    ) -> Iterator[CheckedExpectation]:
         for expectation in expectations:
-            if reason := self._why_not(expectation, write=write):
-                yield Outcome(expectation, "unknown", (reason,))
+            if reason := self._reason_to_skip(expectation, write=write):
+                yield CheckedExpectation(expectation, "unknown", (reason,))
             else:
                 yield self._ask(expectation)
 
-    def _ask(self, expectation: Expectation) -> Outcome:
+    def _ask(self, expectation: Expectation) -> CheckedExpectation:
         try:
             answer = Answer.of(self.send(expectation))
         except httpx.HTTPError as error:
             reason = f"no answer: {error or type(error).__name__}"
-            return Outcome(expectation, "unknown", (reason,))
+            return CheckedExpectation(expectation, "unknown", (reason,))
         if answer.status == 429 and expectation.status != 429:
-            return Outcome(expectation, "unknown", ("the LMS throttles: ask again in a minute",))
+            return CheckedExpectation(
+                expectation, "unknown", ("the LMS throttles: try again in a minute",)
+            )
         if answer.status == 404 and expectation.feature:
-            reason = f"it is off: this LMS has not switched {expectation.feature} on"
-            return Outcome(expectation, "unknown", (reason,))
-        found = deviations(expectation, answer, self.values)
+            reason = f"this LMS has not enabled {expectation.feature}"
+            return CheckedExpectation(expectation, "unknown", (reason,))
+        sentences = deviations(expectation, answer, self.values)
         self._keep(expectation, answer)
-        return Outcome(expectation, "deviates" if found else "agrees", tuple(found))
+        return CheckedExpectation(
+            expectation, "deviates" if sentences else "agrees", tuple(sentences)
+        )
 
     def _keep(self, expectation: Expectation, answer: Answer) -> None:
         for name, expression in expectation.keep.items():
             text = f"{answer.headers.get('location', '')} {json.dumps(answer.body)}"
-            if found := re.search(expression, text):
-                self.values[name] = found[1]
+            if match := re.search(expression, text):
+                self.values[name] = match[1]
 
-    def _why_not(self, expectation: Expectation, *, write: bool) -> str:
-        if expectation.unasked:
-            return expectation.unasked
+    def _reason_to_skip(self, expectation: Expectation, *, write: bool) -> str:
+        if expectation.skip_reason:
+            return expectation.skip_reason
         if expectation.writes and not write:
             return "it changes the LMS: give --write"
         missing = names_in(expectation.request) - set(self.values)
@@ -78,11 +86,11 @@ class Conversation:
             return self.why_missing.get(name, f"{name.replace('_', ' ')} is not known")
         if expectation.needs_mode and expectation.needs_mode not in self.modes:
             return f"the run does not offer the mode {expectation.needs_mode}"
-        if not self._can_speak_as(expectation.actor):
+        if not self._has_credentials_for(expectation.actor):
             return self.why_missing.get(expectation.actor, f"no token of {expectation.actor}")
         return ""
 
-    def _can_speak_as(self, actor: str) -> bool:
+    def _has_credentials_for(self, actor: str) -> bool:
         if actor == "learner_session":
             return self.session is not None
         if actor == "learner":
@@ -134,6 +142,6 @@ class Conversation:
 
 def csrf_headers(session: httpx.Client) -> dict[str, str]:
     """The headers that Django's CSRF protection requires of requests with cookies."""
-    found = [cookie.value for cookie in session.cookies.jar if cookie.name == "csrftoken"]
+    tokens = [cookie.value for cookie in session.cookies.jar if cookie.name == "csrftoken"]
     headers = {"Referer": str(session.base_url)}
-    return {**headers, "X-CSRFToken": found[-1] or ""} if found else headers
+    return {**headers, "X-CSRFToken": tokens[-1] or ""} if tokens else headers

@@ -16,7 +16,7 @@ class Expectation:
 
     actor: who sends the request: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token),
     ``ended`` (expired token). writes: it changes the LMS, so it is sent with ``--write`` only.
-    unasked: why conformance never sends it, or ''. failure: its class for a client
+    skip_reason: why conformance never sends it, or ''. failure: its class for a client
     (``contract.failures``), '' for no failure. feature: the platform's setting that the endpoint
     needs, or ''. keep: values for later requests: name → the expression that finds it in the
     Location header or the body. source: the recorded exchanges.
@@ -32,7 +32,7 @@ class Expectation:
     body: Any
     source: tuple[int, ...]
     writes: bool = False
-    unasked: str = ""
+    skip_reason: str = ""
     needs_mode: str = ""
     failure: str = ""
     feature: str = ""
@@ -44,12 +44,14 @@ class Expectation:
 def load() -> tuple[Expectation, ...]:
     """All expectations, in the order of the requests; later ones rely on values of earlier ones."""
     shapes = yaml.safe_load((_FOLDER / "shapes.yaml").read_text(encoding="utf-8"))
-    found = []
+    expectations = []
     for name in ORDER:
         text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
         for endpoint in yaml.safe_load_all(text):
-            found += [_expectation(endpoint, entry, shapes) for entry in endpoint["expectations"]]
-    return tuple(found)
+            expectations += [
+                _expectation(endpoint, entry, shapes) for entry in endpoint["expectations"]
+            ]
+    return tuple(expectations)
 
 
 ORDER = (
@@ -79,7 +81,7 @@ def _expectation(
         body=_resolve(expect.get("body", "<any>"), shapes),
         source=tuple(entry["source"]),
         writes=entry.get("writes", False),
-        unasked=entry.get("unasked", ""),
+        skip_reason=entry.get("skip_reason", ""),
         failure=entry.get("failure", ""),
         feature=endpoint.get("feature", ""),
         needs_mode=entry.get("needs_mode", ""),

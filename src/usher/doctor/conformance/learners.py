@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from usher.contract.paths import LmsPath
+from usher.contract.refusals import in_words
 from usher.doctor.conformance.answers import Answer
 from usher.doctor.conformance.asking import csrf_headers
 
@@ -64,7 +65,8 @@ def register(session: httpx.Client, token: str) -> RegisteredLearner:
 def _brief(answer: httpx.Response) -> str:
     """Returns the answer's message on one line; the title of an HTML page."""
     body = Answer.of(answer).body
-    return str(body["title"] if isinstance(body, dict) and "title" in body else body)[:120]
+    is_page = isinstance(body, dict) and "title" in body
+    return (str(body["title"]) if is_page else in_words(body))[:200]
 
 
 def remove(learner: RegisteredLearner, worker: httpx.Client, token: str) -> str:
@@ -89,23 +91,27 @@ def remove_where_there(username: str, runs: list[str], worker: httpx.Client, tok
 
 def remove_by_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
     """Unenrolls and deactivates with the service worker's token, through usher.lms if possible."""
-    left = _unenroll_all(username, runs, worker, token)
+    remaining = _unenroll_all(username, runs, worker, token)
     if _deactivate_by_usher(username, worker, token):
-        return left
+        return remaining
     return f"the account {username} is still active: deactivate it in the LMS admin"
 
 
 def _unenroll_all(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    left = [run for run in runs if not _unenroll(username, run, worker, token)]
-    return f"{username} is still enrolled in {', '.join(left)}" if left else ""
+    remaining = [run for run in runs if not _unenroll(username, run, worker, token)]
+    return f"{username} is still enrolled in {', '.join(remaining)}" if remaining else ""
 
 
 def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool:
     """Unenrolls in the mode that is active, because the LMS refuses any other."""
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
-    found = worker.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)
-    mode = found.json()["mode"] if found.status_code == 200 and found.content else "audit"
+    enrollment = worker.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)
+    mode = (
+        enrollment.json()["mode"]
+        if enrollment.status_code == 200 and enrollment.content
+        else "audit"
+    )
     worker.cookies.clear()
     answer = worker.post(
         LmsPath.ENROLLMENT,

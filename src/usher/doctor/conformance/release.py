@@ -18,8 +18,8 @@ def seen_release(client: httpx.Client, token: str) -> str:
         if answer.status_code == httpx.codes.OK and (release := answer.json().get("release")):
             return str(release)
         for path in ("/", LmsPath.LOGIN):
-            if found := _LINKS.search(client.get(path, follow_redirects=True).text):
-                return found[1].lower()
+            if match := _LINKS.search(client.get(path, follow_redirects=True).text):
+                return match[1].lower()
     except (httpx.HTTPError, ValueError, AttributeError):
         return ""
     return ""
@@ -28,8 +28,8 @@ def seen_release(client: httpx.Client, token: str) -> str:
 def describe(release: str, deviating: int) -> str:
     """A sentence: the release that the LMS reports, and how its answers compare with the recorded
     ones."""
-    named = f"it says {release}; " if release else "it does not say its release; "
+    named = f"it says {release}; " if release else "it does not report its release; "
     if not deviating:
-        return f"{named}as far as it was asked, it answers like {_RECORDED}"
+        return f"{named}in all requests that were sent, it answers like {_RECORDED}"
     plural = "answer differs" if deviating == 1 else "answers differ"
     return f"{named}{deviating} {plural} from {_RECORDED}"

@@ -9,18 +9,19 @@ from typing import Any
 
 import httpx
 
-from usher.doctor.conformance.asking import Conversation, Outcome
-from usher.doctor.conformance.expectations import load
-from usher.doctor.conformance.learners import LearnerError, register, remove, remove_where_there
-from usher.doctor.conformance.release import describe, seen_release
-from usher.doctor.conformance.surroundings import (
+from usher.contract import agents
+from usher.doctor.conformance.asking import CheckedExpectation, Conversation
+from usher.doctor.conformance.discovery import (
     ConformanceError,
     account_of,
     backend_in_use,
+    find_runs,
     modes,
-    runs,
     worker_name,
 )
+from usher.doctor.conformance.expectations import load
+from usher.doctor.conformance.learners import LearnerError, register, remove, remove_where_there
+from usher.doctor.conformance.release import describe, seen_release
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _NEEDS_LEARNER = "give --write to create a test learner"
@@ -36,10 +37,10 @@ _WHY_MISSING = {
     "course2": "the LMS shows fewer than two runs that are open to enrollment",
     "closed_course": "the LMS shows no run whose enrollment is over",
     "org": "the LMS shows no run",
-    "ended": "give --ended-token-file",
+    "ended": "give --expired-token-file",
     "code": "no code was given before",
     "refresh_token": "no refresh token was given before",
-    "backend": "sign-in does not start with any backend we know: see usher doctor",
+    "backend": "sign-in does not start with any backend that Usher knows: see usher doctor",
 }
 
 
@@ -64,7 +65,7 @@ class Result:
     removed."""
 
     lms_url: str
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[CheckedExpectation] = field(default_factory=list)
     release: str = ""
     left_over: str = ""
 
@@ -87,7 +88,7 @@ class Result:
         }
 
 
-def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
+def _outcome_to_dict(outcome: CheckedExpectation) -> dict[str, Any]:
     return {
         "id": outcome.expectation.id,
         "endpoint": outcome.expectation.endpoint,
@@ -112,7 +113,7 @@ def check(request: Request) -> Result:
     except httpx.HTTPError as error:
         raise ConformanceError(
             f"{request.lms_url} stopped answering ({error or type(error).__name__}). "
-            "Look at its log and ask again."
+            "Read its log and try again."
         ) from error
     result.release = describe(seen, result.count("deviates"))
     return result
@@ -123,7 +124,7 @@ def _client(request: Request) -> httpx.Client:
         base_url=request.lms_url.rstrip("/"),
         timeout=_TIMEOUT,
         follow_redirects=False,
-        headers={"User-Agent": "usher-conformance"},
+        headers=agents.CONFORMANCE,
     )
 
 
@@ -137,7 +138,7 @@ def _conversation(client: httpx.Client, request: Request) -> Conversation:
         "client_secret": request.client_secret,
         "redirect_uri": request.redirect_uri,
         "backend": request.backend or backend_in_use(client),
-        **runs(client, request.token, worker),
+        **find_runs(client, request.token, worker),
     }
     tokens = {
         "worker": request.token,
@@ -185,8 +186,8 @@ def _learner(
     finally:
         # This learner exists if a request succeeded although a refusal was expected.
         newcomer = conversation.values["newcomer"]
-        left = [
+        remaining = [
             remove(learner, conversation.client, request.token),
             remove_where_there(newcomer, [], conversation.client, request.token),
         ]
-        result.left_over = "; ".join(filter(None, left))
+        result.left_over = "; ".join(filter(None, remaining))

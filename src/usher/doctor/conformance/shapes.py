@@ -28,14 +28,14 @@ def _object_differences(
 ) -> list[str]:
     if not isinstance(value, dict):
         return [f"{where} is {_short(value)}, expected an object"]
-    found = []
+    sentences = []
     for key, part in shape.items():
         name = key.removesuffix("?")
         if name in value:
-            found += differences(part, value[name], variables, f"{where}.{name}")
+            sentences += differences(part, value[name], variables, f"{where}.{name}")
         elif not key.endswith("?"):
-            found.append(f"{where}.{name} is missing")
-    return found
+            sentences.append(f"{where}.{name} is missing")
+    return sentences
 
 
 def _list_differences(shape: list[Any], value: Any, variables: Variables, where: str) -> list[str]:
@@ -64,9 +64,9 @@ def as_pattern(template: str, variables: Variables) -> str:
     """``template`` as a regular expression, in which unknown values match anything."""
     pattern, end = "", 0
     for match in _VARIABLE.finditer(template):
-        known = variables.get(match[1])
+        value = variables.get(match[1])
         pattern += re.escape(template[end : match.start()])
-        pattern += ".+" if known is None else re.escape(known)
+        pattern += ".+" if value is None else re.escape(value)
         end = match.end()
     return pattern + re.escape(template[end:])
 

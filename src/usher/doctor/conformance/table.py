@@ -5,7 +5,8 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
-from usher.doctor.conformance.asking import Outcome, Verdict
+from usher.contract.terminal import wrap
+from usher.doctor.conformance.asking import CheckedExpectation, Verdict
 from usher.doctor.conformance.run import Result
 
 _MARKS: dict[Verdict, tuple[str, str]] = {
@@ -28,27 +29,30 @@ def show(result: Result, console: Console) -> None:
         style="bold",
         highlight=False,
     )
-    console.print(f"{result.lms_url}: {result.release}.", highlight=False, soft_wrap=True)
+    text = wrap(f"{result.lms_url}: {result.release}.", 0)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     if result.left_over:
-        console.print(f"Left over: {result.left_over}.", highlight=False, soft_wrap=True)
-    console.print(_next_step(result), highlight=False, soft_wrap=True)
+        text = wrap(f"Left over: {result.left_over}.", 0)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(wrap(_next_step(result), 6), highlight=False, soft_wrap=True)
 
 
-def _show_outcome(outcome: Outcome, console: Console) -> None:
+def _show_outcome(outcome: CheckedExpectation, console: Console) -> None:
     mark, style = _MARKS[outcome.verdict]
     line = Text.assemble(
         "  ",
         (f"{mark} {outcome.verdict:<8} ", style),
-        f"{outcome.expectation.id:<30} {outcome.expectation.says}",
+        f"{outcome.expectation.id:<30} {wrap(outcome.expectation.says, 44)}",
     )
     console.print(line, soft_wrap=True)
     for reason in outcome.reasons:
-        console.print(Text(f"{'':13}{reason}", style="dim"), soft_wrap=True)
+        console.print(Text(f"{'':13}{wrap(reason, 13)}", style="dim"), soft_wrap=True)
 
 
 def _next_step(result: Result) -> str:
     if not result.agrees:
         return (
-            "Next: read what deviates. Don't upgrade this LMS in production before Usher knows it."
+            "Next: read what deviates. Don't upgrade this LMS in production before Usher supports "
+            "these answers."
         )
-    return "Next: nothing; this LMS answers as Usher relies on."
+    return "Next: nothing to do; this LMS answers as Usher expects."

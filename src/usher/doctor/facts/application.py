@@ -1,5 +1,6 @@
 """Facts about the application: its ``.env``, its answers, and its report."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
 from usher.contract.fingerprints import proof_of
 from usher.contract.paths import ApplicationPath
+from usher.contract.refusals import in_words
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
 from usher.doctor.facts.web import Web
@@ -27,6 +29,8 @@ _KINDS = {
     "run": "course runs",
 }
 _AUTHORIZE = "authorize_script.py"
+#: The words with which checks call the application's file of settings.
+_ENV = re.compile(r"(?<![\w/.])\.env(?![\w.])")
 
 
 @dataclass
@@ -43,23 +47,38 @@ class Application:
     @fact
     def env(self) -> EnvFile:
         """Raises NotKnownError without a ``.env``."""
-        if self.env_file is None or not self.env_file.is_file():
-            raise NotKnownError("the application's .env is not known: give --application")
+        if self.env_file is None:
+            raise NotKnownError(
+                "the application's .env is not known: give --application"
+                if self.ask is None
+                else "`usher doctor` examines the .env, in the folder of the application"
+            )
+        if not self.env_file.is_file():
+            raise NotKnownError(f"{self.env_file} does not exist")
         try:
             return EnvFile.read(self.env_file)
         except EnvFileError as error:
             raise NotKnownError(str(error)) from error
 
+    def naming_env(self, text: str) -> str:
+        """``text``, which says ``.env``, with the name of the file that was read in its place."""
+        file = self.env_file
+        if file is None or file.name == ".env":
+            return text
+        folder = self.manage.folder if self.manage else None
+        name = file.relative_to(folder) if folder and file.is_relative_to(folder) else file
+        return _ENV.sub(lambda _: str(name), text)
+
     @fact
     def report(self) -> ApplicationReport:
         """The application's report. Raises NotKnownError if it can't be obtained."""
         if self.ask is not None:
-            return self.ask()
+            return _readable(self.ask())
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
         script = (files(__package__) / _SCRIPT).read_text(encoding="utf-8")
         report: ApplicationReport = self.manage.json("shell", stdin=script)
-        return report
+        return _readable(report)
 
     def authorize(self, address: str) -> dict[str, Any]:
         """Its authorize page's answer to one of its own users; no grant is kept. Raises
@@ -67,8 +86,8 @@ class Application:
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
         script = (files(__package__) / _AUTHORIZE).read_text(encoding="utf-8")
-        found: dict[str, Any] = self.manage.json("shell", stdin=f"ASKED = {address!r}\n{script}")
-        return found
+        result: dict[str, Any] = self.manage.json("shell", stdin=f"ADDRESS = {address!r}\n{script}")
+        return result
 
     def written(self, name: str) -> str:
         """A setting's value in its ``.env``; '' if there is none."""
@@ -103,10 +122,10 @@ class Application:
         them. It reports them only to a request with the same service worker's token."""
         proof = proof_of(self.written(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
-            found = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
+            data = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
         except (NotKnownError, ValueError):
             return {}
-        fingerprints = found.get("configuration") if isinstance(found, dict) else None
+        fingerprints = data.get("configuration") if isinstance(data, dict) else None
         if not isinstance(fingerprints, dict):
             return {}
         return fingerprints or {"": ""}
@@ -137,8 +156,8 @@ class Application:
         return self.errors(kind, *codes)
 
     def errors(self, kind: str, *codes: str) -> list[RowError]:
-        found = self.rows(kind).get("errors", [])
-        return [row for row in found if not codes or row["error_code"] in codes]
+        errors = self.rows(kind).get("errors", [])
+        return [row for row in errors if not codes or row["error_code"] in codes]
 
     @fact
     def tracked_by_git(self) -> bool:
@@ -146,7 +165,7 @@ class Application:
         if self.env_file is None:
             raise NotKnownError("the application's .env is not known: give --application")
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 ["git", "ls-files", "--error-unmatch", self.env_file.name],
                 cwd=self.env_file.parent,
                 capture_output=True,
@@ -155,4 +174,13 @@ class Application:
             )
         except (OSError, subprocess.TimeoutExpired):
             return False  # without git, nothing is tracked
-        return done.returncode == 0
+        return result.returncode == 0
+
+
+def _readable(report: ApplicationReport) -> ApplicationReport:
+    """The report, with the sentence in each refusal of the LMS: MITx Online stores the whole
+    answer."""
+    for rows in report.get("rows", {}).values():
+        for error in rows.get("errors", []):
+            error["message"] = in_words(error.get("message", ""))[:400]
+    return report

@@ -74,7 +74,7 @@ def _plain():
 
     secret = ("SECRET", "TOKEN", "KEY")
     names = [name for name in dir(settings) if name.startswith("OPENEDX_")]
-    found = {
+    report = {
         "version": 1,
         "site_base_url": str(getattr(settings, "SITE_BASE_URL", "")),
         "settings": {
@@ -87,33 +87,34 @@ def _plain():
         "clients": [_client(row) for row in get_application_model().objects.all()],
         "scopes": list(oauth2_settings.SCOPES),
         "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
+        "session_cookie": settings.SESSION_COOKIE_NAME,
         "signs_in_at_gateway": "gateway" in str(settings.LOGIN_URL),
     }
     rows = {}
     if _has(ACCOUNT, "user", "has_been_synced"):
         rows["account"] = _accounts()
-        found["unfinished"] = _unfinished()
+        report["unfinished"] = _unfinished()
     if _has(TOKEN, "user", "access_token"):
         rows["token"] = {"due": _without(TOKEN).count(), "errors": []}
     if _has(ENROLLMENT, "user", "run", "active", "edx_enrolled"):
         rows["enrollment"] = _enrollments()
-        found["enrollments"] = _settled()
-        found["learner_runs"] = _learner_runs(found["enrollments"])
+        report["enrollments"] = _settled()
+        report["learner_runs"] = _learner_runs(report["enrollments"])
     if _has(RUN, "courseware_id"):
-        found["malformed_runs"] = _malformed()
+        report["malformed_runs"] = _malformed()
     if rows:
-        found["rows"] = rows
-    return found
+        report["rows"] = rows
+    return report
 
 
 def _learners():
     """The learners for whom the application's own tasks create accounts."""
     model = get_user_model()
-    found = model._base_manager.filter(is_active=True, last_login__isnull=False)
+    users = model._base_manager.filter(is_active=True, last_login__isnull=False)
     for name in ("created_on", "date_joined"):
         if _has(model, name):
-            return found.filter(**{f"{name}__lt": timezone.now() - YOUNG})
-    return found
+            return users.filter(**{f"{name}__lt": timezone.now() - YOUNG})
+    return users
 
 
 def _without(model):
@@ -129,8 +130,8 @@ def _accounts():
         due = due.filter(~Exists(broken.filter(user=OuterRef("pk"))))
         sample = broken.select_related("user").order_by("-pk").first()
         if sample:
-            said = json.dumps(sample.sync_error_data, default=str)[:200]
-            errors = [_error("has-sync-error", broken.count(), said, sample.user.email)]
+            error = json.dumps(sample.sync_error_data, default=str)[:2000]
+            errors = [_error("has-sync-error", broken.count(), error, sample.user.email)]
     return {"due": due.count(), "refused": sum(e["count"] for e in errors), "errors": errors}
 
 
@@ -146,16 +147,16 @@ def _error(code, count, message, sample):
     }
 
 
-def _wanted():
+def _active_enrollments():
     """Active enrollments, without those that were refunded or deferred."""
-    found = ENROLLMENT._base_manager.filter(active=True)
+    enrollments = ENROLLMENT._base_manager.filter(active=True)
     if _has(ENROLLMENT, "change_status"):
-        found = found.filter(Q(change_status__isnull=True) | Q(change_status=""))
-    return found.select_related("user", "run")
+        enrollments = enrollments.filter(Q(change_status__isnull=True) | Q(change_status=""))
+    return enrollments.select_related("user", "run")
 
 
 def _enrollments():
-    missing = _wanted().filter(edx_enrolled=False)
+    missing = _active_enrollments().filter(edx_enrolled=False)
     given_up = missing.none()
     if _has(ENROLLMENT, "edx_enrollment_retry_count"):
         given_up = missing.filter(edx_enrollment_retry_count__gte=RETRIES)
@@ -170,7 +171,7 @@ def _enrollments():
 def _settled():
     """The newest enrollments, which the LMS should have. mode: '' if the application does not store
     it."""
-    rows = _wanted().filter(edx_enrolled=True).order_by("-pk")[:NAMED]
+    rows = _active_enrollments().filter(edx_enrolled=True).order_by("-pk")[:NAMED]
     return [
         {
             "username": name,
@@ -192,15 +193,15 @@ def _lms_username(user):
 
 def _learner_runs(settled):
     """LMS username → course keys of all the learner's enrollments, of any state."""
-    model, found = get_user_model(), {}
+    model, runs_by_learner = get_user_model(), {}
     for name in sorted({row["username"] for row in settled}):
         if _has(ACCOUNT, "edx_username"):
             owners = ACCOUNT._base_manager.filter(edx_username=name).values("user")
         else:
             owners = model._base_manager.filter(**{model.USERNAME_FIELD: name}).values("pk")
         rows = ENROLLMENT._base_manager.filter(user__in=owners)
-        found[name] = sorted(set(rows.values_list("run__courseware_id", flat=True)))
-    return found
+        runs_by_learner[name] = sorted(set(rows.values_list("run__courseware_id", flat=True)))
+    return runs_by_learner
 
 
 def _unfinished():

@@ -1,5 +1,5 @@
 # The application's `manage.py shell` reads this file on standard input, after a line that defines
-# ASKED. It requests the authorize page for one of the application's users, rolls everything back,
+# ADDRESS. It requests the authorize page for one of the application's users, rolls everything back,
 # and prints JSON.
 import json
 import sys
@@ -32,12 +32,12 @@ def _answer(address):
     except Resolver404:
         return {"status": 404, "said": "there is no such page"}
     location = response.headers.get("Location", "")
-    said = "" if location else response.content.decode(errors="replace")
-    return {"status": response.status_code, "said": said[:2000], "location": location}
+    body = "" if location else response.content.decode(errors="replace")
+    return {"status": response.status_code, "said": body[:2000], "location": location}
 
 
 with transaction.atomic():
-    answer = _answer(globals()["ASKED"])
+    answer = _answer(globals()["ADDRESS"])
     transaction.set_rollback(True)
 # The code is not stored, and not shown.
 answer["location"] = answer.get("location", "").split("code=")[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.tracebacks import last_line
 from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one command, since a busy machine starts programs slowly; Tutor's imports alone take
@@ -26,7 +27,7 @@ class Command:
     """The words that run a program: ``("docker", "compose", "exec", "-T", "web", "./manage.py")``.
 
     environment: variables, shown with the command. env_file: a ``.env`` whose settings the program
-    gets.
+    gets; the shown command reads it, too.
     """
 
     words: tuple[str, ...]
@@ -34,18 +35,27 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_file: Path | None = None
 
-    def shown(self, arguments: str) -> str:
+    def as_typed(self, arguments: str) -> str:
         """The command with these arguments, as one types it in a shell."""
         names = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         line = " ".join([*names, *map(shlex.quote, self.words), arguments])
-        return f"(cd {shlex.quote(str(self.folder))} && {line})" if self.folder else line
+        before = [f"cd {shlex.quote(str(self.folder))}"] if self.folder else []
+        if self.env_file is not None and self.env_file.is_file():
+            path = self.env_file.resolve()
+            folder = self.folder.resolve() if self.folder else None
+            name = str(path)
+            if folder and path.is_relative_to(folder):
+                # With a slash, because a shell looks for other names in PATH.
+                name = f"./{path.relative_to(folder)}"
+            before += ["set -a", f". {shlex.quote(name)}"]
+        return f"({' && '.join([*before, line])})" if before else line
 
     def output(self, *more: str, stdin: str = "", seconds: float = _SECONDS) -> str:
-        """Returns what the command prints. Raises CommandError."""
+        """Returns the command's output. Raises CommandError."""
         words: Sequence[str] = [*self.words, *more]
-        shown = " ".join(words)
+        command_text = " ".join(words)
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 words,
                 cwd=self.folder,
                 env=self._whole_environment(),
@@ -56,13 +66,13 @@ class Command:
                 check=False,
             )
         except FileNotFoundError as error:
-            raise CommandError(f"`{shown}` can't be run: {error.strerror}") from error
+            raise CommandError(f"`{command_text}` can't be run: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
-            raise CommandError(f"`{shown}` took more than {seconds:.0f} seconds") from error
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-            raise CommandError(f"`{shown}` failed ({done.returncode}): {said[0][:300]}")
-        return done.stdout
+            raise CommandError(f"`{command_text}` took more than {seconds:.0f} seconds") from error
+        if result.returncode:
+            said = last_line(result.stderr or result.stdout, self.folder) or "no message"
+            raise CommandError(f"`{command_text}` failed ({result.returncode}): {said[:300]}")
+        return result.stdout
 
     def run(self, *more: str) -> int:
         """Runs the command in this terminal and returns its exit code. Raises CommandError."""

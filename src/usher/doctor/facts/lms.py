@@ -24,8 +24,8 @@ class Lms:
     @fact
     def report(self) -> LmsReport:
         """Raises NotKnownError if usher.lms isn't installed or can't be reached."""
-        if found := self._from_the_running_lms():
-            return found
+        if report := self._from_the_running_lms():
+            return report
         if self.ask is None:
             raise NotKnownError("the LMS's own report is needed: give --tutor-root or --lms-home")
         return self.ask()
@@ -36,11 +36,12 @@ class Lms:
         if not (self.url and self.token):
             return None
         try:
+            _ = self.me  # An LMS that doesn't answer this would use up the report's long timeout.
             answer = self.web.request("GET", self.at(LmsPath.USHER_REPORT), self.token, timeout=60)
-            found: LmsReport = answer.json()
+            report: LmsReport = answer.json()
         except (NoAnswerError, ValueError):
             return None
-        return found if answer.status_code == httpx.codes.OK and "version" in found else None
+        return report if answer.status_code == httpx.codes.OK and "version" in report else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:
         """Requests a page and follows no redirect. token: '' for an anonymous request."""
@@ -81,8 +82,8 @@ class Lms:
 
     def providers(self, backend: str) -> list[Provider]:
         """The newest records of this backend, one for each site."""
-        found = self.report.get("providers", [])
-        return [row for row in found if row.get("backend_name") == backend]
+        providers = self.report.get("providers", [])
+        return [row for row in providers if row.get("backend_name") == backend]
 
     def provider(self, backend: str) -> Provider:
         """The record in use: the newest on the LMS's own site."""

@@ -13,7 +13,7 @@ class NotKnownError(Exception):
 
 
 class NotApplicableError(NotKnownError):
-    """This deployment does not have what the fact is about."""
+    """The fact does not apply to this deployment."""
 
 
 class fact(Generic[T]):
@@ -42,6 +42,6 @@ class fact(Generic[T]):
         if first:
             try:
                 future.set_result(self.gather(instance))
-            except BaseException as error:  # noqa: BLE001 - raised again for everyone who asks
+            except BaseException as error:  # noqa: BLE001 - raised again for each caller
                 future.set_exception(error)
         return future.result()

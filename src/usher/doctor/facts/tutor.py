@@ -49,8 +49,8 @@ class Tutor:
         if shutil.which(self.executable) is None:
             return ""
         printed = Command((self.executable,)).output("--version")
-        found = re.search(r"\d+(\.\d+)+", printed)
-        return found[0] if found else printed.strip()
+        match = re.search(r"\d+(\.\d+)+", printed)
+        return match[0] if match else printed.strip()
 
     @fact
     def default_root(self) -> Path:
@@ -63,12 +63,12 @@ class Tutor:
         """The content of config.yml. Raises NotKnownError if it is missing or not YAML."""
         path = self._known_root / "config.yml"
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise NotKnownError(f"{path} can't be read: {error.strerror}") from error
         except yaml.YAMLError as error:
-            raise NotKnownError(f"{path} is no YAML: {place_of(error)}") from error
-        return found if isinstance(found, dict) else {}
+            raise NotKnownError(f"{path} is not valid YAML: {place_of(error)}") from error
+        return values if isinstance(values, dict) else {}
 
     @property
     def plugin_enabled(self) -> bool:
@@ -136,8 +136,8 @@ class Tutor:
 
     @property
     def report_command(self) -> Command:
-        """The command that prints the running LMS's report, independent of what was rendered or
-        built since."""
+        """The command that prints the running LMS's report, independent of later renderings and
+        builds."""
         if self.mode == "k8s":
             return self.command("exec", "lms", "./manage.py", "lms")
         return self.command("exec", "-T", "lms", "./manage.py", "lms")

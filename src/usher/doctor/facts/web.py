@@ -1,5 +1,6 @@
 """HTTP requests of the checks: each address is requested once, without following redirects."""
 
+import re
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,15 +10,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from usher.contract import agents
 from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one answer: an LMS that was just started takes several for its first ones.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 #: Key of an answer's extension with the times of the request and of the answer, by this machine's
 #: clock.
-BETWEEN = "usher_between"
+SENT_AND_RECEIVED_AT = "usher_between"
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 #: The most redirects that are followed; browsers give up after twenty.
-_LONGEST_WAY = 20
+_MAX_REDIRECTS = 20
 
 
 class NoAnswerError(NotKnownError):
@@ -30,7 +33,7 @@ class Web:
 
     _client: httpx.Client = field(
         default_factory=lambda: httpx.Client(
-            timeout=_TIMEOUT, follow_redirects=False, headers={"User-Agent": "usher-doctor"}
+            timeout=_TIMEOUT, follow_redirects=False, headers=agents.DOCTOR
         )
     )
     _answers: dict[tuple[str, str], httpx.Response | NoAnswerError] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class Web:
         sent = datetime.now(UTC)
         try:
             answer = self._client.request(method, url, headers=headers, **options)
-            answer.extensions[BETWEEN] = (sent, datetime.now(UTC))
+            answer.extensions[SENT_AND_RECEIVED_AT] = (sent, datetime.now(UTC))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswerError(f"{url} does not answer: {_reason(error)}") from error
         finally:
@@ -75,8 +78,10 @@ class Web:
         """The addresses to which an anonymous browser is redirected, without their queries, and the
         status of the last. Raises NoAnswerError."""
         visited: list[str] = []
-        with httpx.Client(timeout=_TIMEOUT, follow_redirects=False) as browser:
-            while len(visited) < _LONGEST_WAY:
+        with httpx.Client(
+            timeout=_TIMEOUT, follow_redirects=False, headers=agents.DOCTOR
+        ) as browser:
+            while len(visited) < _MAX_REDIRECTS:
                 visited.append(url.split("?")[0])
                 try:
                     answer = browser.get(url)
@@ -96,7 +101,7 @@ class Web:
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "it took too long"
-    return str(error) or type(error).__name__
+    return _ERRNO.sub("", str(error)) or type(error).__name__
 
 
 def resolves(host: str) -> bool:

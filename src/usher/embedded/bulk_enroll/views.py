@@ -60,7 +60,8 @@ def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
 
 
 def _find(identifier: str) -> tuple[User | None, str]:
-    """The user with this e-mail address or username; the address itself when it has no account."""
+    """The user with this e-mail address or username, or None; and the user's address, or
+    ``identifier`` if there is no user."""
     field = "email" if "@" in identifier else "username"
     user = User.objects.filter(**{field: identifier}).first()
     return user, user.email if user else identifier
@@ -81,7 +82,9 @@ def _unenroll(user: User | None, email: str, key: CourseKey) -> None:
     CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).delete()
 
 
-def _change(asks: User, identifier: str, key: CourseKey, asked: dict[str, Any]) -> dict[str, Any]:
+def _change(
+    requester: User, identifier: str, key: CourseKey, form_data: dict[str, Any]
+) -> dict[str, Any]:
     user, email = _find(identifier)
     try:
         if user is None:
@@ -89,16 +92,16 @@ def _change(asks: User, identifier: str, key: CourseKey, asked: dict[str, Any]) 
     except ValidationError:
         return {"identifier": identifier, "invalidIdentifier": True}
     before = _state(user, email, key)
-    if asked["action"] == "enroll":
-        _enroll(user, email, key, asked["auto_enroll"])
+    if form_data["action"] == "enroll":
+        _enroll(user, email, key, form_data["auto_enroll"])
     else:
         _unenroll(user, email, key)
     after = _state(user, email, key)
     ManualEnrollmentAudit.objects.create(
         enrollment=CourseEnrollment.get_enrollment(user, key) if user else None,
-        enrolled_by=asks,
+        enrolled_by=requester,
         enrolled_email=email,
-        state_transition=f"{asked['action']}: {before['enrollment']} to {after['enrollment']}",
+        state_transition=f"{form_data['action']}: {before['enrollment']} to {after['enrollment']}",
     )
     return {"identifier": identifier, "before": before, "after": after}
 
@@ -112,26 +115,28 @@ class BulkEnrollView(APIView):
         serializer = BulkEnrollmentSerializer(data=request.data)
         if not serializer.is_valid():
             return Response(serializer.errors, status=400)
-        asked = serializer.validated_data
+        form_data = serializer.validated_data
         if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
             raise Http404
-        identifiers = [one for one in re.split(r"[\s,]+", asked["identifiers"]) if one]
+        identifiers = [
+            identifier for identifier in re.split(r"[\s,]+", form_data["identifiers"]) if identifier
+        ]
         courses = {
             course: {
-                "action": asked["action"],
+                "action": form_data["action"],
                 "results": [
-                    _change(request.user, one, CourseKey.from_string(course), asked)
-                    for one in identifiers
+                    _change(request.user, identifier, CourseKey.from_string(course), form_data)
+                    for identifier in identifiers
                 ],
-                "auto_enroll": asked["auto_enroll"],
+                "auto_enroll": form_data["auto_enroll"],
             }
-            for course in asked["courses"]
+            for course in form_data["courses"]
         }
         return Response(
             {
-                "auto_enroll": asked["auto_enroll"],
-                "email_students": asked["email_students"],
-                "action": asked["action"],
+                "auto_enroll": form_data["auto_enroll"],
+                "email_students": form_data["email_students"],
+                "action": form_data["action"],
                 "courses": courses,
             }
         )

@@ -24,7 +24,8 @@ def new_verify_uuid() -> str:
 
 
 class GeneratedCertificate(models.Model):
-    """One for each learner and run; ``downloadable`` means it was earned."""
+    """The certificate of one learner in one run. ``downloadable`` means that the learner has earned
+    it."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE)
     course_id = CourseKeyField(max_length=255, blank=True, default=None)

@@ -27,11 +27,11 @@ class IsOwnerOrPublicCertificates(BasePermission):
         return bool(shared == "all_users")
 
 
-def _viewable(asks: Any, username: str) -> bool:
+def _viewable(requester: Any, username: str) -> bool:
     owner = User.objects.select_related("profile").filter(username=username).first()
     if owner is None:
         return False
-    if asks.is_staff or asks.username == username:
+    if requester.is_staff or requester.username == username:
         return True
     return "course_certificates" in visible_fields(owner, getattr(owner, "profile", None))
 
@@ -68,21 +68,23 @@ class CertificatesListView(APIView):
     def get(self, request: Any, username: str) -> Response:
         if not _viewable(request.user, username):
             return Response([])
-        earned = GeneratedCertificate.objects.select_related("user").filter(
+        certificates = GeneratedCertificate.objects.select_related("user").filter(
             user__username=username, status__in=("downloadable", "generating")
         )
-        runs = CourseOverview.objects.in_bulk([one.course_id for one in earned])
+        runs = CourseOverview.objects.in_bulk(
+            [certificate.course_id for certificate in certificates]
+        )
         return Response(
             [
                 {
-                    **_basics(one),
-                    "course_display_name": runs[one.course_id].display_name_with_default,
-                    "course_organization": runs[one.course_id].display_org_with_default,
-                    "modified_date": one.modified_date,
-                    "uuid": one.verify_uuid,
+                    **_basics(certificate),
+                    "course_display_name": runs[certificate.course_id].display_name_with_default,
+                    "course_organization": runs[certificate.course_id].display_org_with_default,
+                    "modified_date": certificate.modified_date,
+                    "uuid": certificate.verify_uuid,
                 }
-                for one in earned.order_by("created_date")
-                if one.course_id in runs
+                for certificate in certificates.order_by("created_date")
+                if certificate.course_id in runs
             ]
         )
 
@@ -97,7 +99,9 @@ class CertificateView(APIView):
             key = CourseKey.from_string(course_id)
         except InvalidKeyError:
             return Response({"error_code": "course_id_not_valid"}, status=404)
-        found = GeneratedCertificate.objects.filter(user__username=username, course_id=key).first()
-        if found is None:
+        certificate = GeneratedCertificate.objects.filter(
+            user__username=username, course_id=key
+        ).first()
+        if certificate is None:
             return Response({"error_code": "no_certificate_for_user"}, status=404)
-        return Response(_basics(found))
+        return Response(_basics(certificate))

@@ -22,7 +22,7 @@ FEATURES: dict[str, Any] = {
 }
 
 PLATFORM_NAME = "édX"
-#: Not one of FEATURES, in any release.
+#: A setting of its own in every release, not one of FEATURES.
 ENABLE_REQUIRE_THIRD_PARTY_AUTH = False
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_WHITELIST: list[str] = []
@@ -87,7 +87,7 @@ API_THROTTLE_RATES = {
     "enrollment": {"user": "40/minute", "staff": "120/minute"},
 }
 
-#: Username that may retire accounts, besides superusers and staff with the permission.
+#: Username of an account that may retire others, as superusers and staff with the permission may.
 RETIREMENT_SERVICE_WORKER_USERNAME = "RETIREMENT_SERVICE_USER"
 RETIREMENT_STATES = [
     "PENDING",
@@ -173,8 +173,8 @@ OAUTH2_PROVIDER = {
     "ERROR_RESPONSE_WITH_SCOPES": True,
     # The LMS's version of django-oauth-toolkit does not require PKCE.
     "PKCE_REQUIRED": False,
-    # It also keeps client secrets as they are; where one is hashed, a random secret of 128 bits
-    # and more needs no slow hash.
+    # That version also stores client secrets unhashed. If the installed version hashes them, a fast
+    # hash is enough for a random secret of 128 bits or more.
     "CLIENT_SECRET_HASHER": "random_secret",
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"

@@ -14,11 +14,11 @@ GROUP = "lms.djangoapp"
 
 def _configurations(names: list[str]) -> Iterator[Any]:
     """The app configurations of the named plugins, in the given order."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    entry_points_by_name = {point.name: point for point in entry_points(group=GROUP)}
     for name in names:
-        if name not in found:
+        if name not in entry_points_by_name:
             raise LookupError(f"no plugin named {name!r} is installed (entry points of {GROUP})")
-        yield found[name].load()
+        yield entry_points_by_name[name].load()
 
 
 def _module(configuration: Any, relative: str) -> ModuleType:
@@ -26,26 +26,31 @@ def _module(configuration: Any, relative: str) -> ModuleType:
 
 
 def installed_apps(names: list[str]) -> list[str]:
-    return [f"{one.__module__}.{one.__qualname__}" for one in _configurations(names)]
+    return [
+        f"{configuration.__module__}.{configuration.__qualname__}"
+        for configuration in _configurations(names)
+    ]
 
 
 def apply_settings(names: list[str], module: Any, kind: str) -> None:
     """Call ``plugin_settings`` of every plugin; ``kind`` is ``common`` or ``production``."""
-    for one in _configurations(names):
-        described = getattr(one, "plugin_app", {}).get("settings_config", {}).get(GROUP, {})
+    for configuration in _configurations(names):
+        described = (
+            getattr(configuration, "plugin_app", {}).get("settings_config", {}).get(GROUP, {})
+        )
         if kind in described:
             relative = described[kind].get("relative_path", f"settings.{kind}")
-            _module(one, relative).plugin_settings(module)
+            _module(configuration, relative).plugin_settings(module)
 
 
 def url_patterns() -> list[URLPattern | URLResolver]:
     """The plugins' URL patterns, under the regex and namespace of their ``plugin_app``."""
     patterns: list[URLPattern | URLResolver] = []
-    for one in _configurations(settings.EMBEDDED_PLUGINS):
-        described = getattr(one, "plugin_app", {}).get("url_config", {}).get(GROUP)
+    for configuration in _configurations(settings.EMBEDDED_PLUGINS):
+        described = getattr(configuration, "plugin_app", {}).get("url_config", {}).get(GROUP)
         if not described:
             continue
-        urls = f"{one.name}.{described.get('relative_path', 'urls')}"
+        urls = f"{configuration.name}.{described.get('relative_path', 'urls')}"
         namespace = described.get("namespace")
         included = (
             include((urls, described.get("app_name") or namespace), namespace=namespace)

@@ -12,7 +12,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 
 
-def _refuse(code: str, message: str) -> AuthenticationFailed:
+def _refusal(code: str, message: str) -> AuthenticationFailed:
     return AuthenticationFailed({"error_code": code, "developer_message": message})
 
 
@@ -25,9 +25,9 @@ class BearerAuthentication(BaseAuthentication):
         """User and token; None without a bearer token. Raises AuthenticationFailed."""
         words = get_authorization_header(request).split()
         if len(words) == 1:
-            raise _refuse("token_not_provided", "Invalid token header. No credentials provided.")
+            raise _refusal("token_not_provided", "Invalid token header. No credentials provided.")
         if len(words) > 2:
-            raise _refuse(
+            raise _refusal(
                 "token_malformed", "Invalid token header. Token string should not contain spaces."
             )
         if not words or words[0].lower() != b"bearer":
@@ -37,19 +37,19 @@ class BearerAuthentication(BaseAuthentication):
     def authenticate_credentials(self, text: str) -> tuple[Any, Any]:
         token = get_access_token_model().objects.select_related("user").filter(token=text).first()
         if token is None:
-            raise _refuse(
+            raise _refusal(
                 "token_nonexistent", "The provided access token does not match any valid tokens."
             )
         if token.expires < timezone.now():
-            raise _refuse(
+            raise _refusal(
                 "token_expired", "The provided access token has expired and is no longer valid."
             )
         user = token.user
         owns_client = get_application_model().objects.filter(user_id=user.id)
         if not user.has_usable_password() and not owns_client:
-            raise _refuse("user_is_disabled", f"User disabled by admin: {user.get_username()}")
+            raise _refusal("user_is_disabled", f"User disabled by admin: {user.get_username()}")
         if not self.allow_inactive_users and not user.is_active:
-            raise _refuse("user_not_active", f"User inactive or deleted: {user.get_username()}")
+            raise _refusal("user_not_active", f"User inactive or deleted: {user.get_username()}")
         return user, token
 
     def authenticate_header(self, request: Any) -> str:

@@ -41,7 +41,8 @@ def _invalid(error: ValidationError) -> Response:
 
 
 class DeveloperErrorMixin:
-    """Turns a view's exceptions into errors with these fields."""
+    """Turns a view's exceptions into answers with ``developer_message``, ``error_code`` and
+    ``field_errors``."""
 
     def handle_exception(self, error: Exception) -> Response:
         if isinstance(error, ApiError):

@@ -35,9 +35,14 @@ class EmailInSessionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        known = request.session.get("email")
+        session_email = request.session.get("email")
         enforced = settings.ENFORCE_SESSION_EMAIL_MATCH
-        if enforced and request.user.is_authenticated and known and request.user.email != known:
+        if (
+            enforced
+            and request.user.is_authenticated
+            and session_email
+            and request.user.email != session_email
+        ):
             logout(request)
         response = self.get_response(request)
         if request.user.is_authenticated and request.session.get("email") is None:

@@ -29,7 +29,7 @@ class NullBooleanField(CharField):
 
 
 class SeveralField(Field):
-    """Values of a parameter that may be repeated, joined by commas, or both."""
+    """A parameter with several values: repeated, joined by commas, or both."""
 
     widget = MultipleHiddenInput
 

@@ -11,7 +11,7 @@ from usher.embedded.student.models import CourseEnrollment
 
 
 class CourseSerializer(serializers.Serializer[CourseOverview]):
-    """Times are ISO 8601 in UTC; ``hidden`` means it is in no catalog."""
+    """Times are ISO 8601 in UTC; ``hidden`` means that the run is in no catalog."""
 
     blocks_url = serializers.SerializerMethodField()
     effort = serializers.CharField()
@@ -66,8 +66,10 @@ class CourseDetailSerializer(CourseSerializer):
         answer = super().to_representation(run)
         request = self.context["request"]
         username = request.query_params.get("username")
-        asks = request.user
-        if username and (asks.username == username or asks.is_staff or asks.is_superuser):
+        requester = request.user
+        if username and (
+            requester.username == username or requester.is_staff or requester.is_superuser
+        ):
             user = get_user_model().objects.get(username=username)
             answer["is_enrolled"] = CourseEnrollment.is_enrolled(user, run.id)
         return answer

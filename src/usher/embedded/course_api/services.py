@@ -13,14 +13,14 @@ from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.student.services import has_staff_access
 
 
-def effective_user(asks: Any, username: str) -> Any:
+def effective_user(requester: Any, username: str) -> Any:
     """The user on whose behalf the request is made. Raises PermissionDenied, and
     User.DoesNotExist."""
-    if username == asks.username:
-        return asks
+    if username == requester.username:
+        return requester
     if not username:
         return AnonymousUser()
-    if not asks.is_staff:
+    if not requester.is_staff:
         raise PermissionDenied
     return User.objects.get(username=username)
 
@@ -38,7 +38,7 @@ def _open_to_anybody() -> Q:
 
 
 def visible_runs(
-    asks: Any,
+    requester: Any,
     username: str,
     org: str = "",
     mobile: bool | None = None,
@@ -46,19 +46,19 @@ def visible_runs(
     course_keys: list[str] | None = None,
 ) -> "QuerySet[CourseOverview]":
     """Runs that ``username`` ('': an anonymous visitor) may see, oldest first."""
-    user = effective_user(asks, username)
-    found = CourseOverview.get_all_courses(
+    user = effective_user(requester, username)
+    runs = CourseOverview.get_all_courses(
         orgs=[org] if org else None,
         filter_={} if mobile is None else {"mobile_available": mobile},
         active_only=bool(active_only),
         course_keys=course_keys,
     )
-    return found if user.is_staff else found.filter(_open_to_anybody())
+    return runs if user.is_staff else runs.filter(_open_to_anybody())
 
 
-def visible_run(asks: Any, username: str, key: CourseKey) -> CourseOverview:
+def visible_run(requester: Any, username: str, key: CourseKey) -> CourseOverview:
     """The run. Raises Http404 if it does not exist or this user may not see it."""
-    user = effective_user(asks, username)
+    user = effective_user(requester, username)
     run = CourseOverview.objects.filter(id=key).first()
     if run is None:
         raise Http404("Course not found.")

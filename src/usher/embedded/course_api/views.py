@@ -34,14 +34,14 @@ class CourseListView(DeveloperErrorMixin, ListAPIView[Any]):
         form = CourseListForm(self.request.query_params)
         if not form.is_valid():
             raise ValidationError(form.errors.as_data())
-        asked = form.cleaned_data
+        form_data = form.cleaned_data
         return services.visible_runs(
             self.request.user,
-            asked["username"],
-            org=asked["org"],
-            mobile=asked["mobile"],
-            active_only=asked["active_only"],
-            course_keys=asked["course_keys"],
+            form_data["username"],
+            org=form_data["org"],
+            mobile=form_data["mobile"],
+            active_only=form_data["active_only"],
+            course_keys=form_data["course_keys"],
         )
 
 

@@ -1,4 +1,4 @@
-"""The modes a run is offered in (``course_modes`` of the platform)."""
+"""The enrollment modes of course runs (``course_modes`` of the platform)."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from usher.embedded.course_overviews.models import CourseOverview
 
 
 class Mode(NamedTuple):
-    """A mode as enrollment code sees it; times are UTC, ``min_price`` in whole ``currency``."""
+    """A mode as enrollment code sees it; times are UTC, ``min_price`` is in whole units of
+    ``currency``."""
 
     slug: str
     name: str
@@ -110,15 +111,16 @@ class CourseMode(models.Model):
         include_expired: bool = False,
         only_selectable: bool = True,
     ) -> list[Mode]:
-        """Modes that can be taken now (or ever); a run without any has the default mode."""
-        found = cls.objects.filter(course_id=course_id).order_by("id")
+        """The modes that learners can choose now, with ``include_expired`` also earlier ones. A run
+        without modes has the default mode."""
+        modes = cls.objects.filter(course_id=course_id).order_by("id")
         if not include_expired:
-            found = found.filter(
+            modes = modes.filter(
                 Q(_expiration_datetime__isnull=True) | Q(_expiration_datetime__gte=timezone.now())
             )
         if only_selectable:
-            found = found.exclude(mode_slug__in=cls.CREDIT_MODES)
-        return [mode.to_tuple() for mode in found] or [DEFAULT_MODE]
+            modes = modes.exclude(mode_slug__in=cls.CREDIT_MODES)
+        return [mode.to_tuple() for mode in modes] or [DEFAULT_MODE]
 
     def to_tuple(self) -> Mode:
         return Mode(

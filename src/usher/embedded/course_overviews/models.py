@@ -86,7 +86,7 @@ class CourseOverview(TimeStampedModel):
         if not self._location:
             self._location = key.make_usage_key("course", "course")
         if not self.display_number_with_default:
-            # The key of a run has all its parts; its type allows for keys of other things.
+            # A run's key always has these parts. Its declared type also covers keys that lack them.
             self.org = self.display_org_with_default = cast(str, key.org)
             self.display_number_with_default = cast(str, key.course)
         super().save(*args, **kwargs)
@@ -109,17 +109,17 @@ class CourseOverview(TimeStampedModel):
         course_keys: Iterable[str] | None = None,
     ) -> "models.QuerySet[CourseOverview]":
         """The runs, oldest first; organizations are matched without regard to case."""
-        found = cls.objects.order_by("created", "id")
+        courses = cls.objects.order_by("created", "id")
         if course_keys:
-            found = found.filter(id__in=[CourseKey.from_string(key) for key in course_keys])
+            courses = courses.filter(id__in=[CourseKey.from_string(key) for key in course_keys])
         if orgs:
-            wanted = Q()
+            condition = Q()
             for org in orgs:
-                wanted |= Q(org__iexact=org)
-            found = found.filter(wanted)
+                condition |= Q(org__iexact=org)
+            courses = courses.filter(condition)
         if active_only:
-            found = found.filter(Q(end__isnull=True) | Q(end__gte=timezone.now()))
-        return found.filter(**filter_) if filter_ else found
+            courses = courses.filter(Q(end__isnull=True) | Q(end__gte=timezone.now()))
+        return courses.filter(**filter_) if filter_ else courses
 
     @property
     def display_name_with_default(self) -> str:

@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Wish:
+class EnrollmentRequest:
     """A validated request for which the user has permission."""
 
     user: User
@@ -46,23 +46,23 @@ def _course_id(data: Any) -> CourseKey:
         raise Refused(400, f"No course '{text}' found for enrollment") from error
 
 
-def _username(data: Any, asks: User, privileged: bool) -> str:
-    """The username, from a username or e-mail address in the request, or the user's own. Other
-    users need permission."""
+def _username(data: Any, requester: User, privileged: bool) -> str:
+    """The username of the learner: from the username or e-mail address in the request, otherwise
+    the requester's own. Only a privileged requester may name another user."""
     username = data.get("user")
-    if username and username != asks.username and not privileged:
+    if username and username != requester.username and not privileged:
         raise Refused(404)
     if username:
         return str(username)
     email = data.get("email")
     if not email:
-        return asks.username
+        return requester.username
     if not privileged:
         raise Refused(404)
-    found = User.objects.filter(email=email).first()
-    if found is None:
+    user = User.objects.filter(email=email).first()
+    if user is None:
         raise Refused(406, f"The user with the email address {email} does not exist.")
-    return found.username
+    return user.username
 
 
 def _flag(data: Any, name: str, what: str) -> bool | None:
@@ -72,11 +72,11 @@ def _flag(data: Any, name: str, what: str) -> bool | None:
     return value
 
 
-def read(data: Any, asks: User) -> Wish:
+def validate(data: Any, requester: User) -> EnrollmentRequest:
     """Validate the request, in the platform's order of checks. Raises Refused."""
-    staff = asks.is_staff
+    staff = requester.is_staff
     course_id = _course_id(data)
-    username = _username(data, asks, staff)
+    username = _username(data, requester, staff)
     mode = data.get("mode")
     if mode not in {CourseMode.AUDIT, CourseMode.HONOR, None} and not staff:
         raise Refused(
@@ -85,7 +85,7 @@ def read(data: Any, asks: User) -> Wish:
     user = User.objects.filter(username=username).first()
     if user is None:
         raise Refused(406, f"The user {username} does not exist.")
-    return Wish(
+    return EnrollmentRequest(
         user=user,
         course_id=course_id,
         mode=mode,
@@ -96,57 +96,63 @@ def read(data: Any, asks: User) -> Wish:
     )
 
 
-def _apply(wish: Wish) -> dict[str, Any]:
-    there = services.get_enrollment(wish.user.username, wish.course_id)
-    mode_changes = bool(there and wish.mode is not None and there["mode"] != wish.mode)
-    activity_changes = bool(
-        there and wish.is_active is not None and there["is_active"] != wish.is_active
+def _change(requested: EnrollmentRequest) -> dict[str, Any]:
+    enrollment = services.get_enrollment(requested.user.username, requested.course_id)
+    mode_changes = bool(
+        enrollment and requested.mode is not None and enrollment["mode"] != requested.mode
     )
-    if not (wish.by_staff and there and (mode_changes or activity_changes)):
+    activity_changes = bool(
+        enrollment
+        and requested.is_active is not None
+        and enrollment["is_active"] != requested.is_active
+    )
+    if not (requested.by_staff and enrollment and (mode_changes or activity_changes)):
         return services.add_enrollment(
-            wish.user,
-            wish.course_id,
-            mode=wish.mode,
-            is_active=wish.is_active,
-            attributes=wish.attributes,
-            force=wish.force,
-            include_expired=wish.force,
+            requested.user,
+            requested.course_id,
+            mode=requested.mode,
+            is_active=requested.is_active,
+            attributes=requested.attributes,
+            force=requested.force,
+            include_expired=requested.force,
         )
-    if mode_changes and activity_changes and not wish.is_active:
+    if mode_changes and activity_changes and not requested.is_active:
         # The client's copy of the enrollment is out of date.
         raise Refused(
             400,
-            f"Enrollment mode mismatch: active mode={there['mode']}, "
-            f"requested mode={wish.mode}. Won't deactivate.",
+            f"Enrollment mode mismatch: active mode={enrollment['mode']}, "
+            f"requested mode={requested.mode}. Won't deactivate.",
         )
-    required = _REQUIRED_ATTRIBUTES.get(wish.mode or "", set())
-    given = {"{namespace}:{name}".format(**one) for one in wish.attributes or []}
-    if wish.attributes and required - given:
+    required = _REQUIRED_ATTRIBUTES.get(requested.mode or "", set())
+    attribute_names = {
+        "{namespace}:{name}".format(**attribute) for attribute in requested.attributes or []
+    }
+    if requested.attributes and required - attribute_names:
         raise Refused(
             400,
-            f"Missing enrollment attributes: requested mode={wish.mode} "
+            f"Missing enrollment attributes: requested mode={requested.mode} "
             f"required attributes={sorted(required)}",
         )
     return services.update_enrollment(
-        wish.user,
-        wish.course_id,
-        mode=wish.mode,
-        is_active=wish.is_active,
-        attributes=wish.attributes,
+        requested.user,
+        requested.course_id,
+        mode=requested.mode,
+        is_active=requested.is_active,
+        attributes=requested.attributes,
     )
 
 
-def fulfil(wish: Wish) -> dict[str, Any]:
-    """Carry out the request; return the enrollment as it is then. Raises Refused."""
-    username, course_id = wish.user.username, wish.course_id
+def apply(requested: EnrollmentRequest) -> dict[str, Any]:
+    """Change the enrollment as requested. Returns its new state. Raises Refused."""
+    username, course_id = requested.user.username, requested.course_id
     try:
-        return _apply(wish)
+        return _change(requested)
     except errors.InvalidEnrollmentAttribute as error:
         raise Refused(400, str(error), localizedMessage=str(error)) from error
     except errors.CourseModeNotFoundError as error:
         raise Refused(
             400,
-            f"The [{wish.mode}] course mode is expired or otherwise unavailable "
+            f"The [{requested.mode}] course mode is expired or otherwise unavailable "
             f"for course run [{course_id}].",
             course_details=error.data,
         ) from error

@@ -25,23 +25,23 @@ def course_details(course_id: CourseKey, include_expired: bool = False) -> Answe
 
 
 def get_enrollment(username: str, course_id: CourseKey) -> Answer | None:
-    found = (
+    enrollment = (
         CourseEnrollment.objects.select_related("user", "course")
         .filter(user__username=username, course_id=course_id)
         .first()
     )
-    return dict(CourseEnrollmentSerializer(found).data) if found else None
+    return dict(CourseEnrollmentSerializer(enrollment).data) if enrollment else None
 
 
 def get_enrollments(username: str) -> list[Answer]:
     """Active enrollments, oldest first, except those in deleted runs."""
-    found = (
+    enrollments = (
         CourseEnrollment.objects.select_related("user", "course")
         .filter(user__username=username, is_active=True)
         .order_by("created")
     )
-    answers = CourseEnrollmentSerializer(found, many=True).data
-    return [dict(one) for one in answers if one["course_details"] is not None]
+    answers = CourseEnrollmentSerializer(enrollments, many=True).data
+    return [dict(answer) for answer in answers if answer["course_details"] is not None]
 
 
 def require_mode(
@@ -52,7 +52,7 @@ def require_mode(
     if not include_expired and is_active is not None:
         include_expired = not is_active
     details = course_details(course_id, include_expired)
-    available = [one["slug"] for one in details["course_modes"]]
+    available = [mode["slug"] for mode in details["course_modes"]]
     if mode not in available:
         raise errors.CourseModeNotFoundError(
             f"Specified course mode '{mode}' unavailable for course {course_id}.  "
@@ -71,7 +71,8 @@ def add_enrollment(
     force: bool = False,
     include_expired: bool = False,
 ) -> Answer:
-    """Enroll; ``force`` also enrolls in a closed period. Raises this package's errors."""
+    """Enroll ``user``. force: enroll even outside the enrollment period. Raises this package's
+    errors."""
     mode = mode or student.default_mode(course_id)
     require_mode(course_id, mode, is_active, include_expired)
     try:
@@ -83,8 +84,8 @@ def add_enrollment(
     except student.CourseFullError as error:
         raise errors.CourseEnrollmentFullError(str(error)) from error
     except student.AlreadyEnrolledError as error:
-        there = get_enrollment(user.username, course_id)
-        raise errors.CourseEnrollmentExistsError(str(error), there) from error
+        present = get_enrollment(user.username, course_id)
+        raise errors.CourseEnrollmentExistsError(str(error), present) from error
     enrollment.update_enrollment(mode=mode, is_active=is_active)
     answer = dict(CourseEnrollmentSerializer(enrollment).data)
     set_attributes(enrollment, attributes)

@@ -50,18 +50,24 @@ class EnrollmentListView(_EnrollmentApi):
     @method_decorator(ensure_csrf_cookie)
     def get(self, request: Any) -> Response:
         username = request.GET.get("user", request.user.username)
-        found = services.get_enrollments(username)
-        asks = request.user
-        if username == asks.username or asks.is_staff:
-            return Response(found)
-        taught = CourseAccessRole.objects.filter(user=asks, role="staff")
+        enrollments = services.get_enrollments(username)
+        requester = request.user
+        if username == requester.username or requester.is_staff:
+            return Response(enrollments)
+        taught = CourseAccessRole.objects.filter(user=requester, role="staff")
         keys = {str(key) for key in taught.values_list("course_id", flat=True)}
-        return Response([one for one in found if one["course_details"]["course_id"] in keys])
+        return Response(
+            [
+                enrollment
+                for enrollment in enrollments
+                if enrollment["course_details"]["course_id"] in keys
+            ]
+        )
 
     def post(self, request: Any) -> Response:
         try:
-            wish = requests.read(request.data, request.user)
-            return Response(requests.fulfil(wish))
+            requested = requests.validate(request.data, request.user)
+            return Response(requests.apply(requested))
         except requests.Refused as refused:
             return refused.response()
 
@@ -102,32 +108,34 @@ class EnrollmentsView(DeveloperErrorMixin, ListAPIView[CourseEnrollment]):
         form = EnrollmentsForm(self.request.query_params)
         if not form.is_valid():
             raise ValidationError(form.errors.as_data())
-        asked = form.cleaned_data
-        found = CourseEnrollment.objects.select_related("user", "course")
-        if asked["course_id"]:
-            found = found.filter(course_id=asked["course_id"])
-        if asked["course_ids"]:
-            wanted = Q()
-            for part in asked["course_ids"]:
-                wanted |= Q(course__id__icontains=part)
-            found = found.filter(wanted)
-        if asked["username"]:
-            found = found.filter(user__username__in=asked["username"])
-        if asked["email"]:
-            found = found.filter(user__email__in=asked["email"])
-        return found
+        form_data = form.cleaned_data
+        enrollments = CourseEnrollment.objects.select_related("user", "course")
+        if form_data["course_id"]:
+            enrollments = enrollments.filter(course_id=form_data["course_id"])
+        if form_data["course_ids"]:
+            condition = Q()
+            for part in form_data["course_ids"]:
+                condition |= Q(course__id__icontains=part)
+            enrollments = enrollments.filter(condition)
+        if form_data["username"]:
+            enrollments = enrollments.filter(user__username__in=form_data["username"])
+        if form_data["email"]:
+            enrollments = enrollments.filter(user__email__in=form_data["email"])
+        return enrollments
 
 
 class UserRolesView(_EnrollmentApi):
     def get(self, request: Any) -> Response:
         roles = CourseAccessRole.objects.filter(user=request.user)
         course_id = request.GET.get("course_id")
-        shown = [one for one in roles if not course_id or str(one.course_id) == course_id]
+        selected_roles = [
+            role for role in roles if not course_id or str(role.course_id) == course_id
+        ]
         return Response(
             {
                 "roles": [
-                    {"org": one.org, "course_id": str(one.course_id), "role": one.role}
-                    for one in shown
+                    {"org": role.org, "course_id": str(role.course_id), "role": role.role}
+                    for role in selected_roles
                 ],
                 "is_staff": request.user.is_staff,
             }

@@ -14,7 +14,7 @@ from usher.embedded.grades.models import PersistentCourseGrade
 def record(
     user: User, key: CourseKey, *, percent: float, letter: str = "", passed: bool = False
 ) -> PersistentCourseGrade:
-    """Store a grade. percent: from 0 to 1. A learner who passed once stays passed."""
+    """Store a grade. percent: from 0 to 1. A learner who has passed once does not lose the pass."""
     before = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
     moment: datetime | None = before.passed_timestamp if before else None
     grade, _ = PersistentCourseGrade.objects.update_or_create(

@@ -88,18 +88,18 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
     def _all(self, request: Any, key: CourseKey) -> Response:
         """A page of learners. Without course content no grade can be computed."""
         pages = GradesPagination()
-        found = CourseEnrollment.objects.filter(course_id=key, is_active=True)
-        page = pages.paginate_queryset(found.select_related("user"), request, view=self) or []
-        kept = {
+        enrollments = CourseEnrollment.objects.filter(course_id=key, is_active=True)
+        page = pages.paginate_queryset(enrollments.select_related("user"), request, view=self) or []
+        grades = {
             grade.user_id: grade
             for grade in PersistentCourseGrade.objects.filter(
-                course_id=key, user_id__in=[one.user_id for one in page]
+                course_id=key, user_id__in=[enrollment.user_id for enrollment in page]
             )
         }
         return pages.get_paginated_response(
             [
-                _grade(one.user, one.mode, key, kept.get(one.user_id))
-                for one in page
+                _grade(enrollment.user, enrollment.mode, key, grades.get(enrollment.user_id))
+                for enrollment in page
                 if settings.EMBEDDED_RUNS_HAVE_CONTENT
             ]
         )

@@ -3,8 +3,6 @@
 import json
 import os
 import secrets
-import shutil
-import stat
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -44,9 +42,9 @@ class FolderError(RuntimeError):
 
 @dataclass(frozen=True)
 class Plan:
-    """root_url: the LMS's own address, with its port. application_url: that of the application,
-    '' for none yet. plugins: entry points to load. features, settings: override the defaults in
-    ``lms.env.yml``. cheap_passwords: for benchmarks and tests only."""
+    """root_url: the LMS's own address, with its port. application_url: the application's address;
+    '' if there is none yet. plugins: entry points to load. features, settings: override the
+    defaults in ``lms.env.yml``. cheap_passwords: for benchmarks and tests only."""
 
     root_url: str
     application_url: str = ""
@@ -76,7 +74,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "LMS_ROOT_URL": root,
         "EMBEDDED_PLUGINS": list(plan.plugins),
         "FEATURES": dict(plan.features),
-        "THIRD_PARTY_AUTH_BACKENDS": [one.class_path for one in BACKENDS.values()],
+        "THIRD_PARTY_AUTH_BACKENDS": [backend.class_path for backend in BACKENDS.values()],
         "IDA_LOGOUT_URI_LIST": [f"{application}/logout/"] if application else [],
         "LOGIN_REDIRECT_WHITELIST": [urlsplit(application).netloc] if application else [],
     }
@@ -116,7 +114,7 @@ def write(folder: Path, plan: Plan) -> None:
             }
             _write(folder / SECRETS_FILE, json.dumps(secret), 0o600)
         text = yaml.safe_dump(tokens, sort_keys=True, allow_unicode=True)
-        # It may hold DATABASE_URL or SOCIAL_AUTH_OAUTH_SECRETS.
+        # Mode 0600: the settings may contain DATABASE_URL or SOCIAL_AUTH_OAUTH_SECRETS.
         _write(folder / SETTINGS_FILE, text, 0o600)
         _write(folder / "manage.py", _MANAGE.format(python=sys.executable), 0o755)
     except OSError as error:
@@ -129,13 +127,15 @@ def _copy_template(folder: Path, plan: Plan) -> None:
     """Copy a migrated database, because migrating takes seconds."""
     database = folder / "db.sqlite3"
     if not database.exists():
-        shutil.copyfile(template.migrated_database(plan.plugins), database)
-        database.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        try:
+            template.copy_whole(template.migrated_database(plan.plugins), database)
+        except OSError as error:
+            raise FolderError(f"the database {database} can't be made: {error}") from error
 
 
 def manage(folder: Path, *arguments: str, text: str | None = None) -> str:
     """Run a management command of the LMS; return its output. Raises FolderError."""
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(folder / "manage.py"), *arguments],
         env=environment(folder),
         input=text,
@@ -143,8 +143,8 @@ def manage(folder: Path, *arguments: str, text: str | None = None) -> str:
         text=True,
         check=False,
     )
-    if done.returncode:
+    if result.returncode:
         raise FolderError(
-            f"`manage.py {arguments[0]}` failed in {folder}:\n{done.stderr.strip()[-2000:]}"
+            f"`manage.py {arguments[0]}` failed in {folder}:\n{result.stderr.strip()[-2000:]}"
         )
-    return done.stdout
+    return result.stdout

@@ -53,7 +53,7 @@ def prepare() -> None:
     Site.objects.update_or_create(
         id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
     )
-    # Renamed at the end, because in a new database Django gives that name to the site of SITE_ID.
+    # Created last: in a new database, the site of SITE_ID has this name until it is renamed above.
     Site.objects.get_or_create(id=1, defaults={"domain": "example.com", "name": "example.com"})
     service = User.objects.filter(username=LOGIN_SERVICE_USER).first() or person(
         LOGIN_SERVICE_USER, "login_service_user@fake.email"
@@ -77,9 +77,9 @@ def _day(text: str | None) -> datetime | None:
 
 
 def run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
-    """Create a self-paced run with the modes audit and verified (49 USD); ``dates`` as in
+    """Create a self-paced run with the modes audit and verified (49 USD). dates: in the order of
     ``_DATES``."""
-    moments = [_day(one) if isinstance(one, str) else one for one in dates]
+    moments = [_day(date) if isinstance(date, str) else date for date in dates]
     overview, _ = CourseOverview.objects.update_or_create(
         id=CourseKey.from_string(key),
         defaults={"display_name": title, **dict(zip(_DATES, moments, strict=True))},
@@ -110,12 +110,12 @@ def courses() -> int:
 def load(runs: int) -> int:
     """Create ``course-v1:LoadX+C<i>+2026_T1`` for i from 0; each starts a day later than the one
     before."""
-    first = [_day(one) for one in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
+    first = [_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
     overviews, modes = [], []
     for number in range(runs):
         org, course = "LoadX", f"C{number:04d}"
         key = CourseKey.from_string(f"course-v1:{org}+{course}+2026_T1")
-        dates = [one + timedelta(days=number) for one in first if one]
+        dates = [date + timedelta(days=number) for date in first if date]
         overviews.append(
             CourseOverview(
                 id=key,

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import usher
 from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
-def kept_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
+def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Path:
     """A file in the user's cache. If it is missing, ``make`` is called to write it to the given
     path.
 
@@ -36,11 +37,11 @@ def kept_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
 
 
 def _migrations() -> list[Path]:
-    """Contents of the migrations of Usher's own apps; those of libraries change with their
-    versions."""
+    """The migration files of Usher's own apps. Those of libraries change only with the versions of
+    the libraries."""
     root = Path(usher.__path__[0])
-    found = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
-    return sorted(found)
+    paths = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
+    return sorted(paths)
 
 
 def _version(plugins: tuple[str, ...]) -> str:
@@ -70,12 +71,29 @@ def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
             "DJANGO_SETTINGS_MODULE": "usher.embedded.settings",
         }
         command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"migrating a new LMS database failed:\n{done.stderr[-2000:]}")
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            raise RuntimeError(f"migrating a new LMS database failed:\n{result.stderr[-2000:]}")
         (folder / "db.sqlite3").rename(target)
 
 
 def migrated_database(plugins: tuple[str, ...]) -> Path:
     """The path of the database; creates it if it is missing."""
-    return kept_once("lms-template", _version(plugins), lambda target: _migrate(target, plugins))
+    return cached_template(
+        "lms-template", _version(plugins), lambda target: _migrate(target, plugins)
+    )
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copies a file, readable by its owner only. A copy that fails, for example on a full disk,
+    leaves no incomplete file that a later run would use. Raises OSError."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.chmod(0o600)
+        part.replace(target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,5 +1,5 @@
-"""The process that serves requests. It ends when the process that started it ends, even if that
-one was killed."""
+"""The process that serves requests. It ends when the process that started it ends, even if the
+starting process was killed."""
 
 import os
 import threading

@@ -33,18 +33,20 @@ class LtiUserFixView(APIView):
         if not email:
             return HttpResponseBadRequest("email is required")
         with transaction.atomic():
-            found = LtiUser.objects.select_related("edx_user").filter(edx_user__email=email).first()
-            if found is None:
+            lti_user = (
+                LtiUser.objects.select_related("edx_user").filter(edx_user__email=email).first()
+            )
+            if lti_user is None:
                 raise Http404
-            user = found.edx_user
-            if found.lti_user_id != user.username:
+            user = lti_user.edx_user
+            if lti_user.lti_user_id != user.username:
                 return HttpResponseBadRequest(
                     "User with the given email does not appear to be an LTI-created user."
                 )
             user.email = f"{user.email.split('@')[0]}@{PLACEHOLDER_DOMAIN}"
             user.save()
             UserSocialAuth.objects.filter(user=user).delete()
-            found.delete()
+            lti_user.delete()
         try:
             request_retirement(user)
         except RetirementStateError:

@@ -19,8 +19,8 @@ class MyUserInfoView(APIView):
     permission_classes = (IsAuthenticated,)
 
     def get(self, request: Any, api_version: str) -> Any:
-        where = {"api_version": api_version, "username": request.user.username}
-        return redirect(reverse("user-detail", kwargs=where))
+        url_kwargs = {"api_version": api_version, "username": request.user.username}
+        return redirect(reverse("user-detail", kwargs=url_kwargs))
 
 
 class UserDetailView(APIView):

@@ -55,5 +55,5 @@ class ApplicationAccess(models.Model):
 
     @classmethod
     def scopes_of(cls, application: Any) -> list[str]:
-        found = cls.objects.filter(application=application).first()
-        return list(found.scopes) if found else []
+        access = cls.objects.filter(application=application).first()
+        return list(access.scopes) if access else []

@@ -12,8 +12,8 @@ class ApplicationModelScopes(SettingsScopes):
         self, application: Any = None, request: Any = None, *args: Any, **kwargs: Any
     ) -> set[str]:
         granted = ApplicationAccess.scopes_of(application) if application else []
-        wanted = {*granted, *self.get_default_scopes()}
-        return wanted & set(self.get_all_scopes())
+        available = {*granted, *self.get_default_scopes()}
+        return available & set(self.get_all_scopes())
 
     def has_user_id(self, application: Any) -> bool:
         return "user_id" in ApplicationAccess.scopes_of(application)

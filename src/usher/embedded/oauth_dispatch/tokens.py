@@ -16,18 +16,19 @@ def issue(
     seconds: int | None = None,
     scopes: list[str] | None = None,
 ) -> dict[str, Any]:
-    """An access and a refresh token of ``client`` for ``user``, stored; the toolkit's answer.
+    """Issue and store an access and a refresh token of ``client`` for ``user``. Returns the
+    toolkit's answer.
 
-    The request counts as the user's from here on, as the platform has it.
+    As on the platform, this sets ``request.user`` to ``user``.
     """
     generator = BearerToken(
         expires_in=seconds or oauth2_settings.ACCESS_TOKEN_EXPIRE_SECONDS,
         request_validator=oauth2_settings.OAUTH2_VALIDATOR_CLASS(),
     )
-    asked: Any = request
-    asked.user, asked.client, asked.scopes = user, client, scopes or []
-    asked.state = asked.refresh_token = asked.extra_credentials = None
-    asked.grant_type = client.authorization_grant_type
-    token: dict[str, Any] = generator.create_token(asked, refresh_token=True)
-    generator.request_validator.save_token(token, asked)
+    token_request: Any = request
+    token_request.user, token_request.client, token_request.scopes = user, client, scopes or []
+    token_request.state = token_request.refresh_token = token_request.extra_credentials = None
+    token_request.grant_type = client.authorization_grant_type
+    token: dict[str, Any] = generator.create_token(token_request, refresh_token=True)
+    generator.request_validator.save_token(token, token_request)
     return token

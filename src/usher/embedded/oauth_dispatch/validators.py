@@ -30,8 +30,8 @@ class LmsOAuth2Validator(OAuth2Validator):
     def save_bearer_token(
         self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Save the token; that of a client's credentials belongs to the client's user, and may
-        have its own expiry."""
+        """Save the token. A token for the grant *client credentials* belongs to the client's user.
+        A token may have an expiry of its own."""
         grant_type, user = request.grant_type, request.user
         if grant_type == "client_credentials":
             # The toolkit would drop the user for this grant.
@@ -43,12 +43,12 @@ class LmsOAuth2Validator(OAuth2Validator):
     def _set_expiry(self, token: dict[str, Any], request: Any) -> None:
         records = get_access_token_model().objects.filter(token=token["access_token"])
         body = getattr(request, "decoded_body", None) or []
-        jwt_asked = dict(body).get("token_type", "").lower() == "jwt"
+        jwt_requested = dict(body).get("token_type", "").lower() == "jwt"
         restricted = RestrictedApplication.objects.filter(application=request.client).exists()
-        if restricted and not jwt_asked:
-            born_expired = datetime(1970, 1, 1, tzinfo=UTC)
-            records.update(expires=born_expired)
-            token["expires_in"] = (born_expired - timezone.now()).total_seconds()
+        if restricted and not jwt_requested:
+            long_ago = datetime(1970, 1, 1, tzinfo=UTC)
+            records.update(expires=long_ago)
+            token["expires_in"] = (long_ago - timezone.now()).total_seconds()
         elif getattr(request, "expires_in", None):
             seconds = int(request.expires_in)
             records.update(expires=timezone.now() + timedelta(seconds=seconds))
@@ -58,8 +58,8 @@ class LmsOAuth2Validator(OAuth2Validator):
         self, client_id: str, request: Any, *args: Any, **kwargs: Any
     ) -> list[str]:
         scopes = list(super().get_default_scopes(client_id, request, *args, **kwargs))
-        asks_for_itself = request.grant_type == "client_credentials" and not request.scopes
-        if asks_for_itself and ApplicationModelScopes().has_user_id(request.client):
+        is_for_the_client = request.grant_type == "client_credentials" and not request.scopes
+        if is_for_the_client and ApplicationModelScopes().has_user_id(request.client):
             scopes.append("user_id")
         return scopes
 

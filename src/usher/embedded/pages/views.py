@@ -89,7 +89,7 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         status, message = True, "OK"
-    except Exception as error:  # noqa: BLE001 - whatever it is, the LMS is not well
+    except Exception as error:  # noqa: BLE001 - after any error the LMS is unhealthy
         status, message = False, str(error)
     body = {"sql": {"status": status, "message": message}}
     return JsonResponse(body, status=200 if status else 503)

@@ -38,8 +38,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        known = urlsplit(self.path).path.rstrip("/") == ApplicationPath.USERS_ME
-        if not known or not token.startswith("tok-"):
+        is_users_me = urlsplit(self.path).path.rstrip("/") == ApplicationPath.USERS_ME
+        if not is_users_me or not token.startswith("tok-"):
             self._answer(401, {"detail": "Authentication credentials were not provided."})
             return
         name = token.removeprefix("tok-")

@@ -13,8 +13,8 @@ def _say(text: str) -> None:
 
 
 def run(folder: Path, *, verbose: bool = False) -> int:
-    """The exit code: 0 when every recording agrees, 1 when one differs, 2 when there was none to
-    compare."""
+    """Replay the recordings in ``folder``. Returns the exit code: 0 when every recording agrees, 1
+    when one differs, 2 when there are no recordings or no LMS."""
     try:
         recordings = load(folder)
         agree = 0

@@ -1,7 +1,7 @@
 """Compares an answer with the recorded one.
 
-Status, recorded headers and body must be equal, and there must be no other headers of these
-kinds. Values that differ in every run (ids, times, tokens, states, codes, random names) are
+Status and body must be equal, and so must the headers in ``_HEADERS``: none may be missing or
+added. Values that differ in every run (ids, times, tokens, states, codes, random names) are
 compared by shape. Values that later requests repeat are remembered.
 """
 
@@ -27,7 +27,7 @@ _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
 _WAIT = re.compile(r"(?<=available in )\d+(?= second)")
 
 
-class Learned(dict[str, str]):
+class KnownValues(dict[str, str]):
     """Recorded random values, and the values that replace them in this run."""
 
     def translate(self, text: str) -> str:
@@ -63,55 +63,61 @@ def _shape(text: str) -> str:
     return re.sub(r"[A-Za-z]", "a", re.sub(r"\d", "0", text))
 
 
-def differences(recorded: dict[str, Any], actual: httpx.Response, learned: Learned) -> list[str]:
+def differences(
+    recorded: dict[str, Any], actual: httpx.Response, known_values: KnownValues
+) -> list[str]:
     """One line for each difference; empty when the answers agree."""
-    found: list[str] = []
+    sentences: list[str] = []
     if recorded["status"] != actual.status_code:
-        found.append(f"status {recorded['status']}, here {actual.status_code}")
-    found += _headers(recorded.get("headers", {}), actual, learned)
-    found += _body(recorded.get("body", ""), actual, learned)
-    return found
+        sentences.append(f"status {recorded['status']}, here {actual.status_code}")
+    sentences += _headers(recorded.get("headers", {}), actual, known_values)
+    sentences += _body(recorded.get("body", ""), actual, known_values)
+    return sentences
 
 
-def _headers(recorded: dict[str, Any], actual: httpx.Response, learned: Learned) -> Iterator[str]:
+def _headers(
+    recorded: dict[str, Any], actual: httpx.Response, known_values: KnownValues
+) -> Iterator[str]:
     for name in _HEADERS:
-        was, there = recorded.get(name), actual.headers.get(name)
-        if name == "Location" and was is not None and there is not None:
-            yield from _location(was, there, learned)
-        elif was != there:
-            yield f"{name} {was!r}, here {there!r}"
-    was_set = sorted(recorded.get("Set-Cookie-Names", []))
-    is_set = sorted(actual.cookies.keys())
-    if was_set != is_set:
-        yield f"cookies {was_set}, here {is_set}"
+        recorded_value, present = recorded.get(name), actual.headers.get(name)
+        if name == "Location" and recorded_value is not None and present is not None:
+            yield from _location(recorded_value, present, known_values)
+        elif recorded_value != present:
+            yield f"{name} {recorded_value!r}, here {present!r}"
+    recorded_cookies = sorted(recorded.get("Set-Cookie-Names", []))
+    actual_cookies = sorted(actual.cookies.keys())
+    if recorded_cookies != actual_cookies:
+        yield f"cookies {recorded_cookies}, here {actual_cookies}"
 
 
-def _location(recorded: str, actual: str, learned: Learned) -> Iterator[str]:
-    was, there = urlsplit(recorded), urlsplit(actual)
-    if was._replace(query="") != there._replace(query=""):
+def _location(recorded: str, actual: str, known_values: KnownValues) -> Iterator[str]:
+    recorded_url, present = urlsplit(recorded), urlsplit(actual)
+    if recorded_url._replace(query="") != present._replace(query=""):
         yield f"Location {recorded!r}, here {actual!r}"
         return
-    before = parse_qsl(was.query, keep_blank_values=True)
-    now = parse_qsl(there.query, keep_blank_values=True)
-    # If nothing is random, the order and the encoding count as well.
+    before = parse_qsl(recorded_url.query, keep_blank_values=True)
+    now = parse_qsl(present.query, keep_blank_values=True)
+    # The names and their order must be equal.
     if [name for name, _ in before] != [name for name, _ in now]:
-        yield f"Location's parameters {was.query!r}, here {there.query!r}"
+        yield f"Location's parameters {recorded_url.query!r}, here {present.query!r}"
         return
     for (name, old), (_, new) in zip(before, now, strict=True):
         if name in _RANDOM_PARAMETERS and old and new:
-            learned[old] = new
+            known_values[old] = new
             if len(old) != len(new):
                 yield f"Location's {name} has {len(old)} characters, here {len(new)}"
         elif name in _NESTED:
-            yield from _location(old, new, learned)
+            yield from _location(old, new, known_values)
         elif old != new:
             yield f"Location's {name} {old!r}, here {new!r}"
-    random = _RANDOM_PARAMETERS & {name for name, _ in before} or "redirect_uri" in was.query
-    if not random and was.query != there.query:
-        yield f"Location's query {was.query!r}, here {there.query!r}"
+    random = (
+        _RANDOM_PARAMETERS & {name for name, _ in before} or "redirect_uri" in recorded_url.query
+    )
+    if not random and recorded_url.query != present.query:
+        yield f"Location's query {recorded_url.query!r}, here {present.query!r}"
 
 
-def _body(recorded: Any, actual: httpx.Response, learned: Learned) -> Iterator[str]:
+def _body(recorded: Any, actual: httpx.Response, known_values: KnownValues) -> Iterator[str]:
     if isinstance(recorded, dict) and recorded.get("html"):
         title = title_of(actual.text)
         if title != recorded["title"]:
@@ -127,40 +133,50 @@ def _body(recorded: Any, actual: httpx.Response, learned: Learned) -> Iterator[s
         if recorded != actual.text:
             yield f"body {recorded!r}, here {actual.text[:200]!r}"
         return
-    yield from _value("body", "", recorded, body, learned)
+    yield from _value("body", "", recorded, body, known_values)
 
 
-def _value(place: str, key: str, was: Any, there: Any, learned: Learned) -> Iterator[str]:
-    if isinstance(was, dict) and isinstance(there, dict):
-        for name in sorted(was.keys() | there.keys()):
-            if name not in there:
+def _value(
+    place: str, key: str, recorded_value: Any, present: Any, known_values: KnownValues
+) -> Iterator[str]:
+    if isinstance(recorded_value, dict) and isinstance(present, dict):
+        for name in sorted(recorded_value.keys() | present.keys()):
+            if name not in present:
                 yield f"{place}.{name} is missing"
-            elif name not in was:
-                yield f"{place}.{name} should not be there: {there[name]!r}"
+            elif name not in recorded_value:
+                yield f"{place}.{name} should not be there: {present[name]!r}"
             else:
-                yield from _value(f"{place}.{name}", name, was[name], there[name], learned)
-    elif isinstance(was, list) and isinstance(there, list):
-        if len(was) != len(there):
-            yield f"{place} has {len(was)} items, here {len(there)}"
-        for index, (old, new) in enumerate(zip(was, there, strict=False)):
-            yield from _value(f"{place}[{index}]", key, old, new, learned)
-    elif type(was) is not type(there) or not _same(key, was, there, learned):
-        yield f"{place} {was!r}, here {there!r}"
+                yield from _value(
+                    f"{place}.{name}", name, recorded_value[name], present[name], known_values
+                )
+    elif isinstance(recorded_value, list) and isinstance(present, list):
+        if len(recorded_value) != len(present):
+            yield f"{place} has {len(recorded_value)} items, here {len(present)}"
+        for index, (old, new) in enumerate(zip(recorded_value, present, strict=False)):
+            yield from _value(f"{place}[{index}]", key, old, new, known_values)
+    elif type(recorded_value) is not type(present) or not _same(
+        key, recorded_value, present, known_values
+    ):
+        yield f"{place} {recorded_value!r}, here {present!r}"
 
 
-def _same(key: str, was: Any, there: Any, learned: Learned) -> bool:
-    """Two values of one type."""
-    if was == there:
+def _same(key: str, recorded_value: Any, present: Any, known_values: KnownValues) -> bool:
+    """Whether two values of the same type agree."""
+    if recorded_value == present:
         return True
-    if isinstance(was, int) and not isinstance(was, bool):
+    if isinstance(recorded_value, int) and not isinstance(recorded_value, bool):
         return key in _NUMBERS
-    if not isinstance(was, str):
+    if not isinstance(recorded_value, str):
         return False
     if key in _TOKENS:
-        learned[was] = there
-        return bool(_JWT.fullmatch(there)) if was == "<jwt>" else len(was) == len(there)
+        known_values[recorded_value] = present
+        return (
+            bool(_JWT.fullmatch(present))
+            if recorded_value == "<jwt>"
+            else len(recorded_value) == len(present)
+        )
     if key in _MOMENTS or key == "username_suggestions":
-        return _shape(was) == _shape(there)
+        return _shape(recorded_value) == _shape(present)
     if key in _RANDOM_TEXTS:
-        return len(was) == len(there) and there.isalnum()
-    return _WAIT.sub("N", was) == _WAIT.sub("N", there)
+        return len(recorded_value) == len(present) and present.isalnum()
+    return _WAIT.sub("N", recorded_value) == _WAIT.sub("N", present)

@@ -19,7 +19,7 @@ from usher.contract.paths import LmsPath
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import running_lms
 from usher.embedded.replay import application
-from usher.embedded.replay.compare import Learned, differences
+from usher.embedded.replay.compare import KnownValues, differences
 from usher.embedded.replay.recordings import Recording
 
 LMS_ROOT = "http://lms.example:8000"
@@ -28,8 +28,9 @@ _TIMEOUT = httpx.Timeout(30)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """differences: empty when the LMS answered as recorded."""
+class ReplayResult:
+    """A recording that was sent to the LMS. differences: between the LMS's answer and the recorded
+    one; empty if they agree."""
 
     recording: Recording
     differences: list[str]
@@ -39,7 +40,7 @@ class Outcome:
         return not self.differences
 
 
-class _Helper:
+class _StateSetter:
     """The process that changes the LMS's data between recordings."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -56,7 +57,8 @@ class _Helper:
         return answer
 
     def hold(self, given: dict[str, Any]) -> None:
-        """Raises RuntimeError for a state that can't be made."""
+        """Applies ``given`` to the LMS's data. Raises RuntimeError for a state that can't be
+        created."""
         records: dict[str, Any] = {
             name: given[name] for name in ("provider", "service_worker") if name in given
         }
@@ -72,7 +74,7 @@ class _Helper:
 
 
 @contextmanager
-def _helper(home: Path, application_url: str) -> Iterator[_Helper]:
+def _helper(home: Path, application_url: str) -> Iterator[_StateSetter]:
     command = [sys.executable, str(home / "manage.py"), "seed_recordings", "--hold"]
     process = subprocess.Popen(
         [*command, "--application-url", application_url],
@@ -82,7 +84,7 @@ def _helper(home: Path, application_url: str) -> Iterator[_Helper]:
         text=True,
     )
     try:
-        yield _Helper(process)
+        yield _StateSetter(process)
     finally:
         process.terminate()
         process.communicate()
@@ -97,11 +99,12 @@ def _code_of(answer: httpx.Response) -> str:
 class Player:
     """An LMS in the start state of the recordings; ``play`` replays them in order."""
 
-    def __init__(self, home: Path, address: str, helper: _Helper) -> None:
+    def __init__(self, home: Path, address: str, helper: _StateSetter) -> None:
         self.home, self.address, self.helper = home, address, helper
-        self.learned = Learned()
+        self.known_values = KnownValues()
         self.browsers: dict[str, httpx.Client] = defaultdict(self._client)
-        self._tls = httpx.create_ssl_context()  # one for all: making it reads every certificate
+        # Shared by all clients, because its creation reads every certificate.
+        self._tls = httpx.create_ssl_context()
         self.authorize: tuple[httpx.Client, dict[str, Any]] | None = None
 
     def _client(self) -> httpx.Client:
@@ -112,7 +115,7 @@ class Player:
         )
 
     def _send(self, client: httpx.Client, request: dict[str, Any]) -> httpx.Response:
-        translate = self.learned.translate
+        translate = self.known_values.translate
         headers = {name: translate(value) for name, value in request.get("headers", {}).items()}
         options: dict[str, Any] = {"headers": headers}
         data = request.get("data")
@@ -126,11 +129,11 @@ class Player:
             options["params"] = request["params"]
         return client.request(request["method"], translate(request["path"]), **options)
 
-    def play(self, recording: Recording) -> Outcome:
+    def play(self, recording: Recording) -> ReplayResult:
         try:
             self._prepare(recording)
         except RuntimeError as error:
-            return Outcome(recording, [str(error)])
+            return ReplayResult(recording, [str(error)])
         if recording.session:
             client = self.browsers[recording.session]
             answer = self._send(client, recording.request)
@@ -139,15 +142,15 @@ class Player:
         else:
             with self._client() as client:
                 answer = self._send(client, recording.request)
-        found = differences(recording.response, answer, self.learned)
-        if found and answer.status_code == 500:
+        sentences = differences(recording.response, answer, self.known_values)
+        if sentences and answer.status_code == 500:
             log = (self.home / "server.log").read_text(errors="replace").strip()
-            found.append(f"the LMS's log ends: {log[-1500:]}")
-        return Outcome(recording, found)
+            sentences.append(f"the LMS's log ends: {log[-1500:]}")
+        return ReplayResult(recording, sentences)
 
     def _prepare(self, recording: Recording) -> None:
-        """Resets limits, except those that the recording requires, because the recorder's pauses
-        are unknown."""
+        """Creates the state that the recording requires. Resets rate limits first, because the
+        pauses between the recorded requests are unknown."""
         given = recording.given
         unknown = set(given) - {
             "provider",
@@ -156,7 +159,7 @@ class Player:
             "registrations_from_this_address",
         }
         if unknown:
-            raise RuntimeError(f"nobody knows how to make this so: {', '.join(sorted(unknown))}")
+            raise RuntimeError(f"this state is unknown: {', '.join(sorted(unknown))}")
         self.helper.hold(given)
         shutil.rmtree(self.home / "cache", ignore_errors=True)
         self._fetch_code(recording)
@@ -171,8 +174,8 @@ class Player:
         data = recording.request.get("data")
         code = data.get("code", "") if isinstance(data, dict) else ""
         accepted = recording.response["status"] == 200
-        if self.authorize and accepted and code and code not in self.learned:
-            self.learned[code] = _code_of(self._send(*self.authorize))
+        if self.authorize and accepted and code and code not in self.known_values:
+            self.known_values[code] = _code_of(self._send(*self.authorize))
 
     def _register(self, client: httpx.Client, number: int) -> None:
         name = f"before_{number}"
@@ -191,7 +194,7 @@ class Player:
 
 @contextmanager
 def player() -> Iterator[Player]:
-    """Start the LMS and the application's part, each on a free port; end both at the end."""
+    """Start the LMS and the application, each on a free port; stop both at the end of the block."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-replay-")))
         provider = stack.enter_context(application.running())

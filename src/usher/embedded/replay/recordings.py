@@ -39,8 +39,9 @@ def _read(path: Path) -> Recording:
 
 
 def load(folder: Path) -> list[Recording]:
-    """Raises RecordingError, also for a folder without any."""
-    found = [_read(path) for path in sorted(folder.glob("*.json"))]
-    if not found:
+    """The recordings in ``folder``. Raises RecordingError for an invalid file, or if there are
+    none."""
+    recordings = [_read(path) for path in sorted(folder.glob("*.json"))]
+    if not recordings:
         raise RecordingError(f"there are no recordings (*.json) in {folder}")
-    return found
+    return recordings

@@ -20,6 +20,8 @@ from usher.embedded.student.people_models import (
     UserStanding,
     anonymous_id_for_user,
     email_exists_or_retired,
+    retired_email,
+    retired_username,
     username_exists_or_retired,
 )
 
@@ -41,5 +43,7 @@ __all__ = [
     "UserStanding",
     "anonymous_id_for_user",
     "email_exists_or_retired",
+    "retired_email",
+    "retired_username",
     "username_exists_or_retired",
 ]

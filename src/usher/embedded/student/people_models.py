@@ -1,4 +1,4 @@
-"""Users: what the platform stores about a user besides ``auth_user``."""
+"""The platform's tables about users, other than ``auth_user``."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from usher.embedded.core.models import TimeStampedModel
 
 
 class UserProfile(models.Model):
-    """One for each user who is a person; ``meta`` is a JSON object."""
+    """The profile of a user who is a person. ``meta`` is a JSON object."""
 
     GENDER_CHOICES = (("m", "Male"), ("f", "Female"), ("o", "Other/Prefer Not to Say"))
     LEVEL_OF_EDUCATION_CHOICES = (
@@ -78,7 +78,8 @@ class UserProfile(models.Model):
     def requires_parental_consent(self, default_requires_consent: bool = True) -> bool:
         """Whether the user may be a child; without a year of birth, ``default_requires_consent``.
 
-        Only the year is known, so the age is counted as of the year's end, to be on the safe side.
+        Only the year of birth is known. The age is that of a person born at the end of that year,
+        so that no child counts as older.
         """
         if self.year_of_birth is None:
             return default_requires_consent
@@ -111,8 +112,8 @@ class SocialLink(models.Model):
 
 
 class Registration(models.Model):
-    """The activation key of an account. Using it activates the account; trusted ones are active
-    at once."""
+    """The activation key of an account. Using the key activates the account. A trusted account is
+    active immediately."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     activation_key = models.CharField(max_length=32, unique=True)
@@ -218,9 +219,9 @@ class AnonymousUserId(models.Model):
 
 def anonymous_id_for_user(user: User, course_id: CourseKey | None = None) -> str:
     """Always the same 32 hex digits for one user and course."""
-    found = AnonymousUserId.objects.filter(user=user, course_id=course_id).first()
-    if found:
-        return found.anonymous_user_id
+    row = AnonymousUserId.objects.filter(user=user, course_id=course_id).first()
+    if row:
+        return row.anonymous_user_id
     text = f"{settings.SECRET_KEY}{user.pk}{course_id or ''}"
     digest = hashlib.shake_128(text.encode()).hexdigest(16)
     AnonymousUserId.objects.get_or_create(
@@ -230,11 +231,26 @@ def anonymous_id_for_user(user: User, course_id: CourseKey | None = None) -> str
 
 
 def username_exists_or_retired(username: str) -> bool:
-    return User.objects.filter(username=username).exists()
+    return User.objects.filter(username__in=[username, retired_username(username)]).exists()
 
 
 def email_exists_or_retired(email: str) -> bool:
     return (
-        User.objects.filter(email=email).exists()
+        User.objects.filter(email__in=[email, retired_email(email)]).exists()
         or AccountRecovery.objects.filter(secondary_email=email).exists()
     )
+
+
+def retired_username(username: str) -> str:
+    """The username of the account after its retirement; ignores case, as the platform does."""
+    return f"retired__user_{_digest(username)}"
+
+
+def retired_email(email: str) -> str:
+    """The address of the account after its retirement; ignores case."""
+    return f"retired__user_{_digest(email)}@retired.invalid"
+
+
+def _digest(text: str) -> str:
+    """As the platform's ``user_util``, with another salt."""
+    return hashlib.sha256(f"{settings.SECRET_KEY}:{text.lower()}".encode()).hexdigest()[:40]

@@ -59,17 +59,16 @@ def has_staff_access(user: User, course_key: CourseKey) -> bool:
 
 
 def may_enroll(user: User, run: CourseOverview) -> bool:
-    """Whether ``user`` may enroll without staff: as staff, by invitation, or because enrollment
-    is open.
+    """Whether ``user`` may enroll without help from staff: because the user is staff, was invited,
+    or enrollment is open.
 
     An invitation that another user has used does not count.
     """
     invited = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).first()
     if invited:
         return invited.user_id in {None, user.pk}
-    if has_staff_access(user, run.id):
-        return True
-    return not run.invitation_only and run.is_enrollment_open()
+    is_open = not run.invitation_only and run.is_enrollment_open()
+    return is_open or has_staff_access(user, run.id)
 
 
 def default_mode(course_key: CourseKey) -> str:
@@ -94,8 +93,8 @@ def _check_access(user: User, course_key: CourseKey, can_upgrade: bool) -> None:
             course_id=course_key, role__in=["staff", "instructor", "ccx_coach"]
         )
         learners = CourseEnrollment.objects.filter(course_id=course_key, is_active=True)
-        taken = learners.exclude(user__in=teachers.values("user")).count()
-        if taken >= limit:
+        places_taken = learners.exclude(user__in=teachers.values("user")).count()
+        if places_taken >= limit:
             raise CourseFullError(str(course_key))
     if CourseEnrollment.is_enrolled(user, course_key):
         raise AlreadyEnrolledError(str(course_key))
@@ -108,8 +107,8 @@ def enroll(
     check_access: bool = False,
     can_upgrade: bool = False,
 ) -> CourseEnrollment:
-    """Enroll ``user``, or reactivate the enrollment. ``can_upgrade`` also enrolls in a closed
-    period.
+    """Enroll ``user``, or reactivate the enrollment. can_upgrade: enroll even outside the
+    enrollment period.
 
     With ``check_access``, raises the subclasses of CourseEnrollmentException.
     """
@@ -128,41 +127,44 @@ def enroll(
     return enrollment
 
 
-def enroll_all(adding: Sequence[tuple[CourseEnrollment, str]]) -> list[CourseEnrollment]:
-    """``enroll`` for many, without its checks: rows as it first makes them, and the mode of each.
-    They are inserted with their mode and active; receivers and history see both states."""
-    if not adding:
+def enroll_all(new_enrollments: Sequence[tuple[CourseEnrollment, str]]) -> list[CourseEnrollment]:
+    """Does the work of ``enroll`` for many rows, without its checks. new_enrollments: each row as
+    ``enroll`` first creates it, inactive and in the default mode, and the mode that it will have.
+    The rows are inserted in their final state; receivers and history get both states."""
+    if not new_enrollments:
         return []
-    rows = [row for row, _ in adding]
-    first = rows[0].mode
+    rows = [row for row, _ in new_enrollments]
+    default_mode_slug = rows[0].mode
     for row in rows:
         bulk.send_pre_save(row)
-    for row, mode in adding:
+    for row, mode in new_enrollments:
         row.mode, row.is_active = mode, True
-    bulk.insert(rows, found_by=["user_id", "course_id"])
-    done = _costs_of(adding, first)
-    for row, mode in adding:
-        row.mode, row.is_active = first, False
-        bulk.send_post_save(row, created=True, done=done)
+    bulk.insert(rows, unique_fields=["user_id", "course_id"])
+    done_receivers = _run_receivers_in_bulk(new_enrollments, default_mode_slug)
+    for row, mode in new_enrollments:
+        row.mode, row.is_active = default_mode_slug, False
+        bulk.send_post_save(row, created=True, replaced=done_receivers)
         row.mode, row.is_active = mode, True
         bulk.send_pre_save(row)
-        bulk.send_post_save(row, created=False, done=done)
+        bulk.send_post_save(row, created=False, replaced=done_receivers)
         events.enrollment_changed(row)
         events.enrollment_created(row)
     return rows
 
 
-def _costs_of(adding: Sequence[tuple[CourseEnrollment, str]], first: str) -> list[bulk.Receiver]:
-    if not apps.is_installed("usher.embedded.costs"):
+def _run_receivers_in_bulk(
+    new_enrollments: Sequence[tuple[CourseEnrollment, str]], default_mode_slug: str
+) -> list[bulk.Receiver]:
+    if not apps.is_installed("usher.embedded.platform_load"):
         return []
-    from usher.embedded.costs import receivers
+    from usher.embedded.platform_load import receivers
 
-    rows = [row for row, _ in adding]
+    rows = [row for row, _ in new_enrollments]
     receivers.add_forum_roles_of(rows)
     for row in rows:
-        row.mode, row.is_active = first, False
+        row.mode, row.is_active = default_mode_slug, False
     receivers.add_history_of(rows)
-    for row, mode in adding:
+    for row, mode in new_enrollments:
         row.mode, row.is_active = mode, True
     receivers.add_history_of(rows)
     return [receivers.add_forum_role, receivers.add_history]

@@ -1,4 +1,4 @@
-"""A course run as Studio's API shows and takes it (``cms/djangoapps/api/v1/serializers``)."""
+"""Serializers of course runs in Studio's API (``cms/djangoapps/api/v1/serializers``)."""
 
 from typing import Any
 

@@ -53,7 +53,8 @@ def rerun(user: User, source: CourseOverview, key: CourseKey) -> CourseOverview:
 
 
 def set_team(run: CourseOverview, team: list[dict[str, Any]], *, replace: bool) -> None:
-    """team: ``user`` and ``role`` of each member."""
+    """Add the members of ``team``, each with ``user`` and ``role``. replace: remove all former
+    members first."""
     if replace:
         CourseAccessRole.objects.filter(course_id=run.id).delete()
     for member in team:
@@ -61,6 +62,6 @@ def set_team(run: CourseOverview, team: list[dict[str, Any]], *, replace: bool) 
 
 
 def add_to_team(run: CourseOverview, user: Any, role: str) -> None:
-    """user: an account, or its name."""
-    found = user if isinstance(user, User) else User.objects.get(username=user)
-    CourseAccessRole.objects.get_or_create(course_id=run.id, org=run.id.org, user=found, role=role)
+    """Give ``user``, an account or its username, a role in the run."""
+    member = user if isinstance(user, User) else User.objects.get(username=user)
+    CourseAccessRole.objects.get_or_create(course_id=run.id, org=run.id.org, user=member, role=role)

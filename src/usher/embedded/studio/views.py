@@ -1,6 +1,6 @@
 """``/api/v1/course_runs/``: Studio's API of course runs (``cms/djangoapps/api/v1/views``).
 
-A real Studio has its own address; here the API is at the LMS's.
+A real Studio has its own address; here the API is at the LMS's address.
 """
 
 from typing import Any

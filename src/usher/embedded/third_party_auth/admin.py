@@ -10,7 +10,8 @@ from usher.embedded.third_party_auth.models import OAuth2ProviderConfig, oauth_b
 
 
 class OAuth2ProviderConfigForm(forms.ModelForm):
-    """The secret is never sent to a browser; left empty, the newest version's is kept."""
+    """The secret is never sent to a browser. If the field is left empty, the secret of the newest
+    version is kept."""
 
     secret = forms.CharField(
         required=False,

@@ -18,12 +18,12 @@ from social_core.backends.oauth import OAuthAuth
 @cache
 def _backends() -> dict[str, type[BaseAuth]]:
     classes = [import_string(path) for path in settings.AUTHENTICATION_BACKENDS]
-    return {one.name: one for one in classes if issubclass(one, BaseAuth)}
+    return {backend.name: backend for backend in classes if issubclass(backend, BaseAuth)}
 
 
 def oauth_backend_names() -> list[str]:
     """Backend names that a record may have: those of AUTHENTICATION_BACKENDS."""
-    return [name for name, one in _backends().items() if issubclass(one, OAuthAuth)]
+    return [name for name, backend in _backends().items() if issubclass(backend, OAuthAuth)]
 
 
 def default_site_id() -> int:

@@ -55,7 +55,8 @@ def clean_username(username: str = "") -> str:
 
 
 def user_exists(details: dict[str, Any]) -> bool:
-    """Whether a user has the e-mail address, or without one the username, ignoring case."""
+    """Whether a user has the e-mail address or, if ``details`` has none, the username, ignoring
+    case."""
     email, username = details.get("email"), details.get("username")
     if email:
         return email_exists_or_retired(email)
@@ -77,15 +78,14 @@ def associate_by_email_if_oauth(
     *args: Any,
     **kwargs: Any,
 ) -> dict[str, Any] | None:
-    """Associate the sign-in with the account of the same e-mail address; only if it is active.
-
+    """Associate the sign-in with the account of the same e-mail address, if that account is active.
     The platform does so for every OAuth provider.
     """
     if user is not None or registry.by_backend(backend.name) is None:
         return None
-    found = associate_by_email(backend, details, user, *args, **kwargs)
-    if found and found.get("user") and found["user"].is_active:
-        return dict(found)
+    association = associate_by_email(backend, details, user, *args, **kwargs)
+    if association and association.get("user") and association["user"].is_active:
+        return dict(association)
     return None
 
 
@@ -100,13 +100,13 @@ def get_username(
     """A free username: the provider's, cleaned, with a random suffix if it is taken."""
     if user:
         return {"username": strategy.storage.user.get_username(user)}
-    wanted = details.get("username") or secrets.token_hex(16)
-    name = clean_username(wanted[:USERNAME_MAX_LENGTH])
+    username = details.get("username") or secrets.token_hex(16)
+    name = clean_username(username[:USERNAME_MAX_LENGTH])
     letters = string.ascii_lowercase + string.digits
     while len(name) < USERNAME_MIN_LENGTH or user_exists({"username": name}):
         length = 3 + secrets.randbelow(8)
         suffix = "".join(secrets.choice(letters) for _ in range(length))
-        name = clean_username(f"{wanted[: USERNAME_MAX_LENGTH - length - 1]}-{suffix}")
+        name = clean_username(f"{username[: USERNAME_MAX_LENGTH - length - 1]}-{suffix}")
     return {"username": name}
 
 
@@ -156,7 +156,7 @@ def user_details_force_sync(
     targets = {field: (user, field) for field in details if hasattr(user, field)}
     targets |= {"fullname": (user.profile, "name"), "country": (user.profile, "country")}
     targets.pop("username", None)
-    changed = []
+    changed_fields = []
     for incoming, (model, field) in targets.items():
         value = details.get(incoming)
         if value is None or getattr(model, field) == value:
@@ -165,8 +165,8 @@ def user_details_force_sync(
             log.warning("e-mail of %s not synchronized: taken by somebody else", user.username)
             continue
         setattr(model, field, value)
-        changed.append(incoming)
-    if changed:
+        changed_fields.append(incoming)
+    if changed_fields:
         user.save()
         user.profile.save()
 
@@ -179,7 +179,7 @@ def set_id_verification_status(strategy: Any, user: Any = None, *args: Any, **kw
 
 
 def verify_identity(user: User, record: OAuth2ProviderConfig) -> None:
-    """Once for each user and provider."""
+    """Record that the provider verified the user's identity, once for each user and provider."""
     SSOVerification.objects.get_or_create(
         user=user,
         status="approved",
@@ -210,13 +210,13 @@ def set_logged_in_cookies(
         return None
     if registry.by_backend(current_partial.backend) is None:
         return None
-    again = redirect(reverse("social:complete", args=[current_partial.backend]) + "?")
-    return cookies.set_logged_in_cookies(request, again, user)
+    completion = redirect(reverse("social:complete", args=[current_partial.backend]) + "?")
+    return cookies.set_logged_in_cookies(request, completion, user)
 
 
 def ensure_redirect_url_is_safe(strategy: Any, *args: Any, **kwargs: Any) -> None:
     """Drops a ``next`` that leads to another site which is not allowed."""
     target = strategy.session_get("next", None)
     if target and strategy.request and not is_safe_redirect(strategy.request, target):
-        # ``switch`` sets it, which the type checker can't see.
+        # ``switch`` adds this setting, which the type checker doesn't know.
         strategy.session_set("next", cast(Any, settings).SOCIAL_AUTH_LOGIN_REDIRECT_URL)

@@ -29,11 +29,11 @@ def by_id(provider_id: str) -> OAuth2ProviderConfig | None:
         return None
     if "-" not in provider_id:
         raise ValueError("Invalid provider_id. Expect something like oa2-google")
-    return next((one for one in enabled() if one.provider_id == provider_id), None)
+    return next((provider for provider in enabled() if provider.provider_id == provider_id), None)
 
 
 def by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
-    return next((one for one in enabled() if one.backend_name == backend_name), None)
+    return next((provider for provider in enabled() if provider.backend_name == backend_name), None)
 
 
 def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:

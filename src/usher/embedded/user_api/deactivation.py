@@ -13,8 +13,8 @@ from usher.embedded.user_api.retirement import RetirementStateError, request_ret
 
 
 class DeactivateLogoutView(APIView):
-    """As the platform (``user_api/accounts/views.py``): 204; 403 for a wrong password, or where
-    account deletion is switched off; 500 where retirement is not configured."""
+    """Answers as the platform does (``user_api/accounts/views.py``): 204; 403 for a wrong password,
+    or if account deletion is switched off; 500 if retirement is not configured."""
 
     authentication_classes = API_AUTHENTICATION
     permission_classes = (IsAuthenticated,)

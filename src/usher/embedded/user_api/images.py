@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 
 def profile_image_urls(user: User, request: HttpRequest | None = None) -> dict[str, str]:
-    """By size name; absolute when ``request`` is given."""
+    """Name of a size → URL, which is absolute if ``request`` is given."""
     urls = {
         name: f"{settings.STATIC_URL}default_{size}.png"
         for name, size in settings.PROFILE_IMAGE_SIZES_MAP.items()

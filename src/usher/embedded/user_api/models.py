@@ -27,8 +27,8 @@ class UserPreference(models.Model):
 
     @classmethod
     def get_value(cls, user: User, key: str, default: Any = None) -> Any:
-        found = cls.objects.filter(user=user, key=key).values_list("value", flat=True).first()
-        return default if found is None else found
+        value = cls.objects.filter(user=user, key=key).values_list("value", flat=True).first()
+        return default if value is None else value
 
     @classmethod
     def set_value(cls, user: User, key: str, value: str) -> None:

@@ -3,7 +3,6 @@
 Follows ``user_api/accounts/utils.py`` and ``bulk_user_retirement/views.py`` of the platform.
 """
 
-import hashlib
 import logging
 from typing import Any
 
@@ -16,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from social_django.models import UserSocialAuth
 
-from usher.embedded.student.models import Registration
+from usher.embedded.student.models import Registration, retired_email, retired_username
 from usher.embedded.user_api.models import (
     RetirementState,
     UserRetirementRequest,
@@ -36,9 +35,9 @@ class CanRetireUser(permissions.BasePermission):
 
     def has_permission(self, request: Any, view: Any) -> bool:
         user = request.user
-        named: bool = user.username == settings.RETIREMENT_SERVICE_WORKER_USERNAME
+        is_retirement_worker: bool = user.username == settings.RETIREMENT_SERVICE_WORKER_USERNAME
         return (
-            named
+            is_retirement_worker
             or user.is_superuser
             or (user.is_staff and user.has_perm("user_api.add_userretirementrequest"))
         )
@@ -99,8 +98,8 @@ def request_retirement(user: User) -> None:
         original_username=user.username,
         original_email=user.email,
         original_name=user.profile.name,
-        retired_username=f"retired__user_{_digest(user.username)}",
-        retired_email=f"retired__user_{_digest(user.email)}@retired.invalid",
+        retired_username=retired_username(user.username),
+        retired_email=retired_email(user.email),
         current_state=pending,
         last_state=pending,
         responses=f"Created in state {pending} by create_retirement",
@@ -109,16 +108,11 @@ def request_retirement(user: User) -> None:
 
 
 def close_account(user: User) -> None:
-    """Delete links, tokens and password, and free the e-mail address."""
+    """Delete links, tokens and password, and replace the e-mail address."""
     UserSocialAuth.objects.filter(user=user).delete()
     Registration.objects.filter(user=user).delete()
     get_refresh_token_model().objects.filter(user=user).delete()
     get_access_token_model().objects.filter(user=user).delete()
-    user.email = f"retired__user_{_digest(user.email)}@retired.invalid"
+    user.email = retired_email(user.email)
     user.set_unusable_password()
     user.save()
-
-
-def _digest(text: str) -> str:
-    """Ignores case, as the platform's ``user_util``."""
-    return hashlib.sha256(f"{settings.SECRET_KEY}:{text.lower()}".encode()).hexdigest()[:40]

@@ -58,7 +58,7 @@ def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, A
         "country": _none_if_empty(country.code if country else None),
         "state": _none_if_empty(profile.state),
         "profile_image": {"has_image": profile.has_profile_image, **images},
-        "language_proficiencies": [{"code": one.code} for one in languages],
+        "language_proficiencies": [{"code": language.code} for language in languages],
         "name": profile.name,
         "gender": _none_if_empty(profile.gender),
         "goals": profile.goals,
@@ -67,7 +67,7 @@ def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, A
         "mailing_address": profile.mailing_address,
         "requires_parental_consent": profile.requires_parental_consent(),
         "social_links": [
-            {"platform": one.platform, "social_link": one.social_link} for one in links
+            {"platform": link.platform, "social_link": link.social_link} for link in links
         ],
         "extended_profile": [],
         "phone_number": profile.phone_number,
@@ -163,7 +163,7 @@ class ProfileSerializer(serializers.ModelSerializer[UserProfile]):
         return name
 
     def validate_language_proficiencies(self, value: list[dict[str, str]]) -> Any:
-        if len({one["code"] for one in value}) != len(value):
+        if len({language["code"] for language in value}) != len(value):
             raise serializers.ValidationError(
                 "The language_proficiencies field must consist of unique languages."
             )
@@ -177,10 +177,10 @@ class ProfileSerializer(serializers.ModelSerializer[UserProfile]):
         profile.save()
         if languages is not None:
             profile.language_proficiencies.all().delete()
-            for one in languages:
-                profile.language_proficiencies.create(code=one["code"])
-        for one in links or []:
-            profile.social_links.filter(platform=one["platform"]).delete()
-            if one["social_link"]:
-                profile.social_links.create(**one)
+            for language in languages:
+                profile.language_proficiencies.create(code=language["code"])
+        for link in links or []:
+            profile.social_links.filter(platform=link["platform"]).delete()
+            if link["social_link"]:
+                profile.social_links.create(**link)
         return profile

@@ -52,9 +52,11 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
 
     Raises UserNotFound.
     """
-    asks = request.user
+    requester = request.user
     users = list(
-        User.objects.select_related("profile").filter(username__in=usernames or [asks.username])
+        User.objects.select_related("profile").filter(
+            username__in=usernames or [requester.username]
+        )
     )
     if not users:
         raise UserNotFound
@@ -63,7 +65,7 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
         account_data(
             user,
             full
-            if (asks.is_staff or asks.username == user.username) and view != "shared"
+            if (requester.is_staff or requester.username == user.username) and view != "shared"
             else None,
             request,
         )
@@ -78,16 +80,16 @@ def _invalid(message: str, user_message: str) -> dict[str, str]:
 def _serializer_errors(serializer: ProfileSerializer, update: dict[str, Any]) -> dict[str, Any]:
     if serializer.is_valid():
         return {}
-    found = {}
+    errors = {}
     for name, details in serializer.errors.items():
-        plain = [str(one) for one in details] if isinstance(details, list) else details
+        plain = [str(detail) for detail in details] if isinstance(details, list) else details
         message = "This value is invalid."
         if name == "bio":
             message = f"The about me field must be at most {300} characters long."
-        found[name] = _invalid(
+        errors[name] = _invalid(
             f"Value '{update.get(name, '')}' is not valid for field '{name}': {plain}", message
         )
-    return found
+    return errors
 
 
 def _email_error(user: User, email: str) -> str:
@@ -129,10 +131,10 @@ def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileS
     return serializer
 
 
-def update_account(asks: User, update: dict[str, Any], username: str) -> None:
+def update_account(requester: User, update: dict[str, Any], username: str) -> None:
     """Change an account; only its owner may. Raises UserNotAuthorized, UserNotFound,
     AccountValidationError, AccountUpdateError."""
-    if asks.username != username:
+    if requester.username != username:
         raise UserNotAuthorized
     user = User.objects.filter(username=username).first()
     if user is None:
@@ -146,7 +148,7 @@ def update_account(asks: User, update: dict[str, Any], username: str) -> None:
     if "account_privacy" in update:
         UserPreference.set_value(user, ACCOUNT_VISIBILITY_KEY, str(update["account_privacy"]))
     if "name" in update and update["name"] != old_name:
-        _remember_name(profile, old_name, asks)
+        _remember_name(profile, old_name, requester)
     if "country" in update and update["country"] != UserProfile.COUNTRY_WITH_STATES:
         profile.state = None
         profile.save()
@@ -155,12 +157,12 @@ def update_account(asks: User, update: dict[str, Any], username: str) -> None:
         (change or PendingEmailChange(user=user)).request_change(update["email"])
 
 
-def _remember_name(profile: UserProfile, old_name: str, asks: User) -> None:
+def _remember_name(profile: UserProfile, old_name: str, requester: User) -> None:
     meta = profile.get_meta()
     meta.setdefault("old_names", []).append(
         [
             old_name,
-            f"Name change requested through account API by {asks.username}",
+            f"Name change requested through account API by {requester.username}",
             datetime.now(UTC).isoformat(),
         ]
     )

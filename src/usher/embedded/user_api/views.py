@@ -35,19 +35,19 @@ class AccountViewSet(ViewSet):
     def list(self, request: Any) -> Response:
         usernames = request.GET.get("username")
         email, number = request.GET.get("email"), request.GET.get("lms_user_id")
-        wanted: Sequence[str] = ()
+        names: Sequence[str] = ()
         if usernames:
-            wanted = usernames.strip(",").split(",")
+            names = usernames.strip(",").split(",")
         elif email or number:
             if not email and not number.isdecimal():
                 return Response(status=400)
-            found = User.objects.filter(
+            users = User.objects.filter(
                 **({"email__iexact": email} if email else {"pk": number})
             ).first()
-            if found is None:
+            if users is None:
                 return Response(status=404)
-            wanted = [found.username]
-        return self._answer(request, wanted, several=True)
+            names = [users.username]
+        return self._answer(request, names, several=True)
 
     def retrieve(self, request: Any, username: str) -> Response:
         return self._answer(request, [username], several=False)
@@ -55,10 +55,10 @@ class AccountViewSet(ViewSet):
     def _answer(self, request: Any, usernames: Sequence[str], *, several: bool) -> Response:
         try:
             view = request.query_params.get("view")
-            found = services.accounts(request, list(usernames), view=view)
+            accounts = services.accounts(request, list(usernames), view=view)
         except services.UserNotFound:
             return Response(status=404)
-        return Response(found if several else found[0])
+        return Response(accounts if several else accounts[0])
 
     def search_emails(self, request: Any) -> Response:
         if not request.user.is_staff:
@@ -68,9 +68,9 @@ class AccountViewSet(ViewSet):
         if "emails" not in request.data:
             message = "'emails' field is required"
             return Response({"developer_message": message, "user_message": message}, status=400)
-        found = User.objects.filter(email__in=request.data["emails"]).order_by("id")
+        users = User.objects.filter(email__in=request.data["emails"]).order_by("id")
         return Response(
-            [{"email": one.email, "id": one.pk, "username": one.username} for one in found]
+            [{"email": user.email, "id": user.pk, "username": user.username} for user in users]
         )
 
     def partial_update(self, request: Any, username: str) -> Response:

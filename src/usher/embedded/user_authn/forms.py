@@ -89,20 +89,20 @@ class AccountCreationForm(forms.Form):
             self.fields["terms_of_service"] = TrueField(
                 error_messages={"required": messages.TERMS_REQUIRED}
             )
-        for name, wanted in extra_fields.items():
+        for name, rule in extra_fields.items():
             if name not in self.fields:
-                self._add(name, wanted)
+                self._add(name, rule)
 
-    def _add(self, name: str, wanted: str) -> None:
+    def _add(self, name: str, rule: str) -> None:
         if name == "honor_code":
-            if wanted == "required":
+            if rule == "required":
                 self.fields[name] = TrueField(
                     error_messages={"required": messages.HONOR_CODE_REQUIRED}
                 )
             return
         message = messages.FIELD_REQUIRED.get(name, messages.FIELD_MISSING)
         self.fields[name] = forms.CharField(
-            required=wanted == "required",
+            required=rule == "required",
             min_length=1,
             error_messages={"required": message, "min_length": message},
         )
@@ -117,7 +117,7 @@ class AccountCreationForm(forms.Form):
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"]
         allowed = settings.REGISTRATION_EMAIL_PATTERNS_ALLOWED
-        fits = allowed is None or any(re.match(f"{one}$", email) for one in allowed)
+        fits = allowed is None or any(re.match(f"{pattern}$", email) for pattern in allowed)
         if not fits and not CourseEnrollmentAllowed.objects.filter(email=email).exists():
             raise ValidationError("Unauthorized email address.")
         if email_exists_or_retired(email):

@@ -38,22 +38,22 @@ def _hinted(target: str) -> OAuth2ProviderConfig | None:
 
 
 def _waiting(request: HttpRequest) -> dict[str, Any]:
-    """What an unfinished sign-in of this browser knows about the user, for the form."""
+    """The data about the user from an unfinished sign-in of this browser, for the form."""
     running = registry.running_pipeline(request)
     record = registry.by_backend(running["backend"]) if running else None
     if running is None or record is None:
         return {}
     details = running["kwargs"].get("details", {})
-    # The e-mail address or username is taken: the form can't solve that, support must.
-    wanted = {"username": details.get("username")}
-    taken = user_exists(details) or user_exists(wanted)
+    # If the e-mail address or username is taken, the form does not help: only support can.
+    by_username = {"username": details.get("username")}
+    has_account = user_exists(details) or user_exists(by_username)
     return {
         "record": record,
         "details": details,
         "name": details.get("name") or details.get("fullname") or "",
         "username": running["kwargs"].get("username", ""),
-        "collision": taken,
-        "submit": record.skip_registration_form and not taken,
+        "collision": has_account,
+        "submit": record.skip_registration_form and not has_account,
         "finish": reverse("social:complete", args=[record.backend_name]),
     }
 
@@ -67,8 +67,8 @@ def _waiting(request: HttpRequest) -> dict[str, Any]:
 )
 @ensure_csrf_cookie
 def login_and_registration_form(request: HttpRequest, initial_mode: str = "login") -> HttpResponse:
-    """Redirects a signed-in user to ``next``, and anonymous ones to a hinted provider; else
-    shows the page."""
+    """Redirects a signed-in user to ``next``, and an anonymous user to the hinted provider, if
+    there is one. Otherwise shows the page."""
     target = after_sign_in(request)
     if request.user.is_authenticated:
         return set_logged_in_cookies(request, redirect(target), request.user)
@@ -80,11 +80,11 @@ def login_and_registration_form(request: HttpRequest, initial_mode: str = "login
         return redirect(
             f"{settings.AUTHN_MICROFRONTEND_URL}/{initial_mode}{'?' + query if query else ''}"
         )
-    shown = registry.enabled() if registry.is_enabled() else ()
+    enabled_providers = registry.enabled() if registry.is_enabled() else ()
     providers = [
-        {"name": one.name, "url": _start_of(one, initial_mode, target)}
-        for one in shown
-        if one.display_for_login or one == hinted
+        {"name": provider.name, "url": _start_of(provider, initial_mode, target)}
+        for provider in enabled_providers
+        if provider.display_for_login or provider == hinted
     ]
     context = {
         "mode": initial_mode,

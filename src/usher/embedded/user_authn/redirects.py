@@ -19,7 +19,7 @@ def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = 
     A client that doesn't exist raises an uncaught error, as on the platform.
     """
     allowed = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
-    target = target.translate({ord(one): None for one in "\t\r\n"})
+    target = target.translate({ord(character): None for character in "\t\r\n"})
     if client_id:
         client = get_application_model().objects.get(client_id=client_id)
         if target in client.redirect_uris:
@@ -29,7 +29,7 @@ def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = 
     )
 
 
-def _asked_for(request: HttpRequest) -> str | None:
+def _requested_target(request: HttpRequest) -> str | None:
     """``next``, if it is safe and leads to a page."""
     parameters = request.GET if request.method == "GET" else request.POST
     target = parameters.get("next")
@@ -45,7 +45,7 @@ def _asked_for(request: HttpRequest) -> str | None:
 
 def after_sign_in(request: HttpRequest) -> str:
     """``next`` or the dashboard, with the configured provider hint unless a sign-in is waiting."""
-    target = _asked_for(request) or reverse("dashboard")
+    target = _requested_target(request) or reverse("dashboard")
     hint = settings.FEATURES.get("THIRD_PARTY_AUTH_HINT", "")
     if not hint or registry.running_pipeline(request) is not None:
         return target

@@ -3,6 +3,7 @@
 import logging
 import secrets
 import string
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -71,9 +72,9 @@ def refuse_duplicates(data: dict[str, Any]) -> None:
 
 def refuse_unknown_country(data: dict[str, Any]) -> None:
     country = data.get("country")
-    known = country in dict(countries)
+    is_known = country in dict(countries)
     required = settings.REGISTRATION_EXTRA_FIELDS.get("country", "hidden") == "required"
-    if not known and (country or required):
+    if not is_known and (country or required):
         raise RegistrationRefused(
             400, RegistrationError.INVALID_COUNTRY, {"country": [messages.COUNTRY_REQUIRED]}
         )
@@ -172,7 +173,8 @@ def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
-    """Link the account to that user, through the sign-in pipeline."""
+    """Link the account ``user`` to the application's user in ``identity``, through the sign-in
+    pipeline."""
     strategy, backend = request.social_strategy, request.backend
     code, message = "", ""
     linked = None
@@ -185,19 +187,33 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
         message = "The provided access_token is not valid."
         code = RegistrationError.INVALID_ACCESS_TOKEN
     if not isinstance(linked, User):
-        # An unfinished pipeline is not resumed.
+        # Delete the unfinished pipeline, so that it is not resumed.
         strategy.clean_partial_pipeline(token)
         raise _token_refused(code, message)
 
 
-def announce(user: User, site: Any) -> None:
+def announce(users: Sequence[User], site: Any) -> None:
     """Create what every new account gets, and send the signals and events of a registration."""
     if site.pk != settings.SITE_ID:
         # Accounts created on the LMS's own site get no such attribute.
-        UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
-    if UserPreference.get_value(user, LANGUAGE_KEY) is None:
-        UserPreference.set_value(user, LANGUAGE_KEY, get_language() or settings.LANGUAGE_CODE)
-    events.registration_completed(user)
+        for user in users:
+            UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
+    _add_language_preferences(users)
+    for user in users:
+        events.registration_completed(user)
+
+
+def _add_language_preferences(users: Sequence[User]) -> None:
+    present = UserPreference.objects.filter(user__in=users, key=LANGUAGE_KEY)
+    user_ids_with_preference = set(present.values_list("user_id", flat=True))
+    language = get_language() or settings.LANGUAGE_CODE
+    UserPreference.objects.bulk_create(
+        [
+            UserPreference(user=user, key=LANGUAGE_KEY, value=language)
+            for user in users
+            if user.pk not in user_ids_with_preference
+        ]
+    )
 
 
 def _finish(request: Any, user: User, registration: Registration) -> None:
@@ -207,7 +223,7 @@ def _finish(request: Any, user: User, registration: Registration) -> None:
         registration.activate()
     else:
         log.info("activation e-mail for %s", user.username)
-    announce(user, request.site)
+    announce([user], request.site)
 
 
 def _trusted(request: Any, user: User) -> bool:

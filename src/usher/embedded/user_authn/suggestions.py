@@ -6,9 +6,9 @@ import re
 from usher.contract.limits import USERNAME_MAX_LENGTH
 from usher.embedded.student.models import username_exists_or_retired
 
-WANTED = 3
+SUGGESTIONS = 3
 _RANGES = ((0, 9), (10, 99), (100, 999), (1000, 9999), (10000, 99999))
-_TRIES = 10
+_MAX_TRIES = 10
 
 
 def _word(text: str) -> str:
@@ -18,18 +18,19 @@ def _word(text: str) -> str:
 def suggest_usernames(name: str) -> list[str]:
     """Up to three free usernames made from ``name``; none for a name that isn't ASCII.
 
-    First and last word joined, then the first word with random numbers of growing length.
+    These are the first and last word joined, then the first word with random numbers of growing
+    length.
     """
     if not name.isascii():
         return []
     words = name.lower().split(" ")
     first, last = _word(words[0]), _word(words[-1])
-    found: list[str] = []
+    suggestions: list[str] = []
 
     def offer(candidate: str) -> bool:
         if username_exists_or_retired(candidate):
             return False
-        found.append(candidate)
+        suggestions.append(candidate)
         return True
 
     if first and first != last:
@@ -38,9 +39,9 @@ def suggest_usernames(name: str) -> list[str]:
     if len(first) >= 2:
         stem = re.sub(r"[_-]", "", first[: USERNAME_MAX_LENGTH - 6])
         for low, high in _RANGES:
-            if len(found) >= WANTED:
+            if len(suggestions) >= SUGGESTIONS:
                 break
-            for _ in range(_TRIES):
+            for _ in range(_MAX_TRIES):
                 if offer(f"{stem}_{random.randint(low, high)}"):  # noqa: S311 - not a secret
                     break
-    return found
+    return suggestions

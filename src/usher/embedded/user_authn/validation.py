@@ -78,7 +78,7 @@ def _country(data: Mapping[str, Any]) -> str:
     return messages.COUNTRY_REQUIRED if data.get("country") in {"", "--"} else ""
 
 
-_JUDGES = {
+_VALIDATORS = {
     "name": _name,
     "username": _username,
     "email": _email,
@@ -88,17 +88,17 @@ _JUDGES = {
 }
 
 
-def judge(data: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+def validate_fields(data: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """Error messages by field ('' if valid), and suggested usernames (for a taken username, or
     for a name)."""
     only = data.get("form_field_key")
-    wanted = [only] if only in _JUDGES else [name for name in _JUDGES if name in data]
-    decisions = {name: _JUDGES[name](data) for name in wanted}
+    fields = [only] if only in _VALIDATORS else [name for name in _VALIDATORS if name in data]
+    decisions = {name: _VALIDATORS[name](data) for name in fields}
     suggestions: list[str] = []
-    if "name" in wanted and not decisions["name"]:
+    if "name" in fields and not decisions["name"]:
         suggestions = suggest_usernames(data["name"])
     username = data.get("username")
-    asked = "username" in wanted and isinstance(username, str)
-    if asked and username_exists_or_retired(str(username)):
+    has_username = "username" in fields and isinstance(username, str)
+    if has_username and username_exists_or_retired(str(username)):
         suggestions = suggest_usernames(str(username))
     return decisions, suggestions

@@ -80,8 +80,8 @@ class RegistrationView(APIView):
         try:
             registration.refuse_duplicates(data)
             registration.refuse_unknown_country(data)
-            # The request of the API, not Django's: a failure in sign-in's own libraries is then a
-            # server error, as in the platform, not a redirect.
+            # This is the REST framework's request, not Django's. So a failure in the libraries of
+            # sign-in is a server error, as on the platform, and not a redirect.
             user = registration.create_account(request, data)
         except RegistrationRefused as refused:
             return JsonResponse(refused.body(), status=refused.status)
@@ -116,7 +116,7 @@ class RegistrationValidationView(APIView):
         )
     )
     def post(self, request: Any) -> Response:
-        decisions, suggestions = validation.judge(
+        decisions, suggestions = validation.validate_fields(
             request.data if isinstance(request.data, dict) else {}
         )
         body: dict[str, Any] = {"validation_decisions": decisions}

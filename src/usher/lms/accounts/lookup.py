@@ -1,7 +1,7 @@
 """Finds a learner's account, and usernames and e-mail addresses that are taken.
 
 MySQL and MariaDB ignore case and accents in comparisons: a query for ``bóss`` finds ``boss``. A
-match that only the database considers equal is never taken for the learner.
+match that only the database considers equal never counts as the learner.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Taken:
     emails: frozenset[str]
 
 
-def taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None) -> Taken:
+def find_taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None) -> Taken:
     """Those of ``usernames`` and ``emails`` that can't be given to an account: used by an account
     other than that of the user ``besides``, retired, or reserved for account recovery."""
     names = [name for name in usernames if name]
@@ -48,9 +48,9 @@ def taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = Non
     used_names = _in_use("username", names, besides)
     used_addresses = _in_use("email", addresses, besides)
     platform = conf.platform()
-    left = [name for name in names if name.casefold() not in used_names]
+    candidates = [name for name in names if name.casefold() not in used_names]
     left_addresses = [a for a in addresses if a.casefold() not in used_addresses]
-    used_names |= {name.casefold() for name in platform.retired_usernames(left)}
+    used_names |= {name.casefold() for name in platform.retired_usernames(candidates)}
     used_addresses |= {a.casefold() for a in platform.reserved_emails(left_addresses)}
     return Taken(frozenset(used_names), frozenset(used_addresses))
 
@@ -60,12 +60,12 @@ def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
     if not values:
         return set()
     users = _without(get_user_model().objects.all(), besides)
-    asked = {value.casefold() for value in values}
+    wanted_values = {value.casefold() for value in values}
     rows = _without(users_by(field, values), besides)
-    found = {value.casefold() for value in rows.values_list(field, flat=True)}
-    used = asked & found
-    if found - asked:
-        # A row matched by the collation only; ask for each value which one matched it.
+    values_in_use = {value.casefold() for value in rows.values_list(field, flat=True)}
+    used = wanted_values & values_in_use
+    if values_in_use - wanted_values:
+        # Only the collation matched some row: query each value to find the one that matched.
         unexplained = (value for value in values if value.casefold() not in used)
         used |= {v.casefold() for v in unexplained if users.filter(**{field: v}).exists()}
     return used

@@ -22,11 +22,13 @@ def move_links(old: str, new: str, *, dry_run: bool = False) -> Moved:
     """Change the backend of every link from ``old`` to ``new``, except links that would conflict
     with an existing one. Swap the names to undo it. dry_run: only count."""
     links = UserSocialAuth.objects.filter(provider=old)
-    there = UserSocialAuth.objects.filter(provider=new)
-    taken = Exists(there.filter(uid=OuterRef("uid"))) | Exists(there.filter(user=OuterRef("user")))
+    links_with_new = UserSocialAuth.objects.filter(provider=new)
+    has_conflict = Exists(links_with_new.filter(uid=OuterRef("uid"))) | Exists(
+        links_with_new.filter(user=OuterRef("user"))
+    )
     with transaction.atomic():
         total = links.count()
-        free = list(links.exclude(taken).values_list("pk", flat=True))
+        free = list(links.exclude(has_conflict).values_list("pk", flat=True))
         if not dry_run:
             UserSocialAuth.objects.filter(pk__in=free).update(provider=new)
     return Moved(len(free), total - len(free))

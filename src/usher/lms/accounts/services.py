@@ -21,7 +21,7 @@ from social_django.models import UserSocialAuth
 from usher.contract.failures import RegistrationError
 from usher.lms import conf
 from usher.lms.accounts import lookup
-from usher.lms.accounts.handover import revoke_all_access, revoke_learner_access
+from usher.lms.accounts.access_revocation import revoke_all_access, revoke_learner_access
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.bulk import save_new
 from usher.lms.errors import AccountRefused, UsherLmsError
@@ -53,10 +53,10 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     """Create an account linked to ``backend``; return the user.
 
     If another request created and linked the same learner's account in the meantime, return that
-    one. Raises AccountRefused; then nothing was created.
+    account. Raises AccountRefused; then nothing was created.
     """
     learner = filtered(learner)
-    refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+    refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
     refuse_invalid(learner)
     try:
         with transaction.atomic(), outbox.gathering():
@@ -64,7 +64,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     except IntegrityError:
         if link := lookup.link_of(backend, learner.username):
             return link.user
-        refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+        refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
         raise
 
 
@@ -93,18 +93,18 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
     after ``filtered``, ``refuse_taken`` and ``refuse_invalid``.
 
     The platform inserts an inactive user and activates it in the same request. Here the user is
-    active from the start, which saves two updates. An exception are learners who were invited to
-    a course before they had an account: the activation enrolls them, so it is done for them as
-    well. invited: whether the learner was; None: look it up.
+    active from the start, which saves two updates. A learner who was invited to a course before
+    having an account is an exception: activation enrolls the learner, so the account is created
+    inactive and then activated. invited: whether the learner was invited; None: look it up.
     """
     platform = conf.platform()
     if invited is None:
         invited = bool(platform.invited_emails([learner.email]))
-    at_once = learner.is_active and not invited
+    starts_active = learner.is_active and not invited
     user: Any = get_user_model()(
         username=learner.username,
         email=learner.email,
-        is_active=at_once,
+        is_active=starts_active,
         password=random_password_hash(),
     )
     user.save()
@@ -113,7 +113,7 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
     user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     user.profile.save()
     UserSocialAuth.objects.create(user=user, provider=backend, uid=learner.username)
-    if at_once:
+    if starts_active:
         platform.on_account_activated(user)
     elif learner.is_active:
         registration.activate()
@@ -138,18 +138,18 @@ def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list
     ]
     save_new(
         users,
-        found_by=["username"],
+        unique_fields=["username"],
         before=platform.before_users,
         after=platform.after_users,
     )
     registrations = [platform.new_registration(user) for user in users]
-    save_new(registrations, found_by=["user_id"])
+    save_new(registrations, unique_fields=["user_id"])
     for user, learner in zip(users, learners, strict=True):
         user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     profiles = [user.profile for user in users]
-    save_new(profiles, found_by=["user_id"], before=platform.before_profiles)
+    save_new(profiles, unique_fields=["user_id"], before=platform.before_profiles)
     links = [UserSocialAuth(user=user, provider=backend, uid=user.username) for user in users]
-    save_new(links, found_by=["provider", "uid"])
+    save_new(links, unique_fields=["provider", "uid"])
     for user in users:
         if user.is_active:
             platform.on_account_activated(user)
@@ -158,15 +158,15 @@ def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list
 
 
 def filtered(learner: Learner) -> Learner:
-    """The learner as the LMS's registration filters leave them. Raises AccountRefused when one of
-    them prevents the registration."""
-    given = {
+    """The learner with the values that the LMS's registration filters return. Raises AccountRefused
+    when a filter prevents the registration."""
+    form = {
         "username": learner.username,
         "email": learner.email,
         "name": learner.name,
         "country": learner.country,
     }
-    values = conf.platform().filter_registration(given)
+    values = conf.platform().filter_registration(form)
     if values["username"] != learner.username:
         message = (
             "A registration filter of this LMS changes the username, which has to stay as it is "
@@ -181,8 +181,8 @@ def filtered(learner: Learner) -> Learner:
 def _profile_values(learner: Learner) -> dict[str, Any]:
     """Values as the registration form saves them: '' for fields that the form has but the
     application does not give."""
-    known = getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
-    values: dict[str, Any] = {field: "" for field in PROFILE_FIELDS if field in known}
+    form_fields = getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
+    values: dict[str, Any] = {field: "" for field in PROFILE_FIELDS if field in form_fields}
     values["name"] = learner.name
     if learner.country:
         values["country"] = learner.country
@@ -207,8 +207,8 @@ def update_account(user: Any, learner: Learner) -> bool:
     whether anything changed. The username never changes. Raises AccountRefused."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
-        taken = lookup.taken([], [learner.email], besides=user)
-        refuse_taken(learner, lookup.Taken(frozenset(), taken.emails))
+        unavailable = lookup.find_taken([], [learner.email], besides=user)
+        refuse_taken(learner, lookup.Taken(frozenset(), unavailable.emails))
     fields = []
     if learner.email and user.email != learner.email:
         user.email = learner.email
@@ -232,8 +232,8 @@ def differs(user: Any, learner: Learner) -> bool:
 
 
 def _profile_changes(profile: Any, learner: Learner) -> dict[str, str]:
-    wanted = {"name": learner.name, "country": learner.country}
-    return {k: v for k, v in wanted.items() if v and str(getattr(profile, k) or "") != v}
+    new_values = {"name": learner.name, "country": learner.country}
+    return {k: v for k, v in new_values.items() if v and str(getattr(profile, k) or "") != v}
 
 
 def _update_profile(user: Any, learner: Learner) -> bool:
@@ -254,23 +254,23 @@ def link(username: str, backend: str, *, move: bool = False) -> bool:
     """Link the application's learner ``username`` to the existing LMS account with that username;
     return whether the link is new. An operator decides this. Raises UsherLmsError.
 
-    Everybody who had access to the account loses it: see ``accounts.handover``. move: remove the
-    learner's link to a different account first.
+    Everybody who had access to the account loses it: see ``accounts.access_revocation``.
+    move: remove the learner's link to a different account first.
     """
     user = lookup.user_named(username)
     if user is None:
         raise UsherLmsError(f"there is no LMS user {username!r}")
-    present = lookup.link_of(backend, username)
-    if present is not None and present.user_id == user.pk:
+    existing = lookup.link_of(backend, username)
+    if existing is not None and existing.user_id == user.pk:
         return False
-    if present is not None and not move:
+    if existing is not None and not move:
         raise UsherLmsError(
-            f"{username!r} of {backend} is linked to LMS user {present.user.username!r}; "
+            f"{username!r} of {backend} is linked to LMS user {existing.user.username!r}; "
             "if that is wrong, give --move to replace that link"
         )
     with transaction.atomic():
-        if present is not None:
-            revoke_learner_access(present)
+        if existing is not None:
+            revoke_learner_access(existing)
         revoke_all_access(user)
         # An account created by `createsuperuser` has no profile, which sign-in needs.
         profiles = conf.platform().profile_model().objects
@@ -287,18 +287,18 @@ def unlink(username: str, backend: str, *, account: str = "") -> bool:
     against unlinking an account that the operator didn't mean. Raises UsherLmsError.
     """
     account = account or username
-    present = lookup.link_of(backend, username)
-    if present is None:
+    existing = lookup.link_of(backend, username)
+    if existing is None:
         _refuse_other_learners_link(username, backend, account)
         return False
-    found = present.user.get_username()
-    if found != account:
+    current_username = existing.user.get_username()
+    if current_username != account:
         raise UsherLmsError(
-            f"the learner {username!r} of {backend} is linked to LMS user {found!r}, not to "
-            f"{account!r}; to remove that link, give --account {found}"
+            f"the learner {username!r} of {backend} is linked to LMS user {current_username!r}, "
+            f"not to {account!r}; to remove that link, give --account {current_username}"
         )
     with transaction.atomic():
-        revoke_learner_access(present)
+        revoke_learner_access(existing)
     return True
 
 

@@ -48,7 +48,8 @@ class TokenAuthentication(BaseAuthentication):
 
 
 class ServiceWorkerOnly(BasePermission):
-    """The service worker of a connected application, with the scope that the method needs.
+    """Allows the service worker of a connected application whose token has the scope that the
+    method needs.
 
     Sets ``request.usher_application``, which depends on the token alone and on nothing else in the
     request.

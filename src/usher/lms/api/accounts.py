@@ -21,11 +21,11 @@ from usher.lms.accounts.services import (
     refuse_taken,
     update_account,
 )
-from usher.lms.api.repetitions import Repetitions
+from usher.lms.api.repetitions import StoredOutcomes
 from usher.lms.api.tokens import mint_tokens
-from usher.lms.api.transactions import UncleanRefusal, WritesSeen, in_transactions
+from usher.lms.api.transactions import UncleanRefusal, WriteCounter, in_transactions
 from usher.lms.connections.models import ConnectedApplication
-from usher.lms.connections.services import protected
+from usher.lms.connections.services import is_protected
 from usher.lms.errors import AccountRefused
 from usher.lms.events import outbox
 from usher.lms.provisioning.providers import current_record
@@ -33,7 +33,7 @@ from usher.lms.provisioning.providers import current_record
 Item = dict[str, Any]
 
 
-def carry_out_accounts(
+def process_accounts(
     items: list[Item], application: ConnectedApplication, site: Site, request_id: str = ""
 ) -> list[Item]:
     """Create or update each item's account; return the outcome of each, in order.
@@ -41,22 +41,22 @@ def carry_out_accounts(
     items: validated by ``api.forms.AccountItem``. Raises RequestIdReused when an earlier request
     used the request id for other items.
     """
-    repetitions = Repetitions(application, "accounts", request_id, items)
+    stored_outcomes = StoredOutcomes(application, "accounts", request_id, items)
 
     def work(start: int, some: list[Item]) -> list[Item]:
-        return repetitions.once(start, some, lambda: _carry_out(some, application, site))
+        return stored_outcomes.once(start, some, lambda: _process(some, application, site))
 
     return in_transactions(items, work, _failed, lambda item: item["username"].casefold())
 
 
-def _carry_out(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
+def _process(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
     about = frozenset((item["username"], "") for item in items)
     with outbox.gathering(outbox.OwnChanges(application, EventType.ACCOUNT, about)):
         batch = _Batch(items, application, site)
         with batch.writes.watching():
             added = batch.add(items) if len(items) > 1 else {}
             outcomes = [
-                added.get(number) or batch.carry_out(item) for number, item in enumerate(items)
+                added.get(number) or batch.process(item) for number, item in enumerate(items)
             ]
         batch.add_tokens(items, outcomes)
         return outcomes
@@ -68,23 +68,20 @@ def _failed(item: Item) -> Item:
 
 
 class _Batch:
-    """The items of one transaction, with what the database says about all of them, read before the
-    first change."""
+    """The items of one transaction, with their rows from the database, read before the first
+    change."""
 
     def __init__(self, items: list[Item], application: ConnectedApplication, site: Site) -> None:
         self.application, self.site = application, site
-        self.writes = WritesSeen()
+        self.writes = WriteCounter()
         self.users: dict[str, Any] = {}
-        self.protected: set[int] = set()
         self._find_linked([item["username"] for item in items])
         new = [item for item in items if item["username"] not in self.users]
         self.invited = conf.platform().invited_emails([item["email"] for item in new])
-        found = lookup.taken([i["username"] for i in new], [i["email"] for i in new])
-        self.usernames, self.emails = set(found.usernames), set(found.emails)
+        unavailable = lookup.find_taken([i["username"] for i in new], [i["email"] for i in new])
+        self.usernames, self.emails = set(unavailable.usernames), set(unavailable.emails)
         # Another request may have created accounts since the links were read.
         self._find_linked([item["username"] for item in new if self._is_taken(item)])
-        self.provider = current_record(site, application.backend)
-        self.verifies = bool(self.provider and self.provider.enable_sso_id_verification)
 
     def _is_taken(self, item: Item) -> bool:
         name, address = item["username"].casefold(), item["email"].casefold()
@@ -94,27 +91,25 @@ class _Batch:
         """Add the application's learners with these names, and their profiles, to ``users``."""
         if not names:
             return
-        profile = conf.platform().profile_model()
         links = UserSocialAuth.objects.filter(provider=self.application.backend, uid__in=names)
-        users = {link.uid: link.user for link in links.select_related("user")}
-        ids = [user.pk for user in users.values()]
-        profiles = {row.user_id: row for row in profile.objects.filter(user_id__in=ids)}
-        self.protected |= protected(ids)
+        links = links.select_related("user__profile", "user__usher_service_worker")
+        users = {link.uid: link.user for link in links}
         for user in users.values():
-            user.profile = profiles.get(user.pk) or profile(user=user)
+            if not hasattr(user, "profile"):
+                user.profile = conf.platform().profile_model()(user=user)
         # Exact matches only: a case-insensitive database finds more.
         self.users.update({name: users[name] for name in names if name in users})
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Create the accounts of learners without one, all at once. Returns outcomes by number of
-        the item; ``carry_out`` does the items that are missing."""
+        """Create the accounts of learners without one, in one batch. Returns outcomes by number of
+        the item, and leaves out the items that ``process`` has to handle."""
         outcomes: dict[int, Item] = {}
-        wanted: dict[int, Learner] = {}
-        seen = set(self.users)
+        new_learners: dict[int, Learner] = {}
+        usernames = set(self.users)
         for number, item in enumerate(items):
-            if item["username"] in seen:
+            if item["username"] in usernames:
                 continue
-            seen.add(item["username"])
+            usernames.add(item["username"])
             try:
                 learner, invited = self._checked(_learner(item))
             except AccountRefused as refusal:
@@ -122,22 +117,21 @@ class _Batch:
                 continue
             if not invited:
                 self._mark_as_taken(learner)
-                wanted[number] = learner
+                new_learners[number] = learner
         try:
-            users = make_accounts([*wanted.values()], self.application.backend, self.site)
-            if self.verifies:
-                conf.platform().record_identity_verifications(users, self.provider)
+            users = make_accounts([*new_learners.values()], self.application.backend, self.site)
+            self._verify(users)
         except AccountRefused as refusal:
             raise UncleanRefusal(str(refusal)) from refusal
-        for number, user in zip(wanted, users, strict=True):
+        for number, user in zip(new_learners, users, strict=True):
             self.users[user.username] = user
             outcomes[number] = _outcome(items[number], "created", user)
         return outcomes
 
-    def carry_out(self, item: Item) -> Item:
+    def process(self, item: Item) -> Item:
         """Create or update one account; return the outcome."""
         learner = _learner(item)
-        written = self.writes.count
+        writes_before = self.writes.count
         user = self.users.get(learner.username)
         try:
             if user is not None:
@@ -147,14 +141,14 @@ class _Batch:
             else:
                 user, status = self._create(learner), "created"
         except AccountRefused as refusal:
-            if self.writes.count != written:
+            if self.writes.count != writes_before:
                 raise UncleanRefusal(str(refusal)) from refusal
             return _refused(item, refusal)
         return _outcome(item, status, user)
 
     def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
         """A service worker may neither change nor act for accounts with rights in the LMS."""
-        if user.pk in self.protected and (item["tokens"] or differs(user, learner)):
+        if is_protected(user) and (item["tokens"] or differs(user, learner)):
             message = (
                 f"{user.username} is staff of this LMS: the service worker may not change that "
                 "account, nor have its tokens; change it in the LMS's admin"
@@ -164,22 +158,27 @@ class _Batch:
     def _create(self, learner: Learner) -> Any:
         learner, invited = self._checked(learner)
         user = make_account(learner, self.application.backend, self.site, invited=invited)
-        if self.verifies:
-            conf.platform().record_identity_verifications([user], self.provider)
+        self._verify([user])
         self._mark_as_taken(learner)
         self.users[learner.username] = user
         return user
 
+    def _verify(self, users: list[Any]) -> None:
+        """Record identity verifications of new accounts, if the provider vouches for them."""
+        provider = current_record(self.site, self.application.backend) if users else None
+        if provider and provider.enable_sso_id_verification:
+            conf.platform().record_identity_verifications(users, provider)
+
     def _checked(self, learner: Learner) -> tuple[Learner, bool]:
-        """The learner as registration filters leave them, and whether they were invited to a
-        course. Raises AccountRefused."""
-        asked = learner.email
+        """The learner with the values that registration filters return, and whether the learner was
+        invited to a course. Raises AccountRefused."""
+        requested_email = learner.email
         learner = filtered(learner)
         refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))
         invited = learner.email.casefold() in self.invited
-        if learner.email != asked:
+        if learner.email != requested_email:
             # A filter changed the address; the new one has not been looked up.
-            refuse_taken(learner, lookup.taken([], [learner.email]))
+            refuse_taken(learner, lookup.find_taken([], [learner.email]))
             invited = bool(conf.platform().invited_emails([learner.email]))
         refuse_invalid(learner)
         return learner, invited
@@ -190,13 +189,13 @@ class _Batch:
 
     def add_tokens(self, items: list[Item], results: list[Item]) -> None:
         """Add tokens to the results of active learners whose items ask for them."""
-        asked = [
+        with_tokens = [
             (result, self.users[item["username"]])
             for item, result in zip(items, results, strict=True)
             if item["tokens"] and result["error"] is None and result["is_active"]
         ]
-        tokens = mint_tokens([user for _, user in asked], self.application.oauth_client_id)
-        for (result, _), token in zip(asked, tokens, strict=True):
+        tokens = mint_tokens([user for _, user in with_tokens], self.application.oauth_client_id)
+        for (result, _), token in zip(with_tokens, tokens, strict=True):
             result["tokens"] = token
 
 

@@ -1,8 +1,8 @@
 """Lists what changed since a given time, page by page.
 
-Changes come from the log of messages (the outbox), as far back as it reaches. Without a time, for
-an earlier time, and where the plugin is disabled and writes no log, everything is listed. An item
-may be listed twice; each time with its current state.
+Changes come from the log of messages (the outbox). Everything is listed if no time is given, if the
+log does not reach back to that time, or if the plugin is disabled and writes no log. An item may be
+listed twice, each time with its current state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from usher.lms.events.models import Message
 from usher.lms.events.sender import KEEP
 from usher.lms.settings.apply import is_on
 
-#: ``now`` is this much in the past: a transaction that is open may still commit an earlier change.
+#: How far in the past ``now()`` is: a transaction that is still open may commit an earlier change.
 OVERLAP = timedelta(seconds=60)
 Page = tuple[list[dict[str, Any]], str | None]
 
@@ -41,14 +41,16 @@ def accounts(
 ) -> Page:
     """A page of the application's learners' accounts, and the next page's cursor or None. Raises
     CursorError."""
-    if _log_reaches(application, since):
-        messages, following = _logged(application, EventType.ACCOUNT, since, cursor, limit)
+    if _log_covers(application, since):
+        messages, next_cursor = _logged_changes(
+            application, EventType.ACCOUNT, since, cursor, limit
+        )
         names = list(dict.fromkeys(message.username for message in messages))
-        return _describe_accounts(application, names), following
+        return _describe_accounts(application, names), next_cursor
     links = UserSocialAuth.objects.filter(provider=application.backend, pk__gt=_number(cursor))
     page = list(links.order_by("pk").values_list("pk", "uid")[:limit])
-    following = str(page[-1][0]) if len(page) == limit else None
-    return _describe_accounts(application, [uid for _, uid in page]), following
+    next_cursor = str(page[-1][0]) if len(page) == limit else None
+    return _describe_accounts(application, [uid for _, uid in page]), next_cursor
 
 
 def enrollments(
@@ -58,8 +60,10 @@ def enrollments(
     page's cursor or None. Raises CursorError."""
     model = conf.platform().enrollment_model()
     learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
-    if _log_reaches(application, since):
-        messages, following = _logged(application, EventType.ENROLLMENT, since, cursor, limit)
+    if _log_covers(application, since):
+        messages, next_cursor = _logged_changes(
+            application, EventType.ENROLLMENT, since, cursor, limit
+        )
         pairs = list(dict.fromkeys((m.username, m.course_id) for m in messages))
         rows = model.objects.filter(
             user__username__in={name for name, _ in pairs},
@@ -67,13 +71,15 @@ def enrollments(
             user_id__in=learners,
             course_id__in={_course_key(course_id) for _, course_id in pairs},
         )
-        found = {(row["username"], row["course_id"]): row for row in _describe_enrollments(rows)}
-        return [found[pair] for pair in pairs if pair in found], following
+        descriptions = {
+            (row["username"], row["course_id"]): row for row in _describe_enrollments(rows)
+        }
+        return [descriptions[pair] for pair in pairs if pair in descriptions], next_cursor
     rows = model.objects.filter(user_id__in=learners, pk__gt=_number(cursor)).order_by("pk")
     page = list(rows.values_list("pk", flat=True)[:limit])
-    following = str(page[-1]) if len(page) == limit else None
+    next_cursor = str(page[-1]) if len(page) == limit else None
     described = _describe_enrollments(model.objects.filter(pk__in=page).order_by("pk"))
-    return described, following
+    return described, next_cursor
 
 
 def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
@@ -103,13 +109,13 @@ RUN_FIELDS = (
 )
 
 
-def _log_reaches(application: ConnectedApplication, since: datetime | None) -> bool:
+def _log_covers(application: ConnectedApplication, since: datetime | None) -> bool:
     if not is_on(settings):
         return False  # the plugin is disabled and writes no log
     return since is not None and since >= max(application.created, timezone.now() - KEEP)
 
 
-def _logged(
+def _logged_changes(
     application: ConnectedApplication,
     kind: EventType,
     since: datetime | None,
@@ -127,7 +133,7 @@ def _number(cursor: str) -> int:
     if not cursor:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise CursorError("Not a cursor that this API gave.")
+        raise CursorError("Not a cursor of this API.")
     return int(cursor)
 
 
@@ -135,7 +141,7 @@ def _course_key(text: str) -> Any:
     try:
         return conf.platform().course_key(text)
     except ValueError as error:
-        raise CursorError("Not a cursor that this API gave.") from error
+        raise CursorError("Not a cursor of this API.") from error
 
 
 def _describe_accounts(application: ConnectedApplication, uids: list[str]) -> list[dict[str, Any]]:
@@ -143,19 +149,19 @@ def _describe_accounts(application: ConnectedApplication, uids: list[str]) -> li
     users = dict(links.values_list("uid", "user_id"))
     rows = get_user_model().objects.filter(pk__in=users.values())
     fields = ("pk", "username", "email", "is_active", "profile__name", "profile__country")
-    found = {row["pk"]: row for row in rows.values(*fields)}
+    rows_by_pk = {row["pk"]: row for row in rows.values(*fields)}
     return [
         {
             "id": uid,
-            "username": found[users[uid]]["username"],
+            "username": rows_by_pk[users[uid]]["username"],
             "lms_user_id": users[uid],
-            "email": found[users[uid]]["email"],
-            "name": found[users[uid]]["profile__name"] or "",
-            "country": str(found[users[uid]]["profile__country"] or ""),
-            "is_active": found[users[uid]]["is_active"],
+            "email": rows_by_pk[users[uid]]["email"],
+            "name": rows_by_pk[users[uid]]["profile__name"] or "",
+            "country": str(rows_by_pk[users[uid]]["profile__country"] or ""),
+            "is_active": rows_by_pk[users[uid]]["is_active"],
         }
         for uid in uids
-        if users.get(uid) in found
+        if users.get(uid) in rows_by_pk
     ]
 
 
@@ -189,12 +195,12 @@ def _describe_run(row: dict[str, Any], modes: list[dict[str, Any]]) -> dict[str,
 def _modes(keys: list[Any]) -> dict[str, list[dict[str, Any]]]:
     rows = conf.platform().course_mode_model().objects.filter(course_id__in=keys)
     fields = ("mode_slug", "mode_display_name", "min_price", "currency")
-    found: dict[str, list[dict[str, Any]]] = {}
+    modes_by_run: dict[str, list[dict[str, Any]]] = {}
     for row in rows.order_by("pk"):
         mode = {field: getattr(row, field) for field in fields}
         mode["expiration_datetime"] = _moment(row.expiration_datetime)
-        found.setdefault(str(row.course_id), []).append(mode)
-    return found
+        modes_by_run.setdefault(str(row.course_id), []).append(mode)
+    return modes_by_run
 
 
 def _moment(value: datetime | None) -> str | None:

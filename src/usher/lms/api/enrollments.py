@@ -11,10 +11,10 @@ from social_django.models import UserSocialAuth
 
 from usher.contract.events import EventType
 from usher.lms import conf
-from usher.lms.api.repetitions import Repetitions
-from usher.lms.api.transactions import UncleanRefusal, WritesSeen, in_transactions
+from usher.lms.api.repetitions import StoredOutcomes
+from usher.lms.api.transactions import UncleanRefusal, WriteCounter, in_transactions
 from usher.lms.connections.models import ConnectedApplication
-from usher.lms.enrollments import NewEnrollment, State
+from usher.lms.enrollments import NewEnrollment, State, compute_once
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.events import outbox
 
@@ -22,37 +22,37 @@ log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
 
-def carry_out_enrollments(
+def process_enrollments(
     request: Any, items: list[Item], application: ConnectedApplication, request_id: str = ""
 ) -> list[Item]:
     """Set the mode and activity of each item's enrollment; return the outcome of each, in order.
 
     items: validated by ``api.forms.EnrollmentItem``. Users who aren't learners of the application
-    are refused as unknown. Enrollments that already have the requested state are found with three
-    queries for all; the rest are changed as the platform's own API changes them. Raises
+    are refused as unknown. Three queries for the whole batch find the enrollments that already have
+    the requested state; the rest are changed as the platform's own API changes them. Raises
     RequestIdReused when an earlier request used the request id for other items.
     """
-    repetitions = Repetitions(application, "enrollments", request_id, items)
-    checked: dict[Any, Any] = {}
+    stored_outcomes = StoredOutcomes(application, "enrollments", request_id, items)
+    cache: dict[Any, Any] = {}
 
     def work(start: int, some: list[Item]) -> list[Item]:
-        def carry_out() -> list[Item]:
-            return _carry_out(request, some, application, checked)
+        def process() -> list[Item]:
+            return _process(request, some, application, cache)
 
-        return repetitions.once(start, some, carry_out)
+        return stored_outcomes.once(start, some, process)
 
     return in_transactions(items, work, _failed, lambda item: (item["course_id"], item["username"]))
 
 
-def _carry_out(
-    request: Any, items: list[Item], application: ConnectedApplication, checked: dict[Any, Any]
+def _process(
+    request: Any, items: list[Item], application: ConnectedApplication, cache: dict[Any, Any]
 ) -> list[Item]:
     about = frozenset((item["username"], item["course_id"]) for item in items)
     with outbox.gathering(outbox.OwnChanges(application, EventType.ENROLLMENT, about)):
-        batch = _Batch(request, items, application, checked)
+        batch = _Batch(request, items, application, cache)
         with batch.writes.watching():
             added = batch.add(items) if len(items) > 1 else {}
-            return [added.get(number) or batch.carry_out(item) for number, item in enumerate(items)]
+            return [added.get(number) or batch.process(item) for number, item in enumerate(items)]
 
 
 def _failed(item: Item) -> Item:
@@ -61,18 +61,18 @@ def _failed(item: Item) -> Item:
 
 
 class _Batch:
-    """The items of one transaction, with what the database says about all of them, read before the
-    first change."""
+    """The items of one transaction, with their rows from the database, read before the first
+    change."""
 
     def __init__(
         self,
         request: Any,
         items: list[Item],
         application: ConnectedApplication,
-        checked: dict[Any, Any],
+        cache: dict[Any, Any],
     ) -> None:
-        self.request, self.checked = request, checked
-        self.writes = WritesSeen()
+        self.request, self.cache = request, cache
+        self.writes = WriteCounter()
         names = {item["username"] for item in items}
         learners = UserSocialAuth.objects.filter(provider=application.backend)
         users: Any = get_user_model().objects.select_related("profile")
@@ -81,8 +81,11 @@ class _Batch:
         self.users = {user.username: user for user in users if user.username in names}
         self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
         keys = {key for key in self.keys.values() if key is not None}
-        runs = conf.platform().course_overview_model().objects.filter(id__in=keys)
-        self.runs = set(runs.values_list("id", flat=True))
+        #: Runs that exist, as far as this transaction or an earlier one has looked them up.
+        self.runs: set[Any] = compute_once(cache, "runs", set)
+        if unknown := keys - self.runs:
+            runs = conf.platform().course_overview_model().objects.filter(id__in=unknown)
+            self.runs.update(runs.values_list("id", flat=True))
         rows = (
             conf.platform()
             .enrollment_model()
@@ -96,25 +99,29 @@ class _Batch:
         }
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Enroll learners who have no row in the run, all at once. Returns outcomes by number of
-        the item; ``carry_out`` does the items that are missing."""
-        wanted: dict[int, NewEnrollment] = {}
+        """Enroll learners who have no row in the run, in one batch. Returns outcomes by number of
+        the item, and leaves out the items that ``process`` has to handle."""
+        new_enrollments: dict[int, NewEnrollment] = {}
         pairs: set[tuple[int, Any]] = set()
         for number, item in enumerate(items):
             user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
             if user is None or key not in self.runs:
                 continue
             pair = (user.pk, key)
-            # A second item for the same enrollment is left to carry_out, after the first.
+            # ``process`` handles a second item for the same enrollment, after the first.
             if item["is_active"] and pair not in self.present and pair not in pairs:
-                wanted[number] = NewEnrollment(user, key, item["mode"] or None, item["force"])
+                new_enrollments[number] = NewEnrollment(
+                    user, key, item["mode"] or None, item["force"]
+                )
             pairs.add(pair)
         try:
-            states = conf.platform().add_enrollments(self.request, [*wanted.values()], self.checked)
+            states = conf.platform().add_enrollments(
+                self.request, [*new_enrollments.values()], self.cache
+            )
         except EnrollmentRefused as refusal:
             raise UncleanRefusal(str(refusal)) from refusal
         outcomes = {}
-        for (number, new), state in zip(wanted.items(), states, strict=True):
+        for (number, new), state in zip(new_enrollments.items(), states, strict=True):
             if isinstance(state, EnrollmentRefused):
                 outcomes[number] = _refused(items[number], state)
             elif state is not None:
@@ -122,9 +129,9 @@ class _Batch:
                 outcomes[number] = _result(items[number], "changed", state)
         return outcomes
 
-    def carry_out(self, item: Item) -> Item:
+    def process(self, item: Item) -> Item:
         """Change one enrollment; return the outcome."""
-        written = self.writes.count
+        writes_before = self.writes.count
         try:
             user, key = self._find(item)
             before = self.present.get((user.pk, key))
@@ -132,7 +139,7 @@ class _Batch:
                 return _result(item, "unchanged", before)
             after = self._change(user, key, item)
         except EnrollmentRefused as refusal:
-            if self.writes.count != written:
+            if self.writes.count != writes_before:
                 raise UncleanRefusal(str(refusal)) from refusal
             return _refused(item, refusal)
         self.present[user.pk, key] = after
@@ -160,7 +167,7 @@ class _Batch:
                 is_active=item["is_active"],
                 force=item["force"],
                 present=self.present.get((user.pk, key)),
-                checked=self.checked,
+                cache=self.cache,
             )
         except ObjectDoesNotExist as error:
             log.exception("The enrollment of %s in %s can't be changed.", user.username, key)

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST, FULL_NAME_MAX_LENGTH
 
-#: As long as the platform's columns: full names and course keys.
+#: The length of the platform's columns for full names and course keys.
 LONGEST = FULL_NAME_MAX_LENGTH
 #: The longest e-mail address (RFC 5321), and the length of the platform's column.
 LONGEST_EMAIL = 254
@@ -60,7 +60,7 @@ def items_of(kind: type[serializers.Serializer]) -> serializers.ListField:
 
 
 def request_id() -> serializers.CharField:
-    """Short enough for its column, with the kind of batch before it."""
+    """The caller's id of a request. A repetition of the request has the same id."""
     return serializers.CharField(max_length=60, required=False, allow_blank=True, default="")
 
 

@@ -10,7 +10,7 @@ from usher.lms.accounts import lookup
 from usher.lms.connections.models import ConnectedApplication
 
 #: The most learners that ``linked_from`` lists.
-_NAMED = 10
+_MAX_NAMED = 10
 
 
 def describe_links(username: str, application: ConnectedApplication) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def describe_links(username: str, application: ConnectedApplication) -> dict[str
     account = None
     if user is not None:
         links = UserSocialAuth.objects.filter(provider=application.backend, user=user)
-        uids = links.order_by("pk").values_list("uid", flat=True)[:_NAMED]
+        uids = links.order_by("pk").values_list("uid", flat=True)[:_MAX_NAMED]
         account = _account(user) | {"linked_from": list(uids)}
     return {
         "username": username,

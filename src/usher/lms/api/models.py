@@ -13,8 +13,8 @@ class BatchOutcome(models.Model):
     application = models.ForeignKey(
         ConnectedApplication, on_delete=models.CASCADE, related_name="+"
     )
-    #: SHA-256 of the kind of request and of the id that the caller chose, a new one for each
-    #: request that is not a repetition.
+    #: SHA-256 of the kind of request and of the id that the caller chose. The caller chooses a new
+    #: id for each request that is not a repetition.
     request_id = models.CharField(max_length=64)
     #: Number of the first item, in processing order.
     start = models.PositiveIntegerField()

@@ -23,21 +23,21 @@ from usher.lms.api.models import BatchOutcome
 from usher.lms.api.tokens import mint_tokens
 from usher.lms.api.transactions import UncleanRefusal
 from usher.lms.connections.models import ConnectedApplication
-from usher.lms.connections.services import protected
+from usher.lms.connections.services import is_protected
 from usher.lms.errors import UsherLmsError
 
 Item = dict[str, Any]
 
 KEPT = timedelta(days=1)
-#: One request in ``_PRUNING`` deletes old rows, at most ``_PRUNED_AT_ONCE``.
-_PRUNING, _PRUNED_AT_ONCE = 50, 2000
+#: On average, one of this many requests deletes old rows, at most ``_MAX_ROWS_TO_PRUNE``.
+_PRUNE_ONE_REQUEST_IN, _MAX_ROWS_TO_PRUNE = 50, 2000
 
 
 class RequestIdReused(UsherLmsError):
     """The request id was used before, for other items."""
 
 
-class Repetitions:
+class StoredOutcomes:
     """The stored outcomes of one batch request. Without a request id nothing is stored."""
 
     def __init__(
@@ -45,12 +45,12 @@ class Repetitions:
     ) -> None:
         self.application = application
         self.request_id = request_id
-        # MySQL and MariaDB would take ids that differ only in case for the same.
+        # A digest, because MySQL and MariaDB consider ids equal that differ only in case.
         self.key = _digest([kind, request_id])
-        # Part of every transaction's digest, so that a request with more items is not taken for a
+        # Part of every transaction's digest, so that a request with more items does not count as a
         # repetition whose first transactions are the same.
         self.digest = _digest(items) if request_id else ""
-        if request_id and random.randrange(_PRUNING) == 0:  # noqa: S311 - spreads work
+        if request_id and random.randrange(_PRUNE_ONE_REQUEST_IN) == 0:  # noqa: S311 - spreads work
             prune()
 
     def once(self, start: int, items: list[Item], work: Callable[[], list[Item]]) -> list[Item]:
@@ -70,19 +70,19 @@ class Repetitions:
             with transaction.atomic():
                 row.save(force_insert=True)
         except IntegrityError:
-            return self._found(row, items)
+            return self._stored_outcomes(row, items)
         outcomes = work()
         row.outcomes = json.dumps(_without_tokens(outcomes))
         row.save(update_fields=["outcomes"])
         return outcomes
 
-    def _found(self, row: BatchOutcome, items: list[Item]) -> list[Item]:
+    def _stored_outcomes(self, row: BatchOutcome, items: list[Item]) -> list[Item]:
         # Locking reads see rows committed since the transaction began.
         rows = BatchOutcome.objects.select_for_update()
-        found = rows.get(application=self.application, request_id=self.key, start=row.start)
-        if found.digest == row.digest:
-            return _with_tokens(json.loads(found.outcomes), self.application)
-        outcomes = json.loads(found.outcomes)
+        stored = rows.get(application=self.application, request_id=self.key, start=row.start)
+        if stored.digest == row.digest:
+            return _with_tokens(json.loads(stored.outcomes), self.application)
+        outcomes = json.loads(stored.outcomes)
         if len(outcomes) == 1 < len(items):
             raise UncleanRefusal("they were carried out one by one before")
         raise RequestIdReused(
@@ -97,15 +97,8 @@ def _digest(values: list[Any]) -> str:
 
 
 def _without_tokens(outcomes: list[Item]) -> list[Item]:
-    tokens = [outcome["tokens"]["refresh_token"] for outcome in outcomes if outcome.get("tokens")]
-    if not tokens:
-        return outcomes
-    rows = get_refresh_token_model().objects.filter(token__in=tokens)
-    ids = dict(rows.values_list("token", "pk"))
     return [
-        {**outcome, "tokens": {"row": ids[outcome["tokens"]["refresh_token"]]}}
-        if outcome.get("tokens")
-        else outcome
+        {**outcome, "tokens": {"row": outcome["tokens"].row}} if outcome.get("tokens") else outcome
         for outcome in outcomes
     ]
 
@@ -113,40 +106,40 @@ def _without_tokens(outcomes: list[Item]) -> list[Item]:
 def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
     """Put the tokens back into ``outcomes``; mint new ones in place of tokens that were revoked or
     used. Learners who became staff or were unlinked since the first request get none."""
-    asked = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
-    users = _learners([outcome["lms_user_id"] for outcome in asked.values()], application)
-    for row, outcome in list(asked.items()):
+    by_token_row = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
+    users = _learners([outcome["lms_user_id"] for outcome in by_token_row.values()], application)
+    for row, outcome in list(by_token_row.items()):
         if outcome["lms_user_id"] not in users:
-            asked.pop(row)["tokens"] = None
-    rows = get_refresh_token_model().objects.filter(pk__in=asked, revoked=None)
+            by_token_row.pop(row)["tokens"] = None
+    rows = get_refresh_token_model().objects.filter(pk__in=by_token_row, revoked=None)
     for row in rows.select_related("access_token"):
         if row.access_token is not None:
-            asked.pop(row.pk)["tokens"] = {
+            by_token_row.pop(row.pk)["tokens"] = {
                 "access_token": row.access_token.token,
                 "refresh_token": row.token,
                 "expires_in": int((row.access_token.expires - timezone.now()).total_seconds()),
                 "scope": row.access_token.scope,
             }
-    minted = mint_tokens(
-        [users[outcome["lms_user_id"]] for outcome in asked.values()], application.oauth_client_id
+    new_tokens = mint_tokens(
+        [users[outcome["lms_user_id"]] for outcome in by_token_row.values()],
+        application.oauth_client_id,
     )
-    for outcome, tokens in zip(asked.values(), minted, strict=True):
+    for outcome, tokens in zip(by_token_row.values(), new_tokens, strict=True):
         outcome["tokens"] = tokens
     return outcomes
 
 
 def _learners(ids: list[int], application: ConnectedApplication) -> dict[int, Any]:
-    """The users, by id, for whom the service worker of ``application`` may act now."""
+    """User id → user, for the users for whom the service worker of ``application`` may act now."""
     links = UserSocialAuth.objects.filter(
         provider=application.backend, user_id__in=ids, user__is_active=True
     )
-    found = {link.user_id: link.user for link in links.select_related("user")}
-    rights = protected(found)
-    return {pk: user for pk, user in found.items() if pk not in rights}
+    links = links.select_related("user__usher_service_worker")
+    return {link.user_id: link.user for link in links if not is_protected(link.user)}
 
 
 def prune() -> None:
-    """Delete outcomes older than a day, at most ``_PRUNED_AT_ONCE``."""
+    """Delete outcomes older than a day, at most ``_MAX_ROWS_TO_PRUNE``."""
     old = BatchOutcome.objects.filter(created__lt=timezone.now() - KEPT)
-    ids = list(old.values_list("pk", flat=True)[:_PRUNED_AT_ONCE])
+    ids = list(old.values_list("pk", flat=True)[:_MAX_ROWS_TO_PRUNE])
     BatchOutcome.objects.filter(pk__in=ids).delete()

@@ -22,9 +22,15 @@ SCOPE = "read write"
 TOKEN_LENGTH = 40
 
 
-def mint_tokens(users: list[Any], client_id: str) -> list[dict[str, Any]]:
-    """An access and a refresh token for each user, in order, in the token endpoint's format:
-    ``access_token``, ``refresh_token``, ``expires_in`` (seconds), ``scope``.
+class Tokens(dict[str, Any]):
+    """A user's tokens, in the token endpoint's format: ``access_token``, ``refresh_token``,
+    ``expires_in`` (seconds), ``scope``. row: primary key of the refresh token."""
+
+    row: int
+
+
+def mint_tokens(users: list[Any], client_id: str) -> list[Tokens]:
+    """An access and a refresh token for each user, in order.
 
     Access tokens live as long as those of the LMS's token endpoint.
     """
@@ -39,18 +45,21 @@ def mint_tokens(users: list[Any], client_id: str) -> list[dict[str, Any]]:
         )
         for user in users
     ]
-    save_new(access, found_by=[_unique_column(access[0])])
+    save_new(access, unique_fields=[_unique_column(access[0])])
     refresh = [_refresh_token(row, client) for row in access]
-    save_new(refresh, found_by=["access_token_id"])
-    return [
-        {
-            "access_token": row.token,
-            "refresh_token": second.token,
-            "expires_in": lifetime,
-            "scope": SCOPE,
-        }
-        for row, second in zip(access, refresh, strict=True)
-    ]
+    save_new(refresh, unique_fields=["access_token_id"])
+    return [_tokens(*rows, lifetime) for rows in zip(access, refresh, strict=True)]
+
+
+def _tokens(access: Any, refresh: Any, lifetime: int) -> Tokens:
+    tokens = Tokens(
+        access_token=access.token,
+        refresh_token=refresh.token,
+        expires_in=lifetime,
+        scope=SCOPE,
+    )
+    tokens.row = refresh.pk
+    return tokens
 
 
 def _refresh_token(access: Any, client: Any) -> Any:

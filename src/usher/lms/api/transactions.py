@@ -3,8 +3,8 @@ does not fail the rest.
 
 Each transaction has a savepoint around all of its statements. MySQL rolls back the whole
 transaction at a deadlock. If a receiver of the platform swallows that error, the next statements
-would run as if nothing had happened. But the savepoint is gone too, so its release fails, and the
-transaction is repeated.
+run as if nothing had happened. The deadlock has also removed the savepoint, so releasing it at the
+end fails, and the transaction is repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from usher.lms.errors import UsherLmsError
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
-#: More would keep rows locked for longer; a commit for each item would cost more than the item.
+#: With more items, rows would stay locked for longer; with one, the commit would cost more than the
+#: item.
 ITEMS_A_TRANSACTION = 25
 ATTEMPTS = 4
 #: MySQL: deadlock, lock wait timeout, savepoint does not exist.
@@ -45,15 +46,15 @@ def in_transactions(
 
     work: processes some items inside a transaction; gets the number of the first, and the items.
     failed: returns the outcome of an item that raised an unexpected exception. order: sort key of
-    an item. Every request processes items in this order, so that concurrent ones seldom block each
-    other.
+    an item. Every request processes items in this order, so that concurrent requests seldom block
+    each other.
     """
     indices = sorted(range(len(items)), key=lambda index: order(items[index]))
     outcomes: dict[int, Item] = {}
     for start in range(0, len(items), ITEMS_A_TRANSACTION):
-        chosen = indices[start : start + ITEMS_A_TRANSACTION]
-        some = [items[index] for index in chosen]
-        outcomes.update(zip(chosen, _some(start, some, work, failed), strict=True))
+        batch = indices[start : start + ITEMS_A_TRANSACTION]
+        some = [items[index] for index in batch]
+        outcomes.update(zip(batch, _some(start, some, work, failed), strict=True))
     return [outcomes[index] for index in range(len(items))]
 
 
@@ -94,35 +95,37 @@ def retrying(work: Callable[[], Any]) -> Any:
                     with transaction.atomic():
                         return work()
                 except Exception:
-                    # Django could not return to the savepoint. The error may be a consequence,
-                    # such as a row that refers to one that is gone.
+                    # Django could not return to the savepoint. The error may be a consequence of
+                    # the rollback, such as a reference to a row that no longer exists.
                     savepoint_lost = connection.needs_rollback
                     raise
         except Exception as error:
-            # The platform caches for the rest of a request what it has just written, such as who
-            # is enrolled; after the rollback the cache is wrong.
+            # The platform caches values that it has just written, such as enrollments, for the rest
+            # of the request; after the rollback the cache is wrong.
             RequestCache.clear_all_namespaces()
             is_first_conflict = attempt == 1 and isinstance(error, IntegrityError)
-            may_pass = savepoint_lost or is_first_conflict or _passes(error)
-            if attempt == ATTEMPTS or not may_pass:
+            may_succeed = savepoint_lost or is_first_conflict or _is_transient(error)
+            if attempt == ATTEMPTS or not may_succeed:
                 raise
             log.info("Repeating a transaction after attempt %d: %s", attempt, error)
             time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
     raise AssertionError("unreachable")
 
 
-def _passes(error: Exception) -> bool:
-    """Whether a retry may succeed: the error is a deadlock or lock timeout, or the missing
-    savepoint that one leaves behind when a receiver swallowed it."""
+def _is_transient(error: Exception) -> bool:
+    """Whether a retry may succeed: the error is a deadlock, a lock timeout, or a missing savepoint,
+    which shows that a receiver swallowed one of these."""
     if not isinstance(error, DatabaseError):
         return False
     number = error.args[0] if error.args else None
-    lost = isinstance(error, TransactionManagementError) or "savepoint" in str(error).lower()
-    return number in PASSING or lost
+    lost_savepoint = (
+        isinstance(error, TransactionManagementError) or "savepoint" in str(error).lower()
+    )
+    return number in PASSING or lost_savepoint
 
 
-class WritesSeen:
-    """Counts the statements that write, to tell whether a refusal came before any of them."""
+class WriteCounter:
+    """Counts the statements that write. The count shows whether a refusal came before any write."""
 
     _READING = ("SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
 

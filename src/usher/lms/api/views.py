@@ -15,8 +15,8 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.lms import conf
 from usher.lms.api import changes
 from usher.lms.api.access import ServiceWorkerView, application_of
-from usher.lms.api.accounts import carry_out_accounts
-from usher.lms.api.enrollments import carry_out_enrollments
+from usher.lms.api.accounts import process_accounts
+from usher.lms.api.enrollments import process_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch, LinksQuery
 from usher.lms.api.links import describe_links
 from usher.lms.api.repetitions import RequestIdReused
@@ -62,7 +62,7 @@ class Accounts(ServiceWorkerView):
         application = application_of(request, data.get("client_id", ""))
         site = Site.objects.get_current(request)
         with _repetitions():
-            outcomes = carry_out_accounts(data["items"], application, site, data["request_id"])
+            outcomes = process_accounts(data["items"], application, site, data["request_id"])
         return Response({"results": outcomes})
 
 
@@ -78,9 +78,7 @@ class Enrollments(ServiceWorkerView):
         data = _valid(EnrollmentBatch(data=request.data))
         application = application_of(request, data.get("client_id", ""))
         with _repetitions():
-            outcomes = carry_out_enrollments(
-                request, data["items"], application, data["request_id"]
-            )
+            outcomes = process_enrollments(request, data["items"], application, data["request_id"])
         return Response({"results": outcomes})
 
 

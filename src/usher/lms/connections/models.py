@@ -22,11 +22,11 @@ class ConnectedApplication(models.Model):
     backchannel_logout_url = models.CharField(max_length=500, blank=True)
     logout_url = models.CharField(max_length=500, blank=True)
     access_token_url = models.CharField(max_length=500, blank=True)
-    #: Newer releases store only a hash of the client's secret. These are fingerprints of the
-    #: secret and of that hash; the second shows whether the secret is still the same.
+    #: Newer releases store only a hash of the client's secret. These are fingerprints of the secret
+    #: and of that hash. The fingerprint of the hash shows whether the secret is still the same.
     oauth_client_secret_fingerprint = models.CharField(max_length=12, blank=True)
     oauth_client_hash_fingerprint = models.CharField(max_length=12, blank=True)
-    #: Whether the OAuth client existed before: then removal keeps it.
+    #: Whether the OAuth client existed before provisioning; if so, removal keeps it.
     oauth_client_adopted = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
     modified = models.DateTimeField(auto_now=True)
@@ -46,7 +46,7 @@ class ServiceWorker(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_service_worker"
     )
     application_id: int | None
-    #: The only application for which it may act. Null after that application was removed.
+    #: The only application for which the account may act. Null after that application was removed.
     application = models.OneToOneField(
         ConnectedApplication,
         null=True,
@@ -54,7 +54,7 @@ class ServiceWorker(models.Model):
         related_name="service_worker",
     )
     token_fingerprint = models.CharField(max_length=12, blank=True)
-    #: Whether provisioning created the user: then removal with purge deletes it.
+    #: Whether provisioning created the user; if so, removal with purge deletes the user.
     made = models.BooleanField(default=False)
 
     class Meta:

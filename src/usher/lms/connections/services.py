@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.db.models import Q
 from social_django.models import UserSocialAuth
 
 from usher.lms.connections.models import ConnectedApplication, ServiceWorker
@@ -29,7 +27,7 @@ class Caller:
 
 
 class NotAServiceWorker(UsherLmsError):
-    """The token is valid, and may not call the batch API; the message says why."""
+    """The token is valid but must not call the batch API; the message says why."""
 
 
 def is_service_worker(user: Any) -> bool:
@@ -70,11 +68,11 @@ def caller_of(token: Any) -> Caller:
 
 def is_service_worker_token(token: str, now: datetime) -> bool:
     """Whether ``token`` is a valid access token of a service worker with the scope ``write``."""
-    found = find_access_token(token)
-    if found is None or found.expires <= now:
+    row = find_access_token(token)
+    if row is None or row.expires <= now:
         return False
     try:
-        return "write" in caller_of(found).scopes
+        return "write" in caller_of(row).scopes
     except NotAServiceWorker:
         return False
 
@@ -88,20 +86,21 @@ def check_client_id(application: ConnectedApplication, oauth_client_id: str) -> 
         )
 
 
-def protected(user_ids: Iterable[int]) -> set[int]:
-    """Those of these users who are staff, superusers or service workers. No service worker may
-    change them or get their tokens."""
-    users: Any = get_user_model().objects.filter(pk__in=set(user_ids))
-    rights = Q(is_staff=True) | Q(is_superuser=True) | Q(usher_service_worker__isnull=False)
-    return set(users.filter(rights).values_list("pk", flat=True))
+def is_protected(user: Any) -> bool:
+    """Whether the user is staff, a superuser or a service worker. No service worker may change such
+    a user or get the user's tokens. user: load it with ``usher_service_worker``, which saves a
+    query."""
+    return user.is_staff or user.is_superuser or hasattr(user, "usher_service_worker")
 
 
 def applications_by_user(user_ids: Iterable[int]) -> dict[int, list[ConnectedApplication]]:
     """The connected applications that sign each of these users in."""
-    by_backend = {found.backend: found for found in ConnectedApplication.objects.all()}
+    by_backend = {
+        application.backend: application for application in ConnectedApplication.objects.all()
+    }
     links = UserSocialAuth.objects.filter(user_id__in=set(user_ids), provider__in=by_backend)
-    found: dict[int, list[ConnectedApplication]] = {}
+    applications: dict[int, list[ConnectedApplication]] = {}
     for user_id, backend in links.values_list("user_id", "provider"):
-        if by_backend[backend] not in found.setdefault(user_id, []):
-            found[user_id].append(by_backend[backend])
-    return found
+        if by_backend[backend] not in applications.setdefault(user_id, []):
+            applications[user_id].append(by_backend[backend])
+    return applications

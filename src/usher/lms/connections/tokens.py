@@ -9,8 +9,8 @@ from oauth2_provider.models import get_access_token_model
 
 
 def find_access_token(token: str) -> Any | None:
-    """The row of exactly this ``token`` with its user, or None. Releases from 3.0 on index a
-    checksum; before, MySQL and MariaDB compare tokens without case."""
+    """The row of exactly this ``token`` with its user, or None. Releases of the toolkit from 3.0 on
+    index a checksum. With older ones, MySQL and MariaDB ignore case when they compare tokens."""
     model = get_access_token_model()
     rows = model.objects.select_related("user", "application")
     if any(field.name == "token_checksum" for field in model._meta.get_fields()):

@@ -14,7 +14,7 @@ from usher.contract.events import EventType
 from usher.lms import conf
 from usher.lms.events import outbox
 
-#: Fields of a user whose change the applications should know.
+#: When one of these fields of a user changes, the applications are notified.
 USER_FIELDS = ("username", "email", "is_active")
 UID = "usher.lms.events"
 

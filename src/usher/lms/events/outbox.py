@@ -39,8 +39,8 @@ class OwnChanges:
 
     def covers(self, application: ConnectedApplication, note: Note) -> bool:
         kind, _, username, course_id = note
-        ours = application.pk == self.application.pk and kind == self.kind
-        return ours and (username, course_id) in self.about
+        is_of_this_kind = application.pk == self.application.pk and kind == self.kind
+        return is_of_this_kind and (username, course_id) in self.about
 
 
 class _Gathered(threading.local):
@@ -90,38 +90,40 @@ def gathering(own: OwnChanges | None = None) -> Iterator[None]:
 def put(notes: Iterable[Note], own: OwnChanges | None = None) -> None:
     """Add the messages for ``notes``, and start the sender when they are committed."""
     notes = list(notes)
+    if not notes:
+        return
     applications = applications_by_user({user_id for _, user_id, _, _ in notes})
     messages = [
-        _message(found, application, own)
-        for found in notes
-        for application in applications.get(found[1], [])
-        if found[0] != EventType.SIGNED_OUT or address(found[0], application)
+        _message(note, application, own)
+        for note in notes
+        for application in applications.get(note[1], [])
+        if note[0] != EventType.SIGNED_OUT or address(note[0], application)
     ]
     Message.objects.bulk_create(messages)
     if any(message.next_attempt_at for message in messages):
         transaction.on_commit(wake_sender)
 
 
-def _message(found: Note, application: ConnectedApplication, own: OwnChanges | None) -> Message:
-    kind, _, username, course_id = found
-    is_sent = address(kind, application) and not (own and own.covers(application, found))
+def _message(note: Note, application: ConnectedApplication, own: OwnChanges | None) -> Message:
+    kind, _, username, course_id = note
+    must_send = bool(address(kind, application)) and not (own and own.covers(application, note))
     return Message(
         application=application,
         type=kind.value,
         username=username,
         course_id=course_id,
-        next_attempt_at=timezone.now() if is_sent else None,
+        next_attempt_at=timezone.now() if must_send else None,
     )
 
 
 def backlog(application: ConnectedApplication) -> dict[str, float]:
     """``waiting``: how many messages to this application are not yet sent, ``_BACKLOG_LIMIT`` at
-    most. ``oldest_seconds``: for how many seconds the oldest of them has waited."""
+    most. ``oldest_seconds``: how long the oldest of these messages has waited."""
     waiting = Message.objects.filter(application=application, next_attempt_at__isnull=False)
-    found = waiting[:_BACKLOG_LIMIT].aggregate(waiting=Count("pk"), oldest=Min("created"))
-    oldest = found["oldest"]
+    counts = waiting[:_BACKLOG_LIMIT].aggregate(waiting=Count("pk"), oldest=Min("created"))
+    oldest = counts["oldest"]
     seconds = (timezone.now() - oldest).total_seconds() if oldest else 0.0
-    return {"waiting": found["waiting"], "oldest_seconds": max(0.0, seconds)}
+    return {"waiting": counts["waiting"], "oldest_seconds": max(0.0, seconds)}
 
 
 def address(kind: str, application: Any) -> str:

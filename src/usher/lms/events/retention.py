@@ -14,7 +14,7 @@ EVERY = 3600.0
 _last = time.monotonic() - EVERY + 60
 
 
-def forget_old() -> int:
+def delete_old() -> int:
     """Delete old messages, sessions and token ids; return how many."""
     from usher.lms.events import sender
     from usher.lms.signout import services as signout
@@ -27,9 +27,9 @@ def is_due() -> bool:
     return time.monotonic() - _last >= EVERY
 
 
-def forget_due() -> None:
-    """Run ``forget_old`` if it is due."""
+def delete_old_if_due() -> None:
+    """Run ``delete_old`` if it is due."""
     global _last
     if is_due():
         _last = time.monotonic()
-        forget_old()
+        delete_old()

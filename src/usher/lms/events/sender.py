@@ -1,8 +1,8 @@
 """Sends the messages of the outbox.
 
-Any number of senders may run at once. A sender claims a message by moving its next attempt into the
-future; only the sender whose update changed the row sends it. When a sender dies, its messages
-become due again after ``LEASE``.
+Any number of senders may run at the same time. A sender claims a message by moving its next attempt
+into the future; only the sender whose update changed the row sends it. When a sender dies, its
+messages become due again after ``LEASE``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MOST_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 KEEP = timedelta(days=30)
 BATCH = 100
-REMOVED_AT_ONCE, MOST_REMOVED = 1000, 100_000
+ROWS_A_DELETE, MOST_REMOVED = 1000, 100_000
 NO_ANSWER = "no answer"
 
 
@@ -55,22 +55,22 @@ def send_due(limit: int | None = None) -> Sent:
     An application that does not answer is skipped for the rest of this round, so that it does not
     delay the messages of other applications.
     """
-    sent = Sent()
+    counts = Sent()
     silent: set[int] = set()
     with requests.Session() as session:
-        while limit is None or sent.delivered + sent.failed < limit:
+        while limit is None or counts.delivered + counts.failed < limit:
             due = Message.objects.filter(next_attempt_at__lte=timezone.now())
             due = due.exclude(application_id__in=silent).select_related("application")
             claimed = False
             for message in due.order_by("next_attempt_at", "pk")[:BATCH]:
                 if message.application_id not in silent and _claim(message):
                     claimed = True
-                    if not _attempt(session, message, sent):
+                    if not _attempt(session, message, counts):
                         silent.add(message.application_id)
             if not claimed:
-                # Nothing is due, or other senders have claimed it.
+                # Nothing is due, or other senders have claimed all due messages.
                 break
-    return sent
+    return counts
 
 
 def prune() -> int:
@@ -79,30 +79,31 @@ def prune() -> int:
 
 
 def remove(rows: Any) -> int:
-    """Delete these rows in portions, so that no statement locks a large part of a table; at most
-    ``MOST_REMOVED`` and one portion. Returns how many."""
-    removed = 0
-    while removed < MOST_REMOVED:
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:REMOVED_AT_ONCE])
+    """Delete these rows in portions, so that no statement locks a large part of a table. Stops when
+    ``MOST_REMOVED`` or more are deleted. Returns how many."""
+    number = 0
+    while number < MOST_REMOVED:
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:ROWS_A_DELETE])
         if not ids:
             break
         rows.model.objects.filter(pk__in=ids).delete()
-        removed += len(ids)
-    return removed
+        number += len(ids)
+    return number
 
 
 def _claim(message: Message) -> bool:
-    """Claim the message; whether no other sender has claimed it."""
+    """Claim the message. Returns False if another sender has claimed it."""
     until = timezone.now() + LEASE
-    mine = Message.objects.filter(pk=message.pk, next_attempt_at=message.next_attempt_at)
-    if not mine.update(next_attempt_at=until):
+    unchanged_row = Message.objects.filter(pk=message.pk, next_attempt_at=message.next_attempt_at)
+    if not unchanged_row.update(next_attempt_at=until):
         return False
     message.next_attempt_at = until
     return True
 
 
-def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
-    """Send a message and record the result; whether the application answered, with any status."""
+def _attempt(session: requests.Session, message: Message, counts: Sent) -> bool:
+    """Send a message and record the result. Returns whether the application answered, with any
+    status."""
     url = address(message.type, message.application)
     error = _post(session, message, url) if url else "the application has no URL for it any more"
     message.attempts += 1
@@ -110,11 +111,11 @@ def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
     if not error:
         message.delivered_at = timezone.now()
         message.next_attempt_at = None
-        sent.delivered += 1
+        counts.delivered += 1
     else:
         given_up = not url or message.attempts >= MOST_ATTEMPTS
         message.next_attempt_at = None if given_up else timezone.now() + _delay(message.attempts)
-        sent.failed += 1
+        counts.failed += 1
         log.warning(
             "Message %s to %s was not delivered: %s",
             message.type,
@@ -126,7 +127,7 @@ def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
 
 
 def _post(session: requests.Session, message: Message, url: str) -> str:
-    """Why the message was not accepted; '' when it was."""
+    """Post the message. Returns why it was not accepted; '' when it was."""
     body, now = _body(message), int(time.time())
     event_id = _event_id(message)
     signature = signatures.sign(
@@ -167,7 +168,7 @@ def _body(message: Message) -> bytes:
 
 def _delay(attempts: int) -> timedelta:
     """Exponential backoff with jitter, so that an application that recovers does not get all
-    messages at once."""
+    messages at the same time."""
     longest = min(FIRST_DELAY_SECONDS * 2 ** (attempts - 1), LONGEST_DELAY_SECONDS)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - not a secret
 

@@ -1,7 +1,7 @@
 """Runs the sender in a background thread, so that it does not delay requests.
 
-At most one thread a process. It runs while messages are waiting. Messages left when the process
-ends are sent after the next change, or by ``manage.py lms usher_send_events``.
+Each process has at most one such thread. It runs while messages are waiting. Messages left when the
+process ends are sent after the next change, or by ``manage.py lms usher_send_events``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 SHORTEST_WAIT, LONGEST_WAIT = 10, 300
 
 _lock = threading.Lock()
-_wanted = threading.Event()
+_check_requested = threading.Event()
 _threads: list[threading.Thread] = []
 
 
 def wake_sender() -> None:
     """Make this process's sender check for due messages; start it if it isn't running."""
     with _lock:
-        _wanted.set()
+        _check_requested.set()
         if not _threads:
             thread = threading.Thread(target=_run, name="usher-sender", daemon=True)
             _threads.append(thread)
@@ -43,21 +43,21 @@ def wait_for_sender(seconds: float = 10) -> None:
 
 
 def _run() -> None:
-    from usher.lms.events.retention import forget_due
+    from usher.lms.events.retention import delete_old_if_due
     from usher.lms.events.sender import send_due
 
     try:
         while True:
-            _wanted.clear()
+            _check_requested.clear()
             send_due()
-            forget_due()
+            delete_old_if_due()
             wait = _seconds_to_next()
             connections.close_all()
             with _lock:
-                if wait is None and not _wanted.is_set():
+                if wait is None and not _check_requested.is_set():
                     _threads.clear()
                     return
-            _wanted.wait(wait or 0)
+            _check_requested.wait(wait or 0)
     except DatabaseError:
         log.exception("The sender of webhooks stopped; the next change starts it again.")
         with _lock:

@@ -5,6 +5,15 @@ import usher.lms.events.models
 from django.db import migrations, models
 
 
+def remove_dashes(apps, schema_editor):
+    """Before the column is a UUID again: without a type for UUIDs, databases keep 32 digits."""
+    connection = schema_editor.connection
+    if not connection.features.has_native_uuid_field:
+        for message in apps.get_model('usher_lms', 'Message').objects.using(connection.alias).iterator():
+            message.event_id = message.event_id.replace('-', '')
+            message.save(update_fields=['event_id'])
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -17,6 +26,7 @@ class Migration(migrations.Migration):
             name='event_id',
             field=models.CharField(default=usher.lms.events.models.new_event_id, editable=False, max_length=36, unique=True),
         ),
+        migrations.RunPython(migrations.RunPython.noop, remove_dashes),
         migrations.CreateModel(
             name='BatchOutcome',
             fields=[

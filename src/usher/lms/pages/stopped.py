@@ -45,8 +45,8 @@ def stop(
     current: str = "",
     detail: str = "",
 ) -> HttpResponse:
-    """A redirect to the page that explains the stop. The page has its own URL, so that reloading it
-    shows it again instead of starting another sign-in."""
+    """A redirect to the page that explains the stop. The page has its own URL, so that a reload
+    shows the page again instead of starting another sign-in."""
     request.session[SESSION_KEY] = {
         "reason": reason.value,
         "backend": backend,

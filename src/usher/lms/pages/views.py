@@ -28,22 +28,22 @@ from usher.lms.pages.stopped import SESSION_KEY, Reason
 def stopped(request: HttpRequest) -> HttpResponse:
     """The page with the reason from the session: status 502 if the application failed, else 403.
     Redirects to ``/`` when no sign-in was stopped."""
-    kept = request.session.get(SESSION_KEY)
-    if not kept:
+    details = request.session.get(SESSION_KEY)
+    if not details:
         return HttpResponseRedirect("/")
     context = {
-        **kept,
+        **details,
         "platform": getattr(settings, "PLATFORM_NAME", "") or "this learning platform",
-        "application": _application_name(kept["backend"]),
-        "application_url": _application_url(kept["backend"]),
+        "application": _application_name(details["backend"]),
+        "application_url": _application_url(details["backend"]),
         "support_email": getattr(settings, "CONTACT_EMAIL", ""),
-        "retry": LmsPath.sign_in_start(kept["backend"]) + "?auth_entry=login",
+        "retry": LmsPath.sign_in_start(details["backend"]) + "?auth_entry=login",
         "switch": reverse("usher:switch"),
         "csrf_token": get_token(request),
     }
     # Without the request: the LMS's context processors are for its own theme.
     page = render_to_string("usher_lms/stopped.html", context)
-    return HttpResponse(page, status=502 if kept["reason"] == Reason.FAILED else 403)
+    return HttpResponse(page, status=502 if details["reason"] == Reason.FAILED else 403)
 
 
 @never_cache
@@ -51,14 +51,16 @@ def stopped(request: HttpRequest) -> HttpResponse:
 @csrf_protect
 def switch(request: HttpRequest) -> HttpResponse:
     """Sign out of the LMS and sign in again as the application's current user."""
-    kept: dict[str, Any] = request.session.get(SESSION_KEY) or {}
-    backend = kept.get("backend", "")
+    details: dict[str, Any] = request.session.get(SESSION_KEY) or {}
+    backend = details.get("backend", "")
     if backend not in conf.backends():
         return HttpResponseRedirect("/")
     query = {"auth_entry": "login"}
-    goal = kept.get("next", "")
-    if goal and url_has_allowed_host_and_scheme(goal, {request.get_host()}, request.is_secure()):
-        query["next"] = goal
+    next_url = details.get("next", "")
+    if next_url and url_has_allowed_host_and_scheme(
+        next_url, {request.get_host()}, request.is_secure()
+    ):
+        query["next"] = next_url
     response = HttpResponseRedirect(f"{LmsPath.sign_in_start(backend)}?{urlencode(query)}")
     conf.platform().sign_out(request, response)
     return response
@@ -67,9 +69,9 @@ def switch(request: HttpRequest) -> HttpResponse:
 def _application_name(backend: str) -> str:
     """The application's name for people: its product name if known, else that of the provider
     record."""
-    known = ConnectedApplication.objects.filter(backend=backend).first()
-    if known and known.name in EDITIONS:
-        return EDITIONS[known.name].title
+    application = ConnectedApplication.objects.filter(backend=backend).first()
+    if application and application.name in EDITIONS:
+        return EDITIONS[application.name].title
     model = conf.platform().provider_model()
     record = model.objects.filter(backend_name=backend).order_by("-change_date", "-pk").first()
     return record.name if record and record.name else backend
@@ -77,6 +79,6 @@ def _application_name(backend: str) -> str:
 
 def _application_url(backend: str) -> str:
     """The application's home page; '' when it isn't known."""
-    known = ConnectedApplication.objects.filter(backend=backend).first()
-    parts = urlsplit(known.logout_url if known else "")
+    application = ConnectedApplication.objects.filter(backend=backend).first()
+    parts = urlsplit(application.logout_url if application else "")
     return f"{parts.scheme}://{parts.netloc}/" if parts.scheme in ("http", "https") else ""

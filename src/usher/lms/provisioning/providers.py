@@ -12,9 +12,9 @@ from usher.contract.provisioning import Application
 from usher.lms import conf
 from usher.lms.connections.models import ProviderVersion
 from usher.lms.errors import ProvisioningError
-from usher.lms.provisioning.outcome import Item, Outcome, assign
+from usher.lms.provisioning.result import Item, ProvisioningResult, assign
 
-#: The width of the platform's ``slug`` column, the narrowest that holds the name.
+#: The width of the platform's ``slug`` column, the narrowest column that stores the name.
 NAME_LENGTH = 30
 
 
@@ -24,49 +24,49 @@ def current_record(site: Site, backend: str) -> Any | None:
     return rows.order_by("-change_date", "-pk").first()
 
 
-def provision_provider(wanted: Application, site: Site, outcome: Outcome) -> None:
+def provision_provider(spec: Application, site: Site, outcome: ProvisioningResult) -> None:
     """Add a new version of the record if anything differs. Raises ProvisioningError for a backend
     name that is too long."""
-    if len(wanted.backend) > NAME_LENGTH:
+    if len(spec.backend) > NAME_LENGTH:
         raise ProvisioningError(
-            f"backend name {wanted.backend!r} is longer than the {NAME_LENGTH} characters that "
+            f"backend name {spec.backend!r} is longer than the {NAME_LENGTH} characters that "
             "Open edX keeps; choose a shorter one"
         )
-    record = current_record(site, wanted.backend)
+    record = current_record(site, spec.backend)
     created = record is None
     if record is None:
-        record = conf.platform().provider_model()(site=site, backend_name=wanted.backend)
-    changes = assign(record, _fields(wanted))
-    if _settings(record.other_settings) != _other_settings(wanted):
-        record.other_settings = json.dumps(_other_settings(wanted), indent=4)
+        record = conf.platform().provider_model()(site=site, backend_name=spec.backend)
+    changes = assign(record, _fields(spec))
+    if _settings(record.other_settings) != _other_settings(spec):
+        record.other_settings = json.dumps(_other_settings(spec), indent=4)
         changes.append("other_settings")
     if changes:
         _save_version(record, site)
-    outcome.note("provider record", wanted.backend, changes, created=created)
+    outcome.note("provider record", spec.backend, changes, created=created)
 
 
-def _fields(wanted: Application) -> dict[str, Any]:
+def _fields(spec: Application) -> dict[str, Any]:
     return {
         "enabled": True,
-        "name": wanted.provider_name,
-        "slug": wanted.backend,
+        "name": spec.provider_name,
+        "slug": spec.backend,
         "visible": True,
         "skip_hinted_login_dialog": True,
         "skip_registration_form": True,
         "skip_email_verification": True,
         "sync_learner_profile_data": True,
         "enable_sso_id_verification": True,
-        "key": wanted.client_id,
-        "secret": wanted.client_secret,
+        "key": spec.client_id,
+        "secret": spec.client_secret,
     }
 
 
-def _other_settings(wanted: Application) -> dict[str, str]:
+def _other_settings(spec: Application) -> dict[str, str]:
     addresses = {
-        "AUTHORIZATION_URL": wanted.authorization_url,
-        "ACCESS_TOKEN_URL": wanted.access_token_url,
-        "API_ROOT": wanted.api_root,
-        "DISCOVERY_URL": wanted.discovery_url,
+        "AUTHORIZATION_URL": spec.authorization_url,
+        "ACCESS_TOKEN_URL": spec.access_token_url,
+        "API_ROOT": spec.api_root,
+        "DISCOVERY_URL": spec.discovery_url,
     }
     return {name: address for name, address in addresses.items() if address}
 
@@ -89,27 +89,29 @@ def _save_version(record: Any, site: Site) -> None:
     transaction.on_commit(lambda: forget(site.pk, backend))
 
 
-def remove_provider(wanted: Application, site: Site, outcome: Outcome, *, purge: bool) -> None:
+def remove_provider(
+    spec: Application, site: Site, outcome: ProvisioningResult, *, purge: bool
+) -> None:
     """Disable the provider by adding a version. With ``purge``, delete the versions that
     provisioning created instead, so that the version before them is current again."""
     if purge:
-        _delete_versions(site, wanted.backend, outcome)
+        _delete_versions(site, spec.backend, outcome)
         return
-    record = current_record(site, wanted.backend)
+    record = current_record(site, spec.backend)
     if record is not None and record.enabled:
         record.enabled = False
         _save_version(record, site)
-        outcome.note("provider record", wanted.backend, ["enabled"])
+        outcome.note("provider record", spec.backend, ["enabled"])
 
 
-def _delete_versions(site: Site, backend: str, outcome: Outcome) -> None:
+def _delete_versions(site: Site, backend: str, outcome: ProvisioningResult) -> None:
     of_usher = list(ProviderVersion.objects.values_list("record_id", flat=True))
     rows = conf.platform().provider_model().objects
-    ours = rows.filter(site=site, backend_name=backend, pk__in=of_usher)
-    ids = list(ours.values_list("pk", flat=True))
+    own_versions = rows.filter(site=site, backend_name=backend, pk__in=of_usher)
+    ids = list(own_versions.values_list("pk", flat=True))
     if not ids:
         return
-    ours.delete()
+    own_versions.delete()
     ProviderVersion.objects.filter(record_id__in=ids).delete()
     forget = conf.platform().forget_provider
     transaction.on_commit(lambda: forget(site.pk, backend))

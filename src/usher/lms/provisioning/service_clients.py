@@ -13,7 +13,7 @@ from usher.lms.accounts import lookup
 from usher.lms.connections.models import ConnectedApplication, ServiceClient, ServiceWorker
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning.clients import secret_matches, stored_secret
-from usher.lms.provisioning.outcome import Item, Outcome, assign
+from usher.lms.provisioning.result import Item, ProvisioningResult, assign
 from usher.lms.provisioning.users import get_or_create_user
 
 #: The platform's permission that staff need to retire learners. Superusers have it.
@@ -21,29 +21,29 @@ MAY_RETIRE = {"content_type__app_label": "user_api", "codename": "add_userretire
 
 
 def provision_service_clients(
-    wanted: contract.Application, application: ConnectedApplication, outcome: Outcome
+    spec: contract.Application, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> None:
-    """Create or update one client for each purpose in ``wanted``; remove clients of other purposes.
+    """Create or update one client for each purpose in ``spec``; remove clients of other purposes.
     Raises ProvisioningError."""
-    for one in wanted.service_clients:
-        user, user_made = _account(one, application, outcome)
-        _client(one, application, user, user_made=user_made, outcome=outcome)
-    purposes = [one.purpose for one in wanted.service_clients]
+    for client in spec.service_clients:
+        user, user_made = _account(client, application, outcome)
+        _client(client, application, user, user_made=user_made, outcome=outcome)
+    purposes = [client.purpose for client in spec.service_clients]
     for former in application.service_clients.exclude(purpose__in=purposes):
         _remove(former, outcome, purge=False)
 
 
 def remove_service_clients(
-    application: ConnectedApplication, outcome: Outcome, *, purge: bool
+    application: ConnectedApplication, outcome: ProvisioningResult, *, purge: bool
 ) -> None:
     """Delete the clients. Accounts that provisioning created for them are deactivated, with
     ``purge`` deleted."""
-    for known in application.service_clients.select_related("user"):
-        _remove(known, outcome, purge=purge)
+    for client in application.service_clients.select_related("user"):
+        _remove(client, outcome, purge=purge)
 
 
 def _account(
-    wanted: contract.ServiceClient, application: ConnectedApplication, outcome: Outcome
+    spec: contract.ServiceClient, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> tuple[Any, bool]:
     """The account that the client acts as, and whether it was created for this client alone.
 
@@ -51,32 +51,34 @@ def _account(
     retires learners could close any account, so it acts as an account of its own with that
     permission only.
     """
-    if not wanted.username:
+    if not spec.username:
         worker = ServiceWorker.objects.select_related("user").filter(application=application)
-        if (found := worker.first()) is None:
+        if (service_user := worker.first()) is None:
             raise ProvisioningError(
-                f"{application} has no service worker, so its client for {wanted.purpose} has no "
+                f"{application} has no service worker, so its client for {spec.purpose} has no "
                 "account to act as; give it a service worker"
             )
-        return found.user, False
-    user = lookup.user_named(wanted.username)
-    known = ServiceClient.objects.filter(user=user, user_made=True).first() if user else None
-    if user is not None and (known is None or known.application_id not in (None, application.pk)):
+        return service_user.user, False
+    user = lookup.user_named(spec.username)
+    own_client = ServiceClient.objects.filter(user=user, user_made=True).first() if user else None
+    if user is not None and (
+        own_client is None or own_client.application_id not in (None, application.pk)
+    ):
         raise ProvisioningError(
-            f"LMS user {wanted.username!r} can't be the account for {wanted.purpose}: it exists "
+            f"LMS user {spec.username!r} can't be the account for {spec.purpose}: it exists "
             "and was not created for it. Rename that account in the LMS's admin"
         )
-    user, created = get_or_create_user(wanted.username, wanted.email)
+    user, created = get_or_create_user(spec.username, spec.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
         user.save()
-    if wanted.purpose == contract.RETIREMENT:
+    if spec.purpose == contract.RETIREMENT:
         changes += _let_retire(user, outcome)
-    outcome.note("service account", wanted.username, changes, created=created)
+    outcome.note("service account", spec.username, changes, created=created)
     return user, True
 
 
-def _let_retire(user: Any, outcome: Outcome) -> list[str]:
+def _let_retire(user: Any, outcome: ProvisioningResult) -> list[str]:
     conf.platform().prepare_retirement()
     permission = Permission.objects.filter(**MAY_RETIRE).first()
     if permission is None:
@@ -92,53 +94,53 @@ def _let_retire(user: Any, outcome: Outcome) -> list[str]:
 
 
 def _client(
-    wanted: contract.ServiceClient,
+    spec: contract.ServiceClient,
     application: ConnectedApplication,
     user: Any,
     *,
     user_made: bool,
-    outcome: Outcome,
+    outcome: ProvisioningResult,
 ) -> None:
     model = get_application_model()
-    known = application.service_clients.filter(purpose=wanted.purpose).first()
-    ids = [wanted.client_id, *([known.client_id] if known else [])]
+    existing = application.service_clients.filter(purpose=spec.purpose).first()
+    ids = [spec.client_id, *([existing.client_id] if existing else [])]
     client = model.objects.filter(client_id__in=ids).first()
     created = client is None
     if client is None:
-        client = model(client_id=wanted.client_id)
+        client = model(client_id=spec.client_id)
     changes = assign(
         client,
         {
-            "client_id": wanted.client_id,
-            "name": f"{application.name} {wanted.purpose}",
+            "client_id": spec.client_id,
+            "name": f"{application.name} {spec.purpose}",
             "user_id": user.pk,
             "client_type": model.CLIENT_CONFIDENTIAL,
             "authorization_grant_type": model.GRANT_CLIENT_CREDENTIALS,
             "redirect_uris": "",
         },
     )
-    if created or not secret_matches(client, wanted.client_secret):
-        client.client_secret = stored_secret(wanted.client_secret)
+    if created or not secret_matches(client, spec.client_secret):
+        client.client_secret = stored_secret(spec.client_secret)
         changes.append("client_secret")
     if changes:
         client.save()
     outcome.note("OAuth client", client.name, changes, created=created)
     ServiceClient.objects.update_or_create(
         application=application,
-        purpose=wanted.purpose,
-        defaults={"client_id": wanted.client_id, "user": user, "user_made": user_made},
+        purpose=spec.purpose,
+        defaults={"client_id": spec.client_id, "user": user, "user_made": user_made},
     )
 
 
-def _remove(known: ServiceClient, outcome: Outcome, *, purge: bool) -> None:
-    client = get_application_model().objects.filter(client_id=known.client_id).first()
+def _remove(row: ServiceClient, outcome: ProvisioningResult, *, purge: bool) -> None:
+    client = get_application_model().objects.filter(client_id=row.client_id).first()
     if client is not None:
         name = client.name
         client.delete()
         outcome.items.append(Item("OAuth client", name, "removed"))
-    user = known.user
-    if not known.user_made or user is None:
-        known.delete()
+    user = row.user
+    if not row.user_made or user is None:
+        row.delete()
     elif purge:
         name = user.get_username()
         user.delete()
@@ -148,6 +150,6 @@ def _remove(known: ServiceClient, outcome: Outcome, *, purge: bool) -> None:
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
         user.user_permissions.clear()
-        known.client_id, known.application = "", None
-        known.save()
+        row.client_id, row.application = "", None
+        row.save()
         outcome.note("service account", user.get_username(), changes)

@@ -19,77 +19,80 @@ from usher.lms.accounts.services import link
 from usher.lms.connections.models import ConnectedApplication, ServiceWorker
 from usher.lms.connections.tokens import find_access_token
 from usher.lms.errors import ProvisioningError
-from usher.lms.provisioning.outcome import Item, Outcome, assign
+from usher.lms.provisioning.result import Item, ProvisioningResult, assign
 
 #: Scopes that the platform's APIs require to read and change other users' enrollments.
 TOKEN_SCOPE = "read write email profile"  # noqa: S105 - scopes
 
 
-def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
-    """Create the superuser, linked to the application it comes from, if any.
+def provision_superuser(spec: contract.Superuser, outcome: ProvisioningResult) -> None:
+    """Create the superuser, and link it to the application of ``spec.backend``, if there is one.
 
-    An existing account of that username may be another person's. It is neither linked nor made a
-    superuser; the outcome gets a warning instead.
+    An existing account with that username may be another person's. Such an account is neither
+    linked nor made a superuser; the outcome gets a warning instead.
     """
-    if reason := _why_not_theirs(wanted):
-        outcome.items.append(Item("superuser", wanted.username, "kept"))
+    if reason := _why_not_theirs(spec):
+        outcome.items.append(Item("superuser", spec.username, "kept"))
         outcome.warnings.append(reason)
         return
-    user, created = get_or_create_user(wanted.username, wanted.email, wanted.password)
+    user, created = get_or_create_user(spec.username, spec.email, spec.password)
     changes = assign(user, {"is_superuser": True, "is_staff": True, "is_active": True})
     user.save()
-    if wanted.backend:
-        link(wanted.username, wanted.backend)
-    outcome.note("superuser", wanted.username, changes, created=created)
+    if spec.backend:
+        link(spec.username, spec.backend)
+    outcome.note("superuser", spec.username, changes, created=created)
 
 
-def _why_not_theirs(wanted: contract.Superuser) -> str:
+def _why_not_theirs(spec: contract.Superuser) -> str:
     """Why the account must not be made a superuser, or ''."""
-    no = f"{wanted.username} is not a superuser yet:"
-    user = lookup.user_named(wanted.username)
-    owned = lookup.link_of(wanted.backend, wanted.username) if wanted.backend else None
+    no = f"{spec.username} is not a superuser yet:"
+    user = lookup.user_named(spec.username)
+    owned = lookup.link_of(spec.backend, spec.username) if spec.backend else None
     if user is not None and owned is not None and owned.user_id == user.pk:
         # The username alone does not show that both are the same person.
-        if user.email.casefold() == wanted.email.casefold():
+        if user.email.casefold() == spec.email.casefold():
             return ""
         return (
             f"{no} the LMS account of that name has another e-mail address; check that both "
             "accounts are the same person's, and correct one of the two addresses"
         )
-    if user is not None and user.is_superuser and not wanted.backend:
+    if user is not None and user.is_superuser and not spec.backend:
         return ""
     if user is not None:
         todo = (
             "link it (do usher-link)"
-            if wanted.backend
-            else f"make it one: createuser --staff --superuser {wanted.username} E-MAIL"
+            if spec.backend
+            else f"make it one: createuser --staff --superuser {spec.username} E-MAIL"
         )
         return (
             f"{no} an LMS account of that name already exists; if it is the same person's, "
             f"{todo} and run this again"
         )
-    taken = lookup.taken([wanted.username], [wanted.email])
-    if taken.usernames:
+    unavailable = lookup.find_taken([spec.username], [spec.email])
+    if unavailable.usernames:
         return (
             f"{no} an LMS account has this username in other letters (case or accents), or had it "
             "and was retired; choose another username"
         )
-    if taken.emails:
+    if unavailable.emails:
         return (
-            f"{no} another LMS account has the e-mail address {wanted.email}; change one of the "
+            f"{no} another LMS account has the e-mail address {spec.email}; change one of the "
             "two addresses and run this again"
         )
     return ""
 
 
 def provision_service_worker(
-    wanted: contract.ServiceWorker, application: ConnectedApplication, client: Any, outcome: Outcome
+    spec: contract.ServiceWorker,
+    application: ConnectedApplication,
+    client: Any,
+    outcome: ProvisioningResult,
 ) -> None:
     """Create or update the service worker of ``application``, and its token, which belongs to the
     application's OAuth client ``client``. Raises ProvisioningError."""
-    _refuse_unsuitable_account(wanted, application)
-    _retire_former_workers(wanted, application, outcome)
-    user, created = get_or_create_user(wanted.username, wanted.email)
+    _refuse_unsuitable_account(spec, application)
+    _retire_former_workers(spec, application, outcome)
+    user, created = get_or_create_user(spec.username, spec.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
         user.save()
@@ -98,16 +101,16 @@ def provision_service_worker(
         worker.application = application
         worker.save()
         changes.append("application")
-    outcome.note("service worker", wanted.username, changes, created=created)
-    _provision_token(worker, wanted, client, outcome)
+    outcome.note("service worker", spec.username, changes, created=created)
+    _provision_token(worker, spec, client, outcome)
 
 
 def _refuse_unsuitable_account(
-    wanted: contract.ServiceWorker, application: ConnectedApplication
+    spec: contract.ServiceWorker, application: ConnectedApplication
 ) -> None:
     """Raises ProvisioningError if the account of that username may be another person's, which must
     not become staff."""
-    user = lookup.user_named(wanted.username)
+    user = lookup.user_named(spec.username)
     if user is None:
         return
     worker = ServiceWorker.objects.select_related("application").filter(user=user).first()
@@ -125,17 +128,17 @@ def _refuse_unsuitable_account(
     else:
         return
     raise ProvisioningError(
-        f"LMS user {wanted.username!r} can't be the service worker: it {reason}. Give another "
+        f"LMS user {spec.username!r} can't be the service worker: it {reason}. Give another "
         "username for the service worker, or correct that account in the LMS's admin"
     )
 
 
 def _retire_former_workers(
-    wanted: contract.ServiceWorker, application: ConnectedApplication, outcome: Outcome
+    spec: contract.ServiceWorker, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> None:
     """Deactivate the application's former service workers, which had other usernames."""
     former = ServiceWorker.objects.select_related("user").filter(application=application)
-    for worker in former.exclude(user__username=wanted.username):
+    for worker in former.exclude(user__username=spec.username):
         for row in get_access_token_model().objects.filter(user=worker.user):
             if fingerprint(row.token) == worker.token_fingerprint:
                 row.delete()
@@ -175,16 +178,16 @@ def get_or_create_user(username: str, email: str, password: str = "") -> tuple[A
 
 
 def _provision_token(
-    worker: ServiceWorker, wanted: contract.ServiceWorker, client: Any, outcome: Outcome
+    worker: ServiceWorker, spec: contract.ServiceWorker, client: Any, outcome: ProvisioningResult
 ) -> None:
     """Create or update the token. Its expiry is extended when less than half of its lifetime is
     left."""
     now = timezone.now()
-    lifetime = timedelta(days=wanted.token_days)
-    token = find_access_token(wanted.token)
+    lifetime = timedelta(days=spec.token_days)
+    token = find_access_token(spec.token)
     created = token is None
     if token is None:
-        token = get_access_token_model()(token=wanted.token, user=worker.user, expires=now)
+        token = get_access_token_model()(token=spec.token, user=worker.user, expires=now)
     elif token.user_id != worker.user_id and not _is_unbound(token.user_id):
         raise ProvisioningError(
             f"the service worker's token belongs to LMS user {token.user.username!r}; "
@@ -196,8 +199,8 @@ def _provision_token(
     changes = assign(token, values)
     if changes:
         token.save()
-    _forget_former_token(worker, wanted.token)
-    outcome.note("service worker's token", wanted.username, changes, created=created)
+    _forget_former_token(worker, spec.token)
+    outcome.note("service worker's token", spec.username, changes, created=created)
 
 
 def _is_unbound(user_id: int | None) -> bool:
@@ -219,27 +222,29 @@ def _forget_former_token(worker: ServiceWorker, token: str) -> None:
     worker.save()
 
 
-def remove_service_worker(wanted: contract.ServiceWorker, outcome: Outcome, *, purge: bool) -> None:
+def remove_service_worker(
+    spec: contract.ServiceWorker, outcome: ProvisioningResult, *, purge: bool
+) -> None:
     """Delete the worker's token. A user that provisioning created is deleted with ``purge``, else
     deactivated; a user that existed before is kept as it is."""
     worker = (
-        ServiceWorker.objects.select_related("user").filter(user__username=wanted.username).first()
+        ServiceWorker.objects.select_related("user").filter(user__username=spec.username).first()
     )
     if worker is None:
         return
-    token = find_access_token(wanted.token)
+    token = find_access_token(spec.token)
     if token is not None and token.user_id == worker.user_id:
         token.delete()
-        outcome.items.append(Item("service worker's token", wanted.username, "removed"))
+        outcome.items.append(Item("service worker's token", spec.username, "removed"))
     user = worker.user
     if not worker.made:
         worker.delete()
-        outcome.items.append(Item("service worker", wanted.username, "kept"))
+        outcome.items.append(Item("service worker", spec.username, "kept"))
     elif purge:
         user.delete()
-        outcome.items.append(Item("service worker", wanted.username, "removed"))
+        outcome.items.append(Item("service worker", spec.username, "removed"))
     else:
         # The row stays: it records that provisioning created the user.
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
-        outcome.note("service worker", wanted.username, changes)
+        outcome.note("service worker", spec.username, changes)

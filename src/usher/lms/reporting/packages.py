@@ -10,7 +10,8 @@ from pathlib import Path
 
 from usher.contract.oauth import BACKENDS
 
-#: Installed without their dependencies, so that the platform's versions stay.
+#: Sign-in backends are installed without their dependencies, so that the platform's versions of
+#: these stay.
 _BACKENDS = (
     *dict.fromkeys(backend.requirement for backend in BACKENDS.values()),
     "openedx-companion-auth",
@@ -32,13 +33,13 @@ NAMES = (
 
 def versions() -> dict[str, str]:
     """Installed versions of ``NAMES``, by name."""
-    found = {}
+    by_name = {}
     for name in NAMES:
         try:
-            found[name] = version(name)
+            by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return by_name
 
 
 def conflicts() -> list[str]:
@@ -48,21 +49,21 @@ def conflicts() -> list[str]:
     their dependencies, to keep the platform's versions. ``settings.backends`` reports whether they
     can be imported.
     """
-    wanted = {_canonical(name) for name in NAMES}
+    names = {_canonical(name) for name in NAMES}
     installed = _installed()
     sentences = []
     for distribution in installed.values():
         name = distribution.metadata["Name"]
         for text in distribution.requires or []:
-            sentence = _unmet(name, text, wanted, installed)
+            sentence = _unmet(name, text, names, installed)
             if sentence:
                 sentences.append(sentence)
     return sorted(sentences)
 
 
-def _unmet(name: str, text: str, wanted: set[str], installed: dict[str, Distribution]) -> str:
+def _unmet(name: str, text: str, names: set[str], installed: dict[str, Distribution]) -> str:
     """The conflict, if the requirement ``text`` of the package ``name`` isn't met and one of the
-    two packages is in ``wanted``; else ''."""
+    two packages is in ``names``; else ''."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -70,7 +71,7 @@ def _unmet(name: str, text: str, wanted: set[str], installed: dict[str, Distribu
     except InvalidRequirement:
         return ""
     target = _canonical(requirement.name)
-    if target not in wanted and _canonical(name) not in wanted:
+    if target not in names and _canonical(name) not in names:
         return ""
     if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
         return ""
@@ -87,14 +88,14 @@ def _unmet(name: str, text: str, wanted: set[str], installed: dict[str, Distribu
 
 
 def outside_image() -> list[str]:
-    """Packages of ``NAMES`` that are newer than this container: they were installed into it by hand
-    and are lost when it is recreated. Empty outside of a container."""
+    """Packages of ``NAMES`` that are newer than this container: somebody installed them into the
+    container, and they are lost when it is recreated. Empty outside of a container."""
     start = _container_start()
     if start is None:
         return []
     installed = _installed()
-    wanted = dict.fromkeys(map(_canonical, NAMES))
-    present = [name for name in wanted if name in installed]
+    names = dict.fromkeys(map(_canonical, NAMES))
+    present = [name for name in names if name in installed]
     return [name for name in present if (_installed_at(installed[name]) or 0) > start]
 
 

@@ -90,8 +90,8 @@ def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def oauth_clients() -> list[report.OAuthClient]:
-    """OAuth clients with the grant *authorization code*, as applications have."""
-    noted = {row.oauth_client_id: row for row in ConnectedApplication.objects.all()}
+    """OAuth clients with the grant *authorization code*, as used by applications."""
+    connected = {row.oauth_client_id: row for row in ConnectedApplication.objects.all()}
     model = get_application_model()
     rows = model.objects.filter(authorization_grant_type=model.GRANT_AUTHORIZATION_CODE)
     return [
@@ -102,24 +102,26 @@ def oauth_clients() -> list[report.OAuthClient]:
             "client_type": row.client_type,
             "grant_type": row.authorization_grant_type,
             "skip_authorization": row.skip_authorization,
-            "secret_fingerprint": _client_secret_fingerprint(row, noted.get(row.client_id)),
+            "secret_fingerprint": _client_secret_fingerprint(row, connected.get(row.client_id)),
         }
         for row in rows.order_by("pk")
     ]
 
 
-def _client_secret_fingerprint(client: Any, noted: ConnectedApplication | None) -> str:
-    """The fingerprint of the client's secret; '' when the LMS stores only a hash of it, and the
-    hash is not the one that provisioning wrote."""
+def _client_secret_fingerprint(client: Any, connected: ConnectedApplication | None) -> str:
+    """The fingerprint of the client's secret; '' when the LMS stores only a hash of the secret and
+    provisioning did not write that hash."""
     try:
         identify_hasher(client.client_secret)
     except ValueError:
         return fingerprint(client.client_secret)
-    unchanged = noted and noted.oauth_client_hash_fingerprint == fingerprint(client.client_secret)
-    return noted.oauth_client_secret_fingerprint if noted and unchanged else ""
+    unchanged = connected and connected.oauth_client_hash_fingerprint == fingerprint(
+        client.client_secret
+    )
+    return connected.oauth_client_secret_fingerprint if connected and unchanged else ""
 
 
-def login_service() -> bool:
+def login_service_exists() -> bool:
     """Whether the OAuth client of the LMS's own sign-in exists."""
     return get_application_model().objects.filter(client_id=login_service_id()).exists()
 
@@ -133,10 +135,10 @@ def service_worker(application: ConnectedApplication | None = None) -> report.Se
     if worker is None:
         return None
     tokens = get_access_token_model().objects.filter(user=worker.user, expires__gt=timezone.now())
-    mine = [
+    own_tokens = [
         t for t in tokens.order_by("-expires") if fingerprint(t.token) == worker.token_fingerprint
     ]
-    token = (mine or [None])[0]
+    token = (own_tokens or [None])[0]
     return {
         "username": worker.user.get_username(),
         "application": worker.application.name if worker.application else "",
@@ -206,15 +208,17 @@ def connections() -> list[report.Connection]:
 
 def token_probes() -> list[report.TokenProbe]:
     """Send an invalid code to each application's token endpoint, from this process and with the
-    stored credentials. The answer shows whether a sign-in would succeed."""
-    here = [row for row in newest_providers() if row.enabled and row.site_id == settings.SITE_ID]
-    return [_probe(row) for row in here]
+    stored credentials. The answers show whether sign-ins would succeed."""
+    rows_of_site = [
+        row for row in newest_providers() if row.enabled and row.site_id == settings.SITE_ID
+    ]
+    return [_probe(row) for row in rows_of_site]
 
 
 def _probe(row: Any) -> report.TokenProbe:
     addresses, _ = _other_settings(row.other_settings)
     url = str((addresses or {}).get("ACCESS_TOKEN_URL") or "")
-    found: report.TokenProbe = {
+    probe: report.TokenProbe = {
         "backend_name": row.backend_name,
         "url": url,
         "status": None,
@@ -232,12 +236,12 @@ def _probe(row: Any) -> report.TokenProbe:
     try:
         answer = requests.post(url, data=form, timeout=PROBE_TIMEOUT, allow_redirects=False)
     except requests.RequestException as error:
-        found["error"] = type(error).__name__
-        return found
-    found["status"] = answer.status_code
+        probe["error"] = type(error).__name__
+        return probe
+    probe["status"] = answer.status_code
     try:
         body = answer.json()
     except ValueError:
         body = {}
-    found["oauth_error"] = str(body.get("error", "")) if isinstance(body, dict) else ""
-    return found
+    probe["oauth_error"] = str(body.get("error", "")) if isinstance(body, dict) else ""
+    return probe

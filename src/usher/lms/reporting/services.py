@@ -11,7 +11,7 @@ from django.utils import timezone
 from usher.contract.report import VERSION, LmsReport
 from usher.lms import conf
 from usher.lms.connections.models import ConnectedApplication
-from usher.lms.reporting import packages, records, settings
+from usher.lms.reporting import database, packages, records, settings
 
 log = logging.getLogger(__name__)
 
@@ -32,31 +32,32 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
         "sites": records.sites,
         "providers": records.providers,
         "oauth_clients": records.oauth_clients,
-        "login_service": records.login_service,
+        "login_service": records.login_service_exists,
         "service_worker": lambda: records.service_worker(caller),
         "learners": lambda: records.learners(caller),
         "learner_home": records.learner_home,
         "direct_registration": records.direct_registration,
         "connections": records.connections,
+        "short_uuid_columns": database.short_uuid_columns,
         "packages": packages.versions,
         "package_conflicts": packages.conflicts,
         "packages_outside_image": packages.outside_image,
     }
     if probe:
         facts["token_probes"] = records.token_probes
-    found: dict[str, Any] = {"version": VERSION, "time": timezone.now().isoformat()}
+    result: dict[str, Any] = {"version": VERSION, "time": timezone.now().isoformat()}
     for name, fact in facts.items():
         try:
-            found[name] = fact()
+            result[name] = fact()
         except Exception as error:  # noqa: BLE001 - a broken LMS is what the report is for
             log.warning("%s is missing in the report: %s", name, error)
-            found.setdefault("missing", {})[name] = f"{type(error).__name__}: {error}"
+            result.setdefault("missing", {})[name] = f"{type(error).__name__}: {error}"
     if caller is not None:
-        _forget_secrets_of_others(found, caller)
-    return cast(LmsReport, found)
+        _forget_secrets_of_others(result, caller)
+    return cast(LmsReport, result)
 
 
-def _forget_secrets_of_others(found: dict[str, Any], caller: ConnectedApplication) -> None:
+def _forget_secrets_of_others(facts: dict[str, Any], caller: ConnectedApplication) -> None:
     """Blank the fingerprints of other applications' secrets, against which guesses could be
     checked."""
     places = (
@@ -65,6 +66,6 @@ def _forget_secrets_of_others(found: dict[str, Any], caller: ConnectedApplicatio
         ("connections", "name", caller.name, "webhook_secret_fingerprint"),
     )
     for records_, key, own, fingerprint in places:
-        for row in found.get(records_, []):
+        for row in facts.get(records_, []):
             if row[key] != own:
                 row[fingerprint] = ""

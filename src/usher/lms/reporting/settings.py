@@ -45,14 +45,14 @@ def _plain(value: Any) -> Any:
 def backends() -> list[report.Backend]:
     """Backends in USHER_BACKENDS and known ones in AUTHENTICATION_BACKENDS; ``error`` says why a
     backend can't be imported, or is ''."""
-    named = getattr(settings, "USHER_BACKENDS", None) or {}
-    paths = {name: class_path(name, base) for name, base in named.items() if base in BACKENDS}
-    for name, base in named.items():
+    configured = getattr(settings, "USHER_BACKENDS", None) or {}
+    paths = {name: class_path(name, base) for name, base in configured.items() if base in BACKENDS}
+    for name, base in configured.items():
         paths.setdefault(name, base)
-    known = {backend.class_path: backend.name for backend in BACKENDS.values()}
+    known_names = {backend.class_path: backend.name for backend in BACKENDS.values()}
     for path in settings.AUTHENTICATION_BACKENDS:
-        if path in known and known[path] not in paths:
-            paths[known[path]] = path
+        if path in known_names and known_names[path] not in paths:
+            paths[known_names[path]] = path
     return [_backend(name, path) for name, path in paths.items()]
 
 

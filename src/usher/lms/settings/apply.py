@@ -88,7 +88,7 @@ def wait_for_the_application(settings: Any) -> None:
 
 
 def set_feature(settings: Any, name: str, value: Any) -> None:
-    """Set a flag in ``FEATURES``, and as a setting of its own where the release has it so."""
+    """Set a flag in ``FEATURES``, and also the setting of that name if the release has one."""
     if not hasattr(settings, "FEATURES"):
         settings.FEATURES = {}
     settings.FEATURES[name] = value
@@ -106,7 +106,8 @@ def hide_fields(settings: Any) -> None:
 def usable_backends(settings: Any) -> dict[str, str]:
     """``USHER_BACKENDS`` without those whose package is not installed.
 
-    A missing package must not keep the LMS from starting: it is left out, logged and reported.
+    A missing package must not keep the LMS from starting: its backend is left out, logged and
+    reported.
     """
     usable = {}
     for name, base in settings.USHER_BACKENDS.items():
@@ -119,8 +120,9 @@ def usable_backends(settings: Any) -> dict[str, str]:
 
 
 def add_backends(settings: Any) -> None:
-    """Add the backends to both lists: ``lms.envs.production`` builds AUTHENTICATION_BACKENDS from
-    THIRD_PARTY_AUTH_BACKENDS before plugins run, so changing one would not change the other."""
+    """Add the backends to both lists. ``lms.envs.production`` builds AUTHENTICATION_BACKENDS from
+    THIRD_PARTY_AUTH_BACKENDS before plugins run, so a change of THIRD_PARTY_AUTH_BACKENDS alone
+    comes too late."""
     paths = [class_path(name, base) for name, base in usable_backends(settings).items()]
     for setting in ("THIRD_PARTY_AUTH_BACKENDS", "AUTHENTICATION_BACKENDS"):
         present = list(getattr(settings, setting, None) or [])
@@ -149,8 +151,8 @@ def add_logout_addresses(settings: Any) -> None:
 
 def raise_registration_limit(settings: Any) -> None:
     """Exempt the service worker from the registration limit, which stays for everybody else."""
-    ours = "usher.lms.limits.registration_rate"
+    own_rate = "usher.lms.limits.registration_rate"
     present = getattr(settings, "REGISTRATION_RATELIMIT", None)
-    if present != ours:
+    if present != own_rate:
         settings.USHER_REGISTRATION_RATELIMIT = present or "60/7d"
-        settings.REGISTRATION_RATELIMIT = ours
+        settings.REGISTRATION_RATELIMIT = own_rate

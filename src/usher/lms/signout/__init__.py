@@ -1,4 +1,5 @@
-"""Signing out of the application ends the LMS session, and the reverse, server to server.
+"""Ends a learner's sessions in the LMS and in the application together, server to server.
 
-Frames don't send SameSite=Lax cookies, so the list of sign-out addresses is not enough.
+The platform's list of sign-out addresses is not enough: browsers open these addresses in frames,
+which don't send SameSite=Lax cookies.
 """

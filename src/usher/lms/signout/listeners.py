@@ -17,7 +17,7 @@ from usher.lms.signout.models import LearnerSession
 log = logging.getLogger(__name__)
 UID = "usher.lms.signout"
 #: Session variable: the session key under which the session was recorded.
-NOTED_AS = "_usher_noted_as"
+RECORDED_KEY = "_usher_noted_as"
 
 
 def connect() -> None:
@@ -37,9 +37,9 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
                 session.save()
             key = session.session_key
             if key and applications_by_user([user.pk]):
-                noted = {"user": user, "ended": None}
-                LearnerSession.objects.update_or_create(session_key=key, defaults=noted)
-                session[NOTED_AS] = key
+                values = {"user": user, "ended": None}
+                LearnerSession.objects.update_or_create(session_key=key, defaults=values)
+                session[RECORDED_KEY] = key
         if retention.is_due():
             wake_sender()
     except DatabaseError:
@@ -49,15 +49,15 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         )
 
 
-def follow(session: Any) -> None:
+def update_session_key(session: Any) -> None:
     """Record the new key of a session whose key changed, e.g. after a change of password."""
     if session is None or not session.modified:
         return
-    noted, key = session.get(NOTED_AS), session.session_key
-    if not noted or not key or noted == key:
+    recorded_key, key = session.get(RECORDED_KEY), session.session_key
+    if not recorded_key or not key or recorded_key == key:
         return
-    LearnerSession.objects.filter(session_key=noted).update(session_key=key)
-    session[NOTED_AS] = key
+    LearnerSession.objects.filter(session_key=recorded_key).update(session_key=key)
+    session[RECORDED_KEY] = key
 
 
 def on_signed_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 
 from usher.contract.paths import LmsPath
 from usher.lms import conf
-from usher.lms.signout.listeners import follow
+from usher.lms.signout.listeners import update_session_key
 from usher.lms.signout.services import ended_since
 
 
@@ -36,7 +36,7 @@ class EndedSessions:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self._answer(request)
-        follow(getattr(request, "session", None))
+        update_session_key(getattr(request, "session", None))
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
@@ -53,8 +53,9 @@ class EndedSessions:
         if self.payload not in request.COOKIES or SESSION_KEY in request.session:
             return False
         if request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" not in request.GET:
-            # The current sign-in has just set them, perhaps in the same second as the previous
-            # sign-out, or on a server with another clock. Without them it would start over.
+            # The current sign-in has just set the cookies, perhaps in the same second as the
+            # previous sign-out, or on a server with another clock. Without the cookies, sign-in
+            # would start again.
             return False
         claims = _claims(request.COOKIES[self.payload])
         username, issued = claims.get("preferred_username"), claims.get("iat")

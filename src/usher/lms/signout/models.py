@@ -14,7 +14,8 @@ class LearnerSession(models.Model):
     session_key = models.CharField(max_length=64, unique=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     created = models.DateTimeField(auto_now_add=True, db_index=True)
-    #: When the application ended it. The row stays, because the browser still has the JWT cookies.
+    #: When the application ended the session. The row stays, because the browser still has the JWT
+    #: cookies.
     ended = models.DateTimeField(null=True, blank=True)
 
     class Meta:

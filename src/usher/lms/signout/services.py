@@ -40,8 +40,8 @@ def _end(user_id: int) -> int:
     store = import_module(settings.SESSION_ENGINE).SessionStore
     for session in sessions:
         store(session.session_key).delete()
-    mine = LearnerSession.objects.filter(pk__in=[session.pk for session in sessions])
-    return mine.update(ended=timezone.now())
+    rows = LearnerSession.objects.filter(pk__in=[session.pk for session in sessions])
+    return rows.update(ended=timezone.now())
 
 
 def ended_since(username: str, issued: float) -> bool:

@@ -21,10 +21,10 @@ from usher.lms.signout.models import UsedToken
 log = logging.getLogger(__name__)
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
-#: Seconds that a token's ``iat`` may differ from the clock; its id is remembered three times as
-#: long.
+#: Seconds by which a token's ``iat`` may differ from the clock. The token's id is stored for three
+#: times as long.
 TOLERANCE_SECONDS = 300
-#: Seconds that keys are cached, and the shortest time between two requests for a new key id.
+#: Seconds for which keys are cached, and the shortest time between two requests for an unknown key.
 KEYS_SECONDS, KEYS_AGAIN_SECONDS = 3600, 30
 #: Seconds to connect, and to wait for data.
 KEYS_TIMEOUT = (3, 5)
@@ -35,7 +35,7 @@ LONGEST_KEYS = 256 * 1024
 
 
 class TokenRefused(UsherLmsError):
-    """The message names the requirement that the token fails, and quotes nothing of the token."""
+    """The message names the requirement that the token fails, and quotes no part of the token."""
 
 
 class KeysUnavailable(TokenRefused):
@@ -52,7 +52,7 @@ def verified_learner(token: str, application: ConnectedApplication) -> str:
     claims = _claims(token, application)
     _check_claims(claims)
     _use_once(application, claims["jti"])
-    # The LMS knows learners by username; ``sub`` may be another of the application's ids.
+    # The LMS identifies learners by username; ``sub`` may be another identifier of the application.
     username = claims.get("username") or claims.get("preferred_username") or claims.get("sub")
     if not isinstance(username, str) or not username:
         raise TokenRefused("it names no learner: username or sub is missing")
@@ -108,9 +108,9 @@ def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
     """The application's keys, from the cache. again: fetch them anew, unless they were fetched less
     than ``KEYS_AGAIN_SECONDS`` ago. Raises KeysUnavailable."""
     name = f"usher-jwks-{fingerprint(jwks_url)}"
-    kept = cache.get(name)
-    if kept is not None and not (again and time.time() - kept["at"] > KEYS_AGAIN_SECONDS):
-        return kept["keys"]
+    cached = cache.get(name)
+    if cached is not None and not (again and time.time() - cached["at"] > KEYS_AGAIN_SECONDS):
+        return cached["keys"]
     failed = f"{name}-failed"
     if cache.get(failed):
         # Anybody can send a token, and each would make a worker of the LMS wait for a timeout.

@@ -25,11 +25,12 @@ def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
     ``backend``."""
     application = ConnectedApplication.objects.filter(backend=backend).first()
     if application is None:
-        raise Http404("no application is connected by this backend")
+        raise Http404("no application is connected with this backend")
     try:
         username = verified_learner(request.POST.get("logout_token", ""), application)
     except TokenRefused as refusal:
-        log.warning("A sign-out by %s was refused: %s", application.name, refusal)
+        extra = {"request": request}
+        log.warning("A sign-out by %s was refused: %s", application.name, refusal, extra=extra)
         body = {"error": "invalid_request", "error_description": str(refusal)}
         return JsonResponse(body, status=503 if isinstance(refusal, KeysUnavailable) else 400)
     ended = end_sessions(username, backend)

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _LOOKUP = re.compile(r"__(isnull|lt|gt|startswith)$")
-#: Primary key and timestamp columns that the tables of both applications have.
+#: The column with the time of a row's creation, in the tables of both applications.
 CREATED = "created_on"
-#: A condition for the agent: path → value, which must all hold, or a list of such conditions, of
-#: which one must hold.
+#: A condition for the agent: a mapping of paths to values, all of which must hold; or a list of
+#: such mappings, one of which must hold.
 Condition = Mapping[str, Any] | list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """model: app label and name. columns: the sidecar's name → the application's column or path.
+    """A table of the application. model: app label and name. columns: the sidecar's name → the
+    application's column or path.
 
     methods: methods of the model that the sidecar calls.
     """
@@ -30,15 +31,16 @@ class Table:
     def paths(self) -> list[str]:
         return list(self.columns.values())
 
-    def named(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row of the agent with the sidecar's names, and its ``pk``."""
-        return {"pk": row["pk"], **{our: row[theirs] for our, theirs in self.columns.items()}}
+    def rename_columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a row of the agent with the sidecar's names, and its ``pk``."""
+        return {"pk": row["pk"], **{name: row[column] for name, column in self.columns.items()}}
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The audit rows that ``save_and_log`` writes. row, before, after: the columns with the saved
-    row and its ``to_dict`` before and after. related: relations that ``to_dict`` reads."""
+    """The audit rows that ``save_and_log`` writes. row, before, after: the columns that hold the
+    saved row, and the results of its ``to_dict`` before and after the change. related:
+    relations that ``to_dict`` reads."""
 
     model: str
     row: str
@@ -56,7 +58,7 @@ class Audit:
         }
 
 
-#: The same in both applications.
+#: MITx Online and MIT xPro have the same model.
 ENROLLMENT_AUDIT = Audit(
     "courses.CourseRunEnrollmentAudit",
     row="enrollment_id",
@@ -67,18 +69,20 @@ ENROLLMENT_AUDIT = Audit(
 
 
 @dataclass(frozen=True)
-class RunModes:
-    """modes: the table of all modes. offered: the table with a row for each mode of a run. paid:
-    the paid mode, whose end is the run's ``deadline``."""
+class ModeTables:
+    """The tables of the modes of course runs. modes: the table of all modes. links: the table with
+    a row for each mode of a run. paid: the slug of the paid mode, whose end is the run's
+    ``deadline``."""
 
     modes: Table
-    offered: Table
+    links: Table
     paid: str
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Selects rows of a table, for which every ``filter`` holds and no ``exclude``."""
+    """Selects the rows of a table for which every condition of ``filter`` holds and none of
+    ``exclude``."""
 
     filter: tuple[Condition, ...] = ()
     exclude: tuple[Condition, ...] = ()
@@ -96,25 +100,28 @@ class Selection:
             return {f"{relation}__{name}": value for name, value in alternative.items()}
 
         conditions = tuple(
-            [path(each) for each in one] if isinstance(one, list) else path(one)
-            for one in self.filter
+            [path(alternative) for alternative in condition]
+            if isinstance(condition, list)
+            else path(condition)
+            for condition in self.filter
         )
         return Selection(conditions)
 
     @property
     def paths(self) -> set[str]:
         """Returns the columns in the conditions."""
-        found: set[str] = set()
+        paths: set[str] = set()
         for condition in (*self.filter, *self.exclude):
             for alternative in condition if isinstance(condition, list) else [condition]:
-                found.update(_LOOKUP.sub("", path) for path in alternative)
-        return found
+                paths.update(_LOOKUP.sub("", path) for path in alternative)
+        return paths
 
 
 @dataclass(frozen=True)
 class Lock:
-    """function: the application's function that makes a lock of a given name. name: with ``{}`` for
-    the user's ``column``. expire: seconds."""
+    """The application's lock for a user. function: the application's function that makes a lock of
+    a given name. name: the lock's name, with ``{}`` in place of the user's ``column``. expire:
+    seconds until the lock expires."""
 
     function: str
     name: str
@@ -124,52 +131,62 @@ class Lock:
 
 @dataclass(frozen=True)
 class Adapter:
-    """One application.
+    """One application. "Its own code" is the application's code, without Usher.
 
-    users_taken: the users for whom its own code would create accounts. account, token: tables with
-    one row a user, found by ``user``. audit: the audit table of enrollments. account_name:
-    ``users`` or ``account``, the table whose ``username`` is the one in the LMS. enrollment_mode:
-    '' when the table has a mode. retry_limit: attempts after which the application gives up; 0 if
-    it never does. name_function: its function that chooses a user's LMS username; '' if it has
-    none. users_due: those of users_taken who lack an account or a token. enrollments_due:
-    enrollments to create, of learners who have an account. enrollment_username: path to the LMS
-    username. enrollment_run: column of the run's primary key. enrollments_waiting: enrollments that
-    become due when their learners have accounts. mode_instead: the mode that its own code takes if
-    the LMS doesn't offer the desired one. lock: the lock that its own code holds while it creates
-    an account. grace: seconds for which its own code leaves new rows to the request that created
-    them. users_changed, enrollments_changed, runs_changed: columns with the time of a row's last
-    change; other changes are found only by a full check. profile_changed: further such columns, for
-    profiles. enrollment_account_changed: paths from an enrollment to such columns of its learner's
-    account. unenrollments_due: enrollments that the application ended without success in the LMS.
-    when_enrolled, when_unenrolled: further values that its own code writes then, by the sidecar's
-    names. profile: the details of a learner that its own code sends to the LMS. graded: runs whose
-    grades are compared. run_modes: the tables of the modes of runs; None if the application has
-    none. landing: name of its URL that receives the LMS's authorization codes. registration_token:
-    its setting for an LMS that restricts registration.
+    users: the table of users.
+    eligible_users: the users for whom its own code would create accounts.
+    users_due: those of ``eligible_users`` who lack an account or a token.
+    user_change_columns: columns with the time of a row's last change. Only a full check finds
+        changes that they do not show. Likewise ``enrollment_change_columns`` and
+        ``run_change_columns``.
+    profile_change_columns: further such columns, for profiles.
+    profile: the details of a learner that its own code sends to the LMS.
+    account, token: tables with one row for each user, found by ``user``.
+    account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
+    name_function: its function that chooses a user's LMS username; '' if it has none.
+    lock: the lock that its own code holds while it creates an account.
+    grace: seconds for which its own code leaves new rows to the request that created them.
+    retry_limit: attempts after which the application gives up; 0 if it never does.
+    enrollments_due: enrollments to create, of learners who have an account.
+    enrollments_waiting: enrollments that become due when their learners have accounts.
+    unenrollments_due: enrollments that the application ended, but could not end in the LMS.
+    enrollment_username: the path from an enrollment to the LMS username.
+    enrollment_run: the column of the run's primary key.
+    account_change_columns: paths from an enrollment to columns with the time of the last change
+        of its learner's account.
+    enrollment_mode: the mode of all enrollments; '' if the table has a column for it.
+    mode_instead: the mode that its own code takes if the LMS doesn't offer the desired one.
+    when_enrolled, when_unenrolled: further values that its own code writes when it enrolls or
+        unenrolls, by the sidecar's names.
+    audit: the audit table of enrollments.
+    run_modes: the tables of the modes of runs; None if the application has none.
+    graded: the runs whose grades are compared.
+    landing: the name of its URL that receives the LMS's authorization codes.
+    registration_token: its setting for an LMS that restricts registration.
     """
 
     name: str
     title: str
     users: Table
-    users_taken: Selection
+    eligible_users: Selection
     account: Table
     account_name: str
     token: Table
     enrollments: Table
-    enrollments_taken: Selection
+    eligible_enrollments: Selection
     audit: Audit
     runs: Table
-    runs_taken: Selection
+    eligible_runs: Selection
     users_due: Selection
     enrollments_due: Selection
     enrollments_waiting: Selection
     unenrollments_due: Selection
     grace: int
-    users_changed: tuple[str, ...]
-    enrollments_changed: tuple[str, ...]
-    enrollment_account_changed: tuple[str, ...]
-    profile_changed: tuple[str, ...]
-    runs_changed: tuple[str, ...]
+    user_change_columns: tuple[str, ...]
+    enrollment_change_columns: tuple[str, ...]
+    account_change_columns: tuple[str, ...]
+    profile_change_columns: tuple[str, ...]
+    run_change_columns: tuple[str, ...]
     enrollment_username: str
     grades: Table
     certificates: Table
@@ -183,28 +200,30 @@ class Adapter:
     landing: str = "openedx-private-oauth-complete"
     registration_token: str = ""
     lock: Lock | None = None
-    run_modes: RunModes | None = None
+    run_modes: ModeTables | None = None
     retry_limit: int = 0
     name_function: str = ""
 
     def changed_users(self, seconds: float) -> Condition:
         """Returns the condition for users that changed, or whose grace period ended, in the last
         ``seconds``."""
-        return _changed(self.users_changed, seconds, self.grace)
+        return _changed(self.user_change_columns, seconds, self.grace)
 
     def changed_enrollments(self, seconds: float) -> Condition:
-        return _changed(self.enrollments_changed, seconds, self.grace)
+        return _changed(self.enrollment_change_columns, seconds, self.grace)
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
         """Returns the condition for enrollments that changed, or whose learner got an account."""
-        columns = (*self.enrollments_changed, *self.enrollment_account_changed)
+        columns = (*self.enrollment_change_columns, *self.account_change_columns)
         return _changed(columns, seconds, self.grace)
 
     def changed_profiles(self, seconds: float) -> Condition:
-        return _changed((*self.users_changed, *self.profile_changed), seconds, self.grace)
+        return _changed(
+            (*self.user_change_columns, *self.profile_change_columns), seconds, self.grace
+        )
 
     def changed_runs(self, seconds: float) -> Condition:
-        return _changed(self.runs_changed, seconds)
+        return _changed(self.run_change_columns, seconds)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -216,24 +235,26 @@ class Adapter:
             self.runs,
             self.grades,
             self.certificates,
-            *((self.run_modes.modes, self.run_modes.offered) if self.run_modes else ()),
+            *((self.run_modes.modes, self.run_modes.links) if self.run_modes else ()),
         )
 
     def check_request(self) -> dict[str, Any]:
         """Returns the request for ``agent.check``."""
-        named = (self.name_function, self.lock and self.lock.function)
-        functions = [name for name in named if name]
-        locked = {self.lock.column} if self.lock else set()
-        looked_at = {
+        names = (self.name_function, self.lock and self.lock.function)
+        functions = [name for name in names if name]
+        lock_fields = {self.lock.column} if self.lock else set()
+        further_fields = {
             self.users.model: self.users_due.paths
-            | locked
-            | {*self.users_changed, *self.profile_changed},
+            | lock_fields
+            | {*self.user_change_columns, *self.profile_change_columns},
             self.enrollments.model: self.enrollments_due.paths
             | self.enrollments_waiting.paths
             | self.unenrollments_due.paths
-            | {*self.enrollments_changed, *self.enrollment_account_changed}
+            | {*self.enrollment_change_columns, *self.account_change_columns}
             | {self.enrollment_username, self.enrollment_run, *self.audit.related},
-            self.runs.model: self.runs_taken.paths | self.graded.paths | {*self.runs_changed},
+            self.runs.model: self.eligible_runs.paths
+            | self.graded.paths
+            | {*self.run_change_columns},
         }
         audit = [self.audit.row, self.audit.before, self.audit.after]
         return {
@@ -241,7 +262,7 @@ class Adapter:
             "tables": [
                 {
                     "model": table.model,
-                    "fields": sorted({*table.paths, *looked_at.get(table.model, ())}),
+                    "fields": sorted({*table.paths, *further_fields.get(table.model, ())}),
                     "methods": list(table.methods),
                 }
                 for table in self.tables

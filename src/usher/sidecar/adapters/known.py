@@ -14,16 +14,18 @@ ADAPTERS = {adapter.name: adapter for adapter in (MITXONLINE, MITXPRO)}
 def adapter_of(edition: str) -> Adapter:
     """Returns the adapter. Raises SidecarError for an application whose tables aren't known."""
     if edition not in ADAPTERS:
-        known = " and ".join(adapter.title for adapter in ADAPTERS.values())
+        titles = " and ".join(adapter.title for adapter in ADAPTERS.values())
         raise SidecarError(
-            f"Usher knows the tables of {known} only; for another application build on "
-            "usher.application (docs/integrate.md)"
+            f"Usher knows the tables of {titles} only. Any other Django project can use Usher's "
+            "own apps: call defaults.apply(globals()) of usher.application in its settings and run "
+            "manage.py reconcile."
         )
     return ADAPTERS[edition]
 
 
 def missing(agent: Agent, adapter: Adapter) -> list[str]:
-    """Models, columns and functions that the adapter needs and the application does not have."""
+    """Returns the models, columns and functions that the adapter needs and the application does not
+    have."""
     request = adapter.check_request()
     return list(agent.ask(request.pop("do"), **request)["missing"])
 

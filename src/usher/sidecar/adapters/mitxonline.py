@@ -5,7 +5,7 @@ from usher.sidecar.adapters.adapter import (
     ENROLLMENT_AUDIT,
     Adapter,
     Lock,
-    RunModes,
+    ModeTables,
     Selection,
     Table,
 )
@@ -47,7 +47,7 @@ MITXONLINE = Adapter(
             "created": "created_on",
         },
     ),
-    users_taken=USERS,
+    eligible_users=USERS,
     users_due=USERS.also(
         [
             {"openedx_users__isnull": True},
@@ -63,7 +63,7 @@ MITXONLINE = Adapter(
             "user": "user_id",
             "username": "edx_username",
             "desired_username": "desired_edx_username",
-            "made": "has_been_synced",
+            "has_account": "has_been_synced",
             "since": "created_on",
             "given_up": "has_sync_error",
             "reason": "sync_error_data",
@@ -86,7 +86,7 @@ MITXONLINE = Adapter(
             "email": "user__email",
             "course": "run__courseware_id",
             "mode": "enrollment_mode",
-            "wanted": "active",
+            "is_active": "active",
             "enrolled": "edx_enrolled",
             "attempts": "edx_enrollment_retry_count",
             "subscribed": "edx_emails_subscription",
@@ -94,7 +94,7 @@ MITXONLINE = Adapter(
         },
         methods=("save_and_log", "to_dict"),
     ),
-    enrollments_taken=ENROLLMENTS,
+    eligible_enrollments=ENROLLMENTS,
     audit=ENROLLMENT_AUDIT,
     enrollments_due=MISSING.also({"user__openedx_users__has_been_synced": True}),
     enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
@@ -113,11 +113,11 @@ MITXONLINE = Adapter(
     when_enrolled={"subscribed": True},
     when_unenrolled={"subscribed": False},
     grace=GRACE,
-    users_changed=("created_on", "updated_on", "last_login"),
-    enrollments_changed=("created_on", "updated_on"),
-    enrollment_account_changed=("user__openedx_users__updated_on",),
-    profile_changed=("legal_address__updated_on",),
-    runs_changed=("created_on", "updated_on"),
+    user_change_columns=("created_on", "updated_on", "last_login"),
+    enrollment_change_columns=("created_on", "updated_on"),
+    account_change_columns=("user__openedx_users__updated_on",),
+    profile_change_columns=("legal_address__updated_on",),
+    run_change_columns=("created_on", "updated_on"),
     enrollment_username="user__openedx_users__edx_username",
     runs=Table(
         "courses.CourseRun",
@@ -135,7 +135,7 @@ MITXONLINE = Adapter(
         },
     ),
     # courses.tasks.sync_courseruns_data
-    runs_taken=Selection(
+    eligible_runs=Selection(
         filter=(
             {"live": True},
             [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],
@@ -143,12 +143,12 @@ MITXONLINE = Adapter(
         exclude=({"run_tag__startswith": "fake"}, {"is_source_run": True}, {"run_tag": "SOURCE"}),
     ),
     # courses.api.pull_course_modes, sync_course_mode
-    run_modes=RunModes(
+    run_modes=ModeTables(
         modes=Table(
             "courses.EnrollmentMode",
             {"slug": "mode_slug", "name": "mode_display_name", "paid": "requires_payment"},
         ),
-        offered=Table(
+        links=Table(
             "courses.CourseRun_enrollment_modes",
             {
                 "run": "courserun_id",

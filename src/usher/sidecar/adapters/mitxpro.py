@@ -38,12 +38,14 @@ MITXPRO = Adapter(
             "created": "created_on",
         },
     ),
-    users_taken=USERS,
+    eligible_users=USERS,
     users_due=USERS.also(
         [{"courseware_users__isnull": True}, {"openedx_api_auth__isnull": True}],
     ),
     # If there is a row, the account was created: has_been_synced is true by default.
-    account=Table("courseware.CoursewareUser", {"user": "user_id", "made": "has_been_synced"}),
+    account=Table(
+        "courseware.CoursewareUser", {"user": "user_id", "has_account": "has_been_synced"}
+    ),
     account_name="users",
     token=Table(
         "courseware.OpenEdxApiAuth",
@@ -61,13 +63,13 @@ MITXPRO = Adapter(
             "email": "user__email",
             "course": "run__courseware_id",
             "order": "order_id",
-            "wanted": "active",
+            "is_active": "active",
             "enrolled": "edx_enrolled",
             "change_status": "change_status",
         },
         methods=("save_and_log", "to_dict"),
     ),
-    enrollments_taken=ENROLLMENTS,
+    eligible_enrollments=ENROLLMENTS,
     audit=ENROLLMENT_AUDIT,
     enrollments_due=MISSING.also({"user__courseware_users__isnull": False}),
     enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
@@ -79,11 +81,11 @@ MITXPRO = Adapter(
         filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},)
     ),
     grace=GRACE,
-    users_changed=("created_on", "updated_on", "last_login"),
-    enrollments_changed=("created_on", "updated_on"),
-    enrollment_account_changed=("user__courseware_users__updated_on",),
-    profile_changed=("legal_address__updated_on",),
-    runs_changed=("created_on", "updated_on"),
+    user_change_columns=("created_on", "updated_on", "last_login"),
+    enrollment_change_columns=("created_on", "updated_on"),
+    account_change_columns=("user__courseware_users__updated_on",),
+    profile_change_columns=("legal_address__updated_on",),
+    run_change_columns=("created_on", "updated_on"),
     enrollment_username="user__username",
     runs=Table(
         "courses.CourseRun",
@@ -115,8 +117,8 @@ MITXPRO = Adapter(
         {"user": "user_id", "course": "course_run__courseware_id", "revoked": "is_revoked"},
     ),
     graded=Selection(filter=({"course__is_external": False},)),
-    # Its sync_courseruns.
-    runs_taken=Selection(
+    # The runs that xPro's command sync_courseruns updates.
+    eligible_runs=Selection(
         filter=(
             {"live": True, "course__is_external": False},
             [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],

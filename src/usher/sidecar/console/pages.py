@@ -13,27 +13,28 @@ from urllib.parse import urlencode
 from usher.client.errors import LmsError
 from usher.sidecar.drift import Difference, differences_of
 from usher.sidecar.errors import SidecarError
-from usher.sidecar.given_up import given_up
+from usher.sidecar.given_up import find_given_up
 from usher.sidecar.learners import Learner
 from usher.sidecar.learners import learners as pages_of
-from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED
-from usher.sidecar.watched import Refused, Watched, now
+from usher.sidecar.session import Session
+from usher.sidecar.summary import DONE, FAILED, KEPT, LEFT, REFUSED
+from usher.sidecar.watch_state import Refused, WatchState, now
 
 _PAGES = (("/", "Overview"), ("/refusals/", "Refusals"), ("/learners/", "Learners"))
 #: The most learners whom the application gave up that are listed.
-_GIVEN_UP = 200
-_FOUND = 20
+_MAX_GIVEN_UP = 200
+_MAX_FOUND = 20
 #: The most refusals that are listed for one reason.
-_NAMED = 50
+_MAX_NAMED = 50
 
 
-def overview(watched: Watched) -> str:
+def overview(watched: WatchState) -> str:
     state, text, then = _verdict(watched)
     kinds = sorted({kind for kind, _ in watched.numbers})
-    head = ("Records", "Done", "Refused", "Failed", "Changed meanwhile")
+    head = ("Records", "Done", "Refused", "Failed", "Changed meanwhile", "Kept")
+    results = (DONE, REFUSED, FAILED, LEFT, KEPT)
     rows = [
-        (kind.capitalize(), *(watched.numbers[kind, r] for r in (DONE, REFUSED, FAILED, LEFT)))
+        (kind.capitalize(), *(watched.numbers[kind, result] for result in results))
         for kind in kinds
     ]
     table = _table(head, rows) if rows else "<p>Nothing was due yet.</p>"
@@ -42,33 +43,33 @@ def overview(watched: Watched) -> str:
     return _page("/", "Overview", body, watched)
 
 
-def _verdict(watched: Watched) -> tuple[str, str, str]:
+def _verdict(watched: WatchState) -> tuple[str, str, str]:
     if watched.trouble is not None:
-        reason, again = watched.trouble
-        left = max(0, round((again - now()).total_seconds()))
-        return "bad", "The sidecar can't work now.", f"{reason} Tried again in {left} s."
+        reason, retry_at = watched.trouble
+        seconds = max(0, round((retry_at - now()).total_seconds()))
+        return "bad", "The sidecar can't work now.", f"{reason} Tried again in {seconds} s."
     if watched.is_late:
         return "bad", "No pass has ended for five minutes.", "Look at the terminal."
     if number := len(watched.refused()):
         noun = "record is" if number == 1 else "records are"
         return "warning", f"{number} {noun} refused.", "Each is tried again after an hour."
-    if watched.looked is None:
+    if watched.last_pass is None:
         return "waiting", "The first pass is in progress.", ""
-    return "ok", "What the application asks for is in the LMS.", "As far as its tables tell."
+    return "ok", "The LMS has the desired state.", "According to the application's tables."
 
 
-def _lms(watched: Watched) -> str:
-    looked = f"<div><dt>Last pass</dt><dd>{_ago(watched.looked)}</dd></div>"
-    if (sides := watched.opened) is None:
-        return _panel("The application and the LMS", f"<dl>{looked}</dl>")
-    health = sides.lms.http.health()
+def _lms(watched: WatchState) -> str:
+    last_pass = f"<div><dt>Last pass</dt><dd>{_ago(watched.last_pass)}</dd></div>"
+    if (session := watched.session) is None:
+        return _panel("The application and the LMS", f"<dl>{last_pass}</dl>")
+    health = session.lms.http.health()
     times = sorted(health.milliseconds)
     latency = f"{times[len(times) // 2]:.0f} ms" if times else "not known"
     failure = escape(health.failure) if (health.failed_at or 0) > (health.answered_at or 0) else ""
     answer = _moment(health.answered_at)
     rows = (
-        ("Application", escape(sides.adapter.title)),
-        ("LMS", escape(sides.lms.http.base_url)),
+        ("Application", escape(session.adapter.title)),
+        ("LMS", escape(session.lms.http.base_url)),
         ("Last answer", _ago(answer)),
         ("Last failure", failure or "none since"),
         ("Latency", latency),
@@ -76,27 +77,27 @@ def _lms(watched: Watched) -> str:
         ("Throttled", escape(", ".join(health.throttled)) or "no"),
     )
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)
-    return _panel("The application and the LMS", f"<dl>{items}{looked}</dl>")
+    return _panel("The application and the LMS", f"<dl>{items}{last_pass}</dl>")
 
 
-def refusals(watched: Watched) -> str:
+def refusals(watched: WatchState) -> str:
     groups: dict[tuple[str, str], list[Refused]] = {}
-    for one in watched.refused():
-        groups.setdefault((one.kind, one.reason), []).append(one)
+    for refusal in watched.refused():
+        groups.setdefault((refusal.kind, refusal.reason), []).append(refusal)
     body = "<h1>Refusals</h1>"
-    body += "".join(_group(*group, found) for group, found in groups.items())
+    body += "".join(_group(*group, rows) for group, rows in groups.items())
     if not groups:
         body += '<div class="empty"><p>Nothing was refused in the last two hours.</p></div>'
     body += _panel("Given up by the application itself", _given_up(watched)) + _as_of()
     return _page("/refusals/", "Refusals", body, watched)
 
 
-def _group(kind: str, reason: str, found: list[Refused]) -> str:
-    lines = [_line(one.what, f"last {_ago(one.last)}") for one in found[:_NAMED]]
-    if len(found) > _NAMED:
-        lines.append(f"<li>and {len(found) - _NAMED} more</li>")
-    count = f"<p>{len(found)} {escape(kind)}{'s' if len(found) > 1 else ''}, the first "
-    since = f"{_ago(min(one.first for one in found))}</p>"
+def _group(kind: str, reason: str, rows: list[Refused]) -> str:
+    lines = [_line(row.what, f"last {_ago(row.last)}") for row in rows[:_MAX_NAMED]]
+    if len(rows) > _MAX_NAMED:
+        lines.append(f"<li>and {len(rows) - _MAX_NAMED} more</li>")
+    count = f"<p>{len(rows)} {escape(kind)}{'s' if len(rows) > 1 else ''}, the first "
+    since = f"{_ago(min(row.first for row in rows))}</p>"
     return _panel(reason, f'{count}{since}<ul class="plain-list">{"".join(lines)}</ul>', "bad")
 
 
@@ -104,26 +105,26 @@ def _line(what: str, more: str) -> str:
     """Renders one line, with a link to the learner's page."""
     who, _, where = what.partition(" in ")
     link = f'<a href="/learners/?{escape(urlencode({"q": who}))}">{escape(who)}</a>'
-    named = link if "@" in who else escape(who)
+    name = link if "@" in who else escape(who)
     where = f" in {escape(where)}" if where else ""
-    return f'<li>{named}{where} <span class="muted small">{escape(more)}</span></li>'
+    return f'<li>{name}{where} <span class="muted small">{escape(more)}</span></li>'
 
 
-def _given_up(watched: Watched) -> str:
-    if (sides := watched.opened) is None:
-        return _away(watched)
+def _given_up(watched: WatchState) -> str:
+    if (session := watched.session) is None:
+        return _application_unavailable(watched)
     try:
-        found = list(islice(given_up(sides.agent, sides.adapter), _GIVEN_UP + 1))
+        gave_up = list(islice(find_given_up(session.agent, session.adapter), _MAX_GIVEN_UP + 1))
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
-    if not found:
+    if not gave_up:
         return "<p>Nobody.</p>"
-    lines = "".join(_line(one.what, one.reason) for one in found[:_GIVEN_UP])
-    more = f"<p>The first {_GIVEN_UP}; usher drift --given-up lists all.</p>"
-    return f'<ul class="plain-list">{lines}</ul>' + (more if len(found) > _GIVEN_UP else "")
+    lines = "".join(_line(learner.what, learner.reason) for learner in gave_up[:_MAX_GIVEN_UP])
+    more = f"<p>The first {_MAX_GIVEN_UP}; usher drift --given-up lists all.</p>"
+    return f'<ul class="plain-list">{lines}</ul>' + (more if len(gave_up) > _MAX_GIVEN_UP else "")
 
 
-def learners(watched: Watched, text: str) -> str:
+def learners(watched: WatchState, text: str) -> str:
     text = text.replace("\x00", "").strip()
     body = (
         '<header class="page-head"><div><h1>Find a learner</h1></div></header>'
@@ -133,34 +134,37 @@ def learners(watched: Watched, text: str) -> str:
         'autocomplete="off" spellcheck="false"><button>Find</button></div></form>'
     )
     if text:
-        body += _found(watched, text)
+        body += _search_result(watched, text)
     return _page("/learners/", text or "Learners", body, watched)
 
 
-def _found(watched: Watched, text: str) -> str:
-    if (sides := watched.opened) is None:
-        return _away(watched)
+def _search_result(watched: WatchState, text: str) -> str:
+    if (session := watched.session) is None:
+        return _application_unavailable(watched)
     try:
-        only = sides.adapter.users_taken.also(_named(text))
-        found = next(pages_of(sides.agent, sides.adapter, size=_FOUND, only=only), [])
+        selection = session.adapter.eligible_users.also(_condition_for(text))
+        page = next(
+            pages_of(session.agent, session.adapter, size=_MAX_FOUND, selection=selection), []
+        )
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
-    if not found:
+    if not page:
         return (
-            '<div class="empty"><p>The application has nobody of that name whom it would send to '
+            '<div class="empty"><p>The application has no user of that name whom it would send to '
             "the LMS.</p><p>It leaves out inactive users and those of the last minutes.</p></div>"
         )
     try:
-        differences = differences_of(sides, found, ("account", "enrollment"))
+        differences = differences_of(session, page, ("account", "enrollment"))
     except LmsError as error:
         problem = _notice(f"The LMS could not be asked: {error.message}")
-        return problem + "".join(_learner(watched, one, []) for one in found)
+        return problem + "".join(_learner(watched, learner, []) for learner in page)
     return "".join(
-        _learner(watched, one, [d for d in differences if _is_about(d, one)]) for one in found
-    ) + _asked(sides)
+        _learner(watched, learner, [d for d in differences if _is_about(d, learner)])
+        for learner in page
+    ) + _time_of_requests(session)
 
 
-def _named(text: str) -> list[Mapping[str, Any]]:
+def _condition_for(text: str) -> list[Mapping[str, Any]]:
     """Returns the condition that finds a user by username or e-mail address, with indexed
     columns."""
     return [{"email": text}, {"email": text.lower()}, {"username": text}]
@@ -175,13 +179,13 @@ def _who(what: str) -> str:
     return what.partition(" in ")[0]
 
 
-def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> str:
-    refused = [each for each in watched.refused() if _who(each.what) == one.email]
-    said = [f"{each.kind.capitalize()}: {each.reason}" for each in refused]
-    if one.given_up:
-        said.append(f"Given up by the application: {one.reason or 'no reason was kept'}")
-    if said:
-        verdict = _verdict_box("bad", said[0], " ".join(said[1:]), small=True)
+def _learner(watched: WatchState, learner: Learner, differences: list[Difference]) -> str:
+    refusals = [refusal for refusal in watched.refused() if _who(refusal.what) == learner.email]
+    sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
+    if learner.given_up:
+        sentences.append(f"Given up by the application: {learner.reason or 'no reason was kept'}")
+    if sentences:
+        verdict = _verdict_box("bad", sentences[0], " ".join(sentences[1:]), small=True)
     elif differences:
         first = differences[0]
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
@@ -190,27 +194,30 @@ def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> s
     else:
         verdict = _verdict_box("ok", "Nothing differs in the LMS.", "", small=True)
     facts = (
-        ("Name", one.name),
-        ("E-mail", one.email),
-        ("LMS username", one.username or "none yet"),
-        ("LMS account", "recorded as made" if one.made else "not recorded as made"),
-        ("Token", "one is stored" if one.token else "none"),
+        ("Name", learner.name),
+        ("E-mail", learner.email),
+        ("LMS username", learner.username or "none yet"),
+        (
+            "LMS account",
+            "recorded as created" if learner.has_account else "not recorded as created",
+        ),
+        ("Token", "one is stored" if learner.token else "none"),
     )
     items = "".join(f"<div><dt>{n}</dt><dd>{escape(v)}</dd></div>" for n, v in facts)
     rows = [
         (
             row.course,
             (f"enrolled as {row.mode}" if row.mode else "enrolled")
-            if row.wanted
+            if row.is_active
             else (row.change_status or "not enrolled"),
             "yes" if row.enrolled else "no",
             row.attempts,
         )
-        for row in one.enrollments
+        for row in learner.enrollments
     ]
     head = ("Course run", "Wanted", "Recorded as enrolled", "Failed attempts")
     table = _table(head, rows) if rows else "<p>No enrollments in the application.</p>"
-    there = _table(
+    differences_table = _table(
         ("Kind", "What", "Difference", "Next"),
         [
             (d.kind, d.what, d.difference, "still to be done" if d.waiting else "")
@@ -218,20 +225,20 @@ def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> s
         ],
     )
     return (
-        f"<h2>{escape(one.email or one.username)}</h2>{verdict}"
-        + (_panel("What differs in the LMS now", there, level=3) if differences else "")
+        f"<h2>{escape(learner.email or learner.username)}</h2>{verdict}"
+        + (_panel("What differs in the LMS now", differences_table, level=3) if differences else "")
         + _panel("In the application", f"<dl>{items}</dl>{table}", level=3)
-        + _panel("Repair", _how(watched, one), level=3)
+        + _panel("Repair", _how(watched, learner), level=3)
     )
 
 
-def _how(watched: Watched, one: Learner) -> str:
-    folder = watched.opened.checkout.folder if watched.opened else None
+def _how(watched: WatchState, learner: Learner) -> str:
+    folder = watched.session.checkout.folder if watched.session else None
     of_application = f" --application {shlex.quote(str(folder))}" if folder else ""
-    name = escape(f"{of_application} --user {shlex.quote(one.email or one.username)}")
+    name = escape(f"{of_application} --user {shlex.quote(learner.email or learner.username)}")
     return (
         "<p>The sidecar sends what is due by itself. Once the cause of a refusal is gone, this "
-        "sends it at once:</p>"
+        "sends it immediately:</p>"
         f'<code class="fix">usher reconcile{name}</code>'
         '<p class="small muted">Add --manage or --edition if this sidecar was started with it.</p>'
     )
@@ -243,9 +250,9 @@ def _as_of() -> str:
     )
 
 
-def _asked(sides: Opened) -> str:
+def _time_of_requests(session: Session) -> str:
     return (
-        f'<p class="small muted">{escape(sides.adapter.title)} and the LMS were asked at '
+        f'<p class="small muted">{escape(session.adapter.title)} and the LMS were asked at '
         f"{now():%H:%M:%S} UTC; nothing was changed.</p>"
     )
 
@@ -257,12 +264,12 @@ def message(text: str) -> str:
 # Parts
 
 
-def _page(path: str, title: str, body: str, watched: Watched) -> str:
+def _page(path: str, title: str, body: str, watched: WatchState) -> str:
     current = ' aria-current="page"'
     links = "".join(
-        f'<a href="{each}"{current if each == path else ""}>{name}</a>' for each, name in _PAGES
+        f'<a href="{page}"{current if page == path else ""}>{name}</a>' for page, name in _PAGES
     )
-    name = watched.opened.adapter.title if watched.opened else "Usher"
+    name = watched.session.adapter.title if watched.session else "Usher"
     brand = (
         f'<a class="brand" href="/"><span>{escape(name)} <small>Open edX sidecar</small></span></a>'
     )
@@ -329,7 +336,7 @@ def _notice(text: str) -> str:
     return f'<p class="notice bad">{escape(text)}</p>'
 
 
-def _away(watched: Watched) -> str:
+def _application_unavailable(watched: WatchState) -> str:
     why = watched.trouble[0] if watched.trouble else "The application is being opened."
     return _notice(f"The application can't be asked now: {why}")
 

@@ -21,15 +21,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from usher.sidecar.console import pages
-from usher.sidecar.watched import Watched
+from usher.sidecar.watch_state import WatchState
 
 HOST = "127.0.0.1"
 #: Addresses that mean all interfaces; these include loopback.
 ALL = "0.0.0.0"  # noqa: S104 - asked for by the operator
 _NAMES = {HOST, "localhost"}
 #: Seconds between two links that are printed after a request without a valid link.
-_LINK_EVERY = 10.0
-_QUERY = 255
+_SECONDS_BETWEEN_LINKS = 10.0
+_MAX_QUERY_LENGTH = 255
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; "
@@ -62,7 +62,7 @@ class Access:
     def say_another(self) -> None:
         """Prints a new link after a request without a valid one, at most every ten seconds."""
         with self._lock:
-            is_due = time.monotonic() - self._said > _LINK_EVERY
+            is_due = time.monotonic() - self._said > _SECONDS_BETWEEN_LINKS
         if is_due:
             self.say_link()
 
@@ -70,24 +70,24 @@ class Access:
         """Returns the cookie of a new session if ``key`` is of a link that was not used yet, else
         ''."""
         with self._lock:
-            is_right = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
-            if not is_right:
+            is_match = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
+            if not is_match:
                 return ""
             self._key = ""
             return self._session
 
     def is_in(self, cookies: str) -> bool:
         try:
-            found = SimpleCookie(cookies).get(self.cookie)
+            morsel = SimpleCookie(cookies).get(self.cookie)
         except CookieError:
             return False
-        given = found.value if found is not None else ""
-        return hmac.compare_digest(given.encode(), self._session.encode())
+        value = morsel.value if morsel is not None else ""
+        return hmac.compare_digest(value.encode(), self._session.encode())
 
 
 @contextmanager
 def serving(
-    watched: Watched, port: int, say: Callable[[str], None], host: str = HOST
+    watched: WatchState, port: int, say: Callable[[str], None], host: str = HOST
 ) -> Iterator[str]:
     """Serves until the block ends. Yields the address of the pages. port: 0 for a free one. host:
     address to listen on. Raises OSError."""
@@ -111,7 +111,7 @@ def serving(
 
 class _Handler(BaseHTTPRequestHandler):
     access: Access
-    watched: Watched
+    watched: WatchState
     names: set[str]
     server_version, sys_version = "usher", ""
     timeout = 30
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             address = urlsplit(self.path)
-            query = {name: each[0] for name, each in parse_qs(address.query).items()}
+            query = {name: values[0] for name, values in parse_qs(address.query).items()}
         except ValueError:
             self._answer(400, pages.message("The address can't be read."))
             return
@@ -156,14 +156,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.access.say_another()
         self._answer(
             403,
-            pages.message("This link was used, or is not one. A new one is in the terminal."),
+            pages.message(
+                "This link is not valid, or was used already. The terminal shows a new one."
+            ),
         )
 
     def _show(self, path: str, query: dict[str, str]) -> None:
         views: dict[str, Callable[[], str]] = {
             "/": lambda: pages.overview(self.watched),
             "/refusals/": lambda: pages.refusals(self.watched),
-            "/learners/": lambda: pages.learners(self.watched, query.get("q", "")[:_QUERY]),
+            "/learners/": lambda: pages.learners(
+                self.watched, query.get("q", "")[:_MAX_QUERY_LENGTH]
+            ),
         }
         view = views.get(path)
         if view is None:

@@ -1,7 +1,7 @@
 """Smoke tests of a platform with the plugin: ``tutor local do tests smoke`` (Tutor 21.0.8).
 
-Tutor runs them with pytest where ``tutor`` runs, and passes the LMS's address in LMS_HOST,
-ENABLE_HTTPS and, in dev mode, LMS_PORT. They change nothing and need no account.
+Tutor runs these tests with pytest on the machine where ``tutor`` runs. It passes the LMS's address
+in LMS_HOST, ENABLE_HTTPS and, in dev mode, LMS_PORT. The tests change nothing and need no account.
 """
 
 import os
@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 from usher.contract.paths import LmsPath
 
 _SECONDS = 30
-_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 
 
 def lms_url() -> str:
@@ -33,37 +33,37 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def get(url: str, cookies: dict[str, str] | None = None) -> tuple[int, HTTPMessage]:
-    """Status and headers. Cookies of the answer are added to ``cookies``."""
+    """Returns status and headers. Adds the cookies of the answer to ``cookies``."""
     cookies = {} if cookies is None else cookies
     request = urllib.request.Request(  # noqa: S310 - the LMS's address
         url, headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     )
     try:
         answer = urllib.request.build_opener(_NoRedirects()).open(request, timeout=_SECONDS)
-        found = answer.status, answer.headers
+        response = answer.status, answer.headers
     except urllib.error.HTTPError as error:
-        found = error.code, error.headers
-    for cookie in found[1].get_all("Set-Cookie") or ():
+        response = error.code, error.headers
+    for cookie in response[1].get_all("Set-Cookie") or ():
         name, _, value = cookie.partition(";")[0].partition("=")
         cookies[name] = value
-    return found
+    return response
 
 
 def test_sign_in_leads_to_the_application() -> None:
     url, cookies = lms_url() + "/login", dict[str, str]()
-    for _ in range(_REDIRECTS):
+    for _ in range(_MAX_REDIRECTS):
         status, headers = get(url, cookies)
         if status == 200 and url == lms_url() + "/login":
             raise unittest.SkipTest(f"{url} is the LMS's own page: it leads to no application")
         assert status in (301, 302, 303), f"{url} answers {status} instead of a redirect"
         url = urljoin(url, headers["Location"])
-        asked = parse_qs(urlsplit(url).query)
-        if "client_id" in asked and "redirect_uri" in asked:
+        query = parse_qs(urlsplit(url).query)
+        if "client_id" in query and "redirect_uri" in query:
             break
     else:
-        raise AssertionError(f"after {_REDIRECTS} redirects from /login the address is {url}")
-    assert asked["redirect_uri"][0].startswith(f"{lms_url()}/auth/complete/"), (
-        f"the application would send learners back to {asked['redirect_uri'][0]}; run usher doctor"
+        raise AssertionError(f"after {_MAX_REDIRECTS} redirects from /login the address is {url}")
+    assert query["redirect_uri"][0].startswith(f"{lms_url()}/auth/complete/"), (
+        f"the application would send learners back to {query['redirect_uri'][0]}; run usher doctor"
     )
 
 

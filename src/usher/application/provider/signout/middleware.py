@@ -10,13 +10,19 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from usher.application import conf
 from usher.application.provider.signout import sessions
 
 
 class KnownSessions:
-    """The middleware. It comes anywhere after Django's session middleware."""
+    """The middleware. It comes anywhere after Django's session middleware.
+
+    A server creates it when it starts, and does not start with malformed settings: WSGI and ASGI
+    servers don't run Django's checks.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        conf.settings()
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:

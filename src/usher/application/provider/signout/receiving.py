@@ -89,7 +89,7 @@ def _content(body: bytes, event_id: str) -> tuple[str, datetime]:
         raise SignOutRefused(400, "username is not a text that a username could be.")
     if message.get("event_id", event_id) != event_id:
         raise SignOutRefused(400, "event_id is not the one that was signed.")
-    # Not in the future: adding to the largest date would fail.
+    # A time in the future is replaced by now: adding to the largest date would fail.
     return username, min(moment, timezone.now())
 
 

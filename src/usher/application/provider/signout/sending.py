@@ -124,13 +124,13 @@ def address(client: Any) -> str:
 def deliver_due() -> int:
     """Sends the messages that are due. Returns how many the LMS accepted. Safe in several
     processes."""
-    taken = 0
+    count = 0
     with httpx.Client(
         timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False, verify=_tls()
     ) as http:
         while message := _claim():
-            taken += _deliver(http, message)
-    return taken
+            count += _deliver(http, message)
+    return count
 
 
 @cache
@@ -159,8 +159,10 @@ def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
     token = logout_tokens.make(message.application, message.subject, issuer)
     try:
         # Only the status matters, and the body may be endless.
-        with http.stream("POST", address(message.application), data={"logout_token": token}) as got:
-            answer = got
+        with http.stream(
+            "POST", address(message.application), data={"logout_token": token}
+        ) as response:
+            answer = response
     except httpx.HTTPError as error:
         return _keep(message, f"{type(error).__name__}: {error}")
     if answer.is_success or answer.status_code in _FINAL:

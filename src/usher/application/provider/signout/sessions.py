@@ -33,10 +33,10 @@ def follow(session: Any) -> None:
     """Records a session's new key, if it has changed; otherwise runs no query."""
     if session is None or not session.modified:
         return
-    noted = session.get(NOTED_AS)
-    if not noted or not session.session_key or noted == session.session_key:
+    recorded_key = session.get(NOTED_AS)
+    if not recorded_key or not session.session_key or recorded_key == session.session_key:
         return
-    SignedInSession.objects.filter(session_key=noted).update(session_key=session.session_key)
+    SignedInSession.objects.filter(session_key=recorded_key).update(session_key=session.session_key)
     session[NOTED_AS] = session.session_key
 
 

@@ -44,9 +44,9 @@ def _destination(request: HttpRequest) -> str:
     if settings.logout_redirect_url:
         joint = "&" if "?" in settings.logout_redirect_url else "?"
         return settings.logout_redirect_url + joint + urlencode({"redirect_url": home})
-    wanted = request.GET.get("next") or request.POST.get("next") or ""
-    if wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
-        return wanted
+    url = request.GET.get("next") or request.POST.get("next") or ""
+    if url.startswith("/") and url_has_allowed_host_and_scheme(url, allowed_hosts=None):
+        return url
     return resolve_url(getattr(django_settings, "USHER_SIGNED_OUT_URL", "/"))
 
 

@@ -50,8 +50,9 @@ class Trouble:
         self._lms("prepare", RUNS)
         self._application("prepare", LEARNERS, RUNS)
         self._application("leave", RUNS)
-        # A late message from the LMS would make the worker repair what is broken in the next step.
-        self._lms("tell_all")
+        # A late message from the LMS would make the worker repair the things that the next step
+        # breaks.
+        self._lms("wait_for_messages")
         self._application("settle")
         return f"{len(LEARNERS)} learners in {len(RUNS)} course runs, as they should be"
 
@@ -77,15 +78,15 @@ class Trouble:
 
     def _expect_all(self) -> None:
         """Raises DemoError for the first case that is not seen."""
-        here = self._application("look", [case.learner for case in CASES])
-        names = {case.learner: here[case.learner]["lms username"] for case in CASES}
-        there = self._lms("look", [names[case.learner] or case.learner for case in CASES])
+        in_application = self._application("look", [case.learner for case in CASES])
+        names = {case.learner: in_application[case.learner]["lms username"] for case in CASES}
+        in_lms = self._lms("look", [names[case.learner] or case.learner for case in CASES])
         for case in CASES:
-            seen = {
-                **_flat("here", here[case.learner]),
-                **_flat("there", there[names[case.learner] or case.learner]),
+            observed = {
+                **_flat("application", in_application[case.learner]),
+                **_flat("LMS", in_lms[names[case.learner] or case.learner]),
             }
-            case.expect(seen)
+            case.expect(observed)
         if self._application("run_ends", RUNS["moved"][0]) == self._lms(
             "run_ends", RUNS["moved"][0]
         ):
@@ -116,10 +117,10 @@ def _answer(output: str) -> Any:
     return json.loads(output.strip().splitlines()[-1])
 
 
-def _flat(side: str, seen: dict[str, Any]) -> dict[str, Any]:
-    """What was seen, with one key for each value: ``here account``, ``here enrollment main`` …"""
-    found = {f"{side} {name}": value for name, value in seen.items() if name != "enrollments"}
+def _flat(system: str, seen: dict[str, Any]) -> dict[str, Any]:
+    """The observed values by name: ``application account``, ``application enrollment main`` …"""
+    values = {f"{system} {name}": value for name, value in seen.items() if name != "enrollments"}
     short = {key: name for name, (key, _) in RUNS.items()}
     for key, value in seen["enrollments"].items():
-        found[f"{side} enrollment {short.get(key, key)}"] = value
-    return found
+        values[f"{system} enrollment {short.get(key, key)}"] = value
+    return values

@@ -61,29 +61,29 @@ class Case:
     """One case. learner: username in the application. says: the learner's question to support.
     cause, repair: the answer.
 
-    seen: what the application (``here account`` → value …) and the LMS (``there account`` …) have
-    once the thing is broken. address: the learner's e-mail address, if it isn't made of the
-    username.
+    observed: the state of the application and the LMS after the case is prepared: name, such as
+    ``application account`` or ``LMS account``, → value. address: the learner's e-mail address, if
+    it isn't made of the username.
     """
 
     learner: str
     says: str
     cause: str
     repair: str
-    seen: Mapping[str, Any] = field(default_factory=dict)
+    observed: Mapping[str, Any] = field(default_factory=dict)
     address: str = ""
 
     @property
     def email(self) -> str:
         return self.address or f"{self.learner}@learners.example"
 
-    def expect(self, seen: Mapping[str, Any]) -> None:
-        """Raises DemoError if ``seen`` lacks what makes the case."""
-        for name, value in self.seen.items():
-            if seen.get(name) != value:
+    def expect(self, observed: Mapping[str, Any]) -> None:
+        """Raises DemoError if ``observed`` differs from the case's state."""
+        for name, value in self.observed.items():
+            if observed.get(name) != value:
                 raise DemoError(
                     f"{self.learner} should have {value!r} as {name!r} and has "
-                    f"{seen.get(name)!r}; all that was seen: {dict(seen)}"
+                    f"{observed.get(name)!r}; the observed values are {dict(observed)}"
                 )
 
     def as_dict(self) -> dict[str, str]:
@@ -100,235 +100,251 @@ CASES: tuple[Case, ...] = (
     Case(
         "amira",
         "I signed up for Poetry of the Baltic and can't open it.",
-        "Enrollment in that run ended nine days ago in the LMS, which refuses her.",
-        "Give the run a later end of enrollment in the LMS, then Repair now; or tell her that it "
-        "is over.",
-        {"here enrollment closed": "Refused enrollment-closed"},
+        "The run has accepted no enrollments in the LMS for nine days, so the LMS refuses her.",
+        "Set a later end of enrollment for the run in the LMS, then Repair now; or tell her "
+        "that enrollment is closed.",
+        {"application enrollment closed": "Refused enrollment-closed"},
     ),
     Case(
         "boris",
         "Economics of Small Towns doesn't show up in my courses.",
-        "Enrollment in that run begins in thirty days, says the LMS.",
-        "Repair now once it has begun, or after the run got an earlier start of enrollment in "
-        "the LMS.",
-        {"here enrollment upcoming": "Refused enrollment-closed"},
+        "In the LMS, enrollment in the run begins in thirty days.",
+        "Repair now in thirty days; or set an earlier start of enrollment for the run in the "
+        "LMS, then Repair now.",
+        {"application enrollment upcoming": "Refused enrollment-closed"},
     ),
     Case(
         "chen",
         "I signed up for the pottery class on its first day, and I am not in it.",
-        "The run takes one learner, and has one.",
+        "The run has one place, and another learner has it.",
         "Raise the limit in the LMS, then Repair now.",
-        {"here enrollment full": "Refused course-full"},
+        {"application enrollment full": "Refused course-full"},
     ),
     Case(
         "dalia",
         "Everybody from my class is in Biology but me.",
         "An import enrolled her in the mode honor, which the run does not have.",
-        "Change the mode to audit in the admin; saving it sends it.",
-        {"here enrollment main": "Refused mode-unavailable"},
+        "Change the mode to audit in the admin; a worker then sends it to the LMS.",
+        {"application enrollment main": "Refused mode-unavailable"},
     ),
     Case(
         "emil",
         "I bought the certificate for Statistics and the course is missing.",
         "The upgrade deadline of the verified mode has passed in the LMS.",
-        "Move the deadline in the LMS, then Repair now; or change the mode to audit in the admin "
-        "and refund.",
-        {"here enrollment upgrade": "Refused mode-unavailable"},
+        "Move the deadline in the LMS, then Repair now; or change the mode to audit in the "
+        "admin and refund him.",
+        {"application enrollment upgrade": "Refused mode-unavailable"},
     ),
     Case(
         "fatima",
         "My course says that it is not available.",
         "Her enrollment is in a run whose key is mistyped (Biolgy): the LMS has no such run.",
-        "Enroll her in the right run and delete the other.",
-        {"here enrollment course-v1:Trouble+Biolgy+2026": "Refused unknown-run"},
+        "Enroll her in the right run and delete this enrollment.",
+        {"application enrollment course-v1:Trouble+Biolgy+2026": "Refused unknown-run"},
     ),
     Case(
         "hana",
-        "Geology was in my dashboard last week.",
-        "The run was deleted from the LMS, as her page says at its top; her enrollment was fine "
-        "before.",
-        "Restore the run in the LMS; it is seen again within the hour, or with Synchronise now on "
-        "the run's page.",
-        {"here enrollment gone": "In sync", "here missing": ["course-v1:Trouble+Geology+2026"]},
+        "Geology was on my dashboard last week.",
+        "The run was deleted from the LMS, as her page says at the top. Her enrollment was in "
+        "sync before.",
+        "Restore the run in the LMS. The application finds it within the hour, or with "
+        "Synchronise now on the run's page.",
+        {
+            "application enrollment gone": "In sync",
+            "application missing": ["course-v1:Trouble+Geology+2026"],
+        },
     ),
     Case(
         "jana",
         "I can't get into any course.",
-        "She had registered at the LMS itself before, with the same e-mail address: no "
-        "account is created or linked automatically.",
-        "Have her prove that the account jana is hers. Compare with the LMS offers it: link it, "
-        "then give staff of the LMS the usher_link command that the page shows then.",
+        "She had registered in the LMS herself, with the same e-mail address. The LMS creates "
+        "no second account, and accounts are never linked automatically.",
+        "Have her prove that the account jana is hers. Compare with the LMS now, link the "
+        "account that the page offers, and give the LMS's staff the usher_link command that the"
+        " page then shows.",
         {
-            "here account": "Refused duplicate-email",
-            "here enrollment main": "Pending no-account",
-            "there account": "none",
+            "application account": "Refused duplicate-email",
+            "application enrollment main": "Pending account-refused",
+            "LMS account": "none",
         },
     ),
     Case(
         "kofi",
-        "In the forum I have a number behind my name.",
-        "Somebody else took the username kofi in the LMS before.",
-        "Nothing is broken: the LMS's usernames are unique, and never change.",
-        {"here account": "In sync", "there account": "active"},
+        "In the forum my name ends in a number.",
+        "Another person had the username kofi in the LMS before him.",
+        "Nothing is broken: usernames in the LMS are unique and never change.",
+        {"application account": "In sync", "LMS account": "active"},
     ),
     Case(
         "lena",
         "I signed up yesterday and can't start.",
-        "Her e-mail address is not confirmed, so that no LMS account is created.",
-        "Have her sign in here: the confirmation is sent again. Her account is created within ten "
-        "minutes after it, or by Repair now.",
-        {"here account": "Pending unconfirmed", "there account": "none"},
+        "Her e-mail address is not confirmed, so no LMS account is created.",
+        "Have her sign in here, which sends the confirmation again. Her account is created "
+        "within ten minutes after she confirms, or with Repair now.",
+        {"application account": "Pending unconfirmed", "LMS account": "none"},
     ),
     Case(
         "marek",
         "The course site says that my account is disabled.",
         "Staff of the LMS deactivated the account.",
-        "Ask them why. Then activate it there, or by the action Activate in the LMS in the admin "
-        "here.",
-        {"here account": "Deactivated in the LMS", "there account": "inactive"},
+        "Ask them why. Then activate it there, or with the action Activate in the LMS in the "
+        "admin here.",
+        {"application account": "Deactivated in the LMS", "LMS account": "inactive"},
     ),
     Case(
         "nadia",
         "I can't sign in anywhere.",
-        "Her user was deactivated in the application, and the LMS account with it.",
-        "Activate the user in the admin here when that was a mistake; the LMS account follows.",
-        {"here account": "In sync", "there account": "inactive", "here active in the LMS": False},
+        "Her user was deactivated in the application, which also deactivated the LMS account.",
+        "If that was a mistake, activate the user in the admin here. A worker then activates "
+        "the LMS account.",
+        {
+            "application account": "In sync",
+            "LMS account": "inactive",
+            "application active in the LMS": False,
+        },
     ),
     Case(
         "omar",
         "My course and all my answers are gone.",
-        "His account was deleted in the LMS's database; nobody told the application.",
-        "Compare with the LMS shows that it has no such account. Repair now makes account and "
-        "enrollment again; his answers come from the LMS's backup only.",
-        {"here account": "In sync", "there account": "none"},
+        "His account was deleted from the LMS's database, and the application got no message "
+        "about it.",
+        "Compare with the LMS now shows that the account is missing. Repair now creates the "
+        "account and the enrollment again. His answers can be restored only from the LMS's "
+        "backup.",
+        {"application account": "In sync", "LMS account": "none"},
     ),
     Case(
         "petra",
-        "I see nothing of my courses since I married.",
-        "Staff of the LMS changed her username there; usernames must never change.",
-        "Compare with the LMS says so. Change it back to petra in the LMS's admin.",
-        {"here account": "In sync", "there account": "none", "there linked to": "petra_married"},
+        "None of my courses are there since I changed my name.",
+        "Staff of the LMS changed her username, and usernames must never change.",
+        "Compare with the LMS now shows the new username. Change it back to petra in the LMS's "
+        "admin.",
+        {"application account": "In sync", "LMS account": "none", "LMS linked to": "petra_married"},
     ),
     Case(
         "quentin",
         "The course site does not let me in: it says that an account exists.",
         "The link between his LMS account and the application was deleted in the LMS.",
-        "Compare with the LMS says so, and shows the usher_link command for staff of the LMS. Then "
-        "Repair now renews his token.",
-        {"here account": "In sync", "there account": "active", "there linked to": ""},
+        "Compare with the LMS now shows the usher_link command for the LMS's staff. Then Repair"
+        " now renews his token.",
+        {"application account": "In sync", "LMS account": "active", "LMS linked to": ""},
     ),
     Case(
         "rosa",
         "After signing in I see somebody else's courses.",
-        "Her sign-in is linked to the LMS account rosa_b, which is another Rosa Bianchi's.",
-        "Urgent. Compare with the LMS says so, and shows the usher_link --move command for staff "
-        "of the LMS. Then Repair now renews her token.",
-        {"here account": "In sync", "there linked to": "rosa_b"},
+        "Her sign-in is linked to the LMS account rosa_b, which belongs to another Rosa Bianchi.",
+        "Urgent. Compare with the LMS now shows the usher_link --move command for the LMS's "
+        "staff. Then Repair now renews her token.",
+        {"application account": "In sync", "LMS linked to": "rosa_b"},
     ),
     Case(
         "samir",
         "I deleted my old account and now I can't get a new one.",
-        "His e-mail address belongs to a retired LMS account; the LMS keeps retired addresses "
-        "for ever.",
-        "He needs another e-mail address; then Repair now.",
-        {"here account": "Refused duplicate-email", "there account": "none"},
+        "His e-mail address belongs to a retired LMS account, and the LMS never releases the "
+        "address of one.",
+        "He needs another e-mail address. Then Repair now.",
+        {"application account": "Refused duplicate-email", "LMS account": "none"},
     ),
     Case(
         "tomas",
-        "I was thrown out of Biology.",
-        "Somebody unenrolled him in the LMS; here he is enrolled.",
-        "Compare with the LMS shows it. Repair now, when he should be in it.",
-        {"here enrollment main": "In sync", "there enrollment main": "left"},
+        "I was removed from Biology.",
+        "Somebody unenrolled him in the LMS; in the application he is enrolled.",
+        "Compare with the LMS now shows the difference. If he should be enrolled, Repair now.",
+        {"application enrollment main": "In sync", "LMS enrollment main": "left"},
     ),
     Case(
         "uma",
         "I paid for a certificate and the exam is locked.",
-        "The LMS has her in the mode audit, the application in verified.",
-        "Compare with the LMS, then repair.",
-        {"here enrollment main": "In sync", "there enrollment main": "audit"},
+        "She is enrolled as audit in the LMS, and as verified in the application.",
+        "Compare with the LMS now, then Repair now.",
+        {"application enrollment main": "In sync", "LMS enrollment main": "audit"},
     ),
     Case(
         "viktor",
-        "Why do I get mail from Physics? I never wanted it.",
-        "Somebody enrolled him in Physics in the LMS. The application has recorded it since, as "
-        "What happened on his page says.",
-        "Ask who enrolled him. Then unenroll him by the action Unenroll in the LMS in the admin "
-        "here, or in the LMS.",
-        {"there enrollment other": "audit"},
+        "Why do I get mail from Physics? I never enrolled.",
+        "Somebody enrolled him in Physics in the LMS. The application has recorded the "
+        "enrollment, as the audit log on his page shows.",
+        "Ask who enrolled him. Then unenroll him with the action Unenroll in the LMS in the "
+        "admin here, or in the LMS.",
+        {"LMS enrollment other": "audit"},
     ),
     Case(
         "wanda",
         "I left Biology and it is still there.",
-        "She left here; the LMS has her in it again.",
-        "Compare with the LMS, then repair.",
-        {"here enrollment main": "In sync", "there enrollment main": "audit"},
+        "She unenrolled in the application, but is enrolled in the LMS again.",
+        "Compare with the LMS now, then Repair now.",
+        {"application enrollment main": "In sync", "LMS enrollment main": "audit"},
     ),
     Case(
         "xavier",
-        "My colleague says that I am enrolled, and I see nothing.",
-        "He has two users: xavier@work.example is enrolled, this one is not.",
+        "My colleague says that I am enrolled, but I have no course.",
+        "He has two users. xavier@work.example is enrolled, this one is not.",
         "Tell him which address to sign in with.",
-        {"here account": "none"},
+        {"application account": "none"},
     ),
     Case(
         "yara",
-        "I did everything and am in no course.",
-        "She never enrolled: her account is fine, and no enrollment was requested.",
+        "I signed up and have no course.",
+        "She never enrolled. Her account is in sync, and no enrollment was requested.",
         "Have her enroll.",
-        {"here account": "In sync", "there account": "active"},
+        {"application account": "In sync", "LMS account": "active"},
     ),
     Case(
         "zeno",
         "My progress page here is empty.",
-        "His tokens were revoked in the LMS; the application believes that its own is valid.",
-        "Compare with the LMS says that it refuses the token. Repair now obtains a new one.",
-        {"here token": "valid", "there tokens": 0},
+        "His tokens were revoked in the LMS. In the application the token has not expired, so "
+        "it looks valid.",
+        "Compare with the LMS now shows that the LMS refuses the token. Repair now obtains a "
+        "new one.",
+        {"application token": "valid", "LMS tokens": 0},
     ),
     Case(
         "adele",
         "Sometimes my progress shows, sometimes not.",
-        "The LMS's clock was wrong when her token was made: by its date it ended a year ago.",
-        "Compare with the LMS says so. It is renewed when it is needed, and by Repair now at once.",
-        {"here token": "ended"},
+        "The LMS's clock was wrong when her token was issued, so the token's expiry date is a "
+        "year ago.",
+        "Compare with the LMS now shows the date. The token is renewed when it is needed, or "
+        "with Repair now.",
+        {"application token": "ended"},
     ),
     Case(
         "bruno",
         "My progress page shows an error.",
         "His token was encrypted with a key that is no longer configured.",
-        "Compare with the LMS says that no key decrypts it. Put the old key back behind the new "
-        "one in USHER_ENCRYPTION_KEYS; if it is lost, Repair now obtains a new token.",
-        {"here token": "unreadable"},
+        "Compare with the LMS now shows that no key decrypts it. Add the old key after the new "
+        "one in USHER_ENCRYPTION_KEYS. If the key is lost, Repair now obtains a new token.",
+        {"application token": "unreadable"},
     ),
     Case(
         "clara",
         "I enrolled in Physics some minutes ago and it is not there.",
-        "A worker that was killed still has the record, for at most nine minutes after it was "
-        "broken.",
-        "Wait: her page says when another worker takes it.",
-        {"here enrollment other": "Pending"},
+        "A worker was killed while it had claimed the record. The claim lasts for at most nine "
+        "minutes.",
+        "Wait: her page says when another worker claims the record.",
+        {"application enrollment other": "Pending"},
     ),
     Case(
         "dmitri",
         "I enrolled in Physics yesterday and it is still not there.",
-        "The LMS was down; after fourteen attempts the next one is up to 100 minutes away.",
+        "The LMS was down. After fourteen attempts, the next one is up to 100 minutes away.",
         "Repair now.",
-        {"here enrollment other": "Retrying server-error"},
+        {"application enrollment other": "Retrying server-error"},
     ),
     Case(
         "elif",
         "I changed my e-mail address, and the course still writes to the old one.",
-        "Another LMS account has the new address; the LMS refuses the change.",
-        "Find out whose account elif_1 is. When it is hers, give it another address in the LMS, "
-        "then Repair now.",
-        {"here profile": "Refused duplicate-email"},
+        "Another LMS account has the new address, so the LMS refuses the change.",
+        "Find out whose account elif_1 is. If it is hers too, give it another address in the "
+        "LMS, then Repair now.",
+        {"application profile": "Refused duplicate-email"},
         "elif.new@learners.example",
     ),
     Case(
         "gita",
         "History of Railways says that it has ended. My friend is still in it.",
-        "The dates of the run here are of last year; the LMS has it open.",
-        "Compare with the LMS shows the other end. Synchronise now on the run's page, or the "
-        "next hourly synchronisation.",
-        {"here enrollment moved": "In sync"},
+        "The application has the run's dates of last year. In the LMS the run is open.",
+        "Compare with the LMS now shows the other end date. Synchronise now on the run's page "
+        "copies it; so does the next hourly synchronisation.",
+        {"application enrollment moved": "In sync"},
     ),
 )

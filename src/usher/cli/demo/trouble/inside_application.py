@@ -55,7 +55,7 @@ def _person(username, name, email=""):
 
 
 def _want(user, run, mode, **work):
-    """As an import or a shop of its own does it: without asking which modes the run has."""
+    """Enrolls as an import or a shop does, without checking which modes the run has."""
     ensure_account(user)
     return Enrollment.objects.get_or_create(user=user, run=run, defaults={"mode": mode, **work})[0]
 
@@ -67,8 +67,9 @@ def leave(runs):
 
 
 def settle():
-    """As after an hour of running: all that the LMS told of has been dealt with, and changes are
-    asked for from now on. The first look lists everything, and would repair what is broken."""
+    """Creates the state after an hour of running: all changes that the LMS reported are processed,
+    and later requests list only newer ones. The first request lists everything, so the worker would
+    repair the broken things."""
     pull_changes()
     _wait()
     now = timezone.now()
@@ -87,9 +88,9 @@ def break_things(runs):
     staff_decided.is_active = False
     staff_decided.save()
     _move("elif", "elif.new@learners.example")
-    past, lost = now - timedelta(days=400), {"access_token": "made with a lost key"}
+    past, unreadable = now - timedelta(days=400), {"access_token": "made with a lost key"}
     LmsToken.objects.filter(user__username="adele").update(expires_at=past)
-    LmsToken.objects.filter(user__username="bruno").update(**lost)
+    LmsToken.objects.filter(user__username="bruno").update(**unreadable)
     second = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
     _want(second, ensure_run(runs["main"][0]), "audit")
     # A worker that was killed has the row, for as long as its lease lasts.
@@ -106,7 +107,7 @@ def break_things(runs):
         other,
         "audit",
         attempts=14,
-        next_attempt_at=now + timedelta(minutes=100),
+        due_at=now + timedelta(minutes=100),
         error_class="transient",
         error_code="server-error",
         error_message="The LMS failed with 502 at /usher/api/v1/enrollments/.",
@@ -135,7 +136,10 @@ def _wait():
         now = database_now()
         busy = any(
             kind.rows().due(now).exists()
-            or kind.rows().filter(work__lease_until__gt=now).exclude(run_is_claras(kind)).exists()
+            or kind.rows()
+            .filter(work__lease_until__gt=now)
+            .exclude(is_in_claras_run(kind))
+            .exists()
             for kind in all_kinds().values()
         )
         quiet = 0 if busy else quiet + 1
@@ -144,18 +148,18 @@ def _wait():
         time.sleep(0.2)
 
 
-def run_is_claras(kind):
+def is_in_claras_run(kind):
     from django.db.models import Q
 
     return Q(user__username="clara") if kind.name == "enrollment" else Q(pk__in=[])
 
 
 def look(names):
-    """Username → what the application knows."""
-    return {name: _seen(User.objects.get(username=name)) for name in names}
+    """Username → the application's records."""
+    return {name: _state_of(User.objects.get(username=name)) for name in names}
 
 
-def _seen(user):
+def _state_of(user):
     account = LmsAccount.objects.filter(user=user).first()
     token = LmsToken.objects.filter(user=user).first()
     profile = LmsProfile.objects.filter(user=user).first()
@@ -179,7 +183,7 @@ def _token(row):
     if row is None or not row.access_token:
         return "none"
     try:
-        vault.open_sealed(row.access_token)
+        vault.decrypt(row.access_token)
     except vault.Unreadable:
         return "unreadable"
     return "valid" if row.is_valid_for(0) else "ended"

@@ -27,15 +27,15 @@ from usher.lms.events.models import Message
 #: Seconds in which all messages must reach the application.
 SECONDS = 120.0
 #: The age that messages and runs get, so that nothing looks changed lately.
-AGO = timedelta(hours=2)
+TIME_SINCE_CONNECTION = timedelta(hours=2)
 
 
 def prepare(runs):
     """Creates the course runs, and accounts that exist in the LMS before the application's."""
     now = timezone.now()
-    # The log of messages begins with the connection. For changes before that, the LMS lists
-    # everything, and a sweep would find and repair what is broken in the next step.
-    ConnectedApplication.objects.update(created=now - AGO)
+    # The LMS's log of changes begins when the application is connected. A sweep that asks for
+    # earlier changes gets everything, and would repair what the next step breaks.
+    ConnectedApplication.objects.update(created=now - TIME_SINCE_CONNECTION)
     opened, later = now - timedelta(days=60), now + timedelta(days=120)
     past = now - timedelta(days=9)
     dates = {
@@ -56,7 +56,7 @@ def prepare(runs):
     seeds.person("elif_1", "elif.new@learners.example", name="Elif Kaya")
     seeds.person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
     _retired("samir_old", "samir@learners.example")
-    # Long before the learners got their usernames here, so that none can be taken for their own.
+    # Long before the learners got their usernames here, so that none counts as their own.
     User.objects.update(date_joined=opened)
     return {}
 
@@ -80,7 +80,7 @@ def _retired(username, email):
     )
 
 
-def tell_all():
+def wait_for_messages():
     """Waits until the application has every message. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
     while Message.objects.filter(next_attempt_at__isnull=False).exists():
@@ -91,9 +91,9 @@ def tell_all():
 
 
 def break_things(runs):
-    """Breaks one thing for each case that the LMS has a part in."""
-    # All earlier messages become old, so that no sweep finds what is broken now.
-    long_ago = timezone.now() - AGO
+    """Breaks one thing for each case that involves the LMS."""
+    # All earlier messages become old, so that no sweep finds the things that are broken now.
+    long_ago = timezone.now() - TIME_SINCE_CONNECTION
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = runs["main"][0], runs["other"][0]
     banned = User.objects.get(username="marek")
@@ -123,11 +123,11 @@ def _enrollments(username, key):
 
 
 def look(names):
-    """LMS username → what the LMS has of that learner."""
-    return {name: _seen(name) for name in names}
+    """LMS username → the LMS's records of that learner."""
+    return {name: _state_of(name) for name in names}
 
 
-def _seen(name):
+def _state_of(name):
     user = User.objects.filter(username=name).first()
     link = UserSocialAuth.objects.filter(uid=name).first()
     rows = CourseEnrollment.objects.filter(user=user) if user else ()

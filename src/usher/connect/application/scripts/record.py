@@ -26,7 +26,7 @@ KEPT = (
 )
 
 
-def look(params):
+def inspect(params):
     """Returns facts about this application, and whether its record is as ``params`` requires."""
     import django
     from django.apps import apps
@@ -52,6 +52,7 @@ def look(params):
         "settings": {key: getattr(settings, key, None) for key in params["settings"]},
         "readable": [key for key in params.get("readable", ()) if hasattr(settings, key)],
         "superuser": _superuser(),
+        "session_cookie": settings.SESSION_COOKIE_NAME,
         "gateway": _signs_in_at_gateway(),
         "record": None if record is None else {key: getattr(record, key) for key in KEPT},
         "agrees": record is not None and not _differences(record, params),
@@ -59,9 +60,9 @@ def look(params):
 
 
 def check(params):
-    """Returns what ``look`` does, whether the redirect URI is accepted, and the LMS's status."""
+    """Returns the result of ``inspect``, with "accepts" (the redirect URI) and "lms_status"."""
     return {
-        **look(params),
+        **inspect(params),
         "accepts": _accepts(params),
         "lms_status": _status_of(params["lms_heartbeat"]),
     }
@@ -146,7 +147,7 @@ def _name(params):
 def _differences(record, params):
     """Returns the fields to change, by name. Other redirect URIs are kept."""
     present = (record.redirect_uris or "").split()
-    wanted = {
+    expected = {
         "name": record.name or _name(params),
         "client_id": params["client_id"],
         "client_type": "confidential",
@@ -157,8 +158,8 @@ def _differences(record, params):
         ),
     }
     if present and set(params["redirect_uris"]) <= set(present):
-        wanted["redirect_uris"] = record.redirect_uris
-    changes = {key: value for key, value in wanted.items() if getattr(record, key) != value}
+        expected["redirect_uris"] = record.redirect_uris
+    changes = {key: value for key, value in expected.items() if getattr(record, key) != value}
     if params.get("client_secret") and not _is_secret(record, params["client_secret"]):
         changes["client_secret"] = params["client_secret"]
     return changes
@@ -275,13 +276,13 @@ def _paths():
     """Returns the paths of the toolkit's views in this application."""
     from django.urls import NoReverseMatch, reverse
 
-    found = {}
+    paths = {}
     for name in ("authorize", "token"):
         try:
-            found[name] = reverse("oauth2_provider:" + name)
+            paths[name] = reverse("oauth2_provider:" + name)
         except NoReverseMatch:
-            found[name] = ""
-    return found
+            paths[name] = ""
+    return paths
 
 
 def _toolkit_version():
@@ -295,7 +296,7 @@ def _toolkit_version():
 
 def main(params):
     actions = {
-        "look": look,
+        "inspect": inspect,
         "check": check,
         "write": write,
         "remove": remove,

@@ -27,10 +27,13 @@ class Command(BaseCommand):
             "--username",
             required=True,
             nargs="+",
+            action="extend",
             metavar="NAME",
             help="the learner's username; several separated by spaces",
         )
-        parser.add_argument("--application", required=True, help="its name in this LMS")
+        parser.add_argument(
+            "--application", required=True, help="the application's name in this LMS"
+        )
         parser.add_argument(
             "--unlink", action="store_true", help="remove the link; the account stays"
         )
@@ -49,9 +52,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         application = ConnectedApplication.objects.filter(name=options["application"]).first()
         if application is None:
-            known = ", ".join(ConnectedApplication.objects.values_list("name", flat=True)) or "none"
+            connected = (
+                ", ".join(ConnectedApplication.objects.values_list("name", flat=True)) or "none"
+            )
             raise CommandError(
-                f"no application {options['application']!r} is connected, only: {known}"
+                f"no application {options['application']!r} is connected, only: {connected}"
             )
         names, failed = options["username"], []
         if options["account"] and not options["unlink"]:
@@ -67,15 +72,15 @@ class Command(BaseCommand):
             except UsherLmsError as error:
                 failed.append(str(error) if len(names) == 1 else f"{username}: {error}")
                 continue
-            told = {"username": username, "backend": application.backend, "outcome": outcome}
-            self.stdout.write(json.dumps(told))
-        wait_for_sender()  # so that the application hears of it now
+            result = {"username": username, "backend": application.backend, "outcome": outcome}
+            self.stdout.write(json.dumps(result))
+        wait_for_sender()  # so that the application is notified now
         if failed:
             raise CommandError("\n".join(failed))
 
     def _changed(self, username: str, backend: str, options: Any) -> str:
         if options["unlink"]:
-            changed = services.unlink(username, backend, account=options["account"])
-            return "unlinked" if changed else "unchanged"
-        changed = services.link(username, backend, move=options["move"])
-        return "linked" if changed else "unchanged"
+            was_linked = services.unlink(username, backend, account=options["account"])
+            return "unlinked" if was_linked else "unchanged"
+        was_linked = services.link(username, backend, move=options["move"])
+        return "linked" if was_linked else "unchanged"

@@ -23,17 +23,20 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--from", dest="old", required=True, help="the former backend's name")
         parser.add_argument("--to", dest="new", required=True, help="the name in use")
-        parser.add_argument("--dry-run", action="store_true", help="count, and change nothing")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="count the links; change nothing"
+        )
 
     def handle(self, *_: Any, **options: Any) -> None:
         old, new = options["old"], options["new"]
-        used = ConnectedApplication.objects.filter(backend=old).first()
+        application_using_old = ConnectedApplication.objects.filter(backend=old).first()
         if old == new:
             raise CommandError("Both names are the same: nothing to move.")
-        if used is not None:
+        if application_using_old is not None:
             raise CommandError(
-                f"{old} is the backend of the connected application {used.name}: its learners' "
-                "links stay. Connect that application with another backend first."
+                f"{old} is the backend of the connected application "
+                f"{application_using_old.name}: its learners' links stay. Connect that application "
+                "with another backend first."
             )
-        done = move_links(old, new, dry_run=options["dry_run"])
-        self.stdout.write(json.dumps(vars(done)))
+        result = move_links(old, new, dry_run=options["dry_run"])
+        self.stdout.write(json.dumps(vars(result)))

@@ -26,9 +26,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--file", required=True, help="the description; - is standard input")
         parser.add_argument(
-            "--dry-run", action="store_true", help="change nothing; print the result"
+            "--dry-run", action="store_true", help="show what would be done; change nothing"
         )
-        parser.add_argument("--remove", action="store_true", help="remove what was created")
+        parser.add_argument(
+            "--remove", action="store_true", help="remove the records that were created"
+        )
         parser.add_argument(
             "--purge",
             action="store_true",

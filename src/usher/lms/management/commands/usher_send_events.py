@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from usher.lms.events import sender
-from usher.lms.events.retention import forget_old
+from usher.lms.events.retention import delete_old
 
 
 class Command(BaseCommand):
@@ -28,12 +28,17 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["watch"]:
+            seconds = f"{options['interval']:g} seconds"
+            self.stderr.write(
+                f"sending due webhooks and sign-outs every {seconds}; Ctrl-C stops it"
+            )
         while True:
-            sent = sender.send_due()
+            result = sender.send_due()
             counts = {
-                "delivered": sent.delivered,
-                "failed": sent.failed,
-                "forgotten": forget_old(),
+                "delivered": result.delivered,
+                "failed": result.failed,
+                "forgotten": delete_old(),
             }
             if any(counts.values()) or not options["watch"]:
                 self.stdout.write(json.dumps(counts))

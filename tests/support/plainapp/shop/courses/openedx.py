@@ -88,7 +88,7 @@ def create_auth_token(user):
         )
         browser.get(edx_url(settings.OPENEDX_SOCIAL_LOGIN_PATH), timeout=60)
         redirect_uri = urljoin(settings.SITE_BASE_URL, "/login/_private/complete")
-        landed = browser.get(
+        response = browser.get(
             edx_url("/oauth2/authorize"),
             params={
                 "client_id": settings.OPENEDX_API_CLIENT_ID,
@@ -98,9 +98,9 @@ def create_auth_token(user):
             },
             timeout=60,
         )
-        code = parse_qs(urlparse(landed.url).query).get("code")
+        code = parse_qs(urlparse(response.url).query).get("code")
         if not code:
-            raise OpenEdxError(f"{user.username}: no code; ended at {landed.url}")
+            raise OpenEdxError(f"{user.username}: no code; ended at {response.url}")
     answer = requests.post(
         edx_url("/oauth2/access_token"),
         data={

@@ -9,7 +9,7 @@ from usher.embedded.home import seeds
 
 
 class Command(BaseCommand):
-    help = "Migrate, and make what the LMS can't do without (site, login service)."
+    help = "Migrate, and create the records that the LMS requires (site, login service)."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -12,4 +12,4 @@ class Command(BaseCommand):
         parser.add_argument("--runs", type=int, required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"{seeds.load(options['runs'])} course runs are there")
+        self.stdout.write(f"{seeds.load(options['runs'])} course runs exist")

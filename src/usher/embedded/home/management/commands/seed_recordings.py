@@ -9,8 +9,9 @@ from usher.embedded.replay import state
 
 class Command(BaseCommand):
     help = (
-        "Fill the LMS with the state that the recordings start from. With --hold, then read one "
-        "JSON object a line (`given` of a recording) and apply it, answering each with a line."
+        "Fill the LMS with the state that the recordings start from. With --hold, keep running: "
+        "read a JSON object (a recording's `given`) from each line, apply it and answer with one "
+        "line."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,7 +30,7 @@ class Command(BaseCommand):
         try:
             state.hold(json.loads(line), application)
         except KeyError as error:
-            return {"error": f"nobody knows how to make this so: {error.args[0]}"}
+            return {"error": f"this state is unknown: {error.args[0]}"}
         return {"state": "held"}
 
     def _say(self, answer: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from shop.courses.openedx import OpenEdxError, get_course, list_courses
 
 
 class Command(BaseCommand):
-    help = "Takes title and dates of course runs over from the LMS"
+    help = "Copies title and dates of course runs from the LMS"
 
     def add_arguments(self, parser):
         parser.add_argument("--run")
@@ -16,10 +16,10 @@ class Command(BaseCommand):
         if not options["run"] and not options["all"]:
             raise CommandError("Either --run or --all is required")
         try:
-            found = [get_course(options["run"])] if options["run"] else list_courses()
+            courses = [get_course(options["run"])] if options["run"] else list_courses()
         except OpenEdxError as error:
             raise CommandError(str(error)) from error
-        for course in found:
+        for course in courses:
             CourseRun.objects.update_or_create(
                 courseware_id=course["course_id"],
                 defaults={
@@ -28,4 +28,4 @@ class Command(BaseCommand):
                     "end_date": course["end"] and parse_datetime(course["end"]),
                 },
             )
-        self.stdout.write(f"Sync complete: {len(found)} updated")
+        self.stdout.write(f"Sync complete: {len(courses)} updated")

@@ -6,8 +6,8 @@ import os
 from edx_django_utils.plugins import add_plugins
 
 #: The platform's features on which the connection depends, or that Tutor sets, with their defaults.
-#: Two defaults differ from the platform's, which allows public accounts and hides the country,
-#: because otherwise a test would not show that they are set.
+#: The platform allows public accounts and hides the country. Here both defaults are reversed, so
+#: that a test shows that Usher sets them.
 DEFAULT_FEATURES = {
     "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
     "ENABLE_AUTHN_MICROFRONTEND": os.environ.get("EDXAPP_ENABLE_AUTHN_MFE", False),

@@ -1,0 +1,102 @@
+"""The log of one seed, line by line, for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from benchmarks.lms.server import Response
+
+if TYPE_CHECKING:
+    from simulation.network import Message
+
+Line = tuple[float, str, Callable[[], str]]
+
+
+@dataclass
+class EventLog:
+    """Lines are formatted only when they are read. clock: returns the virtual time."""
+
+    clock: Callable[[], float]
+    lines: list[Line] = field(default_factory=list)
+
+    def add(self, who: Any, text: str | Callable[[], str]) -> None:
+        words = text if callable(text) else lambda: text
+        self.lines.append((self.clock(), str(who), words))
+
+    def sent(self, message: Message) -> None:
+        self.add(message.process, lambda: f"→ #{message.number} {what(message)}")
+
+    def got(self, message: Message, answer: Response | Exception) -> None:
+        self.add(message.process, lambda: f"← #{message.number} {_answer(answer)}")
+
+    def answered(self, message: Message, answer: Response) -> None:
+        self.add("LMS", lambda: f"  #{message.number} {what(message)}: {_answer(answer)}")
+
+    def lms(self, text: str, message: Message) -> None:
+        self.add("LMS", lambda: f"  #{message.number} {text}")
+
+    def text(self) -> str:
+        width = max((len(who) for _, who, _ in self.lines), default=0)
+        return "\n".join(
+            f"{at:10.3f} s  {who:<{width}}  {words()}" for at, who, words in self.lines
+        )
+
+
+def what(message: Message) -> str:
+    """A request in a few words."""
+    request = message.request
+    path = short(request.path)
+    if not request.body:
+        query = unquote(request.query)
+        query = "" if len(query) > 80 else short(query)
+        return f"{request.method} {path}" + (f"?{query}" if query and "secret" not in query else "")
+    return f"{request.method} {path} {_body(request)}"
+
+
+def _body(request: Any) -> str:
+    if "json" not in request.headers.get("content-type", ""):
+        form = request.form()
+        shown_keys = ("username", "email", "grant_type")
+        return " ".join(form[name] for name in shown_keys if name in form)
+    body = request.json()
+    if "items" in body:
+        return "; ".join(_item(item) for item in body["items"])
+    if "course_details" in body:
+        return _item(body | {"username": body["user"], **body["course_details"]})
+    return json.dumps(body)
+
+
+def _item(item: dict[str, Any]) -> str:
+    state = "active" if item.get("is_active", True) else "inactive"
+    if "course_id" in item:
+        mode = item.get("mode") or "any mode"
+        return f"{item['username']} in {short(item['course_id'])} {mode} {state}"
+    return f"{item['username']} {state}"
+
+
+def short(text: str) -> str:
+    """``text`` with course keys as ``run 0``, and URLs without their constant parts."""
+    for number in range(10):
+        text = text.replace(f"course-v1:BenchX+C{number:05}+2026_T1", f"run-{number}")
+    for prefix in (
+        "/usher/api/v1/",
+        "/api/enrollment/v1/",
+        "/api/user/v1/",
+        "/user_api/v1/account/",
+    ):
+        text = text.replace(prefix, "…/")
+    return text
+
+
+def _answer(answer: Response | Exception) -> str:
+    if isinstance(answer, Exception):
+        return f"{type(answer).__name__}: {answer}"
+    location = dict(answer.headers).get("Location", "")
+    body = location or answer.body.decode(errors="replace")
+    if '"access_token"' in body:
+        body = "tokens"
+    return f"{answer.status} {short(body)[:150]}"

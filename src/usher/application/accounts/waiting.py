@@ -1,0 +1,64 @@
+"""Why the records of a learner wait who has no LMS account yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from usher.application.accounts import eligibility
+from usher.application.accounts.eligibility import INACTIVE, SENTENCES
+from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import AdapterFailed, adapter
+from usher.client.errors import CircuitOpen, LmsError, NotConfigured
+
+NO_ACCOUNT, REFUSED = "no-account", "account-refused"
+#: The error codes of these records.
+CODES = {NO_ACCOUNT, REFUSED, *SENTENCES}
+#: The error codes of an account for which no request was sent.
+_NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
+
+
+def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
+    """User's id → the reason, which names what the account itself waits for."""
+    ids = set(user_ids)
+    accounts = (
+        LmsAccount.objects.filter(user_id__in=ids).select_related("work", "user") if ids else ()
+    )
+    accounts_by_user = {row.user_id: row for row in accounts}
+    codes = _not_eligible([row for row in accounts_by_user.values() if not row.is_ready])
+    return {pk: _reason(accounts_by_user.get(pk), codes.get(pk, "")) for pk in ids}
+
+
+def _not_eligible(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
+    """User's id → why the user may have no LMS account now, also if no worker has found that out
+    from the account's own row yet. Leaves out users for whom the project's adapter fails: that
+    row says so."""
+    eligible = eligibility.eligible([row.user_id for row in accounts])
+    users = [row.user for row in accounts if row.user_id not in eligible]
+    codes = eligibility.codes_of(users)
+    for user in users:
+        try:
+            eligibility.require_decision(user, adapter().is_eligible)
+        except AdapterFailed:
+            del codes[user.pk]
+    return codes
+
+
+def _reason(account: LmsAccount | None, not_eligible: str) -> LmsError:
+    if account and account.awaits_link:
+        return LmsError(
+            f"The record waits until the LMS account {account.username} is linked to this "
+            "learner in the LMS, too.",
+            code=NO_ACCOUNT,
+        )
+    code = INACTIVE if account and not account.is_active else not_eligible
+    if code in SENTENCES:
+        return LmsError(f"Not sent. {SENTENCES[code]}", code=code)
+    text = "The record waits until the learner's LMS account is created."
+    if account and account.refused_at:
+        return LmsError(f"{text} It was refused: {account.error_message}", code=REFUSED)
+    if account and account.error_code in _NOT_SENT:
+        text += f" {account.error_message}"
+    elif account and account.error_message and account.error_code not in SENTENCES:
+        text += f" The last attempt failed: {account.error_message}"
+    return LmsError(text, code=NO_ACCOUNT)

@@ -1,0 +1,40 @@
+"""The LMS that ``usher dev`` runs for this project, if it is the one that the project uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings as django_settings
+
+from usher.application import conf
+from usher.contract.folders import DEV_FOLDER, is_lms_of_dev
+
+
+def is_used() -> bool:
+    """Whether ``usher dev`` has run here, and this process has its settings or those of no LMS."""
+    home = _project() / DEV_FOLDER
+    if not (home / "env").is_file():
+        return False
+    return bool(conf.missing()) or is_lms_of_dev(home, conf.settings().api_base_url)
+
+
+def lms_command() -> str:
+    """The command that runs ``manage.py lms`` in the LMS, as one types it in the project's folder;
+    '' if the LMS is another one."""
+    file = DEV_FOLDER / "lms" / "manage.py"
+    return f"python {file} lms" if is_used() and (_project() / file).is_file() else ""
+
+
+def command_in_lms(arguments: str) -> str:
+    """The command that runs ``manage.py lms`` with these arguments, in whichever LMS it is."""
+    return f"{lms_command() or './manage.py lms'} {arguments}"
+
+
+def instruction_to_run() -> str:
+    """The text before a command in the LMS, without its colon: "Run", or, if it is another LMS,
+    "The LMS's staff must run in the LMS"."""
+    return "Run" if lms_command() else "The LMS's staff must run in the LMS"
+
+
+def _project() -> Path:
+    return Path(getattr(django_settings, "BASE_DIR", None) or ".")

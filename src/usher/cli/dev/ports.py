@@ -1,0 +1,31 @@
+"""The ports of the project and its LMS, remembered for the next start of ``usher dev``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FILE_NAME = "ports.json"
+
+
+@dataclass(frozen=True)
+class Ports:
+    project: int = 8000
+    lms: int = 18000
+
+    @classmethod
+    def of_last_start(cls, home: Path) -> Ports:
+        """Those that ``remember`` wrote to ``home``, or the defaults."""
+        try:
+            kept = json.loads((home / FILE_NAME).read_text())
+            return cls(int(kept["project"]), int(kept["lms"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return cls()
+
+    def but(self, project: int | None, lms: int | None) -> Ports:
+        """These ports, replaced by those that are not None."""
+        return Ports(project or self.project, lms or self.lms)
+
+    def remember(self, home: Path) -> None:
+        (home / FILE_NAME).write_text(json.dumps(asdict(self)))

@@ -1,0 +1,48 @@
+"""The Python files and the ``.env`` of a project, to notice that one was changed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+#: Folders without code of the project. Hidden folders and virtual environments are left out, too.
+_SKIPPED = {"node_modules", "__pycache__"}
+
+
+#: The file of settings that ``defaults.apply`` reads.
+ENV_FILE = ".env"
+
+
+class ProjectFiles:
+    """Remembers the state of the files at its creation, and at each call of ``changed``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen = self._state()
+
+    def changed(self) -> set[str]:
+        """The names of files that were changed, added or deleted since the last call."""
+        state = self._state()
+        changes = state.items() ^ self._seen.items()
+        self._seen = state
+        return {Path(path).name for path, _ in changes}
+
+    def _state(self) -> dict[str, tuple[int, int]]:
+        """Path → time of the last change, and size."""
+        found = {}
+        for folder, folders, names in os.walk(self._folder):
+            if "pyvenv.cfg" in names:
+                folders.clear()
+                continue
+            folders[:] = [
+                name for name in folders if name not in _SKIPPED and not name.startswith(".")
+            ]
+            for name in names:
+                if not (name.endswith(".py") or name == ENV_FILE):
+                    continue
+                path = Path(folder, name)
+                with suppress(OSError):  # deleted in the meantime, or a link to nothing
+                    status = path.stat()
+                    found[str(path)] = (status.st_mtime_ns, status.st_size)
+        return found

@@ -1,0 +1,473 @@
+"""The application that connect or disconnect changes: its files, processes and earlier state."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from usher.connect.application import boot
+from usher.connect.application.checkout import ApplicationOptions, Checkout
+from usher.connect.application.manage import Manage
+from usher.connect.application.settings import (
+    GENERATED,
+    KEYS,
+    SETTINGS,
+    Identity,
+    identity_of,
+    settings_for,
+)
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.openedx.configuration import Choice
+from usher.connect.process import Secrets
+from usher.connect.saved_state import SavedState
+from usher.contract import envfile
+from usher.contract.environment import SECRET_KEYS, SERVICE_CLIENTS, Env
+from usher.contract.oauth import (
+    BACKENDS,
+    EDX_OAUTH_APP,
+    OL_OAUTH2,
+    SCOPE_USER_READ,
+    lms_redirect_uri,
+)
+from usher.contract.paths import ApplicationPath, LmsPath
+from usher.contract.provisioning import Application, Description, ServiceClient
+
+SCRIPT = "record.py"
+#: MITx Online's setting for the port of its API gateway.
+GATEWAY_PORT = "APISIX_PORT"
+#: The facts that the script reports for every application, and their types.
+_FACTS: dict[str, type] = {
+    "django": str,
+    "toolkit": str,
+    "usher": bool,
+    "site": str,
+    "scopes": list,
+    "settings": dict,
+}
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """lms_url: the LMS's address for browsers. lms_server_url, studio_url: the addresses of the LMS
+    and of Studio for the application's server. with_gateway: whether the LMS runs on this
+    machine."""
+
+    lms_url: str
+    lms_server_url: str
+    with_gateway: bool
+    studio_url: str = ""
+
+
+class TargetApplication:
+    """An application that a command connects or disconnects: what to read and change there."""
+
+    def __init__(self, checkout: Checkout, options: ApplicationOptions, secrets: Secrets) -> None:
+        self.checkout = checkout
+        self.options = options
+        self.manage = Manage(checkout, secrets)
+        self.saved_state = SavedState(str(checkout.env_file or checkout.url))
+        self.facts: dict[str, Any] = {}
+        #: Settings that the application needs to start and has no value for, with example values.
+        self.needed: dict[str, str] = {}
+        self.backend = ""
+        self._last_params: dict[str, Any] = {}
+        self._secrets = secrets
+
+    @property
+    def name(self) -> str:
+        return self.checkout.name
+
+    @property
+    def url(self) -> str:
+        """The address for browsers: the given one, the application's own, or its edition's."""
+        address = self.checkout.url or self.gateway_url or self.own_url
+        if not address:
+            raise Refused(f"the address of {self.checkout.title} is unknown; give it with --url")
+        return str(address).rstrip("/")
+
+    @property
+    def own_url(self) -> str:
+        """The application's own address, without its API gateway; '' if unknown."""
+        edition = self.checkout.edition
+        return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
+
+    @property
+    def gateway_url(self) -> str:
+        """The address of the API gateway where people sign in; '' if the application has none."""
+        edition = self.checkout.edition
+        if not self.facts.get("gateway") or not edition or not edition.gateway_url:
+            return ""
+        path = self.checkout.settings_file
+        port = envfile.EnvFile.read(path).get(GATEWAY_PORT) if path else None
+        host = urlsplit(self.own_url).hostname or edition.host
+        scheme = urlsplit(self.own_url).scheme or "http"
+        return f"{scheme}://{host}:{port or urlsplit(edition.gateway_url).port}"
+
+    def probe(self, application: Application | None, addresses: Addresses) -> None:
+        """Examines the application and saves the result in ``facts``.
+
+        application: its entry in the description, if there is one already. Raises Refused if the
+        application can't be asked or can't be connected.
+        """
+        params = self._params("inspect", application, addresses)
+        self.facts, self._last_params = self._inspect(params), params
+        if SCOPE_USER_READ not in self.facts["scopes"]:
+            raise Refused(
+                f"{self.checkout.title} offers no scope {SCOPE_USER_READ!r}; add it to "
+                "OAUTH2_PROVIDER['SCOPES'], then run this again"
+            )
+
+    def _inspect(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Returns the script's report about the application. Raises Refused."""
+        try:
+            return self._as_known(self._script(params))
+        except ToolFailed as error:
+            migrate = self.manage.runnable("migrate")
+            todo = boot.advice(str(error), compose=self.checkout.compose, migrate=migrate)
+            how = f"{todo}\nIts error: {error}" if todo else str(error)
+            raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
+
+    def _as_known(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Returns the report if it has the expected shape. Raises ToolFailed."""
+        wrong_keys = [key for key, kind in _FACTS.items() if not isinstance(facts.get(key), kind)]
+        if wrong_keys:
+            raise ToolFailed(f"{self.checkout.title} doesn't say its {', '.join(wrong_keys)}")
+        return facts
+
+    def _script(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Runs the script in the application, with placeholders for settings that it lacks.
+
+        Settings are missing before connect has written them and after disconnect has removed them.
+        Raises ToolFailed.
+        """
+        while True:
+            try:
+                return self.manage.script(SCRIPT, params)
+            except ToolFailed as error:
+                needs = boot.missing(str(error), self.manage.placeholders)
+                if not needs:
+                    raise
+                other_values = {k: self._address_if_one(k) or v for k, v in needs.others.items()}
+                self.manage.placeholders |= needs.ours | other_values
+                self.needed |= other_values
+                self._secrets.add(v for k, v in needs.others.items() if k in SECRET_KEYS)
+
+    def _address_if_one(self, key: str) -> str:
+        """Returns the value of a setting if it is an http address, else ''."""
+        edition = self.checkout.edition
+        return (self.checkout.url or (edition.root_url if edition else "")) * key.endswith(
+            "_BASE_URL"
+        )
+
+    def check_backend(self, backend: str) -> None:
+        """Raises Refused if the application requires PKCE and this backend sends none."""
+        features = BACKENDS.get(backend)
+        if self.facts.get("pkce_required") and not (features and features.sends_pkce):
+            raise Refused(
+                f"{self.checkout.title} requires PKCE of every client and {backend} sends none; "
+                "set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that returns False for "
+                "the LMS's client, then run this again"
+            )
+
+    def entry(self, backend: Choice, *, lms_in_containers: bool = True) -> dict[str, Any]:
+        """Returns this application's entry for USHER_APPLICATIONS.
+
+        lms_in_containers: whether loopback addresses must be replaced for the LMS's containers.
+        """
+        self.backend = backend.name
+        entry: dict[str, Any] = {
+            "name": self.name,
+            "root_url": self.url,
+            "backend": backend.name,
+            "backend_base": backend.base,
+            "usher": bool(self.facts["usher"]),
+        }
+        edition = self.checkout.edition
+        if edition and edition.gateway_url and self.url == edition.root_url:
+            entry["gateway_url"] = edition.gateway_url
+        if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
+            # Browsers use the gateway, the LMS's server the application's own address.
+            entry["gateway_url"] = entry["server_url"] = self.own_url
+        if self.url == self.gateway_url:
+            # The application's /logout/ redirects to this path of its own address, not of the
+            # gateway.
+            entry["logout_url"] = self.url + ApplicationPath.GATEWAY_LOGOUT
+        if self.service_purposes:
+            entry["service_clients"] = self.service_purposes
+        if not lms_in_containers:
+            entry.setdefault("server_url", self.url)
+        if self.options.server_url:
+            entry["server_url"] = self.options.server_url.rstrip("/")
+        return entry
+
+    @property
+    def service_purposes(self) -> list[str]:
+        """Returns the purposes for which the application needs service clients. Its settings show
+        them."""
+        readable = set(self.facts.get("readable") or ())
+        return [purpose for purpose, keys in SERVICE_CLIENTS.items() if readable >= set(keys)]
+
+    @property
+    def default_backend(self) -> str:
+        """Returns the backend in OPENEDX_OAUTH_PROVIDER if Usher knows it, else ol-oauth2."""
+        backend = str((self.facts.get("settings") or {}).get(Env.OPENEDX_OAUTH_PROVIDER) or "")
+        return backend if backend in BACKENDS else OL_OAUTH2.name
+
+    # -- its superuser
+
+    @property
+    def superuser(self) -> tuple[str, str]:
+        """The superuser's username in the LMS, '' if it isn't reserved yet, and e-mail address.
+
+        Raises Refused if there is no superuser, or none that can have a name in the LMS.
+        """
+        if not self.facts.get("superuser"):
+            raise Refused(
+                f"{self.checkout.title} has no superuser; make one there, or leave out --superuser"
+            )
+        name, email = self.facts["superuser"]
+        if not name and not self.facts["usher"]:
+            raise Refused(
+                f"{self.checkout.title} has given its superuser {email} no name in the LMS yet; "
+                "run its repair_missing_courseware_records, then this again"
+            )
+        return str(name), str(email)
+
+    def reserve_superuser(self) -> str:
+        params = self._params("reserve_superuser", None)
+        self.facts["superuser"] = self._script(params)["superuser"]
+        return f"reserved {self.superuser[0]}"
+
+    # -- the record
+
+    def record_agrees(self, application: Application, addresses: Addresses) -> bool:
+        params = self._params("inspect", application, addresses)
+        if params == self._last_params:
+            return bool(self.facts["agrees"])
+        if self._last_params and self.facts["record"] is None:
+            return False  # certain, without starting another process of the application
+        self.facts, self._last_params = self._script(params), params
+        return bool(self.facts["agrees"])
+
+    def write_record(self, application: Application, addresses: Addresses) -> str:
+        self.saved_state.keep_record(self._foreign_record(application))
+        self._last_params = {}
+        answer = self._script(self._params("write", application, addresses))
+        result = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
+        return result + (", PKCE relaxed for it" if answer["relaxed"] else "")
+
+    def check(
+        self, application: Application, addresses: Addresses, redirect_uri: str
+    ) -> dict[str, Any]:
+        """Examines the application again; also whether it accepts ``redirect_uri`` and reaches the
+        LMS."""
+        params = self._params("check", application, addresses)
+        params |= {
+            "redirect_uri": redirect_uri,
+            "lms_heartbeat": addresses.lms_server_url + LmsPath.HEARTBEAT,
+        }
+        self.facts = self._script(params)
+        return self.facts
+
+    def remove_record(self, client_id: str) -> str:
+        params = self._params("remove", None)
+        params |= {"client_id": client_id, "before": self.saved_state.record()}
+        self.facts.pop("record", None)
+        answer = self._script(params)
+        if "restored" in answer:
+            return "restored" if answer["restored"] else "removed already"
+        return "removed" if answer["removed"] else "removed already"
+
+    def has_record(self, client_id: str) -> bool:
+        record = self.facts.get("record")
+        if not record or record["client_id"] != client_id:
+            params = self._params("inspect", None) | {"client_id": client_id}
+            record = self._script(params)["record"]
+        return record is not None and record["client_id"] == client_id
+
+    def _foreign_record(self, application: Application) -> dict[str, Any] | None:
+        """Returns an existing record that Usher did not create."""
+        record = self.facts.get("record")
+        return None if not record or record["client_id"] == application.client_id else dict(record)
+
+    def _params(
+        self, action: str, application: Application | None, addresses: Addresses | None = None
+    ) -> dict[str, Any]:
+        params: dict[str, Any] = {
+            "action": action,
+            "name": EDX_OAUTH_APP,
+            "settings": list(SETTINGS),
+            "readable": [key for keys in SERVICE_CLIENTS.values() for key in keys],
+            "client_id": application.client_id if application else "",
+            "redirect_uris": [],
+        }
+        if application and addresses:
+            self._secrets.add([application.client_secret])
+            roots = dict.fromkeys([addresses.lms_url, addresses.lms_server_url])
+            params["client_secret"] = application.client_secret
+            params["redirect_uris"] = [
+                lms_redirect_uri(root, application.backend) for root in roots
+            ]
+        return params
+
+    # -- the .env
+
+    def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
+        application = find(description, self.name)
+        worker = description.service_worker_of(self.name)
+        if worker is None:
+            raise Refused(
+                "the plugin's description names no service worker for it; upgrade openedx-usher"
+            )
+        values = self._settings_for(identity_of(application, worker), addresses)
+        self._secrets.add(values[key] for key in values if key in SECRET_KEYS)
+        return values
+
+    def planned_env(self, addresses: Addresses) -> dict[str, str]:
+        """Like ``env_values``, before there is a description: ids and secrets are ``GENERATED``."""
+        identity = Identity(
+            self.backend,
+            GENERATED,
+            GENERATED,
+            GENERATED,
+            GENERATED,
+            GENERATED * bool(self.facts["usher"]),
+            [ServiceClient(purpose, GENERATED, GENERATED) for purpose in self.service_purposes],
+        )
+        return self._settings_for(identity, addresses)
+
+    def _settings_for(self, identity: Identity, addresses: Addresses) -> dict[str, str]:
+        edition = self.checkout.edition
+        return settings_for(
+            identity,
+            lms_url=addresses.lms_url,
+            lms_server_url=addresses.lms_server_url,
+            with_gateway=addresses.with_gateway,
+            studio_url=addresses.studio_url,
+            registration_token_key=edition.registration_token_key if edition else "",
+        )
+
+    def differing(self, values: dict[str, str]) -> list[str]:
+        """Returns the keys whose values in the ``.env`` differ."""
+        path = self.checkout.settings_file
+        present = envfile.EnvFile.read(path).values() if path else {}
+        return [key for key, value in values.items() if present.get(key) != value]
+
+    def env_agrees(self, values: dict[str, str]) -> bool:
+        path = self.checkout.env_file
+        if path is None or not path.exists():
+            return False
+        private = path.stat().st_mode & 0o777 == envfile.PRIVATE_MODE
+        return private and not self.differing(values)
+
+    def runs_with(self, values: dict[str, str]) -> bool:
+        """Whether the running container has these values, and all other values of its
+        configuration.
+
+        False if no container is running.
+        """
+        present = self._container_env()
+        expected = self._composed_env() | values
+        return present is not None and all(present.get(k) == value for k, value in expected.items())
+
+    def runs_with_old(self, values: dict[str, str]) -> bool:
+        """Whether the running container still has one of these values although ``.env`` no longer
+        has it."""
+        present = self._container_env() or {}
+        path = self.checkout.env_file
+        now = envfile.EnvFile.read(path).values() if path else {}
+        return any(
+            present.get(key) == value and now.get(key) != value for key, value in values.items()
+        )
+
+    def recreate(self) -> str:
+        self.manage.compose("up", "-d")
+        return "up"
+
+    def _composed_env(self) -> dict[str, str]:
+        """Returns the environment of a container created now; {} if docker compose doesn't say."""
+        try:
+            config = json.loads(self.manage.compose("config", "--format", "json"))
+            environment = config["services"][self.manage.service].get("environment") or {}
+        except (ToolFailed, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        # A key without a value is passed on from docker's own environment; $ is written as $$.
+        return {
+            k: str(value).replace("$$", "$")
+            for k, value in environment.items()
+            if value is not None
+        }
+
+    def _container_env(self) -> dict[str, str] | None:
+        """Returns the running container's environment; None if none runs. Raises ToolFailed."""
+        service = self.manage.service
+        if not self.manage.compose("ps", "--quiet", service).strip():
+            return None
+        output = self.manage.compose("exec", "-T", service, "env")
+        return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+    @property
+    def examples(self) -> list[str]:
+        """Returns the settings that still have the example values that connect wrote."""
+        path = self.checkout.env_file
+        now = envfile.EnvFile.read(path).values() if path else {}
+        return [key for key, value in self.saved_state.examples().items() if now.get(key) == value]
+
+    def write_env(self, values: dict[str, str]) -> str:
+        path = self.checkout.env_file
+        if path is None:
+            raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
+        self.saved_state.keep_env(path)
+        self.saved_state.keep_examples(self.needed)
+        keys = self.differing(values)
+        envfile.update(path, values)
+        return f"{_settings(len(keys))} written" if keys else "mode set to 0600"
+
+    def restore_env(self, written_values: dict[str, str]) -> str:
+        """Restores the saved values; without a saved copy, removes values that Usher wrote."""
+        path = self.checkout.env_file
+        if path is None or not path.exists():
+            return "there is no .env"
+        before, now = self.saved_state.env(), envfile.EnvFile.read(path)
+        if before is None:
+            keys = [key for key, value in written_values.items() if now.get(key) == value]
+            envfile.write(path, now.without(keys))
+            return f"no saved copy; removed {', '.join(keys) or 'nothing'}"
+        restored = now.restored(self._written_keys, before)
+        if self.saved_state.had_no_env and not restored.text.strip():
+            path.unlink()
+            return "removed; there was none before Usher"
+        envfile.write(path, restored)
+        present, earlier = restored.values(), before.values()
+        changed_since = [key for key, value in present.items() if earlier.get(key) != value]
+        return "restored" + (
+            f", except {', '.join(changed_since)}, changed since" if changed_since else ""
+        )
+
+    def env_restored(self, written_values: dict[str, str]) -> bool:
+        path, before = self.checkout.env_file, self.saved_state.env()
+        if path is None or not path.exists():
+            return True
+        now = envfile.EnvFile.read(path).values()
+        if before is None:
+            return not any(now.get(key) == value for key, value in written_values.items())
+        empty = self.saved_state.had_no_env and not path.read_text().strip()
+        return not empty and all(now.get(k) == before.get(k) for k in self._written_keys)
+
+    @property
+    def _written_keys(self) -> set[str]:
+        """The settings to restore: those that connect writes, and those with an example value that
+        nobody has replaced."""
+        return {*KEYS, *self.examples}
+
+
+def _settings(count: int) -> str:
+    return "1 setting" if count == 1 else f"{count} settings"
+
+
+def find(description: Description, name: str) -> Application:
+    """Returns the application's entry in the description. Raises Refused if it has none."""
+    for application in description.applications:
+        if application.name == name:
+            return application
+    raise Refused(f"the plugin's description does not know {name}; render it: tutor config save")

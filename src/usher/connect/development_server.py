@@ -1,0 +1,113 @@
+"""Starts an application's development server for the checks, if nothing serves it yet.
+
+An application without containers can't run before connect has written its ``.env``. So connect
+starts it for the checks itself, and stops it afterwards.
+"""
+
+import ipaddress
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from usher.connect import checks
+from usher.connect.application.target import TargetApplication
+from usher.connect.errors import ToolFailed
+from usher.connect.process import last_lines
+from usher.connect.saved_state import state_home
+from usher.contract import stop_with_parent
+
+#: The programs that run manage.py in a process of this machine, so that stopping the program stops
+#: the server. Other programs, such as ``docker exec`` or ``ssh``, leave the server running
+#: elsewhere.
+_LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A development server that connect has started.
+
+    command: as the operator types it in a shell; open_to_all: whether it listens on every
+    interface.
+    """
+
+    command: str
+    log: Path
+    open_to_all: bool
+
+
+@contextmanager
+def running(target: TargetApplication, *, for_containers: bool) -> Iterator[Started | None]:
+    """Serves the application until the block ends. Yields None if it is served already or can't be
+    served.
+
+    for_containers: whether containers must reach it; if not, it listens on the loopback address
+    only. Raises ToolFailed if the server ends or doesn't answer.
+    """
+    if not (host := _free_address(target)):
+        yield None
+        return
+    if for_containers:
+        host = "0.0.0.0"  # noqa: S104 - the LMS is in a container
+    words = ("runserver", "--noreload", f"{host}:{urlsplit(target.own_url).port}")
+    log = state_home() / f"{target.name}-server.log"
+    started = Started(target.manage.runnable(*words), log, open_to_all=for_containers)
+    process = target.manage.start(*words, log=started.log)
+    try:
+        checks.wait_for_own_server(target, lambda: _check(process, target, started))
+        yield started
+    finally:
+        stop_with_parent.stop(process)
+
+
+def _free_address(target: TargetApplication) -> str:
+    """Returns the loopback address at which the application can be served; '' if it runs in
+    containers or elsewhere, or its port is in use."""
+    checkout, parts = target.checkout, urlsplit(target.own_url)
+    if checkout.compose or not checkout.manage or not _LOCAL.search(checkout.manage[0]):
+        return ""
+    if parts.scheme != "http" or not parts.port or not parts.hostname:
+        return ""
+    host = _loopback(parts.hostname)
+    return "" if not host or _listens(parts.hostname, parts.port) else host
+
+
+def _loopback(host: str) -> str:
+    """Returns the loopback address of ``host``, as ``runserver`` takes it; '' for another machine's
+    name. Prefers an IPv4 address, which need not be 127.0.0.1."""
+    try:
+        results = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ""
+    addresses = [ipaddress.ip_address(address[0]) for *_, address in results]
+    loopbacks = sorted(
+        (address for address in addresses if address.is_loopback),
+        key=lambda address: address.version,
+    )
+    return next(
+        (f"[{address}]" if address.version == 6 else str(address) for address in loopbacks), ""
+    )
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=checks.TIMEOUT).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True  # the port is in use, but nothing answers there
+    return True
+
+
+def _check(process: "subprocess.Popen[bytes]", target: TargetApplication, started: Started) -> None:
+    """Raises ToolFailed, with the end of the log, if the server has ended."""
+    if process.poll() is not None:
+        output = target.manage.hide(started.log.read_text(errors="replace"))
+        raise ToolFailed(
+            f"{target.checkout.title} does not start: {started.command} ended with "
+            f"{process.returncode}; the end of {started.log}:\n{last_lines(output)}"
+        )

@@ -1,0 +1,522 @@
+"""Finds the application and the LMS that the operator named, and refuses what can't be connected.
+
+Nothing is changed here.
+"""
+
+import os
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from usher.connect.application.checkout import ApplicationOptions, recognise
+from usher.connect.application.example import with_example
+from usher.connect.application.remote import RemoteApplication
+from usher.connect.application.target import Addresses, TargetApplication
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.openedx import configuration
+from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.embedded import (
+    CONTAINER_HOST,
+    PORT,
+    EmbeddedLms,
+    check_installed,
+    check_port,
+    url_of,
+)
+from usher.connect.openedx.instance import (
+    Instance,
+    check_cluster,
+    check_version,
+    find_mode,
+    find_root,
+    find_tutor,
+    inspect_root,
+    running_modes,
+    runs,
+)
+from usher.connect.openedx.platform import Platform
+from usher.connect.process import Runner, Secrets
+from usher.connect.saved_state import OPTIONS, SavedDescription, saved_applications, state_home
+from usher.contract import connections, tutor_values
+from usher.contract.connections import Connection, ConnectionsError
+from usher.contract.cookies import share_session_cookie
+from usher.contract.provisioning import Application
+
+_OPEN_TO_ALL = (
+    "the embedded LMS listens on port {port} of every interface, as the application's containers "
+    "must reach it: close the port to others with your firewall"
+)
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """The options of the command line; '' for values to detect.
+
+    lms: what runs the LMS, as ``usher.contract.connections`` names it; lms_home: folder of an
+    embedded one.
+    """
+
+    lms: str = ""
+    lms_home: str = ""
+    tutor: str = ""
+    tutor_root: str = ""
+    mode: str = ""
+    lms_url: str = ""
+    lms_server_url: str = ""
+    applications: list[ApplicationOptions] = field(default_factory=list)
+
+
+@dataclass
+class LmsContext:
+    """The LMS, and facts about it that the command has determined.
+
+    facts: shown above the plan; running: whether the LMS runs now.
+    """
+
+    lms: Platform | EmbeddedLms
+    addresses: Addresses
+    runner: Runner
+    secrets: Secrets
+    facts: dict[str, str]
+    warnings: list[str]
+    running: bool
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether the LMS runs in containers."""
+        return not isinstance(self.lms, EmbeddedLms)
+
+
+def find_lms(command_options: CommandOptions) -> LmsContext:
+    """Returns the LMS that the options name. Raises Refused."""
+    return (
+        _find_embedded(command_options)
+        if command_options.lms == connections.EMBEDDED
+        else _find_tutor_lms(command_options)
+    )
+
+
+def _find_embedded(command_options: CommandOptions) -> LmsContext:
+    """Returns the embedded LMS of the given folder, which may not exist yet. Raises Refused."""
+    if command_options.tutor or command_options.tutor_root or command_options.mode:
+        raise Refused("--tutor, --tutor-root and --mode can't be used with an embedded LMS")
+    check_installed()
+    secrets = Secrets()
+    runner = Runner(secrets)
+    home = (
+        Path(command_options.lms_home).expanduser().absolute()
+        if command_options.lms_home
+        else embedded_home()
+    )
+    checkouts = [recognise(options) for options in command_options.applications]
+    other_connections = [connection for connection in _known() if connection.lms_home == str(home)]
+    in_containers = any(checkout.compose for checkout in checkouts) or any(
+        connection.manage.startswith("docker ") for connection in other_connections
+    )
+    host = (
+        CONTAINER_HOST
+        if in_containers
+        else _other_host([connection.url for connection in other_connections])
+    )
+    present_url = url_of(home)
+    url = _address(command_options.lms_url or present_url or f"http://{host}:{PORT}", "--lms-url")
+    other_names = {connection.name for connection in other_connections} - {
+        checkout.name for checkout in checkouts
+    }
+    if present_url and url != present_url and other_names:
+        raise Refused(
+            f"the LMS in {home} is at {present_url}, where {', '.join(sorted(other_names))} finds "
+            "it; disconnect that one first, or leave --lms-url out"
+        )
+    lms = EmbeddedLms(home, url, runner, open_to_containers=in_containers)
+    secrets.add(lms.generated().values())
+    running = lms.server.is_running
+    if not (running and url == present_url):
+        check_port(url)
+    lms_server_url = _address(command_options.lms_server_url or url, "--lms-server-url")
+    return LmsContext(
+        lms=lms,
+        # The embedded LMS serves Studio's API at its own address.
+        addresses=Addresses(url, lms_server_url, with_gateway=True, studio_url=lms_server_url),
+        runner=runner,
+        secrets=secrets,
+        facts={
+            "LMS": f"{url}, embedded",
+            "folder": str(home),
+            "state": "runs" if running else "does not run" if present_url else "will be created",
+        },
+        warnings=[_OPEN_TO_ALL.format(port=lms.server.port)] if in_containers else [],
+        running=running,
+    )
+
+
+def embedded_home() -> Path:
+    """Returns the folder of the embedded LMS if --lms-home is not given."""
+    return state_home() / "lms"
+
+
+def _other_host(urls: list[str]) -> str:
+    """Returns a host name of this machine that is not in ``urls``.
+
+    Browsers share cookies between the ports of a host, so LMS and application need different hosts.
+    """
+    used_hosts = {urlsplit(url).hostname for url in urls}
+    return "localhost" if "127.0.0.1" in used_hosts else "127.0.0.1"
+
+
+def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
+    """Returns the platform with its Tutor, root and mode. Raises Refused."""
+    secrets = Secrets()
+    runner = Runner(secrets)
+    tutor, python = find_tutor(command_options.tutor)
+    try:
+        root = find_root(command_options.tutor_root, tutor, runner)
+        report = inspect_root(python, root, runner)
+    except ToolFailed as error:
+        raise Refused(str(error)) from error
+    secrets.add(str(report["usher"].get(key, "")) for key in report["usher"] if _is_secret(key))
+    warning = check_version(report["version"])
+    running = [] if command_options.mode == "k8s" else running_modes(report["values"], runner)
+    mode, why = find_mode(command_options.mode, report["version"], running)
+    if mode == "k8s":
+        check_cluster(runner, str(report["values"]["K8S_NAMESPACE"]))
+    instance = Instance(tutor, python, root, mode, report)
+    lms_url = _address(command_options.lms_url or instance.lms_url, "the LMS's address (--lms-url)")
+    lms_server_url = _address(command_options.lms_server_url or lms_url, "--lms-server-url")
+    return LmsContext(
+        lms=Platform(instance, runner),
+        addresses=Addresses(
+            lms_url, lms_server_url, with_gateway=mode != "k8s", studio_url=instance.studio_url
+        ),
+        runner=runner,
+        secrets=secrets,
+        facts={
+            "Tutor": f"{report['version']}, {tutor}",
+            "root": str(root),
+            "mode": f"{mode} ({why})",
+            "LMS": lms_url,
+        },
+        warnings=[warning] if warning else [],
+        running=_is_up(instance, runner) if instance.command in running else False,
+    )
+
+
+def _is_up(instance: Instance, runner: Runner) -> bool:
+    try:
+        return runs(instance, runner)
+    except ToolFailed as error:
+        raise Refused(f"docker does not answer: {error}") from error
+
+
+def _address(value: str, what: str) -> str:
+    try:
+        return tutor_values.address(value, what)
+    except tutor_values.NotAllowed as error:
+        raise Refused(str(error)) from error
+
+
+def find_targets(
+    command_options: CommandOptions, context: LmsContext, *, dry_run: bool = False
+) -> list[tuple[TargetApplication, Choice]]:
+    """Returns each requested application with its backend. Raises Refused."""
+    entries = context.lms.entries()
+    targets: list[tuple[TargetApplication, Choice]] = []
+    for options in command_options.applications:
+        target = _target_of(options, context, dry_run=dry_run)
+        if target.name in [other.name for other, _ in targets]:
+            raise Refused(f"two applications are called {target.name}; tell them apart with --name")
+        target.probe(_as_connected(context, target.name), context.addresses)
+        backend = configuration.choose_backend(
+            entries, target.name, options.backend, target.default_backend
+        )
+        target.check_backend(backend.base)
+        context.warnings += _change_of_backend(entries, target, backend)
+        context.warnings += _shared_session_cookie(target, context.addresses)
+        entries = configuration.with_entry(entries, target.entry(backend))
+        targets.append((target, backend))
+        context.facts |= _facts_of(target, backend)
+    return targets
+
+
+def _change_of_backend(
+    entries: list[dict[str, Any]], target: TargetApplication, backend: Choice
+) -> list[str]:
+    before = next(
+        (entry.get("backend") for entry in entries if entry.get("name") == target.name), None
+    )
+    if before in (None, backend.name):
+        return []
+    return [
+        f"{target.checkout.title} has signed in with backend {before} until now, and the links of "
+        f"its learners in the LMS name it. Provisioning moves all links to {backend.name} in one "
+        f"transaction; to move them back, connect with --backend {before}"
+    ]
+
+
+def _shared_session_cookie(target: TargetApplication, addresses: Addresses) -> list[str]:
+    cookie = target.facts.get("session_cookie", "")
+    if not share_session_cookie(target.url, cookie, addresses.lms_url):
+        return []
+    return [
+        f"{target.checkout.title} at {target.url} and the LMS at {addresses.lms_url} share a "
+        f"browser's session cookie, {cookie}, so that signing in to one signs out of the other. "
+        "Use another host name for one of them, such as localhost in place of 127.0.0.1"
+    ]
+
+
+def find_connected(
+    command_options: CommandOptions, context: LmsContext
+) -> tuple[list[TargetApplication], list[str]]:
+    """Returns the applications to disconnect: those requested, or all of this LMS.
+
+    The second list has the names of all of them, including those that only the LMS knows. Raises
+    Refused if a requested application can't be reached. An unreachable application that was not
+    requested by name is left as it is, with a warning.
+    """
+    if command_options.applications:
+        targets = [_reopened(options, context) for options in command_options.applications]
+        return targets, [target.name for target in targets]
+    folder = context.lms.folder
+    targets, names = [], []
+    for entry in saved_applications():
+        if entry.get("root") != str(folder):
+            continue
+        options = ApplicationOptions(**entry[OPTIONS])
+        names.append(options.name)
+        try:
+            targets.append(_reopened(options, context))
+        except Refused as error:
+            warning = (
+                f"{options.name} keeps its OAuth2 record and .env; disconnect it later: {error}"
+            )
+            context.warnings.append(warning)
+    description = SavedDescription(folder).description()
+    names += [application.name for application in description.applications] if description else []
+    names += [str(entry["name"]) for entry in context.lms.entries()]
+    return targets, list(dict.fromkeys(names))
+
+
+def _reopened(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
+    target = _target_of(options, context)
+    target.probe(None, context.addresses)
+    return target
+
+
+def _target_of(
+    options: ApplicationOptions, context: LmsContext, *, dry_run: bool = False
+) -> TargetApplication:
+    checkout = recognise(options)
+    if dry_run:
+        checkout = with_example(checkout)
+    return (TargetApplication if checkout.manage else RemoteApplication)(
+        checkout, options, context.secrets
+    )
+
+
+def _as_connected(context: LmsContext, name: str) -> Application | None:
+    """Returns the application's entry in the rendered description; None if it has none."""
+    description = context.lms.description() if context.lms.enabled else None
+    applications = description.applications if description else []
+    return next((application for application in applications if application.name == name), None)
+
+
+def remember(target: TargetApplication, context: LmsContext) -> None:
+    """Saves the options of this application, so that ``usher disconnect`` needs none."""
+    options = {key: value for key, value in vars(target.options).items() if value}
+    options["target"] = str(target.checkout.folder or target.checkout.url)
+    options["name"] = target.name
+    lms = context.lms.connection().get("lms", "")
+    target.saved_state.save_application(options, root=str(context.lms.folder), lms=lms)
+
+
+def connection_of(target: TargetApplication, backend: Choice, context: LmsContext) -> Connection:
+    """Returns the connection as it is saved for other commands, which take defaults from it."""
+    checkout = target.checkout
+    return Connection(
+        name=target.name,
+        title=checkout.title,
+        edition=checkout.edition.name if checkout.edition else "",
+        application=str(checkout.folder or target.url),
+        url=target.url,
+        server_url=target.options.server_url,
+        manage=shlex.join(checkout.manage),
+        env_file=str(checkout.env_file or ""),
+        backend=backend.name,
+        lms_url=context.addresses.lms_url,
+        lms_server_url=context.addresses.lms_server_url,
+        **context.lms.connection(),
+        connected=connections.now(),
+    )
+
+
+def with_defaults(command_options: CommandOptions) -> CommandOptions:
+    """Completes options that name no LMS.
+
+    The LMS is that of the requested applications' connections, or that of the only connection.
+    """
+    names_an_lms = (
+        command_options.tutor
+        or command_options.tutor_root
+        or command_options.mode
+        or command_options.lms_home
+    )
+    if names_an_lms or (not command_options.lms and os.environ.get("TUTOR_ROOT")):
+        return command_options
+    candidates = [
+        connection for connection in _known() if command_options.lms in ("", connection.lms)
+    ]
+    if command_options.applications:
+        candidates = [
+            connection for connection in candidates if _is_requested(connection, command_options)
+        ] or candidates
+    lms_keys = {
+        (
+            connection.lms,
+            connection.lms_home,
+            connection.tutor,
+            connection.tutor_root,
+            connection.mode,
+        )
+        for connection in candidates
+    }
+    if len(lms_keys) != 1:
+        return command_options
+    lms, home, tutor, root, mode = lms_keys.pop()
+    return replace(command_options, lms=lms, lms_home=home, tutor=tutor, tutor_root=root, mode=mode)
+
+
+def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
+    """Completes options without ``lms`` or ``lms_home`` from the applications' last connection.
+    Another folder would be another LMS, without the learners of the first."""
+    if (
+        command_options.lms not in ("", connections.EMBEDDED)
+        or command_options.tutor
+        or command_options.tutor_root
+        or command_options.mode
+    ):
+        return command_options
+    if command_options.lms_home:
+        return replace(command_options, lms=connections.EMBEDDED)
+    earlier = [connection for connection in _known() if _is_requested(connection, command_options)]
+    if not earlier:  # an interrupted run has saved its options, but no connection
+        entries = [
+            entry for options in command_options.applications for entry in _saved_entries(options)
+        ]
+        earlier = [
+            Connection("", "", "", lms=str(entry["lms"]), lms_home=str(entry["root"]))
+            for entry in entries
+            if entry.get("lms")
+        ]
+    homes = {connection.lms_home for connection in earlier}
+    if len(homes) == 1 and all(connection.lms == connections.EMBEDDED for connection in earlier):
+        return replace(command_options, lms=connections.EMBEDDED, lms_home=homes.pop())
+    return command_options
+
+
+def connected_applications() -> list[ApplicationOptions]:
+    """Returns the connected applications, for ``usher connect`` without --application.
+
+    Raises Refused if they are connected to more than one LMS.
+    """
+    all_connections = _known()
+    lms_keys = sorted({connection.key[0] for connection in all_connections})
+    if len(lms_keys) > 1:
+        raise Refused(
+            f"applications are connected to several LMSs ({', '.join(lms_keys)}); name those to "
+            "connect: --application DIRECTORY"
+        )
+    return [
+        ApplicationOptions(target=connection.application, name=connection.name)
+        for connection in all_connections
+    ]
+
+
+def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
+    """Returns ``options``, completed with the options given when this application was connected.
+
+    So the path or address is enough to connect it again.
+    """
+    entries = _saved_entries(options)
+    if not entries:
+        return options
+    new_options = {key: value for key, value in vars(options).items() if value}
+    return ApplicationOptions(
+        **{**entries[0][OPTIONS], **new_options, "target": _normalized(options.target)}
+    )
+
+
+def _saved_entries(options: ApplicationOptions) -> list[dict[str, Any]]:
+    """Returns the entries that ``remember`` has saved for this application."""
+    target = _normalized(options.target)
+    return [
+        entry
+        for entry in saved_applications()
+        if entry[OPTIONS].get("target") == target
+        and options.name in ("", entry[OPTIONS].get("name", ""))
+    ]
+
+
+def _normalized(target: str) -> str:
+    if urlsplit(target).scheme in ("http", "https"):
+        return target.rstrip("/")
+    return str(Path(target).expanduser().resolve())
+
+
+def moved_connections(
+    targets: list[tuple[TargetApplication, Choice]], context: LmsContext
+) -> list[Connection]:
+    """Returns connections of these applications to other LMSs; connecting here replaces them."""
+    applications = {str(target.checkout.folder or target.url) for target, _ in targets}
+    folder = str(context.lms.folder)
+    return [
+        connection
+        for connection in _known()
+        if connection.application in applications and connection.key[0] != folder
+    ]
+
+
+def warn_of_moves(targets: list[tuple[TargetApplication, Choice]], context: LmsContext) -> None:
+    for connection in moved_connections(targets, context):
+        context.warnings.append(
+            f"{connection.title or connection.name} is connected to {connection.lms_url} "
+            f"({connection.key[0]}). This moves it to {context.addresses.lms_url}, which has none "
+            "of the accounts and enrollments made in the other LMS. To remove the old connection, "
+            "run usher disconnect first"
+        )
+
+
+def _is_requested(connection: Connection, command_options: CommandOptions) -> bool:
+    checkouts = [recognise(options) for options in command_options.applications]
+    locations = {str(checkout.folder or checkout.url) for checkout in checkouts}
+    return bool({connection.application, connection.url} & locations)
+
+
+def _known() -> list[Connection]:
+    try:
+        return connections.read_all()
+    except ConnectionsError as error:
+        raise Refused(str(error)) from error
+
+
+def _facts_of(target: TargetApplication, backend: Choice) -> dict[str, str]:
+    backend_text = backend.name
+    if backend.base != backend.name:
+        backend_text += f", which behaves as {backend.base}"
+    facts = target.facts
+    how = "docker compose" if target.checkout.compose else target.manage.as_typed().strip()
+    how = how or "known by its address alone"
+    description = "built on Usher, " if facts["usher"] else ""
+    if target.gateway_url and target.url == target.gateway_url:
+        description += "its API gateway, where it signs people in, "
+    return {
+        target.name: f"{target.checkout.title} at {target.url}, {description}{how}",
+        f"{target.name}, versions": f"Django {facts['django']}, OAuth toolkit {facts['toolkit']}",
+        f"{target.name}, .env": str(target.checkout.env_file or "(none)"),
+        f"{target.name}, backend": backend_text,
+    }
+
+
+def _is_secret(key: str) -> bool:
+    return key.endswith(("_SECRET", "_TOKEN"))

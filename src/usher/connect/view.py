@@ -1,0 +1,158 @@
+"""The output of ``connect`` and ``disconnect``: plan, progress, checks, remaining steps."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from usher.connect.application.target import Addresses, TargetApplication
+from usher.connect.development_server import Started
+from usher.connect.manual import Manual
+from usher.connect.plan import Check, Plan, Step
+from usher.contract.terminal import printable, wrap
+
+_MARKS = {
+    "ok": "[green]✓[/green] ok     ",
+    "warning": "[yellow]![/yellow] warning",
+    "failed": "[red]✗[/red] failed ",
+    "skipped": "· skipped",
+}
+
+
+class View:
+    """Prints text on standard output.
+
+    With ``as_json``, prints one JSON object there and the text on standard error.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+        self._data: dict[str, Any] = {"ok": False, "changed": [], "checks": []}
+        self.failed = False
+
+    def print_plan(self, plan: Plan, *, dry_run: bool) -> None:
+        self._data["plan"] = plan.as_data()
+        width = max(map(len, plan.facts), default=0)
+        for name, value in plan.facts.items():
+            self._print(f"  [bold]{escape(name):<{width}}[/bold]  {_text(value, width + 4)}")
+        for warning in plan.warnings:
+            self._print(f"  [yellow]![/yellow] warning  {_text(warning, 13)}")
+        due = [step for step in plan.steps if step.id in plan.due]
+        if not due:
+            self._print("\nNothing to change: everything is as planned already.")
+            return
+        self._print(f"\n{len(due)} of {len(plan.steps)} changes are due:")
+        for number, step in enumerate(due, start=1):
+            self._print(f"  {number:>2}. {_text(step.what, 6)}")
+            for detail in step.details():
+                self._print(f"        {_text(detail, 10)}")
+            self._print(f"      in {_text(step.where, 9)}", style="dim")
+            self._print(f"      because {_text(step.reason, 14)}", style="dim")
+        if dry_run:
+            self._print("\nNothing was changed (--dry-run).")
+
+    def print_preparation(self, text: str, *, dry_run: bool) -> None:
+        """Shows a change that was, or in a dry run would be, made before the plan."""
+        self._data.setdefault("prepared", []).append(text)
+        mark = "· planned " if dry_run else "[green]✓[/green] done    "
+        self._print(f"  {mark} {_text(text, 13)}")
+
+    def start_step(self, step: Step, number: int, total: int) -> None:
+        self._print(f"  [{number}/{total}] {step.id:<24} {_text(step.what + ' ...', 33)}")
+
+    def finish_step(self, step: Step, changed: bool, result: str) -> None:
+        if changed:
+            self._data["changed"].append(step.id)
+        mark = "[green]✓[/green] done   " if changed else "· already"
+        self._print(f"        {mark} {step.id:<24} {_text(result, 43)}")
+
+    def print_server(self, target: TargetApplication, server: Started) -> None:
+        """Shows that the application runs for the checks."""
+        self._data.setdefault("started", []).append(server.command)
+        title = escape(target.checkout.title)
+        log = escape(str(server.log))
+        self._print(wrap(f"\n{title} runs during the checks; its log: {log}", 0))
+        if server.open_to_all:
+            self._print("  It listens on every interface, as the LMS's containers must reach it.")
+
+    def print_heading(self, text: str) -> None:
+        self._print(f"\n{escape(text)}")
+
+    def print_check(self, check: Check) -> None:
+        self._data["checks"].append(vars(check))
+        self.failed = self.failed or check.outcome == "failed"
+        self._print(f"  {_MARKS[check.outcome]}  {check.id:<22} {_text(check.seen, 36)}")
+        if check.fix:
+            self._print(f"             fix: {_text(check.fix, 18)}")
+
+    @property
+    def has_preparations(self) -> bool:
+        """Returns whether something was changed before the plan."""
+        return bool(self._data.get("prepared"))
+
+    @property
+    def changed(self) -> list[str]:
+        """Returns the ids of the steps that changed something."""
+        return list(self._data["changed"])
+
+    def print_connected(
+        self, targets: list[TargetApplication], addresses: Addresses, manual: Manual
+    ) -> None:
+        self._data["manual"] = vars(manual)
+        if self.failed:
+            self._print_list("Left to you:", manual.left)
+            self._print("\nConnected as planned, but some checks failed: see ✗ above.")
+            return
+        self._print_list("Done by this command:", manual.done)
+        self._print_list("Not needed:", manual.unnecessary)
+        self._print_list("Left to you:", manual.left)
+        text = f"{addresses.lms_url} signs in through {_titles(targets)}."
+        self._print(f"\nConnected: {_text(text, 11)}")
+        self._print_next("sign in once in a private window, then run: usher doctor --journey")
+
+    def _print_list(self, heading: str, lines: list[str]) -> None:
+        if lines:
+            self._print(f"\n{heading}")
+        for line in lines:
+            self._print(f"  - {_text(line, 4)}")
+
+    def print_disconnected(self, names: list[str], stays: list[str], *, last: bool) -> None:
+        """Shows the end of a disconnection. stays: sentences about data that was not removed."""
+        self._data["stays"] = stays
+        self._print_list("Not removed:", stays)
+        self._print(f"\nDisconnected: {', '.join(names)}.")
+        if last:
+            self._print("The LMS's own sign-in is restored; learners' accounts are unchanged.")
+
+    def print_nothing_to_do(self, text: str) -> None:
+        self._print(f"Nothing to do: {_text(text, 15)}.")
+
+    def print_error(self, message: str) -> None:
+        """Shows why the run ended early."""
+        self._data["error"] = message
+        if self._as_json:
+            self.flush(False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(_text(message, 0))
+
+    def flush(self, ok: bool) -> None:
+        if self._as_json:
+            self._data["ok"] = ok and not self.failed
+            sys.stdout.write(json.dumps(self._data) + "\n")
+
+    def _print_next(self, text: str) -> None:
+        self._data.setdefault("remains", []).append(text)
+        self._print(f"  next: {_text(text, 8)}")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(printable(text), style=style)
+
+
+def _text(text: str, indent: int) -> str:
+    return wrap(escape(text), indent)
+
+
+def _titles(targets: list[TargetApplication]) -> str:
+    return " and ".join(target.checkout.title for target in targets)

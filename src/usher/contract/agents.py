@@ -1,0 +1,7 @@
+"""User agents of the requests with which Usher checks a connection, for readers of a log."""
+
+DOCTOR = {"User-Agent": "usher doctor"}
+CONFORMANCE = {"User-Agent": "usher conformance"}
+CONNECT = {"User-Agent": "usher connect"}
+#: The test learner of ``usher connect``, ``usher doctor --journey``, ``usher dev`` and the demo.
+LEARNER = {"User-Agent": "usher test learner"}

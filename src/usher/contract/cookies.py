@@ -1,0 +1,18 @@
+"""Session cookies of the application and the LMS, which browsers must be able to tell apart."""
+
+from urllib.parse import urlsplit
+
+#: The LMS's session cookie: Django's default, which neither edx-platform nor Tutor changes.
+LMS_SESSION_COOKIE = "sessionid"
+
+
+def share_session_cookie(application_url: str, application_cookie: str, lms_url: str) -> bool:
+    """Whether a browser sends the session cookie of one of the two to the other.
+
+    application_cookie: the application's ``SESSION_COOKIE_NAME``. Cookies don't depend on the port,
+    and the LMS's cookie is valid for subdomains of its host (Tutor's ``SESSION_COOKIE_DOMAIN``).
+    """
+    application_host, lms_host = urlsplit(application_url).hostname, urlsplit(lms_url).hostname
+    if not application_host or not lms_host or application_cookie != LMS_SESSION_COOKIE:
+        return False
+    return application_host == lms_host or application_host.endswith(f".{lms_host}")

@@ -1,0 +1,86 @@
+"""Runs one command and stops it when the parent process ends, or calls ``stop``.
+
+``python -m usher.contract.stop_with_parent COMMAND...``: standard input is a pipe from the parent.
+When the pipe closes, even because the parent was killed with SIGKILL, the command and its children
+are stopped. So no server keeps running and using a port.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+GRACE_SECONDS = 5.0
+#: Seconds that ``stop`` waits before it kills the process.
+STOP_SECONDS = 10.0
+
+
+def start(
+    command: Sequence[str], cwd: Path | None, environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Starts a command that is stopped when this process ends.
+
+    environment: variables in addition to those of this process; log: the file that gets its output.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "usher.contract.stop_with_parent", *command],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stops what ``start`` has started, with its children; kills it after STOP_SECONDS."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main(command: list[str]) -> int:
+    """Runs the command until it ends or the parent does. Returns its exit code."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop(child))
+    threading.Thread(target=_stop_when_parent_is_gone, args=(child,), daemon=True).start()
+    code = child.wait()
+    # Child processes that the server did not stop would continue to write to its folder.
+    _signal_group(child, signal.SIGKILL)
+    return code
+
+
+def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
+    # Not through sys.stdin: its lock would still be held by this thread when the interpreter exits.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    _stop(child)
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _signal_group(child, signal.SIGKILL)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    _signal_group(child, signal.SIGTERM)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

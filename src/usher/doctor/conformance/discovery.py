@@ -1,0 +1,88 @@
+"""Finds what requests need: the owner of a token, course runs, the backend."""
+
+from datetime import UTC, datetime
+
+import httpx
+
+from usher.contract.oauth import BACKENDS
+from usher.contract.paths import LmsPath, in_path
+
+
+class ConformanceError(Exception):
+    """No request can be sent to the LMS; the message says why and what to do."""
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def worker_name(client: httpx.Client, token: str) -> str:
+    """Returns the token's owner. Raises ConformanceError without one, or if this is not an LMS."""
+    url = client.base_url
+    try:
+        answer = client.get(LmsPath.ME, headers=bearer(token))
+    except httpx.HTTPError as error:
+        raise ConformanceError(
+            f"{url} does not answer ({error or type(error).__name__}). "
+            "Check the address, and that the LMS runs."
+        ) from error
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise ConformanceError(f"{url} refuses the token (401). Give the service worker's token.")
+    try:
+        return str(answer.json()["username"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConformanceError(
+            f"{url}{LmsPath.ME.lstrip('/')} answers {answer.status_code} and no username. "
+            "Is this the address of an Open edX LMS?"
+        ) from error
+
+
+def find_runs(client: httpx.Client, token: str, worker: str) -> dict[str, str]:
+    """Names of values → keys: ``course`` and ``course2``, open to enrollment, ``closed_course``,
+    which isn't, and ``org``, if the LMS shows such runs."""
+    answer = client.get(
+        LmsPath.COURSES,
+        headers=bearer(token),
+        params={"page_size": 100, "username": worker},
+    )
+    rows = answer.json().get("results", []) if answer.status_code == httpx.codes.OK else []
+    ended = [row for row in rows if _enrollment_ended(row)]
+    opened = [row for row in rows if row not in ended and not row.get("invitation_only")]
+    values = {"org": rows[0]["org"]} if rows else {}
+    values |= dict(zip(("course", "course2"), (row["course_id"] for row in opened), strict=False))
+    if ended:
+        values["closed_course"] = ended[0]["course_id"]
+    return values
+
+
+def _enrollment_ended(row: dict[str, str | None]) -> bool:
+    end = row.get("enrollment_end")
+    return end is not None and datetime.fromisoformat(end) < datetime.now(UTC)
+
+
+def modes(client: httpx.Client, token: str, course: str) -> frozenset[str]:
+    path = LmsPath.COURSE_MODES.format(course_key=in_path(course))
+    answer = client.get(path, headers=bearer(token))
+    if answer.status_code != httpx.codes.OK:
+        return frozenset()
+    return frozenset(row["mode_slug"] for row in answer.json())
+
+
+def backend_in_use(client: httpx.Client) -> str:
+    """Returns the first of Usher's backends that this LMS can sign in with; '' for none."""
+    for name in BACKENDS:
+        answer = client.get(LmsPath.sign_in_start(name), params={"auth_entry": "login"})
+        if answer.status_code == httpx.codes.FOUND:
+            return name
+    return ""
+
+
+def account_of(client: httpx.Client, token: str) -> dict[str, str]:
+    """Returns the values ``learner`` and ``learner_email`` of the owner of a learner's token."""
+    me = client.get(LmsPath.ME, headers=bearer(token))
+    if me.status_code != httpx.codes.OK:
+        raise ConformanceError(f"the LMS refuses the learner's token ({me.status_code}).")
+    username = me.json()["username"]
+    account = client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=bearer(token))
+    email = account.json().get("email", "") if account.status_code == httpx.codes.OK else ""
+    return {"learner": username, **({"learner_email": email} if email else {})}

@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+
+
+class PlatformLoadConfig(AppConfig):
+    """Runs the same statements as the platform's receivers (forum roles, history, preferences), so
+    that measurements include them."""
+
+    name = "usher.embedded.platform_load"
+    label = "platform_costs"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from usher.embedded.platform_load import receivers
+
+        receivers.connect()

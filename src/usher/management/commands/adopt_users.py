@@ -1,0 +1,187 @@
+import csv
+import json
+import sys
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from usher.application import dev_lms
+from usher.application.accounts import adoption
+from usher.application.management.output import EngineCommand
+from usher.contract.spreadsheets import cell, value
+from usher.contract.terminal import command_line, wrap
+
+#: Usernames in one printed command: the LMS needs many seconds to start each.
+_NAMES_A_COMMAND = 50
+
+
+class Command(EngineCommand):
+    help = "List users with an existing LMS account, and link those that you decide on."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--by",
+            choices=[adoption.BY_EMAIL, adoption.BY_USERNAME],
+            default=adoption.BY_EMAIL,
+            help="what identifies a person in the application and the LMS (default: email)",
+        )
+        parser.add_argument("--to", metavar="FILE", help="write the list to this CSV file")
+        parser.add_argument(
+            "--decisions",
+            metavar="FILE",
+            help="link the rows of this CSV file whose decision is 'link'",
+        )
+        parser.add_argument(
+            "--application",
+            default="",
+            help="this application's name in the LMS, for the commands to run there; needed if the "
+            "LMS doesn't report it",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def act(self, **options: Any) -> None:
+        if options["decisions"]:
+            self._decide(options)
+        else:
+            self._propose(options)
+
+    def _propose(self, options: Any) -> None:
+        if options["to"] and Path(options["to"]).exists():
+            raise CommandError(
+                f"{options['to']} exists already and may contain decisions: delete it, or give "
+                "another name."
+            )
+        proposals = adoption.propose(options["by"])
+        if options["json"]:
+            self.stdout.write(json.dumps({"users": [asdict(proposal) for proposal in proposals]}))
+            return
+        text = _csv(proposals)
+        if options["to"]:
+            # Spreadsheets read other letters than ASCII as UTF-8 only after a byte order mark.
+            encoding = "utf-8" if text.isascii() else "utf-8-sig"
+            with _opened(options["to"], "x", encoding) as file:
+                file.write(text)
+        else:
+            self.stdout.write(text, ending="")
+        conflicts = sum(bool(proposal.conflict) for proposal in proposals)
+        text = (
+            f"LMS accounts found for users without one from Usher: {len(proposals)}, {conflicts} "
+            "with a conflict. Nothing was changed."
+        )
+        if proposals:
+            text += (
+                "\nWrite 'link' into the column decision where both are the same person, then run:"
+                f"\n$ python manage.py adopt_users --decisions {options['to'] or 'FILE'}"
+            )
+        self.note(wrap(text, 0))
+
+    def _decide(self, options: Any) -> None:
+        decisions = []
+        rows = _decisions(options["decisions"])
+        for decision in adoption.decide(rows, application=options["application"]):
+            decisions.append(decision)
+            if not options["json"]:
+                self.stdout.write(_line(decision))
+        if options["json"]:
+            self.stdout.write(json.dumps({"linked": [asdict(decision) for decision in decisions]}))
+        else:
+            self._tell_what_is_left(decisions, options)
+        if any(decision.problem for decision in decisions):
+            sys.exit(1)
+
+    def _tell_what_is_left(self, decisions: list[adoption.DecisionResult], options: Any) -> None:
+        linked = [decision for decision in decisions if not decision.problem]
+        self.stdout.write(f"{len(linked)} linked, {len(decisions) - len(linked)} failed.")
+        if not decisions:
+            self.stdout.write("No row has 'link' in the column decision, so nothing was changed.")
+        remaining = [
+            decision for decision in linked if decision.is_linked is False or _is_unknown(decision)
+        ]
+        if not remaining:
+            return
+        lms_command = dev_lms.lms_command()
+        where = "" if lms_command else " in the LMS"
+        self.stdout.write(f"To let them sign in to these accounts, run{where}:")
+        for application, names in _by_application(remaining, options["application"]).items():
+            for start in range(0, len(names), _NAMES_A_COMMAND):
+                some = " ".join(names[start : start + _NAMES_A_COMMAND])
+                program = lms_command or "./manage.py lms"
+                command = f"{program} usher_link --username {some} --application {application}"
+                self.stdout.write(command_line(command, 2))
+        self.stdout.write(
+            wrap(
+                "Until then their records are pending. Afterwards a worker processes them within "
+                "ten minutes, or immediately when you run this again:",
+                0,
+            )
+        )
+        again = f"python manage.py adopt_users --decisions {options['decisions']}"
+        self.stdout.write(command_line(again, 2))
+
+
+def _line(decision: adoption.DecisionResult) -> str:
+    if decision.problem:
+        return f"✗ {decision.user}  {decision.lms_username}: {decision.problem}"
+    link_text = "linked before" if decision.was_linked_before else "linked here"
+    if decision.is_linked:
+        link = f"{link_text}, and in the LMS; checked now"
+    elif _is_unknown(decision) or decision.is_linked is False:
+        link = f"{link_text}, not in the LMS yet"
+    else:
+        link = f"{link_text}, checked now"
+    return f"✓ {decision.user}  {decision.lms_username}: {link}"
+
+
+def _is_unknown(decision: adoption.DecisionResult) -> bool:
+    """Whether the user was linked here now, and the LMS can't say whether it links them, too."""
+    return decision.is_linked is None and not decision.was_linked_before
+
+
+def _by_application(decisions: list[adoption.DecisionResult], name: str) -> dict[str, list[str]]:
+    """Usernames of LMS accounts, by the application's name in the LMS. name: the one that
+    the operator gave, or ''."""
+    names: dict[str, list[str]] = {}
+    for decision in decisions:
+        names.setdefault(name or decision.application or "NAME", []).append(decision.lms_username)
+    return names
+
+
+def _csv(proposals: list[adoption.Proposal]) -> str:
+    text = StringIO()
+    writer = csv.DictWriter(text, adoption.COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for proposal in proposals:
+        writer.writerow({name: cell(value) for name, value in asdict(proposal).items()})
+    return text.getvalue()
+
+
+def _decisions(name: str) -> list[dict[str, str]]:
+    """The rows of the file, as a spreadsheet may have written it: with a byte order mark, or with
+    semicolons. Raises CommandError."""
+    with _opened(name, "r", "utf-8-sig") as file:
+        try:
+            text = file.read()
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{name} is not in UTF-8: save it as CSV UTF-8.") from error
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter)
+    if absent := {"user_id", "lms_username", "lms_user_id", "decision"} - set(
+        reader.fieldnames or ()
+    ):
+        raise CommandError(
+            f"{name} lacks the columns {', '.join(sorted(absent))}: start from the file that "
+            "this command writes: `python manage.py adopt_users --to FILE`"
+        )
+    columns = list(reader.fieldnames or ())
+    return [{column: value(row[column] or "") for column in columns} for row in reader]
+
+
+def _opened(name: str, mode: str, encoding: str) -> Any:
+    try:
+        return Path(name).open(mode, newline="", encoding=encoding)
+    except OSError as error:
+        raise CommandError(f"{name} can't be opened: {error.strerror}.") from error

@@ -1,0 +1,183 @@
+import getpass
+import json
+import os
+import sys
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+
+from usher.application.management import instance
+from usher.application.management.output import EngineCommand
+
+SUPERUSER, LEARNER = "admin", "testlearner"
+#: The environment variables with the passwords for ``--no-input``.
+SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name
+LEARNER_PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
+#: The environment variable with a given client secret, since every user of the machine can see
+#: arguments.
+CLIENT_SECRET = "USHER_EDX_OAUTH_SECRET"  # noqa: S105 - a name
+
+
+class Command(EngineCommand):
+    help = "Prepare this application for an LMS: OAuth2 record, superuser, test learner, courses."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "platform",
+            nargs="?",
+            default="none",
+            choices=["none", "linux", "macos"],
+            help="where the LMS's containers run",
+        )
+        parser.add_argument("--gateway", default="", help="address of the LMS's container network")
+        parser.add_argument("--tutor", action="store_true", help="the LMS is run by Tutor (local)")
+        parser.add_argument(
+            "--tutor-dev", action="store_true", help="the LMS is run by Tutor (dev, nightly)"
+        )
+        parser.add_argument(
+            "--dont-enroll", action="store_true", help="do not enroll the test learner"
+        )
+        parser.add_argument(
+            "--dont-create-superuser",
+            action="store_true",
+            help=f"do not create the superuser {SUPERUSER}",
+        )
+        parser.add_argument(
+            "--dont-create-users",
+            action="store_true",
+            help="create neither superuser nor test learner",
+        )
+        parser.add_argument(
+            "--edx-oauth-client",
+            default="",
+            metavar="ID",
+            help="the client id that the LMS has (default: a new one)",
+        )
+        parser.add_argument(
+            "--edx-oauth-secret",
+            default="",
+            metavar="SECRET",
+            help="the client secret that the LMS has; the process list shows it, so rather set the "
+            f"environment variable {CLIENT_SECRET}",
+        )
+        parser.add_argument(
+            "--no-input",
+            action="store_true",
+            help=f"read passwords from {SUPERUSER_PASSWORD} and {LEARNER_PASSWORD}",
+        )
+
+    def act(self, **options: Any) -> None:
+        if options["platform"] == "linux" and not options["gateway"]:
+            raise CommandError(
+                "On Linux the containers reach this machine by a gateway: add --gateway IP "
+                "(docker network inspect tutor_dev_default shows it)."
+            )
+        if options["gateway"] and not instance.is_host(options["gateway"]):
+            raise CommandError(
+                f"--gateway is {options['gateway']!r}: write an IP address or a host name, "
+                "without http:// and without a port."
+            )
+        addresses = instance.lms_addresses(
+            options["platform"],
+            options["gateway"],
+            tutor=options["tutor"],
+            tutor_dev=options["tutor_dev"],
+        )
+        if not addresses:
+            raise CommandError(
+                "OPENEDX_API_BASE_URL is not set: set it to the LMS's address, to which sign-in "
+                "redirects."
+            )
+        if options["dry_run"]:
+            self._show({"addresses": addresses, "dry_run": True}, options)
+            return
+        passwords = {} if options["dont_create_users"] else self._passwords(options)
+        try:
+            with transaction.atomic():
+                results = self._make(addresses, passwords, options)
+        except instance.CantMakeUser as error:
+            raise CommandError(str(error)) from error
+        self._show(results, options)
+
+    def _make(
+        self, addresses: list[str], passwords: dict[str, str], options: Any
+    ) -> dict[str, Any]:
+        users = {
+            name: instance.make_user(
+                name,
+                f"{name}@{instance.DOMAIN}",
+                _full_name(name),
+                password,
+                superuser=name == SUPERUSER,
+            )
+            for name, password in passwords.items()
+        }
+        secret = options["edx_oauth_secret"] or os.environ.get(CLIENT_SECRET, "")
+        client = instance.make_client(addresses, options["edx_oauth_client"], secret)
+        learner = instance.find_user(LEARNER)
+        instance.make_learning(learner, enrolled=not options["dont_enroll"])
+        return {
+            "client_id": client.client_id,
+            "client_secret": client.secret or None,
+            "created_users": sorted(users),
+            "addresses": addresses,
+            "changed": bool(users or client.is_changed),
+        }
+
+    def _passwords(self, options: Any) -> dict[str, str]:
+        """Username → password, of the users to create: typed in twice, or from the environment."""
+        people = [] if options["dont_create_superuser"] else [(SUPERUSER, SUPERUSER_PASSWORD)]
+        people.append((LEARNER, LEARNER_PASSWORD))
+        passwords = {}
+        for name, variable in people:
+            if instance.find_user(name) is not None:
+                continue
+            word = os.environ.get(variable, "")
+            if not word and options["no_input"]:
+                raise CommandError(f"{variable} is not set: it is the password of {name}.")
+            passwords[name] = word or self._ask(name)
+        return passwords
+
+    def _ask(self, name: str) -> str:
+        if not sys.stdin.isatty():
+            raise CommandError("There is no terminal to ask for passwords: use --no-input.")
+        while True:
+            word = _secret(f"Password for {name}: ")
+            try:
+                validate_password(word)
+            except ValidationError as error:
+                self.note(" ".join(error.messages))
+                continue
+            if word == _secret("Again: "):
+                return word
+            self.note("These two differ.")
+
+    def _show(self, results: dict[str, Any], options: Any) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(results))
+            return
+        for name in results.get("created_users", ()):
+            self.stdout.write(f"✓ created {name} ({name}@{instance.DOMAIN})")
+        if "client_id" in results:
+            self.stdout.write(f"Client ID:     {results['client_id']}")
+            self.stdout.write(
+                f"Client secret: {results['client_secret'] or '(shown once, when it was set)'}"
+            )
+        self.stdout.write("Redirect URIs registered for: " + ", ".join(results["addresses"]))
+        if "changed" in results and not results["changed"]:
+            self.stdout.write("✓ nothing to change")
+
+
+def _secret(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError as error:
+        raise CommandError("No password was given: nothing was created.") from error
+
+
+def _full_name(username: str) -> str:
+    return {SUPERUSER: "Admin", LEARNER: "Test Learner"}[username]

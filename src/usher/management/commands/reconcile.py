@@ -1,0 +1,178 @@
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from usher.application import conf
+from usher.application.lms.drift import KINDS as COMPARED
+from usher.application.lms.drift import drift
+from usher.application.management.differences import line_of, rows_of
+from usher.application.management.output import EngineCommand, seconds, why_stopped
+from usher.application.management.runs import find_run
+from usher.application.management.users import find_user
+from usher.contract.terminal import wrap
+from usher.engine import services
+from usher.engine.registry import all_kinds, names
+from usher.engine.summary import Summary
+
+
+class Command(EngineCommand):
+    help = (
+        "Send due records to the LMS: all of them, or those of one kind, learner or course run. "
+        "Exits 1 if a "
+        "record failed or nothing can be sent now, and 0 if records only wait."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        self.add_accept_missing(parser)
+        parser.add_argument(
+            "--kind",
+            action="append",
+            choices=names(),
+            metavar="KIND",
+            help=f"only this kind: {', '.join(names())}",
+        )
+        parser.add_argument(
+            "--user", metavar="NAME", help="only this learner, by username or e-mail address"
+        )
+        parser.add_argument("--run", metavar="KEY", help="only this course run")
+        parser.add_argument("--watch", action="store_true", help="continue until stopped")
+        parser.add_argument(
+            "--recheck",
+            action="store_true",
+            help="also re-check settled records and retry refused ones",
+        )
+        parser.add_argument(
+            "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait for retries due soon"
+        )
+
+    def act(self, **options: Any) -> None:
+        kinds = options["kind"] or list(names())
+        run = find_run(options["run"]) if options["run"] else None
+        scope = {"user": _user(options["user"]), "about": run}
+        if options["dry_run"]:
+            self._report_what_would_change(kinds, scope, options)
+            return
+        services.open_gates(kinds)
+        services.sweep_prepare()
+        made_due = services.recheck(kinds, **scope) if options["recheck"] else None
+        with _stopping_at_signals() as stop:
+            if options["watch"]:
+                if not options["json"]:
+                    self._tell_what_is_watched(kinds, run, scope["user"])
+                services.watch(kinds, stop=stop, **scope)
+                return
+            with self.progress("Records", options) as progress:
+                patience = services.Patience(options["wait"])
+                summary = services.reconcile(
+                    kinds,
+                    made_due=made_due,
+                    patience=patience,
+                    progress=progress,
+                    stop=stop,
+                    accept_missing=options["accept_missing"],
+                    **scope,
+                )
+            if stop.is_set():
+                raise KeyboardInterrupt
+        if made_due is not None and made_due.failure:
+            summary.fail(made_due.failure)
+        services.add_earlier(summary, kinds, **scope)
+        self.finish(summary, "records", options)
+
+    def _tell_what_is_watched(self, kinds: list[str], run: Any, user: Any) -> None:
+        of = "" if kinds == list(names()) else f" of kind {', '.join(kinds)}"
+        of += f" of {user}" if user else ""
+        of += f" for {run}" if run else ""
+        lms = conf.settings().api_base_url
+        to = f"to the LMS at {lms}" if lms else "as soon as an LMS is connected"
+        text = f"for due records{of}; sends them {to}. Looks every second; Ctrl-C stops it."
+        self.stdout.write(f"… watching {wrap(text, 11)}")
+        self.stdout.flush()
+
+    def _report_what_would_change(
+        self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        """``--dry-run``. With ``--recheck`` it compares with the LMS, as the run would."""
+        if not options["recheck"]:
+            due = {name: _count(name, scope, only_due=True) for name in kinds}
+            earlier = services.add_earlier(Summary(), kinds, **scope)
+            stopped = why_stopped(earlier.waiting)
+            if not options["json"]:
+                self.show_earlier(earlier)
+                if stopped:
+                    self.show_stopped(stopped)
+            groups = earlier.as_dict()
+            self.would_change(
+                sum(due.values()),
+                "records",
+                options,
+                due=due,
+                waiting=groups["waiting"],
+                refused=groups["refused"],
+                stopped=stopped,
+            )
+            if stopped:
+                raise SystemExit(1)
+            return
+        checked = {name: _count(name, scope, only_due=False) for name in kinds}
+        compared = [name for name in kinds if name in COMPARED]
+        listed_differences = list(drift(compared, user=scope["user"], run=scope["about"]))
+        changes = [difference for difference in listed_differences if difference.action]
+        if options["json"]:
+            count = len(changes)
+            self.would_change(
+                count, "", options, checked=checked, differences=rows_of(listed_differences)
+            )
+            return
+        for difference in listed_differences:
+            self.stdout.write(line_of(difference))
+            action = difference.action or "be left as it is"
+            self.stdout.write(f"    would {wrap(action, 10)}")
+        not_compared = [name for name in kinds if name not in COMPARED]
+        if not_compared:
+            text = f"not compared in a dry run: {', '.join(not_compared)}"
+            self.stdout.write(f"  {wrap(text, 2)}")
+        text = (
+            f"dry run: {sum(checked.values())} records to check, "
+            f"{len(listed_differences)} differ, {len(changes)} would be changed; nothing was"
+        )
+        self.stdout.write(f"✓ {wrap(text, 2)}")
+
+
+def _user(name: str | None) -> Any:
+    return find_user(name) if name else None
+
+
+def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
+    kind = all_kinds()[name]
+    condition = services.scope_of(**scope).of(kind)
+    rows = kind.rows().due() if only_due else kind.rows()
+    return rows.filter(condition).count() if condition is not None else 0
+
+
+@contextmanager
+def _stopping_at_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets. The run then waits for answers to requests
+    that were sent, and releases the other rows. A second signal ends the command immediately."""
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def on_signal(number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            signal_number: signal.signal(signal_number, on_signal)
+            for signal_number in (signal.SIGINT, signal.SIGTERM)
+        }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,39 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from usher.application.accounts.repair import missing, repair
+from usher.application.management.output import EngineCommand, seconds
+from usher.application.management.users import find_user
+
+
+class Command(EngineCommand):
+    help = (
+        "Create missing LMS accounts and tokens of existing users. Exits 1 if a record failed or "
+        "nothing can be sent now, and 0 if records only wait."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--user", metavar="NAME", help="only this learner, by username or e-mail address"
+        )
+        parser.add_argument(
+            "--parallel", action="store_true", help="accepted for old scripts; has no effect"
+        )
+        parser.add_argument(
+            "--wait",
+            type=seconds,
+            default=30.0,
+            metavar="SECONDS",
+            help="total time to wait for an LMS that fails or throttles (default: 30)",
+        )
+
+    def act(self, **options: Any) -> None:
+        user = find_user(options["user"]) if options["user"] else None
+        if options["dry_run"]:
+            self.would_change(missing(user), "learners", options)
+            return
+        with self.progress("Learners", options) as progress:
+            summary = repair(user, wait=options["wait"], progress=progress)
+        self.finish(summary, "accounts and tokens", options)

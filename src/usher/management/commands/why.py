@@ -1,0 +1,43 @@
+import json
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from usher.application.explain import Sentence, explain, worker
+from usher.application.management.output import EngineCommand
+from usher.application.management.runs import find_run
+from usher.application.management.users import find_user
+from usher.application.states import State
+from usher.contract.terminal import wrap
+
+_MARKS = {State.IN_SYNC: "✓", State.REFUSED: "✗"}
+
+
+class Command(EngineCommand):
+    help = "Explain one learner's state: account, token, enrollments, and what happens next."
+    # It only reads the database, and warnings about settings would hide the answer.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("learner", help="e-mail address, username or LMS username")
+        parser.add_argument("run", nargs="?", default="", help="only this course key")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def act(self, **options: Any) -> None:
+        user = find_user(options["learner"])
+        run = find_run(options["run"]) if options["run"] else None
+        story = [*explain(user, run)]
+        if {State.PENDING, State.RETRYING} & {sentence.state for sentence in story}:
+            story += worker()
+        if options["json"]:
+            self.stdout.write(json.dumps({"story": [sentence.as_dict() for sentence in story]}))
+            return
+        for sentence in story:
+            self._tell(sentence)
+
+    def _tell(self, sentence: Sentence) -> None:
+        mark = _MARKS.get(State(sentence.state), "…") if sentence.state else " "
+        self.stdout.write(f"{mark} {sentence.topic:<11} {wrap(sentence.text, 14)}")
+        for more in (f"{sentence.state}. " * bool(sentence.state) + sentence.cause, sentence.next):
+            if more.strip():
+                self.stdout.write(f"{'':<14}{wrap(more.strip(), 14)}")

@@ -1,0 +1,180 @@
+"""Opens an application and its LMS: starts the agent, makes the client, and checks that it is the
+right LMS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from usher.client.addresses import BadAddress
+from usher.client.client import Credentials, LmsClient
+from usher.client.errors import LmsError
+from usher.client.http import Exchange, Http
+from usher.client.shared import LocalState
+from usher.connect.application.checkout import ApplicationOptions, Checkout, recognise
+from usher.contract.environment import Env
+from usher.sidecar.adapters.adapter import Adapter
+from usher.sidecar.adapters.known import adapter_of, check
+from usher.sidecar.errors import NotAnswering, NotTrusted, SidecarError
+from usher.sidecar.process import Agent
+
+_SETTINGS = (
+    Env.OPENEDX_API_BASE_URL,
+    Env.OPENEDX_BASE_REDIRECT_URL,
+    Env.OPENEDX_API_CLIENT_ID,
+    Env.OPENEDX_API_CLIENT_SECRET,
+    Env.OPENEDX_OAUTH_PROVIDER,
+    Env.OPENEDX_SERVICE_WORKER_USERNAME,
+    Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+    Env.EDX_API_CLIENT_TIMEOUT,
+)
+Around = Callable[[Exchange], AbstractContextManager[Any]]
+#: The most usernames of recorded accounts that are looked up in the LMS. If it knows none of them,
+#: it is not the right LMS.
+_SAMPLE = 50
+#: Seconds for one request, the default of both applications.
+_TIMEOUT = 60.0
+#: The same as the default of ``USHER_CONCURRENCY``, the sync worker's setting.
+CONCURRENCY = 32
+
+
+@dataclass(frozen=True)
+class Session:
+    """An application and its LMS while they are open. worker: the service worker's username in the
+    LMS. concurrency: concurrent requests to the LMS's public APIs."""
+
+    checkout: Checkout
+    adapter: Adapter
+    agent: Agent
+    lms: LmsClient
+    worker: str
+    concurrency: int = CONCURRENCY
+
+
+@contextmanager
+def open_application(options: ApplicationOptions) -> Iterator[tuple[Checkout, Adapter, Agent]]:
+    """Opens the application and checks its tables. Raises SidecarError, Refused."""
+    checkout = recognise(options)
+    if checkout.edition is None:
+        raise SidecarError(
+            f"{options.target} is neither MITx Online nor MIT xPro; if it is one of them, name it "
+            "with --edition"
+        )
+    adapter = adapter_of(checkout.edition.name)
+    with Agent(checkout) as agent:
+        check(agent, adapter)
+        yield checkout, adapter, agent
+
+
+def open_session(
+    checkout: Checkout,
+    adapter: Adapter,
+    agent: Agent,
+    lms_url: str = "",
+    concurrency: int = CONCURRENCY,
+    around: Around | None = None,
+) -> Session:
+    """Opens the application with its LMS, and checks that it is the right LMS.
+
+    lms_url: '' for the application's own setting. around: entered for each request to the LMS.
+    Raises SidecarError.
+    """
+    names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
+    settings = agent.ask("settings", names=names)
+    token = settings.get(adapter.registration_token) or ""
+    lms = _client(settings, lms_url, checkout, token, around)
+    try:
+        worker = _check_lms(lms, adapter, agent)
+    except LmsError as error:
+        raise NotAnswering(lms.http.base_url, error) from error
+    return Session(checkout, adapter, agent, lms, worker, concurrency)
+
+
+def _client(
+    settings: Mapping[str, Any],
+    lms_url: str,
+    checkout: Checkout,
+    registration_token: str,
+    around: Around | None,
+) -> LmsClient:
+    token = settings[Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
+    base_url = lms_url or settings[Env.OPENEDX_API_BASE_URL]
+    if not token or not base_url:
+        missing = Env.OPENEDX_API_BASE_URL if token else Env.OPENEDX_SERVICE_WORKER_API_TOKEN
+        raise SidecarError(
+            f"{checkout.title} has no {missing}; connect it to the LMS first: "
+            f"usher connect --application {checkout.folder or checkout.url}"
+        )
+    try:
+        http = Http(
+            base_url,
+            browser_url=settings[Env.OPENEDX_BASE_REDIRECT_URL] or base_url,
+            timeout=_timeout(settings[Env.EDX_API_CLIENT_TIMEOUT]),
+            state=LocalState(),
+            around=around,
+        )
+    except BadAddress as error:
+        # The address is not shown, because it may contain a password.
+        names = f"{Env.OPENEDX_API_BASE_URL} or {Env.OPENEDX_BASE_REDIRECT_URL}"
+        where = "--lms-url" if lms_url else f"{names} of {checkout.title}"
+        raise SidecarError(f"The LMS's address in {where} can't be used: {error}") from error
+    return LmsClient(
+        http,
+        Credentials(
+            service_worker=settings[Env.OPENEDX_SERVICE_WORKER_USERNAME] or "",
+            service_token=token,
+            client_id=settings[Env.OPENEDX_API_CLIENT_ID] or "",
+            client_secret=settings[Env.OPENEDX_API_CLIENT_SECRET] or "",
+            backend=settings[Env.OPENEDX_OAUTH_PROVIDER] or "",
+            registration_token=registration_token,
+        ),
+    )
+
+
+def _timeout(value: Any) -> float:
+    """Returns ``value`` as seconds; the applications' default if it is not a number."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return _TIMEOUT
+    return seconds if 0 < seconds < math.inf else _TIMEOUT
+
+
+def _check_lms(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
+    """Checks that the LMS knows learners of the application; returns the service worker's username.
+
+    Without this check, another server at the LMS's address, or an LMS with an empty database, would
+    make all learners seem to be missing. Raises NotTrusted, LmsError.
+    """
+    worker = lms.me(lms.who.service_token)
+    if worker not in lms.accounts([worker]):
+        raise NotTrusted(
+            f"The LMS at {lms.http.base_url} does not find its own service worker {worker!r} by "
+            "the account API; nothing is concluded from its answers. Make the service worker staff."
+        )
+    names = _some_usernames(adapter, agent)
+    if len(names) >= 5 and not lms.accounts(names):
+        raise NotTrusted(
+            f"The LMS at {lms.http.base_url} knows none of {len(names)} learners whose accounts "
+            f"{adapter.title} has recorded as created, such as {names[0]!r}. Is it the right LMS, "
+            "with its "
+            "data? Nothing was compared or changed."
+        )
+    return worker
+
+
+def _some_usernames(adapter: Adapter, agent: Agent) -> list[str]:
+    """Returns usernames of some accounts that exist in the LMS, according to the application."""
+    condition = {adapter.account.columns["has_account"]: True}
+    if adapter.account_name == "account":
+        path = adapter.account.columns["username"]
+        condition[f"{path}__isnull"] = False
+    else:
+        path = "user__" + adapter.users.columns["username"]
+    page = agent.ask(
+        "page", model=adapter.account.model, fields=[path], filter=[condition], limit=_SAMPLE
+    )
+    return [row[path] for row in page["rows"] if row[path]]

@@ -1,0 +1,218 @@
+"""The result of a pass: counts for each kind, and refusals with their reasons."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from usher.client.errors import LmsError, Throttled
+
+DONE, REFUSED, FAILED, LEFT, KEPT = "done", "refused", "failed", "left", "kept"
+
+
+#: With ``--watch``: seconds until a refused row is tried again, and a kept one is checked again.
+REFUSED_PAUSE = 3600.0
+#: Seconds until a row that failed or was left is tried again: the first pause, which is doubled
+#: each time, and the longest one for failed rows and for rows that were left. The latter is short,
+#: because the locks of a killed process end after two minutes.
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_LEFT_SECONDS = 2.0, 300.0, 15.0
+#: The most rows that are remembered as agreeing with the LMS.
+_MAX_AGREEING = 10_000
+#: The number of remembered pauses at which expired ones are removed. A changed row gets a new
+#: entry, so the number grows.
+_MAX_PAUSES = 10_000
+
+
+class Memory:
+    """Remembers rows that were refused or failed recently, since not every application has a column
+    for that; rows that agreed with the LMS; and rows that a thread processes now, since several
+    threads check the same tables. The memory lasts as long as the process."""
+
+    def __init__(self) -> None:
+        #: Kind and content of a row → the time until which it is not tried, and the pause in
+        #: seconds.
+        self._pauses: dict[tuple[str, Any], tuple[float, float]] = {}
+        self._clear_at = _MAX_PAUSES
+        self._agreeing: dict[tuple[str, Any], Any] = {}
+        self._claimed: set[tuple[str, Any]] = set()
+        self._claim_lock = Lock()
+
+    def record(self, kind: str, key: Any, result: str) -> None:
+        """Records the result of a row with this content (``key``), which sets the pause until its
+        next attempt."""
+        if result == DONE:
+            self._pauses.pop((kind, key), None)
+            return
+        _, last = self._pauses.get((kind, key), (0.0, 0.0))
+        if result in (REFUSED, KEPT):
+            pause = REFUSED_PAUSE
+        else:
+            longest = _MAX_LEFT_SECONDS if result == LEFT else _MAX_PAUSE_SECONDS
+            pause = max(_FIRST_PAUSE_SECONDS, min(2 * last, longest))
+        if len(self._pauses) >= self._clear_at:
+            self._forget_expired()
+        self._pauses[kind, key] = (time.monotonic() + pause, pause)
+
+    def _forget_expired(self) -> None:
+        """Removes entries an hour after their pause ended: a row that still fails would have a new
+        entry."""
+        past = time.monotonic() - REFUSED_PAUSE
+        with self._claim_lock:
+            remaining = {key: pause for key, pause in list(self._pauses.items()) if pause[0] > past}
+            self._pauses, self._clear_at = remaining, max(_MAX_PAUSES, 2 * len(remaining))
+
+    def forget_failures(self) -> None:
+        """Makes rows that failed or were left due again, but not refused ones."""
+        self._pauses = {
+            key: pause for key, pause in self._pauses.items() if pause[1] >= REFUSED_PAUSE
+        }
+
+    def is_due(self, kind: str, key: Any) -> bool:
+        until, _ = self._pauses.get((kind, key), (0.0, 0.0))
+        return until <= time.monotonic()
+
+    def agreed(self, kind: str, key: Any, content: Any) -> bool:
+        """Whether this content of a row agreed with the LMS before. This saves requests, since
+        quick passes read each recently changed row many times."""
+        return bool(self._agreeing.get((kind, key)) == content)
+
+    def note_agreement(self, kind: str, key: Any, content: Any) -> None:
+        if len(self._agreeing) >= _MAX_AGREEING:
+            self._agreeing.clear()
+        self._agreeing[kind, key] = content
+
+    @contextmanager
+    def claim(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
+        """Yields the rows that no other thread processes. Claims these rows until the block
+        ends."""
+        with self._claim_lock:
+            free = {key for key in keys if (table, key) not in self._claimed}
+            self._claimed |= {(table, key) for key in free}
+        try:
+            yield free
+        finally:
+            with self._claim_lock:
+                self._claimed -= {(table, key) for key in free}
+
+
+@dataclass
+class Summary:
+    """The results of a pass, counted by kind.
+
+    done: in the LMS as desired, and recorded. refused: by the LMS or by the application's own
+    validation. failed: a temporary failure, due again. left: another process changed or locked the
+    row. kept: the application's own rules don't accept the LMS's values, so it keeps its own.
+
+    waiting: kind → number of rows that become due when their learners have accounts. progress:
+    called after every batch. waits_for_locks: whether to wait until the application's locks end.
+    notify: called with a sentence if something takes long.
+    """
+
+    progress: Callable[[Summary], None] = lambda summary: None
+    memory: Memory = field(default_factory=Memory)
+    waits_for_locks: bool = False
+    notify: Callable[[str], None] = lambda text: None
+    waiting: dict[str, int] = field(default_factory=dict)
+    numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reasons: list[dict[str, str]] = field(default_factory=list)
+    _adding: Lock = field(default_factory=Lock)
+
+    def add(
+        self,
+        kind: str,
+        result: str,
+        what: str = "",
+        reason: str = "",
+        code: str = "",
+        request_id: str = "",
+        key: Any = None,
+    ) -> None:
+        """Counts one row. code: of the refusal, or ''. request_id: of the request that the LMS
+        refused, or ''. key: the row's content; unless the result is DONE, the row is not tried
+        again for a while. Several threads may call this."""
+        described = {
+            "kind": kind,
+            "what": what,
+            "result": result,
+            "reason": reason,
+            "code": code,
+            "request_id": request_id,
+        }
+        if key is not None:
+            self.memory.record(kind, key, result)
+        with self._adding:
+            self.numbers[kind, result] += 1
+            if reason:
+                self.reasons.append(described)
+
+    def add_error(self, kind: str, what: str, error: LmsError, key: Any = None) -> None:
+        """Counts a temporary failure: the row is due again."""
+        self.add(kind, FAILED, what, error.message, error.code, error.request_id, key)
+
+    def add_result(
+        self, kind: str, result: str, what: str, result_data: Mapping[str, Any], key: Any = None
+    ) -> None:
+        """Counts the LMS's result for one item, in the batch API's form."""
+        error = result_data["error"]
+        reason = error["message"]
+        if result == REFUSED:
+            reason += f" ({error['code']})"
+        request_id = result_data.get("request_id", "")
+        self.add(kind, result, what, reason, error["code"], request_id, key)
+
+    def add_write(
+        self, kind: str, what: str, write_result: dict[str, Any], key: Any = None
+    ) -> bool:
+        """Counts the agent's outcome of writing a row. Returns False if the row was not written,
+        for example because it changed meanwhile."""
+        if write_result["outcome"] in ("written", "same"):
+            self.add(kind, DONE, key=key)
+        elif write_result["outcome"] == "refused":
+            self.add(kind, REFUSED, what, write_result["message"], key=key)
+        else:
+            reason = f"the application's row is {write_result['outcome']}"
+            self.add(kind, LEFT, what, reason, key=key)
+            return False
+        return True
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a row failed because the LMS limits the rate of requests."""
+        code = Throttled.default_code
+        return any(reason["result"] == FAILED and reason["code"] == code for reason in self.reasons)
+
+    def try_again(self) -> None:
+        """Prepares another pass: rows that failed or were left are no longer counted, and are due
+        again."""
+        self.numbers = Counter(
+            {key: n for key, n in self.numbers.items() if key[1] not in (FAILED, LEFT)}
+        )
+        self.reasons = [reason for reason in self.reasons if reason["result"] not in (FAILED, LEFT)]
+        self.memory.forget_failures()
+
+    def report_progress(self) -> None:
+        self.progress(self)
+
+    def total(self, result: str) -> int:
+        return sum(
+            number for (_, row_result), number in self.numbers.items() if row_result == result
+        )
+
+    @property
+    def ok(self) -> bool:
+        return not self.total(REFUSED) and not self.total(FAILED)
+
+    def as_data(self) -> dict[str, Any]:
+        kinds = sorted({kind for kind, _ in self.numbers})
+        results = (DONE, REFUSED, FAILED, LEFT, KEPT)
+        return {
+            "ok": self.ok,
+            "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},
+            "waiting": self.waiting,
+            "reasons": self.reasons,
+        }

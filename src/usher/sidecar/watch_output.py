@@ -1,0 +1,83 @@
+"""The lines of ``usher reconcile --watch``: one when an outage begins, and one when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from threading import Lock
+
+from rich.markup import escape
+
+from usher.contract.terminal import wrap
+from usher.sidecar.output import ReconcileOutput
+from usher.sidecar.summary import DONE, FAILED, KEPT, REFUSED, Summary
+
+#: Results that show that the LMS answers.
+_ANSWERED = (DONE, REFUSED, KEPT)
+
+
+class WatchOutput(ReconcileOutput):
+    """Several threads may report passes. With ``as_json`` each pass is one object, whatever it
+    repeats."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__(as_json)
+        self._lock = Lock()
+        #: Kind → when all its rows began to fail.
+        self._failing: dict[str, float] = {}
+        #: Why the application or the LMS can't be reached, and since when; empty while both are.
+        self._reasons: list[str] = []
+        self._unreachable_since = 0.0
+
+    def print_trouble(self, reason: str, wait: float) -> None:
+        """Prints why the application or the LMS can't be reached. A later attempt may fail for the
+        same reason in a longer sentence."""
+        reason = reason.strip().rstrip(".")
+        if any(printed in reason for printed in self._reasons):
+            return
+        if not self._reasons:
+            self._unreachable_since = time.monotonic()
+        self._reasons.append(reason)
+        text = f"{reason}; trying again at least once a minute"
+        self.console.print(f"✗ {wrap(escape(text), 2)}")
+
+    def print_start(self, title: str, lms_url: str) -> None:
+        after = ""
+        if self._reasons:
+            after = f" again after {time.monotonic() - self._unreachable_since:.0f} s"
+            self._reasons.clear()
+        text = f"{title}: watching{after}, every second; the LMS is {lms_url}. Ctrl-C stops this."
+        self.console.print(wrap(escape(text), 0))
+
+    def _results(self, summary: Summary) -> None:
+        with self._lock:
+            for kind in sorted({kind for kind, _ in summary.numbers}):
+                self._note(kind, summary)
+            repeated = {kind for kind in self._failing if summary.numbers[kind, FAILED]}
+
+        def is_new(kind: str, result: str) -> bool:
+            return not (result == FAILED and kind in repeated)
+
+        numbers = {key: number for key, number in summary.numbers.items() if is_new(*key)}
+        reasons = [each for each in summary.reasons if is_new(each["kind"], each["result"])]
+        if numbers:
+            super()._results(replace(summary, numbers=Counter(numbers), reasons=reasons))
+
+    def _note(self, kind: str, summary: Summary) -> None:
+        """Prints when all rows of this kind begin to fail, and when one succeeds again."""
+        failed = summary.numbers[kind, FAILED]
+        if any(summary.numbers[kind, result] for result in _ANSWERED):
+            if (since := self._failing.pop(kind, None)) is not None:
+                seconds = time.monotonic() - since
+                self.console.print(f"✓ {kind:<12} succeeds again after {seconds:.0f} s")
+        elif failed and kind not in self._failing:
+            self._failing[kind] = time.monotonic()
+            reasons = (e for e in summary.reasons if (e["kind"], e["result"]) == (kind, FAILED))
+            first = next(reasons, None)
+            request = f" [request {first['request_id']}]" if first and first["request_id"] else ""
+            why = f": {first['what']}: {first['reason'].rstrip('.')}{request}" if first else ""
+            text = escape(
+                f"{failed} failed{why}. Retried until it succeeds; usher doctor checks why"
+            )
+            self.console.print(f"✗ {kind:<12} {wrap(text, 15)}")

@@ -1,0 +1,115 @@
+"""The state of a sidecar with ``--watch``, for its pages and metrics. It is kept in memory only."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from usher.client.http import Exchange
+from usher.sidecar.session import Session
+from usher.sidecar.summary import FAILED, REFUSED, REFUSED_PAUSE, Summary
+
+#: Seconds for which a refusal is shown after its last attempt; the next one is after
+#: ``REFUSED_PAUSE``.
+_SHOWN_SECONDS = timedelta(seconds=2 * REFUSED_PAUSE)
+#: Seconds without a successful pass after which the sidecar is late.
+LATE = timedelta(minutes=5)
+_MAX_REFUSED = 10_000
+
+
+@dataclass
+class Refused:
+    """A refused or failed row. result: ``refused`` or ``failed``. request_id: of the request to the
+    LMS, or ''. first, last: the times of its first and last attempt."""
+
+    kind: str
+    what: str
+    result: str
+    reason: str
+    code: str
+    request_id: str
+    first: datetime
+    last: datetime
+
+
+class PassMetrics(Protocol):
+    """The interface of ``metrics.Metrics``."""
+
+    def record_pass(self, summary: Summary, refused: list[Refused]) -> None: ...
+    def exchange(self, exchange: Exchange) -> AbstractContextManager[None]: ...
+
+
+class WatchState:
+    """Results of the passes since the start. Several threads may use it. session: the application
+    and its LMS; None while they can't be reached. trouble: why they can't be reached, and the time
+    of the next try."""
+
+    def __init__(self, counting: PassMetrics | None = None) -> None:
+        self._lock = threading.Lock()
+        self._counting = counting
+        self._refused: dict[tuple[str, str], Refused] = {}
+        self.started = now()
+        self.session: Session | None = None
+        self.has_opened = False
+        self.last_pass: datetime | None = None
+        self.trouble: tuple[str, datetime] | None = None
+        self.numbers: Counter[tuple[str, str]] = Counter()
+
+    def measure_request(self, exchange: Exchange) -> AbstractContextManager[None]:
+        """Returns a context manager to enter for each request to the LMS."""
+        return self._counting.exchange(exchange) if self._counting else nullcontext()
+
+    def record_start(self, session: Session) -> None:
+        self.session, self.has_opened = session, True
+
+    def record_pass(self, summary: Summary) -> None:
+        """Records the summary of a pass that ended or failed."""
+        at = now()
+        with self._lock:
+            self.numbers.update(summary.numbers)
+            for entry in summary.reasons:
+                if entry["result"] in (REFUSED, FAILED):
+                    self._record_reason(entry, at)
+            recent = (
+                refusal for refusal in self._refused.values() if at - refusal.last < _SHOWN_SECONDS
+            )
+            self._refused = {(refusal.kind, refusal.what): refusal for refusal in recent}
+        if self._counting:
+            self._counting.record_pass(summary, self.refused())
+
+    def pass_succeeded(self) -> None:
+        """Records that a pass succeeded."""
+        self.last_pass, self.trouble = now(), None
+
+    def _record_reason(self, entry: dict[str, str], at: datetime) -> None:
+        key = (entry["kind"], entry["what"])
+        if (row := self._refused.get(key)) is not None:
+            row.result, row.reason, row.last = entry["result"], entry["reason"], at
+            row.request_id = entry["request_id"]
+        elif len(self._refused) < _MAX_REFUSED:
+            self._refused[key] = Refused(**entry, first=at, last=at)
+
+    def record_trouble(self, reason: str, wait: float) -> None:
+        self.session, self.trouble = None, (reason, now() + timedelta(seconds=wait))
+
+    def refused(self) -> list[Refused]:
+        """Returns rows that were refused or failed recently, newest first."""
+        with self._lock:
+            return sorted(self._refused.values(), key=lambda refusal: refusal.last, reverse=True)
+
+    def as_summary(self) -> Summary:
+        """Returns the counts since the start."""
+        with self._lock:
+            return Summary(numbers=Counter(self.numbers))
+
+    @property
+    def is_late(self) -> bool:
+        return now() - (self.last_pass or self.started) > LATE
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

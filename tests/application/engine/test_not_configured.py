@@ -1,0 +1,75 @@
+"""Without any address of an LMS nothing is sent, and each message says what to do."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.application.conftest import make_learner
+from usher.application import conf
+from usher.application.enrollments.services import enroll
+from usher.application.lms_client import client as lms_client
+from usher.application.models import CourseRun
+from usher.client.connection import opened_by, over_the_network
+from usher.client.errors import NotConfigured
+from usher.testing.refusal import LmsTrafficRefused
+
+WHAT_TO_DO = "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev`"
+
+
+@pytest.fixture
+def unconfigured(transactional_db: None, settings: Any) -> Any:
+    settings.USHER_EDITION = settings.OPENEDX_API_BASE_URL = ""
+    with opened_by(over_the_network):
+        yield
+
+
+def test_requests_are_not_sent_and_open_no_circuit_breaker(unconfigured: Any) -> None:
+    for _ in range(25):
+        with pytest.raises(NotConfigured, match="OPENEDX_API_BASE_URL is not set"):
+            lms_client().confirm_lms()
+    assert lms_client().http.health().open_circuits == {}
+
+
+def test_a_record_and_the_commands_say_that_no_lms_is_configured(unconfigured: Any) -> None:
+    user = make_learner()
+    run = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
+    row = enroll(user, run, "audit", force=True, reconcile_now=True)
+    assert WHAT_TO_DO in row.error_message
+    assert (user.lms_account.error_code, user.lms_account.attempts) == ("not-configured", 0)
+    for arguments in (["why", user.email], ["reconcile", "--recheck"]):
+        out = StringIO()
+        try:
+            call_command(*arguments, stdout=out)
+        except (SystemExit, CommandError) as ended:
+            out.write(str(ended))
+        text = " ".join(out.getvalue().split())
+        assert WHAT_TO_DO in text
+        assert "http" not in text
+
+
+def test_in_a_test_the_refusal_names_no_address() -> None:
+    assert "and no LMS is configured; it was not sent" in str(LmsTrafficRefused(""))
+
+
+def test_configure_instance_needs_the_address(unconfigured: Any) -> None:
+    with pytest.raises(CommandError, match="OPENEDX_API_BASE_URL is not set"):
+        call_command("configure_instance", "none", "--dry-run", "--no-input")
+
+
+def test_a_link_into_the_lms_is_refused_and_pages_and_the_api_are_still_answered(
+    unconfigured: Any, client: Any
+) -> None:
+    with pytest.raises(NotConfigured, match="OPENEDX_API_BASE_URL is not set"):
+        conf.settings().sign_in_url()
+    user = make_learner()
+    run = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
+    enroll(user, run, "audit")
+    client.force_login(user)
+    (shown,) = client.get("/api/v1/enrollments/").json()["results"]
+    assert shown["url"] == ""
+    for path in ("/dashboard/", f"/courses/{run.course_key}/"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert "/auth/login/" not in page.content.decode()

@@ -1,0 +1,142 @@
+"""An enrollment without an LMS account says what the account waits for."""
+
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.adapter import DefaultAdapter
+from usher.application.enrollments.services import enroll
+from usher.application.runs.services import ensure_run
+from usher.engine.services import reconcile
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+class Adapter(DefaultAdapter):
+    def is_eligible(self, user: Any) -> bool:
+        return not user.username.startswith("banned")
+
+
+def deactivated() -> Any:
+    return make_learner(is_active=False)
+
+
+def deactivated_later() -> Any:
+    user = make_learner()
+    ensure_account(user)
+    user.is_active = False
+    user.save()
+    return user
+
+
+def unconfirmed() -> Any:
+    user = make_learner()
+    EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
+    return user
+
+
+def banned() -> Any:
+    return make_learner("banned")
+
+
+CASES = pytest.mark.parametrize(
+    ("make", "code", "message"),
+    [
+        (deactivated, "inactive", "Not sent. The user is deactivated in this application."),
+        (deactivated_later, "inactive", "Not sent. The user is deactivated in this application."),
+        (unconfirmed, "unconfirmed", "Not sent. The e-mail address is not confirmed."),
+        (
+            banned,
+            "not-eligible",
+            "Not sent. USHER_ADAPTER does not allow this learner an LMS account.",
+        ),
+    ],
+)
+
+
+@CASES
+def test_a_learner_who_may_have_no_account(
+    joined: Any, settings: Any, make: Any, code: str, message: str
+) -> None:
+    if make is banned:
+        settings.USHER_ADAPTER = f"{__name__}.Adapter"
+    user = make()
+    row = enroll(user, ensure_run(DEMO), reconcile_now=True)
+    assert (row.error_code, row.error_message) == (code, message)
+    assert row.refused_at is None
+    assert user.lms_token.error_code in ("", code)
+
+    settings.USHER_ADAPTER = ""
+    EmailAddress.objects.filter(user=user).update(verified=True)
+    user.is_active = True
+    user.save()
+    LmsAccount.objects.filter(user=user).make_due()
+    reconcile()
+    row.refresh_from_db()
+    assert row.is_settled, row.error_message
+
+
+@CASES
+def test_the_reason_is_known_before_a_worker_has_tried_the_account(
+    joined: Any, settings: Any, make: Any, code: str, message: str
+) -> None:
+    if make is banned:
+        settings.USHER_ADAPTER = f"{__name__}.Adapter"
+    row = enroll(make(), ensure_run(DEMO))
+    reconcile(["enrollment"])
+    row.refresh_from_db()
+    assert (row.error_code, row.error_message) == (code, message)
+
+
+def test_an_account_that_the_lms_refuses(joined: Any) -> None:
+    user = joined.learner()
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.create(username='x{user.pk}{user.username}', email={user.email!r})"
+    )
+    row = enroll(user, ensure_run(DEMO), reconcile_now=True)
+    account = user.lms_account
+    assert account.refused_at
+    assert row.error_code == "account-refused"
+    assert row.error_message.endswith(f"It was refused: {account.error_message}")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        ("http-500", "The LMS answered 500.", "The last attempt failed: The LMS answered 500."),
+        ("circuit-open", "Not sent, because it failed.", "Not sent, because it failed."),
+    ],
+)
+def test_an_account_whose_last_attempt_failed(joined: Any, code: str, said: str, told: str) -> None:
+    user = joined.learner()
+    LmsAccount.objects.filter(pk=ensure_account(user).pk).set_work(
+        error_code=code, error_message=said, attempts=1
+    )
+    row = enroll(user, ensure_run(DEMO))
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert row.error_code == "no-account"
+    assert row.error_message == (
+        f"The record waits until the learner's LMS account is created. {told}"
+    )
+
+
+def test_an_account_that_is_refused_after_the_enrollment_began_to_wait(joined: Any) -> None:
+    user = joined.learner()
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.create(username='y{user.pk}{user.username}', email={user.email!r})"
+    )
+    row = enroll(user, ensure_run(DEMO))
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert row.error_code == "no-account"
+    reconcile(["account"])
+    reconcile(["enrollment"])
+    row.refresh_from_db()
+    assert row.error_code == "account-refused"

@@ -1,0 +1,107 @@
+"""A wrong argument is named, with what to pass instead."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.utils.functional import SimpleLazyObject
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.models import CourseRun
+from usher.application.runs.services import sync_runs
+from usher.testing.fake import UsherFakeLms
+
+KEY = "course-v1:edX+DemoX+Demo_Course"
+
+
+def change(user: Any, run: Any) -> None:
+    change_mode(user, run, "verified")
+
+
+@pytest.mark.parametrize("call", [enroll, unenroll, change])
+def test_a_course_key_in_place_of_the_run(db: None, call: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"CourseRun\.objects\.get\(course_key=\.\.\.\)") as error:
+        call(make_learner(), KEY)
+    assert KEY in str(error.value)
+
+
+@pytest.mark.parametrize("call", [enroll, unenroll, change])
+def test_an_e_mail_address_in_place_of_the_user(db: None, call: Callable[..., Any]) -> None:
+    run = CourseRun.objects.create(course_key=KEY)
+    with pytest.raises(TypeError, match=r"user must be a User, not str: 'ann@example\.org'"):
+        call("ann@example.org", run)
+
+
+def test_a_run_in_place_of_its_key_for_the_lms_in_memory() -> None:
+    with pytest.raises(TypeError, match=r"run\.course_key"):
+        UsherFakeLms().refuse(CourseRun(course_key=KEY))  # type: ignore[arg-type]
+
+
+#: The modules whose functions other code calls.
+MODULES = (
+    "usher.application.accounts.adoption",
+    "usher.application.accounts.repair",
+    "usher.application.accounts.services",
+    "usher.application.enrollments.modes",
+    "usher.application.enrollments.services",
+    "usher.application.explain",
+    "usher.application.runs.services",
+    "usher.application.tokens.services",
+)
+#: Argument → a value of another type that somebody may pass, and a part of what is said about it.
+WRONG = {
+    "user": ("ann@example.org", r"get_user_model\(\)\.objects\.get\(email=\.\.\.\)"),
+    "run": (KEY, r"CourseRun\.objects\.get\(course_key=\.\.\.\)"),
+    "row": (7, r"Enrollment\.objects\.get"),
+    "username": (7, "username must be a str"),
+    "course_key": (7, "course key must be a str"),
+    "keys": (KEY, r"Pass \[key\]"),
+}
+#: Functions that take the result of another one and are not called with anything else.
+INTERNAL = {"from_adapter", "confirmed_address"}
+
+
+def arguments() -> Iterator[Any]:
+    for name in MODULES:
+        module = import_module(name)
+        for function in vars(module).values():
+            if not inspect.isfunction(function) or function.__module__ != name:
+                continue
+            if function.__name__.startswith("_") or function.__name__ in INTERNAL:
+                continue
+            for argument in set(WRONG) & set(inspect.signature(function).parameters):
+                yield pytest.param(
+                    function, argument, id=f"{name.split('.')[-2]}-{function.__name__}-{argument}"
+                )
+
+
+@pytest.mark.parametrize(("function", "argument"), [*arguments()])
+def test_every_function_checks_its_arguments(
+    db: None, function: Callable[..., Any], argument: str
+) -> None:
+    good = {
+        "user": make_learner,
+        "run": lambda: CourseRun.objects.create(course_key=KEY),
+        "username": lambda: "ann",
+        "mode": lambda: "audit",
+    }
+    value, says = WRONG[argument]
+    parameters = inspect.signature(function).parameters
+    passed = {name: good[name]() for name in good if name in parameters and name != argument}
+    with pytest.raises(TypeError, match=says):
+        function(**passed | {argument: value})
+
+
+def test_a_course_key_that_is_no_text_is_named_in_a_list(db: None) -> None:
+    run = CourseRun(course_key=KEY)
+    with pytest.raises(TypeError, match=r"run\.course_key"):
+        sync_runs([run])  # type: ignore[list-item]
+
+
+def test_the_user_of_a_request_is_a_user(db: None) -> None:
+    user = make_learner()
+    assert ensure_account(SimpleLazyObject(lambda: user)).user == user

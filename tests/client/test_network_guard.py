@@ -1,0 +1,91 @@
+"""The pytest plugin refuses connections to the project's LMS, whichever library opens them."""
+
+import asyncio
+import http.client
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+
+from usher.testing.refusal import LmsTrafficRefused, NetworkGuard, Refused
+
+
+@pytest.fixture
+def lms() -> Iterator[HTTPServer]:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def refused(lms: HTTPServer) -> Iterator[Refused]:
+    refused = Refused()
+    guard = NetworkGuard([f"http://localhost:{lms.server_port}", "https://LMS.example."], refused)
+    sys.addaudithook(guard)
+    guard.is_active = True
+    yield refused
+    guard.is_active = False
+
+
+async def asynchronously(url: str) -> None:
+    async with httpx.AsyncClient() as client:
+        await client.get(url)
+
+
+async def by_streams(url: str) -> None:
+    parts = httpx.URL(url)
+    await asyncio.open_connection(parts.host, parts.port or 443)
+
+
+def by_http_client(url: str) -> None:
+    parts = httpx.URL(url)
+    http.client.HTTPConnection(parts.host, parts.port or 443).request("GET", "/")
+
+
+@pytest.mark.parametrize(
+    "request_to",
+    [
+        httpx.get,
+        urllib.request.urlopen,
+        by_http_client,
+        lambda url: asyncio.run(asynchronously(url)),
+        lambda url: asyncio.run(by_streams(url)),
+    ],
+    ids=["httpx", "urllib", "http.client", "async httpx", "streams"],
+)
+def test_no_library_reaches_the_lms(
+    lms: HTTPServer, refused: Refused, request_to: Callable[[str], object]
+) -> None:
+    for url in (
+        f"http://127.0.0.1:{lms.server_port}/",
+        f"http://localhost:{lms.server_port}/",
+        "https://lms.example/",
+        "https://Lms.Example./",
+    ):
+        # anyio, which async httpx uses, puts the exception into a group.
+        with pytest.raises((LmsTrafficRefused, ExceptionGroup)):
+            request_to(url)
+    assert len(refused.base_urls) == 4
+
+
+def test_other_servers_are_reached(lms: HTTPServer) -> None:
+    guard = NetworkGuard([f"http://127.0.0.1:{lms.server_port + 1}"], Refused())
+    sys.addaudithook(guard)
+    guard.is_active = True
+    try:
+        assert httpx.get(f"http://127.0.0.1:{lms.server_port}/").status_code == 204
+    finally:
+        guard.is_active = False

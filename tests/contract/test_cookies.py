@@ -1,0 +1,24 @@
+"""Whether browsers tell the session of the application from the LMS's."""
+
+import pytest
+
+from usher.contract.cookies import share_session_cookie
+
+
+@pytest.mark.parametrize(
+    ("application", "cookie", "lms", "shared"),
+    [
+        ("http://127.0.0.1:8053", "sessionid", "http://127.0.0.1:8000", True),
+        ("http://LOCALHOST:8053", "sessionid", "http://localhost", True),
+        ("http://shop.local.openedx.io", "sessionid", "http://local.openedx.io", True),
+        ("http://localhost:8053", "sessionid", "http://127.0.0.1:8000", False),
+        ("http://example.org", "sessionid", "http://courses.example.org", False),
+        ("http://notlocal.openedx.io", "sessionid", "http://local.openedx.io", False),
+        ("http://127.0.0.1:8053", "xpro_sessionid", "http://127.0.0.1:8000", False),
+        ("", "sessionid", "", False),
+    ],
+)
+def test_a_session_cookie_is_shared_on_one_host_and_below_the_lms(
+    application: str, cookie: str, lms: str, shared: bool
+) -> None:
+    assert share_session_cookie(application, cookie, lms) is shared

@@ -1,0 +1,50 @@
+"""The error of a program, with its place in the project."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from usher.contract.tracebacks import last_line
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("FOO = bar", "own.py, line 2: NameError: name 'bar' is not defined"),
+        ("FOO = (", "own.py, line 2: SyntaxError: '(' was never closed"),
+        (
+            "import json; json.loads('')",
+            "own.py, line 2: json.decoder.JSONDecodeError: Expecting value: line 1 column 1 "
+            "(char 0)",
+        ),
+    ],
+)
+def test_the_place_of_an_error_is_that_in_the_project(
+    tmp_path: Path, code: str, expected: str
+) -> None:
+    (tmp_path / "own.py").write_text(f"\n{code}\n")
+    stderr = error_of_import("own", tmp_path)
+    assert last_line(stderr, tmp_path) == expected
+    if "SyntaxError" not in expected:
+        assert last_line(stderr, tmp_path / "elsewhere") == expected.split(": ", 1)[1]
+
+
+def test_an_error_of_syntax_in_a_library_is_not_placed_in_the_project(tmp_path: Path) -> None:
+    project, library = tmp_path / "project", tmp_path / "library.py"
+    project.mkdir()
+    library.write_text("FOO = (\n")
+    (project / "own.py").write_text("import sys; sys.path.append('..')\nimport library\n")
+    told = last_line(error_of_import("own", project), project)
+    assert told == f"{library}, line 1: SyntaxError: '(' was never closed"
+
+
+def error_of_import(module: str, folder: Path) -> str:
+    command = [sys.executable, "-c", f"import {module}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr
+
+
+def test_other_output_is_its_last_line() -> None:
+    assert last_line("one\ntwo\n", Path()) == "two"
+    assert last_line("", Path()) == ""

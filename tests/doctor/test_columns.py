@@ -1,0 +1,35 @@
+"""Columns that Django 5 can't write on MariaDB."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from usher.contract.report import Column
+from usher.doctor.check import Finding, Status, all_checks
+from usher.doctor.facts.memo import NotKnownError
+
+HISTORY = Column(table="student_courseenrollment_history", column="history_id", null=False)
+OTHER = Column(table="a_table", column="batch", null=True)
+
+
+def found(**report: Any) -> Finding:
+    context: Any = SimpleNamespace(lms=SimpleNamespace(report=report))
+    return all_checks()["LMS-11"]().probe(context)
+
+
+def test_short_columns_are_named_with_the_statements_that_convert_them() -> None:
+    """Enrollments first, since every one of them writes to that table."""
+    told = found(short_uuid_columns=[OTHER, HISTORY])
+    assert told.status is Status.FAILED
+    assert told.seen.startswith("2 columns are too short")
+    assert told.fix.endswith(
+        "ALTER TABLE student_courseenrollment_history MODIFY history_id uuid NOT NULL; "
+        "ALTER TABLE a_table MODIFY batch uuid;"
+    )
+
+
+def test_other_databases_and_other_releases() -> None:
+    assert found(short_uuid_columns=[]).status is Status.OK
+    with pytest.raises(NotKnownError):
+        found()

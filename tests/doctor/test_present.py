@@ -1,0 +1,248 @@
+"""The report for people: what is wrong first, short if all is well, and the deepest cause next."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from usher.doctor.check import (
+    Finding,
+    all_checks,
+    failed,
+    not_applicable,
+    note,
+    ok,
+    skipped,
+    title_of_family,
+    warning,
+)
+from usher.doctor.context import CONNECTED
+from usher.doctor.present import next_step, ranges, show
+from usher.doctor.runner import Line, Report
+
+SOURCES = Path(__file__).parents[2] / "src" / "usher"
+
+
+def line(name: str, finding: Finding, *needs: str, because: str = "") -> Line:
+    family = title_of_family(name.partition("-")[0])
+    title, ids = f"Title of {name}", frozenset(needs)
+    return Line(name, title, finding, because, needs=ids, family=family)
+
+
+def shown(report: Report, *, verbose: bool = False) -> list[str]:
+    console = Console(record=True, width=200)
+    show(report, console, verbose=verbose)
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize(
+    ("finding", "mark"),
+    [
+        (failed("the token expired", cause="c", fix="f"), "✗ failed  SVC-1  "),
+        (warning("the token expired", cause="c", fix="f"), "! warning SVC-1  "),
+        (note("the token expired", cause="c"), "i note    SVC-1  "),
+    ],
+)
+def test_the_headline_of_a_finding_says_what_is_wrong(
+    finding: Finding, mark: str, verbose: bool
+) -> None:
+    of_check = line("SVC-1", finding)
+    lines = shown(Report([of_check]), verbose=verbose)
+    place = lines.index(f"{mark}the token expired")
+    assert lines[place + 1].strip() == "check: Title of SVC-1"
+    assert of_check.to_dict()["headline"] == "the token expired"
+    assert of_check.to_dict()["title"] == "Title of SVC-1"
+
+
+@pytest.mark.parametrize("finding", [ok("it lasts"), skipped("the token is not known")])
+def test_the_headline_of_another_check_is_its_title(finding: Finding) -> None:
+    lines = shown(Report([line("SVC-1", finding)]), verbose=True)
+    assert lines[0].endswith(f"SVC-1  Title of SVC-1  {finding.seen}")
+    assert line("SVC-1", finding).headline == "Title of SVC-1"
+
+
+def test_what_is_wrong_is_said_without_the_title() -> None:
+    """The headline of a failure stands alone, so it can't begin with a pronoun."""
+    found = []
+    for path in sorted((SOURCES / "doctor" / "checks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args:
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                first = ast.unparse(node.args[0]).lstrip("f").strip("'\"")
+                if name in ("failed", "warning", "note", "_failed", "_wrong", "_refused"):
+                    found += [first] if first.startswith(("it ", "its ", "they ")) else []
+    assert found == []
+
+
+def test_a_line_for_each_family_if_all_is_well() -> None:
+    without = not_applicable("the LMS is an embedded one")
+    report = Report(
+        [
+            line("NET-1", ok("a")),
+            line("NET-2", ok("b")),
+            *(line(f"TUT-{number}", without) for number in (1, 2, 3, 7)),
+            line("TUT-8", ok("c")),
+            line("OAU-3", not_applicable("no client")),
+            line("JOURNEY", ok("signed in")),
+        ]
+    )
+    assert shown(report) == [
+        "✓ ok      NET    2 ok             Addresses: names, ports and schemes",
+        "✓ ok      TUT    1 ok, 4 skipped  Tutor: its command, its root, its rendered",
+        "                                  files, its images",
+        "- skipped OAU    1 skipped        The application's own OAuth client at the LMS,",
+        "                                  used to obtain learners' tokens",
+        "✓ ok      JOURNEY Title of JOURNEY  signed in",
+        "",
+        "- skipped TUT-1 to TUT-3, TUT-7: the LMS is an embedded one",
+        "- skipped OAU-3: no client",
+        "",
+        "4 ok, 0 note, 0 warning, 0 failed, 5 skipped, in 0.0 seconds",
+        "Each check: usher doctor --verbose",
+        "Next: nothing to do.",
+    ]
+    lines = shown(report, verbose=True)
+    assert [text.split()[2] for text in lines[:9]] == [each.id for each in report.lines]
+    assert "Each check: usher doctor --verbose" not in lines
+
+
+def test_every_family_has_a_title() -> None:
+    console = Console(record=True, width=200)
+    report = Report([line(name, ok("x")) for name in all_checks()])
+    show(report, console)
+    rows = [text for text in console.export_text().splitlines() if text.startswith("✓")]
+    assert len(rows) == len({name.split("-")[0] for name in all_checks()})
+    assert all(re.search(r"\d ok +\w", text) for text in rows)
+
+
+def test_ranges_of_ids() -> None:
+    assert ranges([]) == []
+    assert ranges(["A-1", "A-2", "B-3", "B-5", "B-6", "B-7", "JOURNEY"]) == [
+        "A-1, A-2",
+        "B-3",
+        "B-5 to B-7",
+        "JOURNEY",
+    ]
+
+
+def test_the_next_step_is_the_deepest_cause() -> None:
+    """OPS-6 is in front of CRS-2 and caused by it."""
+    report = Report(
+        [
+            line("OPS-6", warning("records are refused", cause="c", fix="retry"), "CRS-2", "NET-1"),
+            line("CRS-2", warning("a key is malformed", cause="c", fix="correct it"), "NET-1"),
+            line("ENR-1", warning("enrollments are refused", cause="c", fix="x"), "CRS-1", "CRS-2"),
+            line("CRS-1", warning("a run is missing", cause="c", fix="publish it"), "CRS-2"),
+        ]
+    )
+    assert [cause.id for cause in report.root_causes] == ["CRS-2", "OPS-6", "CRS-1", "ENR-1"]
+    assert next_step(report) == "Next: CRS-2: correct it"
+
+
+def test_a_failure_is_next_before_a_warning_that_does_not_cause_it() -> None:
+    report = Report(
+        [
+            line("SVC-5", warning("the token ends soon", cause="c", fix="renew")),
+            line("PRV-1", warning("no record yet", cause="c", fix="provision")),
+            line("PRV-5", failed("the secret is wrong", cause="c", fix="connect"), "PRV-1"),
+        ]
+    )
+    assert [cause.id for cause in report.root_causes] == ["PRV-1", "PRV-5", "SVC-5"]
+
+
+def test_a_cause_that_was_not_named_says_why_it_is_shown() -> None:
+    report = Report(
+        [
+            line("NET-3", failed("no answer", cause="c", fix="start the LMS")),
+            line("OPS-6", skipped("not checked while NET-3 fails"), "NET-3", because="NET-3"),
+        ],
+        asked=frozenset({"OPS-6"}),
+    )
+    lines = shown(report)
+    reason = "shown: OPS-6, which depends on it, was not checked"
+    assert [text.strip() for text in lines].index(reason) < lines.index(
+        "- skipped OPS-6  Title of OPS-6  not checked while NET-3 fails"
+    )
+
+
+def test_named_checks_tell_nothing_about_the_rest() -> None:
+    report = Report([line("NET-1", ok("resolves"))], stage=CONNECTED, asked=frozenset({"NET-1"}))
+    assert shown(report)[-2:] == [
+        "Only the checks that --only names were made, and those they depend on.",
+        "All checks: usher doctor",
+    ]
+    report.lines = [line("NET-1", failed("no name", cause="c", fix="f"))]
+    text = "\n".join(shown(report))
+    assert "Next: NET-1: f" in text
+    assert "Connected" not in text
+
+
+def test_lines_have_at_most_80_columns() -> None:
+    """Except for words and commands that can't be wrapped."""
+    text = "the quick brown fox jumps over the lazy dog " * 6
+    essential = Line("APP-1", text, skipped(text), essential=True)
+    for report in (
+        Report([essential], stage=CONNECTED),
+        Report([line("NET-1", failed(text, cause=text, fix=text))], stage=CONNECTED),
+        Report([line("NET-1", note(text, cause=text)), line("NET-2", ok(text))]),
+        Report([essential], asked=frozenset({"APP-1"})),
+    ):
+        for verbose in (True, False):
+            lines = shown(report, verbose=verbose)
+            assert [each for each in lines if len(each) > 80] == []
+
+
+def test_a_command_in_a_fix_can_be_copied() -> None:
+    command = f"(cd /srv/shop && python manage.py reconcile --kind run {'--recheck ' * 9}--wait 60)"
+    report = Report([line("OPS-6", warning("w", cause="c", fix=f"remove it, then {command}"))])
+    lines = shown(report)
+    assert [each for each in lines if len(each) > 80] == []
+    for before in (f"{'':17}fix:   remove it, then", "Next: OPS-6: remove it, then"):
+        place = lines.index(before) + 1
+        copied = "\n".join(lines[place : place + 3]).replace("\\\n", " ")
+        assert copied.split() == command.split()
+
+
+@pytest.mark.parametrize(
+    ("silent", "said"),
+    [
+        (["the application"], "Set up, but the application does not answer."),
+        (["the LMS"], "Set up, but the LMS does not answer."),
+        (
+            ["the application", "the LMS"],
+            "Set up, but the application and the LMS do not answer.",
+        ),
+        ([""], "Connected, but not everything works: see ✗ above."),
+    ],
+)
+def test_what_does_not_answer_is_not_called_connected(silent: list[str], said: str) -> None:
+    found = [failed("no answer", cause="c", fix="start it", silent=each) for each in silent]
+    lines = [line(f"NET-{number}", each) for number, each in enumerate(found, 2)]
+    assert said in shown(Report(lines, stage=CONNECTED))
+
+
+def test_no_message_names_a_page_of_the_repository() -> None:
+    """A user of the wheel does not have ``docs/``. The demo runs in a checkout only."""
+    found = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        found += [
+            f"{path.relative_to(SOURCES)}: {node.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and "docs/" in node.value
+            and id(node) not in docstrings
+        ]
+    allowed = ("doctor/docs.py", "doctor/check.py", "cli/demo/command.py")
+    assert [text for text in found if not text.startswith(allowed)] == []

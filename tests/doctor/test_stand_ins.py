@@ -1,0 +1,135 @@
+"""Doctor's findings from the tables of MITx Online and MIT xPro, and what these can't tell."""
+
+import ast
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import usher
+from tests.support.stand_ins import StandIn
+from usher.doctor.check import Finding, Status
+from usher.doctor.checks.app import SignInHasNoLoop
+from usher.doctor.checks.enr import NoLearnerWasGivenUp
+from usher.doctor.context import Context, look_at
+from usher.doctor.find import DoctorOptions, places
+from usher.doctor.runner import run
+
+pytestmark = pytest.mark.xdist_group("doctor-stand-ins")
+SOURCE = Path(usher.__file__).parent
+LEARNER = """
+from datetime import timedelta
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from openedx.models import OpenEdxUser
+long_ago = timezone.now() - timedelta(hours=1)
+user = get_user_model().objects.create(email="zoe@example.org", username="zoe", is_active=True)
+type(user).objects.filter(pk=user.pk).update(last_login=long_ago, created_on=long_ago)
+result = user.pk
+"""
+
+
+@pytest.fixture(scope="module")
+def mitxonline(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    return StandIn(tmp_path_factory.mktemp("application") / "mitxonline", "mitxonline")
+
+
+def look(application: StandIn) -> Context:
+    manage = (
+        f"env {' '.join(f'{k}={v}' for k, v in application.values.items())} {application.command}"
+    )
+    return look_at(places(DoctorOptions(application=str(application.folder), manage=manage)))
+
+
+def findings(application: StandIn, *only: str) -> dict[str, Finding]:
+    with look(application) as context:
+        return {line.id: line.finding for line in run(context, only).lines}
+
+
+@pytest.mark.slow
+def test_app_9_and_enr_5_by_its_own_tables(mitxonline: StandIn) -> None:
+    mitxonline.run(LEARNER)
+    names = ("APP-9", "ACC-1")
+    before: dict[str, Any] = findings(mitxonline, *names)
+    assert before["APP-9"].status is Status.NOTE  # "APP-9"
+    assert "zoe@example.org" in before["APP-9"].seen
+    mitxonline.run(
+        "from django.contrib.auth import get_user_model\nfrom openedx.models import OpenEdxUser\n"
+        "OpenEdxUser.objects.create(user=get_user_model().objects.get(username='zoe'),"
+        " edx_username='zoe', has_sync_error=True, sync_error_data={'username': ['taken']})\n"
+        "result = 1"
+    )
+    assert findings(mitxonline, "APP-9")["APP-9"].status is Status.OK
+    assert findings(mitxonline, "ENR-5")["ENR-5"].status is Status.SKIPPED  # no LMS is known
+    with look(mitxonline) as context:
+        (error,) = context.application.errors("account", "has-sync-error")
+        finding = NoLearnerWasGivenUp().probe(context)
+    assert (error["count"], error["sample"]) == (1, "zoe@example.org")
+    assert finding.status is Status.WARNING
+    assert "zoe@example.org" in finding.seen
+
+
+def test_checks_that_the_application_s_tables_can_not_answer_are_skipped(
+    tmp_path: Path, mitxonline: StandIn
+) -> None:
+    found = findings(mitxonline)
+    unknown = ("OPS-1", "OPS-3", "OPS-5", "ACC-1", "ACC-2", "ACC-3", "ACC-7", "CRS-1", "ENR-1")
+    for name in unknown:
+        assert found[name].status is Status.SKIPPED, name
+
+
+def test_keys_that_were_typed_wrong(mitxonline: StandIn) -> None:
+    keys = ("course-v1:MITx+1.00x+2T2026", "MITx/1.00x/2T2026", "course-v1:MITx+1.00x", "1.00x 2T")
+    mitxonline.run(
+        "from courses.models import Course, CourseRun\n"
+        "course = Course.objects.create(title='x', readable_id='x')\n"
+        f"for number, key in enumerate({keys!r}):\n"
+        "    CourseRun.objects.create(course=course, title='x', run_tag=str(number),"
+        " courseware_id=key)\n"
+        "result = 1"
+    )
+    with look(mitxonline) as context:
+        assert sorted(context.application.report["malformed_runs"]) == sorted(keys[2:])
+
+
+@pytest.mark.parametrize(
+    ("gateway", "fix"),
+    [(True, "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False"), (False, "application's base address")],
+)
+def test_the_fix_of_a_sign_in_loop_fits_an_application_with_an_api_gateway(
+    gateway: bool, fix: str
+) -> None:
+    """MITx Online without its gateway has no sign-in page: another base address does not help."""
+    context: Any = SimpleNamespace(
+        web=SimpleNamespace(follow=lambda _: (["/oauth2/authorize/", "/login/"] * 3, 302)),
+        lms=SimpleNamespace(at=str),
+        sign_in_start="/auth/login/ol-oauth2/",
+        application=SimpleNamespace(report={"signs_in_at_gateway": gateway}),
+    )
+    finding = SignInHasNoLoop().probe(context)
+    assert finding.status is Status.FAILED
+    assert fix in finding.fix
+
+
+#: Programs that run in the application's own Python, where Usher's packages are not installed.
+SENT = [
+    *(SOURCE / "doctor/facts").glob("*_script.py"),
+    *(SOURCE / "connect/application/scripts").glob("[a-z]*.py"),
+    SOURCE / "doctor/journey_learner.py",
+    SOURCE / "journey/learner.py",
+    SOURCE / "sidecar/agent.py",
+]
+
+
+@pytest.mark.parametrize("script", SENT, ids=lambda path: path.stem)
+def test_a_script_uses_only_what_every_application_has(script: Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    everywhere = {*sys.stdlib_module_names, "django", "oauth2_provider"}
+    assert names - everywhere <= {"usher"}  # usher: where the application has it

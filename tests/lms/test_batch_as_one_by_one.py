@@ -1,0 +1,280 @@
+"""Accounts and enrollments of a batch are inserted together, with the same rows and signals as one
+by one."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from django.dispatch import Signal
+
+from tests.lms.conftest import DEMO, Lms, account
+from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
+from tests.lms.test_batch_transactions import run_batch
+from usher.lms import bulk, platform_enrollments, platform_receivers
+
+#: A script that records each signal of a row, and each event, as (learner, what, state).
+SIGNALS = """
+from unittest import mock
+from django.db.models.signals import pre_save
+from django.test.utils import CaptureQueriesContext
+from openedx_events.learning import signals as events
+from social_django.models import UserSocialAuth
+
+seen = []
+def note(learner, *what):
+    seen.append([learner, *what])
+def on_user(signal, sender, instance, **kwargs):
+    name = "pre_save" if signal is pre_save else "post_save"
+    user = getattr(instance, "user", instance)
+    note(user.username, name, sender.__name__, kwargs.get("created"), user.is_active)
+def on_enrollment(signal, sender, instance, **kwargs):
+    name = "pre_save" if signal is pre_save else "post_save"
+    state = (instance.mode, instance.is_active) if name == "post_save" else ()
+    note(instance.user.username, name, kwargs.get("created"), *state)
+def on_event(signal, enrollment=None, user=None, **kwargs):
+    what = [enrollment.mode, enrollment.is_active] if enrollment else []
+    note((enrollment.user if enrollment else user).pii.username, signal.event_type, *what)
+for model in (User, platform.profile_model(), platform.registration_model(), UserSocialAuth):
+    for signal in (pre_save, post_save):
+        signal.connect(on_user, sender=model, weak=False)
+for signal in (pre_save, post_save):
+    signal.connect(on_enrollment, sender=Enrollment, weak=False)
+for event in (
+    events.COURSE_ENROLLMENT_CREATED,
+    events.COURSE_ENROLLMENT_CHANGED,
+    events.STUDENT_REGISTRATION_COMPLETED,
+):
+    event.connect(on_event, weak=False)
+form = AccountBatch if given["kind"] == "accounts" else EnrollmentBatch
+returning = "can_return_rows_from_bulk_insert"
+returns_keys = mock.patch.object(type(connection.features), returning, given["returns_keys"])
+never_prunes = mock.patch("usher.lms.api.repetitions.prune")
+with never_prunes, returns_keys, CaptureQueriesContext(connection) as statements:
+    if given["in_one_batch"]:
+        results = batch(form, given["items"], given["request_id"])
+    else:
+        results = [batch(form, [item])[0] for item in given["items"]]
+# The current site is cached.
+verbs = [each["sql"].split()[0] for each in statements if "django_site" not in each["sql"]]
+outcome = {"seen": seen, "results": results, "statements": verbs}
+"""
+
+
+def process(
+    lms: Lms,
+    kind: str,
+    items: list[Any],
+    *,
+    in_one_batch: bool,
+    returns_keys: bool = True,
+    request_id: str = "",
+) -> Any:
+    return run_batch(
+        lms,
+        SIGNALS,
+        kind=kind,
+        items=items,
+        in_one_batch=in_one_batch,
+        returns_keys=returns_keys,
+        request_id=request_id,
+    )
+
+
+def of_each(found: Any, prefix: str) -> dict[str, list[Any]]:
+    """Signals of each learner, in order, by the end of the name."""
+    signals: dict[str, list[Any]] = {}
+    for learner, *what in found["seen"]:
+        signals.setdefault(learner.removeprefix(prefix), []).append(what)
+    return signals
+
+
+def enrolled(lms: Lms, username: str) -> list[tuple[Any, ...]]:
+    return lms.rows(
+        "select course_id, mode, e.is_active from student_courseenrollment e "
+        "join auth_user u on u.id = e.user_id where username = ? order by course_id",
+        username,
+    )
+
+
+def enroll_items(names: list[str], mode: str | None = None) -> list[dict[str, Any]]:
+    return [{"id": name, "username": name, "course_id": DEMO, "mode": mode} for name in names]
+
+
+@pytest.mark.parametrize("returns_keys", [True, False], ids=["keys", "no keys"])
+def test_accounts_have_the_signals_that_they_have_one_by_one(
+    lms: Lms, name: str, returns_keys: bool
+) -> None:
+    """Also if the database doesn't return the keys of several rows, such as MySQL."""
+    alone = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
+    together = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
+    one_by_one = process(lms, "accounts", alone, in_one_batch=False)
+    batched = process(lms, "accounts", together, in_one_batch=True, returns_keys=returns_keys)
+
+    assert {result["status"] for result in batched["results"]} == {"created"}
+    assert of_each(batched, f"{name}_b") == of_each(one_by_one, f"{name}_a")
+    for username in (item["username"] for item in together):
+        assert lms.value(
+            "select count(*) from auth_user u join auth_userprofile p on p.user_id = u.id "
+            "join auth_registration r on r.user_id = u.id "
+            "join social_auth_usersocialauth s on s.user_id = u.id and s.uid = u.username "
+            "where username = ?",
+            username,
+        ), username
+
+
+@pytest.mark.parametrize("mode", [None, "verified"])
+@pytest.mark.parametrize("returns_keys", [True, False], ids=["keys", "no keys"])
+def test_enrollments_have_the_signals_that_they_have_one_by_one(
+    lms: Lms, name: str, mode: str | None, returns_keys: bool
+) -> None:
+    alone, together = [[f"{name}_{who}{number}" for number in range(3)] for who in "ab"]
+    post(lms, ACCOUNTS, [account(each) for each in [*alone, *together]])
+    one_by_one = process(lms, "enrollments", enroll_items(alone, mode), in_one_batch=False)
+    items = enroll_items(together, mode)
+    batched = process(lms, "enrollments", items, in_one_batch=True, returns_keys=returns_keys)
+
+    assert {result["status"] for result in batched["results"]} == {"changed"}
+    assert of_each(batched, f"{name}_b") == of_each(one_by_one, f"{name}_a")
+    states = [enrolled(lms, each) for each in [*alone, *together]]
+    assert all(state == states[0] != [] for state in states)
+
+
+def test_one_more_item_takes_few_statements(lms: Lms, name: str) -> None:
+    def statements(kind: str, items: list[Any]) -> int:
+        return len(process(lms, kind, items, in_one_batch=True)["statements"])
+
+    names = [f"{name}_{number:02}" for number in range(25)]
+    few, many = names[:5], names[5:]
+    accounts = [statements("accounts", [account(n) for n in some]) for some in (few, many)]
+    enrollments = [statements("enrollments", enroll_items(some)) for some in (few, many)]
+
+    more = len(many) - len(few)
+    assert (accounts[1] - accounts[0]) / more < 1
+    assert (enrollments[1] - enrollments[0]) / more < 2
+
+
+def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
+    """They find the caller, the learners and the OAuth client, and store tokens and outcomes; or
+    they find the caller, the learners, the runs and the enrollments, and store the outcomes."""
+    names = [f"{name}_{number}" for number in range(5)]
+    accounts = [{**account(name), "tokens": True} for name in names]
+    for kind, items, status, reads, writes in (
+        ("accounts", accounts, "exists", 3, 4),
+        ("enrollments", enroll_items(names), "unchanged", 4, 2),
+    ):
+        process(lms, kind, items, in_one_batch=True)
+        again = process(lms, kind, items, in_one_batch=True, request_id=f"{name} {kind}")
+        assert {result["status"] for result in again["results"]} == {status}
+        counted = Counter(again["statements"])
+        assert counted["SELECT"] == reads
+        assert counted["INSERT"] + counted["UPDATE"] == writes
+
+
+def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
+    lms: Lms, name: str
+) -> None:
+    names = [f"{name}_{number}" for number in range(4)]
+    post(lms, ACCOUNTS, [account(name) for name in names])
+    items = enroll_items(names)
+    items[1]["mode"] = "no-such-mode"
+    found = process(lms, "enrollments", items, in_one_batch=True)
+
+    statuses = Counter(result["status"] for result in found["results"])
+    assert statuses == {"changed": 3, "refused": 1}
+    # Nothing was done twice: each learner's rows were announced once.
+    announced = Counter(what[1] for what in found["seen"])
+    assert announced["org.openedx.learning.course.enrollment.created.v1"] == 3
+
+
+def test_later_items_of_the_same_enrollment_see_the_earlier(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name), account(f"{name}_other")])
+    items = [
+        {"id": 1, "username": name, "course_id": DEMO, "is_active": False},
+        {"id": 2, "username": name, "course_id": DEMO, "mode": "audit"},
+        {"id": 3, "username": name, "course_id": DEMO, "mode": "verified"},
+        {"id": 4, "username": f"{name}_other", "course_id": DEMO},
+    ]
+    results = post(lms, ENROLLMENTS, items)
+
+    assert [result["status"] for result in results] == ["refused", "changed", "changed", "changed"]
+    assert enrolled(lms, name) == [(DEMO, "verified", 1)]
+
+
+def test_roles_are_read_once_for_all_learners_with_what_each_release_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``get_role_cache`` is not in every release."""
+    prefetched: list[Any] = []
+
+    class BulkRoleCache:
+        CACHE_NAMESPACE = "roles"
+
+        @classmethod
+        def prefetch(cls, users: list[Any]) -> None:
+            prefetched.append(list(users))
+
+    class RoleCache:
+        def __init__(self, user: Any) -> None:
+            self.user = user
+
+    roles = SimpleNamespace(BulkRoleCache=BulkRoleCache, RoleCache=RoleCache)
+    for name in ("common", "common.djangoapps"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "common.djangoapps.student", SimpleNamespace(roles=roles))
+    users = [SimpleNamespace(), SimpleNamespace()]
+
+    platform_enrollments._prefetch_roles(users)
+
+    assert prefetched == [users]
+    assert [user._roles.user for user in users] == users
+
+
+def test_a_receiver_whose_source_is_not_known_is_not_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{__name__}.{_example.__name__}"
+    monkeypatch.setitem(platform_receivers.KNOWN, name, ("of another release",))
+    assert platform_receivers._known.__wrapped__(name) is None
+
+    known = platform_receivers.fingerprint(_example)
+    monkeypatch.setitem(platform_receivers.KNOWN, name, (known,))
+    assert platform_receivers._known.__wrapped__(name) is _example
+    assert platform_receivers._known.__wrapped__("no.such.module") is None
+
+
+def test_a_receiver_whose_work_is_done_is_left_out_of_somebody_else_s_signal_once_a_row() -> None:
+    signal = Signal()
+    heard: list[tuple[str, int]] = []
+
+    def replaced(number: int, **_: Any) -> None:
+        heard.append(("replaced", number))
+
+    def other(number: int, **_: Any) -> None:
+        heard.append(("other", number))
+
+    def nested(number: int, **_: Any) -> None:
+        if number == 1:
+            signal.send(None, number=3)
+
+    for receiver in (replaced, other, nested):
+        signal.connect(receiver)
+    with bulk.leaving_out(signal, [replaced], [1, 2, 4], lambda number, **_: number):
+        called = [receiver.__name__ for receiver, _ in signal.send(None, number=1)]
+        signal.send_robust(None, number=2)
+        signal.send(None, number=2)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(signal.send, None, number=4).result()
+    signal.send(None, number=2)
+
+    assert called == ["replaced", "other", "nested"]
+    assert Counter(number for who, number in heard if who == "replaced") == {2: 2, 3: 1, 4: 1}
+    assert Counter(number for who, number in heard if who == "other") == {1: 1, 2: 3, 3: 1, 4: 1}
+
+
+def _example() -> int:
+    return 1  # a comment and blanks do not count

@@ -1,0 +1,61 @@
+import httpx
+from courses.models import CourseRun
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.dateparse import parse_datetime
+
+FIELDS = {
+    "name": "title",
+    "start": "start_date",
+    "end": "end_date",
+    "enrollment_start": "enrollment_start",
+    "enrollment_end": "enrollment_end",
+}
+
+
+class Command(BaseCommand):
+    """Requests the course list, with 100 keys at a time."""
+
+    def add_arguments(self, parser):
+        parser.add_argument("--all", type=str)
+        parser.add_argument("--run", type=str)
+
+    def handle(self, *args, **options):
+        if not options["all"] and not options["run"]:
+            raise CommandError("Either 'all' or 'run' must be provided")
+        runs = CourseRun.objects.exclude(run_tag__startswith="fake")
+        if options["run"]:
+            runs = runs.filter(courseware_id=options["run"])
+        updated = failed = 0
+        runs = {run.courseware_id: run for run in runs}
+        keys = list(runs)
+        for start in range(0, len(keys), 100):
+            some = keys[start : start + 100]
+            answer = httpx.get(
+                f"{settings.OPENEDX_API_BASE_URL}/api/courses/v1/courses/",
+                params={
+                    "course_keys": some,
+                    "page_size": 100,
+                    "username": settings.OPENEDX_SERVICE_WORKER_USERNAME,
+                },
+                headers={"Authorization": f"Bearer {settings.OPENEDX_SERVICE_WORKER_API_TOKEN}"},
+                timeout=settings.EDX_API_CLIENT_TIMEOUT,
+            )
+            courses = answer.json()["results"] if answer.status_code == 200 else []
+            failed += len(some) - len(courses)
+            for course in courses:
+                updated += self.update(runs[course["course_id"]], course)
+        self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")
+
+    def update(self, run, course):
+        """Saves the run if a value has changed. Returns whether it was saved."""
+        values = {
+            ours: course.get(theirs) if theirs == "name" else parse_datetime(course[theirs] or "")
+            for theirs, ours in FIELDS.items()
+        }
+        if all(getattr(run, name) == value for name, value in values.items()):
+            return False
+        for name, value in values.items():
+            setattr(run, name, value)
+        run.save()
+        return True

@@ -1,0 +1,162 @@
+"""Checkouts with the tables and commands of MITx Online and MIT xPro, run with this Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SUPPORT = Path(__file__).parent
+#: Settings that each needs to start, besides those that ``usher connect`` writes.
+REQUIRED = {
+    "SECRET_KEY": "django-secret",
+    "MAILGUN_SENDER_DOMAIN": "mail.example",
+    "MAILGUN_KEY": "mail-key",
+    "OPENEDX_API_CLIENT_ID": "application-client",
+    "OPENEDX_API_CLIENT_SECRET": "application-secret",
+}
+BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
+ADMIN = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
+
+#: Name of the stand-in → file with a migrated database.
+_MIGRATED = tempfile.TemporaryDirectory()
+_LOOP = """
+import json, sys, traceback
+for line in sys.stdin:
+    scope = {}
+    try:
+        exec(json.loads(line), scope)
+    except Exception:
+        print("failed:" + json.dumps(traceback.format_exc()), flush=True)
+    else:
+        print("result:" + json.dumps(scope["result"], default=str), flush=True)
+"""
+
+
+class StandIn:
+    """An application with the tables and commands of MITx Online or MIT xPro: a copy of
+    ``<name>_stand_in`` in ``folder`` with a ``.env``. more: further settings."""
+
+    def __init__(self, folder: Path, name: str, **more: str) -> None:
+        self.folder, self.name = folder, name
+        self._shell: subprocess.Popen[str] | None = None
+        shutil.copytree(
+            SUPPORT / f"{name}_stand_in", folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        self.values = {
+            **REQUIRED,
+            BASE_URL[name]: "http://127.0.0.1:1",
+            ADMIN[name]: "staff@example.org",
+            **more,
+        }
+        self.env_file = folder / ".env"
+        self.set()
+        self._migrate()
+
+    def _migrate(self) -> None:
+        """Migrates once in a test session, and copies that database afterwards, because it takes
+        seconds."""
+        migrated, own = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
+        if "DATABASE_URL" not in self.values and migrated.exists():
+            shutil.copyfile(migrated, own)
+            return
+        self.manage("migrate", "--verbosity", "0")
+        if "DATABASE_URL" not in self.values:
+            shutil.copyfile(own, migrated)
+
+    def set(self, **values: str) -> None:
+        """Adds or changes settings in the application's ``.env``."""
+        self.close()
+        self.values |= values
+        self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
+        self.env_file.chmod(0o600)
+
+    @property
+    def command(self) -> str:
+        """The value of ``--manage``."""
+        return f"{sys.executable} manage.py"
+
+    def manage(self, *arguments: str, stdin: str = "") -> str:
+        result = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.environment(),
+            check=False,
+        )
+        assert result.returncode == 0, (
+            f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        )
+        return result.stdout
+
+    def environment(self) -> Mapping[str, str]:
+        environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+        return {**environment, **self.values}
+
+    def run(self, script: str) -> Any:
+        """Runs Python in the application and returns its variable ``result``. One process runs all
+        scripts, because starting Django takes longer than most of them."""
+        if self._shell is None:
+            self._shell = subprocess.Popen(
+                [sys.executable, "manage.py", "shell", "-c", _LOOP],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.folder,
+                env=self.environment(),
+            )
+        assert self._shell.stdin
+        assert self._shell.stdout
+        self._shell.stdin.write(json.dumps(script) + "\n")
+        self._shell.stdin.flush()
+        for line in self._shell.stdout:
+            mark, _, answer = line.partition(":")
+            if mark == "result":
+                return json.loads(answer)
+            assert mark != "failed", json.loads(answer)
+        raise AssertionError("the application's shell ended")
+
+    @contextmanager
+    def served(self, port: int) -> Iterator[str]:
+        """Serves the application with its own development server. Yields the application's
+        address."""
+        command = ["runserver", "--noreload", f"127.0.0.1:{port}"]
+        server = subprocess.Popen(
+            [sys.executable, "manage.py", *command],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 300
+        try:
+            while True:
+                try:
+                    httpx.get(url + "/", trust_env=False)
+                except httpx.TransportError:
+                    assert server.poll() is None and time.monotonic() < deadline, "not served"
+                    time.sleep(0.05)
+                else:
+                    break
+            yield url
+        finally:
+            server.kill()
+            server.wait()
+
+    def close(self) -> None:
+        if self._shell is not None:
+            self._shell.kill()
+            self._shell.wait()
+            self._shell = None
