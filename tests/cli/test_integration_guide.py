@@ -355,7 +355,9 @@ from types import SimpleNamespace as Row
 from usher.application.signals import enrollment_settled
 print("connected:", enrollment_settled.has_listeners())
 row, user = Row(is_active=True), Row(email="ann@example.org")
-enrollment_settled.send(None, enrollment=row, user=user, run="Demo", was_active=False)
+enrollment_settled.send(
+    None, enrollment=row, user=user, run="Demo", changed=True, was_active=False
+)
 """
 
 

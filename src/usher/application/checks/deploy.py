@@ -33,8 +33,7 @@ def messages() -> Iterator[CheckMessage]:
             "USHER_ENCRYPTION_KEYS is not set: learners' tokens are encrypted with a key that is "
             "derived from SECRET_KEY, so a new SECRET_KEY makes them unreadable.",
             hint="Set USHER_ENCRYPTION_KEYS in the environment or in .env, and keep a copy of it:\n"
-            '$ echo USHER_ENCRYPTION_KEYS=$(python -c "from cryptography.fernet import Fernet; '
-            'print(Fernet.generate_key().decode())") >> .env',
+            "$ echo USHER_ENCRYPTION_KEYS=$(openssl rand -base64 32 | tr +/ -_) >> .env",
             id="usher.W020",
         )
     if not settings_read.webhook_secret:

@@ -20,9 +20,10 @@ def wrap_messages(messages: Iterable[CheckMessage]) -> list[CheckMessage]:
     for message in all_messages:
         message.msg = wrap(message.msg, _MESSAGE_INDENT)
         if message.hint:
-            lines = wrap(message.hint, _HINT_INDENT).split("\n")
-            indent = " " * _HINT_INDENT
-            message.hint = "\n\t      ".join(line.removeprefix(indent) for line in lines)
+            # Commands that are too long for this indentation have a smaller one.
+            message.hint = wrap(message.hint, _HINT_INDENT).replace(
+                "\n" + " " * _HINT_INDENT, "\n\t      "
+            )
     return all_messages
 
 
