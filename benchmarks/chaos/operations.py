@@ -132,12 +132,12 @@ def _leaves() -> Callable[[], None]:
 
 
 def _changes_mode() -> Callable[[], None]:
-    if not journal.enrollments:
+    active = [pair for pair, (_, is_active) in journal.enrollments.items() if is_active]
+    if not active:
         return _enrolls()
-    username, key = _draw.choice(list(journal.enrollments))
-    _, is_active = journal.enrollments[username, key]
+    username, key = _draw.choice(active)
     mode = _draw.choice(MODES)
-    journal.enrollments[username, key] = (mode, is_active)
+    journal.enrollments[username, key] = (mode, True)
     return lambda: _on_enrollment(change_mode, username, key, mode)
 
 
