@@ -22,7 +22,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("untimed")
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
-LMS_FIXTURES = {"lms_server", "plugin_lms", "each_api"}
+LMS_FIXTURES = {"lms_server", "plugin_lms", "system_with_each_api"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -36,7 +36,7 @@ def _load_pages() -> None:
 
 
 @pytest.fixture(scope="session")
-def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
+def connected_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
     """The LMS, connected by hand to the application that the tests serve."""
     _load_pages()
     lms_server.join(live_server.url)
@@ -61,7 +61,7 @@ def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
 
 
 @dataclass
-class Joined:
+class System:
     """The connected application and LMS, with helpers for tests."""
 
     lms: LmsProcess
@@ -107,13 +107,13 @@ def make_learner(prefix: str = "learner", **fields: Any) -> Any:
 
 
 @pytest.fixture
-def joined(
-    joined_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
-) -> Iterator[Joined]:
+def system(
+    connected_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
+) -> Iterator[System]:
     """Application and LMS, connected with the public API only. The application's database has
     nothing but the LMS's OAuth2 record."""
-    configure(settings, joined_lms, live_server.url)
-    yield Joined(joined_lms, live_server.url)
+    configure(settings, connected_lms, live_server.url)
+    yield System(connected_lms, live_server.url)
     end_requests()
 
 
@@ -175,31 +175,31 @@ def end_requests() -> None:
 
 
 @pytest.fixture
-def batched(
+def system_with_batch_api(
     plugin_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
-) -> Iterator[Joined]:
+) -> Iterator[System]:
     """Application and LMS, connected with the batch API."""
     configure(settings, plugin_lms, live_server.url, USHER_USE_BATCH_API=True)
-    yield Joined(plugin_lms, live_server.url)
+    yield System(plugin_lms, live_server.url)
     end_requests()
 
 
-@pytest.fixture(params=["joined", "batched"])
-def each_api(request: pytest.FixtureRequest, transactional_db: None) -> Joined:
-    """``joined`` and ``batched``: runs the test once with each API.
+@pytest.fixture(params=["system", "system_with_batch_api"])
+def system_with_each_api(request: pytest.FixtureRequest, transactional_db: None) -> System:
+    """``system`` and ``system_with_batch_api``: runs the test once with each API.
 
     ``transactional_db`` is named because pytest-django looks for it before the other two are
     requested."""
-    found: Joined = request.getfixturevalue(request.param)
+    found: System = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
-def faulty(joined: Joined, settings: Any) -> Iterator[FaultyProxy]:
-    """``joined`` through a proxy, which can cause faults."""
-    with faulty_proxy(joined.lms.url) as proxy:
+def faulty(system: System, settings: Any) -> Iterator[FaultyProxy]:
+    """``system`` through a proxy, which can cause faults."""
+    with faulty_proxy(system.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
-        settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
+        settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url
         forget_clients()
         yield proxy
 

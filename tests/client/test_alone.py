@@ -16,20 +16,20 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 
 
 @pytest.fixture
-def lms(joined_lms):
-    with OpenEdx(joined_lms.url, worker=SERVICE_WORKER, token=SERVICE_TOKEN) as found:
+def lms(connected_lms):
+    with OpenEdx(connected_lms.url, worker=SERVICE_WORKER, token=SERVICE_TOKEN) as found:
         yield found
 
 
 @pytest.mark.slow
-def test_the_sessions_of_the_page_run(joined_lms):
-    joined_lms.shell(
+def test_the_sessions_of_the_page_run(connected_lms):
+    connected_lms.shell(
         "from usher.embedded.home.seeds import person; person('ada', 'ada@example.org')"
     )
     text = PAGE.read_text()
     sessions = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     for shown, real in (
-        ("https://lms.example.org", joined_lms.url),
+        ("https://lms.example.org", connected_lms.url),
         ("service_worker", SERVICE_WORKER),
         ('token="…"', f'token="{SERVICE_TOKEN}"'),
     ):
@@ -67,7 +67,7 @@ def test_the_client_needs_neither_django_nor_the_rest_of_usher():
     assert result.stdout == "[]\n[]\n"
 
 
-def test_runs_are_all_pages(lms, joined_lms):
+def test_runs_are_all_pages(lms, connected_lms):
     keys = [run.course_key for run in lms.runs()]
     assert len(keys) == len(set(keys)) >= 2
     assert [run.course_key for run in lms.runs(keys[:1])] == keys[:1]

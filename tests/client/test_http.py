@@ -32,8 +32,8 @@ from usher.client.urgency import urgent, within
 
 
 @pytest.fixture
-def proxy(joined_lms):
-    with faulty_proxy(joined_lms.url) as found:
+def proxy(connected_lms):
+    with faulty_proxy(connected_lms.url) as found:
         yield found
 
 
@@ -215,10 +215,10 @@ def test_redirects_to_other_hosts_are_not_followed():
             http.request("GET", path)
 
 
-def test_the_lms_sees_the_address_that_browsers_use(proxy, joined_lms):
-    http = Http(proxy.url, browser_url=joined_lms.url, state=LocalState())
+def test_the_lms_sees_the_address_that_browsers_use(proxy, connected_lms):
+    http = Http(proxy.url, browser_url=connected_lms.url, state=LocalState())
     answer = http.request("GET", "/auth/login/mitxpro-oauth2/?auth_entry=login")
-    assert joined_lms.url.removeprefix("http://") in answer.location.replace("%3A", ":")
+    assert connected_lms.url.removeprefix("http://") in answer.location.replace("%3A", ":")
 
 
 def test_an_answer_that_is_not_json(proxy):

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from tests.application.conftest import Joined, configure, end_requests
+from tests.application.conftest import System, configure, end_requests
 from tests.support.lms_process import LmsProcess, lms_process
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import DefaultAdapter
@@ -50,15 +50,15 @@ def joined_lines(text: str) -> str:
     return re.sub(r" \\\n +", " ", text)
 
 
-def in_lms(joined: Any, username: str, email: str) -> None:
-    joined.lms.shell(
+def in_lms(system: Any, username: str, email: str) -> None:
+    system.lms.shell(
         "from usher.embedded.home.seeds import person; "
         f"person({username!r}, {email!r}, name='Somebody')"
     )
 
 
 @pytest.fixture
-def listed(joined: Any, tmp_path: Path) -> Any:
+def listed(system: Any, tmp_path: Path) -> Any:
     """User → row of the list, and a function that writes the list back."""
     file = tmp_path / "users.csv"
 
@@ -82,10 +82,10 @@ def decide(file: Path, **decisions: str) -> None:
 
 
 def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
-    joined: Any, listed: Any, settings: Any, tmp_path: Path
+    system: Any, listed: Any, settings: Any, tmp_path: Path
 ) -> None:
-    user = joined.learner()
-    in_lms(joined, name := f"old_{secrets.token_hex(4)}", user.email)
+    user = system.learner()
+    in_lms(system, name := f"old_{secrets.token_hex(4)}", user.email)
     _, file = listed()
     decide(file, **{user.username: "link"})
     settings.BASE_DIR = tmp_path
@@ -98,20 +98,20 @@ def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
     assert f"  {command}" in out.splitlines()
 
 
-def test_the_next_command_is_on_a_line_of_its_own(joined: Any, tmp_path: Path) -> None:
-    user = joined.learner()
-    in_lms(joined, f"old_{secrets.token_hex(4)}", user.email)
+def test_the_next_command_is_on_a_line_of_its_own(system: Any, tmp_path: Path) -> None:
+    user = system.learner()
+    in_lms(system, f"old_{secrets.token_hex(4)}", user.email)
     file = tmp_path / "users.csv"
     told = "".join(run("--to", str(file))).splitlines()
     assert f"$ python manage.py adopt_users --decisions {file}" in told
     assert [line for line in told if len(line) > 80 and not line.startswith("$ ")] == []
 
 
-def test_nothing_is_linked_without_a_decision(joined: Any, listed: Any) -> None:
-    mine, other, new = joined.learner(), joined.learner(), joined.learner()
+def test_nothing_is_linked_without_a_decision(system: Any, listed: Any) -> None:
+    mine, other, new = system.learner(), system.learner(), system.learner()
     names = {user.pk: f"old_{secrets.token_hex(4)}" for user in (mine, other)}
     for user in (mine, other):
-        in_lms(joined, names[user.pk], user.email)
+        in_lms(system, names[user.pk], user.email)
     rows, file = listed()
     assert set(rows) == {mine.username, other.username}
     assert rows[mine.username]["lms_username"] == names[mine.pk]
@@ -127,13 +127,13 @@ def test_nothing_is_linked_without_a_decision(joined: Any, listed: Any) -> None:
     assert new.username not in out
 
 
-def test_conflicts_are_named(joined: Any, listed: Any) -> None:
-    waiting, twin = joined.learner(), joined.learner()
+def test_conflicts_are_named(system: Any, listed: Any) -> None:
+    waiting, twin = system.learner(), system.learner()
     from allauth.account.models import EmailAddress
 
     EmailAddress.objects.create(user=waiting, email=waiting.email, verified=False)
-    in_lms(joined, f"old_{secrets.token_hex(4)}", waiting.email)
-    in_lms(joined, twin.username, f"{secrets.token_hex(6)}@elsewhere.example")
+    in_lms(system, f"old_{secrets.token_hex(4)}", waiting.email)
+    in_lms(system, twin.username, f"{secrets.token_hex(6)}@elsewhere.example")
     rows, _ = listed()
     assert "not confirmed" in rows[waiting.username]["conflict"]
     rows, _ = listed("--by", "username")
@@ -141,20 +141,20 @@ def test_conflicts_are_named(joined: Any, listed: Any) -> None:
 
 
 def test_an_account_that_is_found_for_two_users_is_a_conflict_of_both(
-    joined: Any, listed: Any, settings: Any
+    system: Any, listed: Any, settings: Any
 ) -> None:
     settings.USHER_ADAPTER = f"{__name__}.OneAddress"
-    first, second = joined.learner(), joined.learner()
-    in_lms(joined, f"old_{secrets.token_hex(4)}", OneAddress.ADDRESS)
+    first, second = system.learner(), system.learner()
+    in_lms(system, f"old_{secrets.token_hex(4)}", OneAddress.ADDRESS)
     rows, _ = listed()
     assert rows[first.username]["conflict"] == f"also found for {second.username}"
     assert rows[second.username]["conflict"] == f"also found for {first.username}"
 
 
-def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> None:
-    user = joined.learner()
+def test_a_user_whom_the_lms_refused_is_adopted(system: Any, listed: Any) -> None:
+    user = system.learner()
     name = f"old_{secrets.token_hex(4)}"
-    in_lms(joined, name, user.email)
+    in_lms(system, name, user.email)
     account = ensure_account(user, reconcile_now=True)
     assert account.error_code == "duplicate-email"
     history = [one.text for one in explain(user) if one.topic == "history"]
@@ -179,11 +179,11 @@ def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
 @pytest.fixture(params=["public", "batch"])
 def either(
     request: Any, guarded_lms: Any, live_server: Any, transactional_db: None, settings: Any
-) -> Iterator[Joined]:
+) -> Iterator[System]:
     """The LMS with the public API, and with the batch API."""
     by_batch = request.param == "batch"
     configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
-    yield Joined(guarded_lms, live_server.url)
+    yield System(guarded_lms, live_server.url)
     end_requests()
 
 
@@ -290,11 +290,11 @@ def test_after_usher_link_the_same_command_makes_the_records_due(
     assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
 
 
-def test_if_the_lms_linked_first_nothing_waits(batched: Any, tmp_path: Path) -> None:
-    user = batched.learner()
+def test_if_the_lms_linked_first_nothing_waits(system_with_batch_api: Any, tmp_path: Path) -> None:
+    user = system_with_batch_api.learner()
     name = f"old_{secrets.token_hex(4)}"
-    in_lms(batched, name, user.email)
-    batched.lms.manage("usher_link", "--username", name, "--application", "tested")
+    in_lms(system_with_batch_api, name, user.email)
+    system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--to", str(file := tmp_path / "users.csv"))
     decide(file, **{user.username: "link"})
     out, _ = run("--decisions", str(file))
@@ -303,26 +303,30 @@ def test_if_the_lms_linked_first_nothing_waits(batched: Any, tmp_path: Path) -> 
     assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
 
 
-def test_a_link_that_is_undone_after_it_worked_is_refused(batched: Any, tmp_path: Path) -> None:
+def test_a_link_that_is_undone_after_it_worked_is_refused(
+    system_with_batch_api: Any, tmp_path: Path
+) -> None:
     """Nobody will complete this adoption, so a person must examine it."""
-    user, name = adopted(batched, file := tmp_path / "users.csv")
-    batched.lms.manage("usher_link", "--username", name, "--application", "tested")
+    user, name = adopted(system_with_batch_api, file := tmp_path / "users.csv")
+    system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--decisions", str(file))
     reconcile(["account", "token"], user=user)
-    batched.lms.manage("usher_link", "--unlink", "--username", name, "--application", "tested")
+    system_with_batch_api.lms.manage(
+        "usher_link", "--unlink", "--username", name, "--application", "tested"
+    )
     LmsAccount.objects.make_due()
     reconcile(["account"], user=user)
     assert state(LmsAccount.objects.get()) is State.REFUSED
 
 
-def test_a_row_that_changed_since_fails_and_the_others_are_linked(joined: Any, listed: Any) -> None:
-    gone, fine = joined.learner(), joined.learner()
+def test_a_row_that_changed_since_fails_and_the_others_are_linked(system: Any, listed: Any) -> None:
+    gone, fine = system.learner(), system.learner()
     for user in (gone, fine):
-        in_lms(joined, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)
+        in_lms(system, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)
     rows, file = listed()
     decide(file, **{gone.username: "link", fine.username: "link"})
     name = rows[gone.username]["lms_username"]
-    joined.lms.shell(
+    system.lms.shell(
         "from django.contrib.auth.models import User; "
         f"User.objects.filter(username={name!r}).delete()"
     )
@@ -332,12 +336,12 @@ def test_a_row_that_changed_since_fails_and_the_others_are_linked(joined: Any, l
 
 
 def test_an_account_that_another_learner_signs_in_to_is_not_adopted(
-    batched: Any, tmp_path: Path
+    system_with_batch_api: Any, tmp_path: Path
 ) -> None:
-    user, name = batched.learner(), f"old_{secrets.token_hex(4)}"
-    in_lms(batched, name, user.email)
+    user, name = system_with_batch_api.learner(), f"old_{secrets.token_hex(4)}"
+    in_lms(system_with_batch_api, name, user.email)
     run("--to", str(file := tmp_path / "users.csv"))
-    batched.lms.shell(
+    system_with_batch_api.lms.shell(
         "from django.contrib.auth.models import User; "
         "from social_django.models import UserSocialAuth; "
         f"UserSocialAuth.objects.create(user=User.objects.get(username={name!r}), "
@@ -363,11 +367,11 @@ def test_a_list_with_decisions_is_not_overwritten(listed: Any) -> None:
 
 @pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8-sig", ","), ("utf-8", ";")])
 def test_a_list_that_a_spreadsheet_saved_is_read(
-    joined: Any, listed: Any, encoding: str, delimiter: str
+    system: Any, listed: Any, encoding: str, delimiter: str
 ) -> None:
-    user = joined.learner(f"Zoë_{secrets.token_hex(4)}")
+    user = system.learner(f"Zoë_{secrets.token_hex(4)}")
     get_user_model().objects.filter(pk=user.pk).update(username=(name := f"=Zoë{user.pk}"))
-    in_lms(joined, f"-{secrets.token_hex(4)}", user.email)
+    in_lms(system, f"-{secrets.token_hex(4)}", user.email)
     _, file = listed()
     text = file.read_bytes()
     assert text.startswith(codecs.BOM_UTF8), "without it, spreadsheets garble the name"
@@ -382,10 +386,10 @@ def test_a_list_that_a_spreadsheet_saved_is_read(
     assert LmsAccount.objects.get().user_id == user.pk
 
 
-def test_decisions_that_are_none_are_named(joined: Any, listed: Any) -> None:
-    first, second = joined.learner(), joined.learner()
+def test_decisions_that_are_none_are_named(system: Any, listed: Any) -> None:
+    first, second = system.learner(), system.learner()
     for user in (first, second):
-        in_lms(joined, f"old_{secrets.token_hex(4)}", user.email)
+        in_lms(system, f"old_{secrets.token_hex(4)}", user.email)
     _, file = listed()
     out, _ = run("--decisions", str(file))
     assert "No row has 'link' in the column decision" in out
@@ -397,18 +401,20 @@ def test_decisions_that_are_none_are_named(joined: Any, listed: Any) -> None:
     assert second.username not in out.getvalue()
 
 
-def test_one_command_in_the_lms_links_several_accounts(batched: Any, tmp_path: Path) -> None:
-    users = [batched.learner() for _ in range(3)]
+def test_one_command_in_the_lms_links_several_accounts(
+    system_with_batch_api: Any, tmp_path: Path
+) -> None:
+    users = [system_with_batch_api.learner() for _ in range(3)]
     names = [f"old_{secrets.token_hex(4)}" for _ in users]
     for user, name in zip(users, names, strict=True):
-        in_lms(batched, name, user.email)
+        in_lms(system_with_batch_api, name, user.email)
     run("--to", str(file := tmp_path / "users.csv"))
     decide(file, **{user.username: "link" for user in users})
     out, _ = run("--decisions", str(file))
     (line,) = [each for each in out.splitlines() if "usher_link" in each]
     command = line.split("./manage.py lms ")[1].split()
     assert set(names) <= set(command)
-    batched.lms.manage(*command)
+    system_with_batch_api.lms.manage(*command)
     run("--decisions", str(file))
     reconcile(["account", "token"])
     assert {state(each) for each in LmsAccount.objects.all()} == {State.IN_SYNC}

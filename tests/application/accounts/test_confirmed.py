@@ -38,7 +38,7 @@ def confirm(user):
     email_confirmed.send(sender=EmailAddress, request=None, email_address=address)
 
 
-def test_an_unconfirmed_learner_gets_no_account(each_api):
+def test_an_unconfirmed_learner_gets_no_account(system_with_each_api):
     user = unconfirmed()
     account = ensure_account(user, reconcile_now=True)
     enroll(user, ensure_run(DEMO))
@@ -48,7 +48,7 @@ def test_an_unconfirmed_learner_gets_no_account(each_api):
     assert not account.is_ready
     assert account.error_code == "unconfirmed"
     assert account.refused_at is None
-    assert each_api.account(account.username) is None
+    assert system_with_each_api.account(account.username) is None
 
     confirm(user)
     reconcile()
@@ -56,7 +56,7 @@ def test_an_unconfirmed_learner_gets_no_account(each_api):
 
     account.refresh_from_db()
     assert account.is_ready, account.error_message
-    assert each_api.account(account.username)["email"] == user.email
+    assert system_with_each_api.account(account.username)["email"] == user.email
 
 
 @pytest.mark.django_db
@@ -69,7 +69,7 @@ def test_a_repair_of_all_leaves_them_out():
 
 
 @pytest.mark.each_database
-def test_a_changed_address_is_sent_once_it_is_confirmed(batched):
+def test_a_changed_address_is_sent_once_it_is_confirmed(system_with_batch_api):
     user = make_learner()
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
@@ -79,33 +79,33 @@ def test_a_changed_address_is_sent_once_it_is_confirmed(batched):
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     follow_profile(user)
     reconcile()
-    assert batched.account(account.username)["email"] == before
+    assert system_with_batch_api.account(account.username)["email"] == before
     assert LmsProfile.objects.get(user=user).error_code == "unconfirmed"
 
     confirm(user)
     reconcile()
 
-    assert batched.account(account.username)["email"] == user.email
+    assert system_with_batch_api.account(account.username)["email"] == user.email
 
 
-def test_signing_in_does_not_send_an_unconfirmed_learner(joined):
+def test_signing_in_does_not_send_an_unconfirmed_learner(system):
     user = unconfirmed()
     account = ensure_account(user)
     browser = Client()
     browser.force_login(user)
-    with httpx.Client(base_url=joined.lms.url, trust_env=False) as lms:
+    with httpx.Client(base_url=system.lms.url, trust_env=False) as lms:
         start = lms.get("/auth/login/mitxpro-oauth2/")
     answer = browser.get("/oauth2/authorize/?" + start.headers["Location"].partition("?")[2])
     assert answer.status_code == 403
     assert "Confirm your e-mail address" in answer.content.decode()
-    assert joined.account(account.username) is None
+    assert system.account(account.username) is None
 
     confirm(user)
     answer = browser.get("/oauth2/authorize/?" + start.headers["Location"].partition("?")[2])
     assert answer.status_code == 302
 
 
-def test_an_existing_token_does_not_send_an_unconfirmed_learner(joined):
+def test_an_existing_token_does_not_send_an_unconfirmed_learner(system):
     user = unconfirmed()
     ensure_account(user)
     token = registration_tokens([user.pk])[user.pk]
@@ -116,7 +116,7 @@ def test_an_existing_token_does_not_send_an_unconfirmed_learner(joined):
         assert user.email not in answer.content.decode()
 
 
-def test_the_reason_why_a_learner_is_not_sent_is_the_one_that_is_true(joined, settings, capsys):
+def test_the_reason_why_a_learner_is_not_sent_is_the_one_that_is_true(system, settings, capsys):
     settings.USHER_ADAPTER = f"{__name__}.NobodyButStaff"
     learners = {
         "inactive": (make_learner(), "deactivated in this application"),
@@ -164,7 +164,7 @@ def test_the_reasons_of_many_learners_cost_as_many_queries_as_those_of_one(
     assert {reason.code for reason in reasons.values()} == {UNCONFIRMED}
 
 
-def test_a_project_decides_itself(joined, settings):
+def test_a_project_decides_itself(system, settings):
     settings.USHER_ADAPTER = f"{__name__}.NobodyButStaff"
     learner, staff = make_learner(), make_learner(is_staff=True)
     ensure_account(learner)

@@ -21,9 +21,9 @@ from usher.engine.services import open_gates, reconcile
 REGISTRATION = "/user_api/v1/account/registration/"
 
 
-def make_in_lms(joined, username, email, *, linked=False, joined_ago=0):
+def make_in_lms(system, username, email, *, linked=False, joined_ago=0):
     """Creates an account in the LMS. age: seconds since its creation."""
-    joined.lms.shell(
+    system.lms.shell(
         "from usher.embedded.home.seeds import person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
         f"u = person({username!r}, {email!r}); "
@@ -33,11 +33,11 @@ def make_in_lms(joined, username, email, *, linked=False, joined_ago=0):
 
 
 @pytest.mark.each_database
-def test_a_learner_gets_an_account_and_a_token(joined):
-    user = joined.learner(name="Zoë Ωmega")
+def test_a_learner_gets_an_account_and_a_token(system):
+    user = system.learner(name="Zoë Ωmega")
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
-    lms_account = joined.account(account.username)
+    lms_account = system.account(account.username)
     assert lms_account["email"] == user.email
     assert lms_account["name"] == "Zoë Ωmega"
     assert lms_account["usable"]
@@ -49,20 +49,20 @@ def test_a_learner_gets_an_account_and_a_token(joined):
 
 
 @pytest.mark.parametrize("name", ["J.R.R. Tolkien", "Dr.Smith", "می\u200cخواهم", "N" * 255])
-def test_the_lms_has_names_as_people_write_them(joined, name):
-    account = ensure_account(joined.learner(name=name), reconcile_now=True)
+def test_the_lms_has_names_as_people_write_them(system, name):
+    account = ensure_account(system.learner(name=name), reconcile_now=True)
     assert account.is_ready, account.error_message
-    assert joined.account(account.username)["name"] == name
+    assert system.account(account.username)["name"] == name
 
 
-def test_a_new_learner_costs_three_requests(joined, faulty):
-    ensure_account(joined.learner(), reconcile_now=True)
+def test_a_new_learner_costs_three_requests(system, faulty):
+    ensure_account(system.learner(), reconcile_now=True)
     paths = [path.partition("?")[0] for _, path in faulty.seen]
     assert paths == [REGISTRATION, "/oauth2/authorize", "/oauth2/access_token"]
 
 
-def test_a_check_of_an_account_keeps_its_time_of_creation(each_api):
-    user = each_api.learner()
+def test_a_check_of_an_account_keeps_its_time_of_creation(system_with_each_api):
+    user = system_with_each_api.learner()
     ensure_account(user, reconcile_now=True)
     created_at = timezone.now() - timedelta(days=9)
     LmsAccount.objects.filter(user=user).update(created_in_lms_at=created_at)
@@ -72,8 +72,8 @@ def test_a_check_of_an_account_keeps_its_time_of_creation(each_api):
     assert LmsAccount.objects.get(user=user).created_in_lms_at == created_at
 
 
-def test_tokens_are_stored_encrypted(joined):
-    user = joined.learner()
+def test_tokens_are_stored_encrypted(system):
+    user = system.learner()
     ensure_account(user, reconcile_now=True)
     row = LmsToken.objects.get(user=user)
     token = access_token_for(user)
@@ -82,45 +82,45 @@ def test_tokens_are_stored_encrypted(joined):
     assert row.access_token != row.refresh_token
 
 
-def test_somebody_elses_name_in_the_lms_leads_to_another_name(joined):
-    user = joined.learner("taken")
-    make_in_lms(joined, user.username, f"other-{user.email}", joined_ago=3600)
+def test_somebody_elses_name_in_the_lms_leads_to_another_name(system):
+    user = system.learner("taken")
+    make_in_lms(system, user.username, f"other-{user.email}", joined_ago=3600)
     account = ensure_account(user)
     assert account.username == user.username
     reconcile(["account"], user=user)
     account.refresh_from_db()
     assert account.is_ready, account.error_message
     assert account.username != user.username
-    assert joined.account(account.username)["email"] == user.email
-    assert joined.account(user.username)["links"] == []
+    assert system.account(account.username)["email"] == user.email
+    assert system.account(user.username)["links"] == []
 
 
-def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(joined):
+def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
     """Younger than our reservation, but not linked to us: signing in proves nothing."""
-    user = joined.learner("race")
+    user = system.learner("race")
     account = ensure_account(user)
-    make_in_lms(joined, account.username, f"other-{user.email}")
+    make_in_lms(system, account.username, f"other-{user.email}")
     reconcile(["account"], user=user)
     account.refresh_from_db()
     assert account.is_ready
     assert account.username != user.username
-    assert joined.account(user.username)["links"] == []
+    assert system.account(user.username)["links"] == []
 
 
-def test_a_linked_account_older_than_the_reservation_is_never_ours(joined):
+def test_a_linked_account_older_than_the_reservation_is_never_ours(system):
     """As after a restored backup: the LMS knows a learner of that name whose records are gone."""
-    user = joined.learner("restored")
-    make_in_lms(joined, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
+    user = system.learner("restored")
+    make_in_lms(system, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
     account = ensure_account(user, reconcile_now=True)
     account.refresh_from_db()
     assert account.is_ready
     assert account.username != user.username
-    assert joined.account(account.username)["email"] == user.email
+    assert system.account(account.username)["email"] == user.email
 
 
-def test_the_operator_may_adopt_an_account(joined):
-    user = joined.learner("adopted")
-    make_in_lms(joined, user.username, user.email, linked=True, joined_ago=86400)
+def test_the_operator_may_adopt_an_account(system):
+    user = system.learner("adopted")
+    make_in_lms(system, user.username, user.email, linked=True, joined_ago=86400)
     account = adopt(user, user.username)
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
@@ -128,23 +128,23 @@ def test_the_operator_may_adopt_an_account(joined):
     assert client().me(access_token_for(user)) == user.username
 
 
-def test_an_email_that_the_lms_has_is_reported_and_never_linked(joined):
-    user = joined.learner()
-    make_in_lms(joined, f"x{user.username}", user.email, joined_ago=3600)
+def test_an_email_that_the_lms_has_is_reported_and_never_linked(system):
+    user = system.learner()
+    make_in_lms(system, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert not account.is_ready
     assert account.refused_at is not None
     assert account.error_code == "duplicate-email"
     assert "email" in account.error_message
-    assert joined.account(f"x{user.username}")["links"] == []
+    assert system.account(f"x{user.username}")["links"] == []
 
 
-def test_an_account_whose_answer_was_lost_is_recognised(joined, faulty):
-    user = joined.learner("lost")
+def test_an_account_whose_answer_was_lost_is_recognised(system, faulty):
+    user = system.learner("lost")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
     assert reconcile(["account"], user=user).failed == 1
-    assert joined.account(account.username) is not None
+    assert system.account(account.username) is not None
     LmsAccount.objects.filter(user=user).make_due()
     assert reconcile(["account"], user=user).failed == 0
     account.refresh_from_db()
@@ -153,10 +153,10 @@ def test_an_account_whose_answer_was_lost_is_recognised(joined, faulty):
     assert client().me(access_token_for(user)) == user.username
 
 
-def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(joined, faulty):
+def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(system, faulty):
     """The answer was lost, and then the LMS could not exchange this application's codes: the end of
     such a sign-in looks like that of a learner without an account."""
-    user = joined.learner("unclear")
+    user = system.learner("unclear")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
     reconcile(["account"], user=user)
@@ -164,15 +164,15 @@ def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(joined, 
         "from usher.embedded.third_party_auth.models import OAuth2ProviderConfig as P; "
         "row = P.objects.order_by('-change_date', '-pk').first(); "
     )
-    secret = joined.lms.shell(f"{row}print(row.secret)").strip()
-    joined.lms.shell(f"{row}row.secret = 'wrong'; row.save()")
+    secret = system.lms.shell(f"{row}print(row.secret)").strip()
+    system.lms.shell(f"{row}row.secret = 'wrong'; row.save()")
     LmsAccount.objects.filter(user=user).make_due()
     assert reconcile(["account"], user=user).failed == 1
     account.refresh_from_db()
     assert account.username == user.username
     assert account.refused_at is None
     assert account.error_code == "unclear"
-    joined.lms.shell(f"{row}row.secret = {secret!r}; row.save()")
+    system.lms.shell(f"{row}row.secret = {secret!r}; row.save()")
     LmsAccount.objects.filter(user=user).make_due()
     reconcile(["account"], user=user)
     account.refresh_from_db()
@@ -181,8 +181,8 @@ def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(joined, 
 
 
 @pytest.mark.parametrize("fault", [f for f in faults.ALL if f != faults.SLOW])
-def test_no_fault_during_creation_loses_the_learner(joined, faulty, fault):
-    user = joined.learner("fault")
+def test_no_fault_during_creation_loses_the_learner(system, faulty, fault):
+    user = system.learner("fault")
     account = ensure_account(user)
     faulty.break_next(fault, times=2)
     reconcile(["account", "token"], user=user)
@@ -198,9 +198,9 @@ def test_no_fault_during_creation_loses_the_learner(joined, faulty, fault):
     assert client().me(access_token_for(user)) == user.username
 
 
-def test_an_lms_that_does_not_answer_in_time(joined, faulty, settings):
+def test_an_lms_that_does_not_answer_in_time(system, faulty, settings):
     settings.EDX_API_CLIENT_TIMEOUT = 0.3
-    user = joined.learner("slow")
+    user = system.learner("slow")
     account = ensure_account(user)
     faulty.break_all(faults.SLOW)
     summary = reconcile(["account"], user=user)
@@ -212,16 +212,16 @@ def test_an_lms_that_does_not_answer_in_time(joined, faulty, settings):
     assert account.due_at > timezone.now()
 
 
-def test_an_lms_that_is_down(joined, settings):
+def test_an_lms_that_is_down(system, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
-    user = joined.learner("down")
+    user = system.learner("down")
     summary = reconcile(["account"], user=user) if ensure_account(user) else None
     assert summary.failed == 1
     assert summary.failures[0].code == "no-connection"
 
 
-def test_a_switched_off_provider_record_is_not_the_learners_fault(joined, faulty):
-    user = joined.learner("provider")
+def test_a_switched_off_provider_record_is_not_the_learners_fault(system, faulty):
+    user = system.learner("provider")
     account = ensure_account(user)
     faulty.decide = lambda _, path: "" if "/accounts?" in path else faults.ERROR_500
     summary = reconcile(["account"], user=user)
@@ -231,8 +231,8 @@ def test_a_switched_off_provider_record_is_not_the_learners_fault(joined, faulty
     assert account.refused_at is None
 
 
-def test_the_registration_limit_is_waited_for_not_counted_as_attempt(joined, faulty):
-    user = joined.learner("limited")
+def test_the_registration_limit_is_waited_for_not_counted_as_attempt(system, faulty):
+    user = system.learner("limited")
     account = ensure_account(user)
     faulty.retry_after = 120
     faulty.break_all(faults.THROTTLED, path=REGISTRATION)
@@ -244,10 +244,10 @@ def test_the_registration_limit_is_waited_for_not_counted_as_attempt(joined, fau
 
 
 @pytest.mark.each_database
-def test_a_deleted_learners_name_is_never_given_again(joined):
-    first = joined.learner("gone")
+def test_a_deleted_learners_name_is_never_given_again(system):
+    first = system.learner("gone")
     name = ensure_account(first, reconcile_now=True).username
-    lms_account = joined.account(name)
+    lms_account = system.account(name)
     first.delete()
     assert not LmsAccount.objects.filter(username=name).exists()
     assert not is_username_free(name.upper())
@@ -256,11 +256,11 @@ def test_a_deleted_learners_name_is_never_given_again(joined):
     assert account.is_ready
     assert account.username.lower() != name.lower()
     assert account.lms_user_id != lms_account["id"]
-    assert joined.account(name)["email"] == lms_account["email"]
+    assert system.account(name)["email"] == lms_account["email"]
 
 
 @pytest.mark.each_database
-def test_two_learners_who_want_the_same_name(joined):
+def test_two_learners_who_want_the_same_name(system):
     one = make_learner(username="The.Same")
     two = make_learner(username="the same")
     names = {ensure_account(u, reconcile_now=True).username.lower() for u in (one, two)}
@@ -268,10 +268,10 @@ def test_two_learners_who_want_the_same_name(joined):
     assert LmsAccount.objects.filter(created_in_lms_at__isnull=False).count() == 2
 
 
-def test_an_account_that_the_lms_lost_is_created_again(joined):
-    user = joined.learner("wiped")
+def test_an_account_that_the_lms_lost_is_created_again(system):
+    user = system.learner("wiped")
     account = ensure_account(user, reconcile_now=True)
-    joined.lms.shell(
+    system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.get(username={account.username!r}).delete()"
     )
@@ -279,7 +279,7 @@ def test_an_account_that_the_lms_lost_is_created_again(joined):
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
     assert account.is_ready
-    assert joined.account(account.username)["email"] == user.email
+    assert system.account(account.username)["email"] == user.email
     assert client().me(access_token_for(user)) == account.username
 
 
@@ -290,12 +290,16 @@ def test_reservations_are_unique_whatever_the_case(db):
         UsernameReservation.objects.create(username="alice", user=None)
 
 
-def test_a_learner_whose_row_was_deleted_gets_the_same_account_again(each_api):
-    user = each_api.learner()
+def test_a_learner_whose_row_was_deleted_gets_the_same_account_again(system_with_each_api):
+    user = system_with_each_api.learner()
     name = ensure_account(user, reconcile_now=True).username
     enroll(user, ensure_run("course-v1:edX+DemoX+Demo_Course"), reconcile_now=True)
     LmsAccount.objects.filter(user=user).delete()
     again = ensure_account(user, reconcile_now=True)
     assert (again.username, again.is_ready, again.error_code) == (name, True, "")
-    assert each_api.enrollments(name) == {"course-v1:edX+DemoX+Demo_Course": ("audit", True)}
-    assert reserve(each_api.learner(), name.upper(), or_own=True).lower() != name.lower()
+    assert system_with_each_api.enrollments(name) == {
+        "course-v1:edX+DemoX+Demo_Course": ("audit", True)
+    }
+    assert (
+        reserve(system_with_each_api.learner(), name.upper(), or_own=True).lower() != name.lower()
+    )

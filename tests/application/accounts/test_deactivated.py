@@ -17,18 +17,18 @@ from usher.application.tokens.models import LmsToken
 from usher.engine.services import recheck, reconcile
 
 
-def set_active(each_api, username, value):
-    each_api.lms.shell(
+def set_active(system_with_each_api, username, value):
+    system_with_each_api.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.filter(username={username!r}).update(is_active={value})"
     )
 
 
 @pytest.fixture
-def deactivated(each_api):
+def deactivated(system_with_each_api):
     """The account of a learner whom the LMS's staff deactivated."""
-    account = ensure_account(each_api.learner(), reconcile_now=True)
-    set_active(each_api, account.username, False)
+    account = ensure_account(system_with_each_api.learner(), reconcile_now=True)
+    set_active(system_with_each_api, account.username, False)
     return account
 
 
@@ -37,9 +37,11 @@ def look_again(kinds=("account", "token", "profile")):
     assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
 
 
-def test_the_account_stays_deactivated_and_has_a_state_of_its_own(each_api, deactivated):
+def test_the_account_stays_deactivated_and_has_a_state_of_its_own(
+    system_with_each_api, deactivated
+):
     look_again()
-    assert each_api.account(deactivated.username)["is_active"] is False
+    assert system_with_each_api.account(deactivated.username)["is_active"] is False
     deactivated.refresh_from_db()
     assert state(deactivated) is State.DEACTIVATED
     assert deactivated in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
@@ -52,22 +54,22 @@ def test_the_account_stays_deactivated_and_has_a_state_of_its_own(each_api, deac
     assert history[0].endswith("LMS account deactivated in the LMS, not from here.")
 
 
-def test_a_repair_does_not_promise_to_activate_the_account(each_api, deactivated):
+def test_a_repair_does_not_promise_to_activate_the_account(system_with_each_api, deactivated):
     look_again()
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
-    other = each_api.learner()
+    other = system_with_each_api.learner()
     assert (missing(), missing(deactivated.user), missing(other)) == (1, 0, 1)
 
 
-def test_another_name_does_not_activate_the_account(each_api, deactivated):
+def test_another_name_does_not_activate_the_account(system_with_each_api, deactivated):
     user = deactivated.user
     user.name = "Another Name"
     user.save()
     reconcile(["profile"])
-    assert each_api.account(deactivated.username)["is_active"] is False
+    assert system_with_each_api.account(deactivated.username)["is_active"] is False
 
 
-def test_drift_and_a_dry_run_name_it_and_change_nothing(each_api, deactivated):
+def test_drift_and_a_dry_run_name_it_and_change_nothing(system_with_each_api, deactivated):
     difference = next(one for one in drift(["account"]) if one.what == deactivated.username)
     assert (difference.field, difference.here, difference.there, difference.action) == (
         "active",
@@ -82,9 +84,9 @@ def test_drift_and_a_dry_run_name_it_and_change_nothing(each_api, deactivated):
     assert "0 would be changed; nothing was" in out.getvalue()
 
 
-def test_staff_of_the_application_can_activate_the_account(batched):
-    account = ensure_account(batched.learner(), reconcile_now=True)
-    set_active(batched, account.username, False)
+def test_staff_of_the_application_can_activate_the_account(system_with_batch_api):
+    account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
+    set_active(system_with_batch_api, account.username, False)
     look_again()
     LmsToken.objects.filter(user=account.user).update(access_token="", expires_at=None)
     look_again()
@@ -98,15 +100,15 @@ def test_staff_of_the_application_can_activate_the_account(batched):
     }
     assert would[account.username] == "activate it"
     reconcile(["account", "token"])
-    assert batched.account(account.username)["is_active"] is True
+    assert system_with_batch_api.account(account.username)["is_active"] is True
     account.refresh_from_db()
     assert state(account) is State.IN_SYNC
     assert LmsToken.objects.get(user=account.user).is_valid_for(60)
 
 
-def test_the_public_api_cannot_activate_it_and_says_who_can(joined):
-    account = ensure_account(joined.learner(), reconcile_now=True)
-    set_active(joined, account.username, False)
+def test_the_public_api_cannot_activate_it_and_says_who_can(system):
+    account = ensure_account(system.learner(), reconcile_now=True)
+    set_active(system, account.username, False)
     reactivate(account.user)
     reconcile(["account"])
     account.refresh_from_db()
@@ -114,16 +116,16 @@ def test_the_public_api_cannot_activate_it_and_says_who_can(joined):
     assert "activate the account in the LMS's admin" in account.error_message
 
 
-def test_a_setting_lets_the_application_win(batched, settings):
-    account = ensure_account(batched.learner(), reconcile_now=True)
-    set_active(batched, account.username, False)
+def test_a_setting_lets_the_application_win(system_with_batch_api, settings):
+    account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
+    set_active(system_with_batch_api, account.username, False)
     settings.USHER_ACCOUNT_WINNER = "application"
     look_again()
-    assert batched.account(account.username)["is_active"] is True
+    assert system_with_batch_api.account(account.username)["is_active"] is True
 
 
-def test_the_account_of_a_deleted_learner_is_meant_to_be_inactive(batched):
-    user = batched.learner()
+def test_the_account_of_a_deleted_learner_is_meant_to_be_inactive(system_with_batch_api):
+    user = system_with_batch_api.learner()
     name = ensure_account(user, reconcile_now=True).username
     user.delete()
     reconcile(["retirement"])

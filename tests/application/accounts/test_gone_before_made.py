@@ -12,9 +12,9 @@ from usher.engine.services import reconcile
 
 
 @pytest.fixture
-def unseen(each_api):
+def unseen(system_with_each_api):
     """A learner's account that exists in the LMS, which the application does not know."""
-    account = ensure_account(each_api.learner())
+    account = ensure_account(system_with_each_api.learner())
     assert reconcile(["account"]).failed == 0
     LmsAccount.objects.update(
         created_in_lms_at=None, lms_user_id=None, observed_is_active=None, observed_generation=0
@@ -23,31 +23,31 @@ def unseen(each_api):
     return account
 
 
-def is_out_of_use(each_api, row, by_hand):
+def is_out_of_use(system_with_each_api, row, by_hand):
     """Whether the account is deactivated; with the public API, whether a person is notified, who
     must do it."""
     if row.error_code == by_hand:
         return row.refused_at is not None
-    return each_api.account(row.username)["is_active"] is False
+    return system_with_each_api.account(row.username)["is_active"] is False
 
 
-def test_a_deactivated_learner_has_no_active_account(each_api, unseen):
+def test_a_deactivated_learner_has_no_active_account(system_with_each_api, unseen):
     unseen.user.is_active = False
     unseen.user.save()
     reconcile(["account"])
     unseen.refresh_from_db()
-    assert is_out_of_use(each_api, unseen, "deactivation-by-hand")
+    assert is_out_of_use(system_with_each_api, unseen, "deactivation-by-hand")
     assert not unseen.is_ready, "it is made as new when the learner is activated"
 
 
-def test_a_deleted_learner_has_no_active_account(each_api, unseen):
+def test_a_deleted_learner_has_no_active_account(system_with_each_api, unseen):
     unseen.user.delete()
     reconcile(["retirement"])
-    assert is_out_of_use(each_api, Retirement.objects.get(), "retirement-by-hand")
+    assert is_out_of_use(system_with_each_api, Retirement.objects.get(), "retirement-by-hand")
 
 
 @pytest.mark.parametrize("gone", ["deactivated", "deleted"])
-def test_an_older_account_of_that_name_is_left_alone(each_api, unseen, gone):
+def test_an_older_account_of_that_name_is_left_alone(system_with_each_api, unseen, gone):
     """It is somebody else's."""
     later = unseen.reserved_at + timedelta(hours=1)
     LmsAccount.objects.update(reserved_at=later)
@@ -57,11 +57,11 @@ def test_an_older_account_of_that_name_is_left_alone(each_api, unseen, gone):
         unseen.user.is_active = False
         unseen.user.save()
     assert reconcile(["account", "retirement"]).failed == 0
-    assert each_api.account(unseen.username)["is_active"] is True
+    assert system_with_each_api.account(unseen.username)["is_active"] is True
 
 
-def test_a_learner_who_is_activated_again_has_an_account(batched):
-    account = ensure_account(batched.learner())
+def test_a_learner_who_is_activated_again_has_an_account(system_with_batch_api):
+    account = ensure_account(system_with_batch_api.learner())
     reconcile(["account"])
     LmsAccount.objects.update(created_in_lms_at=None, observed_generation=0)
     user = account.user
@@ -72,13 +72,13 @@ def test_a_learner_who_is_activated_again_has_an_account(batched):
     account.refresh_from_db()
     assert account.is_ready
     assert LmsToken.objects.get().access_token
-    assert batched.account(account.username)["is_active"] is True
+    assert system_with_batch_api.account(account.username)["is_active"] is True
 
 
 def test_an_account_that_was_requested_before_its_learner_was_deleted_is_searched_for_later(
-    batched,
+    system_with_batch_api,
 ):
-    account = ensure_account(batched.learner())
+    account = ensure_account(system_with_batch_api.learner())
     until = account.reserved_at + timedelta(seconds=50)
     LmsAccount.objects.set_work(lease_owner="a worker", lease_until=until)
     account.user.delete()

@@ -157,7 +157,7 @@ def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error, wo
 
 
 @pytest.mark.parametrize("command", [("sync_courserun", "--all", "ALL"), ("sync_courseruns",)])
-def test_all_runs(joined, command):
+def test_all_runs(system, command):
     code, out, _ = run(*command, "--json")
     assert code == 0, out
     told, runs = json.loads(out), CourseRun.objects.count()
@@ -175,7 +175,7 @@ def test_all_runs(joined, command):
 
 
 @pytest.mark.parametrize("command", ["sync_courserun", "sync_courseruns"])
-def test_one_run(joined, command):
+def test_one_run(system, command):
     code, out, _ = run(command, "--run", DEMO)
     assert code == 0, out
     assert [r.course_key for r in CourseRun.objects.all()] == [DEMO]
@@ -188,7 +188,7 @@ def test_one_run(joined, command):
         run(command, "--run", "not-a-key")
 
 
-def test_both_forms_of_all(joined):
+def test_both_forms_of_all(system):
     code, out, _ = run("sync_courseruns", "--all", "ALL", "--dry-run")
     assert code == 0
     assert re.fullmatch(
@@ -200,8 +200,8 @@ def test_both_forms_of_all(joined):
 
 
 @pytest.mark.each_database
-def test_repair_gives_everybody_an_account_and_a_token(joined):
-    users = [joined.learner() for _ in range(4)]
+def test_repair_gives_everybody_an_account_and_a_token(system):
+    users = [system.learner() for _ in range(4)]
     code, out, _ = run("repair_missing_courseware_records", "--dry-run", "--json")
     assert json.loads(out)["changed"] == 4
     code, out, _ = run("repair_missing_courseware_records", "--parallel")
@@ -212,15 +212,15 @@ def test_repair_gives_everybody_an_account_and_a_token(joined):
     assert out.splitlines()[-1] == "✓ accounts and tokens: 0 changed, 0 unchanged, 0 failed"
 
 
-def test_repair_names_what_it_could_not_do(joined):
-    good, bad = joined.learner(), joined.learner()
-    make_in_lms(joined, f"x{bad.username}", bad.email, joined_ago=3600)
+def test_repair_names_what_it_could_not_do(system):
+    good, bad = system.learner(), system.learner()
+    make_in_lms(system, f"x{bad.username}", bad.email, joined_ago=3600)
     code, out, _ = run("repair_missing_courseware_records")
     assert code == 1
     assert "duplicate-email" in out
     assert bad.username in out
     assert LmsAccount.objects.get(user=good).is_ready
-    joined.lms.shell(
+    system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.filter(email={bad.email!r}).update(email='other@example.org')"
     )
@@ -228,7 +228,7 @@ def test_repair_names_what_it_could_not_do(joined):
     assert code == 0, out
 
 
-def test_unknown_learners_and_runs_are_named(joined):
+def test_unknown_learners_and_runs_are_named(system):
     with pytest.raises(CommandError, match="nobody"):
         run("repair_missing_courseware_records", "--user", "nobody")
     with pytest.raises(CommandError, match="nobody"):
@@ -239,9 +239,9 @@ def test_unknown_learners_and_runs_are_named(joined):
         run("reconcile", "--kind", "nonsense")
 
 
-def test_a_dry_run_says_what_waits_and_why(joined, settings):
+def test_a_dry_run_says_what_waits_and_why(system, settings):
     """Between two attempts nothing is due, which must not look like success."""
-    enroll(joined.learner(), ensure_run(DEMO))
+    enroll(system.learner(), ensure_run(DEMO))
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "ended"
     assert run("reconcile")[0] == 1
     code, out, _ = run("reconcile", "--dry-run")
@@ -254,8 +254,8 @@ def test_a_dry_run_says_what_waits_and_why(joined, settings):
 
 
 @pytest.mark.each_database
-def test_reconcile_and_drift(joined):
-    user = joined.learner()
+def test_reconcile_and_drift(system):
+    user = system.learner()
     ensure_account(user)
     run_row = ensure_run(DEMO)
     enroll(user, run_row)
@@ -271,7 +271,7 @@ def test_reconcile_and_drift(joined):
     assert code == 0, out
     code, out, _ = run("drift", "--kind", "account", "--kind", "enrollment")
     assert (code, out.strip()) == (0, "✓ no differences")
-    joined.lms.shell(
+    system.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username={user.lms_account.username!r}).update(is_active=False)"
     )
@@ -284,8 +284,8 @@ def test_reconcile_and_drift(joined):
     assert run("drift", "--kind", "enrollment")[0] == 0
 
 
-def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(joined, monkeypatch):
-    enroll(joined.learner(), ensure_run(DEMO))
+def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(system, monkeypatch):
+    enroll(system.learner(), ensure_run(DEMO))
     assert run("reconcile")[0] == 0
 
     def refuse(*_):
@@ -298,8 +298,8 @@ def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(joined, monkeyp
     assert "✗ failed enrollment list of the LMS: The LMS refuses access." in " ".join(out.split())
 
 
-def test_an_lms_that_does_not_answer_is_named_with_its_setting(joined, settings):
-    ensure_account(joined.learner())
+def test_an_lms_that_does_not_answer_is_named_with_its_setting(system, settings):
+    ensure_account(system.learner())
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     for _ in range(12):  # after some of them no more requests are sent for a while
         with pytest.raises(CommandError, match="is OPENEDX_API_BASE_URL its address") as caught:
@@ -307,8 +307,8 @@ def test_an_lms_that_does_not_answer_is_named_with_its_setting(joined, settings)
     assert isinstance(caught.value.__cause__, CircuitOpen)
 
 
-def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(joined, settings):
-    enroll(joined.learner(), ensure_run(DEMO))
+def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(system, settings):
+    enroll(system.learner(), ensure_run(DEMO))
     code, out, _ = run("reconcile", "--dry-run", "--kind", "grade")
     assert (code, out) == (0, "✓ records: 0 would be changed, nothing was\n")
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
@@ -321,9 +321,9 @@ def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(joined, setti
     assert "Nothing answers" in json.loads(out)["stopped"]
 
 
-def test_an_lms_that_is_down_is_a_failure_not_a_traceback(joined, settings):
+def test_an_lms_that_is_down_is_a_failure_not_a_traceback(system, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
-    joined.learner()
+    system.learner()
     code, out, _ = run("repair_missing_courseware_records", "--wait", "0")
     assert code == 1
     assert "Nothing answers" in out
@@ -334,8 +334,8 @@ def test_an_lms_that_is_down_is_a_failure_not_a_traceback(joined, settings):
 
 
 @pytest.mark.each_database
-def test_rotate_encryption_keys(joined):
-    ensure_account(joined.learner(), reconcile_now=True)
+def test_rotate_encryption_keys(system):
+    ensure_account(system.learner(), reconcile_now=True)
     code, out, _ = run("rotate_encryption_keys")
     assert (code, out.strip()) == (0, "✓ tokens: 1 changed, 0 unchanged, 0 failed")
 
@@ -374,7 +374,7 @@ class InterruptedAtFirstOutput(io.StringIO):
         (("--user", "ada@new.example"), "for due records of ada"),
     ],
 )
-def test_watching_begins_with_what_how_often_and_how_to_end_it(joined, arguments, what):
+def test_watching_begins_with_what_how_often_and_how_to_end_it(system, arguments, what):
     get_user_model().objects.create_user("ada", "ada@new.example")
     out = InterruptedAtFirstOutput()
     call_command("reconcile", "--watch", *arguments, stdout=out)
@@ -385,7 +385,7 @@ def test_watching_begins_with_what_how_often_and_how_to_end_it(joined, arguments
     assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
-def test_watching_with_json_prints_no_text(joined, monkeypatch):
+def test_watching_with_json_prints_no_text(system, monkeypatch):
     """Its end is not awaited."""
     monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
     assert run("reconcile", "--watch", "--json") == (0, "", "")

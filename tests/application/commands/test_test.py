@@ -13,22 +13,22 @@ from usher.engine.services import reconcile
 from usher.testing.refusal import LmsTrafficRefused
 
 
-def test_nothing_is_sent_unless_the_project_allows_it(joined, monkeypatch, settings):
-    account = ensure_account(joined.learner())
+def test_nothing_is_sent_unless_the_project_allows_it(system, monkeypatch, settings):
+    account = ensure_account(system.learner())
     monkeypatch.delitem(sys.modules, "pytest")
     with pytest.raises(LmsTrafficRefused, match="USHER_LMS_TRAFFIC_IN_TESTS"):
         client().confirm_lms()
     reconcile(["account"])
     account.refresh_from_db()
     assert "it was not sent" in account.error_message
-    assert joined.account(account.username) is None
+    assert system.account(account.username) is None
     settings.USHER_LMS_TRAFFIC_IN_TESTS = True
     LmsAccount.objects.all().make_due()
     reconcile(["account"])
-    assert joined.account(account.username)
+    assert system.account(account.username)
 
 
-def test_the_checks_accept_the_hosts_of_a_project_in_development(joined, settings):
+def test_the_checks_accept_the_hosts_of_a_project_in_development(system, settings):
     """The test runner turns DEBUG off, which allowed all names of this host before."""
     settings.SITE_BASE_URL = "http://localhost:8000"
     settings.ALLOWED_HOSTS = ["testserver"]

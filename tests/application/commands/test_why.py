@@ -31,8 +31,8 @@ def why(*arguments: str) -> str:
     return out.getvalue() if "--json" in arguments else " ".join(out.getvalue().split())
 
 
-def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_the_story_from_nothing_to_enrolled(system: Any) -> None:
+    user, run = system.learner(), ensure_run(DEMO)
     assert "No LMS account was requested." in why(user.email)
     enroll(user, run)
     story = why(user.email)
@@ -47,8 +47,8 @@ def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
     assert "Pending" not in story
 
 
-def test_why_shows_the_lms_s_message_of_a_refusal(joined: Any) -> None:
-    user = joined.learner()
+def test_why_shows_the_lms_s_message_of_a_refusal(system: Any) -> None:
+    user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
     story = json.loads(why(user.username, "--json"))["story"]
     line = next(one for one in story if one["topic"] == "enrollment")
@@ -68,24 +68,24 @@ def test_a_refused_name_is_not_said_to_be_sent(django_user_model: Any, db: None)
     assert (line.text, line.state) == (text, "Refused")
 
 
-def test_an_account_deactivated_in_the_lms_is_named(joined: Any) -> None:
-    user = joined.learner()
+def test_an_account_deactivated_in_the_lms_is_named(system: Any) -> None:
+    user = system.learner()
     row = enroll(user, ensure_run(DEMO), reconcile_now=True)
     LmsAccount.objects.filter(user=user).update(observed_is_active=False)
     assert any("is deactivated in the LMS" in one.text for one in explain(row.user))
 
 
-def test_a_learner_is_found_by_lms_username(joined: Any) -> None:
-    user = joined.learner(username="ann@example.org")
+def test_a_learner_is_found_by_lms_username(system: Any) -> None:
+    user = system.learner(username="ann@example.org")
     enroll(user, ensure_run(DEMO))
     assert "ann@example.org" in why(user.lms_account.username)
 
 
-def test_an_unknown_user_or_run_is_named(joined: Any) -> None:
+def test_an_unknown_user_or_run_is_named(system: Any) -> None:
     with pytest.raises(CommandError, match="No learner is called 'nobody'"):
         why("nobody")
     with pytest.raises(CommandError, match="No course run here has the key"):
-        why(joined.learner().email, "course-v1:a+b+c")
+        why(system.learner().email, "course-v1:a+b+c")
 
 
 @pytest.mark.django_db
@@ -111,7 +111,7 @@ def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
         assert set(in_state(rows, wanted)) == {row for row in rows if state(row) == wanted}
 
 
-def test_an_exact_name_is_no_ambiguous_one(joined: Any) -> None:
+def test_an_exact_name_is_no_ambiguous_one(system: Any) -> None:
     # Two users with one address differ in case only, where the user model allows that.
     for name, email in (("ann@shop.example", "a@b.example"), ("ann2", "Ann@shop.example")):
         get_user_model().objects.create(username=name, email=email)
@@ -130,8 +130,8 @@ def test_an_exact_name_is_no_ambiguous_one(joined: Any) -> None:
         ("demo", "is not a course key"),
     ],
 )
-def test_a_mistyped_run(joined: Any, typed: str, advice: str) -> None:
-    user = joined.learner()
+def test_a_mistyped_run(system: Any, typed: str, advice: str) -> None:
+    user = system.learner()
     ensure_run(DEMO)
     for command in (("why", user.email, typed), ("reconcile", "--run", typed)):
         with pytest.raises(CommandError) as refused:
@@ -207,9 +207,9 @@ def test_why_says_that_the_broker_does_not_answer(
 
 
 def test_the_history_says_what_happened_to_account_and_enrollments(
-    each_api: Any, request: pytest.FixtureRequest
+    system_with_each_api: Any, request: pytest.FixtureRequest
 ) -> None:
-    user, run = each_api.learner(), ensure_run(DEMO)
+    user, run = system_with_each_api.learner(), ensure_run(DEMO)
     enroll(user, run, "audit", reconcile_now=True)
     change_mode(user, run, "verified", reconcile_now=True)
     unenroll(user, run, reconcile_now=True)
@@ -227,7 +227,7 @@ def test_the_history_says_what_happened_to_account_and_enrollments(
         f"Unenrolled from {DEMO}.",
         "Enrollment in course-v1:edX+Nowhere+1 as audit refused [unknown-run].",
         "LMS account deactivated."
-        if request.node.callspec.params["each_api"] == "batched"
+        if request.node.callspec.params["system_with_each_api"] == "system_with_batch_api"
         else "Deactivation of the LMS account refused [deactivation-by-hand].",
     ]
     assert told[::-1][: len(changes)] == changes
@@ -236,8 +236,10 @@ def test_the_history_says_what_happened_to_account_and_enrollments(
     assert changes[4] not in about
 
 
-def test_a_deactivation_by_the_request_of_the_profile_is_in_the_history(batched: Any) -> None:
-    user = batched.learner()
+def test_a_deactivation_by_the_request_of_the_profile_is_in_the_history(
+    system_with_batch_api: Any,
+) -> None:
+    user = system_with_batch_api.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     user.is_active = False
     user.save()
@@ -247,8 +249,8 @@ def test_a_deactivation_by_the_request_of_the_profile_is_in_the_history(batched:
     assert first.endswith("LMS account deactivated.")
 
 
-def test_a_deleted_learner_is_named(batched: Any) -> None:
-    user = batched.learner()
+def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
+    user = system_with_batch_api.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     name = user.lms_account.username
     user.delete()

@@ -63,20 +63,22 @@ def repair(staff: Client, user: Any) -> None:
     assert staff.post(f"/staff/learners/{user.pk}/repair/", follow=True).status_code == 200
 
 
-def enrolled(joined: Any) -> Any:
-    user = joined.learner()
+def enrolled(system: Any) -> Any:
+    user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     access_token_for(user)
     return user
 
 
-def test_a_missing_link_and_a_link_to_another_account(batched: Any, staff: Client) -> None:
-    user, other = enrolled(batched), enrolled(batched)
+def test_a_missing_link_and_a_link_to_another_account(
+    system_with_batch_api: Any, staff: Client
+) -> None:
+    user, other = enrolled(system_with_batch_api), enrolled(system_with_batch_api)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing, fine.headline[0]) == ("", [], "ok")
     assert fine.comparisons["Sign-in"].differs is False
 
-    batched.lms.shell(UNLINK.format(name=user.username))
+    system_with_batch_api.lms.shell(UNLINK.format(name=user.username))
     gone = Page(staff, user)
     assert gone.differing == ["Sign-in"]
     assert gone.headline[0] == "bad"
@@ -87,7 +89,7 @@ def test_a_missing_link_and_a_link_to_another_account(batched: Any, staff: Clien
     assert gone.command in gone.text
     assert "Differs in the LMS" in gone.text
 
-    batched.lms.shell(LINK_ELSEWHERE.format(name=other.username, other=user.username))
+    system_with_batch_api.lms.shell(LINK_ELSEWHERE.format(name=other.username, other=user.username))
     elsewhere = Page(staff, other)
     assert elsewhere.headline[:2] == (
         "bad",
@@ -101,9 +103,11 @@ def test_a_missing_link_and_a_link_to_another_account(batched: Any, staff: Clien
     )
 
 
-def test_an_account_that_was_renamed_is_no_other_account(batched: Any, staff: Client) -> None:
-    user = enrolled(batched)
-    batched.lms.shell(RENAME.format(name=user.username, other=f"{user.username}_new"))
+def test_an_account_that_was_renamed_is_no_other_account(
+    system_with_batch_api: Any, staff: Client
+) -> None:
+    user = enrolled(system_with_batch_api)
+    system_with_batch_api.lms.shell(RENAME.format(name=user.username, other=f"{user.username}_new"))
     page = Page(staff, user)
     assert page.headline[:2] == (
         "bad",
@@ -113,9 +117,9 @@ def test_an_account_that_was_renamed_is_no_other_account(batched: Any, staff: Cl
     assert page.command == ""
 
 
-def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> None:
+def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> None:
     """Also without usher.lms; only the sign-in is unknown then."""
-    user = enrolled(joined)
+    user = enrolled(system)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
     assert fine.comparisons["Sign-in"].differs is None
@@ -123,7 +127,7 @@ def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> Non
 
     row = LmsToken.objects.filter(user=user)
     for broken, seen in (
-        (lambda: joined.lms.shell(REVOKE.format(name=user.username)), "the LMS refuses it"),
+        (lambda: system.lms.shell(REVOKE.format(name=user.username)), "the LMS refuses it"),
         (lambda: row.update(access_token="of a lost key"), "no key here decrypts it"),
         (lambda: row.update(expires_at="2020-01-01T00:00:00Z"), "expired "),
     ):
@@ -137,8 +141,8 @@ def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> Non
         assert client().me(access_token_for(user)) == user.username
 
 
-def test_a_token_of_another_account_is_seen(joined: Any, staff: Client) -> None:
-    user, other = enrolled(joined), enrolled(joined)
+def test_a_token_of_another_account_is_seen(system: Any, staff: Client) -> None:
+    user, other = enrolled(system), enrolled(system)
     theirs = LmsToken.objects.get(user=other)
     LmsToken.objects.filter(user=user).update(access_token=theirs.access_token)
     page = Page(staff, user)
@@ -147,8 +151,8 @@ def test_a_token_of_another_account_is_seen(joined: Any, staff: Client) -> None:
     assert Page(staff, user).comparisons["Token"].seen == f"valid, of {user.username}"
 
 
-def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client) -> None:
-    user = enrolled(joined)
+def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client) -> None:
+    user = enrolled(system)
     run = ensure_run(DEMO)
     sync_runs([DEMO])
     old = timezone.now() - timedelta(days=20)
@@ -162,8 +166,8 @@ def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client
     assert AuditEvent.objects.get(name="console-synchronise").subject == DEMO
 
 
-def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(joined: Any, staff: Client) -> None:
-    user = enrolled(joined)
+def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(system: Any, staff: Client) -> None:
+    user = enrolled(system)
     CourseRun.objects.filter(course_key=DEMO).update(missing_since=timezone.now())
     page = staff.get(f"/staff/learners/{user.pk}/")
     assert page.context["headline"][0] == "warning"

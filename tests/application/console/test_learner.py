@@ -39,8 +39,8 @@ def post(staff: Client, user: Any, what: str, **data: Any) -> str:
     return answer.content.decode()
 
 
-def test_a_refusal_is_shown_with_its_attempts_and_repaired(joined: Any, staff: Client) -> None:
-    user = joined.learner()
+def test_a_refusal_is_shown_with_its_attempts_and_repaired(system: Any, staff: Client) -> None:
+    user = system.learner()
     row = enroll(user, ensure_run(NOWHERE), reconcile_now=True)
     page = staff.get(f"/staff/learners/{user.pk}/")
     story = page.context["learner"]
@@ -61,43 +61,43 @@ def test_a_refusal_is_shown_with_its_attempts_and_repaired(joined: Any, staff: C
     CourseRun.objects.filter(pk=row.run_id).update(course_key=DEMO)
     response = post(staff, user, "repair")
     assert "Repaired: 1 changed" in response
-    assert joined.enrollments(user.username) == {DEMO: ("audit", True)}
+    assert system.enrollments(user.username) == {DEMO: ("audit", True)}
     assert staff.get(f"/staff/learners/{user.pk}/").context["learner"].verdict[0] == "ok"
     assert AuditEvent.objects.get(name="console-repair").subject == user.username
 
 
 def test_a_repair_creates_missing_records_and_sends_nothing_else(
-    joined: Any, staff: Client
+    system: Any, staff: Client
 ) -> None:
-    user, other = joined.learner(), joined.learner()
+    user, other = system.learner(), system.learner()
     enroll(user, ensure_run(DEMO))
     enroll(other, ensure_run(DEMO))
     assert "Repaired" in post(staff, user, "repair")
-    assert joined.enrollments(user.username) == {DEMO: ("audit", True)}
-    assert joined.account(other.username) is None
+    assert system.enrollments(user.username) == {DEMO: ("audit", True)}
+    assert system.account(other.username) is None
     assert "There was nothing to repair." in post(staff, user, "repair")
 
 
-def test_a_repair_that_fails_says_why(faulty: Any, joined: Any, staff: Client) -> None:
-    user = joined.learner()
+def test_a_repair_that_fails_says_why(faulty: Any, system: Any, staff: Client) -> None:
+    user = system.learner()
     enroll(user, ensure_run(NOWHERE))
     response = post(staff, user, "repair")
     assert "Not everything was repaired. Enrollment: " in response
     assert "Enrollment: The learner&#x27;s" not in response
 
 
-def test_a_repair_starts_nothing_that_is_stopped_for_everybody(joined: Any, staff: Client) -> None:
-    user = joined.learner()
+def test_a_repair_starts_nothing_that_is_stopped_for_everybody(system: Any, staff: Client) -> None:
+    user = system.learner()
     enroll(user, ensure_run(DEMO))
     gate = Gate("account", client().http.state)
     gate.close()
     assert "Stopped for all learners: LMS accounts" in post(staff, user, "repair")
     assert gate.is_closed
-    assert joined.account(user.username) is None
+    assert system.account(user.username) is None
 
 
-def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staff: Client) -> None:
-    user = joined.learner()
+def test_the_comparison_shows_what_differs_and_changes_nothing(system: Any, staff: Client) -> None:
+    user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     Enrollment.objects.filter(user=user).update(mode="verified")
     before = list(Enrollment.objects.values()), list(LmsAccount.objects.values())
@@ -108,14 +108,14 @@ def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staf
     assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == before
     # The repair corrects the difference, although the record seems to be in sync.
     assert "Repaired: 1 changed" in post(staff, user, "repair")
-    assert joined.enrollments(user.username) == {DEMO: ("verified", True)}
+    assert system.enrollments(user.username) == {DEMO: ("verified", True)}
     run = staff.post(f"/staff/runs/{Enrollment.objects.get().run_id}/compare/")
     assert run.context["compared"].seen.course_key == DEMO
     assert not run.context["compared"].problem
 
 
-def test_an_lms_that_does_not_answer_is_reported(faulty: Any, joined: Any, staff: Client) -> None:
-    user = joined.learner()
+def test_an_lms_that_does_not_answer_is_reported(faulty: Any, system: Any, staff: Client) -> None:
+    user = system.learner()
     run = ensure_run(DEMO)
     faulty.break_all("reset")
     assert "could not be asked" in post(staff, user, "compare")
@@ -123,15 +123,15 @@ def test_an_lms_that_does_not_answer_is_reported(faulty: Any, joined: Any, staff
     assert "could not be asked" in answer.content.decode()
 
 
-def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff: Client) -> None:
-    first = joined.learner()
+def test_an_account_that_is_there_is_linked_after_the_warning(system: Any, staff: Client) -> None:
+    first = system.learner()
     enroll(first, ensure_run(DEMO), reconcile_now=True)
     username, email = first.username, first.email
     first.delete()
     # The owner and the reservation were deleted here; the LMS still has the account.
     UsernameReservation.objects.all().delete()
     Retirement.objects.all().delete()
-    user = joined.learner(username=username, email=email)
+    user = system.learner(username=username, email=email)
 
     answer = staff.post(f"/staff/learners/{user.pk}/compare/")
     (candidate,) = answer.context["compared"].candidates
@@ -156,11 +156,11 @@ def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff
 # Records of workers
 
 
-def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_and_work_are_written_down(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     recording.recorder._start()
-    user = joined.learner()
+    user = system.learner()
     enroll(user, ensure_run(NOWHERE))
     reconcile(["account", "token", "enrollment"], user=user)
     attempt = Attempt.objects.get()
@@ -185,12 +185,12 @@ def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.Mon
     assert Attempt.objects.filter(succeeded=True).count() == 1
 
 
-def test_a_history_that_fails_stops_no_work(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_that_fails_stops_no_work(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("broken")
 
     monkeypatch.setattr(recording.Recorder, "written", broken)
-    user = joined.learner()
+    user = system.learner()
     assert enroll(user, ensure_run(DEMO), reconcile_now=True).is_settled
 
 

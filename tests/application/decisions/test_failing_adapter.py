@@ -80,9 +80,13 @@ METHODS = ["full_name", "email", "country", "is_eligible", "is_confirmed"]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_only_that_learner_s_account_fails_and_says_why(
-    batched: Any, failing: Any, method: str
+    system_with_batch_api: Any, failing: Any, method: str
 ) -> None:
-    good, bad, other = batched.learner(), batched.learner(BAD), batched.learner()
+    good, bad, other = (
+        system_with_batch_api.learner(),
+        system_with_batch_api.learner(BAD),
+        system_with_batch_api.learner(),
+    )
     ensure_accounts()
     failing(method)
     reconcile(["account", "token"])
@@ -109,9 +113,9 @@ def test_without_a_username_only_that_learner_has_no_account(db: None, failing: 
 
 
 def test_a_user_is_saved_nevertheless_and_the_profile_follows_later(
-    batched: Any, failing: Any
+    system_with_batch_api: Any, failing: Any
 ) -> None:
-    user = batched.learner(BAD, name="Ada")
+    user = system_with_batch_api.learner(BAD, name="Ada")
     ensure_accounts()
     reconcile(["account", "token"])
     failing("full_name")
@@ -124,11 +128,11 @@ def test_a_user_is_saved_nevertheless_and_the_profile_follows_later(
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "profile"])
     assert state(*accounts(user)) is State.IN_SYNC
-    assert batched.account(row.username)["name"] == "Ada Lovelace"
+    assert system_with_batch_api.account(row.username)["name"] == "Ada Lovelace"
 
 
-def test_lists_go_on_with_other_learners(batched: Any, failing: Any) -> None:
-    bad, good = batched.learner(BAD), batched.learner()
+def test_lists_go_on_with_other_learners(system_with_batch_api: Any, failing: Any) -> None:
+    bad, good = system_with_batch_api.learner(BAD), system_with_batch_api.learner()
     ensure_accounts()
     reconcile(["account", "token"])
     failing("email")
@@ -141,13 +145,17 @@ def test_lists_go_on_with_other_learners(batched: Any, failing: Any) -> None:
 
 
 def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
-    batched: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
+    system_with_batch_api: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unconfirmed: set[str] = set()
     monkeypatch.setattr(
         Failing, "is_confirmed", lambda self, user: user.username not in unconfirmed
     )
-    bad, refused, good = batched.learner(BAD), batched.learner("refused"), batched.learner()
+    bad, refused, good = (
+        system_with_batch_api.learner(BAD),
+        system_with_batch_api.learner("refused"),
+        system_with_batch_api.learner(),
+    )
     ensure_accounts()
     unconfirmed.add(refused.username)
     failing("is_eligible")
@@ -253,9 +261,13 @@ class QuerysetAdapter(DefaultAdapter):
     ],
 )
 def test_a_method_of_many_learners_is_named(
-    batched: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, answer: Any, reason: str
+    system_with_batch_api: Any,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Any,
+    reason: str,
 ) -> None:
-    user = batched.learner()
+    user = system_with_batch_api.learner()
     ensure_accounts()
     settings.USHER_ADAPTER = f"{__name__}.QuerysetAdapter"
     monkeypatch.setattr(QuerysetAdapter, "answer", answer)
@@ -265,16 +277,16 @@ def test_a_method_of_many_learners_is_named(
     assert row.error_message.startswith("eligible of USHER_ADAPTER failed")
     assert reason in row.error_message
     assert "of USHER_ADAPTER failed" in " ".join(f"{one.text} {one.cause}" for one in explain(user))
-    batched.learner("without-account")
+    system_with_batch_api.learner("without-account")
     with pytest.raises(CommandError, match="eligible of USHER_ADAPTER failed"):
         call_command("repair_missing_courseware_records")
 
 
 def test_modes_that_are_not_texts_are_refused(
-    batched: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    system_with_batch_api: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.USHER_ADAPTER = f"{__name__}.QuerysetAdapter"
     monkeypatch.setattr(QuerysetAdapter, "answer", [1])
     run = CourseRun.objects.create(course_key="course-v1:a+b+c")
     with pytest.raises(AdapterFailed, match=r"allowed_modes .* it returned list \[1\]"):
-        enroll(batched.learner(), run)
+        enroll(system_with_batch_api.learner(), run)

@@ -33,8 +33,8 @@ def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
         getattr(signals, name).disconnect(dispatch_uid=f"test {name}")
 
 
-def test_an_account_and_an_enrollment_that_are_settled_say_so_once(joined: Any, heard: Any) -> None:
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_an_account_and_an_enrollment_that_are_settled_say_so_once(system: Any, heard: Any) -> None:
+    user, run = system.learner(), ensure_run(DEMO)
     row = enroll(user, run, reconcile_now=True)
     assert [name for name, _ in heard] == ["account_ready", "enrollment_settled"]
     assert heard[0][1]["user"] == user
@@ -46,13 +46,13 @@ def test_an_account_and_an_enrollment_that_are_settled_say_so_once(joined: Any, 
     assert len(heard) == 2
 
 
-def test_the_guide_s_receiver_welcomes_a_learner_once(each_api: Any) -> None:
+def test_the_guide_s_receiver_welcomes_a_learner_once(system_with_each_api: Any) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
     (code,) = re.findall(r"```python\n([^`]*def welcome[^`]*)```", guide)
     namespace: dict[str, Any] = {}
     exec(code, namespace)
     try:
-        user, run = each_api.learner(), ensure_run(DEMO)
+        user, run = system_with_each_api.learner(), ensure_run(DEMO)
         enroll(user, run, reconcile_now=True)
         change_mode(user, run, "verified", reconcile_now=True)
         assert [each.to for each in mail.outbox] == [[user.email]]
@@ -65,11 +65,11 @@ def test_the_guide_s_receiver_welcomes_a_learner_once(each_api: Any) -> None:
         signals.refused.disconnect(namespace["refund"])
 
 
-def test_a_refusal_is_signalled_with_its_reason(joined: Any, heard: Any, settings: Any) -> None:
+def test_a_refusal_is_signalled_with_its_reason(system: Any, heard: Any, settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")
-    user = joined.learner()
+    user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
     arguments = dict(heard)["refused"]
     assert (arguments["kind"], arguments["user"], arguments["row"]) == ("enrollment", user, row)
@@ -78,11 +78,11 @@ def test_a_refusal_is_signalled_with_its_reason(joined: Any, heard: Any, setting
     cache.delete("usher-refusals-mailed")
 
 
-def test_a_deactivation_is_signalled(joined: Any, heard: Any) -> None:
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_a_deactivation_is_signalled(system: Any, heard: Any) -> None:
+    user, run = system.learner(), ensure_run(DEMO)
     enroll(user, run, reconcile_now=True)
     heard.clear()
-    joined.lms.shell(
+    system.lms.shell(
         "from django.contrib.auth.models import User; "
         f"User.objects.filter(username={user.lms_account.username!r}).update(is_active=False)"
     )
@@ -92,33 +92,33 @@ def test_a_deactivation_is_signalled(joined: Any, heard: Any) -> None:
     assert (arguments["user"], arguments["wanted"]) == (user, True)
 
 
-def test_a_receiver_that_fails_harms_nothing(joined: Any) -> None:
+def test_a_receiver_that_fails_harms_nothing(system: Any) -> None:
     def fail(**_: Any) -> None:
         raise RuntimeError("a receiver's own mistake")
 
     signals.enrollment_settled.connect(fail, weak=False, dispatch_uid="test failing")
     try:
-        assert enroll(joined.learner(), ensure_run(DEMO), reconcile_now=True).is_settled
+        assert enroll(system.learner(), ensure_run(DEMO), reconcile_now=True).is_settled
     finally:
         signals.enrollment_settled.disconnect(dispatch_uid="test failing")
 
 
 @pytest.mark.parametrize("signal", ["account_ready", "enrollment_settled"])
-def test_a_receiver_may_delete_the_learner(joined: Any, signal: str) -> None:
+def test_a_receiver_may_delete_the_learner(system: Any, signal: str) -> None:
     def delete(user: Any, **_told: Any) -> None:
         user.delete()
 
     getattr(signals, signal).connect(delete, dispatch_uid="delete")
     try:
-        row = enroll(joined.learner(), ensure_run(DEMO), reconcile_now=True)
+        row = enroll(system.learner(), ensure_run(DEMO), reconcile_now=True)
     finally:
         getattr(signals, signal).disconnect(dispatch_uid="delete")
     assert not row.is_settled
     assert not type(row).objects.filter(pk=row.pk).exists()
 
 
-def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(joined: Any) -> None:
-    user, told = joined.learner(), []
+def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(system: Any) -> None:
+    user, told = system.learner(), []
     runs = [ensure_run(f"course-v1:edX+Nowhere+{number}") for number in (1, 2)]
 
     def delete(user: Any, **_told: Any) -> None:

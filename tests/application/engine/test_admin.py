@@ -56,8 +56,8 @@ def test_lists_and_pages_open(staff, model):
         )
 
 
-def test_retry_and_repair(joined, staff):
-    user = joined.learner()
+def test_retry_and_repair(system, staff):
+    user = system.learner()
     account = ensure_account(user)
     models.LmsAccount.objects.set_work(refused_at=timezone.now(), due_at=None)
     assert "1 are due now" in act(staff, models.LmsAccount, "retry", account)
@@ -90,8 +90,8 @@ def test_a_name_once_given_can_not_be_taken_away(staff):
     assert staff.post(url, {"post": "yes"}).status_code == 403
 
 
-def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(joined, staff):
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(system, staff):
+    user, run = system.learner(), ensure_run(DEMO)
     row = enroll(user, run, reconcile_now=True)
     delete = reverse("admin:usher_enrollment_delete", args=[row.pk])
     assert staff.post(delete, {"post": "yes"}).status_code == 403
@@ -103,15 +103,15 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(joined, sta
     assert "Unenrolled: 1" in act(staff, models.Enrollment, "unenroll", row)
     assert staff.post(delete, {"post": "yes"}).status_code == 403  # the LMS has not been told yet
     act(staff, models.Enrollment, "repair", row)
-    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
+    assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
     assert staff.post(delete, {"post": "yes"}).status_code == 302
     assert not models.Enrollment.objects.filter(pk=row.pk).exists()
 
 
-def test_an_enrollment_in_a_mistyped_run_can_be_deleted(joined, staff):
+def test_an_enrollment_in_a_mistyped_run_can_be_deleted(system, staff):
     """As the console advises."""
     run = ensure_run("course-v1:edX+Typo+1")
-    row = enroll(joined.learner(), run, reconcile_now=True)
+    row = enroll(system.learner(), run, reconcile_now=True)
     assert row.error_code == "unknown-run"
     delete_run = reverse("admin:usher_courserun_delete", args=[run.pk])
     assert staff.post(delete_run, {"post": "yes"}).status_code == 403
@@ -120,8 +120,8 @@ def test_an_enrollment_in_a_mistyped_run_can_be_deleted(joined, staff):
     assert staff.post(delete_run, {"post": "yes"}).status_code == 302
 
 
-def test_a_learner_is_deleted_with_their_enrollments(joined, staff):
-    user = joined.learner()
+def test_a_learner_is_deleted_with_their_enrollments(system, staff):
+    user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     url = reverse("admin:accounts_user_delete", args=[user.pk])
     assert staff.post(url, {"post": "yes"}).status_code == 302
@@ -175,13 +175,13 @@ def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
     assert not row.is_active
 
 
-def test_an_enrollment_that_is_added_gets_an_account(joined, staff):
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_an_enrollment_that_is_added_gets_an_account(system, staff):
+    user, run = system.learner(), ensure_run(DEMO)
     add = {"user": user.pk, "run": run.pk, "mode": "audit", "is_active": "on"}
     assert staff.post(reverse("admin:usher_enrollment_add"), add).status_code == 302
     reconcile(["account", "token", "enrollment"])
     assert models.Enrollment.objects.get(user=user).is_settled
-    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+    assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
 
 def test_records_of_what_the_lms_has_are_not_deleted(staff):

@@ -29,12 +29,12 @@ pytestmark = pytest.mark.each_database
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def test_the_lms_reports_its_capabilities(batched):
+def test_the_lms_reports_its_capabilities(system_with_batch_api):
     assert capabilities(client()) == {"accounts", "enrollments", "course-runs"}
 
 
-def test_many_accounts_and_tokens_in_one_request(batched):
-    users = [batched.learner("many") for _ in range(30)]
+def test_many_accounts_and_tokens_in_one_request(system_with_batch_api):
+    users = [system_with_batch_api.learner("many") for _ in range(30)]
     for user in users:
         ensure_account(user)
     summary = reconcile(["account", "token"])
@@ -43,42 +43,44 @@ def test_many_accounts_and_tokens_in_one_request(batched):
     assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == 30
     name = users[7].lms_account.username
     assert client().me(access_token_for(users[7])) == name
-    there = batched.account(name)
+    there = system_with_batch_api.account(name)
     assert there["links"] == [["mitxpro-oauth2", name]]
     assert there["usable"]
 
 
-def test_a_taken_name_leads_to_another(batched):
-    user = batched.learner("taken")
-    make_in_lms(batched, user.username, f"other-{user.email}", joined_ago=3600)
+def test_a_taken_name_leads_to_another(system_with_batch_api):
+    user = system_with_batch_api.learner("taken")
+    make_in_lms(system_with_batch_api, user.username, f"other-{user.email}", joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
     assert account.username != user.username
-    assert batched.account(user.username)["links"] == []
+    assert system_with_batch_api.account(user.username)["links"] == []
 
 
-def test_a_linked_account_older_than_the_reservation_is_never_ours(batched):
-    user = batched.learner("restored")
-    make_in_lms(batched, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
+def test_a_linked_account_older_than_the_reservation_is_never_ours(system_with_batch_api):
+    user = system_with_batch_api.learner("restored")
+    make_in_lms(
+        system_with_batch_api, user.username, f"old-{user.email}", linked=True, joined_ago=86400
+    )
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
     assert account.username != user.username
-    stranger = batched.account(user.username)
+    stranger = system_with_batch_api.account(user.username)
     assert stranger["email"] == f"old-{user.email}"
     assert stranger["name"] == user.username
 
 
-def test_an_email_that_the_lms_has_is_refused(batched):
-    user = batched.learner()
-    make_in_lms(batched, f"x{user.username}", user.email, joined_ago=3600)
+def test_an_email_that_the_lms_has_is_refused(system_with_batch_api):
+    user = system_with_batch_api.learner()
+    make_in_lms(system_with_batch_api, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert account.refused_at is not None
     assert account.error_code == "duplicate-email"
 
 
-def test_one_malformed_item_does_not_affect_the_others(batched):
-    good = [batched.learner() for _ in range(5)]
-    bad = batched.learner(email="not an address")
+def test_one_malformed_item_does_not_affect_the_others(system_with_batch_api):
+    good = [system_with_batch_api.learner() for _ in range(5)]
+    bad = system_with_batch_api.learner(email="not an address")
     for user in (*good, bad):
         ensure_account(user)
     reconcile(["account", "token"])
@@ -87,29 +89,31 @@ def test_one_malformed_item_does_not_affect_the_others(batched):
     assert LmsAccount.objects.get(user=bad).refused_at is not None
 
 
-def test_a_name_as_long_as_the_platform_takes(batched):
-    user = batched.learner(name="N" * 255)
+def test_a_name_as_long_as_the_platform_takes(system_with_batch_api):
+    user = system_with_batch_api.learner(name="N" * 255)
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
     user.name = "M" * 255
     user.save()
     assert reconcile(["profile"]).failed == 0
-    assert batched.account(account.username)["name"] == user.name
+    assert system_with_batch_api.account(account.username)["name"] == user.name
 
 
-def test_a_request_that_is_refused_as_a_whole_reports_the_reason(batched, monkeypatch):
+def test_a_request_that_is_refused_as_a_whole_reports_the_reason(
+    system_with_batch_api, monkeypatch
+):
     # Longer than any column: SQLite would store it, PostgreSQL would not.
     too_long = Details(email="e" * 250 + "@example.org", name="Ada", country="")
     monkeypatch.setattr(account_kinds, "details", lambda user: too_long)
-    account = ensure_account(batched.learner(), reconcile_now=True)
+    account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
     assert account.refused_at is not None
     assert "254 characters" in account.error_message
     assert "email" in account.error_message
 
 
-def test_enrollments_each_with_its_own_outcome(batched):
+def test_enrollments_each_with_its_own_outcome(system_with_batch_api):
     runs = [ensure_run(DEMO), ensure_run("course-v1:No+Such+Run")]
-    users = [batched.learner() for _ in range(6)]
+    users = [system_with_batch_api.learner() for _ in range(6)]
     for user in users:
         for run in runs:
             enroll(user, run)
@@ -118,51 +122,51 @@ def test_enrollments_each_with_its_own_outcome(batched):
     assert Enrollment.objects.filter(work__refused_at__isnull=False).count() == 6
     assert {f.kind for f in summary.failures} <= {"enrollment", "run", "mode"}
     name = users[0].lms_account.username
-    assert batched.enrollments(name) == {DEMO: ("audit", True)}
+    assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", True)}
     unenroll(users[0], runs[0])
     reconcile(["enrollment"])
-    assert batched.enrollments(name) == {DEMO: ("audit", False)}
+    assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", False)}
 
 
-def test_name_and_email_follow_the_learner(batched):
-    user = batched.learner()
+def test_name_and_email_follow_the_learner(system_with_batch_api):
+    user = system_with_batch_api.learner()
     ensure_account(user, reconcile_now=True)
     user.name, user.email = "Another Name", f"new-{user.email}"
     user.save()
     assert LmsProfile.objects.get(user=user).due_at is not None
     summary = reconcile(["profile"])
     assert summary.failed == 0, summary.failures
-    there = batched.account(user.lms_account.username)
+    there = system_with_batch_api.account(user.lms_account.username)
     assert (there["name"], there["email"]) == (user.name, user.email)
 
 
-def test_a_learner_switched_off_here_is_switched_off_there(batched):
-    user = batched.learner()
+def test_a_learner_switched_off_here_is_switched_off_there(system_with_batch_api):
+    user = system_with_batch_api.learner()
     ensure_account(user, reconcile_now=True)
     user.is_active = False
     user.save()
     assert reconcile(["account"]).failed == 0
     name = user.lms_account.username
-    assert batched.account(name)["is_active"] is False
+    assert system_with_batch_api.account(name)["is_active"] is False
     deactivate(user, active=True)
     reconcile(["account"])
-    assert batched.account(name)["is_active"] is True
+    assert system_with_batch_api.account(name)["is_active"] is True
 
 
-def test_a_learner_deleted_here_is_switched_off_there(batched):
-    user = batched.learner()
+def test_a_learner_deleted_here_is_switched_off_there(system_with_batch_api):
+    user = system_with_batch_api.learner()
     name = ensure_account(user, reconcile_now=True).username
     user.delete()
     summary = reconcile(["retirement"])
     assert (summary.changed, summary.failed) == (1, 0), summary.failures
-    assert batched.account(name)["is_active"] is False
+    assert system_with_batch_api.account(name)["is_active"] is False
 
 
-def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(batched):
+def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_with_batch_api):
     """A learner signed in with a browser before the worker created the account."""
-    user = batched.learner()
+    user = system_with_batch_api.learner()
     account = ensure_account(user)
-    make_in_lms(batched, account.username, user.email, linked=True)
+    make_in_lms(system_with_batch_api, account.username, user.email, linked=True)
     LmsAccount.objects.filter(pk=account.pk).update(
         reserved_at=timezone.now() - timedelta(seconds=30)
     )
@@ -172,9 +176,9 @@ def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(batched):
     assert account.username == user.username
 
 
-def test_a_learner_deleted_while_the_account_is_created(batched):
+def test_a_learner_deleted_while_the_account_is_created(system_with_batch_api):
     """The worker's request may reach the LMS last, so the account is retired again."""
-    user, accounts = batched.learner("leaving"), kind("account")
+    user, accounts = system_with_batch_api.learner("leaving"), kind("account")
     name = ensure_account(user).username
     _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)
     with transaction.atomic():
@@ -183,14 +187,16 @@ def test_a_learner_deleted_while_the_account_is_created(batched):
     outcomes = accounts.act_many(jobs, lms_context())
     user.delete()
     assert write_back(accounts, list(zip(jobs, outcomes, strict=True))) == []
-    assert batched.account(name)["is_active"] is True
+    assert system_with_batch_api.account(name)["is_active"] is True
     reconcile(["retirement"])
-    assert batched.account(name)["is_active"] is False
+    assert system_with_batch_api.account(name)["is_active"] is False
 
 
-def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(batched):
+def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(
+    system_with_batch_api,
+):
     """The claim found no account, but the account was created before the outcome was recorded."""
-    user, enrollments = batched.learner("early"), kind("enrollment")
+    user, enrollments = system_with_batch_api.learner("early"), kind("enrollment")
     ensure_account(user)
     enrollment = enroll(user, ensure_run(DEMO))
     _, rows = claim(enrollments, Scope(user_id=user.pk), 1, lease_seconds=60)
@@ -203,8 +209,8 @@ def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(b
     assert enrollment.is_settled, enrollment.error_message
 
 
-def test_a_learner_whose_records_no_worker_has_claimed(batched):
-    user = batched.learner()
+def test_a_learner_whose_records_no_worker_has_claimed(system_with_batch_api):
+    user = system_with_batch_api.learner()
     ensure_account(user, reconcile_now=True)
     with transaction.atomic():
         assert not is_worked_on(user)

@@ -22,10 +22,10 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.fixture(params=[0, 1])
-def connected_for_days(request, batched):
+def connected_for_days(request, system_with_batch_api):
     """The LMS lists all rows for times before it was connected, and rows of its log for later
     times. This LMS has no application in its settings, so its log is empty."""
-    batched.lms.shell(
+    system_with_batch_api.lms.shell(
         "from datetime import timedelta; from django.utils.timezone import now; "
         "from usher.lms.connections.models import ConnectedApplication; "
         f"long_ago = now() - timedelta(days={request.param}); "
@@ -39,9 +39,11 @@ def again():
     return pull_changes()
 
 
-def test_an_enrollment_that_was_changed_there_becomes_due(batched, connected_for_days, settings):
+def test_an_enrollment_that_was_changed_there_becomes_due(
+    system_with_batch_api, connected_for_days, settings
+):
     settings.USHER_WEBHOOK_SECRET = "messages are refused from here on"
-    user = batched.learner()
+    user = system_with_batch_api.learner()
     ensure_account(user)
     enroll(user, ensure_run(DEMO))
     assert reconcile(["account", "enrollment"]).failed == 0
@@ -50,20 +52,20 @@ def test_an_enrollment_that_was_changed_there_becomes_due(batched, connected_for
     name = user.lms_account.username
     again()
     assert not Enrollment.objects.get().due_at
-    batched.lms.shell(
+    system_with_batch_api.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.get(user__username={name!r}).change_mode('verified')"
     )
     assert again() >= 1
     assert Enrollment.objects.get().due_at is not None
     reconcile(["enrollment"])
-    assert batched.enrollments(name) == {DEMO: ("audit", True)}
+    assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", True)}
 
 
-def test_a_new_run_there_is_a_new_run_here(batched):
+def test_a_new_run_there_is_a_new_run_here(system_with_batch_api):
     pull_changes()
     key = "course-v1:New+Run+1"
-    batched.lms.shell(
+    system_with_batch_api.lms.shell(
         f"from usher.embedded.home.seeds import run; run({key!r}, 'New', (None,) * 4)"
     )
     again()
@@ -90,8 +92,8 @@ def test_the_dependency_that_reads_ccx_keys_is_declared():
     assert any(line.startswith("edx-ccx-keys") for line in wanted)
 
 
-def test_one_bad_change_of_a_learner_never_stops_the_others(batched):
-    user = batched.learner()
+def test_one_bad_change_of_a_learner_never_stops_the_others(system_with_batch_api):
+    user = system_with_batch_api.learner()
     ensure_account(user)
     enroll(user, ensure_run(DEMO))
     assert reconcile().failed == 0
@@ -103,13 +105,13 @@ def test_one_bad_change_of_a_learner_never_stops_the_others(batched):
     assert changes._enrollments([*bad, enrollment]) == 1
 
 
-def test_the_lms_is_not_asked_more_often_than_needed(batched):
+def test_the_lms_is_not_asked_more_often_than_needed(system_with_batch_api):
     pull_changes()
     before = Watermark.objects.get(what="accounts").asked_at
     pull_changes()
     assert Watermark.objects.get(what="accounts").asked_at == before
 
 
-def test_without_the_batch_api_there_is_nothing_to_ask(joined):
+def test_without_the_batch_api_there_is_nothing_to_ask(system):
     assert pull_changes() == 0
     assert list(Watermark.objects.values_list("what", flat=True)) == ["enrollments-listed"]

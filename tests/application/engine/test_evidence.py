@@ -52,7 +52,7 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
 
 
 @pytest.mark.each_database
-def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
+def test_an_lms_that_lost_all_accounts_is_not_accepted(system) -> None:
     """The LMS's state is that after the restore of an old backup. With --accept-missing the
     accounts are created again."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
@@ -60,7 +60,7 @@ def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
         ensure_account(learner)
     assert reconcile(["account"]).changed == 22
     names = list(LmsAccount.objects.values_list("username", flat=True))
-    joined.lms.shell(
+    system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.filter(username__in={names!r}).delete()"
     )
@@ -74,11 +74,11 @@ def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
     open_gates(["account"])
     recheck(["account"])
     reconcile(["account"], accept_missing=True)
-    assert joined.account(names[0]) is not None
+    assert system.account(names[0]) is not None
     assert sorted(LmsAccount.objects.values_list("username", flat=True)) == sorted(names)
 
 
-def test_runs_that_vanish_together_are_not_accepted_as_missing(joined) -> None:
+def test_runs_that_vanish_together_are_not_accepted_as_missing(system) -> None:
     sync_runs()
     keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]
     CourseRun.objects.bulk_create(CourseRun(course_key=key, digest="seen") for key in keys)
@@ -91,7 +91,7 @@ def test_runs_that_vanish_together_are_not_accepted_as_missing(joined) -> None:
     assert CourseRun.objects.filter(missing_since__isnull=False).count() == 25
 
 
-def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(joined, monkeypatch) -> None:
+def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(system, monkeypatch) -> None:
     """The list may change while its pages are read."""
     sync_runs()
     from usher.client.client import LmsClient
@@ -112,7 +112,7 @@ def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(joined, monkeypatch) 
 
 
 @pytest.mark.each_database
-def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
+def test_a_mode_in_two_currencies_is_kept_twice(system, monkeypatch) -> None:
     from usher.client.client import LmsClient
 
     run = ensure_run(DEMO)
@@ -131,7 +131,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
 
 
 @pytest.mark.each_database
-def test_a_value_that_the_database_rejects_fails_only_its_row(joined, monkeypatch) -> None:
+def test_a_value_that_the_database_rejects_fails_only_its_row(system, monkeypatch) -> None:
     """The other rows of the pass succeed."""
     from usher.application.runs import kinds
 

@@ -44,11 +44,11 @@ def unsettled():
 
 
 @pytest.mark.each_database
-def test_three_failures_in_ten(joined, faulty):
+def test_three_failures_in_ten(system, faulty):
     dice = random.Random(7)
     runs = [ensure_run(DEMO), ensure_run(E2E)]
     prefix = f"chaos{secrets.token_hex(4)}"
-    users = [joined.learner(prefix) for _ in range(15)]
+    users = [system.learner(prefix) for _ in range(15)]
     faulty.break_some(0.3, FAULTS, seed=7)
     for _ in range(3):
         for user in users:
@@ -72,19 +72,19 @@ def test_three_failures_in_ten(joined, faulty):
         assert all_kinds()[name].model.objects.refused().count() == 0
     for user in users:
         name = user.lms_account.username
-        there = joined.enrollments(name)
+        there = system.enrollments(name)
         for row in Enrollment.objects.filter(user=user).select_related("run"):
             mode, active = there.get(row.run.course_key, ("", False))
             assert active == row.is_active
             assert not active or mode == row.mode
     made = f"g().objects.filter(username__startswith={prefix!r}).count()"
     count = f"from django.contrib.auth import get_user_model as g; print({made})"
-    assert int(joined.lms.shell(count)) == len(users)
+    assert int(system.lms.shell(count)) == len(users)
 
 
-def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(joined, faulty, settings):
+def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(system, faulty, settings):
     settings.EDX_API_CLIENT_TIMEOUT = 0.5
-    user = joined.learner()
+    user = system.learner()
     ensure_account(user)
     faulty.break_all(faults.SLOW)
     summary = reconcile(["account"], user=user, patience=Patience(0.4))
@@ -93,8 +93,8 @@ def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(joined, faulty
 
 
 @pytest.mark.each_database
-def test_two_concurrent_engines(joined):
-    users = [joined.learner("both") for _ in range(12)]
+def test_two_concurrent_engines(system):
+    users = [system.learner("both") for _ in range(12)]
     for user in users:
         ensure_account(user)
         enroll(user, ensure_run(DEMO))
@@ -120,7 +120,7 @@ def test_two_concurrent_engines(joined):
     assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == len(users)
 
 
-def test_watching_sends_rows_that_become_due_later(joined, eventually):
+def test_watching_sends_rows_that_become_due_later(system, eventually):
     stop = threading.Event()
 
     def engine():
@@ -132,13 +132,13 @@ def test_watching_sends_rows_that_become_due_later(joined, eventually):
     thread = threading.Thread(target=engine)
     thread.start()
     try:
-        user = joined.learner("later")
+        user = system.learner("later")
         enroll(user, ensure_run(DEMO))
         eventually(lambda: not Enrollment.objects.filter(user=user).unsettled().exists(), 60)
     finally:
         stop.set()
         thread.join(60)
-    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+    assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
     assert not thread.is_alive()
 
 

@@ -61,7 +61,7 @@ _SEEN = {
 class Stage:
     """Learners of all states, and the proxy behind which the LMS or an impostor answers."""
 
-    joined: Any
+    system: Any
     proxy: Any
     prefix: str
     settled: Any
@@ -81,23 +81,25 @@ class Stage:
         """Accounts of these learners in the LMS."""
         rows = f"g().objects.filter(username__startswith={self.prefix!r})"
         script = f"from django.contrib.auth import get_user_model as g; print({rows}.count())"
-        return int(self.joined.lms.shell(script))
+        return int(self.system.lms.shell(script))
 
 
 @pytest.fixture(params=["public", "batch"])
 def stage(request, transactional_db, settings, monkeypatch):
-    joined = request.getfixturevalue("joined" if request.param == "public" else "batched")
-    with faulty_proxy(joined.lms.url) as proxy:
+    system = request.getfixturevalue(
+        "system" if request.param == "public" else "system_with_batch_api"
+    )
+    with faulty_proxy(system.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
-        settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
+        settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url
         settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
         settings.USHER_MISSING_COUNT = 0
         monkeypatch.setattr(sync, "_MAX_TRIES", 1)
         forget_clients()
         prefix = f"im{secrets.token_hex(4)}"
-        settled, changing, leaver = (joined.learner(prefix) for _ in range(3))
+        settled, changing, leaver = (system.learner(prefix) for _ in range(3))
         has_batch = request.param == "batch"
-        found = Stage(joined, proxy, prefix, settled, changing, leaver.username, has_batch)
+        found = Stage(system, proxy, prefix, settled, changing, leaver.username, has_batch)
         for user in (settled, changing, leaver):
             ensure_account(user)
             enroll(user, ensure_run(DEMO))
@@ -123,7 +125,7 @@ def answering(stage: Stage, impostor: Impostor, settings: Any):
 
 def people_act(stage: Stage) -> None:
     """Meanwhile a learner signs up, another one changes name and mode, and a third is deleted."""
-    stage.new = stage.joined.learner(stage.prefix)
+    stage.new = stage.system.learner(stage.prefix)
     ensure_account(stage.new)
     enroll(stage.new, ensure_run(DEMO))
     change_mode(stage.changing, ensure_run(DEMO), "verified")
@@ -259,23 +261,23 @@ def test_another_open_edx_without_learners_changes_nothing(stage, empty_lms, set
     assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens
     assert refused() == []
     assert empty_lms.shell(there) == people
-    stage.proxy.target = stage.joined.lms.url
+    stage.proxy.target = stage.system.lms.url
     settings.USHER_ENROLLMENT_WINNER = "application"
     settle_all()
     as_wanted(stage)
 
 
-def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(joined, settings):
+def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
     """Also if the LMS's state is kept: an LMS has records of ended enrollments, and this one has
     none."""
     settings.USHER_ENROLLMENT_WINNER = "lms"
-    users = [joined.learner("kept") for _ in range(2)]
+    users = [system.learner("kept") for _ in range(2)]
     for user in users:
         ensure_account(user)
         enroll(user, ensure_run(DEMO))
     assert reconcile(["account", "enrollment"]).failed == 0
     names = [user.lms_account.username for user in users]
-    joined.lms.shell(
+    system.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username__in={names!r}).delete()"
     )
@@ -297,18 +299,18 @@ def as_wanted(stage: Stage) -> None:
     assert stage.made() == 4
     if stage.has_batch:
         assert refused() == []
-        assert not stage.joined.account(stage.leaver)["is_active"]
+        assert not stage.system.account(stage.leaver)["is_active"]
     else:
         assert [code for _, code, _ in refused()] == ["retirement-by-hand"]
     users = {stage.settled: "audit", stage.changing: "verified", stage.new: "audit"}
     for user, mode in users.items():
         account = LmsAccount.objects.get(user=user)
         assert (account.username, account.renamings) == (user.username, 0)
-        there = stage.joined.account(account.username)
+        there = stage.system.account(account.username)
         assert (there["id"], there["email"]) == (account.lms_user_id or there["id"], user.email)
         assert there["name"] == user.name
         assert there["is_active"]
-        assert stage.joined.enrollments(account.username) == {DEMO: (mode, True)}
+        assert stage.system.enrollments(account.username) == {DEMO: (mode, True)}
         row = Enrollment.objects.get(user=user)
         assert row.is_settled, row.error_message
         assert (row.observed_mode, row.observed_is_active) == (mode, True)

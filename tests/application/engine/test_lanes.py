@@ -155,7 +155,7 @@ def test_an_account_hands_its_lane_on(learner, run):
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.BACKGROUND
 
 
-def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty, eventually):
+def test_a_learner_is_served_while_the_lms_answers_no_enrollment(system, faulty, eventually):
     """All threads but one are busy with a backlog of another kind, in one worker."""
     arrived, let_go = threading.Event(), threading.Event()
 
@@ -169,7 +169,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
     run, backlog = ensure_run(DEMO), []
     with background():
         for _ in range(12):
-            user = joined.learner("backlog")
+            user = system.learner("backlog")
             ensure_account(user, reconcile_now=True)
             backlog.append(enroll(user, run))
     stop, errors = threading.Event(), []
@@ -186,7 +186,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
     worker.start()
     try:
         assert arrived.wait(90)
-        person = joined.learner("person")
+        person = system.learner("person")
         ensure_account(person)
         tokens = LmsToken.objects.filter(user=person, expires_at__isnull=False)
         eventually(lambda: tokens.exists())
@@ -196,7 +196,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
         let_go.set()
         worker.join(300)
     assert errors == []
-    assert joined.account(person.username)
+    assert system.account(person.username)
 
 
 def test_celery_workers_process_interactive_rows_during_a_share(transactional_db, monkeypatch):

@@ -62,8 +62,8 @@ def finish_elsewhere(name, row, outcome):
 
 
 @pytest.fixture
-def account(joined):
-    return ensure_account(joined.learner())
+def account(system):
+    return ensure_account(system.learner())
 
 
 def test_failures_in_another_worker_are_reported(account):
@@ -108,7 +108,7 @@ def test_a_row_that_another_worker_retried_with_success_is_no_failure(account, s
     assert (summary.changed, summary.failed) == (1, 0)
 
 
-def test_an_engine_that_watches_does_not_hide_what_fails(joined):
+def test_an_engine_that_watches_does_not_hide_what_fails(system):
     with an_engine_that_watches("run", "mode"):
         for number in range(20):
             key = f"course-v1:Nobody+Knows+{number}"
@@ -117,15 +117,15 @@ def test_an_engine_that_watches_does_not_hide_what_fails(joined):
     assert not CourseRun.objects.filter(course_key__contains="Nobody").exists()
 
 
-def test_an_account_created_by_another_worker_is_ready_when_it_is_returned(joined):
+def test_an_account_created_by_another_worker_is_ready_when_it_is_returned(system):
     with an_engine_that_watches("account", "token"):
         for _ in range(10):
-            account = ensure_account(joined.learner("given"), reconcile_now=True)
+            account = ensure_account(system.learner("given"), reconcile_now=True)
             assert account.is_ready, account.error_message
 
 
-def test_a_repair_while_another_worker_watches_ends_with_all_repaired(joined):
-    users = [joined.learner("other") for _ in range(10)]
+def test_a_repair_while_another_worker_watches_ends_with_all_repaired(system):
+    users = [system.learner("other") for _ in range(10)]
     with an_engine_that_watches("account", "token"):
         for user in users:
             assert repair(user).failed == 0

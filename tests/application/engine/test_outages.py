@@ -129,8 +129,10 @@ def test_only_one_process_of_a_worker_logs_an_outage(log):
     assert len(told(log)) == 3
 
 
-def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(batched, settings, log):
-    with faulty_proxy(batched.lms.url) as proxy:
+def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(
+    system_with_batch_api, settings, log
+):
+    with faulty_proxy(system_with_batch_api.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
 
         def sweep():
@@ -150,10 +152,10 @@ def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(batched, set
     assert told(log)[1].startswith("reading the changes in the LMS resumed after")
 
 
-def test_a_worker_that_waits_for_the_lms_is_alive(faulty, joined, monkeypatch, eventually):
+def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, eventually):
     monkeypatch.setattr(heartbeat, "_SECONDS_BETWEEN_BEATS", 0.05)
     monkeypatch.setattr(heartbeat, "LATE_WATCHING", 30)
-    ensure_account(joined.learner())
+    ensure_account(system.learner())
     faulty.break_all(faults.SLOW)
     stop = threading.Event()
 

@@ -65,7 +65,7 @@ def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch)
 
 
 @pytest.fixture
-def empty(joined, monkeypatch):
+def empty(system, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     # Pauses that other tests caused; their end would be written.
@@ -92,8 +92,8 @@ def test_statements_of_an_idle_worker(empty, django_assert_max_num_queries):
         services.watch(stop=Once())
 
 
-def test_a_worker_sends_one_enrollment(joined, monkeypatch, django_assert_max_num_queries):
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_a_worker_sends_one_enrollment(system, monkeypatch, django_assert_max_num_queries):
+    user, run = system.learner(), ensure_run(DEMO)
     ensure_account(user, reconcile_now=True)
     services.reconcile()
     row = enroll(user, run)
@@ -104,4 +104,4 @@ def test_a_worker_sends_one_enrollment(joined, monkeypatch, django_assert_max_nu
         tasks.work(user.pk)
     row.refresh_from_db()
     assert row.is_settled
-    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+    assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}

@@ -66,14 +66,14 @@ def started(stop, errors):
     return thread
 
 
-def an_enrollment(joined):
-    user = joined.learner()
+def an_enrollment(system):
+    user = system.learner()
     ensure_account(user, reconcile_now=True)
     return enroll(user, ensure_run(DEMO))
 
 
-def test_a_sent_request_is_waited_for(joined, held):
-    row, stop, errors = an_enrollment(joined), threading.Event(), []
+def test_a_sent_request_is_waited_for(system, held):
+    row, stop, errors = an_enrollment(system), threading.Event(), []
     worker = started(stop, errors)
     assert held.arrived.wait(90)
     stop.set()
@@ -88,12 +88,12 @@ def test_a_sent_request_is_waited_for(joined, held):
     assert services.reconcile(["enrollment"]).failed == 0
     row.refresh_from_db()
     assert (row.is_settled, row.observed_mode) == (True, "verified")
-    assert joined.enrollments(row.user.lms_account.username) == {DEMO: ("verified", True)}
+    assert system.enrollments(row.user.lms_account.username) == {DEMO: ("verified", True)}
 
 
-def test_a_row_whose_answer_is_late_keeps_its_lease(joined, held, settings):
+def test_a_row_whose_answer_is_late_keeps_its_lease(system, held, settings):
     settings.USHER_STOP_SECONDS = 0.5
-    row, stop, errors = an_enrollment(joined), threading.Event(), []
+    row, stop, errors = an_enrollment(system), threading.Event(), []
     worker = started(stop, errors)
     assert held.arrived.wait(90)
     stop.set()
@@ -105,10 +105,10 @@ def test_a_row_whose_answer_is_late_keeps_its_lease(joined, held, settings):
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
 
 
-def test_rows_that_no_thread_has_started_are_released_immediately(joined, held, settings):
+def test_rows_that_no_thread_has_started_are_released_immediately(system, held, settings):
     settings.USHER_CONCURRENCY = 1
     run = ensure_run(DEMO)
-    users = [joined.learner() for _ in range(5)]
+    users = [system.learner() for _ in range(5)]
     for user in users:
         ensure_account(user, reconcile_now=True)
         enroll(user, run)
@@ -126,8 +126,8 @@ def test_rows_that_no_thread_has_started_are_released_immediately(joined, held, 
     assert Enrollment.objects.due().count() == 4
 
 
-def test_an_interrupted_run_releases_no_row_that_was_sent(joined, held, monkeypatch):
-    row, errors = an_enrollment(joined), []
+def test_an_interrupted_run_releases_no_row_that_was_sent(system, held, monkeypatch):
+    row, errors = an_enrollment(system), []
 
     def interrupted(*_):
         assert held.arrived.wait(90)

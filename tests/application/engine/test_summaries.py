@@ -37,10 +37,10 @@ from usher.engine.summary import Group
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def test_rows_processed_by_another_worker_are_counted(joined, monkeypatch):
+def test_rows_processed_by_another_worker_are_counted(system, monkeypatch):
     """Another worker claims the rows after they were made due, and finishes before this run."""
     for _ in range(5):
-        ensure_account(joined.learner())
+        ensure_account(system.learner())
     made_due = services.recheck(["account", "token"])
     assert made_due.rows == 10
     reconcile(["account", "token"])
@@ -51,10 +51,10 @@ def test_rows_processed_by_another_worker_are_counted(joined, monkeypatch):
     assert summary.as_dict()["by_others"] == 10
 
 
-def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(joined):
+def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(system):
     with an_engine_that_watches("account", "token"):
         for _ in range(5):
-            users = [joined.learner("other") for _ in range(3)]
+            users = [system.learner("other") for _ in range(3)]
             began = time.monotonic()
             summary = repair(wait=30)
             assert summary.failed == 0
@@ -64,11 +64,11 @@ def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(joined)
             assert ready.count() == len(users)
 
 
-def test_a_step_is_a_span_with_its_requests_within(joined, monkeypatch):
+def test_a_step_is_a_span_with_its_requests_within(system, monkeypatch):
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("usher"))
-    learner = joined.learner()
+    learner = system.learner()
     enroll(learner, ensure_run("course-v1:No+Such+Run"))
     reconcile(["account", "enrollment"])
     spans = exporter.get_finished_spans()
@@ -83,9 +83,9 @@ def test_a_step_is_a_span_with_its_requests_within(joined, monkeypatch):
     assert all(learner.username not in span.to_json() for span in spans)
 
 
-def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joined, capsys):
+def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(system, capsys):
     for _ in range(3):
-        ensure_account(joined.learner())
+        ensure_account(system.learner())
     later = database_now() + timedelta(seconds=300)
     LmsAccount.objects.set_work(
         error_class="systemic",
@@ -108,8 +108,8 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joine
     assert "3 refused before" in output
 
 
-def unconfirmed_learner(joined):
-    user = joined.learner()
+def unconfirmed_learner(system):
+    user = system.learner()
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     ensure_account(user)
     enroll(user, ensure_run(DEMO))
@@ -125,8 +125,8 @@ def unconfirmed_learner(joined):
         ("repair_missing_courseware_records", "--wait", "0"),
     ],
 )
-def test_a_learner_who_only_waits_is_no_failure(joined, capsys, command):
-    unconfirmed_learner(joined)
+def test_a_learner_who_only_waits_is_no_failure(system, capsys, command):
+    unconfirmed_learner(system)
     reconcile()
     call_command(*command)  # exit code 0
     output = capsys.readouterr().out
@@ -141,9 +141,9 @@ def test_a_learner_who_only_waits_is_no_failure(joined, capsys, command):
 
 
 def test_a_retry_that_comes_by_itself_is_no_failure_unless_nothing_can_be_sent(
-    joined, capsys, settings
+    system, capsys, settings
 ):
-    ensure_account(joined.learner())
+    ensure_account(system.learner())
     later = database_now() + timedelta(seconds=300)
     LmsAccount.objects.set_work(
         error_class="transient", error_code="server-error", attempts=2, due_at=later
@@ -157,8 +157,8 @@ def test_a_retry_that_comes_by_itself_is_no_failure_unless_nothing_can_be_sent(
     assert "✗ stopped Nothing answers at" in capsys.readouterr().out
 
 
-def test_rows_that_the_lms_limits_wait(joined, faulty):
-    user = joined.learner()
+def test_rows_that_the_lms_limits_wait(system, faulty):
+    user = system.learner()
     ensure_account(user)
     faulty.break_next(faults.THROTTLED, times=50)
     summary = reconcile(["account"], user=user)
@@ -167,8 +167,8 @@ def test_rows_that_the_lms_limits_wait(joined, faulty):
     assert LmsAccount.objects.get().attempts == 0
 
 
-def test_failures_of_this_run_are_not_reported_twice(joined, settings, capsys):
-    ensure_account(joined.learner())
+def test_failures_of_this_run_are_not_reported_twice(system, settings, capsys):
+    ensure_account(system.learner())
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
     with pytest.raises(SystemExit):
         call_command("reconcile", "--kind", "account")
@@ -178,9 +178,9 @@ def test_failures_of_this_run_are_not_reported_twice(joined, settings, capsys):
     assert "waiting" not in output
 
 
-def test_the_log_has_each_run_and_each_outage_once(joined, caplog, settings):
+def test_the_log_has_each_run_and_each_outage_once(system, caplog, settings):
     caplog.set_level(logging.INFO, logger="usher.engine")
-    user, run = joined.learner(), ensure_run(DEMO)
+    user, run = system.learner(), ensure_run(DEMO)
     reconcile()
     caplog.clear()
     reconcile()
@@ -206,9 +206,9 @@ def test_the_log_has_each_run_and_each_outage_once(joined, caplog, settings):
     assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
 
 
-def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(joined, caplog):
+def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(system, caplog):
     caplog.set_level(logging.INFO, logger="usher.refusals")
-    user = joined.learner()
+    user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+9"), reconcile_now=True)
     lines = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
     assert len(lines) == 1
@@ -249,8 +249,8 @@ def test_nine_attempts_fit_into_two_minutes():
     assert not retry_plan(CircuitOpen("open", retry_after=5.0), 3).is_counted
 
 
-def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):
-    user = joined.learner()
+def test_one_attempt_outlasts_several_failed_sign_ins(system, faulty):
+    user = system.learner()
     ensure_account(user, reconcile_now=True)
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None, generation=2)
     LmsToken.objects.all().make_due()

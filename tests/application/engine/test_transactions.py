@@ -67,8 +67,8 @@ def run_concurrently(*works):
 # Nothing is sent to the LMS within a transaction
 
 
-def test_reconciling_now_within_a_transaction_is_refused(joined):
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_reconciling_now_within_a_transaction_is_refused(system):
+    user, run = system.learner(), ensure_run(DEMO)
     enroll(user, run)
     for act in (
         lambda: enroll(user, run, reconcile_now=True),
@@ -84,16 +84,16 @@ def test_reconciling_now_within_a_transaction_is_refused(joined):
     assert row.is_settled, row.error_message
 
 
-def test_after_the_commit_it_is_done(joined):
-    user, run, rows = joined.learner(), ensure_run(DEMO), []
+def test_after_the_commit_it_is_done(system):
+    user, run, rows = system.learner(), ensure_run(DEMO), []
     with transaction.atomic():
         enroll(user, run)
         transaction.on_commit(lambda: rows.append(enroll(user, run, reconcile_now=True)))
     assert rows[0].is_settled, rows[0].error_message
 
 
-def test_a_token_that_is_valid_is_given_out_within_a_transaction(joined):
-    user = joined.learner()
+def test_a_token_that_is_valid_is_given_out_within_a_transaction(system):
+    user = system.learner()
     token = access_token_for(user)
     with transaction.atomic():
         assert access_token_for(user) == token
@@ -181,13 +181,13 @@ def test_two_syncs_of_the_same_new_runs(transactional_db):
 # Clocks
 
 
-def test_a_web_process_whose_clock_is_ahead_gets_a_token(joined, monkeypatch):
-    user, now = joined.learner(), timezone.now
+def test_a_web_process_whose_clock_is_ahead_gets_a_token(system, monkeypatch):
+    user, now = system.learner(), timezone.now
     ensure_account(user, reconcile_now=True)
     LmsToken.objects.filter(user=user).update(access_token="", expires_at=None)
     monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(seconds=30))
     assert access_token_for(user)
-    new = ensure_account(joined.learner())
+    new = ensure_account(system.learner())
     assert LmsAccount.objects.due().filter(pk=new.pk).exists()
     if connection.vendor == "postgresql":  # SQLite uses this machine's clock
         soon = now() + timedelta(seconds=10)

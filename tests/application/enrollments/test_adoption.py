@@ -26,16 +26,16 @@ E2E = "course-v1:edX+E2E-101+course"
 
 
 @pytest.fixture
-def learner(each_api):
-    user = each_api.learner("instructed")
+def learner(system_with_each_api):
+    user = system_with_each_api.learner("instructed")
     ensure_account(user)
     assert reconcile(["account"]).failed == 0
     return user
 
 
-def enroll_in_lms(each_api, user, key=DEMO, mode="audit", is_active=True):
+def enroll_in_lms(system_with_each_api, user, key=DEMO, mode="audit", is_active=True):
     """As an instructor does."""
-    each_api.lms.shell(
+    system_with_each_api.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         "from opaque_keys.edx.keys import CourseKey as K; "
         "from usher.embedded.student.models import CourseEnrollment as E; "
@@ -57,9 +57,9 @@ def here(user):
     }
 
 
-def test_the_next_sweep_records_an_enrollment_made_in_the_lms(each_api, learner):
+def test_the_next_sweep_records_an_enrollment_made_in_the_lms(system_with_each_api, learner):
     pull_changes()
-    enroll_in_lms(each_api, learner, mode="verified")
+    enroll_in_lms(system_with_each_api, learner, mode="verified")
     a_minute_later()
     assert reconcile(["enrollment"]).failed == 0
     assert here(learner) == {DEMO: ("verified", True)}
@@ -70,15 +70,15 @@ def test_the_next_sweep_records_an_enrollment_made_in_the_lms(each_api, learner)
     assert (row.observed_mode, row.observed_is_active) == ("verified", True)
     # From now on it is an enrollment like any other.
     assert change_mode(learner, row.run, "audit", reconcile_now=True).is_settled
-    assert each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
+    assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
     assert unenroll(learner, row.run, reconcile_now=True).is_settled
     a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {DEMO: ("audit", False)}
 
 
-def test_a_message_records_an_enrollment_made_in_the_lms(each_api, learner):
-    enroll_in_lms(each_api, learner)
+def test_a_message_records_an_enrollment_made_in_the_lms(system_with_each_api, learner):
+    enroll_in_lms(system_with_each_api, learner)
     assert process_message(
         "instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO
     )
@@ -86,13 +86,13 @@ def test_a_message_records_an_enrollment_made_in_the_lms(each_api, learner):
     assert here(learner) == {DEMO: ("audit", True)}
 
 
-def test_a_recheck_records_all_of_one_learner(each_api, learner):
-    other = each_api.learner()
+def test_a_recheck_records_all_of_one_learner(system_with_each_api, learner):
+    other = system_with_each_api.learner()
     ensure_account(other)
     reconcile(["account"])
     for user in (learner, other):
-        enroll_in_lms(each_api, user)
-    enroll_in_lms(each_api, learner, E2E)
+        enroll_in_lms(system_with_each_api, user)
+    enroll_in_lms(system_with_each_api, learner, E2E)
     reconcile(["enrollment"], user=learner, made_due=recheck(["enrollment"], user=learner))
     assert here(learner) == {DEMO: ("audit", True), E2E: ("audit", True)}
     assert here(other) == {}
@@ -101,8 +101,8 @@ def test_a_recheck_records_all_of_one_learner(each_api, learner):
     assert list(drift(["enrollment"])) == []
 
 
-def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(each_api, learner):
-    enroll_in_lms(each_api, learner, is_active=False)
+def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(system_with_each_api, learner):
+    enroll_in_lms(system_with_each_api, learner, is_active=False)
     process_message("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
     process_message("never-1", "enrollment.changed", learner.lms_account.username, E2E)
     assert Enrollment.objects.count() == 2
@@ -112,33 +112,33 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(each_api, learner):
     assert here(learner) == {}
 
 
-def test_the_learner_s_own_enrollment_takes_precedence(each_api, learner):
+def test_the_learner_s_own_enrollment_takes_precedence(system_with_each_api, learner):
     """The learner enrolls while the row only stands for an enrollment that the LMS may have."""
-    enroll_in_lms(each_api, learner, mode="verified")
+    enroll_in_lms(system_with_each_api, learner, mode="verified")
     process_message("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
     assert here(learner) == {DEMO: ("audit", True)}
-    assert each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
+    assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
 
 
 @pytest.mark.parametrize("winner", ["application", "lms"])
 def test_an_enrollment_of_the_lms_is_recorded_whichever_setting_decides(
-    each_api, learner, settings, winner
+    system_with_each_api, learner, settings, winner
 ):
     settings.USHER_ENROLLMENT_WINNER = winner
-    enroll_in_lms(each_api, learner)
+    enroll_in_lms(system_with_each_api, learner)
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {DEMO: ("audit", True)}
-    enroll_in_lms(each_api, learner, mode="verified")
+    enroll_in_lms(system_with_each_api, learner, mode="verified")
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     mode = "verified" if winner == "lms" else "audit"
     assert here(learner) == {DEMO: (mode, True)}
-    assert each_api.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
+    assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
 
 
-def test_a_setting_leaves_them_to_the_lms(each_api, learner, settings):
+def test_a_setting_leaves_them_to_the_lms(system_with_each_api, learner, settings):
     settings.USHER_ADOPT_ENROLLMENTS = False
-    enroll_in_lms(each_api, learner)
+    enroll_in_lms(system_with_each_api, learner)
     process_message("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
     a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
@@ -146,8 +146,8 @@ def test_a_setting_leaves_them_to_the_lms(each_api, learner, settings):
     assert "USHER_ADOPT_ENROLLMENTS" in next(iter(drift(["enrollment"]))).note
 
 
-def test_enrollments_of_others_and_malformed_ones_are_not_recorded(joined):
-    user = joined.learner()
+def test_enrollments_of_others_and_malformed_ones_are_not_recorded(system):
+    user = system.learner()
     ensure_account(user)  # not created yet, so no enrollment in the LMS can be theirs
     name = user.lms_account.username
     for number, key in enumerate((DEMO, "not-a-key", "course-v1:a+b+" + "c" * 300)):

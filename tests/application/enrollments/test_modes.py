@@ -70,29 +70,29 @@ def test_enrolling_again_leaves_a_paid_mode(db):
 
 
 @pytest.mark.parametrize("modes_are_known", [True, False])
-def test_a_run_that_offers_only_honor(each_api, modes_are_known):
+def test_a_run_that_offers_only_honor(system_with_each_api, modes_are_known):
     key = f"course-v1:edX+Honor+{modes_are_known}"
-    each_api.lms.shell(_ONLY.format(key=key, slug="honor", price=0))
+    system_with_each_api.lms.shell(_ONLY.format(key=key, slug="honor", price=0))
     run = ensure_run(key)
     if modes_are_known:
         assert sync_runs([key], modes=True).failed == 0
-    user = each_api.learner()
+    user = system_with_each_api.learner()
     row = enroll(user, run)
     reconcile()
     reconcile()
     row.refresh_from_db()
     assert row.is_settled, row.error_message
     assert row.mode == "honor"
-    assert each_api.enrollments(user.lms_account.username) == {key: ("honor", True)}
+    assert system_with_each_api.enrollments(user.lms_account.username) == {key: ("honor", True)}
 
 
-def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(joined):
+def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(system):
     key = "course-v1:edX+Later+1"
-    joined.lms.shell(_ONLY.format(key=key, slug="audit", price=0))
-    user, run = joined.learner(), ensure_run(key)
+    system.lms.shell(_ONLY.format(key=key, slug="audit", price=0))
+    user, run = system.learner(), ensure_run(key)
     row = enroll(user, run, "verified", reconcile_now=True)
     assert row.refused_at is not None, "the LMS has no such mode"
-    joined.lms.shell(
+    system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode as M; "
         f"M.objects.create(course_id={key!r}, mode_slug='verified', min_price=10)"
     )

@@ -60,7 +60,7 @@ CASES = pytest.mark.parametrize(
 
 @CASES
 def test_a_learner_who_may_have_no_account(
-    joined: Any, settings: Any, make: Any, code: str, message: str
+    system: Any, settings: Any, make: Any, code: str, message: str
 ) -> None:
     if make is banned:
         settings.USHER_ADAPTER = f"{__name__}.Adapter"
@@ -82,7 +82,7 @@ def test_a_learner_who_may_have_no_account(
 
 @CASES
 def test_the_reason_is_known_before_a_worker_has_tried_the_account(
-    joined: Any, settings: Any, make: Any, code: str, message: str
+    system: Any, settings: Any, make: Any, code: str, message: str
 ) -> None:
     if make is banned:
         settings.USHER_ADAPTER = f"{__name__}.Adapter"
@@ -92,9 +92,9 @@ def test_the_reason_is_known_before_a_worker_has_tried_the_account(
     assert (row.error_code, row.error_message) == (code, message)
 
 
-def test_an_account_that_the_lms_refuses(joined: Any) -> None:
-    user = joined.learner()
-    joined.lms.shell(
+def test_an_account_that_the_lms_refuses(system: Any) -> None:
+    user = system.learner()
+    system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.create(username='x{user.pk}{user.username}', email={user.email!r})"
     )
@@ -112,8 +112,8 @@ def test_an_account_that_the_lms_refuses(joined: Any) -> None:
         ("circuit-open", "Not sent, because it failed.", "Not sent, because it failed."),
     ],
 )
-def test_an_account_whose_last_attempt_failed(joined: Any, code: str, said: str, told: str) -> None:
-    user = joined.learner()
+def test_an_account_whose_last_attempt_failed(system: Any, code: str, said: str, told: str) -> None:
+    user = system.learner()
     LmsAccount.objects.filter(pk=ensure_account(user).pk).set_work(
         error_code=code, error_message=said, attempts=1
     )
@@ -126,9 +126,9 @@ def test_an_account_whose_last_attempt_failed(joined: Any, code: str, said: str,
     )
 
 
-def test_an_account_that_is_refused_after_the_enrollment_began_to_wait(joined: Any) -> None:
-    user = joined.learner()
-    joined.lms.shell(
+def test_an_account_that_is_refused_after_the_enrollment_began_to_wait(system: Any) -> None:
+    user = system.learner()
+    system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.create(username='y{user.pk}{user.username}', email={user.email!r})"
     )

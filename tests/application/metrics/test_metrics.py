@@ -140,8 +140,8 @@ def test_counters_are_there_before_they_are_counted(db, scrape):
         assert samples["usher_lms_request_seconds_count", labels] == 0
 
 
-def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):
-    user, run = joined.learner(), ensure_run(DEMO)
+def test_the_time_from_the_desired_state_to_the_lms_is_measured(system, scrape):
+    user, run = system.learner(), ensure_run(DEMO)
     enroll(user, run)
     enroll(user, ensure_run("course-v1:edX+Nowhere+1"))
     before = scrape()
@@ -171,9 +171,9 @@ def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):
     assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="unchanged") == 1
 
 
-def test_a_request_of_several_rows_is_measured(batched, scrape):
+def test_a_request_of_several_rows_is_measured(system_with_batch_api, scrape):
     for _ in range(3):
-        enroll(batched.learner(), ensure_run(DEMO))
+        enroll(system_with_batch_api.learner(), ensure_run(DEMO))
     reconcile()
     samples = scrape()
     rows = (("kind", "account"),)
@@ -182,7 +182,7 @@ def test_a_request_of_several_rows_is_measured(batched, scrape):
     assert samples[metrics.REQUEST.name + "_count", (("group", "batch"), ("result", "2xx"))] >= 2
 
 
-def test_a_kind_that_is_stopped_is_seen_and_seen_to_go_on(joined, scrape):
+def test_a_kind_that_is_stopped_is_seen_and_seen_to_go_on(system, scrape):
     gate = Gate("account", client().http.state)
     gate.close()
     reconcile(["token"])
@@ -195,7 +195,7 @@ def test_a_kind_that_is_stopped_is_seen_and_seen_to_go_on(joined, scrape):
     assert value(scrape(), metrics.GATE_CLOSED, kind="account") == 0
 
 
-def test_any_process_reports_what_the_workers_saw(joined, scrape):
+def test_any_process_reports_what_the_workers_saw(system, scrape):
     from tests.application.conftest import forget_clients
 
     client().http.state.pause("group:enrollment", 100.0)
@@ -207,8 +207,8 @@ def test_any_process_reports_what_the_workers_saw(joined, scrape):
     assert value(samples, metrics.THROTTLED, group="courses") == 0
 
 
-def test_the_sweep_reads_how_many_messages_wait_in_the_lms_s_outbox(batched, scrape):
-    batched.lms.shell(
+def test_the_sweep_reads_how_many_messages_wait_in_the_lms_s_outbox(system_with_batch_api, scrape):
+    system_with_batch_api.lms.shell(
         "from usher.lms.connections.models import ConnectedApplication as A; "
         "from usher.lms.events.models import Message as M; from django.utils import timezone as t; "
         "a = A.objects.get(); M.objects.all().delete(); "
@@ -224,7 +224,7 @@ def test_the_sweep_reads_how_many_messages_wait_in_the_lms_s_outbox(batched, scr
     assert value(samples, metrics.ASKED, what="enrollments") > time.time() - 60
 
 
-def test_sweeps_and_workers_are_seen(joined, scrape):
+def test_sweeps_and_workers_are_seen(system, scrape):
     assert value(scrape(), metrics.SWEPT) is None
     before = time.time()
     services.sweep_prepare()

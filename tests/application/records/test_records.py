@@ -22,13 +22,13 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.fixture
-def learner(joined):
-    user = joined.learner()
+def learner(system):
+    user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     return user
 
 
-def test_grades_are_pulled(joined, learner):
+def test_grades_are_pulled(system, learner):
     recheck(["grade"])
     summary = reconcile(["grade"])
     assert summary.failed == 0, summary.failures
@@ -38,9 +38,9 @@ def test_grades_are_pulled(joined, learner):
     assert grade.passed is False
 
 
-def certify(joined, user):
+def certify(system, user):
     name = user.lms_account.username
-    joined.lms.shell(
+    system.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "
         "from django.contrib.auth import get_user_model as g; "
         f"G.objects.create(user=g().objects.get(username={name!r}), course_id={DEMO!r}, "
@@ -49,12 +49,12 @@ def certify(joined, user):
     )
 
 
-def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, learner, faulty):
+def test_certificates_that_vanish_together_are_not_accepted_as_missing(system, learner, faulty):
     """Another server answers only that endpoint, with an empty list."""
-    other = joined.learner()
+    other = system.learner()
     enroll(other, ensure_run(DEMO), reconcile_now=True)
     for user in (learner, other):
-        certify(joined, user)
+        certify(system, user)
     recheck(["certificate"])
     assert reconcile(["certificate"]).failed == 0
     faulty.impostor = Impostor(
@@ -66,7 +66,7 @@ def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, l
     assert set(Certificate.objects.values_list("status", flat=True)) == {"downloadable"}
     faulty.impostor = None
     # A single certificate may be removed.
-    joined.lms.shell(
+    system.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "
         f"G.objects.filter(user__username={other.lms_account.username!r}).delete()"
     )
@@ -77,8 +77,8 @@ def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, l
     assert Certificate.objects.get(user=learner).status == "downloadable"
 
 
-def test_people_are_called_by_their_names(joined, learner):
-    certify(joined, learner)
+def test_people_are_called_by_their_names(system, learner):
+    certify(system, learner)
     recheck(["grade", "certificate"])
     reconcile(["grade", "certificate"])
     run = ensure_run(DEMO)
@@ -95,8 +95,8 @@ def test_people_are_called_by_their_names(joined, learner):
         assert isinstance(row, LmsToken) or str(row).endswith(str(run))
 
 
-def test_certificates_are_pulled(joined, learner):
-    certify(joined, learner)
+def test_certificates_are_pulled(system, learner):
+    certify(system, learner)
     recheck(["certificate"])
     summary = reconcile(["certificate"])
     assert summary.failed == 0, summary.failures
@@ -105,22 +105,22 @@ def test_certificates_are_pulled(joined, learner):
     assert certificate.is_settled
 
 
-def test_no_certificate_is_an_answer_too(joined, learner):
+def test_no_certificate_is_an_answer_too(system, learner):
     recheck(["certificate"])
     assert reconcile(["certificate"]).failed == 0
     assert Certificate.objects.get(user=learner).status == ""
 
 
-def test_a_new_name_is_sent_with_the_learners_token(joined, learner):
+def test_a_new_name_is_sent_with_the_learners_token(system, learner):
     learner.name = "Another Name"
     learner.save()
     summary = reconcile(["profile", "token"])
     assert summary.failed == 0, summary.failures
-    assert joined.account(learner.lms_account.username)["name"] == "Another Name"
+    assert system.account(learner.lms_account.username)["name"] == "Another Name"
     assert LmsProfile.objects.get(user=learner).observed_name == "Another Name"
 
 
-def test_a_new_email_needs_usher_in_the_lms(joined, learner):
+def test_a_new_email_needs_usher_in_the_lms(system, learner):
     learner.email = f"new-{learner.email}"
     learner.save()
     reconcile(["profile"])
@@ -129,14 +129,14 @@ def test_a_new_email_needs_usher_in_the_lms(joined, learner):
     assert row.error_code == "email-needs-usher-lms"
 
 
-def test_an_lms_without_the_plugin_needs_a_person_to_deactivate_an_account(joined, learner):
+def test_an_lms_without_the_plugin_needs_a_person_to_deactivate_an_account(system, learner):
     deactivate(learner)
     summary = reconcile(["account"])
     assert summary.failures[0].code == "deactivation-by-hand"
     assert "usher.lms" in summary.failures[0].message
 
 
-def test_a_deleted_learner_creates_a_retirement(joined, learner):
+def test_a_deleted_learner_creates_a_retirement(system, learner):
     name = learner.lms_account.username
     learner.delete()
     row = Retirement.objects.get(username=name)
@@ -146,7 +146,7 @@ def test_a_deleted_learner_creates_a_retirement(joined, learner):
 
 
 def test_a_save_without_changes_for_the_lms_sends_nothing(
-    joined, learner, django_assert_num_queries
+    system, learner, django_assert_num_queries
 ):
     learner.last_login = None
     with django_assert_num_queries(1):

@@ -23,19 +23,19 @@ COURSES = "/api/courses/v1/courses/"
 
 
 @pytest.fixture(scope="session")
-def loaded(joined_lms):
-    joined_lms.shell(
+def loaded(connected_lms):
+    connected_lms.shell(
         "from django.core.management import call_command as c; c('seed_load', '--runs', '230')"
     )
 
 
 @pytest.fixture
-def many(loaded, joined):
-    return joined
+def many(loaded, system):
+    return system
 
 
 @pytest.mark.each_database
-def test_all_runs_come_with_titles_and_dates(joined):
+def test_all_runs_come_with_titles_and_dates(system):
     summary = sync_runs(modes=True)
     assert summary.failed == 0, summary.failures
     run = CourseRun.objects.get(course_key=E2E)
@@ -66,7 +66,7 @@ def test_only_what_changed_is_written(many):
 
 
 @pytest.mark.each_database
-def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(joined):
+def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(system):
     ensure_run("course-v1:Nobody+Knows+This")
     summary = sync_runs()
     assert [f.what for f in summary.failures] == ["course-v1:Nobody+Knows+This"]
@@ -76,7 +76,7 @@ def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(joined):
     assert CourseRun.objects.get(course_key=DEMO).missing_since is None
 
 
-def test_one_run_by_its_key(joined):
+def test_one_run_by_its_key(system):
     summary = sync_runs([DEMO], modes=True)
     assert summary.failed == 0, summary.failures
     assert CourseRun.objects.get().title == "Demonstration Course"
@@ -84,24 +84,24 @@ def test_one_run_by_its_key(joined):
     assert sync_runs([DEMO], modes=True).changed == 0
 
 
-def test_a_malformed_key_is_named(joined):
+def test_a_malformed_key_is_named(system):
     with pytest.raises(UnknownRun, match="not-a-key"):
         sync_runs(["not-a-key"])
 
 
-def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(joined):
+def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(system):
     change = (
         "from usher.embedded.course_modes.models import CourseMode as M; from datetime import *; "
         f"m = M.objects.get(course_id={E2E!r}, mode_slug='verified'); "
         "m._expiration_datetime = {}; m.save()"
     )
-    joined.lms.shell(change.format("datetime(2029, 6, 1, tzinfo=timezone.utc)"))
+    system.lms.shell(change.format("datetime(2029, 6, 1, tzinfo=timezone.utc)"))
     try:
         sync_runs([E2E], modes=True)
         run = CourseRun.objects.get(course_key=E2E)
         assert run.upgrade_deadline == datetime(2029, 6, 1, tzinfo=UTC)
     finally:
-        joined.lms.shell(change.format("None"))
+        system.lms.shell(change.format("None"))
     RunModes.objects.filter(run=run).make_due()
     sync_runs([E2E], modes=True)
     run.refresh_from_db()
@@ -147,9 +147,9 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
     assert len(faulty.seen) == 2
 
 
-def test_a_long_sync_by_celery_does_not_delay_learners(joined, monkeypatch):
+def test_a_long_sync_by_celery_does_not_delay_learners(system, monkeypatch):
     """A single worker processes interactive rows while it reads the LMS's course list."""
-    user = joined.learner()
+    user = system.learner()
     ensure_account(user)
     served = threading.Event()
 
@@ -170,7 +170,7 @@ def test_a_long_sync_by_celery_does_not_delay_learners(joined, monkeypatch):
     assert CourseRun.objects.filter(course_key=DEMO, observed_at__isnull=False).exists()
 
 
-def test_a_sync_by_celery_ends_when_the_worker_is_stopped(joined, monkeypatch):
+def test_a_sync_by_celery_ends_when_the_worker_is_stopped(system, monkeypatch):
     event, gave_up = threading.Event(), threading.Event()
 
     def slow(lms, *arguments, **options):
@@ -202,13 +202,13 @@ def test_the_number_of_concurrent_pages_follows_their_time():
     assert quick.concurrency == sync.MOST_CONCURRENT // 2
 
 
-def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name(joined):
+def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name(system):
     """Rows can be older than the check of keys, or come from a data migration."""
     sync_runs(modes=True)
     bad = CourseRun.objects.create(course_key="course-v1:edX+Bad+1")
     RunModes.objects.create(run=bad)
     CourseRun.objects.filter(pk=bad.pk).update(course_key="course v1 bad")
-    learner = joined.learner()
+    learner = system.learner()
     for run in CourseRun.objects.all():
         enroll(learner, run)
     CourseRun.objects.recheck()

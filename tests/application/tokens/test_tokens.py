@@ -33,8 +33,8 @@ def asked(proxy):
 
 
 @pytest.fixture
-def learner(joined):
-    user = joined.learner()
+def learner(system):
+    user = system.learner()
     ensure_account(user, reconcile_now=True)
     return user
 
@@ -100,14 +100,14 @@ def test_the_caller_gets_the_error_of_a_failing_lms(learner, faulty):
     assert access_token_for(learner)
 
 
-def test_the_caller_gets_an_error_if_there_is_no_account(joined, settings):
+def test_the_caller_gets_an_error_if_there_is_no_account(system, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     with pytest.raises(NoAccount, match="Nothing answers"):
-        access_token_for(joined.learner())
+        access_token_for(system.learner())
 
 
-def test_an_unlinked_account_is_refused_with_its_reason(learner, joined):
-    joined.lms.shell(
+def test_an_unlinked_account_is_refused_with_its_reason(learner, system):
+    system.lms.shell(
         "from social_django.models import UserSocialAuth as S; "
         f"link = S.objects.get(uid={learner.lms_account.username!r}); "
         "link.user.email = 'another@example.org'; link.user.save(); link.delete()"
@@ -120,9 +120,9 @@ def test_an_unlinked_account_is_refused_with_its_reason(learner, joined):
     assert row.error_code == "not-linked"
 
 
-def test_codes_are_given_to_the_lms_alone(joined):
+def test_codes_are_given_to_the_lms_alone(system):
     application = lms_application()
-    user = joined.learner()
+    user = system.learner()
     good = application.redirect_uris.split()[0] + "?redirect_state=abc"
     assert (
         len(grant_codes([AuthorizationRequest(user.pk, application.client_id, good, "user:read")]))
@@ -136,8 +136,8 @@ def test_codes_are_given_to_the_lms_alone(joined):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_learner_deleted_meanwhile_affects_no_other_learner_s_code(joined):
-    user, application = joined.learner(), lms_application()
+def test_a_learner_deleted_meanwhile_affects_no_other_learner_s_code(system):
+    user, application = system.learner(), lms_application()
     landing = application.redirect_uris.split()[0]
     gone = AuthorizationRequest(user.pk + 1000, application.client_id, landing, "user:read")
     here = AuthorizationRequest(user.pk, application.client_id, landing, "user:read")
