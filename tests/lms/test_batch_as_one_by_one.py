@@ -239,12 +239,12 @@ def test_a_receiver_whose_source_is_not_known_is_not_left_out(
 ) -> None:
     name = f"{__name__}.{_example.__name__}"
     monkeypatch.setitem(platform_receivers.KNOWN, name, ("of another release",))
-    assert platform_receivers._known.__wrapped__(name) is None
+    assert platform_receivers._known_function.__wrapped__(name) is None
 
     known = platform_receivers.fingerprint(_example)
     monkeypatch.setitem(platform_receivers.KNOWN, name, (known,))
-    assert platform_receivers._known.__wrapped__(name) is _example
-    assert platform_receivers._known.__wrapped__("no.such.module") is None
+    assert platform_receivers._known_function.__wrapped__(name) is _example
+    assert platform_receivers._known_function.__wrapped__("no.such.module") is None
 
 
 def test_a_receiver_whose_work_is_done_is_left_out_of_somebody_else_s_signal_once_a_row() -> None:

@@ -25,7 +25,7 @@ def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             packages._canonical(distribution.metadata["Name"]): distribution
             for distribution in distributions(path=[str(tmp_path)])
         }
-        monkeypatch.setattr(packages, "_installed", lambda: by_name)
+        monkeypatch.setattr(packages, "_installed_distributions", lambda: by_name)
         return packages.conflicts()
 
     return look

@@ -158,7 +158,7 @@ def test_another_server_at_the_address_refuses_batches():
                 return answer.json()
             raise client.NotThere("not found", status=answer.status)
 
-        patch.setattr(batch, "_accepted", accepted)
+        patch.setattr(batch, "_json_or_refusal", accepted)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
     expect_found(mutation, "and the LMS never did that", first=2)

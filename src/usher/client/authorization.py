@@ -72,20 +72,20 @@ class AuthorizationFlow:
         provider record or the OAuth client is wrong.
         """
         self._cookies = dict(cookies or {})
-        code = self._authorized() if cookies else ""
-        code = code or _repeated(self._signed_in_code)
+        code = self._code_of_session() if cookies else ""
+        code = code or _with_retries(self._signed_in_code)
         for _ in range(_MAX_EXCHANGES - 1):
             try:
                 return self._lms.exchange_code(code, self._redirect_uri)
             except LmsError as error:
                 # The code may have been used although the answer was lost. The session is signed
                 # in, so a new code takes one request; a new sign-in takes four.
-                code = self._authorized() if _may_pass(error) else ""
+                code = self._code_of_session() if _may_succeed_again(error) else ""
                 if not code:
                     raise
         return self._lms.exchange_code(code, self._redirect_uri)
 
-    def _authorized(self) -> str:
+    def _code_of_session(self) -> str:
         """A code from a session that is signed in; '' if it isn't."""
         return self._code_of(self._get(self._authorize_path()))
 
@@ -205,18 +205,18 @@ class AuthorizationFlow:
         return answer
 
 
-def _may_pass(error: LmsError) -> bool:
+def _may_succeed_again(error: LmsError) -> bool:
     """Whether the same request may succeed immediately: not while the circuit breaker is open."""
     return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, CircuitOpen)
 
 
-def _repeated(sign_in: Callable[[], str]) -> str:
+def _with_retries(sign_in: Callable[[], str]) -> str:
     """The result of ``sign_in``, started again after a transient failure, a few times."""
     for _ in range(_MAX_SIGN_INS - 1):
         try:
             return sign_in()
         except LmsError as error:
-            if not _may_pass(error):
+            if not _may_succeed_again(error):
                 raise
     return sign_in()
 

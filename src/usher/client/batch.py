@@ -58,7 +58,7 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
     try:
         with urgent():  # nothing else is sent before this is known
             body = _get(lms, LmsPath.USHER_API)
-            cached = _read(body)
+            cached = _read_capabilities(body)
             if not cached:
                 lms.confirm_lms()
     except LmsError:
@@ -125,7 +125,7 @@ def _forget(lms: LmsClient) -> None:
         _known.pop(lms, None)
 
 
-def _read(body: Any) -> frozenset[str]:
+def _read_capabilities(body: Any) -> frozenset[str]:
     """The capabilities in an answer of ``/usher/api/v1/``; an answer without a list means all."""
     if not isinstance(body, dict):
         return frozenset()
@@ -141,30 +141,31 @@ class Results(dict[Any, dict[str, Any]]):
     error: LmsError | None = None
 
 
-def send(lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: Any) -> Results:
+def send(
+    lms: LmsClient, capability: str, items: Sequence[Mapping[str, Any]], **more: Any
+) -> Results:
     """Sends items and returns their results; read them with ``result_of``.
 
-    what: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. items: each with an ``id``, unique in
-    this call. more: further fields of the request. The items are sent in requests that the LMS
+    capability: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. items: each with an ``id``, unique
+    in this call. more: further fields of the request. The items are sent in requests that the LMS
     answers in about a second (``usher.client.pacing``). Sending the same items again is safe: the
-    endpoints are idempotent.
-    Raises LmsError if the first request fails. If a later one fails, the items from there on have
-    no result, and ``result_of`` raises the error.
+    endpoints are idempotent. Raises LmsError if the first request fails. If a later one fails, the
+    items from there on have no result, and ``result_of`` raises the error.
     """
     results, pace = Results(), _pacing(lms)
     remaining = list(items)
     while remaining:
-        with pace.turn(what, urgent=is_urgent()) as size:
+        with pace.turn(capability, urgent=is_urgent()) as size:
             part, remaining = remaining[:size], remaining[size:]
             try:
-                results.update(_timed(lms, what, part, more, pace))
+                results.update(_send_timed(lms, capability, part, more, pace))
             except LmsError as error:
                 if not results:
                     raise
                 results.error = error
                 return results
         if not is_urgent() and pace.probe_is_due():
-            _probe(lms, what, pace)
+            _probe(lms, capability, pace)
     return results
 
 
@@ -174,9 +175,9 @@ def _pacing(lms: LmsClient) -> Pacing:
         return _paces.setdefault(lms, Pacing(BATCH_ITEMS_A_REQUEST, lms.http.state))
 
 
-def _timed(
+def _send_timed(
     lms: LmsClient,
-    what: str,
+    capability: str,
     items: Sequence[Mapping[str, Any]],
     more: Mapping[str, Any],
     pace: Pacing,
@@ -186,24 +187,24 @@ def _timed(
     started = time.monotonic()
     try:
         try:
-            results = _send_once(lms, what, body)
+            results = _send_once(lms, capability, body)
         except TimedOut:
             # The LMS may still be working on it, or have just finished.
-            results = _send_once(lms, what, body)
+            results = _send_once(lms, capability, body)
     except (TimedOut, ServerFailed):
-        pace.record_failure(what)
+        pace.record_failure(capability)
         raise
-    pace.record_time(what, len(items), time.monotonic() - started)
+    pace.record_time(capability, len(items), time.monotonic() - started)
     return results
 
 
-def _probe(lms: LmsClient, what: str, pace: Pacing) -> None:
+def _probe(lms: LmsClient, capability: str, pace: Pacing) -> None:
     """Measures how long the LMS takes for a small request."""
     try:
         with urgent():  # otherwise the time would include waiting for the budget of requests
             pace.probe(lambda: _get(lms, LmsPath.USHER_API))
     except LmsError:
-        pace.record_failure(what)
+        pace.record_failure(capability)
 
 
 class _InvalidItems(Exception):
@@ -214,11 +215,13 @@ class _InvalidItems(Exception):
         self.errors = errors
 
 
-def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+def _send_once(
+    lms: LmsClient, capability: str, body: Mapping[str, Any]
+) -> dict[Any, dict[str, Any]]:
     """The results of one request. If the LMS refuses it because of invalid items, it is sent again
     without them."""
     try:
-        return _post(lms, what, body)
+        return _post(lms, capability, body)
     except _InvalidItems as invalid:
         errors, items = invalid.errors, body["items"]
     request_id = {"request_id": body["request_id"]}
@@ -232,7 +235,7 @@ def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, 
         raise BadAnswer("The LMS refuses items of a batch that were not in the request.")
     if valid_items:
         corrected_body = {**body, "items": valid_items, "request_id": secrets.token_hex(16)}
-        results |= _send_once(lms, what, corrected_body)
+        results |= _send_once(lms, capability, corrected_body)
     return results
 
 
@@ -263,24 +266,24 @@ def _words(words: Any) -> str:
     return text(in_words(words), 400)
 
 
-def _post(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     answer = lms.http.request(
         "POST",
-        _PATHS[what],
+        _PATHS[capability],
         group=_GROUP,
         json_body=body,
         token=lms.who.service_token,
         again=True,
         request_id=body["request_id"],
     )
-    results = _accepted(lms, answer)
+    results = _json_or_refusal(lms, answer)
     request_id = {"request_id": body["request_id"]}
     return reading(
         "a batch", lambda: {result["id"]: result | request_id for result in results["results"]}
     )
 
 
-def _accepted(lms: LmsClient, answer: Answer) -> Any:
+def _json_or_refusal(lms: LmsClient, answer: Answer) -> Any:
     """The JSON of a successful answer. Raises _InvalidItems or another refusal for the statuses of
     the batch API. Any other status shows that no batch endpoint answered, so it says nothing about
     the items: raises NotTheLms."""
@@ -340,22 +343,22 @@ def _reason(error: Any) -> dict[str, Any] | None:
 
 
 def changed_since(
-    lms: LmsClient, what: str, since: datetime | None, cursor: str = ""
+    lms: LmsClient, capability: str, since: datetime | None, cursor: str = ""
 ) -> tuple[list[dict[str, Any]], str, str]:
     """One page of what changed in the LMS: the changed objects, the cursor of the next page ('' for
     none), and the time to give as ``since`` the next time (ISO).
 
-    what: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects. cursor: the
-    cursor of the page, '' for the first page. Raises LmsError."""
+    capability: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects.
+    cursor: the cursor of the page, '' for the first page. Raises LmsError."""
     params: dict[str, Any] = {"client_id": lms.who.client_id}
     if since is not None:
         params["changed_since"] = since.isoformat()
     if cursor:
         params["cursor"] = cursor
     answer = lms.http.request(
-        "GET", _PATHS[what], group=_GROUP, params=params, token=lms.who.service_token
+        "GET", _PATHS[capability], group=_GROUP, params=params, token=lms.who.service_token
     )
-    body = _accepted(lms, answer)
+    body = _json_or_refusal(lms, answer)
     return reading("changes", lambda: _changes(body))
 
 

@@ -79,7 +79,7 @@ class LmsClient:
     def me(self, token: str) -> str:
         """The username that ``token`` belongs to. Raises AccessRefused if the token is invalid."""
         answer = self.http.request("GET", LmsPath.ME, group=ACCOUNTS, token=token)
-        body = _accepted(answer)
+        body = _json_or_refusal(answer)
         return payloads.reading("the owner of a token", lambda: str(body["username"]))
 
     def account(self, username: str) -> payloads.ObservedAccount | None:
@@ -176,7 +176,10 @@ class LmsClient:
             headers={"Content-Type": "application/merge-patch+json"},
             again=True,
         )
-        if payloads.read_account(_accepted(answer)).username.casefold() != username.casefold():
+        if (
+            payloads.read_account(_json_or_refusal(answer)).username.casefold()
+            != username.casefold()
+        ):
             raise BadAnswer(
                 f"The LMS answered a change of the account {username} with another account."
             )
@@ -196,7 +199,7 @@ class LmsClient:
             raise AccessRefused(
                 "The LMS has no such endpoint, or hides it.", code="no-endpoint", status=404
             )
-        _accepted(answer)
+        _json_or_refusal(answer)
         account = self.account(username)
         if account is not None and account.is_active:
             raise BadAnswer(f"The LMS still shows {username} as active after deactivating it.")
@@ -251,7 +254,7 @@ class LmsClient:
             token=self.who.service_token,
             again=True,
         )
-        return payloads.read_enrollment(_enrolled(answer))
+        return payloads.read_enrollment(_enrollment_json(answer))
 
     def enrollment(self, username: str, course_key: str) -> payloads.ObservedEnrollment | None:
         """The learner's enrollment in that run; None if there never was one. Raises
@@ -268,7 +271,7 @@ class LmsClient:
                     f"The LMS has no account named {username}.", code="unknown-user"
                 )
             return None
-        return payloads.read_enrollment(_accepted(answer))
+        return payloads.read_enrollment(_json_or_refusal(answer))
 
     def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
         """All enrollments of these learners, at most a hundred, inactive enrollments included."""
@@ -351,7 +354,7 @@ class LmsClient:
                 code=str(error or "client-refused"),
                 status=answer.status,
             )
-        return payloads.read_tokens(_accepted(answer), now)
+        return payloads.read_tokens(_json_or_refusal(answer), now)
 
     def _get(
         self,
@@ -374,7 +377,7 @@ class LmsClient:
             subject=subject,
         )
         try:
-            return _accepted(answer)
+            return _json_or_refusal(answer)
         except NotThere as error:
             if may_lack or error.code != NotThere.default_code:
                 raise
@@ -385,7 +388,7 @@ class LmsClient:
             ) from error
 
 
-def _accepted(answer: Answer) -> Any:
+def _json_or_refusal(answer: Answer) -> Any:
     """The JSON of a successful answer, None for an empty one. Raises ``refusal`` of any other."""
     if answer.status < 300:
         return answer.json() if answer.body else None
@@ -480,7 +483,7 @@ def _is_code(value: Any) -> bool:
     return isinstance(value, str | int) and bool(value)
 
 
-def _enrolled(answer: Answer) -> Any:
+def _enrollment_json(answer: Answer) -> Any:
     if answer.status in (400, 406):
         if not _in_the_form_of_the_lms(answer):
             raise not_the_lms_error(answer)
@@ -491,7 +494,7 @@ def _enrolled(answer: Answer) -> Any:
     if answer.status == 404:
         # The platform hides from a caller that isn't staff whether the learner exists.
         raise _not_staff()
-    return _accepted(answer)
+    return _json_or_refusal(answer)
 
 
 def _not_staff() -> AccessRefused:

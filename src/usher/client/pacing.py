@@ -177,9 +177,9 @@ class Pacing:
             if self._good % TRY_AGAIN == 0:
                 self._ceiling = min(self._ceiling + 1, MOST_CONCURRENT)
             if self._good >= GOOD_PROBES:
-                self._more()
+                self._allow_more()
 
-    def _more(self) -> None:
+    def _allow_more(self) -> None:
         """Allows longer batches or, if they are long enough already, one more concurrent batch."""
         if self._on_trial:
             self._on_trial, self._good = False, 0

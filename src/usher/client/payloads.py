@@ -311,11 +311,11 @@ def read_account(data: Any) -> ObservedAccount:
 def read_enrollment(data: Any) -> ObservedEnrollment:
     return reading(
         "an enrollment",
-        lambda: ObservedEnrollment(name(data["mode"], 100, "a mode"), _enrolled(data)),
+        lambda: ObservedEnrollment(name(data["mode"], 100, "a mode"), _is_enrolled(data)),
     )
 
 
-def _enrolled(data: Any) -> bool:
+def _is_enrolled(data: Any) -> bool:
     return flag(data["is_active"], "whether a learner is enrolled")
 
 
@@ -327,7 +327,7 @@ def read_enrollments(data: Any) -> list[ListedEnrollment]:
                 name(item["user"], 255, "a username"),
                 name(item["course_id"], 255, "a course key"),
                 name(item["mode"], 100, "a mode"),
-                _enrolled(item),
+                _is_enrolled(item),
             )
             for item in items(data["results"])
         ],

@@ -70,15 +70,17 @@ def register(
     except ServerFailed as error:
         raise_if_misconfigured(lms)
         raise error
-    return _read(lms, answer)
+    return _read_registration(lms, answer)
 
 
-def _read(lms: LmsClient, answer: Answer) -> Registered:
+def _read_registration(lms: LmsClient, answer: Answer) -> Registered:
     body = answer.json_or_none()
     code, message = code_and_message(answer)
     if answer.status == 200:
         data = answer.json()
-        return reading("a registration", lambda: _registered(data["authenticated_user"], answer))
+        return reading(
+            "a registration", lambda: _registered_user(data["authenticated_user"], answer)
+        )
     if code == RegistrationError.RATE_LIMITED:
         error = lms.http.throttled(REGISTRATION, _LIMIT_PAUSE)
         error.code = code
@@ -95,7 +97,7 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
             status=answer.status,
         )
     if answer.status in (400, 409) and isinstance(body, dict):
-        raise _refused(body, code, answer.status).of_request(answer.request_id)
+        raise _refusal_of(body, code, answer.status).of_request(answer.request_id)
     if answer.status == 401:  # this endpoint needs no token
         raise AccessRefused(
             "The LMS, or a proxy in front of it, asks for a password or token to register a "
@@ -113,7 +115,7 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
     raise api_error_of(lms, answer)
 
 
-def _registered(user: dict[str, Any], answer: Answer) -> Registered:
+def _registered_user(user: dict[str, Any], answer: Answer) -> Registered:
     return Registered(
         payloads.name(user["username"], 255, "a username"),
         payloads.user_id(user.get("user_id")),
@@ -121,7 +123,7 @@ def _registered(user: dict[str, Any], answer: Answer) -> Registered:
     )
 
 
-def _refused(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:
+def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:
     fields = {
         field: in_words(entries[0].get("user_message", ""))
         for field, entries in body.items()

@@ -27,7 +27,7 @@ class Substitute:
         )
         try:
             response = self._transport.handle_request(request)
-            return Received(response.status_code, _headers(response), _read(response))
+            return Received(response.status_code, _headers(response), _read_body(response))
         except httpx.TimeoutException as error:
             raise TimedOut.of(outgoing.path, timeout) from error
         except httpx.ConnectError as error:
@@ -46,7 +46,7 @@ def _headers(response: httpx.Response) -> Message:
     return headers
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read_body(response: httpx.Response) -> bytes:
     if response.is_stream_consumed:
         return response.content
     body = Body(response.headers.get("content-encoding", ""), MAX_BODY)

@@ -123,7 +123,7 @@ def to_application(entry: Entry, secret: str) -> Application:
     def own(option: str, purpose: str) -> str:
         return option or derive(secret, entry.name, purpose)
 
-    def linked(path: str) -> str:
+    def usher_address(path: str) -> str:
         return entry.server_url + path if entry.usher else ""
 
     return Application(
@@ -140,12 +140,12 @@ def to_application(entry: Entry, secret: str) -> Application:
         oauth_client_id=own(entry.oauth_client_id, "oauth_client_id"),
         oauth_client_secret=own(entry.oauth_client_secret, "oauth_client_secret"),
         oauth_redirect_uris=entry.redirect_uris,
-        discovery_url=linked(ApplicationPath.DISCOVERY),
+        discovery_url=usher_address(ApplicationPath.DISCOVERY),
         issuer=entry.root_url + "/oauth2",
-        jwks_url=linked(ApplicationPath.JWKS),
-        webhook_url=linked(ApplicationPath.WEBHOOKS),
+        jwks_url=usher_address(ApplicationPath.JWKS),
+        webhook_url=usher_address(ApplicationPath.WEBHOOKS),
         webhook_secret=own(entry.webhook_secret, "webhook_secret") if entry.usher else "",
-        backchannel_logout_url=linked(ApplicationPath.BACKCHANNEL_LOGOUT),
+        backchannel_logout_url=usher_address(ApplicationPath.BACKCHANNEL_LOGOUT),
         service_clients=[
             _service_client(entry, secret, client) for client in entry.service_clients
         ],
@@ -235,10 +235,10 @@ def _read_entry(item: Any, index: int) -> Entry:
             value_text = tutor_values.quoted(value)
             raise EntryError(f"{place}.{key} is {value_text}, which is not {words}")
     _complete(values, place, first=index == 0)
-    return Entry(**_allowed(values, place))
+    return Entry(**_check_entry(values, place))
 
 
-def _allowed(values: dict[str, Any], place: str) -> dict[str, Any]:
+def _check_entry(values: dict[str, Any], place: str) -> dict[str, Any]:
     """The entry's values, checked. Raises EntryError for one that must not be rendered."""
     try:
         return tutor_values.entry(values, place)

@@ -89,14 +89,14 @@ def read_all() -> list[Connection]:
 
 def remember(connection: Connection) -> None:
     """Adds the connection, or replaces the one with the same key. Raises ConnectionsError."""
-    with _locked():
+    with _lock_file():
         other_connections = [other for other in read_all() if other.key != connection.key]
         _write([*other_connections, connection])
 
 
 def mark_verified(key: tuple[str, str]) -> None:
     """Records that every check of this connection passed now. Raises ConnectionsError."""
-    with _locked():
+    with _lock_file():
         _write(
             [
                 replace(connection, verified=now()) if connection.key == key else connection
@@ -112,7 +112,7 @@ def forget(place: str, name: str = "") -> None:
     """
     if not config_home().is_dir():
         return
-    with _locked():
+    with _lock_file():
         _write(
             [
                 connection
@@ -127,7 +127,7 @@ def now() -> str:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _lock_file() -> Iterator[None]:
     """Lets only one process at a time change the file. Otherwise one could overwrite another's
     changes."""
     home = config_home()
@@ -141,7 +141,7 @@ def _locked() -> Iterator[None]:
 
 
 def _write(connections: Iterable[Connection]) -> None:
-    """Replaces the file, or removes it if there are no connections. Call it within _locked()."""
+    """Replaces the file, or removes it if there are no connections. Call it within _lock_file()."""
     file = config_home() / _FILE
     rows = [asdict(connection) for connection in connections]
     if rows:

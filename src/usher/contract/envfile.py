@@ -300,7 +300,7 @@ def _match(pattern: re.Pattern[str], text: str) -> str:
 def _problems_of(line: _Line) -> Iterator[Problem]:
     number, key = line.number, line.key or ""
     if line.error:
-        yield Problem(number, "malformed", key, _malformed(line.text), serious=True)
+        yield Problem(number, "malformed", key, _why_malformed(line.text), serious=True)
     if line.key is None:
         return
     before, equals, after = line.text.partition("=")
@@ -321,7 +321,7 @@ def _problems_of(line: _Line) -> Iterator[Problem]:
         yield Problem(number, "quotes", key, message, serious=False)
 
 
-def _malformed(text: str) -> str:
+def _why_malformed(text: str) -> str:
     before, equals, after = text.strip().partition("=")
     if equals and after.strip()[:1] in ("'", '"'):
         return f"{before.strip()} starts with a quote that is not closed, or has text behind it"

@@ -75,13 +75,13 @@ def address(value: Any, place: str) -> str:
     in lower case and, if it is an international name, in ASCII; no slash at the end. Raises
     NotAllowed."""
     try:
-        return _tidied(value)
+        return _normalized_address(value)
     except (ValueError, UnicodeError):
         words = "an address such as http://example.org:8013"
         raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
 
 
-def _tidied(value: Any) -> str:
+def _normalized_address(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > 500 or " " in value:
         raise ValueError(value)
     parts = urlsplit(value)

@@ -71,7 +71,9 @@ def claim(
     owner = str(uuid.uuid4())
     leased: dict[int, Work] = {}
     for claimed_lane in (lane,) if lane is not None or condition else tuple(Lane):
-        leased |= _leased(kind, condition, claimed_lane, limit - len(leased), owner, lease_seconds)
+        leased |= _lease_due(
+            kind, condition, claimed_lane, limit - len(leased), owner, lease_seconds
+        )
         if len(leased) >= limit:
             break
     rows = list(kind.rows().filter(pk__in=leased).select_related(*kind.related)) if leased else []
@@ -84,7 +86,7 @@ def claim(
     return owner, sorted(rows, key=lambda row: (row.lane, row.due_at, row.pk))
 
 
-def _leased(
+def _lease_due(
     kind: Kind, condition: Q, lane: Lane | None, limit: int, owner: str, seconds: float
 ) -> dict[int, Work]:
     """Leases due work. Returns the row's id → its work.
@@ -105,7 +107,7 @@ def _leased(
         if connection.features.has_select_for_update_skip_locked
         else f"IN ({chosen})"
     )
-    until, until_values = _compiled(moment(seconds))
+    until, until_values = _sql_of(moment(seconds))
     sql = (
         f"UPDATE {quote(Work._meta.db_table)} "  # noqa: S608
         f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING *"
@@ -114,7 +116,7 @@ def _leased(
     return {work.object_id: work for work in rows}
 
 
-def _compiled(expression: Any) -> tuple[str, list[Any]]:
+def _sql_of(expression: Any) -> tuple[str, list[Any]]:
     """SQL of a Django expression, and its parameters."""
     query = Work.objects.all().query
     compiler = query.get_compiler(connection=connection)

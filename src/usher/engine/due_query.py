@@ -42,7 +42,7 @@ class DueQuery:
         if not self._wanted:
             return set()
         if self._statement is None:
-            self._statement = self._compiled()
+            self._statement = self._sql()
         sql, values = self._statement
         if self._compiled_at is not None:
             now = connection.ops.adapt_datetimefield_value(database_now())
@@ -52,7 +52,7 @@ class DueQuery:
             row = cursor.fetchone()
         return {due for (due, _), is_due in zip(self._wanted, row, strict=True) if is_due}
 
-    def _compiled(self) -> tuple[str, list[Any]]:
+    def _sql(self) -> tuple[str, list[Any]]:
         columns: list[str] = []
         values: list[Any] = []
         now: Any = moment()

@@ -45,12 +45,12 @@ def beat(late_after: int = LATE_WATCHING) -> None:
 
 
 @contextmanager
-def kept(late_after: int = LATE_WATCHING) -> Iterator[None]:
-    """Beats in a thread until the block ends. A worker that waits for the other system is alive,
+def beating(late_after: int = LATE_WATCHING) -> Iterator[None]:
+    """A context manager that beats in a thread. A worker that waits for the other system is alive,
     even if it writes nothing for a minute. Enter it for each step of the work: a step that takes
     longer than ten minutes hangs, and is reported as no worker."""
     ended = threading.Event()
-    thread = threading.Thread(target=_keep, args=(ended, late_after), daemon=True)
+    thread = threading.Thread(target=_beat_until, args=(ended, late_after), daemon=True)
     thread.start()
     try:
         yield
@@ -59,7 +59,7 @@ def kept(late_after: int = LATE_WATCHING) -> Iterator[None]:
         thread.join()
 
 
-def _keep(ended: threading.Event, late_after: int) -> None:
+def _beat_until(ended: threading.Event, late_after: int) -> None:
     until = time.monotonic() + _MAX_WAIT_SECONDS
     try:
         while not ended.wait(_SECONDS_BETWEEN_BEATS) and time.monotonic() < until:
@@ -77,11 +77,11 @@ def record_sweep() -> None:
     _write(SWEEP, "")
 
 
-def _write(what: str, since: str) -> None:
+def _write(name: str, since: str) -> None:
     """Updates the row of that name, or creates it the first time."""
     values = {"since": since, "asked_at": moment()}
-    if not Watermark.objects.filter(what=what).update(**values):
-        Watermark.objects.bulk_create([Watermark(what=what, **values)], ignore_conflicts=True)
+    if not Watermark.objects.filter(what=name).update(**values):
+        Watermark.objects.bulk_create([Watermark(what=name, **values)], ignore_conflicts=True)
 
 
 def seconds_ago() -> tuple[float, int] | None:

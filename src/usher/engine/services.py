@@ -342,12 +342,12 @@ def watch(
         try:
             heartbeat.beat()
             if not swept_at or time.monotonic() - swept_at > _SWEEP_SECONDS:
-                with heartbeat.kept():
+                with heartbeat.beating():
                     sweep_prepare()
                 swept_at = time.monotonic()
             if query.due():
                 until_sweep = StopAfter(stop, _SWEEP_SECONDS)
-                with heartbeat.kept():
+                with heartbeat.beating():
                     reconcile(names, stop=until_sweep, **scope)
         except (OperationalError, InterfaceError) as error:
             # The database restarts or is overloaded; the rows stay due.

@@ -75,7 +75,7 @@ def add_enrollments(
     outcomes: list[State | EnrollmentRefused | None] = [None] * len(new_enrollments)
     if _has_enrollment_filter() or not new_enrollments:
         return outcomes
-    invited = _invited(new_enrollments)
+    invited = _invitations(new_enrollments)
     _prefetch_roles(
         list(
             {
@@ -150,19 +150,19 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
         set_state(active=False)
     replaced = after_enrollments(rows, [mode for _, mode in adding])
     save_receivers = [*history, *replaced.post_save]
-    with _left_out(adding, replaced):
+    with _skip_done_receivers(adding, replaced):
         for row, mode in adding:
             bulk.send_post_save(row, created=True, replaced=save_receivers)
-            row.save = lambda row=row: _saved_already(row, save_receivers)
+            row.save = lambda row=row: _save_again(row, save_receivers)
             row.update_enrollment(is_active=True, mode=mode)
             del row.save
             row.send_signal(models.EnrollStatusChange.enroll)
-            COURSE_ENROLLMENT_CREATED.send_event(enrollment=_described(row))
+            COURSE_ENROLLMENT_CREATED.send_event(enrollment=_event_data(row))
     return [(row.mode, row.is_active) for row in rows]
 
 
 @contextmanager
-def _left_out(adding: Sequence[tuple[Any, str]], replaced: Done) -> Iterator[None]:
+def _skip_done_receivers(adding: Sequence[tuple[Any, str]], replaced: Done) -> Iterator[None]:
     """Skip receivers whose work is done, in the signals that ``update_enrollment`` sends."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
@@ -182,7 +182,7 @@ def _left_out(adding: Sequence[tuple[Any, str]], replaced: Done) -> Iterator[Non
         yield
 
 
-def _saved_already(row: Any, replaced: Sequence[bulk.Receiver]) -> None:
+def _save_again(row: Any, replaced: Sequence[bulk.Receiver]) -> None:
     """Has the effects of ``CourseEnrollment.save`` other than the UPDATE, for a row that is already
     saved."""
     from common.djangoapps.student.models import course_enrollment
@@ -192,7 +192,7 @@ def _saved_already(row: Any, replaced: Sequence[bulk.Receiver]) -> None:
     course_enrollment.cache.delete(row.enrollment_status_hash_cache_key(row.user))
 
 
-def _described(row: Any) -> Any:
+def _event_data(row: Any) -> Any:
     from openedx_events.learning.data import (
         CourseData,
         CourseEnrollmentData,
@@ -276,7 +276,7 @@ def _has_enrollment_filter() -> bool:
     return CourseEnrollmentStarted.filter_type in filters
 
 
-def _invited(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
+def _invitations(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
     """(user id, course key) of learners who were invited to the run by e-mail address."""
     from common.djangoapps.student.models import CourseEnrollmentAllowed
 

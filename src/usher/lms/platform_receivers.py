@@ -95,7 +95,7 @@ def fingerprint(function: Any) -> str:
 
 
 @cache
-def _known(name: str, *relied_on: str) -> Any:
+def _known_function(name: str, *relied_on: str) -> Any:
     """The function ``module.name`` or ``module.Class.name``, if its source and the sources of
     ``relied_on`` are known; otherwise None."""
     for function_name in (name, *relied_on):
@@ -113,7 +113,7 @@ def _known(name: str, *relied_on: str) -> Any:
 
 def _receiver(signal: Any, sender: type[Any] | None, name: str, *relied_on: str) -> Receiver | None:
     """The known receiver, if it is connected to ``signal`` for ``sender`` (None: any sender)."""
-    receiver = _known(name, *relied_on)
+    receiver = _known_function(name, *relied_on)
     return receiver if receiver in receivers(signal, sender) else None
 
 
@@ -447,7 +447,7 @@ def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
 def _external_updates(rows: Sequence[Any]) -> None:
     """Add the row of the experiment *external course updates* for each enrollment that the learner
     did not make."""
-    if _known(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
+    if _known_function(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
         return
     from crum import get_current_request
     from lms.djangoapps.experiments.models import ExperimentData

@@ -185,7 +185,7 @@ def test_a_worker_that_hangs_is_not_alive_for_ever(transactional_db, monkeypatch
     monkeypatch.setattr(heartbeat, "_SECONDS_BETWEEN_BEATS", 0.02)
     monkeypatch.setattr(heartbeat, "_MAX_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
-    with heartbeat.kept():
+    with heartbeat.beating():
         eventually(lambda: no_worker() is None, 10)
         time.sleep(0.6)
         old = heartbeat.database_now() - timedelta(seconds=60)

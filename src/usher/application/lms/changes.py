@@ -59,7 +59,9 @@ def pull_changes() -> int:
         if capabilities and (waiting := batch.outbox(lms)):
             metrics.outbox(*waiting)
         count += sum(
-            _pull(what, make_due) for what, make_due in _MAKE_DUE.items() if what in capabilities
+            _pull(capability, make_due)
+            for capability, make_due in _MAKE_DUE.items()
+            if capability in capabilities
         )
     except LmsError as error:
         # The watermark is unchanged, so the next sweep asks for the same changes.
@@ -70,16 +72,16 @@ def pull_changes() -> int:
     return count
 
 
-def _pull(what: str, make_due: Callable[[Items], int]) -> int:
+def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
     now = timezone.now()
-    mark = Watermark.objects.filter(what=what).first()
+    mark = Watermark.objects.filter(what=capability).first()
     if mark is not None and now - mark.asked_at < NOT_BEFORE:
         return 0
     since: datetime | None = moment(mark.since) if mark else now - FIRST_LOOK
     count, cursor, following = 0, "", ""
     for _ in range(MAX_PAGES):
         asked_from = cursor
-        items, cursor, next_since = batch.changed_since(client(), what, since, cursor)
+        items, cursor, next_since = batch.changed_since(client(), capability, since, cursor)
         # The first page's time: changes made while later pages are read come the next time.
         following = following or next_since
         count += reading("changes", partial(make_due, items))
@@ -89,7 +91,9 @@ def _pull(what: str, make_due: Callable[[Items], int]) -> int:
             raise BadAnswer("The LMS's list of changes does not end: it repeats a cursor.")
     else:
         raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
-    Watermark.objects.update_or_create(what=what, defaults={"since": following, "asked_at": now})
+    Watermark.objects.update_or_create(
+        what=capability, defaults={"since": following, "asked_at": now}
+    )
     return count
 
 

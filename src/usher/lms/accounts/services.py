@@ -55,7 +55,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     If another request created and linked the same learner's account in the meantime, return that
     account. Raises AccountRefused; then nothing was created.
     """
-    learner = filtered(learner)
+    learner = apply_filters(learner)
     refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
     refuse_invalid(learner)
     try:
@@ -90,7 +90,7 @@ def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
 
 def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | None = None) -> Any:
     """Create an account's rows and send its signals; return the user. Call it inside a transaction,
-    after ``filtered``, ``refuse_taken`` and ``refuse_invalid``.
+    after ``apply_filters``, ``refuse_taken`` and ``refuse_invalid``.
 
     The platform inserts an inactive user and activates it in the same request. Here the user is
     active from the start, which saves two updates. A learner who was invited to a course before
@@ -157,7 +157,7 @@ def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list
     return users
 
 
-def filtered(learner: Learner) -> Learner:
+def apply_filters(learner: Learner) -> Learner:
     """The learner with the values that the LMS's registration filters return. Raises AccountRefused
     when a filter prevents the registration."""
     form = {

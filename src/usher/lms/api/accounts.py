@@ -13,8 +13,8 @@ from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.services import (
     Learner,
+    apply_filters,
     differs,
-    filtered,
     make_account,
     make_accounts,
     refuse_invalid,
@@ -46,7 +46,7 @@ def process_accounts(
     def work(start: int, some: list[Item]) -> list[Item]:
         return stored_outcomes.once(start, some, lambda: _process(some, application, site))
 
-    return in_transactions(items, work, _failed, lambda item: item["username"].casefold())
+    return in_transactions(items, work, _failed_outcome, lambda item: item["username"].casefold())
 
 
 def _process(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
@@ -62,9 +62,9 @@ def _process(items: list[Item], application: ConnectedApplication, site: Site) -
         return outcomes
 
 
-def _failed(item: Item) -> Item:
+def _failed_outcome(item: Item) -> Item:
     message = "The LMS could not save this account; see the LMS's log for the error."
-    return _refused(item, AccountRefused(RegistrationError.VALIDATION, {"": message}))
+    return _refused_outcome(item, AccountRefused(RegistrationError.VALIDATION, {"": message}))
 
 
 class _Batch:
@@ -111,9 +111,9 @@ class _Batch:
                 continue
             usernames.add(item["username"])
             try:
-                learner, invited = self._checked(_learner(item))
+                learner, invited = self._check(_learner(item))
             except AccountRefused as refusal:
-                outcomes[number] = _refused(item, refusal)
+                outcomes[number] = _refused_outcome(item, refusal)
                 continue
             if not invited:
                 self._mark_as_taken(learner)
@@ -143,7 +143,7 @@ class _Batch:
         except AccountRefused as refusal:
             if self.writes.count != writes_before:
                 raise UncleanRefusal(str(refusal)) from refusal
-            return _refused(item, refusal)
+            return _refused_outcome(item, refusal)
         return _outcome(item, status, user)
 
     def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
@@ -156,7 +156,7 @@ class _Batch:
             raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {"": message})
 
     def _create(self, learner: Learner) -> Any:
-        learner, invited = self._checked(learner)
+        learner, invited = self._check(learner)
         user = make_account(learner, self.application.backend, self.site, invited=invited)
         self._verify([user])
         self._mark_as_taken(learner)
@@ -169,11 +169,11 @@ class _Batch:
         if provider and provider.enable_sso_id_verification:
             conf.platform().record_identity_verifications(users, provider)
 
-    def _checked(self, learner: Learner) -> tuple[Learner, bool]:
+    def _check(self, learner: Learner) -> tuple[Learner, bool]:
         """The learner with the values that registration filters return, and whether the learner was
         invited to a course. Raises AccountRefused."""
         requested_email = learner.email
-        learner = filtered(learner)
+        learner = apply_filters(learner)
         refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))
         invited = learner.email.casefold() in self.invited
         if learner.email != requested_email:
@@ -222,7 +222,7 @@ def _learner(item: Item) -> Learner:
     )
 
 
-def _refused(item: Item, refusal: AccountRefused) -> Item:
+def _refused_outcome(item: Item, refusal: AccountRefused) -> Item:
     return {
         "id": item["id"],
         "status": "refused",

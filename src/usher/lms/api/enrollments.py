@@ -41,7 +41,9 @@ def process_enrollments(
 
         return stored_outcomes.once(start, some, process)
 
-    return in_transactions(items, work, _failed, lambda item: (item["course_id"], item["username"]))
+    return in_transactions(
+        items, work, _failed_outcome, lambda item: (item["course_id"], item["username"])
+    )
 
 
 def _process(
@@ -55,9 +57,9 @@ def _process(
             return [added.get(number) or batch.process(item) for number, item in enumerate(items)]
 
 
-def _failed(item: Item) -> Item:
+def _failed_outcome(item: Item) -> Item:
     message = "The LMS could not save this enrollment; see the LMS's log for the error."
-    return _refused(item, EnrollmentRefused(EnrollmentError.INVALID, message))
+    return _refused_outcome(item, EnrollmentRefused(EnrollmentError.INVALID, message))
 
 
 class _Batch:
@@ -123,7 +125,7 @@ class _Batch:
         outcomes = {}
         for (number, new), state in zip(new_enrollments.items(), states, strict=True):
             if isinstance(state, EnrollmentRefused):
-                outcomes[number] = _refused(items[number], state)
+                outcomes[number] = _refused_outcome(items[number], state)
             elif state is not None:
                 self.present[new.user.pk, new.key] = state
                 outcomes[number] = _result(items[number], "changed", state)
@@ -141,7 +143,7 @@ class _Batch:
         except EnrollmentRefused as refusal:
             if self.writes.count != writes_before:
                 raise UncleanRefusal(str(refusal)) from refusal
-            return _refused(item, refusal)
+            return _refused_outcome(item, refusal)
         self.present[user.pk, key] = after
         return _result(item, "unchanged" if before == after else "changed", after)
 
@@ -187,6 +189,6 @@ def _result(item: Item, status: str, state: State) -> Item:
     return {"id": item["id"], "status": status, "mode": mode, "is_active": is_active, "error": None}
 
 
-def _refused(item: Item, refusal: EnrollmentRefused) -> Item:
+def _refused_outcome(item: Item, refusal: EnrollmentRefused) -> Item:
     error = {"code": refusal.code.value, "message": str(refusal)}
     return {"id": item["id"], "status": "refused", "mode": None, "is_active": None, "error": error}

@@ -53,12 +53,12 @@ def in_transactions(
     outcomes: dict[int, Item] = {}
     for start in range(0, len(items), ITEMS_A_TRANSACTION):
         batch = indices[start : start + ITEMS_A_TRANSACTION]
-        some = [items[index] for index in batch]
-        outcomes.update(zip(batch, _some(start, some, work, failed), strict=True))
+        together = [items[index] for index in batch]
+        outcomes.update(zip(batch, _process_together(start, together, work, failed), strict=True))
     return [outcomes[index] for index in range(len(items))]
 
 
-def _some(
+def _process_together(
     start: int,
     items: list[Item],
     work: Callable[[int, list[Item]], list[Item]],
@@ -78,7 +78,7 @@ def _some(
     return [
         outcome
         for number, item in enumerate(items)
-        for outcome in _some(start + number, [item], work, failed)
+        for outcome in _process_together(start + number, [item], work, failed)
     ]
 
 

@@ -50,7 +50,7 @@ def conflicts() -> list[str]:
     can be imported.
     """
     names = {_canonical(name) for name in NAMES}
-    installed = _installed()
+    installed = _installed_distributions()
     sentences = []
     for distribution in installed.values():
         name = distribution.metadata["Name"]
@@ -93,7 +93,7 @@ def outside_image() -> list[str]:
     start = _container_start()
     if start is None:
         return []
-    installed = _installed()
+    installed = _installed_distributions()
     names = dict.fromkeys(map(_canonical, NAMES))
     present = [name for name in names if name in installed]
     return [name for name in present if (_installed_at(installed[name]) or 0) > start]
@@ -120,7 +120,7 @@ def _installed_at(distribution: Distribution) -> float | None:
 
 
 @cache
-def _installed() -> dict[str, Distribution]:
+def _installed_distributions() -> dict[str, Distribution]:
     return {_canonical(d.metadata["Name"]): d for d in distributions() if d.metadata["Name"]}
 
 

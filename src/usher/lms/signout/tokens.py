@@ -67,17 +67,17 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
         if header.get("alg") != "RS256":
             raise TokenRefused("it is not signed with RS256")
         try:
-            return _decoded(token, header, application, again=False)
+            return _decode(token, header, application, again=False)
         except (jwt.InvalidSignatureError, LookupError):
             # The application may have new keys.
-            return _decoded(token, header, application, again=True)
+            return _decode(token, header, application, again=True)
     except LookupError as error:
         raise TokenRefused("it is not signed with a key of the application") from error
     except jwt.PyJWTError as error:
         raise TokenRefused(f"it does not verify: {type(error).__name__}") from error
 
 
-def _decoded(
+def _decode(
     token: str, header: dict[str, Any], application: ConnectedApplication, *, again: bool
 ) -> dict[str, Any]:
     """The claims. Raises LookupError without a matching key, PyJWTError for an invalid token."""
@@ -116,7 +116,7 @@ def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
         # Anybody can send a token, and each would make a worker of the LMS wait for a timeout.
         raise KeysUnavailable("the application's keys can't be fetched")
     try:
-        keys = _fetched(jwks_url)
+        keys = _fetch_keys(jwks_url)
     except (requests.RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
         log.warning("Keys of %s can't be fetched: %s", jwks_url, type(error).__name__)
         cache.set(failed, True, KEYS_AGAIN_SECONDS)
@@ -125,7 +125,7 @@ def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
     return keys
 
 
-def _fetched(jwks_url: str) -> list[dict[str, Any]]:
+def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
     """The keys. Raises RequestException, or ValueError or KeyError for an answer without keys."""
     until = time.monotonic() + sum(KEYS_TIMEOUT)
     with requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False, stream=True) as answer:

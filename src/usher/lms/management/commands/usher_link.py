@@ -68,7 +68,7 @@ class Command(BaseCommand):
             raise CommandError("--account goes with one --username")
         for username in names:
             try:
-                outcome = self._changed(username, application.backend, options)
+                outcome = self._change(username, application.backend, options)
             except UsherLmsError as error:
                 failed.append(str(error) if len(names) == 1 else f"{username}: {error}")
                 continue
@@ -78,7 +78,7 @@ class Command(BaseCommand):
         if failed:
             raise CommandError("\n".join(failed))
 
-    def _changed(self, username: str, backend: str, options: Any) -> str:
+    def _change(self, username: str, backend: str, options: Any) -> str:
         if options["unlink"]:
             was_linked = services.unlink(username, backend, account=options["account"])
             return "unlinked" if was_linked else "unchanged"
