@@ -23,7 +23,7 @@ from benchmarks.measures.sidecar import Sizes as SidecarSizes
 from benchmarks.measures.sidecar import sidecar
 from benchmarks.processes import ROOT
 from benchmarks.services import running_services
-from benchmarks.stage import Stage, stage
+from benchmarks.setup import Setup, set_up
 
 SUBJECTS = (
     "provider",
@@ -114,11 +114,11 @@ def main() -> None:
             sizes, flat=arguments.learners, console=(arguments.learners, sizes.console[1])
         )
     all_results = results.Results(machine(), is_quick=arguments.quick)
-    with running_services() as services, stage(services) as contenders:
+    with running_services() as services, set_up(services) as setup:
         for subject in SUBJECTS:
             if subject in arguments.only:
                 print(f"measuring {subject} ...", flush=True)
-                measure(subject, contenders, sizes, arguments.rounds or sizes.rounds, all_results)
+                measure(subject, setup, sizes, arguments.rounds or sizes.rounds, all_results)
                 all_results.write(arguments.results)  # so that it is kept if a later one fails
     print(all_results.table())
     all_results.draw(arguments.drawing)
@@ -126,45 +126,43 @@ def main() -> None:
 
 
 def measure(
-    subject: str, stage_of_both: Stage, sizes: Sizes, rounds: int, all_results: results.Results
+    subject: str, setup: Setup, sizes: Sizes, rounds: int, all_results: results.Results
 ) -> None:
     if subject == "repair":
-        all_results.add(*sync.repair(stage_of_both, rounds, sizes.learners, sizes.reference))
+        all_results.add(*sync.repair(setup, rounds, sizes.learners, sizes.reference))
     elif subject == "enrollments":
-        all_results.add(
-            *sync.enrollments(stage_of_both, rounds, sizes.enrollments, 3 * sizes.reference)
-        )
+        all_results.add(*sync.enrollments(setup, rounds, sizes.enrollments, 3 * sizes.reference))
     elif subject == "runs":
-        all_results.add(*sync.runs(stage_of_both, rounds))
+        all_results.add(*sync.runs(setup, rounds))
     elif subject == "provider":
-        all_results.add(*provider(stage_of_both, rounds, sizes.exchanges, sizes.reference))
+        all_results.add(*provider(setup, rounds, sizes.exchanges, sizes.reference))
     elif subject == "celery":
-        all_results.add(*celery(stage_of_both, rounds, sizes.celery))
+        all_results.add(*celery(setup, rounds, sizes.celery))
     elif subject == "console":
-        all_results.console = console(stage_of_both, *sizes.console)
+        all_results.console = console(setup, *sizes.console)
         all_results.console_learners = sizes.console[0]
     elif subject == "sidecar":
-        figures, all_results.sidecar = sidecar(stage_of_both.services, rounds, sizes.sidecar)
+        figures, all_results.sidecar = sidecar(setup.services, rounds, sizes.sidecar)
         all_results.add(*figures)
     elif subject == "redis":
-        all_results.stalled = redis_stalled(stage_of_both, rounds, sizes.enrollments)
+        all_results.stalled = redis_stalled(setup, rounds, sizes.enrollments)
         all_results.add(all_results.stalled)
     elif subject == "interactive":
-        all_results.waits = interactive(stage_of_both, sizes.backlog, sizes.people)
+        all_results.waits = interactive(setup, sizes.backlog, sizes.people)
         all_results.backlog = sizes.backlog
     elif subject == "statements":
-        stage_of_both.use_batch_api(False)
-        stage_of_both.ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-        all_results.statements = stage_of_both.ours.call("statements")["answer"]
+        setup.use_batch_api(False)
+        setup.ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+        all_results.statements = setup.ours.call("statements")["answer"]
     elif subject == "flat":
-        all_results.flat = flat(stage_of_both, FEW, sizes.flat, rounds)
+        all_results.flat = flat(setup, FEW, sizes.flat, rounds)
     elif subject == "lms_on_mariadb":
         if why := missing():
             print(f"left out: {why}")
         else:
             all_results.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
     else:
-        all_results.rss_mb, seconds = memory(stage_of_both, sizes.memory)
+        all_results.rss_mb, seconds = memory(setup, sizes.memory)
         all_results.swept, all_results.sweep_seconds = sizes.memory, seconds["seconds"]
 
 

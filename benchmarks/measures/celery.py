@@ -7,41 +7,41 @@ from typing import Any
 from benchmarks.measuring import Figure
 from benchmarks.processes import wait_for
 from benchmarks.services import control
-from benchmarks.stage import Stage
+from benchmarks.setup import Setup
 
 #: Concurrent requests of each worker, and seconds that the LMS needs for each.
 WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 _CONCURRENCY, _LMS_SECONDS = 16, 0.2
 
 
-def celery(stage: Stage, rounds: int, count: int) -> list[Figure]:
+def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.5)
     figure.more_is_better = True
-    _, redis_url = stage.services.redis()
-    stage.use_batch_api(False)
+    _, redis_url = setup.services.redis()
+    setup.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(10)]
-    stage.ours.call("runs", keys=keys)
-    stage.ours.call("delete_due_work")
-    control(stage.lms_url, "delay", seconds=_LMS_SECONDS)
+    setup.ours.call("runs", keys=keys)
+    setup.ours.call("delete_due_work")
+    control(setup.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):
             own = {"names": f"w{number}x{workers}x{{}}", "first": 0, "end": count // 10}
-            stage.ours.call("learners", **own)
-            stage.ours.call("accounts", **own)
-            control(stage.lms_url, "accounts", **own | {"name": own["names"]})
-            measures.append(count / _seconds(stage, redis_url, workers, number, own))
-    control(stage.lms_url, "delay", seconds=0.05)
+            setup.ours.call("learners", **own)
+            setup.ours.call("accounts", **own)
+            control(setup.lms_url, "accounts", **own | {"name": own["names"]})
+            measures.append(count / _seconds(setup, redis_url, workers, number, own))
+    control(setup.lms_url, "delay", seconds=0.05)
     return [figure]
 
 
-def _seconds(stage: Stage, redis_url: str, workers: int, number: int, own: dict[str, Any]) -> float:
-    env = stage.our_env | {
+def _seconds(setup: Setup, redis_url: str, workers: int, number: int, own: dict[str, Any]) -> float:
+    env = setup.our_env | {
         "REDIS_URL": redis_url,
         "USHER_CONCURRENCY": str(_CONCURRENCY),
         "USHER_USE_BATCH_API": "false",
     }
     started = [
-        stage.services.module(
+        setup.services.module(
             f"worker-{number}-{workers}-{index}",
             "celery",
             [*WORKER, "-n", f"w{index}@bench"],
@@ -50,8 +50,8 @@ def _seconds(stage: Stage, redis_url: str, workers: int, number: int, own: dict[
         for index in range(workers)
     ]
     wait_for(lambda: all(" ready." in worker.log for worker in started), "the workers' start")
-    stage.ours.call("enrollments", **own, each=10)
-    cost = stage.ours.call("work_off", redis_url=redis_url, messages=4 * workers)
+    setup.ours.call("enrollments", **own, each=10)
+    cost = setup.ours.call("work_off", redis_url=redis_url, messages=4 * workers)
     for worker in started:
         worker.stop()
     return float(cost["seconds"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from benchmarks.contender import Contender
-from benchmarks.stage import Stage
+from benchmarks.setup import Setup
 
 #: Milliseconds of server time for any page.
 TARGET_MS = 200
 
 
-def console(stage: Stage, learners: int, refused: int) -> dict[str, float]:
+def console(setup: Setup, learners: int, refused: int) -> dict[str, float]:
     """Page → milliseconds, with this many learners and refusals."""
-    with Contender("benchmarks.console", stage.our_env) as contender:
+    with Contender("benchmarks.console", setup.our_env) as contender:
         contender.call("prepare", count=learners, refused=refused)
         milliseconds: dict[str, float] = contender.call("pages")["answer"]
     return milliseconds

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from benchmarks import application
 from benchmarks.contender import Contender
-from benchmarks.stage import Stage
+from benchmarks.setup import Setup
 
 TARGET = 1.5
 OPERATIONS = ("claim", "sweep", "webhook", "empty_pass")
@@ -24,10 +24,10 @@ class Flat:
         return self.milliseconds[operation][many] / self.milliseconds[operation][few]
 
 
-def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
+def flat(setup: Setup, few: int, many: int, rounds: int) -> Flat:
     """Creates both databases first, and then measures them in turn."""
     result = Flat((few, many), {operation: {} for operation in OPERATIONS})
-    env = {size: _database(stage, size) for size in (few, many)}
+    env = {size: _database(setup, size) for size in (few, many)}
     with (
         Contender("benchmarks.ours", env[few]) as small,
         Contender("benchmarks.ours", env[many]) as large,
@@ -45,11 +45,11 @@ def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
     return result
 
 
-def _database(stage: Stage, size: int) -> dict[str, str]:
+def _database(setup: Setup, size: int) -> dict[str, str]:
     """Environment variables of an application with its own database."""
-    env = stage.our_env | {
-        "DATABASE_URL": stage.postgresql.url(f"flat{size}"),
+    env = setup.our_env | {
+        "DATABASE_URL": setup.postgresql.url(f"flat{size}"),
         "USHER_USE_BATCH_API": "false",
     }
-    application.prepare(env, stage.lms_url)
+    application.prepare(env, setup.lms_url)
     return env

@@ -11,7 +11,7 @@ from benchmarks.contender import Contender
 from benchmarks.measures.sync import EACH
 from benchmarks.processes import wait_for
 from benchmarks.services import control
-from benchmarks.stage import Stage
+from benchmarks.setup import Setup
 
 TARGET_SECONDS = 3.0
 #: People at a time; each signs up, waits for the token, enrolls and waits for the LMS.
@@ -45,42 +45,42 @@ def percentile(values: list[float], hundredths: int = 99) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[hundredths - 1]
 
 
-def interactive(stage: Stage, backlog: int, people: int) -> list[Waits]:
+def interactive(setup: Setup, backlog: int, people: int) -> list[Waits]:
     learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
-    stage.ours.call("runs", keys=keys)
-    stage.ours.call("delete_due_work")
-    stage.ours.call("learners", **learners)
-    stage.ours.call("accounts", **learners)
-    control(stage.lms_url, "accounts", **learners | {"name": learners["names"]})
-    stage.ours.call("enrollments", **learners, each=EACH)
-    _, redis_url = stage.services.redis()
+    setup.ours.call("runs", keys=keys)
+    setup.ours.call("delete_due_work")
+    setup.ours.call("learners", **learners)
+    setup.ours.call("accounts", **learners)
+    control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
+    setup.ours.call("enrollments", **learners, each=EACH)
+    _, redis_url = setup.services.redis()
     waits = []
     for api in ("public", "batch"):
-        stage.use_batch_api(api == "batch")
+        setup.use_batch_api(api == "batch")
         for worker in _WORKERS:
-            stage.ours.call("delete_due_work")
-            stage.ours.call("due_again", names="backlog")
-            with _worker(stage, worker, api, redis_url) as contender:
+            setup.ours.call("delete_due_work")
+            setup.ours.call("due_again", names="backlog")
+            with _worker(setup, worker, api, redis_url) as contender:
                 name = f"{api}{worker.lower()}p{{}}"
                 served = contender.call(
                     "people", names=name, count=people, concurrency=_CONCURRENCY
                 )["answer"]
                 unsettled = contender.call("count_unsettled", names="backlog")["answer"]
             waits.append(Waits(api, worker, served["sign_ups"], served["enrollments"], unsettled))
-    stage.ours.call("delete_due_work")
+    setup.ours.call("delete_due_work")
     return waits
 
 
 @contextmanager
-def _worker(stage: Stage, worker: str, api: str, redis_url: str) -> Iterator[Contender]:
+def _worker(setup: Setup, worker: str, api: str, redis_url: str) -> Iterator[Contender]:
     """Starts a worker, waits until it processes the backlog, and yields the application."""
-    env = stage.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
+    env = setup.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
     if worker == "Celery":
         env |= {"REDIS_URL": redis_url}
     module, arguments = _WORKERS[worker]
     with Contender("benchmarks.ours", env) as contender:
-        started = stage.services.module(f"{api}-{worker}", module, arguments, env)
+        started = setup.services.module(f"{api}-{worker}", module, arguments, env)
         try:
             if worker == "Celery":
                 wait_for(lambda: " ready." in started.log, "the worker's start")

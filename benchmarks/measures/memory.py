@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from benchmarks.contender import Contender
 from benchmarks.services import control
-from benchmarks.stage import Stage
+from benchmarks.setup import Setup
 
 TARGET_MB = 250
 
 
-def memory(stage: Stage, learners: int) -> tuple[float, dict[str, float]]:
+def memory(setup: Setup, learners: int) -> tuple[float, dict[str, float]]:
     """The peak memory, in megabytes, of a process that checks every account; and the time that it
     took."""
-    stage.ours.call("many_accounts", name="m", count=learners)
+    setup.ours.call("many_accounts", name="m", count=learners)
     for first in range(0, learners, 50_000):
         end = min(learners, first + 50_000)
-        control(stage.lms_url, "accounts", name="m{}", first=first, end=end)
-    stage.use_batch_api(True)
-    with Contender("benchmarks.ours", stage.our_env) as fresh:
+        control(setup.lms_url, "accounts", name="m{}", first=first, end=end)
+    setup.use_batch_api(True)
+    with Contender("benchmarks.ours", setup.our_env) as fresh:
         cost = fresh.call("sweep_all")
     answer = cost["answer"]
     if answer["failed"] or answer["changed"] + answer["unchanged"] < learners:

@@ -18,7 +18,7 @@ from benchmarks.contender import Contender
 from benchmarks.load import Browser
 from benchmarks.measuring import Figure
 from benchmarks.processes import Process, free_port
-from benchmarks.stage import OUR_WSGI, REFERENCE_WSGI, Stage
+from benchmarks.setup import OUR_WSGI, REFERENCE_WSGI, Setup
 from usher.contract.paths import ApplicationPath
 
 _BROWSERS = 8
@@ -35,72 +35,72 @@ class MeasuredImplementation:
     count: int
 
 
-def provider(stage: Stage, rounds: int, own_contender: int, reference: int) -> list[Figure]:
+def provider(setup: Setup, rounds: int, own_contender: int, reference: int) -> list[Figure]:
     exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
     cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
-    for contender in (stage.ours, stage.reference):
+    for contender in (setup.ours, setup.reference):
         contender.call("learners", names="provider{}", first=0, end=max(own_contender, reference))
-    own_server, reference_server = _start_servers(stage, own_contender, reference)
+    own_server, reference_server = _start_servers(setup, own_contender, reference)
     for _ in range(rounds):
         for implementation, measures, costs in (
             (reference_server, exchange.reference, cpu.reference),
             (own_server, exchange.ours, cpu.ours),
         ):
-            measures.append(_exchanges_a_second(stage, implementation))
-            costs.append(_cost_of_sign_in(stage, implementation))
+            measures.append(_exchanges_a_second(setup, implementation))
+            costs.append(_cost_of_sign_in(setup, implementation))
     return [exchange, cpu]
 
 
 def _start_servers(
-    stage: Stage, own_contender: int, reference: int
+    setup: Setup, own_contender: int, reference: int
 ) -> tuple[MeasuredImplementation, MeasuredImplementation]:
     """Starts the same kind of server for both implementations."""
     implementations = []
     for name, contender, env, wsgi, port, cookie, count in (
         (
             "ours",
-            stage.ours,
-            stage.our_env,
+            setup.ours,
+            setup.our_env,
             OUR_WSGI,
-            stage.our_port,
+            setup.our_port,
             "mitxonline_session",
             own_contender,
         ),
         (
             "theirs",
-            stage.reference,
-            stage.reference_env,
+            setup.reference,
+            setup.reference_env,
             REFERENCE_WSGI,
             free_port(),
             "reference_session",
             reference,
         ),
     ):
-        server = application.serve(stage.services, f"provider-{name}", wsgi, port, env)
+        server = application.serve(setup.services, f"provider-{name}", wsgi, port, env)
         implementations.append(MeasuredImplementation(contender, port, server, cookie, count))
     return implementations[0], implementations[1]
 
 
-def _exchanges_a_second(stage: Stage, implementation: MeasuredImplementation) -> float:
+def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) -> float:
     codes = implementation.contender.call(
-        "codes", count=implementation.count, redirect_uri=stage.redirect_uri
+        "codes", count=implementation.count, redirect_uri=setup.redirect_uri
     )
     unused = list(codes["answer"])
 
     async def one_browser() -> None:
         async with Browser(implementation.port) as browser:
             while unused:
-                await _exchange(stage, browser, unused.pop())
+                await _exchange(setup, browser, unused.pop())
 
     count = len(unused)
     return count / _timed(one_browser)
 
 
-async def _exchange(stage: Stage, browser: Browser, code: str) -> str:
+async def _exchange(setup: Setup, browser: Browser, code: str) -> str:
     form = {
         "grant_type": "authorization_code",
         "code": code,
-        "redirect_uri": stage.redirect_uri,
+        "redirect_uri": setup.redirect_uri,
         "client_id": application.CLIENT_ID,
         "client_secret": application.CLIENT_SECRET,
     }
@@ -110,7 +110,7 @@ async def _exchange(stage: Stage, browser: Browser, code: str) -> str:
     return str(json.loads(answer.body)["access_token"])
 
 
-def _cost_of_sign_in(stage: Stage, implementation: MeasuredImplementation) -> float:
+def _cost_of_sign_in(setup: Setup, implementation: MeasuredImplementation) -> float:
     """Milliseconds of the server's processor time for authorize, token and users/me of one
     learner."""
     unused = implementation.contender.call("sessions", count=implementation.count)["answer"]
@@ -119,7 +119,7 @@ def _cost_of_sign_in(stage: Stage, implementation: MeasuredImplementation) -> fl
     async def one_browser() -> None:
         async with Browser(implementation.port) as browser:
             while unused:
-                await _sign_in(stage, implementation, browser, unused.pop())
+                await _sign_in(setup, implementation, browser, unused.pop())
 
     before = _cpu(implementation.server.pid)
     _timed(one_browser)
@@ -127,11 +127,11 @@ def _cost_of_sign_in(stage: Stage, implementation: MeasuredImplementation) -> fl
 
 
 async def _sign_in(
-    stage: Stage, implementation: MeasuredImplementation, browser: Browser, session: str
+    setup: Setup, implementation: MeasuredImplementation, browser: Browser, session: str
 ) -> None:
     query = {
         "client_id": application.CLIENT_ID,
-        "redirect_uri": f"{stage.redirect_uri}?redirect_state=abc",
+        "redirect_uri": f"{setup.redirect_uri}?redirect_state=abc",
         "state": "abc",
         "response_type": "code",
         "scope": "user:read",

@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """A value in this application and in the LMS, as last seen there. wanted, seen: the two values.
-    differs: None when unknown. advice: what to do about a difference. record: kind and key of the
-    record."""
+    """A value in this application and in the LMS, as last seen there. subject: what is compared,
+    for people. wanted, seen: the two values. differs: None when unknown. advice: what to do about a
+    difference. record: kind and key of the record."""
 
-    what: str
+    subject: str
     wanted: str
     seen: str
     differs: bool | None
@@ -29,8 +29,8 @@ def compare_fields(here: Any, there: Any, fields: Iterable[tuple[str, str]]) -> 
     ]
 
 
-def compare_values(what: str, here: Any, there: Any) -> Comparison:
-    return Comparison(what, _text(here), _text(there), here != there)
+def compare_values(subject: str, here: Any, there: Any) -> Comparison:
+    return Comparison(subject, _text(here), _text(there), here != there)
 
 
 def _text(value: Any) -> str:

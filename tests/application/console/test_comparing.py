@@ -52,10 +52,10 @@ class Page:
         self.headline = answer.context["headline"]
         compared = answer.context["compared"]
         self.problem = compared.problem
-        self.comparisons = {comparison.what: comparison for comparison in compared.comparisons}
+        self.comparisons = {comparison.subject: comparison for comparison in compared.comparisons}
         self.command = compared.command
         self.differing = [
-            comparison.what for comparison in compared.comparisons if comparison.differs
+            comparison.subject for comparison in compared.comparisons if comparison.differs
         ]
 
 

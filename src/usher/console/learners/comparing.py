@@ -113,7 +113,7 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
         about_sign_in = [
             comparison
             for comparison in differing
-            if comparison.what == SIGN_IN and compared.command
+            if comparison.subject == SIGN_IN and compared.command
         ]
         candidates = about_sign_in or differing
         return (
@@ -124,10 +124,10 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
     if state == "ok" and differing:
         first = differing[0]
         if len(differing) == 1:
-            text = f"{first.what} in the LMS: {first.seen}. Desired: {first.wanted}."
+            text = f"{first.subject} in the LMS: {first.seen}. Desired: {first.wanted}."
             return "warning", text, first.advice
-        what = ", ".join(comparison.what for comparison in differing)
-        return "warning", f"{len(differing)} differences in the LMS: {what}.", first.advice
+        subjects = ", ".join(comparison.subject for comparison in differing)
+        return "warning", f"{len(differing)} differences in the LMS: {subjects}.", first.advice
     if state == "ok":
         return state, "All of this learner's records in the LMS have the desired state.", ""
     if not compared.candidates and _is_email_taken(learner):
@@ -285,7 +285,9 @@ def _runs(lms: LmsClient, user: Any) -> Iterator[Comparison]:
         for comparison in compare_fields(runs[key], read_run(raw), _DATES):
             if comparison.differs:
                 advice = "Synchronise now on the page of the course run copies it here."
-                yield replace(comparison, what=f"{comparison.what} of {runs[key]}", advice=advice)
+                yield replace(
+                    comparison, subject=f"{comparison.subject} of {runs[key]}", advice=advice
+                )
 
 
 # The account that the learner signs in to

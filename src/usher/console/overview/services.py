@@ -80,10 +80,11 @@ class KindCounts:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """state: ``alive``, ``late``, or ``gone`` after ten minutes without a report."""
+    """name: host and process id. process: what runs there, such as ``Celery worker``. state:
+    ``alive``, ``late``, or ``gone`` after ten minutes without a report."""
 
     name: str
-    what: str
+    process: str
     seen_at: datetime
     state: str
 

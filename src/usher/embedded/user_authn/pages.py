@@ -37,7 +37,7 @@ def _hinted(target: str) -> OAuth2ProviderConfig | None:
         return None
 
 
-def _waiting(request: HttpRequest) -> dict[str, Any]:
+def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
     """The data about the user from an unfinished sign-in of this browser, for the form."""
     running = registry.running_pipeline(request)
     record = registry.by_backend(running["backend"]) if running else None
@@ -90,7 +90,7 @@ def login_and_registration_form(request: HttpRequest, initial_mode: str = "login
         "mode": initial_mode,
         "target": target,
         "providers": providers,
-        "waiting": _waiting(request),
+        "unfinished": _unfinished_sign_in(request),
         "may_register": settings.FEATURES.get("ALLOW_PUBLIC_ACCOUNT_CREATION", True),
         "title": "Sign in or Register",
     }

@@ -18,7 +18,7 @@ OUR_WSGI = "campus.wsgi:application"
 
 
 @dataclass
-class Stage:
+class Setup:
     """The services and both implementations of a measurement. our_env, reference_env: environment
     variables of the processes. our_port, reference_port: ports of the web servers, if started."""
 
@@ -42,7 +42,7 @@ class Stage:
 
 
 @contextmanager
-def stage(services: Services) -> Iterator[Stage]:
+def set_up(services: Services) -> Iterator[Setup]:
     """Sets up everything, and starts the reference's web server, which its repair needs."""
     postgresql = services.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
@@ -61,7 +61,7 @@ def stage(services: Services) -> Iterator[Stage]:
         Contender("benchmarks.ours", our_env) as ours,
         Contender("benchmarks.reference.tasks", reference_env) as reference,
     ):
-        result = Stage(
+        result = Setup(
             services,
             postgresql,
             lms_url,
