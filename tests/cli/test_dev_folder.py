@@ -148,7 +148,7 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         assert told.endswith("starts again when a Python file or .env of your project changes.")
         assert servers.follow_changes() == ""
         code.write_text("VERSION = 300\n")
-        assert servers.follow_changes() == ""
+        assert servers.follow_changes() == "worker started again."
         assert eventually(lambda: started.read_text() == "1 20 300 ")
     finally:
         servers.stop()
@@ -194,8 +194,37 @@ def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: 
         servers.check()  # so the command continues
         started.write_text("")
         env.write_text("300")
-        assert servers.follow_changes() == ""
+        assert servers.follow_changes() == "project started again."
         assert starts("runserver=300", "reconcile=300")
+    finally:
+        servers.stop()
+
+
+def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_path: Path) -> None:
+    """``runserver`` reloads the project by itself, and ends if the settings can't be loaded."""
+    program = (
+        "import pathlib, time\n"
+        "while 'FOO = (' not in pathlib.Path('settings.py').read_text():\n    time.sleep(0.02)\n"
+        "import settings\n"
+    )
+    settings = tmp_path / "settings.py"
+    settings.write_text("FOO = 1\n")
+    (tmp_path / "manage.py").write_text(program)
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.home.mkdir()
+    project, _ = servers._create_project_processes()
+    project.ready_url = ""
+    try:
+        servers._start_all([project])
+        settings.write_text("FOO = (\n")
+        assert eventually(lambda: bool(project.ended()))
+        while not (told := servers.follow_changes()):
+            servers.check()
+        assert "settings.py, line 1: SyntaxError" in told
+        servers.check()
+        settings.write_text("FOO = 10\n")
+        assert servers.follow_changes() == "project started again."
+        servers.check()
     finally:
         servers.stop()
 

@@ -113,3 +113,13 @@ def test_a_wrong_option_ends_with_2_and_is_named(name: str, tmp_path: Path) -> N
         or f"usher {name}" in result.stderr
     )
     assert is_wrapped(result.stderr), result.stderr
+
+
+def test_why_names_an_error_of_the_project_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text("import settings\n")
+    (tmp_path / "settings.py").write_text("DEBUG = = True\n")
+    command = [sys.executable, "-m", "usher.cli.main", "why", "ann", "--application", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "settings.py, line 1: SyntaxError" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr

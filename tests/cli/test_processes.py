@@ -70,6 +70,29 @@ def test_a_server_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> 
     assert "Fatal Python error" not in dying.log.read_text()
 
 
+def test_a_server_that_dies_of_an_error_is_named_with_the_error_of_this_start(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sample.log").write_text("the output of an earlier start\n")
+    (tmp_path / "own.py").write_text("FOO = (\n")
+    dying = server(tmp_path, free_port(), "import own")
+    dying.start()
+    with pytest.raises(DemoError, match=r"cause: own\.py, line 1: SyntaxError: ") as caught:
+        dying.wait_until_ready()
+    dying.stop()
+    assert "earlier start" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_server_that_was_killed_is_named_with_the_signal(tmp_path: Path) -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    dying = server(tmp_path, free_port(), program)
+    dying.start()
+    with pytest.raises(DemoError, match=r"because of the signal SIGKILL\. It wrote nothing to "):
+        dying.wait_until_ready()
+    dying.stop()
+
+
 def test_a_taken_port_is_named_with_what_to_do() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -13,6 +13,11 @@ from usher.contract.tracebacks import last_line
     ("code", "expected"),
     [
         ("FOO = bar", "own.py, line 2: NameError: name 'bar' is not defined"),
+        (
+            "import os; os.environ['SHOP_KEY']",
+            "own.py, line 2: KeyError: 'SHOP_KEY' (the environment variable SHOP_KEY is not set)",
+        ),
+        ("{}['SHOP_KEY']", "own.py, line 2: KeyError: 'SHOP_KEY'"),
         ("FOO = (", "own.py, line 2: SyntaxError: '(' was never closed"),
         (
             "import json; json.loads('')",

@@ -1,6 +1,7 @@
 """ENV: faults of real ``.env`` files."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.doctor.small_server import Answer, serving
 from usher.contract.fingerprints import configuration_fingerprints
 from usher.doctor.context import Context, Places, look_at
+from usher.doctor.facts.commands import Command
 from usher.doctor.runner import run
 
 GOOD = """# the connection
@@ -97,3 +99,37 @@ def test_env_3_the_running_process_has_older_values(env_file: Path) -> None:
         report = run(look_at(places), ["ENV-3"])
     assert [line.id for line in report.root_causes] == ["ENV-3"]
     assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("DEBUG = = True", "settings.py, line 1: SyntaxError: invalid syntax"),
+        ("import nowhere", "settings.py, line 1: ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "import os; os.environ['SHOP_KEY']",
+            "settings.py, line 1: KeyError: 'SHOP_KEY' (the environment variable SHOP_KEY is not "
+            "set)",
+        ),
+    ],
+)
+def test_env_5_names_an_error_of_the_project_with_its_place(
+    tmp_path: Path, env_file: Path, code: str, error: str
+) -> None:
+    (tmp_path / "manage.py").write_text("import settings\n")
+    (tmp_path / "settings.py").write_text(f"{code}\n")
+    manage = Command((sys.executable, "manage.py"), tmp_path)
+    report = run(look_at(Places(env_file=env_file, manage=manage)), ["NET-2"])
+    assert [line.id for line in report.root_causes] == ["ENV-5"]
+    seen = report.root_causes[0].finding.seen
+    assert seen == f"the application's manage.py can't be run: {error}"
+
+
+def test_env_5_is_not_known_if_manage_py_fails_without_an_error_of_python(
+    tmp_path: Path, env_file: Path
+) -> None:
+    """Such as docker compose without a running container."""
+    manage = Command(("sh", "-c", "echo no container >&2; exit 1"), tmp_path)
+    report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
+    assert report.root_causes == []
+    assert [line.id for line in report.unknown] == ["ENV-5"]

@@ -4,7 +4,7 @@ import logging
 from types import SimpleNamespace
 from typing import Any
 
-from usher.embedded.logs import LineFormatter
+from usher.embedded.logs import LineFormatter, WithoutChecks
 
 
 def line(**extra: Any) -> str:
@@ -13,8 +13,8 @@ def line(**extra: Any) -> str:
 
 
 def test_a_line_about_a_request_names_the_program_that_sent_it() -> None:
-    request = SimpleNamespace(headers={"User-Agent": "usher doctor"})
-    assert line(request=request) == "WARNING: Bad Request: /x (requested by usher doctor)"
+    request = SimpleNamespace(headers={"User-Agent": "usher connect"})
+    assert line(request=request) == "WARNING: Bad Request: /x (requested by usher connect)"
 
 
 def test_other_lines_stay_as_they_are() -> None:
@@ -28,3 +28,17 @@ def test_a_user_agent_can_not_write_lines_of_its_own() -> None:
     assert "\n" not in shown
     assert "\x1b" not in shown
     assert len(shown) < 120
+
+
+def test_what_the_lms_refuses_to_doctor_is_left_out_and_its_errors_are_not() -> None:
+    """The lines would hide the cause of a failure, and look like one."""
+
+    def is_logged(agent: str, level: int) -> bool:
+        request = SimpleNamespace(headers={"User-Agent": agent})
+        record = logging.makeLogRecord({"levelno": level, "request": request})
+        return WithoutChecks().filter(record)
+
+    assert not is_logged("usher doctor", logging.WARNING)
+    assert is_logged("usher doctor", logging.ERROR)
+    assert is_logged("a browser", logging.WARNING)
+    assert WithoutChecks().filter(logging.makeLogRecord({"levelno": logging.WARNING}))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from usher.cli.errors import CannotRun
-from usher.doctor.facts.commands import CommandError
+from usher.doctor.facts.commands import CodeError, CommandError
 from usher.doctor.find import DoctorOptions, NotFoundError, places
 
 
@@ -37,5 +37,10 @@ def why(learner: str, run: str, application: str, as_json: bool) -> None:
                 "--application FOLDER, or run `manage.py why` where the application runs."
             )
         sys.exit(manage.run("why", *arguments))
+    except CodeError as error:
+        raise CannotRun(
+            f"The application's manage.py can't be run: {error.error}\n"
+            "Correct this error, then run the command again."
+        ) from error
     except (NotFoundError, CommandError) as error:
         raise CannotRun(str(error)) from error

@@ -51,7 +51,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Runs the command until it ends or the parent does. Returns its exit code."""
+    """Runs the command until it ends or the parent does. Returns its exit code: as in shells, 128
+    and the number of the signal if one ended it."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(child))
@@ -59,7 +60,7 @@ def main(command: list[str]) -> int:
     code = child.wait()
     # Child processes that the server did not stop would continue to write to its folder.
     _signal_group(child, signal.SIGKILL)
-    return code
+    return code if code >= 0 else 128 - code
 
 
 def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,15 @@ from pathlib import Path
 #: Errors whose place is the last one, in whichever file.
 _OF_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
+_TRACEBACK = "Traceback (most recent call last)"
+#: A variable that ``os.environ`` does not have; the last place is in the module ``os``.
+_NO_VARIABLE = re.compile(r"^KeyError: '(\w+)'$")
+_IN_OS = re.compile(r"^<frozen os>$|/os\.py$")
+
+
+def is_traceback(text: str) -> bool:
+    """Whether the output contains a traceback."""
+    return _TRACEBACK in text
 
 
 def last_line(text: str, folder: Path | None) -> str:
@@ -15,7 +24,13 @@ def last_line(text: str, folder: Path | None) -> str:
     place in ``folder`` where it was raised."""
     text = text.strip()
     last = text.splitlines()[-1] if text else ""
-    if "Traceback (most recent call last)" not in text or folder is None:
+    if not is_traceback(text):
+        return last
+    # Of the last traceback: in front of it may be that of an earlier error.
+    text = text[text.rindex(_TRACEBACK) :]
+    if (missing := _NO_VARIABLE.match(last)) and _IN_OS.search(_PLACE.findall(text)[-1][0]):
+        last += f" (the environment variable {missing[1]} is not set)"
+    if folder is None:
         return last
     root = folder.resolve()
     places = [

@@ -172,7 +172,14 @@ LOGGING: dict[str, Any] = {
             "style": "{",
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"without-checks": {"()": "usher.embedded.logs.WithoutChecks"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["without-checks"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
 }
 

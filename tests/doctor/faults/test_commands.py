@@ -35,10 +35,9 @@ def test_a_demo_is_found_by_its_folder_and_not_changed(system: System) -> None:
     assert "Next: nothing to do." in result.stdout
     assert "0 warning, 0 failed" in result.stdout
     assert (system.application.run(count), system.lms.run(active)) == before
-    # Requests that the LMS must refuse are recognised as those of doctor.
-    warnings = log.read_bytes()[logged:].decode().splitlines()
-    assert warnings
-    assert [line for line in warnings if "(requested by usher " not in line] == []
+    # Requests that the LMS must refuse are not in its log.
+    lines = log.read_bytes()[logged:].decode().splitlines()
+    assert [line for line in lines if "(requested by usher test learner)" not in line] == []
 
 
 def test_json_for_machines_and_no_secret_in_it(system: System) -> None:

@@ -1,6 +1,7 @@
 """Server processes of the demo: their ports, start, readiness and stop."""
 
 import errno
+import signal
 import socket
 import subprocess
 import time
@@ -14,6 +15,7 @@ import httpx
 
 from usher.cli.demo.errors import DemoError, NotStarted
 from usher.contract import stop_with_parent
+from usher.contract.tracebacks import is_traceback, last_line
 
 START_SECONDS = 180.0
 LOG_TAIL_LINES = 15
@@ -61,9 +63,12 @@ class ServerProcess:
     log: Path
     ready_url: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    #: Where in the log the output of this start begins.
+    _log_start: int = field(default=0, repr=False)
 
     def start(self) -> None:
         """Starts the process; it stops when this one ends."""
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self.process = stop_with_parent.start(self.command, self.folder, self.environment, self.log)
 
     def wait_until_ready(self) -> None:
@@ -94,11 +99,11 @@ class ServerProcess:
             )
 
     def ended(self) -> str:
-        """A message with the end of its log if the process has ended by itself; otherwise ''."""
+        """A message with the cause, or the end of its log, if the process has ended by itself;
+        otherwise ''."""
         if self.process is None or self.process.poll() is None:
             return ""
-        code = self.process.returncode
-        return f"{self.name} stopped by itself with exit code {code}.{self._log_tail()}"
+        return f"{self.name} stopped by itself {_how(self.process.returncode)}.{self._log_tail()}"
 
     def stop(self) -> None:
         """Stops the process and its children."""
@@ -107,8 +112,26 @@ class ServerProcess:
             self.process = None
 
     def _log_tail(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        """The error, with its place in ``folder``, if the process printed a traceback; else the
+        last lines that it printed. An earlier process may have written to the same log."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            text = file.read().decode(errors="replace").rstrip()
+        if is_traceback(text):
+            return f" The cause: {last_line(text, self.folder)}\nLog: {self.log}"
+        if not text:
+            return f" It wrote nothing to {self.log}."
+        lines = text.splitlines()[-LOG_TAIL_LINES:]
         return f" The end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _how(code: int) -> str:
+    """How a process ended, by its exit code or that of ``stop_with_parent``."""
+    number = -code if code < 0 else code - 128
+    try:
+        return f"because of the signal {signal.Signals(number).name}"
+    except ValueError:
+        return f"with exit code {code}"
 
 
 class RunningServers:

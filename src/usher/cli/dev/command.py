@@ -172,13 +172,14 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
     show_rows(rows, console)
     say(
         console,
-        "\nOpen the address in the line `sign in`. Your project asks for the learner's name "
-        "and password; then you are signed in to the LMS. In another terminal, run manage.py "
-        "with the command shown.\nIf you change Python files or .env, the project and the worker "
-        "restart. Ctrl-C stops everything.",
+        "\nOpen the address in the line `sign in`. Your project asks for the learner's "
+        f"{learner.login_name} and password; then you are signed in to the LMS. In another "
+        "terminal, run manage.py with the command shown.\nIf you change Python files or .env, "
+        "the project and the worker restart. Ctrl-C stops everything.",
     )
     while True:
+        # First the changes: one of them may be the reason for which a process has ended.
+        if said := servers.follow_changes():
+            say(console, f"\n{said}")
         servers.check()
-        if stopped := servers.follow_changes():
-            say(console, f"\n{stopped}")
         time.sleep(1)

@@ -158,7 +158,16 @@ def _prepare(client_id, is_new_lms, lms_accounts):
         "unknown": _emails_of_unknown_accounts(lms_accounts),
         "without_learner": without,
         "login": learner.get_username() if learner else "",
+        "login_name": _login_name(),
     }
+
+
+def _login_name():
+    """What people type at the project's sign-in page, in front of the password."""
+    model = auth.get_user_model()
+    if model.get_email_field_name() == model.USERNAME_FIELD:
+        return "e-mail address"
+    return str(model._meta.get_field(model.USERNAME_FIELD).verbose_name)
 
 
 def _adopt(learner, lms_accounts):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 from usher.cli.demo import connection, prepared
 from usher.cli.demo.browser import Browser
 from usher.cli.demo.credentials import Credentials
@@ -45,11 +47,13 @@ _KEPT = {Env.USHER_ENCRYPTION_KEYS}
 @dataclass(frozen=True)
 class DevLearner:
     """The test learner in the project. login: what to type at the project's sign-in page; '' if the
-    learner could not be created, and then missing_reason says why."""
+    learner could not be created, and then missing_reason says why. login_name: what the login is,
+    such as ``e-mail address``."""
 
     login: str
     password: str = field(repr=False)
     missing_reason: str = ""
+    login_name: str = "username"
 
 
 class ProjectWithLms(RunningServers):
@@ -75,8 +79,8 @@ class ProjectWithLms(RunningServers):
         self.settings_restored = False
         #: From the start of the servers on.
         self._files: ProjectFiles | None = None
-        #: The names of the processes that were started again after a change of the project.
-        self._restarted: set[str] = set()
+        #: Whether a file of the project was changed since then.
+        self._is_changed = False
 
     @classmethod
     def found(cls, folder: Path, home: Path) -> ProjectWithLms:
@@ -263,7 +267,10 @@ class ProjectWithLms(RunningServers):
         if recheck:
             self._manage("reconcile", "--recheck", allow_failure=True)
         self.learner = DevLearner(
-            found["login"], self.credentials.learner_password, found["without_learner"]
+            found["login"],
+            self.credentials.learner_password,
+            found["without_learner"],
+            found["login_name"],
         )
         self._keep_environment()
         prepared.note(
@@ -362,6 +369,13 @@ class ProjectWithLms(RunningServers):
                     f"Signing in to the LMS ended at {page.url} ({page.status_code}), not at the "
                     f"learner's dashboard; see {self.home}/project.log and lms.log."
                 )
+        except httpx.HTTPError as error:
+            self.check()  # names the cause if a server has ended
+            raise DemoError(
+                f"Signing in to the LMS failed: {error.request.url.copy_with(query=None)} gave no "
+                f"answer: {error}. The cause may be in {self.home}/project.log or lms.log. Then "
+                "run `usher dev` again."
+            ) from error
         finally:
             browser.close()
         self.is_signed_in = True
@@ -403,29 +417,39 @@ class ProjectWithLms(RunningServers):
     def follow_changes(self) -> str:
         """Restarts the worker if a Python file of the project changed, as ``runserver`` restarts
         itself, and both if the ``.env`` changed. Returns a message if one of them stopped by itself
-        afterwards, otherwise ''. The command then continues, and the next change starts it
-        again."""
+        afterwards, or starts again after that; otherwise ''. The command continues after such a
+        stop, and the next change starts the process again."""
         changed = self._files.changed() if self._files else set()
+        self._is_changed = self._is_changed or bool(changed)
+        messages, restarted = [], []
         for process in self._servers:
-            is_project, is_worker = process.name == _PROJECT, process.name == _WORKER
-            if changed and (
-                is_worker or (is_project and (ENV_FILE in changed or process.process is None))
-            ):
+            if not self._may_end(process):
+                continue
+            ended, was_stopped = process.ended(), process.process is None
+            is_worker = process.name == _WORKER
+            if changed and (is_worker or ENV_FILE in changed or was_stopped or ended):
                 process.stop()
                 process.start()
-                self._restarted.add(process.name)
-            elif process.name in self._restarted and (ended := process.ended()):
+                restarted += [process.name] if was_stopped else []
+            elif ended:
                 process.stop()
-                return (
-                    f"{ended}\nIt starts again when a Python file or .env of your project changes."
-                )
-        return ""
+                messages.append(ended)
+        if messages:
+            it = "It starts" if len(messages) == 1 else "They start"
+            messages.append(f"{it} again when a Python file or .env of your project changes.")
+        if restarted:
+            messages.append(f"{' and '.join(restarted)} started again.")
+        return "\n".join(messages)
+
+    def _may_end(self, process: ServerProcess) -> bool:
+        """Whether the command continues if it ends: a change of the project may be the cause."""
+        return self._is_changed and process.name in (_PROJECT, _WORKER)
 
     def check(self) -> None:
-        """Raises DemoError if one of the processes has ended. One that was restarted may have ended
-        because of an error in the project, which ``follow_changes`` names."""
+        """Raises DemoError if one of the processes has ended. After a change of the project, one
+        that runs the project's code may have ended because of it; ``follow_changes`` names it."""
         for server in self._servers:
-            if server.name not in self._restarted:
+            if not self._may_end(server):
                 server.check()
 
     def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:

@@ -8,6 +8,7 @@ from usher.contract.environment import ALL_KEYS, SECRET_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
+from usher.doctor.facts.commands import CodeError
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import RESTART
 
@@ -168,6 +169,36 @@ class SettingsReadTheEnvFile(Check):
                 fix=f"add to the settings module: {lines}; then {RESTART}",
             )
         return ok("the settings read what is written in .env")
+
+
+@check
+class ProjectCodeWorks(Check):
+    """The application's settings and code can be loaded.
+
+    Symptom: every command of `manage.py` ends with a traceback, and the server does not start.
+    Cause: an error in the settings or in another file of the project, or an environment variable
+    that the settings need and that is not set.
+    Fix: correct the line that the finding names.
+    """
+
+    id = "ENV-5"
+
+    def probe(self, context: Context) -> Finding:
+        try:
+            _ = context.application.report
+        except CodeError as error:
+            if _OF_DATABASE.search(error.error):
+                raise  # the code was loaded
+            return failed(
+                f"the application's manage.py can't be run: {error.error}",
+                cause="an error in the settings or the code of the application, or a variable that "
+                "is missing in its environment",
+                fix="correct this error, then run `usher doctor` again",
+            )
+        return ok("manage.py runs")
+
+
+_OF_DATABASE = re.compile(r"\b(Operational|Database|Programming|Interface)Error: ")
 
 
 #: The settings that both MITx Online and MIT xPro read.

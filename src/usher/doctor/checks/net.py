@@ -212,7 +212,7 @@ class LmsReachesApplication(Check):
 
     id = "NET-2"
     essential = True
-    depends_on = ("PRV-1", "PRV-2", "PRV-3", "ENV-3")
+    depends_on = ("PRV-1", "PRV-2", "PRV-3", "ENV-3", "ENV-5")
 
     def probe(self, context: Context) -> Finding:
         for probe in context.lms.report.get("token_probes", []):

@@ -4,13 +4,14 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from usher.contract.envfile import EnvFile, EnvFileError
-from usher.contract.tracebacks import last_line
+from usher.contract.tracebacks import is_traceback, last_line
 from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one command, since a busy machine starts programs slowly; Tutor's imports alone take
@@ -20,6 +21,14 @@ _SECONDS = 120
 
 class CommandError(NotKnownError):
     """A program could not be run or failed; the message has the end of its output."""
+
+
+class CodeError(CommandError):
+    """A program ended with a traceback. error: the error, with its place in the program's code."""
+
+    def __init__(self, message: str, error: str) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -70,19 +79,34 @@ class Command:
         except subprocess.TimeoutExpired as error:
             raise CommandError(f"`{command_text}` took more than {seconds:.0f} seconds") from error
         if result.returncode:
-            said = last_line(result.stderr or result.stdout, self.folder) or "no message"
-            raise CommandError(f"`{command_text}` failed ({result.returncode}): {said[:300]}")
+            said = last_line(result.stderr or result.stdout, self.folder)[:300] or "no message"
+            message = f"`{command_text}` failed ({result.returncode}): {said}"
+            if is_traceback(result.stderr):
+                raise CodeError(message, said)
+            raise CommandError(message)
         return result.stdout
 
     def run(self, *more: str) -> int:
-        """Runs the command in this terminal and returns its exit code. Raises CommandError."""
+        """Runs the command in this terminal and returns its exit code. Raises CommandError; a
+        traceback is not shown, but raised as CodeError."""
         words = [*self.words, *more]
         try:
-            return subprocess.run(
-                words, cwd=self.folder, env=self._whole_environment(), check=False
-            ).returncode
+            result = subprocess.run(
+                words,
+                cwd=self.folder,
+                env=self._whole_environment(),
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                check=False,
+            )
         except OSError as error:
             raise CommandError(f"`{' '.join(words)}` can't be run: {error.strerror}") from error
+        if result.returncode and is_traceback(result.stderr):
+            said = last_line(result.stderr, self.folder)
+            raise CodeError(f"`{' '.join(words)}` failed ({result.returncode}): {said}", said)
+        sys.stderr.write(result.stderr)
+        return result.returncode
 
     def _whole_environment(self) -> dict[str, str]:
         return {**os.environ, **self._written(), **self.environment}
