@@ -85,7 +85,7 @@ class Load:
                 created.update({item["id"]: item for item in items if item["id"] not in not_made})
                 return
 
-    def measured(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    def send_and_measure(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns items in a second, the requests, how many were concurrent in the end, and seconds
         of the page meanwhile."""
         remaining, sizes = list(items), []
@@ -301,10 +301,10 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
     )
     _tell(f"The accounts are called {prefix}…; this deletes them in the LMS:\n  {delete_with}")
     try:
-        figures["accounts"] = load.measured(ACCOUNTS, learners)
-        figures["accounts_again"] = load.measured(ACCOUNTS, learners)
-        figures["enrollments"] = load.measured(ENROLLMENTS, enrollment_items)
-        figures["enrollments_again"] = load.measured(ENROLLMENTS, enrollment_items)
+        figures["accounts"] = load.send_and_measure(ACCOUNTS, learners)
+        figures["accounts_again"] = load.send_and_measure(ACCOUNTS, learners)
+        figures["enrollments"] = load.send_and_measure(ENROLLMENTS, enrollment_items)
+        figures["enrollments_again"] = load.send_and_measure(ENROLLMENTS, enrollment_items)
     finally:
         _tell("Ending the enrollments and deactivating the accounts.")
         clean_up(load)

@@ -1,4 +1,4 @@
-"""Runs the sidecar with a real checkout of MITx Online or MIT xPro and an embedded LMS.
+"""Runs the sidecar with a checkout of MITx Online or MIT xPro and an embedded LMS.
 
     MITXONLINE=~/mitxonline python scripts/sidecar_on_real.py mitxonline [--learners 50] [--plugin]
 
@@ -89,7 +89,7 @@ print(course)
 
 
 @dataclass
-class Real:
+class Checkout:
     """A checkout. env: environment variables of all its processes."""
 
     edition: str
@@ -152,28 +152,28 @@ def main() -> None:
     ):
         url = f"http://127.0.0.1:{port}"
         (lms.join_with_plugin if arguments.plugin else lms.join)(url)
-        real = joined(arguments.edition, Path(folder).expanduser(), url, lms, Path(temporary))
+        checkout = connect(arguments.edition, Path(folder).expanduser(), url, lms, Path(temporary))
         server = subprocess.Popen(
-            [*shlex.split(real.manage), "runserver", "--noreload", f"127.0.0.1:{port}"],
-            cwd=real.folder,
-            env=dict(real.env),
+            [*shlex.split(checkout.manage), "runserver", "--noreload", f"127.0.0.1:{port}"],
+            cwd=checkout.folder,
+            env=dict(checkout.env),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
             wait_for(url, server)
-            walk(real, lms, arguments.learners)
+            reconcile_and_report(checkout, lms, arguments.learners)
         finally:
             server.kill()
             server.wait()
 
 
-def joined(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Path) -> Real:
+def connect(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Path) -> Checkout:
     """Connects the checkout: settings in its environment, and the LMS's record in its tables."""
     values = {name: str(value) for name, value in lms.settings(url).items()}
     values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
     values_in_env = EnvFile.read(folder / ".env").values()
-    env_file = temporary / "joined.env"
+    env_file = temporary / "connected.env"
     # The caller's environment takes precedence over the checkout's file.
     merged = {
         **values_in_env,
@@ -183,10 +183,10 @@ def joined(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Pat
     env_file.touch(0o600)
     env_file.write_text("".join(f"{k}={v}\n" for k, v in merged.items() if v))
     manage = os.environ.get(f"{edition.upper()}_MANAGE", ".venv/bin/python manage.py")
-    real = Real(edition, folder, manage, env_file, {**os.environ, **merged})
+    checkout = Checkout(edition, folder, manage, env_file, {**os.environ, **merged})
     record = {"id": LMS_CLIENT_ID, "secret": LMS_CLIENT_SECRET, "uri": lms.redirect_uri}
-    real.command("shell", text=PREPARE.format(**record))
-    return real
+    checkout.command("shell", text=PREPARE.format(**record))
+    return checkout
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
@@ -202,20 +202,20 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
             return
 
 
-def walk(real: Real, lms: LmsProcess, count: int) -> None:
+def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> None:
     """Learners without an account and token, each enrolled in a run with an old title."""
-    course = lms.shell(COURSE.format(mode=MODE[real.edition]))
+    course = lms.shell(COURSE.format(mode=MODE[checkout.edition]))
     stem = f"real{int(time.time())}x"
-    script = LEARNERS.format(edition=real.edition, course=course, count=count, stem=stem)
-    real.command("shell", text=script)
-    drift = real.usher("drift")
+    script = LEARNERS.format(edition=checkout.edition, course=course, count=count, stem=stem)
+    checkout.command("shell", text=script)
+    drift = checkout.usher("drift")
     print(f"           {len(drift['differences'])} differences, {len(drift['given_up'])} given up")
-    print(f"           due: {real.usher('reconcile', '--dry-run')['due']}")
-    first = real.usher("reconcile")
+    print(f"           due: {checkout.usher('reconcile', '--dry-run')['due']}")
+    first = checkout.usher("reconcile")
     print(f"           {json.dumps(first['kinds'])}")
     for reason in first["reasons"][:5]:
         print(f"           {reason}")
-    second_run = real.usher("reconcile")
+    second_run = checkout.usher("reconcile")
     print(f"           again: {json.dumps(second_run['kinds'])}")
     usernames_in_lms = lms.shell(
         "from django.contrib.auth import get_user_model\n"
@@ -224,7 +224,7 @@ def walk(real: Real, lms: LmsProcess, count: int) -> None:
         "print(len(names), CourseEnrollment.objects.filter(user__in=names, is_active=True).count())"
     )
     print(f"           the LMS has {usernames_in_lms} (accounts, enrollments) of {count}")
-    own = real.command(REPAIR, may_fail=True)
+    own = checkout.command(REPAIR, may_fail=True)
     print(f"           {REPAIR} afterwards: {own.strip().splitlines()[-1:] or 'nothing'}")
     # MIT xPro itself refuses runs that have ended; nothing may be due for the learners.
     still_due = {"account", "enrollment"} & set(second_run["kinds"])

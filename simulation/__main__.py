@@ -22,8 +22,10 @@ def main() -> int:
     _fix_hashes()
     if arguments.seed is not None:
         with Simulator():
-            return _tell(simulate(arguments.seed))
-    return _many(range(arguments.first, arguments.first + arguments.seeds), arguments.processes)
+            return _print_seed(simulate(arguments.seed))
+    return _run_seeds(
+        range(arguments.first, arguments.first + arguments.seeds), arguments.processes
+    )
 
 
 def _fix_hashes() -> None:
@@ -35,7 +37,7 @@ def _fix_hashes() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
 
 
-def _tell(outcome: SeedResult) -> int:
+def _print_seed(outcome: SeedResult) -> int:
     print(outcome.event_log.text())
     print()
     if outcome.error is None:
@@ -46,7 +48,7 @@ def _tell(outcome: SeedResult) -> int:
     return 1
 
 
-def _many(seeds: range, processes: int | None) -> int:
+def _run_seeds(seeds: range, processes: int | None) -> int:
     started, failed = time.monotonic(), []
     for number, (seed, why, _, _) in enumerate(simulate_many(seeds, processes), 1):
         if why:

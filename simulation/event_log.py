@@ -28,13 +28,13 @@ class EventLog:
         self.lines.append((self.clock(), str(who), words))
 
     def sent(self, message: Message) -> None:
-        self.add(message.process, lambda: f"→ #{message.number} {what(message)}")
+        self.add(message.process, lambda: f"→ #{message.number} {describe(message)}")
 
     def got(self, message: Message, answer: Response | Exception) -> None:
         self.add(message.process, lambda: f"← #{message.number} {_answer(answer)}")
 
     def answered(self, message: Message, answer: Response) -> None:
-        self.add("LMS", lambda: f"  #{message.number} {what(message)}: {_answer(answer)}")
+        self.add("LMS", lambda: f"  #{message.number} {describe(message)}: {_answer(answer)}")
 
     def lms(self, text: str, message: Message) -> None:
         self.add("LMS", lambda: f"  #{message.number} {text}")
@@ -46,7 +46,7 @@ class EventLog:
         )
 
 
-def what(message: Message) -> str:
+def describe(message: Message) -> str:
     """A request in a few words."""
     request = message.request
     path = short(request.path)

@@ -48,7 +48,7 @@ class Invariants:
     # After every step
 
     def after_step(self) -> None:
-        before = self.records.look()
+        before = self.records.refresh()
         if before is None:
             return
         task = self.scheduler.task_that_ran
@@ -58,28 +58,28 @@ class Invariants:
                 if old == row:
                     continue
                 self._note_owner(row, task)
-                self._tell(kind, row, old, task)
-                self._bounded(kind, row)
-                self._refusal_is_true(kind, row, old)
+                self._log_change(kind, row, old, task)
+                self._check_limits(kind, row)
+                self._check_refusal(kind, row, old)
                 check = getattr(self, f"_{kind}", None)
                 if check is not None:
                     check(row, old)
         for kind, rows in before.items():
             for pk in rows.keys() - self.records.rows[kind].keys():
                 self.event_log.add("", f"{self._subject(kind, rows[pk])} is deleted")
-        self.nothing_forgotten()
+        self.check_nothing_is_forgotten()
 
     def _note_owner(self, row: Row, task: Any) -> None:
         if row["lease_owner"] and task is not None:
             self.owners.setdefault(row["lease_owner"], task.process)
 
-    def _bounded(self, kind: str, row: Row) -> None:
+    def _check_limits(self, kind: str, row: Row) -> None:
         if row["attempts"] > MOST_ATTEMPTS:
             raise Broken(f"{self._subject(kind, row)}: {row['attempts']} attempts")
         if len(self.network.messages) > MOST_REQUESTS:
             raise Broken(f"{MOST_REQUESTS} requests, and no end")
 
-    def _refusal_is_true(self, kind: str, row: Row, old: Row | None) -> None:
+    def _check_refusal(self, kind: str, row: Row, old: Row | None) -> None:
         """Raises Broken for a refused row without a reason, or one that the LMS did not refuse."""
         if not row["refused_at"] or (old and old["refused_at"]):
             return
@@ -134,7 +134,7 @@ class Invariants:
 
     # No desired state is forgotten
 
-    def nothing_forgotten(self) -> None:
+    def check_nothing_is_forgotten(self) -> None:
         for kind, row, difference in self.differences():
             is_known = row["due_at"] or row["refused_at"]
             if not is_known and not self._somebody_works_on(kind, row):
@@ -190,7 +190,7 @@ class Invariants:
         """Whether a worker that was paused has sent, or is about to send, a request about the row.
         It will check the row again when it writes."""
         return any(
-            task.process.stood_still(task.began - 60, self.scheduler.now)
+            task.process.was_paused(task.began - 60, self.scheduler.now)
             and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.about)
             for task in self.scheduler.tasks
             if task.about and not task.dead and not task.process.is_dead
@@ -208,7 +208,7 @@ class Invariants:
             if row is None or row["lease_owner"] in ("", job.row.lease_owner):
                 continue
             is_held = seconds(row["lease_until"], 0.0) > now
-            if is_held and not message.process.stood_still(message.began - 60, now):
+            if is_held and not message.process.was_paused(message.began - 60, now):
                 holder = self.owners.get(row["lease_owner"], "somebody")
                 raise Broken(
                     f"a request of {message.process} about {self._subject(kind, row)} reaches the "
@@ -220,7 +220,7 @@ class Invariants:
             person = self.world.people.get(name, "nobody")
             if person is None and (account.uid or not account.is_active):
                 raise Broken(f"the account of the stranger {account.username} was changed")
-        self.nothing_forgotten()
+        self.check_nothing_is_forgotten()
 
     # A message of the LMS
 
@@ -263,7 +263,7 @@ class Invariants:
         account = self.records.account_of(row["user_id"])
         return account is None or bool(account["refused_at"]) or not account["is_active"]
 
-    def at_rest(self) -> None:
+    def check_at_rest(self) -> None:
         """Raises Broken unless the application and the LMS agree, except for refused rows, each of
         which needs a reason."""
         for kind, row, difference in self.differences():
@@ -274,7 +274,7 @@ class Invariants:
             is_wanted = account and account["created_in_lms_at"] and account["is_active"]
             if is_wanted and not row["access_token"] and not row["refused_at"]:
                 raise Broken(f"in the end learner {row['user_id']} has no token")
-        self._gone_are_inactive()
+        self._check_deleted_are_inactive()
         for row in self.records.rows["run"].values():
             lms_run = self.world.runs.get(row["course_key"])
             if lms_run is not None and lms_run["name"] != row["title"]:
@@ -282,9 +282,9 @@ class Invariants:
                     f"in the end {short(row['course_key'])} is called {row['title']!r} here and "
                     f"{lms_run['name']!r} in the LMS"
                 )
-        self._modes_equal()
+        self._check_modes()
 
-    def _gone_are_inactive(self) -> None:
+    def _check_deleted_are_inactive(self) -> None:
         """Raises Broken if the LMS account of a deleted user is still active and staff were not
         notified."""
         user_ids = {row["user_id"] for row in self.records.rows["account"].values()}
@@ -299,7 +299,7 @@ class Invariants:
             if self.world.accounts[name].is_active:
                 raise Broken(f"in the end {name} is gone here and has an active account in the LMS")
 
-    def _modes_equal(self) -> None:
+    def _check_modes(self) -> None:
         from usher.application.runs.models import CourseMode
 
         for run in self.records.rows["run"].values():
@@ -334,7 +334,7 @@ class Invariants:
             self._names[row["user_id"]] = account["username"]
         return self._names.get(row["user_id"], f"learner {row['user_id']}")
 
-    def _tell(self, kind: str, row: Row, old: Row | None, task: Any) -> None:
+    def _log_change(self, kind: str, row: Row, old: Row | None, task: Any) -> None:
         who = task.process if task is not None else ""
         subject = short(self._subject(kind, row))
         changes = [] if old else ["made"]

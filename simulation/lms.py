@@ -57,7 +57,7 @@ class Sim(World):
     def stranger(self, username: str, email: str) -> None:
         """An account that somebody created in the LMS before the application was connected."""
         account = self.add_account(username, email, "Somebody else", "", "")
-        account.joined = moment(-timedelta(days=30))
+        account.date_joined = moment(-timedelta(days=30))
         self.people[username.lower()] = None
 
     def lose(self, username: str) -> None:
@@ -309,7 +309,7 @@ class _BatchApi(BatchApi):
         username, key = item["username"], item["course_id"]
         account = self.world.by_uid.get(username)
         if account is None:
-            return _refused(item, "unknown-user", f"The user {username} does not exist.")
+            return _refused_result(item, "unknown-user", f"The user {username} does not exist.")
         before = tuple(self.world.enrollments.get((username, key), ())[:2])
         try:
             after = enroll(
@@ -321,7 +321,7 @@ class _BatchApi(BatchApi):
                 force=item["force"],
             )
         except NoEnrollment as refusal:
-            return _refused(item, _code(str(refusal)), str(refusal))
+            return _refused_result(item, _code(str(refusal)), str(refusal))
         status = "unchanged" if before == after else "changed"
         mode, is_active = after
         result = {"id": item["id"], "status": status, "error": None}
@@ -341,6 +341,6 @@ def _code(words: str) -> str:
     raise AssertionError(words)
 
 
-def _refused(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+def _refused_result(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
     error = {"code": code, "message": message, "suggestions": []}
     return {"id": item["id"], "status": "refused", "tokens": None, "error": error}

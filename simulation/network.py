@@ -104,7 +104,7 @@ class Network:
         target = request.url.raw_path.decode()
         headers = {name.lower(): value for name, value in request.headers.items()}
         plain = Request(request.method, target, headers, request.content)
-        now = self.scheduler.look()
+        now = self.scheduler.read_clock()
         self.messages.append(
             Message(len(self.messages) + 1, task.process, plain, task.about, task.began or now, now)
         )

@@ -12,17 +12,17 @@ from multiprocessing.process import BaseProcess
 from simulation.run import Simulator, simulate
 
 #: Seed, what is broken ('' for nothing), steps, requests.
-Short = tuple[int, str, int, int]
+SeedSummary = tuple[int, str, int, int]
 
 
-def in_short(seed: int) -> Short:
+def summarize(seed: int) -> SeedSummary:
     outcome = simulate(seed)
     error = outcome.error
     why = "" if error is None else f"{type(error).__name__}: {error}"
     return seed, why, outcome.steps, outcome.requests
 
 
-def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[Short]:
+def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[SeedSummary]:
     """Yield the outcomes, in no particular order. Each seed runs in a forked process of its own, so
     that no seed can affect another."""
     most = processes or os.cpu_count() or 1
@@ -32,33 +32,33 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
         gc.freeze()  # so that the copies share the memory of the imported modules
         for seed in seeds:
             if len(running) == most:
-                yield from _ended(running)
-            pipe, process = _begin(seed)
+                yield from _results_of_ended(running)
+            pipe, process = _start(seed)
             running[pipe] = seed, process
         while running:
-            yield from _ended(running)
+            yield from _results_of_ended(running)
 
 
-def _begin(seed: int) -> tuple[Connection, BaseProcess]:
+def _start(seed: int) -> tuple[Connection, BaseProcess]:
     forking = multiprocessing.get_context("fork")
     own_end, other_end = forking.Pipe(duplex=False)
-    process = forking.Process(target=_tell, args=(seed, other_end), daemon=True)
+    process = forking.Process(target=_send_result, args=(seed, other_end), daemon=True)
     process.start()
     other_end.close()
     return own_end, process
 
 
-def _tell(seed: int, pipe: Connection) -> None:
-    pipe.send(in_short(seed))
+def _send_result(seed: int, pipe: Connection) -> None:
+    pipe.send(summarize(seed))
 
 
-def _ended(running: dict[Connection, tuple[int, BaseProcess]]) -> Iterator[Short]:
+def _results_of_ended(running: dict[Connection, tuple[int, BaseProcess]]) -> Iterator[SeedSummary]:
     """Outcomes of processes that have ended; waits for the first one."""
     for pipe in wait(list(running)):
         assert isinstance(pipe, Connection)
         seed, process = running.pop(pipe)
         try:
-            outcome: Short = pipe.recv()
+            outcome: SeedSummary = pipe.recv()
         except EOFError:
             process.join()
             outcome = seed, f"its process ended by itself: exit code {process.exitcode}", 0, 0

@@ -59,7 +59,7 @@ class People:
         except (ObjectDoesNotExist, IntegrityError) as error:
             if not self.deleted:
                 raise
-            self._tell(f"too late: {error}")
+            self._log(f"too late: {error}")
 
     def in_the_lms(self) -> None:
         """Do one action of somebody in the LMS."""
@@ -84,7 +84,7 @@ class People:
             return self._enrolls()
         name = self.rng.choice(free_names)
         self.signed_up.append(name)
-        self._tell(f"{name} signs up")
+        self._log(f"{name} signs up")
         user = get_user_model()(username=name, email=f"{name}@learners.example", name=name.title())
         user.password = "!"
         user.save()
@@ -110,11 +110,11 @@ class People:
         user, run, mode = self._pick()
         if user is None:
             return
-        self._tell(f"{user.username} enrolls in {short(run.course_key)}, {mode}")
+        self._log(f"{user.username} enrolls in {short(run.course_key)}, {mode}")
         try:
             enroll(user, run, mode, reconcile_now=reconcile_now)
         except ModeNotAllowed as error:
-            self._tell(f"not allowed: {error}")
+            self._log(f"not allowed: {error}")
 
     def _enrolls_and_waits(self) -> None:
         self._enrolls(reconcile_now=True)
@@ -129,7 +129,7 @@ class People:
             with transaction.atomic():
                 self._enrolls(reconcile_now=True)
         except InTransaction:
-            self._tell("refused: within a transaction")
+            self._log("refused: within a transaction")
 
     def _on_enrollment(self, words: str, act: Callable[[Any, Any, str], Any]) -> None:
         from usher.application.enrollments.models import Enrollment
@@ -139,11 +139,11 @@ class People:
         if not rows:
             return self._enrolls()
         row, mode = self.rng.choice(rows), self.rng.choice(("audit", "verified"))
-        self._tell(f"{row.user.username} {words} {short(row.run.course_key)} ({mode})")
+        self._log(f"{row.user.username} {words} {short(row.run.course_key)} ({mode})")
         try:
             act(row.user, row.run, mode)
         except (ModeNotAllowed, NotEnrolled) as error:
-            self._tell(f"not done: {error}")
+            self._log(f"not done: {error}")
         return None
 
     def _leaves(self) -> None:
@@ -166,7 +166,7 @@ class People:
             return
         if self.rng.random() < 0.5:
             run = ensure_run(UNKNOWN_RUN)
-        self._tell(f"{user.username} enrolls in {short(run.course_key)}, masters")
+        self._log(f"{user.username} enrolls in {short(run.course_key)}, masters")
         enroll(user, run, "masters", force=True)
 
     def _token_runs_out(self) -> None:
@@ -176,7 +176,7 @@ class People:
 
         name = self.rng.choice(self.signed_up)
         rows = LmsToken.objects.filter(user__username=name, expires_at__isnull=False)
-        self._tell(f"the token of {name} runs out")
+        self._log(f"the token of {name} runs out")
         rows.update(expires_at=timezone.now())
         rows.make_due()
 
@@ -188,11 +188,11 @@ class People:
         user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
-        self._tell(f"a page asks for the token of {user.username}")
+        self._log(f"a page asks for the token of {user.username}")
         try:
             access_token_for(user)
         except (NoAccount, LmsError) as error:
-            self._tell(f"no token: {error}")
+            self._log(f"no token: {error}")
 
     def _changes_name(self) -> None:
         user = self._user(self.rng.choice(self.signed_up))
@@ -200,7 +200,7 @@ class People:
             return
         user.name = f"{user.username.title()} {self.rng.randrange(100)}"
         user.country = self.rng.choice(("", "DE", "FR"))
-        self._tell(f"{user.username} is now called {user.name}")
+        self._log(f"{user.username} is now called {user.name}")
         user.save()
 
     def _is_deleted(self) -> None:
@@ -209,7 +209,7 @@ class People:
         user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
-        self._tell(f"{user.username} is deleted")
+        self._log(f"{user.username} is deleted")
         self.deleted = True
         with transaction.atomic():
             user.delete()
@@ -218,7 +218,7 @@ class People:
         user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
-        self._tell(f"{user.username} is deactivated")
+        self._log(f"{user.username} is deactivated")
         user.is_active = False
         user.save()
 
@@ -229,7 +229,7 @@ class People:
         from usher.application.accounts.models import LmsAccount
         from usher.application.enrollments.models import Enrollment
 
-        self._tell("staff retry what was refused")
+        self._log("staff retry what was refused")
         Enrollment.objects.refused().make_due()
         LmsAccount.objects.refused().make_due()
 
@@ -237,15 +237,15 @@ class People:
         from usher.engine.services import recheck
 
         kind = self.rng.choice(("account", "enrollment", "profile", "mode"))
-        self._tell(f"staff recheck every {kind}")
+        self._log(f"staff recheck every {kind}")
         recheck([kind])
 
     def _syncs_runs(self) -> None:
         from usher.application.runs.services import sync_runs
 
-        self._tell("staff run sync_courserun")
+        self._log("staff run sync_courserun")
         summary = sync_runs(modes=self.rng.random() < 0.5, patience=60.0)
-        self._tell(f"sync_courserun: {summary.line()}")
+        self._log(f"sync_courserun: {summary.line()}")
 
     # In the LMS
 
@@ -253,14 +253,14 @@ class People:
         key = course_key(self.rng.randrange(RUNS))
         self.titles += 1
         self.seed.world.rename(key, f"Title {self.titles}")
-        self._tell_lms(f"{short(key)} is now called Title {self.titles}")
+        self._log_lms(f"{short(key)} is now called Title {self.titles}")
         self.seed.notify("course_run.changed", "", key)
 
     def _closes_run(self) -> None:
         key = course_key(self.rng.randrange(RUNS))
         is_closed = key not in self.seed.world.closed
         self.seed.world.close(key, is_closed)
-        self._tell_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
+        self._log_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
         self.seed.notify("course_run.changed", "", key)
 
     def _changes_modes(self) -> None:
@@ -268,7 +268,7 @@ class People:
         key = course_key(self.rng.randrange(RUNS))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
         self.seed.world.offer(key, *modes[: self.rng.randrange(1, 4)])
-        self._tell_lms(f"{short(key)} has other modes")
+        self._log_lms(f"{short(key)} has other modes")
         self.seed.notify("course_run.changed", "", key)
 
     def _instructor_enrolls(self) -> None:
@@ -281,7 +281,7 @@ class People:
             return
         username, key = self.rng.choice(enrollments)
         world.enrollments[username, key][:2] = "verified", self.rng.random() < 0.5
-        self._tell_lms(f"an instructor changes {username} in {short(key)}")
+        self._log_lms(f"an instructor changes {username} in {short(key)}")
         self.seed.invariants.foreign.add((username, key))
         self.seed.notify("enrollment.changed", username, key, certain=False)
 
@@ -291,14 +291,14 @@ class People:
         if usernames:
             name = self.rng.choice(usernames)
             world.lose(name)
-            self._tell_lms(f"the account {name} is lost, as by a restored backup")
+            self._log_lms(f"the account {name} is lost, as by a restored backup")
             self.seed.invariants.lost.add(name)
 
     # Words
 
-    def _tell(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         task = self.seed.scheduler.task
         self.seed.event_log.add(task.process if task else "", text)
 
-    def _tell_lms(self, text: str) -> None:
+    def _log_lms(self, text: str) -> None:
         self.seed.event_log.add("LMS", text)

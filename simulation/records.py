@@ -42,9 +42,9 @@ class Records:
     _writes: int = -1
     _queries: dict[str, str] = field(default_factory=dict)
 
-    def look(self) -> Rows | None:
-        """Read the rows again if anything was written since the last call; return those of
-        before."""
+    def refresh(self) -> Rows | None:
+        """Read the rows again if anything was written since the last call; return the
+        earlier rows."""
         from django.db import connection
 
         raw = connection.connection

@@ -22,7 +22,7 @@ from simulation.network import Connection, FaultRates, Network
 from simulation.people import RUNS, People
 from simulation.records import OWN, Records
 from simulation.scheduler import Process, Scheduler
-from simulation.substitution import substituted
+from simulation.substitution import substitutes
 
 KINDS = tuple(OWN)
 #: Seconds of virtual time: how long failures happen, and when everything must be in sync.
@@ -60,7 +60,7 @@ class Simulator:
 
     def __enter__(self) -> Simulator:
         application.empty_database()
-        self._stack.enter_context(_everything_virtual())
+        self._stack.enter_context(_replace_real_world())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +77,7 @@ def _running() -> Seed:
 
 
 @contextmanager
-def _everything_virtual() -> Iterator[None]:
+def _replace_real_world() -> Iterator[None]:
     from django.db.transaction import Atomic
 
     _import_everything()
@@ -102,21 +102,21 @@ def _everything_virtual() -> Iterator[None]:
     }
     enter, leave = Atomic.__enter__, Atomic.__exit__
 
-    def entered(self: Atomic) -> None:
+    def enter_transaction(self: Atomic) -> None:
         if not _in_transaction():
-            _running().scheduler.breathe()
+            _running().scheduler.let_others_run()
         enter(self)
 
-    def left(self: Atomic, *error: Any) -> Any:
+    def leave_transaction(self: Atomic, *error: Any) -> Any:
         result = leave(self, *error)  # type: ignore[func-returns-value]
         if not _in_transaction():
             _running().locks.transaction_ended()
             if error[0] is None:
-                _running().scheduler.breathe()
+                _running().scheduler.let_others_run()
         return result
 
     with ExitStack() as stack:
-        stack.enter_context(substituted(more))
+        stack.enter_context(substitutes(more))
         opener = opened_by(lambda *_: Connection(_running().network))
         stack.enter_context(opener)
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
@@ -124,12 +124,12 @@ def _everything_virtual() -> Iterator[None]:
         # They determine only how often waiting code checks again.
         stack.enter_context(mock.patch.object(runner, "_FLUSH_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(services, "_LOOK_SECONDS", 2.0))
-        stack.enter_context(mock.patch.object(Atomic, "__enter__", entered))
-        stack.enter_context(mock.patch.object(Atomic, "__exit__", left))
+        stack.enter_context(mock.patch.object(Atomic, "__enter__", enter_transaction))
+        stack.enter_context(mock.patch.object(Atomic, "__exit__", leave_transaction))
         for kind in all_kinds().values():
             for name, many in (("act", False), ("act_many", True)):
                 if name in vars(type(kind)) and type(kind) is not Kind:
-                    act = _noting(getattr(type(kind), name), many=many)
+                    act = _record_jobs(getattr(type(kind), name), many=many)
                     stack.enter_context(mock.patch.object(type(kind), name, act))
         yield
 
@@ -146,10 +146,10 @@ def _import_everything() -> None:
                 importlib.import_module(module.name)
 
 
-def _noting(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
+def _record_jobs(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
     """Record in the current task what a thread is working on."""
 
-    def noted(self: Any, jobs: Any, context: Any) -> Any:
+    def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
         task = _running().scheduler.task
         if task is None or task.about is not None:
             return act(self, jobs, context)
@@ -160,7 +160,7 @@ def _noting(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
         finally:
             task.about = None
 
-    return noted
+    return act_recorded
 
 
 def _in_transaction() -> bool:
@@ -205,7 +205,7 @@ class Seed:
         global _seed
         _seed = self
         self.locks = Locks(
-            self._tables(), self._watches_locks, self.scheduler.breathe, self._report
+            self._tables(), self._watches_locks, self.scheduler.let_others_run, self._report
         )
         self.network.report = self._report
         self.network.arriving, self.network.answered = (
@@ -224,7 +224,7 @@ class Seed:
             if not self._is_at_rest():
                 raise Broken("no thread can run: " + "; ".join(self.invariants.unsettled()[:5]))
             self.invariants.lost.clear()
-            self.invariants.at_rest()
+            self.invariants.check_at_rest()
 
     def _tables(self) -> dict[str, str]:
         from usher.engine.registry import all_kinds
@@ -283,10 +283,10 @@ class Seed:
             self._start_worker(number)
         for number in (1, 2):
             web = self._process(f"web {number}")
-            self.scheduler.spawn(web, partial(self._guarded, self._visitors))
+            self.scheduler.spawn(web, partial(self._run_reporting_errors, self._run_visitors))
         self.swept = False
         beat = self._process("beat")
-        self.scheduler.spawn(beat, partial(self._guarded, self._sweeps))
+        self.scheduler.spawn(beat, partial(self._run_reporting_errors, self._run_beat))
         self._plan()
 
     def _process(self, name: str, *, by_batch: bool = True) -> Process:
@@ -301,7 +301,7 @@ class Seed:
         worker = self._process(f"worker {number}", by_batch=by_batch)
         worker.world["number"] = number
         self.event_log.add(worker, f"starts, {'batch' if by_batch else 'public'} API")
-        self.scheduler.spawn(worker, partial(self._guarded, self._works))
+        self.scheduler.spawn(worker, partial(self._run_reporting_errors, self._run_worker))
 
     def client(self) -> Any:
         """The LMS client of the current process."""
@@ -321,14 +321,14 @@ class Seed:
 
     # What processes do
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _run_reporting_errors(self, act: Callable[[], None]) -> None:
         """Run ``act``; an error that ends the process fails the seed."""
         try:
             act()
         except Exception as error:  # noqa: BLE001 - told by the loop
             self._report(error)
 
-    def _works(self) -> None:
+    def _run_worker(self) -> None:
         from usher.engine.services import reconcile
 
         task = self.scheduler.task
@@ -339,7 +339,7 @@ class Seed:
             self.scheduler.wait(
                 lambda: stop.is_set() or self.records.due_at <= self.scheduler.now, 60.0
             )
-            kinds, scope = self._share()
+            kinds, scope = self._choose_work()
             summary = reconcile(kinds, stop=stop, **scope)
             busy = summary.changed + summary.failed
             self.scheduler.wait(
@@ -350,7 +350,7 @@ class Seed:
             self.rng.uniform(0.5, 5), partial(self._start_worker, worker.world["number"])
         )
 
-    def _share(self) -> tuple[list[str], dict[str, Any]]:
+    def _choose_work(self) -> tuple[list[str], dict[str, Any]]:
         """Run a worker's share of the work: as a watching worker, or one that got a message about a
         kind or a learner."""
         due = self.records.due_kinds(self.scheduler.now)
@@ -367,13 +367,13 @@ class Seed:
             return ["account", "token", "enrollment", "profile"], {"user": self.rng.choice(users)}
         return due or ["account"], {}
 
-    def _visitors(self) -> None:
+    def _run_visitors(self) -> None:
         while self.actions_left:
             self.actions_left -= 1
             self.people.act_or_be_late()
             self.scheduler.wait(None, self.rng.expovariate(1 / 12.0))
 
-    def _sweeps(self) -> None:
+    def _run_beat(self) -> None:
         from usher.engine.services import sweep_prepare
 
         while True:
@@ -421,7 +421,7 @@ class Seed:
             self.event_log.add("LMS", f"message {kind} {username}")
             self.invariants.webhook(lambda: process_message(event, kind, username, key))
             self.invariants.foreign.discard((username, key))
-            self.invariants.nothing_forgotten()
+            self.invariants.check_nothing_is_forgotten()
 
         for _ in range(self.rng.choice((1, 1, 2))):
             self.scheduler.after(self.rng.uniform(0.2, 10), deliver)
@@ -459,7 +459,7 @@ class Seed:
             and process.paused_until < self.scheduler.now
         ]
 
-    def _victim(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
+    def _choose_process(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
         """A random process, preferably one that is waiting for the LMS. Without one, ``again`` is
         called a little later."""
         if not workers or self.faults_stopped:
@@ -474,7 +474,7 @@ class Seed:
         # A worker that was paused and then sends a late request must live until it has checked the
         # row again.
         workers = [worker for worker in self._workers() if worker.paused_until < 0]
-        if not (victim := self._victim(workers, self._kill)):
+        if not (victim := self._choose_process(workers, self._kill)):
             return
         self.event_log.add(victim, "is killed")
         self.scheduler.kill(victim)
@@ -483,12 +483,12 @@ class Seed:
         )
 
     def _stop(self) -> None:
-        if victim := self._victim(self._workers(), self._stop):
+        if victim := self._choose_process(self._workers(), self._stop):
             self.event_log.add(victim, "is told to stop")
             victim.world["stop"].set()
 
     def _pause(self) -> None:
-        if victim := self._victim(self._workers(), self._pause):
+        if victim := self._choose_process(self._workers(), self._pause):
             seconds = self.rng.choice(_PAUSE_SECONDS)
             self.event_log.add(victim, f"is suspended for {seconds:.0f} s")
             victim.paused_at = self.scheduler.now

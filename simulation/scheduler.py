@@ -20,7 +20,7 @@ from greenlet import getcurrent, greenlet
 STEP, LOOK = 1e-3, 1e-6
 
 
-class Gone(BaseException):
+class ThreadEnded(BaseException):
     """Raised in threads that are still alive at the end of their seed, to end them."""
 
 
@@ -45,7 +45,7 @@ class Process:
     def __str__(self) -> str:
         return self.name
 
-    def stood_still(self, since: float, now: float) -> bool:
+    def was_paused(self, since: float, now: float) -> bool:
         """Whether it was paused at any time since ``since``."""
         return self.paused_until > since and self.paused_at < now
 
@@ -113,7 +113,7 @@ class Scheduler:
         task = getcurrent()
         return task if isinstance(task, Task) else None
 
-    def look(self) -> float:
+    def read_clock(self) -> float:
         """The virtual time, a little later at each call, so that no two calls return the same."""
         self.now += LOOK
         return self.now
@@ -125,7 +125,7 @@ class Scheduler:
         true."""
         task = self.task
         if self.is_over:
-            raise Gone
+            raise ThreadEnded
         if task is None:
             if until is None or not until():
                 raise AssertionError("only a thread can wait")
@@ -134,11 +134,11 @@ class Scheduler:
         task.deadline = None if seconds is None else self.now + max(0.0, seconds)
         self._hub.switch()
         if self.is_over:
-            raise Gone
+            raise ThreadEnded
         task.until = task.deadline = None
         return until is None or until()
 
-    def breathe(self) -> None:
+    def let_others_run(self) -> None:
         """Let any thread run next."""
         if self.task is not None:
             self.wait(None, 0.0)
@@ -193,7 +193,7 @@ class Scheduler:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """At its end, stop all threads: their ``finally`` blocks run with Gone."""
+        """At its end, stop all threads: their ``finally`` blocks run with ThreadEnded."""
         self._hub = getcurrent()
         tasks: list[Task] = []
         spawn = self.spawn
@@ -209,5 +209,5 @@ class Scheduler:
             self.is_over = True
             for task in tasks:
                 if task and not task.dead:
-                    with suppress(Gone, Exception):
-                        task.throw(Gone)
+                    with suppress(ThreadEnded, Exception):
+                        task.throw(ThreadEnded)

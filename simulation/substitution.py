@@ -27,7 +27,7 @@ _TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
 
 
 @contextmanager
-def substituted(more: Mapping[Any, Any]) -> Iterator[None]:
+def substitutes(more: Mapping[Any, Any]) -> Iterator[None]:
     """Replace within the block. more: further replacements, {object: its replacement}."""
     from django.utils import timezone
 

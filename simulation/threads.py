@@ -33,7 +33,7 @@ def scheduler() -> Scheduler:
 
 
 def database_time() -> datetime:
-    return BEGIN + timedelta(seconds=scheduler().look())
+    return BEGIN + timedelta(seconds=scheduler().read_clock())
 
 
 def process_time() -> datetime:
@@ -48,7 +48,7 @@ class Time:
 
     @staticmethod
     def monotonic() -> float:
-        return time.monotonic() if _current is None else 1000.0 + _current.look()
+        return time.monotonic() if _current is None else 1000.0 + _current.read_clock()
 
     perf_counter = monotonic
 

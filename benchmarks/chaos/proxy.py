@@ -70,7 +70,7 @@ class Proxy:
             words = f"Request was throttled. Expected available in {self.retry_after} seconds."
             return as_json({"detail": words}, 429)
         if fault == "half body":
-            whole = (answer or Response()).encoded()
+            whole = (answer or Response()).to_bytes()
             return Broken(whole[: len(whole) - max(1, len((answer or Response()).body) // 2)])
         if fault == "invalid JSON" and answer is not None and answer.kind == "application/json":
             return Response(200, b'{"results": [{"id": 1, "sta', kind="application/json")
@@ -81,8 +81,8 @@ class Proxy:
         for fresh in (False, True):
             reader, writer = await self._connection(fresh)
             try:
-                writer.write(_encoded(request))
-                answer = await _read(reader)
+                writer.write(_encode(request))
+                answer = await _read_response(reader)
             except (OSError, asyncio.IncompleteReadError):
                 writer.close()
                 if fresh:
@@ -98,13 +98,13 @@ class Proxy:
         return await asyncio.open_connection("127.0.0.1", self.lms_port)
 
 
-def _encoded(request: Request) -> bytes:
+def _encode(request: Request) -> bytes:
     lines = [f"{request.method} {request.target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in request.headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + request.body
 
 
-async def _read(reader: asyncio.StreamReader) -> Response:
+async def _read_response(reader: asyncio.StreamReader) -> Response:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers, kind, length = [], "", 0
     for line in head[1:-2]:

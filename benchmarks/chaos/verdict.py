@@ -28,7 +28,7 @@ class Verdict:
 def compare_with_lms(lms_url: str) -> dict[str, Any]:
     dump = control(lms_url, "dump")
     verdict = Verdict()
-    refused = _refused(verdict)
+    refused = _check_refused_rows(verdict)
     _accounts(verdict, dump, refused)
     _enrollments(verdict, dump, refused)
     _tokens(verdict, dump, refused)
@@ -50,7 +50,7 @@ def compare_with_lms(lms_url: str) -> dict[str, Any]:
     }
 
 
-def _refused(verdict: Verdict) -> set[tuple[str, str]]:
+def _check_refused_rows(verdict: Verdict) -> set[tuple[str, str]]:
     """Kind and name of every refused row; each must have a reason."""
     refused = set()
     for name in KINDS:

@@ -224,7 +224,7 @@ def _account_data(account: Account) -> dict[str, Any]:
         "username": account.username,
         "bio": None,
         "country": account.country or None,
-        "date_joined": account.joined,
+        "date_joined": account.date_joined,
         "language_proficiencies": [],
         "level_of_education": None,
         "social_links": [],

@@ -57,7 +57,7 @@ class BatchApi:
                 if other
             ]
             if conflicts:
-                return _refused(
+                return _refused_result(
                     item, "duplicate-" + "-".join(conflicts), f"{conflicts[0]} is taken"
                 ) | {"username": username}
             account = self.world.add_account(
@@ -83,14 +83,16 @@ class BatchApi:
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
         username, key = item["username"], item["course_id"]
         if username.lower() not in self.world.accounts:
-            return _refused(item, "unknown-user", f"The user {username} does not exist.")
+            return _refused_result(item, "unknown-user", f"The user {username} does not exist.")
         before = tuple(self.world.enrollments.get((username, key), ())[:2])
         try:
             if not before and not item["is_active"]:
-                return _refused(item, "not-enrolled", f"{username} is not enrolled in {key}.")
+                return _refused_result(
+                    item, "not-enrolled", f"{username} is not enrolled in {key}."
+                )
             after = enrolled(self.world, username, key, item | {"mode": item["mode"] or None})
         except Refused as refusal:
-            return _refused(item, "unknown-run", str(refusal))
+            return _refused_result(item, "unknown-run", str(refusal))
         status = "unchanged" if before == after else "changed"
         mode, is_active = after
         return {
@@ -102,6 +104,6 @@ class BatchApi:
         }
 
 
-def _refused(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+def _refused_result(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
     error = {"code": code, "message": message, "suggestions": []}
     return {"id": item["id"], "status": "refused", "tokens": None, "error": error}

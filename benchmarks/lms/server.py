@@ -55,7 +55,7 @@ class Response:
     headers: Iterable[tuple[str, str]] = ()
     kind: str = "application/json"
 
-    def encoded(self) -> bytes:
+    def to_bytes(self) -> bytes:
         more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
         head = (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\nContent-Type: {self.kind}"
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
             loop.call_at(until + delay, self._send, answer)
         else:
             task = loop.create_task(self._later(answer, until + delay))
-            task.add_done_callback(_surface)
+            task.add_done_callback(_raise_error)
 
     async def _later(self, answer: Awaitable[Response], until: float) -> None:
         response = await answer
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if not isinstance(answer, Broken):
-            self._transport.write(answer.encoded())
+            self._transport.write(answer.to_bytes())
         elif answer.body:
             self._transport.write(answer.body)
             self._transport.close()
@@ -141,6 +141,6 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-def _surface(task: asyncio.Task[None]) -> None:
+def _raise_error(task: asyncio.Task[None]) -> None:
     if error := task.exception():
         raise error

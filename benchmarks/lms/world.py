@@ -24,7 +24,7 @@ class Account:
     name: str
     country: str
     uid: str
-    joined: str
+    date_joined: str
     is_active: bool = True
 
 

@@ -79,8 +79,8 @@ def _round(now: Load, before: Load | None, number: int, items: int) -> dict[str,
     learners = accounts(items, f"{PREFIX}{number}-")
     items_to_enroll = enrollments(items, learners, RUNS[:1], "audit")
     single = enrollments(2 * items, learners, RUNS, "audit")[items : items + max(items // 20, 10)]
-    creation = now.measured(ACCOUNTS, learners)
-    enrolling = now.measured(ENROLLMENTS, items_to_enroll)
+    creation = now.send_and_measure(ACCOUNTS, learners)
+    enrolling = now.send_and_measure(ENROLLMENTS, items_to_enroll)
     ratios: dict[str, float | None] = {
         "accounts_over_before": None,
         "enrollments_over_before": None,
@@ -90,7 +90,7 @@ def _round(now: Load, before: Load | None, number: int, items: int) -> dict[str,
             ("accounts", ACCOUNTS, creation, learners),
             ("enrollments", ENROLLMENTS, enrolling, items_to_enroll),
         ):
-            earlier = before.measured(path, some)
+            earlier = before.send_and_measure(path, some)
             ratios[f"{name}_over_before"] = round(load["a_second"] / earlier["a_second"], 2)
     return {
         "accounts_a_second": creation["a_second"],

@@ -93,7 +93,7 @@ def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) ->
                 await _exchange(setup, browser, unused.pop())
 
     count = len(unused)
-    return count / _timed(one_browser)
+    return count / _measure_time(one_browser)
 
 
 async def _exchange(setup: Setup, browser: Browser, code: str) -> str:
@@ -122,7 +122,7 @@ def _cost_of_sign_in(setup: Setup, implementation: MeasuredImplementation) -> fl
                 await _sign_in(setup, implementation, browser, unused.pop())
 
     before = _cpu(implementation.server.pid)
-    _timed(one_browser)
+    _measure_time(one_browser)
     return (_cpu(implementation.server.pid) - before) / count * 1000
 
 
@@ -157,7 +157,7 @@ async def _sign_in(
         raise RuntimeError(f"users/me answered {answer.status}: {answer.body[:300]!r}")
 
 
-def _timed(one_browser: Callable[[], Coroutine[Any, Any, None]]) -> float:
+def _measure_time(one_browser: Callable[[], Coroutine[Any, Any, None]]) -> float:
     async def all_browsers() -> None:
         await asyncio.gather(*(one_browser() for _ in range(_BROWSERS)))
 

@@ -183,7 +183,7 @@ def _round(
     figure.reference.append(whole * 1000)
     application.run(_LEARNERS.format(stem=stem + "b", count=sidecar_times, each=min(EACH, runs)))
     change("b")
-    outcome = _reconciled(application)
+    outcome = _run_sidecar(application)
     unfinished = application.run(_LEFT.format(stem=stem + "b"))
     if any(unfinished) or not outcome["ok"]:
         raise RuntimeError(f"the sidecar left {unfinished}: {str(outcome)[:500]}")
@@ -204,7 +204,7 @@ def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
     return data
 
 
-def _reconciled(application: StandIn, passes: int = 1) -> dict[str, Any]:
+def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
     """Runs the sidecar in another process, whose start is not counted, like that of the
     application."""
     result = subprocess.run(
@@ -228,7 +228,7 @@ def _reconciled(application: StandIn, passes: int = 1) -> dict[str, Any]:
 def _full_pass(application: StandIn, learners: int) -> FullPass:
     """Creates rows with SQL: each learner has account, token and an enrollment. Then measures."""
     application.run(_MANY.format(count=learners))
-    outcome = _reconciled(application, passes=2)
+    outcome = _run_sidecar(application, passes=2)
     if outcome["numbers"]:
         raise RuntimeError(f"there was something to do: {outcome}")
     return FullPass(learners, outcome["seconds"], outcome["later"], outcome["mb"])
