@@ -134,7 +134,9 @@ class DefaultAdapter:
         """Whether the e-mail address is known to be the learner's own."""
         users = user._meta.default_manager.filter(pk=user.pk)
         return (
-            _confirmed(users) if self._decides_one("confirmed") else self.confirmed(users)
+            _with_confirmed_address(users)
+            if self._decides_one("confirmed")
+            else self.confirmed(users)
         ).exists()
 
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
@@ -145,8 +147,8 @@ class DefaultAdapter:
         ``is_confirmed``, that is called for each user.
         """
         if self._decides_one("confirmed"):
-            return self._each("confirmed", users)
-        return _confirmed(users)
+            return self._filter_one_by_one("confirmed", users)
+        return _with_confirmed_address(users)
 
     def is_eligible(self, user: Any) -> bool:
         """Whether the learner may have an LMS account: active and confirmed by default."""
@@ -160,7 +162,7 @@ class DefaultAdapter:
         One query. If a project overrides only ``is_eligible``, that is called for each user.
         """
         if self._decides_one("eligible"):
-            return self._each("eligible", users)
+            return self._filter_one_by_one("eligible", users)
         return self.confirmed(active(users))
 
     def _decides_one(self, name: str) -> bool:
@@ -175,7 +177,7 @@ class DefaultAdapter:
         """Whether the project's adapter has this method of its own."""
         return getattr(type(self), method) is not getattr(DefaultAdapter, method)
 
-    def _each(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
+    def _filter_one_by_one(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users`` for whom ``is_<name>`` is true. Leaves out, and logs, users for whom
         it fails."""
         texts = []
@@ -284,7 +286,7 @@ def private_username() -> str:
     return "learner_" + "".join(secrets.choice(_ALPHABET) for _ in range(_PRIVATE_LENGTH))
 
 
-def _confirmed(users: QuerySet[Any]) -> QuerySet[Any]:
+def _with_confirmed_address(users: QuerySet[Any]) -> QuerySet[Any]:
     if not _allauth_confirms():
         return users
     from allauth.account.models import EmailAddress
@@ -314,7 +316,7 @@ def _adapter(path: str) -> DefaultAdapter:
         adapter_class = import_string(path)
     except Exception as error:  # whatever the project's module raises
         raise ImproperlyConfigured(
-            f"USHER_ADAPTER is {path!r}, which can't be imported: {_shown(error)}."
+            f"USHER_ADAPTER is {path!r}, which can't be imported: {_text_of(error)}."
         ) from error
     if not isinstance(adapter_class, type) or not issubclass(adapter_class, DefaultAdapter):
         raise ImproperlyConfigured(
@@ -324,16 +326,16 @@ def _adapter(path: str) -> DefaultAdapter:
         instance = adapter_class()
     except Exception as error:
         raise ImproperlyConfigured(
-            f"USHER_ADAPTER is {path!r}, and calling it without arguments fails: {_shown(error)}."
+            f"USHER_ADAPTER is {path!r}, and calling it without arguments fails: {_text_of(error)}."
         ) from error
     for name, expected in _RETURN_TYPES.items():
-        setattr(instance, name, _checked(name, getattr(instance, name), expected))
+        setattr(instance, name, _checked_method(name, getattr(instance, name), expected))
     for name in _METHODS_FOR_QUERYSETS:
         setattr(instance, name, _checked_many(name, getattr(instance, name)))
     return instance
 
 
-def _shown(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(".")
 
 
@@ -384,13 +386,13 @@ def _arguments(name: str) -> list[str]:
     return list(inspect.signature(getattr(DefaultAdapter, name)).parameters)
 
 
-def _checked(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
+def _checked_method(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
     """Wraps a method: its exceptions, and answers of a wrong type, become an AdapterFailed that
     names the method and the learner."""
 
     @wraps(method)
     def checked(user: Any, *args: Any) -> Any:
-        answer = _called(name, user, method, user, *args)
+        answer = _call(name, user, method, user, *args)
         if expected is str and answer is None:
             return ""
         if expected is bool:
@@ -398,7 +400,7 @@ def _checked(name: str, method: Callable[..., Any], expected: type) -> Callable[
         if name == "allowed_modes" and answer is None:
             return None
         if not isinstance(answer, expected) or (expected is Collection and not _are_texts(answer)):
-            raise AdapterFailed(name, user, _returned(answer))
+            raise AdapterFailed(name, user, _describe_answer(answer))
         return answer
 
     return checked
@@ -409,15 +411,15 @@ def _checked_many(name: str, method: Callable[[Any], Any]) -> Callable[[Any], An
 
     @wraps(method)
     def checked(users: Any) -> Any:
-        answer = _called(name, None, method, users)
+        answer = _call(name, None, method, users)
         if not isinstance(answer, QuerySet):
-            raise AdapterFailed(name, None, f"{_returned(answer)}, not a queryset")
+            raise AdapterFailed(name, None, f"{_describe_answer(answer)}, not a queryset")
         return answer
 
     return checked
 
 
-def _called(name: str, user: Any, method: Callable[..., Any], *args: Any) -> Any:
+def _call(name: str, user: Any, method: Callable[..., Any], *args: Any) -> Any:
     try:
         return method(*args)
     except (AdapterFailed, OperationalError, InterfaceError):
@@ -430,7 +432,7 @@ def _are_texts(modes: Any) -> bool:
     return not isinstance(modes, str) and all(isinstance(mode, str) for mode in modes)
 
 
-def _returned(answer: Any) -> str:
+def _describe_answer(answer: Any) -> str:
     return f"it returned {type(answer).__name__} {answer!r:.200}"
 
 

@@ -15,7 +15,7 @@ def require_user(user: Any) -> None:
     model = get_user_model()
     if not isinstance(user, model._meta.concrete_model or model):
         raise TypeError(
-            f"user must be a {model.__name__}, not {_shown(user)}. "
+            f"user must be a {model.__name__}, not {_describe(user)}. "
             f"Get one with get_user_model().objects.get({model.get_email_field_name()}=...)."
         )
 
@@ -24,7 +24,7 @@ def require_run(run: Any) -> None:
     """Raises TypeError unless ``run`` is a course run, for example if it is a course key."""
     if not isinstance(run, CourseRun):
         raise TypeError(
-            f"run must be a CourseRun, not {_shown(run)}. "
+            f"run must be a CourseRun, not {_describe(run)}. "
             "Get one with CourseRun.objects.get(course_key=...)."
         )
 
@@ -33,7 +33,7 @@ def require_course_key(key: Any) -> None:
     """Raises TypeError unless ``key`` is text, for example if it is a course run."""
     if not isinstance(key, str):
         raise TypeError(
-            f"a course key must be a str like 'course-v1:ORG+NUMBER+RUN', not {_shown(key)}. "
+            f"a course key must be a str like 'course-v1:ORG+NUMBER+RUN', not {_describe(key)}. "
             "A run has one in run.course_key."
         )
 
@@ -42,7 +42,7 @@ def require_course_keys(keys: Iterable[Any]) -> list[str]:
     """The keys as a list. Raises TypeError for one key in place of several, and for a key that is
     not text."""
     if isinstance(keys, str | CourseRun):
-        raise TypeError(f"keys must be a list of course keys, not {_shown(keys)}. Pass [key].")
+        raise TypeError(f"keys must be a list of course keys, not {_describe(keys)}. Pass [key].")
     listed = list(keys)
     for key in listed:
         require_course_key(key)
@@ -53,10 +53,10 @@ def require_username(username: Any) -> None:
     """Raises TypeError unless ``username`` is text, for example if it is a user."""
     if not isinstance(username, str):
         raise TypeError(
-            f"username must be a str, not {_shown(username)}. "
+            f"username must be a str, not {_describe(username)}. "
             "Pass the name of the account in the LMS."
         )
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     return f"{type(value).__name__}: {value!r}"

@@ -155,11 +155,11 @@ def _account(user: Any) -> Iterator[Sentence]:
         )
     else:
         since = _ago(row.created_in_lms_at)
-        text = f"LMS account {row.username}, {row.origin} {since}{_numbered(row)}."
+        text = f"LMS account {row.username}, {row.origin} {since}{_explain_number(row)}."
     yield _of(row, "account", text)
 
 
-def _numbered(row: LmsAccount) -> str:
+def _explain_number(row: LmsAccount) -> str:
     """Explains a number that was added to the learner's username in the LMS; else ''."""
     name = clean_username(str(row.user.get_username()))
     if row.is_linked or not re.fullmatch(re.escape(name) + r"_\d+", row.username):

@@ -74,21 +74,21 @@ def _audit() -> int:
 
 
 def _webhooks() -> int:
-    from usher.application.webhooks.services import old
+    from usher.application.webhooks.services import expired_message_ids
 
-    return remove(old())
+    return remove(expired_message_ids())
 
 
 def _sign_outs() -> int:
-    from usher.application.provider.signout.receiving import old
+    from usher.application.provider.signout.receiving import expired_message_ids
 
-    return remove(old())
+    return remove(expired_message_ids())
 
 
 def _sessions() -> int:
-    from usher.application.provider.signout.sessions import old
+    from usher.application.provider.signout.sessions import expired_sessions
 
-    return remove(old())
+    return remove(expired_sessions())
 
 
 def register(name: str, forget: Callable[[], int]) -> None:

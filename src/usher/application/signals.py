@@ -51,11 +51,11 @@ def announce(kind: str, model: type[Any], results: Sequence[tuple[Any, Any]]) ->
     """
     for is_wanted, pks, send in (
         (account_ready, _created_ids(kind, results), _account_ready),
-        (learner_deactivated, _deactivated(kind, results), _learner_deactivated),
+        (learner_deactivated, _deactivated_ids(kind, results), _learner_deactivated),
     ):
         if pks and is_wanted.has_listeners(model):
             _later(send, model, pks)
-    settled = _settled(kind, results)
+    settled = _settled_enrollments(kind, results)
     if settled and enrollment_settled.has_listeners(model):
         _later(_enrollment_settled, model, settled)
     refusals = newly_refused(kind, results)
@@ -79,7 +79,7 @@ def _created_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
     ]
 
 
-def _deactivated(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
+def _deactivated_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
     if kind != "account":
         return []
     return [
@@ -91,7 +91,9 @@ def _deactivated(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
     ]
 
 
-def _settled(kind: str, results: Sequence[tuple[Any, Any]]) -> dict[int, dict[str, bool]]:
+def _settled_enrollments(
+    kind: str, results: Sequence[tuple[Any, Any]]
+) -> dict[int, dict[str, bool]]:
     """Id of each enrollment that was not settled before, or that changed in the LMS → the
     arguments ``changed`` and ``was_active`` of the signal."""
     if kind != "enrollment":

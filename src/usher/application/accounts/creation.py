@@ -134,9 +134,9 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
         require_known_accounts(context)
         # Missing in the LMS, for example after a restored backup: due immediately, to be created
         # again.
-        return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
+        return Outcome(_observed_values(None, None, None), changed=True, next_in=0.0)
     if learner.awaits_link and learner.is_active and account.is_active:
-        return _adopted(learner, account, context)
+        return _adopt(learner, account, context)
     if learner.is_active and learner.reactivate and not account.is_active:
         raise Refused(
             f"The LMS's public API can't activate {learner.username}: install usher.lms, or "
@@ -144,17 +144,17 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
             code="activation-by-hand",
         )
     if account.is_active == learner.is_active or learner.is_active:
-        return Outcome(_observed(account.lms_user_id, learner.made_at, account.is_active))
+        return Outcome(_observed_values(account.lms_user_id, learner.made_at, account.is_active))
     return _deactivate(learner, context)
 
 
-def _adopted(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
+def _adopt(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
     """The public API doesn't show to whom an account is linked, so this signs the learner in."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
         return _waits_for_link(learner, context)
-    values = _observed(account.lms_user_id, learner.made_at, True)
+    values = _observed_values(account.lms_user_id, learner.made_at, True)
     return Outcome(values, changed=True, extra=Made(tokens))
 
 
@@ -173,7 +173,7 @@ def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
             "install usher.lms, or deactivate the account in the LMS's admin.",
             code="deactivation-by-hand",
         ) from error
-    return Outcome(_observed(learner.lms_user_id, learner.made_at, False), changed=True)
+    return Outcome(_observed_values(learner.lms_user_id, learner.made_at, False), changed=True)
 
 
 def _withdraw(learner: AccountData, context: LmsContext) -> Outcome:
@@ -212,10 +212,12 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
         tokens = own_tokens(context.lms, flow, learner.username)
         if tokens is None:
             raise _taken_or_unclear(learner, error) from error
-        return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
+        return Outcome(
+            _observed_values(None, timezone.now(), True), changed=True, extra=Made(tokens)
+        )
     if registration.username != learner.username:
         raise BadAnswer(f"The LMS made {registration.username[:50]} instead of {learner.username}.")
-    values = _observed(registration.lms_user_id, timezone.now(), True)
+    values = _observed_values(registration.lms_user_id, timezone.now(), True)
     return Outcome(values, changed=True, extra=Made(_tokens_now(flow, registration.cookies)))
 
 
@@ -272,7 +274,7 @@ def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair |
         return None
 
 
-def _observed(
+def _observed_values(
     lms_user_id: int | None, made_at: datetime | None, is_active: bool | None
 ) -> dict[str, Any]:
     return {
@@ -374,7 +376,7 @@ def _staff_account(learner: AccountData, context: LmsContext, error: Refused) ->
     if tokens is None:
         return _waits_for_link(learner, context) if learner.awaits_link else Outcome(error=error)
     return Outcome(
-        _observed(learner.lms_user_id, learner.made_at or timezone.now(), True),
+        _observed_values(learner.lms_user_id, learner.made_at or timezone.now(), True),
         changed=True,
         extra=Made(tokens),
     )
@@ -395,7 +397,9 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     is_new = status == "created" or not learner.is_ready or _is_new(learner)
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
     made_at = None if status == "created" else learner.made_at
-    values = _observed(user_id(result.get("lms_user_id")), made_at or timezone.now(), is_active)
+    values = _observed_values(
+        user_id(result.get("lms_user_id")), made_at or timezone.now(), is_active
+    )
     extra = Made(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
 

@@ -124,7 +124,7 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
     """Changes in the LMS, and permanent refusals."""
     for job, outcome in results:
         error = outcome.error
-        if error is None and (outcome.changed or _is_switched(job.row, outcome)):
+        if error is None and (outcome.changed or _activity_changed(job.row, outcome)):
             yield Event(f"lms-account-{_change(job.row, outcome)}", job.row.username)
         elif error is not None and error.failure_class == FailureClass.REJECTED:
             yield Event(_refusal(job.row), job.row.username, False, {"error_code": error.code})
@@ -140,7 +140,7 @@ def _refusal(row: LmsAccount) -> str:
     return f"lms-account-{'activation' if is_new else 'change'}-refused"
 
 
-def _is_switched(row: LmsAccount, outcome: Outcome) -> bool:
+def _activity_changed(row: LmsAccount, outcome: Outcome) -> bool:
     """Whether the account was activated or deactivated in the LMS since it was last seen, by its
     staff or by the request of another record of the learner. row: as it was before."""
     is_active = outcome.values.get("observed_is_active")
@@ -159,7 +159,7 @@ def _change(row: LmsAccount, outcome: Outcome) -> str:
         return "linked-in-lms"
     if not row.is_ready:
         return "deactivated"  # created by a request whose answer was lost
-    if _is_switched(row, outcome):
+    if _activity_changed(row, outcome):
         is_active = values["observed_is_active"]
         by_staff = "-in-lms" if is_active != row.is_active else ""
         return f"{'activated' if is_active else 'deactivated'}{by_staff}"
@@ -342,7 +342,7 @@ class ProfileKind(LmsKind):
                 "install usher.lms, or change it in the LMS's admin.",
                 code="email-needs-usher-lms",
             )
-        return Outcome(_observed(data.desired), changed=bool(changes))
+        return Outcome(_observed_values(data.desired), changed=bool(changes))
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         items = [
@@ -372,7 +372,7 @@ def _profile(
     )
 
 
-def _observed(details: Details) -> dict[str, str]:
+def _observed_values(details: Details) -> dict[str, str]:
     return {
         "observed_name": details.name,
         "observed_country": details.country,
@@ -387,7 +387,7 @@ def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
         return Outcome(error=error)
     if result["status"] == "refused":
         return Outcome(error=batch.refusal_of(result))
-    return Outcome(_observed(job.data.desired), changed=result["status"] == "updated")
+    return Outcome(_observed_values(job.data.desired), changed=result["status"] == "updated")
 
 
 class RetirementKind(LmsKind):

@@ -77,12 +77,12 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
     yield base
     for number in range(1, _NUMBERED_TRIES + 1):
         # In growing steps, so that a popular name does not try thousands of taken ones.
-        yield _numbered(base, number if number <= 10 else number**4)
+        yield _with_number(base, number if number <= 10 else number**4)
     for _ in range(_RANDOM_TRIES):
-        yield _numbered(base, secrets.randbelow(_DRAWN_BELOW))
+        yield _with_number(base, secrets.randbelow(_DRAWN_BELOW))
 
 
-def _numbered(base: str, number: int) -> str:
+def _with_number(base: str, number: int) -> str:
     suffix = f"_{number}"
     return base[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
 

@@ -56,14 +56,14 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
     require_user(user)
     if reconcile_now:
         refuse_within_transaction()
-    account = LmsAccount.objects.filter(user=user).first() or _make(user)
+    account = LmsAccount.objects.filter(user=user).first() or _make_one(user)
     if reconcile_now and not account.is_ready:
         reconcile_account(user)
         refresh_unless_deleted(account)
     return account
 
 
-def _make(user: Any) -> LmsAccount:
+def _make_one(user: Any) -> LmsAccount:
     try:
         with transaction.atomic():
             # A learner whose row was deleted still has the LMS account, and so its name.
@@ -91,23 +91,24 @@ def _make_many(users: list[Any]) -> int:
     Returns how many it created."""
     try:
         with transaction.atomic():
-            easy = _make_easy(users)
+            done_in_bulk = _make_with_own_names(users)
     except IntegrityError:  # one of the names was taken in the meantime
-        easy = set()
+        done_in_bulk = set()
     failed = 0
     with background():
         for user in users:
-            if user.pk in easy:
+            if user.pk in done_in_bulk:
                 continue
             try:
-                _make(user)
+                _make_one(user)
             except AdapterFailed as error:
                 log_failure(error)
                 failed += 1
     return len(users) - failed
 
 
-def _make_easy(users: list[Any]) -> set[int]:
+def _make_with_own_names(users: list[Any]) -> set[int]:
+    """Creates rows for learners whose own names are free. Returns the ids of these learners."""
     now = database_now()
     names_by_user = {}
     for user in users:

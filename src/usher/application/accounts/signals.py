@@ -19,19 +19,19 @@ _NEVER_SENT = {"last_login", "password"}
 def connect() -> None:
     """Connects the handlers; with django-allauth, also that of confirmed e-mail addresses."""
     user_model = get_user_model()
-    post_save.connect(_saved, sender=user_model, dispatch_uid="usher.learner.saved")
-    pre_delete.connect(_deleted, sender=user_model, dispatch_uid="usher.learner.deleted")
+    post_save.connect(_on_saved, sender=user_model, dispatch_uid="usher.learner.saved")
+    pre_delete.connect(_on_deleted, sender=user_model, dispatch_uid="usher.learner.deleted")
     if apps.is_installed("allauth.account"):
         from allauth.account.signals import email_confirmed
 
-        email_confirmed.connect(_confirmed, dispatch_uid="usher.learner.confirmed")
+        email_confirmed.connect(_on_confirmed, dispatch_uid="usher.learner.confirmed")
 
 
-def _confirmed(email_address: Any, **_kwargs: Any) -> None:
+def _on_confirmed(email_address: Any, **_kwargs: Any) -> None:
     services.confirmed(email_address.user)
 
 
-def _saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:
+def _on_saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:
     if created or kwargs.get("raw") or (update_fields and set(update_fields) <= _NEVER_SENT):
         return
     account = LmsAccount.objects.filter(user=instance).first()
@@ -43,5 +43,5 @@ def _saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: An
         services.follow_profile(instance)
 
 
-def _deleted(instance: Any, **_kwargs: Any) -> None:
+def _on_deleted(instance: Any, **_kwargs: Any) -> None:
     services.retire(instance)

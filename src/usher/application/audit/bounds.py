@@ -19,7 +19,7 @@ FAILURES_A_WINDOW = 30
 ADDRESSES_FACTOR = 10
 
 
-def suppressed(name: str, address: str | None) -> int | None:
+def count_suppressed(name: str, address: str | None) -> int | None:
     """None if the failure must not be written; else how many were not written before it.
 
     The limit is the setting ``USHER_AUDIT_FAILURES_A_MINUTE``.

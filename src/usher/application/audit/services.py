@@ -51,7 +51,7 @@ def record(
         detail=safe(detail),
     )
     if not succeeded and event.actor_id is None:
-        suppressed = bounds.suppressed(event.name, address)
+        suppressed = bounds.count_suppressed(event.name, address)
         if suppressed is None:
             return event
         if suppressed:

@@ -194,10 +194,10 @@ def malformed(source: Any) -> Iterator[str]:
         try:
             kind(str(value).strip())
         except ValueError as error:
-            yield f"{name} is {_shown(value)}: {error}"
+            yield f"{name} is {_printable(value)}: {error}"
 
 
-def _shown(value: Any) -> str:
+def _printable(value: Any) -> str:
     """The value for a message; addresses may contain a password, which must not be shown."""
     return "not usable" if "@" in str(value) else repr(value)
 

@@ -99,7 +99,7 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
 
 def _accounts(items: Items) -> int:
     active_by_username = dict(
-        _each(items, lambda item: (_text(item["username"]), bool(item["is_active"])))
+        _read_each(items, lambda item: (_text(item["username"]), bool(item["is_active"])))
     )
     rows = LmsAccount.objects.filter(
         username__in=active_by_username, created_in_lms_at__isnull=False
@@ -109,7 +109,7 @@ def _accounts(items: Items) -> int:
 
 
 def _enrollments(items: Items) -> int:
-    enrollments = dict(_each(items, _enrollment))
+    enrollments = dict(_read_each(items, _enrollment))
     rows = Enrollment.objects.filter(
         user__lms_account__username__in={name for name, _ in enrollments},
         run__course_key__in={key for _, key in enrollments},
@@ -131,7 +131,7 @@ def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]
 
 def _runs(items: Items) -> int:
     """Makes known runs and their modes due, adds unknown runs. Returns how many were made due."""
-    keys = _each(items, lambda item: _text(item["course_id"]))
+    keys = _read_each(items, lambda item: _text(item["course_id"]))
     known_keys = set(
         CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True)
     )
@@ -145,7 +145,7 @@ def _runs(items: Items) -> int:
     return CourseRun.objects.filter(course_key__in=known_keys).make_due()
 
 
-def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
+def _read_each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
     """Reads each item; logs and leaves out those that cannot be read."""
     pairs = []
     for item in items:

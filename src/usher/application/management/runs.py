@@ -18,7 +18,7 @@ from usher.engine.summary import Summary
 def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     """Syncs the course runs of these keys and their modes; all for None."""
     if keys is not None:
-        keys = [_checked(key) for key in keys]
+        keys = [_validated_key(key) for key in keys]
     if options["dry_run"]:
         wanted_keys = set(keys or [])
         differences = [d for d in drift(["run"]) if not wanted_keys or d.what in wanted_keys]
@@ -53,7 +53,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
 
 def find_run(key: str) -> CourseRun:
     """The course run with this key. Raises CommandError, which names the most similar key."""
-    key = _checked(key)
+    key = _validated_key(key)
     run = CourseRun.objects.filter(course_key=key).first()
     if run is not None:
         return run
@@ -71,7 +71,7 @@ def find_run(key: str) -> CourseRun:
     )
 
 
-def _checked(key: str) -> str:
+def _validated_key(key: str) -> str:
     key = key.strip()
     try:
         validate_course_key(key)

@@ -31,7 +31,7 @@ def find_user(name: str) -> Any:
         names = ", ".join(_distinct_name(user) for user in users)
         raise CommandError(f"Several learners are called {name!r}. Give one of these: {names}")
     if not users:
-        if deleted := _deleted(name):
+        if deleted := _describe_deleted(name):
             raise CommandError(deleted)
         raise CommandError(
             f"No learner is called {name!r}. Give the whole e-mail address, username or LMS "
@@ -40,7 +40,7 @@ def find_user(name: str) -> Any:
     return users[0]
 
 
-def _deleted(name: str) -> str:
+def _describe_deleted(name: str) -> str:
     """What is known about a deleted learner with this LMS username; '' without one."""
     reserved = UsernameReservation.objects.filter(username__iexact=name, user=None).first()
     if reserved is None:

@@ -60,13 +60,13 @@ class DatabaseCollector(Collector):
         yield from _rows()
         yield from _moments()
         yield from _messages()
-        stored = _stored()
+        stored = _stored_sums()
         for metric in metrics.ALL:
             if metric.type == metrics.HISTOGRAM:
-                nothing: _Parts = {labels: {} for labels in _known(metric)}
+                nothing: _Parts = {labels: {} for labels in _known_labels(metric)}
                 yield _histogram(metric, nothing | stored.get(metric.name, {}))
             elif metric.type == metrics.COUNTER or metric in _GAUGES_OF_WORKERS:
-                values = dict.fromkeys(_known(metric), 0.0)
+                values = dict.fromkeys(_known_labels(metric), 0.0)
                 values |= {
                     labels: parts[""] for labels, parts in stored.get(metric.name, {}).items()
                 }
@@ -74,7 +74,7 @@ class DatabaseCollector(Collector):
         yield from conditions.families(stored, _family)
 
 
-def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
+def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
     """The labels that a counter or a histogram can have. It is exported as 0 before it is counted:
     Prometheus sees no increase in a series that begins with 500."""
     if metric is metrics.OUTCOMES:
@@ -182,7 +182,7 @@ def _messages() -> Iterator[Any]:
     yield _family(metrics.SIGN_OUTS_OLDEST, [((), seconds)])
 
 
-def _stored() -> dict[str, _Parts]:
+def _stored_sums() -> dict[str, _Parts]:
     """The sums of all processes: metric's name → label values → part → value."""
     parts_by_name: dict[str, _Parts] = {}
     rows = MetricValue.objects.order_by("name", "labels")

@@ -32,7 +32,7 @@ class Counting(Observer):
         write()
 
     def ended(self, *, is_empty: bool) -> None:
-        passed(is_empty=is_empty)
+        record_pass(is_empty=is_empty)
 
 
 def outbox(messages: int, oldest_seconds: float) -> None:
@@ -41,7 +41,7 @@ def outbox(messages: int, oldest_seconds: float) -> None:
     recorder.set(metrics.OUTBOX_OLDEST, value=oldest_seconds)
 
 
-def passed(*, is_empty: bool) -> None:
+def record_pass(*, is_empty: bool) -> None:
     """Called after a run of a worker. A run that found no work is written together with later ones,
     unless the state of the LMS has changed."""
     recorder.count(metrics.PASSES)

@@ -28,7 +28,7 @@ class Answers:
     """The answers of one LMS, by learner; safe for use by several threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, _Answer] = OrderedDict()
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(
@@ -48,27 +48,27 @@ class Answers:
         ``ask`` raises; errors are not kept.
         """
         with self._lock:
-            future = self._kept.get(learner)
-            if future and _is_good(future, lease_owner, due_since):
-                own_future = None
+            answer = self._answers.get(learner)
+            if answer and _is_good(answer, lease_owner, due_since):
+                new_answer = None
             else:
-                own_future = future = _Answer(lease_owner, claimed_at, Future())
-                self._kept[learner] = future
-                self._kept.move_to_end(learner)
-                while len(self._kept) > _MAX_ANSWERS:
-                    self._kept.popitem(last=False)
-        if own_future is not None:
-            self._ask(learner, own_future, ask)
-        return future.future.result()
+                new_answer = answer = _Answer(lease_owner, claimed_at, Future())
+                self._answers[learner] = answer
+                self._answers.move_to_end(learner)
+                while len(self._answers) > _MAX_ANSWERS:
+                    self._answers.popitem(last=False)
+        if new_answer is not None:
+            self._ask(learner, new_answer, ask)
+        return answer.future.result()
 
-    def _ask(self, learner: str, future: _Answer, ask: Callable[[], Any]) -> None:
+    def _ask(self, learner: str, answer: _Answer, ask: Callable[[], Any]) -> None:
         try:
-            future.future.set_result(ask())
+            answer.future.set_result(ask())
         except BaseException as error:  # noqa: BLE001 - raised in every waiting thread
             with self._lock:
-                if self._kept.get(learner) is future:
-                    del self._kept[learner]
-            future.future.set_exception(error)
+                if self._answers.get(learner) is answer:
+                    del self._answers[learner]
+            answer.future.set_exception(error)
 
 
 def _is_good(answer: _Answer, lease_owner: str, due_since: datetime) -> bool:

@@ -43,19 +43,19 @@ def process_message(event_id: str, kind: str, username: str, course_id: str) -> 
     return True
 
 
-def old() -> QuerySet[ReceivedEvent]:
+def expired_message_ids() -> QuerySet[ReceivedEvent]:
     """Ids of messages that are too old to be accepted again."""
     until = timezone.now() - timedelta(seconds=4 * TOLERANCE_SECONDS)
     return ReceivedEvent.objects.filter(received_at__lt=until)
 
 
-def _account(username: str, _course_key: str) -> None:
+def _account_changed(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
     may_exist = Q(work__refused_at__isnull=True) | Q(created_in_lms_at__isnull=False)
     LmsAccount.objects.filter(may_exist, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
 
 
-def _enrollment(username: str, course_key: str) -> None:
+def _enrollment_changed(username: str, course_key: str) -> None:
     for account in _accounts_of(username):
         rows = Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key)
         if not rows.exists():
@@ -79,14 +79,14 @@ def _read_from_lms(model: Any) -> Callable[[str, str], None]:
     return handle
 
 
-def _run(_username: str, course_key: str) -> None:
+def _run_changed(_username: str, course_key: str) -> None:
     refresh_soon(course_key)
 
 
 _HANDLERS: dict[str, Callable[[str, str], None]] = {
-    "account.changed": _account,
-    "enrollment.changed": _enrollment,
+    "account.changed": _account_changed,
+    "enrollment.changed": _enrollment_changed,
     "grade.changed": _read_from_lms(Grade),
     "certificate.changed": _read_from_lms(Certificate),
-    "course_run.changed": _run,
+    "course_run.changed": _run_changed,
 }

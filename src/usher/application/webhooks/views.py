@@ -50,7 +50,7 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
         limited = limits.WEBHOOKS.count_failure(request, is_wrong=True)
         return limited or _error_response("bad signature or too old", 401)
     limits.WEBHOOKS.note_success(request)
-    message = _read(body)
+    message = _parse(body)
     if message is None:
         recorder.count(metrics.WEBHOOKS, "refused")
         return _error_response("not a message", 400)
@@ -78,7 +78,7 @@ class _Message:
     at: float | None
 
 
-def _read(body: bytes) -> _Message | None:
+def _parse(body: bytes) -> _Message | None:
     """The message; None if it is malformed or has values that the database cannot store."""
     try:
         message = json.loads(body)

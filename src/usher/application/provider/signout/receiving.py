@@ -46,7 +46,7 @@ def receive(request: HttpRequest, body: bytes) -> int:
         return 0
 
 
-def old() -> QuerySet[SeenSignOut]:
+def expired_message_ids() -> QuerySet[SeenSignOut]:
     """Ids of messages that are too old to be accepted again."""
     return SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REMEMBER)
 

@@ -26,7 +26,7 @@ def remember(request: HttpRequest, user: Any) -> None:
     SignedInSession.objects.update_or_create(
         session_key=session.session_key, defaults={"user": user, "started_at": timezone.now()}
     )
-    old().filter(user=user).delete()
+    expired_sessions().filter(user=user).delete()
 
 
 def follow(session: Any) -> None:
@@ -45,7 +45,7 @@ def forget(session_key: str | None) -> None:
         SignedInSession.objects.filter(session_key=session_key).delete()
 
 
-def old() -> QuerySet[SignedInSession]:
+def expired_sessions() -> QuerySet[SignedInSession]:
     """Records of sessions that have expired."""
     ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
     return SignedInSession.objects.filter(started_at__lt=ran_out)
