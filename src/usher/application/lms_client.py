@@ -27,7 +27,7 @@ def client() -> LmsClient:
 
 
 @contextmanager
-def _around(exchange: Exchange) -> Iterator[None]:
+def _wrap_request(exchange: Exchange) -> Iterator[None]:
     """Measures one request. Refuses it in tests of ``manage.py test``, which have the settings of
     the real LMS; in those of pytest, Usher's plugin does."""
     if _is_django_s_test_run() and not is_substituted():
@@ -66,7 +66,7 @@ def _client(settings: conf.Settings, redis: str, per_second: float) -> LmsClient
         timeout=settings.timeout_seconds,
         per_second=per_second,
         state=_state(redis, settings.api_base_url),
-        around=_around,
+        wrap_request=_wrap_request,
     )
     credentials = Credentials(
         service_worker=settings.service_worker_username,

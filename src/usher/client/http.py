@@ -123,7 +123,7 @@ class Http:
 
     base_url: the LMS's address for servers; '' if there is no LMS. browser_url: its address for
     browsers, if that differs. timeout: seconds for one request and its whole answer. per_second:
-    the most requests in a second, 0 for no limit. state: the shared limits. around: returns a
+    the most requests in a second, 0 for no limit. state: the shared limits. wrap_request: returns a
     context manager that is entered for each exchange, such as a timer for metrics.
     Raises BadAddress for an address that isn't http or https, or that contains a password.
     """
@@ -136,10 +136,10 @@ class Http:
         timeout: float = 60.0,
         per_second: float = 0.0,
         state: SharedState,
-        around: Callable[[Exchange], AbstractContextManager[Any]] | None = None,
+        wrap_request: Callable[[Exchange], AbstractContextManager[Any]] | None = None,
     ) -> None:
         self.base_url = base(base_url) if base_url else ""
-        self._around = around or nullcontext
+        self._wrap_request = wrap_request or nullcontext
         self.browser_url = base(browser_url) if browser_url else self.base_url
         self.state = state
         self._health = HealthRecorder()
@@ -302,7 +302,7 @@ class Http:
     def _exchange(self, outgoing: Outgoing, group: str) -> Answer:
         exchange = Exchange(outgoing.method, group or "pages")
         name = f"LMS {exchange.method} {exchange.group}"
-        with self._around(exchange), span(name, is_request=True) as active_span:
+        with self._wrap_request(exchange), span(name, is_request=True) as active_span:
             active_span.tell(http__request__method=exchange.method, usher__endpoints=exchange.group)
             try:
                 answer = self._send(outgoing)

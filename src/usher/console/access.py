@@ -35,7 +35,7 @@ log = logger("usher.console")
 def page(*needed: str) -> Callable[[View], View]:
     """Decorates a page, which changes nothing. Staff need the permission to see the console, and
     those in ``needed``."""
-    return lambda view: require_safe(_guarded(view, needed))
+    return lambda view: require_safe(_require_permissions(view, needed))
 
 
 def action(*needed: str) -> Callable[[View], View]:
@@ -45,7 +45,7 @@ def action(*needed: str) -> Callable[[View], View]:
     """
 
     def guard(view: View) -> View:
-        guarded = _guarded(view, needed)
+        guarded = _require_permissions(view, needed)
 
         @wraps(view)
         def act(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -58,7 +58,7 @@ def action(*needed: str) -> Callable[[View], View]:
     return guard
 
 
-def _guarded(view: View, needed: tuple[str, ...]) -> View:
+def _require_permissions(view: View, needed: tuple[str, ...]) -> View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         user: Any = request.user

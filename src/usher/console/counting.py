@@ -42,13 +42,13 @@ def count_rows(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
     count = rows.order_by()[: limit + 1].count()
     if count <= limit:
         return Count(count)
-    return Count(max(count, _planned(rows)), is_estimate=True)
+    return Count(max(count, _estimate_by_plan(rows)), is_estimate=True)
 
 
 def total(model: type[Any]) -> Count:
     """Returns the number of rows of a table; for a large table, the estimate in the database's
     statistics."""
-    if (estimate := _estimated(model)) > EXACTLY:
+    if (estimate := _estimate_by_statistics(model)) > EXACTLY:
         return Count(estimate, is_estimate=True)
     count = model._default_manager.order_by()[: EXACTLY + 1].count()
     if count <= EXACTLY:
@@ -58,7 +58,7 @@ def total(model: type[Any]) -> Count:
     return Count(max(count, int(last or 0)), is_estimate=True)
 
 
-def _estimated(model: type[Any]) -> int:
+def _estimate_by_statistics(model: type[Any]) -> int:
     """The number of rows in PostgreSQL's statistics; 0 with other databases."""
     if connection.vendor != "postgresql":
         return 0
@@ -70,7 +70,7 @@ def _estimated(model: type[Any]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _planned(rows: QuerySet[Any]) -> int:
+def _estimate_by_plan(rows: QuerySet[Any]) -> int:
     """The number of rows that PostgreSQL's planner expects; 0 with other databases."""
     if connection.vendor != "postgresql":
         return 0

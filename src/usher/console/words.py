@@ -188,11 +188,11 @@ _TAKEN_ADDRESS = (
 REPAIR = "choose Repair now"
 
 
-def one(kind: str) -> str:
+def singular(kind: str) -> str:
     return KINDS.get(kind, (kind, kind))[0]
 
 
-def many(kind: str) -> str:
+def plural(kind: str) -> str:
     return KINDS.get(kind, (kind, kind))[1]
 
 

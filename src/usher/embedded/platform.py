@@ -196,14 +196,14 @@ def new_registration(user: Any) -> Any:
 
 
 def before_users(users: Sequence[Any]) -> list[Any]:
-    return _compared()
+    return _comparing_receivers()
 
 
 def before_profiles(profiles: Sequence[Any]) -> list[Any]:
-    return _compared()
+    return _comparing_receivers()
 
 
-def _compared() -> list[Any]:
+def _comparing_receivers() -> list[Any]:
     """The receiver that reads a row before each save to compare it. It is skipped, because a new
     row has nothing to be compared with."""
     if not _has_platform_load():

@@ -383,7 +383,7 @@ def _options_of(arguments: dict[str, Any]) -> tuple[ApplicationOptions, str]:
     SidecarError."""
     if arguments["env_file"] and not Path(arguments["env_file"]).expanduser().exists():
         raise SidecarError(f"--env-file: {arguments['env_file']} does not exist.")
-    target = _as_remembered(arguments["application"])
+    target = _as_stored(arguments["application"])
     remembered = [
         connection
         for connection in connections.read_all()
@@ -409,7 +409,7 @@ def _options_of(arguments: dict[str, Any]) -> tuple[ApplicationOptions, str]:
     )
 
 
-def _as_remembered(target: str) -> str:
+def _as_stored(target: str) -> str:
     """Returns an application's folder or URL in the form in which connections are stored."""
     if not target or urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")

@@ -136,13 +136,13 @@ def _differing(
     if keys is not None:
         selection = selection.also({"pk__in": keys})
 
-    def compared(page: list[Learner]) -> list[EnrollmentPair]:
+    def compare_page(page: list[Learner]) -> list[EnrollmentPair]:
         by_username = {
             learner.username: learner
             for learner in page
             if learner.has_account
             and learner.username
-            and (memory is None or not memory.agreed(kind, learner.pk, learner.enrollments))
+            and (memory is None or not memory.has_agreed(kind, learner.pk, learner.enrollments))
         }
         in_lms: dict[str, list[ListedEnrollment]] = {name: [] for name in by_username}
         for enrollment in session.lms.enrollments_of(list(by_username)) if by_username else ():
@@ -161,7 +161,7 @@ def _differing(
         return differing_pairs
 
     pages = learners(session.agent, session.adapter, selection=selection)
-    with in_parallel(compared, pages, _CONCURRENCY) as results:
+    with in_parallel(compare_page, pages, _CONCURRENCY) as results:
         for pairs in results:
             active = [pair for pair in pairs if kind != ADOPT or _is_active(pair)]
             yield _in_known_runs(session, active) if kind == ADOPT else active

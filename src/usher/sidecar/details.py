@@ -43,7 +43,7 @@ def differing(
     not changed since they agreed with the LMS."""
     recent_memory = memory if changed_in is not None else None
     for page in learners(
-        session.agent, session.adapter, selection=_selected(session, user, changed_in)
+        session.agent, session.adapter, selection=_select_learners(session, user, changed_in)
     ):
         with_account = [
             learner
@@ -52,7 +52,7 @@ def differing(
             and learner.username
             and (
                 recent_memory is None
-                or not recent_memory.agreed(PROFILE, learner.pk, _details_of(learner))
+                or not recent_memory.has_agreed(PROFILE, learner.pk, _details_of(learner))
             )
         ]
         accounts = (
@@ -78,7 +78,7 @@ def _details_of(learner: Learner) -> tuple[str, ...]:
     return learner.username, learner.name, learner.email, learner.country
 
 
-def _selected(session: Session, user: str, changed_in: float | None) -> Selection:
+def _select_learners(session: Session, user: str, changed_in: float | None) -> Selection:
     selection = session.adapter.eligible_users
     if user:
         selection = selection.also([{"email": user}, {"username": user}])

@@ -139,7 +139,7 @@ def _record(
         rows=[
             {
                 "pk": row["pk"],
-                "expect": _expected(session, row),
+                "expect": _expected_values(session, row),
                 "set": _set(session, True) if kind == ENROLLMENT else {},
             }
             for row, _ in enrolled
@@ -163,7 +163,7 @@ def _set(session: Session, enrolled: bool) -> dict[str, Any]:
     return {columns[name]: value for name, value in {"enrolled": enrolled, **more}.items()}
 
 
-def _expected(session: Session, row: dict[str, Any]) -> dict[str, Any]:
+def _expected_values(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     """Returns the values that the row must still have when the result is written, since the
     enrollment was made for these values."""
     names = ("is_active", "enrolled", "change_status", "mode")
@@ -266,7 +266,7 @@ def _record_ended(
         by="save_and_log",
         audit=session.adapter.audit.request(),
         rows=[
-            {"pk": row["pk"], "expect": _expected(session, row), "set": _set(session, False)}
+            {"pk": row["pk"], "expect": _expected_values(session, row), "set": _set(session, False)}
             for row in ended
         ],
     )
@@ -299,7 +299,7 @@ def _add_refusal(
             rows=[
                 {
                     "pk": row["pk"],
-                    "expect": {**_expected(session, row), column: attempts},
+                    "expect": {**_expected_values(session, row), column: attempts},
                     "set": {column: attempts + 1},
                 }
             ],

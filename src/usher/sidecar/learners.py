@@ -68,7 +68,7 @@ def learners(
         fields=adapter.users.paths,
         limit=size,
         **(selection or adapter.eligible_users).request(),
-        **{"with": _related(adapter, with_enrollments)},
+        **{"with": _related_tables(adapter, with_enrollments)},
     )
     return (_read(adapter, page) for page in pages if page["rows"])
 
@@ -87,7 +87,7 @@ def runs(
         yield from map(adapter.runs.rename_columns, page["rows"])
 
 
-def _related(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
+def _related_tables(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
     def of(table: Table, **more: Any) -> dict[str, Any]:
         by = table.columns["user"]
         fields = [path for path in table.paths if path != by]

@@ -185,7 +185,7 @@ class Agent:
             if late.is_set():
                 text = self._why_late(self._silence, time.monotonic()) + self._last_output()
                 raise AgentFailed(text) from error
-            raise self._ended() from error
+            raise self._error_of_ended() from error
         finally:
             waiting.cancel()
 
@@ -201,13 +201,13 @@ class Agent:
             except queue.Empty:
                 if self._process.poll() is not None:
                     # One of its child processes may keep its output open.
-                    raise self._ended() from None
+                    raise self._error_of_ended() from None
                 if time.monotonic() < min(until, last):
                     continue
                 self._process.kill()
                 raise AgentFailed(self._why_late(silence, until) + self._last_output()) from None
             if message is None:
-                raise self._ended()
+                raise self._error_of_ended()
             if message.get("id") != number:
                 continue
             if "alive" in message:
@@ -257,7 +257,7 @@ class Agent:
         if line.strip():
             self._noise.append(printable(line[:_MAX_NOISE_BYTES].decode(errors="replace").rstrip()))
 
-    def _ended(self) -> AgentFailed:
+    def _error_of_ended(self) -> AgentFailed:
         try:
             code: int | None = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

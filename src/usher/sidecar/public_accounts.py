@@ -111,7 +111,7 @@ class PublicAccounts:
         self, learners: Sequence[Learner], tokens: Mapping[Any, str], pool: ThreadPoolExecutor
     ) -> Iterator[dict[Any, dict[str, Any]]]:
         futures = {
-            pool.submit(self._one, learner, tokens.get(learner.pk, "")): learner
+            pool.submit(self._create_one, learner, tokens.get(learner.pk, "")): learner
             for learner in learners
         }
         pending, error = set(futures), None
@@ -176,7 +176,7 @@ class PublicAccounts:
         finally:
             self._session.agent.ask("remove", model=_TOKEN, keys=keys)
 
-    def _one(self, learner: Learner, token: str) -> dict[str, Any]:
+    def _create_one(self, learner: Learner, token: str) -> dict[str, Any]:
         try:
             if learner.has_account:
                 return _result("exists", self.flow(learner).tokens())
@@ -184,7 +184,7 @@ class PublicAccounts:
         except LmsError as error:
             if error.failure_class is FailureClass.SYSTEMIC:
                 raise
-            return _failed(error)
+            return _failed_result(error)
 
     def _register(self, learner: Learner, token: str) -> dict[str, Any]:
         flow = self.flow(learner)
@@ -369,7 +369,7 @@ def _result(status: str, tokens: TokenPair | None) -> dict[str, Any]:
     return {"status": status, "error": None, "tokens": tokens}
 
 
-def _failed(error: LmsError) -> dict[str, Any]:
+def _failed_result(error: LmsError) -> dict[str, Any]:
     refused = error.failure_class is FailureClass.REJECTED
     error_data: dict[str, Any] = {"code": error.code, "message": error.message}
     if isinstance(error, RegistrationRefused):

@@ -71,7 +71,7 @@ def to_compare(
     """Yields runs as ``select_runs`` does. memory: with ``changed_in``, leaves out runs that have
     not changed since they agreed with the LMS."""
     for row in select_runs(session, only_run, changed_in):
-        if changed_in is None or memory is None or not memory.agreed(kind, row["pk"], row):
+        if changed_in is None or memory is None or not memory.has_agreed(kind, row["pk"], row):
             yield row
 
 
@@ -102,7 +102,7 @@ def _with_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRu
 
 def _page(session: Session, rows: list[dict[str, Any]]) -> list[ComparedRun]:
     lms_runs = _runs_in_lms(session.lms, [row["course"] for row in rows if is_key(row["course"])])
-    return [_compared(session.adapter, row, lms_runs.get(row["course"])) for row in rows]
+    return [_compare(session.adapter, row, lms_runs.get(row["course"])) for row in rows]
 
 
 def _runs_in_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | LmsError]:
@@ -124,7 +124,7 @@ def _runs_in_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | Lms
     return lms_runs
 
 
-def _compared(
+def _compare(
     adapter: Adapter, row: dict[str, Any], lms_run: ObservedRun | LmsError | None
 ) -> ComparedRun:
     if lms_run is None:

@@ -31,7 +31,7 @@ _SETTINGS = (
     Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
     Env.EDX_API_CLIENT_TIMEOUT,
 )
-Around = Callable[[Exchange], AbstractContextManager[Any]]
+WrapRequest = Callable[[Exchange], AbstractContextManager[Any]]
 #: The most usernames of recorded accounts that are looked up in the LMS. If it knows none of them,
 #: it is not the right LMS.
 _SAMPLE = 50
@@ -75,17 +75,17 @@ def open_session(
     agent: Agent,
     lms_url: str = "",
     concurrency: int = CONCURRENCY,
-    around: Around | None = None,
+    wrap_request: WrapRequest | None = None,
 ) -> Session:
     """Opens the application with its LMS, and checks that it is the right LMS.
 
-    lms_url: '' for the application's own setting. around: entered for each request to the LMS.
-    Raises SidecarError.
+    lms_url: '' for the application's own setting. wrap_request: entered for each request to the
+    LMS. Raises SidecarError.
     """
     names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
     settings = agent.ask("settings", names=names)
     token = settings.get(adapter.registration_token) or ""
-    lms = _client(settings, lms_url, checkout, token, around)
+    lms = _client(settings, lms_url, checkout, token, wrap_request)
     try:
         worker = _check_lms(lms, adapter, agent)
     except LmsError as error:
@@ -98,7 +98,7 @@ def _client(
     lms_url: str,
     checkout: Checkout,
     registration_token: str,
-    around: Around | None,
+    wrap_request: WrapRequest | None,
 ) -> LmsClient:
     token = settings[Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
     base_url = lms_url or settings[Env.OPENEDX_API_BASE_URL]
@@ -114,7 +114,7 @@ def _client(
             browser_url=settings[Env.OPENEDX_BASE_REDIRECT_URL] or base_url,
             timeout=_timeout(settings[Env.EDX_API_CLIENT_TIMEOUT]),
             state=LocalState(),
-            around=around,
+            wrap_request=wrap_request,
         )
     except BadAddress as error:
         # The address is not shown, because it may contain a password.

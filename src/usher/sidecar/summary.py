@@ -76,7 +76,7 @@ class Memory:
         until, _ = self._pauses.get((kind, key), (0.0, 0.0))
         return until <= time.monotonic()
 
-    def agreed(self, kind: str, key: Any, content: Any) -> bool:
+    def has_agreed(self, kind: str, key: Any, content: Any) -> bool:
         """Whether this content of a row agreed with the LMS before. This saves requests, since
         quick passes read each recently changed row many times."""
         return bool(self._agreeing.get((kind, key)) == content)

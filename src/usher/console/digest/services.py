@@ -91,7 +91,7 @@ def compose(groups: list[Group], since: datetime) -> Mail:
     lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]
     for group in groups:
         lines += [
-            f"- {words.many(group.kind)}, {group.count:,}: {group.title} [{group.code}]",
+            f"- {words.plural(group.kind)}, {group.count:,}: {group.title} [{group.code}]",
             f"  {group.code_in_words}: {' '.join(group.message.split())[:300]}",
             f"  {group.advice}",
             "",

@@ -105,7 +105,7 @@ def _compare(user: Any) -> ComparedLearner:
 
 def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple[str, str, str]:
     """The state, the most important finding, and advice about it."""
-    state, text, detail = _stored(learner)
+    state, text, detail = _stored_headline(learner)
     if compared is None or compared.problem:
         return state, text, detail
     differing = [comparison for comparison in compared.comparisons if comparison.differs]
@@ -135,7 +135,7 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
     return state, text, detail
 
 
-def _stored(learner: LearnerDetails) -> tuple[str, str, str]:
+def _stored_headline(learner: LearnerDetails) -> tuple[str, str, str]:
     """Like ``headline``, from the database alone, without a request to the LMS."""
     state, text = learner.verdict
     if state == "ok":

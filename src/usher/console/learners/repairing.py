@@ -109,7 +109,7 @@ def stopped_kinds(user: Any) -> list[str]:
     does not open a gate, since the cause concerns all learners."""
     state_of_all = client().http.state
     kinds = dict.fromkeys(record.kind for record in learner(user).unsettled)
-    return [words.many(name) for name in kinds if Gate(name, state_of_all).is_closed]
+    return [words.plural(name) for name in kinds if Gate(name, state_of_all).is_closed]
 
 
 def link(user: Any, lms_username: str, lms_user_id: str) -> str:

@@ -121,7 +121,7 @@ def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDe
         is_active=bool(user.is_active),
         is_confirmed=confirmed_address(user),
         account=account,
-        linked=_linked(account),
+        linked=_describe_link(account),
         notes=[
             sentence.cause for sentence in story if sentence.topic == "identity" and sentence.cause
         ],
@@ -130,7 +130,7 @@ def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDe
     )
 
 
-def _linked(account: LmsAccount | None) -> str:
+def _describe_link(account: LmsAccount | None) -> str:
     if account is None:
         return "There is no LMS account of this learner."
     if not account.is_ready:
@@ -164,7 +164,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             "account",
             account,
             sentences.get(("account", "")),
-            advice=_of_unlinked(account),
+            advice=_advice_after_unlinking(account),
             comparisons=[
                 Comparison(
                     "Username",
@@ -212,11 +212,11 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
         for row in model.objects.filter(user=user).select_related("run").order_by("-id")[:50]:
             if state(row) is not State.IN_SYNC:
                 yield _record(
-                    name, row, None, title=f"{words.one(name)}: {row.run}", run_pk=row.run_id
+                    name, row, None, title=f"{words.singular(name)}: {row.run}", run_pk=row.run_id
                 )
 
 
-def _of_unlinked(account: LmsAccount) -> str:
+def _advice_after_unlinking(account: LmsAccount) -> str:
     """Returns the advice if the LMS reports an existing account that is already linked here, else
     ''."""
     if account.error_code == AWAITING_LINK:
@@ -246,7 +246,7 @@ def _differs(wanted: str, seen: str) -> bool | None:
 
 
 def _record(kind: str, row: Any, sentence: Sentence | None, **more: Any) -> Record:
-    title = more.pop("title", "") or words.one(kind).capitalize().replace("Lms", "LMS")
+    title = more.pop("title", "") or words.singular(kind).capitalize().replace("Lms", "LMS")
     advice = more.pop("advice", "")
     if not advice and row.error_code and row.refused_at:
         advice = words.advice(row.error_code, kind, words.REPAIR)
@@ -255,7 +255,7 @@ def _record(kind: str, row: Any, sentence: Sentence | None, **more: Any) -> Reco
         title=title,
         pk=row.pk,
         state=state(row),
-        text=sentence.text if sentence else _plain(row),
+        text=sentence.text if sentence else _describe_state(row),
         cause=row.error_message,
         code=row.error_code,
         advice=advice,
@@ -265,7 +265,7 @@ def _record(kind: str, row: Any, sentence: Sentence | None, **more: Any) -> Reco
     )
 
 
-def _plain(row: Any) -> str:
+def _describe_state(row: Any) -> str:
     return "The LMS has the desired state." if state(row) is State.IN_SYNC else "Not yet in sync."
 
 

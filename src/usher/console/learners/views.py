@@ -120,7 +120,7 @@ def _causes_text(result: Sequence[Any]) -> str:
         if failure.kind == "account" or failure.code not in waiting.CODES
     ] or list(result)
     sentences = (
-        f"{words.one(cause.kind).capitalize()}: {cause.message.rstrip('.')}."
+        f"{words.singular(cause.kind).capitalize()}: {cause.message.rstrip('.')}."
         for cause in causes[:3]
     )
     return " ".join(sentences)

@@ -191,7 +191,7 @@ def read_overview() -> Overview:
         verdict=_verdict(kinds, refused, lms, gates),
         kinds=kinds,
         refused=refused,
-        deactivated=_deactivated(),
+        deactivated=_count_deactivated(),
         throughput=throughput(),
         lms=lms,
         gates=gates,
@@ -201,7 +201,7 @@ def read_overview() -> Overview:
     )
 
 
-def _deactivated() -> Count:
+def _count_deactivated() -> Count:
     """Returns the number of accounts that are deactivated in the LMS, exact up to
     ``_MAX_DEACTIVATED``."""
     # Read the ids first, in the order of their index: with more conditions PostgreSQL would read
@@ -250,7 +250,7 @@ def _counts(name: str, model: Any) -> KindCounts:
         oldest = min(
             filter(None, (_oldest(due_work(name, now), lane) for lane in Lane)), default=None
         )
-    return KindCounts(name, words.many(name), in_sync, waiting, retrying, refused, oldest)
+    return KindCounts(name, words.plural(name), in_sync, waiting, retrying, refused, oldest)
 
 
 def _oldest(due: Any, lane: Lane) -> datetime | None:
@@ -360,7 +360,10 @@ def _gates(fresh: list[Worker]) -> list[Gate]:
             seconds = gate.get("again_in", 0.0) - _age(row.seen_at)
             if kind not in gates or (gate.get("message") and not gates[kind].why):
                 gates[kind] = Gate(
-                    words.many(kind), gate.get("message", ""), gate.get("code", ""), _again(seconds)
+                    words.plural(kind),
+                    gate.get("message", ""),
+                    gate.get("code", ""),
+                    _again(seconds),
                 )
     return list(gates.values())
 

@@ -59,7 +59,7 @@ class Group:
 
     @property
     def kind_title(self) -> str:
-        return words.many(self.kind)
+        return words.plural(self.kind)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Hidden:
 def not_ignored(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
     """The work of refused records of this kind that are not ignored."""
     hidden = hidden or Hidden()
-    rows = _refused(kind)
+    rows = _refused_work(kind)
     for code, up_to in hidden.rules.get(kind.name, ()):
         rows = rows.exclude(error_code=code, refused_at__lte=up_to)
     if kind.name in hidden.single:
@@ -142,7 +142,7 @@ def not_ignored(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
     return rows
 
 
-def _refused(kind: Kind) -> QuerySet[Work]:
+def _refused_work(kind: Kind) -> QuerySet[Work]:
     return Work.objects.filter(kind=kind.name, refused_at__isnull=False)
 
 
@@ -287,7 +287,7 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
             Ignored.objects.filter(**group_key, row_id=None).delete()
             Ignored.objects.create(**group_key, up_to=now, note=note, by=by)
         return count
-    refused = _refused(kind).filter(error_code=code, object_id__in=ids)
+    refused = _refused_work(kind).filter(error_code=code, object_id__in=ids)
     ids_to_ignore = list(refused.values_list("object_id", flat=True))
     Ignored.objects.filter(kind=kind.name, row_id__in=ids_to_ignore).delete()
     Ignored.objects.bulk_create(
@@ -323,7 +323,7 @@ def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Exa
     for kind in kinds:
         rows = _records(kind, [pk for _, pk in _newest_positions(not_ignored(kind, hidden), limit)])
         refusals += [
-            (words.one(kind.name), row.error_code, example)
+            (words.singular(kind.name), row.error_code, example)
             for row, example in zip(rows, examples(kind, rows), strict=True)
         ]
     return sorted(refusals, key=lambda refusal: refusal[2].refused_at, reverse=True)[:limit]

@@ -29,7 +29,7 @@ def groups(request: HttpRequest) -> HttpResponse:
         "groups": all_groups,
         "next": REFUSED_NEXT,
         "count": sum(group.count for group in all_groups),
-        "ignored": [(row, words.many(row.kind)) for row in services.last_ignored()],
+        "ignored": [(row, words.plural(row.kind)) for row in services.last_ignored()],
     }
     return render_page(request, "refusals", context)
 
@@ -42,7 +42,7 @@ def group(request: HttpRequest) -> HttpResponse:
     rows, more = page[: services.PAGE], page[services.PAGE :]
     context = {
         "kind": kind.name,
-        "kind_title": words.many(kind.name),
+        "kind_title": words.plural(kind.name),
         "code": code,
         "title": words.reason(code),
         "advice": words.advice(code, kind.name),

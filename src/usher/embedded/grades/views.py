@@ -52,7 +52,7 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
         key = self._known_course(course_id or request.GET.get("course_id", ""))
         username = request.GET.get("username")
         if username:
-            return Response([self._one(username, key)])
+            return Response([self._grade_of(username, key)])
         return self._all(request, key)
 
     def _known_course(self, text: str) -> CourseKey:
@@ -68,7 +68,7 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
             )
         return key
 
-    def _one(self, username: str, key: CourseKey) -> Any:
+    def _grade_of(self, username: str, key: CourseKey) -> Any:
         user = User.objects.filter(username=username).first()
         if user is None:
             raise ApiError(

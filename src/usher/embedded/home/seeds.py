@@ -13,7 +13,7 @@ from opaque_keys.edx.keys import CourseKey
 
 from usher.embedded.course_modes.models import CourseMode
 from usher.embedded.course_overviews.models import CourseOverview
-from usher.embedded.student.models import Registration, UserProfile
+from usher.embedded.student.models import UserProfile
 from usher.embedded.user_api.retirement import populate_states
 
 Dates = dict[str, datetime | None]
@@ -39,11 +39,6 @@ def person(
     user.save()
     UserProfile.objects.get_or_create(user=user, defaults={"name": name or username})
     return user
-
-
-def registered(user: User) -> None:
-    if not Registration.objects.filter(user=user).exists():
-        Registration().register(user)
 
 
 @transaction.atomic

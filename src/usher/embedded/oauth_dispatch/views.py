@@ -32,7 +32,7 @@ class AuthorizationView(views.AuthorizationView):
         try:
             scopes, credentials = self.validate_authorization_request(request)
             application = get_application_model().objects.get(client_id=credentials["client_id"])
-            if application.skip_authorization or self._approved(request, application, scopes):
+            if application.skip_authorization or self._was_approved(request, application, scopes):
                 uri, _headers, _body, _status = self.create_authorization_response(
                     request=request, scopes=" ".join(scopes), credentials=credentials, allow=True
                 )
@@ -41,7 +41,7 @@ class AuthorizationView(views.AuthorizationView):
             return self.error_response(error, application)
         return self._ask(application, scopes, credentials, kwargs)
 
-    def _approved(self, request: HttpRequest, application: Any, scopes: list[str]) -> bool:
+    def _was_approved(self, request: HttpRequest, application: Any, scopes: list[str]) -> bool:
         earlier = get_access_token_model().objects.filter(
             user=request.user, application=application
         )

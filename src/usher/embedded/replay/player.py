@@ -46,9 +46,9 @@ class _StateSetter:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
         self.held: dict[str, Any] = {}
-        self._read()
+        self._read_answer()
 
-    def _read(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None  # noqa: S101 - made with a pipe
         line = self.process.stdout.readline()
         if not line:
@@ -67,7 +67,7 @@ class _StateSetter:
         assert self.process.stdin is not None  # noqa: S101 - made with a pipe
         self.process.stdin.write(json.dumps(records) + "\n")
         self.process.stdin.flush()
-        answer = self._read()
+        answer = self._read_answer()
         if "error" in answer:
             raise RuntimeError(answer["error"])
         self.held = records

@@ -23,7 +23,7 @@ class Recording:
     given: dict[str, Any] = field(default_factory=dict)
 
 
-def _read(path: Path) -> Recording:
+def _read_recording(path: Path) -> Recording:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return Recording(
@@ -41,7 +41,7 @@ def _read(path: Path) -> Recording:
 def load(folder: Path) -> list[Recording]:
     """The recordings in ``folder``. Raises RecordingError for an invalid file, or if there are
     none."""
-    recordings = [_read(path) for path in sorted(folder.glob("*.json"))]
+    recordings = [_read_recording(path) for path in sorted(folder.glob("*.json"))]
     if not recordings:
         raise RecordingError(f"there are no recordings (*.json) in {folder}")
     return recordings

@@ -14,7 +14,7 @@ def is_enabled() -> bool:
     return bool(settings.FEATURES.get("ENABLE_THIRD_PARTY_AUTH"))
 
 
-def enabled() -> Iterator[OAuth2ProviderConfig]:
+def enabled_records() -> Iterator[OAuth2ProviderConfig]:
     """Current records that are enabled on this site and whose backend is installed."""
     names = set(OAuth2ProviderConfig.objects.values_list("backend_name", flat=True))
     for name in sorted(names):
@@ -29,11 +29,15 @@ def by_id(provider_id: str) -> OAuth2ProviderConfig | None:
         return None
     if "-" not in provider_id:
         raise ValueError("Invalid provider_id. Expect something like oa2-google")
-    return next((provider for provider in enabled() if provider.provider_id == provider_id), None)
+    return next(
+        (provider for provider in enabled_records() if provider.provider_id == provider_id), None
+    )
 
 
 def by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
-    return next((provider for provider in enabled() if provider.backend_name == backend_name), None)
+    return next(
+        (provider for provider in enabled_records() if provider.backend_name == backend_name), None
+    )
 
 
 def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:

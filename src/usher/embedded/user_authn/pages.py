@@ -27,7 +27,7 @@ def _start_of(record: OAuth2ProviderConfig, entry: str, target: str) -> str:
     return f"{reverse('social:begin', args=[record.backend_name])}?{parameters}"
 
 
-def _hinted(target: str) -> OAuth2ProviderConfig | None:
+def _hinted_provider(target: str) -> OAuth2ProviderConfig | None:
     """The provider that ``tpa_hint`` in the target names, if it is enabled on this site."""
     hints = parse_qs(urlparse(target).query).get("tpa_hint")
     try:
@@ -72,7 +72,7 @@ def login_and_registration_form(request: HttpRequest, initial_mode: str = "login
     target = after_sign_in(request)
     if request.user.is_authenticated:
         return set_logged_in_cookies(request, redirect(target), request.user)
-    hinted = _hinted(target) if registry.is_enabled() else None
+    hinted = _hinted_provider(target) if registry.is_enabled() else None
     if hinted and hinted.skip_hinted_login_dialog:
         return redirect(_start_of(hinted, initial_mode, target))
     if settings.FEATURES.get("ENABLE_AUTHN_MICROFRONTEND") and not hinted:
@@ -80,7 +80,7 @@ def login_and_registration_form(request: HttpRequest, initial_mode: str = "login
         return redirect(
             f"{settings.AUTHN_MICROFRONTEND_URL}/{initial_mode}{'?' + query if query else ''}"
         )
-    enabled_providers = registry.enabled() if registry.is_enabled() else ()
+    enabled_providers = registry.enabled_records() if registry.is_enabled() else ()
     providers = [
         {"name": provider.name, "url": _start_of(provider, initial_mode, target)}
         for provider in enabled_providers

@@ -97,7 +97,7 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
             "tpa-session-expired",
             {"session_expired": [f"Registration using {provider} has timed out."]},
         )
-    form = _checked(data)
+    form = _validated_form(data)
     # The request to the application takes time: no transaction may be open.
     identity = _identify(request, data) if third_party and by_token else None
     with transaction.atomic():
@@ -113,7 +113,7 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
     return user
 
 
-def _checked(data: dict[str, Any]) -> AccountCreationForm:
+def _validated_form(data: dict[str, Any]) -> AccountCreationForm:
     if not settings.FEATURES.get("ALLOW_PUBLIC_ACCOUNT_CREATION", True):
         raise PermissionDenied
     form = AccountCreationForm(data, settings.REGISTRATION_EXTRA_FIELDS)
@@ -149,7 +149,7 @@ def _collision(user: User) -> RegistrationRefused:
     return RegistrationRefused(409, RegistrationError.DUPLICATE_EMAIL, {"email": [message]})
 
 
-def _token_refused(code: str, message: str) -> RegistrationRefused:
+def _token_refusal(code: str, message: str) -> RegistrationRefused:
     return RegistrationRefused(400, code, {"access_token": [message]})
 
 
@@ -162,13 +162,13 @@ def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
     )
     if not token:
         message = f"An access_token is required when passing value ({name}) for provider."
-        raise _token_refused("tpa-missing-access-token", message)
+        raise _token_refusal("tpa-missing-access-token", message)
     request.session[pipeline.AUTH_ENTRY_KEY] = pipeline.AUTH_ENTRY_REGISTER_API
     try:
         answer = request.backend.user_data(token)
     except (HTTPError, AuthException) as error:
         message = "The provided access_token is not valid."
-        raise _token_refused(RegistrationError.INVALID_ACCESS_TOKEN, message) from error
+        raise _token_refusal(RegistrationError.INVALID_ACCESS_TOKEN, message) from error
     return {"access_token": token, **(answer or {})}
 
 
@@ -189,7 +189,7 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
     if not isinstance(linked, User):
         # Delete the unfinished pipeline, so that it is not resumed.
         strategy.clean_partial_pipeline(token)
-        raise _token_refused(code, message)
+        raise _token_refusal(code, message)
 
 
 def announce(users: Sequence[User], site: Any) -> None:
@@ -218,7 +218,7 @@ def _add_language_preferences(users: Sequence[User]) -> None:
 
 def _finish(request: Any, user: User, registration: Registration) -> None:
     """Activate the account, or send the e-mail with the activation link."""
-    if _trusted(request, user):
+    if _is_trusted(request, user):
         registration.user = user
         registration.activate()
     else:
@@ -226,7 +226,7 @@ def _finish(request: Any, user: User, registration: Registration) -> None:
     announce([user], request.site)
 
 
-def _trusted(request: Any, user: User) -> bool:
+def _is_trusted(request: Any, user: User) -> bool:
     """Whether the account is active without confirming the e-mail address."""
     if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
         return True

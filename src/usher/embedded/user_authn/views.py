@@ -87,9 +87,9 @@ class RegistrationView(APIView):
             return JsonResponse(refused.body(), status=refused.status)
         except PermissionDenied:
             return HttpResponseForbidden("Account creation not allowed.")
-        return self._created(request, user)
+        return self._created_response(request, user)
 
-    def _created(self, request: Any, user: User) -> HttpResponse:
+    def _created_response(self, request: Any, user: User) -> HttpResponse:
         body = {
             "authenticated_user": {
                 "username": user.username,

@@ -62,7 +62,7 @@ class Command(EngineCommand):
         if options["to"]:
             # Spreadsheets read other letters than ASCII as UTF-8 only after a byte order mark.
             encoding = "utf-8" if text.isascii() else "utf-8-sig"
-            with _opened(options["to"], "x", encoding) as file:
+            with _open(options["to"], "x", encoding) as file:
                 file.write(text)
         else:
             self.stdout.write(text, ending="")
@@ -161,7 +161,7 @@ def _csv(proposals: list[adoption.Proposal]) -> str:
 def _decisions(name: str) -> list[dict[str, str]]:
     """The rows of the file, as a spreadsheet may have written it: with a byte order mark, or with
     semicolons. Raises CommandError."""
-    with _opened(name, "r", "utf-8-sig") as file:
+    with _open(name, "r", "utf-8-sig") as file:
         try:
             text = file.read()
         except UnicodeDecodeError as error:
@@ -180,7 +180,7 @@ def _decisions(name: str) -> list[dict[str, str]]:
     return [{column: value(row[column] or "") for column in columns} for row in reader]
 
 
-def _opened(name: str, mode: str, encoding: str) -> Any:
+def _open(name: str, mode: str, encoding: str) -> Any:
     try:
         return Path(name).open(mode, newline="", encoding=encoding)
     except OSError as error:

@@ -63,7 +63,7 @@ class Command(EngineCommand):
         with _stopping_at_signals() as stop:
             if options["watch"]:
                 if not options["json"]:
-                    self._tell_what_is_watched(kinds, run, scope["user"])
+                    self._print_what_is_watched(kinds, run, scope["user"])
                 services.watch(kinds, stop=stop, **scope)
                 return
             with self.progress("Records", options) as progress:
@@ -84,7 +84,7 @@ class Command(EngineCommand):
         services.add_earlier(summary, kinds, **scope)
         self.finish(summary, "records", options)
 
-    def _tell_what_is_watched(self, kinds: list[str], run: Any, user: Any) -> None:
+    def _print_what_is_watched(self, kinds: list[str], run: Any, user: Any) -> None:
         of = "" if kinds == list(names()) else f" of kind {', '.join(kinds)}"
         of += f" of {user}" if user else ""
         of += f" for {run}" if run else ""

@@ -207,23 +207,23 @@ class Adapter:
     def changed_users(self, seconds: float) -> Condition:
         """Returns the condition for users that changed, or whose grace period ended, in the last
         ``seconds``."""
-        return _changed(self.user_change_columns, seconds, self.grace)
+        return _changed_within(self.user_change_columns, seconds, self.grace)
 
     def changed_enrollments(self, seconds: float) -> Condition:
-        return _changed(self.enrollment_change_columns, seconds, self.grace)
+        return _changed_within(self.enrollment_change_columns, seconds, self.grace)
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
         """Returns the condition for enrollments that changed, or whose learner got an account."""
         columns = (*self.enrollment_change_columns, *self.account_change_columns)
-        return _changed(columns, seconds, self.grace)
+        return _changed_within(columns, seconds, self.grace)
 
     def changed_profiles(self, seconds: float) -> Condition:
-        return _changed(
+        return _changed_within(
             (*self.user_change_columns, *self.profile_change_columns), seconds, self.grace
         )
 
     def changed_runs(self, seconds: float) -> Condition:
-        return _changed(self.run_change_columns, seconds)
+        return _changed_within(self.run_change_columns, seconds)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -272,6 +272,6 @@ class Adapter:
         }
 
 
-def _changed(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
+def _changed_within(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
     new = {f"{CREATED}__gt": {"ago": grace + seconds}}
     return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]

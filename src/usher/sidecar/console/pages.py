@@ -15,7 +15,7 @@ from usher.sidecar.drift import Difference, differences_of
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.given_up import find_given_up
 from usher.sidecar.learners import Learner
-from usher.sidecar.learners import learners as pages_of
+from usher.sidecar.learners import learners as pages_of_learners
 from usher.sidecar.session import Session
 from usher.sidecar.summary import DONE, FAILED, KEPT, LEFT, REFUSED
 from usher.sidecar.watch_state import Refused, WatchState, now
@@ -101,13 +101,14 @@ def _group(kind: str, reason: str, rows: list[Refused]) -> str:
     return _panel(reason, f'{count}{since}<ul class="plain-list">{"".join(lines)}</ul>', "bad")
 
 
-def _line(what: str, more: str) -> str:
-    """Renders one line, with a link to the learner's page."""
-    who, _, where = what.partition(" in ")
+def _line(subject: str, detail: str) -> str:
+    """Renders one line, with a link to the learner's page. subject: an e-mail address, or one
+    followed by " in " and a course key."""
+    who, _, where = subject.partition(" in ")
     link = f'<a href="/learners/?{escape(urlencode({"q": who}))}">{escape(who)}</a>'
     name = link if "@" in who else escape(who)
     where = f" in {escape(where)}" if where else ""
-    return f'<li>{name}{where} <span class="muted small">{escape(more)}</span></li>'
+    return f'<li>{name}{where} <span class="muted small">{escape(detail)}</span></li>'
 
 
 def _given_up(watched: WatchState) -> str:
@@ -144,7 +145,8 @@ def _search_result(watched: WatchState, text: str) -> str:
     try:
         selection = session.adapter.eligible_users.also(_condition_for(text))
         page = next(
-            pages_of(session.agent, session.adapter, size=_MAX_FOUND, selection=selection), []
+            pages_of_learners(session.agent, session.adapter, size=_MAX_FOUND, selection=selection),
+            [],
         )
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
