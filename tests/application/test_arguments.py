@@ -1,16 +1,23 @@
 """A wrong argument is named, with what to pass instead."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.utils.functional import SimpleLazyObject
 
 from tests.application.conftest import make_learner
 from usher.application.accounts.services import ensure_account
-from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.enrollments.services import (
+    ModeNotAllowed,
+    change_mode,
+    enroll,
+    unenroll,
+)
 from usher.application.models import CourseRun
 from usher.application.runs.services import sync_runs
 from usher.testing.fake import UsherFakeLms
@@ -94,6 +101,29 @@ def test_every_function_checks_its_arguments(
     passed = {name: good[name]() for name in good if name in parameters and name != argument}
     with pytest.raises(TypeError, match=says):
         function(**passed | {argument: value})
+
+
+@pytest.mark.parametrize("call", [enroll, unenroll, change])
+def test_a_user_or_a_run_that_is_not_saved(db: None, call: Callable[..., Any]) -> None:
+    user, run = make_learner(), CourseRun.objects.create(course_key=KEY)
+    with pytest.raises(ValueError, match=r"The user ann is not saved yet\. Call user\.save\(\)"):
+        call(get_user_model()(username="ann"), run)
+    with pytest.raises(ValueError, match=rf"{re.escape(KEY)} is not saved yet"):
+        call(user, CourseRun(course_key=KEY))
+
+
+@pytest.mark.parametrize("call", [enroll, change_mode])
+def test_a_mode_that_is_no_text(db: None, call: Callable[..., Any]) -> None:
+    user, run = make_learner(), CourseRun.objects.create(course_key=KEY)
+    with pytest.raises(TypeError, match="mode must be a str such as 'verified', not NoneType"):
+        call(user, run, None)
+
+
+def test_a_change_to_no_mode(db: None) -> None:
+    user, run = make_learner(), CourseRun.objects.create(course_key=KEY)
+    enroll(user, run)
+    with pytest.raises(ModeNotAllowed, match="mode is empty"):
+        change_mode(user, run, "")
 
 
 def test_a_course_key_that_is_no_text_is_named_in_a_list(db: None) -> None:

@@ -66,8 +66,9 @@ def test_the_lms_is_asked_within_a_transaction():
         from usher.application.enrollments import services as enrollments
         from usher.engine import services as engine
 
-        for module in (accounts, engine, enrollments):
-            patch.setattr(module, "refuse_within_transaction", lambda: None)
+        for module in (accounts, enrollments):
+            patch.setattr(module, "refuse_reconcile_now", lambda: None)
+        patch.setattr(engine, "refuse_within_transaction", lambda: None)
 
     expect_found(mutation, "RequestInTransaction", first=3)
 

@@ -11,22 +11,36 @@ from usher.application.runs.models import CourseRun
 
 
 def require_user(user: Any) -> None:
-    """Raises TypeError unless ``user`` is a user, for example if it is an e-mail address."""
+    """Raises TypeError unless ``user`` is a user, for example if it is an e-mail address, and
+    ValueError if it is not saved."""
     model = get_user_model()
     if not isinstance(user, model._meta.concrete_model or model):
         raise TypeError(
             f"user must be a {model.__name__}, not {_describe(user)}. "
             f"Get one with get_user_model().objects.get({model.get_email_field_name()}=...)."
         )
+    if user.pk is None:
+        raise ValueError(f"The user {user} is not saved yet. Call user.save() first.")
 
 
 def require_run(run: Any) -> None:
-    """Raises TypeError unless ``run`` is a course run, for example if it is a course key."""
+    """Raises TypeError unless ``run`` is a course run, for example if it is a course key, and
+    ValueError if it is not saved."""
     if not isinstance(run, CourseRun):
         raise TypeError(
             f"run must be a CourseRun, not {_describe(run)}. "
             "Get one with CourseRun.objects.get(course_key=...)."
         )
+    if run.pk is None:
+        raise ValueError(
+            f"The course run {run.course_key} is not saved yet. ensure_run(course_key) saves it."
+        )
+
+
+def require_mode(mode: Any) -> None:
+    """Raises TypeError unless ``mode`` is text, for example if it is a course mode."""
+    if not isinstance(mode, str):
+        raise TypeError(f"mode must be a str such as 'verified', not {_shown(mode)}.")
 
 
 def require_course_key(key: Any) -> None:

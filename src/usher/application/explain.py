@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -32,8 +33,8 @@ _MAX_EVENTS = 10
 
 @dataclass(frozen=True)
 class Sentence:
-    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history`` or
-    ``worker``.
+    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history``,
+    ``worker`` or ``retry``.
     text: a sentence about it. state: a ``State``, or ''. cause: the last error, or ''. next: what
     happens next and when, or ''. about: the course key, for enrollments and events about one."""
 
@@ -74,6 +75,17 @@ def _identity(user: Any) -> Iterator[Sentence]:
         yield Sentence("identity", names, cause=f"{failure.reason}.", next=advice)
     else:
         yield Sentence("identity", names, cause=_not_eligible(user))
+
+
+def retry(user: Any) -> Sentence:
+    """How to retry the learner's refused records in a terminal."""
+    require_user(user)
+    name = shlex.quote(str(user.get_username()))
+    return Sentence(
+        "retry",
+        "After the cause is removed, this sends to the LMS again what is refused:",
+        next=f"`python manage.py reconcile --recheck --user {name}`",
+    )
 
 
 def worker() -> Iterator[Sentence]:
@@ -278,11 +290,9 @@ def _history(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
 def _of(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:
     cause = ""
     if row.error_code:
-        after = f" after {row.attempts} attempts" if row.attempts > 1 else ""
-        code = f"[{row.error_code}]{after}"
-        # In front of a command, so that its line can be copied.
-        is_last = row.error_message.endswith("`")
-        cause = f"{code} {row.error_message}" if is_last else f"{row.error_message} {code}"
+        attempts = f" after {row.attempts} attempts" if row.attempts > 1 else ""
+        # The message may end with a command, which nothing must follow.
+        cause = f"[{row.error_code}]{attempts} {row.error_message}"
     return Sentence(topic, text, str(state(row)), cause, next_step(row), about)
 
 

@@ -20,20 +20,27 @@ _SQLITE_BUSY = "database is locked"
 class InTransaction(RuntimeError):
     """Something tried to reconcile within a database transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, alternative: str = "") -> None:
+        """alternative: what else the caller can do, ending in a comma; '' for nothing."""
         super().__init__(
             "Nothing can be reconciled within a database transaction: before it answers, the other "
             "system sends requests to this application, which don't see uncommitted changes. Call "
-            "this in transaction.on_commit(), leave out reconcile_now so that a worker does it, or "
-            "decorate the view with transaction.non_atomic_requests (ATOMIC_REQUESTS)."
+            f"this in transaction.on_commit(), {alternative}or decorate the view with "
+            "transaction.non_atomic_requests (ATOMIC_REQUESTS)."
         )
 
 
-def refuse_within_transaction() -> None:
-    """Raises InTransaction within a transaction, except that of Django's TestCase."""
+def refuse_within_transaction(alternative: str = "") -> None:
+    """Raises InTransaction within a transaction, except that of Django's TestCase. alternative: as
+    for InTransaction."""
     blocks = connection.atomic_blocks
     if blocks and not getattr(blocks[-1], "_from_testcase", False):
-        raise InTransaction
+        raise InTransaction(alternative)
+
+
+def refuse_reconcile_now() -> None:
+    """``refuse_within_transaction`` for a function that was called with ``reconcile_now``."""
+    refuse_within_transaction("leave out reconcile_now so that a worker does it, ")
 
 
 def retry_transaction(act: Callable[[], T]) -> T:

@@ -20,7 +20,13 @@ from usher.application.adapter import DefaultAdapter
 from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.services import enroll
 from usher.application.explain import explain
-from usher.application.models import CourseRun, Enrollment, LmsAccount, LmsToken
+from usher.application.models import (
+    CourseRun,
+    Enrollment,
+    LmsAccount,
+    LmsToken,
+    UsernameReservation,
+)
 from usher.application.states import State, state
 from usher.application.webhooks.services import process_message
 from usher.console.learners.services import learner
@@ -138,6 +144,47 @@ def test_conflicts_are_named(system: Any, listed: Any) -> None:
     assert "not confirmed" in rows[waiting.username]["conflict"]
     rows, _ = listed("--by", "username")
     assert rows[twin.username]["conflict"] == "the e-mail addresses differ"
+
+
+def test_a_name_that_was_reserved_in_vain_for_another_learner_is_no_conflict(
+    joined: Any, listed: Any
+) -> None:
+    """As after the loss of a database: names of new users exist in the LMS."""
+    name = f"shop_{secrets.token_hex(4)}"
+    user, newcomer = joined.learner(), joined.learner()
+    in_lms(joined, name, user.email)
+    UsernameReservation.objects.create(username=name, user=newcomer)
+    rows, file = listed()
+    assert rows[user.username]["conflict"].endswith(f"another learner, {newcomer.username}")
+    own = ensure_account(newcomer, reconcile_now=True)
+    assert own.is_ready
+    file.unlink()
+    rows, file = listed()
+    assert rows[user.username]["conflict"] == ""
+    decide(file, **{user.username: "link"})
+    assert "1 linked, 0 failed" in run("--decisions", str(file))[0]
+    assert LmsAccount.objects.get(user=user).username == name
+    assert [row.user for row in UsernameReservation.objects.filter(username=name)] == [user]
+    own.refresh_from_db()
+    assert own.username != name
+
+
+def test_whose_a_reserved_name_is(joined: Any, listed: Any) -> None:
+    name = f"old_{secrets.token_hex(4)}"
+    user, waiting = joined.learner(), joined.learner()
+    in_lms(joined, name, user.email)
+    reservation = UsernameReservation.objects.create(username=name, user=waiting)
+    ensure_account(waiting)
+    rows, file = listed()
+    assert "has no LMS account yet" in rows[user.username]["conflict"]
+    UsernameReservation.objects.filter(pk=reservation.pk).update(user=None)
+    file.unlink()
+    rows, file = listed()
+    assert rows[user.username]["conflict"].endswith("a learner who was deleted here")
+    decide(file, **{user.username: "link"})
+    with pytest.raises(SystemExit):
+        run("--decisions", str(file))
+    assert not LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists()
 
 
 def test_an_account_that_is_found_for_two_users_is_a_conflict_of_both(

@@ -53,8 +53,9 @@ def test_why_shows_the_lms_s_message_of_a_refusal(system: Any) -> None:
     story = json.loads(why(user.username, "--json"))["story"]
     line = next(one for one in story if one["topic"] == "enrollment")
     assert line["state"] == "Refused"
-    assert line["cause"].startswith(f"{row.error_message} [{row.error_code}]")
+    assert line["cause"].startswith(f"[{row.error_code}]")
     assert "Sent again by itself when the course run changes" in line["next"]
+    assert f"reconcile --recheck --user {user.username}" in why(user.username)
 
 
 def test_a_refused_name_is_not_said_to_be_sent(django_user_model: Any, db: None) -> None:

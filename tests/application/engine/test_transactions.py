@@ -80,6 +80,9 @@ def test_reconciling_now_within_a_transaction_is_refused(system):
     ):
         with transaction.atomic(), pytest.raises(InTransaction, match="on_commit"):
             act()
+    with transaction.atomic(), pytest.raises(InTransaction) as refused:
+        access_token_for(user)
+    assert "reconcile_now" not in str(refused.value), "it has no such argument"
     row = enroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
 

@@ -308,6 +308,10 @@ def test_a_malformed_value_is_named_with_the_place_where_it_is_set(
     assert "Correct it in your settings." in messages_by_id(settings)["usher.E001"]
     project.USHER_ENV_FILE = str(file)
     assert f"Correct it in this file: {file}" in messages_by_id(settings)["usher.E001"]
+    monkeypatch.setenv("USHER_CONCURRENCY", "5")
+    file.write_text("USHER_CONCURRENCY=6\n")
+    assert "Correct it in your settings." in messages_by_id(settings)["usher.E001"]
+
     monkeypatch.setenv("USHER_CONCURRENCY", "many")
     assert "the environment variable USHER_CONCURRENCY." in messages_by_id(settings)["usher.E001"]
 
@@ -321,3 +325,11 @@ def test_a_server_does_not_start_with_malformed_settings(project: Any) -> None:
     project.USHER_CONCURRENCY = "many"
     with pytest.raises(ImproperlyConfigured, match="USHER_CONCURRENCY is 'many'"):
         get_wsgi_application()
+
+
+def test_addresses_without_a_view_are_named_for_production(project: Any) -> None:
+    project.LOGIN_REDIRECT_URL = "/nowhere/?tab=1"
+    project.USHER_SIGNED_OUT_URL = "https://www.example.org/bye"
+    (message,) = urls.of_deployment()
+    assert message.id == "usher.W030"
+    assert message.msg.startswith("LOGIN_REDIRECT_URL is '/nowhere/?tab=1', where no view answers")

@@ -163,6 +163,12 @@ def test_an_argument_that_is_unknown_is_answered_with_the_right_one(
     assert advice in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["site_base_url", "oidc_rsa_private_key", "issuer"])
+def test_an_argument_of_a_wrong_type_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"got a int as {name}: write a text"):
+        applied(tmp_path, "", {name: 5})
+
+
 @pytest.mark.parametrize(
     ("set_before", "arguments", "is_silenced"),
     [

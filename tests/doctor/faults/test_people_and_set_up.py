@@ -66,6 +66,13 @@ def test_acc_6_an_account_of_a_deleted_learner_is_meant_to_be_inactive(system: S
     )
     try:
         assert "ACC-6" not in {line.id for line in system.examine().root_causes}
+        # As after the loss of the application's database.
+        system.application.run(
+            "from usher.application.accounts.models import Retirement\n"
+            "Retirement.objects.all().delete()"
+        )
+        (finding,) = (line for line in system.examine().root_causes if line.id == "ACC-6")
+        assert finding.seen == "deactivated in the LMS: ada"
     finally:
         system.application.run(
             "from usher.application.accounts.models import LmsAccount, Retirement\n"

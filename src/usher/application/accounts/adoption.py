@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from usher.application.accounts.creation import not_linked_yet, token_not_linked_yet
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.naming import clean_username, is_reserved, reserve
+from usher.application.accounts.naming import clean_username, give, why_not_given
 from usher.application.accounts.services import adopt, record_link
 from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.arguments import require_user
@@ -168,8 +168,8 @@ def _by_username(users: list[Any]) -> dict[int, ObservedAccount]:
 
 
 def _conflict(user: Any, account: ObservedAccount) -> str:
-    if is_reserved(account.username, by_other_than=user):
-        return "this LMS username belongs, or belonged, to another learner"
+    if reason := why_not_given(account.username, user):
+        return reason
     if account.email and account.email.lower() != adapter().email(user).lower():
         return "the e-mail addresses differ"
     if not account.is_active:
@@ -260,10 +260,7 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
             return False
         if account.is_ready:
             raise ValueError(f"the learner has the LMS account {account.username} already")
-        if is_reserved(lms_account.username, by_other_than=user):
-            raise ValueError("this LMS username belongs, or belonged, to another learner")
-        if not user.username_reservations.filter(username__iexact=lms_account.username).exists():
-            reserve(user, lms_account.username)
+        give(lms_account.username, user)
         now = timezone.now()
         LmsAccount.objects.filter(pk=account.pk).update(
             username=lms_account.username,

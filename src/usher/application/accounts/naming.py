@@ -11,7 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Lower
 
-from usher.application.accounts.models import UsernameReservation
+from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.accounts.transliteration import in_latin_letters
 from usher.application.adapter import private_username
 from usher.contract.limits import (
@@ -134,3 +134,41 @@ def is_reserved(username: str, *, by_other_than: Any = None) -> bool:
     if by_other_than is not None and by_other_than.pk is not None:
         rows = rows.exclude(user=by_other_than)
     return rows.exists()
+
+
+def why_not_given(username: str, user: Any) -> str:
+    """Why the LMS account of that name can't be linked to ``user``: whose name it is, or was; '' if
+    it can. A learner who got an LMS account of another name has only the reservation of this one:
+    the LMS had it already."""
+    reservation = _of_another(username, user)
+    if reservation is None:
+        return ""
+    if reservation.user is None:
+        return "this LMS username belonged to a learner who was deleted here"
+    account = LmsAccount.objects.filter(user=reservation.user).first()
+    if account is None or account.username.lower() == username.lower():
+        return f"this LMS username belongs to another learner, {reservation.user}"
+    if not account.is_ready:
+        return (
+            f"this LMS username is reserved for another learner, {reservation.user}, who has no "
+            "LMS account yet"
+        )
+    return ""
+
+
+def give(username: str, user: Any) -> None:
+    """Reserves the name of an existing LMS account for the learner to whom it is linked. Must be
+    called in a transaction. Raises ValueError with ``why_not_given``."""
+    if reason := why_not_given(username, user):
+        raise ValueError(reason)
+    reservation = _of_another(username, user)
+    if reservation is not None:
+        rows = UsernameReservation.objects.filter(pk=reservation.pk, user=reservation.user)
+        rows.update(user=user, username=username)
+    elif not user.username_reservations.filter(username__iexact=username).exists():
+        UsernameReservation.objects.create(username=username, user=user)
+
+
+def _of_another(username: str, user: Any) -> UsernameReservation | None:
+    rows = UsernameReservation.objects.filter(username__iexact=username).exclude(user=user)
+    return rows.select_related("user").first()

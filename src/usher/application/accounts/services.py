@@ -14,7 +14,7 @@ from django.utils import timezone
 from usher.application.accounts import eligibility
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
-from usher.application.accounts.naming import is_reserved, reserve, reserve_many
+from usher.application.accounts.naming import give, is_reserved, reserve, reserve_many
 from usher.application.adapter import AdapterFailed, adapter, eligible_among, log_failure
 from usher.application.arguments import require_user, require_username
 from usher.application.audit.services import Event, record_many
@@ -25,7 +25,7 @@ from usher.engine.lanes import background, current_lane
 from usher.engine.models import lock, refresh_unless_deleted
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Summary
-from usher.engine.transactions import refuse_within_transaction
+from usher.engine.transactions import refuse_reconcile_now
 from usher.engine.work import leases_of
 
 __all__ = [
@@ -55,7 +55,7 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
     """
     require_user(user)
     if reconcile_now:
-        refuse_within_transaction()
+        refuse_reconcile_now()
     account = LmsAccount.objects.filter(user=user).first() or _make_one(user)
     if reconcile_now and not account.is_ready:
         reconcile_account(user)
@@ -169,13 +169,11 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
     """
     require_user(user)
     require_username(username)
-    if is_reserved(username, by_other_than=user):
-        raise ValueError(f"{username} is, or was, the name of somebody else.")
     with transaction.atomic():
         account = LmsAccount.objects.filter(user=user).first()
         if account is not None:
-            raise ValueError(f"The learner has the LMS account {account.username} already.")
-        reserve(user, username)
+            raise ValueError(f"the learner has the LMS account {account.username} already")
+        give(username, user)
         now = timezone.now()
         account = LmsAccount(
             user=user,

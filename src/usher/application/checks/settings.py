@@ -138,25 +138,27 @@ def _connect_hint() -> str:
 
 
 def _place(name: str) -> str:
-    """Where to correct the value of a setting."""
-    if name in os.environ:
+    """Where to correct the value of a setting: the environment or the ``.env``, unless the settings
+    module sets another value."""
+    value = str(getattr(django_settings, name, ""))
+    if os.environ.get(name, "").strip() == value.strip():
         return f"Correct the environment variable {name}."
-    if name in _in_file():
+    if _values_of_file().get(name, "").strip() == value.strip():
         return f"Correct it in this file: {_path_of_file()}"
     return "Correct it in your settings."
 
 
 def _names() -> list[str]:
     """The names of settings, environment variables, and lines of the ``.env``."""
-    return sorted({*dir(django_settings), *os.environ, *_in_file()})
+    return sorted({*dir(django_settings), *os.environ, *_values_of_file()})
 
 
-def _in_file() -> set[str]:
-    """The names in the ``.env``."""
+def _values_of_file() -> dict[str, str]:
+    """The values in the ``.env``, by name."""
     with suppress(EnvFileError, OSError):  # named by _env_file
         if path := _path_of_file():
-            return set(EnvFile.read(Path(path)).values())
-    return set()
+            return EnvFile.read(Path(path)).values()
+    return {}
 
 
 def _path_of_file() -> str:

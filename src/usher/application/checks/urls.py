@@ -25,6 +25,13 @@ _CALLED = (
 )
 
 
+#: Settings → when browsers are redirected to that address.
+_ARRIVALS = {
+    "LOGIN_REDIRECT_URL": "after they signed in here",
+    "USHER_SIGNED_OUT_URL": "after they signed out",
+}
+
+
 def messages() -> Iterator[CheckMessage]:
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
@@ -53,7 +60,7 @@ def messages() -> Iterator[CheckMessage]:
             id="usher.E015",
         )
 
-    for name in ("LOGIN_REDIRECT_URL", "USHER_SIGNED_OUT_URL"):
+    for name in _ARRIVALS:
         try:
             resolve_url(getattr(django_settings, name, "/"))
         except NoReverseMatch:
@@ -62,6 +69,24 @@ def messages() -> Iterator[CheckMessage]:
                 "name of a view: pages that link to it fail.",
                 hint="Write a path such as /, or the name of a view.",
                 id="usher.E019",
+            )
+
+
+def of_deployment() -> Iterator[CheckMessage]:
+    """Addresses of this site at which a server in front of Django may answer instead."""
+    if not getattr(django_settings, "ROOT_URLCONF", ""):
+        return
+    for name, when in _ARRIVALS.items():
+        try:
+            address = resolve_url(getattr(django_settings, name, "/"))
+        except NoReverseMatch:
+            continue  # an error of ``messages``
+        if not urlsplit(address).netloc and not _resolves(urlsplit(address).path or "/"):
+            yield WarningMessage(
+                f"{name} is {address!r}, where no view answers: learners are redirected there "
+                f"{when}.",
+                hint=f"Set {name} to a page of your project.",
+                id="usher.W030",
             )
 
 

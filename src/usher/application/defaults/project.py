@@ -67,10 +67,19 @@ def apply(
     Django REST framework and Celery before the call, such as ``OAUTH2_PROVIDER =
     {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
 
-    Raises ImproperlyConfigured when the file can't be read or an argument is unknown. ``manage.py
-    check`` names values of a wrong type, and a server does not start with them.
+    Raises ImproperlyConfigured when the file can't be read, or an argument is unknown or of a wrong
+    type. ``manage.py check`` names settings of a wrong type, and a server does not start with them.
     """
     _refuse(unknown)
+    for name, value in (
+        ("site_base_url", site_base_url),
+        ("oidc_rsa_private_key", oidc_rsa_private_key),
+        ("issuer", issuer),
+    ):
+        if not isinstance(value, str):
+            raise ImproperlyConfigured(
+                f"defaults.apply() got a {type(value).__name__} as {name}: write a text."
+            )
     path = _path(settings, env_file)
     values = environment.read(path)
     # `manage.py check` names its lines that can't be read.

@@ -9,7 +9,7 @@ from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
 from usher.application.adapter import AdapterFailed, adapter, log_failure
-from usher.application.arguments import require_run, require_user
+from usher.application.arguments import require_mode, require_run, require_user
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
@@ -25,6 +25,9 @@ def check_mode(user: Any, run: CourseRun, mode: str) -> None:
     """Raises ModeNotAllowed when the learner can't have that mode in the run."""
     require_user(user)
     require_run(run)
+    require_mode(mode)
+    if not mode:
+        raise ModeNotAllowed("mode is empty. Name one, such as 'verified'.")
     allowed = adapter().allowed_modes(user, run)
     if allowed is not None and mode not in allowed:
         names = ", ".join(dict.fromkeys(allowed)) or "none"

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
-from usher.application.arguments import require_run, require_user
+from usher.application.arguments import require_mode, require_run, require_user
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
@@ -16,7 +16,7 @@ from usher.engine.clock import moment
 from usher.engine.lanes import current_lane
 from usher.engine.models import refresh_unless_deleted
 from usher.engine.notify import notify_workers
-from usher.engine.transactions import refuse_within_transaction
+from usher.engine.transactions import refuse_reconcile_now
 
 __all__ = [
     "ModeNotAllowed",
@@ -51,8 +51,9 @@ def enroll(
     """
     require_user(user)
     require_run(run)
+    require_mode(mode)
     if reconcile_now:
-        refuse_within_transaction()
+        refuse_reconcile_now()
     enrollment = Enrollment.objects.filter(user=user, run=run).first()
     if not mode and enrollment is not None and enrollment.is_active:
         mode = enrollment.mode
@@ -72,7 +73,7 @@ def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrol
     require_user(user)
     require_run(run)
     if reconcile_now:
-        refuse_within_transaction()
+        refuse_reconcile_now()
     row = _change(user, run, is_active=False)
     return reconcile_enrollment(row) if reconcile_now else row
 
@@ -84,7 +85,7 @@ def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = F
     require_user(user)
     require_run(run)
     if reconcile_now:
-        refuse_within_transaction()
+        refuse_reconcile_now()
     check_mode(user, run, mode)
     row = _change(user, run, only_active=True, mode=mode)
     return reconcile_enrollment(row) if reconcile_now else row

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from usher.application.accounts.eligibility import SENTENCES, code_of
+from usher.application.accounts.eligibility import code_of
 from usher.application.accounts.kinds import is_to_be_activated
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed, adapter
@@ -53,7 +53,8 @@ def drift(
     kinds: Iterable[str] = KINDS, *, user: Any = None, run: Any = None
 ) -> Iterator[Difference]:
     """Yields each difference as soon as it is found. user, run: only those of this learner or this
-    run. Iterating raises LmsError when the LMS does not answer."""
+    run. A learner who may have no LMS account now, and has none, is no difference. Iterating raises
+    LmsError when the LMS does not answer."""
     lms = client()
     if "account" in kinds and run is None:
         yield from _accounts(lms, user)
@@ -72,7 +73,7 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
         for row, account in _concurrently(rows, lambda row: lms.account(row.username)):
             if account is None:
                 if row.is_active:
-                    yield _absent(row)
+                    yield from _absent(row)
                 continue
             if not row.is_ready:
                 action = "take it where it is the learner's own; otherwise choose another name"
@@ -92,17 +93,16 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
                 )
 
 
-def _absent(row: LmsAccount) -> Difference:
-    if row.is_ready:
-        return _differs("account", row, row.username, "exists", "yes", "no", "make it again")
-    try:
-        code = code_of(row.user)
-        reason = SENTENCES[code].rstrip(".") if code else ""
-    except AdapterFailed as error:
-        reason = error.reason
-    if reason:
-        return Difference("account", row.username, "exists", "yes", "no", reason)
-    return _differs("account", row, row.username, "exists", "yes", "no", "make it")
+def _absent(row: LmsAccount) -> Iterator[Difference]:
+    action = "make it again" if row.is_ready else "make it"
+    if not row.is_ready:
+        try:
+            if code_of(row.user):
+                return
+        except AdapterFailed as error:
+            yield Difference("account", row.username, "exists", "yes", "no", error.reason)
+            return
+    yield _differs("account", row, row.username, "exists", "yes", "no", action)
 
 
 def _changes_emails(lms: LmsClient) -> bool:

@@ -16,6 +16,7 @@ from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 from usher.engine.lanes import current_lane
 from usher.engine.rows import update_rows
+from usher.engine.transactions import refuse_within_transaction
 
 __all__ = ["access_token_for", "rotate_keys"]
 
@@ -28,8 +29,9 @@ _WAIT_SECONDS = 30.0
 def access_token_for(user: Any) -> str:
     """The learner's access token for the LMS, valid for at least a minute.
 
-    Obtains or renews the token if needed. Only one caller at a time does so, since the row's lease
-    serves as a lock: a refresh token can be used only once. Raises NoAccount when the LMS account
+    Creates the learner's LMS account if there is none, and obtains or renews the token if needed.
+    Only one caller at a time does so, since the row's lease serves as a lock: a refresh token can
+    be used only once. Raises NoAccount when the LMS account
     cannot be created now, LmsError when the token cannot be obtained, and InTransaction when it
     would have to be obtained within a transaction.
     """
@@ -65,6 +67,7 @@ def _reconcile_token(user: Any) -> None:
     """Reconciles the learner's token now, unless a worker has claimed it already."""
     from usher.engine.services import reconcile
 
+    refuse_within_transaction()
     account = ensure_account(user, reconcile_now=True)
     if not account.is_ready:
         raise NoAccount(f"{account.username} has no LMS account yet: {account.error_message}")

@@ -192,9 +192,9 @@ class AccountsAreActive(Check):
         }
         if banned := sorted(accounts):
             some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
-            # An application that is not built on Usher does not report which of its learners are
-            # active.
-            suffix = " and active here" if report.get("usher") else ""
+            # The LMS may also name accounts of a database that was deleted, and an application that
+            # is not built on Usher does not report which of its learners are active.
+            suffix = " and active here" if banned[0] in deactivated else ""
             return warning(
                 f"deactivated in the LMS{suffix}: {some}",
                 cause="the LMS's staff deactivated these accounts",

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.explain import Sentence, explain, worker
+from usher.application.explain import Sentence, explain, retry, worker
 from usher.application.management.output import EngineCommand
 from usher.application.management.runs import find_run
 from usher.application.management.users import find_user
@@ -27,7 +27,10 @@ class Command(EngineCommand):
         user = find_user(options["learner"])
         run = find_run(options["run"]) if options["run"] else None
         story = [*explain(user, run)]
-        if {State.PENDING, State.RETRYING} & {sentence.state for sentence in story}:
+        states = {sentence.state for sentence in story}
+        if State.REFUSED in states:
+            story.append(retry(user))
+        if {State.PENDING, State.RETRYING} & states:
             story += worker()
         if options["json"]:
             self.stdout.write(json.dumps({"story": [sentence.as_dict() for sentence in story]}))
