@@ -40,7 +40,7 @@ def require_run(run: Any) -> None:
 def require_mode(mode: Any) -> None:
     """Raises TypeError unless ``mode`` is text, for example if it is a course mode."""
     if not isinstance(mode, str):
-        raise TypeError(f"mode must be a str such as 'verified', not {_shown(mode)}.")
+        raise TypeError(f"mode must be a str such as 'verified', not {_describe(mode)}.")
 
 
 def require_course_key(key: Any) -> None:
