@@ -132,6 +132,11 @@ def test_a_secret_key_is_generated_each_time():
         ("settings are missing: DATABASE_URL. You", "it needs DATABASE_URL"),
         ("TypeError: 'sslmode' is an invalid keyword argument for Connection()", "PostgreSQL"),
         ("TypeError: Connection() got an unexpected keyword argument 'sslmode'", "PostgreSQL"),
+        (
+            'connection to server at "::1", port 5432 failed: Connection refused',
+            "database does not answer",
+        ),
+        ('could not translate host name "db" to address', "database does not answer"),
         ("server does not support SSL, but SSL was required", "MITXPRO_DB_DISABLE_SSL=True"),
         ("something else", ""),
     ],
@@ -171,12 +176,19 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
     target_of(shop).probe(None, ADDRESSES)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "OF_THE_ENV='with a space'\n",
+        "OF_THE_ENV=with a space\r\nOTHER=shops & friends (local)\r\n",  # not for a shell
+    ],
+)
 def test_a_migration_without_containers_works_in_any_folder_with_the_settings_of_the_env(
-    shop: PlainCheckout, tmp_path: Path
+    shop: PlainCheckout, tmp_path: Path, line: str
 ):
     script = "import os; print(os.environ['MAILGUN_KEY'], os.environ['OF_THE_ENV'], os.getcwd())"
     (shop.folder / "manage.py").write_text(script)
-    shop.env_file.write_text("OF_THE_ENV='with a space'\nMAILGUN_KEY=\n")
+    shop.env_file.write_text(f"{line}MAILGUN_KEY=\n", newline="")
     target = target_of(shop, manage=f"{sys.executable} manage.py")
     target.manage.placeholders = {"MAILGUN_KEY": "no-key-yet", "SECRET_KEY": "generated"}
     command = target.manage.runnable("migrate")

@@ -313,7 +313,9 @@ def test_waiting_for_a_server_is_shown(
     checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False), meanwhile)
     output = capsys.readouterr().err
     assert f"waiting for {lms.url}, " in output
-    assert f"of at most 300 seconds: {lms.url} answers 502" in output
+    words = " ".join(output.split())
+    assert f"of at most 300 seconds: {lms.url} answers 502" in words
+    assert max(map(len, output.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,29 @@ def test_a_shell_reads_what_was_written(tmp_path_factory, values):
 
 
 @pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("# head (local)\n\nexport A=1 # why\nB='two words' # c\nC=\"x y\"\nD=\n", True),
+        ("A=1\r\n", False),
+        ("\ufeffA=1\n", False),
+        ("A=two words\n", False),
+        ("A = 1\n", False),
+        ("A=shops&friends\n", False),
+        ('A="$HOME"\n', False),
+        ("A='two\nlines'\n", False),
+    ],
+)
+def test_whether_a_shell_reads_the_same(tmp_path, text, same):
+    file = tmp_path / ".env"
+    file.write_text(text, newline="")
+    assert EnvFile(text).same_in_a_shell == same
+    if same:
+        command = ["sh", "-c", 'set -a; . "$1"; exec env -0', "sh", str(file)]
+        shown = subprocess.run(command, capture_output=True, check=True, env={}).stdout.decode()
+        assert {f"{k}={v}" for k, v in EnvFile(text).values().items()} <= set(shown.split("\0"))
+
+
+@pytest.mark.parametrize(
     ("value", "written"),
     [
         ("http://lms:8000/auth/?a=b", "http://lms:8000/auth/?a=b"),

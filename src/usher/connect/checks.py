@@ -25,6 +25,7 @@ from usher.connect.process import Output
 from usher.contract import agents
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
+from usher.contract.terminal import wrap
 from usher.journey import sign_in
 from usher.journey.steps import BrokenError
 
@@ -141,10 +142,10 @@ def _wait_for(
                 )
             if now > reported + PROGRESS_SECONDS:
                 reported = now
-                sys.stderr.write(
-                    f"          waiting for {what}, {now - start:.0f} of at most "
-                    f"{START_SECONDS:.0f} seconds: {last.seen}\n"
+                progress = (
+                    f"waiting for {what}, {now - start:.0f} of at most {START_SECONDS:.0f} seconds"
                 )
+                sys.stderr.write(f"{' ' * 10}{wrap(f'{progress}: {last.seen}', 10)}\n")
             time.sleep(0.5)
 
 

@@ -210,10 +210,13 @@ def _checked(
     with ExitStack() as servers:
         commands = {}
         for target in targets:
-            server = development_server.running(target, for_containers=context.in_containers)
+            server = development_server.running(
+                target,
+                for_containers=context.in_containers,
+                announce=functools.partial(view.print_server, target),
+            )
             if started := servers.enter_context(server):
                 commands[target.name] = started.command
-                view.print_server(target, started)
         for target in targets:
             view.print_heading(f"Checking {target.checkout.title}")
             for check in checks.run(context.lms, target, context.addresses, prove=prove):

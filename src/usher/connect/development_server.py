@@ -8,7 +8,7 @@ import ipaddress
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,18 @@ class Started:
 
 
 @contextmanager
-def running(target: TargetApplication, *, for_containers: bool) -> Iterator[Started | None]:
+def running(
+    target: TargetApplication,
+    *,
+    for_containers: bool,
+    announce: Callable[[Started], None] = lambda _: None,
+) -> Iterator[Started | None]:
     """Serves the application until the block ends. Yields None if it is served already or can't be
     served.
 
     for_containers: whether containers must reach it; if not, it listens on the loopback address
-    only. Raises ToolFailed if the server ends or doesn't answer.
+    only. announce: called before the wait for its first answer. Raises ToolFailed if the server
+    ends or doesn't answer.
     """
     if not (host := _free_address(target)):
         yield None
@@ -56,6 +62,7 @@ def running(target: TargetApplication, *, for_containers: bool) -> Iterator[Star
     words = ("runserver", "--noreload", f"{host}:{urlsplit(target.own_url).port}")
     log = state_home() / f"{target.name}-server.log"
     started = Started(target.manage.runnable(*words), log, open_to_all=for_containers)
+    announce(started)
     process = target.manage.start(*words, log=started.log)
     try:
         checks.wait_for_own_server(target, lambda: _check(process, target, started))

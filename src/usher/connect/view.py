@@ -70,11 +70,11 @@ class View:
         self._print(f"        {mark} {step.id:<24} {_text(result, 43)}")
 
     def print_server(self, target: TargetApplication, server: Started) -> None:
-        """Shows that the application runs for the checks."""
+        """Shows that connect starts the application for the checks."""
         self._data.setdefault("started", []).append(server.command)
         title = escape(target.checkout.title)
         log = escape(str(server.log))
-        self._print(wrap(f"\n{title} runs during the checks; its log: {log}", 0))
+        self._print(wrap(f"\nStarting {title} for the checks; its log: {log}", 0))
         if server.open_to_all:
             self._print("  It listens on every interface, as the LMS's containers must reach it.")
 

@@ -22,6 +22,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?^!*{}\[\]-]*")
 _PREFIX = re.compile(r"[^\S\r\n]*(?:export[^\S\r\n]+)?")
 _VALUE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|(?:(?!\s+#)[^\r\n])*", re.DOTALL)
+#: A line of which a shell reads the same text as ``EnvFile``: a comment, or a value without
+#: characters that a shell would expand or end the value at.
+_SAME_IN_A_SHELL = re.compile(
+    r"[ \t]*(?:#.*|(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*="
+    rf"(?:{_PLAIN.pattern}|'[^'\\]*'|\"[^\"$`\\]*\")[ \t]*(?:[ \t]#.*)?)?"
+)
 _CURLY_QUOTES = "“”‘’„«»"
 PRIVATE_MODE = 0o600
 
@@ -128,6 +134,12 @@ class EnvFile:
 
     def get(self, key: str) -> str | None:
         return self.values().get(key)
+
+    @property
+    def same_in_a_shell(self) -> bool:
+        """Whether a shell that sources the file, with ``.``, gets the same settings."""
+        lines = self.text.split("\n")
+        return all(_SAME_IN_A_SHELL.fullmatch(line) for line in lines) and not self._mark
 
     def line_of(self, key: str) -> int | None:
         """Number of the last line that sets ``key``, which is the one that counts; None without

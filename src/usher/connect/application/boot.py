@@ -45,6 +45,12 @@ _NO_COMPOSE = re.compile(
 #: What psycopg and SQLite print for the options of MITx Online's and MIT xPro's database settings.
 _NO_TLS = "server does not support SSL"
 _NOT_POSTGRESQL = re.compile(r"TypeError: .*'sslmode'")
+#: What psycopg prints if nothing answers at the database's address, or nobody has that name.
+_NO_DATABASE = re.compile(
+    r"connection to server [^\n]*? failed: (?:Connection refused|[^\n]*timed? ?out|timeout)"
+    r"|connection is bad|could not (?:connect to server|translate host name)"
+    r"|connection timeout expired|failed to resolve host"
+)
 _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 
 
@@ -115,6 +121,11 @@ def advice(error_text: str, *, compose: bool, migrate: str) -> str:
         return (
             "it needs a PostgreSQL database; set its address as DATABASE_URL in its .env, "
             f"for example DATABASE_URL=postgres://USER:PASSWORD@localhost:5432/NAME, {last_step}"
+        )
+    if _NO_DATABASE.search(error_text):
+        return (
+            "its database does not answer. Start it, or correct the application's DATABASE_URL, "
+            f"{last_step}"
         )
     if _NO_TLS in error_text:
         return (

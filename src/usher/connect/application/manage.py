@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,11 @@ class Manage:
         folder, settings = self._checkout.folder, self._checkout.settings_file
         before = [f"cd {shlex.quote(str(folder))}"] if folder else []
         if settings and settings.exists():
-            before += ["set -a", f". {shlex.quote(str(settings))}"]
+            if EnvFile.read(settings).same_in_a_shell:
+                before += ["set -a", f". {shlex.quote(str(settings))}"]
+            else:
+                words = [sys.executable, "-m", "dotenv", "-f", str(settings), "run", "--"]
+                command = f"{shlex.join(words)} {command}"
         return f"({' && '.join([*before, command])})" if before else command
 
     def compose(self, *arguments: str) -> str:

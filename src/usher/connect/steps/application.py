@@ -31,10 +31,11 @@ class ApplicationSteps:
     def record_steps(self) -> list[Step]:
         """Returns the steps to apply before the LMS knows the application."""
         target = self._target
+        verb = "update" if target.facts.get("record") else "create"
         step = Step(
             f"record:{target.name}",
             f"{target.checkout.title}, OAuth2 application",
-            "create the OAuth2 application that the LMS signs in with",
+            f"{verb} the OAuth2 application that the LMS signs in with",
             "it holds the LMS's client id, secret and redirect URI",
             self._if_described(
                 lambda d: target.record_agrees(find(d, target.name), self._addresses)
