@@ -123,3 +123,22 @@ def test_why_names_an_error_of_the_project_without_a_traceback(tmp_path: Path) -
     assert result.returncode == 2
     assert "settings.py, line 1: SyntaxError" in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+def test_without_a_project_doctor_and_why_say_how_to_name_one(tmp_path: Path) -> None:
+    result = in_folder(tmp_path, "doctor")
+    assert "$ usher doctor --application FOLDER" in result.stderr
+    assert "run `usher dev` or `usher connect`" in " ".join(result.stderr.split())
+    result = in_folder(tmp_path, "why", "ann")
+    assert result.returncode == 2
+    assert "$ usher why ann --application FOLDER" in result.stderr
+    assert "--lms" not in result.stderr
+
+
+def test_without_a_connection_and_tutor_there_is_nothing_to_disconnect(tmp_path: Path) -> None:
+    result = in_folder(tmp_path, "disconnect")
+    assert result.stdout == "Nothing to do: no connection was made on this machine.\n"
+    assert result.returncode == 0
+    result = in_folder(tmp_path, "disconnect", "--tutor", "/no/tutor")
+    assert "/no/tutor is not a program" in result.stderr
+    assert result.returncode == 2

@@ -108,8 +108,13 @@ def no_worker() -> Sentence | None:
     seconds_ago = heartbeat.seconds_ago()
     if seconds_ago is not None and seconds_ago[0] <= seconds_ago[1]:
         return None
-    since = "has ever run" if seconds_ago is None else f"has reported for {span(seconds_ago[0])}"
-    return Sentence("worker", f"No worker {since}.", next=f"Start {_start_of_worker()}.")
+    if seconds_ago is None:
+        said = "No worker has ever run."
+    elif seconds_ago[1] == heartbeat.STOPPED:
+        said = f"The worker was stopped {span(seconds_ago[0])} ago."
+    else:
+        said = f"No worker has reported for {span(seconds_ago[0])}."
+    return Sentence("worker", said, next=f"Start {_start_of_worker()}.")
 
 
 def _start_of_worker() -> str:

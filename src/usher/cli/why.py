@@ -1,5 +1,6 @@
 """``usher why``: the application's ``manage.py why``, from any folder."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from usher.cli.errors import CannotRun
 from usher.doctor.facts.commands import CodeError, CommandError
-from usher.doctor.find import DoctorOptions, NotFoundError, places
+from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, places
 
 
 @click.command()
@@ -41,6 +42,11 @@ def why(learner: str, run: str, application: str, as_json: bool) -> None:
         raise CannotRun(
             f"The application's manage.py can't be run: {error.error}\n"
             "Correct this error, then run the command again."
+        ) from error
+    except NothingHereError as error:
+        raise CannotRun(
+            f"There is no application in {Path.cwd()}. Go to the folder of your project's "
+            f"manage.py, or name it:\n$ usher why {shlex.quote(learner)} --application FOLDER"
         ) from error
     except (NotFoundError, CommandError) as error:
         raise CannotRun(str(error)) from error

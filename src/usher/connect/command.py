@@ -249,7 +249,14 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             with_earlier_options(application) for application in options_given.applications
         ]
         options_given = replace(options_given, applications=applications)
-        context = find_lms(options_given)
+        try:
+            context = find_lms(options_given)
+        except Refused:
+            is_named = applications or options_given.tutor or options_given.tutor_root
+            if is_named or connections.read_all():
+                raise
+            view.print_nothing_to_do("no connection was made on this machine")
+            return
         targets, names = find_connected(options_given, context)
         root = str(context.lms.folder)
         if not names:

@@ -65,7 +65,8 @@ class Engine(TypedDict, total=False):
     broker_error: why Celery's broker does not answer; '' when it does or none is used. breaker:
     ``closed`` or ``open``, the circuit breaker of the LMS; breaker_reason: why it is open.
     worker_seen_seconds: seconds since a worker was last seen alive, None when none ever was;
-    worker_late_seconds: after how many seconds without a sign of life it counts as stopped."""
+    worker_late_seconds: after how many seconds without a sign of life it counts as stopped; 0 if it
+    was told to stop."""
 
     overdue_seconds: float
     broker_error: str

@@ -42,6 +42,10 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
+#: ``Finding.silent`` of an LMS that does not answer.
+SILENT_LMS = "the LMS"
+
+
 @dataclass(frozen=True)
 class Finding:
     """seen: the observation. cause: the reason for a note or a failure. fix: '' unless something is

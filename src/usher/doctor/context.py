@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from usher.contract.environment import Env
+from usher.contract.folders import is_locked
 from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.report import LmsReport
 from usher.doctor.facts.application import Application
@@ -53,6 +54,15 @@ class Context:
         if self.tutor.given:
             return Deployment.TUTOR
         return Deployment.EMBEDDED if self.lms_manage is not None else Deployment.OTHER
+
+    @property
+    def stopped(self) -> str:
+        """That the command which runs the application, its worker and the LMS is stopped; '' if it
+        runs, or if there is none."""
+        home = self.dev_home or self.demo_home
+        if home is None or is_locked(home / "lock"):
+            return ""
+        return f"{'`usher dev`' if self.dev_home else '`usher demo`'} is stopped"
 
     def close(self) -> None:
         self.web.close()

@@ -39,6 +39,10 @@ class NotFoundError(ValueError):
     """A given path or address does not exist; the message says what to give instead."""
 
 
+class NothingHereError(NotFoundError):
+    """Nothing is named, and nothing is found in this folder."""
+
+
 @dataclass(frozen=True)
 class DoctorOptions:
     """The options of the command line. application: a folder or an address, or the home of a demo.
@@ -111,7 +115,7 @@ def _looked_for(options: DoctorOptions) -> DoctorOptions:
             found = Path()
         root = found if (found / "config.yml").is_file() else None
     if not (application or root):
-        raise NotFoundError(_nothing_in(here))
+        raise NothingHereError(_nothing_in(here))
     return replace(options, application=application, tutor_root=root)
 
 
@@ -144,8 +148,10 @@ def _nothing_in(folder: Path) -> str:
         )
     return (
         "No connection was made from here, and there is no demo, application or Tutor root in "
-        "this folder. Go to the folder of your project's manage.py, run `usher connect`, or name "
-        "the installation with --application, --tutor-root or --lms."
+        "this folder. Go to the folder of your project's manage.py, or name it:\n"
+        "$ usher doctor --application FOLDER\n"
+        "If it has no LMS yet, run `usher dev` or `usher connect` there. --tutor-root and --lms "
+        "name an LMS without an application."
     )
 
 

@@ -24,6 +24,8 @@ _SECONDS_BETWEEN_BEATS = 2.0
 LATE_WATCHING = 30
 #: The same for Celery's workers, which beat with the sweep that Celery beat sends once a minute.
 LATE_SWEEPING = 180
+#: In place of these seconds, after a worker was told to stop: none is assumed to run.
+STOPPED = 0
 #: Seconds for which a thread beats in place of a worker that waits: more than a few requests that
 #: the other system does not answer, which may take a minute each.
 _MAX_WAIT_SECONDS = 600.0
@@ -72,6 +74,12 @@ def _beat_until(ended: threading.Event, late_after: int) -> None:
         connections.close_all()
 
 
+def record_stop() -> None:
+    """Records that a worker ended because it was told to. The next beat of another worker replaces
+    this."""
+    _write(WORKER, str(STOPPED))
+
+
 def record_sweep() -> None:
     """Records that a sweep has ended."""
     _write(SWEEP, "")
@@ -85,8 +93,8 @@ def _write(name: str, since: str) -> None:
 
 
 def seconds_ago() -> tuple[float, int] | None:
-    """Seconds since the newest beat, and the number of seconds after which that is late; None when
-    no worker has ever run."""
+    """Seconds since the newest beat, and the number of seconds after which that is late, or
+    ``STOPPED``; None when no worker has ever run."""
     row = Watermark.objects.filter(what=WORKER).first()
     if row is None:
         return None

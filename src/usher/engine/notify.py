@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 from django.conf import settings as django_settings
 from django.db import transaction
@@ -95,8 +96,19 @@ def broker_error() -> str:
         with _connection() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3 * _SECONDS)
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
-        return str(error).strip() or type(error).__name__
+        return error_at(broker_url(), error)
     return ""
+
+
+def error_at(url: str, error: Exception) -> str:
+    """The broker's address, without its password, and the error that a connection to it ended
+    with."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    scheme, _, rest = url.split(";")[0].partition("://")
+    login, _, server = rest.rpartition("@")
+    if password := login.partition(":")[2]:
+        said = said.replace(password, "…").replace(unquote(password), "…")
+    return f"{scheme}://{server}: {said.rstrip('.')}."
 
 
 @contextmanager

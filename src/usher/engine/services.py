@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import Error, InterfaceError, OperationalError, close_old_connections
 from django.db.models import Min, Q
 
 from usher.engine import heartbeat, observers
@@ -355,4 +356,6 @@ def watch(
             stop.wait(_DATABASE_PAUSE_SECONDS)
         close_old_connections()
         stop.wait(every)
+    with suppress(Error):  # the database may be the first that was stopped
+        heartbeat.record_stop()
     observers.stopped()

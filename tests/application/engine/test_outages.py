@@ -11,6 +11,7 @@ from django.db import connection
 
 from tests.support import faults
 from tests.support.faults import faulty_proxy
+from usher.application import explain
 from usher.application.accounts.services import ensure_account
 from usher.application.explain import no_worker
 from usher.application.lms.changes import pull_changes
@@ -192,3 +193,15 @@ def test_a_worker_that_hangs_is_not_alive_for_ever(transactional_db, monkeypatch
         Watermark.objects.filter(what=heartbeat.WORKER).update(asked_at=old)
         time.sleep(0.2)
         assert no_worker() is not None
+
+
+def test_a_worker_that_was_told_to_stop_says_so(db):
+    stop = threading.Event()
+    stop.set()
+    heartbeat.beat()
+    assert explain.no_worker() is None
+    watch(stop=stop)
+    assert explain.no_worker().text.startswith("The worker was stopped ")
+    heartbeat._last_beat = 0.0
+    heartbeat.beat()
+    assert explain.no_worker() is None

@@ -207,7 +207,8 @@ def test_acc_2_as_it_really_happens(system: System) -> None:
 def test_ops_1_nobody_works(system: System) -> None:
     with system.stopped("worker"):
         system.application.run(
-            ROWS + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))"
+            ROWS + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))\n"
+            "from usher.engine.heartbeat import beat\nbeat()"
         )
         report = system.examine()
         system.restore()
@@ -223,4 +224,4 @@ def test_ops_4_the_broker_is_down(system: System) -> None:
     manage = Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
     report = system.examine(manage=manage)
     assert [line.id for line in report.root_causes] == ["OPS-4"]
-    assert "broker" in report.root_causes[0].finding.seen
+    assert "does not answer: redis://127.0.0.1:9/0: " in report.root_causes[0].finding.seen

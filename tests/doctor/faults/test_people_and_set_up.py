@@ -1,6 +1,7 @@
 """Faults of learners and of the set-up. The advice for each is carried out and removes the
 finding."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -169,12 +170,20 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "from usher.engine.models import Watermark\n"
-            "Watermark.objects.filter(what='worker').update("
-            "asked_at=timezone.now() - timedelta(seconds=40))"
+            "killed = {'since': '30', 'asked_at': timezone.now() - timedelta(seconds=40)}\n"
+            "Watermark.objects.filter(what='worker').update(**killed)"
         )
         finding = only(system, "OPS-5")
     assert "alive for 4" in finding.seen
     assert "reconcile --watch" in finding.fix
+    system.restore()
+    assert system.causes() == []
+
+
+def test_ops_5_the_worker_was_stopped(system: System) -> None:
+    with system.stopped("worker"):
+        finding = only(system, "OPS-5")
+    assert re.fullmatch(r"the sync worker was stopped \d+ seconds ago", finding.seen)
     system.restore()
     assert system.causes() == []
 

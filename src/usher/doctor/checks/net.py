@@ -9,7 +9,7 @@ import httpx
 
 from usher.contract.environment import Env
 from usher.contract.paths import LmsPath, in_path
-from usher.doctor.check import Check, Finding, check, failed, ok, skipped
+from usher.doctor.check import SILENT_LMS, Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.commands import CommandError
 from usher.doctor.facts.memo import NotKnownError
@@ -82,9 +82,10 @@ class ApplicationReachesLms(Check):
         if not seen.answers:
             return failed(
                 f"the LMS doesn't answer: {seen.text}",
-                cause=f"the LMS is down, or {Env.OPENEDX_API_BASE_URL} is not its address",
+                cause=context.stopped
+                or f"the LMS is down, or {Env.OPENEDX_API_BASE_URL} is not its address",
                 fix=LMS_START,
-                silent="the LMS",
+                silent=SILENT_LMS,
             )
         if not seen.is_lms and differs and look_at_server(context, public).is_lms:
             return self._other_address(f"{seen.text}; {public} is the LMS", public)
@@ -234,7 +235,8 @@ class LmsReachesApplication(Check):
                 if status is None and (down := _down(context)):
                     return failed(
                         f"the application doesn't answer: {down}",
-                        cause=_error_of_manage(context)
+                        cause=context.stopped
+                        or _error_of_manage(context)
                         or "it does not run, or listens at another address",
                         fix=START,
                         silent="the application",

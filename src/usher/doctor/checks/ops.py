@@ -4,7 +4,7 @@ import shlex
 
 from usher.contract.application_report import NO_CELERY, RowError
 from usher.contract.failures import MALFORMED, RegistrationError
-from usher.doctor.check import Check, Finding, check, failed, many, ok, warning
+from usher.doctor.check import Check, Finding, check, failed, many, note, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_BROKER, START_WORKER, manage
@@ -70,7 +70,7 @@ class CeleryRunsTasks(Check):
             )
         if error:
             return failed(
-                f"the broker does not answer: {error}",
+                f"Celery's broker does not answer: {error}",
                 cause="Redis is down, or CELERY_BROKER_URL is wrong",
                 fix=START_BROKER,
             )
@@ -115,14 +115,18 @@ class SyncWorkerReportedRecently(Check):
         if engine is None or "worker_seen_seconds" not in engine:
             raise NotKnownError("the application does not report its sync worker")
         seen = engine["worker_seen_seconds"]
+        late = engine.get("worker_late_seconds", 0)
         if seen is None:
-            return self._failed("no sync worker has run yet")
-        if seen > engine.get("worker_late_seconds", 0):
-            return self._failed(f"no sync worker has been alive for {_duration(seen)}")
+            return self._failed(context, "no sync worker has run yet")
+        if not late:
+            return self._failed(context, f"the sync worker was stopped {_duration(seen)} ago")
+        if seen > late:
+            return self._failed(context, f"no sync worker has been alive for {_duration(seen)}")
         return ok(f"a sync worker was alive {seen:.0f} seconds ago")
 
-    def _failed(self, seen: str) -> Finding:
-        return failed(seen, cause="no worker runs, so nothing reaches the LMS", fix=START_WORKER)
+    def _failed(self, context: Context, seen: str) -> Finding:
+        cause = context.stopped or "no worker runs"
+        return failed(seen, cause=f"{cause}, so nothing reaches the LMS", fix=START_WORKER)
 
 
 def _duration(seconds: float) -> str:
@@ -174,19 +178,22 @@ class NoRecordIsRefused(Check):
     def probe(self, context: Context) -> Finding:
         if "rows" not in context.application.report:
             raise NotKnownError("the application keeps no records of refusals")
-        refused_kinds = [
+        every_kind = [
             (kind, error)
             for kind, rows in context.application.report["rows"].items()
             for error in rows.get("errors", [])
-            if error.get("refused", 0) and not _is_shown_elsewhere(kind, error)
+            if error.get("refused", 0)
         ]
+        if not every_kind:
+            return ok("no record is refused")
+        refused_kinds = [pair for pair in every_kind if not _is_shown_elsewhere(*pair)]
         if not refused_kinds:
-            return ok("nothing was refused that another check does not name")
+            checks = dict.fromkeys(_CHECKS[kind] for kind, _ in every_kind)
+            return note(
+                f"the LMS refuses {_counted(every_kind)}",
+                cause=f"the checks {' and '.join(checks)} name the reasons and what to do",
+            )
         refused_kinds.sort(key=lambda kind: -kind[1].get("refused", 0))
-        kinds: dict[str, int] = {}
-        for kind, error in refused_kinds:
-            kinds[kind] = kinds.get(kind, 0) + error.get("refused", 0)
-        counted = ", ".join(_records(count, kind) for kind, count in kinds.items())
         reasons = [
             f"{error.get('message', '')[:160] or error.get('error_code')} "
             f"({_records(error.get('refused', 0), kind)}, such as {error.get('sample')})"
@@ -197,12 +204,21 @@ class NoRecordIsRefused(Check):
             if reasons[_MAX_SHOWN:]
             else ""
         )
+        kinds = dict.fromkeys(kind for kind, _ in refused_kinds)
         options = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
-            f"the LMS refuses {counted}",
+            f"the LMS refuses {_counted(refused_kinds)}",
             cause="; ".join(reasons[:_MAX_SHOWN]) + more,
             fix=f"remove the cause, then {manage(f'reconcile {options} --recheck --wait 60')}",
         )
+
+
+def _counted(errors: list[tuple[str, RowError]]) -> str:
+    """The number of refused records of each kind."""
+    counts: dict[str, int] = {}
+    for kind, error in errors:
+        counts[kind] = counts.get(kind, 0) + error.get("refused", 0)
+    return ", ".join(_records(count, kind) for kind, count in counts.items())
 
 
 def _records(count: int, kind: str) -> str:
@@ -240,6 +256,14 @@ _ELSEWHERE = {
     "mode": (MALFORMED,),
     "run": ("not-found", MALFORMED),
     "token": ("invalid_grant", "invalid_client"),
+}
+#: Kind → the checks that report these.
+_CHECKS = {
+    "account": "ACC",
+    "enrollment": "ENR",
+    "mode": "CRS",
+    "run": "CRS",
+    "token": "OAU",
 }
 _MAX_SHOWN = 3
 

@@ -15,6 +15,8 @@ from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one answer: an LMS that was just started takes several for its first ones.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+#: The same for a server that let an earlier request wait so long, and has answered none since.
+_TIMEOUT_OF_SILENT = httpx.Timeout(5.0)
 #: Key of an answer's extension with the times of the request and of the answer, by this machine's
 #: clock.
 SENT_AND_RECEIVED_AT = "usher_between"
@@ -39,6 +41,9 @@ class Web:
     _answers: dict[tuple[str, str], httpx.Response | NoAnswerError] = field(default_factory=dict)
     _locks: dict[tuple[str, str], Lock] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    #: The origins of servers that accept connections and do not answer. Without it, each of several
+    #: requests, one after the other, would wait for the whole time.
+    _silent: set[tuple[str, str, int]] = field(default_factory=set)
 
     def get(self, url: str, token: str = "") -> httpx.Response:
         """Returns the answer. Raises NoAnswerError if there is none."""
@@ -65,14 +70,25 @@ class Web:
         """Sends a request each time it is called, never with a cookie. Raises NoAnswerError."""
         headers = {"Authorization": f"{scheme} {token}"} if token else {}
         sent = datetime.now(UTC)
+        if self._is_silent(url):
+            options["timeout"] = _TIMEOUT_OF_SILENT
         try:
             answer = self._client.request(method, url, headers=headers, **options)
             answer.extensions[SENT_AND_RECEIVED_AT] = (sent, datetime.now(UTC))
+            self._silent.discard(origin(url))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.ReadTimeout):
+                self._silent.add(origin(url))
             raise NoAnswerError(f"{url} does not answer: {_reason(error)}") from error
         finally:
             self._client.cookies.clear()
         return answer
+
+    def _is_silent(self, url: str) -> bool:
+        try:
+            return origin(url) in self._silent
+        except ValueError:  # not an address
+            return False
 
     def follow(self, url: str) -> tuple[list[str], int]:
         """The addresses to which an anonymous browser is redirected, without their queries, and the
@@ -83,8 +99,9 @@ class Web:
         ) as browser:
             while len(visited) < _MAX_REDIRECTS:
                 visited.append(url.split("?")[0])
+                timeout = _TIMEOUT_OF_SILENT if self._is_silent(url) else _TIMEOUT
                 try:
-                    answer = browser.get(url)
+                    answer = browser.get(url, timeout=timeout)
                 except (httpx.HTTPError, httpx.InvalidURL) as error:
                     raise NoAnswerError(
                         f"{visited[-1]} does not answer: {_reason(error)}"

@@ -1,0 +1,21 @@
+"""The error of a broker: with its address, and without its password."""
+
+import pytest
+
+from usher.engine.notify import error_at
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        (
+            "redis://127.0.0.1:9/0",
+            "Error 111 connecting to 127.0.0.1:9. Connection refused.",
+            "redis://127.0.0.1:9/0: Error 111 connecting to 127.0.0.1:9. Connection refused.",
+        ),
+        ("amqp://shop:s3%40x@mq:5672//", "for s3@x or s3%40x", "amqp://mq:5672//: for … or …."),
+        ("redis://:s3cret@a/0;redis://:other@b/0", "", "redis://a/0: OSError."),
+    ],
+)
+def test_the_address_is_named_without_the_password(url: str, error: str, said: str) -> None:
+    assert error_at(url, OSError(error)) == said
