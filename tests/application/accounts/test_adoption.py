@@ -169,6 +169,14 @@ def test_a_name_that_was_reserved_in_vain_for_another_learner_is_no_conflict(
     assert own.username != name
 
 
+def test_a_search_by_username_where_people_sign_in_by_address(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_user_model(), "USERNAME_FIELD", "email")
+    with pytest.raises(CommandError, match="leave out --by username"):
+        run("--by", "username")
+
+
 def test_whose_a_reserved_name_is(joined: Any, listed: Any) -> None:
     name = f"old_{secrets.token_hex(4)}"
     user, waiting = joined.learner(), joined.learner()

@@ -210,7 +210,7 @@ def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name
     CourseRun.objects.filter(pk=bad.pk).update(course_key="course v1 bad")
     learner = system.learner()
     for run in CourseRun.objects.all():
-        enroll(learner, run)
+        enroll(learner, run, force=True)  # also where enrollment is closed
     CourseRun.objects.recheck()
     reconcile()
     summary = sync_runs(modes=True)

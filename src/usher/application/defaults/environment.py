@@ -127,7 +127,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_MISSING_COUNT": _whole(0),
     # The share of known objects that `USHER_MISSING_COUNT` describes, from 0 to 1. Default: 0.05.
     "USHER_MISSING_SHARE": _share,
-    # Requests a second that all workers together send to the LMS. Default: no limit.
+    # Requests a second that all workers together send to the LMS; `0` for no limit. Default: `0`.
     "USHER_REQUESTS_A_SECOND": _rate,
     # Path or name of the page that a browser is sent to after it signed out. Default: `/`.
     "USHER_SIGNED_OUT_URL": str,

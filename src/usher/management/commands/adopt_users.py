@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 
 from usher.application import dev_lms
@@ -53,6 +54,13 @@ class Command(EngineCommand):
             raise CommandError(
                 f"{options['to']} exists already and may contain decisions: delete it, or give "
                 "another name."
+            )
+        model = get_user_model()
+        is_by_username = options["by"] == adoption.BY_USERNAME
+        if is_by_username and model.USERNAME_FIELD == model.get_email_field_name():
+            raise CommandError(
+                "People sign in with their e-mail address here, and no username in the LMS is one: "
+                "leave out --by username."
             )
         proposals = adoption.propose(options["by"])
         if options["json"]:
