@@ -46,7 +46,7 @@ class OneAddress(DefaultAdapter):
 
 
 def run(*arguments: str) -> tuple[str, str]:
-    """The output, in which commands that are continued on another line are joined."""
+    """The output, in which commands that are continued on another line are system."""
     out, err = StringIO(), StringIO()
     call_command("adopt_users", *arguments, stdout=out, stderr=err)
     return joined_lines(out.getvalue()), joined_lines(err.getvalue())
@@ -146,13 +146,13 @@ def test_conflicts_are_named(system: Any, listed: Any) -> None:
     assert rows[twin.username]["conflict"] == "the e-mail addresses differ"
 
 
-def test_a_name_that_was_reserved_in_vain_for_another_learner_is_no_conflict(
-    joined: Any, listed: Any
+def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
+    system: Any, listed: Any
 ) -> None:
     """As after the loss of a database: names of new users exist in the LMS."""
     name = f"shop_{secrets.token_hex(4)}"
-    user, newcomer = joined.learner(), joined.learner()
-    in_lms(joined, name, user.email)
+    user, newcomer = system.learner(), system.learner()
+    in_lms(system, name, user.email)
     UsernameReservation.objects.create(username=name, user=newcomer)
     rows, file = listed()
     assert rows[user.username]["conflict"].endswith(f"another learner, {newcomer.username}")
@@ -177,10 +177,10 @@ def test_a_search_by_username_where_people_sign_in_by_address(
         run("--by", "username")
 
 
-def test_whose_a_reserved_name_is(joined: Any, listed: Any) -> None:
+def test_whose_a_reserved_name_is(system: Any, listed: Any) -> None:
     name = f"old_{secrets.token_hex(4)}"
-    user, waiting = joined.learner(), joined.learner()
-    in_lms(joined, name, user.email)
+    user, waiting = system.learner(), system.learner()
+    in_lms(system, name, user.email)
     reservation = UsernameReservation.objects.create(username=name, user=waiting)
     ensure_account(waiting)
     rows, file = listed()

@@ -195,7 +195,7 @@ def test_a_worker_that_hangs_is_not_alive_for_ever(transactional_db, monkeypatch
         assert no_worker() is not None
 
 
-def test_a_worker_that_was_told_to_stop_says_so(db):
+def test_a_worker_that_ends_in_order_says_so(db):
     stop = threading.Event()
     stop.set()
     heartbeat.beat()

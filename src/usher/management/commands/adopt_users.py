@@ -57,7 +57,7 @@ class Command(EngineCommand):
             )
         model = get_user_model()
         is_by_username = options["by"] == adoption.BY_USERNAME
-        if is_by_username and model.USERNAME_FIELD == model.get_email_field_name():
+        if is_by_username and model.get_email_field_name() == model.USERNAME_FIELD:
             raise CommandError(
                 "People sign in with their e-mail address here, and no username in the LMS is one: "
                 "leave out --by username."
