@@ -81,7 +81,7 @@ def reported(report: dict[str, Any], stopped: str = "") -> Any:
     return SimpleNamespace(application=SimpleNamespace(report=report), stopped=stopped)
 
 
-def test_ops_5_a_worker_that_was_told_to_stop_is_not_late() -> None:
+def test_ops_5_a_worker_that_ended_on_request_is_not_late() -> None:
     engine = {"worker_seen_seconds": 5.0, "worker_late_seconds": 0}
     finding = SyncWorkerReportedRecently().probe(reported({"engine": engine}, "`usher dev` is out"))
     assert finding.status is Status.FAILED
