@@ -45,9 +45,9 @@ MADE = account(created_in_lms_at=NOW, observed_generation=1)
     ],
 )
 def test_accounts(row: LmsAccount | None, state: str) -> None:
-    told = of_account(row)
-    assert told.state == state
-    assert bool(told.text) is not told.is_ready
+    status = of_account(row)
+    assert status.state == state
+    assert bool(status.text) is not status.is_ready
 
 
 @pytest.mark.parametrize(

@@ -143,9 +143,9 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         assert servers.follow_changes() == ""
         assert eventually(lambda: bool(worker.ended()))
         servers.check()  # so the command continues
-        told = servers.follow_changes()
-        assert "SyntaxError" in told
-        assert told.endswith("starts again when a Python file or .env of your project changes.")
+        message = servers.follow_changes()
+        assert "SyntaxError" in message
+        assert message.endswith("starts again when a Python file or .env of your project changes.")
         assert servers.follow_changes() == ""
         code.write_text("VERSION = 300\n")
         assert servers.follow_changes() == "worker started again."
@@ -218,9 +218,9 @@ def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_pa
         servers._start_all([project])
         settings.write_text("FOO = (\n")
         assert eventually(lambda: bool(project.ended()))
-        while not (told := servers.follow_changes()):
+        while not (message := servers.follow_changes()):
             servers.check()
-        assert "settings.py, line 1: SyntaxError" in told
+        assert "settings.py, line 1: SyntaxError" in message
         servers.check()
         settings.write_text("FOO = 10\n")
         assert servers.follow_changes() == "project started again."
@@ -284,9 +284,9 @@ def first_step(folder: Path) -> str:
 
 def test_warnings_of_the_check_are_shown(tmp_path: Path) -> None:
     settings_of(tmp_path, APPLY)
-    told = first_step(tmp_path)
-    assert "usher.W004: LOGIN_URL is '/accounts/login/', where no view answers" in told
-    assert "Set LOGIN_URL to your sign-in page." in told
+    message = first_step(tmp_path)
+    assert "usher.W004: LOGIN_URL is '/accounts/login/', where no view answers" in message
+    assert "Set LOGIN_URL to your sign-in page." in message
 
 
 def test_a_project_without_the_call_is_refused_with_it(tmp_path: Path) -> None:

@@ -234,19 +234,19 @@ def test_a_new_database_for_an_lms_that_has_accounts(integrator: Integrator) -> 
     with sqlite3.connect(integrator.folder / LMS) as database:
         sql = "UPDATE auth_user SET email = 'ann@example.org' WHERE username = ?"
         assert database.execute(sql, [username]).rowcount == 1
-    told = integrator.usher_dev()["connected"]
+    printed = integrator.usher_dev()["connected"]
     words = "an account of learners that your database does not have: ann@example.org"
-    assert words in " ".join(told.split())
-    environment, adopt, delete = [line[2:] for line in told.split("\n") if line.startswith("$ ")]
+    assert words in " ".join(printed.split())
+    environment, adopt, delete = [line[2:] for line in printed.split("\n") if line.startswith("$ ")]
     assert delete == f"rm -r {integrator.folder / LMS.parent}"
     integrator.run(f"{environment}\n{NEW_ANN}")
     _, file = adopt.split(" --to ")
     with up(integrator):
-        told = re.sub(r" \\\n +", " ", integrator.run(f"{environment}\n{adopt}"))
-        decide = next(line[2:] for line in told.splitlines() if line.startswith("$ "))
+        printed = re.sub(r" \\\n +", " ", integrator.run(f"{environment}\n{adopt}"))
+        decide = next(line[2:] for line in printed.splitlines() if line.startswith("$ "))
         assert decide == f"python manage.py adopt_users --decisions {file}"
-        told = integrator.run(f"{environment}\nsed -i '2s/$/link/' {file}\n{decide}")
-        assert f"{username}: linked here, and in the LMS" in told
+        printed = integrator.run(f"{environment}\nsed -i '2s/$/link/' {file}\n{decide}")
+        assert f"{username}: linked here, and in the LMS" in printed
     integrator.run(delete)
     steps = integrator.usher_dev()
     assert "The LMS has" not in steps["connected"]
@@ -275,13 +275,13 @@ def up(integrator: Integrator) -> Iterator[str]:
     )
     assert process.stdout
     try:
-        told = ""
+        printed = ""
         for line in process.stdout:
-            told += line
-            if "stops everything." in " ".join(told.split()):
+            printed += line
+            if "stops everything." in " ".join(printed.split()):
                 break
-        assert process.poll() is None, told
-        yield told
+        assert process.poll() is None, printed
+        yield printed
     finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
@@ -292,11 +292,11 @@ def up(integrator: Integrator) -> Iterator[str]:
 def test_the_output_fits_a_terminal(integrator: Integrator) -> None:
     """Also on a wider one. Passwords have no character that a shell reads in a special way."""
     integrator.usher_dev()
-    with up(integrator) as told:
-        assert [line for line in told.splitlines() if len(line) > 80] == []
-        assert [line for line in told.splitlines() if line != line.rstrip()] == []
+    with up(integrator) as printed:
+        assert [line for line in printed.splitlines() if len(line) > 80] == []
+        assert [line for line in printed.splitlines() if line != line.rstrip()] == []
         for name in ("learner", "LMS superuser"):
-            assert re.search(rf"(?m)^  {name} +\S+   [A-Za-z0-9]{{20}}$", told), told
+            assert re.search(rf"(?m)^  {name} +\S+   [A-Za-z0-9]{{20}}$", printed), printed
         again = subprocess.run(
             ["usher", "dev"],
             cwd=integrator.folder,
@@ -321,13 +321,13 @@ def test_the_page_s_code_enrolls(integrator: Integrator) -> None:
     learner, calls, link = snippets(page("4. Enroll learners"))
     _, environment, shell = commands(page("3. An Open edX for your project"))
     script = "\n".join([learner, calls, link, "print('link:', link)"])
-    told = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
+    printed = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
     lms = f"http://127.0.0.1:{integrator.ports[3]}"
     start = "/auth/login/mitxpro-oauth2/?auth_entry=login&next=%2Fcourses%2Fcourse-v1"
-    assert f"link: {lms}{start}" in told
+    assert f"link: {lms}{start}" in printed
     story = integrator.run("python manage.py why testlearner@odl.local")
-    told = " ".join(story.split()).lower()
-    assert re.search("unenrolled (yet )?from demonstration course", told), story
+    printed = " ".join(story.split()).lower()
+    assert re.search("unenrolled (yet )?from demonstration course", printed), story
 
 
 def test_without_a_sign_in_page_nothing_starts(integrator: Integrator) -> None:
@@ -343,9 +343,9 @@ def test_without_a_sign_in_page_nothing_starts(integrator: Integrator) -> None:
 
 def test_the_page_s_signals_and_adapter_load(integrator: Integrator) -> None:
     integrator.write("React to changes")
-    told = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{WELCOME}\nCODE")
-    assert "connected: True" in told
-    assert "Subject: Welcome to Demo" in told, "the page's settings need no mail server"
+    printed = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{WELCOME}\nCODE")
+    assert "connected: True" in printed
+    assert "Subject: Welcome to Demo" in printed, "the page's settings need no mail server"
     integrator.write("Decide yourself")
     integrator.run("python manage.py check", USHER_ADAPTER="shop.openedx.Adapter")
 

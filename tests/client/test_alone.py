@@ -39,9 +39,9 @@ def test_the_sessions_of_the_page_run(connected_lms):
     sessions = sessions.replace(f"who.{SERVICE_WORKER}", "who.service_worker")
     parsed = doctest.DocTestParser().get_doctest(sessions, {}, "client.md", None, 0)
     assert len(parsed.examples) >= 15
-    told: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(parsed, out=told.append)
-    assert result.failed == 0, "".join(told)
+    printed: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(parsed, out=printed.append)
+    assert result.failed == 0, "".join(printed)
 
 
 def test_the_errors_of_the_page_are_those_of_the_code():

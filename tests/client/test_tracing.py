@@ -72,6 +72,6 @@ def test_an_exception_passes_and_its_message_is_not_recorded(spans: InMemorySpan
 
 def test_without_opentelemetry_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "HAS_TRACES", False)
-    with tracing.span("x", usher__rows=1) as told:
-        told.tell(a=1)
-        told.fail("timeout")
+    with tracing.span("x", usher__rows=1) as traced:
+        traced.set_attributes(a=1)
+        traced.fail("timeout")

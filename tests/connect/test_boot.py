@@ -167,10 +167,12 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
     (shop.folder / "db.sqlite3").unlink()
     demand(shop)
     target = target_of(shop)
-    with pytest.raises(Refused, match=r"no table oauth2_provider_application. Migrate it:") as told:
+    with pytest.raises(
+        Refused, match=r"no table oauth2_provider_application. Migrate it:"
+    ) as refusal:
         target.probe(None, ADDRESSES)
     # The command works although the .env lacks settings: it has placeholders for them.
-    command = str(told.value).split("Migrate it: ")[1].split(", then run this again")[0]
+    command = str(refusal.value).split("Migrate it: ")[1].split(", then run this again")[0]
     assert "MAILGUN_KEY=no-key-yet" in command
     subprocess.run(shlex.split(command), cwd=shop.folder, env=shop.environment, check=True)
     target_of(shop).probe(None, ADDRESSES)

@@ -351,15 +351,20 @@ def test_an_application_that_redirects_to_https_is_named(
 def test_an_application_that_signs_out_by_post_only_is_reported(
     serve: Callable[[Pages], Served],
 ):
-    def told(status: int | str, gateway: str = "") -> list[str]:
+    def failed_checks(status: int | str, gateway: str = "") -> list[str]:
         served = serve({"/logout/": status})
         title = SimpleNamespace(title="MIT xPro")
         return manual._sign_out(
             SimpleNamespace(url=served.url, gateway_url=gateway, checkout=title)  # type: ignore[arg-type]
         )
 
-    assert "leaves them signed in to MIT xPro: it signs out by POST only" in told(405)[0]
-    assert told("signed out") == told(302) == told(405, gateway="http://gateway") == []
+    assert "leaves them signed in to MIT xPro: it signs out by POST only" in failed_checks(405)[0]
+    assert (
+        failed_checks("signed out")
+        == failed_checks(302)
+        == failed_checks(405, gateway="http://gateway")
+        == []
+    )
 
 
 # -- a stand-in for MITx Online

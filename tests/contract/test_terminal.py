@@ -10,11 +10,11 @@ from usher.doctor.check import failed, note, ok, warning
 
 
 def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
-    told = "  ✓ ok  " + wrap("a word and another " * 10, 8)
-    lines = told.splitlines()
+    wrapped = "  ✓ ok  " + wrap("a word and another " * 10, 8)
+    lines = wrapped.splitlines()
     assert all(len(line) <= WIDTH for line in lines)
     assert all(line.startswith(" " * 8) for line in lines[1:])
-    assert " ".join(told.split()) == "✓ ok " + " ".join(["a word and another"] * 10)
+    assert " ".join(wrapped.split()) == "✓ ok " + " ".join(["a word and another"] * 10)
 
 
 def test_addresses_stay_whole_and_own_lines_stay() -> None:
@@ -114,9 +114,9 @@ def test_ordinary_text_is_not_changed() -> None:
 
 def test_a_short_command_is_not_broken_and_a_long_one_has_a_line_of_its_own() -> None:
     short = "a word and another " * 3 + "now run `usher dev --once` again, and go on with it"
-    told = wrap(short, 10)
-    assert "`usher dev --once`" in told
-    assert "\n" in told
+    wrapped = wrap(short, 10)
+    assert "`usher dev --once`" in wrapped
+    assert "\n" in wrapped
     command = "python manage.py " + "x" * 40 + " --all"
     lines = wrap(f"First look, then run: `{command}`. Then go on.", 4).splitlines()
     assert lines == ["First look, then run:", f"    $ {command}", "    Then go on."]

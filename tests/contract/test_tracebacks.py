@@ -41,8 +41,8 @@ def test_an_error_of_syntax_in_a_library_is_not_placed_in_the_project(tmp_path: 
     project.mkdir()
     library.write_text("FOO = (\n")
     (project / "own.py").write_text("import sys; sys.path.append('..')\nimport library\n")
-    told = last_line(error_of_import("own", project), project)
-    assert told == f"{library}, line 1: SyntaxError: '(' was never closed"
+    named_line = last_line(error_of_import("own", project), project)
+    assert named_line == f"{library}, line 1: SyntaxError: '(' was never closed"
 
 
 def error_of_import(module: str, folder: Path) -> str:

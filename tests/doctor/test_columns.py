@@ -20,10 +20,10 @@ def found(**report: Any) -> Finding:
 
 def test_short_columns_are_named_with_the_statements_that_convert_them() -> None:
     """Enrollments first, since every one of them writes to that table."""
-    told = found(short_uuid_columns=[OTHER, HISTORY])
-    assert told.status is Status.FAILED
-    assert told.seen.startswith("2 columns are too short")
-    assert told.fix.endswith(
+    finding = found(short_uuid_columns=[OTHER, HISTORY])
+    assert finding.status is Status.FAILED
+    assert finding.seen.startswith("2 columns are too short")
+    assert finding.fix.endswith(
         "ALTER TABLE student_courseenrollment_history MODIFY history_id uuid NOT NULL; "
         "ALTER TABLE a_table MODIFY batch uuid;"
     )

@@ -164,9 +164,9 @@ def test_without_any_facts_no_check_fails_or_passes(nothing_known: Context) -> N
         assert name in {line.id for line in report.unproven}
         assert name in said
     assert f"{len(report.unproven)} essential checks could not be made" in said
-    told = report.to_dict()
-    assert (told["healthy"], told["proven"], told["exit_code"]) == (True, False, 3)
-    assert set(told["not_checked"]) >= {line.id for line in report.unproven}
+    data = report.to_dict()
+    assert (data["healthy"], data["proven"], data["exit_code"]) == (True, False, 3)
+    assert set(data["not_checked"]) >= {line.id for line in report.unproven}
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,6 @@ def test_a_command_that_corrects_is_on_a_line_of_its_own(
     report.lines = [Line("APP-1", "A title", failed("wrong", cause="a reason", fix=fix))]
     console = Console(record=True, width=200)
     show(report, console)
-    told = [line.strip() for line in console.export_text().splitlines()]
-    start = next(number for number, line in enumerate(told) if line.startswith("fix:"))
-    assert told[start : start + len(lines)] == lines
+    data = [line.strip() for line in console.export_text().splitlines()]
+    start = next(number for number, line in enumerate(data) if line.startswith("fix:"))
+    assert data[start : start + len(lines)] == lines

@@ -203,8 +203,8 @@ def test_tut_8_private_settings(paths: Places, lms: Path) -> None:
 
 
 def test_tut_8_a_package_installed_into_the_container(paths: Places, lms: Path) -> None:
-    told = '{"private_settings": false, "packages_outside_image": ["social-auth-mitxpro"]}'
-    (lms / "manage.py").write_text(f"#!/bin/sh\necho '{told}'\n")
+    stored_report = '{"private_settings": false, "packages_outside_image": ["social-auth-mitxpro"]}'
+    (lms / "manage.py").write_text(f"#!/bin/sh\necho '{stored_report}'\n")
     facts = report(paths)
     assert causes(facts) == ["TUT-8"]
     assert "social-auth-mitxpro" in facts.root_causes[0].finding.seen

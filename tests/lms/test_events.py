@@ -75,8 +75,8 @@ def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) 
         ("account.changed", "", 1),
         ("enrollment.changed", DEMO, 1),
     ]
-    told = received(lms, name)
-    assert {each["data"].get("course_id") for each in told} == {E2E}
+    messages = received(lms, name)
+    assert {each["data"].get("course_id") for each in messages} == {E2E}
 
 
 def test_messages_are_signed(lms: Lms, name: str) -> None:
@@ -136,8 +136,8 @@ def test_certificates_and_grades_send_events(lms: Lms, name: str, made: str, kin
     assert lms.run("shell", "-c", script).returncode == 0
 
     wait_for(lambda: kind in types(lms, name))
-    told = next(each for each in received(lms, name) if each["type"] == kind)
-    assert told["data"] == {"username": name, "course_id": DEMO}
+    messages = next(each for each in received(lms, name) if each["type"] == kind)
+    assert messages["data"] == {"username": name, "course_id": DEMO}
 
 
 def test_a_sign_in_is_not_a_change(lms: Lms, name: str) -> None:

@@ -29,12 +29,16 @@ def lms() -> Iterator[Lms]:
 
 def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
     """The application's description, with a client for each of these purposes."""
-    told = lms.application.description()
-    entry = {"name": told["name"], "root_url": lms.application.url, "service_clients": [*purposes]}
+    application_entry = lms.application.description()
+    entry = {
+        "name": application_entry["name"],
+        "root_url": lms.application.url,
+        "service_clients": [*purposes],
+    }
     (read,) = read_entries([entry])
     clients = to_application(read, "secret").service_clients
-    told["service_clients"] = [vars(client) for client in clients]
-    return description(told)
+    application_entry["service_clients"] = [vars(client) for client in clients]
+    return description(application_entry)
 
 
 def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Finding:

@@ -80,8 +80,8 @@ def test_a_sign_out_from_the_application_is_not_sent_back_to_it(lms: Lms, name: 
     lms.sign_in(name)
     send(lms, lms.application.logout_token(name))
 
-    told = "select 1 from usher_lms_message where type = 'signed-out' and username = ?"
-    assert lms.rows(told, name) == []
+    query = "select 1 from usher_lms_message where type = 'signed-out' and username = ?"
+    assert lms.rows(query, name) == []
 
 
 def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
@@ -203,11 +203,11 @@ def test_the_application_is_notified_of_a_sign_out_in_the_lms(lms: Lms, name: st
 
     browser.get("/logout")
 
-    def told() -> list[Any]:
+    def new_messages() -> list[Any]:
         posted = [each for each in lms.application.received if each.path == "/signed-out/"]
         return [each for each in posted if each.json["username"] == name]
 
-    message = wait_for(told)[0]
+    message = wait_for(new_messages)[0]
     headers = {key.lower(): value for key, value in message.headers.items()}
     event_id = headers[signatures.HEADER_EVENT_ID.lower()]
     assert set(message.json) == {"event_id", "username", "at"}

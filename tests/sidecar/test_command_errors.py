@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.sidecar.conftest import System
-from tests.sidecar.test_reconcile import only, stem, tokens
+from tests.sidecar.test_reconcile import name_for, only_for, tokens
 from tests.support.checkout import free_port
 from usher.cli.main import main
 from usher.sidecar import command as commands
@@ -126,7 +126,7 @@ def test_a_misspelt_user_or_run_is_an_error(
 
 
 def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None:
-    inactive, new = stem(system, "inactive"), stem(system, "fresh")
+    inactive, new = name_for(system, "inactive"), name_for(system, "fresh")
     system.people(inactive, new)
     system.application.run(
         "from django.utils import timezone\n"
@@ -144,9 +144,9 @@ def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None
         assert words in reason["reason"]
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_a_user_given_up_by_the_application_is_reported_with_the_reason(system: System) -> None:
-    name = stem(system, "gaveup")
+    name = name_for(system, "gaveup")
     system.people(name)
     system.application.run(
         "from openedx.models import OpenEdxUser\nfrom users.models import User\n"
@@ -158,7 +158,7 @@ def test_a_user_given_up_by_the_application_is_reported_with_the_reason(system: 
     assert "gave the account up: It is taken" in reason["reason"]
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_results_before_an_error_are_in_the_json_object(system: System, monkeypatch: Any) -> None:
     from usher.client.errors import Unreachable
     from usher.sidecar import reconcile
@@ -166,7 +166,7 @@ def test_results_before_an_error_are_in_the_json_object(system: System, monkeypa
     def fail(*_: Any, **__: Any) -> None:
         raise Unreachable("The LMS went away.")
 
-    name = stem(system, "beforehand")
+    name = name_for(system, "beforehand")
     system.people(name)
     monkeypatch.setattr(reconcile, "reconcile_enrollments", fail)
     result = system.usher("reconcile", "--json")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.sidecar.conftest import System
-from tests.sidecar.test_reconcile import _command, _until, stem
+from tests.sidecar.test_reconcile import _command, _until, name_for
 from usher.client.http import Exchange
 from usher.sidecar import metrics
 from usher.sidecar.command import _serve
@@ -224,7 +224,7 @@ def test_an_invalid_metrics_port_is_refused(system: System) -> None:
 
 
 def test_the_operator_finds_a_refused_learner(system: System) -> None:
-    name = stem(system, "page")
+    name = name_for(system, "page")
     system.people(name)
     system.json("reconcile", "--kind", "account")
     system.enroll(name, NOWHERE)

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import _mode, only, stem
+from tests.sidecar.test_reconcile import _mode, name_for, only_for
 
 
 def run_fields(system: System, course: str) -> Any:
@@ -20,7 +20,7 @@ def changed_run(system: System, course: str, **values: str) -> None:
 
 
 def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
-    name, course = stem(system, "runs"), course_of(system)
+    name, course = name_for(system, "runs"), course_of(system)
     system.people(name)
     system.enroll(name, course, **_mode(system))
     in_lms(system, course, start="2040-01-01", end="2041-01-01")
@@ -41,9 +41,9 @@ def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
     assert system.json("reconcile", "--kind", "run")["kinds"] == {}
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_modes_of_runs_are_added_as_the_lms_has_them(system: System) -> None:
-    name, course = stem(system, "offered"), course_of(system)
+    name, course = name_for(system, "offered"), course_of(system)
     system.people(name)
     system.enroll(name, course, **_mode(system))
     system.json("reconcile")
@@ -90,10 +90,10 @@ for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("ex
 """
 
 
-@only("mitxpro")
+@only_for("mitxpro")
 def test_a_run_whose_dates_the_application_does_not_accept_keeps_its_own(system: System) -> None:
     """As MIT xPro: a run that has started and can't be joined any more can't be saved."""
-    name, course = stem(system, "clean"), course_of(system)
+    name, course = name_for(system, "clean"), course_of(system)
     system.people(name)
     system.enroll(name, course)
     in_lms(system, course, start="2040-01-01", end="2041-01-01")
@@ -145,7 +145,7 @@ def ended(system: System, name: str) -> None:
 
 
 def test_refunded_enrollments_are_ended_in_the_lms_on_request(system: System) -> None:
-    name, course = stem(system, "ended"), course_of(system)
+    name, course = name_for(system, "ended"), course_of(system)
     system.people(name)
     system.enroll(name, course, **_mode(system))
     system.json("reconcile")
@@ -164,9 +164,9 @@ def test_refunded_enrollments_are_ended_in_the_lms_on_request(system: System) ->
     assert system.json("reconcile", "--kind", "unenrollment")["kinds"] == {}
 
 
-@only("mitxpro")
+@only_for("mitxpro")
 def test_another_order_for_the_run_keeps_the_enrollment(system: System) -> None:
-    name, course = stem(system, "kept"), course_of(system)
+    name, course = name_for(system, "kept"), course_of(system)
     system.people(name)
     system.enroll(name, course)
     system.json("reconcile")
@@ -184,7 +184,7 @@ def test_another_order_for_the_run_keeps_the_enrollment(system: System) -> None:
 
 
 def test_name_and_email_follow_the_application_when_asked_for(system: System) -> None:
-    name, same = stem(system, "moved"), stem(system, "stayed")
+    name, same = name_for(system, "moved"), name_for(system, "stayed")
     system.people(name, same)
     system.json("reconcile")
     changed_user(system, name)
@@ -207,7 +207,7 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
     """``missing`` creates enrollments again, ``mode`` changes modes, ``adopt`` creates rows in the
     application."""
     lost, paid, more, only_there, refunded = names = [
-        stem(system, name) for name in ("lostone", "paid", "more", "only", "refund")
+        name_for(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
     course, mode = course_of(system), mode_of(system)
     system.people(*names)
@@ -270,7 +270,7 @@ def changed_user(system: System, name: str) -> None:
 
 
 def test_an_account_that_the_lms_deactivated_keeps_its_details(system: System) -> None:
-    name = stem(system, "banned")
+    name = name_for(system, "banned")
     system.people(name)
     system.json("reconcile")
     system.lms.shell(
@@ -282,7 +282,7 @@ def test_an_account_that_the_lms_deactivated_keeps_its_details(system: System) -
 
 
 def test_grades_and_certificates_that_are_missing_here_are_listed(system: System) -> None:
-    passed, by_staff = stem(system, "passed"), stem(system, "bystaff")
+    passed, by_staff = name_for(system, "passed"), name_for(system, "bystaff")
     course = course_of(system)
     system.people(passed, by_staff)
     for name in (passed, by_staff):
@@ -318,7 +318,7 @@ for user in get_user_model().objects.filter(username__in={names!r}):
 """
 
 
-@only("mitxpro")
+@only_for("mitxpro")
 def test_an_application_without_modes_is_reported(system: System) -> None:
     for command in ("reconcile", "drift"):
         result = system.usher(command, "--kind", "run-mode")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import ACCOUNT, _mode, stem, tokens
+from tests.sidecar.test_reconcile import ACCOUNT, _mode, name_for, tokens
 from tests.support.faults import UNAVAILABLE, FaultyProxy, faulty_proxy
 
 ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
@@ -37,7 +37,7 @@ def meanwhile(
 
 def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> None:
     """Neither the account nor the token of the old name would be the learner's."""
-    name, online = stem(system, "renamed"), system.application.name == "mitxonline"
+    name, online = name_for(system, "renamed"), system.application.name == "mitxonline"
     system.people(name)
     table = "openedx.models import OpenEdxUser as Named"
     column = "edx_username"
@@ -64,7 +64,7 @@ def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> 
 
 
 def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
-    name, other = stem(system, "deleted"), stem(system, "staying")
+    name, other = name_for(system, "deleted"), name_for(system, "staying")
     system.people(name, other)
 
     def delete() -> None:
@@ -81,7 +81,7 @@ def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
 
 
 def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(system: System) -> None:
-    name = stem(system, "newmail")
+    name = name_for(system, "newmail")
     system.people(name)
 
     def change() -> None:
@@ -102,7 +102,7 @@ def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(syste
 
 
 def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> None:
-    name, course = stem(system, "vanishing"), course_of(system)
+    name, course = name_for(system, "vanishing"), course_of(system)
     system.people(name)
     assert system.json("reconcile")["ok"]
     system.enroll(name, course, **_mode(system))
@@ -126,7 +126,7 @@ def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
     system: System,
 ) -> None:
     """No column of the application shows that it must be ended."""
-    name, course = stem(system, "ending"), course_of(system)
+    name, course = name_for(system, "ending"), course_of(system)
     system.people(name)
     assert system.json("reconcile")["ok"]
     system.enroll(name, course, **_mode(system))
@@ -141,9 +141,9 @@ def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
     with meanwhile(system, ENROLLMENTS, refund, then=UNAVAILABLE) as proxy:
         result = system.json("reconcile", "--kind", "enrollment", "--lms-url", proxy.url)
     assert not result["ok"]
-    told = [reason["reason"] for reason in result["reasons"] if reason["result"] == "failed"]
-    assert len(told) == 1
-    assert "where it is still active" in told[0]
+    failures = [reason["reason"] for reason in result["reasons"] if reason["result"] == "failed"]
+    assert len(failures) == 1
+    assert "where it is still active" in failures[0]
     listed = system.json("drift", "--kind", "enrollment")["differences"]
     assert [each["difference"] for each in listed if name in each["what"]] == [
         "enrolled in the LMS; refunded here"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import _mode, stem, tokens
+from tests.sidecar.test_reconcile import _mode, name_for, tokens
 
 #: The LMS may refuse the name; the learner still gets an account.
 NAMES = {
@@ -44,10 +44,14 @@ def test_learners_with_unusual_values_do_not_stop_the_others(system: System) -> 
 
 
 def none_fails_another(system: System) -> None:
-    fine = [stem(system, f"oddfine{number}") for number in range(4)]
-    named = {stem(system, f"oddn{word}"): name for word, name in NAMES.items()}
-    mailed = {stem(system, f"oddm{word}"): stem(system, mail) for word, mail in EMAILS.items()}
-    without = {stem(system, f"oddx{word}"): stem(system, mail) for word, mail in NO_EMAILS.items()}
+    fine = [name_for(system, f"oddfine{number}") for number in range(4)]
+    named = {name_for(system, f"oddn{word}"): name for word, name in NAMES.items()}
+    mailed = {
+        name_for(system, f"oddm{word}"): name_for(system, mail) for word, mail in EMAILS.items()
+    }
+    without = {
+        name_for(system, f"oddx{word}"): name_for(system, mail) for word, mail in NO_EMAILS.items()
+    }
     system.people(*fine[:2], *named, *mailed, *without, *fine[2:])
     change(system, "name", named)
     change(system, "email", {**mailed, **without})

@@ -13,7 +13,7 @@ from tests.sidecar.conftest import System, without_kept
 from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
 from tests.sidecar.test_odd_learners import none_fails_another
-from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, only, stem, tokens
+from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, name_for, only_for, tokens
 from tests.support.faults import LOST_ANSWER, THROTTLED, faulty_proxy
 from tests.support.stand_ins import BASE_URL, StandIn
 from usher.client.errors import EnrollmentRefused
@@ -80,7 +80,7 @@ def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
         assert refused["error"]["code"] == "mode-not-offered"
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_modes_of_runs_are_asked_for_one_by_one(plain: System) -> None:
     course = course_of(plain)
     plain.application.run(
@@ -101,7 +101,7 @@ def test_modes_of_runs_are_asked_for_one_by_one(plain: System) -> None:
 
 
 def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: System) -> None:
-    names = [stem(plain, f"made{number}") for number in range(20)]
+    names = [name_for(plain, f"made{number}") for number in range(20)]
     course = course_of(plain)
     plain.people(*names)
     plain.enroll(names[0], course, **mode(plain))
@@ -128,7 +128,7 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     """The application's own code and the sidecar create accounts and renew tokens at the same time:
     each learner gets one account and a valid token, and nobody is given up because the other was
     first."""
-    names = [stem(plain, f"pair{number:02}") for number in range(16)]
+    names = [name_for(plain, f"pair{number:02}") for number in range(16)]
     plain.people(*names)
     own = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _OWN.format(names=names)],
@@ -157,7 +157,7 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
         assert me(plain, access) == name
     there = plain.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"print(*get_user_model().objects.filter(email__startswith={stem(plain, 'pair')!r})"
+        f"print(*get_user_model().objects.filter(email__startswith={name_for(plain, 'pair')!r})"
         ".values_list('username', flat=True).order_by('username'))"
     )
     assert there.split() == names
@@ -184,7 +184,7 @@ for user in users + users:
 
 
 def test_a_registration_whose_answer_is_lost_is_taken_up(plain: System) -> None:
-    names = [stem(plain, f"answer{number}") for number in range(3)]
+    names = [name_for(plain, f"answer{number}") for number in range(3)]
     plain.people(*names)
     with faulty_proxy(plain.lms.url) as proxy:
         proxy.break_next(LOST_ANSWER, path="/registration/", times=2)
@@ -197,7 +197,7 @@ def test_a_registration_whose_answer_is_lost_is_taken_up(plain: System) -> None:
 
 
 def test_codes_and_tokens_that_a_killed_run_left_are_removed_and_no_others(plain: System) -> None:
-    name = stem(plain, "litter")
+    name = name_for(plain, "litter")
     plain.people(name)
     plain.application.run(_LITTER.format(name=name))
     assert plain.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
@@ -231,7 +231,7 @@ result = None
 
 
 def test_a_learner_with_an_account_gets_a_token(plain: System) -> None:
-    name = stem(plain, "lost")
+    name = name_for(plain, "lost")
     plain.people(name)
     assert plain.json("reconcile")["ok"]
     model = TOKEN[plain.application.name].split(".")
@@ -245,7 +245,7 @@ def test_a_learner_with_an_account_gets_a_token(plain: System) -> None:
 
 
 def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: System) -> None:
-    name = stem(plain, "halfway")
+    name = name_for(plain, "halfway")
     plain.people(name)
     assert plain.json("reconcile")["ok"]
     account, token = (
@@ -267,7 +267,7 @@ def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: System) 
 
 def test_the_account_of_another_person_is_not_taken(plain: System) -> None:
     """An older LMS account of that name and e-mail address, which no sign-in linked."""
-    name = stem(plain, "stranger")
+    name = name_for(plain, "stranger")
     plain.people(name)
     plain.lms.shell(
         "from datetime import timedelta\n"
@@ -293,7 +293,7 @@ def test_an_odd_learner_fails_no_other(plain: System) -> None:
 
 
 def test_name_and_email_follow_the_application(plain: System) -> None:
-    name = stem(plain, "moved")
+    name = name_for(plain, "moved")
     plain.people(name)
     assert plain.json("reconcile")["ok"]
     changed_user(plain, name)
@@ -306,7 +306,7 @@ def test_name_and_email_follow_the_application(plain: System) -> None:
 def test_an_application_that_does_not_answer_the_lms_is_reported_and_no_learner_given_up(
     application: StandIn, plain: System
 ) -> None:
-    name = stem(plain, "alone")
+    name = name_for(plain, "alone")
     plain.people(name)
     plain.lms.shell(_API_ROOT.format("http://127.0.0.1:1/"))
     try:
@@ -360,7 +360,7 @@ def mode(plain: System) -> dict[str, str]:
 
 
 def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: System) -> None:
-    names = [stem(plain, f"limited{number}") for number in range(3)]
+    names = [name_for(plain, f"limited{number}") for number in range(3)]
     plain.people(*names)
     with faulty_proxy(plain.lms.url) as proxy:
         proxy.break_next(THROTTLED, path="/registration/", times=2)
@@ -371,7 +371,7 @@ def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: System) -> None
 
 
 def test_a_rate_limit_that_lets_nothing_through_ends_the_run(plain: System) -> None:
-    plain.people(stem(plain, "shut"))
+    plain.people(name_for(plain, "shut"))
     with faulty_proxy(plain.lms.url) as proxy:
         proxy.break_all(THROTTLED, path="/registration/")
         result = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)

@@ -24,12 +24,12 @@ ACCOUNT = {"mitxonline": "openedx.OpenEdxUser", "mitxpro": "courseware.Coursewar
 TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxApiAuth"}
 
 
-def only(application: str) -> pytest.MarkDecorator:
+def only_for(application: str) -> pytest.MarkDecorator:
     """Skips a test for the other application, which lacks the feature."""
     return pytest.mark.parametrize("application", [application], indirect=True, scope="module")
 
 
-def stem(system: System, word: str) -> str:
+def name_for(system: System, word: str) -> str:
     return f"{system.application.name[:5]}{word}"
 
 
@@ -40,7 +40,7 @@ def tokens(system: System, name: str) -> list[Any]:
 
 
 def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System) -> None:
-    names = [stem(system, f"new{number}") for number in range(30)]
+    names = [name_for(system, f"new{number}") for number in range(30)]
     course = course_of(system)
     system.people(*names)
     system.enroll(names[0], course, **_mode(system))
@@ -72,7 +72,7 @@ def _mode(system: System) -> dict[str, str]:
 def test_the_tokens_are_good_at_the_lms(system: System) -> None:
     import httpx
 
-    name = stem(system, "token")
+    name = name_for(system, "token")
     system.people(name)
     assert system.json("reconcile")["ok"]
     ((access, refresh),) = tokens(system, name)
@@ -91,7 +91,7 @@ def test_the_tokens_are_good_at_the_lms(system: System) -> None:
 
 
 def test_a_dry_run_counts_and_changes_nothing(system: System) -> None:
-    name = stem(system, "dry")
+    name = name_for(system, "dry")
     system.people(name)
     result = system.usher("reconcile", "--dry-run")
     assert result.exit_code == 0
@@ -101,7 +101,7 @@ def test_a_dry_run_counts_and_changes_nothing(system: System) -> None:
 
 
 def test_one_user_alone_is_reconciled(system: System) -> None:
-    first, second = stem(system, "one"), stem(system, "other")
+    first, second = name_for(system, "one"), name_for(system, "other")
     system.people(first, second)
     result = system.json("reconcile", "--user", f"{first}@example.org")
     assert result["kinds"]["account"]["done"] == 1
@@ -111,23 +111,24 @@ def test_one_user_alone_is_reconciled(system: System) -> None:
 
 
 def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: System) -> None:
-    name, other = stem(system, "taken"), stem(system, "free")
-    system.accounts_in_lms(stem(system, "holder"))
+    name, other = name_for(system, "taken"), name_for(system, "free")
+    system.accounts_in_lms(name_for(system, "holder"))
     system.people(name, other)
     system.enroll(name, course_of(system), **_mode(system))
+    other_email = name_for(system, "x") + "@e.org"
     system.application.run(
         "from users.models import User\n"
-        f"User.objects.filter(username={name!r}).update(email={stem(system, 'x') + '@e.org'!r})\n"
+        f"User.objects.filter(username={name!r}).update(email={other_email!r})\n"
         "result = None"
     )
     system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"get_user_model().objects.filter(username={stem(system, 'holder')!r})"
-        f".update(email={stem(system, 'x') + '@e.org'!r})"
+        f"get_user_model().objects.filter(username={name_for(system, 'holder')!r})"
+        f".update(email={other_email!r})"
     )
     run = system.usher("reconcile")
     assert run.exit_code == 1
-    assert f"{stem(system, 'x')}@e.org: An LMS account with the e-mail address" in " ".join(
+    assert f"{name_for(system, 'x')}@e.org: An LMS account with the e-mail address" in " ".join(
         run.output.split()
     )
     assert len(tokens(system, other)) == 1
@@ -138,7 +139,7 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: Syste
     if system.application.name == "mitxonline":
         # Recorded in the application's own columns, so that nobody tries it for ever.
         given_up = system.json("drift", "--given-up")["given_up"]
-        assert [e for e in given_up if e["what"] == f"{stem(system, 'x')}@e.org"]
+        assert [e for e in given_up if e["what"] == f"{name_for(system, 'x')}@e.org"]
         assert system.json("reconcile")["kinds"] == {}
     system.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
@@ -147,16 +148,16 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: Syste
 
 
 def test_refunded_and_given_up_enrollments_are_not_sent(system: System) -> None:
-    name, course = stem(system, "refunded"), course_of(system)
+    name, course = name_for(system, "refunded"), course_of(system)
     system.people(name)
     system.enroll(name, course, active=False, change_status="refunded")
     system.json("reconcile")
     assert system.enrollments_in_lms(name) == set()
 
 
-@only("mitxpro")
+@only_for("mitxpro")
 def test_several_orders_of_one_learner_are_one_enrollment(system: System) -> None:
-    name, course = stem(system, "orders"), course_of(system)
+    name, course = name_for(system, "orders"), course_of(system)
     system.people(name)
     system.enroll(name, course)
     system.application.run(
@@ -170,7 +171,7 @@ def test_several_orders_of_one_learner_are_one_enrollment(system: System) -> Non
 
 
 def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System) -> None:
-    name = stem(system, "norun")
+    name = name_for(system, "norun")
     system.people(name)
     system.enroll(name, "course-v1:no+such+run")
     result = without_kept(system.json("reconcile"))
@@ -189,9 +190,9 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System)
     )
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_a_name_that_another_person_has_in_the_lms_is_replaced(system: System) -> None:
-    name = stem(system, "common")
+    name = name_for(system, "common")
     system.people(name)
     system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
@@ -206,11 +207,11 @@ def test_a_name_that_another_person_has_in_the_lms_is_replaced(system: System) -
     assert username.startswith(name[:5])
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, other = stem(system, "held"), stem(system, "unheld")
+    name, other = name_for(system, "held"), name_for(system, "unheld")
     system.people(name, other)
     holder = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _HOLD.format(name=name)],
@@ -259,16 +260,16 @@ sys.stdin.read()
 """
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_learners_without_an_id_share_a_lock_and_all_get_accounts(system: System) -> None:
     """The application's own code gives all their locks the same name."""
-    names = [stem(system, f"noid{number}") for number in range(4)]
+    names = [name_for(system, f"noid{number}") for number in range(4)]
     system.people(*names, global_id=None)
     assert system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
 
 
 def test_the_run_after_a_killed_one_completes_it(system: System) -> None:
-    names = [stem(system, f"killed{number}") for number in range(250)]
+    names = [name_for(system, f"killed{number}") for number in range(250)]
     system.people(*names)
     command = _command(system)
     for moment in (1.0, 1.6, 2.2):
@@ -291,7 +292,7 @@ def test_the_run_after_a_killed_one_completes_it(system: System) -> None:
 
 def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: System) -> None:
     """The application's own retry and the sidecar: every row once, no update lost."""
-    names, course = [stem(system, f"both{number}") for number in range(40)], course_of(system)
+    names, course = [name_for(system, f"both{number}") for number in range(40)], course_of(system)
     system.people(*names)
     assert system.json("reconcile")["ok"]
     for name in names:
@@ -316,7 +317,7 @@ def test_watching_repairs_what_becomes_due_and_survives_the_application(system: 
         _command(system, "--watch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        first, second = stem(system, "watched"), stem(system, "later")
+        first, second = name_for(system, "watched"), name_for(system, "later")
         system.people(first)
         _until(lambda: len(tokens(system, first)) == 1)
         # The application's process is killed, as when its container is re-created.

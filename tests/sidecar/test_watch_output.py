@@ -11,7 +11,7 @@ def output() -> WatchOutput:
     return WatchOutput(as_json=False)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -28,33 +28,33 @@ def test_rows_that_all_fail_are_printed_once(
 ) -> None:
     for _ in range(5):
         output.print_summary(of(("account", FAILED), ("account", FAILED)))
-    text = told(capsys)
+    text = printed(capsys)
     assert text.startswith("✗ account 2 failed: learner0@example.org: The LMS failed with 500.")
     assert text.count("failed:") == 1
     assert "usher doctor" in text
     output.print_summary(of(("enrollment", FAILED)))
-    assert told(capsys).startswith("✗ enrollment 1 failed: ")
+    assert printed(capsys).startswith("✗ enrollment 1 failed: ")
     for _ in range(2):
         output.print_summary(of(("account", DONE)))
-    text = told(capsys)
+    text = printed(capsys)
     assert text.startswith("✓ account succeeds again after 0 s ✓ account 1 done")
     assert text.count("again") == 1
     output.print_summary(of(("account", FAILED)))
-    assert "1 failed: " in told(capsys)
+    assert "1 failed: " in printed(capsys)
 
 
 def test_results_of_other_rows_and_refusals_are_printed_during_an_outage(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output.print_summary(of(("account", FAILED)))
-    told(capsys)
+    printed(capsys)
     output.print_summary(of(("account", FAILED), ("enrollment", DONE), ("profile", REFUSED)))
-    text = told(capsys)
+    text = printed(capsys)
     assert "✓ enrollment 1 done" in text
     assert "✗ refused profile learner2@example.org" in text
     assert "account" not in text
     output.print_summary(of(("account", FAILED), ("account", REFUSED)))
-    text = told(capsys)
+    text = printed(capsys)
     assert "account succeeds again" in text
     assert "1 refused, 1 failed" in text
 
@@ -65,12 +65,12 @@ def test_that_the_lms_can_not_be_reached_is_printed_once(
     for wait in (2.0, 4.0, 8.0):
         output.print_trouble("The LMS refuses access (401).", wait)
         output.print_trouble("The LMS could not be asked: The LMS refuses access (401).", wait)
-    assert told(capsys).count("401") == 1
+    assert printed(capsys).count("401") == 1
     output.print_trouble("The application's manage.py failed.", 8.0)
-    assert "manage.py failed; trying again" in told(capsys)
+    assert "manage.py failed; trying again" in printed(capsys)
     output.print_start("MITx Online", "http://lms")
-    assert "MITx Online: watching again after 0 s, every second; the LMS is http://lms." in told(
+    assert "MITx Online: watching again after 0 s, every second; the LMS is http://lms." in printed(
         capsys
     )
     output.print_trouble("The LMS refuses access (401).", 2.0)
-    assert "401" in told(capsys)
+    assert "401" in printed(capsys)

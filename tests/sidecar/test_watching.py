@@ -14,7 +14,7 @@ import pytest
 
 from tests.sidecar.conftest import System, checkout_of
 from tests.sidecar.test_drift import course_of
-from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, only, stem, tokens
+from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, name_for, only_for, tokens
 from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
 from usher.client.errors import Throttled
 from usher.sidecar import summary
@@ -63,7 +63,7 @@ def test_a_slow_pass_runs_less_often() -> None:
 def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
     """A stock LMS counts enrollments and requests for course runs together, with another limit."""
     limited = [Throttled("Rate limited by the LMS (courses).", retry_after=0.01)]
-    told: list[Summary] = []
+    summaries: list[Summary] = []
 
     def reconcile(_session: Any, _scope: PassScope, found: Summary) -> None:
         if limited:
@@ -74,10 +74,10 @@ def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
         agent=SimpleNamespace(busy=0.0), adapter=SimpleNamespace(title="MIT xPro")
     )
     scope = PassScope(kinds=(RUN,))
-    watching = Watching(scope, WatchState(), told.append)
+    watching = Watching(scope, WatchState(), summaries.append)
     with patch("usher.sidecar.watching.reconcile", reconcile):
         assert watching._pass_within_limits(system, scope, PassThreads([])) == 0.0
-    first, second = (each.as_data()["kinds"][RUN] for each in told)
+    first, second = (each.as_data()["kinds"][RUN] for each in summaries)
     assert (first[FAILED], second[DONE]) == (1, 1)
 
 
@@ -157,7 +157,7 @@ def test_a_row_is_processed_by_one_pass_at_a_time() -> None:
 
 
 def test_a_quick_pass_reads_only_new_and_changed_rows(system: System) -> None:
-    names = [stem(system, f"look{word}") for word in ("old", "changed", "grown")]
+    names = [name_for(system, f"look{word}") for word in ("old", "changed", "grown")]
     system.people(*names)
     system.application.run(_AGES.format(old=names[0], grown=names[2]))
     adapter = adapter_of(system.application.name)
@@ -228,7 +228,7 @@ def watching(system: System, *more: str) -> subprocess.Popen[str]:
 
 
 def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> None:
-    names = [stem(system, f"term{number}") for number in range(300)]
+    names = [name_for(system, f"term{number}") for number in range(300)]
     system.people(*names)
     watcher = watching(system, "--kind", "account")
     _until(
@@ -249,7 +249,7 @@ def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> Non
 
 
 def test_watching_continues_after_the_lms_was_down(system: System) -> None:
-    first, second = stem(system, "before"), stem(system, "after")
+    first, second = name_for(system, "before"), name_for(system, "after")
     with faulty_proxy(system.lms.url) as proxy:
         watcher = watching(system, "--lms-url", proxy.url)
         try:
@@ -267,7 +267,7 @@ def test_watching_continues_after_the_lms_was_down(system: System) -> None:
 
 
 def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: System) -> None:
-    first, second = stem(system, "slowly"), stem(system, "quickly")
+    first, second = name_for(system, "slowly"), name_for(system, "quickly")
     system.people(first)
     system.enroll(first, course_of(system))
     with faulty_proxy(system.lms.url) as proxy:
@@ -284,10 +284,10 @@ def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: Syste
     assert "trying again" not in output
 
 
-@only("mitxonline")
+@only_for("mitxonline")
 def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
     """By a bulk update, as in the application's admin, which changes no timestamp."""
-    name, rows = stem(system, "setback"), "courses.CourseRunEnrollment"
+    name, rows = name_for(system, "setback"), "courses.CourseRunEnrollment"
     system.people(name)
     system.enroll(name, "course-v1:set+back+run")
 

@@ -303,7 +303,9 @@ class Http:
         exchange = Exchange(outgoing.method, group or "pages")
         name = f"LMS {exchange.method} {exchange.group}"
         with self._wrap_request(exchange), span(name, is_request=True) as active_span:
-            active_span.tell(http__request__method=exchange.method, usher__endpoints=exchange.group)
+            active_span.set_attributes(
+                http__request__method=exchange.method, usher__endpoints=exchange.group
+            )
             try:
                 answer = self._send(outgoing)
             except LmsError as error:
@@ -311,7 +313,7 @@ class Http:
                 active_span.fail(error.code)
                 raise
             exchange.status = answer.status
-            active_span.tell(http__response__status_code=answer.status)
+            active_span.set_attributes(http__response__status_code=answer.status)
             if answer.status >= 400:
                 active_span.fail(str(answer.status))
             return answer

@@ -25,7 +25,7 @@ class Span:
     def __init__(self, span: Any = None) -> None:
         self._span = span
 
-    def tell(self, **attributes: str | int) -> None:
+    def set_attributes(self, **attributes: str | int) -> None:
         """Sets attributes. Each double underscore in a name becomes a dot."""
         if self._span is not None and self._span.is_recording():
             for name, value in attributes.items():
@@ -35,7 +35,7 @@ class Span:
         """Marks the span as failed. reason: a code such as ``timed-out``; never the LMS's message,
         which may name a learner."""
         if self._span is not None:
-            self.tell(error__type=reason)
+            self.set_attributes(error__type=reason)
             self._span.set_status(trace.StatusCode.ERROR, reason)
 
 
@@ -57,5 +57,5 @@ def span(name: str, *, is_request: bool = False, **attributes: str | int) -> Ite
         current, end_on_exit=True, record_exception=False, set_status_on_exception=False
     ):
         result = Span(current)
-        result.tell(**attributes)
+        result.set_attributes(**attributes)
         yield result

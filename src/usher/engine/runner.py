@@ -556,7 +556,7 @@ def _describe(span: Span, outcomes: Sequence[Outcome]) -> None:
     """Adds to the span how many rows changed and failed, and the first failure's code."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     changed = sum(outcome.error is None and outcome.changed for outcome in outcomes)
-    span.tell(usher__changed=changed, usher__failed=len(failed))
+    span.set_attributes(usher__changed=changed, usher__failed=len(failed))
     if failed:
         span.fail(failed[0].code)
 

@@ -64,7 +64,7 @@ def in_lms(system: Any, username: str, email: str) -> None:
 
 
 @pytest.fixture
-def listed(system: Any, tmp_path: Path) -> Any:
+def csv_list(system: Any, tmp_path: Path) -> Any:
     """User → row of the list, and a function that writes the list back."""
     file = tmp_path / "users.csv"
 
@@ -88,11 +88,11 @@ def decide(file: Path, **decisions: str) -> None:
 
 
 def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
-    system: Any, listed: Any, settings: Any, tmp_path: Path
+    system: Any, csv_list: Any, settings: Any, tmp_path: Path
 ) -> None:
     user = system.learner()
     in_lms(system, name := f"old_{secrets.token_hex(4)}", user.email)
-    _, file = listed()
+    _, file = csv_list()
     decide(file, **{user.username: "link"})
     settings.BASE_DIR = tmp_path
     (tmp_path / ".usher" / "dev" / "lms").mkdir(parents=True)
@@ -108,17 +108,17 @@ def test_the_next_command_is_on_a_line_of_its_own(system: Any, tmp_path: Path) -
     user = system.learner()
     in_lms(system, f"old_{secrets.token_hex(4)}", user.email)
     file = tmp_path / "users.csv"
-    told = "".join(run("--to", str(file))).splitlines()
-    assert f"$ python manage.py adopt_users --decisions {file}" in told
-    assert [line for line in told if len(line) > 80 and not line.startswith("$ ")] == []
+    printed = "".join(run("--to", str(file))).splitlines()
+    assert f"$ python manage.py adopt_users --decisions {file}" in printed
+    assert [line for line in printed if len(line) > 80 and not line.startswith("$ ")] == []
 
 
-def test_nothing_is_linked_without_a_decision(system: Any, listed: Any) -> None:
+def test_nothing_is_linked_without_a_decision(system: Any, csv_list: Any) -> None:
     mine, other, new = system.learner(), system.learner(), system.learner()
     names = {user.pk: f"old_{secrets.token_hex(4)}" for user in (mine, other)}
     for user in (mine, other):
         in_lms(system, names[user.pk], user.email)
-    rows, file = listed()
+    rows, file = csv_list()
     assert set(rows) == {mine.username, other.username}
     assert rows[mine.username]["lms_username"] == names[mine.pk]
     assert not LmsAccount.objects.exists()
@@ -133,33 +133,33 @@ def test_nothing_is_linked_without_a_decision(system: Any, listed: Any) -> None:
     assert new.username not in out
 
 
-def test_conflicts_are_named(system: Any, listed: Any) -> None:
+def test_conflicts_are_named(system: Any, csv_list: Any) -> None:
     waiting, twin = system.learner(), system.learner()
     from allauth.account.models import EmailAddress
 
     EmailAddress.objects.create(user=waiting, email=waiting.email, verified=False)
     in_lms(system, f"old_{secrets.token_hex(4)}", waiting.email)
     in_lms(system, twin.username, f"{secrets.token_hex(6)}@elsewhere.example")
-    rows, _ = listed()
+    rows, _ = csv_list()
     assert "not confirmed" in rows[waiting.username]["conflict"]
-    rows, _ = listed("--by", "username")
+    rows, _ = csv_list("--by", "username")
     assert rows[twin.username]["conflict"] == "the e-mail addresses differ"
 
 
 def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
-    system: Any, listed: Any
+    system: Any, csv_list: Any
 ) -> None:
     """As after the loss of a database: names of new users exist in the LMS."""
     name = f"shop_{secrets.token_hex(4)}"
     user, newcomer = system.learner(), system.learner()
     in_lms(system, name, user.email)
     UsernameReservation.objects.create(username=name, user=newcomer)
-    rows, file = listed()
+    rows, file = csv_list()
     assert rows[user.username]["conflict"].endswith(f"another learner, {newcomer.username}")
     own = ensure_account(newcomer, reconcile_now=True)
     assert own.is_ready
     file.unlink()
-    rows, file = listed()
+    rows, file = csv_list()
     assert rows[user.username]["conflict"] == ""
     decide(file, **{user.username: "link"})
     assert "1 linked, 0 failed" in run("--decisions", str(file))[0]
@@ -177,17 +177,17 @@ def test_a_search_by_username_where_people_sign_in_by_address(
         run("--by", "username")
 
 
-def test_whose_a_reserved_name_is(system: Any, listed: Any) -> None:
+def test_whose_a_reserved_name_is(system: Any, csv_list: Any) -> None:
     name = f"old_{secrets.token_hex(4)}"
     user, waiting = system.learner(), system.learner()
     in_lms(system, name, user.email)
     reservation = UsernameReservation.objects.create(username=name, user=waiting)
     ensure_account(waiting)
-    rows, file = listed()
+    rows, file = csv_list()
     assert "has no LMS account yet" in rows[user.username]["conflict"]
     UsernameReservation.objects.filter(pk=reservation.pk).update(user=None)
     file.unlink()
-    rows, file = listed()
+    rows, file = csv_list()
     assert rows[user.username]["conflict"].endswith("a learner who was deleted here")
     decide(file, **{user.username: "link"})
     with pytest.raises(SystemExit):
@@ -196,17 +196,17 @@ def test_whose_a_reserved_name_is(system: Any, listed: Any) -> None:
 
 
 def test_an_account_that_is_found_for_two_users_is_a_conflict_of_both(
-    system: Any, listed: Any, settings: Any
+    system: Any, csv_list: Any, settings: Any
 ) -> None:
     settings.USHER_ADAPTER = f"{__name__}.OneAddress"
     first, second = system.learner(), system.learner()
     in_lms(system, f"old_{secrets.token_hex(4)}", OneAddress.ADDRESS)
-    rows, _ = listed()
+    rows, _ = csv_list()
     assert rows[first.username]["conflict"] == f"also found for {second.username}"
     assert rows[second.username]["conflict"] == f"also found for {first.username}"
 
 
-def test_a_user_whom_the_lms_refused_is_adopted(system: Any, listed: Any) -> None:
+def test_a_user_whom_the_lms_refused_is_adopted(system: Any, csv_list: Any) -> None:
     user = system.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(system, name, user.email)
@@ -214,7 +214,7 @@ def test_a_user_whom_the_lms_refused_is_adopted(system: Any, listed: Any) -> Non
     assert account.error_code == "duplicate-email"
     history = [one.text for one in explain(user) if one.topic == "history"]
     assert any("refused [duplicate-email]" in text for text in history), history
-    _, file = listed()
+    _, file = csv_list()
     decide(file, **{user.username: "link"})
     run("--decisions", str(file))
     account.refresh_from_db()
@@ -242,7 +242,7 @@ def either(
     end_requests()
 
 
-def adopted(lms: Any, file: Path) -> tuple[Any, str]:
+def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
     """A user who is linked here and not in the LMS, and the username of the LMS account."""
     user = lms.learner()
     name = f"old_{secrets.token_hex(4)}"
@@ -276,7 +276,7 @@ WAITS = [(State.PENDING, "awaiting-link", 0)] * 2
 def test_until_the_lms_links_the_account_records_wait_with_that_reason(
     either: Any, tmp_path: Path
 ) -> None:
-    user, name = adopted(either, tmp_path / "users.csv")
+    user, name = list_and_link(either, tmp_path / "users.csv")
     assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
     assert told_to_wait(user) == WAITS
     run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
@@ -290,9 +290,9 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
     assert waiting.error_code == "no-account"
     assert f"until the LMS account {name} is linked" in waiting.error_message
     command = f"./manage.py lms usher_link --username {name} --application tested"
-    told = StringIO()
-    call_command("why", user.email, stdout=told)
-    text = joined_lines(told.getvalue())
+    printed = StringIO()
+    call_command("why", user.email, stdout=printed)
+    text = joined_lines(printed.getvalue())
     lines = [line.strip() for line in text.splitlines() if "usher_link" in line]
     assert lines == [f"$ {command}"], "it can be copied"
     either.lms.manage("usher_link", "--username", name, "--application", "tested")
@@ -318,7 +318,7 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
 def test_an_account_that_the_lms_lost_after_the_link_is_said_to_be_created(
     either: Any, tmp_path: Path
 ) -> None:
-    _, name = adopted(either, tmp_path / "users.csv")
+    _, name = list_and_link(either, tmp_path / "users.csv")
     either.lms.manage("usher_link", "--username", name, "--application", "tested")
     process_message(secrets.token_hex(8), "account.changed", name, "")
     reconcile(["account", "token"])
@@ -333,7 +333,7 @@ def test_an_account_that_the_lms_lost_after_the_link_is_said_to_be_created(
 def test_after_usher_link_the_same_command_makes_the_records_due(
     either: Any, tmp_path: Path
 ) -> None:
-    user, name = adopted(either, file := tmp_path / "users.csv")
+    user, name = list_and_link(either, file := tmp_path / "users.csv")
     again, _ = run("--decisions", str(file))
     assert f"usher_link --username {name} --application tested" in again, "nothing is forgotten"
     assert told_to_wait(user) == WAITS
@@ -362,7 +362,7 @@ def test_a_link_that_is_undone_after_it_worked_is_refused(
     system_with_batch_api: Any, tmp_path: Path
 ) -> None:
     """Nobody will complete this adoption, so a person must examine it."""
-    user, name = adopted(system_with_batch_api, file := tmp_path / "users.csv")
+    user, name = list_and_link(system_with_batch_api, file := tmp_path / "users.csv")
     system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--decisions", str(file))
     reconcile(["account", "token"], user=user)
@@ -374,11 +374,13 @@ def test_a_link_that_is_undone_after_it_worked_is_refused(
     assert state(LmsAccount.objects.get()) is State.REFUSED
 
 
-def test_a_row_that_changed_since_fails_and_the_others_are_linked(system: Any, listed: Any) -> None:
+def test_a_row_that_changed_since_fails_and_the_others_are_linked(
+    system: Any, csv_list: Any
+) -> None:
     gone, fine = system.learner(), system.learner()
     for user in (gone, fine):
         in_lms(system, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)
-    rows, file = listed()
+    rows, file = csv_list()
     decide(file, **{gone.username: "link", fine.username: "link"})
     name = rows[gone.username]["lms_username"]
     system.lms.shell(
@@ -412,8 +414,8 @@ def test_an_account_that_another_learner_signs_in_to_is_not_adopted(
     assert not LmsAccount.objects.exists()
 
 
-def test_a_list_with_decisions_is_not_overwritten(listed: Any) -> None:
-    _, file = listed()
+def test_a_list_with_decisions_is_not_overwritten(csv_list: Any) -> None:
+    _, file = csv_list()
     file.write_text("decisions")
     with pytest.raises(CommandError, match="may contain decisions"):
         run("--to", str(file))
@@ -422,12 +424,12 @@ def test_a_list_with_decisions_is_not_overwritten(listed: Any) -> None:
 
 @pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8-sig", ","), ("utf-8", ";")])
 def test_a_list_that_a_spreadsheet_saved_is_read(
-    system: Any, listed: Any, encoding: str, delimiter: str
+    system: Any, csv_list: Any, encoding: str, delimiter: str
 ) -> None:
     user = system.learner(f"Zoë_{secrets.token_hex(4)}")
     get_user_model().objects.filter(pk=user.pk).update(username=(name := f"=Zoë{user.pk}"))
     in_lms(system, f"-{secrets.token_hex(4)}", user.email)
-    _, file = listed()
+    _, file = csv_list()
     text = file.read_bytes()
     assert text.startswith(codecs.BOM_UTF8), "without it, spreadsheets garble the name"
     rows = list(csv.DictReader(StringIO(text.decode("utf-8-sig"))))
@@ -441,11 +443,11 @@ def test_a_list_that_a_spreadsheet_saved_is_read(
     assert LmsAccount.objects.get().user_id == user.pk
 
 
-def test_decisions_that_are_none_are_named(system: Any, listed: Any) -> None:
+def test_decisions_that_are_none_are_named(system: Any, csv_list: Any) -> None:
     first, second = system.learner(), system.learner()
     for user in (first, second):
         in_lms(system, f"old_{secrets.token_hex(4)}", user.email)
-    _, file = listed()
+    _, file = csv_list()
     out, _ = run("--decisions", str(file))
     assert "No row has 'link' in the column decision" in out
     decide(file, **{first.username: "yes", second.username: "skip"})

@@ -160,12 +160,12 @@ def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error, wo
 def test_all_runs(system, command):
     code, out, _ = run(*command, "--json")
     assert code == 0, out
-    told, runs = json.loads(out), CourseRun.objects.count()
+    printed, runs = json.loads(out), CourseRun.objects.count()
     modes = CourseMode.objects.count()
     assert CourseRun.objects.get(course_key=DEMO).modes.count() == 2
-    assert told["course_runs"] == {"count": runs, "changed": runs, "unchanged": 0, "failed": 0}
-    assert told["modes"]["count"] == modes
-    assert told["changed"] == runs + told["modes"]["changed"]
+    assert printed["course_runs"] == {"count": runs, "changed": runs, "unchanged": 0, "failed": 0}
+    assert printed["modes"]["count"] == modes
+    assert printed["changed"] == runs + printed["modes"]["changed"]
     code, out, _ = run(*command)
     assert code == 0
     assert out.splitlines() == [

@@ -151,9 +151,9 @@ def test_a_learner_is_named_once_and_an_address_can_be_copied(
     django_user_model: Any, db: None
 ) -> None:
     django_user_model.objects.create_user("ada", "ada@new.example", is_active=False)
-    told = lines("ada")
-    assert [line for line in told if "identity" in line] == ["  identity    ada, ada@new.example"]
-    assert told[1].strip() == "The user is deactivated in this application."
+    texts = lines("ada")
+    assert [line for line in texts if "identity" in line] == ["  identity    ada, ada@new.example"]
+    assert texts[1].strip() == "The user is deactivated in this application."
 
 
 def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
@@ -219,8 +219,8 @@ def test_the_history_says_what_happened_to_account_and_enrollments(
     reconcile(["account"])
     reactivate(user)
     reconcile(["account"])
-    told = [one.text.split(": ", 1)[1] for one in explain(user) if one.topic == "history"]
-    told = [one for one in told if one != "LMS token obtained."]
+    texts = [one.text.split(": ", 1)[1] for one in explain(user) if one.topic == "history"]
+    texts = [one for one in texts if one != "LMS token obtained."]
     changes = [
         "LMS account created.",
         f"Enrolled in {DEMO} as audit.",
@@ -231,7 +231,7 @@ def test_the_history_says_what_happened_to_account_and_enrollments(
         if request.node.callspec.params["system_with_each_api"] == "system_with_batch_api"
         else "Deactivation of the LMS account refused [deactivation-by-hand].",
     ]
-    assert told[::-1][: len(changes)] == changes
+    assert texts[::-1][: len(changes)] == changes
     about = [one.text.split(": ", 1)[1] for one in explain(user, run) if one.topic == "history"]
     assert changes[3] in about
     assert changes[4] not in about

@@ -46,8 +46,8 @@ def test_an_email_address_never_becomes_a_public_username(many: bool) -> None:
     assert account.username.startswith("learner_")
     assert "smith" not in account.username
     assert len(account.username) <= USERNAME_MAX_LENGTH
-    told = profile(user)
-    assert "smith" not in told["username"] + told["name"]
+    profile_data = profile(user)
+    assert "smith" not in profile_data["username"] + profile_data["name"]
     assert "smith" not in details(user).name
 
 

@@ -85,5 +85,5 @@ class Broken(DefaultAdapter):
 )
 def test_a_class_that_can_not_be_used(settings: Any, path: str, words: str) -> None:
     settings.USHER_ADAPTER = path
-    (told,) = [message for message in checks.messages() if message.id == "usher.E011"]
-    assert words in told.msg
+    (error,) = [message for message in checks.messages() if message.id == "usher.E011"]
+    assert words in error.msg

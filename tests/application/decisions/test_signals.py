@@ -24,8 +24,8 @@ def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     names = ("account_ready", "enrollment_settled", "refused", "learner_deactivated")
     for name in names:
 
-        def listen(_name: str = name, **told: Any) -> None:
-            found.append((_name, told))
+        def listen(_name: str = name, **arguments_sent: Any) -> None:
+            found.append((_name, arguments_sent))
 
         getattr(signals, name).connect(listen, weak=False, dispatch_uid=f"test {name}")
     yield found
@@ -118,11 +118,11 @@ def test_a_receiver_may_delete_the_learner(system: Any, signal: str) -> None:
 
 
 def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(system: Any) -> None:
-    user, told = system.learner(), []
+    user, arguments_sent = system.learner(), []
     runs = [ensure_run(f"course-v1:edX+Nowhere+{number}") for number in (1, 2)]
 
     def delete(user: Any, **_told: Any) -> None:
-        told.append(user.pk)
+        arguments_sent.append(user.pk)
         user.delete()
 
     for run in runs:
@@ -132,5 +132,5 @@ def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(system: Any)
         reconcile(user=user)
     finally:
         signals.refused.disconnect(dispatch_uid="delete")
-    assert told
+    assert arguments_sent
     assert not type(user).objects.filter(pk=user.pk).exists()

@@ -58,7 +58,7 @@ _SEEN = {
 
 
 @dataclass
-class Stage:
+class Scenario:
     """Learners of all states, and the proxy behind which the LMS or an impostor answers."""
 
     system: Any
@@ -70,14 +70,14 @@ class Stage:
     has_batch: bool
     new: Any = None
 
-    def known(self) -> dict[str, list[tuple[Any, ...]]]:
+    def stored_records(self) -> dict[str, list[tuple[Any, ...]]]:
         """The application's records about the LMS."""
         return {
             model.__name__: list(model.objects.order_by("pk").values_list("pk", *fields))
             for model, fields in _SEEN.items()
         }
 
-    def made(self) -> int:
+    def count_accounts(self) -> int:
         """Accounts of these learners in the LMS."""
         rows = f"g().objects.filter(username__startswith={self.prefix!r})"
         script = f"from django.contrib.auth import get_user_model as g; print({rows}.count())"
@@ -85,7 +85,7 @@ class Stage:
 
 
 @pytest.fixture(params=["public", "batch"])
-def stage(request, transactional_db, settings, monkeypatch):
+def scenario(request, transactional_db, settings, monkeypatch):
     system = request.getfixturevalue(
         "system" if request.param == "public" else "system_with_batch_api"
     )
@@ -99,7 +99,7 @@ def stage(request, transactional_db, settings, monkeypatch):
         prefix = f"im{secrets.token_hex(4)}"
         settled, changing, leaver = (system.learner(prefix) for _ in range(3))
         has_batch = request.param == "batch"
-        found = Stage(system, proxy, prefix, settled, changing, leaver.username, has_batch)
+        found = Scenario(system, proxy, prefix, settled, changing, leaver.username, has_batch)
         for user in (settled, changing, leaver):
             ensure_account(user)
             enroll(user, ensure_run(DEMO))
@@ -112,29 +112,29 @@ def stage(request, transactional_db, settings, monkeypatch):
 
 
 @contextmanager
-def answering(stage: Stage, impostor: Impostor, settings: Any):
+def answering(scenario: Scenario, impostor: Impostor, settings: Any):
     forget_clients()
     capabilities(client())  # created before
-    stage.proxy.impostor = impostor
+    scenario.proxy.impostor = impostor
     settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else TIMEOUT
     yield
-    stage.proxy.impostor = None
+    scenario.proxy.impostor = None
     settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
     hurry()
 
 
-def people_act(stage: Stage) -> None:
+def people_act(scenario: Scenario) -> None:
     """Meanwhile a learner signs up, another one changes name and mode, and a third is deleted."""
-    stage.new = stage.system.learner(stage.prefix)
-    ensure_account(stage.new)
-    enroll(stage.new, ensure_run(DEMO))
-    change_mode(stage.changing, ensure_run(DEMO), "verified")
-    stage.changing.name = "J.R.R. Changed"
-    stage.changing.save()
+    scenario.new = scenario.system.learner(scenario.prefix)
+    ensure_account(scenario.new)
+    enroll(scenario.new, ensure_run(DEMO))
+    change_mode(scenario.changing, ensure_run(DEMO), "verified")
+    scenario.changing.name = "J.R.R. Changed"
+    scenario.changing.save()
     over = timezone.now() - timedelta(hours=1)
-    LmsToken.objects.filter(user=stage.settled).update(expires_at=over)
-    LmsToken.objects.filter(user=stage.changing).update(expires_at=over, refresh_token="")
-    get_user_model().objects.get(username=stage.leaver).delete()
+    LmsToken.objects.filter(user=scenario.settled).update(expires_at=over)
+    LmsToken.objects.filter(user=scenario.changing).update(expires_at=over, refresh_token="")
+    get_user_model().objects.get(username=scenario.leaver).delete()
 
 
 def everything() -> None:
@@ -167,7 +167,7 @@ def settle_all() -> None:
             return
 
 
-def refused() -> list[tuple[str, str, str]]:
+def refused_rows() -> list[tuple[str, str, str]]:
     return [
         (name, row.error_code, row.error_message)
         for name, kind in all_kinds().items()
@@ -176,95 +176,95 @@ def refused() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_impostors_change_nothing(stage, group, settings):
-    change_nothing(stage, GROUPS[group], settings)
+def test_impostors_change_nothing(scenario, group, settings):
+    change_nothing(scenario, GROUPS[group], settings)
 
 
-@pytest.mark.parametrize("stage", ["public"], indirect=True)
-def test_answers_that_never_end_change_nothing(stage, settings):
-    change_nothing(stage, TRANSFER, settings)
+@pytest.mark.parametrize("scenario", ["public"], indirect=True)
+def test_answers_that_never_end_change_nothing(scenario, settings):
+    change_nothing(scenario, TRANSFER, settings)
 
 
-def change_nothing(stage: Stage, impostors: tuple[Impostor, ...], settings: Any) -> None:
-    people_act(stage)
-    known, made = stage.known(), stage.made()
+def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings: Any) -> None:
+    people_act(scenario)
+    stored_records, count_accounts = scenario.stored_records(), scenario.count_accounts()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     for impostor in impostors:
-        with answering(stage, impostor, settings):
+        with answering(scenario, impostor, settings):
             reconcile()  # with the records about the LMS from before
             everything()
-        assert stage.known() == known, impostor.name
+        assert scenario.stored_records() == stored_records, impostor.name
         assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens, impostor
-        assert refused() == [], impostor.name
+        assert refused_rows() == [], impostor.name
         assert not Retirement.objects.filter(observed_generation__gt=0).exists(), impostor.name
-    assert stage.made() == made
+    assert scenario.count_accounts() == count_accounts
     settle_all()
-    as_wanted(stage)
+    assert_as_desired(scenario)
 
 
 @pytest.mark.parametrize(
-    ("stage", "impostor"),
+    ("scenario", "impostor"),
     [
         pytest.param(api, impostor, id=f"{api}-{impostor.name}")
         for api, impostors in HALF_WORKING.items()
         for impostor in impostors
     ],
-    indirect=["stage"],
+    indirect=["scenario"],
 )
-def test_an_lms_that_half_works_loses_nothing(stage, impostor, settings):
+def test_an_lms_that_half_works_loses_nothing(scenario, impostor, settings):
     """Meanwhile some requests are carried out, and some answers are lost."""
-    people_act(stage)
-    modes = stage.known()["CourseMode"]
-    with answering(stage, impostor, settings):
+    people_act(scenario)
+    modes = scenario.stored_records()["CourseMode"]
+    with answering(scenario, impostor, settings):
         reconcile()
         everything()
         everything()
-    assert stage.known()["CourseMode"] == modes
-    assert by_hand(refused()) == []
+    assert scenario.stored_records()["CourseMode"] == modes
+    assert by_hand(refused_rows()) == []
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
     settle_all()
-    as_wanted(stage)
+    assert_as_desired(scenario)
 
 
-@pytest.mark.parametrize("stage", ["public"], indirect=True)
-def test_courses_modes_and_certificates_that_can_t_be_read_stay(stage, settings):
-    people_act(stage)
-    modes = stage.known()["CourseMode"]
+@pytest.mark.parametrize("scenario", ["public"], indirect=True)
+def test_courses_modes_and_certificates_that_can_t_be_read_stay(scenario, settings):
+    people_act(scenario)
+    modes = scenario.stored_records()["CourseMode"]
     for impostor in COURSES:
-        with answering(stage, impostor, settings):
+        with answering(scenario, impostor, settings):
             reconcile()
             everything()
             everything()
-        assert stage.known()["CourseMode"] == modes, impostor.name
-        assert by_hand(refused()) == [], impostor.name
+        assert scenario.stored_records()["CourseMode"] == modes, impostor.name
+        assert by_hand(refused_rows()) == [], impostor.name
         assert not CourseRun.objects.filter(missing_since__isnull=False).exists(), impostor.name
     settle_all()
-    as_wanted(stage)
+    assert_as_desired(scenario)
 
 
-def test_another_open_edx_without_learners_changes_nothing(stage, empty_lms, settings):
+def test_another_open_edx_without_learners_changes_nothing(scenario, empty_lms, settings):
     """It has the application's service worker and OAuth client, but none of its learners and
     courses, like another database at the right address. Nothing is created in it."""
-    people_act(stage)
-    known = stage.known()
+    people_act(scenario)
+    stored_records = scenario.stored_records()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     settings.USHER_ENROLLMENT_WINNER = "lms"
     there = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
     people = empty_lms.shell(there)
     forget_clients()
     capabilities(client())
-    stage.proxy.target = empty_lms.url
+    scenario.proxy.target = empty_lms.url
     reconcile()
     everything()
     everything()
-    assert stage.known() == known
+    assert scenario.stored_records() == stored_records
     assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens
-    assert refused() == []
+    assert refused_rows() == []
     assert empty_lms.shell(there) == people
-    stage.proxy.target = stage.system.lms.url
+    scenario.proxy.target = scenario.system.lms.url
     settings.USHER_ENROLLMENT_WINNER = "application"
     settle_all()
-    as_wanted(stage)
+    assert_as_desired(scenario)
 
 
 def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
@@ -295,22 +295,22 @@ def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     return [each for each in found if each[1] != "retirement-by-hand"]
 
 
-def as_wanted(stage: Stage) -> None:
-    assert stage.made() == 4
-    if stage.has_batch:
-        assert refused() == []
-        assert not stage.system.account(stage.leaver)["is_active"]
+def assert_as_desired(scenario: Scenario) -> None:
+    assert scenario.count_accounts() == 4
+    if scenario.has_batch:
+        assert refused_rows() == []
+        assert not scenario.system.account(scenario.leaver)["is_active"]
     else:
-        assert [code for _, code, _ in refused()] == ["retirement-by-hand"]
-    users = {stage.settled: "audit", stage.changing: "verified", stage.new: "audit"}
+        assert [code for _, code, _ in refused_rows()] == ["retirement-by-hand"]
+    users = {scenario.settled: "audit", scenario.changing: "verified", scenario.new: "audit"}
     for user, mode in users.items():
         account = LmsAccount.objects.get(user=user)
         assert (account.username, account.renamings) == (user.username, 0)
-        there = stage.system.account(account.username)
+        there = scenario.system.account(account.username)
         assert (there["id"], there["email"]) == (account.lms_user_id or there["id"], user.email)
         assert there["name"] == user.name
         assert there["is_active"]
-        assert stage.system.enrollments(account.username) == {DEMO: (mode, True)}
+        assert scenario.system.enrollments(account.username) == {DEMO: (mode, True)}
         row = Enrollment.objects.get(user=user)
         assert row.is_settled, row.error_message
         assert (row.observed_mode, row.observed_is_active) == (mode, True)

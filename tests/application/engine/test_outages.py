@@ -68,7 +68,7 @@ class Worker:
         self.outages.note("account", outcomes, self.state, Lms())
 
 
-def told(log):
+def warnings(log):
     return [record.getMessage() for record in log.records if record.name == "usher.engine"]
 
 
@@ -77,18 +77,18 @@ def test_an_outage_is_logged_once_with_what_to_do_and_once_when_it_ends(log, err
     worker = Worker()
     for _ in range(5):
         worker.tries(error, error)
-    (line,) = told(log)
+    (line,) = warnings(log)
     assert line.startswith(f"account {'stopped' if error in STOPS else 'fails'}: {error.message}")
     assert any(text in line for text in ("usher doctor", "usher connect", "REQUESTS_A_SECOND"))
     worker.tries(None)
     worker.tries(None, None)
-    assert [line[:21] for line in told(log)[1:]] == ["account resumed after"]
+    assert [line[:21] for line in warnings(log)[1:]] == ["account resumed after"]
 
 
 @pytest.mark.parametrize("error", [*STOPS, *DOWN], ids=lambda error: error.code)
 def test_an_outage_is_logged_at_the_first_failure_if_no_other_request_can_succeed(log, error):
     Worker().tries(error)
-    assert len(told(log)) == 1
+    assert len(warnings(log)) == 1
 
 
 @pytest.mark.parametrize("error", FAILS, ids=lambda error: error.code)
@@ -97,7 +97,7 @@ def test_a_request_that_fails_once_is_no_outage(log, error):
     for _ in range(5):
         worker.tries(error)
         worker.tries(error, None)
-    assert told(log) == []
+    assert warnings(log) == []
 
 
 def test_rows_that_wait_or_are_refused_or_have_a_bug_are_no_outage(log):
@@ -107,14 +107,14 @@ def test_rows_that_wait_or_are_refused_or_have_a_bug_are_no_outage(log):
         worker.tries(JobFailed("KeyError"))
         waits = [Outcome(error=LmsError("Not sent.", code="unconfirmed"), waits=True)]
         worker.outages.note("account", waits, worker.state, Lms())
-    assert told(log) == []
+    assert warnings(log) == []
 
 
 def test_a_refusal_is_an_answer_and_ends_an_outage(log):
     worker = Worker()
     worker.tries(CircuitOpen("x", retry_after=1.0))
     worker.tries(Refused("no such run"))
-    assert [line.split()[1] for line in told(log)] == ["stopped:", "resumed"]
+    assert [line.split()[1] for line in warnings(log)] == ["stopped:", "resumed"]
 
 
 def test_only_one_process_of_a_worker_logs_an_outage(log):
@@ -125,9 +125,9 @@ def test_only_one_process_of_a_worker_logs_an_outage(log):
             process.tries(AccessRefused("ended"))
     for process in (*others, one):
         process.tries(None)
-    assert [line.split()[1] for line in told(log)] == ["stopped:", "resumed"]
+    assert [line.split()[1] for line in warnings(log)] == ["stopped:", "resumed"]
     others[0].tries(AccessRefused("ended again"))
-    assert len(told(log)) == 3
+    assert len(warnings(log)) == 3
 
 
 def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(
@@ -148,9 +148,11 @@ def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(
         proxy.mend()
         for _ in range(2):
             sweep()
-    assert len(log.records) == 2, told(log)
-    assert told(log)[0].startswith("reading the changes in the LMS fails: The LMS failed with 500")
-    assert told(log)[1].startswith("reading the changes in the LMS resumed after")
+    assert len(log.records) == 2, warnings(log)
+    assert warnings(log)[0].startswith(
+        "reading the changes in the LMS fails: The LMS failed with 500"
+    )
+    assert warnings(log)[1].startswith("reading the changes in the LMS resumed after")
 
 
 def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, eventually):

@@ -46,13 +46,13 @@ class Held:
 
 
 @pytest.fixture
-def held(faulty):
-    held = Held(faulty)
-    yield held
-    held.let_go.set()
+def held_requests(faulty):
+    held_requests = Held(faulty)
+    yield held_requests
+    held_requests.let_go.set()
 
 
-def started(stop, errors):
+def start_reconciling(stop, errors):
     def work():
         try:
             services.reconcile(["enrollment"], stop=stop)
@@ -72,17 +72,17 @@ def an_enrollment(system):
     return enroll(user, ensure_run(DEMO))
 
 
-def test_a_sent_request_is_waited_for(system, held):
+def test_a_sent_request_is_waited_for(system, held_requests):
     row, stop, errors = an_enrollment(system), threading.Event(), []
-    worker = started(stop, errors)
-    assert held.arrived.wait(90)
+    worker = start_reconciling(stop, errors)
+    assert held_requests.arrived.wait(90)
     stop.set()
     # Otherwise another worker could send a newer change, which the first request would then undo.
     change_mode(row.user, row.run, "verified")
     time.sleep(0.6)
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
     assert worker.is_alive()
-    held.let_go.set()
+    held_requests.let_go.set()
     worker.join(120)
     assert errors == []
     assert services.reconcile(["enrollment"]).failed == 0
@@ -91,11 +91,11 @@ def test_a_sent_request_is_waited_for(system, held):
     assert system.enrollments(row.user.lms_account.username) == {DEMO: ("verified", True)}
 
 
-def test_a_row_whose_answer_is_late_keeps_its_lease(system, held, settings):
+def test_a_row_whose_answer_is_late_keeps_its_lease(system, held_requests, settings):
     settings.USHER_STOP_SECONDS = 0.5
     row, stop, errors = an_enrollment(system), threading.Event(), []
-    worker = started(stop, errors)
-    assert held.arrived.wait(90)
+    worker = start_reconciling(stop, errors)
+    assert held_requests.arrived.wait(90)
     stop.set()
     worker.join(120)
     assert not worker.is_alive()  # and there is still no answer
@@ -105,7 +105,7 @@ def test_a_row_whose_answer_is_late_keeps_its_lease(system, held, settings):
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
 
 
-def test_rows_that_no_thread_has_started_are_released_immediately(system, held, settings):
+def test_rows_that_no_thread_has_started_are_released_immediately(system, held_requests, settings):
     settings.USHER_CONCURRENCY = 1
     run = ensure_run(DEMO)
     users = [system.learner() for _ in range(5)]
@@ -113,24 +113,24 @@ def test_rows_that_no_thread_has_started_are_released_immediately(system, held, 
         ensure_account(user, reconcile_now=True)
         enroll(user, run)
     stop, errors = threading.Event(), []
-    worker = started(stop, errors)
-    assert held.arrived.wait(90)
+    worker = start_reconciling(stop, errors)
+    assert held_requests.arrived.wait(90)
     stop.set()
     deadline = time.monotonic() + 90
     while Work.objects.filter(kind="enrollment").exclude(lease_owner="").count() > 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    held.let_go.set()
+    held_requests.let_go.set()
     worker.join(120)
     assert errors == []
     assert Enrollment.objects.due().count() == 4
 
 
-def test_an_interrupted_run_releases_no_row_that_was_sent(system, held, monkeypatch):
+def test_an_interrupted_run_releases_no_row_that_was_sent(system, held_requests, monkeypatch):
     row, errors = an_enrollment(system), []
 
     def interrupted(*_):
-        assert held.arrived.wait(90)
+        assert held_requests.arrived.wait(90)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("usher.engine.runner.Runner._flush_due", interrupted)

@@ -197,12 +197,12 @@ def test_sqlite_that_would_be_locked(project: Any) -> None:
 def test_lines_of_the_env_file_that_nobody_reads_as_they_look(project: Any, tmp_path: Path) -> None:
     project.USHER_ENV_FILE = str(tmp_path / ".env")
     (tmp_path / ".env").write_text("A=1\nUSHER_X=“y”\nOPENEDX_IP\n")
-    (told,) = (
+    (problem,) = (
         message
         for message in settings.messages()
         if message.id == "usher.W010" and "line 2" in message.msg
     )
-    assert "USHER_X is in typographic quotes" in told.msg
+    assert "USHER_X is in typographic quotes" in problem.msg
     (tmp_path / ".env").write_text("A='1'\n")
     assert "usher.W010" not in messages_by_id(settings)
 

@@ -202,7 +202,7 @@ def test_a_client_can_have_an_address_of_its_own(lms, make_client):
 
 
 @pytest.fixture
-def tell(settings):
+def send_sign_out(settings):
     """Sends the LMS's message that somebody signed out there."""
     settings.USHER_WEBHOOK_SECRET = SECRET
 
@@ -226,10 +226,10 @@ def tell(settings):
 
 
 @pytest.mark.django_db
-def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, tell):
+def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, send_sign_out):
     phone = Client()
     phone.force_login(learner)
-    answer = tell()
+    answer = send_sign_out()
     assert (answer.status_code, answer.json()) == (200, {"ended": 2})
     assert Session.objects.count() == SignedInSession.objects.count() == 0
     assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=True).count() == 1
@@ -237,7 +237,7 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, tell):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_session_whose_owner_changed_the_password_ends_too(learner, tell, times):
+def test_a_session_whose_owner_changed_the_password_ends_too(learner, send_sign_out, times):
     """Because Django then gives the session a new key."""
     learner.set_password("first-pass-word")
     learner.save()
@@ -251,7 +251,7 @@ def test_a_session_whose_owner_changed_the_password_ends_too(learner, tell, time
     assert browser.session.session_key != before
     assert signed_in(browser)
 
-    assert tell().json() == {"ended": 1}
+    assert send_sign_out().json() == {"ended": 1}
 
     assert not signed_in(browser)
     assert not Session.objects.exists()
@@ -270,17 +270,17 @@ def test_a_session_that_stays_as_it_is_costs_no_query(learner, django_assert_num
 
 
 @pytest.mark.django_db
-def test_a_replay_ends_nothing(lms, learner, tell):
-    tell()
+def test_a_replay_ends_nothing(lms, learner, send_sign_out):
+    send_sign_out()
     again = Client()
     again.force_login(learner)
-    assert tell().json() == {"ended": 0}
+    assert send_sign_out().json() == {"ended": 0}
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_a_late_message_does_not_end_a_newer_session(lms, tell):
-    assert tell(moment=time.time() - 240).json() == {"ended": 0}
+def test_a_late_message_does_not_end_a_newer_session(lms, send_sign_out):
+    assert send_sign_out(moment=time.time() - 240).json() == {"ended": 0}
     assert Session.objects.count() == 1
 
 
@@ -304,15 +304,15 @@ def test_a_late_message_does_not_end_a_newer_session(lms, tell):
         ({"body": b"x" * 20_000}, 413),
     ],
 )
-def test_invalid_messages_end_nothing(lms, tell, changes, status):
-    assert tell(**changes).status_code == status
+def test_invalid_messages_end_nothing(lms, send_sign_out, changes, status):
+    assert send_sign_out(**changes).status_code == status
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_forged_messages_are_limited_and_fill_nothing(lms, tell):
+def test_forged_messages_are_limited_and_fill_nothing(lms, send_sign_out):
     cache.clear()
-    tell("nobody", event_id="first")  # the LMS's address
+    send_sign_out("nobody", event_id="first")  # the LMS's address
     phone = Client(REMOTE_ADDR="203.0.113.7")
     forged = {
         signatures.HEADER_TIMESTAMP: str(int(time.time())),
@@ -330,17 +330,17 @@ def test_forged_messages_are_limited_and_fill_nothing(lms, tell):
     assert statuses[0] == 401
     assert set(statuses[240:]) == {429}
     assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=False).count() <= 30
-    assert tell().json() == {"ended": 1}
+    assert send_sign_out().json() == {"ended": 1}
     cache.clear()
 
 
 @pytest.mark.django_db
-def test_without_a_secret_no_sign_out_is_accepted(lms, tell, settings):
+def test_without_a_secret_no_sign_out_is_accepted(lms, send_sign_out, settings):
     settings.USHER_WEBHOOK_SECRET = ""
-    assert tell(secret="").status_code == 503
+    assert send_sign_out(secret="").status_code == 503
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_an_unknown_learner_is_no_error(lms, tell):
-    assert tell("nobody").json() == {"ended": 0}
+def test_an_unknown_learner_is_no_error(lms, send_sign_out):
+    assert send_sign_out("nobody").json() == {"ended": 0}

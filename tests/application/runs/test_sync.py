@@ -23,14 +23,14 @@ COURSES = "/api/courses/v1/courses/"
 
 
 @pytest.fixture(scope="session")
-def loaded(connected_lms):
+def lms_with_many_runs(connected_lms):
     connected_lms.shell(
         "from django.core.management import call_command as c; c('seed_load', '--runs', '230')"
     )
 
 
 @pytest.fixture
-def many(loaded, system):
+def system_with_many_runs(lms_with_many_runs, system):
     return system
 
 
@@ -48,12 +48,12 @@ def test_all_runs_come_with_titles_and_dates(system):
 
 
 @pytest.mark.each_database
-def test_only_what_changed_is_written(many):
+def test_only_what_changed_is_written(system_with_many_runs):
     first = sync_runs()
     assert first.failed == 0, first.failures
     assert first.changed == CourseRun.objects.count() >= 230
     observed_at = CourseRun.objects.get(course_key=DEMO).observed_at
-    many.lms.shell(
+    system_with_many_runs.lms.shell(
         "from usher.embedded.course_overviews.models import CourseOverview as C; "
         f"C.objects.filter(id={E2E!r}).update(display_name='Another title')"
     )
@@ -62,7 +62,9 @@ def test_only_what_changed_is_written(many):
     assert second.unchanged == first.changed - 1
     assert CourseRun.objects.get(course_key=E2E).title == "Another title"
     assert CourseRun.objects.get(course_key=DEMO).observed_at == observed_at
-    many.lms.shell("from django.core.management import call_command as c; c('seed_courses')")
+    system_with_many_runs.lms.shell(
+        "from django.core.management import call_command as c; c('seed_courses')"
+    )
 
 
 @pytest.mark.each_database
@@ -109,7 +111,7 @@ def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(system):
 
 
 @pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
-def test_a_throttled_list_is_waited_for(many, faulty, fault):
+def test_a_throttled_list_is_waited_for(system_with_many_runs, faulty, fault):
     waits = []
     faulty.break_next(fault, path=COURSES, times=1)
     summary = sync_runs(waiting=waits.append)
@@ -122,14 +124,14 @@ def test_a_throttled_list_is_waited_for(many, faulty, fault):
 @pytest.mark.parametrize(
     "fault", [faults.ERROR_500, faults.UNAVAILABLE, faults.RESET, faults.HALF_BODY, faults.BAD_JSON]
 )
-def test_a_failing_page_is_asked_for_again(many, faulty, fault):
+def test_a_failing_page_is_asked_for_again(system_with_many_runs, faulty, fault):
     faulty.break_next(fault, path=COURSES, times=3)
     summary = sync_runs()
     assert summary.failed == 0, summary.failures
     assert summary.changed >= 230
 
 
-def test_a_list_that_can_not_be_had_marks_nothing_as_missing(many, faulty):
+def test_a_list_that_can_not_be_had_marks_nothing_as_missing(system_with_many_runs, faulty):
     sync_runs()
     faulty.break_all(faults.UNAVAILABLE, path="page=2")
     summary = sync_runs()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.each_database
 TOKEN = "/oauth2/access_token"
 
 
-def asked(proxy):
+def requests_sent(proxy):
     """The requests, without the recognition of the LMS, which is sent once a minute."""
     paths = [path.partition("?")[0] for _, path in proxy.seen]
     return [path for path in paths if path != "/api/user/v1/accounts"]
@@ -54,7 +54,7 @@ def test_an_old_token_is_refreshed(learner, faulty):
     expire(learner)
     after = access_token_for(learner)
     assert after != before
-    assert asked(faulty) == [TOKEN]
+    assert requests_sent(faulty) == [TOKEN]
     assert client().me(after) == learner.lms_account.username
 
 
@@ -62,7 +62,7 @@ def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
     expire(learner, refresh_token=vault.encrypt("revoked"))
     token = access_token_for(learner)
     assert client().me(token) == learner.lms_account.username
-    paths = asked(faulty)[:-1]
+    paths = requests_sent(faulty)[:-1]
     assert paths[:2] == [TOKEN, "/auth/login/mitxpro-oauth2/"]
     assert paths[-2:] == ["/oauth2/authorize", TOKEN]
     assert len(paths) == 6

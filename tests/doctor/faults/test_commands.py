@@ -104,8 +104,8 @@ def test_list_shows_every_check() -> None:
     assert max(map(len, lines)) <= 80
     ids = [line.split()[0] for line in lines if not line.startswith(" ")]
     assert len(ids) >= 60
-    told = usher("doctor", "--list", "--json")
-    assert [row["id"] for row in json.loads(told.stdout)] == ids
+    answer = usher("doctor", "--list", "--json")
+    assert [row["id"] for row in json.loads(answer.stdout)] == ids
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ def test_the_staff_page(system: System) -> None:
     )
     url = f"{system.pair.application_url}/staff/health/"
     assert httpx.get(url, trust_env=False).status_code == 302
-    told = httpx.get(f"{url}?format=json", cookies=data, trust_env=False, timeout=120)
-    assert told.status_code == 200
-    assert told.json()["healthy"] is True
-    assert len([check for check in told.json()["checks"] if check["status"] == "ok"]) > 45
+    answer = httpx.get(f"{url}?format=json", cookies=data, trust_env=False, timeout=120)
+    assert answer.status_code == 200
+    assert answer.json()["healthy"] is True
+    assert len([check for check in answer.json()["checks"] if check["status"] == "ok"]) > 45
     page = httpx.get(url, cookies=data, trust_env=False, timeout=120)
     assert "✓ Nothing failed." in page.text
     assert not [secret for secret in secrets_of(system) if secret in page.text]

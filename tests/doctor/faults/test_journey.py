@@ -51,8 +51,8 @@ def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
 def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System) -> None:
     report = micro_frontend.examine()
     assert report.root_causes == []
-    (told,) = report.of_status(Status.NOTE)
-    assert (told.id, told.finding.seen) == (
+    (note,) = report.of_status(Status.NOTE)
+    assert (note.id, note.finding.seen) == (
         "LMS-9",
         "sign-in ends at the micro-frontend http://apps.usher.invalid/learner",
     )

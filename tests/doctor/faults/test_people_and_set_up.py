@@ -26,7 +26,7 @@ mine = model.objects.filter(user__username='ada')
 """
 
 
-def only(system: System, expected: str, **other: object) -> Finding:
+def only_finding(system: System, expected: str, **other: object) -> Finding:
     """The one finding, which must be that of ``expected``."""
     report = system.examine(**other)
     assert [line.id for line in report.root_causes] == [expected]
@@ -52,7 +52,7 @@ def with_settings(system: System, folder: Path, lines: str) -> Command:
 
 def test_acc_6_staff_deactivated_an_account(system: System) -> None:
     system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=False)")
-    assert "ada" in only(system, "ACC-6").seen
+    assert "ada" in only_finding(system, "ACC-6").seen
     system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=True)")
     assert system.causes() == []
 
@@ -93,7 +93,7 @@ def test_acc_7_a_username_shows_the_email(system: System) -> None:
         "LmsAccount.objects.bulk_create([LmsAccount(user=user, username='ann_smith_example_org',"
         " reserved_at=timezone.now(), observed_generation=1, due_at=None)])"
     )
-    assert "ann_smith_example_org" in only(system, "ACC-7").seen
+    assert "ann_smith_example_org" in only_finding(system, "ACC-7").seen
 
 
 def test_app_7_sign_in_loops(system: System) -> None:
@@ -109,7 +109,7 @@ def test_app_7_sign_in_loops(system: System) -> None:
             f"values['AUTHORIZATION_URL'] = '{gateway}/oauth2/authorize/'\n"
             "row.pk, row.other_settings = None, json.dumps(values)\nrow.save()"
         )
-        finding = only(system, "APP-7", demo_home=system.pair.home)
+        finding = only_finding(system, "APP-7", demo_home=system.pair.home)
     assert "/login/" in finding.seen
     command = finding.fix.partition(", then ")[2]
     subprocess.run(f"{sys.executable} -m usher.cli.main {command[6:]}", shell=True, check=True)
@@ -118,7 +118,7 @@ def test_app_7_sign_in_loops(system: System) -> None:
 
 def test_app_8_https_only_with_an_http_lms(system: System, tmp_path: Path) -> None:
     line = "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, 'ALLOWED_REDIRECT_URI_SCHEMES': ['https']}"
-    finding = only(system, "APP-8", manage=with_settings(system, tmp_path, line))
+    finding = only_finding(system, "APP-8", manage=with_settings(system, tmp_path, line))
     assert "https_only=False" in finding.fix
     line = line.replace("['https']", "['http', 'https']")
     assert system.causes(manage=with_settings(system, tmp_path, line)) == []
@@ -147,7 +147,7 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
         "Watermark.objects.update_or_create(what='enrollments-listed', defaults={"
         "'since': '0', 'asked_at': timezone.now() + timedelta(hours=1)})"
     )
-    finding = only(system, "ENR-4")
+    finding = only_finding(system, "ENR-4")
     assert "ada" in finding.seen
     carry_out(finding)
     assert system.causes() == []
@@ -155,13 +155,13 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
 
 def test_enr_2_the_advice_restores_the_enrollment(system: System) -> None:
     system.lms.run(ENROLLED + "assert mine.update(is_active=False)")
-    carry_out(only(system, "ENR-2"))
+    carry_out(only_finding(system, "ENR-2"))
     assert system.causes() == []
 
 
 def test_env_4_the_settings_do_not_read_a_name(system: System, tmp_path: Path) -> None:
     manage = with_settings(system, tmp_path, "OPENEDX_BASE_REDIRECT_URL = ''")
-    finding = only(system, "ENV-4", manage=manage)
+    finding = only_finding(system, "ENV-4", manage=manage)
     assert 'OPENEDX_BASE_REDIRECT_URL = os.environ.get("OPENEDX_BASE_REDIRECT_URL"' in finding.fix
 
 
@@ -173,7 +173,7 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
             "killed = {'since': '30', 'asked_at': timezone.now() - timedelta(seconds=40)}\n"
             "Watermark.objects.filter(what='worker').update(**killed)"
         )
-        finding = only(system, "OPS-5")
+        finding = only_finding(system, "OPS-5")
     assert "alive for 4" in finding.seen
     assert "reconcile --watch" in finding.fix
     system.restore()
@@ -182,7 +182,7 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
 
 def test_ops_5_the_worker_was_stopped(system: System) -> None:
     with system.stopped("worker"):
-        finding = only(system, "OPS-5")
+        finding = only_finding(system, "OPS-5")
     assert re.fullmatch(r"the sync worker was stopped \d+ seconds ago", finding.seen)
     system.restore()
     assert system.causes() == []
@@ -193,7 +193,7 @@ def test_prv_6_links_of_a_former_backend(system: System) -> None:
         "from social_django.models import UserSocialAuth\n"
         "assert UserSocialAuth.objects.filter(uid='ada').update(provider='ol-oauth2')"
     )
-    finding = only(system, "PRV-6")
+    finding = only_finding(system, "PRV-6")
     assert finding.seen.startswith("1 learner is linked by ol-oauth2")
     carry_out(finding)
     assert system.causes() == []
@@ -205,7 +205,7 @@ def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
         "from django.contrib.auth import get_user_model as g\n"
         "g().objects.filter(pk=ServiceWorker.objects.get().user_id).update(is_superuser=True)"
     )
-    carry_out(only(system, "SVC-6"))
+    carry_out(only_finding(system, "SVC-6"))
     assert system.causes() == []
 
 
