@@ -17,6 +17,10 @@ from usher.contract.tracebacks import last_line
             "import os; os.environ['SHOP_KEY']",
             "own.py, line 2: KeyError: 'SHOP_KEY' (the environment variable SHOP_KEY is not set)",
         ),
+        (
+            "raise OSError('refused\\n\\tIs the server running?')",
+            "own.py, line 2: OSError: refused Is the server running?",
+        ),
         ("{}['SHOP_KEY']", "own.py, line 2: KeyError: 'SHOP_KEY'"),
         ("FOO = (", "own.py, line 2: SyntaxError: '(' was never closed"),
         (
@@ -48,6 +52,12 @@ def test_an_error_of_syntax_in_a_library_is_not_placed_in_the_project(tmp_path: 
 def error_of_import(module: str, folder: Path) -> str:
     command = [sys.executable, "-c", f"import {module}"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr
+
+
+def test_what_a_program_prints_after_an_error_is_not_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("FOO = bar\n")
+    output = error_of_import("own", tmp_path) + "Watching for changes\n"
+    assert last_line(output, tmp_path).endswith("NameError: name 'bar' is not defined")
 
 
 def test_other_output_is_its_last_line() -> None:

@@ -125,6 +125,21 @@ def test_env_5_names_an_error_of_the_project_with_its_place(
     assert seen == f"the application's manage.py can't be run: {error}"
 
 
+def test_env_5_names_a_database_that_does_not_answer(tmp_path: Path, env_file: Path) -> None:
+    (tmp_path / "manage.py").write_text(
+        "class OperationalError(Exception):\n    pass\n"
+        "raise OperationalError('connection to server failed: refused\\n\\tIs it running?')\n"
+    )
+    manage = Command((sys.executable, "manage.py"), tmp_path)
+    report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
+    finding = report.root_causes[0].finding
+    assert "database can't be used: manage.py, line 3" in finding.seen
+    assert finding.seen.endswith(
+        "OperationalError: connection to server failed: refused Is it running?"
+    )
+    assert finding.fix.startswith("start the database")
+
+
 def test_env_5_is_not_known_if_manage_py_fails_without_an_error_of_python(
     tmp_path: Path, env_file: Path
 ) -> None:

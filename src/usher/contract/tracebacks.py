@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def last_line(text: str, folder: Path | None) -> str:
         return last
     # Of the last traceback: in front of it may be that of an earlier error.
     text = text[text.rindex(_TRACEBACK) :]
+    last = _error_of(text) or last
     if (missing := _NO_VARIABLE.match(last)) and _IN_OS.search(_PLACE.findall(text)[-1][0]):
         last += f" (the environment variable {missing[1]} is not set)"
     if folder is None:
@@ -46,3 +48,12 @@ def last_line(text: str, folder: Path | None) -> str:
     if last.startswith(_OF_SYNTAX):
         own = [(path, number) for path, number in own if root / path == places[-1][0]] or places
     return "{}, line {}: {}".format(*own[-1], last) if own else last
+
+
+def _error_of(traceback: str) -> str:
+    """The error at the end of a traceback. Its message may have several lines; lines that the
+    program printed afterwards follow an empty one, or are not indented."""
+    lines = iter(traceback.splitlines()[1:])
+    error = next((line for line in lines if line.strip() and not line.startswith(" ")), "")
+    more = itertools.takewhile(lambda line: line.startswith(("\t", " ")), lines)
+    return " ".join([error, *map(str.strip, more)]).strip()

@@ -173,12 +173,12 @@ class SettingsReadTheEnvFile(Check):
 
 @check
 class ProjectCodeWorks(Check):
-    """The application's settings and code can be loaded.
+    """The application's settings and code can be loaded, and its database answers.
 
     Symptom: every command of `manage.py` ends with a traceback, and the server does not start.
-    Cause: an error in the settings or in another file of the project, or an environment variable
-    that the settings need and that is not set.
-    Fix: correct the line that the finding names.
+    Cause: an error in the settings or in another file of the project, an environment variable
+    that the settings need and that is not set, or a database that does not answer.
+    Fix: correct the line that the finding names, or start the database.
     """
 
     id = "ENV-5"
@@ -187,6 +187,12 @@ class ProjectCodeWorks(Check):
         try:
             _ = context.application.report
         except CodeError as error:
+            if _NO_DATABASE.search(error.error):
+                return failed(
+                    f"the application's database can't be used: {error.error}",
+                    cause="the database is down, or DATABASES in the settings is wrong",
+                    fix="start the database, or correct DATABASES; then run `usher doctor` again",
+                )
             if _OF_DATABASE.search(error.error):
                 raise  # the code was loaded
             return failed(
@@ -198,6 +204,8 @@ class ProjectCodeWorks(Check):
         return ok("manage.py runs")
 
 
+#: The server does not answer, or refuses the connection. SQLite names a missing table so, too.
+_NO_DATABASE = re.compile(r"\bOperationalError: .*(connect|server|authentication|role )")
 _OF_DATABASE = re.compile(r"\b(Operational|Database|Programming|Interface)Error: ")
 
 
