@@ -67,7 +67,7 @@ class DoctorOptions:
 
 def places(options: DoctorOptions) -> Places:
     """Raises NotFoundError."""
-    options = _looked_for(options) if options.name_nothing else _completed(options)
+    options = _search(options) if options.name_nothing else _complete(options)
     folder, url = _application(options.application)
     if folder and _is_demo(folder):
         return _demo(folder, options)
@@ -91,7 +91,9 @@ def places(options: DoctorOptions) -> Places:
     )
 
 
-def _looked_for(options: DoctorOptions) -> DoctorOptions:
+def _search(options: DoctorOptions) -> DoctorOptions:
+    """The options for what is in the current folder, else for the last connection or for Tutor.
+    Raises NothingHereError."""
     here = Path.cwd()
     demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo(folder)]
     if demos:
@@ -105,7 +107,7 @@ def _looked_for(options: DoctorOptions) -> DoctorOptions:
     application = str(here) if (here / "manage.py").is_file() and _names_an_lms(here) else ""
     if not application and _is_dev(home):
         return replace(options, application=str(home))
-    if not application and (connections := _known()):
+    if not application and (connections := _stored_connections()):
         return _with(options, connections[-1])
     root = None
     if shutil.which("tutor"):
@@ -158,7 +160,7 @@ def _nothing_in(folder: Path) -> str:
 # -- connections that usher connect has made
 
 
-def _known() -> list[Connection]:
+def _stored_connections() -> list[Connection]:
     try:
         return read_all()
     except ConnectionsError as error:
@@ -169,7 +171,7 @@ def _of_here(folder: Path) -> Connection | None:
     """The newest connection of the application in this folder."""
     connections_here = [
         connection
-        for connection in _known()
+        for connection in _stored_connections()
         if folder.is_relative_to(Path(connection.application or "/nowhere"))
     ]
     return connections_here[-1] if connections_here else None
@@ -180,8 +182,8 @@ def chosen_connection(options: DoctorOptions) -> str:
     not that of this folder; else ''."""
     if not options.name_nothing:
         return ""
-    all_connections = _known()
-    used = _looked_for(options)
+    all_connections = _stored_connections()
+    used = _search(options)
     place = (used.application, used.url)
     checked = [
         connection
@@ -207,7 +209,7 @@ def chosen_connection(options: DoctorOptions) -> str:
     )
 
 
-def _completed(options: DoctorOptions) -> DoctorOptions:
+def _complete(options: DoctorOptions) -> DoctorOptions:
     """Completes the options with those with which the same application was connected."""
     if not options.application or urlsplit(options.application).scheme in ("http", "https"):
         named = options.application.rstrip("/")
@@ -215,7 +217,7 @@ def _completed(options: DoctorOptions) -> DoctorOptions:
         named = str(Path(options.application).expanduser().resolve())
     matches = [
         connection
-        for connection in _known()
+        for connection in _stored_connections()
         if named and named in (connection.application, connection.url)
     ]
     return _with(options, matches[-1]) if matches else options

@@ -36,7 +36,8 @@ from usher.contract.paths import LmsPath
 @click.option(
     "--recheck",
     is_flag=True,
-    help="Also create accounts that your database records for another LMS.",
+    help="Also re-check records that are in sync and retry refused ones, as reconcile --recheck "
+    "does. This creates accounts that your database records for another LMS.",
 )
 @click.option(
     "--provision",

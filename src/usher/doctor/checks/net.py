@@ -32,7 +32,7 @@ class HostNamesResolve(Check):
     id = "NET-1"
 
     def probe(self, context: Context) -> Finding:
-        urls = [context.lms.url, context.application.url, _or_nothing(context)]
+        urls = [context.lms.url, context.application.url, _api_url_or_empty(context)]
         hosts = [host for host in dict.fromkeys(map(host_of, urls)) if host]
         if not hosts:
             raise NotKnownError("no address is known: give --lms and --application")
@@ -46,7 +46,7 @@ class HostNamesResolve(Check):
         return ok(f"{' and '.join(hosts)} resolve")
 
 
-def _or_nothing(context: Context) -> str:
+def _api_url_or_empty(context: Context) -> str:
     try:
         return context.api_url
     except NotKnownError:
@@ -112,14 +112,14 @@ class ServerAnswer:
 def look_at_server(context: Context, url: str) -> ServerAnswer:
     """Requests the heartbeat and, if that fails, an API that needs no module store, because the
     heartbeat is slow, or answers 503, when any of the LMS's services is."""
-    first = _asked(context, url + LmsPath.HEARTBEAT)
+    first = _ask_server(context, url + LmsPath.HEARTBEAT)
     if first.is_lms:
         return first
-    second = _asked(context, url + LmsPath.ME)
+    second = _ask_server(context, url + LmsPath.ME)
     return second if second.is_lms or not first.answers else first
 
 
-def _asked(context: Context, url: str) -> ServerAnswer:
+def _ask_server(context: Context, url: str) -> ServerAnswer:
     try:
         answer = context.web.get(url)
     except NoAnswerError as error:
@@ -147,7 +147,7 @@ class ServerIsThisLms(Check):
     depends_on = ("NET-3",)
 
     def probe(self, context: Context) -> Finding:
-        url = _or_nothing(context) or context.lms.url
+        url = _api_url_or_empty(context) or context.lms.url
         if not url:
             raise NotKnownError("the LMS's address is not known: give --lms")
         seen = look_at_server(context, url)
@@ -331,7 +331,8 @@ class RedirectsKeepScheme(Check):
 
     Symptom: behind https a redirect goes to http, or redirects loop.
     Cause: the proxy does not send `X-Forwarded-Proto`, or the server behind does not trust it.
-    Fix: `proxy_set_header X-Forwarded-Proto $scheme;` and the setting that trusts it.
+    Fix: let the proxy send the header, in nginx by `proxy_set_header X-Forwarded-Proto $scheme;`,
+    and set SECURE_PROXY_SSL_HEADER in the settings of the server behind it.
     """
 
     id = "NET-5"

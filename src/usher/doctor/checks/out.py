@@ -17,7 +17,7 @@ class SignOutEndsBothSessions(Check):
     Symptom: signed out of the application, still signed in to the LMS.
     Cause: LOGOUT_REDIRECT_URL is not set, or the LMS does not have the application in
     IDA_LOGOUT_URI_LIST.
-    Fix: set both.
+    Fix: run `usher connect`, which sets both.
     """
 
     id = "OUT-1"

@@ -44,7 +44,7 @@ class Command(EngineCommand):
         parser.add_argument(
             "--recheck",
             action="store_true",
-            help="also re-check settled records and retry refused ones",
+            help="also re-check records that are in sync and retry refused ones",
         )
         parser.add_argument(
             "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait for retries due soon"
