@@ -1,0 +1,32 @@
+"""The last lines of ``usher dev``."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from usher.cli.dev.command import _stay_up
+from usher.cli.dev.project_with_lms import DevLearner
+
+
+def test_they_say_what_to_type_at_the_sign_in_page(tmp_path: Path) -> None:
+    def stop() -> str:
+        raise KeyboardInterrupt
+
+    servers: Any = SimpleNamespace(
+        home=tmp_path / ".usher/dev",
+        environment_file=tmp_path / ".usher/dev/env",
+        project=SimpleNamespace(name="shop", folder=tmp_path),
+        url="http://localhost:8000",
+        lms_url="http://127.0.0.1:18000",
+        learner=DevLearner("ann@example.org", "p", login_name="e-mail address"),
+        credentials=SimpleNamespace(superuser_password="p"),
+        follow_changes=stop,
+    )
+    console = Console(record=True, width=200)
+    with pytest.raises(KeyboardInterrupt):
+        _stay_up(servers, console)
+    said = " ".join(console.export_text().split())
+    assert "asks for the learner's e-mail address and password" in said
