@@ -276,7 +276,7 @@ class Shop:
         self.target = TargetApplication(checkout, ApplicationOptions(str(folder)), self.secrets)
         self.target.facts = {"site": site or f"http://localhost:{self.port}"}
 
-    def served(self) -> AbstractContextManager[development_server.Started | None]:
+    def served(self) -> AbstractContextManager[development_server.StartedServer | None]:
         return development_server.running(self.target, for_containers=False)
 
 
@@ -311,7 +311,7 @@ def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
 
 def test_a_server_is_announced_before_the_wait_for_its_answer(tmp_path: Path):
     shop = Shop(tmp_path, "import sys; sys.exit(7)")
-    announced: list[development_server.Started] = []
+    announced: list[development_server.StartedServer] = []
     server = development_server.running(
         shop.target, for_containers=False, announce=announced.append
     )

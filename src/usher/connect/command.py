@@ -177,7 +177,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
             superuser=arguments["superuser"],
         )
         connecting = Connecting(context.lms, targets, context.addresses, choices, context.runner)
-        plan = _prepared(connecting.plan(context.facts, running=context.running), context)
+        plan = _with_warnings(connecting.plan(context.facts, running=context.running), context)
         view.print_plan(plan, dry_run=dry_run)
         if dry_run:
             return
@@ -191,14 +191,14 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
             connections.forget(*before.key)
         for target, backend in targets:
             connections.remember(connection_of(target, backend, context))
-        results = _checked(
+        results = _check_and_show(
             [target for target, _ in targets], context, view, prove=not arguments["no_prove"]
         )
         if remains := _start_advice([target for target, _ in targets], results):
             raise NeedsPerson("start", remains)
 
 
-def _checked(
+def _check_and_show(
     targets: list[TargetApplication], context: LmsContext, view: View, *, prove: bool
 ) -> list[Check]:
     """Checks the connection of each application and shows the results, which it returns.
@@ -268,7 +268,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             context.lms, targets, names, context.addresses, purge=purge
         )
         context.facts["applications"] = ", ".join(names)
-        plan = _prepared(disconnection.plan(context.facts, running=context.running), context)
+        plan = _with_warnings(disconnection.plan(context.facts, running=context.running), context)
         view.print_plan(plan, dry_run=dry_run)
         if dry_run:
             return
@@ -297,7 +297,7 @@ def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) ->
     )
 
 
-def _prepared(plan: Plan, context: LmsContext) -> Plan:
+def _with_warnings(plan: Plan, context: LmsContext) -> Plan:
     plan.warnings[:0] = context.warnings
     return plan
 

@@ -28,7 +28,7 @@ _LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedServer:
     """A development server that connect has started.
 
     command: as the operator types it in a shell; open_to_all: whether it listens on every
@@ -45,8 +45,8 @@ def running(
     target: TargetApplication,
     *,
     for_containers: bool,
-    announce: Callable[[Started], None] = lambda _: None,
-) -> Iterator[Started | None]:
+    announce: Callable[[StartedServer], None] = lambda _: None,
+) -> Iterator[StartedServer | None]:
     """Serves the application until the block ends. Yields None if it is served already or can't be
     served.
 
@@ -61,7 +61,7 @@ def running(
         host = "0.0.0.0"  # noqa: S104 - the LMS is in a container
     words = ("runserver", "--noreload", f"{host}:{urlsplit(target.own_url).port}")
     log = state_home() / f"{target.name}-server.log"
-    started = Started(target.manage.runnable(*words), log, open_to_all=for_containers)
+    started = StartedServer(target.manage.runnable(*words), log, open_to_all=for_containers)
     announce(started)
     process = target.manage.start(*words, log=started.log)
     try:
@@ -110,7 +110,9 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _check(process: "subprocess.Popen[bytes]", target: TargetApplication, started: Started) -> None:
+def _check(
+    process: "subprocess.Popen[bytes]", target: TargetApplication, started: StartedServer
+) -> None:
     """Raises ToolFailed, with the end of the log, if the server has ended."""
     if process.poll() is not None:
         output = target.manage.hide(started.log.read_text(errors="replace"))

@@ -111,7 +111,9 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
         else embedded_home()
     )
     checkouts = [recognise(options) for options in command_options.applications]
-    other_connections = [connection for connection in _known() if connection.lms_home == str(home)]
+    other_connections = [
+        connection for connection in _stored_connections() if connection.lms_home == str(home)
+    ]
     in_containers = any(checkout.compose for checkout in checkouts) or any(
         connection.manage.startswith("docker ") for connection in other_connections
     )
@@ -227,7 +229,7 @@ def find_targets(
         target = _target_of(options, context, dry_run=dry_run)
         if target.name in [other.name for other, _ in targets]:
             raise Refused(f"two applications are called {target.name}; tell them apart with --name")
-        target.probe(_as_connected(context, target.name), context.addresses)
+        target.probe(_connected_entry(context, target.name), context.addresses)
         backend = configuration.choose_backend(
             entries, target.name, options.backend, target.default_backend
         )
@@ -276,7 +278,7 @@ def find_connected(
     requested by name is left as it is, with a warning.
     """
     if command_options.applications:
-        targets = [_reopened(options, context) for options in command_options.applications]
+        targets = [_reopen(options, context) for options in command_options.applications]
         return targets, [target.name for target in targets]
     folder = context.lms.folder
     targets, names = [], []
@@ -286,7 +288,7 @@ def find_connected(
         options = ApplicationOptions(**entry[OPTIONS])
         names.append(options.name)
         try:
-            targets.append(_reopened(options, context))
+            targets.append(_reopen(options, context))
         except Refused as error:
             warning = (
                 f"{options.name} keeps its OAuth2 record and .env; disconnect it later: {error}"
@@ -298,7 +300,7 @@ def find_connected(
     return targets, list(dict.fromkeys(names))
 
 
-def _reopened(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
+def _reopen(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
     target = _target_of(options, context)
     target.probe(None, context.addresses)
     return target
@@ -315,7 +317,7 @@ def _target_of(
     )
 
 
-def _as_connected(context: LmsContext, name: str) -> Application | None:
+def _connected_entry(context: LmsContext, name: str) -> Application | None:
     """Returns the application's entry in the rendered description; None if it has none."""
     description = context.lms.description() if context.lms.enabled else None
     applications = description.applications if description else []
@@ -365,7 +367,9 @@ def with_defaults(command_options: CommandOptions) -> CommandOptions:
     if names_an_lms or (not command_options.lms and os.environ.get("TUTOR_ROOT")):
         return command_options
     candidates = [
-        connection for connection in _known() if command_options.lms in ("", connection.lms)
+        connection
+        for connection in _stored_connections()
+        if command_options.lms in ("", connection.lms)
     ]
     if command_options.applications:
         candidates = [
@@ -399,7 +403,11 @@ def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
         return command_options
     if command_options.lms_home:
         return replace(command_options, lms=connections.EMBEDDED)
-    earlier = [connection for connection in _known() if _is_requested(connection, command_options)]
+    earlier = [
+        connection
+        for connection in _stored_connections()
+        if _is_requested(connection, command_options)
+    ]
     if not earlier:  # an interrupted run has saved its options, but no connection
         entries = [
             entry for options in command_options.applications for entry in _saved_entries(options)
@@ -420,7 +428,7 @@ def connected_applications() -> list[ApplicationOptions]:
 
     Raises Refused if they are connected to more than one LMS.
     """
-    all_connections = _known()
+    all_connections = _stored_connections()
     lms_keys = sorted({connection.key[0] for connection in all_connections})
     if len(lms_keys) > 1:
         raise Refused(
@@ -443,13 +451,13 @@ def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
         return options
     new_options = {key: value for key, value in vars(options).items() if value}
     return ApplicationOptions(
-        **{**entries[0][OPTIONS], **new_options, "target": _normalized(options.target)}
+        **{**entries[0][OPTIONS], **new_options, "target": _normalize(options.target)}
     )
 
 
 def _saved_entries(options: ApplicationOptions) -> list[dict[str, Any]]:
     """Returns the entries that ``remember`` has saved for this application."""
-    target = _normalized(options.target)
+    target = _normalize(options.target)
     return [
         entry
         for entry in saved_applications()
@@ -458,7 +466,7 @@ def _saved_entries(options: ApplicationOptions) -> list[dict[str, Any]]:
     ]
 
 
-def _normalized(target: str) -> str:
+def _normalize(target: str) -> str:
     if urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")
     return str(Path(target).expanduser().resolve())
@@ -472,7 +480,7 @@ def moved_connections(
     folder = str(context.lms.folder)
     return [
         connection
-        for connection in _known()
+        for connection in _stored_connections()
         if connection.application in applications and connection.key[0] != folder
     ]
 
@@ -493,7 +501,7 @@ def _is_requested(connection: Connection, command_options: CommandOptions) -> bo
     return bool({connection.application, connection.url} & locations)
 
 
-def _known() -> list[Connection]:
+def _stored_connections() -> list[Connection]:
     try:
         return connections.read_all()
     except ConnectionsError as error:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from usher.connect.application.target import Addresses, TargetApplication
-from usher.connect.development_server import Started
+from usher.connect.development_server import StartedServer
 from usher.connect.manual import Manual
 from usher.connect.plan import Check, Plan, Step
 from usher.contract.terminal import printable, wrap
@@ -69,7 +69,7 @@ class View:
         mark = "[green]✓[/green] done   " if changed else "· already"
         self._print(f"        {mark} {step.id:<24} {_text(result, 43)}")
 
-    def print_server(self, target: TargetApplication, server: Started) -> None:
+    def print_server(self, target: TargetApplication, server: StartedServer) -> None:
         """Shows that connect starts the application for the checks."""
         self._data.setdefault("started", []).append(server.command)
         title = escape(target.checkout.title)

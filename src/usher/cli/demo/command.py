@@ -142,7 +142,7 @@ def _provision(home: Path) -> None:
     """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
-        pair = Pair.found(home)
+        pair = Pair.existing(home)
         SetUp(pair, lambda step: show_step(step, console)).restore()
     except DemoError as error:
         raise as_click_error(error) from error

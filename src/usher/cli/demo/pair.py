@@ -84,7 +84,7 @@ class Pair(RunningServers):
         self.credentials = Credentials.empty()
 
     @classmethod
-    def found(cls, home: Path) -> "Pair":
+    def existing(cls, home: Path) -> "Pair":
         """The pair that was last run in ``home``. Raises DemoError if there was none."""
         try:
             saved = json.loads((home / KEPT).read_text())

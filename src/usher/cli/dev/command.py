@@ -118,7 +118,7 @@ def _provision(folder: Path, home: Path) -> None:
     """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
-        servers = ProjectWithLms.found(folder, home)
+        servers = ProjectWithLms.existing(folder, home)
         is_running = servers.is_running()
         try:
             _take(servers.restore(), [], console)

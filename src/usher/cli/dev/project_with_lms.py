@@ -83,7 +83,7 @@ class ProjectWithLms(RunningServers):
         self._is_changed = False
 
     @classmethod
-    def found(cls, folder: Path, home: Path) -> ProjectWithLms:
+    def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
         """The one of an earlier run in ``home``, which may still be running. Raises DemoError if
         there was none."""
         try:

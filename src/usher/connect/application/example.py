@@ -36,7 +36,7 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
         )
     if not may(f"{path} is missing. Make it from {example.name}?"):
         raise Refused(f"{path} is missing; make it: {todo}")
-    return _copied(example, path)
+    return _copy(example, path)
 
 
 def with_example(checkout: Checkout) -> Checkout:
@@ -50,7 +50,7 @@ def _example_in(folder: Path) -> Path | None:
     return next((path for name in NAMES if (path := folder / name).is_file()), None)
 
 
-def _copied(example: Path, path: Path) -> str:
+def _copy(example: Path, path: Path) -> str:
     # If the ``.env`` is a symbolic link to a missing file, create that file, as when settings are
     # written.
     write_private(Path(os.path.realpath(path)), example.read_bytes())
