@@ -105,7 +105,7 @@ def error_at(url: str, error: Exception) -> str:
     with."""
     said = " ".join(str(error).split()) or type(error).__name__
     scheme, _, rest = url.split(";")[0].partition("://")
-    login, _, server = rest.rpartition("@")
+    login, _, server = rest.partition("?")[0].rpartition("@")
     if password := login.partition(":")[2]:
         said = said.replace(password, "…").replace(unquote(password), "…")
     return f"{scheme}://{server}: {said.rstrip('.')}."

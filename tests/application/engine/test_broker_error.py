@@ -15,6 +15,7 @@ from usher.engine.notify import error_at
         ),
         ("amqp://shop:s3%40x@mq:5672//", "for s3@x or s3%40x", "amqp://mq:5672//: for … or …."),
         ("redis://:s3cret@a/0;redis://:other@b/0", "", "redis://a/0: OSError."),
+        ("redis://a/0?password=s3cret", "", "redis://a/0: OSError."),
     ],
 )
 def test_the_address_is_named_without_the_password(url: str, error: str, said: str) -> None:

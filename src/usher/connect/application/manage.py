@@ -2,9 +2,7 @@
 
 import json
 import os
-import shlex
 import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from usher.connect.errors import ToolFailed
 from usher.connect.process import Output, Runner, Secrets
 from usher.contract.envfile import EnvFile
 from usher.contract.environment import SECRET_KEYS
+from usher.contract.shell import with_env_file
 
 ANSWER_MARK = "usher-answer: "
 _MAX_ERROR_LENGTH = 5000
@@ -81,18 +80,8 @@ class Manage:
             return self._runner().as_typed(command)
         if assignments:
             command[:0] = ["env", *assignments]
-        return self._in_its_folder(self._runner().as_typed(command))
-
-    def _in_its_folder(self, command: str) -> str:
-        folder, settings = self._checkout.folder, self._checkout.settings_file
-        before = [f"cd {shlex.quote(str(folder))}"] if folder else []
-        if settings and settings.exists():
-            if EnvFile.read(settings).same_in_a_shell:
-                before += ["set -a", f". {shlex.quote(str(settings))}"]
-            else:
-                words = [sys.executable, "-m", "dotenv", "-f", str(settings), "run", "--"]
-                command = f"{shlex.join(words)} {command}"
-        return f"({' && '.join([*before, command])})" if before else command
+        line = self._runner().as_typed(command)
+        return with_env_file(line, self._checkout.folder, self._checkout.settings_file)
 
     def compose(self, *arguments: str) -> str:
         """Runs ``docker compose`` in the application's folder and returns its output.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.shell import with_env_file
 from usher.contract.tracebacks import is_traceback, last_line
 from usher.doctor.facts.memo import NotKnownError
 
@@ -46,18 +47,11 @@ class Command:
 
     def as_typed(self, arguments: str) -> str:
         """The command with these arguments, as one types it in a shell."""
-        names = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
-        line = " ".join([*names, *map(shlex.quote, self.words), arguments])
-        before = [f"cd {shlex.quote(str(self.folder))}"] if self.folder else []
-        if self.env_file is not None and self.env_file.is_file():
-            path = self.env_file.resolve()
-            folder = self.folder.resolve() if self.folder else None
-            name = str(path)
-            if folder and path.is_relative_to(folder):
-                # With a slash, because a shell looks for other names in PATH.
-                name = f"./{path.relative_to(folder)}"
-            before += ["set -a", f". {shlex.quote(name)}"]
-        return f"({' && '.join([*before, line])})" if before else line
+        words = [*self.words]
+        if self.environment:
+            words[:0] = ["env", *(f"{name}={value}" for name, value in self.environment.items())]
+        line = f"{shlex.join(words)} {arguments}"
+        return with_env_file(line, self.folder, self.env_file)
 
     def output(self, *more: str, stdin: str = "", seconds: float = _SECONDS) -> str:
         """Returns the command's output. Raises CommandError."""

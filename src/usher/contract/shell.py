@@ -1,0 +1,35 @@
+"""Commands that an operator copies into a shell."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from usher.contract.envfile import EnvFile, EnvFileError
+
+
+def with_env_file(command: str, folder: Path | None, env_file: Path | None) -> str:
+    """The command as one types it in any folder: it changes to ``folder`` and gets the settings of
+    ``env_file``, if that exists. command: begins with a program, not with an assignment."""
+    before = [f"cd {shlex.quote(str(folder))}"] if folder else []
+    if env_file is not None and env_file.is_file():
+        if _same_in_a_shell(env_file):
+            before += ["set -a", f". {shlex.quote(_name_in(folder, env_file))}"]
+        else:
+            words = [sys.executable, "-m", "dotenv", "-f", str(env_file), "run", "--"]
+            command = f"{shlex.join(words)} {command}"
+    return f"({' && '.join([*before, command])})" if before else command
+
+
+def _same_in_a_shell(env_file: Path) -> bool:
+    try:
+        return EnvFile.read(env_file).same_in_a_shell
+    except (EnvFileError, OSError):
+        return True  # no program can read it
+
+
+def _name_in(folder: Path | None, env_file: Path) -> str:
+    path = env_file.resolve()
+    if folder and path.is_relative_to(folder.resolve()):
+        # With a slash, because a shell looks for other names in PATH.
+        return f"./{path.relative_to(folder.resolve())}"
+    return str(path)

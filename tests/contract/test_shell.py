@@ -1,0 +1,36 @@
+"""Printed commands give a program the settings of an env file, whatever a shell makes of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from usher.contract.shell import with_env_file
+
+PRINT = f"{sys.executable} -c 'import os; print(os.environ[\"SITE\"], os.getcwd())'"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("SITE=plain\n", "plain"),
+        ("SITE='a b'\n", "a b"),
+        ("SITE=a b\n", "a b"),
+        ("SITE = spaced\r\n", "spaced"),
+        ("SITE=https://a.example/?x=1&y=2\n", "https://a.example/?x=1&y=2"),
+    ],
+)
+def test_a_printed_command_has_the_settings(tmp_path: Path, text: str, value: str) -> None:
+    folder = tmp_path / "a shop"
+    folder.mkdir()
+    env_file = folder / ".env"
+    env_file.write_bytes(text.encode())
+    command = with_env_file(PRINT, folder, env_file)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{value} {folder}\n"
+
+
+def test_without_a_file_or_a_folder_the_command_stays(tmp_path: Path) -> None:
+    assert with_env_file("make", None, tmp_path / ".env") == "make"
+    assert with_env_file("make", None, None) == "make"
