@@ -20,13 +20,13 @@ Ask = Callable[[Any], Any]
 class Span(Protocol):
     """Records attributes and a failure of one step, such as an OpenTelemetry span."""
 
-    def tell(self, **attributes: str | int) -> None: ...
+    def set_attributes(self, **attributes: str | int) -> None: ...
 
     def fail(self, reason: str) -> None: ...
 
 
 class _NoSpan:
-    def tell(self, **attributes: str | int) -> None:
+    def set_attributes(self, **attributes: str | int) -> None:
         """Does nothing."""
 
     def fail(self, reason: str) -> None:
