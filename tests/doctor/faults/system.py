@@ -1,6 +1,7 @@
 """A running application and LMS, examined by doctor. Tests inject faults and remove them."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -63,6 +64,20 @@ class System:
         for path in self._databases:
             _copy(_kept(path), path)
         _keep_worker_times_current(self._databases[1])
+
+    def wait_for_worker(self) -> None:
+        """Waits until the worker reports that it is alive: one that starts handles no signal."""
+        deadline, before = time.monotonic() + 60, self._worker_reported()
+        while self._worker_reported() == before:
+            assert time.monotonic() < deadline, "the worker does not report"
+            time.sleep(0.2)
+
+    def _worker_reported(self) -> str:
+        with sqlite3.connect(self._databases[1], timeout=120) as connection:
+            query = "SELECT asked_at FROM usher_engine_watermark WHERE what = 'worker'"
+            (asked_at,) = connection.execute(query).fetchone()
+        connection.close()
+        return str(asked_at)
 
     # -- the settings
 

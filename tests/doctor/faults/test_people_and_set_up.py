@@ -72,8 +72,8 @@ def test_acc_6_an_account_of_a_deleted_learner_is_meant_to_be_inactive(system: S
             "from usher.application.accounts.models import Retirement\n"
             "Retirement.objects.all().delete()"
         )
-        (finding,) = (line for line in system.examine().root_causes if line.id == "ACC-6")
-        assert finding.seen == "deactivated in the LMS: ada"
+        (line,) = (line for line in system.examine().root_causes if line.id == "ACC-6")
+        assert line.finding.seen == "deactivated in the LMS: ada"
     finally:
         system.application.run(
             "from usher.application.accounts.models import LmsAccount, Retirement\n"
@@ -181,6 +181,7 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
 
 
 def test_ops_5_the_worker_was_stopped(system: System) -> None:
+    system.wait_for_worker()
     with system.stopped("worker"):
         finding = only_finding(system, "OPS-5")
     assert re.fullmatch(r"the sync worker was stopped \d+ seconds ago", finding.seen)
