@@ -154,7 +154,8 @@ def test_watching_outlives_a_database_that_does_not_answer(monkeypatch, first_qu
 
     monkeypatch.setattr(services, "_DATABASE_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(services.heartbeat, "beat", lambda *args, **kwargs: None)
+    monkeypatch.setattr(services.heartbeat, "record_stop", away)
     owner = services.heartbeat if first_question == "beat" else services
     monkeypatch.setattr(owner, first_question, away)
     watch(KINDS, stop=stop, every=0.0)
-    assert asked == [0, 1, 2]
+    assert asked == [0, 1, 2, 3], "the last for the record that the worker stopped"
