@@ -40,7 +40,7 @@ def test_without_numbers_the_load_is_what_the_application_sends(
     monkeypatch.setattr(Pacing, "record_probe", lambda pace, seconds: probed.append(seconds))
     with lms.api() as client:
         load = Load(client, PAGE)
-        found = load.measured(ACCOUNTS, accounts(FIRST_SIZE + 1, "paced-"))
+        found = load.send_and_measure(ACCOUNTS, accounts(FIRST_SIZE + 1, "paced-"))
     assert (found["requests"], found["largest_request"], found["concurrency"]) == (2, FIRST_SIZE, 1)
     assert len(probed) == 2
 
