@@ -26,8 +26,8 @@ from usher.sidecar.process import Agent
 MAKE_USERS = """
 from users.models import User
 for number in range({count}):
-    User.objects.create_user("{prefix}%d" % number, "{prefix}%d@example.org" % number, is_active=True)
-result = list(User.objects.filter(username__startswith="{prefix}").values_list("pk", flat=True))
+    User.objects.create_user("{name}%d" % number, "{name}%d@example.org" % number, is_active=True)
+result = list(User.objects.filter(username__startswith="{name}").values_list("pk", flat=True))
 """
 
 
@@ -67,7 +67,7 @@ def test_the_adapter_of_another_application_is_refused(agent: Agent, application
 
 
 def test_pages_hold_every_row_once(agent: Agent, application: StandIn) -> None:
-    users = application.run(MAKE_USERS.format(count=7, prefix="page"))
+    users = application.run(MAKE_USERS.format(count=7, name="page"))
     condition = {"username__startswith": "page"}
     seen, after = [], None
     while True:
@@ -82,7 +82,7 @@ def test_pages_hold_every_row_once(agent: Agent, application: StandIn) -> None:
 
 
 def test_reading_sees_the_rows_that_the_managers_hide(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, prefix="hidden"))
+    (user,) = application.run(MAKE_USERS.format(count=1, name="hidden"))
     pk = application.run(_ENROLL.format(user=user, run="course-v1:a+b+hidden", active=False))
     page = agent.ask("page", model="courses.CourseRunEnrollment", fields=["active"])
     assert {"pk": pk, "active": False} in page["rows"]
@@ -100,7 +100,7 @@ result = CourseRunEnrollment.all_objects.create(user_id={user}, run=run, active=
 def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, prefix="write"))
+    (user,) = application.run(MAKE_USERS.format(count=1, name="write"))
     pk = application.run(_ENROLL.format(user=user, run="course-v1:a+b+write", active=True))
     row = {
         "pk": pk,
@@ -128,7 +128,7 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
 ) -> None:
     """Rows of a batch are written together, a single row by the application's own code."""
     model, audit = "courses.CourseRunEnrollment", adapter_of(application.name).audit.request()
-    users = application.run(MAKE_USERS.format(count=27, prefix="audited"))
+    users = application.run(MAKE_USERS.format(count=27, name="audited"))
     course = "course-v1:a+b+audited"
     keys = [application.run(_ENROLL.format(user=user, run=course, active=True)) for user in users]
     batch, unforetold, alone = keys[:12], keys[12:24], keys[24:]
@@ -180,7 +180,7 @@ for row in Audit.objects.filter(enrollment__user__in={users}).select_related("en
 
 
 def test_two_writers_of_the_same_row_create_it_once(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, prefix="twice"))
+    (user,) = application.run(MAKE_USERS.format(count=1, name="twice"))
     model = adapter_of(application.name).token.model
     values = {
         "access_token": "a" * 30,
@@ -197,7 +197,7 @@ def test_two_writers_of_the_same_row_create_it_once(agent: Agent, application: S
 
 
 def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, prefix="batch"))
+    (user,) = application.run(MAKE_USERS.format(count=1, name="batch"))
     model = adapter_of(application.name).token.model
     rows = [
         {"find": {"user_id": 10**9}, "set": {"refresh_token": None}},
@@ -225,7 +225,7 @@ def test_the_message_of_a_refused_row_is_a_sentence(error: Exception, words: str
 def test_a_learner_who_was_deleted_meanwhile_costs_the_others_nothing(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, prefix="deleted"))
+    (user,) = application.run(MAKE_USERS.format(count=1, name="deleted"))
     model = adapter_of(application.name).token.model
     rows = [{"find": {"user_id": pk}, "set": {"refresh_token": "r"}} for pk in (10**9, user)]
     first, second = agent.ask("write", model=model, rows=rows)
@@ -334,7 +334,7 @@ def test_the_agent_is_python_3_9_with_nothing_but_the_standard_library_and_djang
 def test_a_value_that_the_database_can_not_store_fails_its_own_row_alone(
     agent: Agent, application: StandIn
 ) -> None:
-    first, second, third = application.run(MAKE_USERS.format(count=3, prefix="stored"))
+    first, second, third = application.run(MAKE_USERS.format(count=3, name="stored"))
     values = {first: "Ada", second: "\ud800", third: "Cy"}
     rows = [{"pk": pk, "expect": {}, "set": {"name": name}} for pk, name in values.items()]
     answers = agent.ask("write", model="users.User", rows=rows)
