@@ -22,6 +22,13 @@ def naming_fields(model: Any = None) -> list[str]:
     return list(dict.fromkeys([model.USERNAME_FIELD, *_fields(model).intersection(email)]))
 
 
+def signs_in_by_email(model: Any = None) -> bool:
+    """Whether people sign in with their e-mail address. model: the project's user model by
+    default."""
+    model = model or get_user_model()
+    return bool(model.get_email_field_name() == model.USERNAME_FIELD)
+
+
 def key(text: str, model: Any = None) -> Any:
     """``text`` converted to the type of a user's primary key; None when it cannot be one. model:
     the project's user model by default."""

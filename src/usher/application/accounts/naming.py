@@ -141,12 +141,14 @@ def why_not_given(username: str, user: Any) -> str:
     it can. A learner who got an LMS account of another name has only the reservation of this one:
     the LMS had it already."""
     reservation = _of_another(username, user)
-    if reservation is None:
-        return ""
+    return _why_kept(reservation) if reservation is not None else ""
+
+
+def _why_kept(reservation: UsernameReservation) -> str:
     if reservation.user is None:
         return "this LMS username belonged to a learner who was deleted here"
     account = LmsAccount.objects.filter(user=reservation.user).first()
-    if account is None or account.username.lower() == username.lower():
+    if account is None or account.username.lower() == reservation.username.lower():
         return f"this LMS username belongs to another learner, {reservation.user}"
     if not account.is_ready:
         return (
@@ -159,10 +161,10 @@ def why_not_given(username: str, user: Any) -> str:
 def give(username: str, user: Any) -> None:
     """Reserves the name of an existing LMS account for the learner to whom it is linked. Must be
     called in a transaction. Raises ValueError with ``why_not_given``."""
-    if reason := why_not_given(username, user):
-        raise ValueError(reason)
     reservation = _of_another(username, user)
     if reservation is not None:
+        if reason := _why_kept(reservation):
+            raise ValueError(reason)
         rows = UsernameReservation.objects.filter(pk=reservation.pk, user=reservation.user)
         rows.update(user=user, username=username)
     elif not user.username_reservations.filter(username__iexact=username).exists():

@@ -19,6 +19,7 @@ from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.services import enroll
 from usher.application.provider.clients import ensure_client
 from usher.application.runs.services import ensure_run
+from usher.application.user_model import signs_in_by_email
 from usher.contract.oauth import BACKENDS, lms_redirect_uri
 
 #: The courses in which the test learner is enrolled.
@@ -94,13 +95,9 @@ def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "")
 
 def find_user(username: str) -> Any:
     model = get_user_model()
-    if _signs_in_by_email(model):
+    if signs_in_by_email(model):
         username = f"{username}@{DOMAIN}"
     return model._default_manager.filter(**{f"{model.USERNAME_FIELD}__iexact": username}).first()
-
-
-def _signs_in_by_email(model: Any) -> bool:
-    return bool(model.get_email_field_name() == model.USERNAME_FIELD)
 
 
 def make_user(username: str, email: str, name: str, password: str, *, superuser: bool) -> Any:
@@ -112,7 +109,7 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
     model = get_user_model()
     first, _, last = name.partition(" ")
     known = {
-        model.USERNAME_FIELD: email if _signs_in_by_email(model) else username,
+        model.USERNAME_FIELD: email if signs_in_by_email(model) else username,
         model.get_email_field_name(): email,
         "name": name,
         "full_name": name,

@@ -164,8 +164,10 @@ def _prepare(client_id, is_new_lms, lms_accounts):
 
 def _login_name():
     """What people type at the project's sign-in page, in front of the password."""
+    from usher.application.user_model import signs_in_by_email
+
     model = auth.get_user_model()
-    if model.get_email_field_name() == model.USERNAME_FIELD:
+    if signs_in_by_email(model):
         return "e-mail address"
     return str(model._meta.get_field(model.USERNAME_FIELD).verbose_name)
 

@@ -6,12 +6,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 
 from usher.application import dev_lms
 from usher.application.accounts import adoption
 from usher.application.management.output import EngineCommand
+from usher.application.user_model import signs_in_by_email
 from usher.contract.spreadsheets import cell, value
 from usher.contract.terminal import command_line, wrap
 
@@ -55,9 +55,7 @@ class Command(EngineCommand):
                 f"{options['to']} exists already and may contain decisions: delete it, or give "
                 "another name."
             )
-        model = get_user_model()
-        is_by_username = options["by"] == adoption.BY_USERNAME
-        if is_by_username and model.get_email_field_name() == model.USERNAME_FIELD:
+        if options["by"] == adoption.BY_USERNAME and signs_in_by_email():
             raise CommandError(
                 "People sign in with their e-mail address here, and no username in the LMS is one: "
                 "leave out --by username."
