@@ -138,7 +138,10 @@ class Integrator:
 
 @pytest.fixture(scope="module")
 def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
-    return begin(tmp_path_factory.mktemp("shop"))
+    """In a folder with a long path, which no line of output has to repeat."""
+    folder = tmp_path_factory.mktemp("a-long-path-as-in-the-folders-of-many-people") / "shop"
+    folder.mkdir()
+    return begin(folder)
 
 
 def begin(folder: Path, people: str = PEOPLE) -> Integrator:

@@ -18,7 +18,7 @@ from usher.cli.demo.errors import DemoError
 from usher.cli.demo.setup import Step
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
-from usher.cli.dev.project_with_lms import ProjectWithLms
+from usher.cli.dev.project_with_lms import ProjectWithLms, relative_to_here
 from usher.cli.errors import as_click_error
 from usher.cli.output import say, show_rows, show_step
 from usher.contract import exits
@@ -134,12 +134,6 @@ def _provision(folder: Path, home: Path) -> None:
         say(console, "The worker of `usher dev` now compares the learner's enrollments.")
 
 
-def _relative(folder: Path) -> Path:
-    """``folder`` relative to the current folder, if it is inside it."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
-
-
 def _take(
     actions: Iterable[tuple[str, Callable[[], str]]], steps: list[Step], console: Console
 ) -> None:
@@ -151,10 +145,12 @@ def _take(
 
 
 def _stay_up(servers: ProjectWithLms, console: Console) -> None:
-    shown = _relative(servers.home)
+    shown = relative_to_here(servers.home)
     folder = servers.project.folder
-    enter = "" if folder == Path.cwd() else f"cd {quote(str(_relative(folder)))} && "
-    env = quote(str(servers.environment_file if enter else _relative(servers.environment_file)))
+    enter = "" if folder == Path.cwd() else f"cd {quote(str(relative_to_here(folder)))} && "
+    env = quote(
+        str(servers.environment_file if enter else relative_to_here(servers.environment_file))
+    )
     learner, password = servers.learner, servers.credentials.superuser_password
     rows = (
         (servers.project.name, servers.url),

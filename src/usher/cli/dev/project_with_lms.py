@@ -56,6 +56,12 @@ class DevLearner:
     login_name: str = "username"
 
 
+def relative_to_here(folder: Path) -> Path:
+    """``folder`` relative to the current folder, if it is inside it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 class ProjectWithLms(RunningServers):
     """The project, its worker and the LMS. The LMS's data, secrets and logs are kept in ``home``: a
     later run with the same folder continues with the same LMS."""
@@ -216,7 +222,7 @@ class ProjectWithLms(RunningServers):
 
     def _make_lms(self) -> str:
         if prepared.is_prepared(self.home, self._fingerprint()):
-            return f"embedded LMS of the earlier run in {self.lms_home}"
+            return f"embedded LMS of the earlier run in {relative_to_here(self.lms_home)}"
         return self._provision()
 
     def _provision(self) -> str:
