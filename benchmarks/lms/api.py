@@ -78,7 +78,7 @@ class PublicApi:
         if username.lower() not in self.world.accounts:
             return as_json({"message": f"The user {username} does not exist."}, 406)
         try:
-            mode, is_active = enrolled(self.world, username, key, body)
+            mode, is_active = set_enrollment(self.world, username, key, body)
         except Refused as refusal:
             return as_json({"message": str(refusal)}, 400)
         return as_json(self._enrollment(username, key, mode, is_active))
@@ -178,7 +178,7 @@ class Refused(Exception):
     """The LMS's message about an enrollment that it refuses."""
 
 
-def enrolled(world: World, username: str, key: str, body: dict[str, Any]) -> tuple[str, bool]:
+def set_enrollment(world: World, username: str, key: str, body: dict[str, Any]) -> tuple[str, bool]:
     """Changes an enrollment as requested, as the platform does. Raises Refused."""
     enrollment = world.enrollments.get((username, key))
     mode, is_active = body.get("mode"), body.get("is_active", True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.lms.api import Refused, enrolled
+from benchmarks.lms.api import Refused, set_enrollment
 from benchmarks.lms.server import Request, Response, as_json
 from benchmarks.lms.world import World
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
@@ -90,7 +90,7 @@ class BatchApi:
                 return _refused_result(
                     item, "not-enrolled", f"{username} is not enrolled in {key}."
                 )
-            after = enrolled(self.world, username, key, item | {"mode": item["mode"] or None})
+            after = set_enrollment(self.world, username, key, item | {"mode": item["mode"] or None})
         except Refused as refusal:
             return _refused_result(item, "unknown-run", str(refusal))
         status = "unchanged" if before == after else "changed"

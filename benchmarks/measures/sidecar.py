@@ -111,7 +111,7 @@ def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[Stand
     _record(application, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND))
     keys = [BENCH_RUN.format(number) for number in range(RUNS)]
     application.run(f"keys = {keys!r}\n" + _RUNS)
-    with application.served(port):
+    with application.running_server(port):
         _usher(application, "reconcile", "--kind", "run")
         yield application, lms_url
     application.close()
@@ -132,7 +132,7 @@ def _on_embedded_lms(services: Services, database: str) -> Iterator[tuple[StandI
         _record(application, LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms.redirect_uri)
         keys = json.loads(lms.shell(_LMS_RUNS))
         application.run(f"keys = {keys!r}\n" + _RUNS)
-        with application.served(port):
+        with application.running_server(port):
             yield application, lms
         application.close()
 

@@ -49,16 +49,16 @@ class World:
         return started
 
     @property
-    def sent(self) -> int:
+    def enroll_requests(self) -> int:
         """Number of enrollment requests that the LMS received."""
         return int(control(self.lms_url, "counts")["requests"].get(ENROLL, 0))
 
     @property
-    def enrolled(self) -> int:
+    def enrollments(self) -> int:
         return len(control(self.lms_url, "dump")["enrollments"])
 
     @property
-    def left(self) -> int:
+    def unsettled(self) -> int:
         return int(self.contender.call("count_unsettled", names="stop")["answer"])
 
     @property
@@ -99,17 +99,17 @@ def test_answers_to_sent_requests_are_awaited_and_no_row_stays_claimed(
     both, name = world
     control(both.lms_url, "delay", seconds=LMS_SECONDS)
     worker = both.worker(name, 1)
-    wait_for(lambda: both.sent > 0, "the first request to enroll", 120)
+    wait_for(lambda: both.enroll_requests > 0, "the first request to enroll", 120)
 
     worker.process.send_signal(WORKERS[name][2])
     worker.process.wait(60)
 
     # The results of sent requests are recorded, and all other rows are due.
-    assert both.enrolled == DUE - both.left
-    assert 0 < both.enrolled <= both.sent < DUE
+    assert both.enrollments == DUE - both.unsettled
+    assert 0 < both.enrollments <= both.enroll_requests < DUE
     assert both.claimed == 0, worker.log
 
     control(both.lms_url, "delay", seconds=0.0)
     both.worker(name, 2)
-    wait_for(lambda: both.left == 0, "the rest, by the next worker", 120)
-    assert both.sent == both.enrolled == DUE  # no enrollment was sent twice
+    wait_for(lambda: both.unsettled == 0, "the rest, by the next worker", 120)
+    assert both.enroll_requests == both.enrollments == DUE  # no enrollment was sent twice

@@ -366,8 +366,10 @@ enrollment_settled.send(
 
 def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator) -> None:
     integrator.write("Test your project")
-    (integrator.folder / "test_more.py").write_text(MORE)
-    output = integrator.run("python -m pytest -q -p no:cacheprovider test_orders.py test_more.py")
+    (integrator.folder / "test_fixtures.py").write_text(TESTS_OF_FIXTURES)
+    output = integrator.run(
+        "python -m pytest -q -p no:cacheprovider test_orders.py test_fixtures.py"
+    )
     assert "8 passed" in output
 
 
@@ -403,7 +405,7 @@ def test_catches_it(settings):
 """
 
 
-MORE = '''
+TESTS_OF_FIXTURES = '''
 import time
 
 import pytest

@@ -27,7 +27,7 @@ from usher.client.shared import LocalState
 KIND = "accounts"
 
 
-def served(pacing: Pacing, seconds_an_item: float, batches: int, kind: str = KIND) -> None:
+def process_batches(pacing: Pacing, seconds_an_item: float, batches: int, kind: str = KIND) -> None:
     for _ in range(batches):
         with pacing.turn(kind) as size:
             pacing.record_time(kind, size, size * seconds_an_item)
@@ -37,9 +37,9 @@ def test_a_fast_lms_gets_large_batches_and_a_slow_one_small_ones() -> None:
     fast, usual, slow = Pacing(500), Pacing(500), Pacing(500)
 
     assert fast.size(KIND) == FIRST_SIZE
-    served(fast, 0.0001, 10)
-    served(usual, TARGET / 80, 10)
-    served(slow, 1.0, 10)
+    process_batches(fast, 0.0001, 10)
+    process_batches(usual, TARGET / 80, 10)
+    process_batches(slow, 1.0, 10)
 
     assert fast.size(KIND) == 500
     assert usual.size(KIND) == 80
@@ -62,7 +62,7 @@ def test_the_rest_of_a_queue_does_not_make_batches_larger() -> None:
 
 def test_each_kind_has_its_own_size() -> None:
     pacing = Pacing(500)
-    served(pacing, 0.0001, 10)
+    process_batches(pacing, 0.0001, 10)
     assert (pacing.size(KIND), pacing.size("enrollments")) == (500, FIRST_SIZE)
 
 
@@ -113,10 +113,10 @@ def test_an_lms_far_away_does_not_count_as_busy() -> None:
 def test_while_batches_grow_no_more_are_sent_concurrently() -> None:
     """They are too short for a probe to notice that they keep all processes busy."""
     pacing = Pacing(500)
-    served(pacing, 0.0001, 1)
+    process_batches(pacing, 0.0001, 1)
     lms_with(16, pacing, 60)
     assert pacing.concurrency == 1
-    served(pacing, 0.0001, 10)
+    process_batches(pacing, 0.0001, 10)
     lms_with(16, pacing, 60)
     assert pacing.concurrency == MOST_CONCURRENT
 
@@ -124,15 +124,15 @@ def test_while_batches_grow_no_more_are_sent_concurrently() -> None:
 def test_with_a_single_worker_batches_become_shorter_instead() -> None:
     pacing = Pacing(500)
     pacing.record_probe(0.02)
-    served(pacing, 0.01, 9)
+    process_batches(pacing, 0.01, 9)
     assert pacing.size(KIND) == int(TARGET * 100)
     for _ in range(9):
         pacing.record_probe(0.02 + PATIENCE * 2)
-    served(pacing, 0.01, 9)
+    process_batches(pacing, 0.01, 9)
     assert (pacing.concurrency, pacing.size(KIND)) == (1, int(SHORTEST * 100))
 
     lms_with(16, pacing, 9 * GOOD_PROBES)
-    served(pacing, 0.01, 9)
+    process_batches(pacing, 0.01, 9)
     assert (pacing.concurrency, pacing.size(KIND)) == (2, int(TARGET * 100))
 
 
@@ -163,7 +163,7 @@ def test_a_probe_is_due_once_a_second_and_faster_on_trial() -> None:
 
 def test_batches_are_smaller_while_one_more_concurrent_batch_is_tried() -> None:
     pacing = Pacing(500)
-    served(pacing, 0.0001, 10)
+    process_batches(pacing, 0.0001, 10)
     lms_with(16, pacing, GOOD_PROBES)
     with pacing.turn(KIND) as size:
         assert size == 500 // TRIAL_PART

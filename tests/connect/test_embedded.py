@@ -276,7 +276,7 @@ class Shop:
         self.target = TargetApplication(checkout, ApplicationOptions(str(folder)), self.secrets)
         self.target.facts = {"site": site or f"http://localhost:{self.port}"}
 
-    def served(self) -> AbstractContextManager[development_server.StartedServer | None]:
+    def running_server(self) -> AbstractContextManager[development_server.StartedServer | None]:
         return development_server.running(self.target, for_containers=False)
 
 
@@ -284,7 +284,7 @@ def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path):
     shop = Shop(tmp_path, "import sys; print('no database', 'pass-word-123'); sys.exit(7)")
     shop.secrets.add(["pass-word-123"])
     with pytest.raises(ToolFailed, match=r"ended with 7(.|\n)*no database \(hidden\)"):
-        shop.served().__enter__()
+        shop.running_server().__enter__()
 
 
 SERVES = """
@@ -299,11 +299,11 @@ http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 
 def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
     shop = Shop(tmp_path, SERVES)
-    with shop.served() as started:
+    with shop.running_server() as started:
         assert started is not None
         assert started.command.startswith(f"(cd {tmp_path} && ")  # works in any folder
         assert httpx.get(shop.target.own_url, trust_env=False).status_code == 500
-        with shop.served() as second:
+        with shop.running_server() as second:
             assert second is None
     with pytest.raises(httpx.ConnectError):
         httpx.get(shop.target.own_url, trust_env=False)
@@ -324,7 +324,7 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
     """As Debian's /etc/hosts gives a machine's own name."""
     port = free_port()
     shop = Shop(tmp_path, SERVES, f"http://127.0.1.1:{port}")
-    with shop.served() as started:
+    with shop.running_server() as started:
         assert started is not None
         assert started.command.rstrip(")").endswith(f"127.0.1.1:{port}")
 
@@ -333,7 +333,7 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
     "site", ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"]
 )
 def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_path: Path):
-    with Shop(tmp_path, SERVES, site).served() as started:
+    with Shop(tmp_path, SERVES, site).running_server() as started:
         assert started is None
 
 

@@ -66,7 +66,7 @@ class Real:
         return env.get("MITOL_APIGATEWAY_DISABLE_MIDDLEWARE", "").lower() == "false"
 
     @contextmanager
-    def served(self) -> Iterator[None]:
+    def running_server(self) -> Iterator[None]:
         """The application's development server and, if people sign in at an API gateway, a small
         gateway."""
         (connection,) = self.usher("status")["connections"]
@@ -163,7 +163,7 @@ def test_an_application_is_connected_verified_and_disconnected(real: Real):
     first = real.connect(code=3 if real.has_gateway else 0)
     assert first["started"]
     assert "API gateway" in first.get("error", "") or not real.has_gateway
-    with real.served():
+    with real.running_server():
         done = real.connect()
         outcomes = {check["id"]: check["outcome"] for check in done["checks"]}
         assert done["changed"] == []

@@ -13,14 +13,14 @@ HISTORY = Column(table="student_courseenrollment_history", column="history_id", 
 OTHER = Column(table="a_table", column="batch", null=True)
 
 
-def found(**report: Any) -> Finding:
+def check_columns(**report: Any) -> Finding:
     context: Any = SimpleNamespace(lms=SimpleNamespace(report=report))
     return all_checks()["LMS-11"]().probe(context)
 
 
 def test_short_columns_are_named_with_the_statements_that_convert_them() -> None:
     """Enrollments first, since every one of them writes to that table."""
-    finding = found(short_uuid_columns=[OTHER, HISTORY])
+    finding = check_columns(short_uuid_columns=[OTHER, HISTORY])
     assert finding.status is Status.FAILED
     assert finding.seen.startswith("2 columns are too short")
     assert finding.fix.endswith(
@@ -30,6 +30,6 @@ def test_short_columns_are_named_with_the_statements_that_convert_them() -> None
 
 
 def test_other_databases_and_other_releases() -> None:
-    assert found(short_uuid_columns=[]).status is Status.OK
+    assert check_columns(short_uuid_columns=[]).status is Status.OK
     with pytest.raises(NotKnownError):
-        found()
+        check_columns()

@@ -7,7 +7,7 @@ from usher.doctor.check import Finding, Status
 from usher.doctor.checks.prv import LinksUseThisBackend
 
 
-def found(old_record: dict[str, Any]) -> Finding:
+def check_links(old_record: dict[str, Any]) -> Finding:
     ours = {
         "backend_name": "mitxpro-oauth2",
         "enabled": True,
@@ -25,11 +25,11 @@ def found(old_record: dict[str, Any]) -> Finding:
 def test_links_of_a_disconnected_application_stay_where_they_are() -> None:
     """If they were moved, learners of this application would get its learners' accounts."""
     another = {"other_settings": {"API_ROOT": "http://xpro.example:8053/"}}
-    assert found(another).status is Status.OK
+    assert check_links(another).status is Status.OK
 
 
 def test_links_of_a_renamed_backend_are_to_be_moved() -> None:
     same = {"other_settings": {"API_ROOT": "http://online.example:9080/"}}
     for record in (same, {"other_settings": {}}, {"other_settings": None}):
-        assert found(record).status is Status.FAILED
-        assert "usher_move_links" in found(record).fix
+        assert check_links(record).status is Status.FAILED
+        assert "usher_move_links" in check_links(record).fix

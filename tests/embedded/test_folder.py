@@ -29,7 +29,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lms") / "home"
     result = run(
         *("-m", "usher.embedded", "init", str(folder), "--root-url", ROOT, "--cheap-passwords"),
@@ -39,13 +39,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_secrets_are_for_the_owner_only(made: Path) -> None:
+def test_secrets_are_for_the_owner_only(lms_folder: Path) -> None:
     for name in ("lms.secrets.json", "lms.env.yml", "db.sqlite3"):
-        assert stat.S_IMODE((made / name).stat().st_mode) == 0o600, name
+        assert stat.S_IMODE((lms_folder / name).stat().st_mode) == 0o600, name
 
 
-def test_commands_with_and_without_the_word_lms(made: Path) -> None:
-    manage = str(made / "manage.py")
+def test_commands_with_and_without_the_word_lms(lms_folder: Path) -> None:
+    manage = str(lms_folder / "manage.py")
     with_word = run(manage, "lms", "print_setting", "LMS_ROOT_URL")
     without = run(manage, "print_setting", "IDA_LOGOUT_URI_LIST")
     assert with_word.stdout.strip() == ROOT
@@ -55,29 +55,29 @@ def test_commands_with_and_without_the_word_lms(made: Path) -> None:
     assert "NO_SUCH_SETTING not found" in unknown.stderr
 
 
-def test_a_file_named_by_lms_cfg_overrides_settings(made: Path, tmp_path: Path) -> None:
+def test_a_file_named_by_lms_cfg_overrides_settings(lms_folder: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "lms.env.yml"
     features = {"ENABLE_AUTHN_MICROFRONTEND": True}
     overlay.write_text(yaml.safe_dump({"FEATURES": features, "PLATFORM_NAME": "Tested"}))
     names = ("FEATURES", "PLATFORM_NAME", "LMS_ROOT_URL")
-    result = run(str(made / "manage.py"), "print_setting", *names, LMS_CFG=str(overlay))
+    result = run(str(lms_folder / "manage.py"), "print_setting", *names, LMS_CFG=str(overlay))
     features_line, platform, root = result.stdout.splitlines()
     assert "'ENABLE_AUTHN_MICROFRONTEND': True" in features_line
     assert "'ENABLE_THIRD_PARTY_AUTH': True" in features_line
     assert (platform, root) == ("Tested", ROOT)
 
 
-def test_creating_the_folder_again_keeps_its_secrets_and_data(made: Path) -> None:
-    secrets = (made / "lms.secrets.json").read_bytes()
-    folders.manage(made, "seed_courses")
-    folders.make(made, folders.Plan(root_url="http://lms.example:9000"))
-    assert (made / "lms.secrets.json").read_bytes() == secrets
+def test_creating_the_folder_again_keeps_its_secrets_and_data(lms_folder: Path) -> None:
+    secrets = (lms_folder / "lms.secrets.json").read_bytes()
+    folders.manage(lms_folder, "seed_courses")
+    folders.make(lms_folder, folders.Plan(root_url="http://lms.example:9000"))
+    assert (lms_folder / "lms.secrets.json").read_bytes() == secrets
     script = (
         "from django.contrib.sites.models import Site\n"
         "from usher.embedded.course_overviews.models import CourseOverview\n"
         "print(CourseOverview.objects.count(), *Site.objects.order_by('id').values_list())"
     )
-    seen = folders.manage(made, "shell", "--no-imports", "-c", script).strip()
+    seen = folders.manage(lms_folder, "shell", "--no-imports", "-c", script).strip()
     assert seen == "2 (1, 'example.com', 'example.com') (2, 'lms.example:9000', 'lms.example:9000')"
 
 

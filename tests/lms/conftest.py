@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from tests.lms.application import Application, RunningApplication
+from tests.support.django_process import DjangoProcess, Done
 from tests.support.served import NO_LIMITS, served_lms
-from tests.support.warm import Done, WarmDjango
 
 WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
@@ -38,7 +38,7 @@ class Lms:
     folder: Path
     url: str
     application: Application
-    django: WarmDjango
+    django: DjangoProcess
 
     def run(self, *arguments: str, text: str = "") -> Done:
         """Runs a management command, with any exit code."""

@@ -93,7 +93,7 @@ def of_each(found: Any, prefix: str) -> dict[str, list[Any]]:
     return signals
 
 
-def enrolled(lms: Lms, username: str) -> list[tuple[Any, ...]]:
+def enrollments_of(lms: Lms, username: str) -> list[tuple[Any, ...]]:
     return lms.rows(
         "select course_id, mode, e.is_active from student_courseenrollment e "
         "join auth_user u on u.id = e.user_id where username = ? order by course_id",
@@ -140,7 +140,7 @@ def test_enrollments_have_the_signals_that_they_have_one_by_one(
 
     assert {result["status"] for result in batched["results"]} == {"changed"}
     assert of_each(batched, f"{name}_b") == of_each(one_by_one, f"{name}_a")
-    states = [enrolled(lms, each) for each in [*alone, *together]]
+    states = [enrollments_of(lms, each) for each in [*alone, *together]]
     assert all(state == states[0] != [] for state in states)
 
 
@@ -202,7 +202,7 @@ def test_later_items_of_the_same_enrollment_see_the_earlier(lms: Lms, name: str)
     results = post(lms, ENROLLMENTS, items)
 
     assert [result["status"] for result in results] == ["refused", "changed", "changed", "changed"]
-    assert enrolled(lms, name) == [(DEMO, "verified", 1)]
+    assert enrollments_of(lms, name) == [(DEMO, "verified", 1)]
 
 
 def test_roles_are_read_once_for_all_learners_with_what_each_release_has(

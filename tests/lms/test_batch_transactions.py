@@ -83,7 +83,7 @@ def run_batch(lms: Lms, script: str, **values: Any) -> Any:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def enrolled(lms: Lms, names: list[str]) -> set[str]:
+def enrolled_as_verified(lms: Lms, names: list[str]) -> set[str]:
     """Learners whose names begin like the first of ``names`` and who are enrolled as verified."""
     rows = lms.rows(
         "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
@@ -99,7 +99,7 @@ def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list
 
     # SQLite keeps the rows written after the rollback: the repetition finds them unchanged.
     ids = {each["id"] for each in outcome if each["status"] in ("changed", "unchanged")}
-    assert ids == enrolled(lms, learners) == set(learners)
+    assert ids == enrolled_as_verified(lms, learners) == set(learners)
 
 
 @pytest.mark.parametrize("number", [1, 30])
@@ -119,7 +119,7 @@ outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
     outcome = run_batch(lms, script, items=enrollments(learners)[:number])
 
     assert [each["status"] for each in outcome if each["status"] == "refused"] == []
-    assert enrolled(lms, learners) == set(learners[:number])
+    assert enrolled_as_verified(lms, learners) == set(learners[:number])
 
 
 @pytest.mark.parametrize("number", [1213, 1205, 1305])
@@ -137,7 +137,7 @@ outcome = during(collide, Enrollment, EnrollmentBatch, given["items"])
     outcome = run_batch(lms, script, items=enrollments(learners), number=number)
 
     assert {each["status"] for each in outcome} == {"changed"}
-    assert enrolled(lms, learners) == set(learners)
+    assert enrolled_as_verified(lms, learners) == set(learners)
 
 
 @pytest.mark.parametrize("number", [1, 30])
@@ -191,7 +191,7 @@ outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
     outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
-    assert enrolled(lms, learners) == set(learners) - {bad}
+    assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
 
 
 def test_nothing_is_left_of_an_account_that_is_refused_late(lms: Lms, name: str) -> None:
@@ -369,7 +369,7 @@ outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
     outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
-    assert enrolled(lms, learners) == set(learners) - {bad}
+    assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
 
 
 def test_a_request_s_cache_forgets_a_rolled_back_transaction(lms: Lms, learners: list[str]) -> None:

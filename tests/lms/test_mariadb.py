@@ -20,7 +20,7 @@ from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import (
     ENROLL_WITH_A_ROLLBACK,
     create_accounts,
-    enrolled,
+    enrolled_as_verified,
     enrollments,
     run_batch,
 )
@@ -91,7 +91,7 @@ def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name:
     outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
 
     ids = {each["id"] for each in outcome if each["status"] == "changed"}
-    assert ids == enrolled(lms, names) == set(names)
+    assert ids == enrolled_as_verified(lms, names) == set(names)
 
 
 def test_forum_roles_are_asked_for_before_they_are_added(lms: OnMariaDb) -> None:

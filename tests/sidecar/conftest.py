@@ -215,7 +215,7 @@ def plain(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[S
     application.run(
         _RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri)
     )
-    with application.served(port):
+    with application.running_server(port):
         system = System(application, lms)
         yield system
         system.close()

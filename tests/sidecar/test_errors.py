@@ -22,7 +22,7 @@ from usher.sidecar.public_accounts import _is_new
 from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 
-def answered(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
+def error_of_answer(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
     return refusal(Answer(status, httpx.Headers({"content-type": kind}), body))
 
 
@@ -62,9 +62,9 @@ def page() -> LmsError:
 @pytest.mark.parametrize(
     ("error", "next_step"),
     [
-        (answered(401, b'{"detail": "Token has expired."}'), "usher connect renews it"),
-        (answered(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
-        (answered(404, b"<html>", "text/html"), "Check OPENEDX_API_BASE_URL"),
+        (error_of_answer(401, b'{"detail": "Token has expired."}'), "usher connect renews it"),
+        (error_of_answer(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
+        (error_of_answer(404, b"<html>", "text/html"), "Check OPENEDX_API_BASE_URL"),
         (NotTheLms("What answers has no accounts: it is not the LMS."), "--lms-url"),
         (page(), "Check OPENEDX_API_BASE_URL"),
         (unreadable(), "usher doctor"),

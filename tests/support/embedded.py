@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from tests.support.django_process import DjangoProcess
 from tests.support.served import NO_LIMITS, served_lms
-from tests.support.warm import WarmDjango
 from usher.contract.paths import LmsPath
 from usher.embedded.replay import application
 
@@ -22,7 +22,7 @@ class EmbeddedLms:
 
     folder: Path
     url: str
-    django: WarmDjango
+    django: DjangoProcess
     provider: str
 
     def manage(self, *arguments: str, text: str = "") -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.warm import WarmDjango
+from tests.support.django_process import DjangoProcess
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port, running_lms
 
@@ -31,13 +31,13 @@ class ServedLms:
 
     folder: Path
     url: str
-    django: WarmDjango
+    django: DjangoProcess
 
 
-def make_lms(folder: Path, plan: folders.Plan, *commands: Sequence[str]) -> WarmDjango:
+def make_lms(folder: Path, plan: folders.Plan, *commands: Sequence[str]) -> DjangoProcess:
     """Creates the LMS of this plan and runs these commands in it. The caller closes the result."""
     folders.write(folder, plan)
-    django = WarmDjango(folder)
+    django = DjangoProcess(folder)
     for command in (folders.PREPARE, *commands):
         django.command(*command).checked()
     return django

@@ -129,7 +129,7 @@ class StandIn:
         raise AssertionError("the application's shell ended")
 
     @contextmanager
-    def served(self, port: int) -> Iterator[str]:
+    def running_server(self, port: int) -> Iterator[str]:
         """Serves the application with its own development server. Yields the application's
         address."""
         command = ["runserver", "--noreload", f"127.0.0.1:{port}"]

@@ -63,7 +63,7 @@ def repair(staff: Client, user: Any) -> None:
     assert staff.post(f"/staff/learners/{user.pk}/repair/", follow=True).status_code == 200
 
 
-def enrolled(system: Any) -> Any:
+def make_enrolled(system: Any) -> Any:
     user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     access_token_for(user)
@@ -73,7 +73,10 @@ def enrolled(system: Any) -> Any:
 def test_a_missing_link_and_a_link_to_another_account(
     system_with_batch_api: Any, staff: Client
 ) -> None:
-    user, other = enrolled(system_with_batch_api), enrolled(system_with_batch_api)
+    user, other = (
+        make_enrolled(system_with_batch_api),
+        make_enrolled(system_with_batch_api),
+    )
     fine = Page(staff, user)
     assert (fine.problem, fine.differing, fine.headline[0]) == ("", [], "ok")
     assert fine.comparisons["Sign-in"].differs is False
@@ -106,7 +109,7 @@ def test_a_missing_link_and_a_link_to_another_account(
 def test_an_account_that_was_renamed_is_no_other_account(
     system_with_batch_api: Any, staff: Client
 ) -> None:
-    user = enrolled(system_with_batch_api)
+    user = make_enrolled(system_with_batch_api)
     system_with_batch_api.lms.shell(RENAME.format(name=user.username, other=f"{user.username}_new"))
     page = Page(staff, user)
     assert page.headline[:2] == (
@@ -119,7 +122,7 @@ def test_an_account_that_was_renamed_is_no_other_account(
 
 def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> None:
     """Also without usher.lms; only the sign-in is unknown then."""
-    user = enrolled(system)
+    user = make_enrolled(system)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
     assert fine.comparisons["Sign-in"].differs is None
@@ -142,7 +145,7 @@ def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> Non
 
 
 def test_a_token_of_another_account_is_seen(system: Any, staff: Client) -> None:
-    user, other = enrolled(system), enrolled(system)
+    user, other = make_enrolled(system), make_enrolled(system)
     theirs = LmsToken.objects.get(user=other)
     LmsToken.objects.filter(user=user).update(access_token=theirs.access_token)
     page = Page(staff, user)
@@ -152,7 +155,7 @@ def test_a_token_of_another_account_is_seen(system: Any, staff: Client) -> None:
 
 
 def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client) -> None:
-    user = enrolled(system)
+    user = make_enrolled(system)
     run = ensure_run(DEMO)
     sync_runs([DEMO])
     old = timezone.now() - timedelta(days=20)
@@ -167,7 +170,7 @@ def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client
 
 
 def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(system: Any, staff: Client) -> None:
-    user = enrolled(system)
+    user = make_enrolled(system)
     CourseRun.objects.filter(course_key=DEMO).update(missing_since=timezone.now())
     page = staff.get(f"/staff/learners/{user.pk}/")
     assert page.context["headline"][0] == "warning"

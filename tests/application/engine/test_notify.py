@@ -31,7 +31,7 @@ def silent_broker(monkeypatch):
         connection.close()
 
 
-def sent(user_id=1):
+def send_ends(user_id=1):
     """Whether a thread that sends a message ends."""
     thread = threading.Thread(target=notify._send, args=(user_id,), daemon=True)
     thread.start()
@@ -49,11 +49,11 @@ def test_a_broker_that_does_not_answer_is_given_up_and_left_alone(
     settings.CELERY_BROKER_URL = url
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
-    assert sent()
+    assert send_ends()
     assert notify._failed_at
     before = len(accepted)
     assert before
-    assert sent()
+    assert send_ends()
     assert len(accepted) == before
 
 
@@ -73,5 +73,5 @@ def test_a_broker_that_is_down_is_not_tried_again_by_the_same_message(settings, 
         return connect(transport)
 
     monkeypatch.setattr(Transport, "establish_connection", counted)
-    assert sent()
+    assert send_ends()
     assert len(attempts) == 1

@@ -173,7 +173,7 @@ def test_a_stop_after_some_seconds():
 
 
 @pytest.fixture
-def sent(monkeypatch, transactional_db):
+def sent_messages(monkeypatch, transactional_db):
     """The messages that a sweep sends."""
     found = []
     monkeypatch.setattr(tasks.work_share, "delay", lambda *args: found.append(args))
@@ -187,27 +187,27 @@ def many_accounts(count):
         ensure_account(make_learner())
 
 
-def test_sweeps_add_nothing_while_messages_are_outstanding(sent):
+def test_sweeps_add_nothing_while_messages_are_outstanding(sent_messages):
     many_accounts(25)
     for _ in range(5):
         tasks.sweep()
-    assert sent == [("account", n) for n in range(3)]
+    assert sent_messages == [("account", n) for n in range(3)]
 
 
-def test_a_message_that_was_processed_or_lost_may_be_sent_again(sent, monkeypatch):
+def test_a_message_that_was_processed_or_lost_may_be_sent_again(sent_messages, monkeypatch):
     many_accounts(5)
     monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: None)
     tasks.sweep()
     tasks.work_share("account", 0)
-    assert len(sent) == 2, "there is more to do, so it sends itself again"
+    assert len(sent_messages) == 2, "there is more to do, so it sends itself again"
     tasks.sweep()
-    assert len(sent) == 2
+    assert len(sent_messages) == 2
     OutstandingMessage.objects.update(until=timezone.now() - timedelta(seconds=1))
     tasks.sweep()
-    assert len(sent) == 3
+    assert len(sent_messages) == 3
 
 
-def test_a_message_is_processed_for_a_limited_time(sent, monkeypatch):
+def test_a_message_is_processed_for_a_limited_time(sent_messages, monkeypatch):
     stops = []
     monkeypatch.setattr(tasks, "SHARE_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "reconcile", lambda *_, stop, **__: stops.append(stop))
@@ -217,7 +217,7 @@ def test_a_message_is_processed_for_a_limited_time(sent, monkeypatch):
     assert [stop.is_set() for stop in stops] == [True, True]
 
 
-def test_a_learner_does_not_wait_behind_a_backlog(sent, monkeypatch):
+def test_a_learner_does_not_wait_behind_a_backlog(sent_messages, monkeypatch):
     many_accounts(3)
     user = make_learner()
     ensure_account(user)
@@ -225,7 +225,7 @@ def test_a_learner_does_not_wait_behind_a_backlog(sent, monkeypatch):
     monkeypatch.setattr(tasks, "reconcile", lambda **given: scopes.append(given["user"]))
     tasks.work(user.pk)
     assert scopes == [user.pk]
-    assert sent == []
+    assert sent_messages == []
     scope = services.scope_of(user.pk)
     _, rows = claim(kind("account"), scope, 10, 60)
     assert [row.user_id for row in rows] == [user.pk]

@@ -127,13 +127,13 @@ def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
         makes = [job for job, _ in kind("account").prepare(accounts[::-1], BATCH)]
         enrolls = [Job(row, str(row)) for row in enrollments]
         raised = run_concurrently(
-            lambda jobs=makes: write("account", jobs, made),
+            lambda jobs=makes: write("account", jobs, creation_outcome),
             lambda jobs=enrolls: write("enrollment", jobs, lambda: Outcome(error=unknown)),
         )
         assert raised == []
 
 
-def made():
+def creation_outcome():
     from usher.application.accounts.creation import Made
 
     values = {"created_in_lms_at": clock.database_now(), "observed_is_active": True}

@@ -6,8 +6,8 @@ from time import monotonic, sleep
 
 import pytest
 
+from tests.doctor.faults.manage_process import ManageProcess
 from tests.doctor.faults.system import System
-from tests.doctor.faults.warm import WarmManage
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import MITXONLINE
 
@@ -94,5 +94,5 @@ def _wait_until_quiet(system: System) -> None:
         sleep(0.1)
 
 
-def _prints_1(shell: WarmManage, question: str) -> bool:
+def _prints_1(shell: ManageProcess, question: str) -> bool:
     return shell.run(question).strip() == "1"

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.doctor.faults.warm import WarmManage
+from tests.doctor.faults.manage_process import ManageProcess
 from usher.cli.demo.pair import Pair
 from usher.client import batch
 from usher.contract import envfile
@@ -26,8 +26,8 @@ class System:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self.lms = WarmManage(pair.lms_home, pair.lms_environment)
-        self.application = WarmManage(pair.campus_folder, pair.application_environment)
+        self.lms = ManageProcess(pair.lms_home, pair.lms_environment)
+        self.application = ManageProcess(pair.campus_folder, pair.application_environment)
         self.places = Places(
             lms_url=pair.lms_url,
             application_url=pair.application_url,

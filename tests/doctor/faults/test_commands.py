@@ -118,7 +118,7 @@ def test_json_reports_that_nothing_could_be_examined(words: tuple[str, ...]) -> 
 
 
 @pytest.fixture
-def asked(system: System, tmp_path: Path) -> list[str]:
+def command_line(system: System, tmp_path: Path) -> list[str]:
     credentials = json.loads((system.pair.home / "credentials.json").read_text())
     for name, value in (("token", "service_worker_token"), ("secret", "oauth_client_secret")):
         (tmp_path / name).write_text(credentials[value])
@@ -128,10 +128,10 @@ def asked(system: System, tmp_path: Path) -> list[str]:
     return [*words, "--redirect-uri", f"{system.pair.application_url}/login/_private/complete"]
 
 
-def test_conformance_reads_only(system: System, asked: list[str]) -> None:
+def test_conformance_reads_only(system: System, command_line: list[str]) -> None:
     count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
     before = system.lms.run(count)
-    result = usher(*asked, "--json")
+    result = usher(*command_line, "--json")
     data = json.loads(result.stdout)
     assert result.returncode == 0, result.stdout
     assert data["deviate"] == 0
@@ -140,8 +140,8 @@ def test_conformance_reads_only(system: System, asked: list[str]) -> None:
     assert not [secret for secret in secrets_of(system) if secret in result.stdout]
 
 
-def test_conformance_with_a_temporary_learner(system: System, asked: list[str]) -> None:
-    result = usher(*asked, "--write", "--json")
+def test_conformance_with_a_temporary_learner(system: System, command_line: list[str]) -> None:
+    result = usher(*command_line, "--write", "--json")
     data = json.loads(result.stdout)
     assert [row for row in data["expectations"] if row["verdict"] == "deviates"] == []
     assert result.returncode == 0
@@ -149,13 +149,13 @@ def test_conformance_with_a_temporary_learner(system: System, asked: list[str]) 
     assert data["left_over"] == ""
 
 
-def test_conformance_names_what_deviates(system: System, asked: list[str]) -> None:
+def test_conformance_names_what_deviates(system: System, command_line: list[str]) -> None:
     system.lms.run(
         "from usher.lms.connections.models import ServiceWorker\n"
         "from django.contrib.auth import get_user_model as g\n"
         "g().objects.filter(pk=ServiceWorker.objects.get().user_id).update(is_staff=False)"
     )
-    result = usher(*asked)
+    result = usher(*command_line)
     assert result.returncode == 1
     assert "✗ deviates modes" in result.stdout
     assert "status is 403, expected 200" in result.stdout

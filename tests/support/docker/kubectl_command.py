@@ -42,7 +42,7 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
         case ["--namespace", _, "rollout", "status", "deployment/lms" | "deployment/lms-worker", _]:
             return 0
         case ["--namespace", _, "get", "configmaps", *names]:
-            return 0 if all(given(engine, name).exists() for name in names) else FAILED
+            return 0 if all(path_of_config_map(engine, name).exists() for name in names) else FAILED
         case ["kustomize", folder] | ["--namespace", _, "kustomize", folder]:
             print(yaml.safe_dump_all(manifests(Path(folder))))
             return 0
@@ -62,7 +62,7 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
             print(log_of(engine, name.removeprefix("job/")).read_text())
             return 0
         case ["--namespace", _, "exec", "-i", "deploy/lms", "--", *argv]:
-            return run_in_lms(engine, argv, given(engine, LMS_CONFIG_MAP))
+            return run_in_lms(engine, argv, path_of_config_map(engine, LMS_CONFIG_MAP))
     raise Refused(" ".join(arguments))
 
 
@@ -99,15 +99,15 @@ def config_maps(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
 
 def give_everything(engine: ContainerEngine, folder: Path) -> None:
     for plain, name, files in config_maps(folder):
-        target = given(engine, name)
+        target = path_of_config_map(engine, name)
         target.mkdir(parents=True, exist_ok=True)
         for file in files:
             shutil.copyfile(file, target / file.name)
-        given(engine, plain).unlink(missing_ok=True)
-        given(engine, plain).symlink_to(target)
+        path_of_config_map(engine, plain).unlink(missing_ok=True)
+        path_of_config_map(engine, plain).symlink_to(target)
 
 
-def given(engine: ContainerEngine, config_map: str) -> Path:
+def path_of_config_map(engine: ContainerEngine, config_map: str) -> Path:
     """The folder of an applied ConfigMap."""
     return engine.home / "cluster" / config_map
 
@@ -118,11 +118,11 @@ def run_job(engine: ContainerEngine, job: dict[str, Any]) -> None:
     argv = [*container.get("command", []), *container["args"]]
     volume = next(v["name"] for v in container["volumeMounts"] if v["mountPath"] == CONFIG)
     source = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == volume)
-    if not given(engine, source).exists():
+    if not path_of_config_map(engine, source).exists():
         raise Refused(f"{source} was not applied: the pod waits for ever")
     name = job["metadata"]["name"]
     with log_of(engine, name).open("w") as log:
-        code = run_in_lms(engine, argv, given(engine, source), log)
+        code = run_in_lms(engine, argv, path_of_config_map(engine, source), log)
     (engine.home / JOBS).write_text(json.dumps({**finished(engine), name: code}))
 
 

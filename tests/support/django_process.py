@@ -51,7 +51,7 @@ for line in sys.stdin:
 """
 
 
-class WarmError(AssertionError):
+class DjangoProcessError(AssertionError):
     """A script or command failed; the message has its output."""
 
 
@@ -64,13 +64,13 @@ class Done:
     stderr: str
 
     def checked(self) -> str:
-        """The output. Raises WarmError if the command failed."""
+        """The output. Raises DjangoProcessError if the command failed."""
         if self.returncode:
-            raise WarmError(self.stderr or self.stdout)
+            raise DjangoProcessError(self.stderr or self.stdout)
         return self.stdout
 
 
-class WarmDjango:
+class DjangoProcess:
     """The project whose ``manage.py`` is in ``folder``. The process is started when first
     needed."""
 
@@ -85,7 +85,7 @@ class WarmDjango:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as this
 
     def run(self, script: str) -> str:
-        """Runs a script and returns its output. Raises WarmError."""
+        """Runs a script and returns its output. Raises DjangoProcessError."""
         return self._ask(script=script, text="").checked()
 
     def command(self, *arguments: str, text: str = "") -> Done:
@@ -110,7 +110,7 @@ class WarmDjango:
             if line.startswith(_MARK):
                 return Done(*json.loads(line.removeprefix(_MARK)))
         self._log.seek(0)
-        raise WarmError(f"the process ended: {self._log.read()[-2000:]}")
+        raise DjangoProcessError(f"the process ended: {self._log.read()[-2000:]}")
 
     def _opened(self) -> subprocess.Popen[str]:
         if self._process is None:

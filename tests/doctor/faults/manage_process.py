@@ -4,11 +4,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.warm import WarmDjango, WarmError
+from tests.support.django_process import DjangoProcess, DjangoProcessError
 from usher.doctor.facts.commands import Command, CommandError
 
 
-class WarmManage(WarmDjango):
+class ManageProcess(DjangoProcess):
     """Runs what doctor runs with a ``manage.py``: its shell, and any command."""
 
     words = (sys.executable, "manage.py")
@@ -25,5 +25,5 @@ class WarmManage(WarmDjango):
     def output(self, *more: str, stdin: str = "", seconds: float = 60) -> str:
         try:
             return self.run(stdin) if more == ("shell",) else self.command(*more).checked()
-        except WarmError as error:
+        except DjangoProcessError as error:
             raise CommandError(str(error)) from error
