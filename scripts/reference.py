@@ -87,12 +87,17 @@ def manage_page() -> str:
         GENERATED,
         "# manage.py commands",
         "",
-        "Commands that Usher adds to your project. `manage.py help` lists them under `[usher]`.",
+        "Commands that Usher adds to your project. `manage.py help` lists them under `[usher]` and",
+        "`[console]`.",
         "",
     ]
-    folder = ROOT / "src/usher/management/commands"
-    for name in sorted(path.stem for path in folder.glob("[!_]*.py")):
-        command = load_command_class("usher", name)
+    package_by_name = {
+        path.stem: ".".join(path.parent.parent.parent.relative_to(ROOT / "src").parts)
+        for path in (ROOT / "src/usher").glob("**/management/commands/[!_]*.py")
+        if not {"lms", "embedded"} & set(path.parts)
+    }
+    for name, package in sorted(package_by_name.items()):
+        command = load_command_class(package, name)
         parts += [f"## {name}", "", " ".join(str(command.help).split()), ""]
         rows = []
         for action in command.create_parser("manage.py", name)._actions:

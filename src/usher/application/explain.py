@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +34,7 @@ _MAX_EVENTS = 10
 @dataclass(frozen=True)
 class Sentence:
     """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history``,
-    ``worker`` or ``retry``.
+    ``worker``, ``retry`` or ``compare``.
     text: a sentence about it. state: a ``State``, or ''. cause: the last error, or ''. next: what
     happens next and when, or ''. about: the course key, for enrollments and events about one."""
 
@@ -86,6 +86,19 @@ def retry(user: Any) -> Sentence:
         "After the cause is removed, this sends to the LMS again what is refused:",
         next=f"`python manage.py reconcile --recheck --user {name}`",
     )
+
+
+def comparison(user: Any) -> Iterator[Sentence]:
+    """How to compare the learner's records with the LMS in a terminal; nothing without the
+    console, which has the command."""
+    require_user(user)
+    if apps.is_installed("usher.console"):
+        name = shlex.quote(str(user.get_username()))
+        yield Sentence(
+            "compare",
+            "This is what was last seen in the LMS. This reads the LMS now:",
+            next=f"`python manage.py compare_learner {name}`",
+        )
 
 
 def worker() -> Iterator[Sentence]:
@@ -215,7 +228,11 @@ def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
         where = f" in {run.course_key}" if run else " anywhere"
         yield Sentence("enrollment", f"Not enrolled{where}.")
     for row in enrollments:
-        yield _of(row, "enrollment", _enrollment(row), about=row.run.course_key)
+        sentence = _of(row, "enrollment", _enrollment(row), about=row.run.course_key)
+        if row.is_settled and row.is_active and row.run.missing_since:
+            advice = "Restore the course run in the LMS, or unenroll the learner here."
+            sentence = replace(sentence, next=advice)
+        yield sentence
 
 
 def _enrollment(row: Enrollment) -> str:

@@ -20,14 +20,21 @@ from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, pl
     metavar="PATH",
     help="Checkout of the application, or folder of a demo. [default: the one in this folder]",
 )
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Instead, read the learner's records from the LMS now and compare them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def why(learner: str, run: str, application: str, as_json: bool) -> None:
+def why(learner: str, run: str, application: str, compare: bool, as_json: bool) -> None:
     """Explain the state of LEARNER (e-mail, username or LMS username), or of the learner's
     enrollment in RUN.
 
-    Exit code 1: the application knows no such learner or run. 2: the application was not found, or
-    its manage.py can't be run.
+    Exit code 1: the application knows no such learner or run; with --compare, something differs or
+    is not in sync. 2: the application was not found, or its manage.py can't be run.
     """
+    if compare and run:
+        raise click.UsageError("--compare compares all records of a learner: leave out the run.")
     named = application or ("." if Path("manage.py").is_file() else "")
     arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
     try:
@@ -37,7 +44,7 @@ def why(learner: str, run: str, application: str, as_json: bool) -> None:
                 f"{application or Path.cwd()} has no manage.py: name the application's folder with "
                 "--application FOLDER, or run `manage.py why` where the application runs."
             )
-        sys.exit(manage.run("why", *arguments))
+        sys.exit(manage.run("compare_learner" if compare else "why", *arguments))
     except CodeError as error:
         raise CannotRun(
             f"The application's manage.py can't be run: {error.error}\n"

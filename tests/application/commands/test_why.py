@@ -16,6 +16,7 @@ from usher.application.accounts.services import deactivate, reactivate
 from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.explain import explain
+from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.application.states import State, in_state, state
 from usher.engine import heartbeat
@@ -261,3 +262,18 @@ def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
     with pytest.raises(CommandError, match=r"was deleted here.*no active account of that name"):
         why(name)
     assert AuditEvent.objects.filter(name="lms-account-retired", subject=name).exists()
+
+
+def test_the_story_says_how_to_read_the_lms_now(system: Any, settings: Any) -> None:
+    """The command belongs to the console."""
+    user = system.learner()
+    assert "compare_learner" not in why(user.username)  # there is no account to compare
+    enroll(user, run := ensure_run(DEMO), reconcile_now=True)
+    assert f"$ python manage.py compare_learner {user.username}" in why(user.username)
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "usher.console"]
+    assert "compare_learner" not in why(user.username)
+    assert "✓ enrollment" in why(user.username)
+    CourseRun.objects.filter(pk=run.pk).update(missing_since=timezone.now())
+    story = why(user.username)
+    assert "! enrollment" in story
+    assert "Restore the course run in the LMS, or unenroll the learner here." in story

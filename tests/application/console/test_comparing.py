@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from html import unescape
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
@@ -179,3 +182,58 @@ def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(system: Any, staff
     user.save()
     page = staff.get(f"/staff/learners/{user.pk}/")
     assert page.context["headline"][1] == "The user is deactivated in this application."
+
+
+def compare_learner(*arguments: str, code: int) -> str:
+    out = StringIO()
+    status = 0
+    try:
+        call_command("compare_learner", *arguments, stdout=out)
+    except SystemExit as error:
+        status = int(error.code or 0)
+    assert status == code, out.getvalue()
+    if "--json" not in arguments:  # commands are not wrapped
+        lines = [line for line in out.getvalue().splitlines() if not line.startswith("$ ")]
+        assert max(map(len, lines)) <= 80
+    return out.getvalue()
+
+
+def test_a_terminal_shows_what_the_page_shows(system_with_batch_api: Any) -> None:
+    user, other = make_enrolled(system_with_batch_api), make_enrolled(system_with_batch_api)
+    name = user.username
+    fine = compare_learner(user.email, code=0)
+    assert fine.startswith("✓ All of this learner's records in the LMS have the desired state.")
+    assert f"✓ Sign-in        into {name}" in fine
+
+    system_with_batch_api.lms.shell(REVOKE.format(name=name))
+    revoked = compare_learner(name, code=1)
+    assert f"✗ Token          the LMS refuses it; desired: valid, of {name}" in revoked
+    assert f"$ python manage.py compare_learner {name} --repair" in revoked.splitlines()
+    assert "✓ Token " in compare_learner(name, "--repair", code=0)
+
+    system_with_batch_api.lms.shell(LINK_ELSEWHERE.format(name=other.username, other=user.username))
+    elsewhere = compare_learner(other.username, code=1)
+    assert f"✗ The learner signs in to another account of the LMS: {name}." in elsewhere
+    assert f"usher_link --move --username {other.username} --application" in elsewhere
+    # Nothing of this learner's own differs; somebody else is linked to the account.
+    assert compare_learner(name, code=1).startswith("✗ Somebody else signs in")
+
+
+def test_a_terminal_names_accounts_that_may_be_the_learner_s(system: Any) -> None:
+    user = system.learner()
+    system.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.create_user('earlier', {user.email!r}); print(1)"
+    )
+    printed = " ".join(compare_learner(user.email, code=1).split())
+    assert "The LMS has the account earlier, which may be this learner's." in printed
+    data = json.loads(compare_learner(user.email, "--json", code=1))
+    assert data["candidates"] == ["earlier"]
+    assert data["differences"] == 0
+
+
+def test_a_comparison_without_an_lms_says_so(system: Any, settings: Any) -> None:
+    user = make_enrolled(system)
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    with pytest.raises(CommandError, match="could not be read"):
+        call_command("compare_learner", user.username, stdout=StringIO())

@@ -3,7 +3,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.explain import Sentence, explain, retry, worker
+from usher.application.accounts.models import LmsAccount
+from usher.application.explain import Sentence, comparison, explain, retry, worker
 from usher.application.management.output import EngineCommand
 from usher.application.management.runs import find_run
 from usher.application.management.users import find_user
@@ -32,6 +33,8 @@ class Command(EngineCommand):
             story.append(retry(user))
         if {State.PENDING, State.RETRYING} & states:
             story += worker()
+        if LmsAccount.objects.filter(user=user).exists():
+            story += comparison(user)
         if options["json"]:
             self.stdout.write(json.dumps({"story": [sentence.as_dict() for sentence in story]}))
             return
@@ -40,6 +43,8 @@ class Command(EngineCommand):
 
     def _tell(self, sentence: Sentence) -> None:
         mark = _MARKS.get(State(sentence.state), "…") if sentence.state else " "
+        if sentence.state == State.IN_SYNC and sentence.next:
+            mark = "!"
         self.stdout.write(f"{mark} {sentence.topic:<11} {wrap(sentence.text, 14)}")
         for more in (f"{sentence.state}. " * bool(sentence.state) + sentence.cause, sentence.next):
             if more.strip():

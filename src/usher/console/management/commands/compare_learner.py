@@ -1,0 +1,107 @@
+import json
+import shlex
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from usher.application.management.output import EngineCommand
+from usher.application.management.users import find_user
+from usher.console.comparisons import Comparison
+from usher.console.learners import comparing, repairing, services
+from usher.contract.terminal import wrap
+
+#: Whether a value differs in the LMS → the mark of its line. None: unknown.
+_MARKS = {True: "✗", False: "✓", None: "-"}
+_REPAIRED = "Repair now"
+
+
+class Command(EngineCommand):
+    help = (
+        "Read one learner's records from the LMS now, and compare them with those here, as the "
+        "console's “Compare with the LMS now” does. Exits 1 if something differs or is not in "
+        "sync."
+    )
+    # Warnings about settings would hide the answer.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("learner", help="e-mail address, username or LMS username")
+        parser.add_argument(
+            "--repair", action="store_true", help="first do what the console's “Repair now” does"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def act(self, **options: Any) -> None:
+        user = find_user(options["learner"])
+        if options["repair"]:
+            summary = repairing.repair(user)
+            if not options["json"]:
+                self.stdout.write(f"  {'repair':<14} {wrap(summary.line(), 17)}")
+        compared = comparing.compare(user)
+        if compared.problem:
+            raise CommandError(f"The LMS's records could not be read: {compared.problem}")
+        details = services.learner(user, compared.differing)
+        _, text, advice = comparing.headline(details, compared)
+        has_findings = bool(
+            compared.differences
+            or compared.alarm
+            or compared.candidates
+            or details.verdict[0] != "ok"
+        )
+        if options["json"]:
+            self.stdout.write(json.dumps(_as_dict(compared, text, advice)))
+        else:
+            self.stdout.write(f"{'✗' if has_findings else '✓'} {wrap(text, 2)}")
+            if advice:
+                self.stdout.write(f"  {wrap(advice, 2)}")
+            self._show(compared, advice)
+            self._show_commands(compared, str(user.get_username()))
+        if has_findings:
+            raise SystemExit(1)
+
+    def _show(self, compared: comparing.ComparedLearner, said: str) -> None:
+        """said: advice that was shown already."""
+        for comparison in compared.comparisons:
+            values = comparison.seen or "not known"
+            if comparison.differs:
+                values += f"; desired: {comparison.wanted or '–'}"
+            line = f"{_MARKS[comparison.differs]} {comparison.subject:<14} "
+            self.stdout.write(line + wrap(values, 17))
+            if comparison.advice and comparison.advice != said:
+                self.stdout.write(f"{'':<17}{wrap(comparison.advice, 17)}")
+        for candidate in compared.candidates:
+            text = (
+                f"The LMS has the account {candidate.lms_username}, which may be this learner's. "
+                "If it is, link it on the learner's page of the console, or with adopt_users."
+            )
+            self.stdout.write(f"? {'LMS account':<14} {wrap(text, 17)}")
+
+    def _show_commands(self, compared: comparing.ComparedLearner, username: str) -> None:
+        if compared.command:
+            self.stdout.write(f"Staff of the LMS run this:\n$ {compared.command}")
+        if any(_REPAIRED in each.advice for each in compared.comparisons):
+            command = f"python manage.py compare_learner {shlex.quote(username)} --repair"
+            self.stdout.write(
+                f"“{_REPAIRED}” is a button in the console. Here, it is:\n$ {command}"
+            )
+
+
+def _as_dict(compared: comparing.ComparedLearner, text: str, advice: str) -> dict[str, Any]:
+    return {
+        "result": text,
+        "advice": advice,
+        "differences": compared.differences,
+        "comparisons": [_comparison(each) for each in compared.comparisons],
+        "candidates": [candidate.lms_username for candidate in compared.candidates],
+        "command": compared.command,
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "subject": comparison.subject,
+        "here": comparison.wanted,
+        "in_lms": comparison.seen,
+        "differs": comparison.differs,
+        "advice": comparison.advice,
+    }
