@@ -121,8 +121,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_METRICS_NETWORKS": str,
     # Bearer token for `/metrics`. Default: none.
     "USHER_METRICS_TOKEN": str,
-    # If more than this number of known objects, and also more than the share `USHER_MISSING_SHARE`
-    # of them, are missing in the LMS, nothing is changed until an operator runs a command with
+    # The number of known objects that may be missing in the LMS. If more are missing, and also more
+    # than the share `USHER_MISSING_SHARE`, nothing is changed until an operator runs a command with
     # `--accept-missing`. Default: 20.
     "USHER_MISSING_COUNT": _whole(0),
     # The share of known objects that `USHER_MISSING_COUNT` describes, from 0 to 1. Default: 0.05.

@@ -176,8 +176,8 @@ class ProjectCodeWorks(Check):
     """The application's settings and code can be loaded, and its database answers.
 
     Symptom: every command of `manage.py` ends with a traceback, and the server does not start.
-    Cause: an error in the settings or in another file of the project, an environment variable
-    that the settings need and that is not set, or a database that does not answer.
+    Cause: an error in the settings or in another file of the project, a missing environment
+    variable, or a database that does not answer.
     Fix: correct the line that the finding names, or start the database.
     """
 

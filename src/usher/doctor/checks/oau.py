@@ -150,9 +150,9 @@ class ServiceClientsWork(Check):
 
     Symptom: course runs can't be copied (`rerun_courserun`), learners can't be retired
     (`retire_users`): the LMS answers `unauthorized_client`, 403 or 404.
-    Cause: MITx Online asks for these with OAuth clients of their own, with the grant
-    `client_credentials`; they are missing, have another secret, act as an account without the
-    rights, or bulk retirement is switched off.
+    Cause: MITx Online uses a separate OAuth client for each, with the grant
+    `client_credentials`. The clients are missing, have another secret or act as an account without
+    the rights, or bulk retirement is switched off.
     Fix: run `usher connect`, which creates both clients and writes them into the `.env`.
     """
 

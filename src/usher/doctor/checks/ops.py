@@ -21,7 +21,7 @@ class SyncWorkerIsRunning(Check):
 
     Symptom: differences between the application and the LMS stay.
     Cause: no worker runs, or the broker is down.
-    Fix: start a worker, or `reconcile --watch`.
+    Fix: start Celery's worker and beat, or without Celery run `manage.py reconcile --watch`.
     """
 
     id = "OPS-1"
@@ -52,7 +52,9 @@ class CeleryRunsTasks(Check):
     Symptom: nothing enrolls; a worker logs "Received unregistered task".
     Cause: the broker is down, the project's Celery application does not find the tasks, or beat
     has no schedule.
-    Fix: `app.autodiscover_tasks()`, and the schedule that `defaults.apply` adds.
+    Fix: start the broker. Call `app.autodiscover_tasks()` in the project's `celery.py`. Call
+    `defaults.apply(globals())` at the end of the settings, which adds beat's schedule. Then restart
+    the workers and beat.
     """
 
     id = "OPS-4"
@@ -104,7 +106,7 @@ class SyncWorkerReportedRecently(Check):
 
     Symptom: changes in the application do not reach the LMS.
     Cause: no worker is running.
-    Fix: start one.
+    Fix: start Celery's worker and beat, or without Celery run `manage.py reconcile --watch`.
     """
 
     id = "OPS-5"
