@@ -191,19 +191,19 @@ class Invariants:
         It will check the row again when it writes."""
         return any(
             task.process.was_paused(task.began - 60, self.scheduler.now)
-            and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.about)
+            and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.jobs)
             for task in self.scheduler.tasks
-            if task.about and not task.dead and not task.process.is_dead
+            if task.jobs and not task.dead and not task.process.is_dead
         )
 
     # When a request changes the LMS
 
     def arriving(self, message: Message) -> None:
         """Raises Broken if another worker has claimed a row that the request is about."""
-        if message.request.method == "GET" or not message.about:
+        if message.request.method == "GET" or not message.jobs:
             return
         now = self.scheduler.now
-        for kind, job in message.about:
+        for kind, job in message.jobs:
             row = self.records.rows.get(kind, {}).get(job.row.pk)
             if row is None or row["lease_owner"] in ("", job.row.lease_owner):
                 continue

@@ -31,12 +31,12 @@ class RequestInTransaction(AssertionError):
 
 @dataclass
 class Message:
-    """One request. about: the jobs that it is sent for. answer: the answer that the client gets."""
+    """One request. jobs: the jobs that it is sent for. answer: the answer that the client gets."""
 
     number: int
     process: Process
     request: Request
-    about: Any
+    jobs: Any
     began: float
     sent_at: float
     answer: Response | httpx.TransportError | None = None
@@ -106,7 +106,7 @@ class Network:
         plain = Request(request.method, target, headers, request.content)
         now = self.scheduler.read_clock()
         self.messages.append(
-            Message(len(self.messages) + 1, task.process, plain, task.about, task.began or now, now)
+            Message(len(self.messages) + 1, task.process, plain, task.jobs, task.began or now, now)
         )
         return self.messages[-1]
 

@@ -151,14 +151,14 @@ def _record_jobs(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
 
     def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
         task = _running().scheduler.task
-        if task is None or task.about is not None:
+        if task is None or task.jobs is not None:
             return act(self, jobs, context)
-        task.about = [(self.name, job) for job in (jobs if many else [jobs])]
+        task.jobs = [(self.name, job) for job in (jobs if many else [jobs])]
         task.began = _running().scheduler.now
         try:
             return act(self, jobs, context)
         finally:
-            task.about = None
+            task.jobs = None
 
     return act_recorded
 

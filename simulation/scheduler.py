@@ -51,14 +51,14 @@ class Process:
 
 
 class Task(greenlet):
-    """A thread of a process. about: what it works on, for the invariants."""
+    """A thread of a process. jobs: what it works on, for the invariants."""
 
     def __init__(self, process: Process, act: Callable[[], Any], parent: greenlet) -> None:
         super().__init__(act, parent)
         self.process = process
         self.until: Callable[[], bool] | None = None
         self.deadline: float | None = None
-        self.about: Any = None
+        self.jobs: Any = None
         self.began = 0.0
 
     def can_go(self, now: float) -> bool:

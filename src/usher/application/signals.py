@@ -118,7 +118,7 @@ def newly_refused(kind: str, results: Sequence[tuple[Any, Any]]) -> list[Refusal
         )
         for job, outcome in results
         if outcome.error is not None
-        and not outcome.waits
+        and not outcome.is_waiting
         and outcome.error.failure_class == FailureClass.REJECTED
         and job.row.refused_at is None  # reported when it was first refused
     ]

@@ -26,12 +26,12 @@ CLOCKS_APART = timedelta(seconds=10)
 class Scope:
     """Limits rows of a kind; all conditions that are set must hold.
 
-    user_id: rows of this user. about: rows that refer to this object, such as a course run.
+    user_id: rows of this user. related_to: rows that refer to this object, such as a course run.
     first_id, end_id: a range of the rows' ids, ``end_id`` not included.
     """
 
     user_id: int | None = None
-    about: models.Model | None = None
+    related_to: models.Model | None = None
     first_id: int | None = None
     end_id: int | None = None
 
@@ -43,11 +43,11 @@ class Scope:
             if not kind.user_field:
                 return None
             condition &= Q(**{kind.user_field: self.user_id})
-        if self.about is not None:
-            column = kind.column_of(type(self.about))
+        if self.related_to is not None:
+            column = kind.column_of(type(self.related_to))
             if not column:
                 return None
-            condition &= Q(**{column: self.about.pk})
+            condition &= Q(**{column: self.related_to.pk})
         if self.first_id is not None:
             condition &= Q(pk__gte=self.first_id)
         if self.end_id is not None:

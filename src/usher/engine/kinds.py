@@ -42,16 +42,16 @@ class Outcome:
     """The result of a job.
 
     values: the kind's ``observed_fields`` → values to write, when there is no error. changed:
-    whether the other system was changed. error: why the job failed; None for a success. waits: the
-    row was not tried, because another row must be in sync first; ``error`` says which. next_in:
-    seconds after which the row is checked again although it is in sync; None for never. extra:
-    whatever the kind's ``act`` passes to its ``settle``.
+    whether the other system was changed. error: why the job failed; None for a success.
+    is_waiting: the row was not tried, because another row must be in sync first; ``error`` says
+    which. next_in: seconds after which the row is checked again although it is in sync; None for
+    never. extra: whatever the kind's ``act`` passes to its ``settle``.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     changed: bool = False
     error: KnownError | None = None
-    waits: bool = False
+    is_waiting: bool = False
     next_in: float | None = None
     extra: Any = None
 
@@ -131,8 +131,9 @@ class Kind:
     def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Handles rows that were deleted while a job ran, in the same transaction."""
 
-    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
-        """Called before rows are rechecked: creates rows that should exist and do not. user, about:
-        only those of this user (or user's id), or about this object; all when both are None.
+    def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
+        """Called before rows are rechecked: creates rows that should exist and do not. user,
+        related_to: only those of this user (or user's id), or those that refer to this object; all
+        when both are None.
         Returns a failure if the other system could not be asked for all of them."""
         return None

@@ -99,7 +99,7 @@ def earlier(
                 object_id__in=failing_kind.rows().filter(condition).values("pk")
             )
         groups = failing.values("error_code").annotate(
-            waits=Count("pk", filter=Q(due_at__isnull=False)),
+            waiting=Count("pk", filter=Q(due_at__isnull=False)),
             refused=Count("pk", filter=Q(due_at__isnull=True)),
             message=Max("error_message"),
             failure_class=Max("error_class"),
@@ -109,12 +109,12 @@ def earlier(
             code, message = group["error_code"], group["message"]
             failure_class = group["failure_class"]
             reported_count = reported[failing_kind.name, code]
-            if (count := group["waits"] - reported_count) > 0:
+            if (count := group["waiting"] - reported_count) > 0:
                 due_in = max(0.0, (group["first"] - now).total_seconds())
                 waiting.append(
                     Group(failing_kind.name, count, code, message, due_in, failure_class)
                 )
-            reported_count = max(0, reported_count - group["waits"])
+            reported_count = max(0, reported_count - group["waiting"])
             if (count := group["refused"] - reported_count) > 0:
                 refused.append(Group(failing_kind.name, count, code, message, None, failure_class))
     return waiting, refused

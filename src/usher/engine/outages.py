@@ -50,7 +50,7 @@ class Outages:
         self, kind: str, outcomes: Iterable[Outcome], state: State, system: OtherSystem
     ) -> None:
         """Notes the outcomes of rows of that kind that were written together."""
-        tried = [outcome.error for outcome in outcomes if not outcome.waits]
+        tried = [outcome.error for outcome in outcomes if not outcome.is_waiting]
         failures = [error for error in tried if error is not None and _is_failure(error)]
         stops = next((error for error in failures if _stops(error)), None)
         if stops is not None:

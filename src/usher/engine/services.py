@@ -67,7 +67,7 @@ def reconcile(
     kinds: Iterable[str] | None = None,
     *,
     user: Any = None,
-    about: Any = None,
+    related_to: Any = None,
     ids: tuple[int, int] | None = None,
     made_due: Mapping[str, Q] | None = None,
     patience: Patience | None = None,
@@ -78,8 +78,8 @@ def reconcile(
 ) -> Summary:
     """Changes the other system until it matches the due rows. Returns the summary of the run.
 
-    kinds: names of kinds; all by default. user, about, ids: only rows of this user (or user's id),
-    rows that refer to this object, or rows with ids in this range, its end not included.
+    kinds: names of kinds; all by default. user, related_to, ids: only rows of this user (or user's
+    id), rows that refer to this object, or rows with ids in this range, its end not included.
 
     made_due: rows that the caller has just made due and reports on, as ``recheck`` returns them.
     The run waits for those that another worker has claimed, at most as long as a lease lasts, and
@@ -96,7 +96,7 @@ def reconcile(
     """
     refuse_within_transaction()
     selected = _kinds_of(kinds)
-    scope = scope_of(user, about, ids)
+    scope = scope_of(user, related_to, ids)
     tally = _Tally(progress)
     runner = Runner(other_system().context(accept_missing=accept_missing), options(), tally)
     if stop is not None:
@@ -133,12 +133,12 @@ def reconcile(
         close_old_connections()
 
 
-def scope_of(user: Any = None, about: Any = None, ids: tuple[int, int] | None = None) -> Scope:
+def scope_of(user: Any = None, related_to: Any = None, ids: tuple[int, int] | None = None) -> Scope:
     """A scope from the arguments of ``reconcile``; all rows when nothing is given. user: a user, or
-    a user's id. about: an object that rows refer to. ids: the first id, and the id at which the
-    range ends, not included."""
+    a user's id. related_to: an object that rows refer to. ids: the first id, and the id at which
+    the range ends, not included."""
     first, end = ids or (None, None)
-    return Scope(getattr(user, "pk", user), about, first, end)
+    return Scope(getattr(user, "pk", user), related_to, first, end)
 
 
 def _kinds_of(names: Iterable[str] | None) -> list[Kind]:
@@ -185,9 +185,9 @@ class _Tally:
                 self.failing.pop(key, None)
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
-            elif outcome.waits or not retry_plan(error, job.row.attempts).is_counted:
+            elif outcome.is_waiting or not retry_plan(error, job.row.attempts).is_counted:
                 self.failing.pop(key, None)
-                self._waiting.add(key, _waiting(kind, error, is_tried=not outcome.waits))
+                self._waiting.add(key, _waiting(kind, error, is_tried=not outcome.is_waiting))
             elif key in self.failing or len(self.failing) < _MAX_REMEMBERED:
                 self.failing[key] = _failure(kind, job, error)
             else:
@@ -274,21 +274,27 @@ def _waiting(kind: str, error: KnownError, *, is_tried: bool) -> Group:
 
 
 def add_earlier(
-    summary: Summary, kinds: Iterable[str] | None = None, *, user: Any = None, about: Any = None
+    summary: Summary,
+    kinds: Iterable[str] | None = None,
+    *,
+    user: Any = None,
+    related_to: Any = None,
 ) -> Summary:
     """Adds to the summary of a run the rows that failed before it and were not tried in it, so that
     a command can report them. Arguments as for ``reconcile``; returns the same summary."""
-    scope = scope_of(user, about)
+    scope = scope_of(user, related_to)
     summary.waiting, summary.refused = earlier(_kinds_of(kinds), scope, summary)
     return summary
 
 
-def recheck(kinds: Iterable[str] | None = None, *, user: Any = None, about: Any = None) -> MadeDue:
+def recheck(
+    kinds: Iterable[str] | None = None, *, user: Any = None, related_to: Any = None
+) -> MadeDue:
     """Makes rows due although they are in sync, so that they are compared with the other system.
     Arguments as for ``reconcile``. Returns the rows for its argument ``made_due``."""
-    scope, made_due = scope_of(user, about), MadeDue()
+    scope, made_due = scope_of(user, related_to), MadeDue()
     for kind in _kinds_of(kinds):
-        made_due.failure = kind.before_recheck(user, about) or made_due.failure
+        made_due.failure = kind.before_recheck(user, related_to) or made_due.failure
         if (condition := scope.of(kind)) is not None:
             made_due.rows += make_due(kind, condition, Lane.RECHECK)
             made_due[kind.name] = condition

@@ -71,7 +71,7 @@ class Summary:
         return self
 
     @property
-    def waits(self) -> int:
+    def waiting_count(self) -> int:
         """How many rows wait."""
         return sum(group.count for group in self.waiting)
 
@@ -84,7 +84,7 @@ class Summary:
         ]
         for count, what in (
             (self.by_others, "done by another worker"),
-            (self.waits, "waiting"),
+            (self.waiting_count, "waiting"),
             (sum(group.count for group in self.refused), "refused before"),
         ):
             if count:

@@ -154,7 +154,7 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
     attempts = row.attempts
     refused: datetime | None = None
     next_due: datetime | None
-    if outcome.waits:
+    if outcome.is_waiting:
         next_due = now + timedelta(seconds=WAITING_DELAY)
     else:
         plan = retry_plan(error, row.attempts)

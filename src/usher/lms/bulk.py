@@ -157,14 +157,14 @@ def leaving_out(
     signal: Signal,
     replaced: Collection[Receiver],
     rows: Collection[Hashable],
-    about: Callable[..., Hashable],
+    row_of: Callable[..., Hashable],
 ) -> Iterator[None]:
     """Skip the receivers in ``replaced`` when other code sends ``signal``: once for each of
     ``rows``, in this thread.
 
-    about: gets the keyword arguments of a call and returns the row that it is about.
+    row_of: gets the keyword arguments of a call and returns the row that it is about.
     """
-    _install_filter(signal, about)
+    _install_filter(signal, row_of)
     before = _LEFT_OUT.get() or {}
     token = _LEFT_OUT.set({**before, **{receiver: set(rows) for receiver in replaced}})
     try:
@@ -173,7 +173,7 @@ def leaving_out(
         _LEFT_OUT.reset(token)
 
 
-def _install_filter(signal: Any, about: Callable[..., Hashable]) -> None:
+def _install_filter(signal: Any, row_of: Callable[..., Hashable]) -> None:
     """Wrap the signal's ``_live_receivers``: Django has no public way to skip a receiver."""
     if "_live_receivers" in vars(signal):
         return
@@ -190,7 +190,7 @@ def _install_filter(signal: Any, about: Callable[..., Hashable]) -> None:
             else (receivers_of_sender,)
         )
         remaining = [
-            _unless_done(receiver, left_out[receiver], about) if receiver in left_out else receiver
+            _unless_done(receiver, left_out[receiver], row_of) if receiver in left_out else receiver
             for receiver in synchronous
         ]
         return (remaining, *asynchronous) if isinstance(receivers_of_sender, tuple) else remaining
@@ -199,11 +199,11 @@ def _install_filter(signal: Any, about: Callable[..., Hashable]) -> None:
 
 
 def _unless_done(
-    receiver: Receiver, rows: set[Hashable], about: Callable[..., Hashable]
+    receiver: Receiver, rows: set[Hashable], row_of: Callable[..., Hashable]
 ) -> Receiver:
     @wraps(receiver)  # openedx-events logs the names of receivers
     def called(**named: Any) -> Any:
-        row = about(**named)
+        row = row_of(**named)
         if row not in rows:
             return receiver(**named)
         rows.remove(row)

@@ -78,16 +78,16 @@ class Agent:
         threading.Thread(target=self._gather_noise, daemon=True).start()
         try:
             self._send_source()
-            self.about: dict[str, Any] = self._answer(0, start_timeout)
+            description: dict[str, Any] = self._answer(0, start_timeout)
         except BaseException:
             self.close()
             raise
-        if self.about.get("version") != VERSION:
+        if description.get("version") != VERSION:
             self.close()
             raise AgentFailed(
-                f"{checkout.title} answers in version {self.about.get('version')!r} of the agent's "
-                f"protocol, not in {VERSION}: another program takes the agent's place. What does "
-                f"{' '.join(checkout.manage)} shell start?"
+                f"{checkout.title} answers in version {description.get('version')!r} of the "
+                f"agent's protocol, not in {VERSION}: another program takes the agent's place. "
+                f"What does {' '.join(checkout.manage)} shell start?"
             )
 
     def _start(self) -> subprocess.Popen[bytes]:

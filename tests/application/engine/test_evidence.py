@@ -124,7 +124,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(system, monkeypatch) -> None:
     monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: modes)
 
     for _ in range(2):
-        summary = reconcile(["mode"], made_due=recheck(["mode"], about=run))
+        summary = reconcile(["mode"], made_due=recheck(["mode"], related_to=run))
         assert summary.failed == 0
     found = CourseMode.objects.filter(run=run, slug="verified").values_list("currency", flat=True)
     assert sorted(found) == ["eur", "usd"]

@@ -105,7 +105,7 @@ def test_rows_that_wait_or_are_refused_or_have_a_bug_are_no_outage(log):
     for _ in range(5):
         worker.tries(Refused("no such run"))
         worker.tries(JobFailed("KeyError"))
-        waits = [Outcome(error=LmsError("Not sent.", code="unconfirmed"), waits=True)]
+        waits = [Outcome(error=LmsError("Not sent.", code="unconfirmed"), is_waiting=True)]
         worker.outages.note("account", waits, worker.state, Lms())
     assert warnings(log) == []
 

@@ -113,7 +113,7 @@ def not_linked_yet(username: str, application: str) -> LmsError:
 
 def _waits_for_link(learner: AccountData, context: LmsContext) -> Outcome:
     name = batch.application_name(context.lms, ask=True)
-    return Outcome(error=not_linked_yet(learner.username, name), waits=True)
+    return Outcome(error=not_linked_yet(learner.username, name), is_waiting=True)
 
 
 @dataclass(frozen=True)

@@ -72,4 +72,4 @@ def not_sent(code: str, user: Any, decide: Callable[[Any], bool]) -> Outcome:
     """The outcome of a user's record that waits for this reason. An address that is not confirmed
     may be somebody else's. decide: as for ``require_decision``, whose error is raised."""
     require_decision(user, decide)
-    return Outcome(error=LmsError(f"Not sent. {SENTENCES[code]}", code=code), waits=True)
+    return Outcome(error=LmsError(f"Not sent. {SENTENCES[code]}", code=code), is_waiting=True)

@@ -286,7 +286,7 @@ class ProfileKind(LmsKind):
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         ready = {pk for pk, account in accounts.items() if account.is_ready}
-        waits = waiting.reasons(set(ids) - ready)
+        reasons = waiting.reasons(set(ids) - ready)
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in context.batch
         changed = [row.user_id for row in rows if row.email != row.observed_email]
@@ -298,7 +298,7 @@ class ProfileKind(LmsKind):
             display_name = self.display_name(row, account.username if account else "")
             if account is None or not account.is_ready:
                 prepared.append(
-                    (Job(row, display_name), Outcome(error=waits[row.user_id], waits=True))
+                    (Job(row, display_name), Outcome(error=reasons[row.user_id], is_waiting=True))
                 )
                 continue
             if row.email != row.observed_email and row.user_id not in confirmed:
@@ -310,7 +310,7 @@ class ProfileKind(LmsKind):
                 error = LmsError(
                     "The record waits until the learner's token is renewed.", code="no-token"
                 )
-                prepared.append((Job(row, display_name), Outcome(error=error, waits=True)))
+                prepared.append((Job(row, display_name), Outcome(error=error, is_waiting=True)))
                 continue
             prepared.append((Job(row, display_name, _profile(row, account, token, usable)), None))
         LmsToken.objects.not_refused().make_due_after(stale)

@@ -69,14 +69,14 @@ class EnrollmentKind(LmsKind):
         lms_is_right = options().enrollment_winner == LMS
         if lms_is_right and any(row.is_settled and row.observed_is_active for row in rows):
             context.evidence.offer("enrollment", _known_enrollments)
-        waits = waiting.reasons(ids - ready)
+        reasons = waiting.reasons(ids - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id, "")
             display_name = self.display_name(row, name)
             problem = problem_of_key(row.run.course_key)
-            if not problem and (reason := waits.get(row.user_id)):
-                prepared.append((Job(row, display_name), Outcome(error=reason, waits=True)))
+            if not problem and (reason := reasons.get(row.user_id)):
+                prepared.append((Job(row, display_name), Outcome(error=reason, is_waiting=True)))
                 continue
             refusal = None
             if row.refused_at:
@@ -171,8 +171,8 @@ class EnrollmentKind(LmsKind):
                 _adopt(job, outcome.extra)
         record_many(_events(results))
 
-    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
-        if user is None and about is not None:
+    def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
+        if user is None and related_to is not None:
             return None
         try:
             adoption.find_all(user)

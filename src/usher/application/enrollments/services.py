@@ -136,6 +136,6 @@ def reconcile_enrollment(row: Enrollment) -> Enrollment:
     ensure_account(row.user, reconcile_now=True)
     Enrollment.objects.filter(pk=row.pk).unsettled().make_due(lane=current_lane())
     made_due = {"enrollment": Q(pk=row.pk)}
-    reconcile(["enrollment"], user=row.user, about=row.run, made_due=made_due)
+    reconcile(["enrollment"], user=row.user, related_to=row.run, made_due=made_due)
     refresh_unless_deleted(row)
     return row

@@ -37,7 +37,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
                 f"The LMS throttles the course list: waiting {seconds:.0f} s."
             ),
         )
-    runs = of_runs.changed + of_runs.unchanged + of_runs.failed + of_runs.waits
+    runs = of_runs.changed + of_runs.unchanged + of_runs.failed + of_runs.waiting_count
     rows = CourseMode.objects.filter(run__missing_since__isnull=True)
     modes = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
     counts = {

@@ -64,4 +64,4 @@ def write() -> None:
 def _word(outcome: Outcome) -> str:
     if outcome.error is None:
         return "changed" if outcome.changed else "unchanged"
-    return "waits" if outcome.waits else str(outcome.error.failure_class)
+    return "waits" if outcome.is_waiting else str(outcome.error.failure_class)

@@ -36,16 +36,16 @@ class _Pulled(LmsKind):
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
         names, ready = usernames(ids)
-        waits = waiting.reasons(ids - ready)
+        reasons = waiting.reasons(ids - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id, "")
-            reason = waits.get(row.user_id)
-            outcome = Outcome(error=reason, waits=True) if reason else None
+            reason = reasons.get(row.user_id)
+            outcome = Outcome(error=reason, is_waiting=True) if reason else None
             prepared.append((Job(row, self.display_name(row, name), name), outcome))
         return prepared
 
-    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
+    def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         track(self.model)
         return None
 

@@ -137,7 +137,7 @@ class ModeKind(LmsKind):
                 follow_modes(job.row.run)
         _retry_refused([run_id for run_id, (_, o) in jobs_by_run.items() if o.changed], now)
 
-    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
+    def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
         RunModes.objects.bulk_create(
             [RunModes(run_id=pk) for pk in runs.iterator()],

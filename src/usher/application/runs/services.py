@@ -170,11 +170,11 @@ def _sync_some(
         is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
         for kind, summary in parts:
-            made_due = recheck([kind], about=run)
+            made_due = recheck([kind], related_to=run)
             summary.add(
                 reconcile(
                     [kind],
-                    about=run,
+                    related_to=run,
                     made_due=made_due,
                     patience=Patience(90),
                     progress=progress,

@@ -41,19 +41,19 @@ class TokenKind(LmsKind):
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         ready = {pk for pk, account in accounts.items() if account.is_ready}
-        waits = waiting.reasons(set(ids) - ready)
+        reasons = waiting.reasons(set(ids) - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             account = accounts.get(row.user_id)
             job = Job(row, self.display_name(row, account.username if account else ""))
             outcome = None
             if account is None or not account.is_ready:
-                outcome = Outcome(error=waits[row.user_id], waits=True)
+                outcome = Outcome(error=reasons[row.user_id], is_waiting=True)
             elif account.awaits_link:
-                outcome = Outcome(error=token_not_linked_yet(account.username), waits=True)
+                outcome = Outcome(error=token_not_linked_yet(account.username), is_waiting=True)
             elif account.is_deactivated_in_lms and account.is_settled:
                 error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
-                outcome = Outcome(error=error, waits=True)
+                outcome = Outcome(error=error, is_waiting=True)
             elif row.is_settled and row.is_valid_for(RENEW_BEFORE):
                 outcome = Outcome()
             prepared.append((job, outcome))
@@ -85,7 +85,7 @@ class TokenKind(LmsKind):
             Event("lms-token", job.display_name) for job, outcome in results if outcome.changed
         )
 
-    def before_recheck(self, user: Any = None, about: Any = None) -> Failure | None:
+    def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
         LmsToken.objects.not_refused().filter(expires_at__lt=soon).make_due()
         return None

@@ -61,7 +61,7 @@ def repair(user: Any) -> Summary:
     due = max(due, _count_due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
-    count = summary.changed + summary.unchanged + summary.failed + summary.waits
+    count = summary.changed + summary.unchanged + summary.failed + summary.waiting_count
     if count < due:
         summary.by_others = due - count
         deadline = time.monotonic() + _WORKER_SECONDS

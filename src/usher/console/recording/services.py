@@ -171,7 +171,7 @@ def _what(outcome: Any) -> str:
     error: LmsError | None = outcome.error
     if error is None:
         return "changed" if outcome.changed else "unchanged"
-    if outcome.waits:
+    if outcome.is_waiting:
         return ""
     return "refused" if error.failure_class is FailureClass.REJECTED else "failed"
 
@@ -182,7 +182,7 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
         if not row.attempts:
             return None
         return Attempt(kind=kind, row_id=row.pk, succeeded=True)
-    if outcome.waits or not retry_plan(error, row.attempts).is_counted:
+    if outcome.is_waiting or not retry_plan(error, row.attempts).is_counted:
         return None
     if row.refused_at is not None:
         return None  # only compared with the LMS: the earlier refusal still counts

@@ -50,8 +50,8 @@ def process_accounts(
 
 
 def _process(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
-    about = frozenset((item["username"], "") for item in items)
-    with outbox.gathering(outbox.OwnChanges(application, EventType.ACCOUNT, about)):
+    pairs = frozenset((item["username"], "") for item in items)
+    with outbox.gathering(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
         batch = _Batch(items, application, site)
         with batch.writes.watching():
             added = batch.add(items) if len(items) > 1 else {}

@@ -49,8 +49,8 @@ def process_enrollments(
 def _process(
     request: Any, items: list[Item], application: ConnectedApplication, cache: dict[Any, Any]
 ) -> list[Item]:
-    about = frozenset((item["username"], item["course_id"]) for item in items)
-    with outbox.gathering(outbox.OwnChanges(application, EventType.ENROLLMENT, about)):
+    pairs = frozenset((item["username"], item["course_id"]) for item in items)
+    with outbox.gathering(outbox.OwnChanges(application, EventType.ENROLLMENT, pairs)):
         batch = _Batch(request, items, application, cache)
         with batch.writes.watching():
             added = batch.add(items) if len(items) > 1 else {}

@@ -35,12 +35,12 @@ class OwnChanges:
 
     application: ConnectedApplication
     kind: EventType
-    about: frozenset[tuple[str, str]]
+    pairs: frozenset[tuple[str, str]]
 
     def covers(self, application: ConnectedApplication, note: Note) -> bool:
         kind, _, username, course_id = note
         is_of_this_kind = application.pk == self.application.pk and kind == self.kind
-        return is_of_this_kind and (username, course_id) in self.about
+        return is_of_this_kind and (username, course_id) in self.pairs
 
 
 class _Gathered(threading.local):

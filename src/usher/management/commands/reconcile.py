@@ -53,7 +53,7 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         kinds = options["kind"] or list(names())
         run = find_run(options["run"]) if options["run"] else None
-        scope = {"user": _user(options["user"]), "about": run}
+        scope = {"user": _user(options["user"]), "related_to": run}
         if options["dry_run"]:
             self._report_what_would_change(kinds, scope, options)
             return
@@ -121,7 +121,7 @@ class Command(EngineCommand):
             return
         checked = {name: _count(name, scope, only_due=False) for name in kinds}
         compared = [name for name in kinds if name in COMPARED]
-        listed_differences = list(drift(compared, user=scope["user"], run=scope["about"]))
+        listed_differences = list(drift(compared, user=scope["user"], run=scope["related_to"]))
         changes = [difference for difference in listed_differences if difference.action]
         if options["json"]:
             count = len(changes)
