@@ -218,6 +218,18 @@ def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout
 # -- the .env
 
 
+@pytest.mark.parametrize(
+    ("manage", "has_address"),
+    [("", True), ("docker exec web ./manage.py", True), ("/venv/bin/python manage.py", False)],
+)
+def test_only_containers_get_an_address_of_this_machine(
+    shop: PlainCheckout, manage: str, has_address: bool
+):
+    target = target_of(shop, manage=manage)
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
+    assert ("OPENEDX_IP" in values) == has_address
+
+
 def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout):
     before, tree = shop.env_file.read_bytes(), shop.tree()
     target = target_of(shop)

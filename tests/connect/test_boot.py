@@ -163,6 +163,14 @@ def test_advice_fits_how_the_application_runs():
     assert "--manage" in advice
 
 
+def test_an_application_that_needs_postgresql_is_not_migrated_on_sqlite():
+    error_text = "OperationalError: no such table: oauth2_provider_application"
+    advice = boot.advice(error_text, compose=False, migrate=MIGRATE, needs_postgresql=True)
+    assert "DATABASE_URL=postgres://" in advice
+    error_text = 'relation "oauth2_provider_application" does not exist'
+    assert MIGRATE in boot.advice(error_text, compose=False, migrate=MIGRATE, needs_postgresql=True)
+
+
 def test_an_application_that_was_never_migrated_names_the_command(shop: PlainCheckout):
     (shop.folder / "db.sqlite3").unlink()
     demand(shop)
@@ -172,8 +180,9 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
     ) as refusal:
         target.probe(None, ADDRESSES)
     # The command works although the .env lacks settings: it has placeholders for them.
-    command = str(refusal.value).split("Migrate it: ")[1].split(", then run this again")[0]
+    command = str(refusal.value).split("Migrate it: `")[1].split("`, then run this again")[0]
     assert "MAILGUN_KEY=no-key-yet" in command
+    assert "Its error: OperationalError" in str(refusal.value)  # the application is named once
     subprocess.run(shlex.split(command), cwd=shop.folder, env=shop.environment, check=True)
     target_of(shop).probe(None, ADDRESSES)
 

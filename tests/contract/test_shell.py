@@ -19,6 +19,8 @@ PRINT = f"{sys.executable} -c 'import os; print(os.environ[\"SITE\"], os.getcwd(
         ("SITE=a b\n", "a b"),
         ("SITE = spaced\r\n", "spaced"),
         ("SITE=https://a.example/?x=1&y=2\n", "https://a.example/?x=1&y=2"),
+        ("\ufeffSITE=plain\n", "plain"),
+        ("SITE=\n", ""),
     ],
 )
 def test_a_printed_command_has_the_settings(tmp_path: Path, text: str, value: str) -> None:
@@ -29,6 +31,28 @@ def test_a_printed_command_has_the_settings(tmp_path: Path, text: str, value: st
     command = with_env_file(PRINT, folder, env_file)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == f"{value} {folder}\n"
+
+
+def test_an_empty_value_does_not_replace_one_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITE", "of the environment")
+    env_file = tmp_path / ".env"
+    env_file.write_text("SITE=\n")
+    command = with_env_file(PRINT, tmp_path, env_file)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == f"of the environment {tmp_path}\n"
+
+
+def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("SITE=a b\n")
+    command = with_env_file("no-such-program", tmp_path, env_file)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "no-such-program can't be run: No such file or directory\n",
+    )
 
 
 def test_without_a_file_or_a_folder_the_command_stays(tmp_path: Path) -> None:

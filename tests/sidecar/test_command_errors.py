@@ -1,6 +1,7 @@
 """Errors that end ``usher drift`` and ``usher reconcile`` early: one object with ``--json``, and
 an exit code that is not 0."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,17 @@ def test_results_before_an_error_are_in_the_json_object(system: System, monkeypa
 )
 def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
     assert advice in str(RequestFailed("MIT xPro", "failed", message))
+
+
+def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stderr", screen)
+    with pytest.raises(SystemExit), commands._reporting_errors(ReconcileOutput(as_json=False)):
+        raise KeyboardInterrupt
+    assert screen.getvalue() == "\nstopped\n"
 
 
 def test_an_interrupted_run_is_reported_as_interrupted(capsys: Any) -> None:

@@ -23,6 +23,7 @@ from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract import agents
+from usher.contract.editions import GATEWAY_DOCS
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
 from usher.contract.terminal import wrap
@@ -226,9 +227,10 @@ def _answers(
         try:
             answers[url] = client.get(url + "/")
         except httpx.ConnectError as error:
-            server = "its API gateway" if url != target.own_url and target.gateway_url else "it"
+            is_gateway = url != target.own_url and target.gateway_url
+            what = f"its API gateway: see {GATEWAY_DOCS}" if is_gateway else "it"
             seen = f"nothing answers at {url} ({error})"
-            fix = f"start {server}{_hosts_line(url)}"
+            fix = f"start {what}{_hosts_line(url)}"
             return Check("application-answers", "failed", seen, fix), {}
     good = not answers[target.url].is_server_error
     seen = f"{target.url} answers {answers[target.url].status_code}"

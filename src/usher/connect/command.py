@@ -39,6 +39,7 @@ from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
 from usher.contract.oauth import BACKENDS
+from usher.contract.terminal import end_line_of_interrupt
 
 _REPEATED = (
     "With several --application options, repeat --edition, --name, --manage, --env-file and those "
@@ -332,7 +333,8 @@ def _confirm(yes: bool, as_json: bool) -> None:
         return
     if not _can_ask(yes, as_json):
         raise Refused("connect can't ask for confirmation here; give --yes to apply the plan")
-    click.confirm("Apply these changes?", abort=True, err=True)
+    if not click.confirm("Apply these changes?", err=True):
+        raise Refused("you did not confirm")
 
 
 def _may(question: str, *, yes: bool, as_json: bool) -> bool:
@@ -356,7 +358,8 @@ def _ending(view: View) -> Iterator[None]:
     code, message = exits.DONE, ""
     try:
         yield
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort):  # click.Abort: at a question
+        end_line_of_interrupt()
         code, message = (
             exits.INTERRUPTED,
             "interrupted; completed steps are kept. Run the command again",

@@ -5,7 +5,6 @@ starts it for the checks itself, and stops it afterwards.
 """
 
 import ipaddress
-import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,11 +19,6 @@ from usher.connect.errors import ToolFailed
 from usher.connect.process import last_lines
 from usher.connect.saved_state import state_home
 from usher.contract import stop_with_parent
-
-#: The programs that run manage.py in a process of this machine, so that stopping the program stops
-#: the server. Other programs, such as ``docker exec`` or ``ssh``, leave the server running
-#: elsewhere.
-_LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
 
 
 @dataclass(frozen=True)
@@ -74,8 +68,8 @@ def running(
 def _free_address(target: TargetApplication) -> str:
     """Returns the loopback address at which the application can be served; '' if it runs in
     containers or elsewhere, or its port is in use."""
-    checkout, parts = target.checkout, urlsplit(target.own_url)
-    if checkout.compose or not checkout.manage or not _LOCAL.search(checkout.manage[0]):
+    parts = urlsplit(target.own_url)
+    if not target.checkout.runs_here:
         return ""
     if parts.scheme != "http" or not parts.port or not parts.hostname:
         return ""
@@ -117,6 +111,6 @@ def _check(
     if process.poll() is not None:
         output = target.manage.hide(started.log.read_text(errors="replace"))
         raise ToolFailed(
-            f"{target.checkout.title} does not start: {started.command} ended with "
+            f"{target.checkout.title} does not start: `{started.command}` ended with "
             f"{process.returncode}; the end of {started.log}:\n{last_lines(output)}"
         )

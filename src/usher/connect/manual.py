@@ -1,6 +1,6 @@
 """The steps of the manual procedure: done by connect, unnecessary, or left to the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -40,7 +40,7 @@ def of(
     changed_ids: ids of steps that changed something; started_commands: the commands of the
     development servers that ran for the checks, by the application's name.
     """
-    steps = Manual(unnecessary=_unnecessary(lms))
+    steps = Manual(unnecessary=_unnecessary(lms, targets))
     for target in targets:
         title = target.checkout.title
         steps.done += [
@@ -64,12 +64,13 @@ def of(
     return steps
 
 
-def _unnecessary(lms: Platform | EmbeddedLms) -> list[str]:
+def _unnecessary(lms: Platform | EmbeddedLms, targets: Sequence[TargetApplication]) -> list[str]:
     sentences = [
         "copying ids and secrets between the admins: connect has set them in both",
         "signing in as the service worker to extend its token: connect has created the token",
-        "looking up the address of docker's gateway: OPENEDX_IP is host-gateway",
     ]
+    if not all(target.checkout.runs_here for target in targets):
+        sentences.append("looking up the address of docker's gateway: OPENEDX_IP is host-gateway")
     if isinstance(lms, Platform):
         sentences.append(
             "lms/envs/private.py, and pip install in the container: a plugin does both"

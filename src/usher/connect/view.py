@@ -32,6 +32,7 @@ class View:
         self._console = Console(stderr=as_json, highlight=False, soft_wrap=True)
         self._data: dict[str, Any] = {"ok": False, "changed": [], "checks": []}
         self.failed = False
+        self._has_prepared = False
 
     def print_plan(self, plan: Plan, *, dry_run: bool) -> None:
         self._data["plan"] = plan.as_data()
@@ -57,6 +58,7 @@ class View:
     def print_preparation(self, text: str, *, dry_run: bool) -> None:
         """Shows a change that was, or in a dry run would be, made before the plan."""
         self._data.setdefault("prepared", []).append(text)
+        self._has_prepared = self._has_prepared or not dry_run
         mark = "· planned " if dry_run else "[green]✓[/green] done    "
         self._print(f"  {mark} {_text(text, 13)}")
 
@@ -91,7 +93,7 @@ class View:
     @property
     def has_preparations(self) -> bool:
         """Returns whether something was changed before the plan."""
-        return bool(self._data.get("prepared"))
+        return self._has_prepared
 
     @property
     def changed(self) -> list[str]:

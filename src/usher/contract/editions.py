@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from usher.contract.environment import Env
 
+#: Where people read how to start MITx Online's API gateway.
+GATEWAY_DOCS = "docs/connect.md#api-gateway"
+
 
 @dataclass(frozen=True)
 class Edition:

@@ -1,5 +1,6 @@
 """Commands that an operator copies into a shell."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,19 +13,23 @@ def with_env_file(command: str, folder: Path | None, env_file: Path | None) -> s
     ``env_file``, if that exists. command: begins with a program, not with an assignment."""
     before = [f"cd {shlex.quote(str(folder))}"] if folder else []
     if env_file is not None and env_file.is_file():
+        name = shlex.quote(_name_in(folder, env_file))
         if _same_in_a_shell(env_file):
-            before += ["set -a", f". {shlex.quote(_name_in(folder, env_file))}"]
+            before += ["set -a", f". {name}"]
         else:
-            words = [sys.executable, "-m", "dotenv", "-f", str(env_file), "run", "--"]
-            command = f"{shlex.join(words)} {command}"
+            runner = f"{shlex.quote(sys.executable)} -P -m usher.contract.run_with_env"
+            command = f"{runner} {name} {command}"
     return f"({' && '.join([*before, command])})" if before else command
 
 
 def _same_in_a_shell(env_file: Path) -> bool:
+    """Whether a shell that sources the file gets the settings that Usher gives the program. It does
+    not if an empty value in the file would replace one of this environment."""
     try:
-        return EnvFile.read(env_file).same_in_a_shell
+        settings = EnvFile.read(env_file)
     except (EnvFileError, OSError):
         return True  # no program can read it
+    return settings.same_in_a_shell and settings.over(os.environ) == settings.values()
 
 
 def _name_in(folder: Path | None, env_file: Path) -> str:

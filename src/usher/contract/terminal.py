@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 
@@ -15,6 +16,12 @@ _SHORT = 30
 _SPACE = "\x1f"
 #: Escape sequences that colour text.
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def end_line_of_interrupt() -> None:
+    """Ends the line in which the terminal shows ``^C``, before a message about the interruption."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
 
 
 def printable(text: str) -> str:

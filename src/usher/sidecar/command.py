@@ -24,7 +24,7 @@ from usher.connect.errors import ConnectError
 from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
-from usher.contract.terminal import printable, wrap
+from usher.contract.terminal import end_line_of_interrupt, printable, wrap
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.adapters.adapter import Adapter
@@ -423,6 +423,7 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        end_line_of_interrupt()
         output.print_error("interrupted")
         click.echo("stopped", err=True)
         sys.exit(exits.INTERRUPTED)

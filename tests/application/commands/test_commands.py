@@ -19,6 +19,7 @@ from usher.application.accounts.services import ensure_account
 from usher.application.conf import settings as get_settings
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.management.output import EngineCommand
 from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.runs.services import ensure_run
 from usher.client.client import LmsClient
@@ -389,3 +390,17 @@ def test_watching_with_json_prints_no_text(system, monkeypatch):
     """Its end is not awaited."""
     monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
     assert run("reconcile", "--watch", "--json") == (0, "", "")
+
+
+def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(monkeypatch):
+    class Waits(EngineCommand):
+        def act(self, **options):
+            raise KeyboardInterrupt
+
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    with pytest.raises(CommandError, match="Interrupted: nothing is lost") as interruption:
+        call_command(Waits())
+    assert interruption.value.returncode == 130
+    assert screen.getvalue() == "\n"

@@ -32,7 +32,7 @@ from usher.application.states import span
 from usher.application.tokens.errors import NotConnected
 from usher.client.errors import CircuitOpen, LmsError, Unreachable
 from usher.contract.failures import FailureClass
-from usher.contract.terminal import wrap
+from usher.contract.terminal import end_line_of_interrupt, wrap
 from usher.engine.registry import other_system
 from usher.engine.summary import Group, Summary
 
@@ -103,6 +103,7 @@ class EngineCommand(BaseCommand):
         except (OperationalError, ProgrammingError, InterfaceError) as error:
             raise CommandError(about_database(error)) from error
         except KeyboardInterrupt:
+            end_line_of_interrupt()
             raise CommandError(
                 "Interrupted: nothing is lost, run it again.", returncode=130
             ) from None

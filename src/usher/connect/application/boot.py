@@ -45,6 +45,8 @@ _NO_COMPOSE = re.compile(
 #: What psycopg and SQLite print for the options of MITx Online's and MIT xPro's database settings.
 _NO_TLS = "server does not support SSL"
 _NOT_POSTGRESQL = re.compile(r"TypeError: .*'sslmode'")
+#: What SQLite prints, and PostgreSQL does not.
+_SQLITE = "no such table: "
 #: What psycopg prints if nothing answers at the database's address, or nobody has that name.
 _NO_DATABASE = re.compile(
     r"connection to server [^\n]*? failed: (?:Connection refused|[^\n]*timed? ?out|timeout)"
@@ -93,10 +95,11 @@ def _example(name: str, kind: str) -> str:
     return EXAMPLES.get(name) or _OF_KIND.get(kind, PLACEHOLDER)
 
 
-def advice(error_text: str, *, compose: bool, migrate: str) -> str:
+def advice(error_text: str, *, compose: bool, migrate: str, needs_postgresql: bool = False) -> str:
     """Returns what to do before the application can start; "" if its error is unknown.
 
     compose: whether docker compose runs it. migrate: the command that creates its tables.
+    needs_postgresql: whether its migrations fail on SQLite, which it uses without DATABASE_URL.
     """
     last_step = "then run this again"
     if match := _WEBPACK.search(error_text):
@@ -107,8 +110,13 @@ def advice(error_text: str, *, compose: bool, migrate: str) -> str:
             else "Build them as its service watch in its compose file does"
         )
         return f"its assets are not built yet ({match[1]} is missing). {build}, {last_step}"
+    if _NOT_POSTGRESQL.search(error_text) or (needs_postgresql and _SQLITE in error_text):
+        return (
+            "it needs a PostgreSQL database; set its address as DATABASE_URL in its .env, "
+            f"for example DATABASE_URL=postgres://USER:PASSWORD@localhost:5432/NAME, {last_step}"
+        )
     if table := missing_table(error_text):
-        return f"its database has no table {table}. Migrate it: {migrate}, {last_step}"
+        return f"its database has no table {table}. Migrate it: `{migrate}`, {last_step}"
     if compose and _NO_COMPOSE.search(error_text):
         return (
             "docker compose is not installed here. Install it; if the application runs without "
@@ -117,11 +125,6 @@ def advice(error_text: str, *, compose: bool, migrate: str) -> str:
         )
     if match := _NO_ENV_FILE.search(error_text):
         return f"{match[1]} is missing; make it, {last_step}"
-    if _NOT_POSTGRESQL.search(error_text):
-        return (
-            "it needs a PostgreSQL database; set its address as DATABASE_URL in its .env, "
-            f"for example DATABASE_URL=postgres://USER:PASSWORD@localhost:5432/NAME, {last_step}"
-        )
     if _NO_DATABASE.search(error_text):
         return (
             "its database does not answer. Start it, or correct the application's DATABASE_URL, "

@@ -19,6 +19,10 @@ MARKS: dict[Edition, str] = {
     MITXONLINE: "courses/management/commands/sync_courserun.py",
     MITXPRO: "courses/management/commands/sync_courseruns.py",
 }
+#: The programs that run manage.py in a process of this machine, so that stopping the program stops
+#: the server. Other programs, such as ``docker exec`` or ``ssh``, leave the server running
+#: elsewhere.
+_LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class Checkout:
     @property
     def settings_file(self) -> Path | None:
         return self.example or self.env_file
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the application is known to run in processes of this machine, not in
+        containers."""
+        return not self.compose and bool(self.manage) and bool(_LOCAL.search(self.manage[0]))
 
     @property
     def sync_command(self) -> tuple[str, ...]:

@@ -123,15 +123,22 @@ class TargetApplication:
             return self._as_known(self._script(params))
         except ToolFailed as error:
             migrate = self.manage.runnable("migrate")
-            todo = boot.advice(str(error), compose=self.checkout.compose, migrate=migrate)
-            how = f"{todo}\nIts error: {error}" if todo else str(error)
-            raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
+            title = self.checkout.title
+            text = str(error).removeprefix(f"{title}: ").rstrip()
+            todo = boot.advice(
+                text,
+                compose=self.checkout.compose,
+                migrate=migrate,
+                needs_postgresql=self.checkout.edition is not None,
+            )
+            how = f"{todo}\nIts error: {text}" if todo else text
+            raise Refused(f"{title} can't be reached: {how}") from error
 
     def _as_known(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Returns the report if it has the expected shape. Raises ToolFailed."""
         wrong_keys = [key for key, kind in _FACTS.items() if not isinstance(facts.get(key), kind)]
         if wrong_keys:
-            raise ToolFailed(f"{self.checkout.title} doesn't say its {', '.join(wrong_keys)}")
+            raise ToolFailed(f"it doesn't say its {', '.join(wrong_keys)}")
         return facts
 
     def _script(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -342,7 +349,7 @@ class TargetApplication:
             identity,
             lms_url=addresses.lms_url,
             lms_server_url=addresses.lms_server_url,
-            with_gateway=addresses.with_gateway,
+            with_gateway=addresses.with_gateway and not self.checkout.runs_here,
             studio_url=addresses.studio_url,
             registration_token_key=edition.registration_token_key if edition else "",
         )

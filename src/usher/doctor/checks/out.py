@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+from usher.contract.editions import GATEWAY_DOCS
 from usher.contract.environment import Env
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped
@@ -70,8 +71,8 @@ class SignOutEndsBothSessions(Check):
                     "signing out of the LMS does not end the gateway's session, nor the "
                     "application's"
                 ),
-                fix="start the application's API gateway at that address; if sign-in does not "
-                f"use one any more, {CONNECT}",
+                fix=f"start the application's API gateway at that address (see {GATEWAY_DOCS}); "
+                f"if sign-in does not use one any more, {CONNECT}",
             )
         return ok(
             "signing out of the application signs out of the LMS, and the reverse, through the "

@@ -1,0 +1,62 @@
+"""How a run of ``usher connect`` that ends early is reported."""
+
+import io
+from types import SimpleNamespace
+from typing import Any, cast
+
+import click
+import httpx
+import pytest
+
+from tests.support.checkout import free_port
+from usher.connect import checks
+from usher.connect.application.target import TargetApplication
+from usher.connect.command import _ending
+from usher.connect.errors import Refused
+from usher.connect.view import View
+from usher.contract import exits
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def ended(error: BaseException, view: View, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str]:
+    """The exit code and what a terminal shows."""
+    screen = Terminal()
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stderr", screen)
+    with pytest.raises(SystemExit) as exit_, _ending(view):
+        raise error
+    return exit_.value.code, screen.getvalue()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_a_message_does_not_follow_the_terminal_s_interrupt_sign_in_its_line(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+):
+    code, screen = ended(error, View(as_json=False), monkeypatch)
+    assert code == exits.INTERRUPTED
+    assert screen.startswith("\ninterrupted; completed steps are kept.")
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "words"), [(True, "Nothing was changed."), (False, "Nothing else was changed.")]
+)
+def test_a_refusal_says_whether_something_was_changed(
+    dry_run: bool, words: str, monkeypatch: pytest.MonkeyPatch
+):
+    view = View(as_json=False)
+    view.print_preparation(".env from .env.example", dry_run=dry_run)
+    code, screen = ended(Refused("no database"), view, monkeypatch)
+    assert (code, screen.splitlines()) == (exits.NOT_RUN, ["no database", words])
+
+
+def test_a_gateway_that_does_not_run_is_named_with_the_page_that_says_how_to_start_it():
+    gateway_url = f"http://127.0.0.1:{free_port()}"
+    target = SimpleNamespace(own_url="http://own.example", url=gateway_url, gateway_url=gateway_url)
+    own_server = httpx.MockTransport(lambda request: httpx.Response(200))
+    with httpx.Client(trust_env=False, mounts={"http://own.example": own_server}) as client:
+        check, _ = checks._answers(client, cast(TargetApplication, target))
+    assert check.fix == "start its API gateway: see docs/connect.md#api-gateway"
