@@ -134,6 +134,10 @@ def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_ke
     twin = run(*ports)
     assert twin.returncode == 2
     assert "A demo is already running" in twin.stderr
+    printed = first.said  # type: ignore[attr-defined]
+    command = next(line for line in printed.splitlines() if line.startswith("  manage.py"))
+    command = command.split(maxsplit=1)[1].replace(" shell", " drift")
+    assert "✓ no differences" in subprocess.check_output(["sh", "-c", command], text=True)
     assert interrupt(first) == 0
     assert "Both servers are down" in first.said  # type: ignore[attr-defined]
     restored = run("--provision", "--home", str(tmp_path))

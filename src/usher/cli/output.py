@@ -4,6 +4,7 @@ terminal and in a pipe."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -36,3 +37,9 @@ def show_rows(rows: Iterable[tuple[str, str]], console: Console) -> None:
     for name, value in rows:
         line = Text.assemble("  ", (name.ljust(width), "bold"), "  ", printable(value))
         console.print(line, soft_wrap=True)
+
+
+def relative_to_here(folder: Path) -> Path:
+    """``folder`` relative to the current folder, if it is inside it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

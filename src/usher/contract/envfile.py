@@ -11,6 +11,7 @@ parser, without expansion.
 import io
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -294,6 +295,13 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_exports(path: Path, values: Mapping[str, str]) -> None:
+    """Writes the variables as commands of a shell, which ``. path`` runs. Only the owner may read
+    the file."""
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(values.items())]
+    write_private(path, "".join(lines).encode())
 
 
 def _keep_owner(temporary: Path, path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import click
 from rich.console import Console
@@ -21,7 +22,7 @@ from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
 from usher.cli.demo.trouble.breaking import Trouble, as_data
 from usher.cli.demo.trouble.cases import CASES
 from usher.cli.errors import as_click_error
-from usher.cli.output import say, show_rows, show_step
+from usher.cli.output import relative_to_here, say, show_rows, show_step
 from usher.contract import exits
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
@@ -207,6 +208,14 @@ def _print_trouble(console: Console) -> None:
 
 def _stay_up(pair: Pair, journey: LearnerJourney, console: Console) -> None:
     """Prints addresses, accounts and folders, then waits for Ctrl-C or until a server ends."""
+    env, python, manage = (
+        quote(str(relative_to_here(path)))
+        for path in (
+            pair.environment_file,
+            Path(sys.executable),
+            pair.campus_folder / "manage.py",
+        )
+    )
     rows = (
         (pair.edition.title, pair.application_url),
         ("admin", f"{pair.application_url}/admin/"),
@@ -218,6 +227,7 @@ def _stay_up(pair: Pair, journey: LearnerJourney, console: Console) -> None:
         ("their password", pair.credentials.superuser_password),
         ("sent mail", str(pair.mail_folder)),
         ("data and logs", str(pair.home)),
+        ("manage.py", f". {env} && {python} {manage} shell"),
     )
     show_rows(rows, console)
     say(

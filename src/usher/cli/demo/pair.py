@@ -18,6 +18,7 @@ from usher.cli.demo.errors import DemoError, NotStarted
 from usher.cli.demo.processes import RunningServers, ServerProcess, free_port, require_free_port
 from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import EDITIONS, Edition
+from usher.contract.envfile import write_exports
 
 LMS_PORT = 8000
 #: Name of the file, in the pair's folder, with its edition and ports.
@@ -119,6 +120,11 @@ class Pair(RunningServers):
         }
 
     @property
+    def environment_file(self) -> Path:
+        """For the shell: after ``. .demo/env``, manage.py uses this application."""
+        return self.home / "env"
+
+    @property
     def mail_folder(self) -> Path:
         return self.application_home / "mail"
 
@@ -169,6 +175,7 @@ class Pair(RunningServers):
         step. Raises DemoError."""
         saved = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / KEPT).write_text(json.dumps(saved))
+        write_exports(self.environment_file, self.application_environment)
         SetUp(self, report).run()
 
     def start(self) -> None:

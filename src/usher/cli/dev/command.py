@@ -18,9 +18,9 @@ from usher.cli.demo.errors import DemoError
 from usher.cli.demo.setup import Step
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
-from usher.cli.dev.project_with_lms import ProjectWithLms, relative_to_here
+from usher.cli.dev.project_with_lms import ProjectWithLms
 from usher.cli.errors import as_click_error
-from usher.cli.output import say, show_rows, show_step
+from usher.cli.output import relative_to_here, say, show_rows, show_step
 from usher.contract import exits
 from usher.contract.folders import DEV_FOLDER
 from usher.contract.oauth import DEFAULT_BACKEND

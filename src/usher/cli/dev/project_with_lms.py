@@ -25,7 +25,8 @@ from usher.cli.dev.lms_accounts import accounts_in
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
 from usher.cli.dev.project_files import ENV_FILE, ProjectFiles
-from usher.contract.envfile import write_private
+from usher.cli.output import relative_to_here
+from usher.contract.envfile import write_exports, write_private
 from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import LmsPath
@@ -54,12 +55,6 @@ class DevLearner:
     password: str = field(repr=False)
     missing_reason: str = ""
     login_name: str = "username"
-
-
-def relative_to_here(folder: Path) -> Path:
-    """``folder`` relative to the current folder, if it is inside it."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 class ProjectWithLms(RunningServers):
@@ -180,11 +175,7 @@ class ProjectWithLms(RunningServers):
     def _keep_environment(self) -> None:
         """Writes the settings to a file for the shell: after ``. .usher/dev/env``, manage.py uses
         this LMS. The file contains secrets."""
-        lines = [
-            f"export {name}={shlex.quote(value)}\n"
-            for name, value in sorted(self.project.environment.items())
-        ]
-        write_private(self.environment_file, "".join(lines).encode())
+        write_exports(self.environment_file, self.project.environment)
 
     # -- steps
 
