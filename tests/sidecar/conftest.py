@@ -230,12 +230,12 @@ result = None
 """
 
 
-def without_kept(report: dict[str, Any]) -> dict[str, Any]:
-    """The report without kept rows: MIT xPro accepts no change of a run that has started."""
+def without_invalid(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without invalid rows: MIT xPro accepts no change of a run that has started."""
     kinds = {
         kind: counts
         for kind, counts in report["kinds"].items()
-        if any(number for result, number in counts.items() if result != "kept")
+        if any(number for result, number in counts.items() if result != "invalid")
     }
-    reasons = [reason for reason in report["reasons"] if reason["result"] != "kept"]
+    reasons = [reason for reason in report["reasons"] if reason["result"] != "invalid"]
     return report | {"kinds": kinds, "reasons": reasons}

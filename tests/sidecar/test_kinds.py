@@ -104,8 +104,8 @@ def test_a_run_whose_dates_the_application_does_not_accept_keeps_its_own(system:
         assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 0}}
         result = system.json("reconcile", "--kind", "run")
         assert result["ok"]
-        kept = {"done": 0, "refused": 0, "failed": 0, "left": 0, "kept": 1}
-        assert result["kinds"] == {"run": kept}
+        invalid = {"done": 0, "refused": 0, "failed": 0, "skipped": 0, "invalid": 1}
+        assert result["kinds"] == {"run": invalid}
         words = (
             "MIT xPro does not accept the LMS's values: Start date or enrollment end must be in "
             "the future. Change the dates of the run in the LMS, or leave it as it is"
@@ -195,8 +195,8 @@ def test_name_and_email_follow_the_application_when_asked_for(system: System) ->
         "done": 1,
         "refused": 0,
         "failed": 0,
-        "left": 0,
-        "kept": 0,
+        "skipped": 0,
+        "invalid": 0,
     }, result
     (account,) = system.api("GET", f"/api/user/v1/accounts?username={name}")
     assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
@@ -236,7 +236,7 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
     for kind in ("missing", "mode", "adopt"):
         result = system.json("reconcile", "--kind", kind, *asked)
         assert result["kinds"] == {
-            kind: {"done": due[kind], "refused": 0, "failed": 0, "left": 0, "kept": 0}
+            kind: {"done": due[kind], "refused": 0, "failed": 0, "skipped": 0, "invalid": 0}
         }, result
         assert system.json("reconcile", "--kind", kind, *asked)["kinds"] == {}
 

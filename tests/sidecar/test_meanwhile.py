@@ -53,7 +53,7 @@ def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> 
 
     with meanwhile(system, ACCOUNTS, rename) as proxy:
         result = system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
-    assert result["kinds"]["account"]["left"] == 1, result
+    assert result["kinds"]["account"]["skipped"] == 1, result
     (reason,) = result["reasons"]
     assert "the application's row is changed" in reason["reason"]
     owner = name if online else name + "x"
@@ -76,7 +76,7 @@ def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
     with meanwhile(system, ACCOUNTS, delete) as proxy:
         result = system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     assert result["ok"], result
-    assert (result["kinds"]["account"]["done"], result["kinds"]["account"]["left"]) == (1, 1)
+    assert (result["kinds"]["account"]["done"], result["kinds"]["account"]["skipped"]) == (1, 1)
     assert len(tokens(system, other)) == 1
 
 
@@ -117,7 +117,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> 
     with meanwhile(system, ENROLLMENTS, delete) as proxy:
         result = system.json("reconcile", "--kind", "enrollment", "--lms-url", proxy.url)
     assert result["ok"], result
-    assert result["kinds"]["enrollment"]["left"] == 1
+    assert result["kinds"]["enrollment"]["skipped"] == 1
     assert system.enrollments_in_lms(name) == {(course, mode_of(system), False)}
     assert system.json("drift", "--kind", "enrollment")["differences"] == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.sidecar.conftest import System, without_kept
+from tests.sidecar.conftest import System, without_invalid
 from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
 from tests.sidecar.test_odd_learners import none_fails_another
@@ -118,7 +118,7 @@ def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: 
         assert me(plain, access) == name
     assert refreshed_by_its_own_code(plain, names[0])
     assert tokens_and_codes_left(plain) == [0, 0]
-    again = without_kept(plain.json("reconcile"))
+    again = without_invalid(plain.json("reconcile"))
     assert (again["ok"], again["kinds"], again["reasons"]) == (True, {}, [])
 
 
@@ -190,7 +190,7 @@ def test_a_registration_whose_answer_is_lost_is_taken_up(plain: System) -> None:
         proxy.break_next(LOST_ANSWER, path="/registration/", times=2)
         result = plain.json("reconcile", "--lms-url", proxy.url)
     assert result["kinds"]["account"]["refused"] == 0, result
-    _until(lambda: not without_kept(plain.json("reconcile"))["kinds"])
+    _until(lambda: not without_invalid(plain.json("reconcile"))["kinds"])
     for name in names:
         ((access, _),) = tokens(plain, name)
         assert me(plain, access) == name
@@ -366,7 +366,7 @@ def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: System) -> None
         proxy.break_next(THROTTLED, path="/registration/", times=2)
         result = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     account = result["kinds"]["account"]
-    assert account == {"done": 3, "refused": 0, "failed": 0, "left": 0, "kept": 0}, result
+    assert account == {"done": 3, "refused": 0, "failed": 0, "skipped": 0, "invalid": 0}, result
     assert result["ok"] and not result["reasons"]
 
 

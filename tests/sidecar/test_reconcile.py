@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.sidecar.conftest import System, without_kept
+from tests.sidecar.conftest import System, without_invalid
 from tests.sidecar.test_drift import course_of, mode_of
 from usher.sidecar import accounts
 from usher.sidecar.adapters.adapter import Lock
@@ -62,7 +62,7 @@ def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System
     )
     assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
     again = system.json("reconcile")
-    assert without_kept(again) == {"ok": True, "kinds": {}, "waiting": {}, "reasons": []}
+    assert without_invalid(again) == {"ok": True, "kinds": {}, "waiting": {}, "reasons": []}
 
 
 def _mode(system: System) -> dict[str, str]:
@@ -174,7 +174,7 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System)
     name = name_for(system, "norun")
     system.people(name)
     system.enroll(name, "course-v1:no+such+run")
-    result = without_kept(system.json("reconcile"))
+    result = without_invalid(system.json("reconcile"))
     assert result["kinds"]["enrollment"]["refused"] == 1
     (reason,) = result["reasons"]
     assert "No course 'course-v1:no+such+run' found" in reason["reason"]
@@ -226,7 +226,7 @@ def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
     with monkeypatch.context() as patched:
         patched.setattr(accounts, "EXPIRED", -lock_of_application(system).expire)
         result = system.json("reconcile")
-    assert result["kinds"]["account"]["left"] == 1
+    assert result["kinds"]["account"]["skipped"] == 1
     assert tokens(system, name) == []
     assert len(tokens(system, other)) == 1
 
@@ -240,7 +240,7 @@ def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
     monkeypatch.setattr(accounts, "time", clock)
     run = system.usher("reconcile", "--json")
     numbers = json.loads(run.stdout)["kinds"]["account"]
-    assert (numbers["done"], numbers["left"]) == (1, 0)
+    assert (numbers["done"], numbers["skipped"]) == (1, 0)
     assert "1 learners are locked" in run.stderr
 
 
@@ -309,7 +309,7 @@ def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: Sys
     assert rows == [(True,)] * 40
     for name in names:
         assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
-    assert without_kept(system.json("reconcile"))["kinds"] == {}
+    assert without_invalid(system.json("reconcile"))["kinds"] == {}
 
 
 def test_watching_repairs_what_becomes_due_and_survives_the_application(system: System) -> None:

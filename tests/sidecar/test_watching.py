@@ -25,7 +25,7 @@ from usher.sidecar.errors import SidecarError
 from usher.sidecar.process import Agent
 from usher.sidecar.reconcile import PassScope, count_due
 from usher.sidecar.runs import RUN
-from usher.sidecar.summary import DONE, FAILED, LEFT, REFUSED, Memory, Summary
+from usher.sidecar.summary import DONE, FAILED, REFUSED, SKIPPED, Memory, Summary
 from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import (
     COMPARED_EVERY,
@@ -120,7 +120,7 @@ def test_rows_that_a_killed_process_has_locked_are_tried_soon_after_the_lock_end
         while clock.now < 130.0:
             if memory.is_due("account", "ada"):
                 tries.append(clock.now)
-                memory.record("account", "ada", LEFT)
+                memory.record("account", "ada", SKIPPED)
             clock.now += 1.0
         clock.now += 15.0
         assert memory.is_due("account", "ada")

@@ -21,7 +21,7 @@ from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
 from usher.sidecar.public_accounts import PublicAccounts
 from usher.sidecar.session import Session
-from usher.sidecar.summary import FAILED, LEFT, REFUSED, Summary
+from usher.sidecar.summary import FAILED, REFUSED, SKIPPED, Summary
 
 ACCOUNT = "account"
 #: Learners in a batch: some seconds of work, shorter than their locks last.
@@ -77,7 +77,7 @@ def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, s
             locked |= _pass(session, selection, summary, send, size)
     for email, content in locked.values():
         reason = "the application is creating it now"
-        summary.add(ACCOUNT, LEFT, email, reason, key=content)
+        summary.add(ACCOUNT, SKIPPED, email, reason, key=content)
 
 
 def _pass(

@@ -38,7 +38,7 @@ from usher.sidecar.output import MAX_SHOWN, DriftOutput, ReconcileOutput
 from usher.sidecar.process import Agent
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
-from usher.sidecar.summary import LEFT, Summary
+from usher.sidecar.summary import SKIPPED, Summary
 from usher.sidecar.watch_output import WatchOutput
 from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import Stopping, watch
@@ -264,7 +264,7 @@ def reconcile_command(
                 output.print_interrupted(summary)
             else:
                 if why:
-                    summary.add(ACCOUNT, LEFT, user, why)
+                    summary.add(ACCOUNT, SKIPPED, user, why)
                 summary.waiting = reconciling.count_waiting(agent, adapter, scope)
                 output.print_summary(summary)
     if stopping.is_set:

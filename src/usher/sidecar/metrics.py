@@ -21,7 +21,7 @@ from usher.client.http import Exchange
 from usher.contract import metrics
 from usher.contract.metrics import Metric
 from usher.sidecar.reconcile import KINDS
-from usher.sidecar.summary import DONE, FAILED, KEPT, LEFT, REFUSED, Summary
+from usher.sidecar.summary import DONE, FAILED, INVALID, REFUSED, SKIPPED, Summary
 from usher.sidecar.watch_state import Refused
 
 #: The result of a row → its label.
@@ -29,8 +29,8 @@ _LABELS = {
     DONE: "changed",
     REFUSED: "rejected",
     FAILED: "transient",
-    LEFT: "waits",
-    KEPT: "rejected",
+    SKIPPED: "waits",
+    INVALID: "rejected",
 }
 
 

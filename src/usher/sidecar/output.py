@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from usher.contract.terminal import wrap
 from usher.sidecar.comparing import ADOPT, MISSING
-from usher.sidecar.summary import FAILED, KEPT, LEFT, REFUSED, Summary
+from usher.sidecar.summary import FAILED, INVALID, REFUSED, SKIPPED, Summary
 from usher.sidecar.watch_state import WatchState
 
 #: Differences and refusals of one kind that are shown without ``--all``.
@@ -125,7 +125,7 @@ class ReconcileOutput:
             which = entry["result"], entry["kind"]
             numbers[which] += 1
             if numbers[which] <= MAX_SHOWN:
-                mark = "·" if entry["result"] in (LEFT, KEPT) else "✗"
+                mark = "·" if entry["result"] in (SKIPPED, INVALID) else "✗"
                 request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
                 text = wrap(escape(f"{entry['what']}: {entry['reason']}{request}"), 26)
                 self.console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {text}")

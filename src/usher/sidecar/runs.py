@@ -17,7 +17,7 @@ from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.learners import runs
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
-from usher.sidecar.summary import KEPT, Memory, Summary
+from usher.sidecar.summary import INVALID, Memory, Summary
 
 RUN = "run"
 #: Concurrent requests to the LMS.
@@ -182,7 +182,7 @@ def reconcile_runs(
                 summary.add_error(RUN, run.row["course"], run.error)
             elif run.refused and summary.memory.is_due(RUN, content_of(run.row)):
                 text = refusal_text(session.adapter.title, run)
-                summary.add(RUN, KEPT, run.row["course"], text, key=content_of(run.row))
+                summary.add(RUN, INVALID, run.row["course"], text, key=content_of(run.row))
         if changed_in is not None:
             for run in page:
                 if not run.is_due and run.error is None:

@@ -12,15 +12,15 @@ from typing import Any
 
 from usher.client.errors import LmsError, Throttled
 
-DONE, REFUSED, FAILED, LEFT, KEPT = "done", "refused", "failed", "left", "kept"
+DONE, REFUSED, FAILED, SKIPPED, INVALID = "done", "refused", "failed", "skipped", "invalid"
 
 
-#: With ``--watch``: seconds until a refused row is tried again, and a kept one is checked again.
+#: With ``--watch``: seconds until a refused row is tried again, and an invalid one checked again.
 REFUSED_PAUSE = 3600.0
-#: Seconds until a row that failed or was left is tried again: the first pause, which is doubled
-#: each time, and the longest one for failed rows and for rows that were left. The latter is short,
+#: Seconds until a row that failed or was skipped is tried again: the first pause, which is doubled
+#: each time, and the longest one for failed rows and for skipped ones. The latter is short,
 #: because the locks of a killed process end after two minutes.
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_LEFT_SECONDS = 2.0, 300.0, 15.0
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_SKIPPED_SECONDS = 2.0, 300.0, 15.0
 #: The most rows that are remembered as agreeing with the LMS.
 _MAX_AGREEING = 10_000
 #: The number of remembered pauses at which expired ones are removed. A changed row gets a new
@@ -49,10 +49,10 @@ class Memory:
             self._pauses.pop((kind, key), None)
             return
         _, last = self._pauses.get((kind, key), (0.0, 0.0))
-        if result in (REFUSED, KEPT):
+        if result in (REFUSED, INVALID):
             pause = REFUSED_PAUSE
         else:
-            longest = _MAX_LEFT_SECONDS if result == LEFT else _MAX_PAUSE_SECONDS
+            longest = _MAX_SKIPPED_SECONDS if result == SKIPPED else _MAX_PAUSE_SECONDS
             pause = max(_FIRST_PAUSE_SECONDS, min(2 * last, longest))
         if len(self._pauses) >= self._clear_at:
             self._forget_expired()
@@ -67,7 +67,7 @@ class Memory:
             self._pauses, self._clear_at = remaining, max(_MAX_PAUSES, 2 * len(remaining))
 
     def forget_failures(self) -> None:
-        """Makes rows that failed or were left due again, but not refused ones."""
+        """Makes rows that failed or were skipped due again, but not refused ones."""
         self._pauses = {
             key: pause for key, pause in self._pauses.items() if pause[1] >= REFUSED_PAUSE
         }
@@ -105,8 +105,9 @@ class Summary:
     """The results of a pass, counted by kind.
 
     done: in the LMS as desired, and recorded. refused: by the LMS or by the application's own
-    validation. failed: a temporary failure, due again. left: another process changed or locked the
-    row. kept: the application's own rules don't accept the LMS's values, so it keeps its own.
+    validation. failed: a temporary failure, due again. skipped: another process changed or locked
+    the row, or the row is not eligible. invalid: the application's own rules don't accept the LMS's
+    values, so it keeps its own.
 
     waiting: kind → number of rows that become due when their learners have accounts. progress:
     called after every batch. waits_for_locks: whether to wait until the application's locks end.
@@ -176,7 +177,7 @@ class Summary:
             self.add(kind, REFUSED, what, write_result["message"], key=key)
         else:
             reason = f"the application's row is {write_result['outcome']}"
-            self.add(kind, LEFT, what, reason, key=key)
+            self.add(kind, SKIPPED, what, reason, key=key)
             return False
         return True
 
@@ -187,12 +188,14 @@ class Summary:
         return any(reason["result"] == FAILED and reason["code"] == code for reason in self.reasons)
 
     def try_again(self) -> None:
-        """Prepares another pass: rows that failed or were left are no longer counted, and are due
-        again."""
+        """Prepares another pass: rows that failed or were skipped are no longer counted, and are
+        due again."""
         self.numbers = Counter(
-            {key: n for key, n in self.numbers.items() if key[1] not in (FAILED, LEFT)}
+            {key: n for key, n in self.numbers.items() if key[1] not in (FAILED, SKIPPED)}
         )
-        self.reasons = [reason for reason in self.reasons if reason["result"] not in (FAILED, LEFT)]
+        self.reasons = [
+            reason for reason in self.reasons if reason["result"] not in (FAILED, SKIPPED)
+        ]
         self.memory.forget_failures()
 
     def report_progress(self) -> None:
@@ -209,7 +212,7 @@ class Summary:
 
     def as_data(self) -> dict[str, Any]:
         kinds = sorted({kind for kind, _ in self.numbers})
-        results = (DONE, REFUSED, FAILED, LEFT, KEPT)
+        results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
         return {
             "ok": self.ok,
             "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},

@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from usher.contract.terminal import wrap
 from usher.sidecar.output import ReconcileOutput
-from usher.sidecar.summary import DONE, FAILED, KEPT, REFUSED, Summary
+from usher.sidecar.summary import DONE, FAILED, INVALID, REFUSED, Summary
 
 #: Results that show that the LMS answers.
-_ANSWERED = (DONE, REFUSED, KEPT)
+_ANSWERED = (DONE, REFUSED, INVALID)
 
 
 class WatchOutput(ReconcileOutput):

@@ -17,7 +17,7 @@ from usher.sidecar.given_up import find_given_up
 from usher.sidecar.learners import Learner
 from usher.sidecar.learners import learners as pages_of_learners
 from usher.sidecar.session import Session
-from usher.sidecar.summary import DONE, FAILED, KEPT, LEFT, REFUSED
+from usher.sidecar.summary import DONE, FAILED, INVALID, REFUSED, SKIPPED
 from usher.sidecar.watch_state import Refused, WatchState, now
 
 _PAGES = (("/", "Overview"), ("/refusals/", "Refusals"), ("/learners/", "Learners"))
@@ -31,8 +31,8 @@ _MAX_NAMED = 50
 def overview(watched: WatchState) -> str:
     state, text, then = _verdict(watched)
     kinds = sorted({kind for kind, _ in watched.numbers})
-    head = ("Records", "Done", "Refused", "Failed", "Changed meanwhile", "Kept")
-    results = (DONE, REFUSED, FAILED, LEFT, KEPT)
+    head = ("Records", "Done", "Refused", "Failed", "Skipped", "Invalid")
+    results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
     rows = [
         (kind.capitalize(), *(watched.numbers[kind, result] for result in results))
         for kind in kinds
