@@ -95,14 +95,14 @@ class Load:
             while True:
                 with self.pace.turn(path, urgent=bool(self.concurrency)) as size:
                     with taking:
-                        some = remaining[: self.batch or size]
-                        del remaining[: len(some)]
-                        if not some:
+                        items = remaining[: self.batch or size]
+                        del remaining[: len(items)]
+                        if not items:
                             return
-                        sizes.append(len(some))
+                        sizes.append(len(items))
                     sent_at = time.monotonic()
-                    self.send(path, some)
-                    self.pace.record_time(path, len(some), time.monotonic() - sent_at)
+                    self.send(path, items)
+                    self.pace.record_time(path, len(items), time.monotonic() - sent_at)
                 if not self.concurrency and self.pace.probe_is_due():
                     self.pace.probe(lambda: self.client.get(_API).raise_for_status())
 

@@ -86,11 +86,11 @@ def _round(now: Load, before: Load | None, number: int, items: int) -> dict[str,
         "enrollments_over_before": None,
     }
     if before is not None:
-        for name, path, load, some in (
+        for name, path, load, sent_items in (
             ("accounts", ACCOUNTS, creation, learners),
             ("enrollments", ENROLLMENTS, enrolling, items_to_enroll),
         ):
-            earlier = before.send_and_measure(path, some)
+            earlier = before.send_and_measure(path, sent_items)
             ratios[f"{name}_over_before"] = round(load["a_second"] / earlier["a_second"], 2)
     return {
         "accounts_a_second": creation["a_second"],

@@ -35,12 +35,12 @@ class MeasuredImplementation:
     count: int
 
 
-def provider(setup: Setup, rounds: int, own_contender: int, reference: int) -> list[Figure]:
+def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) -> list[Figure]:
     exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
     cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
     for contender in (setup.ours, setup.reference):
-        contender.call("learners", names="provider{}", first=0, end=max(own_contender, reference))
-    own_server, reference_server = _start_servers(setup, own_contender, reference)
+        contender.call("learners", names="provider{}", first=0, end=max(own_count, reference_count))
+    own_server, reference_server = _start_servers(setup, own_count, reference_count)
     for _ in range(rounds):
         for implementation, measures, costs in (
             (reference_server, exchange.reference, cpu.reference),
@@ -52,7 +52,7 @@ def provider(setup: Setup, rounds: int, own_contender: int, reference: int) -> l
 
 
 def _start_servers(
-    setup: Setup, own_contender: int, reference: int
+    setup: Setup, own_count: int, reference_count: int
 ) -> tuple[MeasuredImplementation, MeasuredImplementation]:
     """Starts the same kind of server for both implementations."""
     implementations = []
@@ -64,7 +64,7 @@ def _start_servers(
             OUR_WSGI,
             setup.our_port,
             "mitxonline_session",
-            own_contender,
+            own_count,
         ),
         (
             "theirs",
@@ -73,7 +73,7 @@ def _start_servers(
             REFERENCE_WSGI,
             free_port(),
             "reference_session",
-            reference,
+            reference_count,
         ),
     ):
         server = application.serve(setup.services, f"provider-{name}", wsgi, port, env)

@@ -221,17 +221,17 @@ def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: Pl
     shop.env_file.unlink()
     checkout = recognise(ApplicationOptions(str(shop.folder)))
     with pytest.raises(Refused, match=r"cp \S+/env.example .*\.env; or leave --dry-run out"):
-        make_env(checkout, dry_run=True, may=lambda _: True)
+        make_env(checkout, dry_run=True, confirm=lambda _: True)
     with pytest.raises(Refused, match=r"is missing; make it: cp"):
-        make_env(checkout, dry_run=False, may=lambda _: False)
+        make_env(checkout, dry_run=False, confirm=lambda _: False)
     assert not shop.env_file.exists()
     asked: list[str] = []
-    error_text = make_env(checkout, dry_run=False, may=lambda text: not asked.append(text))
+    error_text = make_env(checkout, dry_run=False, confirm=lambda text: not asked.append(text))
     assert asked == [f"{shop.env_file} is missing. Make it from env.example?"]
     assert error_text == f"{shop.env_file} created from env.example"
     assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
     assert shop.env_file.stat().st_mode & 0o777 == 0o600
-    assert make_env(checkout, dry_run=False, may=lambda _: False) == ""
+    assert make_env(checkout, dry_run=False, confirm=lambda _: False) == ""
 
 
 def test_a_dry_run_examines_an_application_with_the_example_in_place_of_a_missing_env(
@@ -252,4 +252,6 @@ def test_a_missing_example_is_reported(shop: PlainCheckout):
     shop.env_file.unlink()
     (shop.folder / "env.example").unlink()
     with pytest.raises(Refused, match=r"there is no \.env\.example"):
-        make_env(recognise(ApplicationOptions(str(shop.folder))), dry_run=False, may=lambda _: True)
+        make_env(
+            recognise(ApplicationOptions(str(shop.folder))), dry_run=False, confirm=lambda _: True
+        )

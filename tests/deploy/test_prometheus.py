@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_the_rules_use_exported_metrics(expression: str) -> None:
     labels = {"le", "job"}.union(*(EXPORTED[name].labels for name in names))
     grouped = re.findall(r"\bby \(([^)]*)\)", expression)
     selected = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
-    assert {name.strip() for some in grouped for name in some.split(",")} <= labels
+    assert {name.strip() for names_text in grouped for name in names_text.split(",")} <= labels
     assert set(selected) <= labels
 
 
@@ -90,8 +91,8 @@ if shutil.which("promtool"):  # of Debian's package prometheus
 
     def test_prometheus_takes_the_dashboards_expressions(tmp_path: Path) -> None:
         found = [
-            {"record": f"usher:{number}", "expr": each.replace("$__rate_interval", "5m")}
-            for number, each in enumerate(each for some in panels().values() for each in some)
+            {"record": f"usher:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+            for number, expression in enumerate(chain.from_iterable(panels().values()))
         ]
         file = tmp_path / "rules.yml"
         file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": found}]}))

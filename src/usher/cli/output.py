@@ -14,7 +14,7 @@ from usher.contract.terminal import printable, wrap
 
 
 def say(console: Console, text: str, title: str = "") -> None:
-    """Prints ``text``, wrap. title: bold words in front of it."""
+    """Prints ``text``, wrapped. title: bold words in front of it."""
     lines = Text(wrap(f"{title}  {text}" if title else text, 0))
     lines.stylize("bold", 0, len(title))
     console.print(lines, soft_wrap=True)

@@ -27,17 +27,18 @@ class Received:
 
 
 class Body:
-    """encoding: the answer's Content-Encoding; BadAnswer is raised for an unknown one. limit: the
-    most bytes, decompressed."""
+    """Collects and decompresses the parts of an answer's body. encoding: the answer's
+    Content-Encoding; BadAnswer is raised for an unknown one. limit: the most bytes,
+    decompressed."""
 
     def __init__(self, encoding: str, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
         self._left = limit
-        self._expander = None
+        self._decompressor = None
         name = encoding.strip().lower()
         if name in _WINDOW:
-            self._expander = zlib.decompressobj(_WINDOW[name])
+            self._decompressor = zlib.decompressobj(_WINDOW[name])
         elif name not in ("", "identity"):
             raise BadAnswer(
                 f"The LMS's answer has the Content-Encoding {ascii(encoding)[:60]}, which the "
@@ -47,10 +48,10 @@ class Body:
     def add(self, part: bytes) -> None:
         """Adds the next part. Raises BadAnswer if the body is too large or can't be
         decompressed."""
-        if self._expander is not None:
+        if self._decompressor is not None:
             try:
                 # One byte above the limit shows that the body is too large.
-                part = self._expander.decompress(part, self._left + 1)
+                part = self._decompressor.decompress(part, self._left + 1)
             except zlib.error as error:
                 raise BadAnswer("The LMS's answer can't be decompressed.") from error
         self._left -= len(part)
@@ -60,6 +61,6 @@ class Body:
 
     def whole(self) -> bytes:
         """The whole body. Raises BadAnswer if compressed data ends too early."""
-        if self._expander is not None and not self._expander.eof and any(self._parts):
+        if self._decompressor is not None and not self._decompressor.eof and any(self._parts):
             raise BadAnswer("The LMS's answer ends in the middle of its compressed data.")
         return b"".join(self._parts)

@@ -168,7 +168,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
         context = find_lms(with_earlier_lms(options_given))
         for application in options_given.applications:
             may = functools.partial(_may, yes=yes, as_json=as_json)
-            if change := make_env(recognise(application), dry_run=dry_run, may=may):
+            if change := make_env(recognise(application), dry_run=dry_run, confirm=may):
                 view.print_preparation(change, dry_run=dry_run)
         targets = find_targets(options_given, context, dry_run=dry_run)
         warn_of_moves(targets, context)

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Max, QuerySet
 
 #: The most rows that are counted exactly.
-EXACTLY = 10_000
+MAX_EXACT_COUNT = 10_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Count:
         return Count(self.value + other.value, self.is_estimate or other.is_estimate)
 
 
-def count_rows(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
+def count_rows(rows: QuerySet[Any], limit: int = MAX_EXACT_COUNT) -> Count:
     """Returns the number of rows: counted up to ``limit``; beyond it, the query planner's
     estimate."""
     count = rows.order_by()[: limit + 1].count()
@@ -48,10 +48,10 @@ def count_rows(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
 def total(model: type[Any]) -> Count:
     """Returns the number of rows of a table; for a large table, the estimate in the database's
     statistics."""
-    if (estimate := _estimate_by_statistics(model)) > EXACTLY:
+    if (estimate := _estimate_by_statistics(model)) > MAX_EXACT_COUNT:
         return Count(estimate, is_estimate=True)
-    count = model._default_manager.order_by()[: EXACTLY + 1].count()
-    if count <= EXACTLY:
+    count = model._default_manager.order_by()[: MAX_EXACT_COUNT + 1].count()
+    if count <= MAX_EXACT_COUNT:
         return Count(count)
     # Rows were added since the estimate, or the database makes no estimates.
     last = model._default_manager.aggregate(last=Max("pk"))["last"]

@@ -112,10 +112,10 @@ def _search(options: DoctorOptions) -> DoctorOptions:
     root = None
     if shutil.which("tutor"):
         try:
-            found = Path(Command(("tutor",)).output("config", "printroot").strip())
+            tutor_root = Path(Command(("tutor",)).output("config", "printroot").strip())
         except CommandError:
-            found = Path()
-        root = found if (found / "config.yml").is_file() else None
+            tutor_root = Path()
+        root = tutor_root if (tutor_root / "config.yml").is_file() else None
     if not (application or root):
         raise NothingHereError(_nothing_in(here))
     return replace(options, application=application, tutor_root=root)

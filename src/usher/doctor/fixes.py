@@ -212,25 +212,25 @@ def _compose_up(context: "Context", service: str = "") -> str:
     return f"(cd {shlex.quote(str(_folder(context)))} && docker compose up -d{service})"
 
 
-def _both(context: "Context") -> str:
+def _start_command_of_both(context: "Context") -> str:
     """How to start the command that runs the LMS and the application, or to restart it if it is
     running; '' if there is no such command."""
     name = _RUN_BOTH.get(context.deployment)
     if name is None:
         return ""
-    if _runs_both(context):
+    if _both_are_running(context):
         return f"stop {name} with Ctrl-C and start it again"
     return _dev("")(context) if context.dev_home else f"start {name} again"
 
 
-def _runs_both(context: "Context") -> bool:
+def _both_are_running(context: "Context") -> bool:
     home = context.demo_home or context.dev_home
     return home is not None and is_locked(home / "lock")
 
 
 def _restart(context: "Context") -> str:
-    if both := _both(context):
-        return both
+    if command := _start_command_of_both(context):
+        return command
     if _in_containers(context):
         return _compose_up(context)
     if context.application.manage is not None:
@@ -239,8 +239,8 @@ def _restart(context: "Context") -> str:
 
 
 def _start(context: "Context") -> str:
-    if both := _both(context):
-        return both
+    if command := _start_command_of_both(context):
+        return command
     if _in_containers(context):
         return _compose_up(context)
     start = f"start the application; it must answer at {context.application.url}"
@@ -257,8 +257,10 @@ def _start_worker(context: "Context") -> str:
     except NotKnownError:
         watch += f" (with Celery: {celery})"
         uses_celery = False
-    if both := _both(context):
-        return f"{both}, or: {watch}" if _runs_both(context) and not uses_celery else both
+    if command := _start_command_of_both(context):
+        return (
+            f"{command}, or: {watch}" if _both_are_running(context) and not uses_celery else command
+        )
     if uses_celery:
         return f"start the project's Celery worker and beat, such as: {celery}"
     return watch
@@ -284,7 +286,7 @@ _WORDS: dict[Deployment, _Words] = {
         CONNECT: _demo(" --provision"),
         LMS_SETTINGS: lambda context: f"{_demo(' --provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.demo_home))}/lms.log",
-        LMS_START: _both,
+        LMS_START: _start_command_of_both,
         LMS_PACKAGES: _as("install the packages in the demo's virtual environment"),
     },
     Deployment.DEV: {
@@ -292,7 +294,7 @@ _WORDS: dict[Deployment, _Words] = {
         CONNECT: _dev(" --provision"),
         LMS_SETTINGS: lambda context: f"{_dev(' --provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.dev_home))}/lms.log",
-        LMS_START: _both,
+        LMS_START: _start_command_of_both,
         LMS_PACKAGES: _as("install the packages in the virtual environment of `usher dev`"),
     },
     Deployment.EMBEDDED: {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: One of this many threads is reserved for urgent calls.
-_THREADS_A_RESERVED_ONE = 8
+_THREADS_PER_RESERVED_ONE = 8
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
 
@@ -25,7 +25,7 @@ class Pool:
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = max(1, size), name
-        self._most_background = max(1, self._size - self._size // _THREADS_A_RESERVED_ONE)
+        self._most_background = max(1, self._size - self._size // _THREADS_PER_RESERVED_ONE)
         self._urgent: deque[_Call] = deque()
         self._background: deque[_Call] = deque()
         self._changed = threading.Condition()

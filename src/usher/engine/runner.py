@@ -240,8 +240,8 @@ class Runner:
         self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
         if self._is_batched(kind):
             for start in range(0, len(jobs), kind.batch_size):
-                some = jobs[start : start + kind.batch_size]
-                pool.submit(self._act_many, kind, some, urgent=_any_urgent(some))
+                batch = jobs[start : start + kind.batch_size]
+                pool.submit(self._act_many, kind, batch, urgent=_any_urgent(batch))
         else:
             for job in jobs:
                 pool.submit(self._act, kind, job, urgent=job.is_urgent)
@@ -429,9 +429,9 @@ class Runner:
         for kind in list(self._unwritten):
             self._write(kind, [result for result in self._unwritten[kind] if result[0].is_urgent])
         for kind in list(self._unwritten):
-            some = self._unwritten[kind][:capacity]
-            capacity -= len(some)
-            self._write(kind, some)
+            results = self._unwritten[kind][:capacity]
+            capacity -= len(results)
+            self._write(kind, results)
 
     def _flush_all(self) -> None:
         while self._unwritten:

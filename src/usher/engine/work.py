@@ -192,13 +192,13 @@ def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str)
     ids, count = sorted(ids), 0
     with connection.cursor() as cursor:
         for start in range(0, len(ids), _ROWS_A_STATEMENT):
-            some = ids[start : start + _ROWS_A_STATEMENT]
+            batch = ids[start : start + _ROWS_A_STATEMENT]
             cursor.execute(
                 f"INSERT INTO {quote(meta.db_table)} AS work "  # noqa: S608
                 f"({', '.join(map(quote, names))}) "
-                f"VALUES {', '.join([row_placeholders] * len(some))} "
+                f"VALUES {', '.join([row_placeholders] * len(batch))} "
                 f"ON CONFLICT (kind, object_id) DO UPDATE SET {update}",
-                [parameter for pk in some for parameter in (kind, pk, *saved)],
+                [parameter for pk in batch for parameter in (kind, pk, *saved)],
             )
             count += cursor.rowcount
     return count

@@ -25,7 +25,7 @@ def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
     people(7)
     rows = get_user_model().objects.all()
     assert counting.count_rows(rows) == counting.total(get_user_model()) == Count(7)
-    monkeypatch.setattr(counting, "EXACTLY", 5)
+    monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
     assert counting.total(get_user_model()).is_estimate
     found = counting.count_rows(rows, 5)
     assert found.is_estimate

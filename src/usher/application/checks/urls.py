@@ -16,7 +16,7 @@ from django.views.generic.base import TemplateResponseMixin
 
 from usher.contract.paths import ApplicationPath
 
-_CALLED = (
+_PATHS_FOR_LMS = (
     ApplicationPath.AUTHORIZE,
     ApplicationPath.TOKEN,
     ApplicationPath.USERS_ME,
@@ -26,7 +26,7 @@ _CALLED = (
 
 
 #: Settings → when browsers are redirected to that address.
-_ARRIVALS = {
+_REDIRECT_SETTINGS = {
     "LOGIN_REDIRECT_URL": "after they signed in here",
     "USHER_SIGNED_OUT_URL": "after they signed out",
 }
@@ -35,7 +35,7 @@ _ARRIVALS = {
 def messages() -> Iterator[CheckMessage]:
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
-    if absent := [path for path in _CALLED if not _resolves(path)]:
+    if absent := [path for path in _PATHS_FOR_LMS if not _resolves(path)]:
         yield Error(
             f"No view answers at {', '.join(absent)}, which the LMS calls.",
             hint='Add path("", include("usher.application.urls")) to the root URLconf.',
@@ -60,7 +60,7 @@ def messages() -> Iterator[CheckMessage]:
             id="usher.E015",
         )
 
-    for name in _ARRIVALS:
+    for name in _REDIRECT_SETTINGS:
         try:
             resolve_url(getattr(django_settings, name, "/"))
         except NoReverseMatch:
@@ -76,7 +76,7 @@ def of_deployment() -> Iterator[CheckMessage]:
     """Addresses of this site at which a server in front of Django may answer instead."""
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
-    for name, when in _ARRIVALS.items():
+    for name, when in _REDIRECT_SETTINGS.items():
         try:
             address = resolve_url(getattr(django_settings, name, "/"))
         except NoReverseMatch:

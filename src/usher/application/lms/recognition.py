@@ -21,7 +21,7 @@ from usher.client.errors import BadAnswer, LmsError, Refused
 #: Seconds for which a result is reused, if the LMS is the known one or gave no clear answer.
 _REUSE_SECONDS = 60.0
 #: The same, if it is another LMS.
-_REUSE_SECONDS_IF_ANOTHER = 5.0
+_REUSE_SECONDS_IF_OTHER_LMS = 5.0
 #: Seconds that a thread waits for another thread's check.
 _WAIT_SECONDS = 5.0
 
@@ -81,8 +81,10 @@ class Recognition:
 
     def _is_fresh(self) -> bool:
         at, error = self._checked
-        is_another = isinstance(error, TooManyMissing)
-        return time.monotonic() - at < (_REUSE_SECONDS_IF_ANOTHER if is_another else _REUSE_SECONDS)
+        is_other_lms = isinstance(error, TooManyMissing)
+        return time.monotonic() - at < (
+            _REUSE_SECONDS_IF_OTHER_LMS if is_other_lms else _REUSE_SECONDS
+        )
 
     def _answer(self, lms: LmsClient) -> LmsError | None:
         names = list(self._names)

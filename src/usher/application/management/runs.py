@@ -47,8 +47,8 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     parts = {f"{runs} course run{'s' * (runs != 1)}": of_runs}
     if modes or of_modes.failed:
         parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = of_modes
-    both = Summary().add(of_runs).add(of_modes)
-    command.finish(both, "course runs and modes", options, parts=parts, **counts)
+    total = Summary().add(of_runs).add(of_modes)
+    command.finish(total, "course runs and modes", options, parts=parts, **counts)
 
 
 def find_run(key: str) -> CourseRun:

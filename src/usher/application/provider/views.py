@@ -94,8 +94,8 @@ def _why_withheld(request: HttpRequest) -> str:
         return ""
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
     clients = get_application_model().objects.select_related("usher_policy")
-    is_asked = is_storable(client_id) and is_lms(clients.filter(client_id=client_id).first())
-    return code if is_asked else ""
+    is_for_lms = is_storable(client_id) and is_lms(clients.filter(client_id=client_id).first())
+    return code if is_for_lms else ""
 
 
 def _with_issuer(uri: str, issuer: str) -> str:

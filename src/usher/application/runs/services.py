@@ -70,8 +70,8 @@ def sync_runs(
     """
     options: dict[str, Any] = {"progress": progress, "accept_missing": accept_missing}
     if keys is not None:
-        some = require_course_keys(keys)
-        of_runs, of_modes = _sync_some(some, modes=modes, **options)
+        course_keys = require_course_keys(keys)
+        of_runs, of_modes = _sync_some(course_keys, modes=modes, **options)
         return of_runs.add(of_modes)
     summary = _sync_all(waiting, patience, meanwhile, **options)
     return summary.add(_sync_modes(**options)) if modes and _is_whole(summary) else summary

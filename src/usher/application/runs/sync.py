@@ -172,9 +172,9 @@ def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]
     runs: dict[str, dict[str, Any]] = {}
     keys = [key for key in keys if not problem_of_key(key)]
     for start in range(0, len(keys), _KEYS_A_REQUEST):
-        some = keys[start : start + _KEYS_A_REQUEST]
-        keys_of_request = set(some)
-        for raw in lms.runs_page(1, some).results:
+        page_keys = keys[start : start + _KEYS_A_REQUEST]
+        keys_of_request = set(page_keys)
+        for raw in lms.runs_page(1, page_keys).results:
             if str(raw.get("course_id")) in keys_of_request:
                 runs[str(raw["course_id"])] = raw
     return runs

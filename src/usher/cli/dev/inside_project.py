@@ -34,11 +34,11 @@ def _check(wanted):
             "problem": "Usher's apps are not in INSTALLED_APPS. Call defaults.apply(globals()) at "
             "the end of settings.py, after all that you set yourself."
         }
-    found = [message for message in run_checks() if not message.is_silenced()]
-    wrong = [_text(message) for message in found if message.is_serious()]
+    messages = [message for message in run_checks() if not message.is_silenced()]
+    wrong = [_text(message) for message in messages if message.is_serious()]
     warnings = [
         _text(message)
-        for message in found
+        for message in messages
         if not message.is_serious() and str(message.id).startswith("usher.")
     ]
     celery = _celery()
@@ -90,8 +90,8 @@ def _without_migrations():
     ``migrate`` would fail after it has created other apps' tables."""
     label = auth.get_user_model()._meta.app_label
     # ``startapp`` creates an empty folder for them, which Django takes for migrations.
-    found = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
-    if any(app == label for app, _ in found):
+    migrations = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    if any(app == label for app, _ in migrations):
         return ""
     return (
         f"The app {label}, which has your user model, has no migrations. "
@@ -130,13 +130,13 @@ def _prepare(client_id, is_new_lms, lms_accounts):
     before = _records()
     arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
     arguments.append("--edx-oauth-client=" + client_id)
-    without, out = "", io.StringIO()
+    no_learner_reason, out = "", io.StringIO()
     try:
         call_command("configure_instance", *arguments, stdout=out)
     except CommandError as error:
         if not isinstance(error.__cause__, CantMakeUser):
             return {"foreign": 0, "problem": str(error)}
-        without, out = str(error), io.StringIO()
+        no_learner_reason, out = str(error), io.StringIO()
         call_command("configure_instance", *arguments, "--dont-create-users", stdout=out)
     learner = _learner()
     done = [_count(pending, "migration") + " applied"] if pending else []
@@ -156,7 +156,7 @@ def _prepare(client_id, is_new_lms, lms_accounts):
         "done": done,
         "to_link": to_link,
         "unknown": _emails_of_unknown_accounts(lms_accounts),
-        "without_learner": without,
+        "without_learner": no_learner_reason,
         "login": learner.get_username() if learner else "",
         "login_name": _login_name(),
     }
@@ -181,19 +181,19 @@ def _adopt(learner, lms_accounts):
 
     address = adapter().email(learner).casefold()
     own = LmsAccount.objects.filter(user=learner).first()
-    found = next(
+    lms_account = next(
         (account for account in lms_accounts if account["email"].casefold() == address), None
     )
-    if found is None or own is None or own.is_ready:
+    if lms_account is None or own is None or own.is_ready:
         return None
     with transaction.atomic():
         own.delete()
         # The reservation of the deleted user, who was this learner.
-        reserved = UsernameReservation.objects.filter(username__iexact=found["username"])
+        reserved = UsernameReservation.objects.filter(username__iexact=lms_account["username"])
         reserved.filter(Q(user=None) | Q(user=learner)).delete()
-        adopt(learner, found["username"], found["lms_user_id"])
+        adopt(learner, lms_account["username"], lms_account["lms_user_id"])
         reactivate(learner)  # deleting a user deactivates their account
-    return found
+    return lms_account
 
 
 def _emails_of_unknown_accounts(lms_accounts):

@@ -18,8 +18,8 @@ class Ports:
     def of_last_start(cls, home: Path) -> Ports:
         """Those that ``remember`` wrote to ``home``, or the defaults."""
         try:
-            kept = json.loads((home / FILE_NAME).read_text())
-            return cls(int(kept["project"]), int(kept["lms"]))
+            ports = json.loads((home / FILE_NAME).read_text())
+            return cls(int(ports["project"]), int(ports["lms"]))
         except (OSError, ValueError, TypeError, KeyError):
             return cls()
 

@@ -30,7 +30,7 @@ class ProjectFiles:
 
     def _state(self) -> dict[str, tuple[int, int]]:
         """Path → time of the last change, and size."""
-        found = {}
+        state = {}
         for folder, folders, names in os.walk(self._folder):
             if "pyvenv.cfg" in names:
                 folders.clear()
@@ -44,5 +44,5 @@ class ProjectFiles:
                 path = Path(folder, name)
                 with suppress(OSError):  # deleted in the meantime, or a link to nothing
                     status = path.stat()
-                    found[str(path)] = (status.st_mtime_ns, status.st_size)
-        return found
+                    state[str(path)] = (status.st_mtime_ns, status.st_size)
+        return state

@@ -196,17 +196,17 @@ class ProjectWithLms(RunningServers):
             key: self.project.environment[key]
             for key in (*connection.environment("", self.credentials), "SITE_BASE_URL")
         }
-        found = self.project.ask("check", wanted)
-        if found["problem"]:
-            raise DemoError(f"{found['problem']}\nThen run `usher dev` again.")
-        if found["unread"]:
+        report = self.project.ask("check", wanted)
+        if report["problem"]:
+            raise DemoError(f"{report['problem']}\nThen run `usher dev` again.")
+        if report["unread"]:
             raise DemoError(
-                f"settings.py sets {', '.join(found['unread'])} itself, so your project would not "
+                f"settings.py sets {', '.join(report['unread'])} itself, so your project would not "
                 "use the LMS of this command. Remove these settings from settings.py: "
                 "defaults.apply() reads them from the environment."
             )
-        self._celery = str(found["celery"])
-        if warnings := found["warnings"]:
+        self._celery = str(report["celery"])
+        if warnings := report["warnings"]:
             listed = "\n".join(warnings)
             return f"settings of {self.project.name} work, with warnings of the check:\n{listed}"
         return f"settings of {self.project.name} are complete"
@@ -247,27 +247,27 @@ class ProjectWithLms(RunningServers):
     def _connect_project(self, recheck: bool) -> str:
         is_new = not (self.home / prepared.FILE_NAME).exists()
         accounts = accounts_in(self.lms_home)
-        found = self.project.ask(
+        report = self.project.ask(
             "prepare", self.credentials.lms_client_id, is_new and not recheck, accounts
         )
-        if found["foreign"]:
-            counted = "an account" if found["foreign"] == 1 else f"{found['foreign']} accounts"
+        if report["foreign"]:
+            amount = "an account" if report["foreign"] == 1 else f"{report['foreign']} accounts"
             raise DemoError(
-                f"Your project's database has {counted} of another LMS. No record was changed. Use "
+                f"Your project's database has {amount} of another LMS. No record was changed. Use "
                 "another database, or create the accounts in the new LMS too:\n"
                 "$ usher dev --recheck"
             )
-        if "problem" in found:
-            raise DemoError(f"{found['problem']}\nThen run `usher dev` again.")
-        if found["to_link"]:
-            self._link(found["to_link"])
+        if "problem" in report:
+            raise DemoError(f"{report['problem']}\nThen run `usher dev` again.")
+        if report["to_link"]:
+            self._link(report["to_link"])
         if recheck:
             self._manage("reconcile", "--recheck", allow_failure=True)
         self.learner = DevLearner(
-            found["login"],
+            report["login"],
             self.credentials.learner_password,
-            found["without_learner"],
-            found["login_name"],
+            report["without_learner"],
+            report["login_name"],
         )
         self._keep_environment()
         prepared.note(
@@ -277,25 +277,25 @@ class ProjectWithLms(RunningServers):
             url=self.url,
             lms_url=self.lms_url,
         )
-        there = "tables, OAuth2 client, course runs" + (" and learner" * bool(self.learner.login))
-        done = ", ".join(found["done"]) or f"{there} exist"
+        records = "tables, OAuth2 client, course runs" + (" and learner" * bool(self.learner.login))
+        done = ", ".join(report["done"]) or f"{records} exist"
         lines = [f"{done}. {self.learner.missing_reason}" if self.learner.missing_reason else done]
-        if found["unknown"]:
-            lines.append(self._about_unknown(found["unknown"]))
+        if report["unknown"]:
+            lines.append(self._about_unknown(report["unknown"]))
         return "\n".join(lines)
 
     def _about_unknown(self, addresses: list[str]) -> str:
         """What to do about accounts in the LMS that the project's database has no record of."""
         more = len(addresses) - _SHOWN
         shown = ", ".join(addresses[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        counted = "an account" if len(addresses) == 1 else f"{len(addresses)} accounts"
-        here = f". {shlex.quote(str(self.environment_file))}"
+        amount = "an account" if len(addresses) == 1 else f"{len(addresses)} accounts"
+        load_environment = f". {shlex.quote(str(self.environment_file))}"
         file = shlex.quote(str(self.home / "users.csv"))
         return (
-            f"The LMS has {counted} of learners that your database does not have: {shown}. Such a "
+            f"The LMS has {amount} of learners that your database does not have: {shown}. Such a "
             "learner gets no second account with the same e-mail address. To keep an account, "
             "create the user in your project, and link the account. In the folder of "
-            f"your project:\n$ {here}\n$ python manage.py adopt_users --to {file}\n"
+            f"your project:\n$ {load_environment}\n$ python manage.py adopt_users --to {file}\n"
             "If you need none of them, stop `usher dev`, delete the LMS, and start `usher dev` "
             f"again:\n$ rm -r {shlex.quote(str(self.lms_home))}"
         )
@@ -320,23 +320,23 @@ class ProjectWithLms(RunningServers):
         deadline = time.monotonic() + _ENROLLED_WITHIN
         while True:
             self.check()
-            found = self.project.ask("state")
-            self.closed = found["closed"]
+            state = self.project.ask("state")
+            self.closed = state["closed"]
             if self.closed:
                 return f"{self.closed} Sign-in is not tried."
-            if found["problems"]:
+            if state["problems"]:
                 raise DemoError(
-                    f"The LMS refused: {' '.join(found['problems'])}\n"
+                    f"The LMS refused: {' '.join(state['problems'])}\n"
                     "If somebody changed its courses or records, restore them:\n"
                     "$ usher dev --provision"
                 )
-            if found["account"] and found["token"] and not found["waiting"]:
-                courses, self._username = len(found["enrolled"]), found["username"]
+            if state["account"] and state["token"] and not state["waiting"]:
+                courses, self._username = len(state["enrolled"]), state["username"]
                 several = "" if courses == 1 else "s"
                 enrolled = f"enrolled in {courses or 'no'} course{several}"
-                return f"LMS account {found['username']}, {enrolled}"
+                return f"LMS account {state['username']}, {enrolled}"
             if time.monotonic() > deadline:
-                errors = " ".join(dict.fromkeys(found["errors"]))
+                errors = " ".join(dict.fromkeys(state["errors"]))
                 raise DemoError(
                     f"The learner is not enrolled in the LMS after {_ENROLLED_WITHIN:.0f} s: "
                     f"{errors or 'no attempt of the worker failed.'} See {self.home}/worker.log."

@@ -12,10 +12,10 @@ from usher.contract.envfile import write_private
 NAMES = (".env.example", "env.example", ".env.sample", ".env.template", ".env.dist")
 
 
-def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -> str:
+def make_env(checkout: Checkout, *, dry_run: bool, confirm: Callable[[str], bool]) -> str:
     """Creates a missing ``.env`` and returns what was done; "" if nothing was.
 
-    docker compose fails in a checkout without the ``.env`` that it names. may: called with a
+    docker compose fails in a checkout without the ``.env`` that it names. confirm: called with a
     yes-or-no question; returns the answer. Raises Refused.
     """
     path = checkout.env_file
@@ -34,7 +34,7 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
             f"{path} is missing, and docker compose does not start without it. Make it: {todo}; "
             "or leave --dry-run out, and it is created for you"
         )
-    if not may(f"{path} is missing. Make it from {example.name}?"):
+    if not confirm(f"{path} is missing. Make it from {example.name}?"):
         raise Refused(f"{path} is missing; make it: {todo}")
     return _copy(example, path)
 

@@ -61,7 +61,7 @@ class ApplicationSteps:
                 "lines stay as they are, mode 0600",
                 self._if_described(lambda d: target.env_agrees(self._env(d))),
                 lambda: target.write_env(self._env(self._configuration.description_or_error())),
-                details=self._settings_named,
+                details=self._changed_lines,
             )
         ]
         if target.checkout.compose:
@@ -78,7 +78,7 @@ class ApplicationSteps:
             )
         return steps
 
-    def _settings_named(self) -> list[str]:
+    def _changed_lines(self) -> list[str]:
         """Returns every line of the ``.env`` that will change, without secrets."""
         target = self._target
         description = self._described()

@@ -18,7 +18,7 @@ class ConfigurationSteps(ABC):
 
     def __init__(self, lms: Lms, values: Callable[[], dict[str, Any]]) -> None:
         self.lms = lms
-        self.mark = RestartMark(lms.folder)
+        self.restart_mark = RestartMark(lms.folder)
         self._values = values
 
     @abstractmethod

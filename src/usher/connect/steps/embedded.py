@@ -50,12 +50,12 @@ class EmbeddedSteps(ConfigurationSteps):
         return self.is_configured() and self._embedded.is_rendered()
 
     def _make(self) -> str:
-        self.mark.set()
+        self.restart_mark.set()
         self._embedded.make()
         return "created"
 
     def _render(self) -> str:
-        self.mark.set()
+        self.restart_mark.set()
         self._embedded.render()
         return "written"
 
@@ -88,5 +88,5 @@ class EmbeddedLmsSteps(LmsSteps):
     def _restart(self) -> str:
         self._embedded.restart(running=True)
         checks.wait_for_lms(self._addresses, meanwhile=self._embedded.server.check)
-        self._configuration.mark.clear()
+        self._configuration.restart_mark.clear()
         return f"up; its log is {self._embedded.server.log}"

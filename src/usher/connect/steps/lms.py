@@ -82,7 +82,7 @@ class LmsSteps:
 
     def _is_in_force(self) -> bool:
         description = self._configuration.description()
-        if description is None or self._configuration.mark.is_set:
+        if description is None or self._configuration.restart_mark.is_set:
             return False
         applications = [
             application
@@ -94,7 +94,7 @@ class LmsSteps:
     def _restart(self) -> str:
         self._lms.restart(running=self._running)
         checks.wait_for_lms(self._addresses)
-        self._configuration.mark.clear()
+        self._configuration.restart_mark.clear()
         return "up"
 
 
@@ -174,20 +174,20 @@ class TutorLmsSteps(LmsSteps):
     def _build(self) -> str:
         if self._platform.has_usher_in_image():
             return "Usher is in the image"
-        built = self._may_build()
-        if built:
+        may_build = self._may_build()
+        if may_build:
             self._platform.build()
-            self._configuration.mark.set()  # containers of the old image may run
+            self._configuration.restart_mark.set()  # containers of the old image may run
             if not self._platform.in_cluster:
                 return "built"
         images = self._platform.images()
-        commands = [] if built else [self._platform.as_typed("images", "build", *images)]
+        commands = [] if may_build else [self._platform.as_typed("images", "build", *images)]
         if self._platform.in_cluster:
             commands += [
                 self._platform.as_typed("images", "push", *images),
                 self._platform.as_typed("k8s", "reboot"),
             ]
-        or_else = "" if built else "; or run it with --build, which takes up to an hour"
+        or_else = "" if may_build else "; or run it with --build, which takes up to an hour"
         raise NeedsPerson(
             "image",
             "the LMS's image has no Usher yet. Run\n  "
@@ -213,5 +213,5 @@ class TutorLmsSteps(LmsSteps):
 
     def _apply(self) -> str:
         self._platform.restart(running=self._running)
-        self._configuration.mark.clear()
+        self._configuration.restart_mark.clear()
         return "applied"

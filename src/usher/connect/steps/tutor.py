@@ -70,11 +70,11 @@ class TutorSteps(ConfigurationSteps):
 
     def _enable(self) -> str:
         # Tutor renders when a plugin is enabled.
-        self.mark.set()
+        self.restart_mark.set()
         self.platform.tutor("plugins", "enable", "usher")
         return "enabled"
 
     def _render(self) -> str:
-        self.mark.set()
+        self.restart_mark.set()
         self.platform.tutor("config", "save")
         return "rendered"

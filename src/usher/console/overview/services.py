@@ -20,7 +20,7 @@ from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
 from usher.console import words
-from usher.console.counting import EXACTLY, Count, count_rows, total
+from usher.console.counting import MAX_EXACT_COUNT, Count, count_rows, total
 from usher.console.recording.models import WorkDone, Worker
 from usher.contract import metrics
 from usher.engine import heartbeat
@@ -36,7 +36,7 @@ CACHE_SECONDS = 3
 _KEY = "usher-console-overview"
 #: The most refusals that are counted exactly. The limit is higher than for other rows, since only
 #: an index is read.
-REFUSED_EXACTLY = 100_000
+MAX_EXACT_REFUSED = 100_000
 #: The most deactivated accounts that are counted.
 _MAX_DEACTIVATED = 1000
 #: Minutes of the chart.
@@ -226,16 +226,16 @@ def _counts(name: str, model: Any) -> KindCounts:
     rows = model._default_manager.all()
     now = database_now()
     longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE)
-    due = longest_due_first[: EXACTLY + 1].aggregate(
+    due = longest_due_first[: MAX_EXACT_COUNT + 1].aggregate(
         all=Counted("pk"),
         waiting=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
     work = Work.objects.filter(kind=name).values("object_id")
-    refused = count_rows(work.filter(refused_at__isnull=False), REFUSED_EXACTLY)
+    refused = count_rows(work.filter(refused_at__isnull=False), MAX_EXACT_REFUSED)
     waiting, retrying = Count(due["waiting"]), Count(due["retrying"])
-    if due["all"] > EXACTLY:
-        # Only the first ``EXACTLY`` rows were counted; estimate the number of all rows from these.
+    if due["all"] > MAX_EXACT_COUNT:
+        # Only the first rows were counted; estimate the number of all rows from these.
         factor = count_rows(work.filter(due_at__isnull=False)).value / due["all"]
         waiting = Count(round(waiting.value * factor), is_estimate=True)
         retrying = Count(round(retrying.value * factor), is_estimate=True)
@@ -339,15 +339,15 @@ def _lms(reports: list[Worker]) -> LmsHealth:
     return LmsHealth("unknown", "No worker has sent a request to the LMS yet.", **common)
 
 
-def _waits(reports: list[Worker], what: str) -> list[tuple[str, str]]:
+def _waits(reports: list[Worker], key: str) -> list[tuple[str, str]]:
     """Returns the groups of endpoints to which no requests are sent now, and when each is tried
     again."""
     waits: dict[str, float] = {}
     for row in reports:
-        for group, seconds in row.report.get(what, {}).items():
+        for group, seconds in row.report.get(key, {}).items():
             remaining = seconds - _age(row.seen_at)
             waits[group] = max(remaining, waits.get(group, 0.0))
-    if what == "throttled":
+    if key == "throttled":
         waits = {group: remaining for group, remaining in waits.items() if remaining > 0}
     return [(group, _again(remaining)) for group, remaining in sorted(waits.items())]
 

@@ -264,11 +264,11 @@ def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
     until, count = time.monotonic() + _SECONDS, 0
     remaining = works.filter(refused_at__lte=database_now()).order_by("refused_at", "object_id")
     while count < _MOST_ROWS and time.monotonic() < until:
-        some = list(remaining.values_list("refused_at", "object_id")[:_ROWS])
-        if not some:
+        batch = list(remaining.values_list("refused_at", "object_id")[:_ROWS])
+        if not batch:
             return count, False
-        count += refused.filter(pk__in=[pk for _, pk in some]).make_due()
-        at, pk = some[-1]
+        count += refused.filter(pk__in=[pk for _, pk in batch]).make_due()
+        at, pk = batch[-1]
         remaining = remaining.filter(
             Q(refused_at__gte=at) & (Q(refused_at__gt=at) | Q(object_id__gt=pk))
         )

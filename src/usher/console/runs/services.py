@@ -20,7 +20,7 @@ from usher.client.errors import LmsError
 from usher.client.payloads import ObservedMode, ObservedRun, read_run
 from usher.console import asking
 from usher.console.comparisons import Comparison, compare_fields, compare_values
-from usher.console.counting import EXACTLY, Count, count_rows
+from usher.console.counting import MAX_EXACT_COUNT, Count, count_rows
 from usher.console.refusals.services import Example, examples
 from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
@@ -80,16 +80,16 @@ def page_of(run: CourseRun) -> RunDetails:
 def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
     """Counts due and refused enrollments; the rest is in sync."""
     of_run, due = Q(run=run), ~IN_SYNC
-    # Reads only the first ``EXACTLY`` due enrollments of all runs, since there is no index by run.
-    some = Enrollment.objects.filter(work__due_at__isnull=False)
-    counts = some.order_by("work__lane", "work__due_at", "work__object_id")[
-        : EXACTLY + 1
+    # Reads only the first due enrollments of all runs, since there is no index by run.
+    all_due = Enrollment.objects.filter(work__due_at__isnull=False)
+    counts = all_due.order_by("work__lane", "work__due_at", "work__object_id")[
+        : MAX_EXACT_COUNT + 1
     ].aggregate(
         all=Counted("pk"),
         pending=Counted("pk", filter=of_run & due & Q(work__attempts=0)),
         retrying=Counted("pk", filter=of_run & due & Q(work__attempts__gt=0)),
     )
-    is_part = counts["all"] > EXACTLY
+    is_part = counts["all"] > MAX_EXACT_COUNT
     refused = count_rows(Enrollment.objects.filter(of_run).refused())
     all_rows = count_rows(Enrollment.objects.filter(of_run))
     settled = all_rows.value - counts["pending"] - counts["retrying"] - refused.value

@@ -191,12 +191,12 @@ class AccountsAreActive(Check):
             if name not in meant_to_be_inactive and not is_temporary_learner(name)
         }
         if banned := sorted(accounts):
-            some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
+            names = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
             # The LMS may also name accounts of a database that was deleted, and an application that
             # is not built on Usher does not report which of its learners are active.
             suffix = " and active here" if banned[0] in deactivated else ""
             return warning(
-                f"deactivated in the LMS{suffix}: {some}",
+                f"deactivated in the LMS{suffix}: {names}",
                 cause="the LMS's staff deactivated these accounts",
                 fix="decide: in the LMS's admin activate the account, or in the application's "
                 "admin deactivate the learner",

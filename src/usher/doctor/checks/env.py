@@ -26,10 +26,10 @@ class EnvFileIsUnambiguous(Check):
     id = "ENV-1"
 
     def probe(self, context: Context) -> Finding:
-        found = context.application.env.problems()
+        all_problems = context.application.env.problems()
         # The file of `usher dev` is read by a shell and by Usher only, never by `docker run`.
         names = () if context.dev_home else ALL_KEYS
-        problems = [problem for problem in found if problem.serious or problem.key in names]
+        problems = [problem for problem in all_problems if problem.serious or problem.key in names]
         path = context.application.env_file
         serious = [problem for problem in problems if problem.serious]
         if not problems:

@@ -158,17 +158,17 @@ class ServerIsThisLms(Check):
                 f"{seen.text}, not as an LMS does",
                 "a proxy without its backend, a captive portal or another application answers",
             )
-        lost = self._lost(context, url)
-        if len(lost) == _KNOWN_BY:
+        missing = self._missing_in_lms(context, url)
+        if len(missing) == _NUMBER_LOOKED_UP:
             return self._failed(
-                f"this LMS knows neither {' nor '.join(lost)}",
+                f"this LMS knows neither {' nor '.join(missing)}",
                 "it is another LMS than the one that this application's learners are in, or empty",
             )
         return ok(f"{url} answers as an LMS does")
 
-    def _lost(self, context: Context, url: str) -> list[str]:
-        """Descriptions of those that are missing now, of one learner and one run that the LMS had
-        before."""
+    def _missing_in_lms(self, context: Context, url: str) -> list[str]:
+        """Looks up one learner and one run that the LMS is known to have. Returns descriptions of
+        those that it does not have now."""
         try:
             enrollments = context.application.report.get("enrollments", [])[:1]
             token = context.token
@@ -192,8 +192,8 @@ class ServerIsThisLms(Check):
         )
 
 
-#: A learner and a run.
-_KNOWN_BY = 2
+#: The number of objects that are looked up: a learner and a run.
+_NUMBER_LOOKED_UP = 2
 
 
 #: Part of the error if a connection was made and no answer came in time, as on a busy machine.

@@ -9,7 +9,7 @@ from usher.embedded.course_overviews.models import DEFAULT_START_DATE, CourseOve
 from usher.embedded.student.models import CourseAccessRole
 
 #: Columns that are not copied.
-_OWN_OF_A_RUN = frozenset(
+_NOT_COPIED = frozenset(
     {
         "id",
         "_location",
@@ -48,7 +48,7 @@ def rerun(user: User, source: CourseOverview, key: CourseKey) -> CourseOverview:
     """Create a copy. As on the platform, modes and enrollment dates are not copied. Raises
     DuplicateCourseError."""
     columns = [field.attname for field in CourseOverview._meta.concrete_fields]
-    values = {name: getattr(source, name) for name in columns if name not in _OWN_OF_A_RUN}
+    values = {name: getattr(source, name) for name in columns if name not in _NOT_COPIED}
     return create(user, key, values)
 
 

@@ -113,9 +113,9 @@ class Command(EngineCommand):
         self.stdout.write(f"To let them sign in to these accounts, run{where}:")
         for application, names in _by_application(remaining, options["application"]).items():
             for start in range(0, len(names), _NAMES_A_COMMAND):
-                some = " ".join(names[start : start + _NAMES_A_COMMAND])
+                usernames = " ".join(names[start : start + _NAMES_A_COMMAND])
                 program = lms_command or "./manage.py lms"
-                command = f"{program} usher_link --username {some} --application {application}"
+                command = f"{program} usher_link --username {usernames} --application {application}"
                 self.stdout.write(command_line(command, 2))
         self.stdout.write(
             wrap(

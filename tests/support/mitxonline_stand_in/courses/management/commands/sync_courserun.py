@@ -30,11 +30,11 @@ class Command(BaseCommand):
         runs = {run.courseware_id: run for run in runs}
         keys = list(runs)
         for start in range(0, len(keys), 100):
-            some = keys[start : start + 100]
+            page_keys = keys[start : start + 100]
             answer = httpx.get(
                 f"{settings.OPENEDX_API_BASE_URL}/api/courses/v1/courses/",
                 params={
-                    "course_keys": some,
+                    "course_keys": page_keys,
                     "page_size": 100,
                     "username": settings.OPENEDX_SERVICE_WORKER_USERNAME,
                 },
@@ -42,7 +42,7 @@ class Command(BaseCommand):
                 timeout=settings.EDX_API_CLIENT_TIMEOUT,
             )
             courses = answer.json()["results"] if answer.status_code == 200 else []
-            failed += len(some) - len(courses)
+            failed += len(page_keys) - len(courses)
             for course in courses:
                 updated += self.update(runs[course["course_id"]], course)
         self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")
