@@ -215,6 +215,7 @@ def test_a_terminal_shows_what_the_page_shows(system_with_batch_api: Any) -> Non
     elsewhere = compare_learner(other.username, code=1)
     assert f"✗ The learner signs in to another account of the LMS: {name}." in elsewhere
     assert f"usher_link --move --username {other.username} --application" in elsewhere
+    assert "are the same person. It ends all other access" in " ".join(elsewhere.split())
     # Nothing of this learner's own differs; somebody else is linked to the account.
     assert compare_learner(name, code=1).startswith("✗ Somebody else signs in")
 

@@ -55,7 +55,8 @@ class Command(EngineCommand):
             if advice:
                 self.stdout.write(f"  {wrap(advice, 2)}")
             self._show(compared, advice)
-            self._show_commands(compared, str(user.get_username()))
+            lms_username = details.account.username if details.account else ""
+            self._show_commands(compared, str(user.get_username()), lms_username)
         if has_findings:
             raise SystemExit(1)
 
@@ -76,9 +77,15 @@ class Command(EngineCommand):
             )
             self.stdout.write(f"? {'LMS account':<14} {wrap(text, 17)}")
 
-    def _show_commands(self, compared: comparing.ComparedLearner, username: str) -> None:
+    def _show_commands(
+        self, compared: comparing.ComparedLearner, username: str, lms_username: str
+    ) -> None:
         if compared.command:
-            self.stdout.write(f"Staff of the LMS run this:\n$ {compared.command}")
+            condition = (
+                f"For staff of the LMS, if {username} here and {lms_username} in the LMS are the "
+                "same person. It ends all other access to that account:"
+            )
+            self.stdout.write(f"{wrap(condition, 0)}\n$ {compared.command}")
         if any(_REPAIRED in each.advice for each in compared.comparisons):
             command = f"python manage.py compare_learner {shlex.quote(username)} --repair"
             self.stdout.write(
