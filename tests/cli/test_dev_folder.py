@@ -2,13 +2,18 @@
 changed."""
 
 import stat
+import time
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.cli.test_processes import eventually
 from usher.cli.demo.errors import DemoError
+from usher.cli.demo.setup import Step
+from usher.cli.dev.command import _take, _through_saves
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
 from usher.cli.dev.project_files import ProjectFiles
@@ -390,5 +395,73 @@ def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> 
         servers.open()
         with pytest.raises(DemoError, match=r"lms_username of USHER_ADAPTER failed.*'nickname'"):
             servers._connect_project(recheck=False)
+    finally:
+        servers.stop()
+
+
+def test_code_that_is_saved_during_the_start_does_not_end_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that failed is repeated: soon, and then with the next version of the code."""
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOADED_WITHIN", 1.0)
+    code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
+    (tmp_path / "manage.py").write_text(WORKER)
+    code.write_text("VERSION =\n")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.open()
+    _, worker = servers._create_project_processes()
+    attempts: list[str] = []
+
+    def enrolls_the_learner() -> str:
+        attempts.append("learner")
+        if len(attempts) == 1:
+            code.write_text("VERSION = (\n")
+        while not started.exists():
+            servers._require_all()
+            time.sleep(0.01)
+        return "enrolled"
+
+    class Correcting(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*objects, **options)
+            if "This step is repeated" in str(objects):
+                code.write_text("VERSION = 300\n")
+
+    console = Correcting(record=True, width=200)
+    steps: list[Step] = []
+    try:
+        servers._start_all([worker])
+        run = _through_saves(servers, console, once=False)
+        _take([("learner", enrolls_the_learner)], steps, console, run)
+        assert started.read_text() == "300 "
+    finally:
+        servers.stop()
+    assert [step.detail for step in steps] == ["enrolled"]
+    said = " ".join(console.export_text().split())
+    assert "code_of_shop.py, line 1: SyntaxError" in said
+    assert "Start this command again" not in said
+
+
+def test_once_ends_if_the_saved_code_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOADED_WITHIN", 0.5)
+    code = tmp_path / "code_of_shop.py"
+    (tmp_path / "manage.py").write_text(WORKER)
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.open()
+    _, worker = servers._create_project_processes()
+    code.write_text("VERSION =\n")
+
+    def ends() -> str:
+        assert eventually(lambda: bool(worker.ended()))
+        servers._require_all()
+        return ""
+
+    console = Console(record=True)
+    try:
+        servers._start_all([worker])
+        with pytest.raises(DemoError, match="SyntaxError"):
+            _take([("learner", ends)], [], console, _through_saves(servers, console, once=True))
     finally:
         servers.stop()

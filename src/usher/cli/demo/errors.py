@@ -9,6 +9,17 @@ class DemoError(Exception):
     exit_code = exits.FAILED
 
 
+class ProcessEnded(DemoError):
+    """A process ended by itself. what: which, how, and the cause or the end of its log."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}\nStart this command again. If the process stops again, correct the cause that "
+            "the log names."
+        )
+        self.what = what
+
+
 class NotStarted(DemoError):
     """Nothing was started or changed."""
 

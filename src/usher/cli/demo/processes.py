@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import IO
 
 import httpx
 
-from usher.cli.demo.errors import DemoError, NotStarted
+from usher.cli.demo.errors import DemoError, NotStarted, ProcessEnded
 from usher.contract import stop_with_parent
 from usher.contract.tracebacks import is_traceback, last_line
 
@@ -71,15 +71,16 @@ class ServerProcess:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self.process = stop_with_parent.start(self.command, self.folder, self.environment, self.log)
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, check: Callable[[], None] | None = None) -> None:
         """Returns when the server answers. Raises DemoError, with the end of the log, if it ends or
-        does not answer within START_SECONDS."""
+        does not answer within START_SECONDS. check: called meanwhile instead of ``check``."""
         if not self.ready_url:
             return
+        check = check or self.check
         deadline = time.monotonic() + START_SECONDS
         with httpx.Client(timeout=5, trust_env=False) as client:
             while True:
-                self.check()
+                check()
                 with suppress(httpx.TransportError):
                     if client.get(self.ready_url).status_code < 500:
                         return
@@ -93,10 +94,7 @@ class ServerProcess:
     def check(self) -> None:
         """Raises DemoError if the process has ended."""
         if ended := self.ended():
-            raise DemoError(
-                f"{ended}\nStart this command again. If the process stops again, correct the cause "
-                "that the log names."
-            )
+            raise ProcessEnded(ended)
 
     def ended(self) -> str:
         """A message with the cause, or the end of its log, if the process has ended by itself;
@@ -147,18 +145,24 @@ class RunningServers:
         for server in servers:
             server.start()
         for server in servers:
-            server.wait_until_ready()
+            server.wait_until_ready(self._require_all)
 
     def check(self) -> None:
         """Raises DemoError if one of the processes has ended."""
+        self._require_all()
+
+    def _require_all(self) -> None:
         for server in self._servers:
             server.check()
 
     def stop(self) -> None:
         """Stops all processes and unlocks the folder."""
-        for server in reversed(self._servers):
-            server.stop()
-        self._servers = []
+        self._stop_servers()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _stop_servers(self) -> None:
+        for server in reversed(self._servers):
+            server.stop()
+        self._servers = []

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from usher.cli.demo.command import stopped_by_signals
 from usher.cli.demo.connection import SUPERUSER
-from usher.cli.demo.errors import DemoError
+from usher.cli.demo.errors import DemoError, NotStarted, ProcessEnded
 from usher.cli.demo.setup import Step
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
@@ -25,6 +25,9 @@ from usher.contract import exits
 from usher.contract.folders import DEV_FOLDER
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
+
+#: Seconds between two attempts of a step of the start.
+_BETWEEN_ATTEMPTS = 0.5
 
 
 @click.command()
@@ -91,7 +94,12 @@ def dev(
             servers = ProjectWithLms(project, folder_of_data, ports)
             servers.open()
             say(console, f"{project.name} and an embedded LMS\n", title="usher dev")
-            _take(servers.steps(recheck=recheck), steps, console)
+            _take(
+                servers.steps(recheck=recheck),
+                steps,
+                console,
+                _through_saves(servers, console, once),
+            )
             if as_json:
                 shown = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
                 click.echo(json.dumps({"ok": True, "steps": shown}))
@@ -134,12 +142,40 @@ def _provision(folder: Path, home: Path) -> None:
         say(console, "The worker of `usher dev` now compares the learner's enrollments.")
 
 
+def _through_saves(
+    servers: ProjectWithLms, console: Console, once: bool
+) -> Callable[[Callable[[], str]], str]:
+    """A function that runs a step, and repeats it if it fails because a file of the project was
+    saved during the start. once: nobody is there who would save another version."""
+
+    def run(action: Callable[[], str]) -> str:
+        while True:
+            try:
+                return action()
+            except DemoError as error:
+                if isinstance(error, NotStarted) or not servers.can_repeat():
+                    raise
+                if servers.is_reloaded():
+                    if once:
+                        raise
+                    cause = error.what if isinstance(error, ProcessEnded) else str(error)
+                    again = "when a Python file or .env of your project changes."
+                    say(console, f"\n{cause}\nThis step is repeated {again}\n")
+                    servers.wait_for_change()
+            time.sleep(_BETWEEN_ATTEMPTS)
+
+    return run
+
+
 def _take(
-    actions: Iterable[tuple[str, Callable[[], str]]], steps: list[Step], console: Console
+    actions: Iterable[tuple[str, Callable[[], str]]],
+    steps: list[Step],
+    console: Console,
+    run: Callable[[Callable[[], str]], str] = lambda action: action(),
 ) -> None:
     for name, action in actions:
         started = time.monotonic()
-        detail = action()
+        detail = run(action)
         steps.append(Step(name, True, time.monotonic() - started, detail))
         show_step(steps[-1], console, width=len("connected"))
 

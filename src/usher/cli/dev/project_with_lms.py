@@ -39,6 +39,8 @@ PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
 _PROJECT, _WORKER = "project", "worker"
 #: Seconds in which the learner must be enrolled.
 _ENROLLED_WITHIN = 60.0
+#: Seconds after a change in which ``runserver`` has reloaded the project, and answers.
+_RELOADED_WITHIN = 6.0
 #: The most addresses that one message lists.
 _SHOWN = 5
 #: Settings that stay the project's own: with another key, stored tokens could not be decrypted.
@@ -78,10 +80,10 @@ class ProjectWithLms(RunningServers):
         self.is_signed_in = False
         #: Whether ``restore`` found other settings of the LMS.
         self.settings_restored = False
-        #: From the start of the servers on.
+        #: From ``open`` on.
         self._files: ProjectFiles | None = None
-        #: Whether a file of the project was changed since then.
-        self._is_changed = False
+        #: When a file of the project was changed last since then; None if none was.
+        self._changed_at: float | None = None
 
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
@@ -130,6 +132,7 @@ class ProjectWithLms(RunningServers):
             )
         require_free_port(self.ports.project, "your project", "--port")
         require_free_port(self.ports.lms, "the LMS", "--lms-port")
+        self._files = ProjectFiles(self.project.folder)
         self.ports.remember(self.home)
         self.credentials = Credentials.load_or_make(self.home)
         self.project.environment = self._environment()
@@ -313,13 +316,14 @@ class ProjectWithLms(RunningServers):
             raise DemoError(str(error)) from error
 
     def _start(self) -> str:
+        self._stop_servers()  # those of an attempt before
         self._start_all([self._lms(), *self._create_project_processes()])
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
         deadline = time.monotonic() + _ENROLLED_WITHIN
         while True:
-            self.check()
+            self._require_all()
             state = self.project.ask("state")
             self.closed = state["closed"]
             if self.closed:
@@ -346,6 +350,7 @@ class ProjectWithLms(RunningServers):
     def _sign_in(self) -> str:
         """Follows the LMS to the project's sign-in page. Then, with a session in the project, signs
         in to the LMS and opens the dashboard."""
+        self._wait_until_ready()
         browser = Browser()
         try:
             page = browser.get(self.lms_url + social_login_path(DEFAULT_BACKEND))
@@ -367,7 +372,7 @@ class ProjectWithLms(RunningServers):
                     f"learner's dashboard; see {self.home}/project.log and lms.log."
                 )
         except httpx.HTTPError as error:
-            self.check()  # names the cause if a server has ended
+            self._require_all()  # names the cause if a server has ended
             raise DemoError(
                 f"Signing in to the LMS failed: {error.request.url.copy_with(query=None)} gave no "
                 f"answer: {error}. The cause may be in {self.home}/project.log or lms.log. Then "
@@ -383,7 +388,8 @@ class ProjectWithLms(RunningServers):
     def _create_project_processes(self) -> list[ServerProcess]:
         """Returns the processes that run the project's code; ``follow_changes`` restarts them from
         now on."""
-        self._files = ProjectFiles(self.project.folder)
+        self._notice_changes()
+        self._files = self._files or ProjectFiles(self.project.folder)
         return [self._application(), self._worker()]
 
     def _application(self) -> ServerProcess:
@@ -416,8 +422,7 @@ class ProjectWithLms(RunningServers):
         itself, and both if the ``.env`` changed. Returns a message if one of them stopped by itself
         afterwards, or starts again after that; otherwise ''. The command continues after such a
         stop, and the next change starts the process again."""
-        changed = self._files.changed() if self._files else set()
-        self._is_changed = self._is_changed or bool(changed)
+        changed = self._notice_changes()
         messages, restarted = [], []
         for process in self._servers:
             if not self._may_end(process):
@@ -438,9 +443,43 @@ class ProjectWithLms(RunningServers):
             messages.append(f"{' and '.join(restarted)} started again.")
         return "\n".join(messages)
 
+    def _notice_changes(self) -> set[str]:
+        """The names of files that were changed since the last call."""
+        changed = self._files.changed() if self._files else set()
+        if changed:
+            self._changed_at = time.monotonic()
+        return changed
+
+    def can_repeat(self) -> bool:
+        """Whether a step of the start that failed can be repeated because a file of the project was
+        changed: it may have been read half written, or while ``runserver`` reloaded the project.
+        Restarts what has ended."""
+        self._restart(self._notice_changes())
+        return self._changed_at is not None
+
+    def is_reloaded(self) -> bool:
+        """Whether the project has had time to start with the last change."""
+        changed_at = self._changed_at or 0.0
+        return time.monotonic() - changed_at > _RELOADED_WITHIN
+
+    def wait_for_change(self) -> None:
+        """Returns when a file of the project was changed. Restarts what runs the project's code."""
+        while not (changed := self._notice_changes()):
+            time.sleep(0.2)
+        self._restart(changed)
+
+    def _restart(self, changed: set[str]) -> None:
+        for process in self._servers:
+            if not self._may_end(process):
+                continue
+            has_new_code = changed and (process.name == _WORKER or ENV_FILE in changed)
+            if has_new_code or process.ended():
+                process.stop()
+                process.start()
+
     def _may_end(self, process: ServerProcess) -> bool:
         """Whether the command continues if it ends: a change of the project may be the cause."""
-        return self._is_changed and process.name in (_PROJECT, _WORKER)
+        return self._changed_at is not None and process.name in (_PROJECT, _WORKER)
 
     def check(self) -> None:
         """Raises DemoError if one of the processes has ended. After a change of the project, one
@@ -448,6 +487,11 @@ class ProjectWithLms(RunningServers):
         for server in self._servers:
             if not self._may_end(server):
                 server.check()
+
+    def _wait_until_ready(self) -> None:
+        """Returns when project and LMS answer. Raises DemoError if a process has ended."""
+        for server in self._servers:
+            server.wait_until_ready(self._require_all)
 
     def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
         return ServerProcess(
