@@ -125,6 +125,33 @@ def test_env_5_names_an_error_of_the_project_with_its_place(
     assert seen == f"the application's manage.py can't be run: {error}"
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (
+            "from django.core.exceptions import ImproperlyConfigured\n"
+            "raise ImproperlyConfigured('.env can\\'t be read.')",
+            "settings.py, line 2: django.core.exceptions.ImproperlyConfigured: .env can't be read.",
+        ),
+        ("SECRET_KEY = 'x'", "INSTALLED_APPS of settings has neither usher.application nor "),
+    ],
+    ids=["settings that refuse", "settings without the apps"],
+)
+def test_env_5_names_why_the_shell_of_django_lacks_the_settings(
+    tmp_path: Path, env_file: Path, code: str, error: str
+) -> None:
+    """``manage.py shell`` also starts if the settings can't be loaded."""
+    (tmp_path / "manage.py").write_text(
+        "import os, sys\nos.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+    (tmp_path / "settings.py").write_text(f"{code}\n")
+    manage = Command((sys.executable, "manage.py"), tmp_path)
+    report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
+    assert error in report.root_causes[0].finding.seen
+
+
 def test_env_5_names_a_database_that_does_not_answer(tmp_path: Path, env_file: Path) -> None:
     (tmp_path / "manage.py").write_text(
         "class OperationalError(Exception):\n    pass\n"

@@ -2,12 +2,19 @@ import sys
 
 from django.apps import AppConfig
 
+from usher.application.installed import require
+
 
 class UsherConfig(AppConfig):
     name = "usher.application"
     label = "usher"
     verbose_name = "Open edX"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def import_models(self) -> None:
+        # Here, because the admin imports the toolkit's models before any app is ready.
+        require("oauth2_provider", by="usher.application needs the OAuth2 provider")
+        super().import_models()
 
     def ready(self) -> None:
         from usher.application.accounts import signals

@@ -6,9 +6,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 def require(app: str, *, by: str) -> None:
     """Raises ImproperlyConfigured if the project lacks ``app``. Otherwise the import of a model
-    would fail, with a message that does not name the cause. by: the URLs that need the app."""
+    would fail, with a message that does not name the cause. by: what needs the app."""
     if not apps.is_installed(app):
         raise ImproperlyConfigured(
-            f"The URLconf includes {by}, but INSTALLED_APPS lacks {app}. Call "
+            f"{by}, but INSTALLED_APPS lacks {app}. Call "
             "defaults.apply(globals()) at the end of settings.py, after all that you set yourself."
         )

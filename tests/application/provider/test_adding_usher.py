@@ -116,3 +116,12 @@ def test_forgetting_the_hasher_is_named_with_whatever_else_is_wrong(project):
     assert answer.returncode != 0
     assert "usher.E002" in answer.stderr
     assert "OPENEDX_API_BASE_URL" in answer.stderr
+
+
+def test_settings_without_the_oauth2_provider_name_it(project):
+    (project / "without_provider.py").write_text(
+        "from shop_settings import *\nINSTALLED_APPS.remove('oauth2_provider')\n"
+    )
+    answer = manage(project, "check", settings="without_provider")
+    last = answer.stderr.strip().splitlines()[-1]
+    assert "INSTALLED_APPS lacks oauth2_provider. Call defaults.apply(globals())" in last

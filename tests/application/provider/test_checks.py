@@ -1,5 +1,6 @@
 """``manage.py check`` names each missing setting, with its fix."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,7 @@ def test_lines_of_the_env_file_that_nobody_reads_as_they_look(project: Any, tmp_
 
 def test_urls_without_the_settings_name_the_settings(project: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"lacks no\.such\.app.*apply"):
-        require("no.such.app", by="usher.application.urls")
+        require("no.such.app", by="The URLconf includes usher.application.urls")
 
 
 def test_empty_managers_are_warned_of(project: Any) -> None:
@@ -229,6 +230,26 @@ def test_missing_settings_are_named_by_one_message(project: Any) -> None:
     project.OPENEDX_API_CLIENT_ID = ""
     messages = run_checks(include_deployment_checks=True)
     assert [one.id for one in messages if "OPENEDX_API_CLIENT_ID" in one.msg] == ["usher.W001"]
+
+
+def test_settings_of_usher_dev_that_cannot_be_read_are_not_named(
+    project: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``usher dev`` may run as another user, whose folder nobody else reads."""
+    monkeypatch.chdir(tmp_path)
+    project.OPENEDX_API_CLIENT_ID = ""
+    folder = tmp_path / ".usher" / "dev"
+    folder.mkdir(parents=True)
+    (folder / "env").touch()
+    assert ". .usher/dev/env" in messages_by_id(settings)["usher.W001"]
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    message = settings._connect_hint()
+    assert message.startswith("Run `usher dev` or `usher connect`")
 
 
 def test_until_an_lms_is_connected_one_warning_says_so(project: Any) -> None:

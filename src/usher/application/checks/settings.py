@@ -129,7 +129,7 @@ def _connection() -> Iterator[CheckMessage]:
 
 
 def _connect_hint() -> str:
-    if _OF_DEV.is_file():
+    if os.access(_OF_DEV, os.R_OK):  # it may be another user's
         return (
             "For production, run `usher connect`. To use the LMS of `usher dev`, load its "
             f"settings:\n$ . {_OF_DEV}"

@@ -8,9 +8,11 @@ import re
 import sys
 from datetime import timedelta
 
+import django
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -32,6 +34,9 @@ NAMES = (
     "OPENEDX_SOCIAL_LOGIN_PATH",
     "LOGOUT_REDIRECT_URL",
 )
+
+if not apps.ready:
+    django.setup()  # raises the error for which `manage.py shell` started without the settings
 
 
 def _model(label):
@@ -69,6 +74,12 @@ def _client(row):
 
 
 def _plain():
+    if not apps.is_installed("oauth2_provider"):
+        raise ImproperlyConfigured(
+            f"INSTALLED_APPS of {os.environ.get('DJANGO_SETTINGS_MODULE')} has neither "
+            "usher.application nor oauth2_provider. If your settings are in another module, set "
+            "the environment variable DJANGO_SETTINGS_MODULE to it."
+        )
     from oauth2_provider.models import get_application_model
     from oauth2_provider.settings import oauth2_settings
 

@@ -99,6 +99,12 @@ class Command:
         if result.returncode and is_traceback(result.stderr):
             said = last_line(result.stderr, self.folder)
             raise CodeError(f"`{' '.join(words)}` failed ({result.returncode}): {said}", said)
+        if result.returncode and f"Unknown command: '{more[0]}'" in result.stderr:
+            raise CommandError(
+                f"manage.py of the application has no command {more[0]!r}: the application is not "
+                "built on Usher, or its settings module lacks Usher's apps. If its settings are in "
+                "another module, set the environment variable DJANGO_SETTINGS_MODULE to it."
+            )
         sys.stderr.write(result.stderr)
         return result.returncode
 
