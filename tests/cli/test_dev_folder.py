@@ -465,3 +465,23 @@ def test_once_ends_if_the_saved_code_is_broken(
             _take([("learner", ends)], [], console, _through_saves(servers, console, once=True))
     finally:
         servers.stop()
+
+
+def test_settings_in_another_module_are_named_and_kept_for_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_of(tmp_path)
+    with pytest.raises(DemoError, match=r"INSTALLED_APPS of shop\. .*DJANGO_SETTINGS_MODULE"):
+        first_step(tmp_path)
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    try:
+        servers.open()
+        monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+        servers._keep_environment()
+        assert "DJANGO_SETTINGS_MODULE" not in servers.environment_file.read_text()
+        monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop.settings.local")
+        servers._keep_environment()
+    finally:
+        servers.stop()
+    lines = servers.environment_file.read_text().splitlines()
+    assert "export DJANGO_SETTINGS_MODULE=shop.settings.local" in lines

@@ -125,6 +125,19 @@ def test_why_names_an_error_of_the_project_without_a_traceback(tmp_path: Path) -
     assert "Traceback" not in result.stderr
 
 
+def test_why_names_settings_without_usher(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text(
+        "import sys\nfrom django.conf import settings\n"
+        "from django.core.management import execute_from_command_line\n"
+        "settings.configure()\nexecute_from_command_line(sys.argv)\n"
+    )
+    result = in_folder(tmp_path, "why", "ann")
+    assert result.returncode == 2
+    said = " ".join(result.stderr.split())
+    assert "its settings module lacks Usher's apps" in said
+    assert "DJANGO_SETTINGS_MODULE" in said
+
+
 def test_without_a_project_doctor_and_why_say_how_to_name_one(tmp_path: Path) -> None:
     result = in_folder(tmp_path, "doctor")
     assert "$ usher doctor --application FOLDER" in result.stderr

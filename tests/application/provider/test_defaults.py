@@ -194,3 +194,22 @@ def test_the_toolkit_warns_of_http_only_if_the_project_chose_it(
     assert project_settings["SILENCED_SYSTEM_CHECKS"] == expected
     guide = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
     assert all(f"`{one}`" in guide for one in expected[1:]), "the guide names what is silenced"
+
+
+def test_the_env_file_next_to_manage_py_is_read_if_the_settings_are_a_package(
+    tmp_path: Path,
+) -> None:
+    """Then ``BASE_DIR``, as ``startproject`` writes it, is the folder below."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / ".env").write_text("OPENEDX_API_CLIENT_ID=id\n")
+    settings: dict[str, Any] = {"BASE_DIR": tmp_path / "shop"}
+    defaults.apply(settings)
+    assert "OPENEDX_API_CLIENT_ID" not in settings
+    (tmp_path / "manage.py").touch()
+    defaults.apply(settings)
+    assert settings["OPENEDX_API_CLIENT_ID"] == "id"
+    assert settings["USHER_ENV_FILE"] == str(tmp_path / ".env")
+    (tmp_path / "shop" / ".env").write_text("OPENEDX_API_CLIENT_ID=nearer\n")
+    settings = {"BASE_DIR": tmp_path / "shop"}
+    defaults.apply(settings)
+    assert settings["OPENEDX_API_CLIENT_ID"] == "nearer"

@@ -57,7 +57,8 @@ def apply(
 
     Settings that the module has set before are kept: lists are appended to, dictionaries get the
     keys that they lack, and other values stay. Names without a value are read from the environment,
-    or else from ``env_file``, which is relative to ``BASE_DIR``; None reads no file.
+    or else from ``env_file``, which is relative to ``BASE_DIR``; None reads no file. The default is
+    also found next to ``manage.py`` if that is in the folder above.
 
     site_base_url: this application's address for browsers, if ``SITE_BASE_URL`` is set in neither.
     oidc_rsa_private_key: PEM, if ``OIDC_RSA_PRIVATE_KEY`` is set in neither. issuer: of ID tokens;
@@ -125,7 +126,13 @@ def _refuse(unknown: Collection[str]) -> None:
 def _path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Path | None:
     if env_file is None:
         return None
-    return Path(settings.get("BASE_DIR") or ".") / env_file
+    base = Path(settings.get("BASE_DIR") or ".")
+    path = base / env_file
+    if env_file != ENV_NEXT_TO_MANAGE_PY or path.exists():
+        return path
+    # The BASE_DIR of a new project is the folder of the package once its settings are a package.
+    with_manage = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
+    return next(with_manage, base) / env_file
 
 
 def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:

@@ -43,6 +43,7 @@ _ENROLLED_WITHIN = 60.0
 _RELOADED_WITHIN = 6.0
 #: The most addresses that one message lists.
 _SHOWN = 5
+_SETTINGS_MODULE = "DJANGO_SETTINGS_MODULE"
 #: Settings that stay the project's own: with another key, stored tokens could not be decrypted.
 _KEPT = {Env.USHER_ENCRYPTION_KEYS}
 
@@ -177,8 +178,11 @@ class ProjectWithLms(RunningServers):
 
     def _keep_environment(self) -> None:
         """Writes the settings to a file for the shell: after ``. .usher/dev/env``, manage.py uses
-        this LMS. The file contains secrets."""
-        write_exports(self.environment_file, self.project.environment)
+        this LMS, and the settings module of this run. The file contains secrets."""
+        variables = dict(self.project.environment)
+        if module := os.environ.get(_SETTINGS_MODULE):
+            variables[_SETTINGS_MODULE] = module
+        write_exports(self.environment_file, variables)
 
     # -- steps
 
