@@ -136,6 +136,7 @@ def test_why_names_settings_without_usher(tmp_path: Path) -> None:
     said = " ".join(result.stderr.split())
     assert "its settings module lacks Usher's apps" in said
     assert "DJANGO_SETTINGS_MODULE" in said
+    assert "$ usher reconcile --user LEARNER --dry-run" in said
 
 
 def test_without_a_project_doctor_and_why_say_how_to_name_one(tmp_path: Path) -> None:

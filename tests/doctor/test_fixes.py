@@ -151,12 +151,22 @@ def test_an_embedded_lms_is_connected_again_in_its_own_folder(tmp_path: Path) ->
 
 def test_an_application_in_containers_is_restarted_by_compose(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").touch()
+    manage = ("docker", "compose", "exec", "-T", "web", "./manage.py")
     context = project(tmp_path)
+    context.application.manage = Command(manage, tmp_path)
     assert adapt(fixes.RESTART, context) == f"(cd {tmp_path} && docker compose up -d)"
+    assert adapt(fixes.START, context) == f"(cd {tmp_path} && docker compose up -d)"
     assert parts(adapt(fixes.START_BROKER, context))[-1] == (
         f"(cd {tmp_path} && docker compose up -d redis)",
         True,
     )
+
+
+def test_an_application_with_a_compose_file_may_run_without_containers(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").touch()
+    context = project(tmp_path)
+    assert adapt(fixes.RESTART, context) == "restart the application's processes"
+    assert "docker" not in adapt(fixes.START, context)
 
 
 @pytest.mark.parametrize("celery", [None, {"workers": 0}])

@@ -1,8 +1,10 @@
-"""Files and folders in a project by which commands recognise how it runs."""
+"""Files, folders and commands of a project by which commands recognise how it runs."""
 
 from __future__ import annotations
 
 import fcntl
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +15,20 @@ from usher.contract.environment import Env
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 #: The folder of ``usher dev``, relative to the project.
 DEV_FOLDER = Path(".usher") / "dev"
+#: The programs that run manage.py in a process of this machine, so that stopping the program stops
+#: the server. Other programs, such as ``docker exec`` or ``ssh``, leave the server running
+#: elsewhere.
+_LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
 
 
 def has_compose_file(folder: Path) -> bool:
     return any((folder / name).is_file() for name in COMPOSE_FILES)
+
+
+def runs_here(manage: Sequence[str]) -> bool:
+    """Whether the words of a command are known to run manage.py in a process of this machine, not
+    in containers."""
+    return bool(manage) and bool(_LOCAL.search(manage[0]))
 
 
 def is_lms_of_dev(home: Path, address: str) -> bool:

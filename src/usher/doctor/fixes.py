@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usher.contract.folders import DEV_FOLDER, has_compose_file, is_locked
+from usher.contract.folders import DEV_FOLDER, has_compose_file, is_locked, runs_here
 from usher.doctor.facts.memo import NotKnownError
 
 if TYPE_CHECKING:
@@ -204,6 +204,12 @@ def _env_file(context: "Context") -> str:
 
 
 def _in_containers(context: "Context") -> bool:
+    """Whether docker compose runs the application, which may have a compose file without that."""
+    command = context.application.manage
+    return _has_compose_file(context) and not (command and runs_here(command.words))
+
+
+def _has_compose_file(context: "Context") -> bool:
     folder = _folder(context)
     return folder is not None and has_compose_file(folder)
 
@@ -268,7 +274,7 @@ def _start_worker(context: "Context") -> str:
 
 def _start_broker(context: "Context") -> str:
     start = "start Redis at the address in CELERY_BROKER_URL, or correct that setting"
-    return f"{start}: {_compose_up(context, ' redis')}" if _in_containers(context) else start
+    return f"{start}: {_compose_up(context, ' redis')}" if _has_compose_file(context) else start
 
 
 _Words = dict[str, Callable[["Context"], str]]

@@ -10,7 +10,7 @@ import yaml
 
 from usher.connect.errors import Refused
 from usher.contract.editions import EDITIONS, MITXONLINE, MITXPRO, Edition
-from usher.contract.folders import COMPOSE_FILES
+from usher.contract.folders import COMPOSE_FILES, runs_here
 
 #: The compose service that runs ./manage.py in MITx Online and MIT xPro.
 WEB_SERVICE = "web"
@@ -19,10 +19,6 @@ MARKS: dict[Edition, str] = {
     MITXONLINE: "courses/management/commands/sync_courserun.py",
     MITXPRO: "courses/management/commands/sync_courseruns.py",
 }
-#: The programs that run manage.py in a process of this machine, so that stopping the program stops
-#: the server. Other programs, such as ``docker exec`` or ``ssh``, leave the server running
-#: elsewhere.
-_LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Checkout:
     def runs_here(self) -> bool:
         """Whether the application is known to run in processes of this machine, not in
         containers."""
-        return not self.compose and bool(self.manage) and bool(_LOCAL.search(self.manage[0]))
+        return runs_here(self.manage)
 
     @property
     def sync_command(self) -> tuple[str, ...]:

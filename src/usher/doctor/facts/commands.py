@@ -103,7 +103,9 @@ class Command:
             raise CommandError(
                 f"manage.py of the application has no command {more[0]!r}: the application is not "
                 "built on Usher, or its settings module lacks Usher's apps. If its settings are in "
-                "another module, set the environment variable DJANGO_SETTINGS_MODULE to it."
+                "another module, set the environment variable DJANGO_SETTINGS_MODULE to it. "
+                "In MITx Online and MIT xPro, reconcile says why nothing is done for a learner:\n"
+                "$ usher reconcile --user LEARNER --dry-run"
             )
         sys.stderr.write(result.stderr)
         return result.returncode
