@@ -53,8 +53,8 @@ def run(
     application = find(description, target.name)
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
         answering = [
-            _guarded("lms-answers", lambda: _lms_answers(client, addresses)),
-            _guarded("application-answers", lambda: _application_answers(client, target)),
+            _run_probe("lms-answers", lambda: _lms_answers(client, addresses)),
+            _run_probe("application-answers", lambda: _application_answers(client, target)),
         ]
         yield from answering
         over_http: dict[str, Callable[[], Check]] = {
@@ -99,13 +99,13 @@ def run(
 def _results(probes: dict[str, Callable[[], Check]], reason: str) -> Iterator[Check]:
     """Yields the result of each probe, or skips all of them if ``reason`` is given."""
     for name, probe in probes.items():
-        yield Check(name, "skipped", reason) if reason else _guarded(name, probe)
+        yield Check(name, "skipped", reason) if reason else _run_probe(name, probe)
 
 
 def leads_to(application: Application, addresses: Addresses) -> bool:
     """Whether the running LMS sends a learner to this application."""
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
-        check = _guarded("sign-in-start", lambda: _sign_in_start(client, application, addresses))
+        check = _run_probe("sign-in-start", lambda: _sign_in_start(client, application, addresses))
     return check.outcome == "ok"
 
 
@@ -134,7 +134,7 @@ def _wait_for(
 ) -> None:
     start = reported = time.monotonic()
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
-        while (last := _guarded("", lambda: probe(client))).outcome != "ok":
+        while (last := _run_probe("", lambda: probe(client))).outcome != "ok":
             meanwhile()
             now = time.monotonic()
             if now > start + START_SECONDS:
@@ -150,7 +150,7 @@ def _wait_for(
             time.sleep(0.5)
 
 
-def _guarded(name: str, probe: Callable[[], Check]) -> Check:
+def _run_probe(name: str, probe: Callable[[], Check]) -> Check:
     try:
         return probe()
     except (httpx.HTTPError, httpx.InvalidURL) as error:

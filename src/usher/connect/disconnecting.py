@@ -173,15 +173,15 @@ class Disconnection(ABC):
             ),
             None,
         )
-        written_values = self._written(target) if application else {}
+        env_values = self._env_values(target) if application else {}
         steps = [
             Step(
                 f"env:{target.name}",
                 str(target.checkout.env_file or "its settings"),
                 "restore the earlier values of its settings",
                 "the LMS no longer accepts the ids and secrets there; other lines stay as they are",
-                lambda: target.env_restored(written_values),
-                lambda: target.restore_env(written_values),
+                lambda: target.env_restored(env_values),
+                lambda: target.restore_env(env_values),
             )
         ]
         if application:
@@ -204,7 +204,7 @@ class Disconnection(ABC):
                     f"{target.checkout.title}, containers",
                     "re-create them: docker compose up -d",
                     "a restarted container keeps its old environment",
-                    lambda: not target.runs_with_old(written_values),
+                    lambda: not target.runs_with_old(env_values),
                     target.recreate,
                     trust_apply=True,
                 )
@@ -221,7 +221,7 @@ class Disconnection(ABC):
         )
         return steps
 
-    def _written(self, target: TargetApplication) -> dict[str, str]:
+    def _env_values(self, target: TargetApplication) -> dict[str, str]:
         if self._description.service_worker_of(target.name) is None:
             return {}
         return target.env_values(self._description, self._addresses)

@@ -172,7 +172,7 @@ def _as(text: str) -> Callable[["Context"], str]:
 
 
 def _connect(context: "Context") -> str:
-    return f"usher connect{_named(context)}"
+    return f"usher connect{_application_option(context)}"
 
 
 def _connect_embedded(context: "Context") -> str:
@@ -181,7 +181,7 @@ def _connect_embedded(context: "Context") -> str:
     return f"{_connect(context)} --lms embedded{home}"
 
 
-def _named(context: "Context") -> str:
+def _application_option(context: "Context") -> str:
     folder = _folder(context)
     return f" --application {shlex.quote(str(folder))}" if folder else ""
 
@@ -284,7 +284,7 @@ _APPLICATION: _Words = {
     START: _start,
     START_WORKER: _start_worker,
     START_BROKER: _start_broker,
-    RECONCILE: lambda context: f"usher reconcile{_named(context)}",
+    RECONCILE: lambda context: f"usher reconcile{_application_option(context)}",
 }
 _WORDS: dict[Deployment, _Words] = {
     Deployment.DEMO: {

@@ -149,7 +149,7 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
     """
     started = time.monotonic()
     checks = all_checks()
-    selected = _wanted(checks, only)
+    selected = _select(checks, only)
     order = [name for name in _in_order(checks) if name in _with_dependencies(checks, selected)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
         for gather in context.slow_facts():
@@ -225,7 +225,7 @@ def _probe(kind: type[Check], context: Context) -> Finding:
         )
 
 
-def _wanted(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
+def _select(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
     names = {name.upper() for name in only}
     if unknown := sorted(names - set(checks)):
         raise UnknownCheckError(f"There is no check {unknown[0]}; usher doctor --list shows all.")

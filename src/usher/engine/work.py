@@ -103,7 +103,7 @@ def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
 
     Work that is already waiting stays in its lane if that is claimed before ``lane``.
     """
-    return _written(
+    return _insert_or_update(
         kind,
         ids,
         {"lane": int(lane), "due_at": now, **FRESH},
@@ -119,7 +119,7 @@ def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
 def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     """Makes these rows due and keeps their errors. Rows that are due already are not changed,
     unless a worker has claimed them. Returns how many rows were changed."""
-    return _written(
+    return _insert_or_update(
         kind,
         ids,
         {"lane": int(lane), "due_at": now, **FRESH},
@@ -139,7 +139,7 @@ def put(kind: str, ids: Sequence[int], **values: Any) -> None:
     none, and deletes work that is then neither due nor refused nor leased."""
     new = {name: _default(name) for name in ("lane", "due_at", "lease_until", *FRESH)} | values
     with transaction.atomic(savepoint=False):
-        _written(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
+        _insert_or_update(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
         work = Work.objects.filter(kind=kind, object_id__in=ids)
         work.filter(due_at=None, refused_at=None, lease_until=None).delete()
 
@@ -175,7 +175,7 @@ def _matters(work: Work) -> bool:
     return any((work.due_at, work.refused_at, work.lease_until))
 
 
-def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str) -> int:
+def _insert_or_update(kind: str, ids: Sequence[int], values: dict[str, Any], update: str) -> int:
     """Inserts work with these values, by ascending id; where work exists, runs ``update``, the SQL
     after ``DO UPDATE SET``. Returns how many rows were inserted or updated."""
     if not ids:

@@ -195,7 +195,7 @@ class DriftOutput:
 
     def print_difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
         if not self._data["differences"]:
-            self._hidden("given_up")
+            self._print_hidden_counts("given_up")
             self._print(("\n" if self._data["given_up"] else "") + "Different in the LMS:")
         entry = {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
         self._data["differences"].append(entry)
@@ -211,7 +211,7 @@ class DriftOutput:
         if not self.count:
             self._print(f"✓ {self._data['application']}: {agreed}")
             return
-        self._hidden("given_up", "waiting", "different")
+        self._print_hidden_counts("given_up", "waiting", "different")
         given_up = len(self._data["given_up"])
         next_step = f"; usher reconcile repairs the {waiting} marked ·" if waiting else ""
         counts = f"{given_up} given up, {count_text(len(differences), 'difference')}"
@@ -227,7 +227,7 @@ class DriftOutput:
         if self._show_all or self._found[section, kind] <= MAX_SHOWN:
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), 16)}")
 
-    def _hidden(self, *sections: str) -> None:
+    def _print_hidden_counts(self, *sections: str) -> None:
         """Prints how many of the same kind were not shown."""
         for (section, kind), number in list(self._found.items()):
             if section in sections and number > MAX_SHOWN and not self._show_all:

@@ -33,7 +33,7 @@ from usher.contract.failures import FailureClass, RegistrationError
 from usher.engine.kinds import Outcome
 
 #: Error codes: another account in the LMS has the username or the e-mail address.
-TAKEN = (
+TAKEN_CODES = (
     RegistrationError.DUPLICATE_USERNAME,
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
@@ -205,7 +205,7 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
     try:
         registration = _register_details(learner, context)
     except RegistrationRefused as error:
-        if error.code not in TAKEN:
+        if error.code not in TAKEN_CODES:
             raise
         if not is_created_after(context.lms, learner.username, learner.reserved_at):
             raise NameTaken(learner.username, error.suggestions) from error
@@ -353,7 +353,7 @@ def _result(
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
-        if error.code in TAKEN and learner.awaits_link:
+        if error.code in TAKEN_CODES and learner.awaits_link:
             return _waits_for_link(learner, context)
         if error.code == RegistrationError.PROTECTED_ACCOUNT and _is_new(learner):
             return _staff_account(learner, context, error)
@@ -386,9 +386,9 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
         error = batch.refusal_of(result)
-        if error.code in TAKEN and not learner.is_ready and not learner.is_active:
+        if error.code in TAKEN_CODES and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
-        if error.code in TAKEN and not learner.is_ready:
+        if error.code in TAKEN_CODES and not learner.is_ready:
             # The LMS looked for the link itself, so the account is somebody else's, however young.
             raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error

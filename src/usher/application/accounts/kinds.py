@@ -440,7 +440,7 @@ class RetirementKind(LmsKind):
             result = batch.result_of(results, job.row.pk)
             is_refused = result["status"] == "refused"
             error = batch.refusal_of(result) if is_refused else None
-            if error and job.row.reserved_at and error.code in creation.TAKEN:
+            if error and job.row.reserved_at and error.code in creation.TAKEN_CODES:
                 error = None  # the LMS account is not linked to this application's learner
             outcomes.append(Outcome(changed=not is_refused, error=error))
         return outcomes

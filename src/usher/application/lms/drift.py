@@ -188,7 +188,7 @@ def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
 
 def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
     row, seen = CourseRun.objects.get(pk=pk), read_run(raw)
-    for name in sync.FOLLOWED:
+    for name in sync.SYNCED_FIELDS:
         own_value, lms_value = getattr(row, name), getattr(seen, name)
         if own_value != lms_value:
             yield _differs(

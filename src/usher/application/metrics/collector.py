@@ -91,7 +91,7 @@ def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
 
 #: Lists that the application requests from the LMS. Other watermarks, such as that of the console's
 #: mails, are not about the LMS.
-_ASKED = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, LISTED)
+_REQUESTED_LISTS = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, LISTED)
 #: Gauges that workers write.
 _GAUGES_OF_WORKERS = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
 
@@ -163,7 +163,9 @@ def _by_code(rows: Any) -> list[tuple[str, int]]:
 
 def _moments() -> Iterator[Any]:
     """The times of workers and sweeps, from one small table."""
-    marks = Watermark.objects.filter(what__in=(heartbeat.WORKER, heartbeat.SWEEP, *_ASKED))
+    marks = Watermark.objects.filter(
+        what__in=(heartbeat.WORKER, heartbeat.SWEEP, *_REQUESTED_LISTS)
+    )
     asked_at = {mark.what: mark.asked_at.timestamp() for mark in marks}
     for metric, what in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
         at = asked_at.pop(what, None)

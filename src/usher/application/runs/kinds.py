@@ -31,7 +31,7 @@ _PAID = ("verified", "no-id-professional", "professional", "credit")
 class RunKind(LmsKind):
     name = "run"
     model = CourseRun
-    observed_fields = (*sync.FOLLOWED, "digest", "missing_since")
+    observed_fields = (*sync.SYNCED_FIELDS, "digest", "missing_since")
     always_many = True
     #: As many keys as fit into a URL.
     batch_size = 50
@@ -91,7 +91,7 @@ def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
         seen = read_run(raw)
     except LmsError as error:
         return Outcome(error=error)
-    values = {name: getattr(seen, name) for name in sync.FOLLOWED}
+    values = {name: getattr(seen, name) for name in sync.SYNCED_FIELDS}
     return Outcome(values | {"digest": mark, "missing_since": None}, changed=True)
 
 

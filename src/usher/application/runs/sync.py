@@ -29,7 +29,7 @@ from usher.engine.summary import Failure, Summary
 from usher.engine.transactions import retry_transaction
 
 #: Fields of ``CourseRun`` that are copied from the LMS.
-FOLLOWED = (
+SYNCED_FIELDS = (
     "title",
     "org",
     "number",
@@ -43,7 +43,7 @@ FOLLOWED = (
     "invitation_only",
     "hidden",
 )
-_WRITTEN = (*FOLLOWED, "digest", "missing_since", "observed_at")
+_WRITTEN_FIELDS = (*SYNCED_FIELDS, "digest", "missing_since", "observed_at")
 #: Pages requested at the same time, at least and at most. See ``Pace``.
 _LEAST_CONCURRENT, MOST_CONCURRENT = 2, 40
 #: The first pages together may keep one process of the LMS busy for so many seconds.
@@ -295,7 +295,7 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
     if changed:
         ids = [run.pk for run in changed]
         lock(CourseRun.objects.filter(pk__in=ids))
-        update_rows(CourseRun, _WRITTEN, changed)
+        update_rows(CourseRun, _WRITTEN_FIELDS, changed)
         settled = CourseRun.objects.filter(pk__in=ids)
         settled.update(observed_generation=F("generation"))
         settled.forget_work()
@@ -306,7 +306,7 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
 
 
 def _row(seen: ObservedRun, pk: int, mark: str, now: datetime) -> CourseRun:
-    values = {name: getattr(seen, name) for name in FOLLOWED}
+    values = {name: getattr(seen, name) for name in SYNCED_FIELDS}
     values["course_key"] = seen.course_key
     run = CourseRun(**values, digest=mark, missing_since=None, observed_at=now).without_work()
     if pk:

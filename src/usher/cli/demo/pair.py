@@ -22,7 +22,7 @@ from usher.contract.envfile import write_exports
 
 LMS_PORT = 8000
 #: Name of the file, in the pair's folder, with its edition and ports.
-KEPT = "pair.json"
+FILE_NAME = "pair.json"
 #: Different host names, so that browsers keep the cookies of both apart.
 APPLICATION_HOST = "localhost"
 LMS_HOST = "127.0.0.1"
@@ -88,7 +88,7 @@ class Pair(RunningServers):
     def existing(cls, home: Path) -> "Pair":
         """The pair that was last run in ``home``. Raises DemoError if there was none."""
         try:
-            saved = json.loads((home / KEPT).read_text())
+            saved = json.loads((home / FILE_NAME).read_text())
             edition = EDITIONS[saved["edition"]]
             ports = {"application_port": saved["application_port"], "lms_port": saved["lms_port"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -174,7 +174,7 @@ class Pair(RunningServers):
         """Sets up the application and the LMS, unless an earlier run did. report: called after each
         step. Raises DemoError."""
         saved = {"edition": self.edition.name, **asdict(self.addresses)}
-        (self.home / KEPT).write_text(json.dumps(saved))
+        (self.home / FILE_NAME).write_text(json.dumps(saved))
         write_exports(self.environment_file, self.application_environment)
         SetUp(self, report).run()
 

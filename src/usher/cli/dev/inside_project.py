@@ -142,7 +142,7 @@ def _prepare(client_id, is_new_lms, lms_accounts):
         call_command("configure_instance", *arguments, "--dont-create-users", stdout=out)
     learner = _learner()
     done = [_count(pending, "migration") + " applied"] if pending else []
-    done += _made(before, is_changed=json.loads(out.getvalue())["changed"])
+    done += _list_changes(before, is_changed=json.loads(out.getvalue())["changed"])
     if learner is not None and not learner.check_password(os.environ[PASSWORD]):
         learner.set_password(os.environ[PASSWORD])
         learner.save()
@@ -230,21 +230,21 @@ def _records():
     }
 
 
-def _made(before, is_changed):
+def _list_changes(before, is_changed):
     """What ``configure_instance`` did, for people. before: the numbers of records before it ran."""
-    made = {name: count - before[name] for name, count in _records().items()}
-    said = []
-    if made["client"]:
-        said.append("OAuth2 client created")
-    elif is_changed and not made["learner"]:
-        said.append("OAuth2 client restored")
-    if made["run"]:
-        said.append(_count(made["run"], "course run") + " created")
-    if made["learner"]:
-        said.append("learner created")
-    if made["enrollment"]:
-        said.append(_count(made["enrollment"], "enrollment") + " requested")
-    return said
+    created = {name: count - before[name] for name, count in _records().items()}
+    changes = []
+    if created["client"]:
+        changes.append("OAuth2 client created")
+    elif is_changed and not created["learner"]:
+        changes.append("OAuth2 client restored")
+    if created["run"]:
+        changes.append(_count(created["run"], "course run") + " created")
+    if created["learner"]:
+        changes.append("learner created")
+    if created["enrollment"]:
+        changes.append(_count(created["enrollment"], "enrollment") + " requested")
+    return changes
 
 
 def _count(number, name):

@@ -45,7 +45,7 @@ _RELOADED_WITHIN = 6.0
 _SHOWN = 5
 _SETTINGS_MODULE = "DJANGO_SETTINGS_MODULE"
 #: Settings that stay the project's own: with another key, stored tokens could not be decrypted.
-_KEPT = {Env.USHER_ENCRYPTION_KEYS}
+_NEVER_UNSET = {Env.USHER_ENCRYPTION_KEYS}
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ProjectWithLms(RunningServers):
     def _environment(self) -> dict[str, str]:
         """The project's settings for this LMS. Settings of the connection that are not among them
         are emptied: the project's ``.env`` may have them for another LMS."""
-        unset = {key: "" for key in ALL_KEYS if key not in _KEPT}
+        unset = {key: "" for key in ALL_KEYS if key not in _NEVER_UNSET}
         return {
             **unset,
             **connection.environment(self.lms_url, self.credentials),
@@ -224,14 +224,14 @@ class ProjectWithLms(RunningServers):
         return self._provision()
 
     def _provision(self) -> str:
-        self._provisioned()
+        self._write_settings_and_records()
         return "embedded LMS with two courses"
 
     def _restore_lms(self) -> str:
         """Says what differed from the first run."""
         settings = self.lms_home / SETTINGS_FILE
         before = settings.read_text() if settings.exists() else ""
-        changed = self._provisioned()
+        changed = self._write_settings_and_records()
         self.settings_restored = settings.read_text() != before
         return (
             f"settings of the LMS {'restored' if self.settings_restored else 'unchanged'}, "
@@ -239,7 +239,7 @@ class ProjectWithLms(RunningServers):
             f"{'restored' if changed else 'changed'}, two course runs written again"
         )
 
-    def _provisioned(self) -> int:
+    def _write_settings_and_records(self) -> int:
         """Creates the LMS or restores its settings and records. Returns how many of the records
         differed."""
         connection.make_lms(self.lms_home, self.lms_url, self.url)

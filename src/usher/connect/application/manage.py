@@ -140,10 +140,10 @@ class Manage:
 
     def _missing(self) -> dict[str, str]:
         """Returns the placeholders for settings that the ``.env`` doesn't have."""
-        present = self._written()
+        present = self._env_file_values()
         return {key: value for key, value in self.placeholders.items() if not present.get(key)}
 
-    def _written(self) -> dict[str, str]:
+    def _env_file_values(self) -> dict[str, str]:
         path = self._checkout.settings_file
         return EnvFile.read(path).values() if path else {}
 

@@ -38,13 +38,13 @@ PORT = 18000
 CONTAINER_HOST = "local.openedx.io"
 #: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
-_NEEDED = ("django", "granian", "oauth2_provider", "social_django", "waffle")
+_REQUIRED_PACKAGES = ("django", "granian", "oauth2_provider", "social_django", "waffle")
 _MADE_OF = "made-of.txt"
 
 
 def check_installed() -> None:
     """Raises Refused if packages that the embedded LMS needs are not installed."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    missing = [name for name in _REQUIRED_PACKAGES if find_spec(name) is None]
     if missing:
         raise Refused(
             f"the embedded LMS needs packages that are not installed here ({', '.join(missing)}). "
@@ -125,14 +125,14 @@ class EmbeddedLms:
             return False
         present = yaml.safe_load((self.folder / "lms.env.yml").read_text()) or {}
         expected = self._settings() | {"LMS_ROOT_URL": self.lms_url}
-        return self.description_file.read_text() == self._described() and all(
+        return self.description_file.read_text() == self._description_json() and all(
             present.get(key) == value for key, value in expected.items()
         )
 
     def render(self) -> None:
         self.forget()
         self._init()
-        write_private(self.description_file, self._described().encode())
+        write_private(self.description_file, self._description_json().encode())
 
     def description(self) -> Description | None:
         if not self.description_file.is_file():
@@ -153,7 +153,7 @@ class EmbeddedLms:
     def _config(self) -> dict[str, Any]:
         return DEFAULTS | self.generated() | configuration.read(self.config_file)
 
-    def _described(self) -> str:
+    def _description_json(self) -> str:
         return configuration.description_of(self.config_file, self._config()).to_json()
 
     def _settings(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ApplicationSteps:
             f"{target.checkout.title}, OAuth2 application",
             f"{verb} the OAuth2 application that the LMS signs in with",
             "it holds the LMS's client id, secret and redirect URI",
-            self._if_described(
+            self._with_description(
                 lambda d: target.record_agrees(find(d, target.name), self._addresses)
             ),
             lambda: target.write_record(
@@ -59,7 +59,7 @@ class ApplicationSteps:
                 "write its settings",
                 "they name the LMS's addresses and the application's ids and secrets there; other "
                 "lines stay as they are, mode 0600",
-                self._if_described(lambda d: target.env_agrees(self._env(d))),
+                self._with_description(lambda d: target.env_agrees(self._env(d))),
                 lambda: target.write_env(self._env(self._configuration.description_or_error())),
                 details=self._changed_lines,
             )
@@ -71,7 +71,7 @@ class ApplicationSteps:
                     f"{target.checkout.title}, containers",
                     "re-create them: docker compose up -d",
                     "a restarted container keeps its old environment",
-                    self._if_described(lambda d: target.runs_with(self._env(d))),
+                    self._with_description(lambda d: target.runs_with(self._env(d))),
                     self._recreate,
                     trust_apply=True,
                 )
@@ -81,7 +81,7 @@ class ApplicationSteps:
     def _changed_lines(self) -> list[str]:
         """Returns every line of the ``.env`` that will change, without secrets."""
         target = self._target
-        description = self._described()
+        description = self._description_or_planned()
         if description:
             values = self._env(description)
         else:
@@ -99,7 +99,7 @@ class ApplicationSteps:
             str(target.hand_over_env),
             "write the settings into a file for its operator",
             "the application can't be changed from here",
-            self._if_described(lambda d: target.env_is_written(d, self._addresses)),
+            self._with_description(lambda d: target.env_is_written(d, self._addresses)),
             lambda: target.write_env_to_hand_over(
                 self._configuration.description_or_error(), self._addresses
             ),
@@ -119,15 +119,15 @@ class ApplicationSteps:
     def _env(self, description: Description) -> dict[str, str]:
         return self._target.env_values(description, self._addresses) | self._target.needed
 
-    def _if_described(self, check: Callable[[Description], bool]) -> Callable[[], bool]:
+    def _with_description(self, check: Callable[[Description], bool]) -> Callable[[], bool]:
         """Returns ``check`` as a function that returns False while there is no description."""
 
         def checked() -> bool:
-            description = self._described()
+            description = self._description_or_planned()
             return check(description) if description else False
 
         return checked
 
-    def _described(self) -> Description | None:
+    def _description_or_planned(self) -> Description | None:
         """Returns the description, or the one that earlier steps of the plan will render."""
         return self._configuration.description() or self._configuration.planned_description()

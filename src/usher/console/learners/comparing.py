@@ -131,7 +131,7 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
     if state == "ok":
         return state, "All of this learner's records in the LMS have the desired state.", ""
     if not compared.candidates and _is_email_taken(learner):
-        return state, text, _RETIRED
+        return state, text, _RETIRED_TEXT
     return state, text, detail
 
 
@@ -164,7 +164,7 @@ def _is_email_taken(learner: LearnerDetails) -> bool:
 
 
 #: The advice if the LMS refuses an e-mail address and shows no account that has it.
-_RETIRED = (
+_RETIRED_TEXT = (
     "The LMS shows no account with this address. It never releases the address of a retired "
     "account: the learner needs another address."
 )

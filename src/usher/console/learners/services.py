@@ -24,7 +24,7 @@ from usher.console.recording.models import Attempt
 _MAX_ATTEMPTS = 10
 _MAX_EVENTS = 15
 ENROLLMENTS = 200
-_LINKED = "console-link"
+_LINK_EVENT = "console-link"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _who_linked(account: LmsAccount) -> str:
         from usher.application.audit.models import AuditEvent
 
         names = {account.username, str(account.user.get_username())}
-        events = AuditEvent.objects.filter(subject__in=names, succeeded=True, name=_LINKED)
+        events = AuditEvent.objects.filter(subject__in=names, succeeded=True, name=_LINK_EVENT)
         if event := events.order_by("-id").first():
             return str(event.actor or "Somebody")
     return "An operator"

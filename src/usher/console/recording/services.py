@@ -40,7 +40,7 @@ ATTEMPTS_KEPT = timedelta(days=30)
 WORK_KEPT = timedelta(days=2)
 WORKERS_KEPT = timedelta(days=1)
 #: Columns of ``WorkDone``.
-_COUNTED = ("changed", "unchanged", "failed", "refused")
+_COUNT_COLUMNS = ("changed", "unchanged", "failed", "refused")
 
 
 class Recorder(Observer):
@@ -140,18 +140,18 @@ class Recorder(Observer):
 def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
     """Adds the counts with one statement, since this runs for every learner's action."""
     table = connection.ops.quote_name(WorkDone._meta.db_table)
-    values: list[Any] = [worker, *(counts.get(name, 0) for name in _COUNTED)]
+    values: list[Any] = [worker, *(counts.get(name, 0) for name in _COUNT_COLUMNS)]
     if connection.vendor == "sqlite":
         minute = "%s"
         now = database_now().replace(second=0, microsecond=0)
         values.insert(0, connection.ops.adapt_datetimefield_value(now))
     else:
         minute = "date_trunc('minute', statement_timestamp())"
-    places = ", ".join(["%s"] * (1 + len(_COUNTED)))
-    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNTED)
+    places = ", ".join(["%s"] * (1 + len(_COUNT_COLUMNS)))
+    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNT_COLUMNS)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table} (minute, worker, {', '.join(_COUNTED)}) "  # noqa: S608
+            f"INSERT INTO {table} (minute, worker, {', '.join(_COUNT_COLUMNS)}) "  # noqa: S608
             f"VALUES ({minute}, {places}) "
             f"ON CONFLICT (minute, worker) DO UPDATE SET {sums}",
             values,

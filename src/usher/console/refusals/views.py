@@ -58,7 +58,7 @@ def group(request: HttpRequest) -> HttpResponse:
 @action(access.RETRY)
 def retry(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
-    ids = _chosen(request)
+    ids = _selected_ids(request)
     if ids == []:
         add_message(request, "Nothing was chosen: select the records to retry first.", good=False)
         return redirect(_address(kind, code))
@@ -75,7 +75,7 @@ def retry(request: HttpRequest) -> HttpResponse:
 def ignore(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
     ids, note = (
-        _chosen(request),
+        _selected_ids(request),
         request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH],
     )
     if ids == [] or not note:
@@ -120,7 +120,7 @@ def _group(data: Any) -> tuple[Kind, str]:
     return all_kinds()[name], code
 
 
-def _chosen(request: HttpRequest) -> list[int] | None:
+def _selected_ids(request: HttpRequest) -> list[int] | None:
     """Ids of the selected records; None for the whole group."""
     if request.POST.get("all"):
         return None

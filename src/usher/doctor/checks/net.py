@@ -232,9 +232,9 @@ class LmsReachesApplication(Check):
                 )
             if status is None or status == 404 or status >= 502:
                 seen = probe.get("error") or f"it answers {status}"
-                if status is None and (down := _down(context)):
+                if status is None and (error := _connection_error(context)):
                     return failed(
-                        f"the application doesn't answer: {down}",
+                        f"the application doesn't answer: {error}",
                         cause=context.stopped
                         or _error_of_manage(context)
                         or "it does not run, or listens at another address",
@@ -274,7 +274,7 @@ def _error_of_manage(context: Context) -> str:
     return ""
 
 
-def _down(context: Context) -> str:
+def _connection_error(context: Context) -> str:
     """Why the application can't be reached from this machine either; '' if it answers."""
     try:
         context.application.get("/")

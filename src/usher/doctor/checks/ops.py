@@ -192,7 +192,7 @@ class NoRecordIsRefused(Check):
         if not refused_kinds:
             checks = dict.fromkeys(_CHECKS[kind] for kind, _ in every_kind)
             return note(
-                f"the LMS refuses {_counted(every_kind)}",
+                f"the LMS refuses {_counts_text(every_kind)}",
                 cause=f"the checks {' and '.join(checks)} name the reasons and what to do",
             )
         refused_kinds.sort(key=lambda kind: -kind[1].get("refused", 0))
@@ -209,13 +209,13 @@ class NoRecordIsRefused(Check):
         kinds = dict.fromkeys(kind for kind, _ in refused_kinds)
         options = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
-            f"the LMS refuses {_counted(refused_kinds)}",
+            f"the LMS refuses {_counts_text(refused_kinds)}",
             cause="; ".join(reasons[:_MAX_SHOWN]) + more,
             fix=f"remove the cause, then {manage(f'reconcile {options} --recheck --wait 60')}",
         )
 
 
-def _counted(errors: list[tuple[str, RowError]]) -> str:
+def _counts_text(errors: list[tuple[str, RowError]]) -> str:
     """The number of refused records of each kind."""
     counts: dict[str, int] = {}
     for kind, error in errors:

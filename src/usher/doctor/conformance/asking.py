@@ -114,15 +114,15 @@ class Conversation:
             client.cookies.clear()
         return client.request(
             request["method"],
-            self._filled(request["path"], in_path=True),
-            params=self._filled(request.get("params")),
-            data=self._filled(request.get("form")),
-            json=self._filled(request.get("json")),
+            self._fill(request["path"], in_path=True),
+            params=self._fill(request.get("params")),
+            data=self._fill(request.get("form")),
+            json=self._fill(request.get("json")),
             content=request.get("raw"),
             headers=headers,
         )
 
-    def _filled(self, template: Any, *, in_path: bool = False) -> Any:
+    def _fill(self, template: Any, *, in_path: bool = False) -> Any:
         if isinstance(template, str):
             return re.sub(
                 r"\{(\w+)(:raw)?\}",
@@ -134,9 +134,9 @@ class Conversation:
                 template,
             )
         if isinstance(template, dict):
-            return {key: self._filled(part) for key, part in template.items()}
+            return {key: self._fill(part) for key, part in template.items()}
         if isinstance(template, list):
-            return [self._filled(part) for part in template]
+            return [self._fill(part) for part in template]
         return template
 
 

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-NAMED = 25
+MAX_NAMED = 25
 #: The applications' own limit of attempts, after which an enrollment is not tried again.
 RETRIES = 5
 COURSE_KEY = re.compile(
@@ -73,7 +73,7 @@ def _client(row):
     }
 
 
-def _plain():
+def _report_without_usher():
     if not apps.is_installed("oauth2_provider"):
         raise ImproperlyConfigured(
             f"INSTALLED_APPS of {os.environ.get('DJANGO_SETTINGS_MODULE')} has neither "
@@ -104,15 +104,15 @@ def _plain():
     rows = {}
     if _has(ACCOUNT, "user", "has_been_synced"):
         rows["account"] = _accounts()
-        report["unfinished"] = _unfinished()
+        report["unfinished"] = _learners_without_username()
     if _has(TOKEN, "user", "access_token"):
         rows["token"] = {"due": _without(TOKEN).count(), "errors": []}
     if _has(ENROLLMENT, "user", "run", "active", "edx_enrolled"):
         rows["enrollment"] = _enrollments()
-        report["enrollments"] = _settled()
+        report["enrollments"] = _settled_enrollments()
         report["learner_runs"] = _learner_runs(report["enrollments"])
     if _has(RUN, "courseware_id"):
-        report["malformed_runs"] = _malformed()
+        report["malformed_runs"] = _malformed_course_keys()
     if rows:
         report["rows"] = rows
     return report
@@ -179,10 +179,10 @@ def _enrollments():
     return {"due": missing.count(), "refused": given_up.count(), "errors": errors}
 
 
-def _settled():
+def _settled_enrollments():
     """The newest enrollments, which the LMS should have. mode: '' if the application does not store
     it."""
-    rows = _active_enrollments().filter(edx_enrolled=True).order_by("-pk")[:NAMED]
+    rows = _active_enrollments().filter(edx_enrolled=True).order_by("-pk")[:MAX_NAMED]
     return [
         {
             "username": name,
@@ -215,7 +215,7 @@ def _learner_runs(settled):
     return runs_by_learner
 
 
-def _unfinished():
+def _learners_without_username():
     """Learners who signed up and have no LMS username yet: ``users/me`` answers null."""
     if not _has(ACCOUNT, "edx_username"):
         return {"count": 0, "sample": ""}
@@ -228,11 +228,11 @@ def _unfinished():
     return {"count": rows.count(), "sample": sample.email if sample else ""}
 
 
-def _malformed():
+def _malformed_course_keys():
     """Course keys that are malformed. edx-opaque-keys is not used, since not every application has
     it."""
     keys = RUN._base_manager.order_by("-pk").values_list("courseware_id", flat=True)[:10_000]
-    return [str(key) for key in keys if not COURSE_KEY.fullmatch(key or "")][:NAMED]
+    return [str(key) for key in keys if not COURSE_KEY.fullmatch(key or "")][:MAX_NAMED]
 
 
 def _report():
@@ -240,7 +240,7 @@ def _report():
         from usher.application.health.facts import report
 
         return report()
-    return _plain()
+    return _report_without_usher()
 
 
 sys.stdout.write(json.dumps(_report(), default=str))

@@ -111,9 +111,9 @@ class Command:
         return result.returncode
 
     def _whole_environment(self) -> dict[str, str]:
-        return {**os.environ, **self._written(), **self.environment}
+        return {**os.environ, **self._env_file_values(), **self.environment}
 
-    def _written(self) -> dict[str, str]:
+    def _env_file_values(self) -> dict[str, str]:
         try:
             return EnvFile.read(self.env_file).over(os.environ) if self.env_file else {}
         except (EnvFileError, OSError):

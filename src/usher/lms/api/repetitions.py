@@ -28,7 +28,7 @@ from usher.lms.errors import UsherLmsError
 
 Item = dict[str, Any]
 
-KEPT = timedelta(days=1)
+RETENTION = timedelta(days=1)
 #: On average, one of this many requests deletes old rows, at most ``_MAX_ROWS_TO_PRUNE``.
 _PRUNE_ONE_REQUEST_IN, _MAX_ROWS_TO_PRUNE = 50, 2000
 
@@ -140,6 +140,6 @@ def _learners(ids: list[int], application: ConnectedApplication) -> dict[int, An
 
 def prune() -> None:
     """Delete outcomes older than a day, at most ``_MAX_ROWS_TO_PRUNE``."""
-    old = BatchOutcome.objects.filter(created__lt=timezone.now() - KEPT)
+    old = BatchOutcome.objects.filter(created__lt=timezone.now() - RETENTION)
     ids = list(old.values_list("pk", flat=True)[:_MAX_ROWS_TO_PRUNE])
     BatchOutcome.objects.filter(pk__in=ids).delete()

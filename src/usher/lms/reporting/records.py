@@ -23,7 +23,7 @@ from usher.lms.provisioning.clients import login_service_id
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
 PROBE_TIMEOUT = (5, 25)
 #: The most usernames of renamed and of inactive learners that a report lists.
-NAMED = 10
+MAX_NAMED = 10
 INACTIVE = 50
 LEARNER_HOME_FLAG = "learner_home_mfe.enabled"
 FLAGS = (
@@ -164,7 +164,7 @@ def learners(application: ConnectedApplication | None = None) -> report.Learners
             user__password__startswith=UNUSABLE_PASSWORD_PREFIX
         ).count(),
         "other_name": renamed.count(),
-        "renamed": list(renamed.values_list("uid", "user__username")[:NAMED]),
+        "renamed": list(renamed.values_list("uid", "user__username")[:MAX_NAMED]),
         "inactive": list(inactive.values_list("user__username", flat=True)[:INACTIVE]),
         "by_backend": _links_by_backend(),
     }

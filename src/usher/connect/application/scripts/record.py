@@ -16,7 +16,7 @@ COMMANDS = (
     "repair_missing_courseware_records",
     "reconcile",
 )
-KEPT = (
+FIELDS = (
     "client_id",
     "client_secret",
     "client_type",
@@ -54,7 +54,7 @@ def inspect(params):
         "superuser": _superuser(),
         "session_cookie": settings.SESSION_COOKIE_NAME,
         "gateway": _signs_in_at_gateway(),
-        "record": None if record is None else {key: getattr(record, key) for key in KEPT},
+        "record": None if record is None else {key: getattr(record, key) for key in FIELDS},
         "agrees": record is not None and not _differences(record, params),
     }
 

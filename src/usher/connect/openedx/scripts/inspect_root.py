@@ -21,7 +21,7 @@ VALUES = (
     "DOCKER_IMAGE_OPENEDX_DEV",
 )
 #: Rendered files that contain the plugin's patches; compared with what Tutor would render now.
-RENDERED = (
+RENDERED_FILES = (
     "apps/openedx/config/lms.env.yml",
     "apps/openedx/config/usher.json",
     "apps/openedx/settings/lms/production.py",
@@ -71,7 +71,7 @@ def _compare(root, config, enabled):
     from tutor import env
 
     stale, edits = [], []
-    for name in RENDERED:
+    for name in RENDERED_FILES:
         if name.endswith("usher.json") and "usher" not in enabled:
             continue
         expected = env.render_file(config, *name.split("/"))
