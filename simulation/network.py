@@ -1,7 +1,7 @@
 """The network between the application and the LMS, and its failures.
 
-It assumes, as every client has to, that a request that reaches the LMS at all reaches it within
-``LATEST`` seconds, which is less than what remains of a lease after its last renewal.
+It assumes, as every client has to, that a request reaches the LMS within ``LATEST`` seconds or not
+at all. That is less than what remains of a lease after its last renewal.
 """
 
 from __future__ import annotations

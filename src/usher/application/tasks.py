@@ -42,7 +42,6 @@ _keep_former_name(sync_all_runs, "sync_all_runs")
 @beat_init.connect
 @beat_embedded_init.connect
 def sweep_at_the_start(**_kwargs: Any) -> None:
-    """Runs a sweep when beat starts. Beat sends a task for the first time after its interval, so
-    without this there would be no sweep for a minute, and pages would say that no worker is
-    running."""
+    """Runs a sweep when beat starts. Beat sends a task for the first time after its interval.
+    Without this, pages would say for a minute that no worker is running."""
     sweep.apply_async(retry=False)

@@ -30,9 +30,8 @@ PATIENCE = 0.3
 #: Seconds between two probes, and how many good probes in a row allow one more concurrent batch.
 PROBE_EVERY, GOOD_PROBES = 1.0, 3
 #: A higher number of batches is on trial until GOOD_PROBES more probes were good. During the trial,
-#: probes are sent every TRIAL_EVERY seconds and may take only TRIAL_PATIENCE seconds longer, and
-#: batches have a TRIAL_PART-th of their size, so that visitors hardly notice a number that is too
-#: high.
+#: probes are sent every TRIAL_EVERY seconds and may take only TRIAL_PATIENCE seconds longer. The
+#: size of batches is divided by TRIAL_PART. So visitors hardly notice a number that is too high.
 TRIAL_EVERY, TRIAL_PART, TRIAL_PATIENCE = 0.1, 4, 0.1
 #: After this many good probes, a number of batches that was too high is tried again: the LMS may
 #: have more processes by now.

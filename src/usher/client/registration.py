@@ -40,8 +40,8 @@ def register(
 
     country: two letters, or ''. access_token: a token of the learner in this application; the LMS
     calls ``api/users/me`` with it before it answers.
-    Raises RegistrationRefused with the LMS's fields and suggestions, Throttled if the limit of new
-    accounts for an IP address is reached, AccessRefused if registration is closed, and
+    Raises RegistrationRefused, with the LMS's fields and suggestions. Raises Throttled if the limit
+    of new accounts for an IP address is reached, AccessRefused if registration is closed, and
     Misconfigured if the provider record is wrong.
     """
     form = {

@@ -12,10 +12,11 @@ from usher.contract.envfile import EnvFileError
 class Step:
     """One change.
 
-    id: stable, for machines; where: the thing that changes; what and reason: shown to people;
-    is_done: returns whether the change is already made, and changes nothing; apply: makes the
-    change and returns a description of it; trust_apply: do not call ``is_done`` after ``apply``,
-    because it would be slow or come too early; details: returns lines to show with the plan.
+    id: stable, for machines; where: the thing that changes; what: what ``apply`` does, for people;
+    reason: why it is necessary, for people; is_done: returns whether the change is already made,
+    and changes nothing; apply: makes the change and returns a description of it; trust_apply: do
+    not call ``is_done`` after ``apply``, because it would be slow or come too early; details:
+    returns lines to show with the plan.
     """
 
     id: str

@@ -48,11 +48,11 @@ SILENT_LMS = "the LMS"
 
 @dataclass(frozen=True)
 class Finding:
-    """seen: the observation. cause: the reason for a note or a failure. fix: '' unless something is
-    wrong; a command to copy, or the line to change, with the placeholders of ``fixes``. repair: the
-    name in ``repairs`` with which ``--fix`` corrects it, or ''. applies: False for a skipped check
-    of something that this deployment doesn't have. silent: what does not answer at all, such as
-    ``the LMS``, or ''."""
+    """seen: what the check observed, in words. cause: the reason for a note or a failure. fix: ''
+    unless something is wrong; a command to copy, or the line to change, with the placeholders of
+    ``fixes``. repair: the name in ``repairs`` with which ``--fix`` corrects it, or ''. applies:
+    False for a skipped check of something that this deployment doesn't have. silent: what does not
+    answer at all, such as ``the LMS``, or ''."""
 
     status: Status
     seen: str

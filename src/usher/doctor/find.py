@@ -1,7 +1,7 @@
 """Finds what the operator names: a checkout, an address, a demo, a Tutor root.
 
-If nothing is named, it looks for a demo of this checkout, an LMS of ``usher dev`` for the project
-in this folder, the Tutor root that ``tutor`` uses, and the application in this folder.
+If nothing is named, it looks for a demo of this checkout and for the application in this folder. It
+also looks for an LMS of ``usher dev`` for this project, and for the Tutor root that ``tutor`` uses.
 """
 
 import json

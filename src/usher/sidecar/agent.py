@@ -556,9 +556,9 @@ def moments_of_change(model):
 # -- writing with audit rows
 #
 # ``save_and_log`` of both applications takes a dozen statements for each row. It saves the first
-# rows of every batch. If it writes only the row and one audit row, with the content that
-# ``to_dict`` gave beforehand, the rest of the batch is written in the same way with a few
-# statements.
+# rows of every batch. It may write only the row and one audit row, with the content that
+# ``to_dict`` gave beforehand. Then the agent writes the rest of the batch in the same way, with a
+# few statements.
 
 #: The number of rows in a batch that the application's own code always saves.
 SAMPLES = 2

@@ -40,9 +40,9 @@ _FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 2.0, 60.0
 #: Seconds of pause for each second that the application's database worked: quick and full passes
 #: together use at most a fifth of its time.
 QUICK_PAUSE, FULL_PAUSE = 5.0, 30.0
-#: Seconds between two full passes that compare with the LMS, and between two over the modes of
-#: runs, for which an LMS without the batch API needs a request for each run.
+#: Seconds between two full passes that compare with the LMS.
 COMPARED_EVERY = 300.0
+#: The same for the modes of runs. An LMS without the batch API needs a request for each run.
 RUN_MODES_EVERY = 3600.0
 #: Kinds that are due according to the application's own tables: if none is due, no request is sent.
 _RECORDED = (ACCOUNT, ENROLLMENT, UNENROLLMENT)

@@ -225,8 +225,8 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
     """The error for an LMS account that was created since the username was reserved, and to which
     signing in did not lead.
 
-    If it has the e-mail address, too, it is probably the learner's own, from a registration whose
-    answer was lost, and the LMS can't sign in anybody now, for example while this application
+    If it has the e-mail address, too, it is probably the learner's own: the answer to an earlier
+    registration was lost, and the LMS can't sign in anybody now, for example while this application
     restarts. Another username would not help, since the e-mail address stays taken. So it is tried
     again, unless that was done often enough.
     """

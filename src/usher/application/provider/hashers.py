@@ -1,8 +1,8 @@
 """A hash for client secrets: keyed and fast.
 
 A password hasher is slow because people choose passwords that can be guessed. A client secret is
-random (128 characters from the OAuth toolkit), so it can't be guessed even with a fast hash, and a
-slow one would take most of the token endpoint's time. Because of the key, a stolen database does
+random (128 characters from the OAuth toolkit), so it can't be guessed even with a fast hash. A slow
+hash would take most of the token endpoint's time. Because of the key, a stolen database does
 not even show whether two secrets are equal.
 """
 

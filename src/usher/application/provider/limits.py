@@ -1,9 +1,9 @@
 """Limits failed requests at the token endpoint, and failed messages of the LMS.
 
-Only failures count. A client that has succeeded from an address before is never refused there, so
-that a stranger who knows the LMS's client id, which is in every sign-in URL, can't lock the LMS
-out. For anybody else, once too many credentials were wrong, requests are refused before credentials
-are checked. Failures are counted by address, whatever client ids are tried.
+Only failures count. A client that has succeeded from an address before is never refused there.
+Otherwise a stranger could lock the LMS out, since its client id is in every sign-in URL. For
+anybody else, once too many credentials were wrong, requests are refused before credentials are
+checked. Failures are counted by address, whatever client ids are tried.
 """
 
 from base64 import b64decode

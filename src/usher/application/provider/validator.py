@@ -165,8 +165,8 @@ class UsherValidator(OAuth2Validator):
         super()._check_and_set_request_resource(request)
 
     def save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        """If one code or refresh token is exchanged twice at the same time, one exchange fails, and
-        the tokens that the other one issued are revoked (RFC 9700 4.14.2)."""
+        """Ends both exchanges if one code or refresh token is exchanged twice at the same time: one
+        fails, and the tokens that the other one issued are revoked (RFC 9700 4.14.2)."""
         try:
             super().save_bearer_token(token, request, *args, **kwargs)
         except _SpentMeanwhile as error:

@@ -27,9 +27,12 @@ _MAX_BODY = 64 * 1024
 @csrf_exempt  # authenticated by its signature
 @require_POST
 def lms_webhook(request: HttpRequest) -> JsonResponse:
-    """Answers 200 for a message that was processed now or before, 401 for a wrong signature or one
-    that is too old, 400 for a malformed message, 413 for one over 64 KiB, and 429 for a client with
-    too many wrong signatures. The body is ``{"taken": bool}`` or ``{"error": text}``."""
+    """Answers 200 for a message that was processed now or before. The body is ``{"taken": bool}``
+    or ``{"error": text}``.
+
+    401: the signature is wrong or too old. 400: the message is malformed. 413: it is over 64 KiB.
+    429: the client sent too many wrong signatures.
+    """
     if limited := limits.WEBHOOKS.refusal(request):
         return limited
     body = body_of(request, _MAX_BODY)

@@ -1,9 +1,9 @@
 """Creates, updates and links accounts.
 
-An account has all that the platform's registration creates (user, profile, registration, a usable
-random password, and the signals that other apps listen to) and the link through which its learner
-signs in. Only a new account is linked automatically. An existing account, whatever its username or
-e-mail address, may be another person's; linking it takes an operator.
+An account has all that the platform's registration creates: user, profile, registration and a
+usable random password; the signals that other apps listen to are sent. It also has the link through
+which its learner signs in. Only a new account is linked automatically. An existing account,
+whatever its username or e-mail address, may be another person's; linking it takes an operator.
 """
 
 from __future__ import annotations

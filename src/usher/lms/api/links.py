@@ -14,9 +14,12 @@ _MAX_NAMED = 10
 
 
 def describe_links(username: str, application: ConnectedApplication) -> dict[str, Any]:
-    """Return ``leads_to``, the LMS account that the application's learner ``username`` signs in to,
-    and ``account``, the LMS account with that username, with the uids of the learners who sign in
-    to it (``linked_from``). Either is None when there is none."""
+    """Return two LMS accounts; either is None when there is none.
+
+    ``leads_to``: the account that the application's learner ``username`` signs in to. ``account``:
+    the account with that username. Its ``linked_from`` has the uids of the learners who sign in to
+    it.
+    """
     link = lookup.link_of(application.backend, username)
     user = lookup.user_named(username)
     account = None

@@ -2,8 +2,8 @@
 unless another address is given, as in a container whose port is published on its host's loopback.
 
 The link works once. It sets a cookie that is valid as long as the sidecar runs. Only requests whose
-Host header names this machine are answered, so that no other site can reach the pages by a name of
-its own that resolves to this machine (DNS rebinding).
+Host header names this machine are answered. Otherwise another site could reach the pages by a name
+of its own that resolves to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
