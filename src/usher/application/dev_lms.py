@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from django.conf import settings as django_settings
 
 from usher.application import conf
-from usher.contract.folders import DEV_FOLDER, is_lms_of_dev
+from usher.contract.folders import DEV_FOLDER, is_lms_of_dev, project_folder
 
 
 def is_used() -> bool:
     """Whether ``usher dev`` has run here, and this process has its settings or those of no LMS."""
     home = _project() / DEV_FOLDER
-    if not (home / "env").is_file():
+    if not os.access(home / "env", os.R_OK):  # it may be another user's
         return False
     return bool(conf.missing()) or is_lms_of_dev(home, conf.settings().api_base_url)
 
@@ -37,4 +38,4 @@ def instruction_to_run() -> str:
 
 
 def _project() -> Path:
-    return Path(getattr(django_settings, "BASE_DIR", None) or ".")
+    return project_folder(getattr(django_settings, "BASE_DIR", None))

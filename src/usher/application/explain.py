@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from usher.application import dev_lms
@@ -34,7 +34,7 @@ _MAX_EVENTS = 10
 @dataclass(frozen=True)
 class Sentence:
     """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history``,
-    ``worker``, ``retry`` or ``compare``.
+    ``worker``, ``retry``, ``mistyped`` or ``compare``.
     text: a sentence about it. state: a ``State``, or ''. cause: the last error, or ''. next: what
     happens next and when, or ''. about: the course key, for enrollments and events about one."""
 
@@ -86,6 +86,30 @@ def retry(user: Any) -> Sentence:
         "After the cause is removed, this sends to the LMS again what is refused:",
         next=f"`python manage.py reconcile --recheck --user {name}`",
     )
+
+
+def mistyped(user: Any) -> Iterator[Sentence]:
+    """How to remove course runs that the LMS never had, and that refuse the learner's enrollments:
+    their keys may be mistyped. Nothing if a learner of the run is enrolled in the LMS."""
+    require_user(user)
+    rows = Enrollment.objects.refused().filter(user=user, work__error_code="unknown-run")
+    in_lms = Enrollment.objects.filter(run=OuterRef("run"), observed_is_active=True)
+    rows = rows.filter(~Exists(in_lms), run__observed_at=None).select_related("run")
+    for row in rows.order_by("-id"):
+        key = row.run.course_key
+        code = (
+            "from usher.application.models import CourseRun; "
+            f"CourseRun.objects.filter(course_key='{key}', observed_at=None).delete()"
+        )
+        count = row.run.enrollments.count()
+        yield Sentence(
+            "mistyped",
+            f"The LMS has never shown {key}. If the key is mistyped, enroll the learner in the "
+            f"right run. This deletes the run here, with its {count} "
+            f"enrollment{'s' * (count != 1)}:",
+            next=f'`python manage.py shell -c "{code}"`',
+            about=key,
+        )
 
 
 def comparison(user: Any) -> Iterator[Sentence]:

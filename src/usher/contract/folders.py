@@ -48,3 +48,11 @@ def is_locked(file: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def project_folder(base_dir: str | Path | None) -> Path:
+    """The folder of ``manage.py``: ``BASE_DIR``, or the folder above it. As ``startproject`` writes
+    it, ``BASE_DIR`` is the folder of the package once the settings are a package."""
+    base = Path(base_dir or ".")
+    folders = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
+    return next(folders, base)

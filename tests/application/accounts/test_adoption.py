@@ -102,6 +102,7 @@ def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
     out, _ = run("--decisions", str(file), "--application", "shop")
     command = f"python .usher/dev/lms/manage.py lms usher_link --username {name} --application shop"
     assert f"  {command}" in out.splitlines()
+    assert "processes them within 10 min, or immediately" in " ".join(out.split())
 
 
 def test_the_next_command_is_on_a_line_of_its_own(system: Any, tmp_path: Path) -> None:

@@ -184,6 +184,8 @@ def test_one_run(system, command):
     assert code == 1
     assert "course-v1:No+Such+Run" in out
     assert "1 failed" in out
+    assert "It was not added here." in " ".join(out.split())
+    assert "delete the run here" not in " ".join(out.split())
     assert run(command.removesuffix("s") + "s")[0] == 0, "a mistyped key is kept"
     with pytest.raises(CommandError, match="not-a-key"):
         run(command, "--run", "not-a-key")
@@ -330,6 +332,12 @@ def test_an_lms_that_is_down_is_a_failure_not_a_traceback(system, settings):
     assert "Nothing answers" in out
     code, out, _ = run("sync_courseruns")
     assert code == 1
+    assert out.startswith("✗ failed  run list of the LMS: ")
+    assert out.splitlines()[-1] == "✗ 0 course runs: 0 changed, 0 unchanged, 0 failed"
+    assert "✗ stopped The LMS's list of course runs could not be read" in out
+    printed = json.loads(run("sync_courseruns", "--json")[1])
+    assert printed["failed"] == 1
+    assert printed["course_runs"] == {"count": 0, "changed": 0, "unchanged": 0, "failed": 0}
     with pytest.raises(CommandError, match="Nothing answers"):
         run("drift")
 

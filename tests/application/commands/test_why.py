@@ -14,6 +14,7 @@ from usher.application import conf
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.services import deactivate, reactivate
 from usher.application.audit.models import AuditEvent
+from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.explain import explain
 from usher.application.runs.models import CourseRun
@@ -140,6 +141,27 @@ def test_a_mistyped_run(system: Any, typed: str, advice: str) -> None:
             call_command(*command)
         assert advice in str(refused.value)
     assert why(user.email, f" {DEMO} ")
+
+
+def test_a_run_that_the_lms_never_had_can_be_deleted_with_a_printed_command(system: Any) -> None:
+    user, mistyped = system.learner(), ensure_run("course-v1:edX+DemoX+Demo_Corse")
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
+    assert "mistyped" not in why(user.email)
+    enroll(user, mistyped, reconcile_now=True)
+    story = why(user.email)
+    assert "deletes the run here, with its 1 enrollment:" in story
+    command = story.split("$ python manage.py shell -c ")[1].split('"')[1]
+    exec(command)
+    assert [row.run.course_key for row in Enrollment.objects.filter(user=user)] == [DEMO]
+    assert "mistyped" not in why(user.email)
+
+
+def test_a_run_that_the_lms_had_before_is_not_called_mistyped(system: Any) -> None:
+    user, gone = system.learner(), ensure_run("course-v1:edX+DemoX+Gone")
+    enroll(user, gone, reconcile_now=True)
+    CourseRun.objects.filter(pk=gone.pk).update(observed_at=timezone.now())
+    assert "unknown-run" in why(user.email)
+    assert "mistyped" not in why(user.email)
 
 
 def lines(*arguments: str) -> list[str]:

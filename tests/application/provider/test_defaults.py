@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from usher.application import defaults
+from usher.application import defaults, dev_lms
 from usher.application.defaults import environment
 from usher.contract.environment import ALL_KEYS
 
@@ -213,3 +213,12 @@ def test_the_env_file_next_to_manage_py_is_read_if_the_settings_are_a_package(
     settings = {"BASE_DIR": tmp_path / "shop"}
     defaults.apply(settings)
     assert settings["OPENEDX_API_CLIENT_ID"] == "nearer"
+
+
+def test_usher_dev_is_found_if_the_settings_are_a_package(tmp_path: Path, settings: Any) -> None:
+    settings.BASE_DIR, settings.OPENEDX_API_CLIENT_ID = tmp_path / "shop", ""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "manage.py").touch()
+    (tmp_path / ".usher" / "dev").mkdir(parents=True)
+    (tmp_path / ".usher" / "dev" / "env").touch()
+    assert dev_lms.is_used()

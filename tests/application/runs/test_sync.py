@@ -136,7 +136,7 @@ def test_a_list_that_can_not_be_had_marks_nothing_as_missing(system_with_many_ru
     faulty.break_all(faults.UNAVAILABLE, path="page=2")
     summary = sync_runs()
     assert summary.failed == 1
-    assert summary.failures[0].what == "course list"
+    assert summary.failures[0].what == "list of the LMS"
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
 
 

@@ -36,7 +36,7 @@ LINK, SKIP = "link", "skip"
 _ROWS_AT_A_TIME = 100
 #: The LMS refuses the learner until ``usher_link`` has run there, so the first attempt waits this
 #: long. The LMS's webhook about the link makes the account due earlier.
-_TIME_TO_LINK = timedelta(minutes=10)
+TIME_TO_LINK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
 
 def _await_link(account: LmsAccount, application: str) -> None:
     """Makes account and token due later, with the link as the reason why they wait."""
-    due_at = database_now() + _TIME_TO_LINK
+    due_at = database_now() + TIME_TO_LINK
     for rows, error in (
         (LmsAccount.objects.filter(pk=account.pk), not_linked_yet(account.username, application)),
         (

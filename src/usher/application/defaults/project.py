@@ -26,6 +26,7 @@ from usher.application.defaults.provider import (
     rest_framework,
 )
 from usher.contract.environment import Env
+from usher.contract.folders import project_folder
 
 #: ``env_file``: the ``.env`` in the folder of ``manage.py``.
 ENV_NEXT_TO_MANAGE_PY = ".env"
@@ -130,9 +131,7 @@ def _path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Pa
     path = base / env_file
     if env_file != ENV_NEXT_TO_MANAGE_PY or path.exists():
         return path
-    # The BASE_DIR of a new project is the folder of the package once its settings are a package.
-    with_manage = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
-    return next(with_manage, base) / env_file
+    return project_folder(base) / env_file
 
 
 def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:

@@ -157,13 +157,15 @@ class EngineCommand(BaseCommand):
         options: Any,
         *,
         parts: Mapping[str, Summary] | None = None,
+        unread: str = "",
         **more: Any,
     ) -> None:
         """Writes the last line. Exits with 1 if a row failed in this run, or if rows wait because
         nothing can be sent to the LMS now; rows that wait for anything else are no failure. of: the
         name of the counted rows. parts: writes a line for each of these names and summaries
-        instead. more: further keys of the JSON object."""
-        stopped = why_stopped(summary.waiting) if summary.waiting else ""
+        instead. unread: which list of the LMS could not be read, so that the counts are not of all
+        rows. more: further keys of the JSON object."""
+        stopped = unread or (why_stopped(summary.waiting) if summary.waiting else "")
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | {"stopped": stopped} | more))
         else:

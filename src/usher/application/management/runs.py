@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 from usher.application.lms.drift import drift
 from usher.application.management.output import EngineCommand
 from usher.application.runs.models import CourseMode, CourseRun, validate_course_key
-from usher.application.runs.services import sync_runs_and_modes
+from usher.application.runs.services import is_whole, sync_runs_and_modes
 from usher.engine.summary import Summary
 
 
@@ -37,6 +37,11 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
                 f"The LMS throttles the course list: waiting {seconds:.0f} s."
             ),
         )
+    total = Summary().add(of_runs).add(of_modes)
+    unread = ""
+    if not is_whole(of_runs):
+        of_runs.failed -= 1  # the list, which is no run
+        unread = "The LMS's list of course runs could not be read to its end."
     runs = of_runs.changed + of_runs.unchanged + of_runs.failed + of_runs.waiting_count
     rows = CourseMode.objects.filter(run__missing_since__isnull=True)
     modes = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
@@ -47,8 +52,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     parts = {f"{runs} course run{'s' * (runs != 1)}": of_runs}
     if modes or of_modes.failed:
         parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = of_modes
-    total = Summary().add(of_runs).add(of_modes)
-    command.finish(total, "course runs and modes", options, parts=parts, **counts)
+    command.finish(total, "course runs and modes", options, parts=parts, unread=unread, **counts)
 
 
 def find_run(key: str) -> CourseRun:

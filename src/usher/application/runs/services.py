@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -19,12 +20,12 @@ from usher.client.errors import LmsError, NotTheLms
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Failure, Summary
 
-__all__ = ["UnknownRun", "ensure_run", "sync_runs", "sync_runs_and_modes"]
+__all__ = ["UnknownRun", "ensure_run", "is_whole", "sync_runs", "sync_runs_and_modes"]
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
 PATIENCE = 1800.0
 #: The failure of the whole list.
-_COURSE_LIST = "course list"
+_COURSE_LIST = "list of the LMS"
 
 
 class UnknownRun(ValueError):
@@ -74,7 +75,7 @@ def sync_runs(
         of_runs, of_modes = _sync_some(course_keys, modes=modes, **options)
         return of_runs.add(of_modes)
     summary = _sync_all(waiting, patience, meanwhile, **options)
-    return summary.add(_sync_modes(**options)) if modes and _is_whole(summary) else summary
+    return summary.add(_sync_modes(**options)) if modes and is_whole(summary) else summary
 
 
 def sync_runs_and_modes(
@@ -90,10 +91,10 @@ def sync_runs_and_modes(
     if keys is not None:
         return _sync_some(require_course_keys(keys), modes=True, **options)
     summary = _sync_all(waiting, patience, None, **options)
-    return summary, _sync_modes(**options) if _is_whole(summary) else Summary()
+    return summary, _sync_modes(**options) if is_whole(summary) else Summary()
 
 
-def _is_whole(summary: Summary) -> bool:
+def is_whole(summary: Summary) -> bool:
     """Whether the LMS's course list was read to its end."""
     return not any(failure.what == _COURSE_LIST for failure in summary.failures)
 
@@ -171,21 +172,22 @@ def _sync_some(
         run = ensure_run(key)
         for kind, summary in parts:
             made_due = recheck([kind], related_to=run)
-            summary.add(
-                reconcile(
-                    [kind],
-                    related_to=run,
-                    made_due=made_due,
-                    patience=Patience(90),
-                    progress=progress,
-                    accept_missing=accept_missing,
-                )
+            result = reconcile(
+                [kind],
+                related_to=run,
+                made_due=made_due,
+                patience=Patience(90),
+                progress=progress,
+                accept_missing=accept_missing,
             )
             missing = CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False)
-            if missing.exists():  # then the LMS shows no modes of it
-                if is_new:
-                    # A mistyped key must not stay and be reported as missing by every later sync.
-                    missing.delete()
+            is_missing = missing.exists()
+            if is_missing and is_new:
+                # A mistyped key must not stay and be reported as missing by every later sync.
+                missing.delete()
+                result.failures = [replace(f, message=_NOT_SAVED) for f in result.failures]
+            summary.add(result)
+            if is_missing:  # then the LMS shows no modes of it
                 break
     return of_runs, of_modes
 
@@ -210,10 +212,12 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
         summary.fail(Failure("run", key, "rejected", "not-found", MISSING))
 
 
-MISSING = (
+_NOT_SHOWN = (
     "The LMS does not show this run: it isn't there, or the service worker may not see it. "
-    "Publish it there, or remove it here."
 )
+#: Of a run that is known here.
+MISSING = _NOT_SHOWN + "Publish it there. If its key is mistyped, delete the run here."
+_NOT_SAVED = _NOT_SHOWN + "It was not added here. Is the key right?"
 
 
 def refresh_soon(course_key: str) -> None:

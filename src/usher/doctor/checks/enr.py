@@ -28,7 +28,8 @@ _REFUSALS = {
     "unknown-run": (
         "the LMS does not have this course run, see CRS-1",
         "publish the run in the LMS; the enrollments are then sent again. If its key is mistyped, "
-        "enroll the learners in the right run",
+        "enroll the learners in the right run, and delete this one: `usher why LEARNER` shows the "
+        "command",
     ),
     "course-full": ("the run is full", f"raise its limit in the LMS, {_RETRY}"),
     "not-allowed": (

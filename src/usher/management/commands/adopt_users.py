@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from usher.application import dev_lms
 from usher.application.accounts import adoption
 from usher.application.management.output import EngineCommand
+from usher.application.states import span
 from usher.application.user_model import signs_in_by_email
 from usher.contract.spreadsheets import cell, value
 from usher.contract.terminal import command_line, wrap
@@ -120,7 +121,8 @@ class Command(EngineCommand):
         self.stdout.write(
             wrap(
                 "Until then their records are pending. Afterwards a worker processes them within "
-                "ten minutes, or immediately when you run this again:",
+                f"{span(adoption.TIME_TO_LINK.total_seconds())}, or immediately when you run this "
+                "again:",
                 0,
             )
         )

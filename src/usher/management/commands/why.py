@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from usher.application.accounts.models import LmsAccount
-from usher.application.explain import Sentence, comparison, explain, retry, worker
+from usher.application.explain import Sentence, comparison, explain, mistyped, retry, worker
 from usher.application.management.output import EngineCommand
 from usher.application.management.runs import find_run
 from usher.application.management.users import find_user
@@ -30,7 +30,7 @@ class Command(EngineCommand):
         story = [*explain(user, run)]
         states = {sentence.state for sentence in story}
         if State.REFUSED in states:
-            story.append(retry(user))
+            story += [retry(user), *mistyped(user)]
         if {State.PENDING, State.RETRYING} & states:
             story += worker()
         if LmsAccount.objects.filter(user=user).exists():
