@@ -248,6 +248,17 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert caught.value.code == "no-connection"
 
 
+def test_a_server_without_tls_is_named_as_one() -> None:
+    def refuse(peer: socket.socket) -> None:
+        peer.recv(1000)
+        peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with server(refuse) as (url, _):
+        with pytest.raises(Unreachable, match="answers at https:.*without TLS") as caught:
+            client(url.replace("http://", "https://")).request("GET", "/")
+    assert caught.value.code == "no-connection"
+
+
 def test_a_certificate_of_another_host_is_refused(
     https: tuple[str, list[socket.socket]], certificate: Path
 ) -> None:

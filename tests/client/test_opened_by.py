@@ -30,5 +30,6 @@ def test_an_opener_refuses() -> None:
         raise AssertionError(f"no request to {base_url}")
 
     lms = OpenEdx("http://lms.invalid", worker="worker", token="t")
-    with opened_by(opener), pytest.raises(AssertionError, match="no request to"):
+    with opened_by(opener), pytest.raises(AssertionError, match="no request to") as caught:
         lms.me("t")
+    assert caught.value.__context__ is None, "the traceback shows no other error"

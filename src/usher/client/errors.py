@@ -27,6 +27,8 @@ from typing import Self
 from usher.contract.failures import FailureClass, storable
 
 _NOT_CONNECTED = "no-connection"
+#: OpenSSL's name for an answer that is not TLS.
+_NO_TLS = "WRONG_VERSION_NUMBER"
 
 
 class LmsError(Exception):
@@ -73,6 +75,12 @@ class Unreachable(LmsError):
     @classmethod
     def not_connected(cls, base_url: str, error: Exception) -> Self:
         """No connection was made, so nothing was sent."""
+        if getattr(error, "reason", "") == _NO_TLS:
+            return cls(
+                f"A server answers at {base_url}, but without TLS: does its address begin with "
+                "http:// instead?",
+                code=_NOT_CONNECTED,
+            )
         return cls(f"Nothing answers at {base_url} ({error}).", code=_NOT_CONNECTED)
 
     @classmethod

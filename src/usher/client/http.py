@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any
@@ -331,10 +331,9 @@ class Http:
     def _idle_or_new(self) -> Transport:
         """A connection for this thread only. Takes the idle connection that was used last, so that
         the others expire."""
-        try:
+        with suppress(IndexError):
             return self._idle.pop()
-        except IndexError:
-            return open_connection(self.base_url, self._ssl)
+        return open_connection(self.base_url, self._ssl)  # an error has no other as its context
 
     def close(self) -> None:
         """Closes the idle connections. A later request opens new ones."""

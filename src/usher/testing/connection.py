@@ -48,10 +48,12 @@ def set_up(settings: Any, lms_url: str, application_url: str) -> None:
 
 
 def forget_clients() -> None:
-    """Drops the LMS clients, and with them the pauses and limits of the last test."""
+    """Drops the LMS clients, and with them the pauses, limits and outages of the last test."""
     from usher.application import lms_client
+    from usher.engine.outages import outages
 
     lms_client._client.cache_clear()
+    outages.forget()
 
 
 def lms_username(user: Any) -> str:
