@@ -150,7 +150,10 @@ def test_connect_and_disconnect(operator: Operator):
     failed = [line["id"] for line in report["checks"] if line["status"] == "failed"]
     assert failed == []
 
+    # After an upgrade of Usher, too, records are removed and the LMS is stopped.
+    (operator.home / "made-of.txt").write_text("an earlier version\n")
     undone = operator.usher("disconnect")
+    assert undone["changed"][:2] == ["lms-folder", "lms-records"]
     assert f"shop: {shop.env_file}, with your own settings" in undone["stays"]
     assert f"LMS: its folder {operator.home}" in undone["stays"]
     assert any("accounts, enrollments and progress" in stay for stay in undone["stays"])

@@ -299,3 +299,24 @@ def test_a_command_that_corrects_is_on_a_line_of_its_own(
     data = [line.strip() for line in console.export_text().splitlines()]
     start = next(number for number, line in enumerate(data) if line.startswith("fix:"))
     assert data[start : start + len(lines)] == lines
+
+
+@pytest.mark.parametrize(
+    ("reasons", "ends"),
+    [
+        (["nobody told"] * 3 + ["no people yet"], "AAA-1 to AAA-4): nobody told"),
+        (["nobody told"] * 2 + ["no people yet", "no worker"], "; see the reasons above"),
+    ],
+)
+def test_a_reason_is_named_if_it_is_that_of_most_checks(
+    nothing_known: Context, reasons: list[str], ends: str
+) -> None:
+    report = run(nothing_known, only=["ENV-1"])
+    report.asked, report.lines = (
+        frozenset(),
+        [
+            Line(f"AAA-{number}", "", Finding(Status.SKIPPED, reason))
+            for number, reason in enumerate(reasons, start=1)
+        ],
+    )
+    assert next_step(report).endswith(ends)

@@ -348,8 +348,16 @@ class DisconnectionFromEmbedded(Disconnection):
 
     def _lms_steps(self) -> list[Step]:
         embedded = self._embedded
-        if not embedded.is_made:
+        if not embedded.exists:
             return []
+        update = Step(
+            "lms-folder",
+            str(embedded.folder),
+            "update the embedded LMS and its database",
+            "another version or installation of Usher created it",
+            lambda: embedded.is_made,
+            self._update,
+        )
         stop = Step(
             "stop",
             embedded.lms_url,
@@ -376,7 +384,11 @@ class DisconnectionFromEmbedded(Disconnection):
             self._render,
         )
         records = [self._records_step(), self._config_step("lms-config")]
-        return [*records, *([stop] if self.is_last else [render, start])]
+        return [update, *records, *([stop] if self.is_last else [render, start])]
+
+    def _update(self) -> str:
+        self._embedded.make()
+        return "updated"
 
     def _stop(self) -> str:
         self._embedded.server.stop()

@@ -184,14 +184,14 @@ def next_step(report: Report) -> str:
 
 
 def _not_checked(lines: list[Line], what: str) -> str:
-    """A sentence with the number of these checks, their ids, and the most frequent reason: one
+    """A sentence with the number of these checks, their ids, and the reason of most of them: one
     failing command, such as the application's manage.py, may be the reason for many."""
     seen = [line.finding.seen for line in lines]
     often = max(seen, key=seen.count)
     names = ", ".join(ranges([line.id for line in lines]))
     number = f"{len(lines)} {what}" if len(lines) > 1 else f"1 {what.removesuffix('s')}"
     text = f"{number} could not be made ({names})"
-    is_common = len(lines) == 1 or seen.count(often) > 1
+    is_common = 2 * seen.count(often) > len(lines)
     return f"{text}: {often}" if is_common else f"{text}; see the reasons above"
 
 

@@ -79,10 +79,14 @@ class EmbeddedLms:
         return self.folder / "usher.json"
 
     @property
+    def exists(self) -> bool:
+        """Whether the folder has an LMS, of this or another version of Usher."""
+        return (self.folder / _MADE_OF).is_file()
+
+    @property
     def is_made(self) -> bool:
         """Whether the folder has an LMS of this version of Usher."""
-        mark = self.folder / _MADE_OF
-        return mark.is_file() and mark.read_text() == _fingerprint()
+        return self.exists and (self.folder / _MADE_OF).read_text() == _fingerprint()
 
     @property
     def enabled(self) -> bool:
