@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tests.cli.test_processes import eventually
 from usher.cli.demo.errors import DemoError
+from usher.cli.demo.processes import is_listening
 from usher.cli.demo.setup import Step
 from usher.cli.dev.command import _take, _through_saves
 from usher.cli.dev.ports import Ports
@@ -485,3 +486,44 @@ def test_settings_in_another_module_are_named_and_kept_for_the_shell(
         servers.stop()
     lines = servers.environment_file.read_text().splitlines()
     assert "export DJANGO_SETTINGS_MODULE=shop.settings.local" in lines
+
+
+#: As ``runserver``: a version of the code that can't be run is reported, and the process waits.
+SERVES_OR_WAITS = """
+import pathlib, signal, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+try:
+    compile(pathlib.Path("code.py").read_text(), "code.py", "exec")
+except SyntaxError:
+    signal.pause()
+host, port = sys.argv[2].split(":")
+HTTPServer((host, int(port)), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_a_project_that_missed_a_change_is_started_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTENS_WITHIN", 0.3)
+    code = tmp_path / "code.py"
+    (tmp_path / "manage.py").write_text(SERVES_OR_WAITS)
+    code.write_text("VERSION = (\n")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.open()
+    project, _ = servers._create_project_processes()
+    project.ready_url = ""
+    try:
+        servers._start_all([project])
+        code.write_text("VERSION = (  \n")
+        assert eventually(lambda: servers.follow_changes() == "project started again.")
+        time.sleep(0.4)
+        assert servers.follow_changes() == "", "it is still broken"
+        code.write_text("VERSION = 1\n")
+        assert eventually(lambda: servers.follow_changes() == "project started again.")
+        assert eventually(lambda: is_listening(servers.ports.project))
+        code.write_text("VERSION = 20\n")
+        servers.follow_changes()
+        time.sleep(0.4)
+        assert servers.follow_changes() == "", "it listens"
+    finally:
+        servers.stop()

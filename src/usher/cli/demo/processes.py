@@ -47,6 +47,13 @@ def require_free_port(port: int, who: str, option: str) -> None:
             ) from error
 
 
+def is_listening(port: int) -> bool:
+    """Whether a program of this machine accepts connections at the port."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
 @dataclass
 class ServerProcess:
     """A server or worker process.

@@ -20,7 +20,12 @@ from usher.cli.demo import connection, prepared
 from usher.cli.demo.browser import Browser
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError, NotStarted
-from usher.cli.demo.processes import RunningServers, ServerProcess, require_free_port
+from usher.cli.demo.processes import (
+    RunningServers,
+    ServerProcess,
+    is_listening,
+    require_free_port,
+)
 from usher.cli.dev.lms_accounts import accounts_in
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
@@ -41,6 +46,8 @@ _PROJECT, _WORKER = "project", "worker"
 _ENROLLED_WITHIN = 60.0
 #: Seconds after a change in which ``runserver`` has reloaded the project, and answers.
 _RELOADED_WITHIN = 6.0
+#: Seconds after a change from which on a project that does not listen has missed a later one.
+_LISTENS_WITHIN = 15.0
 #: The most addresses that one message lists.
 _SHOWN = 5
 _SETTINGS_MODULE = "DJANGO_SETTINGS_MODULE"
@@ -85,6 +92,8 @@ class ProjectWithLms(RunningServers):
         self._files: ProjectFiles | None = None
         #: When a file of the project was changed last since then; None if none was.
         self._changed_at: float | None = None
+        #: The ``_changed_at`` after which the project was seen to listen, or started again.
+        self._listened_at: float | None = None
 
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
@@ -443,9 +452,32 @@ class ProjectWithLms(RunningServers):
         if messages:
             it = "It starts" if len(messages) == 1 else "They start"
             messages.append(f"{it} again when a Python file or .env of your project changes.")
+        if self._has_missed_a_change():
+            restarted.append(_PROJECT)
         if restarted:
             messages.append(f"{' and '.join(restarted)} started again.")
         return "\n".join(messages)
+
+    def _has_missed_a_change(self) -> bool:
+        """Starts a project that does not listen again, once after each change. ``runserver`` does
+        not notice a file that is saved while it reloads the project: if the version before could
+        not be run, it reports that one, and waits. Returns whether the project was started."""
+        changed_at = self._changed_at
+        if changed_at == self._listened_at or not changed_at:
+            return False
+        if time.monotonic() - changed_at < _LISTENS_WITHIN:
+            return False
+        self._listened_at = changed_at
+        for process in self._servers:
+            if (
+                process.name == _PROJECT
+                and process.process
+                and not is_listening(self.ports.project)
+            ):
+                process.stop()
+                process.start()
+                return True
+        return False
 
     def _notice_changes(self) -> set[str]:
         """The names of files that were changed since the last call."""

@@ -1,0 +1,23 @@
+"""An outage that a test simulates is not logged as ended in the next one."""
+
+import logging
+
+import pytest
+
+from usher.application.reconcilers import Lms
+from usher.client.errors import Unreachable
+from usher.client.shared import LocalState
+from usher.engine.outages import outages
+from usher.testing.connection import forget_clients
+
+
+def test_outages_are_forgotten_with_the_clients(caplog: pytest.LogCaptureFixture) -> None:
+    state = LocalState()
+    for _ in range(2):
+        outages.failed("account", Unreachable.not_connected("http://lms", OSError()), state, Lms())
+    assert "account fails" in caplog.text
+    caplog.clear()
+    forget_clients()
+    with caplog.at_level(logging.INFO):
+        outages.succeeded("account", LocalState())
+    assert caplog.text == ""
