@@ -156,3 +156,13 @@ def test_without_a_connection_and_tutor_there_is_nothing_to_disconnect(tmp_path:
     result = in_folder(tmp_path, "disconnect", "--tutor", "/no/tutor")
     assert "/no/tutor is not a program" in result.stderr
     assert result.returncode == 2
+
+
+def test_ctrl_c_is_no_failed_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("usher.cli.why.places", interrupted)
+    result = CliRunner().invoke(main, ["why", "ann"])
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")

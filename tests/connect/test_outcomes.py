@@ -36,8 +36,11 @@ def ended(error: BaseException, view: View, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_message_does_not_follow_the_terminal_s_interrupt_sign_in_its_line(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ):
-    code, screen = ended(error, View(as_json=False), monkeypatch)
-    assert code == exits.INTERRUPTED
+    view = View(as_json=False)
+    code, screen = ended(error, view, monkeypatch)
+    assert (code, screen) == (exits.INTERRUPTED, "\ninterrupted; nothing was changed\n")
+    view.print_preparation(".env from .env.example", dry_run=False)
+    _, screen = ended(error, view, monkeypatch)
     assert screen.startswith("\ninterrupted; completed steps are kept.")
 
 

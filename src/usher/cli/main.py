@@ -127,6 +127,13 @@ class LazyCommands(click.Group):
             # Not ``raise ClickException``: subclasses have exit codes of their own.
             click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            from usher.contract import exits, terminal  # only for interruptions
+
+            # Click itself would exit with 1, which means something else for most commands.
+            terminal.end_line_of_interrupt()
+            click.echo("interrupted", err=True)
+            ctx.exit(exits.INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -360,10 +360,9 @@ def _ending(view: View) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, click.Abort):  # click.Abort: at a question
         end_line_of_interrupt()
-        code, message = (
-            exits.INTERRUPTED,
-            "interrupted; completed steps are kept. Run the command again",
-        )
+        code, message = exits.INTERRUPTED, "interrupted; nothing was changed"
+        if view.has_begun:
+            message = "interrupted; completed steps are kept. Run the command again"
     except NeedsPerson as error:
         code, message = exits.UNFINISHED, f"Remains for you: {error}"
     except (Refused, EnvFileError) as error:

@@ -33,6 +33,7 @@ class View:
         self._data: dict[str, Any] = {"ok": False, "changed": [], "checks": []}
         self.failed = False
         self._has_prepared = False
+        self._has_begun = False
 
     def print_plan(self, plan: Plan, *, dry_run: bool) -> None:
         self._data["plan"] = plan.as_data()
@@ -45,7 +46,9 @@ class View:
         if not due:
             self._print("\nNothing to change: everything is as planned already.")
             return
-        self._print(f"\n{len(due)} of {len(plan.steps)} changes are due:")
+        self._print(
+            f"\n{len(due)} of {len(plan.steps)} changes {'is' if len(due) == 1 else 'are'} due:"
+        )
         for number, step in enumerate(due, start=1):
             self._print(f"  {number:>2}. {_text(step.what, 6)}")
             for detail in step.details():
@@ -63,6 +66,7 @@ class View:
         self._print(f"  {mark} {_text(text, 13)}")
 
     def start_step(self, step: Step, number: int, total: int) -> None:
+        self._has_begun = True
         self._print(f"  [{number}/{total}] {step.id:<24} {_text(step.what + ' ...', 33)}")
 
     def finish_step(self, step: Step, changed: bool, result: str) -> None:
@@ -94,6 +98,12 @@ class View:
     def has_preparations(self) -> bool:
         """Returns whether something was changed before the plan."""
         return self._has_prepared
+
+    @property
+    def has_begun(self) -> bool:
+        """Returns whether something was changed, or a step that may have changed something has
+        begun."""
+        return self._has_prepared or self._has_begun
 
     @property
     def changed(self) -> list[str]:
