@@ -81,12 +81,12 @@ class System:
         )
 
     def enrollments(self, username: str) -> dict[str, tuple[str, bool]]:
-        found = self._ask(
+        rows = self._ask(
             "from usher.embedded.student.models import CourseEnrollment as E; import json; "
             f"rows = E.objects.filter(user__username={username!r}); "
             "print(json.dumps([[str(r.course_id), r.mode, r.is_active] for r in rows]))"
         )
-        return {key: (mode, active) for key, mode, active in found}
+        return {key: (mode, active) for key, mode, active in rows}
 
     def _ask(self, script: str) -> Any:
         import json

@@ -53,6 +53,6 @@ def test_a_broker_without_celery_is_reported(
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
     monkeypatch.setattr("usher.application.health.setup.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "kombu", None)
-    found = facts.report()
-    assert found["engine"]["broker_error"] == NO_CELERY
-    assert "celery" not in found
+    report = facts.report()
+    assert report["engine"]["broker_error"] == NO_CELERY
+    assert "celery" not in report

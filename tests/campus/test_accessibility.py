@@ -140,7 +140,7 @@ def test_pages_can_be_used_by_everybody(screen, site, client, learner, settings,
     settings.EDITION_NAME = edition
     client.force_login(learner)
     client.post(f"/courses/{KEY}/enroll/")
-    found = {}
+    problems_by_path = {}
     for paths, cookies in ((PUBLIC, []), (PERSONAL, cookies_of(client, site))):
         context = screen.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640})
         context.add_cookies(cookies)
@@ -149,9 +149,9 @@ def test_pages_can_be_used_by_everybody(screen, site, client, learner, settings,
             page.goto(site + path)
             problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST)
             if problems := problems + violations_of_axe(page):
-                found[path] = problems
+                problems_by_path[path] = problems
         context.close()
-    assert found == {}
+    assert problems_by_path == {}
 
 
 def test_an_invalid_form_shows_errors_at_its_fields(screen, site):

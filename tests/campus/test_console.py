@@ -60,7 +60,7 @@ def addresses(live_server, settings, learner):
 def test_pages_of_the_console_are_accessible(
     screen, live_server, admin_client, addresses, settings, scheme
 ):
-    found = {}
+    problems_by_page = {}
     for edition, width in (("mitxonline", 320), ("mitxpro", 1280)):
         settings.USHER_EDITION = edition
         window = screen.new_context(color_scheme=scheme, viewport={"width": width, "height": 700})
@@ -73,9 +73,9 @@ def test_pages_of_the_console_are_accessible(
             problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST) + complaints
             problems += violations_of_axe(page)
             if problems:
-                found[f"{address} {width}"] = problems
+                problems_by_page[f"{address} {width}"] = problems
         window.close()
-    assert found == {}
+    assert problems_by_page == {}
 
 
 def test_the_overview_refreshes_itself_until_that_is_turned_off(

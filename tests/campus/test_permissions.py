@@ -122,10 +122,10 @@ def test_tokens_are_revoked_with_the_permission_and_changed_by_nobody(tokens, mo
 def looks(monkeypatch):
     """Counts how often the checks run."""
     cache.clear()
-    found = []
+    runs = []
     report = {"healthy": True, "checks": [], "counts": {}, "next": "", "stage": ""}
-    monkeypatch.setattr(staff, "examine", lambda look: found.append(1) or report)
-    yield found
+    monkeypatch.setattr(staff, "examine", lambda look: runs.append(1) or report)
+    yield runs
     cache.clear()
 
 

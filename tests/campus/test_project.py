@@ -162,8 +162,8 @@ def test_a_log_line_is_one_line_without_secrets():
     line = logs.formatter().format(record)
     assert len(line.splitlines()) == 1
     event = {"event": "token", "client_secret": "hidden", "user": "a\nb", "level": "info"}
-    found = logs.without_secrets(None, "info", event)
-    assert found == {
+    logged = logs.without_secrets(None, "info", event)
+    assert logged == {
         "client_secret": "[redacted]",
         "user": "a\N{REPLACEMENT CHARACTER}b",
         "level": "info",

@@ -187,8 +187,8 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     """Templates, migrations, scripts that are sent as text, ``py.typed``."""
 
     def files(folder: Path) -> set[str]:
-        found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
-        return {str(path.relative_to(folder)) for path in found if path.is_file()}
+        paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+        return {str(path.relative_to(folder)) for path in paths if path.is_file()}
 
     assert files(wheel / "usher") == files(ROOT / "src" / "usher")
 

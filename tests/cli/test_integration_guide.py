@@ -89,10 +89,10 @@ def commands(text: str) -> list[str]:
 
 def files(text: str) -> dict[str, str]:
     """Path → text of a file; the path begins with '+' if the text is appended."""
-    found = re.findall(
+    blocks = re.findall(
         r"```(?:python|ini)\n# (\S+\.(?:py|ini))(, at the end)?\n(.*?)```", text, re.DOTALL
     )
-    return {path + ("+" if at_end else ""): code for path, at_end, code in found}
+    return {path + ("+" if at_end else ""): code for path, at_end, code in blocks}
 
 
 def snippets(text: str) -> list[str]:

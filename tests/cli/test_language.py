@@ -106,8 +106,8 @@ def test_former_names_are_not_in_the_code() -> None:
 
 
 def test_codes_stand_only_where_they_are_defined() -> None:
-    found = [str(path.relative_to(ROOT)) for path in SOURCES if CODE.search(path.read_text())]
-    assert not found, "say the thing itself instead of its code"
+    files = [str(path.relative_to(ROOT)) for path in SOURCES if CODE.search(path.read_text())]
+    assert not files, "say the thing itself instead of its code"
 
 
 def test_private_words_are_not_in_the_names_of_tests() -> None:

@@ -39,16 +39,16 @@ def proxy(connected_lms):
 
 @pytest.fixture
 def http(proxy):
-    found = Http(proxy.url, timeout=60, state=LocalState())
-    yield found
-    found.close()
+    client = Http(proxy.url, timeout=60, state=LocalState())
+    yield client
+    client.close()
 
 
 @pytest.fixture
 def impatient(proxy):
-    found = Http(proxy.url, timeout=0.5, state=LocalState())
-    yield found
-    found.close()
+    client = Http(proxy.url, timeout=0.5, state=LocalState())
+    yield client
+    client.close()
 
 
 def test_reads_are_repeated_and_writes_are_not(http, proxy):

@@ -213,10 +213,10 @@ def test_a_title_is_a_text(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-23:59"])
 def test_moments_at_the_ends_of_the_calendar_can_be_shown_everywhere(value: str) -> None:
-    found = moment(value)
-    assert found is not None
+    result = moment(value)
+    assert result is not None
     for place in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
-        found.astimezone(ZoneInfo(place))
+        result.astimezone(ZoneInfo(place))
 
 
 PAGE = b"<!doctype html><title>Bad Request</title>"

@@ -369,8 +369,8 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Tar
     wanted = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
     assert campus.write_record(wanted, ADDRESSES) == "created, PKCE relaxed for it"
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
-    found = campus.check(wanted, ADDRESSES, redirect_uri)
-    assert (found["agrees"], found["accepts"], found["pkce_required"]) == (True, True, False)
+    result = campus.check(wanted, ADDRESSES, redirect_uri)
+    assert (result["agrees"], result["accepts"], result["pkce_required"]) == (True, True, False)
     values = campus.env_values(description(wanted), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40

@@ -109,8 +109,8 @@ def test_placeholders_are_no_arguments(shop: PlainCheckout):
     ],
 )
 def test_the_error_of_an_application_that_does_not_start(error_text: str, ours: set, others: set):
-    found = boot.missing(error_text)
-    assert (set(found.ours), set(found.others)) == (ours, others)
+    missing = boot.missing(error_text)
+    assert (set(missing.ours), set(missing.others)) == (ours, others)
     assert not boot.missing(
         error_text, ours | others
     )  # an error that a placeholder does not remove
@@ -142,9 +142,9 @@ def test_a_secret_key_is_generated_each_time():
     ],
 )
 def test_steps_that_only_a_person_can_do_are_named(error_text: str, advice: str):
-    found = boot.advice(error_text, compose=True, migrate=MIGRATE)
-    assert advice in found
-    assert bool(found) == bool(advice)
+    text = boot.advice(error_text, compose=True, migrate=MIGRATE)
+    assert advice in text
+    assert bool(text) == bool(advice)
 
 
 def test_advice_fits_how_the_application_runs():

@@ -239,21 +239,21 @@ def without_containers(operator: Operator, manage: str) -> subprocess.CompletedP
 def test_an_application_without_containers_runs_during_the_checks(operator: Operator):
     """The application can't be started before its ``.env`` is written."""
     shop = operator.shop
-    done = without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
-    assert done.returncode == 0, done.stdout + done.stderr
-    planned, applied = done.stdout.split("[1/", 1)
+    result = without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+    planned, applied = result.stdout.split("[1/", 1)
     assert f"OPENEDX_API_BASE_URL={operator.lms}" in planned
     assert "OPENEDX_API_CLIENT_SECRET=(secret)" in planned
     assert "OPENEDX_API_BASE_URL" not in applied  # once is enough
     assert "settings written" in applied
     log = shop.state / "usher/shop-server.log"
-    text = " ".join(done.stdout.replace("\\\n", "").split())
+    text = " ".join(result.stdout.replace("\\\n", "").split())
     assert f"Starting shop for the checks; its log: {log}" in text
     assert log.stat().st_mode & 0o777 == 0o600
     assert "/oauth2/authorize/" in log.read_text()
     assert f"manage.py runserver --noreload 127.0.0.1:{shop.port})" in text
-    assert "restart shop" not in done.stdout
-    assert "✗" not in done.stdout
+    assert "restart shop" not in result.stdout
+    assert "✗" not in result.stdout
     with pytest.raises(httpx.ConnectError):
         httpx.get(shop.url, trust_env=False)
     assert operator.remembered()[0]["verified"]
@@ -261,11 +261,11 @@ def test_an_application_without_containers_runs_during_the_checks(operator: Oper
 
 @pytest.mark.slow
 def test_an_application_that_another_program_runs_is_left_to_be_started(operator: Operator):
-    done = without_containers(operator, f"env {VENV_BIN / 'python'} manage.py")
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "restart shop, so that it reads its .env again" in done.stdout
-    assert f"nothing answers at {operator.shop.url}" in done.stderr
-    assert "Then run usher connect again" in done.stderr
+    result = without_containers(operator, f"env {VENV_BIN / 'python'} manage.py")
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "restart shop, so that it reads its .env again" in result.stdout
+    assert f"nothing answers at {operator.shop.url}" in result.stderr
+    assert "Then run usher connect again" in result.stderr
 
 
 class Shop:

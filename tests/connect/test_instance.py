@@ -203,10 +203,10 @@ def test_the_mode_is_what_runs_and_never_another(
 ):
     (engine.home / "running.json").write_text(json.dumps(running))
     try:
-        found = instance.find_mode(given, version, instance.running_modes(VALUES, runner))[0]
+        text = instance.find_mode(given, version, instance.running_modes(VALUES, runner))[0]
     except Refused as refusal:
-        found = str(refusal)
-    assert mode in found
+        text = str(refusal)
+    assert mode in text
 
 
 def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_path: Path):
@@ -316,7 +316,7 @@ def test_manual_edits_are_reported_with_their_files(root: Path, tmp_path: Path):
         "values": {"MOUNTS": [f"lms,cms:{tmp_path}/edx-platform:/openedx/edx-platform"]},
         "edits": [["apps/openedx/config/lms.env.yml", "SKIP_EMAIL_VALIDATION"]],
     }
-    found = "\n".join(leftovers.find_edits(root, report))
-    assert "private.txt lists packages by hand" in found
-    assert "private.py overrides settings of the plugin" in found
-    assert "edited by hand (SKIP_EMAIL_VALIDATION)" in found
+    text = "\n".join(leftovers.find_edits(root, report))
+    assert "private.txt lists packages by hand" in text
+    assert "private.py overrides settings of the plugin" in text
+    assert "edited by hand (SKIP_EMAIL_VALIDATION)" in text

@@ -34,8 +34,8 @@ REPAIR = "repair_missing_courseware_records"
 def test_the_output_of_a_repair_command_is_understood(
     stdout: str, stderr: str, outcome: str, says: str
 ):
-    found = outputs.of_repair(REPAIR, Output(stdout, stderr))
-    assert (found.outcome, says in found.seen) == (outcome, True), found
+    check = outputs.of_repair(REPAIR, Output(stdout, stderr))
+    assert (check.outcome, says in check.seen) == (outcome, True), check
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_the_output_of_a_repair_command_is_understood(
     ],
 )
 def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, says: str):
-    found = outputs.of_sync("sync_courserun", Output(stdout))
-    assert (found.outcome, says in found.seen) == (outcome, True), found
+    check = outputs.of_sync("sync_courserun", Output(stdout))
+    assert (check.outcome, says in check.seen) == (outcome, True), check
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, s
     ],
 )
 def test_the_output_of_a_failing_command_is_understood(said: str, outcome: str, says: str):
-    found = outputs.of_failure("repair", REPAIR, ToolFailed(said, 1))
-    assert (found.outcome, says in found.seen) == (outcome, True), found
+    check = outputs.of_failure("repair", REPAIR, ToolFailed(said, 1))
+    assert (check.outcome, says in check.seen) == (outcome, True), check
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_a_learner_whom_the_lms_refuses_is_no_broken_connection(
         for each in classes
     ]
     summary = {"changed": 3, "unchanged": 2, "failed": failed, "failures": failures}
-    found = outputs.check_of_summary("repair", REPAIR, f"noise\n{json.dumps(summary)}\n")
-    assert found
-    assert found.outcome == outcome
-    assert "3 changed, 2 unchanged" in found.seen
+    check = outputs.check_of_summary("repair", REPAIR, f"noise\n{json.dumps(summary)}\n")
+    assert check
+    assert check.outcome == outcome
+    assert "3 changed, 2 unchanged" in check.seen
 
 
 @pytest.mark.parametrize("text", ["", "Done", "[]", '{"failed": 1}', '"x"'])

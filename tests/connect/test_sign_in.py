@@ -336,12 +336,12 @@ def test_an_application_that_redirects_to_https_is_named(
             return checks._application_answers(client, target)
 
     served.pages["/"] = served.url.replace("http:", "https:") + "/"
-    found = answers()
-    assert (found.outcome, found.seen) == (
+    check = answers()
+    assert (check.outcome, check.seen) == (
         "failed",
         f"{served.url} redirects to {served.pages['/']}",
     )
-    assert f"set {setting}=False" in found.fix
+    assert f"set {setting}=False" in check.fix
     served.pages["/"] = "https://learn.example.org/"  # a front page elsewhere
     assert answers().outcome == "ok"
     served.pages["/"] = 404

@@ -168,8 +168,8 @@ def test_problems_are_named_by_line_and_never_show_values():
         "A=s3cret\n# c\n\nA=other\nB = s3cret\nC='s3cret'\nD=“s3cret”\nno sense s3cret\n"
         "E\nF-G=s3cret\nH='s3cret\n"
     )
-    found = EnvFile(text).problems()
-    assert [(p.line, p.kind, p.key) for p in found if p.serious] == [
+    problems = EnvFile(text).problems()
+    assert [(p.line, p.kind, p.key) for p in problems if p.serious] == [
         (1, "duplicate", "A"),
         (5, "spaces", "B"),
         (7, "quotes", "D"),
@@ -178,8 +178,8 @@ def test_problems_are_named_by_line_and_never_show_values():
         (10, "name", "F-G"),
         (11, "malformed", ""),
     ]
-    assert [(p.line, p.kind) for p in found if not p.serious] == [(6, "quotes")]
-    assert "s3cret" not in " ".join(map(str, found))
+    assert [(p.line, p.kind) for p in problems if not p.serious] == [(6, "quotes")]
+    assert "s3cret" not in " ".join(map(str, problems))
 
 
 def test_the_number_of_a_line_counts_blank_lines_in_front():

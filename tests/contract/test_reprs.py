@@ -31,7 +31,7 @@ HARMLESS = {
 
 def fields_in_reprs() -> set[tuple[str, str]]:
     """Class and field of every dataclass whose repr shows a field with the name of a secret."""
-    found = set()
+    fields = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.ClassDef) or "dataclass" not in "".join(
@@ -45,8 +45,8 @@ def fields_in_reprs() -> set[tuple[str, str]]:
                     continue
                 is_hidden = each.value is not None and "repr=False" in ast.unparse(each.value)
                 if SUFFIX.fullmatch(each.target.id) and not is_hidden:
-                    found.add((node.name, each.target.id))
-    return found
+                    fields.add((node.name, each.target.id))
+    return fields
 
 
 def test_no_field_that_is_named_as_a_secret_is_in_a_repr() -> None:

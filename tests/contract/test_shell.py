@@ -29,8 +29,8 @@ def test_a_printed_command_has_the_settings(tmp_path: Path, text: str, value: st
     env_file = folder / ".env"
     env_file.write_bytes(text.encode())
     command = with_env_file(PRINT, folder, env_file)
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{value} {folder}\n"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{value} {folder}\n"
 
 
 def test_an_empty_value_does_not_replace_one_of_the_environment(
@@ -40,16 +40,16 @@ def test_an_empty_value_does_not_replace_one_of_the_environment(
     env_file = tmp_path / ".env"
     env_file.write_text("SITE=\n")
     command = with_env_file(PRINT, tmp_path, env_file)
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout == f"of the environment {tmp_path}\n"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout == f"of the environment {tmp_path}\n"
 
 
 def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("SITE=a b\n")
     command = with_env_file("no-such-program", tmp_path, env_file)
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (
         1,
         "no-such-program can't be run: No such file or directory\n",
     )

@@ -86,18 +86,20 @@ if shutil.which("promtool"):  # of Debian's package prometheus
 
     def test_prometheus_takes_the_rules_and_they_fire_when_they_should() -> None:
         for command, file in (("check", "alerts.yml"), ("test", "alerts_test.yml")):
-            done = promtool(command, "rules", str(FOLDER / file))
-            assert done.returncode == 0, done.stdout + done.stderr
+            result = promtool(command, "rules", str(FOLDER / file))
+            assert result.returncode == 0, result.stdout + result.stderr
 
     def test_prometheus_takes_the_dashboards_expressions(tmp_path: Path) -> None:
-        found = [
+        rules_to_check = [
             {"record": f"usher:{number}", "expr": expression.replace("$__rate_interval", "5m")}
             for number, expression in enumerate(chain.from_iterable(panels().values()))
         ]
         file = tmp_path / "rules.yml"
-        file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": found}]}))
-        done = promtool("check", "rules", str(file))
-        assert done.returncode == 0, done.stdout + done.stderr
+        file.write_text(
+            yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules_to_check}]})
+        )
+        result = promtool("check", "rules", str(file))
+        assert result.returncode == 0, result.stdout + result.stderr
 
     def test_prometheus_can_read_what_is_exported() -> None:
         """The linter of ``promtool check metrics``, on names and helps."""

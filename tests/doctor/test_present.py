@@ -66,15 +66,15 @@ def test_the_headline_of_another_check_is_its_title(finding: Finding) -> None:
 
 def test_what_is_wrong_is_said_without_the_title() -> None:
     """The headline of a failure stands alone, so it can't begin with a pronoun."""
-    found = []
+    sentences = []
     for path in sorted((SOURCES / "doctor" / "checks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 first = ast.unparse(node.args[0]).lstrip("f").strip("'\"")
                 if name in ("failed", "warning", "note", "_failed", "_wrong", "_refused"):
-                    found += [first] if first.startswith(("it ", "its ", "they ")) else []
-    assert found == []
+                    sentences += [first] if first.startswith(("it ", "its ", "they ")) else []
+    assert sentences == []
 
 
 def test_a_line_for_each_family_if_all_is_well() -> None:
@@ -219,14 +219,14 @@ def test_a_command_in_a_fix_can_be_copied() -> None:
     ],
 )
 def test_what_does_not_answer_is_not_called_connected(silent: list[str], said: str) -> None:
-    found = [failed("no answer", cause="c", fix="start it", silent=each) for each in silent]
-    lines = [line(f"NET-{number}", each) for number, each in enumerate(found, 2)]
+    findings = [failed("no answer", cause="c", fix="start it", silent=each) for each in silent]
+    lines = [line(f"NET-{number}", each) for number, each in enumerate(findings, 2)]
     assert said in shown(Report(lines, stage=CONNECTED))
 
 
 def test_no_message_names_a_page_of_the_repository() -> None:
     """A user of the wheel does not have ``docs/``. The demo runs in a checkout only."""
-    found = []
+    texts = []
     for path in sorted(SOURCES.rglob("*.py")):
         tree = ast.parse(path.read_text())
         docstrings = {
@@ -236,7 +236,7 @@ def test_no_message_names_a_page_of_the_repository() -> None:
             and node.body
             and isinstance(node.body[0], ast.Expr)
         }
-        found += [
+        texts += [
             f"{path.relative_to(SOURCES)}: {node.value}"
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant)
@@ -245,4 +245,4 @@ def test_no_message_names_a_page_of_the_repository() -> None:
             and id(node) not in docstrings
         ]
     allowed = ("doctor/docs.py", "doctor/check.py", "cli/demo/command.py")
-    assert [text for text in found if not text.startswith(allowed)] == []
+    assert [text for text in texts if not text.startswith(allowed)] == []

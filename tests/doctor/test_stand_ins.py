@@ -74,10 +74,10 @@ def test_app_9_and_enr_5_by_its_own_tables(mitxonline: StandIn) -> None:
 def test_checks_that_the_application_s_tables_can_not_answer_are_skipped(
     tmp_path: Path, mitxonline: StandIn
 ) -> None:
-    found = findings(mitxonline)
+    finding_by_id = findings(mitxonline)
     unknown = ("OPS-1", "OPS-3", "OPS-5", "ACC-1", "ACC-2", "ACC-3", "ACC-7", "CRS-1", "ENR-1")
     for name in unknown:
-        assert found[name].status is Status.SKIPPED, name
+        assert finding_by_id[name].status is Status.SKIPPED, name
 
 
 def test_keys_that_were_typed_wrong(mitxonline: StandIn) -> None:

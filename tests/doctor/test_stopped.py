@@ -63,8 +63,8 @@ def test_right_settings_of_an_lms_that_does_not_answer_were_not_seen_to_work() -
         "PRV-1": line("PRV-1", ok("there")),
         "APP-2": line("APP-2", ok("there")),
     }
-    found = runner._without_unseen(lines)
-    statuses = {name: entry.finding.status for name, entry in found.items()}
+    remaining = runner._without_unseen(lines)
+    statuses = {name: entry.finding.status for name, entry in remaining.items()}
     assert statuses == {
         "NET-3": Status.FAILED,
         "LMS-1": Status.SKIPPED,
@@ -72,7 +72,7 @@ def test_right_settings_of_an_lms_that_does_not_answer_were_not_seen_to_work() -
         "PRV-1": Status.SKIPPED,
         "APP-2": Status.OK,
     }
-    assert found["LMS-1"].because == "NET-3"
+    assert remaining["LMS-1"].because == "NET-3"
     answers = lines | {"NET-3": line("NET-3", ok("it answers"))}
     assert runner._without_unseen(answers) == answers
 

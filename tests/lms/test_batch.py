@@ -166,12 +166,12 @@ class TestEnrollments:
                 mode,
                 is_active,
             ), asked
-            found = lms.rows(
+            rows = lms.rows(
                 "select e.mode, e.is_active from student_courseenrollment e join auth_user u "
                 "on u.id = e.user_id where username = ?",
                 name,
             )
-            assert found == [(mode, int(is_active))]
+            assert rows == [(mode, int(is_active))]
 
     def test_many_in_one_request(self, lms: Lms, name: str) -> None:
         names = [f"{name}_{number}" for number in range(20)]

@@ -182,12 +182,12 @@ def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
     post(lms, ACCOUNTS, [account(name) for name in names])
     items = enroll_items(names)
     items[1]["mode"] = "no-such-mode"
-    found = process(lms, "enrollments", items, in_one_batch=True)
+    answer = process(lms, "enrollments", items, in_one_batch=True)
 
-    statuses = Counter(result["status"] for result in found["results"])
+    statuses = Counter(result["status"] for result in answer["results"])
     assert statuses == {"changed": 3, "refused": 1}
     # Nothing was done twice: each learner's rows were announced once.
-    announced = Counter(what[1] for what in found["seen"])
+    announced = Counter(what[1] for what in answer["seen"])
     assert announced["org.openedx.learning.course.enrollment.created.v1"] == 3
 
 

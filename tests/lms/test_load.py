@@ -17,14 +17,14 @@ def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
     """Without a run of the caller's, the enrollments are spread over the LMS's own runs."""
     asked = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client:
-        found = measure(Load(client, batch=4, concurrency=2, page=PAGE), asked)
+        report = measure(Load(client, batch=4, concurrency=2, page=PAGE), asked)
 
     kinds = ("accounts", "accounts_again", "enrollments", "enrollments_again")
-    assert [found[kind]["items"] for kind in kinds] == [6, 6, 9, 9]
-    assert [found[kind]["requests"] for kind in kinds] == [2, 2, 3, 3]
-    assert all(found[kind]["a_second"] > 0 for kind in kinds)
-    assert (found["failed_requests"], found["page_failed"]) == (0, 0)
-    assert found["refused"] == 0, found["why"]
+    assert [report[kind]["items"] for kind in kinds] == [6, 6, 9, 9]
+    assert [report[kind]["requests"] for kind in kinds] == [2, 2, 3, 3]
+    assert all(report[kind]["a_second"] > 0 for kind in kinds)
+    assert (report["failed_requests"], report["page_failed"]) == (0, 0)
+    assert report["refused"] == 0, report["why"]
     left = "from student_courseenrollment e join auth_user u on u.id = e.user_id"
     made = f"{left} where u.username like 'usher-load-%'"
     assert lms.value(f"select count(*) {made}") == 9
@@ -40,8 +40,12 @@ def test_without_numbers_the_load_is_what_the_application_sends(
     monkeypatch.setattr(Pacing, "record_probe", lambda pace, seconds: probed.append(seconds))
     with lms.api() as client:
         load = Load(client, PAGE)
-        found = load.send_and_measure(ACCOUNTS, accounts(FIRST_SIZE + 1, "paced-"))
-    assert (found["requests"], found["largest_request"], found["concurrency"]) == (2, FIRST_SIZE, 1)
+        report = load.send_and_measure(ACCOUNTS, accounts(FIRST_SIZE + 1, "paced-"))
+    assert (report["requests"], report["largest_request"], report["concurrency"]) == (
+        2,
+        FIRST_SIZE,
+        1,
+    )
     assert len(probed) == 2
 
 

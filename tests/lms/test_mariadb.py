@@ -52,9 +52,9 @@ def lms() -> Iterator[OnMariaDb]:
             "ATOMIC_REQUESTS": True,
         }
         with served_lms("seed_courses", **settings) as served:
-            found = OnMariaDb(served.folder, served.url, application, served.django, server)
-            found.provision(description(application.description()))
-            yield found
+            running = OnMariaDb(served.folder, served.url, application, served.django, server)
+            running.provision(description(application.description()))
+            yield running
 
 
 def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
@@ -63,11 +63,11 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
         names = [f"{name}{number:02}_{index:02}" for index in range(10)]
         learners = [account(name) for name in names]
         with ThreadPoolExecutor(2) as pool:
-            both = [
+            posts = [
                 pool.submit(post, lms, ACCOUNTS, learners),
                 pool.submit(post, lms, ACCOUNTS, learners[::-1]),
             ]
-            results = [result for each in both for result in each.result()]
+            results = [result for each in posts for result in each.result()]
         assert {result["status"] for result in results} == {"created", "exists"}, results
         items = [
             {"id": f"{name} {run}", "username": name, "course_id": run, "mode": "audit"}
@@ -75,11 +75,11 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
             for run in (DEMO, E2E)
         ]
         with ThreadPoolExecutor(2) as pool:
-            both = [
+            posts = [
                 pool.submit(post, lms, ENROLLMENTS, items),
                 pool.submit(post, lms, ENROLLMENTS, items[::-1]),
             ]
-            results = [result for each in both for result in each.result()]
+            results = [result for each in posts for result in each.result()]
         statuses = [result["status"] for result in results]
         assert set(statuses) <= {"changed", "unchanged"}, results
         assert statuses.count("changed") >= len(items)

@@ -97,9 +97,9 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
     assert lms.rows(retiring, RETIRING) == [(0, 0, 0)]
     clients = "select count(*) from oauth2_provider_application where name like 'campus %'"
     assert lms.value(clients) == 0
-    found = examine(lms, plan, tmp_path)
-    assert (found.status, found.repair) == (Status.FAILED, "provision")
-    assert "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID" in found.seen
+    finding = examine(lms, plan, tmp_path)
+    assert (finding.status, finding.repair) == (Status.FAILED, "provision")
+    assert "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID" in finding.seen
 
     lms.provision(plan)
     assert examine(lms, plan, tmp_path).status is Status.OK
@@ -127,8 +127,8 @@ def test_each_fault_is_named_and_mended_by_provisioning(
     plan = plan_of(lms, *PURPOSES)
     lms.provision(plan)
     lms.rows(sql, "campus retirement")
-    found = examine(lms, plan, tmp_path)
-    assert (found.status, said in found.seen) == (Status.FAILED, True), found
+    finding = examine(lms, plan, tmp_path)
+    assert (finding.status, said in finding.seen) == (Status.FAILED, True), finding
     lms.provision(plan)
     assert examine(lms, plan, tmp_path).status is Status.OK
 

@@ -27,10 +27,10 @@ def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
     assert counting.count_rows(rows) == counting.total(get_user_model()) == Count(7)
     monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
     assert counting.total(get_user_model()).is_estimate
-    found = counting.count_rows(rows, 5)
-    assert found.is_estimate
-    assert found.value >= 6
-    assert str(found).startswith("about ")
+    count = counting.count_rows(rows, 5)
+    assert count.is_estimate
+    assert count.value >= 6
+    assert str(count).startswith("about ")
 
 
 def test_numbers_can_be_read_from_afar() -> None:

@@ -19,8 +19,8 @@ class Editor:
 @pytest.mark.django_db
 def test_labels_of_existing_permissions_are_renamed() -> None:
     labels = dict(Ignored._meta.permissions)
-    found = Permission.objects.filter(content_type__app_label="usher_console")
+    permissions = Permission.objects.filter(content_type__app_label="usher_console")
     rename.rename_back(apps, Editor)
-    assert dict(found.values_list("codename", "name")) != labels
+    assert dict(permissions.values_list("codename", "name")) != labels
     rename.rename(apps, Editor)
-    assert dict(found.values_list("codename", "name")) == labels
+    assert dict(permissions.values_list("codename", "name")) == labels

@@ -246,8 +246,8 @@ def test_an_export_skips_records_that_are_no_longer_refused(
     monkeypatch.setattr(services, "_ROWS_A_QUERY", 1)
     last = rows[2]
     Work.objects.filter(object_id=last).update(object_id=last + 1000, refused_at=timezone.now())
-    found = services.export_rows(kind("enrollment"), "mode-not-offered")
-    assert sorted(one.pk for one in found) == rows[:2]
+    exported = services.export_rows(kind("enrollment"), "mode-not-offered")
+    assert sorted(one.pk for one in exported) == rows[:2]
 
 
 def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,5 +80,5 @@ def _known(rows: Any) -> list[Any]:
     """The state of all rows with work, and the number of settled rows."""
     is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
     columns = ("username", "next_attempt_at", "lane", "attempts", "parked_at", "error_code")
-    found = sorted(rows.filter(is_open).values_list(*columns, "error_class", "error_message"))
-    return [*found, rows.exclude(is_open).count()]
+    open_rows = sorted(rows.filter(is_open).values_list(*columns, "error_class", "error_message"))
+    return [*open_rows, rows.exclude(is_open).count()]

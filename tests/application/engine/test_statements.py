@@ -33,10 +33,10 @@ def learner(transactional_db):
 
 @pytest.fixture
 def run(transactional_db):
-    found = ensure_run(DEMO)
+    course_run = ensure_run(DEMO)
     for slug in ("verified", "audit"):
-        CourseMode.objects.create(run=found, slug=slug, min_price=10 * (slug == "verified"))
-    return found
+        CourseMode.objects.create(run=course_run, slug=slug, min_price=10 * (slug == "verified"))
+    return course_run
 
 
 def test_statements_of_a_learner_s_own_actions(learner, run, django_assert_max_num_queries):

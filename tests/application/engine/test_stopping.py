@@ -175,11 +175,11 @@ def test_a_stop_after_some_seconds():
 @pytest.fixture
 def sent_messages(monkeypatch, transactional_db):
     """The messages that a sweep sends."""
-    found = []
-    monkeypatch.setattr(tasks.work_share, "delay", lambda *args: found.append(args))
+    messages = []
+    monkeypatch.setattr(tasks.work_share, "delay", lambda *args: messages.append(args))
     monkeypatch.setattr(tasks, "sweep_prepare", lambda: None)
     monkeypatch.setattr(tasks, "ROWS_A_SHARE", 10)
-    return found
+    return messages
 
 
 def many_accounts(count):

@@ -164,7 +164,7 @@ def test_a_deadlock_is_repeated(transactional_db):
 
 
 def test_two_syncs_of_the_same_new_runs(transactional_db):
-    found = [
+    runs = [
         {"course_id": f"course-v1:edX+Both+{number}", "name": f"Run {number}"}
         for number in range(40)
     ]
@@ -176,9 +176,9 @@ def test_two_syncs_of_the_same_new_runs(transactional_db):
         barrier.wait(90)
         writer.flush()
 
-    assert run_concurrently(lambda: take(found), lambda: take(found[::-1])) == []
-    assert CourseRun.objects.filter(title__startswith="Run ").count() == len(found)
-    assert RunModes.objects.count() == len(found)
+    assert run_concurrently(lambda: take(runs), lambda: take(runs[::-1])) == []
+    assert CourseRun.objects.filter(title__startswith="Run ").count() == len(runs)
+    assert RunModes.objects.count() == len(runs)
 
 
 # Clocks

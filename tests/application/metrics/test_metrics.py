@@ -288,8 +288,8 @@ def test_counts_that_can_not_be_written_are_kept(db, monkeypatch):
     monkeypatch.setattr(recording, "_write", write)
     mine.flush()
     mine.flush()
-    found = MetricValue.objects.get(name=metrics.PASSES.name)
-    assert (found.value, json.loads(found.labels)) == (3, [])
+    value_row = MetricValue.objects.get(name=metrics.PASSES.name)
+    assert (value_row.value, json.loads(value_row.labels)) == (3, [])
 
 
 # The cost of a scrape

@@ -32,8 +32,8 @@ def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, due: float) -
 
 def test_rows_of_one_claim_share_an_answer() -> None:
     answers, lms = Answers(), Lms()
-    found = [ask(answers, lms, owner="a", claimed=1, due=1) for _ in range(5)]
-    assert found == [1] * 5
+    results = [ask(answers, lms, owner="a", claimed=1, due=1) for _ in range(5)]
+    assert results == [1] * 5
 
 
 def test_so_do_rows_that_were_made_due_before_the_first_was_claimed() -> None:

@@ -156,10 +156,10 @@ def test_a_long_sync_by_celery_does_not_delay_learners(system, monkeypatch):
     served = threading.Event()
 
     def reconcile(*arguments, **options):
-        found = real_reconcile(*arguments, **options)
+        summary = real_reconcile(*arguments, **options)
         if LmsAccount.objects.get().is_ready:
             served.set()
-        return found
+        return summary
 
     def slow(lms, *arguments, **options):
         assert served.wait(30), "the learner waits for the whole list"

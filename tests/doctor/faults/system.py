@@ -84,8 +84,8 @@ class System:
     def serve_lms_with(self, **settings: Any) -> None:
         """Restarts the LMS with these settings in its ``lms.env.yml``. ``restore_settings`` undoes
         it."""
-        kept = self._keep(self.pair.lms_home / "lms.env.yml", "lms")
-        changed = {**yaml.safe_load(kept), **settings}
+        original = self._keep(self.pair.lms_home / "lms.env.yml", "lms")
+        changed = {**yaml.safe_load(original), **settings}
         (self.pair.lms_home / "lms.env.yml").write_text(yaml.safe_dump(changed))
         self._restart("lms")
 
