@@ -31,9 +31,9 @@ def access_token_for(user: Any) -> str:
 
     Creates the learner's LMS account if there is none, and obtains or renews the token if needed.
     Only one caller at a time does so, since the row's lease serves as a lock: a refresh token can
-    be used only once. Raises NoAccount when the LMS account
-    cannot be created now, LmsError when the token cannot be obtained, and InTransaction when it
-    would have to be obtained within a transaction.
+    be used only once. Raises NoAccount when the LMS account cannot be created now, LmsError when
+    the token cannot be obtained, and InTransaction when it would have to be obtained within a
+    transaction.
     """
     require_user(user)
     row = _row(user)

@@ -29,7 +29,8 @@ class RedirectUriIsRegistered(Check):
 
     Symptom: a page that says "Mismatching redirect URI".
     Cause: the LMS's address, with its port and scheme, is not among the record's redirect URIs.
-    Fix: register the redirect URI that the LMS sends.
+    Fix: run `usher connect`, or add the redirect URI that the finding names to the LMS's client in
+    the application's admin.
     """
 
     id = "APP-1"
@@ -60,7 +61,7 @@ class PkceIsOptional(Check):
 
     Symptom: `invalid_request: Code challenge required`.
     Cause: django-oauth-toolkit requires PKCE by default; these backends don't send it.
-    Fix: make PKCE optional for that client.
+    Fix: switch off *PKCE required* of that client in the application's admin.
     """
 
     id = "APP-2"
@@ -108,7 +109,7 @@ class ServerAnswersConcurrently(Check):
     Symptom: registration times out.
     Cause: the LMS calls the application while the application waits for the LMS; a server with
     a single thread can't answer.
-    Fix: run the server with more threads.
+    Fix: run the application's server with several threads or processes.
     """
 
     id = "APP-4"
@@ -208,7 +209,8 @@ class BackendNamesAgree(Check):
 
     Symptom: "Mismatching redirect URI", or 404 at sign-in, right after the set-up.
     Cause: the LMS has `ol-oauth2` and the application asks for `mitxpro-oauth2`, or the reverse.
-    Fix: use the same name in both.
+    Fix: set OPENEDX_OAUTH_PROVIDER in the application's `.env` to the backend of the LMS's provider
+    record, and restart the application.
     """
 
     id = "APP-6"

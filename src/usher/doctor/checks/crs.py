@@ -65,7 +65,7 @@ class LmsHasCourseRuns(Check):
 class CourseRunSyncCompletes(Check):
     """The sync of course runs completes.
 
-    Symptom: the sync stalls.
+    Symptom: the command that reads course runs from the LMS stops for a minute or more.
     Cause: the LMS throttles the course list at 40 requests a minute (429).
     Fix: none is needed: the sync waits as long as the LMS says, then continues.
     """

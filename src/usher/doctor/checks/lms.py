@@ -279,7 +279,7 @@ class OnlyApplicationCreatesAccounts(Check):
 
     Symptom: somebody else has a learner's username or e-mail address in the LMS.
     Cause: people can register in the LMS directly.
-    Fix: close direct registration.
+    Fix: remove USHER_DIRECT_REGISTRATION from the LMS's settings, and restart the LMS.
     """
 
     id = "LMS-10"

@@ -290,7 +290,7 @@ class GatewayFitsPlatform(Check):
     Symptom: it works on Linux and not on macOS, or the reverse.
     Cause: on macOS containers reach the host machine as `host.docker.internal`, and at no gateway
     address. On Linux without Docker Desktop this name is unknown.
-    Fix: use the address for this operating system.
+    Fix: set OPENEDX_IP in the application's `.env` to the address that the finding names.
     """
 
     id = "NET-4"

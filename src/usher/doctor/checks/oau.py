@@ -46,7 +46,7 @@ class ClientIdIsKnown(Check):
 
     Symptom: no learner's token can be renewed: `invalid_grant`, or `invalid_client`.
     Cause: the client's id changed, or its tokens were deleted.
-    Fix: obtain new tokens by authorization.
+    Fix: run `manage.py repair_missing_courseware_records`, which obtains new tokens.
     """
 
     id = "OAU-2"

@@ -196,7 +196,7 @@ class LinksUseThisBackend(Check):
 
     Symptom: learners who signed in before can't sign in to the LMS.
     Cause: the backend's name was changed, and links of accounts are kept by that name.
-    Fix: move the links to the new name.
+    Fix: move the links to the new name with `usher_move_links` in the LMS.
     """
 
     id = "PRV-6"

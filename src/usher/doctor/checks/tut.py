@@ -52,9 +52,9 @@ class TutorIsSupported(Check):
 class TutorRootIsInUse(Check):
     """The Tutor root is that of the LMS in use.
 
-    Symptom: changes have no effect.
-    Cause: there are several Tutor instances, and the commands went to another.
-    Fix: always pass `--root`.
+    Symptom: Tutor's commands do not change the LMS that the application calls.
+    Cause: there are several Tutor roots, and the commands used another one.
+    Fix: set TUTOR_ROOT to the root of that LMS, or pass `--root` to each command.
     """
 
     id = "TUT-2"
@@ -157,7 +157,7 @@ class BackendsCanBeImported(Check):
 
     Symptom: import error of the backend in the LMS.
     Cause: the requirement is missing from this image; dev and local have different ones.
-    Fix: build the image of this mode.
+    Fix: build the image of this mode: `tutor images build openedx`, or `openedx-dev` for dev.
     """
 
     id = "TUT-5"
@@ -211,7 +211,7 @@ class LmsEnvIsValidYaml(Check):
 
     Symptom: the LMS does not start, with a YAML error.
     Cause: the generated file was edited by hand, for example with tabs.
-    Fix: `tutor config save` writes it again.
+    Fix: run `tutor config save`, which writes the file again.
     """
 
     id = "TUT-7"

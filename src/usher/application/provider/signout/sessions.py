@@ -12,7 +12,7 @@ from django.utils import timezone
 from usher.application.provider.models import SignedInSession
 
 #: Key in the session's data with the session key that was recorded.
-NOTED_AS = "_usher_noted_as"
+RECORDED_KEY = "_usher_noted_as"
 
 
 def remember(request: HttpRequest, user: Any) -> None:
@@ -22,7 +22,7 @@ def remember(request: HttpRequest, user: Any) -> None:
         return
     if session.session_key is None:
         session.save()
-    session[NOTED_AS] = session.session_key
+    session[RECORDED_KEY] = session.session_key
     SignedInSession.objects.update_or_create(
         session_key=session.session_key, defaults={"user": user, "started_at": timezone.now()}
     )
@@ -33,11 +33,11 @@ def follow(session: Any) -> None:
     """Records a session's new key, if it has changed; otherwise runs no query."""
     if session is None or not session.modified:
         return
-    recorded_key = session.get(NOTED_AS)
+    recorded_key = session.get(RECORDED_KEY)
     if not recorded_key or not session.session_key or recorded_key == session.session_key:
         return
     SignedInSession.objects.filter(session_key=recorded_key).update(session_key=session.session_key)
-    session[NOTED_AS] = session.session_key
+    session[RECORDED_KEY] = session.session_key
 
 
 def forget(session_key: str | None) -> None:
