@@ -330,6 +330,7 @@ def test_an_lms_that_is_down_is_a_failure_not_a_traceback(system, settings):
     code, out, _ = run("repair_missing_courseware_records", "--wait", "0")
     assert code == 1
     assert "Nothing answers" in out
+    CourseMode.objects.create(run=ensure_run(DEMO), slug="audit")
     code, out, _ = run("sync_courseruns")
     assert code == 1
     assert out.startswith("✗ failed  run list of the LMS: ")

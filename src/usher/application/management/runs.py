@@ -50,7 +50,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
         "modes": of_modes.counts() | {"count": modes},
     }
     parts = {f"{runs} course run{'s' * (runs != 1)}": of_runs}
-    if modes or of_modes.failed:
+    if not unread and (modes or of_modes.failed):  # without the list they are not requested
         parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = of_modes
     command.finish(total, "course runs and modes", options, parts=parts, unread=unread, **counts)
 
