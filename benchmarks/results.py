@@ -12,7 +12,7 @@ from benchmarks.drawing import Bar, Wait, draw, draw_waits
 from benchmarks.measures.console import TARGET_MS as CONSOLE_MS
 from benchmarks.measures.flat import TARGET as FLAT_TARGET
 from benchmarks.measures.flat import Flat
-from benchmarks.measures.interactive import TARGET_SECONDS, Waits, percentile
+from benchmarks.measures.interactive import TARGET_SECONDS, WaitTimes, percentile
 from benchmarks.measures.memory import TARGET_MB
 from benchmarks.measures.sidecar import FullPass
 from benchmarks.measuring import Figure
@@ -36,7 +36,7 @@ class Results:
     console: dict[str, float] | None = None
     console_learners: int = 0
     sidecar: FullPass | None = None
-    waits: list[Waits] = field(default_factory=list)
+    waits: list[WaitTimes] = field(default_factory=list)
     backlog: int = 0
     flat: Flat | None = None
     statements: dict[str, int] = field(default_factory=dict)

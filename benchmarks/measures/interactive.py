@@ -26,7 +26,7 @@ _WORKERS = {
 
 
 @dataclass(frozen=True)
-class Waits:
+class WaitTimes:
     """Seconds of each person, for one API and kind of worker. left: due rows of the backlog at the
     end; 0 would mean that the last persons were measured without a backlog."""
 
@@ -45,7 +45,7 @@ def percentile(values: list[float], hundredths: int = 99) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[hundredths - 1]
 
 
-def interactive(setup: Setup, backlog: int, people: int) -> list[Waits]:
+def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
     learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.ours.call("runs", keys=keys)
@@ -67,7 +67,9 @@ def interactive(setup: Setup, backlog: int, people: int) -> list[Waits]:
                     "people", names=name, count=people, concurrency=_CONCURRENCY
                 )["answer"]
                 unsettled = contender.call("count_unsettled", names="backlog")["answer"]
-            waits.append(Waits(api, worker, served["sign_ups"], served["enrollments"], unsettled))
+            waits.append(
+                WaitTimes(api, worker, served["sign_ups"], served["enrollments"], unsettled)
+            )
     setup.ours.call("delete_due_work")
     return waits
 

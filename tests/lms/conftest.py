@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.lms.application import Application, RunningApplication
-from tests.support.django_process import DjangoProcess, Done
+from tests.support.django_process import CommandResult, DjangoProcess
 from tests.support.served import NO_LIMITS, served_lms
 
 WORKER = "mit_Application_serviceworker"
@@ -40,7 +40,7 @@ class Lms:
     application: Application
     django: DjangoProcess
 
-    def run(self, *arguments: str, text: str = "") -> Done:
+    def run(self, *arguments: str, text: str = "") -> CommandResult:
         """Runs a management command, with any exit code."""
         return self.django.command(*arguments, text=text)
 

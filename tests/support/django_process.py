@@ -56,7 +56,7 @@ class DjangoProcessError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """The result of a command, as in a shell."""
 
     returncode: int
@@ -88,7 +88,7 @@ class DjangoProcess:
         """Runs a script and returns its output. Raises DjangoProcessError."""
         return self._ask(script=script, text="").checked()
 
-    def command(self, *arguments: str, text: str = "") -> Done:
+    def command(self, *arguments: str, text: str = "") -> CommandResult:
         """Runs a management command and returns its result, with any exit code. text: its standard
         input."""
         return self._ask(arguments=arguments, text=text)
@@ -101,14 +101,14 @@ class DjangoProcess:
             _pipe(self._process.stdout).close()
             self._process = None
 
-    def _ask(self, **request: object) -> Done:
+    def _ask(self, **request: object) -> CommandResult:
         process = self._opened()
         stdin = _pipe(process.stdin)
         stdin.write(json.dumps(request) + "\n")
         stdin.flush()
         for line in _pipe(process.stdout):
             if line.startswith(_MARK):
-                return Done(*json.loads(line.removeprefix(_MARK)))
+                return CommandResult(*json.loads(line.removeprefix(_MARK)))
         self._log.seek(0)
         raise DjangoProcessError(f"the process ended: {self._log.read()[-2000:]}")
 

@@ -186,19 +186,19 @@ class BadValue(Refused):
 
     default_code = "bad-value"
 
-    def __init__(self, what: str, value: Any) -> None:
+    def __init__(self, noun: str, value: Any) -> None:
         value_text = ascii(value) if isinstance(value, str | int | float) else type(value).__name__
-        super().__init__(f"The LMS answered {what} that can't be stored: {value_text[:80]}.")
+        super().__init__(f"The LMS answered {noun} that can't be stored: {value_text[:80]}.")
 
 
-def reading(what: str, read: Callable[[], T]) -> T:
-    """The result of ``read()``. Exceptions that a wrong shape causes become BadAnswer. what: the
+def reading(noun: str, read: Callable[[], T]) -> T:
+    """The result of ``read()``. Exceptions that a wrong shape causes become BadAnswer. noun: the
     object that is read, for the message."""
     try:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BadAnswer(
-            f"The LMS answered {what} in an unknown shape: {type(error).__name__}."
+            f"The LMS answered {noun} in an unknown shape: {type(error).__name__}."
         ) from error
 
 
@@ -215,22 +215,22 @@ def moment(value: Any) -> datetime | None:
     return min(max(parsed, _EARLIEST), _LATEST)
 
 
-def text(value: Any, limit: int, what: str = "a text") -> str:
+def text(value: Any, limit: int, noun: str = "a text") -> str:
     """``value``, a text, a number or None, as text of at most ``limit`` characters; the rest is cut
-    off. Raises BadValue. what: the value, for the message."""
+    off. Raises BadValue. noun: the value, for the message."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise BadValue(what, value)
+        raise BadValue(noun, value)
     result = str(value if value is not None else "")
     if "\0" in result or not _is_unicode(result):
-        raise BadValue(what, result)
+        raise BadValue(noun, result)
     return result[:limit]
 
 
-def name(value: Any, limit: int, what: str) -> str:
+def name(value: Any, limit: int, noun: str) -> str:
     """``value`` if it is an identifier of 1 to ``limit`` characters. Raises BadValue."""
     if not isinstance(value, str) or not value or len(value) > limit:
-        raise BadValue(what, value)
-    return text(value, limit, what)
+        raise BadValue(noun, value)
+    return text(value, limit, noun)
 
 
 def link(value: Any, limit: int) -> str:
@@ -240,18 +240,18 @@ def link(value: Any, limit: int) -> str:
     return address if address.lower().startswith(("http://", "https://", "/")) else ""
 
 
-def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
+def number(value: Any, noun: str, highest: int = 2**31 - 1) -> int:
     """A whole number from 0 to ``highest``. Raises BadValue."""
     result = -1 if isinstance(value, bool) else int(value)
     if not 0 <= result <= highest:
-        raise BadValue(what, value)
+        raise BadValue(noun, value)
     return result
 
 
-def flag(value: Any, what: str) -> bool:
+def flag(value: Any, noun: str) -> bool:
     """``value`` if it is JSON's true or false. Raises BadValue for anything else."""
     if not isinstance(value, bool):
-        raise BadValue(what, value)
+        raise BadValue(noun, value)
     return value
 
 

@@ -60,40 +60,40 @@ class Outages:
         elif failures:
             self.failed(kind, failures[0], state, system)
 
-    def failed(self, what: str, error: KnownError, state: State, system: OtherSystem) -> None:
-        """Notes a failure without a success. what: the kind, or other work."""
-        key = _key(what)
+    def failed(self, work: str, error: KnownError, state: State, system: OtherSystem) -> None:
+        """Notes a failure without a success. work: the name of the kind, or of other work."""
+        key = _key(work)
         times = state.raise_level(key, _MEMORY_SECONDS)
         if times < _FAILURES_TO_LOG and not (_stops(error) or system.is_down(error)):
             return
         if not state.claim(key, _AGAIN):
             return  # logged before
         with self._lock:
-            self._since[what] = time.monotonic()
+            self._since[work] = time.monotonic()
         happens = "stopped" if _stops(error) else "fails"
         text = f"{error.message} [{error.code}] {system.advice(error)}"
-        log.warning("%s %s: %s", what, happens, text.strip())
+        log.warning("%s %s: %s", work, happens, text.strip())
 
-    def succeeded(self, what: str, state: State) -> None:
+    def succeeded(self, work: str, state: State) -> None:
         """Notes a success, which ends an outage."""
-        key = _key(what)
+        key = _key(work)
         with self._lock:
-            began = self._since.pop(what, None)
+            began = self._since.pop(work, None)
         if began is None and not state.level(key):
             return
         was_logged = began is not None or not state.claim(key, _END_LOCK_SECONDS)
         state.clear(key)
         if was_logged and state.claim(f"{key}:end", _END_LOCK_SECONDS):
             after = "" if began is None else f" after {time.monotonic() - began:.0f} s"
-            log.warning("%s resumed%s", what, after)
+            log.warning("%s resumed%s", work, after)
 
 
 #: Those of this process.
 outages = Outages()
 
 
-def _key(what: str) -> str:
-    return f"outage:{_worker}:{what}"
+def _key(work: str) -> str:
+    return f"outage:{_worker}:{work}"
 
 
 def _stops(error: KnownError) -> bool:

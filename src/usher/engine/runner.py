@@ -35,7 +35,7 @@ from usher.engine.outages import outages
 from usher.engine.pool import Pool
 from usher.engine.registry import other_system
 from usher.engine.stopping import Stop
-from usher.engine.writeback import Done, write_back
+from usher.engine.writeback import Result, write_back
 
 #: Outcomes are written when there are this many, or when the oldest is this many seconds old.
 _FLUSH_ROWS = 200
@@ -56,7 +56,7 @@ _ANSWER_SECONDS = 120.0
 log = logging.getLogger("usher.engine")
 
 #: Called with the kind's name and the jobs and outcomes that were written.
-Report = Callable[[str, Sequence[Done]], None]
+Report = Callable[[str, Sequence[Result]], None]
 
 
 @dataclass
@@ -72,7 +72,7 @@ class _Finished:
     """Jobs of one kind that have ended, with their outcomes."""
 
     kind: Kind
-    done: list[Done]
+    done: list[Result]
 
 
 class Runner:
@@ -95,7 +95,7 @@ class Runner:
         #: Rows that are claimed and whose outcomes are not yet written, by primary key.
         self._claimed_jobs: dict[Kind, dict[int, Job]] = {}
         #: Outcomes that are not yet written, and when the oldest of them came.
-        self._unwritten: dict[Kind, list[Done]] = {}
+        self._unwritten: dict[Kind, list[Result]] = {}
         self._oldest_unwritten_at = 0.0
         self._renewed_at = time.monotonic()
         self._probing: set[Kind] = set()
@@ -305,7 +305,7 @@ class Runner:
             _describe(span, [outcome for _, outcome in outcomes_by_job.values()])
         self._events.put(_Finished(kind, list(outcomes_by_job.values())))
 
-    def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+    def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Result]:
         too_late = self._too_late()
         return [(job, too_late) for job in jobs] if too_late else self._send_many(kind, jobs)
 
@@ -341,7 +341,7 @@ class Runner:
             ]
         return outcomes
 
-    def _send_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+    def _send_many(self, kind: Kind, jobs: list[Job]) -> list[Result]:
         """Sends the jobs in one request. If it is refused as a whole, sends each half by itself,
         and so on, until only the row that causes the refusal fails."""
         observers.requesting(kind.name, len(jobs))
@@ -408,7 +408,7 @@ class Runner:
         for question, answer in zip(questions, answers, strict=True):
             question.answer.set_result(answer)
 
-    def _add(self, kind: Kind, results: list[Done]) -> None:
+    def _add(self, kind: Kind, results: list[Result]) -> None:
         if results:
             if not self._unwritten:
                 self._oldest_unwritten_at = time.monotonic()
@@ -437,7 +437,7 @@ class Runner:
         while self._unwritten:
             self._flush()
 
-    def _write(self, kind: Kind, results: list[Done]) -> None:
+    def _write(self, kind: Kind, results: list[Result]) -> None:
         if results:
             jobs = {id(job) for job, _ in results}
             self._unwritten[kind] = [d for d in self._unwritten[kind] if id(d[0]) not in jobs]
@@ -450,7 +450,7 @@ class Runner:
             self._update_gate(kind, results)
             self._report(kind.name, saved_results)
 
-    def _update_gate(self, kind: Kind, results: list[Done]) -> None:
+    def _update_gate(self, kind: Kind, results: list[Result]) -> None:
         """Closes the kind's gate after a systemic failure; opens it after a success."""
         outcomes = [outcome for _, outcome in results]
         outages.note(kind.name, outcomes, self.state, other_system())
@@ -521,7 +521,7 @@ class Runner:
                 release(kind, rows)
 
 
-def _write_outcomes(kind: Kind, results: list[Done]) -> list[Done]:
+def _write_outcomes(kind: Kind, results: list[Result]) -> list[Result]:
     """Writes the outcomes. If the database rejects one, only its row fails, as refused."""
     try:
         return write_back(kind, results)

@@ -18,10 +18,10 @@ from usher.engine.rows import columns
 from usher.engine.transactions import retry_transaction
 from usher.engine.work import FRESH, Work
 
-Done = tuple[Job, Outcome]
+Result = tuple[Job, Outcome]
 
 
-def write_back(kind: Kind, results: Sequence[Done]) -> list[Done]:
+def write_back(kind: Kind, results: Sequence[Result]) -> list[Result]:
     """Writes the outcomes and returns those that were written, by ascending id of their rows.
 
     The outcome of a row whose lease this worker has lost is dropped: another worker has claimed
@@ -34,7 +34,7 @@ def write_back(kind: Kind, results: Sequence[Done]) -> list[Done]:
     return owned
 
 
-def _write_in_transaction(kind: Kind, results: Sequence[Done]) -> list[Done]:
+def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]:
     """In a transaction. Locks rows in the order of the kinds and by ascending id within a kind,
     so that two workers cannot deadlock."""
     kind.settle_before(results)
@@ -49,7 +49,7 @@ def _write_in_transaction(kind: Kind, results: Sequence[Done]) -> list[Done]:
     return owned
 
 
-def _recheck_lost(kind: Kind, lost_results: Sequence[Done], now: datetime) -> None:
+def _recheck_lost(kind: Kind, lost_results: Sequence[Result], now: datetime) -> None:
     """Makes due the rows whose lease was lost; tells the kind which of them were deleted."""
     if not lost_results:
         return
@@ -75,7 +75,7 @@ class _Locked:
         return self.generation == job.generation and self.due_at == job.row.due_at
 
 
-def _lock_leased(kind: Kind, results: Sequence[Done]) -> tuple[dict[int, _Locked], datetime]:
+def _lock_leased(kind: Kind, results: Sequence[Result]) -> tuple[dict[int, _Locked], datetime]:
     """Locks the rows whose lease is still valid. Returns the row's id → its state, and the
     database's current time."""
     owners = {job.row.pk: job.row.lease_owner for job, _ in results}
@@ -89,7 +89,7 @@ def _lock_leased(kind: Kind, results: Sequence[Done]) -> tuple[dict[int, _Locked
     return {pk: _Locked(*fields) for pk, owner, _, *fields in rows if owners[pk] == owner}, now
 
 
-def _write_observed(kind: Kind, successes: Sequence[Done], now: datetime) -> None:
+def _write_observed(kind: Kind, successes: Sequence[Result], now: datetime) -> None:
     """Writes the observed state and its generation; one statement, run once for each row."""
     if not successes:
         return
@@ -104,7 +104,7 @@ def _write_observed(kind: Kind, successes: Sequence[Done], now: datetime) -> Non
     _update_many(kind.model, fields, rows)
 
 
-def _write_work(kind: Kind, owned: Sequence[tuple[Done, _Locked]], now: datetime) -> None:
+def _write_work(kind: Kind, owned: Sequence[tuple[Result, _Locked]], now: datetime) -> None:
     """Deletes work that is finished; makes the rest due again or marks it as refused."""
     finished, remaining = [], []
     for result, locked in owned:
@@ -132,7 +132,7 @@ _WORK_COLUMNS = (
 )
 
 
-def _work_after(result: Done, locked: _Locked, now: datetime) -> dict[str, Any]:
+def _work_after(result: Result, locked: _Locked, now: datetime) -> dict[str, Any]:
     """The columns of the row's work after this outcome."""
     job, outcome = result
     values = _success(job, outcome, now) if outcome.error is None else _failure(job, outcome, now)

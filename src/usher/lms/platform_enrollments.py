@@ -9,7 +9,7 @@ from typing import Any
 from usher.lms import bulk
 from usher.lms.enrollments import NewEnrollment, State, Step, compute_once, next_step, refusals
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
-from usher.lms.platform_receivers import Done, after_enrollments
+from usher.lms.platform_receivers import DoneReceivers, after_enrollments
 
 
 def set_enrollment(
@@ -162,7 +162,9 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
 
 
 @contextmanager
-def _skip_done_receivers(adding: Sequence[tuple[Any, str]], replaced: Done) -> Iterator[None]:
+def _skip_done_receivers(
+    adding: Sequence[tuple[Any, str]], replaced: DoneReceivers
+) -> Iterator[None]:
     """Skip receivers whose work is done, in the signals that ``update_enrollment`` sends."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED

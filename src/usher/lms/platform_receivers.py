@@ -220,7 +220,7 @@ def _enterprise_users(users: Sequence[Any]) -> Receiver | None:
 
 
 @dataclass(frozen=True)
-class Done:
+class DoneReceivers:
     """Receivers whose work is done for all rows of a batch, by signal."""
 
     post_save: list[Receiver]
@@ -230,7 +230,7 @@ class Done:
     mode_changed: list[Receiver]
 
 
-def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> Done:
+def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
     """Do the work of the receivers of new enrollments; return those that it replaces.
 
     rows: CourseEnrollment, inserted, with the attributes they have before they become active.
@@ -242,7 +242,7 @@ def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> Done:
     mode_changed = [resets]
     if any(row.mode != mode for row, mode in zip(rows, modes, strict=True)):
         mode_changed += _certificates_and_grades(rows)
-    return Done(
+    return DoneReceivers(
         post_save=[receiver for receiver in save_receivers if receiver],
         changed=[receiver for receiver in [_enterprise_enrollments(rows)] if receiver],
         mode_changed=[receiver for receiver in mode_changed if receiver],

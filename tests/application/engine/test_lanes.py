@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
-from usher.application.accounts.creation import Made
+from usher.application.accounts.creation import NewAccount
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, Retirement
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
@@ -146,7 +146,7 @@ def test_an_account_hands_its_lane_on(learner, run):
     _, (account,) = claim(kind("account"), Scope(), 1, 60)
     account_data = SimpleNamespace(registration_token="", details=details(learner))
     values = {"created_in_lms_at": timezone.now(), "lms_user_id": 1}
-    outcome = Outcome(values, extra=Made(None), changed=True)
+    outcome = Outcome(values, extra=NewAccount(None), changed=True)
     write_back(kind("account"), [(Job(account, "x", account_data), outcome)])
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.INTERACTIVE
     assert lane_of(row) is Lane.INTERACTIVE

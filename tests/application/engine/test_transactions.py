@@ -134,10 +134,10 @@ def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
 
 
 def creation_outcome():
-    from usher.application.accounts.creation import Made
+    from usher.application.accounts.creation import NewAccount
 
     values = {"created_in_lms_at": clock.database_now(), "observed_is_active": True}
-    return Outcome(values, changed=True, extra=Made(None))
+    return Outcome(values, changed=True, extra=NewAccount(None))
 
 
 def test_a_deadlock_is_repeated(transactional_db):

@@ -117,7 +117,7 @@ def _waits_for_link(learner: AccountData, context: LmsContext) -> Outcome:
 
 
 @dataclass(frozen=True)
-class Made:
+class NewAccount:
     """In ``Outcome.extra``: the learner did not have the account before. tokens: the learner's, if
     they were obtained with the account."""
 
@@ -155,7 +155,7 @@ def _adopt(learner: AccountData, account: ObservedAccount, context: LmsContext) 
     if tokens is None:
         return _waits_for_link(learner, context)
     values = _observed_values(account.lms_user_id, learner.made_at, True)
-    return Outcome(values, changed=True, extra=Made(tokens))
+    return Outcome(values, changed=True, extra=NewAccount(tokens))
 
 
 def require_known_accounts(context: LmsContext) -> None:
@@ -213,12 +213,12 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
         if tokens is None:
             raise _taken_or_unclear(learner, error) from error
         return Outcome(
-            _observed_values(None, timezone.now(), True), changed=True, extra=Made(tokens)
+            _observed_values(None, timezone.now(), True), changed=True, extra=NewAccount(tokens)
         )
     if registration.username != learner.username:
         raise BadAnswer(f"The LMS made {registration.username[:50]} instead of {learner.username}.")
     values = _observed_values(registration.lms_user_id, timezone.now(), True)
-    return Outcome(values, changed=True, extra=Made(_tokens_now(flow, registration.cookies)))
+    return Outcome(values, changed=True, extra=NewAccount(_tokens_now(flow, registration.cookies)))
 
 
 def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsError:
@@ -378,7 +378,7 @@ def _staff_account(learner: AccountData, context: LmsContext, error: Refused) ->
     return Outcome(
         _observed_values(learner.lms_user_id, learner.made_at or timezone.now(), True),
         changed=True,
-        extra=Made(tokens),
+        extra=NewAccount(tokens),
     )
 
 
@@ -400,7 +400,7 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     values = _observed_values(
         user_id(result.get("lms_user_id")), made_at or timezone.now(), is_active
     )
-    extra = Made(_tokens_of(result)) if is_new else None
+    extra = NewAccount(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
 
 

@@ -92,7 +92,7 @@ class AccountKind(LmsKind):
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         forget_registration_tokens(j.data.registration_token for j, _ in results if j.data)
-        created = [(job, o.extra) for job, o in results if isinstance(o.extra, creation.Made)]
+        created = [(job, o.extra) for job, o in results if isinstance(o.extra, creation.NewAccount)]
         store_tokens({job.row.user_id: m.tokens for job, m in created if m.tokens}, now)
         for lane, user_ids in by_lane(job.row for job, m in created if not m.tokens).items():
             forget_tokens(user_ids, lane)

@@ -32,7 +32,7 @@ def user_named(username: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenIdentifiers:
     """Usernames and e-mail addresses that are taken, case-folded: names that differ only by case
     count as the same, to people and to MySQL."""
 
@@ -40,7 +40,9 @@ class Taken:
     emails: frozenset[str]
 
 
-def find_taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None) -> Taken:
+def find_taken(
+    usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None
+) -> TakenIdentifiers:
     """Those of ``usernames`` and ``emails`` that can't be given to an account: used by an account
     other than that of the user ``besides``, retired, or reserved for account recovery."""
     names = [name for name in usernames if name]
@@ -52,7 +54,7 @@ def find_taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any 
     left_addresses = [a for a in addresses if a.casefold() not in used_addresses]
     used_names |= {name.casefold() for name in platform.retired_usernames(candidates)}
     used_addresses |= {a.casefold() for a in platform.reserved_emails(left_addresses)}
-    return Taken(frozenset(used_names), frozenset(used_addresses))
+    return TakenIdentifiers(frozenset(used_names), frozenset(used_addresses))
 
 
 def _in_use(field: str, values: list[str], besides: Any) -> set[str]:

@@ -10,7 +10,7 @@ from social_django.models import UserSocialAuth
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveResult:
     """moved: number of links that have the new backend. kept: number of links left alone, because
     their user or uid already has a link with the new backend."""
 
@@ -18,7 +18,7 @@ class Moved:
     kept: int
 
 
-def move_links(old: str, new: str, *, dry_run: bool = False) -> Moved:
+def move_links(old: str, new: str, *, dry_run: bool = False) -> MoveResult:
     """Change the backend of every link from ``old`` to ``new``, except links that would conflict
     with an existing one. Swap the names to undo it. dry_run: only count."""
     links = UserSocialAuth.objects.filter(provider=old)
@@ -31,4 +31,4 @@ def move_links(old: str, new: str, *, dry_run: bool = False) -> Moved:
         free = list(links.exclude(has_conflict).values_list("pk", flat=True))
         if not dry_run:
             UserSocialAuth.objects.filter(pk__in=free).update(provider=new)
-    return Moved(len(free), total - len(free))
+    return MoveResult(len(free), total - len(free))

@@ -68,7 +68,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
         raise
 
 
-def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
+def refuse_taken(learner: Learner, taken: lookup.TakenIdentifiers) -> None:
     """Raises AccountRefused, with the registration API's codes, if username or address is taken."""
     username_taken = learner.username.casefold() in taken.usernames
     email_taken = learner.email.casefold() in taken.emails
@@ -208,7 +208,7 @@ def update_account(user: Any, learner: Learner) -> bool:
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
         unavailable = lookup.find_taken([], [learner.email], besides=user)
-        refuse_taken(learner, lookup.Taken(frozenset(), unavailable.emails))
+        refuse_taken(learner, lookup.TakenIdentifiers(frozenset(), unavailable.emails))
     fields = []
     if learner.email and user.email != learner.email:
         user.email = learner.email

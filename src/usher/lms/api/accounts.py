@@ -174,7 +174,9 @@ class _Batch:
         invited to a course. Raises AccountRefused."""
         requested_email = learner.email
         learner = apply_filters(learner)
-        refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))
+        refuse_taken(
+            learner, lookup.TakenIdentifiers(frozenset(self.usernames), frozenset(self.emails))
+        )
         invited = learner.email.casefold() in self.invited
         if learner.email != requested_email:
             # A filter changed the address; the new one has not been looked up.

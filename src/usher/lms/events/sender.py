@@ -42,20 +42,20 @@ NO_ANSWER = "no answer"
 
 
 @dataclass
-class Sent:
+class DeliveryCounts:
     """Counts of messages."""
 
     delivered: int = 0
     failed: int = 0
 
 
-def send_due(limit: int | None = None) -> Sent:
+def send_due(limit: int | None = None) -> DeliveryCounts:
     """Send due messages, oldest first, at most ``limit``.
 
     An application that does not answer is skipped for the rest of this round, so that it does not
     delay the messages of other applications.
     """
-    counts = Sent()
+    counts = DeliveryCounts()
     silent: set[int] = set()
     with requests.Session() as session:
         while limit is None or counts.delivered + counts.failed < limit:
@@ -101,7 +101,7 @@ def _claim(message: Message) -> bool:
     return True
 
 
-def _attempt(session: requests.Session, message: Message, counts: Sent) -> bool:
+def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts) -> bool:
     """Send a message and record the result. Returns whether the application answered, with any
     status."""
     url = address(message.type, message.application)
