@@ -99,6 +99,22 @@ def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
     assert lms.value(TOKENS_LEFT, name) == 0
 
 
+@pytest.mark.parametrize("change", [{}, {"email": "new@example.org"}, {"is_active": False}])
+def test_an_account_of_another_name_is_neither_changed_nor_used(
+    lms: Lms, name: str, change: dict[str, Any]
+) -> None:
+    """The LMS's staff renamed it, or the learner's link leads to another person's account."""
+    learner(lms, name)
+    other = f"{name}_new"
+    lms.rows("update auth_user set username = ? where username = ?", other, name)
+    state = "select email, is_active from auth_user where username = ?"
+    before = lms.rows(state, other)
+    refused = result(post(lms, ACCOUNTS, account(name, tokens=True) | change))
+    assert (refused["error"]["code"], refused["tokens"]) == ("linked-elsewhere", None)
+    assert other in refused["error"]["message"]
+    assert lms.rows(state, other) == before
+
+
 RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 1}]
 
 

@@ -48,6 +48,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "The LMS account has staff rights of its own",
         "Link it by hand, or remove the rights in the LMS, then {retry}.",
     ),
+    "linked-elsewhere": (
+        "The learner signs in to another LMS account",
+        "Compare the learner with the LMS, which shows whether that account was renamed or is "
+        "another person's.",
+    ),
     "enrollment-closed": (
         "The run does not accept enrollments now",
         "Change the run's enrollment dates in the LMS, then {retry}; or select “Enroll although "

@@ -37,3 +37,5 @@ class RegistrationError(StrEnum):
     RATE_LIMITED = "forbidden-request"
     #: Batch API only: the account is staff or a superuser in the LMS, so Usher does not change it.
     PROTECTED_ACCOUNT = "protected-account"
+    #: Batch API only: the learner signs in to an account with another username.
+    LINKED_ELSEWHERE = "linked-elsewhere"

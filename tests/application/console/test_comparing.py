@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.application.console.conftest import DEMO
+from usher.application.accounts.models import LmsAccount
 from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.services import enroll
 from usher.application.lms_client import client
@@ -21,6 +22,7 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
+from usher.engine.services import reconcile
 
 REVOKE = (
     "from oauth2_provider.models import AccessToken as A, RefreshToken as R; "
@@ -121,6 +123,22 @@ def test_an_account_that_was_renamed_is_no_other_account(
     )
     assert "change it back" in page.comparisons["Sign-in"].advice
     assert page.command == ""
+
+
+def test_a_renamed_account_is_refused_until_it_has_its_name_again(
+    system_with_batch_api: Any,
+) -> None:
+    user = make_enrolled(system_with_batch_api)
+    name, row = user.username, LmsAccount.objects.filter(user=user)
+    system_with_batch_api.lms.shell(RENAME.format(name=name, other=f"{name}_new"))
+    row.recheck()
+    reconcile(user=user, kinds=["account"])
+    assert row.get().error_code == "linked-elsewhere"
+    assert f"signs in to the LMS account {name}_new" in row.get().error_message
+    system_with_batch_api.lms.shell(RENAME.format(name=f"{name}_new", other=name))
+    row.make_due()
+    reconcile(user=user, kinds=["account"])
+    assert row.get().is_settled
 
 
 def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> None:

@@ -38,8 +38,8 @@ TAKEN_CODES = (
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
 )
-
-
+#: Codes of the batch API: the account that it found is not the one of the learner's username.
+_CODES_OF_OTHERS = (*TAKEN_CODES, RegistrationError.LINKED_ELSEWHERE)
 #: How often an account that may be the learner's own is checked again before it counts as
 #: somebody else's: some two hours.
 _UNCLEAR_ATTEMPTS = 12
@@ -353,7 +353,7 @@ def _result(
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
-        if error.code in TAKEN_CODES and learner.awaits_link:
+        if error.code in _CODES_OF_OTHERS and learner.awaits_link:
             return _waits_for_link(learner, context)
         if error.code == RegistrationError.PROTECTED_ACCOUNT and _is_new(learner):
             return _staff_account(learner, context, error)
@@ -386,7 +386,7 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
         error = batch.refusal_of(result)
-        if error.code in TAKEN_CODES and not learner.is_ready and not learner.is_active:
+        if error.code in _CODES_OF_OTHERS and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN_CODES and not learner.is_ready:
             # The LMS looked for the link itself, so the account is somebody else's, however young.
@@ -394,6 +394,8 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
         raise error
     if not learner.is_ready and not learner.is_active:
         return Outcome(changed=status == "updated")  # as ``_withdraw`` does
+    if (name := result.get("username", learner.username)) != learner.username:
+        raise BadAnswer(f"The LMS answered about {str(name)[:50]} instead of {learner.username}.")
     is_new = status == "created" or not learner.is_ready or _is_new(learner)
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
     made_at = None if status == "created" else learner.made_at

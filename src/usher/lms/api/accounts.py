@@ -135,6 +135,7 @@ class _Batch:
         user = self.users.get(learner.username)
         try:
             if user is not None:
+                _refuse_other_name(user, learner)
                 self._refuse_protected(user, learner, item)
                 changed = differs(user, learner) and update_account(user, learner)
                 status = "updated" if changed else "exists"
@@ -199,6 +200,17 @@ class _Batch:
         tokens = mint_tokens([user for _, user in with_tokens], self.application.oauth_client_id)
         for (result, _), token in zip(with_tokens, tokens, strict=True):
             result["tokens"] = token
+
+
+def _refuse_other_name(user: Any, learner: Learner) -> None:
+    """The account to which the learner's sign-in leads may be another person's, so it is neither
+    changed nor used."""
+    if user.username != learner.username:
+        message = (
+            f"{learner.username} signs in to the LMS account {user.username}, not to an account of "
+            "the same name: that account was renamed, or the link was changed. It was not changed"
+        )
+        raise AccountRefused(RegistrationError.LINKED_ELSEWHERE, {"": message})
 
 
 def _outcome(item: Item, status: str, user: Any) -> Item:

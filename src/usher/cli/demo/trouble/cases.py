@@ -218,7 +218,7 @@ CASES: tuple[Case, ...] = (
         "None of my courses are there since I changed my name.",
         "Staff of the LMS changed her username, and usernames must never change.",
         "Compare with the LMS now shows the new username. Change it back to petra in the LMS's "
-        "admin.",
+        "admin, then Repair now.",
         {"application account": "In sync", "LMS account": "none", "LMS linked to": "petra_married"},
     ),
     Case(
