@@ -145,6 +145,32 @@ def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None
         assert words in reason["reason"]
 
 
+def test_rows_that_are_left_to_the_application_while_they_are_new_are_counted(
+    system: System,
+) -> None:
+    """Otherwise drift lists what reconcile passes over without a word."""
+    name = name_for(system, "newcomer")
+    others = system.json("reconcile")["new"].get("account", 0)
+    system.people(name)
+
+    def set_age(time: str) -> None:
+        system.application.run(
+            "from datetime import timedelta\nfrom django.utils import timezone\n"
+            "from users.models import User\n"
+            f"User.objects.filter(username={name!r}).update(created_on={time})\nresult = None"
+        )
+
+    set_age("timezone.now()")
+    summary = system.json("reconcile")
+    assert (summary["ok"], summary["new"]["account"]) == (True, others + 1)
+    result = system.usher("reconcile")
+    assert f"{others + 1} new: the application handles" in result.output
+    assert "nothing to do" not in result.output
+    set_age("timezone.now() - timedelta(days=1)")
+    summary = system.json("reconcile", "--user", name)
+    assert (summary["kinds"]["account"]["done"], summary["new"]) == (1, {})
+
+
 @only_for("mitxonline")
 def test_a_user_given_up_by_the_application_is_reported_with_the_reason(system: System) -> None:
     name = name_for(system, "gaveup")

@@ -62,7 +62,13 @@ def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System
     )
     assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
     again = system.json("reconcile")
-    assert without_invalid(again) == {"ok": True, "kinds": {}, "waiting": {}, "reasons": []}
+    assert without_invalid(again) == {
+        "ok": True,
+        "kinds": {},
+        "waiting": {},
+        "new": {},
+        "reasons": [],
+    }
 
 
 def _mode(system: System) -> dict[str, str]:

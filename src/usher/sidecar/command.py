@@ -265,6 +265,8 @@ def reconcile_command(
             else:
                 if why:
                     summary.add(ACCOUNT, SKIPPED, user, why)
+                else:
+                    summary.new = reconciling.count_new(agent, adapter, scope)
                 summary.waiting = reconciling.count_waiting(agent, adapter, scope)
                 output.print_summary(summary)
     if stopping.is_set:

@@ -143,7 +143,11 @@ class ReconcileOutput:
         for kind, number in summary.waiting.items():
             whose = "its learner's account" if number == 1 else "their learners' accounts"
             self.console.print(f"· {kind:<12} {number} waiting for {whose}")
-        if not summary.numbers and not summary.waiting:
+        for kind, number in summary.new.items():
+            them = "it" if number == 1 else "them"
+            text = f"{number} new: the application handles {them} itself for some minutes"
+            self.console.print(f"· {kind:<12} {text}")
+        if not summary.numbers and not summary.waiting and not summary.new:
             self.console.print("✓ nothing to do")
 
     def print_link(self, address: str) -> None:

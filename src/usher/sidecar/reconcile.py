@@ -136,6 +136,18 @@ def count_waiting(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str,
     return {ENROLLMENT: number} if number else {}
 
 
+def count_new(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
+    """Counts the rows that are not due only because they are new: in its grace period the
+    application's own code handles them. {} for none."""
+    numbers = {}
+    for kind, (model, selection) in due(adapter, scope).items():
+        of_any_age = selection.of_any_age()
+        if of_any_age != selection:
+            of_all = agent.ask("count", model=model, **of_any_age.request())
+            numbers[kind] = of_all - agent.ask("count", model=model, **selection.request())
+    return {kind: number for kind, number in numbers.items() if number > 0}
+
+
 def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
     """Counts differences from the LMS, for the kinds that are found only by comparing with it."""
     numbers = {}

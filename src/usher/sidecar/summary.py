@@ -109,9 +109,10 @@ class Summary:
     the row, or the row is not eligible. invalid: the application's own rules don't accept the LMS's
     values, so it keeps its own.
 
-    waiting: kind → number of rows that become due when their learners have accounts. progress:
-    called after every batch. waits_for_locks: whether to wait until the application's locks end.
-    notify: called with a sentence if something takes long.
+    waiting: kind → number of rows that become due when their learners have accounts. new: kind →
+    number of rows that become due when they are older. progress: called after every batch.
+    waits_for_locks: whether to wait until the application's locks end. notify: called with a
+    sentence if something takes long.
     """
 
     progress: Callable[[Summary], None] = lambda summary: None
@@ -119,6 +120,7 @@ class Summary:
     waits_for_locks: bool = False
     notify: Callable[[str], None] = lambda text: None
     waiting: dict[str, int] = field(default_factory=dict)
+    new: dict[str, int] = field(default_factory=dict)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
     _adding: Lock = field(default_factory=Lock)
@@ -217,5 +219,6 @@ class Summary:
             "ok": self.ok,
             "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},
             "waiting": self.waiting,
+            "new": self.new,
             "reasons": self.reasons,
         }

@@ -107,6 +107,18 @@ class Selection:
         )
         return Selection(conditions)
 
+    def of_any_age(self) -> Selection:
+        """Returns the selection without the conditions that leave out new rows."""
+        return Selection(
+            tuple(
+                condition
+                if isinstance(condition, list)
+                else {k: v for k, v in condition.items() if not k.endswith(f"{CREATED}__lt")}
+                for condition in self.filter
+            ),
+            self.exclude,
+        )
+
     @property
     def paths(self) -> set[str]:
         """Returns the columns in the conditions."""
