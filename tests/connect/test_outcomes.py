@@ -62,4 +62,7 @@ def test_a_gateway_that_does_not_run_is_named_with_the_page_that_says_how_to_sta
     own_server = httpx.MockTransport(lambda request: httpx.Response(200))
     with httpx.Client(trust_env=False, mounts={"http://own.example": own_server}) as client:
         check, _ = checks._answers(client, cast(TargetApplication, target))
-    assert check.fix == "start its API gateway: see docs/connect.md#api-gateway"
+    assert check.fix == (
+        "start its API gateway (in its checkout: "
+        "`docker compose --profile keycloak --profile apisix up -d`)"
+    )

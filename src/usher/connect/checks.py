@@ -23,7 +23,7 @@ from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract import agents
-from usher.contract.editions import GATEWAY_DOCS
+from usher.contract.editions import START_GATEWAY
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
 from usher.contract.terminal import wrap
@@ -228,7 +228,7 @@ def _answers(
             answers[url] = client.get(url + "/")
         except httpx.ConnectError as error:
             is_gateway = url != target.own_url and target.gateway_url
-            what = f"its API gateway: see {GATEWAY_DOCS}" if is_gateway else "it"
+            what = f"its API gateway (in its checkout: `{START_GATEWAY}`)" if is_gateway else "it"
             seen = f"nothing answers at {url} ({error})"
             fix = f"start {what}{_hosts_line(url)}"
             return Check("application-answers", "failed", seen, fix), {}

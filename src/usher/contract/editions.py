@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from usher.contract.environment import Env
 
-#: Where people read how to start MITx Online's API gateway.
-GATEWAY_DOCS = "docs/connect.md#api-gateway"
+#: Starts MITx Online's API gateway, in its checkout.
+START_GATEWAY = "docker compose --profile keycloak --profile apisix up -d"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import httpx
 
 from usher.contract import agents, temporary_learners
 from usher.contract.cookies import share_session_cookie
-from usher.contract.editions import GATEWAY_DOCS
+from usher.contract.editions import START_GATEWAY
 from usher.contract.paths import LmsPath
 from usher.contract.refusals import answered
 from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
@@ -81,7 +81,8 @@ def prove_as_anonymous(target: Target) -> str:
         raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, target)) from error
     except UnreachableError as error:
         if error.host in target.hosts:
-            fix = f"start the API gateway: see {GATEWAY_DOCS}" if target.gateway else "start it"
+            gateway = f"start the API gateway (in its checkout: `{START_GATEWAY}`)"
+            fix = gateway if target.gateway else "start it"
             raise BrokenError(str(error), fix) from error
         return f"sign-in continues at {error.host}, which was not followed: it does not answer here"
     finally:
@@ -127,8 +128,8 @@ def _cause_of_loop(browser: Browser, target: Target) -> str:
     return (
         "the application's sign-in page redirects back to the page that redirected to it; check "
         "LOGIN_URL. MITx Online signs people in only at its API gateway: set "
-        "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False in its .env, start the gateway (see "
-        f"{GATEWAY_DOCS}), connect again"
+        "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False in its .env, start the gateway (in its "
+        f"checkout: `{START_GATEWAY}`), connect again"
     )
 
 

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from usher.contract.editions import GATEWAY_DOCS
+from usher.contract.editions import START_GATEWAY
 from usher.contract.environment import Env
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped
@@ -71,7 +71,8 @@ class SignOutEndsBothSessions(Check):
                     "signing out of the LMS does not end the gateway's session, nor the "
                     "application's"
                 ),
-                fix=f"start the application's API gateway at that address (see {GATEWAY_DOCS}); "
+                fix="start the application's API gateway at that address (in its checkout: "
+                f"`{START_GATEWAY}`); "
                 f"if sign-in does not use one any more, {CONNECT}",
             )
         return ok(
