@@ -33,6 +33,7 @@ RUN_BY = {
     "::test_learners_are_repaired_and_a_second_run_has_nothing_to_do",
     "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"
     "::test_watching_repairs_what_becomes_due_and_survives_the_application",
+    "usher why": f"{GUIDE}::test_records_that_somebody_changed_are_restored",
     "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
     "usher demo": "tests/cli/test_demo.py::test_the_demo_works_and_prints_one_json_object",
     "usher demo … --provision": "tests/cli/test_demo.py"
@@ -66,6 +67,7 @@ NOT_RUN = {
     "make check": "continuous integration runs it before the tests",
     "make wheel": "tests/cli/test_extras.py builds a wheel in the same way",
     ".venv/bin/python -m pytest": "runs tests",
+    ".venv/bin/python scripts/test.py": "runs tests",
     "python -m benchmarks": "loads an LMS for minutes; tests/benchmarks runs its parts",
     "pip install": "installs into the environment of the tests; see test_extras.py",
     "git clone": "fetches from GitHub",
@@ -75,6 +77,7 @@ NOT_RUN = {
     "tutor k8s": "needs a cluster",
     "python manage.py createsuperuser": "Django's own; asks for a password",
     "granian": "listens until it is stopped; the demo's tests serve campus with it",
+    "cd": "changes the folder",
     "$EDITOR": "opens an editor",
     "echo": "writes the settings of a real host",
     "printf": "writes the key of a real host",
