@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+# `make help` lists the targets.
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -47,7 +47,7 @@ test-all: $(STAMP) ## run every test, also slow ones and those on PostgreSQL
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py --all
 
-check: $(STAMP) ## lint, format, types, import rules
+check: $(STAMP) ## lint, format, types, import rules, docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@test -f .cache/lms/manage.py || $(BIN)/python -m usher.embedded init .cache/lms --root-url http://localhost:8000
@@ -58,17 +58,20 @@ check: $(STAMP) ## lint, format, types, import rules
 	@$(BIN)/python scripts/reference.py --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-docs: $(STAMP) ## build the documentation into build/docs
+docs: $(STAMP) ## write the generated pages, build the site into build/docs
 	@$(BIN)/python scripts/reference.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "Open build/docs/index.html"
 
 wheel: | $(BIN)/python ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . && ls dist/*.whl
 
-dist: $(STAMP) ## build the wheel and the source distribution
-	@$(BIN)/python -m build --outdir dist . >/dev/null 2>&1 && ls dist
+dist: $(STAMP) ## build the wheel and the source distribution into dist/
+	@mkdir -p build
+	@$(BIN)/python -m build --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@ls dist/*.whl dist/*.tar.gz
 
 changelog: $(STAMP) ## join changelog.d/ into CHANGELOG.md (VERSION=0.2.0)
+	@test -n "$(VERSION)" || { echo "Give the version: make changelog VERSION=0.2.0"; exit 1; }
 	@$(BIN)/towncrier build --yes --version $(VERSION)
 
 replay: $(STAMP) ## replay recorded exchanges of an LMS (RECORDINGS=folder)
@@ -80,7 +83,7 @@ bench: $(STAMP) ## compare with serial calls (ARGS="--quick" for one small round
 chaos: $(STAMP) ## test under faults (ARGS="--operations 1000" for a short run)
 	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks.chaos $(ARGS)
 
-simulate: $(STAMP) ## run the sync worker in virtual time (SEEDS=10000 or SEED=17)
+simulate: $(STAMP) ## run the sync worker in virtual time (SEEDS=40 or SEED=17)
 	@PYTHONPATH=.:src:campus $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 format: $(STAMP) ## format the code
