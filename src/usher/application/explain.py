@@ -88,43 +88,48 @@ def retry(user: Any) -> Sentence:
     )
 
 
-def mistyped(user: Any) -> Iterator[Sentence]:
+def mistyped(user: Any) -> list[Sentence]:
     """How to remove course runs that the LMS never had, and that refuse the learner's enrollments:
-    their keys may be mistyped. Nothing if a learner of the run is enrolled in the LMS."""
+    their keys may be mistyped. Empty if a learner of the run is enrolled in the LMS."""
     require_user(user)
     rows = Enrollment.objects.refused().filter(user=user, work__error_code="unknown-run")
     in_lms = Enrollment.objects.filter(run=OuterRef("run"), observed_is_active=True)
     rows = rows.filter(~Exists(in_lms), run__observed_at=None).select_related("run")
-    for row in rows.order_by("-id"):
-        key = row.run.course_key
-        if problem_of_key(key):  # a shell may read its characters in a special way
-            continue
-        code = (
-            "from usher.application.models import CourseRun; "
-            f"CourseRun.objects.filter(course_key='{key}', observed_at=None).delete()"
-        )
-        count = row.run.enrollments.count()
-        yield Sentence(
-            "mistyped",
-            f"The LMS has never shown {key}. If the key is mistyped, enroll the learner in the "
-            f"right run. This deletes the run here, with its {count} "
-            f"enrollment{'s' * (count != 1)}:",
-            next=f'`python manage.py shell -c "{code}"`',
-            about=key,
-        )
+    # A shell may read characters of a malformed key in a special way.
+    runs = [row.run for row in rows.order_by("-id") if not problem_of_key(row.run.course_key)]
+    return [_how_to_delete(run) for run in runs]
 
 
-def comparison(user: Any) -> Iterator[Sentence]:
-    """How to compare the learner's records with the LMS in a terminal; nothing without the
-    console, which has the command."""
+def _how_to_delete(run: CourseRun) -> Sentence:
+    key, count = run.course_key, run.enrollments.count()
+    code = (
+        "from usher.application.models import CourseRun; "
+        f"CourseRun.objects.filter(course_key='{key}', observed_at=None).delete()"
+    )
+    return Sentence(
+        "mistyped",
+        f"The LMS has never shown {key}. If the key is mistyped, enroll the learner in the "
+        f"right run. This deletes the run here, with its {count} "
+        f"enrollment{'s' * (count != 1)}:",
+        next=f'`python manage.py shell -c "{code}"`',
+        about=key,
+    )
+
+
+def comparison(user: Any) -> list[Sentence]:
+    """How to compare the learner's records with the LMS in a terminal; empty without the console,
+    which has the command."""
     require_user(user)
-    if apps.is_installed("usher.console"):
-        name = shlex.quote(str(user.get_username()))
-        yield Sentence(
+    if not apps.is_installed("usher.console"):
+        return []
+    name = shlex.quote(str(user.get_username()))
+    return [
+        Sentence(
             "compare",
             "This is what was last seen in the LMS. This reads the LMS now:",
             next=f"`python manage.py compare_learner {name}`",
         )
+    ]
 
 
 def worker() -> Iterator[Sentence]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -286,14 +287,17 @@ def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
     assert AuditEvent.objects.filter(name="lms-account-retired", subject=name).exists()
 
 
-def test_the_story_says_how_to_read_the_lms_now(system: Any, settings: Any) -> None:
+def test_the_story_says_how_to_read_the_lms_now(
+    system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command belongs to the console."""
     user = system.learner()
     assert "compare_learner" not in why(user.username)  # there is no account to compare
     enroll(user, run := ensure_run(DEMO), reconcile_now=True)
     assert f"$ python manage.py compare_learner {user.username}" in why(user.username)
-    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "usher.console"]
-    assert "compare_learner" not in why(user.username)
+    with monkeypatch.context() as without_console:
+        without_console.setattr(apps, "is_installed", lambda app: app != "usher.console")
+        assert "compare_learner" not in why(user.username)
     assert "✓ enrollment" in why(user.username)
     CourseRun.objects.filter(pk=run.pk).update(missing_since=timezone.now())
     story = why(user.username)
