@@ -86,8 +86,8 @@ def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
 def earlier(
     kinds: Iterable[Kind], scope: Scope, summary: Summary
 ) -> tuple[list[Group], list[Group]]:
-    """Rows that are not in sync although they did not fail in this run, grouped by kind and error
-    code: those that wait, and those that were refused before. summary: of that run."""
+    """Rows that are not in sync although they did not fail in this pass, grouped by kind and error
+    code: those that wait, and those that were refused before. summary: of that pass."""
     now, waiting, refused = database_now(), [], []
     reported = Counter((failure.kind, failure.code) for failure in summary.failures)
     for failing_kind in kinds:

@@ -29,7 +29,7 @@ class Observer:
         not use the database."""
 
     def passing(self) -> None:
-        """A run has written outcomes and continues."""
+        """A pass has written outcomes and continues."""
 
     def swept(self) -> None:
         """A sweep has ended."""
@@ -38,7 +38,7 @@ class Observer:
         """A worker is alive: every few seconds, or with each sweep where Celery runs the engine."""
 
     def ended(self, *, is_empty: bool) -> None:
-        """A run has ended. is_empty: no row was due."""
+        """A pass has ended. is_empty: no row was due."""
 
     def stopped(self) -> None:
         """A worker has stopped because it was told to, so its absence is no fault."""

@@ -1,6 +1,6 @@
 """The interface of the system that the engine changes; a project implements it.
 
-``OtherSystem`` makes a ``Context`` for each run. The engine passes it to the kinds, which know the
+``OtherSystem`` makes a ``Context`` for each pass. The engine passes it to the kinds, which know the
 project's own subclass.
 """
 
@@ -34,7 +34,7 @@ class _NoSpan:
 
 
 class Context:
-    """Access to the other system for the jobs of one run. The base class does nothing."""
+    """Access to the other system for the jobs of one pass. The base class does nothing."""
 
     #: The batch capabilities that the other system offers: see ``Kind.batch_capability``.
     batch: frozenset[str]
@@ -78,7 +78,7 @@ class OtherSystem:
     """The other system as a project registers it: one object in each process."""
 
     def context(self, *, accept_missing: bool = False) -> Context:
-        """A context for one run. accept_missing: treat objects that the other system does not show
+        """A context for one pass. accept_missing: treat objects that the other system does not show
         as deleted there, however many they are."""
         raise NotImplementedError
 

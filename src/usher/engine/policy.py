@@ -15,7 +15,7 @@ LONGEST_DELAY = 3600.0
 #: does not overload a system that is down: no requests are sent then, and no attempts are counted.
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 SYSTEMIC_DELAY = 30.0
-#: Seconds until a row that waits for another row is checked, if that row does not make it due.
+#: Seconds until a row that waits for another row is checked, unless the other row makes it due.
 WAITING_DELAY = 600.0
 
 

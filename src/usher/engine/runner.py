@@ -46,7 +46,7 @@ _ROWS_A_TURN = 500
 _CLAIM_ROWS = 200
 #: Concurrent batch requests: each keeps the other system busy with hundreds of rows.
 _BATCHES = 4
-#: Seconds between two checks for interactive rows while a run is busy.
+#: Seconds between two checks for interactive rows while a pass is busy.
 _CHECK_SECONDS = 0.2
 #: Seconds between two requests for the batch capabilities, while they are not known.
 _ASK_SECONDS = 1.0
@@ -76,9 +76,9 @@ class _Finished:
 
 
 class Runner:
-    """One run of a worker.
+    """One pass of a worker over the due rows.
 
-    Another thread or process may set ``stop``. The run then releases the rows that no thread has
+    Another thread or process may set ``stop``. The pass then releases the rows that no thread has
     begun, and waits up to ``Options.stop_seconds`` for the rest. A row that was begun is never
     released: its request might arrive after a request of the next worker. If there is no outcome
     in time, the row's lease runs out.
@@ -152,7 +152,7 @@ class Runner:
         return self._checked_at is None or time.monotonic() - self._checked_at > _CHECK_SECONDS
 
     def _refresh_capabilities(self) -> None:
-        """Asks again for the batch capabilities, which may have been unknown when the run began."""
+        """Asks again for the batch capabilities, which may not have been known at first."""
         if time.monotonic() - self._capabilities_asked_at < _ASK_SECONDS:
             return
         self._capabilities_asked_at = time.monotonic()
@@ -263,7 +263,7 @@ class Runner:
     # In the network threads
 
     def _begin(self, jobs: Sequence[Job]) -> bool:
-        """Marks the jobs as begun; False when the run is stopping, and they must not be sent."""
+        """Marks the jobs as begun; False when the pass is stopping, and they must not be sent."""
         with self._begin_lock:
             if self._closed or self.stop.is_set():
                 return False
@@ -358,7 +358,7 @@ class Runner:
         return self._send_many(kind, jobs[:half]) + self._send_many(kind, jobs[half:])
 
     def _ask(self, question: Any) -> Any:
-        """The database thread's answer. Raises JobFailed while the run is stopping, TimeoutError
+        """The database thread's answer. Raises JobFailed while the pass is stopping, TimeoutError
         without an answer in time, and any error of the answer itself."""
         if self._closed:
             raise JobFailed("The engine is stopping.")
@@ -490,7 +490,7 @@ class Runner:
             }
 
     def _stop_timed_out(self) -> bool:
-        """Whether ``stop_seconds`` have passed since the run was told to stop."""
+        """Whether ``stop_seconds`` have passed since the pass was told to stop."""
         if not self.stop.is_set():
             return False
         if self._stop_by is None:
@@ -498,7 +498,7 @@ class Runner:
         return time.monotonic() > self._stop_by
 
     def _abandon(self) -> None:
-        """Ends the run without the missing outcomes. Their rows stay leased for one more lease, in
+        """Ends the pass without the missing outcomes. Their rows stay leased for one more lease, in
         case their requests still arrive."""
         self._renewed_at = 0.0
         self._renew_leases()
@@ -508,7 +508,7 @@ class Runner:
         )
 
     def _clean_up(self) -> None:
-        """Cleans up, however the run ended: fails the jobs that wait for an answer, and releases
+        """Cleans up, however the pass ended: fails the jobs that wait for an answer, and releases
         the rows that were not begun."""
         with self._begin_lock:
             self._closed = True

@@ -45,7 +45,7 @@ _SWEEP_SECONDS = 60.0
 _DATABASE_PAUSE_SECONDS = 2.0
 #: Seconds between two checks of rows that another worker has claimed, or that are due again soon.
 _LOOK_SECONDS = 0.1
-#: The most failed rows, and the most waiting ones, that a run remembers one by one; any more are
+#: The most failed rows, and the most waiting ones, that a pass remembers one by one; any more are
 #: only counted.
 _MAX_REMEMBERED = 100_000
 
@@ -57,7 +57,7 @@ Progress = Callable[[Summary], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """seconds: how long a run waits in all for rows that failed and are due again soon. Time in
+    """seconds: how long a pass waits in all for rows that failed and are due again soon. Time in
     which every request fails counts as well."""
 
     seconds: float = 0.0
@@ -76,20 +76,20 @@ def reconcile(
     accept_missing: bool = False,
     interactive_too: bool = False,
 ) -> Summary:
-    """Changes the other system until it matches the due rows. Returns the summary of the run.
+    """Changes the other system until it matches the due rows. Returns the summary of the pass.
 
     kinds: names of kinds; all by default. user, related_to, ids: only rows of this user (or user's
     id), rows that refer to this object, or rows with ids in this range, its end not included.
 
     made_due: rows that the caller has just made due and reports on, as ``recheck`` returns them.
-    The run waits for those that another worker has claimed, at most as long as a lease lasts, and
-    includes their failures in the result. A row that failed and then succeeded within this run
+    The pass waits for those that another worker has claimed, at most as long as a lease lasts, and
+    includes their failures in the result. A row that failed and then succeeded within this pass
     counts as changed, not as failed; a row that only waits for something counts as waiting.
 
     patience: also wait for rows that failed and are due again soon. progress: called after every
-    write. stop: ends the run early when set. accept_missing: treat objects that the other system
+    write. stop: ends the pass early when set. accept_missing: treat objects that the other system
     does not show as deleted there, however many they are. interactive_too: also process interactive
-    rows of all kinds and users during the run.
+    rows of all kinds and users during the pass.
 
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings, InTransaction
     within a transaction.
@@ -165,8 +165,8 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
 
 
 class _Tally:
-    """Counts the outcomes of a run; keeps those of rows that failed or wait, and have not succeeded
-    since."""
+    """Counts the outcomes of a pass; keeps those of rows that failed or wait, and have not
+    succeeded since."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._counts = Summary()
@@ -206,8 +206,8 @@ class _Tally:
         return bool(self.failing or self._waiting.count)
 
     def add_from_other_workers(self, made_due: Mapping[str, Q]) -> None:
-        """Adds rows that failed in another worker; removes failures of this run that another worker
-        has since retried with success."""
+        """Adds rows that failed in another worker; removes failures of this pass that another
+        worker has since retried with success."""
         free = _MAX_REMEMBERED - len(self.failing)
         self.failing = dict(islice(failures(made_due), free)) | self.failing
         for key in self.failing:
@@ -280,8 +280,8 @@ def add_earlier(
     user: Any = None,
     related_to: Any = None,
 ) -> Summary:
-    """Adds to the summary of a run the rows that failed before it and were not tried in it, so that
-    a command can report them. Arguments as for ``reconcile``; returns the same summary."""
+    """Adds to the summary of a pass the rows that failed before it and were not tried in it, so
+    that a command can report them. Arguments as for ``reconcile``; returns the same summary."""
     scope = scope_of(user, related_to)
     summary.waiting, summary.refused = earlier(_kinds_of(kinds), scope, summary)
     return summary

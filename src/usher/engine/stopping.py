@@ -1,4 +1,4 @@
-"""Objects that tell a run of the engine to stop."""
+"""Objects that tell a pass to stop."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LOOK_SECONDS = 0.1
 
 
 class Stop(Protocol):
-    """The part of ``threading.Event`` that a run needs."""
+    """The part of ``threading.Event`` that a pass needs."""
 
     def is_set(self) -> bool:
-        """Whether the run must not begin anything new."""
+        """Whether the pass must not begin anything new."""
 
     def wait(self, timeout: float) -> object:
         """Returns after ``timeout`` seconds, or as soon as the event is set."""

@@ -1,4 +1,4 @@
-"""The result of a run of the engine; its ``line`` is the last line of every command."""
+"""The result of a pass; its ``line`` is the last line of every command."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Group:
 
 @dataclass
 class Summary:
-    """changed: rows whose object the run changed in the other system. unchanged: rows that matched
+    """changed: rows whose object the pass changed in the other system. unchanged: rows that matched
     already. failed: rows whose attempt failed and that have not succeeded since. failures: the
     first of them. by_others: rows that the caller made due and another worker has processed.
 
     waiting: rows that wait, and are tried again by themselves: for another row, for something in
     the application such as a confirmed e-mail address, or because the other system limits requests.
-    ``services.add_earlier`` also adds rows that failed in earlier runs and are not due yet, and
-    sets ``refused``: rows that were refused in earlier runs.
+    ``services.add_earlier`` also adds rows that failed in earlier passes and are not due yet, and
+    sets ``refused``: rows that were refused in earlier passes.
     """
 
     changed: int = 0
@@ -61,7 +61,7 @@ class Summary:
             self.failures.append(failure)
 
     def add(self, other: Summary) -> Summary:
-        """Adds the counts and failures of another run; returns this summary."""
+        """Adds the counts and failures of another pass; returns this summary."""
         self.changed += other.changed
         self.unchanged += other.unchanged
         self.failed += other.failed
@@ -92,7 +92,7 @@ class Summary:
         return ", ".join(counts)
 
     def counts(self) -> dict[str, int]:
-        """The numbers of rows that the run processed."""
+        """The numbers of rows that the pass processed."""
         return {"changed": self.changed, "unchanged": self.unchanged, "failed": self.failed}
 
     def as_dict(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ stopping = SharedStop()
 
 @worker_shutting_down.connect
 def _shutting_down(**_kwargs: Any) -> None:
-    """Runs in Celery's main process: makes the runs in its pool stop soon."""
+    """Runs in Celery's main process: makes the passes in its pool stop soon."""
     stopping.set()
 
 

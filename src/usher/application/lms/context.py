@@ -25,7 +25,7 @@ Grants = Callable[[list[AuthorizationRequest]], list[str]]
 class LmsContext(Context):
     """lms: the client. grants: issues authorization codes; only for the database thread. batch: the
     LMS's batch capabilities. redirect_uri: of the application's OAuth client at the LMS. evidence:
-    of this run. batch_is_known: whether ``batch`` comes from the LMS, and not from an assumption
+    of this pass. batch_is_known: whether ``batch`` comes from the LMS, and not from an assumption
     for the time until it answers. known_accounts: the number of accounts that the LMS is known to
     have, and a sample of usernames. ask: sends a question to the database thread, for jobs."""
 

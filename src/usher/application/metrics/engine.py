@@ -42,8 +42,8 @@ def outbox(messages: int, oldest_seconds: float) -> None:
 
 
 def record_pass(*, is_empty: bool) -> None:
-    """Called after a run of a worker. A run that found no work is written together with later ones,
-    unless the state of the LMS has changed."""
+    """Called after a pass. A pass without work is written together with later ones, unless the
+    state of the LMS has changed."""
     recorder.count(metrics.PASSES)
     conditions.note_if_due()
     if not is_empty or recorder.is_due or recorder.has_values:
@@ -51,7 +51,7 @@ def record_pass(*, is_empty: bool) -> None:
 
 
 def write_if_due() -> None:
-    """Called now and then during a long run."""
+    """Called now and then during a long pass."""
     if recorder.is_due:
         write()
 
