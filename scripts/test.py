@@ -43,7 +43,8 @@ SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
 
 @dataclass(frozen=True)
 class Group:
-    """workers: number of processes, for a group that would take longer than all others."""
+    """database: whether it runs on PostgreSQL. workers: number of processes, for a group that would
+    take longer than all others."""
 
     name: str
     arguments: tuple[str, ...]
@@ -105,7 +106,7 @@ def postgresql() -> Iterator[str]:
 
 
 class Run:
-    """shown: whether output is shown immediately, for one group; otherwise when a group ends."""
+    """shown: whether output is shown immediately, as for a single group, or when its group ends."""
 
     def __init__(self, extra: Sequence[str], *, shown: bool) -> None:
         self.extra, self.shown = extra, shown
@@ -148,7 +149,7 @@ class Run:
         return fine
 
     def _run(self, group: Group, extra: Sequence[str], name: str, totals: Totals) -> int:
-        """pytest's exit code; adds to ``totals``."""
+        """Runs pytest and returns its exit code. Adds to ``totals``. name: of the report file."""
         started = time.monotonic()
         report = REPORTS / name
         report.unlink(missing_ok=True)

@@ -79,7 +79,7 @@ def _item(item: dict[str, Any]) -> str:
 
 
 def short(text: str) -> str:
-    """``text`` with course keys as ``run 0``, and URLs without their constant parts."""
+    """``text`` with course keys as ``run-0``, and URLs without their constant parts."""
     for number in range(10):
         text = text.replace(f"course-v1:BenchX+C{number:05}+2026_T1", f"run-{number}")
     for prefix in (

@@ -45,7 +45,9 @@ class Message:
 
 @dataclass
 class FaultRates:
-    """Probabilities of failures, from 0 to 1."""
+    """Probabilities of failures, from 0 to 1. failure: a 5xx answer, before or after the LMS acts.
+    throttle: a 429 answer. cut: half an answer. callback: of the LMS's requests to the application.
+    """
 
     lost_request: float = 0.0
     lost_answer: float = 0.0
@@ -69,8 +71,9 @@ class Network:
     impostor: Impostor | None = None
     is_down: bool = False
     messages: list[Message] = field(default_factory=list)
-    #: Called when a request is about to change the LMS, and after the LMS answered it.
+    #: Called with an error that must fail the seed.
     report: Callable[[Exception], None] = lambda error: None
+    #: Called when a request arrives at the LMS, and after the LMS answered it.
     arriving: Callable[[Message], None] = lambda message: None
     answered: Callable[[Message], None] = lambda message: None
 

@@ -148,7 +148,7 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         code.write_text("VERSION =\n")
         assert servers.follow_changes() == ""
         assert eventually(lambda: bool(worker.ended()))
-        servers.check()  # so the command continues
+        servers.check()  # raises nothing, so the command continues
         message = servers.follow_changes()
         assert "SyntaxError" in message
         assert message.endswith("starts again when a Python file or .env of your project changes.")
@@ -160,7 +160,7 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         servers.stop()
 
 
-#: Both processes of a project: they write down which one was started, with a value from ``.env``.
+#: The server and the worker of a project. Each writes down its start, with the value in ``.env``.
 #: The server answers until the value is "broken".
 BOTH = """
 import pathlib, signal, sys
@@ -197,7 +197,7 @@ def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: 
         env.write_text("broken")
         assert servers.follow_changes() == ""
         assert eventually(lambda: "exit code 4" in servers.follow_changes())
-        servers.check()  # so the command continues
+        servers.check()  # raises nothing, so the command continues
         started.write_text("")
         env.write_text("300")
         assert servers.follow_changes() == "project started again."

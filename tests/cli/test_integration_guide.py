@@ -226,7 +226,8 @@ def test_a_deleted_learner_gets_the_lms_account_of_before(integrator: Integrator
 
 
 def test_a_new_database_for_an_lms_that_has_accounts(integrator: Integrator) -> None:
-    """The test learner gets its account; of others' accounts the step says how to start anew."""
+    """The test learner gets its account back. For other accounts, the output says how to link or
+    delete them."""
     integrator.usher_dev()
     username = lms_username(integrator)
     (integrator.folder / "db.sqlite3").unlink()
@@ -267,7 +268,7 @@ CODE
 
 @contextmanager
 def up(integrator: Integrator) -> Iterator[str]:
-    """``usher dev``, with its output so far; stopped by Ctrl-C at the end."""
+    """Runs ``usher dev`` and yields its output so far; Ctrl-C ends it when the block ends."""
     process = subprocess.Popen(
         ["usher", "dev"],
         cwd=integrator.folder,

@@ -53,7 +53,7 @@ def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None
 
 
 def request(peer: socket.socket) -> bytes:
-    """One request without a body, or a part of one with a body; b"" at the end."""
+    """Reads to the end of a request's headers, or more; b"" if the client closed the connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         if not (part := peer.recv(65536)):

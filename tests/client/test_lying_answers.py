@@ -40,7 +40,7 @@ Answering = Callable[[httpx.Request], httpx.Response]
 
 
 class _Opened(httpx.MockTransport):
-    """A connection whose answers a function makes."""
+    """A connection that a function answers."""
 
     deadline = 0.0
 

@@ -24,13 +24,13 @@ from usher.contract.editions import MITXPRO, Edition
 from usher.journey.sign_in import Target, prove_as_anonymous, prove_with_test_learner
 from usher.journey.steps import BrokenError, LoopError
 
-#: A page: a status, or the address of a redirect.
+#: A page: a status, the address of a redirect, or a body.
 Pages = dict[str, Any]
 RUN = "course-v1:edX+DemoX+Demo_Course"
 
 
 class Served:
-    """A served site. pages: path without query → page; a callable gets the request."""
+    """A served site. pages: path without query → page, or a function from the request to a page."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages

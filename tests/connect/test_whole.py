@@ -73,7 +73,7 @@ def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
     )
     assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
 
-    # The learner whom the repair has created in the LMS, and one whom the LMS does not have yet.
+    # A learner whom the application's repair command created in the LMS, and a new one.
     for learner in ("ada", "grace"):
         if learner == "grace":
             shop.make_learner("grace", PASSWORD)

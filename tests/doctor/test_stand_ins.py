@@ -53,7 +53,7 @@ def test_app_9_and_enr_5_by_its_own_tables(mitxonline: StandIn) -> None:
     mitxonline.run(LEARNER)
     names = ("APP-9", "ACC-1")
     before: dict[str, Any] = findings(mitxonline, *names)
-    assert before["APP-9"].status is Status.NOTE  # "APP-9"
+    assert before["APP-9"].status is Status.NOTE
     assert "zoe@example.org" in before["APP-9"].seen
     mitxonline.run(
         "from django.contrib.auth import get_user_model\nfrom openedx.models import OpenEdxUser\n"

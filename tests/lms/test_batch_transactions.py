@@ -278,6 +278,7 @@ class TestRequestIds:
         assert lms.rows("select id from auth_user where username = ?", f"{name}25") == []
 
     def test_items_done_one_by_one_are_found_as_well(self, lms: Lms, learners: list[str]) -> None:
+        """One item fails, so the LMS repeats the others one by one, and stores their outcomes."""
         script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:

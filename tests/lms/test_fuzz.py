@@ -1,4 +1,4 @@
-"""No input makes the LMS fail: malformed input is answered with 400 and its place."""
+"""No input makes the LMS fail: to malformed input it answers 400."""
 
 from __future__ import annotations
 

@@ -90,14 +90,13 @@ def test_with_the_micro_frontend_on_and_anonymous_visitors_sent_on() -> None:
             for path in ("/courses", "/heartbeat"):
                 arrived = browser.get(path, headers=page)
                 assert (arrived.history, arrived.url.path) == ([], path)
-        # The name belongs to somebody else; still it is this page and not the micro-frontend's
-        # form.
+        # The username is taken. Usher's page says so, not the micro-frontend's form.
         stopped = last(lms.sign_in("login_service_user"))
         assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")
 
 
 def unlinked(lms: Lms, name: str) -> None:
-    """An account that existed before, registered in the LMS and not by the application."""
+    """Creates an LMS account without a link, as if registered in the LMS itself."""
     script = (
         "from django.contrib.auth import get_user_model as g; from usher.lms import conf; "
         f"u = g().objects.create_user({name!r}, {name!r} + '@Elsewhere.example', 'pw'); "

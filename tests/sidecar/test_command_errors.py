@@ -223,6 +223,7 @@ def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
 def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A terminal shows ``^C``; the message begins on the next line."""
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stderr", screen)

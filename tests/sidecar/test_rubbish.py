@@ -1,5 +1,5 @@
-"""An application that prints something else in the agent's place, or crashes, is reported at
-once."""
+"""An application that prints something other than the agent's answers, or crashes, is reported
+immediately."""
 
 from __future__ import annotations
 

@@ -59,6 +59,7 @@ class Target:
 
     @property
     def hosts(self) -> tuple[str, str]:
+        """Host and port of the LMS, and of the application."""
         return urlsplit(self.lms_url).netloc, urlsplit(self.application_url).netloc
 
 

@@ -8,15 +8,15 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_SIGN_IN                   true; false restores the LMS's own sign-in and keeps the rest
     USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off; true leaves
                                     it as tutor-mfe has it. Sign-in works either way
-    USHER_DEFAULT_APPLICATION       name of the application that /login redirects to; "": the first,
-                                    ``choice`` lets the learner choose
+    USHER_DEFAULT_APPLICATION       name of the application that /login redirects to; "": the first;
+                                    ``choice``: the learner chooses
     USHER_REDIRECT_ANONYMOUS        false; true redirects anonymous visitors to the application
-    USHER_ANONYMOUS_PATHS           regular expressions of paths that stay open to them
+    USHER_ANONYMOUS_PATHS           regular expressions of paths open to anonymous visitors
     USHER_DIRECT_REGISTRATION       false; true lets people also register in the LMS itself
-    USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    its account
+    USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    the account that applications use
     USHER_SERVICE_WORKER_TOKEN      its access token; generated
-    USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
-                                    derived from it, each for its application and purpose
+    USHER_SECRET                    generated; from it are derived the ids and secrets that an entry
+                                    doesn't state, different ones for each application and purpose
     USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    becomes a superuser; "": none
     USHER_SUPERUSER_APPLICATION     name of the application where superusers sign in; "": none
     USHER_HOST_ALIASES              further host names that resolve to this machine in containers

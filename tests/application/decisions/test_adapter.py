@@ -128,6 +128,7 @@ def test_an_adapter_that_is_none_is_named(settings: Any, path: str) -> None:
 
 
 def test_allauth_decides_who_is_confirmed() -> None:
+    """A user without a record of allauth's counts as confirmed; one of another address does not."""
     from allauth.account.models import EmailAddress
 
     vouched, waiting, confirmed, moved = (learner(n) for n in ("one", "two", "three", "four"))

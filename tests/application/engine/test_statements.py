@@ -68,7 +68,7 @@ def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch)
 def empty(system, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
-    # Pauses that other tests caused; their end would be written.
+    # Forgets pauses that other tests caused; otherwise their end would be written, too.
     monkeypatch.setattr(conditions, "_reported", set())
     services.reconcile()
     recorder.forget()

@@ -144,7 +144,7 @@ def lacks(engine: ContainerEngine, image: str) -> bool:
 
 
 def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
-    """Builds the image of a service that has none, as docker compose does."""
+    """Records a build if the service's image is missing; docker compose would build it."""
     name = next((word for word in rest if not word.startswith("-")), "")
     if lacks(engine, project.services.get(name, {}).get("image", "")):
         engine.write_down(["built", name])

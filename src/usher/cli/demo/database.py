@@ -14,15 +14,15 @@ import usher
 from usher.cli.demo.errors import DemoError
 from usher.embedded.home.template import cached_template, copy_whole
 
-#: The packages, apart from Usher, whose apps have tables in it.
+#: Packages, apart from Usher, whose apps have tables in the database.
 _PACKAGES = ("django", "django-allauth", "django-oauth-toolkit")
 #: Variables that must not be taken from the caller's environment.
 _OWN_ENVIRONMENT = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
 
 
 def migrated_database(campus: Path) -> Path:
-    """Path of the template, which is made at the first call. campus: the reference application's
-    folder. Raises DemoError if migrating fails."""
+    """Returns the path of the template database; the first call creates it. campus: the reference
+    application's folder. Raises DemoError if migrating fails."""
     return cached_template(
         "campus-template", _version(campus), lambda target: _migrate(campus, target)
     )

@@ -165,7 +165,7 @@ def _prepare(client_id, is_new_lms, lms_accounts):
 
 
 def _login_name():
-    """What people type at the project's sign-in page, in front of the password."""
+    """The name of what people type with their password, such as ``e-mail address``."""
     from usher.application.user_model import signs_in_by_email
 
     model = auth.get_user_model()
@@ -175,8 +175,8 @@ def _login_name():
 
 
 def _adopt(learner, lms_accounts):
-    """Links the account that the LMS has for this address to the learner, if the learner has none:
-    somebody deleted the user, or the database. Returns the account, or None."""
+    """Links the LMS account with the learner's address to a learner who has none, because somebody
+    deleted the former user or the database. Returns the account, or None."""
     from usher.application.accounts.services import adopt, reactivate
     from usher.application.adapter import adapter
     from usher.application.models import LmsAccount, UsernameReservation
@@ -199,8 +199,7 @@ def _adopt(learner, lms_accounts):
 
 
 def _emails_of_unknown_accounts(lms_accounts):
-    """The e-mail addresses of accounts that learners have in the LMS, and that this database never
-    had."""
+    """The e-mail addresses of learners' LMS accounts that this database has no record of."""
     from usher.application.models import UsernameReservation
 
     names = {

@@ -149,7 +149,7 @@ class TutorLmsSteps(LmsSteps):
         except (ImageLacksUsher, NotRunning):
             return self.may_run_jobs and self._platform.has_usher_in_image()
         except ToolFailed:
-            # The command exists, but fails for another reason, such as tables that init creates.
+            # Usher is in the image, but its command fails, for example without its tables.
             return True
         return True
 

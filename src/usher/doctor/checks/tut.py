@@ -257,8 +257,7 @@ class NothingIsInstalledByHand(Check):
                 fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
             )
         extra = report.get("packages_outside_image", [])
-        # If Django itself is newer than the container, everything was installed there, without an
-        # image.
+        # If even Django was installed in the container, the LMS was set up there, without an image.
         if extra and "django" not in extra:
             return failed(
                 f"{', '.join(extra)} installed in the running container",

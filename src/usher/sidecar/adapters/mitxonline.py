@@ -10,8 +10,8 @@ from usher.sidecar.adapters.adapter import (
     Table,
 )
 
-#: Its own code leaves users and enrollments of the last five minutes to the request that created
-#: them.
+#: Seconds for which users and enrollments are left to the request that created them, as in the
+#: application's own code.
 GRACE = 300
 
 # users.models: FaultyOpenEdxUserManager and its grace period.

@@ -3,8 +3,8 @@
 from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Selection, Table
 
-#: Its own code leaves users and enrollments of the last five minutes to the request that created
-#: them.
+#: Seconds for which users and enrollments are left to the request that created them, as in the
+#: application's own code.
 GRACE = 300
 
 # users.models: FaultyCoursewareUserManager; courseware.api.repair_faulty_courseware_users.

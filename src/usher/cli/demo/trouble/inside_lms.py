@@ -92,7 +92,7 @@ def wait_for_messages():
 
 def break_things(runs):
     """Breaks one thing for each case that involves the LMS."""
-    # All earlier messages become old, so that no sweep finds the things that are broken now.
+    # Sweeps check records with recent messages. Without any, they don't find what is broken here.
     long_ago = timezone.now() - TIME_SINCE_CONNECTION
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = runs["main"][0], runs["other"][0]
