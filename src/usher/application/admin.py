@@ -199,7 +199,8 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class DeletedWithLearnerAdmin(ReconciledAdmin):
-    """For what stays valid in the LMS: without its record here, nobody would know it there."""
+    """Records that staff can delete only with the learner: what they describe stays valid in the
+    LMS, and nothing else here names it."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and not self.is_own_page(request)

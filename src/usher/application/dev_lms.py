@@ -20,7 +20,7 @@ def is_used() -> bool:
 
 
 def lms_command() -> str:
-    """The command that runs ``manage.py lms`` in the LMS, as one types it in the project's folder;
+    """The command that runs ``manage.py lms`` in the LMS, to type in the project's folder;
     '' if the LMS is another one."""
     file = DEV_FOLDER / "lms" / "manage.py"
     return f"python {file} lms" if is_used() and (_project() / file).is_file() else ""

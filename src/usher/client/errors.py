@@ -101,7 +101,7 @@ class TimedOut(Unreachable):
 
     @classmethod
     def of(cls, path: str, seconds: float) -> Self:
-        """No answer to the request for ``path`` within so many seconds."""
+        """No answer to the request for ``path`` within this many seconds."""
         return cls(f"The LMS did not answer {path} within {seconds:.3g} s.")
 
 

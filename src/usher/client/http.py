@@ -291,7 +291,7 @@ class Http:
         )
 
     def throttled(self, group: str, seconds: float) -> Throttled:
-        """Pauses the group for all workers for so many seconds. Returns the error to raise."""
+        """Pauses the group for all workers for this many seconds. Returns the error to raise."""
         seconds = min(seconds, _MAX_WAIT_SECONDS)
         if group:
             self.state.pause(f"group:{group}", seconds)

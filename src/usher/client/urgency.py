@@ -40,7 +40,7 @@ def seconds_left(timeout: float) -> float:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Requests within the block take at most so many seconds together."""
+    """Requests within the block take at most this many seconds in total."""
     token = _until.set(min(_until.get(), time.monotonic() + seconds))
     try:
         yield

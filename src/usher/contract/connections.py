@@ -78,7 +78,7 @@ def read_all() -> list[Connection]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         names = {field.name for field in fields(Connection)}
-        # A newer version's fields are left out rather than refused.
+        # Fields of a newer version are ignored.
         rows = data["connections"]
         return [Connection(**{k: str(v) for k, v in row.items() if k in names}) for row in rows]
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from usher.contract.envfile import EnvFile, EnvFileError
 
 
 def with_env_file(command: str, folder: Path | None, env_file: Path | None) -> str:
-    """The command as one types it in any folder: it changes to ``folder`` and gets the settings of
+    """The command to type in any folder: it changes to ``folder`` and gets the settings of
     ``env_file``, if that exists. command: begins with a program, not with an assignment."""
     before = [f"cd {shlex.quote(str(folder))}"] if folder else []
     if env_file is not None and env_file.is_file():
@@ -23,8 +23,8 @@ def with_env_file(command: str, folder: Path | None, env_file: Path | None) -> s
 
 
 def _same_in_a_shell(env_file: Path) -> bool:
-    """Whether a shell that sources the file gets the settings that Usher gives the program. It does
-    not if an empty value in the file would replace one of this environment."""
+    """Whether a shell that sources the file gets the settings that Usher gives the program.
+    False if an empty value in the file would replace a value of the environment."""
     try:
         settings = EnvFile.read(env_file)
     except (EnvFileError, OSError):

@@ -21,13 +21,13 @@ def is_traceback(text: str) -> bool:
 
 
 def last_line(text: str, folder: Path | None) -> str:
-    """The last line of an output, '' if there is none. In front of the error of a traceback is the
-    place in ``folder`` where it was raised."""
+    """The last line of an output, '' if there is none. For a traceback: its error, after the file
+    and line in ``folder`` that raised it."""
     text = text.strip()
     last = text.splitlines()[-1] if text else ""
     if not is_traceback(text):
         return last
-    # Of the last traceback: in front of it may be that of an earlier error.
+    # Only the last traceback: those before it are of earlier errors.
     text = text[text.rindex(_TRACEBACK) :]
     last = _error_of(text) or last
     if (missing := _NO_VARIABLE.match(last)) and _IN_OS.search(_PLACE.findall(text)[-1][0]):

@@ -64,11 +64,10 @@ class AccountData:
     """The data of an account's job.
 
     reserved_at: when the learner got the username; an older LMS account of that name is somebody
-    else's. made_at: since when the account is known to exist; None when it is not known to.
-    is_active: whether it is to be active. registration_token: an access token of this application
-    for the registration, '' for none.
-    reactivate: whether to activate an account that is inactive in the LMS. awaits_link: as
-    ``LmsAccount`` has it. attempts: how many have failed.
+    else's. made_at: the row's ``created_in_lms_at``; None if the account is not known to exist.
+    is_active: the desired state. registration_token: an access token of this application for the
+    registration, '' for none. reactivate: whether to activate an account that is inactive in the
+    LMS. awaits_link: see ``LmsAccount.awaits_link``. attempts: failed attempts.
     """
 
     account_id: int

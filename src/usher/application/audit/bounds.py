@@ -1,7 +1,7 @@
 """Limits how many failures a minute are written to the audit log, since anybody can cause them.
 
 Failures are counted for each event and address, and for each event over all addresses. The next
-event that is written has the number of those that were not.
+event that is written has the number of those left out before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ADDRESSES_FACTOR = 10
 
 
 def count_suppressed(name: str, address: str | None) -> int | None:
-    """None if the failure must not be written; else how many were not written before it.
+    """None if the failure must be left out; else the number of failures left out before it.
 
     The limit is the setting ``USHER_AUDIT_FAILURES_A_MINUTE``.
     """

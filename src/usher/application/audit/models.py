@@ -91,8 +91,8 @@ class AuditEvent(models.Model):
 
     @property
     def sentence(self) -> str:
-        """The event with what it is about: ``Enrolled in course-v1:edX+DemoX+1 as audit``. For a
-        failure with the error code."""
+        """The event with what it is about: ``Enrolled in course-v1:edX+DemoX+1 as audit``. A
+        failure ends with its error code."""
         detail = self.detail if isinstance(self.detail, dict) else {}
         try:
             text = _SENTENCES[self.name].format_map(detail)

@@ -18,7 +18,7 @@ log = logger("usher.audit")
 
 
 class Event(NamedTuple):
-    """For ``record_many``; as the arguments of ``record``."""
+    """An event for ``record_many``. The fields are those of ``record``."""
 
     name: str
     subject: object
@@ -84,7 +84,7 @@ def record_many(events: Iterable[Event]) -> None:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The client's IP address; None if it is not one.
+    """The client's IP address; None if the value is not an IP address.
 
     It is read from the header named by ``USHER_CLIENT_ADDRESS_HEADER``, such as ``X-Real-IP``. The
     proxy must set that header and remove it from clients' requests. Without the setting it is the

@@ -155,7 +155,7 @@ def _names() -> list[str]:
 
 def _values_of_file() -> dict[str, str]:
     """The values in the ``.env``, by name."""
-    with suppress(EnvFileError, OSError):  # named by _env_file
+    with suppress(EnvFileError, OSError):  # reported by _env_file
         if path := _path_of_file():
             return EnvFile.read(Path(path)).values()
     return {}

@@ -80,7 +80,7 @@ def of_deployment() -> Iterator[CheckMessage]:
         try:
             address = resolve_url(getattr(django_settings, name, "/"))
         except NoReverseMatch:
-            continue  # an error of ``messages``
+            continue  # reported by ``messages``
         if not urlsplit(address).netloc and not _resolves(urlsplit(address).path or "/"):
             yield WarningMessage(
                 f"{name} is {address!r}, where no view answers: learners are redirected there "

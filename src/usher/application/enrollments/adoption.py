@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 
 def adopt(pairs: Iterable[Pair]) -> int:
-    """Creates rows for those of these enrollments that have none here. Returns how many those are.
+    """Creates rows for those of the enrollments that have none here, and returns their number.
 
-    Leaves out usernames that no account here has, and invalid course keys.
+    Ignores usernames without an account here, and invalid course keys.
     """
     missing_pairs = set(pairs)
     if not missing_pairs or not options().adopt_enrollments:

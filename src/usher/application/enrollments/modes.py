@@ -63,7 +63,7 @@ def choose_mode(user: Any, run: CourseRun) -> str:
 
 
 def _with_modes(run: CourseRun) -> CourseRun:
-    """A copy whose modes are read once, by one statement, however often they are asked for."""
+    """A copy of the run with its modes prefetched."""
     run_copy = copy(run)
     prefetch_related_objects([run_copy], "modes")
     return run_copy

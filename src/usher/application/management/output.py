@@ -139,8 +139,8 @@ class EngineCommand(BaseCommand):
             self.stdout.write(f"{mark} {kinds_text}: {count} would be changed{wait}, nothing was")
 
     def show_earlier(self, summary: Summary) -> None:
-        """Lists rows that wait, and are tried again by themselves, and those that were refused
-        before this run."""
+        """Lists the rows that wait, which a worker retries, and those that were refused before this
+        command."""
         for group in summary.waiting:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
             text += f"next attempt in {span(group.due_in or 0)}"
@@ -160,11 +160,13 @@ class EngineCommand(BaseCommand):
         unread: str = "",
         **more: Any,
     ) -> None:
-        """Writes the last line. Exits with 1 if a row failed in this run, or if rows wait because
-        nothing can be sent to the LMS now; rows that wait for anything else are no failure. of: the
-        name of the counted rows. parts: writes a line for each of these names and summaries
-        instead. unread: which list of the LMS could not be read, so that the counts are not of all
-        rows. more: further keys of the JSON object."""
+        """Writes the last line. Exits with 1 if a row failed, if rows wait because nothing can be
+        sent to the LMS now, or with ``unread``. Rows that wait for anything else are no failure.
+
+        of: the name of the counted rows. parts: names and summaries that get a line each, instead
+        of the one line. unread: a sentence about a list of the LMS that could not be read to its
+        end, '' for none. more: further keys of the JSON object.
+        """
         stopped = unread or (why_stopped(summary.waiting) if summary.waiting else "")
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | {"stopped": stopped} | more))
@@ -188,8 +190,8 @@ class EngineCommand(BaseCommand):
 
 
 def why_stopped(waiting: Iterable[Group] = ()) -> str:
-    """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait; one
-    of them may wait because of a failure that concerns all rows of its kind."""
+    """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait,
+    whose errors may already say so."""
     for group in waiting:
         if group.failure_class == FailureClass.SYSTEMIC or group.code == CircuitOpen.default_code:
             return group.message

@@ -75,8 +75,8 @@ class DatabaseCollector(Collector):
 
 
 def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
-    """The labels that a counter or a histogram can have. It is exported as 0 before it is counted:
-    Prometheus sees no increase in a series that begins with 500."""
+    """The labels that a counter or a histogram can have. Each is exported as 0 before the first
+    count: Prometheus sees no increase in a series that begins with 500."""
     if metric is metrics.OUTCOMES:
         yield from product(names(), metrics.OUTCOME_LABELS)
     elif metric is metrics.WEBHOOKS:

@@ -237,8 +237,8 @@ class _SpentMeanwhile(Exception):
 
 
 class _Family:
-    """Takes the place of the previous refresh token when the first one is created, and gives the
-    family's id."""
+    """Passed as the previous refresh token when the first one is created, so that the new one gets
+    this family's id."""
 
     def __init__(self, request: Any) -> None:
         self.token_family = _family(request.code)

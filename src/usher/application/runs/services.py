@@ -215,7 +215,7 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
 _NOT_SHOWN = (
     "The LMS does not show this run: it isn't there, or the service worker may not see it. "
 )
-#: Of a run that is known here.
+#: For a run that is known here.
 MISSING = _NOT_SHOWN + "Publish it there. If its key is mistyped, delete the run here."
 _NOT_SAVED = _NOT_SHOWN + "It was not added here. Is the key right?"
 

@@ -46,9 +46,9 @@ SYNCED_FIELDS = (
 _WRITTEN_FIELDS = (*SYNCED_FIELDS, "digest", "missing_since", "observed_at")
 #: Pages requested at the same time, at least and at most. See ``Pace``.
 _LEAST_CONCURRENT, MOST_CONCURRENT = 2, 40
-#: The first pages together may keep one process of the LMS busy for so many seconds.
+#: Seconds for which the first pages together may keep one process of the LMS busy.
 _FIRST_SECONDS = 2.0
-#: A page is slow if it takes so many times as long as the quickest one, and some more.
+#: A page is slow if it takes longer than the quickest one times the factor, plus the jitter.
 _SLOW_FACTOR, _JITTER_SECONDS = 1.5, 0.05
 #: As many keys as fit into a URL.
 _KEYS_A_REQUEST = 50
@@ -291,7 +291,8 @@ def _refuse_bad_key(key: str) -> None:
 
 
 def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
-    """In a transaction. Locks rows by ascending id, since another sync may write the same runs."""
+    """Must be called in a transaction. Locks rows by ascending id, since another sync may write the
+    same runs."""
     if changed:
         ids = [run.pk for run in changed]
         lock(CourseRun.objects.filter(pk__in=ids))

@@ -27,8 +27,8 @@ _MAX_BODY = 64 * 1024
 @csrf_exempt  # authenticated by its signature
 @require_POST
 def lms_webhook(request: HttpRequest) -> JsonResponse:
-    """Answers 200 for a message that was processed now or before. The body is ``{"taken": bool}``
-    or ``{"error": text}``.
+    """Answers 200 with ``{"taken": bool}``: False for a message that was processed before. Other
+    answers are ``{"error": text}``.
 
     401: the signature is wrong or too old. 400: the message is malformed. 413: it is over 64 KiB.
     429: the client sent too many wrong signatures.

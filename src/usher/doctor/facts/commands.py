@@ -46,7 +46,7 @@ class Command:
     env_file: Path | None = None
 
     def as_typed(self, arguments: str) -> str:
-        """The command with these arguments, as one types it in a shell."""
+        """The command with these arguments, to type in a shell."""
         words = [*self.words]
         if self.environment:
             words[:0] = ["env", *(f"{name}={value}" for name, value in self.environment.items())]

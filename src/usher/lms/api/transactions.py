@@ -83,10 +83,12 @@ def _process_together(
 
 
 def retrying(work: Callable[[], Any]) -> Any:
-    """The result of ``work()``, run in a transaction with a savepoint that is repeated, at most
-    ``ATTEMPTS`` times, after a deadlock or lock timeout, and once after an IntegrityError: another
-    request may have inserted the same row. Raises what ``work`` raises; then nothing was
-    changed."""
+    """Calls ``work()`` in a transaction with a savepoint, and returns its result.
+
+    Repeats the transaction after a deadlock or lock timeout, up to ``ATTEMPTS`` attempts in all,
+    and once after an IntegrityError, since another request may have inserted the same row. Raises
+    what ``work`` raises; then nothing was changed.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         savepoint_lost = False
         try:

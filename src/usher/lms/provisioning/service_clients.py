@@ -36,8 +36,8 @@ def provision_service_clients(
 def remove_service_clients(
     application: ConnectedApplication, outcome: ProvisioningResult, *, purge: bool
 ) -> None:
-    """Delete the clients. Accounts that provisioning created for them are deactivated, with
-    ``purge`` deleted."""
+    """Delete the clients. Accounts that provisioning created for them are deactivated, or deleted
+    with ``purge``."""
     for client in application.service_clients.select_related("user"):
         _remove(client, outcome, purge=purge)
 

@@ -17,8 +17,8 @@ from usher.application.provider.signout import sessions
 class KnownSessions:
     """The middleware. It comes anywhere after Django's session middleware.
 
-    A server creates it when it starts, and does not start with malformed settings: WSGI and ASGI
-    servers don't run Django's checks.
+    It reads the settings when the server starts, so that malformed ones stop the start: WSGI and
+    ASGI servers don't run Django's checks.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

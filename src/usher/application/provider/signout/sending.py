@@ -81,6 +81,7 @@ def announce(subject: str) -> None:
 
 
 def _deliver_beside() -> None:
+    """Delivers the messages in a thread, and waits for it for ``PAGE_WAITS_SECONDS`` at most."""
     wait_for([_submit()], timeout=PAGE_WAITS_SECONDS)
 
 
