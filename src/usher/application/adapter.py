@@ -37,7 +37,7 @@ from usher.engine.errors import EngineError
 
 _log = logging.getLogger("usher.adapter")
 DEFAULT = "usher.application.adapter.DefaultAdapter"
-#: The next step of refused records, for pages and mails.
+#: What happens next to refused records: a text for pages and mails.
 REFUSED_NEXT = (
     "Refused records are sent again when somebody removes the cause and retries them; enrollments "
     "also when their course run changes in the LMS."
@@ -125,7 +125,8 @@ class DefaultAdapter:
         return str(getattr(user, user.get_email_field_name(), "") or "")
 
     def country(self, user: Any) -> str:
-        """The ISO 3166-1 code, or '' if it is not known."""
+        """The ISO 3166-1 alpha-2 code, such as ``DE``; '' if it is not known. The LMS gets no
+        country if the code has another length."""
         return str(getattr(user, "country", "") or "").strip().upper()
 
     # Who gets an LMS account
@@ -254,11 +255,8 @@ def log_failure(error: AdapterFailed) -> None:
 
 
 def failure_of(user: Any) -> AdapterFailed | None:
-    """The failure of the first method that an LMS account needs and that fails for this learner;
-    None if all succeed.
-
-    Does not reserve the username.
-    """
+    """Calls the methods that an LMS account needs for this learner. Returns the first failure; None
+    if all succeed. Does not reserve the username."""
     decides = adapter()
     for method in (
         decides.is_confirmed,
@@ -348,8 +346,8 @@ def mistakes(adapter_class: type[DefaultAdapter]) -> Iterator[str]:
 
 
 def misspelt(adapter_class: type[DefaultAdapter]) -> Iterator[tuple[str, str]]:
-    """Methods of the project's class that Usher does not call and whose names are almost those of
-    methods that it calls, each with that method."""
+    """Methods of the project's class that Usher does not call but whose names are almost those of
+    methods that it calls. Yields pairs: the name, and the name that is probably meant."""
     for name in sorted(_own(adapter_class) - _METHODS):
         if not name.startswith("_"):
             for close in get_close_matches(name, sorted(_METHODS), n=1, cutoff=0.8):
@@ -407,7 +405,7 @@ def _checked_method(name: str, method: Callable[..., Any], expected: type) -> Ca
 
 
 def _checked_many(name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Like ``_checked``, for a method that takes and returns a queryset of users."""
+    """Like ``_checked_method``, for a method that takes and returns a queryset of users."""
 
     @wraps(method)
     def checked(users: Any) -> Any:

@@ -148,8 +148,8 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return f"{state(row)}: {row.error_message}" if row.error_message else str(state(row))
 
     def is_own_page(self, request: HttpRequest) -> bool:
-        """Whether the request is for the pages of this model, and not for those of a record above
-        it, such as a learner, with whom their records are deleted."""
+        """Whether the request is for this model's own pages. False on a learner's page, where
+        deleting the learner also deletes their records."""
         match = request.resolver_match
         return match is not None and str(match.url_name).startswith(
             f"{self.opts.app_label}_{self.opts.model_name}_"

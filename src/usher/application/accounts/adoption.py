@@ -41,9 +41,9 @@ TIME_TO_LINK = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Proposal:
-    """One line of the list: a user, and an LMS account that may be theirs. conflict: a reason why
-    it may be another person's, or ''. decision: ``link`` or ``skip``, or '' before an operator has
-    decided."""
+    """One line of the list: a user, and an LMS account that may be theirs. lms_user_id: '' if the
+    LMS did not give it. conflict: a reason why the account may be another person's, or ''.
+    decision: ``link`` or ``skip``, or '' before an operator has decided."""
 
     user_id: int | str
     user: str
@@ -62,11 +62,10 @@ COLUMNS = tuple(field.name for field in fields(Proposal))
 class DecisionResult:
     """The outcome of one decision.
 
-    problem: why it was not carried out, or ''. was_linked_before: an earlier call has
-    carried it out.
-    is_linked: whether the LMS, too, links the user to the account; None if it can't say. If it
-    does, the account and its token are checked now. application: this application's name in the
-    LMS, '' if it can't say.
+    problem: why it was not carried out, or ''. was_linked_before: an earlier call carried it out.
+    is_linked: whether the LMS has linked the account to the user, too; None if the LMS can't say.
+    If True, the account and its token were made due. application: this application's name in the
+    LMS, '' if the LMS can't say.
     """
 
     user: str
@@ -78,11 +77,10 @@ class DecisionResult:
 
 
 def propose(by: str) -> list[Proposal]:
-    """For each active user without an LMS account from Usher, the LMS account with the same e-mail
-    address or username.
+    """LMS accounts that may belong to active users for whom Usher has not created or linked one.
 
-    by: ``email`` or ``username``. Changes nothing. Leaves out users for whom the LMS has no such
-    account; they will get a new one. Raises LmsError if the LMS does not answer.
+    by: ``email`` or ``username``, the value that user and account must share. Changes nothing.
+    Leaves out users for whom the LMS has no such account; they will get a new one. Raises LmsError.
     """
     proposals = []
     client().confirm_lms()
@@ -182,10 +180,12 @@ def _conflict(user: Any, account: ObservedAccount) -> str:
 def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Iterator[DecisionResult]:
     """Carries out the rows' decisions: links the rows with ``link``, and no others.
 
-    rows: mappings with the names in ``COLUMNS``. Reads each account from the LMS again; it must be
-    the account that the operator saw. Each row succeeds or fails by itself, so the call can be
-    repeated after an interruption. It is also repeated after ``usher_link`` has run in the LMS: it
-    makes accounts that it linked before due now, refused ones too.
+    rows: mappings with the names in ``COLUMNS``. application: this application's name in the LMS,
+    for messages, if the LMS can't say it. Reads each account from the LMS again; it must be the
+    account that the operator saw. Works on a row when its result is read. Raises LmsError.
+
+    The call can be repeated, for example after an interruption. Repeat it also after ``usher_link``
+    has run in the LMS: accounts that an earlier call linked are then made due, refused ones too.
     """
     for row in rows:
         decision = (row.get("decision") or "").strip()
@@ -278,7 +278,8 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
 
 
 def _await_link(account: LmsAccount, application: str) -> None:
-    """Makes account and token due later, with the link as the reason why they wait."""
+    """Makes the account and its token due after ``TIME_TO_LINK``, with the missing link as their
+    error."""
     due_at = database_now() + TIME_TO_LINK
     for rows, error in (
         (LmsAccount.objects.filter(pk=account.pk), not_linked_yet(account.username, application)),

@@ -38,7 +38,8 @@ TAKEN_CODES = (
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
 )
-#: Codes of the batch API: the account that it found is not the one of the learner's username.
+#: Error codes of the batch API: the username or the e-mail address belongs to an account that is
+#: not linked to the learner, or the learner is linked to an account with another username.
 _CODES_OF_OTHERS = (*TAKEN_CODES, RegistrationError.LINKED_ELSEWHERE)
 #: How often an account that may be the learner's own is checked again before it counts as
 #: somebody else's: some two hours.
@@ -92,14 +93,15 @@ class AccountData:
 
 
 def token_not_linked_yet(username: str) -> LmsError:
-    """Why the token waits for the same link; the account's own message has the command."""
+    """The error of a token that waits until its account is linked in the LMS. Refers to the
+    account's error, ``not_linked_yet``, which has the command."""
     message = f"The LMS has not linked its account {username} to this learner yet: see the account."
     return LmsError(message, code=AWAITING_LINK)
 
 
 def not_linked_yet(username: str, application: str) -> LmsError:
-    """Why something has to wait until the LMS's staff link an adopted account. application: this
-    application's name in the LMS, '' if that is not known."""
+    """The error of an adopted account that the LMS's staff have not linked yet; its message has the
+    command to run there. application: this application's name in the LMS, '' if it is not known."""
     message = f"The LMS has not linked its account {username} to this learner yet."
     if not application:
         message += " In the command, NAME is this application's name in the LMS, which `usher "
@@ -117,8 +119,8 @@ def _waits_for_link(learner: AccountData, context: LmsContext) -> Outcome:
 
 @dataclass(frozen=True)
 class NewAccount:
-    """In ``Outcome.extra``: the learner did not have the account before. tokens: the learner's, if
-    they were obtained with the account."""
+    """In ``Outcome.extra``: the learner did not have the account before. tokens: the learner's;
+    None if they were not obtained together with the account."""
 
     tokens: TokenPair | None
 
@@ -148,7 +150,7 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
 
 
 def _adopt(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
-    """The public API doesn't show to whom an account is linked, so this signs the learner in."""
+    """Checks the link by signing the learner in, since the public API does not show links."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
@@ -221,13 +223,13 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
 
 
 def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsError:
-    """The error for an LMS account that was created since the username was reserved, and to which
-    signing in did not lead.
+    """The error when the username is taken by an account that was created after the username was
+    reserved, and the learner's sign-in did not lead to that account.
 
-    If it has the e-mail address, too, it is probably the learner's own: the answer to an earlier
-    registration was lost, and the LMS can't sign in anybody now, for example while this application
-    restarts. Another username would not help, since the e-mail address stays taken. So it is tried
-    again, unless that was done often enough.
+    If the account also has the learner's e-mail address, it is probably theirs: the answer to an
+    earlier registration was lost, and nobody can sign in at the moment, for example because this
+    application restarts. Another username would not help, since the e-mail address stays taken. So
+    the account is retried, up to ``_UNCLEAR_ATTEMPTS`` times, before its username counts as taken.
     """
     is_both = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
     if not is_both or learner.attempts >= _UNCLEAR_ATTEMPTS:
@@ -265,8 +267,8 @@ def _register_details(learner: AccountData, context: LmsContext) -> Any:
 
 
 def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair | None:
-    """The learner's tokens, by the session of the registration; None if that fails, and then the
-    token's own row is retried."""
+    """The learner's tokens, obtained with the session that the registration opened. None if that
+    fails: the token's own row is retried then."""
     try:
         return flow.tokens(cookies) if cookies else None
     except LmsError:
@@ -324,7 +326,8 @@ def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Out
 
 
 def _is_new(learner: AccountData) -> bool:
-    """Whether the learner is to have an account whose tokens they don't have yet."""
+    """Whether the request also asks for the learner's tokens: the account is not known to exist, or
+    it was adopted and is not linked in the LMS yet."""
     return learner.is_active and (not learner.is_ready or learner.awaits_link)
 
 

@@ -12,7 +12,8 @@ from usher.client.errors import LmsError
 from usher.engine.kinds import Outcome
 
 INACTIVE, UNCONFIRMED, NOT_ALLOWED = "inactive", "unconfirmed", "not-eligible"
-#: Error codes of records that are not sent for now, and a sentence about the learner for each.
+#: Error code of records that are not sent for now → a sentence about the learner. An address that
+#: is not confirmed may be somebody else's.
 SENTENCES = {
     INACTIVE: "The user is deactivated in this application.",
     UNCONFIRMED: "The e-mail address is not confirmed.",
@@ -59,17 +60,18 @@ def _code(user: Any, *, is_confirmed: bool) -> str:
 
 
 def require_decision(user: Any, decide: Callable[[Any], bool]) -> None:
-    """Raises AdapterFailed if the project's adapter fails for a user who is not among those that it
-    chose: its methods about many users leave such users out.
+    """Raises AdapterFailed if the project's adapter fails for this user.
 
-    decide: the adapter's method about one user. Usher's own adapter is not asked.
+    Call it for users whom ``eligible`` or ``confirmed`` left out: they also leave out users for
+    whom the adapter fails. decide: the adapter's method about one user, such as ``is_eligible``;
+    not called if the project has no adapter of its own.
     """
     if type(adapter()) is not DefaultAdapter:
         decide(user)
 
 
 def not_sent(code: str, user: Any, decide: Callable[[Any], bool]) -> Outcome:
-    """The outcome of a user's record that waits for this reason. An address that is not confirmed
-    may be somebody else's. decide: as for ``require_decision``, whose error is raised."""
+    """The outcome of a user's record that is not sent for now. code: one of ``SENTENCES``. decide:
+    as for ``require_decision``, whose error is raised."""
     require_decision(user, decide)
     return Outcome(error=LmsError(f"Not sent. {SENTENCES[code]}", code=code), is_waiting=True)

@@ -97,7 +97,7 @@ class AccountKind(LmsKind):
         for lane, user_ids in by_lane(job.row for job, m in created if not m.tokens).items():
             forget_tokens(user_ids, lane)
         _retry_enrollments([job.row for job, _ in created], now)
-        # Their enrollments then say that they wait for a refused account.
+        # So that their enrollments say that they wait for a refused account.
         _retry_enrollments(_newly_refused(results), now)
         good = [job for job, outcome in results if outcome.error is None and job.data]
         _follow_changes(good, now)
@@ -109,7 +109,7 @@ class AccountKind(LmsKind):
 
     def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Retires the accounts of learners who were deleted while a worker sent a request about
-        them: that request may have reached the LMS after the retirement of the deletion."""
+        them: it may have reached the LMS after the retirement that the deletion had requested."""
         for job, outcome in results:
             if job.begun or outcome.values.get("observed_is_active"):
                 row = job.row
@@ -198,7 +198,8 @@ def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
 
 
 def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
-    """Accounts that the LMS has refused to create now. Names that were taken are changed."""
+    """Accounts that the LMS refused to create in this pass. Leaves out those whose username was
+    taken: they get another one."""
     return [
         job.row
         for job, outcome in results
@@ -230,7 +231,7 @@ def _follow_changes(results: Sequence[Job], now: datetime) -> None:
             changed.append(user)
     if changed:
         profiles = LmsProfile.objects.filter(user__in=changed)
-        # The rows before their work, as all code locks them.
+        # First the rows, then their work: all code locks them in this order.
         profiles.update(observed_name="", observed_country="")
         profiles.make_due(now)
 

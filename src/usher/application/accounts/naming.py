@@ -90,9 +90,10 @@ def _with_number(base: str, number: int) -> str:
 def reserve(
     user: Any, wanted: str, suggestions: Iterable[str] = (), *, or_own: bool = False
 ) -> str:
-    """Reserves a name for the learner that was never used; it is never given to another learner.
+    """Reserves an unused username for the learner and returns it. No other learner ever gets it.
 
-    or_own: also takes a name that was reserved for this learner before. Raises NoFreeName.
+    wanted, suggestions: see ``candidates``. or_own: also takes a name that was reserved for this
+    learner before. Raises NoFreeName.
     """
     for name in candidates(wanted, suggestions):
         try:
@@ -107,8 +108,8 @@ def reserve(
 
 
 def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
-    """Reserves the names of those learners whose name is valid and free. Returns learner's id →
-    username, without the rest.
+    """Reserves the names that are valid and free, and leaves out the others. Returns learner's id →
+    reserved username.
 
     wanted: learner's id → name. Raises IntegrityError if a name is taken in the meantime.
     """
@@ -137,9 +138,12 @@ def is_reserved(username: str, *, by_other_than: Any = None) -> bool:
 
 
 def why_not_given(username: str, user: Any) -> str:
-    """Why the LMS account of that name can't be linked to ``user``: whose name it is, or was; '' if
-    it can. A learner who got an LMS account of another name has only the reservation of this one:
-    the LMS had it already."""
+    """Why the LMS account with that username can't be linked to ``user``: whose username it is or
+    was. '' if it can be linked.
+
+    Another learner's reservation does not count if that learner's LMS account exists under another
+    username: the LMS already had an account with this one, so they never had it.
+    """
     reservation = _of_another(username, user)
     return _why_kept(reservation) if reservation is not None else ""
 

@@ -31,7 +31,7 @@ _KINDS = ("account", "token")
 
 def missing(user: Any = None) -> int:
     """The number of eligible learners without a working LMS account or token. Does not count those
-    whom the LMS's staff deactivated. user: only this one."""
+    whom the LMS's staff deactivated. user: counts only this learner."""
     rows = get_user_model()._default_manager.exclude(lms_account__observed_is_active=False)
     if user is not None:
         require_user(user)
@@ -43,11 +43,12 @@ def missing(user: Any = None) -> int:
 
 
 def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = None) -> Summary:
-    """Creates or retries accounts and tokens that are missing, failed, refused or expired, of one
-    learner or of all. Safe to repeat and to interrupt.
+    """Creates or retries the accounts and tokens that are missing, failed, refused or expired. Safe
+    to repeat and to interrupt.
 
-    wait: total seconds to wait for retries. progress: called after every write. Raises the errors
-    of ``engine.services.reconcile``.
+    user: repairs only this learner's. wait: total seconds to wait for retries. progress: called
+    after every write, with the summary so far. Raises the errors of ``engine.services.reconcile``,
+    and with ``user`` those of ``ensure_account``.
     """
     from usher.application.accounts.kinds import AccountKind
 
@@ -60,7 +61,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     count = make_due(AccountKind(), no_account)
     _ensure_tokens(of_learner)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-    # Without an account: the token is obtained when the account is created.
+    # Only of existing accounts: the creation of an account also obtains its token.
     no_token = (
         of_learner
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)

@@ -249,8 +249,8 @@ def follow_profile(user: Any) -> None:
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
-    """Learner's id → LMS username; and the ids of learners whose account the LMS is known to
-    have."""
+    """Learner's id → LMS username; and the ids of learners whose account is known to exist in the
+    LMS and does not await its link there."""
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
     fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
     values = list(rows.values_list(*fields))

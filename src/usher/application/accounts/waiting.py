@@ -1,4 +1,4 @@
-"""Why the records of a learner wait who has no LMS account yet."""
+"""Why the records of a learner without an LMS account wait."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from usher.application.adapter import AdapterFailed, adapter
 from usher.client.errors import CircuitOpen, LmsError, NotConfigured
 
 NO_ACCOUNT, REFUSED = "no-account", "account-refused"
-#: The error codes of these records.
+#: The error codes of records that wait for an account.
 CODES = {NO_ACCOUNT, REFUSED, *SENTENCES}
 #: The error codes of an account for which no request was sent.
 _NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
 
 
 def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
-    """User's id → the reason, which names what the account itself waits for."""
+    """User's id → the error of the user's records, which says what their account itself waits for.
+
+    user_ids: of users whose LMS account is not known to exist, or awaits its link there.
+    """
     ids = set(user_ids)
     accounts = (
         LmsAccount.objects.filter(user_id__in=ids).select_related("work", "user") if ids else ()
@@ -30,9 +33,9 @@ def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
 
 
 def _not_eligible(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
-    """User's id → why the user may have no LMS account now, also if no worker has found that out
-    from the account's own row yet. Leaves out users for whom the project's adapter fails: that
-    row says so."""
+    """User's id → why the user may have no LMS account now, a code of ``SENTENCES``. Asks the
+    adapter, since no worker may have tried the account's row yet. Leaves out eligible users, and
+    users for whom the adapter fails: the account's row has that error."""
     eligible = eligibility.eligible([row.user_id for row in accounts])
     users = [row.user for row in accounts if row.user_id not in eligible]
     codes = eligibility.codes_of(users)

@@ -39,7 +39,7 @@ _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
 
 #: Warnings about sign-in and sign-out. Until an LMS is connected, only ``check --deploy`` shows
-#: them: each command of ``manage.py`` would repeat them beside W001.
+#: them: each command of ``manage.py`` would repeat them next to W001.
 _WITH_AN_LMS = {"usher.W002", "usher.W007"}
 
 
