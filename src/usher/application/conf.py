@@ -2,7 +2,7 @@
 
 Reads Django's settings under the names that MITx Online and MIT xPro already use
 (``usher.contract.environment.Env``), adds defaults and converts types. Django's system checks name
-all settings that are missing or malformed, in one error.
+each setting that is missing or malformed.
 """
 
 import re
@@ -54,11 +54,11 @@ class Settings:
     """Addresses have no trailing slash, except ``course_base_url``, and ``logout_redirect_url`` if
     it is set with one. A text that is not set is ''.
 
-    site_base_url: this application's address for browsers.
-    api_base_url: the LMS's address for servers; '' if no LMS is configured. base_redirect_url: its
-    address for browsers.
-    course_base_url and course_base_url_suffix: the parts of a course's address before and after
-    its key. encryption_keys: newest first. timeout_seconds: for one request to the LMS.
+    site_base_url: this application's address for browsers. api_base_url: the LMS's address for
+    servers; '' if no LMS is configured. base_redirect_url: the LMS's address for browsers.
+    course_base_url and course_base_url_suffix: the parts of a course run's address before and after
+    its key. oauth_provider: the name of the LMS's backend. oauth_app_name: the name of the LMS's
+    OAuth client here. encryption_keys: newest first. timeout_seconds: for one request to the LMS.
     """
 
     site_base_url: str
@@ -80,8 +80,8 @@ class Settings:
     timeout_seconds: float
 
     def course_path(self, course_key: str) -> str:
-        """The address of a run's home page, relative to ``base_redirect_url`` if it is below it.
-        Raises TypeError for another argument than a course key, such as a course run."""
+        """The address of a run's home page: a path if it is below ``base_redirect_url``, else a
+        URL. Raises TypeError if ``course_key`` is not a str, for example a course run."""
         if not isinstance(course_key, str):
             raise TypeError(
                 f"course_path takes a course key, such as run.course_key, not {course_key!r}"
@@ -93,7 +93,7 @@ class Settings:
 
     def sign_in_url(self, next_path: str = LmsPath.DASHBOARD) -> str:
         """The address that signs a browser in at the LMS and then opens ``next_path`` there. Raises
-        NotConfigured if no LMS is configured, and TypeError for a path that is no text."""
+        NotConfigured if no LMS is configured, and TypeError if ``next_path`` is not a str."""
         if not isinstance(next_path, str):
             raise TypeError(f"sign_in_url takes a path of the LMS, not {next_path!r}")
         if not self.base_redirect_url:
@@ -116,7 +116,8 @@ _OWN_BACKEND = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
 
 
 class _Reader:
-    """Reads values from Django's settings and collects those that are malformed."""
+    """Reads values from Django's settings. For a malformed value it returns the default, and adds a
+    sentence to ``problems``."""
 
     def __init__(self, source: Any) -> None:
         self.source = source

@@ -12,7 +12,7 @@ from usher.contract.folders import DEV_FOLDER, is_lms_of_dev, project_folder
 
 
 def is_used() -> bool:
-    """Whether ``usher dev`` has run here, and this process has its settings or those of no LMS."""
+    """Whether ``usher dev`` has run here, and this process is connected to its LMS or to none."""
     home = _project() / DEV_FOLDER
     if not os.access(home / "env", os.R_OK):  # it may be another user's
         return False
@@ -27,7 +27,8 @@ def lms_command() -> str:
 
 
 def command_in_lms(arguments: str) -> str:
-    """The command that runs ``manage.py lms`` with these arguments, in whichever LMS it is."""
+    """The command that runs ``manage.py lms`` with these arguments: for the project's folder if it
+    is the LMS of ``usher dev``, else for a shell in the LMS."""
     return f"{lms_command() or './manage.py lms'} {arguments}"
 
 

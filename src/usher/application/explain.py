@@ -34,9 +34,9 @@ _MAX_EVENTS = 10
 @dataclass(frozen=True)
 class Sentence:
     """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history``,
-    ``worker``, ``retry``, ``mistyped`` or ``compare``.
-    text: a sentence about it. state: a ``State``, or ''. cause: the last error, or ''. next: what
-    happens next and when, or ''. about: the course key, for enrollments and events about one."""
+    ``worker``, ``retry``, ``mistyped`` or ``compare``. text: a sentence about it. state: a
+    ``State``, or ''. cause: the last error, or ''. next: what happens next and when, or what to do,
+    or ''. about: the course key that the sentence is about, or ''."""
 
     topic: str
     text: str
@@ -89,8 +89,9 @@ def retry(user: Any) -> Sentence:
 
 
 def mistyped(user: Any) -> list[Sentence]:
-    """How to remove course runs that the LMS never had, and that refuse the learner's enrollments:
-    their keys may be mistyped. Empty if a learner of the run is enrolled in the LMS."""
+    """How to delete course runs whose keys may be mistyped: the LMS has never shown the run, and so
+    refused the learner's enrollment in it. Leaves out runs in which anybody is enrolled in the
+    LMS."""
     require_user(user)
     rows = Enrollment.objects.refused().filter(user=user, work__error_code="unknown-run")
     in_lms = Enrollment.objects.filter(run=OuterRef("run"), observed_is_active=True)
@@ -133,8 +134,8 @@ def comparison(user: Any) -> list[Sentence]:
 
 
 def worker() -> Iterator[Sentence]:
-    """Why no worker processes records that are due, as far as that can be seen from here: nothing
-    if one was seen and, with Celery, the broker answers. May take some seconds."""
+    """Why no worker processes due records. Yields nothing if a worker was seen lately and, with
+    Celery, the broker answers. May take some seconds."""
     if error := broker_error():
         yield Sentence(
             "worker",

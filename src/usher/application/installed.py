@@ -5,8 +5,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def require(app: str, *, by: str) -> None:
-    """Raises ImproperlyConfigured if the project lacks ``app``. Otherwise the import of a model
-    would fail, with a message that does not name the cause. by: what needs the app."""
+    """Raises ImproperlyConfigured if the project lacks ``app``. Call it before a model is imported,
+    whose own error would not name the cause. by: the start of the message: what needs the app."""
     if not apps.is_installed(app):
         raise ImproperlyConfigured(
             f"{by}, but INSTALLED_APPS lacks {app}. Call "

@@ -28,8 +28,8 @@ def client() -> LmsClient:
 
 @contextmanager
 def _wrap_request(exchange: Exchange) -> Iterator[None]:
-    """Measures one request. Refuses it in tests of ``manage.py test``, which have the settings of
-    the real LMS; in those of pytest, Usher's plugin does."""
+    """Measures one request. Refuses it in tests that ``manage.py test`` runs, since they have the
+    settings of the real LMS; in pytest, Usher's plugin refuses it."""
     if _is_django_s_test_run() and not is_substituted():
         from usher.testing.refusal import LmsTrafficRefused
 

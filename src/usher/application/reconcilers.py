@@ -61,7 +61,8 @@ class Lms(OtherSystem):
 
 
 def lms_context(*, accept_missing: bool = False) -> LmsContext:
-    """The LMS for one run of the engine, or for jobs without one."""
+    """The context of one pass, or of jobs outside of a pass. Asks the LMS whether it has the batch
+    API, unless that is known; if it does not answer, assumes that it has not."""
     lms = client()
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:

@@ -11,7 +11,8 @@ LONGEST = 255
 
 
 def body_of(request: HttpRequest, limit: int) -> bytes | None:
-    """The body; None if it is longer than ``limit`` bytes, whatever its Content-Length says."""
+    """The body; None if it is longer than ``limit`` bytes, whatever its Content-Length says, or
+    can't be read."""
     try:
         declared = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:

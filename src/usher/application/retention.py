@@ -1,4 +1,4 @@
-"""Removes rows that only record past events: how long each table keeps them, and their removal.
+"""Removes old rows from tables that only record past events.
 
 Called by every sweep (``reconcile --watch``, Celery's ``sweep``) and by a periodic task of its own.
 Rows are deleted in portions, so that no statement locks a large part of a table.
@@ -21,7 +21,8 @@ from usher.application.logs import logger
 
 log = logger("usher.retention")
 
-#: Days; ``USHER_AUDIT_DAYS``. 0 keeps the audit log permanently.
+#: Days for which audit events are kept if ``USHER_AUDIT_DAYS`` is not set; 0 would keep them for
+#: ever.
 AUDIT_DAYS = 400
 #: Seconds between two removals by the sweeps of one process.
 EVERY = 3600.0
@@ -30,7 +31,8 @@ _PORTION = 1000
 #: hours of sweeps.
 _MAX_ROWS = 100_000
 
-#: The first removal is not immediately, so that short commands don't do it.
+#: As if the last removal was 59 minutes ago: the first one comes a minute after the start, so that
+#: short commands don't do it.
 _last = time.monotonic() - EVERY + 60
 
 
@@ -44,7 +46,7 @@ def forget_due() -> None:
 
 
 def forget_old() -> dict[str, int]:
-    """Removes rows past their retention. Returns the table's name → how many."""
+    """Removes rows past their retention. Returns table's name → how many rows were removed."""
     counts = {name: forget() for name, forget in _TABLES.items()}
     clear_expired()  # codes and tokens that this application issued; also in portions
     if any(counts.values()):

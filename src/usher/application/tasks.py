@@ -20,8 +20,8 @@ __all__ = [
     "work_share",
 ]
 
-#: Earlier names of tasks, which messages sent before an upgrade, and beat schedules that a project
-#: wrote itself, still have.
+#: The module in earlier names of tasks. Messages that were sent before an upgrade, and a project's
+#: own beat schedule, may still have these names.
 _FORMER = "usher.application.engine.tasks"
 
 
@@ -42,6 +42,6 @@ _keep_former_name(sync_all_runs, "sync_all_runs")
 @beat_init.connect
 @beat_embedded_init.connect
 def sweep_at_the_start(**_kwargs: Any) -> None:
-    """Runs a sweep when beat starts. Beat sends a task for the first time after its interval.
-    Without this, pages would say for a minute that no worker is running."""
+    """Requests a sweep when beat starts, since beat itself sends a task for the first time after
+    its interval. Without this, pages would say for a minute that no worker is running."""
     sweep.apply_async(retry=False)

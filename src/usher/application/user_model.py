@@ -42,7 +42,7 @@ def key(text: str, model: Any = None) -> Any:
 
 
 def key_of(user: Any) -> int | str:
-    """The primary key as JSON can have it, whatever its type."""
+    """The user's primary key for JSON: an int, or text for any other type, such as a UUID."""
     return user.pk if isinstance(user.pk, int) else str(user.pk)
 
 

@@ -142,7 +142,7 @@ def why_not_given(username: str, user: Any) -> str:
     was. '' if it can be linked.
 
     Another learner's reservation does not count if that learner's LMS account exists under another
-    username: the LMS already had an account with this one, so they never had it.
+    username: the LMS had an account with this one already, so that learner never got it.
     """
     reservation = _of_another(username, user)
     return _why_kept(reservation) if reservation is not None else ""

@@ -47,8 +47,8 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     to repeat and to interrupt.
 
     user: repairs only this learner's. wait: total seconds to wait for retries. progress: called
-    after every write, with the summary so far. Raises the errors of ``engine.services.reconcile``,
-    and with ``user`` those of ``ensure_account``.
+    after every write, with the summary so far. Raises the errors of ``engine.services.reconcile``
+    and of ``ensure_account``.
     """
     from usher.application.accounts.kinds import AccountKind
 

@@ -25,7 +25,7 @@ _PATHS_FOR_LMS = (
 )
 
 
-#: Settings → when browsers are redirected to that address.
+#: Name of a setting with an address → when browsers are redirected to that address.
 _REDIRECT_SETTINGS = {
     "LOGIN_REDIRECT_URL": "after they signed in here",
     "USHER_SIGNED_OUT_URL": "after they signed out",
@@ -73,7 +73,8 @@ def messages() -> Iterator[CheckMessage]:
 
 
 def of_deployment() -> Iterator[CheckMessage]:
-    """Addresses of this site at which a server in front of Django may answer instead."""
+    """Warns about addresses where no view answers. That is no error, since a server in front of
+    Django may answer there."""
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
     for name, when in _REDIRECT_SETTINGS.items():

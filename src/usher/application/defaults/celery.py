@@ -1,4 +1,4 @@
-"""Celery's settings for tasks that only start workers, and the periodic tasks."""
+"""Celery's settings, and the schedule of Usher's periodic tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ SWEEP_SECONDS, SYNC_RUNS_SECONDS = 60.0, 3600.0
 def beat_schedule(
     *, sweep_seconds: float = SWEEP_SECONDS, sync_runs_seconds: float = SYNC_RUNS_SECONDS
 ) -> dict[str, dict[str, Any]]:
-    """Entries for ``CELERY_BEAT_SCHEDULE``."""
+    """Entries for ``CELERY_BEAT_SCHEDULE``. sweep_seconds, sync_runs_seconds: how often to sweep,
+    and how often to sync all course runs."""
     return {
         "usher: sweep": {"task": SWEEP, "schedule": sweep_seconds},
         "usher: course runs": {

@@ -8,11 +8,11 @@ SQLITE = "django.db.backends.sqlite3"
 
 
 def sqlite_options() -> dict[str, Any]:
-    """``OPTIONS`` of a SQLite database with which readers don't wait for a writer, and writers wait
-    for each other."""
+    """``OPTIONS`` of a SQLite database: readers don't wait for a writer, and a writer waits up to
+    20 seconds for another one."""
     return {
-        # A transaction that reads first and writes later would fail immediately, not wait,
-        # when another wrote in between; taking the lock at its start makes it wait.
+        # By default, a transaction that reads first and writes later fails immediately if another
+        # one wrote in between. This one takes the lock at its start, so it waits.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",

@@ -166,8 +166,9 @@ def read(env_file: Path | None) -> dict[str, str]:
 
 
 def settings(values: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in ``OPTIONS`` that have a value, converted to their types. A malformed value
-    stays a text: an exception here would end ``manage.py check`` before it names the value."""
+    """The settings that have a value: those of the connection as text, those in ``OPTIONS``
+    converted to their types. A malformed value stays a text: an exception here would end
+    ``manage.py check`` before it names the value."""
     result: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
     for name, kind in OPTIONS.items():
         if not values.get(name):
@@ -203,7 +204,8 @@ def _printable(value: Any) -> str:
 
 
 def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Those of ``names`` that are almost a setting of Usher, each with that setting."""
+    """Those of ``names`` that are almost the name of a setting of Usher. Yields pairs: the name,
+    and the name that is probably meant."""
     known_names = {*OPTIONS, *ALL_KEYS, *_OTHERS}
     for name in names:
         if name.startswith(("USHER_", "OPENEDX_")) and name not in known_names:

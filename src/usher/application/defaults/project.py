@@ -59,15 +59,17 @@ def apply(
     Settings that the module has set before are kept: lists are appended to, dictionaries get the
     keys that they lack, and other values stay. Names without a value are read from the environment,
     or else from ``env_file``, which is relative to ``BASE_DIR``; None reads no file. The default is
-    also found next to ``manage.py`` if that is in the folder above.
+    the ``.env`` in ``BASE_DIR``, or else the one next to ``manage.py`` in the parent folder.
 
-    site_base_url: this application's address for browsers, if ``SITE_BASE_URL`` is set in neither.
-    oidc_rsa_private_key: PEM, if ``OIDC_RSA_PRIVATE_KEY`` is set in neither. issuer: of ID tokens;
-    '' for ``SITE_BASE_URL`` and ``/oauth2``. https_only: refuse redirect URIs that are not https;
-    None refuses them if the addresses of this application and of the LMS are https. sweep_seconds,
-    sync_runs_seconds: intervals of Celery's periodic tasks. Set other options of the OAuth toolkit,
-    Django REST framework and Celery before the call, such as ``OAUTH2_PROVIDER =
-    {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
+    site_base_url: this application's address for browsers, unless ``SITE_BASE_URL`` is set in the
+    module, the environment or the file. oidc_rsa_private_key: PEM, unless ``OIDC_RSA_PRIVATE_KEY``
+    is set in the environment or the file. issuer: of ID tokens; '' for ``SITE_BASE_URL`` followed
+    by ``/oauth2``. https_only: refuse redirect URIs that are not https; None refuses them if the
+    addresses of this application and of the LMS are https. sweep_seconds, sync_runs_seconds:
+    intervals of Celery's periodic tasks.
+
+    Set other options of the OAuth toolkit, Django REST framework and Celery before the call, such
+    as ``OAUTH2_PROVIDER = {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
 
     Raises ImproperlyConfigured when the file can't be read, or an argument is unknown or of a wrong
     type. ``manage.py check`` names settings of a wrong type, and a server does not start with them.
@@ -84,7 +86,7 @@ def apply(
             )
     path = _path(settings, env_file)
     values = environment.read(path)
-    # `manage.py check` names its lines that can't be read.
+    # For `manage.py check`, which names lines of the file that can't be read.
     _default(settings, "USHER_ENV_FILE", str(path) if path and path.is_file() else "")
     _default(settings, "SITE_BASE_URL", values.get("SITE_BASE_URL") or site_base_url)
     for name, value in environment.settings(values).items():

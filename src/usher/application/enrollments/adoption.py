@@ -1,7 +1,7 @@
 """Records enrollments that were created in the LMS, for example by an instructor.
 
-For each enrollment that is found, this creates a row without a mode that is in sync and due. The
-engine then reads that enrollment from the LMS and saves it in the row, or deletes the row if there
+For each such enrollment, this creates a row that has no mode, counts as in sync and is due. The
+engine then reads the enrollment from the LMS and saves it in the row, or deletes the row if there
 is no such enrollment. From then on it is an enrollment like any other. If its state here and in the
 LMS differ later, ``USHER_ENROLLMENT_WINNER`` decides. With ``USHER_ADOPT_ENROLLMENTS = False``
 such enrollments are not recorded; ``drift`` lists them.
@@ -27,7 +27,7 @@ from usher.engine.models import Watermark
 
 #: Username in the LMS and course key.
 Pair = tuple[str, str]
-#: The watermark with the id of the last account whose enrollments were read.
+#: The name of the watermark that has the id of the last account whose enrollments were read.
 LISTED = "enrollments-listed"
 _NOT_BEFORE = timedelta(seconds=45)
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def adopt(pairs: Iterable[Pair]) -> int:
-    """Creates rows for those of the enrollments that have none here, and returns their number.
+    """Creates rows for enrollments in the LMS that have none here. Returns their number.
 
     Ignores usernames without an account here, and invalid course keys.
     """

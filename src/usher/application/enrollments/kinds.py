@@ -32,8 +32,9 @@ from usher.engine.summary import Failure
 class EnrollmentData:
     """The data of an enrollment's job.
 
-    look_first: compare with the LMS before sending anything. adopt: the LMS's state is kept.
-    refusal: the LMS's last answer, for a refused row that is compared and not sent again.
+    look_first: compare with the LMS before sending anything. adopt: record the LMS's state here and
+    send nothing. refusal: for a refused row, the LMS's last answer. Such a row is compared with the
+    LMS and not sent again. None for other rows.
     """
 
     username: str
@@ -46,7 +47,8 @@ class EnrollmentData:
     refusal: EnrollmentRefused | None = None
 
     def is_seen(self, seen: ObservedEnrollment | None) -> bool:
-        """Whether the enrollment in the LMS, None for none, matches this one."""
+        """Whether the LMS has the desired state. seen: the enrollment in the LMS; None if it has
+        none."""
         if seen is None or not self.is_active:
             return self.is_active == bool(seen and seen.is_active)
         return seen.is_active and seen.mode == self.mode
@@ -165,7 +167,8 @@ class EnrollmentKind(LmsKind):
             RunModes.objects.filter(run_id__in=refused).recheck()
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """Saves the LMS's state as the desired one if ``USHER_ENROLLMENT_WINNER`` is ``lms``."""
+        """Saves the LMS's state as the desired one where the job had ``adopt``. Writes the audit
+        log."""
         for job, outcome in results:
             if isinstance(outcome.extra, ObservedEnrollment):
                 _adopt(job, outcome.extra)

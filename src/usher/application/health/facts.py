@@ -1,6 +1,6 @@
-"""The application's report to doctor, of the shape ``contract.application_report``.
+"""The application's report to doctor, in the shape of ``contract.application_report``.
 
-It is fast on large tables, because it counts only due and refused rows, by index.
+It is fast on large tables, because it counts only due and refused rows, by their indexes.
 """
 
 from __future__ import annotations

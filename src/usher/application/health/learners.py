@@ -34,7 +34,8 @@ def facts() -> dict[str, Any]:
 
 
 def _runs(accounts: list[LmsAccount]) -> dict[str, list[str]]:
-    """Every run in which these learners have an enrollment of any state here."""
+    """LMS username → the keys of all runs in which the learner has an enrollment here, in any
+    state."""
     runs_by_name: dict[str, list[str]] = {row.username: [] for row in accounts}
     names = {row.user_id: row.username for row in accounts}
     rows = Enrollment.objects.filter(user_id__in=names)

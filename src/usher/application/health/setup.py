@@ -13,7 +13,8 @@ from usher.application.health.configuration import values
 from usher.contract.application_report import Celery
 from usher.contract.environment import ALL_KEYS
 
-#: The ends of the names of tasks that a worker must have registered, and that beat must start.
+#: The ends of names of tasks: those that a worker must have registered, and the one that beat must
+#: start.
 _TASKS = ("engine.tasks.work", "engine.tasks.work_share", "engine.tasks.sweep")
 _SWEEP = "engine.tasks.sweep"
 _SECONDS = 1.5
@@ -31,13 +32,14 @@ def facts() -> dict[str, Any]:
 
 
 def broker_url() -> str:
-    """'' if no broker outside of this process is used."""
+    """The broker's address; '' for none, and for a broker in this process's memory."""
     url = str(getattr(settings, "CELERY_BROKER_URL", "") or "")
     return "" if url.startswith("memory:") else url
 
 
 def celery() -> Celery:
-    """The state of the workers that answer within a second, and the schedule of Celery beat."""
+    """The state of the workers that answer within ``_SECONDS``, and whether Celery beat starts the
+    sweep."""
     from celery import current_app
 
     scheduled = {str(entry.get("task")) for entry in current_app.conf.beat_schedule.values()}

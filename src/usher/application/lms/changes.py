@@ -1,4 +1,4 @@
-"""Reads the changes in an LMS that has ``usher.lms``, so that no lost webhook goes unnoticed.
+"""Reads the list of changes from an LMS that has ``usher.lms``, since webhooks can be lost.
 
 A row is made due if its desired state differs from the LMS's. Its kind then decides which state is
 kept.
@@ -82,7 +82,7 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
     for _ in range(MAX_PAGES):
         asked_from = cursor
         items, cursor, next_since = batch.changed_since(client(), capability, since, cursor)
-        # The first page's time: changes made while later pages are read come the next time.
+        # The first page's time, so that the next call returns changes made during this one.
         following = following or next_since
         count += reading("changes", partial(make_due, items))
         if not cursor:
@@ -130,7 +130,8 @@ def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]
 
 
 def _runs(items: Items) -> int:
-    """Makes known runs and their modes due, adds unknown runs. Returns how many were made due."""
+    """Makes known runs and their modes due, and adds unknown runs. Returns how many runs were made
+    due."""
     keys = _read_each(items, lambda item: _text(item["course_id"]))
     known_keys = set(
         CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True)

@@ -109,9 +109,9 @@ class Evidence:
             raise sample.verdict
 
     def require_any(self, kind: str, shows: Callable[[Any], bool], *, of: int = 1) -> None:
-        """The same for objects that need a request each: the LMS must show at least one of a few
-        known objects. shows: asks the LMS for one. of: with fewer known objects than this, missing
-        objects count without a check. Raises LmsError."""
+        """Like ``require``, for objects that need a request each: the LMS must show at least one of
+        a few known objects. shows: asks the LMS for one. of: with fewer known objects than this,
+        missing objects count without a check. Raises LmsError."""
         known_items = self.items(kind)[:_SINGLE_SAMPLE]
 
         def missing_of(items: Sequence[Any]) -> int:

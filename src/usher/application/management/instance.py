@@ -32,12 +32,13 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 class CantMakeUser(Exception):
-    """The project's user model has further required fields."""
+    """The project's user model did not create the user, for example because it requires further
+    fields."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """The OAuth2 record of the LMS. secret: '' unless this call set it."""
+    """The LMS's OAuth client in this application. secret: '' unless this call set it."""
 
     client_id: str
     secret: str
@@ -79,8 +80,8 @@ def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) 
 
 
 def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "") -> Client:
-    """Creates or updates the LMS's record, with redirect URIs for both backends at all its
-    addresses. Safe to repeat."""
+    """Creates or updates the LMS's OAuth client, with redirect URIs for all known backends at each
+    of the addresses. Safe to repeat. client_id, secret: as for ``ensure_client``."""
     uris = [lms_redirect_uri(address, name) for address in addresses for name in BACKENDS]
     settings = conf.settings()
     client, secret_text, changed = ensure_client(

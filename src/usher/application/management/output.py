@@ -69,7 +69,7 @@ class EngineCommand(BaseCommand):
         )
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
-        """Wraps errors about arguments, too."""
+        """Wraps the lines of errors about arguments, too."""
         parser = super().create_parser(prog_name, subcommand, **options)
         if getattr(self, "_called_from_command_line", False):
             refuse, prefix = parser.error, len(f"{parser.prog}: error: ")
@@ -77,11 +77,12 @@ class EngineCommand(BaseCommand):
         return parser
 
     def execute(self, *args: Any, **options: Any) -> Any:
-        """Wraps the errors that Django prints on the command line after "CommandError: "."""
+        """Wraps the lines of errors that Django prints on the command line after
+        "CommandError: "."""
         try:
             return super().execute(*args, **options)
         except BrokenPipeError:  # as after `| head`
-            # Python would write what is left at its end, and fail again.
+            # At its exit, Python would write the rest of the output, and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         except CommandError as error:
@@ -127,8 +128,8 @@ class EngineCommand(BaseCommand):
         self.stderr.write(text)
 
     def would_change(self, count: int, kinds_text: str, options: Any, **more: Any) -> None:
-        """Writes the last line of a dry run. kinds_text: which records. more:
-        further keys of its JSON object."""
+        """Writes the last line of a dry run. count: how many records would be changed. kinds_text:
+        which records. more: further keys of its JSON object."""
         if options["json"]:
             data = Summary(changed=count).as_dict() | {"dry_run": True}
             self.stdout.write(json.dumps(data | more))

@@ -16,7 +16,8 @@ from usher.engine.summary import Summary
 
 
 def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
-    """Syncs the course runs of these keys and their modes; all for None."""
+    """Syncs the course runs with these keys, or all for None, and their modes. Raises CommandError
+    for an invalid key, and SystemExit as ``EngineCommand.finish``."""
     if keys is not None:
         keys = [_validated_key(key) for key in keys]
     if options["dry_run"]:

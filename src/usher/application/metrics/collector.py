@@ -48,7 +48,8 @@ _FAMILIES: dict[str, Any] = {
 }
 #: Label values and value.
 _Samples = Iterable[tuple[tuple[str, ...], float]]
-#: Label values → part → value.
+#: Label values → part → value. The parts of a histogram are its buckets' upper bounds and ``sum``;
+#: other metrics have one part, ''.
 _Parts = dict[tuple[str, ...], dict[str, float]]
 
 

@@ -30,7 +30,8 @@ _read_at = -_SECONDS_BETWEEN_READS
 
 
 def note_if_due() -> None:
-    """Gives the recorder this process's state of the LMS, at most once in a few seconds."""
+    """Stores in the recorder the gates, circuits and pauses that this process knows, at most once
+    in a few seconds."""
     global _read_at
     if time.monotonic() - _read_at < _SECONDS_BETWEEN_READS:
         return
@@ -49,6 +50,9 @@ def note_if_due() -> None:
 def families(
     stored: dict[str, dict[tuple[str, ...], dict[str, float]]], make: Callable[..., Any]
 ) -> Iterator[Any]:
+    """The metrics of these states for one scrape. Gates and circuits are 0 or 1, pauses are in
+    seconds. stored: metric's name → label values → part → value. make: takes a metric and its
+    samples."""
     now = time.time()
     values: dict[Metric, dict[str, float]] = {
         metric: dict.fromkeys(labels, 0.0) for metric, labels in _all().items()

@@ -104,7 +104,8 @@ def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
 
 
 def _write(numbers: dict[_Key, float], value: str) -> None:
-    """Writes in the order of the keys. All processes do so, which avoids deadlocks."""
+    """Writes in the order of the keys. All processes do so, which avoids deadlocks. value: the SQL
+    expression for a number whose row exists."""
     if not numbers:
         return
     rows = sorted(

@@ -14,7 +14,8 @@ def lms_username(user: Any) -> str:
     """The learner's username in the LMS, which never changes.
 
     The LMS identifies people by this name only, so it is reserved before it is sent: the user's own
-    name in this application may already be somebody else's in the LMS.
+    name in this application may already be somebody else's in the LMS. Raises as
+    ``ensure_account``.
     """
     try:
         return str(user.lms_account.username)
@@ -26,7 +27,7 @@ def lms_username(user: Any) -> str:
 
 def profile(user: Any) -> dict[str, Any]:
     """The answer of ``/api/users/me``. ``social-auth-mitxpro`` and ``ol-social-auth`` read
-    ``username``, ``email`` and ``name``."""
+    ``username``, ``email`` and ``name``. Raises as ``lms_username``."""
     return {
         "id": key_of(user),
         "username": lms_username(user),
@@ -42,7 +43,7 @@ def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
     never reused.
 
     ``ol-social-auth`` requests only ``user:read``, even if it uses discovery, and reads
-    ``username``, ``email`` and ``name`` from the answer.
+    ``username``, ``email`` and ``name`` from the answer. Raises as ``lms_username``.
     """
     username = lms_username(user)
     result: dict[str, Any] = {"sub": username}

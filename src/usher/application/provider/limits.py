@@ -1,9 +1,9 @@
 """Limits failed requests at the token endpoint, and failed messages of the LMS.
 
-Only failures count. A client that has succeeded from an address before is never refused there.
-Otherwise a stranger could lock the LMS out, since its client id is in every sign-in URL. For
-anybody else, once too many credentials were wrong, requests are refused before credentials are
-checked. Failures are counted by address, whatever client ids are tried.
+Only failures count. Once too many credentials from an address were wrong, whatever client ids were
+tried, requests from there are refused before their credentials are checked. A client that has
+succeeded from that address before is exempt. Otherwise a stranger could lock the LMS out, since its
+client id is in every sign-in URL.
 """
 
 from base64 import b64decode
@@ -40,8 +40,8 @@ def claimed_client(request: HttpRequest) -> str:
 
 @dataclass(frozen=True)
 class Limit:
-    """scope: what is limited; each scope has its own counts. times: the limit, as a multiple of the
-    setting."""
+    """scope: what is limited; each scope has its own counts. times: the limit, as a multiple of
+    ``USHER_TOKEN_FAILURES_A_MINUTE``."""
 
     scope: str
     times: int = 1

@@ -88,8 +88,9 @@ def _can_be_kept(parameters: QueryDict) -> bool:
 
 
 def _why_withheld(request: HttpRequest) -> str:
-    """Why an LMS must not learn who this user is, a code of ``SENTENCES``; '' if it may.
-    It would create an account, perhaps for an e-mail address that is another person's."""
+    """Why an LMS must not learn who this user is: a code of ``eligibility.SENTENCES``; '' if it
+    may. The LMS would create an account, perhaps with another person's e-mail address. Raises
+    AdapterFailed."""
     if not request.user.is_authenticated or not (code := eligibility.code_of(request.user)):
         return ""
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""

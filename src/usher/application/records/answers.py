@@ -1,5 +1,5 @@
-"""Shares the LMS's answer with all certificates of a learner among that learner's due rows, so that
-they need one request and not one each."""
+"""The LMS answers with all certificates of a learner. This module shares the answer among the due
+rows of the learner, so that they need one request, not one each."""
 
 from __future__ import annotations
 

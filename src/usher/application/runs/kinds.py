@@ -1,5 +1,5 @@
-"""How the engine reconciles single runs and their modes. For all runs in one pass:
-``runs.sync``."""
+"""How the engine reconciles single runs and their modes. ``runs.sync`` copies all runs
+together."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def validate_course_key(value: str) -> None:
 
 @lru_cache(maxsize=10_000)
 def problem_of_key(key: str) -> str:
-    """Why ``key`` is no course key; '' for one that is. Rows of before may have malformed keys."""
+    """Why ``key`` is not a course key; '' if it is one. Rows that were created before keys were
+    validated may have malformed ones."""
     try:
         validate_course_key(key)
     except ValidationError as error:
@@ -89,7 +90,7 @@ class CourseRun(Reconciled):
         verbose_name = "course run"
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Raises ValidationError for a new row with a malformed course key. Rows of before keep
+        """Raises ValidationError for a new row with a malformed course key. Existing rows keep
         theirs, so that they can still be changed and deleted."""
         if self._state.adding:
             validate_course_key(self.course_key)

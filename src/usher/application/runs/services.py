@@ -24,7 +24,7 @@ __all__ = ["UnknownRun", "ensure_run", "is_whole", "sync_runs", "sync_runs_and_m
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
 PATIENCE = 1800.0
-#: The failure of the whole list.
+#: What a failure is about if the course list could not be read to its end.
 _COURSE_LIST = "list of the LMS"
 
 
@@ -33,7 +33,8 @@ class UnknownRun(ValueError):
 
 
 def ensure_run(course_key: str) -> CourseRun:
-    """The run's row. A new one is created and due. Raises UnknownRun for a malformed key."""
+    """The run's row. If there is none, creates one that is due. Raises UnknownRun for a malformed
+    key."""
     require_course_key(course_key)
     try:
         validate_course_key(course_key)

@@ -146,9 +146,9 @@ def _pages(
 
 
 class Pace:
-    """How many pages to request at the same time. The time of the first page decides with how many
-    to begin; then one more after each that took about as long, and half as many after each that
-    took much longer, since the LMS is busy then."""
+    """How many pages to request at the same time. The time of the first page decides the number to
+    begin with. Then each page that takes about as long as the quickest one adds one, and each page
+    that takes much longer halves the number, since the LMS is busy."""
 
     def __init__(self) -> None:
         self.concurrency = 0

@@ -64,8 +64,8 @@ class TokenKind(LmsKind):
         return Outcome(encrypted_columns(pair), changed=True)
 
     def lost(self) -> ReconciledQuerySet:
-        """The rows of the base class, except tokens whose account does not exist yet: such a token
-        is obtained with the account."""
+        """As in the base class, without tokens whose account does not exist yet: such a token is
+        obtained with the account."""
         # Selected by ids, which an index of unsettled rows has. With other columns PostgreSQL
         # expects most rows to be unsettled and reads the whole table.
         return self.rows().filter(
@@ -93,7 +93,7 @@ class TokenKind(LmsKind):
 
 def renew(row: LmsToken, context: LmsContext) -> TokenPair:
     """Refreshes the learner's token, or obtains a new one by the authorization code flow. Does not
-    use the database. Raises LmsError."""
+    use the database. Raises LmsError and, as ``LmsContext.grant``, NotConnected."""
     try:
         refresh_token = vault.decrypt(row.refresh_token)
     except vault.Unreadable:

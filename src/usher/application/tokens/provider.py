@@ -1,7 +1,7 @@
 """Issues this application's own authorization codes and access tokens for the LMS.
 
-The engine signs learners in at the LMS without a browser that could be redirected. So it writes the
-records that the OAuth2 provider's views would write, after the same checks.
+The engine signs learners in at the LMS without a browser that could be redirected. So this module
+writes the records that the OAuth2 provider's views would write, after the same checks.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def lms_application() -> Any:
 
 def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
     """Creates an access token for each learner, with the scope ``user:read``, valid for five
-    minutes. Returns learner's id → token. Raises NotConnected."""
+    minutes. Returns learner's id → token. Raises NotConnected, NotConfigured."""
     model, application = get_access_token_model(), lms_application()
     expires = database_now() + timedelta(seconds=_ACCESS_TOKEN_SECONDS)
     tokens, rows = {}, []
@@ -79,7 +79,7 @@ def grant_codes(requests: list[AuthorizationRequest]) -> list[str]:
     without asking the learner.
 
     Raises NotConnected unless every request is from the LMS's OAuth2 client and for one of its
-    registered redirect URIs.
+    registered redirect URIs, and NotConfigured.
     """
     application = lms_application()
     expires = database_now() + timedelta(seconds=_GRANT_SECONDS)

@@ -17,7 +17,7 @@ from usher.engine.rows import update_rows
 
 
 def encrypted_columns(pair: TokenPair) -> dict[str, object]:
-    """The column → value for these tokens, encrypted."""
+    """Column of ``LmsToken`` → value, with the tokens encrypted."""
     return {
         "access_token": vault.encrypt(pair.access_token),
         "refresh_token": vault.encrypt(pair.refresh_token),
@@ -56,8 +56,8 @@ def store_tokens(tokens: Mapping[int, TokenPair], now: datetime) -> None:
 
 
 def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None:
-    """Deletes tokens of accounts that the LMS lost, and makes their rows due so that new tokens are
-    obtained. Must be called in a transaction. user_ids: the learners."""
+    """Deletes the tokens of learners whose LMS account was created again, and makes their rows due
+    in ``lane`` so that new tokens are obtained. Must be called in a transaction."""
     if user_ids:
         rows = LmsToken.objects.filter(user_id__in=user_ids)
         lock(rows)

@@ -59,7 +59,8 @@ def _fernet() -> MultiFernet:
 
 @lru_cache(maxsize=4)
 def fernet_of_keys(keys: tuple[str, ...]) -> MultiFernet:
-    """Raises ImproperlyConfigured, without the keys, if one of them is not a key."""
+    """Encrypts with the first key and decrypts with any. Raises ImproperlyConfigured if one of them
+    is not a key; the message does not contain it."""
     try:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError as error:

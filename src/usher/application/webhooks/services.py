@@ -64,7 +64,8 @@ def _enrollment_changed(username: str, course_key: str) -> None:
 
 
 def _accounts_of(username: str) -> list[LmsAccount]:
-    """The account of that name, ignoring case, or none. Lower() makes it use the index."""
+    """A list of the one account with that username, ignoring case; empty if there is none.
+    ``Lower`` makes the query use the index."""
     by_lower_username = LmsAccount.objects.alias(lower=Lower("username"))
     return list(by_lower_username.filter(lower=Lower(Value(username))))
 

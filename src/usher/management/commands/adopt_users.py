@@ -16,7 +16,7 @@ from usher.application.user_model import signs_in_by_email
 from usher.contract.spreadsheets import cell, value
 from usher.contract.terminal import command_line, wrap
 
-#: Usernames in one printed command: the LMS needs many seconds to start each.
+#: Usernames in one printed command. Each command needs many seconds to start in the LMS.
 _NAMES_A_COMMAND = 50
 
 
@@ -144,7 +144,8 @@ def _line(decision: adoption.DecisionResult) -> str:
 
 
 def _is_unknown(decision: adoption.DecisionResult) -> bool:
-    """Whether the user was linked here now, and the LMS can't say whether it links them, too."""
+    """Whether this call linked the user here, and the LMS can't say whether it has the link,
+    too."""
     return decision.is_linked is None and not decision.was_linked_before
 
 

@@ -97,7 +97,7 @@ class Command(EngineCommand):
     def _report_what_would_change(
         self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
     ) -> None:
-        """``--dry-run``. With ``--recheck`` it compares with the LMS, as the run would."""
+        """``--dry-run``. With ``--recheck`` it compares with the LMS, as the real command would."""
         if not options["recheck"]:
             due = {name: _count(name, scope, only_due=True) for name in kinds}
             earlier = services.add_earlier(Summary(), kinds, **scope)
@@ -157,7 +157,7 @@ def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
 
 @contextmanager
 def _stopping_at_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets. The run then waits for answers to requests
+    """An event that the first Ctrl-C or SIGTERM sets. The pass then waits for answers to requests
     that were sent, and releases the other rows. A second signal ends the command immediately."""
     stop = threading.Event()
     before: dict[int, Any] = {}

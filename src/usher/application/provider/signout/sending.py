@@ -64,10 +64,11 @@ alarm = Alarm()
 
 
 def announce(subject: str) -> None:
-    """Stores a message for each connected LMS and starts the delivery. Returns within about a
-    second.
+    """Stores a message for each connected LMS and starts the delivery, after the current
+    transaction if there is one. Waits about a second for the delivery.
 
-    subject: the learner's LMS username.
+    subject: the learner's LMS username. Does nothing without ``OIDC_RSA_PRIVATE_KEY``, which signs
+    the messages.
     """
     messages = [
         SignOutMessage(application=client, subject=subject)

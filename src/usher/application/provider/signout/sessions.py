@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from usher.application.provider.models import SignedInSession
 
-#: Key in the session's data with the session key that was recorded.
+#: Where the session's data holds the session key that was recorded.
 RECORDED_KEY = "_usher_noted_as"
 
 
