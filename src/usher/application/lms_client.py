@@ -22,7 +22,8 @@ _REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
 
 
 def client() -> LmsClient:
-    """One client for this process, replaced when the settings change."""
+    """One client for this process, replaced when the settings change. Raises ImproperlyConfigured
+    for malformed settings."""
     return _client(conf.settings(), redis_url(), requests_a_second())
 
 

@@ -62,7 +62,7 @@ class Lms(OtherSystem):
 
 def lms_context(*, accept_missing: bool = False) -> LmsContext:
     """The context of one pass, or of jobs outside of a pass. Asks the LMS whether it has the batch
-    API, unless that is known; if it does not answer, assumes that it has not."""
+    API, unless that is known. If the LMS does not answer, assumes that it has none."""
     lms = client()
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:

@@ -45,8 +45,8 @@ class LmsAccount(Reconciled):
 
     ``is_active`` is desired, ``observed_is_active`` was last seen in the LMS. ``reserved_at``: when
     the learner got this username. An older LMS account of that name is somebody else's.
-    ``created_in_lms_at``: since when the account is known to exist. ``linked_at`` is the same time
-    if an operator linked an account that existed; see ``origin``.
+    ``created_in_lms_at``: since when the account is known to exist. ``linked_at``: the same time if
+    an operator linked an account that existed before; see ``is_linked``.
     """
 
     user = models.OneToOneField(

@@ -66,8 +66,8 @@ def clean_full_name(wanted: str, otherwise: str) -> str:
 
 
 def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
-    """Names to try, best first: the LMS's suggestions, the name itself, the name with a number. A
-    random name takes the place of an empty one, or of one without any letter that the LMS takes."""
+    """Names to try, best first: the LMS's suggestions, the name itself, the name with a number. If
+    the LMS accepts no letter or digit of ``wanted``, the name is a random one."""
     for suggestion in suggestions:
         if clean_username(suggestion) == suggestion:
             yield suggestion

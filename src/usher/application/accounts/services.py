@@ -303,8 +303,8 @@ def retire(user: Any) -> Retirement | None:
 
 
 def make_due_by_hand() -> int:
-    """Call when the LMS has got the batch API: retries the rows that needed a manual change in the
-    LMS without it. Returns how many."""
+    """Call once the LMS has the batch API: retries the rows that were refused without it, because a
+    person had to change the LMS. Returns how many."""
     rows = {
         "retirement-by-hand": Retirement,
         "deactivation-by-hand": LmsAccount,

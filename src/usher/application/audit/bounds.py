@@ -15,7 +15,7 @@ from django.core.cache import cache
 WINDOW_SECONDS = 60
 #: Failures of one event from one address that are written in a minute, by default.
 FAILURES_A_WINDOW = 30
-#: How many times as many are written of one event from all addresses together.
+#: The limit of one event from all addresses together, as a multiple of that from one address.
 ADDRESSES_FACTOR = 10
 
 

@@ -63,8 +63,8 @@ def record(
 
 
 def record_many(events: Iterable[Event]) -> None:
-    """Writes the events in one statement, for the engine's results. Does nothing if the audit app
-    is not installed."""
+    """Writes events without an actor, such as those of the engine, in one statement. Does nothing
+    if the audit app is not installed."""
     if not apps.is_installed("usher.application.audit"):
         return
     rows = [

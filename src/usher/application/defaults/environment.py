@@ -141,8 +141,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
 }
 
 
-#: Variables that begin as settings do and are not settings: those of ``usher dev`` and the Tutor
-#: plugin.
+#: Variables whose names begin like those of settings, for ``usher dev`` and the Tutor plugin.
 _OTHERS = {
     *(value for name, value in vars(ServiceEnv).items() if name.isupper()),
     "USHER_EDITION",

@@ -13,6 +13,7 @@ _MAX_INACTIVE = 1_000
 
 
 def facts() -> dict[str, Any]:
+    """The part of ``ApplicationReport`` about learners, by the report's keys."""
     newest = list(LmsAccount.objects.select_related("user").order_by("-pk")[:_MAX_NEWEST])
     return {
         "learner_runs": _runs([row for row in newest if row.is_ready]),

@@ -21,6 +21,8 @@ _SECONDS = 1.5
 
 
 def facts() -> dict[str, Any]:
+    """The part of ``ApplicationReport`` about this process, by the report's keys. Takes up to some
+    seconds with Celery."""
     result: dict[str, Any] = {
         "read": sorted(values()),
         "environment": sorted(key for key in ALL_KEYS if os.environ.get(key)),

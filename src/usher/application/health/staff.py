@@ -52,6 +52,8 @@ def health(request: HttpRequest) -> HttpResponse:
 
 
 def examine(run_checks: Any) -> dict[str, Any]:
+    """Runs doctor's checks. run_checks: ``usher.doctor.staff.run_checks``, whose result this
+    returns. Raises ImproperlyConfigured for malformed settings."""
     settings = conf.settings()
     report: dict[str, Any] = run_checks(
         _report_in_thread,

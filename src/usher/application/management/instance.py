@@ -62,7 +62,12 @@ def _is_ipv6(text: str) -> bool:
 
 
 def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) -> list[str]:
-    """All addresses of this LMS to which sign-in may redirect back."""
+    """All addresses of this LMS to which sign-in may redirect back.
+
+    platform: where the LMS's containers run, ``linux``, ``macos`` or ``none``. gateway: host name
+    or IP address of their network, '' for none; by default Docker's own name on macOS. tutor,
+    tutor_dev: also the addresses that Tutor gives the LMS in its modes ``local`` and ``dev``.
+    """
     settings = conf.settings()
     port = urlsplit(settings.api_base_url).port
     addresses = [settings.base_redirect_url, settings.api_base_url]
@@ -95,6 +100,8 @@ def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "")
 
 
 def find_user(username: str) -> Any:
+    """The user whom ``configure_instance`` calls by this name, ignoring case; None without one. If
+    people sign in by e-mail, it is the user with that name at ``DOMAIN``."""
     model = get_user_model()
     if signs_in_by_email(model):
         username = f"{username}@{DOMAIN}"

@@ -123,6 +123,7 @@ def _write(numbers: dict[_Key, float], value: str) -> None:
 
 
 def labels_text(labels: Iterable[str]) -> str:
+    """Label values as ``MetricValue.labels`` has them."""
     return json.dumps(list(labels), separators=(",", ":"))
 
 

@@ -56,8 +56,8 @@ def store_tokens(tokens: Mapping[int, TokenPair], now: datetime) -> None:
 
 
 def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None:
-    """Deletes the tokens of learners whose LMS account was created again, and makes their rows due
-    in ``lane`` so that new tokens are obtained. Must be called in a transaction."""
+    """Deletes the learners' tokens, which may be of an earlier LMS account, and makes their rows
+    due in ``lane`` so that new ones are obtained. Must be called in a transaction."""
     if user_ids:
         rows = LmsToken.objects.filter(user_id__in=user_ids)
         lock(rows)

@@ -41,6 +41,7 @@ def follow(session: Any) -> None:
 
 
 def forget(session_key: str | None) -> None:
+    """Deletes the record of a session, and not the session itself."""
     if session_key:
         SignedInSession.objects.filter(session_key=session_key).delete()
 
