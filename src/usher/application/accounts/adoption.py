@@ -182,7 +182,8 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
 
     rows: mappings with the names in ``COLUMNS``. application: this application's name in the LMS,
     for messages, if the LMS can't say it. Reads each account from the LMS again; it must be the
-    account that the operator saw. Works on a row when its result is read. Raises LmsError.
+    account that the operator saw. Works on a row when its result is read; a row with a problem does
+    not stop the others. Raises LmsError.
 
     The call can be repeated, for example after an interruption. Repeat it also after ``usher_link``
     has run in the LMS: accounts that an earlier call linked are then made due, refused ones too.

@@ -65,7 +65,7 @@ alarm = Alarm()
 
 def announce(subject: str) -> None:
     """Stores a message for each connected LMS and starts the delivery, after the current
-    transaction if there is one. Waits about a second for the delivery.
+    transaction if there is one. Waits for the delivery, but no longer than about a second.
 
     subject: the learner's LMS username. Does nothing without ``OIDC_RSA_PRIVATE_KEY``, which signs
     the messages.
