@@ -55,7 +55,7 @@ def origin(address: str) -> tuple[str, str, int]:
 
 
 def _split(address: str) -> SplitResult:
-    # urlsplit removes line breaks and tabs silently, and browsers take a backslash for a slash.
+    # urlsplit removes line breaks and tabs silently, and browsers treat a backslash as a slash.
     unfit = any(char.isspace() or not char.isprintable() or char in '\\"<>`' for char in address)
     if unfit:
         raise BadAddress("it contains a space, a control character, a quote or a backslash")

@@ -22,8 +22,8 @@ from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
 _MAX_REDIRECTS = 8
-#: How often sign-in is started after transient failures. It takes several requests. Some of them
-#: can't be repeated alone, so each failure needs a new start.
+#: How often sign-in is started, if transient failures end it. A sign-in takes several requests.
+#: Some of them can't be repeated alone, so each failure needs a new start.
 _MAX_SIGN_INS = 6
 #: How many codes are exchanged for tokens before giving up.
 _MAX_EXCHANGES = 3

@@ -170,7 +170,7 @@ def send(
 
 
 def _pacing(lms: LmsClient) -> Pacing:
-    """One for all kinds of items: their batches share the processes of the LMS."""
+    """The pace of batches for this LMS, one for all kinds: they share the LMS's processes."""
     with _lock:
         return _paces.setdefault(lms, Pacing(BATCH_ITEMS_A_REQUEST, lms.http.state))
 
@@ -182,7 +182,7 @@ def _send_timed(
     more: Mapping[str, Any],
     pace: Pacing,
 ) -> dict[Any, dict[str, Any]]:
-    # Both requests have the same id: if the first answer was lost, the LMS returns its results.
+    # The repeated request has the same id: if only the answer was lost, the LMS returns it again.
     body = {"items": items, "request_id": secrets.token_hex(16), **more}
     started = time.monotonic()
     try:
@@ -208,7 +208,7 @@ def _probe(lms: LmsClient, capability: str, pace: Pacing) -> None:
 
 
 class _InvalidItems(Exception):
-    """errors: position of an item -> field -> what is wrong with it."""
+    """The LMS refuses items. errors: position of an item → field → what is wrong with it."""
 
     def __init__(self, errors: dict[int, dict[str, str]]) -> None:
         super().__init__()

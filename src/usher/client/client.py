@@ -83,7 +83,7 @@ class LmsClient:
         return payloads.reading("the owner of a token", lambda: str(body["username"]))
 
     def account(self, username: str) -> payloads.ObservedAccount | None:
-        """The account of that name, in any case of letters; None if the LMS has none."""
+        """The account of that name, in upper or lower case; None if the LMS has none."""
         accounts = self.accounts([username])
         by_case = {name.casefold(): account for name, account in accounts.items()}
         return accounts.get(username) or by_case.get(username.casefold())
@@ -139,8 +139,8 @@ class LmsClient:
         )
 
     def confirm_lms(self) -> None:
-        """Raises LmsError unless the LMS shows the service worker's account now: the positive
-        control for requests whose own answer can't include one.
+        """Raises LmsError unless the LMS shows the service worker's account now. Call it before an
+        answer counts that any other server could give too, such as an empty list.
 
         Threads that call this at the same time share one request, if it was sent after they called.
         """
@@ -219,7 +219,7 @@ class LmsClient:
         return payloads.read_page(data)
 
     def run_modes(self, course_key: str) -> list[payloads.ObservedMode]:
-        """The run's enrollment modes."""
+        """The run's enrollment modes. They are empty only if ``confirm_lms`` succeeded."""
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
         modes = payloads.read_modes(self._get(path, MODES, subject=course_key))
         if not modes:
@@ -333,8 +333,9 @@ class LmsClient:
         )
 
     def refresh(self, refresh_token: str) -> payloads.TokenPair:
-        """New tokens for a refresh token. Raises InvalidGrant if it was used or revoked: then
-        authorize again; Misconfigured if the LMS refuses the OAuth client."""
+        """New tokens for a refresh token. Raises InvalidGrant if it was used or revoked, so
+        that a new authorization is needed. Raises Misconfigured if the LMS refuses the OAuth
+        client."""
         return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
@@ -389,7 +390,8 @@ class LmsClient:
 
 
 def _json_or_refusal(answer: Answer) -> Any:
-    """The JSON of a successful answer, None for an empty one. Raises ``refusal`` of any other."""
+    """The JSON of a successful answer, None for an empty one. Raises ``refusal(answer)`` for any
+    other."""
     if answer.status < 300:
         return answer.json() if answer.body else None
     raise refusal(answer)
@@ -446,8 +448,8 @@ def api_error_of(lms: LmsClient, answer: Answer) -> LmsError:
     not give.
 
     Django answers 400 with a page if it can't save the session, for example because the database is
-    busy. So a 400 of a server that shows the service worker's account now concerns this request
-    only. Raises the error of ``LmsClient.confirm_lms``.
+    busy. So if the server shows the service worker's account now, its 400 concerns this request
+    only. If it doesn't, raises the error of ``LmsClient.confirm_lms``.
     """
     if answer.status != 400:
         return not_the_lms_error(answer)

@@ -132,8 +132,8 @@ class Connection:
 
 
 def _message_of(error: Exception) -> str:
-    """The error's message; its class name if it has no message, or one that repeats the LMS's
-    answer."""
+    """The error's message, or its class name if it has none. The message of ``BadStatusLine`` is
+    replaced, because it repeats the LMS's answer."""
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
         return "the answer is not HTTP"
     return str(error) or type(error).__name__

@@ -40,7 +40,7 @@ from usher.client.shared import SharedState
 from usher.client.tracing import span
 from usher.client.urgency import is_urgent, seconds_left
 
-#: Seconds to pause after 429: if the answer doesn't say how many, and the fewest and the most.
+#: Seconds to pause after 429 if the answer doesn't say how many; the shortest and longest pause.
 _DEFAULT_WAIT_SECONDS = 60.0
 _MIN_WAIT_SECONDS = 1.0
 _MAX_WAIT_SECONDS = 3600.0
@@ -85,7 +85,7 @@ class Answer:
 
     @property
     def location(self) -> str:
-        """The target of a redirect; '' if the answer is none."""
+        """The target if the answer is a redirect; '' otherwise."""
         return self.headers.get("location", "")
 
     def cookies(self) -> dict[str, str]:
@@ -333,7 +333,8 @@ class Http:
         the others expire."""
         with suppress(IndexError):
             return self._idle.pop()
-        return open_connection(self.base_url, self._ssl)  # an error has no other as its context
+        # Outside of ``suppress``, so that an error does not have the IndexError as its context.
+        return open_connection(self.base_url, self._ssl)
 
     def close(self) -> None:
         """Closes the idle connections. A later request opens new ones."""
@@ -360,8 +361,8 @@ class Http:
 
 
 def read_json(body: bytes) -> Any:
-    """``body`` as JSON. Raises ValueError if it isn't valid JSON; ``NaN`` and ``Infinity``, which
-    Python would accept, aren't."""
+    """``body`` as JSON. Raises ValueError if it isn't valid JSON. ``NaN`` and ``Infinity`` are not
+    valid, although Python accepts them."""
     try:
         return json.loads(body, parse_constant=_no_number)
     except RecursionError as error:

@@ -1,8 +1,9 @@
 """Adapts the size of batches, and how many are sent at the same time, to the speed of the LMS.
 
-A batch keeps one process of the LMS busy until it is answered. So the size is chosen by the time
-that batches take, and only so many are sent at the same time that a process stays free. A small
-request, the probe, shows that: it takes longer as soon as there are too many batches.
+A batch keeps one process of the LMS busy until it is answered. So the size of batches
+depends on the time that they take, and their number is limited so that one process stays free. A
+small request, the probe, shows whether one is: it takes longer as soon as there are too many
+batches.
 
 Workers that share a state (``usher.client.shared``) also share slots for batches: each takes one
 for as long as its batch lasts. So several workers keep the LMS no busier than one does.
@@ -17,8 +18,8 @@ from contextlib import contextmanager
 
 from usher.client.shared import LocalState, SharedState
 
-#: Seconds that a batch should take, and the fewest: in shorter batches, the LMS needs too much time
-#: for each item.
+#: Seconds that a batch should take, and the least to which this is reduced: in shorter batches, the
+#: LMS needs too much time for each item.
 TARGET, SHORTEST = 1.0, 0.25
 #: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
@@ -79,8 +80,8 @@ class Pacing:
     @contextmanager
     def turn(self, kind: str, *, urgent: bool = False) -> Iterator[int]:
         """Waits until one more batch may be sent; yields how many items of that kind it may have.
-        Send the batch within the block. urgent: does not wait, for a batch that a person waits
-        for."""
+        Send the batch within the block. urgent: don't wait, because a person waits for this
+        batch."""
         with self._changed:
             if not urgent:
                 self._wait()

@@ -138,7 +138,7 @@ class RunPage:
 
 @dataclass(frozen=True)
 class ObservedGrade:
-    """percent: from 0 to 1. letter: '' without one."""
+    """A learner's grade in one course run. percent: from 0 to 1. letter: '' without one."""
 
     percent: float
     passed: bool
@@ -241,7 +241,8 @@ def link(value: Any, limit: int) -> str:
 
 
 def number(value: Any, noun: str, highest: int = 2**31 - 1) -> int:
-    """A whole number from 0 to ``highest``. Raises BadValue."""
+    """A whole number from 0 to ``highest``. Raises BadValue for one out of this range, ValueError
+    or TypeError for anything else."""
     result = -1 if isinstance(value, bool) else int(value)
     if not 0 <= result <= highest:
         raise BadValue(noun, value)

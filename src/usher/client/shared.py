@@ -42,8 +42,8 @@ class SharedState(Protocol):
         """Removes the pause, the claim and the count of ``key``."""
 
     def take(self, key: str, per_second: float) -> float:
-        """Reserves the next request of the budget ``key`` of ``per_second`` requests. Returns the
-        seconds to wait before sending it."""
+        """Reserves the next request of the budget ``key``, which allows ``per_second`` requests a
+        second. Returns the seconds to wait before sending it."""
 
     def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
         """As ``take``, if the wait is at most ``within`` seconds: True and the seconds to wait.
@@ -114,9 +114,11 @@ class RedisState:
     """Shared state for all processes that use one Redis. If Redis fails or hangs, each process uses
     a state of its own for some seconds.
 
-    url: of Redis. prefix: distinguishes this LMS from others in the same Redis.
+    url: Redis's address. prefix: distinguishes this LMS from others in the same Redis.
     """
 
+    #: Lua for ``take`` and, with a second argument, ``take_soon``: a result that begins with ``-``
+    #: means that nothing was reserved.
     _TAKE = """
     local t = redis.call('TIME')
     local now = tonumber(t[1]) + tonumber(t[2]) / 1e6

@@ -51,7 +51,8 @@ class EntryError(ValueError):
 class Entry:
     """One entry of ``USHER_APPLICATIONS``; for a known edition, ``name`` is enough.
 
-    root_url: for browsers. server_url: for the LMS's containers. gateway_url: a second browser
+    root_url: address for browsers. server_url: address for the LMS's containers, by default derived
+    from root_url. gateway_url: a second browser
     address (MITx Online's API gateway). logout_url: ends a browser's session, by default
     ``/logout/``. backend: name of the sign-in backend in URLs and records. backend_base: the
     backend whose class it uses; needed if a second application uses the same class under another

@@ -23,8 +23,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?^!*{}\[\]-]*")
 _PREFIX = re.compile(r"[^\S\r\n]*(?:export[^\S\r\n]+)?")
 _VALUE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|(?:(?!\s+#)[^\r\n])*", re.DOTALL)
-#: A line of which a shell reads the same text as ``EnvFile``: a comment, or a value without
-#: characters that a shell would expand or end the value at.
+#: A line that a shell reads as ``EnvFile`` does: a comment, or a value without characters that a
+#: shell expands or that end a value in a shell.
 _SAME_IN_A_SHELL = re.compile(
     r"[ \t]*(?:#.*|(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*="
     rf"(?:{_PLAIN.pattern}|'[^'\\]*'|\"[^\"$`\\]*\")[ \t]*(?:[ \t]#.*)?)?"
@@ -39,8 +39,8 @@ class EnvFileError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that at least one program reads differently than a person would. It contains no values
-    of settings.
+    """A line that at least one program reads differently than a person would. ``message`` contains
+    no values of settings.
 
     line: its number, from 1. kind: ``duplicate``, ``name``, ``malformed``, ``spaces`` or
     ``quotes``. serious: whether a setting is lost or wrong for the programs that Usher supports.

@@ -40,8 +40,8 @@ def is_lms_of_dev(home: Path, address: str) -> bool:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a process holds the lock on this file. In ``lock``, in the folder of ``usher dev`` or
-    ``usher demo``, it shows that the command is running."""
+    """Whether a process holds the lock on this file. A lock on the file ``lock`` in the folder of
+    ``usher dev`` or ``usher demo`` shows that the command is running."""
     with suppress(FileNotFoundError), file.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,8 +51,9 @@ def is_locked(file: Path) -> bool:
 
 
 def project_folder(base_dir: str | Path | None) -> Path:
-    """The folder of ``manage.py``: ``BASE_DIR``, or the folder above it. As ``startproject`` writes
-    it, ``BASE_DIR`` is the folder of the package once the settings are a package."""
+    """The folder of ``manage.py``: ``BASE_DIR``, or the folder above it. ``startproject`` derives
+    ``BASE_DIR`` from the path of the settings file, so it is one folder too deep if the settings
+    are a package."""
     base = Path(base_dir or ".")
     folders = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
     return next(folders, base)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-#: Names of the sentence, the best one first.
+#: Keys of the sentence, the best one first.
 _SENTENCE = ("developer_message", "detail", "message", "error_description", "user_message")
-#: What has no field's name before it: messages about the whole request, and the container of the
-#: platform's messages about fields.
+#: Keys that are left out of the sentence: their messages concern the whole request, or are those of
+#: fields, with their names.
 _NO_FIELD = ("field_errors", "non_field_errors", "__all__")
-#: Values that are no messages.
+#: Keys whose values are not messages.
 _NO_MESSAGE = (
     *("error_code", "error", "status", "status_code", "success"),
     *("username_suggestions", "authn_error"),
@@ -23,8 +23,8 @@ _NO_MESSAGE = (
 
 
 def in_words(refusal: Any) -> str:
-    """The sentence in a refusal: in its text, or in its JSON if that is read already. Errors of
-    fields are listed as ``field: message``. '' for a page and for an answer without a sentence."""
+    """The sentence in a refusal; '' for an HTML page and for an answer without a sentence. Errors
+    of fields are listed as ``field: message``. refusal: the answer's text, or its parsed JSON."""
     if isinstance(refusal, str):
         return _of_text(refusal.strip())
     if isinstance(refusal, dict):

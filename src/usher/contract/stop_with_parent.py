@@ -51,8 +51,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Runs the command until it ends or the parent does. Returns its exit code: as in shells, 128
-    and the number of the signal if one ended it."""
+    """Runs the command until it ends or the parent does. Returns its exit code; 128 plus the
+    signal's number, as in shells, if a signal ended it."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(child))

@@ -6,8 +6,8 @@ Open edX does not delete accounts, so the LMS account of a removed test learner 
 import re
 import secrets
 
-#: Of test learners created by ``usher connect`` when it verifies a connection, and by ``usher
-#: doctor --journey``.
+#: The beginnings of these usernames: for ``usher connect`` when it verifies a connection, and for
+#: ``usher doctor --journey``.
 PREFIXES = ("usher-test", "doctor")
 _NAME = re.compile(rf"(?:{'|'.join(PREFIXES)})-[0-9a-f]{{8}}")
 

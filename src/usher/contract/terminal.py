@@ -10,7 +10,7 @@ from collections.abc import Iterator
 WIDTH = 80
 #: A command in a sentence: text in backticks.
 _COMMAND = re.compile(r"`([^`\n]+)`")
-#: A command that is longer gets a line of its own, so that it can be copied.
+#: A command with more characters gets a line of its own, so that it can be copied.
 _SHORT = 30
 #: In place of a space at which a line must not be broken. ``printable`` removes it from texts.
 _SPACE = "\x1f"

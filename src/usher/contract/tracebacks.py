@@ -1,4 +1,4 @@
-"""What a program that failed printed, in a sentence."""
+"""Summarises the output of a failed program in one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import re
 from pathlib import Path
 
-#: Errors whose place is the last one, in whichever file.
+#: Errors whose place is the last one in the traceback, whatever its file.
 _OF_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"

@@ -20,9 +20,10 @@ _lock = threading.Lock()
 
 @runtime_checkable
 class KnownError(Protocol):
-    """code: short, for machines. message: for people. retry_after: seconds to wait, if the other
-    system said so, else None. request_id: of the refused request, or ''. was_sent: whether a
-    request was sent at all; if not, the failure does not count as an attempt."""
+    """failure_class: decides whether the row is tried again. code: short, for machines. message:
+    for people. retry_after: seconds to wait, if the other system said so, else None. request_id: of
+    the failed request, or ''. was_sent: whether a request was sent at all; if not, the failure does
+    not count as an attempt."""
 
     @property
     def failure_class(self) -> FailureClass: ...

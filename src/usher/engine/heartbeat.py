@@ -24,10 +24,10 @@ _SECONDS_BETWEEN_BEATS = 2.0
 LATE_WATCHING = 30
 #: The same for Celery's workers, which beat with the sweep that Celery beat sends once a minute.
 LATE_SWEEPING = 180
-#: In place of these seconds, after a worker was told to stop: none is assumed to run.
+#: Recorded instead of these seconds when a worker was told to stop: no worker is assumed to run.
 STOPPED = 0
-#: Seconds for which a thread beats in place of a worker that waits: more than a few requests that
-#: the other system does not answer, which may take a minute each.
+#: Seconds for which a thread beats for a worker that waits: enough for several requests that the
+#: other system does not answer, each of which may take a minute.
 _MAX_WAIT_SECONDS = 600.0
 
 log = logging.getLogger("usher.engine")
@@ -49,8 +49,8 @@ def beat(late_after: int = LATE_WATCHING) -> None:
 @contextmanager
 def beating(late_after: int = LATE_WATCHING) -> Iterator[None]:
     """A context manager that beats in a thread. A worker that waits for the other system is alive,
-    even if it writes nothing for a minute. Enter it for each step of the work: a step that takes
-    longer than ten minutes hangs, and is reported as no worker."""
+    even if it writes nothing for a minute. Enter it for each step of the work: the thread
+    stops beating after ten minutes, so a worker that hangs is reported as not running."""
     ended = threading.Event()
     thread = threading.Thread(target=_beat_until, args=(ended, late_after), daemon=True)
     thread.start()

@@ -72,7 +72,7 @@ class Kind:
     batch_capability: ClassVar[str] = ""
     #: The most rows in one request.
     batch_size: ClassVar[int] = 200
-    #: Whether rows are always sent several in a request, whatever is in ``Context.batch``.
+    #: Whether one request has several rows, whatever is in ``Context.batch``.
     always_many: ClassVar[bool] = False
     #: The column with the user's id; '' for rows that do not belong to a user.
     user_field: ClassVar[str] = "user_id"
@@ -129,7 +129,8 @@ class Kind:
         lease is valid. now: the database's time."""
 
     def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
-        """Handles rows that were deleted while a job ran, in the same transaction."""
+        """Called in the transaction that writes the outcomes, with the jobs whose rows were deleted
+        since they were claimed."""
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         """Called before rows are rechecked: creates rows that should exist and do not. user,

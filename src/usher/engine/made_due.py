@@ -51,8 +51,8 @@ def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
 
 
 def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
-    """Current errors of rows that were made due, without those of rows that only wait. Making a row
-    due clears its error and its attempts, so these errors come from later attempts."""
+    """Each failed row that was made due, with its current error; rows that only wait are left out.
+    Making a row due clears its error and its attempts, so these errors come from later attempts."""
     for name in made_due:
         kind_of_rows = kind(name)
         has_failed = Q(work__attempts__gt=0) | Q(work__refused_at__isnull=False)
@@ -86,8 +86,8 @@ def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
 def earlier(
     kinds: Iterable[Kind], scope: Scope, summary: Summary
 ) -> tuple[list[Group], list[Group]]:
-    """Rows that are not in sync although they did not fail in this pass, grouped by kind and error
-    code: those that wait, and those that were refused before. summary: of that pass."""
+    """Failed rows that the summary of a pass does not report, grouped by kind and error code: first
+    those that wait, then those that were refused."""
     now, waiting, refused = database_now(), [], []
     reported = Counter((failure.kind, failure.code) for failure in summary.failures)
     for failing_kind in kinds:

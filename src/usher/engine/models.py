@@ -334,7 +334,8 @@ class Watermark(models.Model):
     """How far the other system's changes have been read; and when a worker was last alive.
 
     what: which list of changes, or ``worker`` or ``sweep`` (see ``heartbeat``). since: the cursor
-    that the other system gave for the next request. asked_at: when it was last read.
+    that the other system gave for the next request; for ``worker``, the seconds after which a beat
+    is late. asked_at: when the list was last read; for ``worker`` and ``sweep``, the newest time.
     """
 
     what = models.CharField(max_length=32, unique=True)

@@ -88,8 +88,8 @@ def _send(user_id: int | None) -> None:
 
 
 def broker_error() -> str:
-    """Why Celery's broker can't be reached, which takes at most some seconds; '' if it answers, or
-    if the project has none."""
+    """Why Celery's broker can't be reached; '' if it answers, or if the project has none. Waits
+    at most a few seconds."""
     if not broker_url():
         return ""
     try:
@@ -101,8 +101,8 @@ def broker_error() -> str:
 
 
 def error_at(url: str, error: Exception) -> str:
-    """The broker's address, without its password, and the error that a connection to it ended
-    with."""
+    """A sentence with the broker's address, without its password, and the error of a connection
+    to it."""
     said = " ".join(str(error).split()) or type(error).__name__
     scheme, _, rest = url.split(";")[0].partition("://")
     login, _, server = rest.partition("?")[0].rpartition("@")

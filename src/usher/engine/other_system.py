@@ -95,5 +95,5 @@ class OtherSystem:
         return ""
 
     def is_down(self, error: KnownError) -> bool:
-        """Whether one such failure shows that the other system does not answer at all."""
+        """Whether this one failure shows that the other system does not answer at all."""
         return False

@@ -1,9 +1,9 @@
 """Logs one warning when the rows of a kind begin to fail, one when they succeed again, and nothing
 in between.
 
-The processes of a worker share this, so that only one of them logs it. A failure that stops all
-rows, or shows that the other system is down, is logged immediately; any other when the next rows
-fail as well, because a single failed request is no outage.
+The processes of a worker share the counts of failures, so that only one of them logs an outage. A
+failure that stops all rows, or shows that the other system is down, is logged immediately; any
+other when the next rows fail as well, because a single failed request is no outage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _AGAIN = 7 * 86400.0
 #: Seconds within which only one worker logs the end.
 _END_LOCK_SECONDS = 10.0
 
-#: The worker: Celery forks the processes of its pool after this was imported.
+#: Identifies the worker: the same in all processes of Celery's pool, which are forked after this
+#: import.
 _worker = secrets.token_hex(4)
 
 log = logging.getLogger("usher.engine")
@@ -61,7 +62,8 @@ class Outages:
             self.failed(kind, failures[0], state, system)
 
     def failed(self, work: str, error: KnownError, state: State, system: OtherSystem) -> None:
-        """Notes a failure without a success. work: the name of the kind, or of other work."""
+        """Notes a failure, with no success at the same time. work: the name of a kind or of other
+        work."""
         key = _key(work)
         times = state.raise_level(key, _MEMORY_SECONDS)
         if times < _FAILURES_TO_LOG and not (_stops(error) or system.is_down(error)):
@@ -88,7 +90,7 @@ class Outages:
             log.warning("%s resumed%s", work, after)
 
 
-#: Those of this process.
+#: The outages of this process.
 outages = Outages()
 
 

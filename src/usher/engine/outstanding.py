@@ -10,8 +10,9 @@ from usher.engine.clock import database_now
 from usher.engine.models import OutstandingMessage
 
 #: Seconds after which a message that no worker took counts as lost, for example because the broker
-#: was emptied. The queue does not grow meanwhile: the sweeps that send messages come through the
-#: same queue. The message has no expiry, since a worker whose clock is ahead would discard it.
+#: was emptied. While workers are busy, such messages do not fill the queue: the sweeps that send
+#: them wait in the same queue. A message has no expiry, since a worker whose clock is ahead would
+#: discard it.
 KEPT_SECONDS = 60.0
 
 
@@ -34,11 +35,11 @@ def begin(name: str) -> bool:
 
 
 def extend(name: str, seconds: float) -> None:
-    """A worker has taken the message and will process it within ``seconds``, unless it dies."""
+    """Records that a worker has taken the message: it counts as lost after ``seconds``."""
     until = database_now() + timedelta(seconds=seconds)
     OutstandingMessage.objects.filter(name=name).update(until=until)
 
 
 def end(name: str) -> None:
-    """The message has been processed."""
+    """Records that the message has been processed."""
     OutstandingMessage.objects.filter(name=name).update(until=database_now())

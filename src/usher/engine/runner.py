@@ -214,7 +214,7 @@ class Runner:
         return 2 * _CLAIM_ROWS + self._background_count(self._claimed_jobs) - self._claimed_count()
 
     def _background_count(self, kinds: Iterable[Kind]) -> int:
-        """How many claimed rows of these kinds nobody waits for."""
+        """How many claimed rows of these kinds are not urgent."""
         jobs = (job for kind in kinds for job in self._claimed_jobs.get(kind, {}).values())
         return sum(not job.is_urgent for job in jobs)
 
@@ -223,7 +223,7 @@ class Runner:
         return sum(len(jobs) for jobs in self._claimed_jobs.values())
 
     def _is_batched(self, kind: Kind) -> bool:
-        """Whether rows of that kind are sent several in a request."""
+        """Whether one request has several rows of that kind."""
         return kind.always_many or kind.batch_capability in self._context.batch
 
     def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
@@ -498,8 +498,8 @@ class Runner:
         return time.monotonic() > self._stop_by
 
     def _abandon(self) -> None:
-        """Ends the pass without the missing outcomes. Their rows stay leased for one more lease, in
-        case their requests still arrive."""
+        """Ends the pass without the missing outcomes. Renews the leases of their rows a last time,
+        in case their requests still arrive."""
         self._renewed_at = 0.0
         self._renew_leases()
         log.info(

@@ -58,7 +58,7 @@ Progress = Callable[[Summary], None]
 @dataclass(frozen=True)
 class Patience:
     """seconds: how long a pass waits in all for rows that failed and are due again soon. Time in
-    which every request fails counts as well."""
+    which no row succeeds counts as well."""
 
     seconds: float = 0.0
 
@@ -291,7 +291,7 @@ def recheck(
     kinds: Iterable[str] | None = None, *, user: Any = None, related_to: Any = None
 ) -> MadeDue:
     """Makes rows due although they are in sync, so that they are compared with the other system.
-    Arguments as for ``reconcile``. Returns the rows for its argument ``made_due``."""
+    Arguments as for ``reconcile``. Returns the rows, for the argument ``made_due`` of that."""
     scope, made_due = scope_of(user, related_to), MadeDue()
     for kind in _kinds_of(kinds):
         made_due.failure = kind.before_recheck(user, related_to) or made_due.failure
@@ -326,8 +326,9 @@ def open_gates(kinds: Iterable[str] | None = None) -> None:
 
 
 def sweep_prepare() -> None:
-    """Runs before every sweep: resets timestamps that a clock jump moved into the future, makes due
-    rows that lost their work, and rows whose objects the other system changed without a message."""
+    """Runs before every sweep: resets timestamps that a clock jump moved into the future, and
+    makes rows due that lost their work or whose objects changed in the other system without a
+    message."""
     for kind in all_kinds().values():
         reset_implausible_times(kind, options().lease_seconds)
         restore_lost(kind)

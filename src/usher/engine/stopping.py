@@ -40,7 +40,7 @@ class SharedStop:
 
 
 class StopAfter:
-    """Is set when ``stop`` is set, and ``seconds`` after its creation."""
+    """A ``Stop`` that is set as soon as ``stop`` is, or ``seconds`` after its creation."""
 
     def __init__(self, stop: Stop, seconds: float) -> None:
         self._stop = stop

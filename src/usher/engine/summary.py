@@ -40,8 +40,9 @@ class Summary:
     already. failed: rows whose attempt failed and that have not succeeded since. failures: the
     first of them. by_others: rows that the caller made due and another worker has processed.
 
-    waiting: rows that wait, and are tried again by themselves: for another row, for something in
-    the application such as a confirmed e-mail address, or because the other system limits requests.
+    waiting: rows that are tried again without anybody's help. They wait for another row, for
+    something in the application such as a confirmed e-mail address, or because the other system
+    limits requests.
     ``services.add_earlier`` also adds rows that failed in earlier passes and are not due yet, and
     sets ``refused``: rows that were refused in earlier passes.
     """

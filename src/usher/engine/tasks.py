@@ -1,9 +1,9 @@
 """Celery tasks. They start workers and distribute the load; the work itself is in the database.
 
-A sweep sends each kind one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``, and
-none that is still outstanding: so the queue does not grow while workers are busy or stopped. A
-worker processes a message for a limited time, then takes the next one; a message is sent again
-while rows are due.
+For each kind, a sweep sends one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``. A
+message that is still outstanding is not sent again, so the queue does not grow while workers are
+busy or stopped. A worker processes a message for a limited time; if rows of that kind are then
+still due, it sends the message again and takes the next one.
 """
 
 from __future__ import annotations
