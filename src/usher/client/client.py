@@ -139,8 +139,8 @@ class LmsClient:
         )
 
     def confirm_lms(self) -> None:
-        """Raises LmsError unless the LMS shows the service worker's account now. Call it before an
-        answer counts that any other server could give too, such as an empty list.
+        """Raises LmsError unless the LMS shows the service worker's account now. Call it when any
+        other server could have given an answer too, such as an empty list.
 
         Threads that call this at the same time share one request, if it was sent after they called.
         """
@@ -219,7 +219,7 @@ class LmsClient:
         return payloads.read_page(data)
 
     def run_modes(self, course_key: str) -> list[payloads.ObservedMode]:
-        """The run's enrollment modes. They are empty only if ``confirm_lms`` succeeded."""
+        """The run's enrollment modes; an empty list only after ``confirm_lms`` has succeeded."""
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
         modes = payloads.read_modes(self._get(path, MODES, subject=course_key))
         if not modes:
@@ -333,9 +333,8 @@ class LmsClient:
         )
 
     def refresh(self, refresh_token: str) -> payloads.TokenPair:
-        """New tokens for a refresh token. Raises InvalidGrant if it was used or revoked, so
-        that a new authorization is needed. Raises Misconfigured if the LMS refuses the OAuth
-        client."""
+        """New tokens for a refresh token. Raises InvalidGrant if it was used or revoked, so that a
+        new authorization is needed. Raises Misconfigured if the LMS refuses the OAuth client."""
         return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:

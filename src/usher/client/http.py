@@ -188,7 +188,7 @@ class Http:
         request is about, because an endpoint may fail for one and work for all others. request_id:
         for ``X-Request-ID``, '' for a new one.
         Raises Unreachable, TimedOut, CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429),
-        NotConfigured.
+        NotConfigured, and Misconfigured for a header or token that can't be sent.
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)

@@ -1,8 +1,8 @@
 """Adapts the size of batches, and how many are sent at the same time, to the speed of the LMS.
 
-A batch keeps one process of the LMS busy until it is answered. So the size of batches
-depends on the time that they take, and their number is limited so that one process stays free. A
-small request, the probe, shows whether one is: it takes longer as soon as there are too many
+A batch keeps one process of the LMS busy until it is answered. So the size of batches depends on
+the time that they take, and their number is limited so that one process stays free. A small
+request, the probe, shows whether one is free: it takes longer as soon as there are too many
 batches.
 
 Workers that share a state (``usher.client.shared``) also share slots for batches: each takes one

@@ -241,8 +241,8 @@ def link(value: Any, limit: int) -> str:
 
 
 def number(value: Any, noun: str, highest: int = 2**31 - 1) -> int:
-    """A whole number from 0 to ``highest``. Raises BadValue for one out of this range, ValueError
-    or TypeError for anything else."""
+    """A whole number from 0 to ``highest``. Raises BadValue if it is out of this range, ValueError
+    or TypeError if it is not a number."""
     result = -1 if isinstance(value, bool) else int(value)
     if not 0 <= result <= highest:
         raise BadValue(noun, value)

@@ -17,7 +17,8 @@ from usher.console.access import may
 def render_page(
     request: HttpRequest, name: str, context: Mapping[str, Any], status: int = 200
 ) -> HttpResponse:
-    """Renders the template of that name. Its first part is the current entry of the navigation."""
+    """Renders the template ``name``. The part before its slash is the current entry of the
+    navigation."""
     frame = {
         "section": name.split("/")[0],
         "may": may(request),

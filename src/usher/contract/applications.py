@@ -52,16 +52,15 @@ class Entry:
     """One entry of ``USHER_APPLICATIONS``; for a known edition, ``name`` is enough.
 
     root_url: address for browsers. server_url: address for the LMS's containers, by default derived
-    from root_url. gateway_url: a second browser
-    address (MITx Online's API gateway). logout_url: ends a browser's session, by default
-    ``/logout/``. backend: name of the sign-in backend in URLs and records. backend_base: the
-    backend whose class it uses; needed if a second application uses the same class under another
-    name. usher: whether the application is built on Usher, so that it takes webhooks and
-    back-channel messages. on_host: whether the name of server_url means the machine that runs the
-    containers. Ids, secrets and the service worker are derived if they are not given; the first
-    entry then has the service worker of ``USHER_SERVICE_WORKER_*``. service_clients: what the
-    application does as a service (``usher.contract.provisioning.PURPOSES``), each with an OAuth
-    client of its own.
+    from root_url. gateway_url: a second browser address (MITx Online's API gateway). logout_url:
+    ends a browser's session, by default ``/logout/``. backend: name of the sign-in backend in URLs
+    and records. backend_base: the backend whose class it uses; needed if a second application uses
+    the same class under another name. usher: whether the application is built on Usher, so that it
+    takes webhooks and back-channel messages. on_host: whether the name of server_url means the
+    machine that runs the containers. Ids, secrets and the service worker are derived if they are
+    not given; the first entry then has the service worker of ``USHER_SERVICE_WORKER_*``.
+    service_clients: what the application does as a service
+    (``usher.contract.provisioning.PURPOSES``), each with an OAuth client of its own.
     """
 
     name: str

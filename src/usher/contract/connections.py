@@ -29,12 +29,14 @@ class ConnectionsError(ValueError):
 class Connection:
     """One application connected to one LMS.
 
-    application: folder of its checkout, or its address if it runs elsewhere. manage: the command
-    line to which a management command is appended, such as ``python manage.py``. url, server_url:
-    the application's addresses for browsers and for the LMS's server, as given on the command line;
-    '' if they were detected. lms_url, lms_server_url: the LMS's addresses for browsers and for the
-    application's server. lms: ``tutor`` or ``embedded``. lms_home: folder of an embedded LMS.
-    tutor: path of the executable. connected, verified: ISO times in UTC, '' for never.
+    name, title: the application's name in the LMS, and for people. edition: its edition's name, or
+    ''. application: folder of its checkout, or its address if it runs elsewhere. manage: the
+    command line to which a management command is appended, such as ``python manage.py``. url,
+    server_url: the application's addresses for browsers and for the LMS's server, as given on the
+    command line; '' if they were detected. lms_url, lms_server_url: the LMS's addresses for
+    browsers and for the application's server. lms: ``tutor`` or ``embedded``. lms_home: folder of
+    an embedded LMS. tutor: path of the executable; tutor_root, mode: Tutor's root and mode.
+    connected, verified: ISO times in UTC, '' for never.
     """
 
     name: str

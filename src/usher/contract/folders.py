@@ -40,8 +40,8 @@ def is_lms_of_dev(home: Path, address: str) -> bool:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a process holds the lock on this file. A lock on the file ``lock`` in the folder of
-    ``usher dev`` or ``usher demo`` shows that the command is running."""
+    """Whether a process holds the lock on this file. While ``usher dev`` or ``usher demo`` runs, it
+    holds the lock on the file ``lock`` in its folder."""
     with suppress(FileNotFoundError), file.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

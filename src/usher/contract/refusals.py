@@ -12,8 +12,8 @@ from typing import Any
 
 #: Keys of the sentence, the best one first.
 _SENTENCE = ("developer_message", "detail", "message", "error_description", "user_message")
-#: Keys that are left out of the sentence: their messages concern the whole request, or are those of
-#: fields, with their names.
+#: Keys that are left out of the sentence: their messages concern the whole request, or name the
+#: fields themselves.
 _NO_FIELD = ("field_errors", "non_field_errors", "__all__")
 #: Keys whose values are not messages.
 _NO_MESSAGE = (

@@ -1,4 +1,4 @@
-"""Runs a command with the settings of a ``.env``, read in the way in which Usher reads them.
+"""Runs a command with the settings of a ``.env``, read as Usher reads them.
 
 ``python -m usher.contract.run_with_env FILE COMMAND...`` is part of commands that Usher prints, if
 a shell would read the file differently: values with spaces or ``&``, Windows line ends, a byte

@@ -6,8 +6,8 @@ Open edX does not delete accounts, so the LMS account of a removed test learner 
 import re
 import secrets
 
-#: The beginnings of these usernames: for ``usher connect`` when it verifies a connection, and for
-#: ``usher doctor --journey``.
+#: How these usernames begin: those of ``usher connect``, which verifies a connection with a test
+#: learner, and those of ``usher doctor --journey``.
 PREFIXES = ("usher-test", "doctor")
 _NAME = re.compile(rf"(?:{'|'.join(PREFIXES)})-[0-9a-f]{{8}}")
 

@@ -331,11 +331,11 @@ class Reconciled(models.Model):
 
 
 class Watermark(models.Model):
-    """How far the other system's changes have been read; and when a worker was last alive.
+    """How far the other system's changes have been read, and when regular work was last done.
 
-    what: which list of changes, or ``worker`` or ``sweep`` (see ``heartbeat``). since: the cursor
-    that the other system gave for the next request; for ``worker``, the seconds after which a beat
-    is late. asked_at: when the list was last read; for ``worker`` and ``sweep``, the newest time.
+    what: a list of changes, or regular work such as ``worker`` and ``sweep`` (see ``heartbeat``).
+    since: the cursor that the other system gave for the next request; for ``worker``, the seconds
+    after which a beat is late. asked_at: when the list was last read or the work was last done.
     """
 
     what = models.CharField(max_length=32, unique=True)

@@ -291,7 +291,7 @@ def recheck(
     kinds: Iterable[str] | None = None, *, user: Any = None, related_to: Any = None
 ) -> MadeDue:
     """Makes rows due although they are in sync, so that they are compared with the other system.
-    Arguments as for ``reconcile``. Returns the rows, for the argument ``made_due`` of that."""
+    Arguments as for ``reconcile``. Returns the rows, to pass to it as ``made_due``."""
     scope, made_due = scope_of(user, related_to), MadeDue()
     for kind in _kinds_of(kinds):
         made_due.failure = kind.before_recheck(user, related_to) or made_due.failure
@@ -319,7 +319,7 @@ def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
 
 def open_gates(kinds: Iterable[str] | None = None) -> None:
     """Opens the gates of these kinds, all by default. Call it after an operator has repaired the
-    cause."""
+    cause. Raises KeyError for an unknown kind."""
     state = other_system().state()
     for kind in _kinds_of(kinds):
         Gate(kind.name, state).open()
@@ -342,7 +342,8 @@ def watch(
 ) -> None:
     """Reconciles until ``stop`` is set: a worker that does not need Celery.
 
-    every: seconds between two checks for due rows. scope: as for ``scope_of``.
+    every: seconds between two checks for due rows. scope: as for ``scope_of``. Raises KeyError for
+    an unknown kind.
     """
     names, swept_at = [kind.name for kind in _kinds_of(kinds)], 0.0
     query = DueQuery(_kinds_of(names), scope_of(**scope))

@@ -41,8 +41,8 @@ class Summary:
     first of them. by_others: rows that the caller made due and another worker has processed.
 
     waiting: rows that are tried again without anybody's help. They wait for another row, for
-    something in the application such as a confirmed e-mail address, or because the other system
-    limits requests.
+    something in the application such as a confirmed e-mail address, or for the end of the other
+    system's rate limit.
     ``services.add_earlier`` also adds rows that failed in earlier passes and are not due yet, and
     sets ``refused``: rows that were refused in earlier passes.
     """

@@ -82,12 +82,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
+    """The checks of one group. findings: those that failed or warn, the worst first. other_lines:
+    the rest."""
+
     title: str
     findings: list[Line] = field(default_factory=list)
     other_lines: list[Line] = field(default_factory=list)
 
     @property
     def worst(self) -> int:
+        """The position of the worst status in ``_ORDER``, by which groups are sorted."""
         lines = self.findings or self.other_lines
         return min(
             (_ORDER.index(line.status) for line in lines if line.status in _ORDER), default=9
@@ -96,6 +100,9 @@ class Area:
 
 @dataclass(frozen=True)
 class Findings:
+    """The results of one run. next: the next step, for people. counts: status in words → number of
+    checks. previous_run_at: None if there was no earlier run."""
+
     at: datetime
     started_by: str
     next: str

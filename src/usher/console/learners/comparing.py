@@ -39,7 +39,7 @@ _NO_COURSE = "The learner is in no course here: no enrollment was requested."
 _NO_COURSE_ADVICE = (
     "Do they use another address, or did they never enroll? There is nothing to repair."
 )
-#: Course runs whose dates are compared: one request of the LMS.
+#: The most course runs whose dates are compared: they are read with one request.
 _MAX_RUNS = 20
 _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end"))
 
@@ -104,7 +104,8 @@ def _compare(user: Any) -> ComparedLearner:
 
 
 def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple[str, str, str]:
-    """The state, the most important finding, and advice about it."""
+    """The state (``ok``, ``waiting``, ``warning`` or ``bad``), the most important finding, and
+    advice about it."""
     state, text, detail = _stored_headline(learner)
     if compared is None or compared.problem:
         return state, text, detail

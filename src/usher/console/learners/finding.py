@@ -55,8 +55,8 @@ def find(text: str) -> SearchResult:
 
 
 def similar(user: Any) -> list[Any]:
-    """Returns users whose username or e-mail address begins like this user's, compared with the
-    part before ``@``."""
+    """Returns other users whose username or e-mail address begins with this user's username or
+    e-mail address, up to its ``@``."""
     values = (str(getattr(user, name) or "").partition("@")[0] for name in naming_fields())
     users: list[Any] = []
     for text in dict.fromkeys(value for value in values if len(value) >= _MIN_LENGTH):

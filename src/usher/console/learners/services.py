@@ -20,7 +20,7 @@ from usher.console import words
 from usher.console.comparisons import Comparison
 from usher.console.recording.models import Attempt
 
-#: The most attempts of one record and events of the audit log that the page shows.
+#: The most attempts of one record, events of the audit log, and enrollments that the page shows.
 _MAX_ATTEMPTS = 10
 _MAX_EVENTS = 15
 ENROLLMENTS = 200
@@ -142,8 +142,8 @@ def _describe_link(account: LmsAccount | None) -> str:
 
 
 def _who_linked(account: LmsAccount) -> str:
-    """Who linked the account in the console; without such an event, an operator did by a
-    command."""
+    """The person who linked the account in the console. An account without such an audit event
+    was linked by an operator, with a command."""
     if apps.is_installed("usher.application.audit"):
         from usher.application.audit.models import AuditEvent
 
@@ -176,7 +176,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             ],
         )
     token = LmsToken.objects.filter(user=user).first()
-    # A token that is obtained with the account is not listed by itself.
+    # A token that waits for the account to be created is not listed.
     if token and (token.due_at is not None or token.error_code or token.is_settled):
         yield _record("token", token, sentences.get(("token", "")))
     if profile := LmsProfile.objects.filter(user=user).first():
@@ -217,8 +217,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
 
 
 def _advice_after_unlinking(account: LmsAccount) -> str:
-    """Returns the advice if the LMS reports an existing account that is already linked here, else
-    ''."""
+    """Returns advice about an account that is linked here and not in the LMS, else ''."""
     if account.error_code == AWAITING_LINK:
         return "Afterwards choose Repair now."
     if not (account.refused_at and account.is_ready and "duplicate" in account.error_code):

@@ -32,8 +32,7 @@ from usher.engine.registry import names
 
 #: Seconds between two writes by one process.
 EVERY = 5.0
-#: The number of a record's failed attempts that are all kept. Only some of its later failures are
-#: kept.
+#: This many failures of a record are all kept. Of later ones, only some are: see ``_is_kept``.
 _FIRST = 8
 #: How long rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)

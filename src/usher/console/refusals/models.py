@@ -5,8 +5,8 @@ from django.db import models
 
 
 class Ignored(models.Model):
-    """Hides records that were refused until ``up_to``, with a note. row_id: one record; None for
-    all of this kind and code.
+    """Hides records that were refused at ``up_to`` or before, with a note. row_id: one record;
+    None for all of this kind and code.
 
     A record that is refused after ``up_to`` is shown again, for example a new record with the same
     code, or a record that somebody has retried.

@@ -173,8 +173,8 @@ def _newest_positions(works: QuerySet[Work], limit: int) -> list[tuple[datetime,
 
 
 def _before(at: datetime, pk: int) -> Q:
-    """Returns the condition for records that follow this position in a list with the last refused
-    first."""
+    """Returns the condition for records that were refused before this one: they follow it in a
+    list with the last refused first."""
     # The first condition lets the database begin at the position in the index.
     return Q(refused_at__lte=at) & (Q(refused_at__lt=at) | Q(object_id__lt=pk))
 
