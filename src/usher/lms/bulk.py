@@ -94,8 +94,8 @@ def history_receiver(model: type[models.Model]) -> Receiver | None:
 
 
 def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
-    """Add the history of saved ``rows``, as the history receiver would. Returns that receiver,
-    whose work is done; an empty list if it has to run for each row."""
+    """Add the history of saved ``rows``, as the history receiver would. Returns a list of that
+    receiver, which need not be called then; or an empty list if it has to run for each row."""
     receiver = history_receiver(type(rows[0]))
     if receiver is None:
         return []
@@ -159,10 +159,11 @@ def leaving_out(
     rows: Collection[Hashable],
     row_of: Callable[..., Hashable],
 ) -> Iterator[None]:
-    """Skip the receivers in ``replaced`` when other code sends ``signal``: once for each of
-    ``rows``, in this thread.
+    """Within the block, skip each receiver in ``replaced`` once for each of ``rows`` when other
+    code sends ``signal``. Other threads are not affected.
 
-    row_of: gets the keyword arguments of a call and returns the row that it is about.
+    rows: any hashable identifiers. row_of: gets the keyword arguments with which a receiver would
+    be called, and returns the identifier of the row that they are about.
     """
     _install_filter(signal, row_of)
     before = _LEFT_OUT.get() or {}

@@ -41,10 +41,11 @@ class ApplicationSignIn:
     When sign-in fails, a page says so. The platform would redirect to ``/login``, which redirects
     to the application, which redirects back: a loop, as long as the application keeps failing.
 
-    An answer of the application always begins a new pipeline. The platform leaves the token of the
-    last pipeline in the session. It would resume that pipeline and sign in the earlier learner,
-    even when another learner is signed in at the application now. Only the session that began a
-    pipeline may resume it: a token in the URL, as in a link that somebody sent, is refused.
+    A redirect back from the application with a code always begins a new pipeline. The platform
+    keeps the last pipeline's token in the session and would resume that pipeline: the earlier
+    learner would be signed in, even if another learner is signed in at the application now. Only
+    the session that began a pipeline may resume it. Any other token in the URL, as in a link that
+    somebody sent, is refused.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -85,9 +86,9 @@ class ApplicationSignIn:
 class DirectRegistration:
     """Refuses registrations that don't come from an application, while one is connected.
 
-    Otherwise anybody could register with a learner's username and e-mail address before the
-    learner's first sign-in, which then fails. Registrations by an application carry the learner's
-    access token, which the platform verifies with the application.
+    Otherwise anybody could register with a learner's username and e-mail address before that
+    learner's first sign-in, which would then fail. Registrations by an application carry the
+    learner's access token, which the platform verifies with the application.
     ``USHER_DIRECT_REGISTRATION = True`` allows all registrations again.
     """
 
@@ -115,10 +116,11 @@ class DirectRegistration:
 
 
 class CourseLinks:
-    """Redirects MITx Online's links to a course run to its page.
+    """Redirects MITx Online's links to a course run to the run's page in the LMS.
 
     MITx Online always builds ``LMS/learn/course/KEY/home``, which at MIT is the address of the
-    micro-frontend for learning. The platform has no page there.
+    micro-frontend for learning. The platform itself has no page there, and only then, when it
+    answers 404, is the link redirected.
     """
 
     PATH = re.compile(r"/learn/course/([^/]+)/home/?")

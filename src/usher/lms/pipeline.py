@@ -145,8 +145,8 @@ def _stop_as_somebody_else(request: Any, backend: Any, learner: Learner) -> Http
 
 
 def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:
-    """The learner as the application describes them, cut to the lengths of the platform's
-    columns."""
+    """The learner as the application describes them. The name is cut to the length of the
+    platform's column; a country that the LMS doesn't know is left out."""
     username = str(details.get("username") or "")
     name = str(details.get("name") or details.get("fullname") or "").strip() or username
     country = response.get("country")

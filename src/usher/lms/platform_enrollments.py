@@ -23,7 +23,7 @@ def set_enrollment(
     present: State | None,
     cache: dict[Any, Any],
 ) -> State:
-    """Set one enrollment's mode and activity; return what it has afterwards.
+    """Set one enrollment's mode and ``is_active``; return its state afterwards.
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
     rows and signals. It leaves out that view's description of the course and two redundant saves.
@@ -64,9 +64,10 @@ def add_enrollments(
     request: Any, new_enrollments: Sequence[NewEnrollment], cache: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
     """Enroll learners who have no row in the run, in one batch. Returns for each enrollment its
-    state afterwards, a refusal, or None. None means that ``set_enrollment`` has to make it: the
-    learner was invited, the run has a limited number of places, or the LMS has an enrollment
-    filter.
+    state afterwards, a refusal, or None.
+
+    None: nothing was done, and the caller has to use ``set_enrollment``, because the learner was
+    invited, the run has a limited number of places, or the LMS has an enrollment filter.
 
     Rows and signals are those of ``CourseEnrollment.enroll``, which inserts an inactive row in the
     default mode and then updates it. Here the row is inserted in its final state; receivers and
@@ -104,8 +105,8 @@ def add_enrollments(
 def _new_row(
     request: Any, new_enrollment: NewEnrollment, cache: dict[Any, Any]
 ) -> tuple[Any, str] | None:
-    """A row as the platform first inserts it, and the mode that it will have; None if the run has a
-    limited number of places. Raises EnrollmentRefused."""
+    """The unsaved row as the platform first inserts it (inactive, in the default mode), and its
+    final mode; None if the run has a limited number of places. Raises EnrollmentRefused."""
     from common.djangoapps.student import models
 
     user, key = new_enrollment.user, new_enrollment.key
@@ -126,6 +127,8 @@ def _new_row(
 
 
 def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
+    """Insert rows, as ``_new_row`` returns them, in their final state; return the states. History
+    and receivers get each row twice: as it was first inserted, and in its final state."""
     from common.djangoapps.student import models
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CREATED
 
@@ -185,8 +188,8 @@ def _skip_done_receivers(
 
 
 def _save_again(row: Any, replaced: Sequence[bulk.Receiver]) -> None:
-    """Has the effects of ``CourseEnrollment.save`` other than the UPDATE, for a row that is already
-    saved."""
+    """Do what ``CourseEnrollment.save`` does for a saved row, but without the UPDATE statement,
+    because the row was inserted in its final state."""
     from common.djangoapps.student.models import course_enrollment
 
     bulk.send_pre_save(row)
@@ -291,8 +294,8 @@ def _invitations(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any
         (enrollment.user.email.casefold(), enrollment.key): enrollment
         for enrollment in new_enrollments
     }
-    # Runs with an invitation that only the database's collation matched, so that the invited
-    # address is not known.
+    # Runs with an invitation that matched in the database only, by its collation. It is not known
+    # which learner it is for, so all learners of these runs count as invited.
     unclear = {key for email, key in invitations - by_email_and_run.keys()}
     return {
         (enrollment.user.pk, enrollment.key)
@@ -310,5 +313,5 @@ def _prefetch_roles(users: Sequence[Any]) -> None:
     roles.BulkRoleCache.prefetch(users)
     for user in users:
         user._roles = roles.RoleCache(user)
-    # The request cache would report no roles for all other users.
+    # If it stayed in the request cache, the platform would find no roles of any other user.
     RequestCache(roles.BulkRoleCache.CACHE_NAMESPACE).clear()

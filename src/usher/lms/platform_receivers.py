@@ -252,9 +252,9 @@ def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceiver
 def _schedules(
     rows: Sequence[Any], modes: Sequence[str]
 ) -> tuple[Receiver | None, Receiver | None]:
-    """Add the schedules with the start that they have after the change of mode, which resets it in
-    self-paced runs. Returns the two receivers that this replaces: of the new row, and of the change
-    of mode."""
+    """Add the schedules with their final start date. (In self-paced runs the change of mode resets
+    it.) Returns two receivers that need not be called: of ``post_save``, and of the change of mode.
+    None in place of a receiver that has to be called."""
     receiver = _receiver(
         post_save,
         type(rows[0]),
@@ -318,8 +318,8 @@ def _of_mode_change(name: str, *relied_on: str) -> Receiver | None:
 
 
 def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
-    """Receivers of a change of mode that have nothing to do, because these learners have no grade,
-    no certificate and no entry in an allowlist."""
+    """Receivers of a change of mode that have nothing to do, because none of these learners has a
+    grade, a certificate or an entry in a certificate allowlist."""
     reading_a_grade = (
         f"{_GRADE_FACTORY}.read",
         f"{_GRADE_FACTORY}._read",
@@ -392,8 +392,8 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """The receiver; None if it has work to do: a learner has an approved verification, whose expiry
-    date it would set."""
+    """The receiver that need not be called; None if it has to be, because a learner has an approved
+    verification, whose expiry date the receiver sets."""
     receiver = _receiver(
         post_save,
         type(rows[0]),
@@ -445,8 +445,8 @@ def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _external_updates(rows: Sequence[Any]) -> None:
-    """Add the row of the experiment *external course updates* for each enrollment that the learner
-    did not make."""
+    """Add the row of the experiment *external course updates* for each learner who is enrolled by
+    somebody else."""
     if _known_function(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
         return
     from crum import get_current_request

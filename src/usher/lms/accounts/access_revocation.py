@@ -23,8 +23,9 @@ from usher.lms.signout.services import end_sessions_of
 
 
 def revoke_learner_access(link: UserSocialAuth) -> None:
-    """Delete ``link``, the application's tokens for its account, and all sessions of the account,
-    because nobody can tell which person opened each of them. The password and other links stay."""
+    """Delete ``link``, the application's tokens for the linked account, and all sessions of that
+    account, because a session does not show which person opened it. The password and other links
+    stay."""
     end_sessions_of(link.user)
     own_clients = ConnectedApplication.objects.filter(backend=link.provider).values(
         "oauth_client_id"
@@ -37,7 +38,8 @@ def revoke_learner_access(link: UserSocialAuth) -> None:
 def revoke_all_access(user: Any) -> None:
     """Set a random password, and delete all sessions, tokens and recovery addresses of ``user``,
     and links to providers that aren't connected applications."""
-    # Django ends every session whose password has changed, including unrecorded ones.
+    # The new password ends all Django sessions of the user, including those that Usher has not
+    # recorded.
     user.password = random_password_hash()
     user.save(update_fields=["password"])
     end_sessions_of(user)

@@ -1,7 +1,7 @@
 """Finds a learner's account, and usernames and e-mail addresses that are taken.
 
-MySQL and MariaDB ignore case and accents in comparisons: a query for ``bóss`` finds ``boss``. A
-match that only the database considers equal never counts as the learner.
+MySQL and MariaDB ignore case and accents in comparisons: a query for ``bóss`` finds ``boss``. The
+functions that find a learner compare again in Python and ignore such matches.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class TakenIdentifiers:
 def find_taken(
     usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None
 ) -> TakenIdentifiers:
-    """Those of ``usernames`` and ``emails`` that can't be given to an account: used by an account
-    other than that of the user ``besides``, retired, or reserved for account recovery."""
+    """Those of ``usernames`` and ``emails`` that can't be given to an account, because they are
+    used by another account, retired, or reserved for account recovery. besides: a user whose own
+    username and address don't count as taken."""
     names = [name for name in usernames if name]
     addresses = [address for address in emails if address]
     used_names = _in_use("username", names, besides)
@@ -67,7 +68,8 @@ def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
     values_in_use = {value.casefold() for value in rows.values_list(field, flat=True)}
     used = wanted_values & values_in_use
     if values_in_use - wanted_values:
-        # Only the collation matched some row: query each value to find the one that matched.
+        # Some row matched in the database only, for example with another accent. Query the values
+        # one by one to find out which of them matched it.
         unexplained = (value for value in values if value.casefold() not in used)
         used |= {v.casefold() for v in unexplained if users.filter(**{field: v}).exists()}
     return used

@@ -203,8 +203,8 @@ def refuse_invalid(learner: Learner) -> None:
 
 
 def update_account(user: Any, learner: Learner) -> bool:
-    """Update a linked account's e-mail address, name, country and activity from ``learner``; return
-    whether anything changed. The username never changes. Raises AccountRefused."""
+    """Update a linked account's e-mail address, name, country and ``is_active`` from ``learner``;
+    return whether anything changed. The username never changes. Raises AccountRefused."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
         unavailable = lookup.find_taken([], [learner.email], besides=user)
@@ -223,7 +223,7 @@ def update_account(user: Any, learner: Learner) -> bool:
 
 
 def differs(user: Any, learner: Learner) -> bool:
-    """Whether ``update_account`` would change anything of ``user``, whose profile is loaded."""
+    """Whether ``update_account`` would change anything. user: with the profile loaded."""
     return (
         (bool(learner.email) and user.email != learner.email)
         or user.is_active != learner.is_active_after(user.is_active)

@@ -38,8 +38,9 @@ def process_accounts(
 ) -> list[Item]:
     """Create or update each item's account; return the outcome of each, in order.
 
-    items: validated by ``api.forms.AccountItem``. Raises RequestIdReused when an earlier request
-    used the request id for other items.
+    items: validated by ``api.forms.AccountItem``. An outcome's ``status`` is ``created``,
+    ``updated``, ``exists`` or ``refused``. Raises RequestIdReused when an earlier request used the
+    request id for other items.
     """
     stored_outcomes = StoredOutcomes(application, "accounts", request_id, items)
 
@@ -101,8 +102,8 @@ class _Batch:
         self.users.update({name: users[name] for name in names if name in users})
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Create the accounts of learners without one, in one batch. Returns outcomes by number of
-        the item, and leaves out the items that ``process`` has to handle."""
+        """Create the accounts of learners without one, in one batch. Returns {index of the item:
+        its outcome}, without the items that ``process`` has to handle."""
         outcomes: dict[int, Item] = {}
         new_learners: dict[int, Learner] = {}
         usernames = set(self.users)

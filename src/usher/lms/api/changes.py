@@ -22,7 +22,8 @@ from usher.lms.events.models import Message
 from usher.lms.events.sender import KEEP
 from usher.lms.settings.apply import is_on
 
-#: How far in the past ``now()`` is: a transaction that is still open may commit an earlier change.
+#: ``now()`` is this far in the past, because a transaction that is still open may commit a change
+#: that it logged earlier.
 OVERLAP = timedelta(seconds=60)
 Page = tuple[list[dict[str, Any]], str | None]
 

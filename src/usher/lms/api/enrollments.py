@@ -25,12 +25,13 @@ Item = dict[str, Any]
 def process_enrollments(
     request: Any, items: list[Item], application: ConnectedApplication, request_id: str = ""
 ) -> list[Item]:
-    """Set the mode and activity of each item's enrollment; return the outcome of each, in order.
+    """Set mode and ``is_active`` of each item's enrollment; return the outcome of each, in order.
 
-    items: validated by ``api.forms.EnrollmentItem``. Users who aren't learners of the application
-    are refused as unknown. Three queries for the whole batch find the enrollments that already have
-    the requested state; the rest are changed as the platform's own API changes them. Raises
-    RequestIdReused when an earlier request used the request id for other items.
+    items: validated by ``api.forms.EnrollmentItem``. An outcome's ``status`` is ``changed``,
+    ``unchanged`` or ``refused``. Users who aren't learners of the application are refused as
+    unknown. Three queries for each transaction find the enrollments that already have the requested
+    state; the rest are changed as the platform's own API changes them. Raises RequestIdReused when
+    an earlier request used the request id for other items.
     """
     stored_outcomes = StoredOutcomes(application, "enrollments", request_id, items)
     cache: dict[Any, Any] = {}
@@ -83,7 +84,7 @@ class _Batch:
         self.users = {user.username: user for user in users if user.username in names}
         self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
         keys = {key for key in self.keys.values() if key is not None}
-        #: Runs that exist, as far as this transaction or an earlier one has looked them up.
+        #: Keys of runs that exist, found by this transaction or an earlier one of the request.
         self.runs: set[Any] = compute_once(cache, "runs", set)
         if unknown := keys - self.runs:
             runs = conf.platform().course_overview_model().objects.filter(id__in=unknown)
@@ -101,8 +102,8 @@ class _Batch:
         }
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Enroll learners who have no row in the run, in one batch. Returns outcomes by number of
-        the item, and leaves out the items that ``process`` has to handle."""
+        """Enroll learners who have no row in the run, in one batch. Returns {index of the item: its
+        outcome}, without the items that ``process`` has to handle."""
         new_enrollments: dict[int, NewEnrollment] = {}
         pairs: set[tuple[int, Any]] = set()
         for number, item in enumerate(items):
@@ -163,7 +164,7 @@ class _Batch:
                 self.request,
                 user,
                 key,
-                # None without a mode in the request: the mode is then not validated, so a learner
+                # None if the request names no mode. Then no mode is validated, so that a learner
                 # can leave a run whose mode was removed.
                 mode=item["mode"] or None,
                 is_active=item["is_active"],

@@ -1,4 +1,4 @@
-"""Outcomes of batches, kept for a day for callers that repeat a request without an answer."""
+"""Outcomes of batches, kept for a day for callers that got no answer and repeat the request."""
 
 from __future__ import annotations
 

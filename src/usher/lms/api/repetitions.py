@@ -1,8 +1,8 @@
 """Answers a repeated batch request with the outcomes of the first one.
 
-A caller repeats a request when its answer was lost or late. The outcomes are stored in the
-transaction that produced them. Its first statement inserts their row, so a repetition that arrives
-while the first request is running waits for it on the unique index.
+A caller repeats a request when its answer was lost or late. A transaction that produces outcomes
+also stores them, in a row that its first statement inserts. A repetition that arrives while the
+first request is running inserts the same row, so the unique index makes it wait.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ class StoredOutcomes:
         self.request_id = request_id
         # A digest, because MySQL and MariaDB consider ids equal that differ only in case.
         self.key = _digest([kind, request_id])
-        # Part of every transaction's digest, so that a request with more items does not count as a
-        # repetition whose first transactions are the same.
+        # The digest of all items is part of each transaction's digest. Without it, a request with
+        # additional items would get the stored outcomes of the transactions that are the same.
         self.digest = _digest(items) if request_id else ""
         if request_id and random.randrange(_PRUNE_ONE_REQUEST_IN) == 0:  # noqa: S311 - spreads work
             prune()
 
     def once(self, start: int, items: list[Item], work: Callable[[], list[Item]]) -> list[Item]:
-        """The outcomes of ``items``: those of an earlier request with the same id, or of ``work``.
+        """The stored outcomes of ``items`` if an earlier request has the same id; otherwise the
+        result of ``work()``, which is stored.
 
-        start: number of the first item. Call it inside a transaction. Raises RequestIdReused.
+        start: number of the first item. Call it inside a transaction. Raises RequestIdReused, and
+        UncleanRefusal if the earlier request processed these items one by one.
         """
         if not self.request_id:
             return work()

@@ -1,5 +1,5 @@
-"""Processes many items in short transactions, so that each outcome is true and one failing item
-does not fail the rest.
+"""Processes many items in short transactions, so that each outcome says what was committed and one
+failing item does not fail the rest.
 
 Each transaction has a savepoint around all of its statements. MySQL rolls back the whole
 transaction at a deadlock. If a receiver of the platform swallows that error, the next statements
@@ -28,7 +28,8 @@ Item = dict[str, Any]
 #: item.
 ITEMS_A_TRANSACTION = 25
 ATTEMPTS = 4
-#: MySQL: deadlock, lock wait timeout, savepoint does not exist.
+#: MySQL's numbers of errors after which a retry may succeed: deadlock, lock wait timeout, savepoint
+#: does not exist.
 PASSING = frozenset({1213, 1205, 1305})
 
 
@@ -47,7 +48,7 @@ def in_transactions(
     work: processes some items inside a transaction; gets the number of the first, and the items.
     failed: returns the outcome of an item that raised an unexpected exception. order: sort key of
     an item. Every request processes items in this order, so that concurrent requests seldom block
-    each other.
+    each other. An UsherLmsError that ``work`` raises ends the request; it is raised here too.
     """
     indices = sorted(range(len(items)), key=lambda index: order(items[index]))
     outcomes: dict[int, Item] = {}

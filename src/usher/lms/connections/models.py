@@ -22,8 +22,9 @@ class ConnectedApplication(models.Model):
     backchannel_logout_url = models.CharField(max_length=500, blank=True)
     logout_url = models.CharField(max_length=500, blank=True)
     access_token_url = models.CharField(max_length=500, blank=True)
-    #: Newer releases store only a hash of the client's secret. These are fingerprints of the secret
-    #: and of that hash. The fingerprint of the hash shows whether the secret is still the same.
+    #: Newer releases of the OAuth toolkit store only a hash of the client's secret. These are
+    #: fingerprints of the secret and of that hash. While the fingerprint of the hash matches, the
+    #: secret is the one that was provisioned.
     oauth_client_secret_fingerprint = models.CharField(max_length=12, blank=True)
     oauth_client_hash_fingerprint = models.CharField(max_length=12, blank=True)
     #: Whether the OAuth client existed before provisioning; if so, removal keeps it.

@@ -38,8 +38,8 @@ def is_service_worker(user: Any) -> bool:
 
 
 def caller_of(token: Any) -> Caller:
-    """The application and scopes of an access token. token: a row of the OAuth toolkit that has not
-    expired.
+    """The application and scopes of an access token. token: an unexpired row of the OAuth toolkit's
+    model.
 
     The token must be a service worker's and belong to the OAuth client of the worker's
     application; tokens that other clients obtained for the same user are refused. Raises

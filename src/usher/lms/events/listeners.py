@@ -1,6 +1,8 @@
-"""Receivers that fill the outbox, of openedx-events and of Django's signals of users and links.
+"""Signal receivers that fill the outbox: of openedx-events, and of Django's signals for users,
+profiles and links.
 
-openedx-events are the platform's public API for plugins; its private signals are not used.
+openedx-events are the platform's public API for plugins. The platform's private signals are not
+used.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
 @contextmanager
 def gathering(own: OwnChanges | None = None) -> Iterator[None]:
     """Collect notes within the block, and save them at its end without duplicates, in a few
-    queries."""
+    queries. If the block raises, they are dropped. An inner block leaves its notes to the outer
+    one, and its ``own`` is ignored."""
     if _gathered.notes is not None:
         yield
         return
@@ -88,7 +89,8 @@ def gathering(own: OwnChanges | None = None) -> Iterator[None]:
 
 
 def put(notes: Iterable[Note], own: OwnChanges | None = None) -> None:
-    """Add the messages for ``notes``, and start the sender when they are committed."""
+    """Add the messages for ``notes``, and start the sender when they are committed. own: changes
+    about which their application gets no webhook."""
     notes = list(notes)
     if not notes:
         return

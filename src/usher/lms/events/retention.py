@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 
-#: Seconds.
+#: Seconds between two deletions in one process.
 EVERY = 3600.0
 
+# The first deletion is due a minute after the process has started.
 _last = time.monotonic() - EVERY + 60
 
 

@@ -49,7 +49,8 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
 
 
 def _find(spec: Application) -> tuple[Any | None, bool]:
-    """The existing client to use or None, and whether it was not created by provisioning."""
+    """The existing client to use, or None; and whether it is adopted, that is, existed before
+    provisioning."""
     model = get_application_model()
     connected = ConnectedApplication.objects.filter(name=spec.name).first()
     ids = [spec.oauth_client_id, *([connected.oauth_client_id] if connected else [])]
@@ -75,9 +76,9 @@ def _redirect_uris(client: Any, spec: Application, *, keep_others: bool) -> str:
 
 
 def stored_secret(secret: str) -> str:
-    """The value to store for ``secret`` in this release of the OAuth toolkit. Newer releases store
-    a hash and compute it for each token request. Their default hash is as slow as that of a
-    password."""
+    """The value to store for ``secret`` in this release of the OAuth toolkit: the secret itself, or
+    in newer releases a hash. They compute the hash at each token request, and their default hash is
+    as slow as that of a password; this one is fast."""
     field = get_application_model()._meta.get_field("client_secret")
     return hash_of_random(secret) if type(field).__name__ == "ClientSecretField" else secret
 

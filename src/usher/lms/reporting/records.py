@@ -22,7 +22,7 @@ from usher.lms.provisioning.clients import login_service_id
 
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
 PROBE_TIMEOUT = (5, 25)
-#: The most usernames of renamed and of inactive learners that a report lists.
+#: The most renamed learners, and the most inactive learners, that a report lists.
 MAX_NAMED = 10
 INACTIVE = 50
 LEARNER_HOME_FLAG = "learner_home_mfe.enabled"

@@ -50,6 +50,7 @@ class EndedSessions:
         return response
 
     def _is_left_over(self, request: HttpRequest) -> bool:
+        """Whether the request has JWT cookies of a session that an application has ended."""
         if self.payload not in request.COOKIES or SESSION_KEY in request.session:
             return False
         if request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" not in request.GET:

@@ -31,6 +31,7 @@ def end_sessions_of(user: Any) -> None:
     """End every recorded session of a user, and make ``EndedSessions`` ignore the JWT cookies of
     all sessions, recorded or not."""
     _end(user.pk)
+    # A row without a session, for ``ended_since``: it ends the cookies of unrecorded sessions too.
     key = f"none-{token_hex(16)}"
     LearnerSession.objects.create(session_key=key, user=user, ended=timezone.now())
 
@@ -45,7 +46,7 @@ def _end(user_id: int) -> int:
 
 
 def ended_since(username: str, issued: float) -> bool:
-    """Whether the application ended a session of this learner after ``issued`` (Unix seconds)."""
+    """Whether a session of this learner was ended at or after ``issued`` (Unix seconds)."""
     moment = datetime.fromtimestamp(issued, tz=UTC)
     return LearnerSession.objects.filter(user__username=username, ended__gte=moment).exists()
 
