@@ -17,9 +17,9 @@ class WithoutChecks(logging.Filter):
 
 
 class LineFormatter(logging.Formatter):
-    """Adds to lines about a request the program that sent it. ``usher connect`` sends some requests
-    to check that the LMS refuses them; its name shows that they are neither attacks nor
-    failures."""
+    """Appends to a line about a request the name of the program that sent it. ``usher connect``
+    sends some requests to check that the LMS refuses them; its name shows that they are neither
+    attacks nor failures."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

@@ -78,7 +78,7 @@ def throttled_views() -> list[Any]:
 
 
 def forget_provider(site_id: int, backend: str) -> None:
-    """Clears the cache of the current request, the only cache of provider records here."""
+    """Delete the record from the cache of the current request, its only cache here."""
     from edx_django_utils.cache import TieredCache
 
     TieredCache.delete_all_tiers(provider_model().cache_key_name(site_id, backend))
@@ -204,8 +204,8 @@ def before_profiles(profiles: Sequence[Any]) -> list[Any]:
 
 
 def _comparing_receivers() -> list[Any]:
-    """The receiver that reads a row before each save to compare it. It is skipped, because a new
-    row has nothing to be compared with."""
+    """The receiver that reads the saved row before each save. It need not be called for a new row,
+    of which nothing is saved."""
     if not _has_platform_load():
         return []
     from usher.embedded.platform_load import receivers
@@ -296,8 +296,8 @@ def set_enrollment(
     present: State | None,
     cache: dict[Any, Any],
 ) -> State:
-    """Enroll in the requested mode at once, as ``usher.lms.platform_enrollments`` does. (The public
-    API enrolls in the default mode first.)"""
+    """As ``usher.lms.platform_enrollments.set_enrollment``: new enrollments get the requested mode
+    directly. (The public API enrolls in the default mode first.)"""
     from usher.embedded.enrollments import services
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
@@ -347,8 +347,8 @@ def _names() -> dict[type[Exception], EnrollmentError]:
 def add_enrollments(
     request: Any, new_enrollments: Sequence[NewEnrollment], cache: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
-    """Like ``usher.lms.platform_enrollments``: insert all rows with one statement, and send the
-    signals of each."""
+    """As ``usher.lms.platform_enrollments.add_enrollments``: insert all rows with one statement,
+    and send the signals of each."""
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollmentAllowed
 

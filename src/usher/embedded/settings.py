@@ -1,7 +1,7 @@
 """Django settings of the embedded LMS.
 
-The order is edx-platform's: common settings, the plugins' common settings, settings of the
-environment's file, the third-party backends, the plugins' production settings.
+The order is edx-platform's: common settings, the plugins' common settings, the settings in
+``lms.env.yml``, the third-party backends, the plugins' production settings.
 """
 
 import json
@@ -15,7 +15,7 @@ from usher.embedded.conf.platform import *  # noqa: F403 - the platform's names 
 LMS_HOME = files.home()
 _TOKENS = files.read_settings(LMS_HOME)
 _SECRETS = files.read_secrets(LMS_HOME)
-#: The settings in the environment's file. As in the platform, plugins read them here.
+#: The settings in ``lms.env.yml``, under the name at which plugins of the platform read them.
 ENV_TOKENS = _TOKENS
 EMBEDDED_PLUGINS: list[str] = _TOKENS.get("EMBEDDED_PLUGINS", [])
 

@@ -1,4 +1,4 @@
-"""The LMS's database: SQLite in the LMS folder, or the one that DATABASE_URL names.
+"""The LMS's database: SQLite in the LMS folder, or the one that a URL names.
 
 MySQL and MariaDB need the package mysqlclient, which is not installed with Usher.
 """
@@ -24,7 +24,9 @@ _ENGINES = {
 
 
 def database(folder: Path, url: str = "") -> dict[str, Any]:
-    """Django's settings of the database; ``url`` overrides LMS_DATABASE_URL."""
+    """Django's settings of the database. url: the LMS's setting DATABASE_URL; if it is '', the
+    environment variable LMS_DATABASE_URL counts. Without a URL, SQLite in ``folder``. Raises
+    ValueError for another kind of database."""
     url = url or os.environ.get("LMS_DATABASE_URL", "")
     if not url:
         return {

@@ -9,7 +9,8 @@ import yaml
 
 #: Environment variable: the folder of the LMS to run.
 HOME_VARIABLE = "USHER_LMS_HOME"
-#: As in the platform: a YAML file that overrides everything else (Tutor renders one).
+#: Environment variable, as in the platform: a YAML file that overrides everything else. (Tutor
+#: renders such a file.)
 OVERLAY_VARIABLE = "LMS_CFG"
 #: Environment variable of the worker process: the id of the process that started it.
 SERVER_VARIABLE = "USHER_LMS_SERVER_PID"

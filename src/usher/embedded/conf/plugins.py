@@ -33,7 +33,8 @@ def installed_apps(names: list[str]) -> list[str]:
 
 
 def apply_settings(names: list[str], module: Any, kind: str) -> None:
-    """Call ``plugin_settings`` of every plugin; ``kind`` is ``common`` or ``production``."""
+    """Call ``plugin_settings(module)`` of every plugin. module: the settings module to change.
+    kind: ``common`` or ``production``. Raises LookupError for a plugin that is not installed."""
     for configuration in _configurations(names):
         described = (
             getattr(configuration, "plugin_app", {}).get("settings_config", {}).get(GROUP, {})

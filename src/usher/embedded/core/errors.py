@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 
 class ApiError(Exception):
-    """An exception with the response to send."""
+    """A response with this status. message, code: its ``developer_message`` and ``error_code``."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)

@@ -14,8 +14,8 @@ from usher.embedded.student.services import has_staff_access
 
 
 def effective_user(requester: Any, username: str) -> Any:
-    """The user on whose behalf the request is made. Raises PermissionDenied, and
-    User.DoesNotExist."""
+    """The user on whose behalf the request is made; AnonymousUser for ''. Raises PermissionDenied
+    if a requester who isn't staff names another user, and User.DoesNotExist."""
     if username == requester.username:
         return requester
     if not username:
@@ -26,7 +26,8 @@ def effective_user(requester: Any, username: str) -> Any:
 
 
 def _open_to_anybody() -> Q:
-    """Runs that have started or are open for enrollment, except those for staff only."""
+    """Runs that have started and aren't for staff only, and all runs that are open for
+    enrollment."""
     now = timezone.now()
     started = Q(start__isnull=True) | Q(start__lte=now)
     enrollable = (

@@ -111,8 +111,9 @@ class CourseMode(models.Model):
         include_expired: bool = False,
         only_selectable: bool = True,
     ) -> list[Mode]:
-        """The modes that learners can choose now, with ``include_expired`` also earlier ones. A run
-        without modes has the default mode."""
+        """The modes that learners can choose now; ``[DEFAULT_MODE]`` for a run without any.
+        include_expired: also modes whose deadline has passed. only_selectable: leave out modes for
+        academic credit."""
         modes = cls.objects.filter(course_id=course_id).order_by("id")
         if not include_expired:
             modes = modes.filter(

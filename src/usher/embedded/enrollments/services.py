@@ -101,7 +101,8 @@ def update_enrollment(
     attributes: list[Answer] | None = None,
     include_expired: bool = False,
 ) -> Answer:
-    """Change mode or activity of an existing enrollment. Raises this package's errors."""
+    """Change the mode or ``is_active`` of an existing enrollment (None: unchanged). Raises this
+    package's errors."""
     if mode is not None:
         require_mode(course_id, mode, is_active, include_expired)
     enrollment = CourseEnrollment.get_enrollment(user, course_id)
@@ -115,6 +116,8 @@ def update_enrollment(
 
 
 def set_attributes(enrollment: CourseEnrollment, attributes: list[Answer] | None) -> None:
+    """Add or update attributes, each with ``namespace``, ``name`` and ``value``. Raises
+    InvalidEnrollmentAttribute if one of these is missing."""
     for attribute in attributes or []:
         for name in ("namespace", "name", "value"):
             if name not in attribute:

@@ -43,8 +43,9 @@ class FolderError(RuntimeError):
 @dataclass(frozen=True)
 class Plan:
     """root_url: the LMS's own address, with its port. application_url: the application's address;
-    '' if there is none yet. plugins: entry points to load. features, settings: override the
-    defaults in ``lms.env.yml``. cheap_passwords: for benchmarks and tests only."""
+    '' if there is none yet. plugins: names of the plugins' entry points. features, settings:
+    override the defaults in ``lms.env.yml``. cheap_passwords: hash passwords with one round, for
+    benchmarks and tests only."""
 
     root_url: str
     application_url: str = ""

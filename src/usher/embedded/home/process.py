@@ -29,8 +29,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _answers(address: str) -> bool:
-    """Whether a server answers; any status counts, because a plugin may redirect the heartbeat
-    of anonymous visitors."""
+    """Whether a server answers. Any status below 500 counts, because a plugin may redirect the
+    heartbeat of anonymous visitors."""
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         opener.open(address + LmsPath.HEARTBEAT, timeout=2).close()

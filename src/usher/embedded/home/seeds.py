@@ -95,7 +95,7 @@ E2E_RUN = "course-v1:edX+E2E-101+course"
 
 @transaction.atomic
 def courses() -> int:
-    """Create the demonstration course and the E2E test course."""
+    """Create the demonstration course and the E2E test course; return how many there are."""
     run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
     run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
     return 2
@@ -103,8 +103,8 @@ def courses() -> int:
 
 @transaction.atomic
 def load(runs: int) -> int:
-    """Create ``course-v1:LoadX+C<i>+2026_T1`` for i from 0; each starts a day later than the one
-    before."""
+    """Create as many runs as ``runs`` says, ``course-v1:LoadX+C0000+2026_T1`` and so on, each a day
+    later than the one before. Returns ``runs``."""
     first = [_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
     overviews, modes = [], []
     for number in range(runs):

@@ -37,8 +37,8 @@ def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Pa
 
 
 def _migrations() -> list[Path]:
-    """The migration files of Usher's own apps. Those of libraries change only with the versions of
-    the libraries."""
+    """The migration files of Usher's own apps. Those of libraries are not needed: they change only
+    with the libraries' versions, which ``_version`` includes."""
     root = Path(usher.__path__[0])
     paths = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
     return sorted(paths)

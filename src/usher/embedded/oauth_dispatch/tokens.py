@@ -16,8 +16,8 @@ def issue(
     seconds: int | None = None,
     scopes: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Issue and store an access and a refresh token of ``client`` for ``user``. Returns the
-    toolkit's answer.
+    """Issue and store an access and a refresh token of ``client`` for ``user``. Returns them as the
+    token endpoint does. seconds: lifetime of the access token; None for the default.
 
     As on the platform, this sets ``request.user`` to ``user``.
     """

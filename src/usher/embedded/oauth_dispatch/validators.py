@@ -30,8 +30,8 @@ class LmsOAuth2Validator(OAuth2Validator):
     def save_bearer_token(
         self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Save the token. A token for the grant *client credentials* belongs to the client's user.
-        A token may have an expiry of its own."""
+        """Save the token. With the grant *client credentials* it belongs to the client's user.
+        ``_set_expiry`` may change when it expires."""
         grant_type, user = request.grant_type, request.user
         if grant_type == "client_credentials":
             # The toolkit would drop the user for this grant.
@@ -41,6 +41,8 @@ class LmsOAuth2Validator(OAuth2Validator):
         request.grant_type, request.user = grant_type, user
 
     def _set_expiry(self, token: dict[str, Any], request: Any) -> None:
+        """Store the opaque token of a restricted application as expired. Other tokens live for
+        ``request.expires_in`` seconds, if that is set."""
         records = get_access_token_model().objects.filter(token=token["access_token"])
         body = getattr(request, "decoded_body", None) or []
         jwt_requested = dict(body).get("token_type", "").lower() == "jwt"

@@ -19,7 +19,7 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    """Status 403. Requests over the rate limit of an address get it as well."""
+    """Status 403, also for requests over an address's rate limit."""
     return HttpResponseForbidden("<h1>403 Forbidden</h1>")
 
 

@@ -1,2 +1,3 @@
-"""Imitates the database load of the platform's receivers: rows, statements and locks of the kind
-and number measured there. Enabled by ``PLATFORM_COSTS``, for benchmarks and tests of locks."""
+"""Imitates the database load of the platform's receivers, with rows, statements and locks of the
+kind and number that were measured on the platform. The setting ``PLATFORM_COSTS`` enables it, for
+benchmarks and tests of locks."""

@@ -2,7 +2,7 @@
 
 Status and body must be equal, and so must the headers in ``_HEADERS``: none may be missing or
 added. Values that differ in every run (ids, times, tokens, states, codes, random names) are
-compared by shape. Values that later requests repeat are remembered.
+compared by shape. Those that later requests send back are stored in ``KnownValues``.
 """
 
 import json
@@ -66,7 +66,8 @@ def _shape(text: str) -> str:
 def differences(
     recorded: dict[str, Any], actual: httpx.Response, known_values: KnownValues
 ) -> list[str]:
-    """One line for each difference; empty when the answers agree."""
+    """One line for each difference; empty when the answers agree. Adds random values of this run to
+    ``known_values``."""
     sentences: list[str] = []
     if recorded["status"] != actual.status_code:
         sentences.append(f"status {recorded['status']}, here {actual.status_code}")

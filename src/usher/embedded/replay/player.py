@@ -57,8 +57,8 @@ class _StateSetter:
         return answer
 
     def hold(self, given: dict[str, Any]) -> None:
-        """Applies ``given`` to the LMS's data. Raises RuntimeError for a state that can't be
-        created."""
+        """Give the LMS's provider record and service worker the state that ``given`` names, or else
+        their initial state. Raises RuntimeError for a state that can't be created."""
         records: dict[str, Any] = {
             name: given[name] for name in ("provider", "service_worker") if name in given
         }
@@ -130,6 +130,8 @@ class Player:
         return client.request(request["method"], translate(request["path"]), **options)
 
     def play(self, recording: Recording) -> ReplayResult:
+        """Send the recorded request and compare the answers. A state that can't be created is
+        reported as a difference."""
         try:
             self._prepare(recording)
         except RuntimeError as error:
@@ -149,8 +151,8 @@ class Player:
         return ReplayResult(recording, sentences)
 
     def _prepare(self, recording: Recording) -> None:
-        """Creates the state that the recording requires. Resets rate limits first, because the
-        pauses between the recorded requests are unknown."""
+        """Create the state that the recording requires; raise RuntimeError if that is not possible.
+        Rate limits are reset, because the pauses between the recorded requests are unknown."""
         given = recording.given
         unknown = set(given) - {
             "provider",

@@ -12,8 +12,10 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True)
 class Recording:
-    """session: requests with the same name share cookies. given: the state that the exchange
-    requires."""
+    """One exchange. name: the file's name without ``.json``. request: ``method``, ``path``, and
+    optionally ``headers``, ``params``, ``data`` or ``json``. response: ``status``, ``headers`` and
+    ``body``. session: requests with the same session share cookies; '' for none. given: the state
+    that the exchange requires (see ``replay.state``)."""
 
     name: str
     title: str

@@ -71,7 +71,8 @@ def _tokens() -> None:
 
 
 def _provider(application: str, **changed: Any) -> None:
-    """One provider record with its usual flags; ``application``: its address for servers."""
+    """Replace all provider records with one. application: its address for servers. changed: fields
+    that differ from the initial ones."""
     OAuth2ProviderConfig.objects.all().delete()
     addresses = {
         "AUTHORIZATION_URL": APPLICATION_ROOT + ApplicationPath.AUTHORIZE,
@@ -111,7 +112,7 @@ _WORKERS: dict[str | None, dict[str, bool]] = {
 
 @transaction.atomic
 def start(application: str) -> None:
-    """Fill a prepared LMS with the start state."""
+    """Fill a prepared LMS with the start state. application: its address for servers."""
     _people()
     _clients()
     _tokens()
@@ -127,9 +128,11 @@ def start(application: str) -> None:
 
 @transaction.atomic
 def hold(given: dict[str, Any], application: str) -> None:
-    """Apply ``given``, and reset everything else to the initial state.
+    """Give the provider record and the service worker the states that ``given`` names, or else
+    their initial ones.
 
-    Raises KeyError for an unknown change.
+    given: may have ``provider``, a key of ``_PROVIDERS``, and ``service_worker``, a key of
+    ``_WORKERS``. Raises KeyError for an unknown state.
     """
     _provider(application, **_PROVIDERS[given.get("provider")])
     worker = User.objects.filter(username=SERVICE_WORKER)

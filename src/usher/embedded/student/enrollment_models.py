@@ -80,8 +80,8 @@ class CourseEnrollment(models.Model):
 
 
 class CourseEnrollmentAllowed(models.Model):
-    """An invitation of an e-mail address without an account, which is enrolled when the account
-    is activated."""
+    """An invitation to a run, for an e-mail address without an active account. The platform enrolls
+    the person when an account with that address is activated; the embedded LMS does not."""
 
     email = models.CharField(max_length=255, db_index=True)
     course_id = CourseKeyField(max_length=255, db_index=True)

@@ -128,9 +128,9 @@ def enroll(
 
 
 def enroll_all(new_enrollments: Sequence[tuple[CourseEnrollment, str]]) -> list[CourseEnrollment]:
-    """Does the work of ``enroll`` for many rows, without its checks. new_enrollments: each row as
-    ``enroll`` first creates it, inactive and in the default mode, and the mode that it will have.
-    The rows are inserted in their final state; receivers and history get both states."""
+    """Do the work of ``enroll`` for many rows, without its checks. new_enrollments: pairs of an
+    unsaved row, inactive and in the default mode as ``enroll`` first creates it, and its final
+    mode. The rows are inserted in their final state; receivers and history get both states."""
     if not new_enrollments:
         return []
     rows = [row for row, _ in new_enrollments]
@@ -155,6 +155,8 @@ def enroll_all(new_enrollments: Sequence[tuple[CourseEnrollment, str]]) -> list[
 def _run_receivers_in_bulk(
     new_enrollments: Sequence[tuple[CourseEnrollment, str]], default_mode_slug: str
 ) -> list[bulk.Receiver]:
+    """Do the work of the receivers in ``platform_load`` for all rows; return these receivers, which
+    need not be called then."""
     if not apps.is_installed("usher.embedded.platform_load"):
         return []
     from usher.embedded.platform_load import receivers
@@ -173,7 +175,7 @@ def _run_receivers_in_bulk(
 def update_enrollment(
     enrollment: CourseEnrollment, mode: str | None = None, is_active: bool | None = None
 ) -> None:
-    """Set mode and activity (None: unchanged) and announce the changes."""
+    """Set ``mode`` and ``is_active`` (None: unchanged), and send the events of the changes."""
     activity_changed = is_active is not None and enrollment.is_active != is_active
     mode_changed = mode is not None and enrollment.mode != mode
     if not activity_changed and not mode_changed:

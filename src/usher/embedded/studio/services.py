@@ -8,7 +8,7 @@ from opaque_keys.edx.keys import CourseKey
 from usher.embedded.course_overviews.models import DEFAULT_START_DATE, CourseOverview
 from usher.embedded.student.models import CourseAccessRole
 
-#: Columns that are not copied.
+#: Columns that a copy does not get from its source.
 _NOT_COPIED = frozenset(
     {
         "id",

@@ -1,6 +1,6 @@
 """Steps of sign-in through a provider, in the platform's order (see ``switch.PIPELINE``).
 
-A step that returns a response stops the pipeline; it continues when the browser requests
+A step that returns a response stops the pipeline. The pipeline continues when the browser requests
 ``/auth/complete/<backend>/`` again.
 """
 
@@ -127,7 +127,8 @@ def ensure_user_information(
     *args: Any,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Continue with a known user; redirect all others to the page where an account is created."""
+    """Continue with a known user. Otherwise redirect to ``/login`` or ``/register``, or answer 400
+    if an API started the pipeline for a learner without an account."""
     if current_partial:
         strategy.session_set("partial_pipeline_token_", current_partial.token)
         strategy.storage.partial.store(current_partial)
@@ -199,7 +200,8 @@ def set_logged_in_cookies(
     *args: Any,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Set the sign-in cookies with a redirect that resumes the pipeline."""
+    """Set the sign-in cookies with a redirect that resumes the pipeline. An account with an
+    unusable password is signed out and gets status 403."""
     if auth_entry in API_ENTRIES or user is None or not user.is_authenticated:
         return None
     request: Any = strategy.request if strategy else None
@@ -215,7 +217,7 @@ def set_logged_in_cookies(
 
 
 def ensure_redirect_url_is_safe(strategy: Any, *args: Any, **kwargs: Any) -> None:
-    """Drops a ``next`` that leads to another site which is not allowed."""
+    """If ``next`` leads to a site that isn't allowed, replace it with the default address."""
     target = strategy.session_get("next", None)
     if target and strategy.request and not is_safe_redirect(strategy.request, target):
         # ``switch`` adds this setting, which the type checker doesn't know.

@@ -23,8 +23,8 @@ class ConfigurationModelStrategy(DjangoStrategy):
             try:
                 return record.get_setting(name)
             except KeyError:
-                # Without other settings the LMS redirects to "None?client_id=…": its
-                # social-auth-core formats None as text, newer releases fail.
+                # Without this address in the record, the platform redirects to "None?client_id=…",
+                # because its release of social-auth-core formats None as text. Newer releases fail.
                 if name == "AUTHORIZATION_URL":
                     return "None"
         if name == "MAX_SESSION_LENGTH" and self.request is not None:

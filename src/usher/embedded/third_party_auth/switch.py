@@ -46,7 +46,6 @@ def apply_settings(settings: Any) -> None:
     settings.SOCIAL_AUTH_RAISE_EXCEPTIONS = False
     settings.SOCIAL_AUTH_INACTIVE_USER_LOGIN = True
     settings.SOCIAL_AUTH_INACTIVE_USER_URL = "/auth/inactive"
-    # The platform's release of the library has no such filter. A later release finds active users
-    # only.
+    # Later releases of python-social-auth find active users only. The platform's release finds all.
     settings.SOCIAL_AUTH_ACTIVE_USERS_FILTER = {}
     settings.SOCIAL_AUTH_UUID_LENGTH = 10

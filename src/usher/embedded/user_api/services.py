@@ -35,6 +35,8 @@ class UserNotAuthorized(Exception):
 
 
 class AccountValidationError(Exception):
+    """field_errors: field name → ``developer_message`` and ``user_message``."""
+
     def __init__(self, field_errors: dict[str, Any]) -> None:
         super().__init__("account not valid")
         self.field_errors = field_errors

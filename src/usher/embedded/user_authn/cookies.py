@@ -62,7 +62,8 @@ def _user_info(request: HttpRequest, user: User) -> str:
 
 
 def _jwt(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
-    """Header with payload, and signature. Raises LoginClientMissingError."""
+    """The values of the two ``JWT_COOKIES``: header and payload joined by a dot, and signature.
+    Raises LoginClientMissingError."""
     client_id = settings.JWT_AUTH["JWT_LOGIN_CLIENT_ID"]
     client = get_application_model().objects.filter(client_id=client_id).first()
     if client is None:
@@ -77,7 +78,8 @@ def _jwt(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
 
 
 def set_logged_in_cookies(request: HttpRequest, response: HttpResponse, user: User) -> HttpResponse:
-    """Set four cookies that last as long as the session. Raises LoginClientMissingError."""
+    """Set ``ALL_COOKIES``: the JWT cookies for JWT_IN_COOKIE_EXPIRATION seconds, the other two for
+    as long as the session. Raises LoginClientMissingError."""
     if not user.is_authenticated:
         return response
     options = _options(request, request.session.get_expiry_age())

@@ -37,7 +37,8 @@ def validate_name(name: str) -> None:
 
 
 class TrueField(forms.BooleanField):
-    """A checkbox that must be checked: ``true`` in any case; absent counts as unchecked."""
+    """A checkbox that must be checked. ``true``, in upper or lower case, means checked; a missing
+    value means unchecked."""
 
     widget = forms.CheckboxInput
 

@@ -30,7 +30,7 @@ def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = 
 
 
 def _requested_target(request: HttpRequest) -> str | None:
-    """``next``, if it is safe and leads to a page."""
+    """``next`` if it is safe and leads to a page, else None."""
     parameters = request.GET if request.method == "GET" else request.POST
     target = parameters.get("next")
     if not target or not is_safe_redirect(request, target, parameters.get("client_id")):
@@ -44,7 +44,8 @@ def _requested_target(request: HttpRequest) -> str | None:
 
 
 def after_sign_in(request: HttpRequest) -> str:
-    """``next`` or the dashboard, with the configured provider hint unless a sign-in is waiting."""
+    """``next`` if it is safe, else the dashboard. The provider hint from the settings is added
+    (``tpa_hint``), unless a sign-in through a provider is unfinished."""
     target = _requested_target(request) or reverse("dashboard")
     hint = settings.FEATURES.get("THIRD_PARTY_AUTH_HINT", "")
     if not hint or registry.running_pipeline(request) is not None:

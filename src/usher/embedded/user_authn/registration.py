@@ -1,4 +1,5 @@
-"""Creates accounts: from the form in the browser, or for an application with an access token."""
+"""Creates accounts: from the form in the browser, or for an application that sends the learner's
+access token."""
 
 import logging
 import secrets

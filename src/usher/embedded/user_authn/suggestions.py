@@ -18,8 +18,8 @@ def _word(text: str) -> str:
 def suggest_usernames(name: str) -> list[str]:
     """Up to three free usernames made from ``name``; none for a name that isn't ASCII.
 
-    These are the first and last word joined, then the first word with random numbers of growing
-    length.
+    For "Ada Lovelace" they are for example ``adalovelace``, ``a-lovelace`` and ``ada_7``; for "Ada"
+    ``ada_7``, ``ada_42`` and ``ada_358``. The numbers are random.
     """
     if not name.isascii():
         return []

@@ -80,8 +80,9 @@ class RegistrationView(APIView):
         try:
             registration.refuse_duplicates(data)
             registration.refuse_unknown_country(data)
-            # This is the REST framework's request, not Django's. So a failure in the libraries of
-            # sign-in is a server error, as on the platform, and not a redirect.
+            # ``create_account`` sets ``social_strategy`` on the REST framework's request, where
+            # python-social-auth's middleware does not see it. So a failure in that library is a
+            # server error, as on the platform, and not a redirect.
             user = registration.create_account(request, data)
         except RegistrationRefused as refused:
             return JsonResponse(refused.body(), status=refused.status)
@@ -179,8 +180,8 @@ def _frame_address(address: str) -> str:
 
 
 def _logout_target(request: HttpRequest) -> str:
-    """The target after sign-out. As in the platform, an ampersand becomes ``&amp;``, so a second
-    parameter is lost, and a space becomes the plus sign of a course key."""
+    """The target after sign-out. As on the platform, an ampersand becomes ``&amp;``, so a second
+    parameter is lost; a space becomes a plus sign, which course keys contain."""
     target = request.GET.get("redirect_url") or request.GET.get("next") or ""
     target = html.escape(html.unescape(target), quote=False).replace(" ", "+")
     if target and is_safe_redirect(request, target, request.GET.get("client_id")):

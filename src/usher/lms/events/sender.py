@@ -36,14 +36,17 @@ LONGEST_DELAY_SECONDS = 3600
 MOST_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 KEEP = timedelta(days=30)
+#: Messages that one query reads.
 BATCH = 100
+#: Rows that one statement deletes, and after how many ``remove`` stops.
 ROWS_A_DELETE, MOST_REMOVED = 1000, 100_000
+#: The beginning of ``last_error`` when the application did not answer.
 NO_ANSWER = "no answer"
 
 
 @dataclass
 class DeliveryCounts:
-    """Counts of messages."""
+    """Numbers of attempts that one call of ``send_due`` made."""
 
     delivered: int = 0
     failed: int = 0

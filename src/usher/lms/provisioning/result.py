@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Item:
-    """what: kind of record; name: which; outcome: created, changed, adopted, removed, moved,
-    kept or unchanged; changes: names of the fields that differed."""
+    """What happened to one record. what: its kind; name: its name; outcome: created, changed,
+    adopted, removed, moved, kept or unchanged; changes: names of the fields that differed."""
 
     what: str
     name: str

@@ -1,4 +1,4 @@
-// Go on when every other site has been told, or after three seconds.
+// Leave the page when every frame has loaded, or after three seconds.
 (() => {
   const target = document.getElementById("logout").dataset.target;
   const frames = [...document.querySelectorAll("iframe")];

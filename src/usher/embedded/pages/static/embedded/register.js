@@ -1,4 +1,4 @@
-// The platform's page does the same: it posts the form for a provider that is trusted with it.
+// Sends the form; without a click if the provider record skips it, as on the platform's page.
 (() => {
   const form = document.getElementById("registration");
   if (!form) return;
