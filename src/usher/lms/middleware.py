@@ -119,8 +119,8 @@ class CourseLinks:
     """Redirects MITx Online's links to a course run to the run's page in the LMS.
 
     MITx Online always builds ``LMS/learn/course/KEY/home``, which at MIT is the address of the
-    micro-frontend for learning. The platform itself has no page there, and only then, when it
-    answers 404, is the link redirected.
+    micro-frontend for learning. The platform has no page there. A link is redirected only if the
+    LMS answers it with 404.
     """
 
     PATH = re.compile(r"/learn/course/([^/]+)/home/?")

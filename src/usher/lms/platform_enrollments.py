@@ -313,5 +313,5 @@ def _prefetch_roles(users: Sequence[Any]) -> None:
     roles.BulkRoleCache.prefetch(users)
     for user in users:
         user._roles = roles.RoleCache(user)
-    # If it stayed in the request cache, the platform would find no roles of any other user.
+    # As long as these roles are in the request cache, the platform finds no roles of other users.
     RequestCache(roles.BulkRoleCache.CACHE_NAMESPACE).clear()
