@@ -100,7 +100,7 @@ def not_applicable(reason: str) -> Finding:
 
 
 def many(count: int, one: str, several: str = "") -> str:
-    """``1 learner``, ``2 learners``; several: the plural, if it is not ``one`` and s."""
+    """Returns ``1 learner``, ``2 learners``. several: the plural; '' if it is ``one`` with an s."""
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
@@ -126,8 +126,8 @@ class Check(ABC):
 
     @classmethod
     def page(cls) -> str:
-        """The address of its documentation: a path in this repository, or ``docs_url`` of another
-        distribution."""
+        """The address of its documentation: a path in this repository, or the ``docs_url`` of a
+        check from another distribution."""
         if cls.docs_url or not cls.__module__.startswith("usher.doctor."):
             return cls.docs_url
         return f"docs/doctor/{cls.id.split('-')[0].lower()}.md#{cls.id.lower()}"
@@ -145,7 +145,8 @@ def check(kind: type[Check]) -> type[Check]:
 
 
 def all_checks() -> dict[str, type[Check]]:
-    """Id → check: Usher's own in the order of the families, then those of other distributions.
+    """Returns id → check class: Usher's own in the order of the families, then those of other
+    distributions.
 
     Another distribution names a module, or a check, under the entry point group
     ``usher.doctor.checks``.

@@ -28,11 +28,11 @@ CONNECTED = "connected"
 
 @dataclass
 class Context:
-    """The sources of facts. Each fact is collected when it is first needed. For one run; then call
-    ``close``.
+    """The sources of facts for one run of doctor. Each fact is collected when it is first needed.
+    Call ``close`` after the run.
 
-    lms: at its address for this machine. lms_for_application: at the address in the application's
-    ``.env``.
+    lms: the LMS, at its address for browsers and this machine. lms_manage: the command that runs an
+    embedded LMS's ``manage.py lms``. demo_home, dev_home: as in ``Places``.
     """
 
     lms: Lms
@@ -57,8 +57,8 @@ class Context:
 
     @property
     def stopped(self) -> str:
-        """That the command which runs the application, its worker and the LMS is stopped; '' if it
-        runs, or if there is none."""
+        """A sentence if ``usher demo`` or ``usher dev``, which runs the application, its worker and
+        the LMS, is stopped; '' if it is running, or if neither is used."""
         home = self.dev_home or self.demo_home
         if home is None or is_locked(home / "lock"):
             return ""
@@ -68,8 +68,8 @@ class Context:
         self.web.close()
 
     def slow_facts(self) -> list[Callable[[], object]]:
-        """Functions that collect facts with other programs; they are called at once, at the
-        start."""
+        """Functions that collect facts with other programs. At the start all of them are called,
+        each in a thread."""
         return [
             lambda: self.lms.report,
             lambda: self.application.report,
@@ -147,9 +147,11 @@ class Context:
 class Places:
     """The installation that the operator or a caller names. Everything is optional.
 
-    lms_url: for browsers and this machine; application: a folder with a ``.env``, or an address;
-    manage: the application's ``manage.py``; lms_manage: that of an embedded LMS; demo_home: the
-    folder of ``usher demo``; dev_home: that of ``usher dev``.
+    lms_url: the LMS's address for browsers and this machine. application_url: the application's
+    address for browsers. env_file: its ``.env``. manage: the command that runs its ``manage.py``.
+    lms_manage: the same for an embedded LMS's ``manage.py lms``. token: the service worker's.
+    platform: as ``sys.platform``; '' for that of this machine. demo_home: the folder of ``usher
+    demo``. dev_home: that of ``usher dev``.
     """
 
     lms_url: str = ""
@@ -167,7 +169,7 @@ class Places:
 
 
 def look_at(places: Places) -> Context:
-    """A context for ``places``. Missing values are read from the ``.env``."""
+    """Returns a context for ``places``. Missing values are read from the ``.env``."""
     web = Web()
     tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
     if places.lms_manage:
@@ -211,7 +213,7 @@ def _url_by(tutor: Tutor) -> str:
         return ""
 
 
-#: Settings with applications' own addresses for browsers.
+#: The settings in which applications store their own address for browsers.
 OWN_ADDRESSES = ("SITE_BASE_URL", "MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL")
 
 

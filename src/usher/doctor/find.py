@@ -1,4 +1,4 @@
-"""Finds what the operator names: a checkout, an address, a demo, a Tutor root.
+"""Finds the installation that the operator names by a checkout, an address, a demo or a Tutor root.
 
 If nothing is named, it looks for a demo of this checkout and for the application in this folder. It
 also looks for an LMS of ``usher dev`` for this project, and for the Tutor root that ``tutor`` uses.
@@ -66,7 +66,8 @@ class DoctorOptions:
 
 
 def places(options: DoctorOptions) -> Places:
-    """Raises NotFoundError."""
+    """Returns the installation that the options name; if they name nothing, the one found from the
+    current folder. Raises NotFoundError."""
     options = _search(options) if options.name_nothing else _complete(options)
     folder, url = _application(options.application)
     if folder and _is_demo(folder):
@@ -92,8 +93,8 @@ def places(options: DoctorOptions) -> Places:
 
 
 def _search(options: DoctorOptions) -> DoctorOptions:
-    """The options for what is in the current folder, else for the last connection or for Tutor.
-    Raises NothingHereError."""
+    """Completes the options with what is in the current folder, else with the last connection, else
+    with the root that ``tutor`` uses. Raises NothingHereError."""
     here = Path.cwd()
     demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo(folder)]
     if demos:
@@ -128,7 +129,8 @@ def _is_loaded(home: Path) -> bool:
 
 def _names_an_lms(folder: Path) -> bool:
     """Whether the ``.env`` there or the environment has a setting of an LMS. A new project's
-    ``.env`` has other settings only. True if it can't be read: a check names the reason."""
+    ``.env`` has other settings only. True if it can't be read, so that a check reports the
+    reason."""
     if any(name.startswith(_OF_AN_LMS) for name in os.environ):
         return True
     try:
@@ -178,8 +180,9 @@ def _of_here(folder: Path) -> Connection | None:
 
 
 def chosen_connection(options: DoctorOptions) -> str:
-    """Returns which connection is checked, if the operator names none and it is one of several or
-    not that of this folder; else ''."""
+    """Returns a sentence that names the connection to check, if the operator names nothing and may
+    expect another: there are several connections, or the only one is not of this folder. Otherwise
+    ''."""
     if not options.name_nothing:
         return ""
     all_connections = _stored_connections()
@@ -210,7 +213,7 @@ def chosen_connection(options: DoctorOptions) -> str:
 
 
 def _complete(options: DoctorOptions) -> DoctorOptions:
-    """Completes the options with those with which the same application was connected."""
+    """Completes the options from the newest connection of the same application, if there is one."""
     if not options.application or urlsplit(options.application).scheme in ("http", "https"):
         named = options.application.rstrip("/")
     else:
@@ -278,7 +281,7 @@ def _demo(home: Path, options: DoctorOptions) -> Places:
 
 # -- usher dev
 
-#: The names of the settings of a connection begin so.
+#: The names of all settings of a connection begin with this.
 _OF_AN_LMS = "OPENEDX_"
 
 
@@ -348,9 +351,9 @@ def _values(env_file: Path | None) -> dict[str, str]:
 
 
 def _manage(option: str, folder: Path | None, env_file: Path | None) -> Command | None:
-    """The command that runs manage.py: in the running container if there is a compose file, which
-    reads the ``.env`` itself, else with this Python. CAMPUS_ENV_FILE names the reference
-    application's ``.env``."""
+    """The command that runs manage.py: in the running container if there is a compose file, else
+    with this Python. A container gets the ``.env`` from docker compose. CAMPUS_ENV_FILE names the
+    reference application's ``.env``."""
     is_campus = folder is None or (folder / "campus" / "settings.py").is_file()
     environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file and is_campus else {}
     if option:
@@ -391,7 +394,7 @@ def _by_tutor(root: Path | None) -> str:
 
 
 def _mode(values: dict[str, str]) -> str:
-    """The mode, from the LMS's address in the settings: only in dev mode it has a port."""
+    """Tutor's mode, from the LMS's address in the settings: only in dev mode its port is 8000."""
     try:
         port = urlsplit(values.get(Env.OPENEDX_API_BASE_URL, "")).port
     except ValueError:

@@ -35,7 +35,7 @@ RESTART = "<restart>"
 START = "<start>"
 START_WORKER = "<start worker>"
 START_BROKER = "<start broker>"
-#: Makes packages, or other ones, part of the LMS.
+#: Installs the packages that the LMS needs.
 LMS_PACKAGES = "<lms packages>"
 #: Creates accounts, tokens and enrollments of an application that is not built on Usher.
 RECONCILE = "<reconcile>"
@@ -46,14 +46,15 @@ _BEGINS = re.compile(
     r"([A-Z_]+=\S+ )*"
     r"(/\S+|\./manage\.py|\(cd|chmod|docker|echo|export|git|mv|python\S*|sudo|tail|tutor|usher) "
 )
-#: The sentence that follows or explains a command.
+#: Text that shows that a fix is more than one command: words that follow or explain it.
 _PROSE = re.compile(r", (then|or|and)\b|: |; | \(")
-#: What separates a command from the words in front of it or behind it; the latter as the end of the
-#: command, with the words that remain.
+#: The places at which ``parts`` cuts a fix into sentences and commands.
 _BETWEEN = re.compile(r"(?<=:) |[,;] then |, or: |; | (?=\()")
+#: The separator at the end of such a piece. Group 1: the word with which the next piece begins.
 _SEPARATOR = re.compile(r"(?:[,;] (?=then |or: )|;)? ?(then|or:)? ?$")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
-#: The deployments of which one command runs the LMS and the application, as a person calls them.
+#: Deployments in which one command runs the LMS and the application → the command's name for
+#: people.
 _RUN_BOTH = {"demo": "the demo", "dev": "`usher dev`"}
 
 
@@ -68,17 +69,18 @@ class Deployment(StrEnum):
 
 
 def manage(arguments: str) -> str:
-    """A command of the application's ``manage.py``."""
+    """Returns the placeholder for a command of the application's ``manage.py``."""
     return f"<manage {arguments}>"
 
 
 def lms_manage(arguments: str) -> str:
-    """A command of the LMS's ``manage.py lms``."""
+    """Returns the placeholder for a command of the LMS's ``manage.py lms``."""
     return f"<lms manage {arguments}>"
 
 
 def setting(line: str) -> str:
-    """A line for the application's ``.env``, and how to make its processes read it."""
+    """Returns a fix: a line for the application's ``.env``, and how to make its processes read
+    it."""
     return f"{line} in {ENV_FILE}, then {RESTART}"
 
 
@@ -99,7 +101,8 @@ def is_command(fix: str) -> bool:
 
 
 def parts(fix: str) -> list[tuple[str, bool]]:
-    """The sentences and commands of an adapted fix, in order, and whether each is a command."""
+    """Returns the sentences and commands of an adapted fix, in order, each with whether it is a
+    command."""
     masked = _QUOTED.sub(lambda quoted: "'" * len(quoted[0]), fix)
     cuts = [0, *(match.end() for match in _BETWEEN.finditer(masked)), len(fix)]
     result: list[tuple[str, bool]] = []
@@ -204,7 +207,7 @@ def _env_file(context: "Context") -> str:
 
 
 def _in_containers(context: "Context") -> bool:
-    """Whether docker compose runs the application, which may have a compose file without that."""
+    """Whether docker compose runs the application. A compose file alone does not show that."""
     command = context.application.manage
     return _has_compose_file(context) and not (command and runs_here(command.words))
 

@@ -31,7 +31,9 @@ _SIGN_OUT_SECONDS = 10.0
 
 @dataclass
 class _Learner:
-    """The steps of one learner. notes: remarks about a successful journey."""
+    """The steps of one learner. username: in the application. session: the answer of
+    ``journey_learner`` with the application's session. notes: remarks about a successful journey.
+    left_over: what could not be removed from the LMS, or ''."""
 
     context: Context
     browser: Browser
@@ -56,8 +58,9 @@ class _Learner:
     def sign_in(self) -> None:
         """Signs in to the LMS through the application's authorize page.
 
-        An LMS without the plugin shows a new learner its form, which a script in a browser submits.
-        Here the application creates the account, and the learner signs in again.
+        An LMS without the plugin shows a new learner its registration form, which only a script in
+        a browser can submit. In this case the application creates the account, and the learner
+        signs in again.
         """
         landing = self._start()
         if self._is_registration(landing):
@@ -181,8 +184,9 @@ class _Learner:
         return True
 
     def _application_signs_in(self) -> bool:
-        """Uses another browser, with only the same session of the application, since signing out of
-        the LMS again in this one could itself end that session."""
+        """Whether the application's session still signs in to the LMS. Tries it in another browser
+        that has only this session: this browser would have to sign out of the LMS again, which
+        could itself end the session."""
         with closing(Browser(*self.browser.homes)) as other:
             for cookie in self.browser.client.cookies.jar:
                 if cookie.name == self.session["cookie"]:
@@ -245,7 +249,7 @@ def _test_learner(context: Context, username: str) -> Iterator[_Learner]:
         try:
             yield learner
         finally:
-            # First from the application: its worker would create the account again.
+            # From the application first: otherwise its worker would create the account again.
             try:
                 _application(context, "remove", username)
             finally:
@@ -264,8 +268,8 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
 
 
 def _remove_at_lms(learner: _Learner) -> str:
-    """Removes the LMS account. After an unfinished sign-in it is found by the username that it
-    would have got."""
+    """Removes the LMS account. After an unfinished sign-in it is found by the username that it was
+    to get."""
     name, token = learner.lms_username or learner.username, learner.context.token
     runs = [learner.run] if learner.run else []
     with httpx.Client(

@@ -42,8 +42,8 @@ def _sign_in_again(username):
 
 
 def _session_of(user):
-    """Creates a session as a sign-in does, with its signals, by which an application may record
-    whose it is."""
+    """Creates a session by Django's ``login``, whose signals an application may use to record the
+    session's owner."""
     request = HttpRequest()
     request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher doctor")
     request.session = import_module(settings.SESSION_ENGINE).SessionStore()

@@ -27,7 +27,7 @@ _MARKS = {
 }
 #: The words before the fix in the line that says what to do next.
 _LABEL = re.compile(r"(Next: ([A-Z]+-\d+: )?)?")
-#: The statuses of a family: the first that one of its checks has.
+#: A family has the first of these statuses that any of its checks has.
 _WORST = (Status.FAILED, Status.WARNING, Status.NOTE, Status.OK, Status.SKIPPED)
 
 
@@ -171,6 +171,7 @@ def _laid_out(fix: str, indent: int, label: str) -> str:
 
 
 def next_step(report: Report) -> str:
+    """Returns a sentence that begins with ``Next:``. It may contain commands (``fixes.parts``)."""
     if root_causes := report.root_causes:
         return f"Next: {root_causes[0].id}: {root_causes[0].finding.fix}"
     if report.unproven and not report.asked:

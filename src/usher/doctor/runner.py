@@ -34,8 +34,8 @@ class UnknownCheckError(ValueError):
 class Line:
     """The finding of one check. title: what the check expects. because: the failed check because of
     which this one was skipped, or ''. page: where the check is documented, or ''. essential: see
-    ``Check``. needs: ids of the checks on which it depends, also indirectly. family: what the
-    checks with such ids are about, or ''."""
+    ``Check``. needs: ids of the checks on which it depends, also indirectly. family: the subject of
+    the check's family (``title_of_family``), or ''."""
 
     id: str
     title: str
@@ -84,8 +84,8 @@ class Report:
 
     @property
     def root_causes(self) -> list[Line]:
-        """Failures that are not consequences of other failures, then warnings. One that another
-        depends on comes before it, since it may be the cause."""
+        """Failures that are not consequences of other failures, then warnings. A check on which
+        another depends comes before the other, since it may be the cause."""
         problems = [*self.of_status(Status.FAILED), *self.of_status(Status.WARNING)]
         ordered: list[Line] = []
         while problems:
@@ -107,7 +107,8 @@ class Report:
 
     @property
     def unknown(self) -> list[Line]:
-        """Checks that could not be made for another reason than a failed check."""
+        """Checks that could not be made, for another reason than the failure of a check on which
+        they depend."""
         skipped = self.of_status(Status.SKIPPED)
         return [line for line in skipped if line.finding.applies and not line.because]
 
@@ -142,8 +143,8 @@ class Report:
 
 
 def run(context: Context, only: Iterable[str] = ()) -> Report:
-    """Runs all checks, or those in ``only``. Of the checks that these depend on, only failed ones
-    are reported, because of which a named check could not be made.
+    """Runs all checks, or those with ids in ``only`` and the checks on which they depend. Of the
+    latter, reports only failures that prevented a check in ``only``.
 
     Raises UnknownCheckError for an id that no check has.
     """
@@ -171,8 +172,9 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
 
 
 def _without_unseen(lines: dict[str, Line]) -> dict[str, Line]:
-    """While the LMS does not answer, settings and records that are right in its files or database
-    were not seen to work: those checks count as not made. What is wrong there stays."""
+    """If the LMS does not answer, replaces successful checks of its settings and records by skipped
+    ones: files and database have the right values, but nothing has shown that these work. Failures
+    stay."""
     silent = next((line.id for line in lines.values() if line.finding.silent == SILENT_LMS), "")
     if not silent:
         return lines

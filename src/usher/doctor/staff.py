@@ -18,8 +18,8 @@ _MARKS = {"ok": "✓", "note": "i", "warning": "!", "failed": "✗", "skipped": 
 def run_checks(
     ask: Callable[[], ApplicationReport], *, application_url: str, lms_url: str, token: str
 ) -> dict[str, Any]:
-    """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` and
-    ``fix_is_command`` as well.
+    """Runs all checks. Returns ``Report.to_dict`` with ``next``, the sentence about what to do
+    first. Each check in it has a ``mark`` and ``fix_is_command``, too.
 
     ask: returns the application's report; called in another thread. token: the service worker's,
     with which the LMS returns its report.

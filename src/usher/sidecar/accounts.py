@@ -24,11 +24,11 @@ from usher.sidecar.session import Session
 from usher.sidecar.summary import FAILED, REFUSED, SKIPPED, Summary
 
 ACCOUNT = "account"
-#: Learners in a batch: some seconds of work, shorter than their locks last.
+#: Learners in a batch. A batch takes some seconds, less than their locks last.
 SIZE = 200
 #: Seconds between two checks of locked learners.
 LOCKS_EVERY = 2.0
-#: Seconds to wait for locked learners in addition to the time after which their locks expire.
+#: Seconds to wait for locked learners after the time at which their locks must have expired.
 EXPIRED = 10.0
 #: Outcomes of a write after which the row has the intended values.
 _RECORDED = ("written", "same")
@@ -58,8 +58,8 @@ def reconcile_accounts(
 
 
 def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, size: int) -> None:
-    """Processes the due learners, then those that were locked, until their locks expire. A killed
-    run may have left locks."""
+    """Processes the due learners. If ``summary.waits_for_locks``, also retries locked learners
+    until their locks expire: a killed run may have left locks."""
     lock = session.adapter.lock
     until = time.monotonic() + (lock.expire + EXPIRED if lock and summary.waits_for_locks else 0.0)
     locked = _pass(session, due, summary, send, size)
@@ -246,8 +246,8 @@ def _handle_results(
 
 def _results_of(session: Session, page: list[Learner], send: Send) -> Generator[Results]:
     """Yields results by primary key. If another person has the username in the LMS, the learner
-    gets one that the LMS suggests, as in the application's own code; the result holds it as
-    ``named``."""
+    gets a username that the LMS suggests, as in the application's own code; the result holds that
+    username as ``named``."""
     with closing(send(page)) as batches:
         for results in batches:
             repeated = _with_other_names(session, page, results)
@@ -351,9 +351,9 @@ def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -
 def _record(
     session: Session, created: list[tuple[Learner, dict[str, Any]]], summary: Summary
 ) -> None:
-    """Writes the accounts, then the tokens. A token is dropped if its account could not be written,
-    since after a change of the username the token belongs to another account. An account that was
-    written without a token is due again, for the token only."""
+    """Writes the accounts, then the tokens. If an account could not be written, its token is
+    dropped: the username may have changed, so that the token belongs to another account. An account
+    that was written without a token is due again, for the token only."""
     account = session.adapter.account
     unrecorded = [learner for learner, _ in created if not learner.has_account]
     results = iter(
@@ -407,7 +407,8 @@ def _owner(session: Session) -> dict[str, str]:
 
 
 def _account_row(session: Session, learner: Learner) -> dict[str, Any]:
-    """Returns the row to write for a created account. A username that changed meanwhile is kept."""
+    """Returns the row of the agent's ``write`` for a created account. The agent writes nothing if
+    the username changed meanwhile."""
     columns = session.adapter.account.columns
     row: dict[str, Any] = {
         "find": {columns["user"]: learner.pk},

@@ -1,7 +1,8 @@
 """Runs inside the application's own Python: reads and writes its tables for the sidecar.
 
 It uses only the standard library and the application's own Django (4.2 or newer, Python 3.9 or
-newer). It is sent as text to ``manage.py shell -c``, so the application needs no package of Usher.
+newer). ``manage.py shell -c`` reads this file as text from standard input, so the application needs
+no package of Usher.
 
 A request and an answer are one JSON line each: ``{"id": 1, "do": "page", ...}`` and ``{"id": 1,
 "ok": ...}`` or ``{"id": 1, "error": {"code": ..., "message": ...}}``. Answers begin with a mark
@@ -239,10 +240,11 @@ def resolved_value(value):
 
 
 def page(request):
-    """Returns rows after ``after`` in the order of their primary keys, with their related rows.
+    """Returns a page of rows in the order of their primary keys, with their related rows.
 
-    ``with``: name → {model, by, fields, filter, exclude}: rows of another table, which refer to
-    these by ``by``.
+    ``after``: the ``next`` of the page before, or null. ``with``: name → {model, by, fields,
+    filter, exclude}: rows of another table, whose column ``by`` refers to these rows. Returns
+    {rows, next, related}. ``next`` is null on the last page. ``related``: name → rows.
     """
     model, fields, limit = model_of(request["model"]), request["fields"], row_limit(request)
     rows = filtered(all_rows(model), request)
@@ -281,10 +283,13 @@ def row_limit(request):
 def write(request):
     """Writes a batch in one transaction; returns the outcome of each row, in order.
 
-    A row has ``pk`` or, if it may have to be created, ``find`` (unique values). ``expect``: values
-    that it must still have. ``set``: values to write. ``owner``: values that the row of
-    ``request["owner"]``, {model, by}, must still have. Outcomes: written, same, changed (by another
-    process; nothing is written), busy (locked by another process), gone, refused.
+    A row has ``pk`` or, if it may have to be created, ``find`` (unique values). ``expect``: the row
+    must exist and still have these values; without it, only a new row is written. ``set``: values
+    to write. ``owner``: values that the row's owner must still have. The owner is the row of the
+    model ``request["owner"]["model"]`` to which the column ``request["owner"]["by"]`` refers.
+
+    Outcomes: written, same, changed (by another process; nothing is written), busy (locked by
+    another process), gone, refused.
     """
     from django.db import transaction
 
@@ -488,8 +493,9 @@ def value_for(model, name, value):
 
 
 def save(model, changes, request):
-    """Saves so that audit rows are written and values validated as by the application's own code.
-    If a few statements for all rows have the same effect, uses these, else that code."""
+    """Saves the changes with the application's own code, which validates values and writes audit
+    rows. If a few statements for all rows have the same effect, executes these statements
+    instead."""
     if request.get("by") == "save_and_log":
         save_logged(model, changes, request.get("audit"))
     elif is_plain(model):
@@ -555,10 +561,10 @@ def moments_of_change(model):
 
 # -- writing with audit rows
 #
-# ``save_and_log`` of both applications takes a dozen statements for each row. It saves the first
-# rows of every batch. It may write only the row and one audit row, with the content that
-# ``to_dict`` gave beforehand. Then the agent writes the rest of the batch in the same way, with a
-# few statements.
+# ``save_and_log`` of both applications takes a dozen statements for each row. So the agent calls it
+# for the first rows of a batch and checks what it writes. If that is only the row, and one audit
+# row with the content that ``to_dict`` predicts, the agent writes the rest of the batch itself in
+# a few statements. Otherwise ``save_and_log`` saves the rest, too.
 
 #: The number of rows in a batch that the application's own code always saves.
 SAMPLES = 2

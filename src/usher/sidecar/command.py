@@ -435,7 +435,7 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
         _end_with(output, f"The LMS could not be asked: {explain(error)}")
     except click.ClickException:
         raise
-    except Exception as error:  # noqa: BLE001 - a traceback's own exit code is 1
+    except Exception as error:  # noqa: BLE001 - Python would exit with 1, as FAILED
         output.print_error(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         sys.exit(exits.NOT_RUN)

@@ -1,14 +1,15 @@
-"""Enrollments that are due although no column shows it: found by comparing with the LMS.
+"""Finds and repairs differences of enrollments that only a comparison with the LMS shows.
 
-Each kind is processed only if it is named. The changes:
+Each kind is processed only if the operator names it. "Here" is the application.
 
 ======== ============================================================ =======================
-kind     difference                                                   changed
+kind     difference                                                   what is changed
 ======== ============================================================ =======================
 missing  recorded here as enrolled; the LMS has no such enrollment    the LMS
-mode     another mode in the LMS, except a paid one where it is free  the LMS
-         here
-adopt    the LMS has an enrollment; no row here, whatever its status  the application
+mode     another mode in the LMS; a paid mode there is kept if the    the LMS
+         mode here is free
+adopt    active enrollment in the LMS; no row here, not even an       the application
+         inactive one
 ======== ============================================================ =======================
 
 An enrollment that is inactive in the LMS, or was refunded, deferred or ended in the application, is
@@ -101,8 +102,8 @@ def differing(
     memory: Memory | None = None,
 ) -> Iterator[list[EnrollmentPair]]:
     """Yields pages of differing enrollments. user, run: only of these; '' for all. changed_in: only
-    of learners with an enrollment that the application changed in the last so many seconds; None
-    for all. memory: with ``changed_in``, leaves out learners that have not changed since they
+    of learners with an enrollment that the application changed in the last ``changed_in`` seconds;
+    None for all. memory: with ``changed_in``, leaves out learners that have not changed since they
     agreed with the LMS."""
     if changed_in is not None:
         for keys in _with_changes(session, changed_in):
@@ -177,7 +178,7 @@ def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[Enroll
 
 
 def _runs(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
-    """Returns course key → primary key, of those runs that the application has."""
+    """Returns course key → primary key for the runs that the application has."""
     table = session.adapter.runs
     keys = sorted({pair.course for pair in pairs})
     if not keys:

@@ -39,8 +39,8 @@ def differing(
     memory: Memory | None = None,
 ) -> Iterator[list[Differing]]:
     """Yields pages of differing learners with an account. changed_in: only users that changed in
-    the last so many seconds; None for all. memory: with ``changed_in``, leaves out users that have
-    not changed since they agreed with the LMS."""
+    the last ``changed_in`` seconds; None for all. memory: with ``changed_in``, leaves out users
+    that have not changed since they agreed with the LMS."""
     recent_memory = memory if changed_in is not None else None
     for page in learners(
         session.agent, session.adapter, selection=_select_learners(session, user, changed_in)

@@ -17,8 +17,10 @@ from usher.sidecar.session import Session
 from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
+#: Enrollments in a batch.
 SIZE = 300
-#: Error codes of the batch API, and those that the client gives to messages of the public API.
+#: Codes of the error that the LMS does not offer a mode: the batch API's code, and the one that the
+#: client gives to the public API's message.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
 
 Items = list[dict[str, Any]]
@@ -61,14 +63,16 @@ def reconcile_enrollments(
 def due_rows(
     kind: str, rows: list[dict[str, Any]], summary: Summary
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows that were not refused recently and that no other thread processes. Claims
-    these rows until the block ends."""
+    """Claims the rows that were not refused recently and that no other thread has claimed, until
+    the block ends. Yields them."""
     due = [row for row in rows if summary.memory.is_due(kind, _content(row))]
     with summary.memory.claim(ENROLLMENT, [row["pk"] for row in due]) as free:
         yield [row for row in due if row["pk"] in free]
 
 
 def pages_of(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
+    """Yields pages of enrollments with the sidecar's names and ``username``, the learner's LMS
+    username. Leaves out learners without one."""
     table, username = session.adapter.enrollments, session.adapter.enrollment_username
     for page in session.agent.pages(
         model=table.model, fields=[*table.paths, username], limit=SIZE, **due.request()
@@ -85,8 +89,8 @@ def enroll(
     summary: Summary,
     kind: str = ENROLLMENT,
 ) -> None:
-    """Enrolls and records the results. rows: the application's, with the sidecar's names. kind: the
-    application's rows are changed only for ENROLLMENT."""
+    """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
+    ENROLLMENT, or a kind of ``comparing``, for which the application's rows are not changed."""
     try:
         instead = session.adapter.mode_instead if kind == ENROLLMENT else ""
         results = send([_item(session, row) for row in rows], instead)
@@ -307,6 +311,8 @@ def _add_refusal(
 
 
 def sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
+    """Returns a function that enrolls. batched: with the batch API; otherwise with the public API,
+    by the threads of ``pool``."""
     return _batch_sender(session) if batched else _public_sender(session, pool)
 
 

@@ -32,8 +32,8 @@ class AgentFailed(SidecarError):
 
 
 class RequestFailed(SidecarError):
-    """The agent answered with an error. code, message: the agent's; the message names an exception
-    of the application."""
+    """The agent answered with an error. code, message: of the agent's error. The message begins
+    with the class of the application's exception."""
 
     def __init__(self, title: str, code: str, message: str) -> None:
         do = _what_to_do(message) if code == "failed" else ""
@@ -51,8 +51,8 @@ def _sentence(message: str) -> str:
 
 
 def _what_to_do(message: str) -> str:
-    """Advice for an error of the database, or ''. message: the class of an exception, and its
-    text."""
+    """Returns advice for an error of the database, or ''. message: the class of an exception, a
+    colon and its text."""
     lower_message = message.lower()
     for phrase, do in _PHRASES.items():
         if phrase in lower_message:

@@ -1,5 +1,5 @@
-"""Learners whom the application itself has given up, with its reasons. Sends no request to the
-LMS."""
+"""Lists learners on whom the application itself has given up, with its reasons. Sends no request to
+the LMS."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class GivenUp:
 
 
 def find_given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+    """Yields accounts, then enrollments. Raises SidecarError."""
     yield from _accounts(agent, adapter)
     yield from _enrollments(agent, adapter)
 

@@ -29,10 +29,10 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Learner:
-    """username: of the LMS account; '' if none was chosen yet. since: when it was chosen.
-    has_account: whether the LMS account exists, according to the application. given_up, reason:
-    whether the application stopped trying to create it, and why. token: whether the application
-    has the learner's LMS token."""
+    """username: of the LMS account; '' if none was chosen yet. since: when it was chosen or, if
+    that is not stored, when the user was created (ISO 8601). has_account: whether the LMS account
+    exists, according to the application. given_up, reason: whether the application stopped trying
+    to create it, and why. token: whether the application has the learner's LMS token."""
 
     pk: Any
     email: str
@@ -48,8 +48,8 @@ class Learner:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """Returns values of the learner. If one of them changes, a refused learner is tried
-        again."""
+        """The values that decide about another attempt: if one of them changes, a refused learner
+        is tried again."""
         return self.pk, self.username, self.email, self.name, self.country
 
 
@@ -61,8 +61,8 @@ def learners(
     selection: Selection | None = None,
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
-    """Yields pages of learners for whom the application's own code creates accounts. selection:
-    fewer of them, or None."""
+    """Yields pages of ``size`` learners for whom the application's own code creates accounts.
+    selection: only these users; None for all."""
     pages = agent.pages(
         model=adapter.users.model,
         fields=adapter.users.paths,
@@ -76,8 +76,8 @@ def learners(
 def runs(
     agent: Agent, adapter: Adapter, size: int = 500, *, selection: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields course runs that the application's own sync updates. selection: fewer of them, or
-    None."""
+    """Yields course runs that the application's own sync updates. selection: only these runs; None
+    for all."""
     for page in agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,

@@ -41,8 +41,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._gauge(metrics.BUILD).labels(usher.__version__).set(1)
         self._outcomes = self._counter(metrics.OUTCOMES)
-        # Every series starts at 0, because Prometheus sees no increase in a series that begins with
-        # 500.
+        # Every series starts at 0: if the first value of a series were 500, Prometheus would see no
+        # increase.
         for kind, word in product(KINDS, _LABELS.values()):
             self._outcomes.labels(kind, word)
         self._passes = self._counter(metrics.PASSES)
@@ -89,7 +89,8 @@ class Metrics:
 
 @contextmanager
 def serving(counts: Metrics, host: str, port: int) -> Iterator[int]:
-    """Serves ``/metrics`` until the block ends; yields the port. Raises OSError."""
+    """Serves ``/metrics`` until the block ends. Yields the port. port: 0 for a free one. Raises
+    OSError if the address can't be listened on."""
     server: WSGIServer
     thread: threading.Thread
     server, thread = start_http_server(port, addr=host, registry=counts.registry)

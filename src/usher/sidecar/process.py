@@ -31,9 +31,9 @@ BOOTSTRAP = (
     " s = {'__name__': 'usher_agent'}; exec(compile(i.read(int(n)), 'usher_agent', 'exec'), s);"
     " s['serve'](m.decode())"
 )
-#: Seconds for the start, since containers may have to be started first.
+#: Seconds that the start may take: containers may have to be started first.
 START = 300.0
-#: Seconds without an answer or a line ``alive``, after which AgentFailed is raised.
+#: Seconds without an answer or an ``alive`` line after which AgentFailed is raised.
 SILENCE = 60.0
 #: The most seconds for one request, since a table may be locked for ever.
 LONGEST = 900.0
@@ -145,7 +145,9 @@ class Agent:
         return float(getattr(self._worked, "seconds", 0.0))
 
     def ask(self, do: str, **request: Any) -> Any:
-        """Returns the agent's answer. Raises RequestFailed, AgentFailed."""
+        """Sends a request and returns the agent's answer. do: the name of one of the ACTIONS of
+        ``agent.py``, which describes their requests and answers. Raises RequestFailed if the agent
+        answers with an error, AgentFailed if it ends or does not answer in time."""
         with self._asking:
             self._number += 1
             line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
@@ -157,7 +159,8 @@ class Agent:
                 self._worked.seconds = self.busy + time.monotonic() - began
 
     def pages(self, **request: Any) -> Iterator[dict[str, Any]]:
-        """Yields the agent's answers to ``page`` until the last one. Raises what ``ask`` raises."""
+        """Yields all answers to ``page`` (see ``agent.page``), one after another. Raises what
+        ``ask`` raises."""
         after: Any = None
         while True:
             page = self.ask("page", after=after, **request)

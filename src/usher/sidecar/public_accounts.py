@@ -120,7 +120,7 @@ class PublicAccounts:
                 finished, pending = wait(pending, timeout=_SECONDS_BETWEEN_RESULTS)
                 error = next(filter(None, map(Future.exception, finished)), None)
                 if error is not None:
-                    # Requests in progress may still create accounts.
+                    # Wait for requests in progress: they may still create accounts.
                     pending = {future for future in pending if not future.cancel()}
                     finished |= wait(pending).done
                 good = [future for future in finished if future.exception() is None]
@@ -148,6 +148,8 @@ class PublicAccounts:
         return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
 
     def flow(self, learner: Learner) -> AuthorizationFlow:
+        """Returns a sign-in to the LMS on the learner's behalf. Raises SidecarError if the
+        application has no OAuth record of the LMS."""
         grants = self._grants
         return AuthorizationFlow(self._session.lms, learner.pk, grants.record.landing, grants)
 
@@ -233,8 +235,9 @@ class PublicAccounts:
         """Returns the tokens of an account that an earlier run created and could not record; None
         if the account is not the learner's. It is the learner's if it is younger than the
         application's own record of the learner, has the same e-mail address, and a sign-in through
-        the application leads to it. Sign-in is not tried for an older account, since the platform
-        would link it because of the e-mail address."""
+        the application leads to it. Sign-in is not tried for an older account: the platform would
+        link it to the learner because of the e-mail address. Raises LmsError with the code
+        ``being-made`` if the LMS is still creating the account."""
         lms = self._session.lms
         account, since = lms.account(learner.username), moment(learner.since)
         if account is None or since is None or not is_younger(account, since):

@@ -27,17 +27,17 @@ from usher.sidecar.summary import DONE, Summary
 KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
 #: The kinds processed by default: none of them ends an enrollment or overwrites values in the LMS.
 USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
-#: The number of passes in a row without a result, because of the LMS's rate limit, after which a
-#: run ends.
+#: A run ends after this many passes in a row in which the LMS's rate limit let nothing through.
 _IDLE_PASSES = 3
-#: The shortest pause after a pass that the rate limit ended, in seconds.
+#: Seconds: the shortest pause after a pass that the rate limit ended.
 _MIN_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class PassScope:
     """Which rows a pass processes. user: e-mail address or username; run: course key; '' for all.
-    changed_in: only rows that the application changed in the last so many seconds; None for all."""
+    changed_in: only rows that the application changed in the last ``changed_in`` seconds; None for
+    all."""
 
     kinds: Collection[str] = USUAL
     user: str = ""
@@ -52,7 +52,7 @@ class PassScope:
 def due(
     adapter: Adapter, scope: PassScope, *, waiting: bool = False
 ) -> dict[str, tuple[str, Selection]]:
-    """Returns kind → model, and the selection of its due rows. waiting: selects, instead of due
+    """Returns kind → (model, selection of its due rows). waiting: selects, instead of due
     enrollments, those that become due when their learners have accounts."""
     selections: dict[str, tuple[str, Selection]] = {}
     if ACCOUNT in scope.kinds:
@@ -137,7 +137,7 @@ def count_waiting(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str,
 
 
 def count_new(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
-    """Counts the rows that are not due only because they are new: in its grace period the
+    """Counts rows that are not due yet because they are too new: during their grace period the
     application's own code handles them. {} for none."""
     numbers = {}
     for kind, (model, selection) in due(adapter, scope).items():
@@ -165,7 +165,8 @@ def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
 
 
 def _capabilities(session: Session) -> frozenset[str]:
-    """Returns the batch capabilities of the LMS. Raises SidecarError."""
+    """Returns the batch capabilities of the LMS. Raises SidecarError if the LMS can't tell them
+    now."""
     capabilities = batch.capabilities(session.lms)
     if capabilities is None:
         failure = session.lms.http.health().failure
@@ -205,7 +206,8 @@ def reconcile_to_the_end(
 
 
 def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
-    """Reconciles accounts first, because enrollments need them. Raises SidecarError, LmsError."""
+    """Runs one pass over the rows of ``scope``, and adds their results to ``summary``, which it
+    returns. Accounts come first, because enrollments need them. Raises SidecarError, LmsError."""
     capabilities = _capabilities(session)
     accounts, enrollments = batch.ACCOUNTS in capabilities, batch.ENROLLMENTS in capabilities
     selections = {kind: selection for kind, (_, selection) in due(session.adapter, scope).items()}
@@ -231,7 +233,7 @@ def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
             session, summary, batched=accounts, user=scope.user, changed_in=scope.changed_in
         )
     for kind in comparing.KINDS:
-        # No column of the application shows enrollments that only the LMS has.
+        # ``changed_in`` can't select enrollments that only the LMS has: no column shows them.
         if scope.includes(kind) and not (kind == comparing.ADOPT and scope.changed_in is not None):
             comparing.reconcile_compared(
                 session,

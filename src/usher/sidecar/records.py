@@ -1,4 +1,4 @@
-"""Compares grades and certificates with the LMS. They are never written."""
+"""Compares grades and certificates with the LMS, and changes none."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GRADE, CERTIFICATE = "grade", "certificate"
 _CONCURRENCY = 8
 #: Grades that differ by less count as equal, since both are rounded.
 _ROUNDING = 0.005
-#: The status of a certificate in the LMS that the learner can use.
+#: The LMS's status of a certificate that its learner can use.
 _ISSUED = "downloadable"
 
-#: what, difference
+#: What differs (the learner and the run), and the difference.
 DifferenceText = tuple[str, str]
 
 
@@ -65,7 +65,8 @@ def _rows_of(session: Session, table: Table, course: str) -> Iterator[dict[str, 
 
 
 def certificates(session: Session) -> Iterator[DifferenceText]:
-    """Compares certificates of enrolled learners, with one request each, several at a time."""
+    """Compares the certificates of enrolled learners. Sends one request for each learner, several
+    at a time."""
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         for page in learners(session.agent, session.adapter):
             enrolled_learners = [

@@ -54,9 +54,9 @@ def is_key(text: str) -> bool:
 def select_runs(
     session: Session, only_run: str = "", changed_in: float | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields the runs that the application's own sync updates. only_run: the key of one, '' for
-    all. changed_in: only those that the application changed in the last so many seconds; None for
-    all."""
+    """Yields the runs that the application's own sync updates. only_run: the key of one run; '' for
+    all. changed_in: only those that the application changed in the last ``changed_in`` seconds;
+    None for all."""
     selection = session.adapter.eligible_runs
     if only_run:
         selection = selection.also({session.adapter.runs.columns["course"]: only_run})
@@ -131,7 +131,8 @@ def _compare(
         return ComparedRun(row, None, {})
     if isinstance(lms_run, LmsError):
         return ComparedRun(row, None, {}, lms_run)
-    # A run without a certificate date of its own has its end date, as in the applications' code.
+    # If a run has no certificate date of its own, its end date counts, as in the applications' own
+    # code.
     lms_values: dict[str, Any] = {
         "title": lms_run.title,
         "start": lms_run.start,

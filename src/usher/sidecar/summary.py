@@ -18,8 +18,8 @@ DONE, REFUSED, FAILED, SKIPPED, INVALID = "done", "refused", "failed", "skipped"
 #: With ``--watch``: seconds until a refused row is tried again, and an invalid one checked again.
 REFUSED_PAUSE = 3600.0
 #: Seconds until a row that failed or was skipped is tried again: the first pause, which is doubled
-#: each time, and the longest one for failed rows and for skipped ones. The latter is short,
-#: because the locks of a killed process end after two minutes.
+#: each time, and the longest one for failed rows and for skipped ones. The one for skipped rows is
+#: short, because the locks of a killed process end after two minutes.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_SKIPPED_SECONDS = 2.0, 300.0, 15.0
 #: The most rows that are remembered as agreeing with the LMS.
 _MAX_AGREEING = 10_000
@@ -88,8 +88,8 @@ class Memory:
 
     @contextmanager
     def claim(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
-        """Yields the rows that no other thread processes. Claims these rows until the block
-        ends."""
+        """Claims those rows of ``keys`` that no other thread has claimed, until the block ends.
+        Yields their keys."""
         with self._claim_lock:
             free = {key for key in keys if (table, key) not in self._claimed}
             self._claimed |= {(table, key) for key in free}

@@ -18,8 +18,8 @@ _ANSWERED = (DONE, REFUSED, INVALID)
 
 
 class WatchOutput(ReconcileOutput):
-    """Several threads may report passes. With ``as_json`` each pass is one object, whatever it
-    repeats."""
+    """Several threads may report passes. With ``as_json`` each pass is one object, even if it
+    repeats the one before."""
 
     def __init__(self, as_json: bool) -> None:
         super().__init__(as_json)

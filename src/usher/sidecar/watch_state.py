@@ -13,10 +13,10 @@ from usher.client.http import Exchange
 from usher.sidecar.session import Session
 from usher.sidecar.summary import FAILED, REFUSED, REFUSED_PAUSE, Summary
 
-#: Seconds for which a refusal is shown after its last attempt; the next one is after
+#: How long a refusal is shown after its last attempt. The next attempt follows after
 #: ``REFUSED_PAUSE``.
 _SHOWN_SECONDS = timedelta(seconds=2 * REFUSED_PAUSE)
-#: Seconds without a successful pass after which the sidecar is late.
+#: The time without a successful pass after which the sidecar is late.
 LATE = timedelta(minutes=5)
 _MAX_REFUSED = 10_000
 
@@ -94,6 +94,8 @@ class WatchState:
             self._refused[key] = Refused(**entry, first=at, last=at)
 
     def record_trouble(self, reason: str, wait: float) -> None:
+        """Records why the application or the LMS can't be reached. wait: seconds until the next
+        try."""
         self.session, self.trouble = None, (reason, now() + timedelta(seconds=wait))
 
     def refused(self) -> list[Refused]:

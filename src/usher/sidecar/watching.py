@@ -53,7 +53,7 @@ _FAILURE_CHECK_SECONDS = 0.2
 #: are killed. Otherwise an LMS that does not answer would delay the end for minutes.
 PATIENCE = 30.0
 _STOPPING = b"\nstopping after the batch in progress; a second Ctrl-C stops immediately\n"
-#: Errors of reading the application's files, which may be replaced by a new release.
+#: Errors of reading the application's files, which a new release may be replacing.
 _OF_FILES = (ConnectError, EnvFileError, OSError)
 #: Seconds by which a pass overlaps with the one before, because transactions commit later than
 #: their timestamps.
@@ -262,8 +262,8 @@ class Watching:
     ) -> float:
         """Runs one pass. Returns seconds that the application's database worked.
 
-        If the LMS limits the rate of requests, waits and runs the pass again: the limit concerns
-        the kinds of this pass, and others continue.
+        If the LMS limits the rate of requests, waits and runs the pass again. The limit concerns
+        the kinds of this pass only, so other threads continue.
         """
         busy = session.agent.busy
         while pause := self._pass(session, scope, threads):
@@ -318,9 +318,9 @@ def watch(
                     with watching.threads(session) as threads:
                         threads.wait()
             except (SidecarError, LmsError, *_OF_FILES) as error:
+                # After the first start, a new release may be replacing the application's folder.
                 if isinstance(error, _OF_FILES) and not state.has_opened:
                     raise
-                # The application's folder may be replaced by a new release.
                 stopping.stop_if_asked()
                 if time.monotonic() - start > _MAX_WAIT_SECONDS:
                     wait = _FIRST_WAIT_SECONDS

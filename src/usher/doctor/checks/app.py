@@ -138,6 +138,7 @@ class ServerAnswersConcurrently(Check):
 
 
 _MAX_TRIES = 3
+#: The application gets ``_MANY_FACTOR`` times the seconds of a normal answer, but at least these.
 _AT_LEAST_SECONDS = 2.0
 _LONGEST_SECONDS = 10.0
 _MANY_FACTOR = 5
@@ -302,7 +303,8 @@ class SignInHasNoLoop(Check):
             return False
 
 
-#: Requests for the same page in a sign-in that works: before and after the person signed in.
+#: This many requests for the same page show a loop. A sign-in that works requests a page at most
+#: twice: before and after the person has signed in.
 _MAX_VISITS = 3
 
 

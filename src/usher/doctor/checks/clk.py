@@ -62,8 +62,8 @@ def _application(context: Context) -> httpx.Response | None:
 
 
 def seconds_off(answer: httpx.Response) -> float | None:
-    """By how many seconds the answer's date is outside of the time between the request and the
-    answer, which may be minutes on a busy machine; None without a date."""
+    """Returns the seconds by which the answer's Date header is before (negative) or after the time
+    between request and answer, which may be minutes on a busy machine; None without a date."""
     before, after = answer.extensions[SENT_AND_RECEIVED_AT]
     try:
         date = parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)

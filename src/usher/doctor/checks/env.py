@@ -80,7 +80,7 @@ class EnvFileIsPrivate(Check):
         return ok(f"{path} has mode {mode:04o} and is not in git")
 
 
-#: Words in the names of settings, also the application's own, whose values are secret.
+#: Words in the names of secret settings, including the application's own.
 _OF_SECRETS = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN", re.IGNORECASE)
 
 
@@ -113,7 +113,8 @@ class EnvFileIsInUse(Check):
             token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
             file_fingerprints = configuration_fingerprints(values, token)
             stale = [key for key in file_fingerprints if running.get(key) != file_fingerprints[key]]
-            # The service worker's token differs, with which all fingerprints are made.
+            # All fingerprints are made with the service worker's token. If all differ, it is the
+            # token that differs.
             if len(stale) == len(file_fingerprints):
                 stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         else:
@@ -204,7 +205,8 @@ class ProjectCodeWorks(Check):
         return ok("manage.py runs")
 
 
-#: The server does not answer, or refuses the connection. SQLite names a missing table so, too.
+#: The database's server does not answer, or refuses the connection. SQLite raises OperationalError
+#: for a missing table, too.
 _NO_DATABASE = re.compile(r"\bOperationalError: .*(connect|server|authentication|role )")
 _OF_DATABASE = re.compile(r"\b(Operational|Database|Programming|Interface)Error: ")
 

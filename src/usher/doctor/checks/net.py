@@ -110,8 +110,8 @@ class ServerAnswer:
 
 
 def look_at_server(context: Context, url: str) -> ServerAnswer:
-    """Requests the heartbeat and, if that fails, an API that needs no module store, because the
-    heartbeat is slow, or answers 503, when any of the LMS's services is."""
+    """Requests the heartbeat and, if its answer is not an LMS's, an API that needs no module store.
+    The heartbeat is slow or fails when one of the services that the LMS uses is slow or fails."""
     first = _ask_server(context, url + LmsPath.HEARTBEAT)
     if first.is_lms:
         return first
@@ -196,7 +196,7 @@ class ServerIsThisLms(Check):
 _NUMBER_LOOKED_UP = 2
 
 
-#: Part of the error if a connection was made and no answer came in time, as on a busy machine.
+#: Errors of a connection that was made but got no answer in time, as on a busy machine.
 _SLOW = ("ReadTimeout",)
 
 

@@ -9,8 +9,8 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_BROKER, START_WORKER, manage
 
-#: Seconds for which a due row may wait while a worker runs: sweeps find even rows whose message was
-#: lost.
+#: Seconds that a due row may wait. If a worker runs, its sweeps find even rows whose message was
+#: lost long before.
 _PATIENCE_SECONDS = 300
 _MANY_ATTEMPTS = 20
 
@@ -259,7 +259,7 @@ _ELSEWHERE = {
     "run": ("not-found", MALFORMED),
     "token": ("invalid_grant", "invalid_client"),
 }
-#: Kind → the checks that report these.
+#: Kind → the family of checks that report these refusals.
 _CHECKS = {
     "account": "ACC",
     "enrollment": "ENR",

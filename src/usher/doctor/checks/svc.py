@@ -203,7 +203,7 @@ class WorkerIsBoundToApplication(Check):
         )
 
 
-#: The change that the platform's own command makes.
+#: The arguments of the LMS's ``manage.py lms`` for this change.
 _NO_SUPERUSER = (
     'shell -c "from django.contrib.auth import get_user_model; '
     "get_user_model().objects.filter(username='{name}').update(is_superuser=False)\""

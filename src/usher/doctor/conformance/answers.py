@@ -15,7 +15,7 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Answer:
-    """status, headers (any case) and body: JSON, ``{"html": true, "title": …}``, or text."""
+    """body: parsed JSON; ``{"html": True, "title": …}`` for a page; otherwise text."""
 
     status: int
     headers: httpx.Headers = field(repr=False)

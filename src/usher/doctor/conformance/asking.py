@@ -32,8 +32,8 @@ class CheckedExpectation:
 @dataclass
 class Conversation:
     """Everything that requests need. tokens: actor → token. values: name → the value of ``{name}``
-    in requests. why_missing: name → what to give so that its value is known. session: has the
-    learner's cookies."""
+    in requests. why_missing: name → what to give so that its value is known. modes: those of the
+    run ``course``. session: a client with the test learner's cookies, or None."""
 
     client: httpx.Client
     values: dict[str, str] = field(default_factory=dict, repr=False)
@@ -45,6 +45,8 @@ class Conversation:
     def ask(
         self, expectations: tuple[Expectation, ...], *, write: bool
     ) -> Iterator[CheckedExpectation]:
+        """Yields each expectation with its result. write: whether to send requests that change the
+        LMS."""
         for expectation in expectations:
             if reason := self._reason_to_skip(expectation, write=write):
                 yield CheckedExpectation(expectation, "unknown", (reason,))

@@ -38,8 +38,10 @@ def worker_name(client: httpx.Client, token: str) -> str:
 
 
 def find_runs(client: httpx.Client, token: str, worker: str) -> dict[str, str]:
-    """Names of values → keys: ``course`` and ``course2``, open to enrollment, ``closed_course``,
-    which isn't, and ``org``, if the LMS shows such runs."""
+    """Returns the values ``course`` and ``course2`` (keys of runs that are open to enrollment),
+    ``closed_course`` (the key of a run whose enrollment has ended) and ``org``. Leaves out those
+    for which the LMS shows no run. worker: the username of the token's owner; '' to list the runs
+    that anybody sees."""
     answer = client.get(
         LmsPath.COURSES,
         headers=bearer(token),
@@ -61,6 +63,7 @@ def _enrollment_ended(row: dict[str, str | None]) -> bool:
 
 
 def modes(client: httpx.Client, token: str, course: str) -> frozenset[str]:
+    """Returns the slugs of a run's modes; empty if the LMS does not return them. course: its key."""
     path = LmsPath.COURSE_MODES.format(course_key=in_path(course))
     answer = client.get(path, headers=bearer(token))
     if answer.status_code != httpx.codes.OK:

@@ -1,5 +1,5 @@
-"""A conformance run: finds runs and a learner for the requests, sends them, cleans up, returns the
-result."""
+"""Checks conformance: finds course runs and a learner for the requests, sends the requests, removes
+the learner, and returns the result."""
 
 import secrets
 from collections.abc import Iterator
@@ -161,8 +161,8 @@ def _conversation(client: httpx.Client, request: Request) -> Conversation:
 def _learner(
     conversation: Conversation, session: httpx.Client, request: Request, result: Result
 ) -> Iterator[None]:
-    """With ``write``, there is a test learner within the block. A learner's token from the operator
-    is never used to write."""
+    """With ``write``, registers a test learner for the block and removes the learner afterwards. A
+    learner's token from the operator is never used to write."""
     if not request.write:
         yield
         return
@@ -184,7 +184,7 @@ def _learner(
     try:
         yield
     finally:
-        # This learner exists if a request succeeded although a refusal was expected.
+        # ``newcomer`` exists if the LMS accepted a registration that it was expected to refuse.
         newcomer = conversation.values["newcomer"]
         remaining = [
             remove(learner, conversation.client, request.token),

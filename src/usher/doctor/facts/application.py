@@ -29,14 +29,14 @@ _KINDS = {
     "run": "course runs",
 }
 _AUTHORIZE = "authorize_script.py"
-#: The words with which checks call the application's file of settings.
+#: The word with which checks name the application's ``.env``.
 _ENV = re.compile(r"(?<![\w/.])\.env(?![\w.])")
 
 
 @dataclass
 class Application:
     """url: its address for browsers. manage: its ``manage.py``. ask: returns its report in this
-    process; the application's own staff page uses it instead of ``manage``."""
+    process; used by the application's own staff page instead of ``manage``."""
 
     web: Web
     url: str
@@ -61,7 +61,7 @@ class Application:
             raise NotKnownError(str(error)) from error
 
     def naming_env(self, text: str) -> str:
-        """``text``, which says ``.env``, with the name of the file that was read in its place."""
+        """Returns ``text`` with ``.env`` replaced by the name of the file that was read."""
         file = self.env_file
         if file is None or file.name == ".env":
             return text
@@ -81,8 +81,9 @@ class Application:
         return _readable(report)
 
     def authorize(self, address: str) -> dict[str, Any]:
-        """Its authorize page's answer to one of its own users; no grant is kept. Raises
-        NotKnownError."""
+        """Requests the authorize page for one of the application's users; no grant is kept.
+        address: path and query. Returns ``status`` (None without any user), ``said`` (the body or
+        an error) and ``location`` (without the code). Raises NotKnownError."""
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
         script = (files(__package__) / _AUTHORIZE).read_text(encoding="utf-8")
@@ -128,6 +129,7 @@ class Application:
         fingerprints = data.get("configuration") if isinstance(data, dict) else None
         if not isinstance(fingerprints, dict):
             return {}
+        # Empty means that the process reports no setting, not that it reports nothing.
         return fingerprints or {"": ""}
 
     def get(self, path: str, token: str = "") -> httpx.Response:
@@ -143,25 +145,28 @@ class Application:
         raise NotKnownError("the application has no OAuth2 record with the LMS's client id")
 
     def rows(self, kind: str) -> Rows:
+        """Returns the report's counts and errors of a kind of records, such as ``account``. Raises
+        NotKnownError if the application does not report that kind."""
         rows = self.report.get("rows", {})
         if kind not in rows:
             raise NotKnownError(f"the application does not report its {_KINDS.get(kind, kind)}")
         return rows[kind]
 
     def refusals(self, kind: str, *codes: str) -> list[RowError]:
-        """``errors`` for these codes of the LMS's answers, which only an application built on Usher
-        stores. Raises NotKnownError."""
+        """Like ``errors``. Raises NotKnownError if the application is not built on Usher: it does
+        not store the codes of the LMS's answers."""
         if not self.report.get("usher"):
             raise NotKnownError(f"the application does not record why {_KINDS[kind]} are refused")
         return self.errors(kind, *codes)
 
     def errors(self, kind: str, *codes: str) -> list[RowError]:
+        """Returns the reported errors of a kind. codes: only these error codes; none for all."""
         errors = self.rows(kind).get("errors", [])
         return [row for row in errors if not codes or row["error_code"] in codes]
 
     @fact
     def tracked_by_git(self) -> bool:
-        """Whether git has the ``.env``."""
+        """Whether git tracks the ``.env``."""
         if self.env_file is None:
             raise NotKnownError("the application's .env is not known: give --application")
         try:
@@ -178,8 +183,8 @@ class Application:
 
 
 def _readable(report: ApplicationReport) -> ApplicationReport:
-    """The report, with the sentence in each refusal of the LMS: MITx Online stores the whole
-    answer."""
+    """Returns the report with a sentence as the message of each error: MITx Online stores the LMS's
+    whole answer."""
     for rows in report.get("rows", {}).values():
         for error in rows.get("errors", []):
             error["message"] = in_words(error.get("message", ""))[:400]

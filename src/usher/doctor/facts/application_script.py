@@ -22,7 +22,7 @@ RETRIES = 5
 COURSE_KEY = re.compile(
     r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+|[\w\-~.:]+/[\w\-~.:]+/[\w\-~.:]+"
 )
-#: Seconds for which the applications' own tasks ignore new learners and enrollments.
+#: The time for which the applications' own tasks ignore new learners and enrollments.
 YOUNG = timedelta(minutes=5)
 NAMES = (
     "OPENEDX_API_BASE_URL",
@@ -36,7 +36,7 @@ NAMES = (
 )
 
 if not apps.ready:
-    django.setup()  # raises the error for which `manage.py shell` started without the settings
+    django.setup()  # raises the error in the settings that `manage.py shell` ignored
 
 
 def _model(label):
@@ -180,8 +180,8 @@ def _enrollments():
 
 
 def _settled_enrollments():
-    """The newest enrollments, which the LMS should have. mode: '' if the application does not store
-    it."""
+    """The newest enrollments that the application has recorded as made in the LMS. mode: '' if the
+    application does not store it."""
     rows = _active_enrollments().filter(edx_enrolled=True).order_by("-pk")[:MAX_NAMED]
     return [
         {

@@ -15,8 +15,8 @@ from usher.contract.shell import with_env_file
 from usher.contract.tracebacks import is_traceback, last_line
 from usher.doctor.facts.memo import NotKnownError
 
-#: Seconds for one command, since a busy machine starts programs slowly; Tutor's imports alone take
-#: seconds.
+#: The most seconds for one command. A busy machine starts programs slowly, and Tutor's imports
+#: alone take seconds.
 _SECONDS = 120
 
 
@@ -120,7 +120,7 @@ class Command:
             return {}  # the check ENV-1 reports it
 
     def json(self, *more: str, stdin: str = "") -> Any:
-        """Returns the JSON with which the command's output ends. Raises CommandError."""
+        """Returns the JSON object at the end of the command's output. Raises CommandError."""
         printed = self.output(*more, stdin=stdin)
         start = printed.find("{")
         try:

@@ -14,7 +14,8 @@ from usher.doctor.facts.web import NoAnswerError, Web
 
 @dataclass
 class Lms:
-    """url: its address for this machine and browsers. ask: returns the LMS's own report."""
+    """url: its address for this machine and browsers. token: the service worker's. ask: returns the
+    LMS's report if its web server does not."""
 
     web: Web
     url: str
@@ -36,7 +37,7 @@ class Lms:
         if not (self.url and self.token):
             return None
         try:
-            _ = self.me  # An LMS that doesn't answer this would use up the report's long timeout.
+            _ = self.me  # raises early if the LMS doesn't answer: the report has a long timeout
             answer = self.web.request("GET", self.at(LmsPath.USHER_REPORT), self.token, timeout=60)
             report: LmsReport = answer.json()
         except (NoAnswerError, ValueError):

@@ -144,8 +144,8 @@ class Tutor:
 
     @fact
     def report(self) -> Any:
-        """The LMS's report, from the running container. A job would start the databases of a
-        stopped platform and leave them running."""
+        """The LMS's report, from the running container. It is not obtained by one of Tutor's jobs,
+        which would start the databases of a stopped platform and leave them running."""
         return self.report_command.json("usher_report")
 
 

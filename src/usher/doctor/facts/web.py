@@ -15,10 +15,11 @@ from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one answer: an LMS that was just started takes several for its first ones.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
-#: The same for a server that let an earlier request wait so long, and has answered none since.
+#: The same for a server that did not answer an earlier request in time, and has answered none
+#: since.
 _TIMEOUT_OF_SILENT = httpx.Timeout(5.0)
-#: Key of an answer's extension with the times of the request and of the answer, by this machine's
-#: clock.
+#: Key in ``httpx.Response.extensions``: when the request was sent and the answer received (UTC), by
+#: this machine's clock.
 SENT_AND_RECEIVED_AT = "usher_between"
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 #: The most redirects that are followed; browsers give up after twenty.
@@ -41,8 +42,8 @@ class Web:
     _answers: dict[tuple[str, str], httpx.Response | NoAnswerError] = field(default_factory=dict)
     _locks: dict[tuple[str, str], Lock] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
-    #: The origins of servers that accept connections and do not answer. Without it, each of several
-    #: requests, one after the other, would wait for the whole time.
+    #: The origins of servers that accept connections and do not answer. Further requests to them
+    #: get a short timeout: otherwise each would wait for the whole one.
     _silent: set[tuple[str, str, int]] = field(default_factory=set)
 
     def get(self, url: str, token: str = "") -> httpx.Response:
@@ -67,7 +68,7 @@ class Web:
     def request(
         self, method: str, url: str, token: str = "", *, scheme: str = "Bearer", **options: Any
     ) -> httpx.Response:
-        """Sends a request each time it is called, never with a cookie. Raises NoAnswerError."""
+        """Sends a request, never from the cache and never with a cookie. Raises NoAnswerError."""
         headers = {"Authorization": f"{scheme} {token}"} if token else {}
         sent = datetime.now(UTC)
         if self._is_silent(url):
@@ -91,8 +92,8 @@ class Web:
             return False
 
     def follow(self, url: str) -> tuple[list[str], int]:
-        """The addresses to which an anonymous browser is redirected, without their queries, and the
-        status of the last. Raises NoAnswerError."""
+        """Follows redirects as an anonymous browser. Returns the requested addresses, without their
+        queries, and the status of the last answer. Raises NoAnswerError."""
         visited: list[str] = []
         with httpx.Client(
             timeout=_TIMEOUT, follow_redirects=False, headers=agents.DOCTOR

@@ -1,4 +1,4 @@
-"""The classes of which adapters consist."""
+"""The classes that describe an application's tables: an adapter is made of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Condition = Mapping[str, Any] | list[Mapping[str, Any]]
 @dataclass(frozen=True)
 class Table:
     """A table of the application. model: app label and name. columns: the sidecar's name → the
-    application's column or path.
+    application's column, or a lookup path such as ``user__email``.
 
     methods: methods of the model that the sidecar calls.
     """
@@ -88,9 +88,11 @@ class Selection:
     exclude: tuple[Condition, ...] = ()
 
     def also(self, *conditions: Condition, exclude: tuple[Condition, ...] = ()) -> Selection:
+        """Returns the selection with further conditions."""
         return Selection((*self.filter, *conditions), (*self.exclude, *exclude))
 
     def request(self) -> dict[str, Any]:
+        """Returns the selection as values of the agent's requests ``page`` and ``count``."""
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
 
     def by(self, relation: str) -> Selection:
@@ -148,9 +150,9 @@ class Adapter:
     users: the table of users.
     eligible_users: the users for whom its own code would create accounts.
     users_due: those of ``eligible_users`` who lack an account or a token.
-    user_change_columns: columns with the time of a row's last change. Only a full check finds
-        changes that they do not show. Likewise ``enrollment_change_columns`` and
-        ``run_change_columns``.
+    user_change_columns: columns with the time of a user's last change. Only a full pass finds
+        changes that they do not show. ``enrollment_change_columns`` and ``run_change_columns`` are
+        the same for enrollments and runs.
     profile_change_columns: further such columns, for profiles.
     profile: the details of a learner that its own code sends to the LMS.
     account, token: tables with one row for each user, found by ``user``.
@@ -159,6 +161,8 @@ class Adapter:
     lock: the lock that its own code holds while it creates an account.
     grace: seconds for which its own code leaves new rows to the request that created them.
     retry_limit: attempts after which the application gives up; 0 if it never does.
+    eligible_enrollments, eligible_runs: the enrollments that its own code creates in the LMS, done
+        or not, and the runs that its own sync updates.
     enrollments_due: enrollments to create, of learners who have an account.
     enrollments_waiting: enrollments that become due when their learners have accounts.
     unenrollments_due: enrollments that the application ended, but could not end in the LMS.
@@ -285,5 +289,7 @@ class Adapter:
 
 
 def _changed_within(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
+    """Returns the condition for rows with a time in ``columns`` in the last ``seconds``, or whose
+    grace period of ``grace`` seconds ended in them or has not ended yet."""
     new = {f"{CREATED}__gt": {"ago": grace + seconds}}
     return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]

@@ -21,7 +21,7 @@ from usher.sidecar.summary import DONE, FAILED, INVALID, REFUSED, SKIPPED
 from usher.sidecar.watch_state import Refused, WatchState, now
 
 _PAGES = (("/", "Overview"), ("/refusals/", "Refusals"), ("/learners/", "Learners"))
-#: The most learners whom the application gave up that are listed.
+#: The most learners that are listed as given up by the application.
 _MAX_GIVEN_UP = 200
 _MAX_FOUND = 20
 #: The most refusals that are listed for one reason.

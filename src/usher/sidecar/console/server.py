@@ -42,7 +42,8 @@ _HEADERS = {
 
 
 class Access:
-    """Links and sessions. say: prints a link to the terminal."""
+    """The links and the session cookie that give access to the pages. say: prints a link to the
+    terminal."""
 
     def __init__(self, address: str, say: Callable[[str], None]) -> None:
         self.cookie = f"usher-console-{urlsplit(address).port}"
@@ -67,8 +68,8 @@ class Access:
             self.say_link()
 
     def session_for(self, key: str) -> str:
-        """Returns the cookie of a new session if ``key`` is of a link that was not used yet, else
-        ''."""
+        """Returns the session cookie's value if ``key`` is that of the newest link and the link was
+        not used yet; otherwise ''."""
         with self._lock:
             is_match = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
             if not is_match:
