@@ -63,7 +63,7 @@ def _enrollment_ended(row: dict[str, str | None]) -> bool:
 
 
 def modes(client: httpx.Client, token: str, course: str) -> frozenset[str]:
-    """Returns the slugs of a run's modes; empty if the LMS does not return them. course: its key."""
+    """Returns the slugs of a run's modes; empty if the LMS does not return them. course: a key."""
     path = LmsPath.COURSE_MODES.format(course_key=in_path(course))
     answer = client.get(path, headers=bearer(token))
     if answer.status_code != httpx.codes.OK:

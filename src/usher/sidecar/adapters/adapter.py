@@ -289,7 +289,8 @@ class Adapter:
 
 
 def _changed_within(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
-    """Returns the condition for rows with a time in ``columns`` in the last ``seconds``, or whose
-    grace period of ``grace`` seconds ended in them or has not ended yet."""
+    """Returns the condition for rows that changed in the last ``seconds``, according to
+    ``columns``, or were created in the last ``grace + seconds``: their grace period ended recently,
+    or not yet."""
     new = {f"{CREATED}__gt": {"ago": grace + seconds}}
     return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]
