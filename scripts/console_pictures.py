@@ -1,6 +1,6 @@
 """Draws docs/images/console-*.png from the pages of a running `usher demo --trouble`.
 
-python scripts/console_pictures.py [FOLDER]     # of the demo's data; .demo by default
+python scripts/console_pictures.py [FOLDER]     # the folder of the demo's data; .demo by default
 """
 
 import base64

@@ -32,7 +32,7 @@ def main() -> int:
     console.print(Text.from_ansi(result.stdout), end="")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     svg = console.export_svg(title="Usher demo")
-    # The reader's own fonts, so that the picture loads no other file.
+    # Without @font-face the picture uses the reader's fonts and loads no other file.
     OUTPUT.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
     return 0
 

@@ -212,7 +212,8 @@ def pages() -> dict[Path, str]:
 
 
 def run(arguments: list[str]) -> int:
-    """Returns the exit code."""
+    """Writes the pages; with ``--check`` only prints the names of those that differ from the code.
+    Returns the exit code."""
     code = 0
     for page, text in pages().items():
         if "--check" not in arguments:

@@ -90,7 +90,8 @@ print(course)
 
 @dataclass
 class Checkout:
-    """A checkout. env: environment variables of all its processes."""
+    """A checkout of the application. manage: the command that runs its manage.py. env: environment
+    variables of all its processes."""
 
     edition: str
     folder: Path
@@ -99,7 +100,8 @@ class Checkout:
     env: Mapping[str, str]
 
     def command(self, *arguments: str, text: str = "", may_fail: bool = False) -> str:
-        """Returns its output; with ``may_fail`` also that of a failed command."""
+        """Runs a management command and returns its output. text: its standard input. may_fail:
+        returns the error output of a failed command; otherwise this raises SystemExit."""
         result = subprocess.run(
             [*shlex.split(self.manage), *arguments],
             cwd=self.folder,
@@ -118,7 +120,7 @@ class Checkout:
         return result.stdout
 
     def usher(self, *arguments: str) -> Any:
-        """Runs usher and returns its JSON; prints the seconds that it took."""
+        """Runs ``usher`` and returns its JSON; prints how many seconds it took."""
         started = time.monotonic()
         options = ["--application", str(self.folder), "--manage", self.manage, "--json"]
         options += ["--edition", self.edition, "--env-file", str(self.env_file)]
@@ -203,7 +205,9 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> None:
-    """Learners without an account and token, each enrolled in a run with an old title."""
+    """Creates learners without account and token, each enrolled in a run with an outdated title.
+    Reconciles twice and prints what happened. Raises SystemExit if something is not in sync then.
+    """
     course = lms.shell(COURSE.format(mode=MODE[checkout.edition]))
     stem = f"real{int(time.time())}x"
     script = LEARNERS.format(edition=checkout.edition, course=course, count=count, stem=stem)
@@ -226,7 +230,8 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
     print(f"           the LMS has {usernames_in_lms} (accounts, enrollments) of {count}")
     own = checkout.command(REPAIR, may_fail=True)
     print(f"           {REPAIR} afterwards: {own.strip().splitlines()[-1:] or 'nothing'}")
-    # MIT xPro itself refuses runs that have ended; nothing may be due for the learners.
+    # Runs may stay due, because MIT xPro refuses those that have ended. Accounts and enrollments
+    # may not.
     still_due = {"account", "enrollment"} & set(second_run["kinds"])
     if usernames_in_lms.split() != [str(count), str(count)] or still_due:
         raise SystemExit("not everything was put right")

@@ -1,8 +1,8 @@
 """Runs the test suite and ends with one line of totals.
 
-Groups differ in the Django settings, or the database, that they need in their process. Each group
-is one process, so that servers shared by its tests are started once. Several groups run at a time,
-the longest first:
+All tests of a group need the same Django settings and the same kind of database. Each group is one
+process, so that servers shared by its tests are started once. Several groups run at a time, the
+longest first:
 
     python scripts/test.py [--all | GROUP ...] [-- pytest arguments]
 
@@ -11,8 +11,7 @@ everything, and a group that is named runs whole. Reports with the time of each 
 ``build/tests/GROUP.xml``.
 
 If several groups ran and only a few tests failed, these are run once more, one at a time. Tests
-that pass then are named at the end: they depend on how busy the machine is, which is a fault to be
-found.
+that pass then are named at the end: they fail only on a busy machine, which is a fault to find.
 """
 
 import os
@@ -43,8 +42,8 @@ SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
 
 @dataclass(frozen=True)
 class Group:
-    """database: whether it runs on PostgreSQL. workers: number of processes, for a group that would
-    take longer than all others."""
+    """arguments: of pytest. database: whether it runs on PostgreSQL. workers: number of processes;
+    several for a group that would take longer than all others."""
 
     name: str
     arguments: tuple[str, ...]
@@ -187,7 +186,8 @@ def _command(group: Group, report: Path) -> list[str]:
 
 
 def _environment(database_url: str) -> dict[str, str]:
-    # So that modules, which hundreds of processes import, are compiled only once.
+    # Hundreds of processes import the same modules. Without PYTHONDONTWRITEBYTECODE the first one
+    # compiles them for all.
     without = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
     environment = {name: value for name, value in os.environ.items() if name not in without}
     return {**environment, "DATABASE_URL": database_url} if database_url else environment

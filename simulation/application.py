@@ -41,7 +41,7 @@ _SETTINGS = {
 
 @functools.cache
 def empty_database() -> bytes:
-    """Sets up Django once. Returns the database with which every seed starts."""
+    """Sets up Django once. Returns the serialized SQLite database with which every seed starts."""
     home = Path(tempfile.mkdtemp(prefix="usher-simulation-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= _SETTINGS

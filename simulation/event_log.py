@@ -13,6 +13,7 @@ from benchmarks.lms.server import Response
 if TYPE_CHECKING:
     from simulation.network import Message
 
+#: Virtual time in seconds, the process or "LMS", and a function that returns the text.
 Line = tuple[float, str, Callable[[], str]]
 
 

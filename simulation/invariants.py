@@ -31,15 +31,16 @@ class Broken(AssertionError):
 
 @dataclass
 class Invariants:
-    """foreign: enrollments that were changed in the LMS and not yet reported to the application.
-    lost: usernames of accounts that the LMS lost, which only a recheck is sure to find."""
+    """foreign: (username, course key) of enrollments that were changed in the LMS and not yet
+    reported to the application. lost: usernames, in lower case, of accounts that the LMS lost. Only
+    a recheck is sure to notice a lost account."""
 
     scheduler: Scheduler
     records: Records
     world: Sim
     network: Network
     event_log: EventLog
-    #: Lease → the process that claimed with it.
+    #: ``lease_owner`` of a row → the process that claimed it.
     owners: dict[str, Process] = field(default_factory=dict)
     foreign: set[tuple[str, str]] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
@@ -188,7 +189,7 @@ class Invariants:
 
     def _somebody_works_on(self, kind: str, row: Row) -> bool:
         """Whether a worker that was paused has sent, or is about to send, a request about the row.
-        It will check the row again when it writes."""
+        That is allowed: the worker checks the row again when it writes the result."""
         return any(
             task.process.was_paused(task.began - 60, self.scheduler.now)
             and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.jobs)
@@ -199,7 +200,8 @@ class Invariants:
     # When a request changes the LMS
 
     def arriving(self, message: Message) -> None:
-        """Raises Broken if another worker has claimed a row that the request is about."""
+        """Raises Broken if another worker has claimed a row that the request is about, unless the
+        sender was paused."""
         if message.request.method == "GET" or not message.jobs:
             return
         now = self.scheduler.now
@@ -257,7 +259,8 @@ class Invariants:
         return sentences
 
     def _waits_for_refused(self, row: Row) -> bool:
-        """Whether the learner's account is refused or not wanted, so the row can't be settled."""
+        """Whether the row can't be settled because the learner has no active account, or because
+        the LMS refused the account."""
         if row["error_code"] not in _WAITS_FOR_ACCOUNT:
             return False
         account = self.records.account_of(row["user_id"])
@@ -315,7 +318,7 @@ class Invariants:
                     f"{lms} in the LMS"
                 )
 
-    # Words
+    # Texts
 
     def _subject(self, kind: str, row: Row) -> str:
         if kind == "enrollment":

@@ -21,7 +21,7 @@ SITE = "http://app.example"
 CLIENT_ID = "lms-at-application"
 OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET = "application-at-lms", "secret"
 SERVICE_TOKEN = "service-token"
-#: Enrollment refused, by the code of the batch API.
+#: Username and course key.
 Key = tuple[str, str]
 
 
@@ -30,9 +30,13 @@ def course_key(number: int) -> str:
 
 
 class Sim(World):
-    """people: username in lower case → id of the user that the account belongs to, None for an
-    account that was created in the LMS. closed: runs that accept no new learners. refused: kind and
-    subject of everything this LMS has ever refused."""
+    """The data of the LMS.
+
+    people: username in lower case → id of the application's user to whom the account belongs, None
+    for an account that a stranger created in the LMS. modes: course key → the run's modes. closed:
+    keys of runs that accept no new learners. refused: kind and subject of everything this LMS has
+    ever refused.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -84,7 +88,7 @@ class Sim(World):
         self.render_pages()
 
     def offer(self, key: str, *modes: tuple[str, int, str]) -> None:
-        """Set the run's modes: slug, price, currency."""
+        """Set the run's modes. modes: slug, price and currency of each."""
         self.modes[key] = [_mode(*mode) for mode in modes]
 
     def account_of(self, username: str) -> Account | None:
@@ -106,7 +110,7 @@ def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
 
 @dataclass
 class Asking:
-    """The LMS's requests to the application, answered directly from the database here.
+    """The LMS's requests to the application, answered from its database, without HTTP.
     callback_fails: returns whether the application is unreachable."""
 
     world: Sim
@@ -144,7 +148,7 @@ class Asking:
 
 
 class Model(Lms):
-    """answer: returns the answer to a request immediately."""
+    """The benchmark LMS with the model's data and rules. It answers each request immediately."""
 
     world: Sim
 
@@ -232,8 +236,8 @@ class _PublicApi(PublicApi):
 def enroll(
     world: Sim, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
-    """Changes an enrollment as the platform does for its service worker. Raises NoEnrollment with
-    the platform's message."""
+    """Changes an enrollment as the platform does for the service worker. Returns the mode and
+    whether it is active. Raises NoEnrollment with the platform's message."""
     try:
         return _enroll(world, username, key, mode, is_active, force)
     except NoEnrollment:

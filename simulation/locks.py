@@ -14,8 +14,9 @@ from typing import Any
 
 _WRITES = re.compile(r'^(?:UPDATE|DELETE FROM) "(\w+)"')
 _READS = re.compile(r' FROM "(\w+)"')
-#: Work is locked by kind: the kind is the first value of what is written.
+#: The table of the work queue. Its rows count as one table for each kind of record.
 _WORK = "usher_engine_work"
+#: The first parameter of this statement is the kind.
 _INSERTS_WORK = re.compile(rf'^INSERT INTO "{_WORK}" AS work ')
 _FOR_UPDATE = re.compile(r" FOR UPDATE( SKIP LOCKED)?")
 
@@ -25,7 +26,7 @@ class LockOrderBroken(AssertionError):
 
 
 class Locks:
-    """tables: the tables to check, by kind. watch: whether to check the current transaction.
+    """tables: kind → table to check. watch: returns whether to check the current transaction.
     between: called before and after a write that is a transaction of its own. report: called with
     the violation, because the code under test could catch an exception."""
 
@@ -66,7 +67,7 @@ class Locks:
                 return execute(sql, params, many, context)
             self._between()
             match = execute(sql, params, many, context)
-            if "RETURNING" not in sql:  # whose rows are not read yet
+            if "RETURNING" not in sql:  # its rows are not read yet
                 self._between()
             return match
         if self._watch():

@@ -31,7 +31,9 @@ class RequestInTransaction(AssertionError):
 
 @dataclass
 class Message:
-    """One request. jobs: the jobs that it is sent for. answer: the answer that the client gets."""
+    """One request. jobs: (kind, job) of the jobs that it is sent for. began: when the worker began
+    with these jobs. sent_at: when it was sent; both in virtual seconds. answer: the answer that the
+    client gets; None until then."""
 
     number: int
     process: Process
@@ -204,4 +206,4 @@ class Connection(httpx.BaseTransport):
         return self._network.exchange(request)
 
     def close(self) -> None:
-        """A connection is closed; there is none."""
+        """Does nothing: there is no real connection."""

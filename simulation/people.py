@@ -17,7 +17,7 @@ UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
 
 
 class People:
-    """An action is chosen first and then done, each in a web process."""
+    """Does random actions, one a call: ``act`` in a web process, ``in_the_lms`` in the LMS."""
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
@@ -294,7 +294,7 @@ class People:
             self._log_lms(f"the account {name} is lost, as by a restored backup")
             self.seed.invariants.lost.add(name)
 
-    # Words
+    # Log
 
     def _log(self, text: str) -> None:
         task = self.seed.scheduler.task

@@ -36,6 +36,8 @@ Rows = dict[str, dict[int, Row]]
 
 @dataclass
 class Records:
+    """rows: kind → primary key → row, as of the last ``refresh``."""
+
     rows: Rows = field(default_factory=lambda: {name: {} for name in OWN})
     #: The earliest virtual time at which a row is due.
     due_at: float = float("inf")
@@ -43,8 +45,8 @@ class Records:
     _queries: dict[str, str] = field(default_factory=dict)
 
     def refresh(self) -> Rows | None:
-        """Read the rows again if anything was written since the last call; return the
-        earlier rows."""
+        """Read the rows again if anything was written since the last call, and return the earlier
+        rows; otherwise return None."""
         from django.db import connection
 
         raw = connection.connection
@@ -101,7 +103,7 @@ class Records:
 
 
 def seconds(text: Any, otherwise: float = float("inf")) -> float:
-    """A timestamp of the database as virtual time, in seconds."""
+    """A timestamp of the database as virtual time, in seconds; ``otherwise`` if there is none."""
     if not text:
         return otherwise
     moment = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))

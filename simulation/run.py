@@ -42,12 +42,12 @@ class SeedResult:
 
 
 def simulate(seed: int) -> SeedResult:
-    """Run one seed. Raises no exception: a failure is in the outcome's ``error``."""
+    """Run one seed. Raises no exception: a failure is the result's ``error``."""
     one = Seed(seed)
     error: BaseException | None = None
     try:
         one.run()
-    except Exception as found:  # noqa: BLE001 - whatever it is, it is the outcome
+    except Exception as found:  # noqa: BLE001 - whatever it is, it is the result
         error = found
     return SeedResult(seed, error, one.event_log, one.scheduler.steps, len(one.network.messages))
 
@@ -78,6 +78,8 @@ def _running() -> Seed:
 
 @contextmanager
 def _replace_real_world() -> Iterator[None]:
+    """Within the block, Usher's modules use the running seed's time, threads, network and client.
+    Other threads may run before and after each transaction."""
     from django.db.transaction import Atomic
 
     _import_everything()
@@ -147,7 +149,7 @@ def _import_everything() -> None:
 
 
 def _record_jobs(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
-    """Record in the current task what a thread is working on."""
+    """Wrap ``act`` or ``act_many`` of a kind, so that the current task has the jobs it works on."""
 
     def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
         task = _running().scheduler.task
@@ -170,6 +172,8 @@ def _in_transaction() -> bool:
 
 
 class Seed:
+    """One simulation: the LMS, the network, the processes of the application, and people."""
+
     def __init__(self, number: int) -> None:
         self.number = number
         self.rng = random.Random(f"seed {number}")
@@ -190,6 +194,7 @@ class Seed:
         )
         self.people = People(self)
         self.processes: list[Process] = []
+        # As with Redis: pauses and circuit breakers of one process hold for all.
         self.share_state = self.rng.random() < 0.5
         self.state: Any = None
         self.actions_left = self.rng.randint(8, 18)
@@ -197,7 +202,7 @@ class Seed:
         self.error: BaseException | None = None
         self.events = 0
 
-    # The whole
+    # The course of a seed
 
     def run(self) -> None:
         from django.db import connection
@@ -255,7 +260,7 @@ class Seed:
             return False
         return self.swept and not any(message.in_flight for message in self.network.messages)
 
-    # Before
+    # Preparation
 
     def _prepare(self) -> None:
         from simulation.lms import course_key
@@ -325,7 +330,7 @@ class Seed:
         """Run ``act``; an error that ends the process fails the seed."""
         try:
             act()
-        except Exception as error:  # noqa: BLE001 - told by the loop
+        except Exception as error:  # noqa: BLE001 - raised again after the step
             self._report(error)
 
     def _run_worker(self) -> None:
@@ -351,8 +356,8 @@ class Seed:
         )
 
     def _choose_work(self) -> tuple[list[str], dict[str, Any]]:
-        """Run a worker's share of the work: as a watching worker, or one that got a message about a
-        kind or a learner."""
+        """Choose kinds and scope of a worker's next pass: all kinds, as ``reconcile --watch`` does;
+        or, as after a message to a Celery worker, the records of one learner or the due kinds."""
         due = self.records.due_kinds(self.scheduler.now)
         way = self.rng.random()
         if way < 0.15:
@@ -408,8 +413,8 @@ class Seed:
         self.swept = True
 
     def notify(self, kind: str, username: str, key: str, *, certain: bool = True) -> None:
-        """Send a webhook of the LMS to the application, once or twice; or never, where losing it is
-        allowed."""
+        """Send a webhook of the LMS to the application, once or twice. certain: whether it must
+        arrive; otherwise it may be lost."""
         from usher.application.webhooks.services import process_message
 
         if not certain and (not self.has_plugin or self.rng.random() < 0.3):
@@ -460,8 +465,8 @@ class Seed:
         ]
 
     def _choose_process(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
-        """A random process, preferably one that is waiting for the LMS. Without one, ``again`` is
-        called a little later."""
+        """A random process, preferably one that is waiting for the LMS. If none is waiting, mostly
+        returns None and calls ``again`` a little later."""
         if not workers or self.faults_stopped:
             return None
         waiting = [worker for worker in workers if worker in self.network.senders()]
@@ -471,8 +476,8 @@ class Seed:
         return self.rng.choice(waiting or workers)
 
     def _kill(self) -> None:
-        # A worker that was paused and then sends a late request must live until it has checked the
-        # row again.
+        # A worker that was paused may send a late request. It must live until it has checked the
+        # row again, so it is not killed.
         workers = [worker for worker in self._workers() if worker.paused_until < 0]
         if not (victim := self._choose_process(workers, self._kill)):
             return

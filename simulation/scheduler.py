@@ -16,7 +16,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-#: Seconds that one step, or reading the clock, takes: no two times are equal.
+#: Virtual seconds that one step takes, and reading the clock once. So no two times are equal.
 STEP, LOOK = 1e-3, 1e-6
 
 
@@ -51,7 +51,9 @@ class Process:
 
 
 class Task(greenlet):
-    """A thread of a process. jobs: what it works on, for the invariants."""
+    """A thread of a process. It can run when ``until()`` is true or at ``deadline``; at any time if
+    both are None. jobs: (kind, job) of the jobs that it works on, for the invariants; None between
+    jobs. began: the virtual time when it began with them."""
 
     def __init__(self, process: Process, act: Callable[[], Any], parent: greenlet) -> None:
         super().__init__(act, parent)
@@ -70,7 +72,8 @@ class Task(greenlet):
 
 
 class Scheduler:
-    """observe: called after each step."""
+    """Chooses the thread that takes the next step. most_steps: the number of steps after which
+    ``run`` raises TooLong. observe: called after each step."""
 
     def __init__(self, seed: int, *, most_steps: int = 60_000) -> None:
         self.rng = random.Random(f"schedule {seed}")
@@ -81,7 +84,7 @@ class Scheduler:
         self.observe: Callable[[], None] = lambda: None
         self.is_over = False
         self._most_steps = most_steps
-        #: The thread that took the last step; None when something happened outside of them.
+        #: The thread that took the last step; None if the last step was an event of ``at``.
         self.task_that_ran: Task | None = None
         self.tasks: list[Task] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -147,7 +150,7 @@ class Scheduler:
 
     def run(self, is_done: Callable[[], bool]) -> None:
         """Run until ``is_done()`` is true or no thread can run any more. Raises what a thread
-        raised."""
+        raised, and TooLong."""
         while not is_done():
             self.tasks = [t for t in self.tasks if not t.dead and not t.process.is_dead]
             ready = [t for t in self.tasks if self._runs(t) and t.can_go(self.now)]
@@ -162,7 +165,7 @@ class Scheduler:
                 return
 
     def _somebody_is_ready(self) -> bool:
-        """After an event, too."""
+        """Whether a thread can run now, perhaps because of an event."""
         return any(self._runs(task) and task.can_go(self.now) for task in self.tasks)
 
     def _runs(self, task: Task) -> bool:
@@ -178,7 +181,8 @@ class Scheduler:
         self.observe()
 
     def _advance(self) -> bool:
-        """Move the time on to the next event."""
+        """Move the time to the next event, deadline or end of a pause. Returns False if there is
+        none."""
         moments = [self._events[0][0]] if self._events else []
         for task in self.tasks:
             paused = task.process.paused_until
@@ -193,7 +197,8 @@ class Scheduler:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """At its end, stop all threads: their ``finally`` blocks run with ThreadEnded."""
+        """At the end of the block, end all threads: each gets ThreadEnded, so that its ``finally``
+        blocks run."""
         self._hub = getcurrent()
         tasks: list[Task] = []
         spawn = self.spawn

@@ -1,7 +1,7 @@
-"""Replaces real time, threads and network by virtual ones, in Usher's modules only.
+"""Replaces real time and threads by virtual ones, in the modules of Usher and the benchmark LMS.
 
-It exchanges what those modules have imported in their namespaces, so that their code runs
-unchanged.
+It replaces the names that these modules have imported, so that their code runs unchanged.
+``Future.result`` and Django's ``timezone.now`` are replaced for all modules.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from simulation import threads
 
 _PACKAGES = ("usher.application", "usher.engine", "usher.client", "benchmarks.lms")
-#: Where ``datetime.now`` is called.
+#: Modules that call ``datetime.now``.
 _TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
 
 
@@ -64,7 +64,7 @@ def substitutes(more: Mapping[Any, Any]) -> Iterator[None]:
 
 
 class _DatabaseClock:
-    """What ``clock.database_now`` asks: the clock of the machine that has the database."""
+    """Replaces ``timezone`` in ``usher.engine.clock``: the clock of the database's machine."""
 
     now = staticmethod(threads.database_time)
 

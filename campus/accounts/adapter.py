@@ -47,8 +47,8 @@ class CampusAccountAdapter(DefaultAccountAdapter):
             return False
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Build links in mails from campus's own address, not from the request's Host header: an
-        attacker could otherwise have a link to another host sent to the owner of the address."""
+        """Build links in mails from campus's own address, not from the request's Host header.
+        Otherwise an attacker could forge that header, and the mail would link to another host."""
         request = allauth_context.request
         own_url = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
         site = SimpleNamespace(

@@ -26,7 +26,8 @@ class User(AbstractUser):
 
     class Meta:
         constraints = [
-            # The LMS ignores case in both, so two users must not differ by case alone.
+            # The LMS ignores case in usernames and e-mail addresses, so two users must not differ
+            # by case alone.
             models.UniqueConstraint(
                 Lower("username"),
                 name="unique_username_any_case",

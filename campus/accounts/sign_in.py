@@ -1,4 +1,4 @@
-"""The form of the sign-in page. A module of its own, because allauth's forms import campus's."""
+"""The form of the sign-in page. It isn't in ``accounts.forms``, which allauth's forms import."""
 
 from typing import Any
 

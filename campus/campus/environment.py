@@ -24,11 +24,13 @@ class Environment:
         return self.values.get(name, "").strip() or default
 
     def flag(self, name: str, default: bool = False) -> bool:
+        """The value as a boolean. Raises ImproperlyConfigured for other words than true, false and
+        their synonyms."""
         value = self.text(name, str(default)).lower()
         if value not in _TRUE | _FALSE:
             raise ImproperlyConfigured(f"{name} is {value!r}: write true or false.")
         return value in _TRUE
 
     def words(self, name: str) -> list[str]:
-        """Comma separated."""
+        """The words of a comma-separated value."""
         return [word.strip() for word in self.text(name).split(",") if word.strip()]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-#: No form-action: browsers apply it to redirects too, and signing in or out leads on to the LMS.
+#: No form-action: browsers apply it to redirects too, and sign-in and sign-out redirect to the LMS.
 POLICY = "; ".join(
     (
         "default-src 'self'",

@@ -32,7 +32,7 @@ _BEFORE: list[Processor] = [
 
 
 def settings(level: str) -> dict[str, Any]:
-    """The setting ``LOGGING``. level: of all loggers, DEBUG to ERROR."""
+    """The value of ``LOGGING``. level: the lowest level to log, from DEBUG to ERROR."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -44,7 +44,7 @@ def settings(level: str) -> dict[str, Any]:
         "loggers": {
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True, "level": "INFO"},
-            "httpx": {"level": "WARNING"},  # it logs addresses, which may hold codes
+            "httpx": {"level": "WARNING"},  # it logs URLs, which may contain OAuth codes
             "httpcore": {"level": "WARNING"},
             "oauthlib": {"level": "WARNING"},
             "oauth2_provider": {"level": "WARNING"},

@@ -155,7 +155,8 @@ ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = _site.scheme
 ACCOUNT_EMAIL_SUBJECT_PREFIX = f"{SITE_NAME}: "
 ACCOUNT_USER_DISPLAY = "accounts.models.display_name"
-# Behind a proxy: the header that the proxy sets, and that no visitor can set through it.
+# The header in which a proxy passes the visitor's address. The proxy must overwrite the header if a
+# visitor sends it.
 USHER_CLIENT_ADDRESS_HEADER = env.text("CLIENT_ADDRESS_HEADER")
 if USHER_CLIENT_ADDRESS_HEADER:
     ALLAUTH_TRUSTED_CLIENT_IP_HEADER = USHER_CLIENT_ADDRESS_HEADER
@@ -178,8 +179,8 @@ SUPPORT_EMAIL = env.text("SUPPORT_EMAIL")
 MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site.hostname}>")
 
-# Other names than the LMS's: browsers ignore ports, so cookies of the LMS on the same host would
-# collide.
+# These must differ from the names of the LMS's cookies. Browsers ignore ports, so on the same host
+# equal names would collide.
 SESSION_COOKIE_NAME = f"{EDITION_NAME}_session"
 CSRF_COOKIE_NAME = f"{EDITION_NAME}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
@@ -218,8 +219,8 @@ WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 LOGGING = logs.settings(env.text("LOG_LEVEL", "INFO").upper())
 LOGGING_CONFIG = "campus.logs.configure"
 
-# The connection to Open edX, read by usher.application.conf with the names of MITx Online and MIT
-# xPro.
+# The settings of the connection to Open edX, with the names of MITx Online and MIT xPro.
+# usher.application.conf reads them.
 USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)

@@ -15,7 +15,7 @@ class CampusAdminSite(AdminSite):
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Redirect to campus's sign-in page: Django's own does not limit wrong passwords."""
+        """Redirect to campus's sign-in page: the admin's own does not limit wrong passwords."""
         from allauth.account.decorators import secure_admin_login
 
         answer: HttpResponse = secure_admin_login(super().login)(request, extra_context)

@@ -1,4 +1,4 @@
-"""Checks that a server process runs before it serves; Django's commands run the same checks."""
+"""Runs Usher's system checks when a server starts. Django runs them only for its commands."""
 
 import structlog
 from django.core import checks

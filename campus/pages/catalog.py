@@ -61,7 +61,8 @@ def find(course_key: str) -> CourseRun | None:
 
 
 def is_free(user: Any, run: CourseRun) -> bool:
-    """Whether the run has a mode without a price. For a visitor the adapter is not asked."""
+    """Whether the user can enroll in the run without paying. For an anonymous visitor only the
+    prices of its modes count, and the adapter isn't called."""
     if not user.is_authenticated:
         return not run.modes.all() or bool(free_modes(run))
     try:
@@ -99,7 +100,7 @@ def enrolled_runs(user: Any) -> list[EnrolledRun]:
 
 
 def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
-    """A run's id → the learner's text about their enrollment, for runs in which they have one."""
+    """Id of a run → text about the user's enrollment in it, for the runs with an enrollment."""
     if not user.is_authenticated:
         return {}
     rows = Enrollment.objects.filter(user=user, run__in=runs, is_active=True).select_related("run")
@@ -108,8 +109,8 @@ def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
 
 
 def link(run: CourseRun) -> str:
-    """The URL that opens the run in the LMS with the learner signed in; '' while there is no
-    LMS."""
+    """The URL that opens the run in the LMS with the learner signed in; '' while no LMS is
+    connected."""
     settings = conf.settings()
     if not settings.base_redirect_url:
         return ""
@@ -117,7 +118,7 @@ def link(run: CourseRun) -> str:
 
 
 def dashboard_link() -> str:
-    """The URL that opens the learner's dashboard in the LMS; '' while there is no LMS."""
+    """The URL that opens the learner's dashboard in the LMS; '' while no LMS is connected."""
     settings = conf.settings()
     return settings.sign_in_url() if settings.base_redirect_url else ""
 

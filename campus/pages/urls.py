@@ -5,7 +5,7 @@ from pages import views
 urlpatterns = [
     path("", views.home, name="home"),
     path("dashboard/", views.dashboard, name="dashboard"),
-    # A key of the old form holds slashes, so what follows a key is matched first.
+    # Course keys of the old form contain slashes, so the longer patterns are matched first.
     path("courses/<path:course_key>/enroll/", views.enroll_me, name="enroll"),
     path("courses/<path:course_key>/unenroll/", views.unenroll_me, name="unenroll"),
     path("courses/<path:course_key>/", views.course_run, name="course-run"),

@@ -1,4 +1,4 @@
-"""How commands end that can't run, or that fail."""
+"""The exceptions with which commands end that fail or can't run."""
 
 import click
 
@@ -12,6 +12,7 @@ class CannotRun(click.ClickException):
 
 
 def as_click_error(error: Exception, message: str = "") -> click.ClickException:
-    """The exception with which a command ends because of ``error``, which may have an exit code."""
+    """The exception with which a command ends because of ``error``: CannotRun if its ``exit_code``
+    is NOT_RUN. message: shown in place of the error's own."""
     is_not_run = getattr(error, "exit_code", exits.FAILED) == exits.NOT_RUN
     return (CannotRun if is_not_run else click.ClickException)(message or str(error))

@@ -110,7 +110,8 @@ class LazyCommands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors are wrapped. Programs that ask for JSON get an object even for a wrong option."""
+        """Prints errors, with their lines wrapped, and ends with the error's exit code. With
+        ``--json``, a wrong option also prints a JSON object."""
         as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
@@ -124,7 +125,7 @@ class LazyCommands(click.Group):
                 click.echo(
                     f"{of.get_usage()}\nTry '{of.command_path} --help' for help.\n", err=True
                 )
-            # Not ``raise ClickException``: subclasses have exit codes of their own.
+            # Printed here, because another ClickException would lose the exit code of a subclass.
             click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

@@ -204,7 +204,7 @@ def _check_and_show(
 ) -> list[Check]:
     """Checks the connection of each application and shows the results, which it returns.
 
-    During the checks, connect runs the development servers of applications that nothing serves.
+    During the checks, connect runs the development server of each application that isn't served.
     prove: as for ``checks.run``.
     """
     results: list[Check] = []

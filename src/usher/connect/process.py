@@ -16,13 +16,15 @@ from usher.contract.terminal import COLOURS
 
 _LAST_LINES = 12
 _CRASH = "Traceback (most recent call last)"
-#: Seconds. Starting containers for the first time builds assets and a database.
+#: Seconds that a program may take: containers that start for the first time build assets and a
+#: database.
 USUAL_TIMEOUT = 600.0
 
 
 @dataclass
 class Secrets:
-    """Texts that must never be shown; ``hide`` replaces them in messages."""
+    """Texts that must never be shown; ``hide`` replaces them in messages. Texts of fewer than 8
+    characters are not hidden, because they may also be parts of other words."""
 
     _known: set[str] = field(default_factory=set, repr=False)
 

@@ -17,8 +17,8 @@ from usher.contract.provisioning import Description
 _ENV = "env.before"
 _NO_ENV = "env.absent"
 _RECORD = "record.before.json"
-#: What ``save_application`` has saved. This name and ``OPTIONS`` stay as they are, because files of
-#: connections that exist have them.
+#: The file that ``save_application`` writes. This name and the key below never change, because the
+#: files of existing connections have them.
 _APPLICATION = "subject.json"
 #: The key of the options given to ``usher connect``.
 OPTIONS = "wishes"
@@ -95,6 +95,7 @@ class SavedState:
         self.folder = state_home() / hashlib.sha256(application.encode()).hexdigest()[:16]
 
     def keep_env(self, path: Path) -> None:
+        """Saves the ``.env``, or that there was none."""
         if (self.folder / _ENV).exists() or (self.folder / _NO_ENV).exists():
             return
         if path.exists():

@@ -1,9 +1,9 @@
 # mypy: ignore-errors
 """Runs inside the application: ``manage.py shell`` reads this file on its standard input.
 
-The caller puts a line ``PARAMS = {…}`` in front. Creates a learner with a session, like the one
-after a sign-in, or removes the learner. Works for MITx Online, MIT xPro, applications built on
-Usher and others with Django's own users.
+The caller defines ``PARAMS``, a dict with ``action`` (make or remove) and ``username``. The script
+creates a learner with a session, like the one after a sign-in, or removes the learner. It works for
+MITx Online, MIT xPro, applications built on Usher and others with Django's own users.
 """
 
 import json

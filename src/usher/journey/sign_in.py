@@ -21,7 +21,7 @@ from usher.contract.paths import LmsPath
 from usher.contract.refusals import answered
 from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
 
-#: Runs ``learner.py`` in the application with these parameters.
+#: Runs ``learner.py`` in the application with the given PARAMS and returns its result.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
 MODE = "audit"
 #: The message of PostgreSQL, SQLite or MySQL about a missing table, in a log or on Django's debug

@@ -33,7 +33,7 @@ _NO_LIMITS: dict[str, Any] = {
 class UsherLms:
     """The embedded LMS of a test. url: its address. demo_run, e2e_run: keys of its course runs.
 
-    user: a user of the project's user model.
+    Learners are passed as users of the project's user model.
     """
 
     demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
@@ -73,8 +73,8 @@ class UsherLms:
             now.backup(first)
 
     def reset(self) -> None:
-        """Restores the state that ``keep`` saved. Accounts, enrollments and sessions made since are
-        removed."""
+        """Restores the state that ``save_snapshot`` saved. Accounts, enrollments and sessions
+        created since then are removed."""
         with closing(sqlite3.connect(self._database, timeout=20, isolation_level=None)) as database:
             database.execute("PRAGMA foreign_keys = OFF")
             database.execute("ATTACH ? AS first", (str(self._initial),))

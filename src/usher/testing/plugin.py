@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from usher.testing.refusal import Refused
 
 OPTION = "usher_lms_traffic"
-#: The name of the class in ``usher.testing.refusal``, a module that can't be imported in every
-#: environment.
+#: The name of the exception in ``usher.testing.refusal`` for a refused request.
 _REFUSED = "LmsTrafficRefused"
 
 

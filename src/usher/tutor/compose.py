@@ -12,7 +12,8 @@ from pathlib import Path
 
 from usher.contract import tutor_values
 
-#: Services that call an application, by the generated file that defines them first.
+#: Generated file → the service in it that sends requests to applications. Each file is the first
+#: that defines its service.
 SERVICES = {
     "local/docker-compose.yml": "lms",
     "local/docker-compose.prod.yml": "lms-worker",

@@ -18,9 +18,9 @@ def protect_secrets(root: Path) -> None:
     """Make config.yml and the description, which contain all secrets, unreadable for other users.
 
     This is also called before Tutor renders, because an existing file keeps its mode when it is
-    written. The container's user has to read the description. If another user runs Tutor, the file
-    must be readable by all, and the permissions of a parent folder keep other users out. They do
-    not affect mounts.
+    written. The container's user has to read the description. If a user with another id runs Tutor,
+    the file must be readable by all. Then the mode of a parent folder keeps other users of this
+    machine out; in the container, where the file is mounted, that mode has no effect.
     """
     if (root / "config.yml").exists():
         _chmod(root / "config.yml", 0o600)

@@ -69,7 +69,7 @@ hooks.Filters.CLI_DO_INIT_TASKS.add_item(
 if tests := getattr(hooks.Filters, "TESTS", None):  # Tutor 21.0.8 or newer
     tests.add_item(("lms", "smoke", str(HERE / "smoke" / "test_usher.py")))
 for patch in sorted((HERE / "patches").iterdir()):
-    # Low priority is rendered last, so that these patches override those of tutor-mfe.
+    # Patches of low priority are rendered last, so these override those of tutor-mfe.
     hooks.Filters.ENV_PATCHES.add_item(
         (patch.name, patch.read_text()), priority=hooks.priorities.LOW
     )

@@ -252,7 +252,7 @@ def _print_logs(pair: Pair, console: Console, *, keeps_home: bool) -> None:
 def stopped_by_signals() -> Iterator[None]:
     """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does; both stop the servers.
 
-    SIGINT is handled explicitly: a shell that starts a command in the background ignores it.
+    SIGINT gets a handler too: shells start commands in the background with SIGINT ignored.
     """
 
     def interrupt(*_: object) -> None:

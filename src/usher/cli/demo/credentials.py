@@ -9,8 +9,8 @@ from pathlib import Path
 from usher.contract.envfile import write_private
 
 FILE_NAME = "credentials.json"
-#: No other characters: a word that begins with ``-`` is an option in a shell, and a double click
-#: does not select a word with other characters.
+#: Letters and digits only. A word that begins with ``-`` would be read as an option, and a double
+#: click would not select a whole word with other characters.
 _CHARACTERS = string.ascii_letters + string.digits
 
 

@@ -65,6 +65,7 @@ def _migrate(campus: Path, target: Path) -> None:
             raise DemoError(f"Migrating a new database failed:\n{result.stderr.strip()[-2000:]}")
         database = Path(home) / "campus.sqlite3"
         with closing(sqlite3.connect(database)) as connection:
-            # One file, which can also be read into memory; the application turns WAL on again.
+            # Without WAL the database is a single file, which can be copied and read into memory.
+            # The application turns WAL on again.
             connection.execute("PRAGMA journal_mode = DELETE")
         database.rename(target)

@@ -20,7 +20,7 @@ from usher.contract.paths import LmsPath, in_path
 DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
 #: How long the worker may take for an account, a token or an enrollment.
 WORKER_SECONDS = 90.0
-#: Name of the file in the demo's folder that exists after `--trouble` has broken things in it.
+#: Name of a file in the demo's folder. It exists once `--trouble` has broken things in this demo.
 TROUBLE = "trouble.json"
 #: The code in allauth's mail is alone on its line: AB12-CD34, or letters only.
 CODE_IN_MAIL = r"^([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})*)$"
@@ -98,7 +98,7 @@ class LearnerJourney:
         self._expect(answer.status_code == 200, f"sign-up answered {answer.status_code}")
         match = re.search(CODE_IN_MAIL, self.pair.newest_mail(self.email), re.MULTILINE)
         self._expect(match is not None, f"no code was mailed to {self.email}")
-        assert match  # noqa: S101 - for the type checker; said above for people
+        assert match  # noqa: S101 - for the type checker; checked above
         self.browser.submit(answer, "/confirm-email/", code=match[1])
         page = self.browser.get(self._application("/dashboard/"))
         self._expect(page.url.path == "/dashboard/", "signing up did not sign the learner in")

@@ -20,7 +20,7 @@ def fingerprint(*parts: str, folders: Iterable[Path] = ()) -> str:
 
 
 def is_prepared(home: Path, expected: str) -> bool:
-    """Whether ``home`` was set up with the fingerprint ``wanted``."""
+    """Whether ``home`` was set up with the fingerprint ``expected``."""
     return bool(expected == read_note(home).get("fingerprint"))
 
 
@@ -34,5 +34,6 @@ def read_note(home: Path) -> dict[str, Any]:
 
 
 def note(home: Path, expected: str, **more: Any) -> None:
-    """Records that ``home`` is set up with this fingerprint; more: further values to keep."""
+    """Records that ``home`` is set up with the fingerprint ``expected``. more: further values to
+    keep."""
     (home / FILE_NAME).write_text(json.dumps({**more, "fingerprint": expected}))

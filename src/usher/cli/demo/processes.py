@@ -33,7 +33,7 @@ def require_free_port(port: int, who: str, option: str) -> None:
     """Raises DemoError if the port is taken or not allowed. who: the program that needs it; option:
     the option that chooses another; both for the message."""
     with socket.socket() as listener:
-        # As servers do: a port whose last connections only wait to expire (TIME_WAIT) is free.
+        # As servers do: a port is free even if earlier connections to it are in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
@@ -80,7 +80,8 @@ class ServerProcess:
 
     def wait_until_ready(self, check: Callable[[], None] | None = None) -> None:
         """Returns when the server answers. Raises DemoError, with the end of the log, if it ends or
-        does not answer within START_SECONDS. check: called meanwhile instead of ``check``."""
+        does not answer within START_SECONDS. check: called meanwhile, and raises an error to stop
+        waiting; by default the method of this name."""
         if not self.ready_url:
             return
         check = check or self.check
@@ -131,7 +132,8 @@ class ServerProcess:
 
 
 def _how(code: int) -> str:
-    """How a process ended, by its exit code or that of ``stop_with_parent``."""
+    """How a process ended. code: of ``Popen``, negative for a signal; or of ``stop_with_parent``,
+    128 + the number of the signal."""
     number = -code if code < 0 else code - 128
     try:
         return f"because of the signal {signal.Signals(number).name}"

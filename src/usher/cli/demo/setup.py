@@ -19,7 +19,7 @@ from usher.contract.provisioning import Description
 if TYPE_CHECKING:
     from usher.cli.demo.pair import Pair
 
-#: Made by ``configure_instance``.
+#: Username of the superuser that ``configure_instance`` creates.
 APPLICATION_SUPERUSER = "admin"
 
 
@@ -151,7 +151,7 @@ class SetUp:
             "none",
             "--no-input",
             "--skip-checks",  # the worker runs them
-            f"--edx-oauth-client={credentials.lms_client_id}",  # it may begin with a dash
+            f"--edx-oauth-client={credentials.lms_client_id}",  # =: the id may begin with a dash
             extra={
                 "USHER_EDX_OAUTH_SECRET": credentials.lms_client_secret,
                 "DJANGO_SUPERUSER_PASSWORD": credentials.superuser_password,

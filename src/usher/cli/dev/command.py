@@ -146,7 +146,7 @@ def _through_saves(
     servers: ProjectWithLms, console: Console, once: bool
 ) -> Callable[[Callable[[], str]], str]:
     """A function that runs a step, and repeats it if it fails because a file of the project was
-    saved during the start. once: nobody is there who would save another version."""
+    saved during the start. once: don't wait for another change, because nobody would make one."""
 
     def run(action: Callable[[], str]) -> str:
         while True:
@@ -173,6 +173,7 @@ def _take(
     console: Console,
     run: Callable[[Callable[[], str]], str] = lambda action: action(),
 ) -> None:
+    """Runs the actions with ``run``, adds each result to ``steps`` and prints it."""
     for name, action in actions:
         started = time.monotonic()
         detail = run(action)
@@ -211,7 +212,7 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
         "the project and the worker restart. Ctrl-C stops everything.",
     )
     while True:
-        # First the changes: one of them may be the reason for which a process has ended.
+        # Changes first: a process may have ended because of one.
         if said := servers.follow_changes():
             say(console, f"\n{said}")
         servers.check()

@@ -65,7 +65,7 @@ def _text(message):
 
 
 def _broker_down():
-    """That Celery's broker does not answer, else ""."""
+    """An error message if Celery's broker does not answer, otherwise ""."""
     from usher.engine.notify import broker_error
 
     if error := broker_error():
@@ -91,7 +91,8 @@ def _without_migrations():
     """Instructions if the app of the user model has no migrations, else "". Without them
     ``migrate`` would fail after it has created other apps' tables."""
     label = auth.get_user_model()._meta.app_label
-    # ``startapp`` creates an empty folder for them, which Django takes for migrations.
+    # An app without migrations has an empty folder for them if ``startapp`` created it. Django then
+    # does not count it as unmigrated.
     migrations = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     if any(app == label for app, _ in migrations):
         return ""
@@ -109,13 +110,16 @@ def _celery():
 
 
 def _prepare(client_id, is_new_lms, lms_accounts):
-    """Creates tables, the LMS's OAuth2 client and a learner, who is enrolled in two course runs,
-    as far as they do not exist. The records of the learner become due, so that the worker compares
-    them with the LMS. ``done`` lists what was changed.
+    """Creates what is missing of the tables, the LMS's OAuth2 client and a learner who is enrolled
+    in two course runs. The records of the learner become due, so that the worker compares them with
+    the LMS.
 
-    lms_accounts: those of the LMS of an earlier run, as LmsAccounts of ``cli.dev.lms_accounts``.
-    ``to_link``: the learner's account among them, if it is not linked to the learner in the LMS.
-    ``unknown``: the e-mail addresses of the learners' accounts that the database has no record of.
+    lms_accounts: the accounts in the LMS of an earlier run, as ``cli.dev.lms_accounts`` returns
+    them.
+
+    Returns, among others, ``done``: the changes, for people. ``to_link``: the LMS username of the
+    learner's account if it is not linked to the learner in the LMS. ``unknown``: the e-mail
+    addresses of learners' LMS accounts that the database has no record of.
 
     Changes nothing but the tables if the LMS is new and the database has accounts of another LMS;
     their number is returned as ``foreign``."""
@@ -175,8 +179,8 @@ def _login_name():
 
 
 def _adopt(learner, lms_accounts):
-    """Links the LMS account with the learner's address to a learner who has none, because somebody
-    deleted the former user or the database. Returns the account, or None."""
+    """Links the LMS account with the learner's address to the learner, if the learner has none:
+    somebody deleted the earlier user or the database. Returns the account, or None."""
     from usher.application.accounts.services import adopt, reactivate
     from usher.application.adapter import adapter
     from usher.application.models import LmsAccount, UsernameReservation
@@ -230,7 +234,7 @@ def _records():
 
 
 def _list_changes(before, is_changed):
-    """What ``configure_instance`` did, for people. before: the numbers of records before it ran."""
+    """What ``configure_instance`` did, for people. before: ``_records()`` before it ran."""
     created = {name: count - before[name] for name, count in _records().items()}
     changes = []
     if created["client"]:

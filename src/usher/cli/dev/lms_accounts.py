@@ -1,5 +1,4 @@
-"""The accounts in the LMS of an earlier run. They are read from its
-database, because the LMS is not running yet."""
+"""The accounts in the LMS of an earlier run, read from its database: the LMS isn't running yet."""
 
 from __future__ import annotations
 
@@ -20,8 +19,9 @@ _ACCOUNTS = """
 
 
 def accounts_in(lms_home: Path) -> list[dict[str, Any]]:
-    """The accounts without staff: lms_user_id, username, email, and is_linked, whether the
-    application's learner of that name signs in to it. Empty if there is no database yet."""
+    """A dict for each account that is not staff, with the keys lms_user_id, username, email and
+    is_linked (whether the application's learner with that username signs in to it). Empty if there
+    is no database yet."""
     database = lms_home / "db.sqlite3"
     if not database.exists():
         return []

@@ -16,7 +16,7 @@ class Ports:
 
     @classmethod
     def of_last_start(cls, home: Path) -> Ports:
-        """Those that ``remember`` wrote to ``home``, or the defaults."""
+        """The ports that ``remember`` wrote to ``home``, or the defaults."""
         try:
             ports = json.loads((home / FILE_NAME).read_text())
             return cls(int(ports["project"]), int(ports["lms"]))

@@ -42,11 +42,11 @@ from usher.embedded.home.folder import FolderError, manage
 PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
 #: The names of the project's processes, for messages and logs.
 _PROJECT, _WORKER = "project", "worker"
-#: Seconds in which the learner must be enrolled.
+#: Seconds within which the learner must be enrolled.
 _ENROLLED_WITHIN = 60.0
-#: Seconds after a change in which ``runserver`` has reloaded the project, and answers.
+#: Seconds within which ``runserver`` reloads the project after a change, and answers again.
 _RELOADED_WITHIN = 6.0
-#: Seconds after a change from which on a project that does not listen has missed a later one.
+#: Seconds after a change. A project that does not listen by then has missed a later change.
 _LISTENS_WITHIN = 15.0
 #: The most addresses that one message lists.
 _SHOWN = 5
@@ -88,17 +88,18 @@ class ProjectWithLms(RunningServers):
         self.is_signed_in = False
         #: Whether ``restore`` found other settings of the LMS.
         self.settings_restored = False
-        #: From ``open`` on.
+        #: Set by ``open``.
         self._files: ProjectFiles | None = None
-        #: When a file of the project was changed last since then; None if none was.
+        #: When a file of the project changed last (monotonic seconds); None if none has changed
+        #: since ``open``.
         self._changed_at: float | None = None
-        #: The ``_changed_at`` after which the project was seen to listen, or started again.
+        #: The last ``_changed_at`` for which ``_has_missed_a_change`` has made its check.
         self._listened_at: float | None = None
 
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
-        """The one of an earlier run in ``home``, which may still be running. Raises DemoError if
-        there was none."""
+        """Project and LMS of an earlier run in ``home``, which may still be running. Raises
+        DemoError if there was none."""
         try:
             recorded = prepared.read_note(home)
             ports = Ports(*(urlsplit(str(recorded[name])).port or 0 for name in ("url", "lms_url")))
@@ -329,7 +330,7 @@ class ProjectWithLms(RunningServers):
             raise DemoError(str(error)) from error
 
     def _start(self) -> str:
-        self._stop_servers()  # those of an attempt before
+        self._stop_servers()  # those of an earlier attempt
         self._start_all([self._lms(), *self._create_project_processes()])
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
@@ -431,10 +432,12 @@ class ProjectWithLms(RunningServers):
         return self._process(_WORKER, [*celery, "--concurrency", "2", "--schedule", schedule])
 
     def follow_changes(self) -> str:
-        """Restarts the worker if a Python file of the project changed, as ``runserver`` restarts
-        itself, and both if the ``.env`` changed. Returns a message if one of them stopped by itself
-        afterwards, or starts again after that; otherwise ''. The command continues after such a
-        stop, and the next change starts the process again."""
+        """Restarts the worker if a Python file of the project changed, and the worker and the
+        project's server if its ``.env`` changed. ``runserver`` itself reloads Python files.
+
+        Returns a message if one of the two has stopped by itself or was started again after that;
+        otherwise ''. The command continues after such a stop: the next change starts the process
+        again."""
         changed = self._notice_changes()
         messages, restarted = [], []
         for process in self._servers:
@@ -459,9 +462,11 @@ class ProjectWithLms(RunningServers):
         return "\n".join(messages)
 
     def _has_missed_a_change(self) -> bool:
-        """Starts a project that does not listen again, once after each change. ``runserver`` does
-        not notice a file that is saved while it reloads the project: if the version before could
-        not be run, it reports that one, and waits. Returns whether the project was started."""
+        """Restarts the project's server if it does not listen, at most once after each change.
+        Returns whether it was restarted.
+
+        ``runserver`` does not notice a file that is saved while it reloads the project. If the
+        project did not run before that save, it reports the old error and waits."""
         changed_at = self._changed_at
         if changed_at == self._listened_at or not changed_at:
             return False
@@ -487,9 +492,9 @@ class ProjectWithLms(RunningServers):
         return changed
 
     def can_repeat(self) -> bool:
-        """Whether a step of the start that failed can be repeated because a file of the project was
-        changed: it may have been read half written, or while ``runserver`` reloaded the project.
-        Restarts what has ended."""
+        """Whether a failed step of the start should be repeated, because a file of the project has
+        changed since ``open``: the step may have read the file half written, or ``runserver`` may
+        have been reloading the project. Also restarts processes that have ended."""
         self._restart(self._notice_changes())
         return self._changed_at is not None
 
@@ -499,7 +504,8 @@ class ProjectWithLms(RunningServers):
         return time.monotonic() - changed_at > _RELOADED_WITHIN
 
     def wait_for_change(self) -> None:
-        """Returns when a file of the project was changed. Restarts what runs the project's code."""
+        """Waits until a file of the project changes, then restarts the processes that run its
+        code."""
         while not (changed := self._notice_changes()):
             time.sleep(0.2)
         self._restart(changed)
@@ -514,12 +520,14 @@ class ProjectWithLms(RunningServers):
                 process.start()
 
     def _may_end(self, process: ServerProcess) -> bool:
-        """Whether the command continues if it ends: a change of the project may be the cause."""
+        """Whether the command continues if this process ends, because a change of the project may
+        be the cause."""
         return self._changed_at is not None and process.name in (_PROJECT, _WORKER)
 
     def check(self) -> None:
-        """Raises DemoError if one of the processes has ended. After a change of the project, one
-        that runs the project's code may have ended because of it; ``follow_changes`` names it."""
+        """Raises DemoError if one of the processes has ended. After a change of the project, those
+        that run its code are not checked, because the change may have ended them:
+        ``follow_changes`` reports that."""
         for server in self._servers:
             if not self._may_end(server):
                 server.check()

@@ -47,7 +47,7 @@ _NO_TLS = "server does not support SSL"
 _NOT_POSTGRESQL = re.compile(r"TypeError: .*'sslmode'")
 #: What SQLite prints, and PostgreSQL does not.
 _SQLITE = "no such table: "
-#: What psycopg prints if nothing answers at the database's address, or nobody has that name.
+#: What psycopg prints if nothing answers at the database's address, or its host does not resolve.
 _NO_DATABASE = re.compile(
     r"connection to server [^\n]*? failed: (?:Connection refused|[^\n]*timed? ?out|timeout)"
     r"|connection is bad|could not (?:connect to server|translate host name)"

@@ -17,7 +17,7 @@ from usher.contract.shell import with_env_file
 
 ANSWER_MARK = "usher-answer: "
 _MAX_ERROR_LENGTH = 5000
-#: Seconds. A repair command handles all learners.
+#: Seconds that a management command may take; a repair command handles all learners.
 COMMAND_TIMEOUT = 3600.0
 
 
@@ -128,8 +128,8 @@ class Manage:
     def _argv(self, *arguments: str) -> list[str]:
         """Returns the command for a management command.
 
-        ``docker compose run -e NAME`` passes on a variable of this process. A value in an argument
-        could be read by every user of this machine.
+        ``docker compose run -e NAME`` passes on a variable of this process. With its value in the
+        argument, every user of this machine could read it.
         """
         manage = list(self._checkout.manage)
         names = list(self._missing()) if self._checkout.compose and "run" in manage else []

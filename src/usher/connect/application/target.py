@@ -160,7 +160,7 @@ class TargetApplication:
                 self._secrets.add(v for k, v in needs.others.items() if k in SECRET_KEYS)
 
     def _address_if_one(self, key: str) -> str:
-        """Returns the value of a setting if it is an http address, else ''."""
+        """Returns the application's address if the setting holds it (``*_BASE_URL``), else ''."""
         edition = self.checkout.edition
         return (self.checkout.url or (edition.root_url if edition else "")) * key.endswith(
             "_BASE_URL"
@@ -209,8 +209,8 @@ class TargetApplication:
 
     @property
     def service_purposes(self) -> list[str]:
-        """Returns the purposes for which the application needs service clients. Its settings show
-        them."""
+        """Returns the purposes for which the application needs service clients: those whose
+        settings it has."""
         readable = set(self.facts.get("readable") or ())
         return [purpose for purpose, keys in SERVICE_CLIENTS.items() if readable >= set(keys)]
 
@@ -248,15 +248,18 @@ class TargetApplication:
     # -- the record
 
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
+        """Whether the OAuth2 record is as the description requires. Raises ToolFailed."""
         params = self._params("inspect", application, addresses)
         if params == self._last_params:
             return bool(self.facts["agrees"])
         if self._last_params and self.facts["record"] is None:
-            return False  # certain, without starting another process of the application
+            return False  # there is no record; no need to start the application again
         self.facts, self._last_params = self._script(params), params
         return bool(self.facts["agrees"])
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
+        """Creates or updates the OAuth2 record, and saves the earlier one. Returns what was done,
+        for people. Raises ToolFailed."""
         self.saved_state.keep_record(self._foreign_record(application))
         self._last_params = {}
         answer = self._script(self._params("write", application, addresses))
@@ -277,6 +280,8 @@ class TargetApplication:
         return self.facts
 
     def remove_record(self, client_id: str) -> str:
+        """Deletes the OAuth2 record, or restores the saved one. Returns what was done, for people.
+        Raises ToolFailed."""
         params = self._params("remove", None)
         params |= {"client_id": client_id, "before": self.saved_state.record()}
         self.facts.pop("record", None)
@@ -286,6 +291,7 @@ class TargetApplication:
         return "removed" if answer["removed"] else "removed already"
 
     def has_record(self, client_id: str) -> bool:
+        """Whether the application has an OAuth2 record with this client id. Raises ToolFailed."""
         record = self.facts.get("record")
         if not record or record["client_id"] != client_id:
             params = self._params("inspect", None) | {"client_id": client_id}
@@ -320,6 +326,7 @@ class TargetApplication:
     # -- the .env
 
     def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
+        """Returns the settings that the ``.env`` must have. Raises Refused."""
         application = find(description, self.name)
         worker = description.service_worker_of(self.name)
         if worker is None:
@@ -361,6 +368,7 @@ class TargetApplication:
         return [key for key, value in values.items() if present.get(key) != value]
 
     def env_agrees(self, values: dict[str, str]) -> bool:
+        """Whether the ``.env`` has these values and mode 0600."""
         path = self.checkout.env_file
         if path is None or not path.exists():
             return False
@@ -421,6 +429,8 @@ class TargetApplication:
         return [key for key, value in self.saved_state.examples().items() if now.get(key) == value]
 
     def write_env(self, values: dict[str, str]) -> str:
+        """Writes these values into the ``.env``, and saves the earlier file. Returns what was done,
+        for people. Raises Refused."""
         path = self.checkout.env_file
         if path is None:
             raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
@@ -452,6 +462,7 @@ class TargetApplication:
         )
 
     def env_restored(self, written_values: dict[str, str]) -> bool:
+        """Whether ``restore_env`` has nothing to do."""
         path, before = self.checkout.env_file, self.saved_state.env()
         if path is None or not path.exists():
             return True

@@ -55,8 +55,8 @@ def require_safe(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Writes these keys into ``config.yml``; a value of None removes the key. Raises Refused, see
-    ``checked``."""
+    """Writes these keys into ``config.yml``; a value of None removes the key. Raises Refused, as
+    ``require_safe`` does."""
     values = require_safe(values)
     data = read(path)
     for key, value in values.items():
@@ -69,7 +69,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
 
 
 def description_of(path: Path, config: dict[str, Any]) -> Description:
-    """Returns the description of the LMS's records by these ``USHER_*`` values.
+    """Returns the description of the LMS's records that follows from these ``USHER_*`` values.
 
     path: the file to name in an error. Raises Refused.
     """
@@ -80,14 +80,18 @@ def description_of(path: Path, config: dict[str, Any]) -> Description:
 
 
 def has_values(path: Path, values: dict[str, Any]) -> bool:
-    """Returns whether the file has these values, and nobody else can read it."""
+    """Whether the file has these values and mode 0600."""
     data = read(path)
     is_same = all(data.get(key) == value for key, value in values.items())
     return is_same and path.exists() and path.stat().st_mode & 0o777 == PRIVATE_MODE
 
 
 def entries(path: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the connected applications; the plugin's default counts only if it is enabled."""
+    """Returns the connected applications, as in USHER_APPLICATIONS. If ``path`` has none, returns
+    the plugin's default if the plugin is enabled.
+
+    report: the result of ``inspect_root``. Raises Refused.
+    """
     default = report["usher"].get(APPLICATIONS, []) if "usher" in report["enabled"] else []
     applications = read(path).get(APPLICATIONS, default)
     if not isinstance(applications, list) or not all(

@@ -39,6 +39,7 @@ CONTAINER_HOST = "local.openedx.io"
 #: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
 _REQUIRED_PACKAGES = ("django", "granian", "oauth2_provider", "social_django", "waffle")
+#: The file with the fingerprint of the Usher that created or updated the folder.
 _MADE_OF = "made-of.txt"
 
 
@@ -75,7 +76,7 @@ class EmbeddedLms:
 
     @property
     def description_file(self) -> Path:
-        """Holds every id and secret."""
+        """The description of the LMS's records, with every id and secret."""
         return self.folder / "usher.json"
 
     @property
@@ -111,7 +112,7 @@ class EmbeddedLms:
     def forget(self) -> None:
         self._preview = None
 
-    # -- made and rendered
+    # -- its folder and files
 
     def generated(self) -> dict[str, str]:
         """Returns the secrets that config.yml must have; present ones are kept."""
@@ -209,7 +210,7 @@ class EmbeddedLms:
             [sys.executable, str(self.folder / "manage.py"), "lms", *words], stdin=stdin
         )
 
-    # -- served
+    # -- its process
 
     def restart(self, *, running: bool) -> None:
         self.server.stop()

@@ -25,7 +25,8 @@ INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<
 
 @dataclass(frozen=True)
 class Instance:
-    """One Tutor root. report: the last result of ``inspect_root``."""
+    """One Tutor root. tutor: the executable; python: the Python that it runs in; mode: a key of
+    MODES; report: the last result of ``inspect_root``."""
 
     tutor: Path
     python: Path

@@ -14,7 +14,7 @@ from usher.connect.openedx.instance import Instance, refresh, runs
 from usher.connect.process import Runner
 from usher.contract.provisioning import Description, DescriptionError
 
-#: Seconds. A first job runs migrations, and containers wait for their database.
+#: Seconds that a job may take: the first runs migrations, and containers wait for their database.
 JOB_TIMEOUT = 1800.0
 #: Errors of ``usher_provision`` in an image without Usher.
 _NOT_IN_IMAGE = ("Unknown command", "No module named 'usher'", "No module named 'usher.lms'")
@@ -35,7 +35,7 @@ class ImageLacksUsher(ToolFailed):
 
 
 class NotRunning(ToolFailed):
-    """The LMS isn't running. To examine it would start its databases."""
+    """The LMS isn't running. Examining it with a job would start its databases."""
 
 
 class Platform:
@@ -95,13 +95,15 @@ class Platform:
 
     @property
     def now(self) -> Instance:
+        """The instance. Its root is inspected again if ``forget`` was called."""
         if not self._fresh:
             self.instance = refresh(self.instance, self._runner)
             self._fresh = True
         return self.instance
 
     def tutor(self, *arguments: str) -> str:
-        """Runs ``tutor --root ROOT …``, which may render. Raises ToolFailed."""
+        """Runs ``tutor --root ROOT …``, which may render files, and clears the cache. Raises
+        ToolFailed."""
         self.forget()
         return self._run(*arguments)
 

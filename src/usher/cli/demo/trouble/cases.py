@@ -61,9 +61,9 @@ class Case:
     """One case. learner: username in the application. says: the learner's question to support.
     cause, repair: the answer.
 
-    observed: the state of the application and the LMS after the case is prepared: name, such as
-    ``application account`` or ``LMS account``, → value. address: the learner's e-mail address, if
-    it isn't made of the username.
+    observed: the state of the application and the LMS after the case is prepared, as name → value;
+    names are for example ``application account`` and ``LMS account``. address: the learner's e-mail
+    address, if it isn't made of the username.
     """
 
     learner: str

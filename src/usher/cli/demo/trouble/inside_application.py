@@ -1,6 +1,9 @@
 # mypy: ignore-errors
-"""Runs inside the application: given on standard input of ``manage.py shell``, behind
-``STEP = [...]``. The last line of the output is a JSON object."""
+"""Steps that run inside the application: ``manage.py shell`` reads this file on its standard input.
+
+The caller puts a line ``STEP = [name, arguments…]`` in front. The last line of the output is the
+result, as JSON.
+"""
 
 import json
 import time
@@ -30,9 +33,10 @@ SECONDS = 120.0
 
 
 def prepare(learners, runs):
-    """People, who want to be in a course, as they are before anything breaks.
+    """Creates the learners and their enrollments, all in sync.
 
-    learners: username → [full name, run, mode]; run '' for nobody's course.
+    learners: username → [full name, short name of the run ('' for no enrollment), mode].
+    runs: short name → [course key, title].
     """
     sync_runs([key for key, _ in runs.values()], modes=True)
     for username, (name, run, mode) in learners.items():
@@ -55,7 +59,8 @@ def _person(username, name, email=""):
 
 
 def _want(user, run, mode, **work):
-    """Enrolls as an import or a shop does, without checking which modes the run has."""
+    """Enrolls as an import or a shop does, without checking which modes the run has. work: values
+    of the enrollment's row in the work queue."""
     ensure_account(user)
     return Enrollment.objects.get_or_create(user=user, run=run, defaults={"mode": mode, **work})[0]
 
@@ -80,7 +85,8 @@ def settle():
 
 
 def break_things(runs):
-    """After the LMS was broken."""
+    """Breaks one thing for each case that involves the application. Must be called after
+    ``break_things`` in the LMS."""
     now = database_now()
     other = ensure_run(runs["other"][0])
     sync_runs([runs["gone"][0]], accept_missing=True)
@@ -93,7 +99,7 @@ def break_things(runs):
     LmsToken.objects.filter(user__username="bruno").update(**unreadable)
     second = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
     _want(second, ensure_run(runs["main"][0]), "audit")
-    # A worker that was killed has the row, for as long as its lease lasts.
+    # As if a worker had been killed after it claimed the row: its lease has not ended yet.
     _want(
         User.objects.get(username="clara"),
         other,
@@ -113,7 +119,8 @@ def break_things(runs):
         error_message="The LMS failed with 502 at /usher/api/v1/enrollments/.",
     )
     _wait()
-    # Dates of last year, as an import wrote them; the digest is of what the LMS last answered.
+    # As if an import had written last year's dates. The empty digest makes the next synchronisation
+    # write the run again.
     CourseRun.objects.filter(course_key=runs["moved"][0]).update(
         end=now - timedelta(days=20), digest=""
     )
@@ -129,7 +136,8 @@ def _move(username, email):
 
 
 def _wait():
-    """Until the worker has nothing to do any more. Raises TimeoutError."""
+    """Waits until the worker has nothing more to do, except for the row that the killed worker
+    claimed. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
     quiet = 0
     while quiet < 3:
@@ -194,4 +202,4 @@ def run_ends(key):
 
 
 name, *arguments = STEP  # noqa: F821 - set in front of this file
-print(json.dumps(globals()[name](*arguments)))  # noqa: T201 - its answer
+print(json.dumps(globals()[name](*arguments)))  # noqa: T201 - the result

@@ -31,7 +31,7 @@ TIME_SINCE_CONNECTION = timedelta(hours=2)
 
 
 def prepare(runs):
-    """Creates the course runs, and accounts that exist in the LMS before the application's."""
+    """Creates the course runs, and accounts that the application did not create."""
     now = timezone.now()
     # The LMS's log of changes begins when the application is connected. A sweep that asks for
     # earlier changes gets everything, and would repair what the next step breaks.
@@ -56,7 +56,8 @@ def prepare(runs):
     seeds.person("elif_1", "elif.new@learners.example", name="Elif Kaya")
     seeds.person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
     _retired("samir_old", "samir@learners.example")
-    # Long before the learners got their usernames here, so that none counts as their own.
+    # Long before the application reserved the learners' usernames, so that none of these accounts
+    # counts as a learner's own.
     User.objects.update(date_joined=opened)
     return {}
 
@@ -144,4 +145,4 @@ def run_ends(key):
 
 
 name, *arguments = STEP  # noqa: F821 - set in front of this file
-print(json.dumps(globals()[name](*arguments)))  # noqa: T201 - its answer
+print(json.dumps(globals()[name](*arguments)))  # noqa: T201 - the result

@@ -191,7 +191,8 @@ def _pkce_required(record, params):
 
 
 def _has_client_policy():
-    """Whether this is Usher's provider, which requires PKCE unless a client's policy says not."""
+    """Whether this is Usher's provider. It requires PKCE, except of clients whose policy exempts
+    them."""
     from django.apps import apps
 
     return apps.is_installed("usher.application.provider")
