@@ -59,7 +59,7 @@ class Sim(World):
         self.render_pages()
 
     def stranger(self, username: str, email: str) -> None:
-        """An account that somebody created in the LMS before the application was connected."""
+        """Add an account that somebody created in the LMS before the application was connected."""
         account = self.add_account(username, email, "Somebody else", "", "")
         account.date_joined = moment(-timedelta(days=30))
         self.people[username.lower()] = None

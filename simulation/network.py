@@ -63,6 +63,8 @@ class FaultRates:
 
 @dataclass
 class Network:
+    """Delivers requests to the LMS and its answers, and loses, delays or spoils some of them."""
+
     scheduler: Scheduler
     lms: Model
     event_log: EventLog

@@ -72,7 +72,7 @@ class Records:
         return before
 
     def due_kinds(self, now: float) -> list[str]:
-        """Kinds that have a due row."""
+        """Kinds with a due row that no worker has claimed."""
         return [
             kind
             for kind, rows in self.rows.items()

@@ -25,7 +25,7 @@ from simulation.scheduler import Process, Scheduler
 from simulation.substitution import substitutes
 
 KINDS = tuple(OWN)
-#: Seconds of virtual time: how long failures happen, and when everything must be in sync.
+#: Virtual seconds: how long failures happen, and how soon after them everything must be in sync.
 FAULTS_END_AT, MAX_REST_SECONDS = 110.0, 4 * 3600.0
 _PAUSE_SECONDS = (20.0, 70.0, 130.0)
 

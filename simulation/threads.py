@@ -33,6 +33,7 @@ def scheduler() -> Scheduler:
 
 
 def database_time() -> datetime:
+    """The time by the database's clock."""
     return BEGIN + timedelta(seconds=scheduler().read_clock())
 
 

@@ -19,8 +19,8 @@ from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH, USER
 
 class CampusAccountAdapter(DefaultAccountAdapter):
     def clean_username(self, username: str, shallow: bool = False) -> str:
-        """A username that the LMS accepts and that was never used before: it identifies the
-        learner."""
+        """Accept only usernames that are valid in the LMS and that nobody had before, because the
+        username identifies the learner there. Raises ValidationError."""
         if not re.fullmatch(USERNAME_PATTERN, username):
             raise ValidationError("Use letters A to Z, digits, - and _ only.", code="characters")
         if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
@@ -40,7 +40,7 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         return response
 
     def is_safe_url(self, url: str) -> bool:
-        """False also for a URL that can't be parsed, at which allauth would raise an exception."""
+        """False also for a URL that can't be parsed; allauth itself would raise an exception."""
         try:
             return bool(super().is_safe_url(url))
         except ValueError:

@@ -37,7 +37,7 @@ class CampusUserAdmin(UserAdmin):
     add_fieldsets = ((None, {"fields": ("username", "email", "name", "password1", "password2")}),)
 
     def save_model(self, request: Any, obj: User, form: Any, change: bool) -> None:
-        """Changes by staff are sent to the LMS."""
+        """Also queue the change for the LMS."""
         super().save_model(request, obj, form, change)
         if "is_active" in form.changed_data and LmsAccount.objects.filter(user=obj).exists():
             deactivate(obj, active=obj.is_active)

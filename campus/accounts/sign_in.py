@@ -11,7 +11,7 @@ class SignInForm(LoginForm):
         self.fields["login"].label = "Username or email"
 
     def full_clean(self) -> None:
-        """After a wrong password mark both fields as invalid, also for screen readers."""
+        """After a wrong password, mark both fields as invalid, also for screen readers."""
         super().full_clean()
         if self.is_bound and self.non_field_errors():
             for name in ("login", "password"):

@@ -1,6 +1,6 @@
-"""Django settings of campus, from the environment; see ``docs`` for the names.
+"""Django settings of campus, from environment variables and ``.env``; see ``campus.environment``.
 
-Everything has a default, so a developer starts without an ``.env``.
+Every setting has a default, so a developer can start without an ``.env``.
 """
 
 from pathlib import Path

@@ -38,8 +38,8 @@ class EnrolledRun:
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:
-    """Course runs that learners may see: current ones, then future, then past ones; only those that
-    contain all of ``words``."""
+    """Course runs that learners may see: current ones, then future, then past ones. words: each
+    must be part of the run's title, course key or organization."""
     now = timezone.now()
     runs = CourseRun.objects.filter(live=True, missing_since__isnull=True, hidden=False)
     for word in words[:MAX_QUERY].replace("\x00", " ").split():
@@ -89,7 +89,7 @@ def account(user: Any) -> LmsAccount | None:
 
 
 def enrolled_runs(user: Any) -> list[EnrolledRun]:
-    """The learner's enrollments, latest first."""
+    """The learner's enrollments, latest first, at most 200."""
     rows = (
         Enrollment.objects.filter(user=user, is_active=True)
         .select_related("run")

@@ -286,7 +286,7 @@ def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) ->
     """Returns what the operator must start before the connection can be verified; "" for nothing.
 
     Connect starts containers, and the development server of an application without containers. It
-    can't start one that another program runs, such as ``docker exec`` or ``ssh``.
+    can't start an application whose manage.py runs through ``docker exec``, ``ssh`` or the like.
     """
     failed = [check for check in checks_made if check.outcome == "failed"]
     by_hand = [target.checkout.title for target in targets if not target.checkout.compose]

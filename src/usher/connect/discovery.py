@@ -392,7 +392,7 @@ def with_defaults(command_options: CommandOptions) -> CommandOptions:
 
 
 def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
-    """Completes options without ``lms`` or ``lms_home`` from the applications' last connection.
+    """Adds the embedded LMS of the applications' last connection to options that name no LMS.
     Another folder would be another LMS, without the learners of the first."""
     if (
         command_options.lms not in ("", connections.EMBEDDED)

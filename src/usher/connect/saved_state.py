@@ -109,8 +109,8 @@ class SavedState:
             self._write(_RECORD, json.dumps(record).encode())
 
     def save_application(self, options: dict[str, Any], **lms: str) -> None:
-        """Saves the options given to ``usher connect`` and the LMS, so that ``usher disconnect``
-        needs no options. No secrets."""
+        """Saves the options given to ``usher connect``, so that ``usher disconnect`` needs none.
+        They must not contain secrets. lms: ``root``, its folder, and ``lms``, what runs it."""
         self._write(_APPLICATION, json.dumps({OPTIONS: options, **lms}, indent=1).encode())
 
     def env(self) -> EnvFile | None:

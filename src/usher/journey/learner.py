@@ -14,6 +14,7 @@ DOMAIN = "learners.example"
 
 
 def make(params):
+    """Creates the learner and a session. Returns the session cookie's name and value."""
     from django.conf import settings
     from django.contrib import auth
     from django.db import transaction
@@ -103,6 +104,7 @@ def _backend():
 
 
 def remove(params):
+    """Deletes the learner. Returns how many users with the learner's address were deleted."""
     from django.contrib import auth
 
     email = "%s@%s" % (params["username"], DOMAIN)  # noqa: UP031

@@ -10,7 +10,8 @@ class DemoError(Exception):
 
 
 class ProcessEnded(DemoError):
-    """A process ended by itself. what: which, how, and the cause or the end of its log."""
+    """A process ended by itself. what: says which one, how it ended, and the cause or the end of
+    its log."""
 
     def __init__(self, what: str) -> None:
         super().__init__(

@@ -58,7 +58,7 @@ class LearnerJourney:
         self.lms_username = ""
 
     def steps(self) -> Iterator[Step]:
-        """Each step, after it was done, up to the first that failed."""
+        """Does the steps in order and yields each when it is done, up to the first that failed."""
         actions: list[tuple[str, Callable[[], str]]] = [
             ("sign-up", self.sign_up),
             ("lms-account", self.lms_account),

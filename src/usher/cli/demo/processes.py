@@ -142,7 +142,7 @@ def _how(code: int) -> str:
 
 
 class RunningServers:
-    """Base of a run: several processes, and the lock of a folder that one run at a time uses."""
+    """Base class: the processes of a run, and the lock that keeps other runs out of its folder."""
 
     def __init__(self) -> None:
         self._servers: list[ServerProcess] = []

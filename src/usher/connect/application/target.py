@@ -79,7 +79,8 @@ class TargetApplication:
 
     @property
     def url(self) -> str:
-        """The address for browsers: the given one, the application's own, or its edition's."""
+        """The address for browsers: the given one, else that of the API gateway, else the
+        application's own. Raises Refused if all are unknown."""
         address = self.checkout.url or self.gateway_url or self.own_url
         if not address:
             raise Refused(f"the address of {self.checkout.title} is unknown; give it with --url")
@@ -87,7 +88,8 @@ class TargetApplication:
 
     @property
     def own_url(self) -> str:
-        """The application's own address, without its API gateway; '' if unknown."""
+        """The application's own address, not that of its API gateway: from its settings, else its
+        edition's default; '' if unknown."""
         edition = self.checkout.edition
         return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
 
@@ -376,8 +378,8 @@ class TargetApplication:
         return private and not self.differing(values)
 
     def runs_with(self, values: dict[str, str]) -> bool:
-        """Whether the running container has these values, and all other values of its
-        configuration.
+        """Whether the running container has these values, and all others that docker compose would
+        set now.
 
         False if no container is running.
         """

@@ -86,7 +86,7 @@ class EmbeddedLms:
 
     @property
     def is_made(self) -> bool:
-        """Whether the folder has an LMS of this version of Usher."""
+        """Whether the folder has an LMS of this version and installation of Usher."""
         return self.exists and (self.folder / _MADE_OF).read_text() == _fingerprint()
 
     @property
@@ -247,7 +247,7 @@ def _port(url: str) -> int:
 
 
 def _fingerprint() -> str:
-    """Returns a string that changes with Usher's version and its database tables."""
+    """Returns a string that changes with Usher's version, its Python and its migrations."""
     root = Path(usher.__file__).parent
     migrations = sorted(
         str(path.relative_to(root))

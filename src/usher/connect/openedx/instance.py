@@ -101,7 +101,7 @@ def find_tutor(option: str) -> tuple[Path, Path]:
 def find_root(option: str, tutor: Path, runner: Runner) -> Path:
     """Returns Tutor's root: ``--tutor-root``, ``TUTOR_ROOT``, or the only one that exists.
 
-    Raises Refused if several exist and none was named, or if there is none.
+    Raises Refused if several exist and none was named, or if there is none; ToolFailed.
     """
     name = option or os.environ.get("TUTOR_ROOT", "")
     if name:
@@ -144,7 +144,7 @@ def _checked_root(root: Path, how: str) -> Path:
 def inspect_root(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
     """Returns the report of ``scripts/inspect_root.py`` about this root.
 
-    Raises Refused with Tutor's error.
+    Raises Refused with Tutor's error; ToolFailed.
     """
     source = (
         resources.files("usher.connect.openedx.scripts").joinpath("inspect_root.py").read_text()

@@ -13,8 +13,11 @@ from usher.contract.provisioning import Description
 
 
 class ConfigurationSteps(ABC):
-    """values: returns the values that config.yml must have. They depend on the file's content, so
-    the function is called each time."""
+    """The steps that configure an LMS and render its files.
+
+    values: returns the values that config.yml must have. They depend on the file's content, so the
+    function is called each time.
+    """
 
     def __init__(self, lms: Lms, values: Callable[[], dict[str, Any]]) -> None:
         self.lms = lms

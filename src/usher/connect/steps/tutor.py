@@ -11,8 +11,7 @@ from usher.connect.steps.configuration import ConfigurationSteps
 
 
 class TutorSteps(ConfigurationSteps):
-    """values: returns the values that config.yml must have. They depend on the file's content, so
-    the function is called each time."""
+    """The steps that configure and render an LMS run by Tutor. runner: runs pip."""
 
     def __init__(
         self, platform: Platform, values: Callable[[], dict[str, Any]], runner: Runner

@@ -28,7 +28,7 @@ class Trouble:
         self._made = pair.home / TROUBLE
 
     def steps(self) -> Iterator[Step]:
-        """Each step, after it was done, up to the first that failed."""
+        """Does the steps in order and yields each when it is done, up to the first that failed."""
         if self._made.exists():
             yield Step("trouble", True, 0.0, f"of the earlier run in {self.pair.home}")
             return

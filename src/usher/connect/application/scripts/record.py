@@ -60,7 +60,8 @@ def inspect(params):
 
 
 def check(params):
-    """Returns the result of ``inspect``, with "accepts" (the redirect URI) and "lms_status"."""
+    """Returns the result of ``inspect``, with "accepts", whether the redirect URI is accepted, and
+    "lms_status", the result of ``_status_of``."""
     return {
         **inspect(params),
         "accepts": _accepts(params),
