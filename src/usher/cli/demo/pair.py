@@ -121,7 +121,7 @@ class Pair(RunningServers):
 
     @property
     def environment_file(self) -> Path:
-        """For the shell: after ``. .demo/env``, manage.py uses this application."""
+        """For the shell: after ``. .demo/mitxonline/env``, manage.py uses this application."""
         return self.home / "env"
 
     @property

@@ -33,10 +33,10 @@ SECONDS = 120.0
 
 
 def prepare(learners, runs):
-    """Creates the learners and their enrollments, all in sync.
+    """Creates the learners and their enrollments, before anything is broken.
 
-    learners: username → [full name, short name of the run ('' for no enrollment), mode].
-    runs: short name → [course key, title].
+    learners: username → [full name, run, mode]; run: its short name or course key, '' for no
+    enrollment. runs: short name → [course key, title].
     """
     sync_runs([key for key, _ in runs.values()], modes=True)
     for username, (name, run, mode) in learners.items():
