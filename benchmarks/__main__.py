@@ -44,7 +44,9 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of items in one round. The rates of the serial implementation need fewer items."""
+    """Numbers of items in one round. reference: items for the serial implementation, whose rate
+    can be measured with fewer of them. console: learners, and refused enrollments. backlog: due
+    rows while ``people`` people wait."""
 
     rounds: int
     learners: int
@@ -61,7 +63,7 @@ class Sizes:
     flat: int
 
 
-#: The small number of learners, compared with a very large one.
+#: The smaller number of learners of the subject ``flat``.
 FEW = 10_000
 WHOLE = Sizes(
     3,
@@ -119,7 +121,7 @@ def main() -> None:
             if subject in arguments.only:
                 print(f"measuring {subject} ...", flush=True)
                 measure(subject, setup, sizes, arguments.rounds or sizes.rounds, all_results)
-                all_results.write(arguments.results)  # so that it is kept if a later one fails
+                all_results.write(arguments.results)  # kept if a later subject fails
     print(all_results.table())
     all_results.draw(arguments.drawing)
     print(f"\nwrote {arguments.results} and {arguments.drawing}")

@@ -38,7 +38,7 @@ def environment(
 
 
 def prepare(env: Mapping[str, str], lms_url: str) -> None:
-    """Creates the tables and the LMS's OAuth record."""
+    """Creates the tables and the LMS's OAuth client."""
     migrate(env, "campus/manage.py")
     python(
         env,
@@ -56,8 +56,8 @@ def migrate(env: Mapping[str, str], manage: str) -> None:
 
 
 def python(env: Mapping[str, str], script: str) -> str:
-    """Runs ``script`` with Django set up, and returns its output. Its log is shown only if it
-    fails."""
+    """Runs ``script`` with Django set up, and returns its standard output. Raises RuntimeError,
+    with its standard error, if it fails."""
     whole = "import django; django.setup()\n" + script
     command = [sys.executable, "-c", whole]
     result = subprocess.run(

@@ -1,4 +1,5 @@
-"""Requests the console's pages with very many learners; a contender (``benchmarks.contender``)."""
+"""Measures the console's pages with very many learners. Runs in a process of
+``benchmarks.contender``."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def prepare(count: int, refused: int) -> int:
             "(SELECT object_id FROM usher_engine_work WHERE kind = 'enrollment')"
         )
         cursor.execute("VACUUM ANALYZE")
-        cursor.execute("CHECKPOINT")  # so that the work of these writes is not measured
+        cursor.execute("CHECKPOINT")  # so that writing these rows to disk is not measured
     return Enrollment.objects.refused().count()
 
 

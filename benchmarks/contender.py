@@ -1,5 +1,5 @@
-"""A process with the Django project of one implementation, a contender: it calls functions of
-MODULE and measures their time. ``python -m benchmarks.contender MODULE`` reads a JSON line for each
+"""A contender is a process with the Django project of one implementation. It calls functions of one
+module and measures their time. ``python -m benchmarks.contender MODULE`` reads a JSON line for each
 call and writes one for each answer."""
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Contender:
         self._process.wait(30)
 
     def call(self, function: str, **arguments: Any) -> dict[str, Any]:
-        """Returns ``seconds`` and ``cpu`` that the call took, and its ``answer``."""
+        """Returns a dict: ``seconds`` that the call took, ``cpu`` seconds of processor time, and
+        ``answer``, what the function returned. Raises RuntimeError if the process ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("not started")

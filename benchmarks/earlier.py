@@ -1,4 +1,4 @@
-"""Extracts earlier code from this repository's history, to be measured in turn with today's."""
+"""Extracts earlier code from this repository's history, for a comparison with today's code."""
 
 from __future__ import annotations
 

@@ -60,11 +60,12 @@ class Load:
     failed: int = 0
     #: Failed requests for the page; with these its percentiles are meaningless.
     page_failed: int = 0
-    #: Successful items by path and id, which are ended afterwards.
+    #: Path → id → item, for items that the LMS accepted; ``clean_up`` ends them.
     made: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def send(self, path: str, items: list[dict[str, Any]]) -> None:
-        """Sends one request, and repeats it if the LMS fails, as the application does."""
+        """Sends one request, and repeats it if the LMS fails, as the application does. Raises
+        httpx.HTTPError for a status of 4xx, or after ten attempts."""
         body = {"items": items, "request_id": secrets.token_hex(16)}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -86,8 +87,8 @@ class Load:
                 return
 
     def send_and_measure(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Returns items in a second, the requests, how many were concurrent in the end, and seconds
-        of the page meanwhile."""
+        """Returns the numbers of items and requests, items a second, items of the largest request,
+        concurrent requests at the end, and percentiles of the page's seconds meanwhile."""
         remaining, sizes = list(items), []
         taking = threading.Lock()
 
@@ -114,7 +115,7 @@ class Load:
                 for future in as_completed(working):
                     future.result()
             except BaseException:
-                # After Ctrl-C, too, requests in progress are finished; no others are begun.
+                # Requests in progress finish, also after Ctrl-C. No new ones start.
                 with taking:
                     remaining.clear()
                 raise
@@ -176,7 +177,8 @@ def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
 def enrollments(
     number: int, learners: list[dict[str, Any]], runs: list[str], mode: str, *, force: bool = False
 ) -> list[dict[str, Any]]:
-    """The items, run by run, each learner once. mode: '' for the run's default."""
+    """The first ``number`` items: all learners in the first run, then all in the second, and so
+    on. mode: '' for the run's default."""
     pairs = ((run, learner["username"]) for run in runs for learner in learners)
     return [
         {
@@ -203,8 +205,8 @@ def deadlocks(ask: Callable[[], int] | None) -> int | None:
 
 
 def counting_deadlocks(command: str) -> Callable[[], int] | None:
-    """A function that runs ``command``, which prints a number such as the status variable
-    Innodb_deadlocks."""
+    """A function that runs ``command`` and returns the number at the end of its output, such as the
+    status variable Innodb_deadlocks. None without a command."""
     if not command:
         return None
 

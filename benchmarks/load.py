@@ -1,4 +1,4 @@
-"""A fast HTTP client: one connection, which is kept, and one request at a time."""
+"""A fast HTTP client: one connection, kept open, and one request at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Answer:
 
 
 class Browser:
-    """``async with Browser(port) as browser: await browser.get("/")``"""
+    """``async with Browser(port) as browser: await browser.get("/")``. In names of headers, ``_``
+    stands for ``-``."""
 
     def __init__(self, port: int) -> None:
         self._port = port

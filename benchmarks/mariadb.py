@@ -1,8 +1,8 @@
 """Runs a MariaDB server, if Debian's package is installed.
 
-Where ``MYSQL_PORT`` is set, the server at that port of 127.0.0.1 is used instead: another version,
-or MySQL. Connects as ``root`` without a password; databases that start with ``usher_test`` are made
-anew.
+If ``MYSQL_PORT`` is set, uses the server at that port of 127.0.0.1 instead, such as another version
+or MySQL. Connects as ``root`` without a password. Drops and creates its databases, whose names
+start with ``usher_test``.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def repair() -> dict[str, Any]:
 
 
 def accounts(names: str, first: int, end: int) -> int:
-    """Creates accounts that the LMS has already."""
+    """Creates settled accounts and tokens, for accounts that the LMS has already."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
@@ -94,7 +94,7 @@ def enroll() -> dict[str, Any]:
 
 
 def forget_capabilities() -> None:
-    """Makes the client request the batch capabilities again after the LMS has changed them."""
+    """Makes the client request the LMS's batch capabilities again, after the LMS changed them."""
     from usher.client import batch
 
     batch._known.clear()
@@ -160,7 +160,7 @@ def delete_due_work() -> None:
 
 def work_off(redis_url: str, messages: int) -> int:
     """Sends messages to the workers and waits until every enrollment is settled. Returns how many
-    were not."""
+    were unsettled before. Raises RuntimeError after ten minutes."""
     from campus.worker import app
     from usher.engine.tasks import work
 
@@ -181,7 +181,8 @@ def work_off(redis_url: str, messages: int) -> int:
 
 
 def many_accounts(name: str, count: int) -> int:
-    """Creates ``name0``, ``name1`` … with SQL, as copies of one row with any columns."""
+    """Creates learners ``name0``, ``name1`` … with settled accounts: copies of one row, made with
+    SQL."""
     learners(name + "{}", 0, 1)
     accounts(name + "{}", 0, 1)
     user = get_user_model().objects.get(username=f"{name}0")
@@ -203,7 +204,8 @@ def many_accounts(name: str, count: int) -> int:
 
 
 def copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
-    """Copies a row with SQL, once for each of ``rows``. other: columns that differ."""
+    """Copies a row with SQL, once for each row of ``rows``, the SQL of a table with an alias.
+    other: column → SQL of its value, for the columns that differ."""
     table = model._meta.db_table
     columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
     values = ", ".join(other.get(column, f't."{column}"') for column in columns)
@@ -249,7 +251,7 @@ def count_claimed() -> int:
 
 
 def sweep() -> None:
-    """Runs a sweep, which sends messages as with beat."""
+    """Runs a sweep, which sends messages to the workers, as Celery beat does."""
     from campus.worker import app
     from usher.engine import tasks
 
@@ -352,7 +354,7 @@ def many_learners(name: str, count: int) -> int:
 
 
 def operation(name: str) -> list[float]:
-    """Seconds of several repetitions, after one that fills the caches."""
+    """Seconds of ten repetitions, after two that fill the caches."""
     act = {"claim": _claim, "sweep": _sweep, "webhook": _webhook, "empty_pass": _empty_pass}[name]
     if name == "empty_pass":
         delete_due_work()

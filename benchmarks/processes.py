@@ -90,6 +90,6 @@ class Process:
 
 
 def environment_of(more: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without settings of applications, with ``more``."""
+    """This process's environment without variables of Django and the campus, plus ``more``."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
     return own | {"PYTHONPATH": f"{ROOT}:{ROOT / 'campus'}", "PYTHONUNBUFFERED": "1"} | dict(more)

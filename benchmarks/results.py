@@ -17,14 +17,14 @@ from benchmarks.measures.memory import TARGET_MB
 from benchmarks.measures.sidecar import FullPass
 from benchmarks.measuring import Figure
 
-#: The most statements: in the caller, in the worker, in a pass without due rows.
+#: Allowed SQL statements: in the caller, in the worker, in a pass without due rows.
 STATEMENTS = {"enroll": 8, "worker": 12, "empty_pass": 2}
 
 
 @dataclass
 class Results:
-    """rss_mb: peak memory of a check of ``swept`` accounts. None or empty: not measured this
-    time."""
+    """None or empty: not measured this time. rss_mb: peak memory, in megabytes, of a check of
+    ``swept`` accounts."""
 
     machine: str
     is_quick: bool
@@ -163,7 +163,8 @@ class Results:
         }
 
     def _new_keys(self, known: dict[str, Any]) -> dict[str, Any]:
-        """The figures measured this time; leaves out all others."""
+        """The figures of these names: measured this time, or else as in the file. Leaves out those
+        that were never measured."""
         names = (
             "interactive_p99_seconds",
             "interactive_backlog",

@@ -96,7 +96,7 @@ def running_services() -> Iterator[Services]:
     try:
         with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
             path = Path(folder)
-            path.chmod(0o755)  # if this runs as root, PostgreSQL runs as another user
+            path.chmod(0o755)  # PostgreSQL runs as another user if this process runs as root
             services = Services(path)
             try:
                 yield services

@@ -19,8 +19,8 @@ OUR_WSGI = "campus.wsgi:application"
 
 @dataclass
 class Setup:
-    """The services and both implementations of a measurement. our_env, reference_env: environment
-    variables of the processes. our_port, reference_port: ports of the web servers, if started."""
+    """The services and both implementations. our_env, reference_env: environment variables of
+    their processes. our_port, reference_port: ports of their web servers, if started."""
 
     services: Services
     postgresql: PostgreSQL
@@ -43,7 +43,8 @@ class Setup:
 
 @contextmanager
 def set_up(services: Services) -> Iterator[Setup]:
-    """Sets up everything, and starts the reference's web server, which its repair needs."""
+    """Sets up everything. Starts the web server of the serial implementation, which the LMS calls
+    when that implementation creates accounts."""
     postgresql = services.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
     lms_url = f"http://127.0.0.1:{lms_port}"

@@ -1,5 +1,5 @@
-"""The operations' desired state, stored apart from the application's own rows, for the
-comparison."""
+"""The desired state that the operations lead to. It is kept outside the application's database, so
+that the database can be compared with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Journal:
     """learners: username → e-mail. enrollments: (username, course key) → mode and whether active.
     titles: course key → title in the LMS. refused: kind and name of the rows that must be refused
-    in the end."""
+    in the end. repeated: how often an operation was repeated after a database error."""
 
     operations: int = 0
     repeated: int = 0

@@ -38,8 +38,8 @@ _lms_url = ""
 
 
 def begin(seed: int, lms_url: str, runs: list[str], strangers: int) -> None:
-    """runs: course keys of the LMS. strangers: number of LMS accounts of other people, whose e-mail
-    addresses some learners have."""
+    """runs: course keys of the LMS. strangers: number of LMS accounts to create for other people;
+    some learners will have the same e-mail addresses."""
     global _lms_url
     _draw.seed(seed)
     _lms_url = lms_url
@@ -52,8 +52,8 @@ def begin(seed: int, lms_url: str, runs: list[str], strangers: int) -> None:
 
 
 def perform(count: int) -> dict[str, int]:
-    """Performs ``count`` operations, one after the other. Each is repeated if it fails, as its user
-    would do."""
+    """Performs ``count`` operations, one after the other. Repeats an operation after a database
+    error, as a user would; after two minutes, raises the error."""
     for _ in range(count):
         journal.operations += 1
         _until_done(_choose())
@@ -190,14 +190,14 @@ def _refused_operation() -> Callable[[], None]:
         ensure_run(key)
         with transaction.atomic():
             _enroll(username, key, "audit")
-            if kind == "mode":  # the run had this mode when it was chosen, and has lost it
+            if kind == "mode":  # as if the run no longer offered the mode that the learner chose
                 row = Enrollment.objects.get(user__username=username, run__course_key=key)
                 row.want(mode="masters")
 
     return act
 
 
-# What remains
+# Unfinished rows
 
 
 def _watch_attempts() -> None:

@@ -22,8 +22,9 @@ AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
 
 @dataclass
 class Proxy:
-    """share: of requests that are spoiled, 0 to 1. hold: seconds of a timeout, longer than the
-    client waits. retry_after: seconds in a 429 answer."""
+    """share: the fraction of requests to spoil, 0 to 1. hold: for the fault ``time-out``, seconds
+    until the connection is reset; longer than the client waits. retry_after: seconds in a 429
+    answer."""
 
     lms_port: int
     share: float

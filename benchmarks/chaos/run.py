@@ -26,7 +26,7 @@ RUNS = 40
 LEASE, TIMEOUT = 5.0, 2.0
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 _SWEEP_EVERY = 3.0
-#: Seconds between two lines about what is left, and between two retries by hand.
+#: Seconds between two lines about unfinished rows, and between two manual retries.
 _REPORT_EVERY, _RETRY_EVERY = 15.0, 60.0
 
 
@@ -43,7 +43,8 @@ class Plan:
 
 
 def run(plan: Plan, report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """The result of ``verdict.compare_with_lms``, with ``worker_kills`` and the proxy's counts."""
+    """The result of ``verdict.compare_with_lms``, with ``worker_kills``, the proxy's counts and the
+    ``seconds`` that the run took."""
     with running_services() as services:
         chaos_run = ChaosRun(plan, services, report)
         with ExitStack() as stack:
@@ -59,7 +60,7 @@ class ChaosRun:
         self.paused: Process | None = None
         self.finished = threading.Event()
 
-    # Before
+    # Start
 
     def run(self, stack: ExitStack) -> dict[str, Any]:
         self._start()
@@ -118,8 +119,8 @@ class ChaosRun:
         application.prepare(self.env, self.proxy_url)
         application.serve(services, "application", "campus.wsgi:application", port, self.env)
         for number in range(self.plan.workers):
-            # Workers with the public API and with the batch API; the clock of every other worker
-            # can be changed.
+            # Half of the workers use the batch API, and their clock can be changed. The others use
+            # the public API and the machine's clock.
             env = self._with_clock(number) | {"USHER_USE_BATCH_API": str(number % 2 == 0)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]
@@ -201,7 +202,7 @@ class ChaosRun:
         self.redis.send(signal.SIGKILL)
         self.redis.again()
 
-    # After
+    # End
 
     def _wait_until_settled(self, people: Contender) -> None:
         """Waits until every row is settled or refused.

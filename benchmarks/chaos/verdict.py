@@ -1,4 +1,4 @@
-"""Compares the desired state, the state that the application has recorded, and the LMS's."""
+"""Compares the desired state, the state that the application recorded, and the state of the LMS."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def _serve(lms: Lms, port: int) -> None:
         lambda: Connection(lms.handle), "127.0.0.1", port, backlog=1024
     )
     gc.freeze()
-    gc.disable()  # only objects that are about to be dropped are in reference cycles
+    gc.disable()  # collecting takes time and would free little
     async with server:
         await server.serve_forever()
 

@@ -1,4 +1,5 @@
-"""The public APIs of accounts, enrollments and runs, with answers as in the recordings."""
+"""The public APIs of accounts, enrollments and runs. Their answers have the shape of those recorded
+from a real LMS."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class PublicApi:
         return as_json({"username": username}) if username else _unauthorized()
 
     def account(self, request: Request) -> Response:
-        """GET by one or more usernames; PATCH with the learner's own token."""
+        """GET: several accounts by username, or one by username or e-mail address. PATCH: only
+        with the learner's own token."""
         if not (who := self._who(request)):
             return _unauthorized()
         if names := request.params().get("username"):
@@ -47,8 +49,8 @@ class PublicApi:
         return as_json(_account_data(account))
 
     def _account_named(self, name: str) -> Account | None:
-        """The account; for the service worker's name its own, which the client needs as positive
-        control."""
+        """The account, also of the service worker: the client requests it as evidence that the LMS
+        shows accounts."""
         if name == SERVICE_WORKER:
             return Account(0, name, f"{name}@lms.example", name, "", "", _SINCE)
         return self.world.accounts.get(name.lower())
@@ -175,11 +177,12 @@ class PublicApi:
 
 
 class Refused(Exception):
-    """The LMS's message about an enrollment that it refuses."""
+    """The LMS refuses an enrollment. Its text is the LMS's message."""
 
 
 def set_enrollment(world: World, username: str, key: str, body: dict[str, Any]) -> tuple[str, bool]:
-    """Changes an enrollment as requested, as the platform does. Raises Refused."""
+    """Changes an enrollment as the platform does. Returns its mode, and whether it is active.
+    Raises Refused."""
     enrollment = world.enrollments.get((username, key))
     mode, is_active = body.get("mode"), body.get("is_active", True)
     if key not in world.runs:

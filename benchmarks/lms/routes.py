@@ -20,8 +20,8 @@ _START = LmsPath.sign_in_start(DEFAULT_BACKEND)
 
 @dataclass
 class Lms:
-    """delay: seconds from the request to the answer. call_back: address of the application's
-    server; '' for an LMS that sends it no requests."""
+    """delay: seconds from the request to the answer. batch: whether it has the batch API.
+    call_back: address of the application's server; '' for an LMS that sends it no requests."""
 
     world: World
     delay: float

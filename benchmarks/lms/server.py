@@ -1,4 +1,4 @@
-"""A minimal HTTP/1.1 server that needs some 50 µs for a request, so that it hardly affects
+"""A minimal HTTP/1.1 server. It needs some 50 µs for a request, so it hardly affects
 measurements."""
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class Session:
 @dataclass
 class World:
     """The LMS's records. by_email, by_uid: the accounts by e-mail address, and by the learner's uid
-    in the application. by_user: username → keys of the runs in which the learner is enrolled.
+    in the application. codes, access, refresh: code or token → username. enrollments: username and
+    course key → mode, whether active, time of creation. by_user: username → course keys.
     requests: method and path → number of requests; ``made:<username>`` → how often the account was
     created."""
 
@@ -110,7 +111,7 @@ class World:
         self.render_pages()
 
     def change_runs(self, each: int, mark: str) -> int:
-        """Changes every ``each``-th run. Returns how many."""
+        """Changes every ``each``-th run. Returns the number of changed runs."""
         changed = list(self.runs.values())[::each]
         for run in changed:
             run["name"] = f"{run['name'].partition(' (')[0]} ({mark})"
@@ -146,7 +147,7 @@ def moment(ahead: timedelta = timedelta()) -> str:
 
 
 def run_of(number: int) -> dict[str, Any]:
-    """A run as the course list of the recordings shows it."""
+    """A run as in the course list that was recorded from a real LMS."""
     key = f"course-v1:BenchX+C{number:05}+2026_T1"
     image = "http://lms.example/static/img.png"
     return {

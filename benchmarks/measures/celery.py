@@ -9,8 +9,8 @@ from benchmarks.processes import wait_for
 from benchmarks.services import control
 from benchmarks.setup import Setup
 
-#: Concurrent requests of each worker, and seconds that the LMS needs for each.
 WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
+#: Concurrent requests of each worker, and seconds that the LMS needs for one request.
 _CONCURRENCY, _LMS_SECONDS = 16, 0.2
 
 

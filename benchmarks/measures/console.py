@@ -10,7 +10,7 @@ TARGET_MS = 200
 
 
 def console(setup: Setup, learners: int, refused: int) -> dict[str, float]:
-    """Page → milliseconds, with this many learners and refusals."""
+    """Page → median milliseconds of server time. refused: number of refused enrollments."""
     with Contender("benchmarks.console", setup.our_env) as contender:
         contender.call("prepare", count=learners, refused=refused)
         milliseconds: dict[str, float] = contender.call("pages")["answer"]

@@ -25,7 +25,8 @@ class Flat:
 
 
 def flat(setup: Setup, few: int, many: int, rounds: int) -> Flat:
-    """Creates both databases first, and then measures them in turn."""
+    """Creates a database with ``few`` and one with ``many`` learners, then measures both in
+    turn."""
     result = Flat((few, many), {operation: {} for operation in OPERATIONS})
     env = {size: _database(setup, size) for size in (few, many)}
     with (

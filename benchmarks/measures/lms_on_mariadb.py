@@ -1,6 +1,6 @@
-"""The batch API of the embedded LMS on MariaDB, with the platform's locks and costs, in place of a
-real LMS. It is measured in turn with its earlier version, whose transactions were as long as its
-requests, and with the public API, one enrollment after the other."""
+"""Measures the batch API of the embedded LMS on MariaDB. It locks rows as the platform does and
+needs as much time, so it stands in for a real LMS. The batch API is compared with its earlier
+version, which had one transaction for each request, and with single requests to the public API."""
 
 from __future__ import annotations
 
@@ -49,9 +49,11 @@ DESCRIPTION = {
 
 
 def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
-    """Returns medians of accounts with tokens and of enrollments in a second, with two concurrent
-    requests; the ratio to the earlier batch API (the smaller one of both; None without the history)
-    and to one enrollment after the other; failed requests, and deadlocks that InnoDB counted."""
+    """Measures with two concurrent requests. Returns medians of the rounds: accounts with tokens a
+    second, enrollments a second, and how many times faster that is than single enrollments.
+    ``over_before`` is how many times faster than the earlier batch API, for accounts or
+    enrollments, whichever gained less; None without the repository's history. Also returns the
+    numbers of failed requests and of deadlocks that InnoDB counted."""
     with ExitStack() as stack:
         server = stack.enter_context(mariadb("usher_test", "usher_test_before"))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-bench-")))

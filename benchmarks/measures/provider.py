@@ -1,5 +1,4 @@
-"""The application as OAuth2 provider: code exchanges in a second, and processor time of a
-sign-in."""
+"""The application as OAuth2 provider: code exchanges a second, and processor time of a sign-in."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The sidecar compared with the application's own commands, on the same LMS, in turn.
 
-The application has MITx Online's tables, and creates accounts and enrollments one after the other
-as it does. Both process learners without account and token, with enrollments that the LMS does not
-have, and course runs of which 1% changed.
+The application has MITx Online's tables and, like MITx Online, creates accounts and enrollments one
+after the other. Both process learners without account and token, their enrollments, which the LMS
+does not have yet, and course runs of which 1% changed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 EACH = 5
 RUNS = 2000
 BENCH_RUN = "course-v1:BenchX+C{:05}+2026_T1"
-#: The application's release of the toolkit accepts the parameter that python-social-auth adds to a
-#: redirect URI.
+#: python-social-auth adds a parameter to the redirect URI. The application's own release of
+#: django-oauth-toolkit accepts it; this validator does the same with the installed release.
 _OLDER_TOOLKIT = {
     "SHAPE_VALIDATOR": "benchmarks.reference.validator.Validator",
     "PYTHONPATH": str(ROOT),
@@ -43,8 +43,9 @@ _OLDER_TOOLKIT = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """learners: for the sidecar. reference: for the application's own commands, whose rate does not
-    depend on the number."""
+    """Numbers of learners. learners: for the sidecar. reference: for the application's own
+    commands, whose rate does not depend on the number. embedded: for the sidecar with the embedded
+    LMS. passed_over: in the check of learners of whom none is due."""
 
     learners: int
     reference: int
@@ -54,8 +55,8 @@ class Sizes:
 
 @dataclass
 class FullPass:
-    """Seconds of a check of all learners of whom none is due, and of the next check. mb: peak
-    memory of both processes together."""
+    """A check of all learners, of whom none is due. later_seconds: of the next check. mb: peak
+    memory of the sidecar and the application together, in megabytes."""
 
     learners: int
     seconds: float
@@ -89,7 +90,7 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
 @contextmanager
 def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[StandIn, str]]:
     port, lms_port = free_port(), free_port()
-    # By number, because cookie jars accept no cookie for a host without a dot.
+    # By IP address, because cookie jars reject cookies of a host without a dot.
     url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
     serve_lms(services, lms_port, port, "--runs", RUNS, "--application-url", url)
     application = StandIn(
@@ -165,7 +166,8 @@ def _round(
     reference_times: int,
     sidecar_times: int,
 ) -> None:
-    """Milliseconds of both implementations for one learner."""
+    """Adds the milliseconds for one learner, of both implementations, to ``figure``. Raises
+    RuntimeError if one of them did not finish its work."""
     runs = application.run(
         "from courses.models import CourseRun\nresult = CourseRun.objects.count()"
     )
@@ -205,8 +207,8 @@ def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
 
 
 def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
-    """Runs the sidecar in another process, whose start is not counted, like that of the
-    application."""
+    """Runs the sidecar in another process. The time does not include the start of that process and
+    of the application."""
     result = subprocess.run(
         [
             sys.executable,
@@ -226,7 +228,7 @@ def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
 
 
 def _full_pass(application: StandIn, learners: int) -> FullPass:
-    """Creates rows with SQL: each learner has account, token and an enrollment. Then measures."""
+    """Creates learners with SQL, each with account, token and an enrollment. Then measures."""
     application.run(_MANY.format(count=learners))
     outcome = _run_sidecar(application, passes=2)
     if outcome["numbers"]:

@@ -1,5 +1,6 @@
 """``python -m benchmarks.measures.sidecar_pass FOLDER PASSES``: runs passes of the sidecar over one
-application. Prints the time of each, without the start of its processes, as JSON."""
+application. Prints JSON with the seconds of the first and the last pass, which do not include the
+start of processes."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from usher.sidecar.watching import QuickPasses
 
 def main() -> None:
     folder, looks_wanted = sys.argv[1], int(sys.argv[2])
-    # The application's own sync does not change the modes of course runs.
+    # Without the modes of course runs, which the application's own sync does not change.
     scope, seconds = PassScope(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
     quick = QuickPasses(scope)
     with open_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (

@@ -1,4 +1,4 @@
-"""Learners, enrollments and runs: the time of both implementations for one item."""
+"""The time that both implementations need for one learner, one enrollment, or all course runs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
     for number in range(rounds):
         changed = control(setup.lms_url, "change-runs", each=100, mark=number)["changed"]
         whole.reference.append(setup.reference.call("sync_runs")["seconds"])
-        for _ in range(3):  # the shortest time, which other load on the machine lengthens least
+        for _ in range(3):  # the median, because other load on the machine affects single times
             raw.reference.append(setup.ours.call("raw_fetch")["seconds"])
             cost = setup.ours.call("sync_runs")
             if cost["answer"]["changed"] != changed or cost["answer"]["failed"]:
@@ -90,7 +90,7 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
 
 
 def _seconds_of(answer_of_call: dict[str, Any], count: int) -> float:
-    """Seconds for one of ``count``. Raises RuntimeError if some were not sent."""
+    """Seconds for one of ``count`` items. Raises RuntimeError if some were not sent."""
     answer = answer_of_call["answer"]
     changed = answer if isinstance(answer, int) else answer["changed"]
     if changed < count or (isinstance(answer, dict) and answer["failed"]):

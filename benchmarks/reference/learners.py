@@ -22,7 +22,7 @@ _TIMEOUT = 60
 
 
 def repair(names: str, first: int, end: int) -> int:
-    """Creates accounts and tokens of these learners. Returns how many."""
+    """Creates accounts and tokens of these learners. Returns the number of learners."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )

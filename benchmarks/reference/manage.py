@@ -1,4 +1,4 @@
-"""``manage.py`` of the reference."""
+"""``manage.py`` of the serial implementation."""
 
 import sys
 

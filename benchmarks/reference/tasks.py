@@ -28,7 +28,7 @@ __all__ = [
 
 
 def provider(client_id: str, client_secret: str, redirect_uris: str) -> None:
-    """Creates the LMS's record; its secret is hashed as by default in the toolkit."""
+    """Creates the LMS's OAuth client. Its secret is hashed with django-oauth-toolkit's default."""
     Application.objects.create(
         name=EDX_OAUTH_APP,
         client_id=client_id,

@@ -1,5 +1,5 @@
-"""The toolkit's validator with the comparison of redirect URIs of its releases before 3.4, since
-python-social-auth adds ``redirect_state`` to the registered one."""
+"""django-oauth-toolkit's validator, which compares redirect URIs as releases before 3.4 did:
+``redirect_state``, which python-social-auth adds to the registered URI, is ignored."""
 
 from typing import Any
 
