@@ -41,6 +41,7 @@ class Wait:
 
 
 def draw(title: str, bars: Sequence[Bar]) -> str:
+    """Bars on a logarithmic scale, each with a line at its target."""
     top = 10 ** math.ceil(math.log10(max(bar.ratio for bar in bars) * 1.05))
     lines = [
         f"<desc>{escape('; '.join(f'{b.title}: {b.ratio:.0f} times' for b in bars))}</desc>",

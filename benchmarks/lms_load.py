@@ -286,6 +286,8 @@ def exit_unless_batch_api_works(client: httpx.Client) -> None:
 
 
 def measure(load: Load, arguments: Any) -> dict[str, Any]:
+    """Sends accounts and enrollments, each of them twice, and cleans up afterwards. Returns the
+    results of ``send_and_measure`` and the numbers of failures."""
     prefix = PREFIX + secrets.token_hex(3) + "-"
     learners = accounts(arguments.accounts, prefix)
     runs = arguments.run or runs_of(load.client, -(-arguments.enrollments // arguments.accounts))

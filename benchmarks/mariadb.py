@@ -71,6 +71,7 @@ class MariaDb:
 
 @contextmanager
 def mariadb(*databases: str) -> Iterator[MariaDb]:
+    """A server with empty databases of these names. See ``missing`` for what it needs."""
     if running := os.environ.get("MYSQL_PORT"):
         yield _with_databases(MariaDb(int(running)), databases)
         return

@@ -120,6 +120,7 @@ def raw_fetch() -> int:
 
 
 def codes(count: int, redirect_uri: str) -> list[str]:
+    """Creates grants as the authorize view does, one for each learner. Returns their codes."""
     application = lms_application()
     model = get_grant_model()
     mark = hashlib.sha256(str(timezone.now()).encode()).hexdigest()[:16]
@@ -138,6 +139,7 @@ def codes(count: int, redirect_uri: str) -> list[str]:
 
 
 def sessions(count: int) -> list[str]:
+    """Creates sessions of signed-in learners. Returns their keys."""
     engine = import_module(django_settings.SESSION_ENGINE)
     keys = []
     for user in get_user_model().objects.order_by("-pk")[:count]:

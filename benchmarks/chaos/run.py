@@ -32,6 +32,9 @@ _REPORT_EVERY, _RETRY_EVERY = 15.0, 60.0
 
 @dataclass(frozen=True)
 class Plan:
+    """faults: the fraction of answers to spoil. limit: seconds until every row must be settled or
+    refused."""
+
     operations: int = 10_000
     workers: int = 4
     kills: int = 20

@@ -26,6 +26,8 @@ class Verdict:
 
 
 def compare_with_lms(lms_url: str) -> dict[str, Any]:
+    """Returns a dict: the fields of ``Verdict``; the numbers of operations, repeated operations,
+    learners and enrollments; and ``max_attempts``, the most attempts of any row."""
     dump = control(lms_url, "dump")
     verdict = Verdict()
     refused = _check_refused_rows(verdict)

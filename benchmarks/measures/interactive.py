@@ -27,8 +27,8 @@ _WORKERS = {
 
 @dataclass(frozen=True)
 class WaitTimes:
-    """Seconds of each person, for one API and kind of worker. left: due rows of the backlog at the
-    end; 0 would mean that the last persons were measured without a backlog."""
+    """Seconds that each person waited, for one API and kind of worker. left: due rows of the
+    backlog at the end; if it is 0, the last persons were measured without a backlog."""
 
     api: str
     worker: str
@@ -46,6 +46,8 @@ def percentile(values: list[float], hundredths: int = 99) -> float:
 
 
 def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
+    """Measures each API with each kind of worker. backlog: number of due enrollments. people:
+    number of persons for each measurement."""
     learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.ours.call("runs", keys=keys)

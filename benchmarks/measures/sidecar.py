@@ -65,6 +65,8 @@ class FullPass:
 
 
 def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure], FullPass]:
+    """Measures with the public APIs and the batch API of the benchmark LMS, then with the embedded
+    LMS."""
     postgresql = services.postgresql()
     with _on_benchmark_lms(services, postgresql.url("sidecar")) as (application, lms_url):
         figures = []

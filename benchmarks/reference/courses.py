@@ -14,7 +14,8 @@ def _client() -> EdxApi:
 
 
 def enroll(limit: int) -> int:
-    """Sends enrollments that the LMS doesn't have yet, with one lookup and one POST for each."""
+    """Sends enrollments that the LMS doesn't have yet, with one lookup and one POST for each.
+    Returns the number of enrollments."""
     rows = RunEnrollment.objects.filter(edx_enrolled=False).select_related("user", "run")
     count = 0
     for row in rows.order_by("pk")[:limit]:
@@ -43,7 +44,7 @@ def _is_enrolled(client: EdxApi, row: RunEnrollment) -> bool:
 
 
 def sync_runs() -> int:
-    """Fetches all pages one after the other, and saves each run."""
+    """Fetches all pages one after the other, and saves each run. Returns the number of runs."""
     runs_by_key = {run.course_key: run for run in Run.objects.all()}
     count = 0
     for course in _client().course_list.get_courses(username="service-worker"):

@@ -65,7 +65,7 @@ def enrollments(names: str, first: int, end: int, each: int) -> int:
 
 
 def codes(count: int, redirect_uri: str) -> list[str]:
-    """Creates grants as the authorize view does, one for each learner."""
+    """Creates grants as the authorize view does, one for each learner. Returns their codes."""
     application = Application.objects.get(name=EDX_OAUTH_APP)
     users = list(get_user_model().objects.order_by("-pk")[:count])
     rows = [
@@ -83,5 +83,5 @@ def codes(count: int, redirect_uri: str) -> list[str]:
 
 
 def sessions(count: int) -> list[str]:
-    """Creates sessions of signed-in learners."""
+    """Creates sessions of signed-in learners. Returns their keys."""
     return [session_of(user) for user in get_user_model().objects.order_by("-pk")[:count]]

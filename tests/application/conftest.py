@@ -29,7 +29,7 @@ def lms_server() -> Iterator[LmsProcess]:
 
 
 def _load_pages() -> None:
-    """Loads the URLconf now, because on a busy machine the LMS's first request would time out."""
+    """Loads the URLconf now. Otherwise the LMS's first request could time out while it loads."""
     from django.urls import get_resolver
 
     assert get_resolver().url_patterns
@@ -81,6 +81,7 @@ class System:
         )
 
     def enrollments(self, username: str) -> dict[str, tuple[str, bool]]:
+        """Course key → mode, and whether it is active, in the LMS's database."""
         rows = self._ask(
             "from usher.embedded.student.models import CourseEnrollment as E; import json; "
             f"rows = E.objects.filter(user__username={username!r}); "
@@ -111,13 +112,14 @@ def system(
     connected_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[System]:
     """Application and LMS, connected with the public API only. The application's database has
-    nothing but the LMS's OAuth2 record."""
+    nothing but the LMS's OAuth client."""
     configure(settings, connected_lms, live_server.url)
     yield System(connected_lms, live_server.url)
     end_requests()
 
 
 def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any) -> None:
+    """Connects the application to this LMS, without the batch API. more: settings that differ."""
     from usher.application.management.instance import make_client
 
     for name, value in (lms.settings(application_url) | more).items():
@@ -138,7 +140,7 @@ def forget_clients() -> None:
 
 
 class _InProgress:
-    """How many requests the application that the tests serve processes now."""
+    """Counts the requests that the tests' server is processing."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -154,7 +156,7 @@ class _InProgress:
 
     def _add(self, sender: Any, number: int) -> None:
         if not isinstance(sender, type) or not issubclass(sender, WSGIHandler):
-            return  # the test client's
+            return  # a request of Django's test client
         with self._changed:
             self._count += number
             self._changed.notify_all()
@@ -168,8 +170,8 @@ _in_progress = _InProgress()
 
 
 def end_requests() -> None:
-    """Call at the end of a test: waits for requests that the LMS has sent, such as webhooks, since
-    their locks would conflict with emptying the tables; then drops the client."""
+    """Call at the end of a test. Waits for requests from the LMS, such as webhooks, whose locks
+    would conflict with emptying the tables. Then drops the client."""
     _in_progress.wait()
     forget_clients()
 
@@ -188,8 +190,8 @@ def system_with_batch_api(
 def system_with_each_api(request: pytest.FixtureRequest, transactional_db: None) -> System:
     """``system`` and ``system_with_batch_api``: runs the test once with each API.
 
-    ``transactional_db`` is named because pytest-django looks for it before the other two are
-    requested."""
+    It requests ``transactional_db`` itself, because pytest-django looks for that fixture before the
+    other two are requested."""
     found: System = request.getfixturevalue(request.param)
     return found
 
@@ -206,7 +208,7 @@ def faulty(system: System, settings: Any) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Returns a function that waits until a condition is true, at most some seconds."""
+    """A function that waits until a condition is true, 90 seconds at most by default."""
     import time
 
     def wait(is_so: Callable[[], bool], seconds: float = 90.0) -> None:

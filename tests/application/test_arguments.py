@@ -59,7 +59,8 @@ MODULES = (
     "usher.application.runs.services",
     "usher.application.tokens.services",
 )
-#: Argument → a value of another type that somebody may pass, and a part of what is said about it.
+#: Argument → a value of a wrong type that somebody may pass, and a regular expression that the
+#: error message matches.
 WRONG = {
     "user": ("ann@example.org", r"get_user_model\(\)\.objects\.get\(email=\.\.\.\)"),
     "run": (KEY, r"CourseRun\.objects\.get\(course_key=\.\.\.\)"),
@@ -68,7 +69,7 @@ WRONG = {
     "course_key": (7, "course key must be a str"),
     "keys": (KEY, r"Pass \[key\]"),
 }
-#: Functions that take the result of another one and are not called with anything else.
+#: Functions that are only called with the result of another function.
 INTERNAL = {"from_adapter", "confirmed_address"}
 
 

@@ -155,7 +155,7 @@ HEADERS = (
 )
 
 
-# Each refusal is logged with its request, which would fill the memory.
+# Each refusal is logged with its request, and pytest would keep them all in memory.
 @pytest.fixture(autouse=True)
 def quiet():
     logging.disable(logging.CRITICAL)
@@ -187,7 +187,7 @@ def who_gets_further(browsers, path):
 
 def send(browsers, method, path, query="", body=b"", content_type="", headers=None):
     """Sends the request with each browser; no answer may be a 5xx or a redirect to another site."""
-    # The limits on failures would refuse most requests unread.
+    # Otherwise the rate limits would refuse most requests before they are read.
     cache.clear()
     for browser in browsers:
         answer = browser.generic(
@@ -276,7 +276,7 @@ READ = {
     },
     "/oauth2/revoke_token/": {"client_id", "client_secret", "token", "token_type_hint"},
 }
-#: Each parameter by itself, and all others of the protocol together.
+#: Each parameter that the endpoint reads by itself, and all those together that it does not read.
 CHANGED = [
     *((path, (name,)) for path in OAUTH for name in NAMES[:25] if name in READ[path]),
     *((path, tuple(name for name in NAMES[:25] if name not in READ[path])) for path in OAUTH),
@@ -285,7 +285,7 @@ CHANGED = [
 
 @pytest.mark.parametrize(("path", "names"), CHANGED)
 def test_each_parameter_of_a_good_request(browsers, path, names):
-    """Clients have no session, so for two endpoints the browser makes no difference."""
+    """OAuth clients have no session, so for two of the endpoints one browser is enough."""
     one = who_gets_further(browsers, path)
     for value in ODD if connection.vendor == "sqlite" else FOR_DATABASES:
         text = encoded({**GOOD, **dict.fromkeys(names, value)})

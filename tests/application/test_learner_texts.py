@@ -17,7 +17,8 @@ OLD = NOW - timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets the current time: the rows below were created at collection, which may be long ago."""
+    """Stops the clock at ``NOW``, when pytest collected the rows below. Tests may run much
+    later."""
     monkeypatch.setattr(timezone, "now", lambda: NOW)
 
 

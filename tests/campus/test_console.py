@@ -124,7 +124,7 @@ def test_a_refresh_keeps_focus_position_and_selection(screen, live_server, admin
     assert page.evaluate("() => String(getSelection())") == "Workers"
     page.evaluate("() => getSelection().removeAllRanges()")
     page.wait_for_function(refreshed, timeout=60_000)
-    # Every link and button that is replaced has an id: htmx finds it by that.
+    # htmx finds a replaced link or button by its id, so each must have one.
     nameless = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
     assert page.evaluate(nameless) == 0
     window.close()

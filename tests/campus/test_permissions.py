@@ -70,7 +70,7 @@ def test_with_the_permission_the_action_is_shown(learner):
 
 
 def test_every_action_of_every_record_asks_for_one():
-    """Also of records that are added later."""
+    """This covers models and actions that are added later, too."""
     from django.contrib.admin import site
 
     ours = ("usher", "usher_provider", "usher_audit", "oauth2_provider", "accounts")

@@ -1,4 +1,4 @@
-"""A connection to servers that keep to HTTP, and to some that don't."""
+"""A connection to servers that follow the HTTP protocol, and to some that don't."""
 
 import re
 import socket
@@ -131,7 +131,7 @@ def test_a_chunked_answer_is_read() -> None:
 
 @pytest.mark.parametrize("count", [1, 5000])
 def test_the_next_request_doesn_t_get_what_was_sent_too_much(count: int) -> None:
-    """Bytes after an answer are no answer to anything."""
+    """Bytes after an answer belong to no request."""
     with server(answers(OK + OK.replace(b"{}", b"[]") * count)) as (url, _):
         http = client(url)
         for _ in range(3):

@@ -128,7 +128,8 @@ def test_nothing_answers():
 
 
 class _Raw:
-    """A server that sends the given bytes without end."""
+    """A server that answers each connection with ``parts``, one after the other. pause: seconds
+    after each part."""
 
     def __init__(self, *parts: bytes, pause: float = 0.0) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -262,7 +263,7 @@ def test_workers_share_what_they_know_of_the_lms(state):
 
 
 def test_the_budget_spreads_requests(state):
-    # So slow a budget that the time of the calls does not matter.
+    # One request in a hundred seconds, so that the time of the calls does not matter.
     waits = [state.take("budget", 0.01) for _ in range(6)]
     assert waits[0] == 0
     assert 400 < waits[-1] < 501

@@ -224,7 +224,7 @@ WORKER = [{"username": "worker", "is_active": True}]
 
 
 def bad_page(request: httpx.Request) -> httpx.Response:
-    """Django's page if it can't save the session, and a proxy's."""
+    """An error page, such as Django's if it can't save the session, or a proxy's."""
     return httpx.Response(400, headers={"Content-Type": "text/html"}, content=PAGE)
 
 
@@ -378,7 +378,7 @@ def test_a_refusal_is_its_sentence_and_not_json(status: int, body: Any, request_
             details = {"email": "ann@example.org", "name": "Ann", "country": ""}
             register(client, username="ann", access_token="token", **details)
     if status == 404 and request_of != "account":
-        return  # these endpoints refuse nothing so
+        return  # these endpoints never refuse with 404
     assert "name: Too long." in error.value.message
     assert "{" not in error.value.message
 

@@ -67,7 +67,8 @@ def test_each_kind_has_its_own_size() -> None:
 
 
 def lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
-    """Probes wait for a batch as soon as all workers have one."""
+    """Probes an LMS with this number of workers. A probe is slow if every worker has a batch.
+    Returns the number of concurrent batches after each probe."""
     seen = []
     for _ in range(probes):
         pacing.record_probe(1.0 if pacing.concurrency >= workers else 0.02)
@@ -111,7 +112,8 @@ def test_an_lms_far_away_does_not_count_as_busy() -> None:
 
 
 def test_while_batches_grow_no_more_are_sent_concurrently() -> None:
-    """They are too short for a probe to notice that they keep all processes busy."""
+    """Small batches are so short that a probe does not notice when they keep all processes
+    busy."""
     pacing = Pacing(500)
     process_batches(pacing, 0.0001, 1)
     lms_with(16, pacing, 60)
@@ -218,7 +220,7 @@ def test_turns_are_waited_for(workers: int) -> None:
 
 
 def test_workers_take_turns() -> None:
-    """One whose batches follow each other leaves the others a turn in between."""
+    """A worker that sends one batch after the other leaves turns to the other workers."""
     state, turns = LocalState(), []
     waits = threading.Event()
 

@@ -46,7 +46,7 @@ class OneAddress(DefaultAdapter):
 
 
 def run(*arguments: str) -> tuple[str, str]:
-    """The output, in which commands that are continued on another line are system."""
+    """Standard output and standard error. A command that continues on the next line is joined."""
     out, err = StringIO(), StringIO()
     call_command("adopt_users", *arguments, stdout=out, stderr=err)
     return joined_lines(out.getvalue()), joined_lines(err.getvalue())
@@ -65,7 +65,7 @@ def in_lms(system: Any, username: str, email: str) -> None:
 
 @pytest.fixture
 def csv_list(system: Any, tmp_path: Path) -> Any:
-    """User → row of the list, and a function that writes the list back."""
+    """A function that has the list of users written. It returns username → row, and the file."""
     file = tmp_path / "users.csv"
 
     def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:
@@ -150,7 +150,7 @@ def test_conflicts_are_named(system: Any, csv_list: Any) -> None:
 def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
     system: Any, csv_list: Any
 ) -> None:
-    """As after the loss of a database: names of new users exist in the LMS."""
+    """As after the loss of the application's database: the LMS has names that new users want."""
     name = f"shop_{secrets.token_hex(4)}"
     user, newcomer = system.learner(), system.learner()
     in_lms(system, name, user.email)
@@ -244,7 +244,7 @@ def either(
 
 
 def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
-    """A user who is linked here and not in the LMS, and the username of the LMS account."""
+    """A user who is linked here but not in the LMS, and the username of the LMS account."""
     user = lms.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(lms, name, user.email)
@@ -362,7 +362,7 @@ def test_if_the_lms_linked_first_nothing_waits(system_with_batch_api: Any, tmp_p
 def test_a_link_that_is_undone_after_it_worked_is_refused(
     system_with_batch_api: Any, tmp_path: Path
 ) -> None:
-    """Nobody will complete this adoption, so a person must examine it."""
+    """The link existed and was removed, so nobody will add it: a person must look at it."""
     user, name = list_and_link(system_with_batch_api, file := tmp_path / "users.csv")
     system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--decisions", str(file))

@@ -22,7 +22,8 @@ REGISTRATION = "/user_api/v1/account/registration/"
 
 
 def make_in_lms(system, username, email, *, linked=False, joined_ago=0):
-    """Creates an account in the LMS. age: seconds since its creation."""
+    """Creates an account in the LMS. linked: a learner of the application signs in to it.
+    joined_ago: seconds since its creation."""
     system.lms.shell(
         "from usher.embedded.home.seeds import person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
@@ -96,7 +97,8 @@ def test_somebody_elses_name_in_the_lms_leads_to_another_name(system):
 
 
 def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
-    """Younger than our reservation, but not linked to us: signing in proves nothing."""
+    """The account is younger than the reservation, but not linked to a learner of the
+    application."""
     user = system.learner("race")
     account = ensure_account(user)
     make_in_lms(system, account.username, f"other-{user.email}")
@@ -108,7 +110,8 @@ def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
 
 
 def test_a_linked_account_older_than_the_reservation_is_never_ours(system):
-    """As after a restored backup: the LMS knows a learner of that name whose records are gone."""
+    """As after the application restored a backup: the LMS has a learner of that name, of whom the
+    application has no records."""
     user = system.learner("restored")
     make_in_lms(system, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
     account = ensure_account(user, reconcile_now=True)
@@ -154,8 +157,8 @@ def test_an_account_whose_answer_was_lost_is_recognised(system, faulty):
 
 
 def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(system, faulty):
-    """The answer was lost, and then the LMS could not exchange this application's codes: the end of
-    such a sign-in looks like that of a learner without an account."""
+    """The answer to the registration was lost, and then the LMS can't exchange the application's
+    codes. Such a sign-in ends like that of a learner without an account."""
     user = system.learner("unclear")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)

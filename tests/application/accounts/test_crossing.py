@@ -1,4 +1,4 @@
-"""Orders of events that the simulation found, in which requests about two rows overlap."""
+"""Requests about two rows that overlap, in orders that the simulation found."""
 
 from datetime import timedelta
 from types import SimpleNamespace

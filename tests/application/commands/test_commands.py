@@ -294,7 +294,7 @@ def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(system, monkeyp
     def refuse(*_):
         raise AccessRefused("The LMS refuses access.", code="token_nonexistent")
 
-    # The rows themselves succeed, as if a worker with a valid token compared them.
+    # Only the list fails. The rows succeed, as if a worker with a valid token compared them.
     monkeypatch.setattr(LmsClient, "enrollments_of", refuse)
     code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
     assert code == 1
@@ -304,7 +304,7 @@ def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(system, monkeyp
 def test_an_lms_that_does_not_answer_is_named_with_its_setting(system, settings):
     ensure_account(system.learner())
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
-    for _ in range(12):  # after some of them no more requests are sent for a while
+    for _ in range(12):  # after some failures, the circuit breaker stops requests
         with pytest.raises(CommandError, match="is OPENEDX_API_BASE_URL its address") as caught:
             run("adopt_users", "--by", "email")
     assert isinstance(caught.value.__cause__, CircuitOpen)
@@ -396,7 +396,7 @@ def test_watching_begins_with_what_how_often_and_how_to_end_it(system, arguments
 
 
 def test_watching_with_json_prints_no_text(system, monkeypatch):
-    """Its end is not awaited."""
+    """``watch`` is replaced, because it would not end."""
     monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
     assert run("reconcile", "--watch", "--json") == (0, "", "")
 

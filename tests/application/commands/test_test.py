@@ -29,7 +29,7 @@ def test_nothing_is_sent_unless_the_project_allows_it(system, monkeypatch, setti
 
 
 def test_the_checks_accept_the_hosts_of_a_project_in_development(system, settings):
-    """The test runner turns DEBUG off, which allowed all names of this host before."""
+    """With DEBUG, Django allows all names of this host; the test runner turns DEBUG off."""
     settings.SITE_BASE_URL = "http://localhost:8000"
     settings.ALLOWED_HOSTS = ["testserver"]
     assert [message.msg for message in messages() if isinstance(message, Error)] == []

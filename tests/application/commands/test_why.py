@@ -116,7 +116,7 @@ def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
 
 
 def test_an_exact_name_is_no_ambiguous_one(system: Any) -> None:
-    # Two users with one address differ in case only, where the user model allows that.
+    # Some user models allow two usernames or addresses that differ only in case.
     for name, email in (("ann@shop.example", "a@b.example"), ("ann2", "Ann@shop.example")):
         get_user_model().objects.create(username=name, email=email)
     assert "a@b.example" in why("ann@shop.example")
@@ -290,7 +290,7 @@ def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
 def test_the_story_says_how_to_read_the_lms_now(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command belongs to the console."""
+    """``compare_learner`` is a command of the console, so it is named only with the console."""
     user = system.learner()
     assert "compare_learner" not in why(user.username)  # there is no account to compare
     enroll(user, run := ensure_run(DEMO), reconcile_now=True)

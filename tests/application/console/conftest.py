@@ -38,7 +38,7 @@ def staff(staff_with: Callable[..., Client]) -> Client:
 
 @pytest.fixture
 def superuser(transactional_db: None) -> Client:
-    """A superuser, since tests that empty all tables also empty the permissions."""
+    """A superuser, because tests that empty all tables also delete the permissions."""
     browser = Client()
     model = get_user_model()
     browser.force_login(model.objects.create_superuser("support", "support@staff.example"))

@@ -175,7 +175,7 @@ def test_attempts_and_work_are_written_down(system: Any, monkeypatch: pytest.Mon
     assert worker.report["gates"] == {}
     observers.stopped()
     assert not Worker.objects.exists()
-    # A refusal that is only compared with the LMS again is no second attempt.
+    # Comparing a refused record with the LMS again does not count as a second attempt.
     Enrollment.objects.filter(user=user).recheck()
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.count() == 1

@@ -78,7 +78,7 @@ def pages(row: Enrollment) -> list[str]:
 
 
 def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
-    """Address, permission, data."""
+    """Of each action: the address, the permission that it needs, and its form data."""
     group = {"kind": "enrollment", "code": row.error_code, "row": [str(row.pk)], "note": "known"}
     learner, run = f"/staff/learners/{row.user_id}", f"/staff/runs/{row.run_id}"
     return [
@@ -311,7 +311,7 @@ def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None
 
 
 def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment) -> None:
-    """If the session has ended, the action is not done, and no page is empty."""
+    """If the session ended, the action is not done. Signing in opens the page of the action."""
     page = f"/staff/learners/{row.user_id}/"
     answer = Client().post(f"{page}repair/")
     assert answer["Location"] == f"/accounts/login/?next={page}repair/"
@@ -323,7 +323,7 @@ def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment)
 
 
 def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrollment) -> None:
-    """If the LMS does not show a run, nobody refused it: the message is Usher's."""
+    """If the LMS does not show a run, the LMS said nothing: the message is Usher's."""
     CourseRun.objects.filter(pk=row.run_id).set_work(
         refused_at=timezone.now(), error_code="not-found", error_message="It is not there."
     )
@@ -429,7 +429,7 @@ def test_records_lead_to_the_admin_for_those_who_may_see_it(
     records = ("usher.view_enrollment", "usher.view_lmsaccount")
     shown = staff_with(access.VIEW, *records).get(page).content.decode()
     assert f'href="/admin/usher/enrollment/{row.pk}/change/"' in shown
-    # An account's actions are those of a list.
+    # The admin has an account's actions on the list, not on the page of one account.
     actions = f"/admin/usher/lmsaccount/?id__exact={row.user.lms_account.pk}"
     assert f'href="{actions}"' in shown
     other = staff_with(access.VIEW, username="reader")

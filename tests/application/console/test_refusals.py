@@ -101,7 +101,7 @@ def test_too_many_for_one_request_are_said_to_be_left(
 def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work whose record was deleted without Django can't be retried, and does not block other
+    """Work whose record was deleted without Django can't be retried. It must not block other
     retries."""
     monkeypatch.setattr(services, "_ROWS", 1)
     gone = [row + 1000 for row in rows]
@@ -251,7 +251,7 @@ def test_an_export_skips_records_that_are_no_longer_refused(
 
 
 def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """100,000 records are not read into memory, and the export is not kept in memory."""
+    """An export of 100,000 records is never in memory as a whole."""
     monkeypatch.setattr(services, "_ROWS_A_QUERY", 2)
     lines = table.lines(
         "enrollment",

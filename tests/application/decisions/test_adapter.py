@@ -64,7 +64,7 @@ def test_a_project_decides_names(settings: Any) -> None:
 
 
 class AcceptedTerms(DefaultAdapter):
-    """As the guide's example: a decision about one learner, on top of Usher's own."""
+    """Like the guide's example: adds a decision about one learner to Usher's own."""
 
     def is_eligible(self, user: Any) -> bool:
         if user.name == "Bug":
@@ -128,7 +128,8 @@ def test_an_adapter_that_is_none_is_named(settings: Any, path: str) -> None:
 
 
 def test_allauth_decides_who_is_confirmed() -> None:
-    """A user without a record of allauth's counts as confirmed; one of another address does not."""
+    """A user without an ``EmailAddress`` counts as confirmed. A user whose ``EmailAddress`` is
+    another address does not."""
     from allauth.account.models import EmailAddress
 
     vouched, waiting, confirmed, moved = (learner(n) for n in ("one", "two", "three", "four"))

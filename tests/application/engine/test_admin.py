@@ -101,7 +101,7 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(system, sta
     staff.post(url, chosen)
     assert models.Enrollment.objects.filter(pk=row.pk).exists()
     assert "Unenrolled: 1" in act(staff, models.Enrollment, "unenroll", row)
-    assert staff.post(delete, {"post": "yes"}).status_code == 403  # the LMS has not been told yet
+    assert staff.post(delete, {"post": "yes"}).status_code == 403  # not sent to the LMS yet
     act(staff, models.Enrollment, "repair", row)
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
     assert staff.post(delete, {"post": "yes"}).status_code == 302
@@ -169,7 +169,8 @@ def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
     page = reverse("admin:usher_enrollment_add")
     html = staff.post(page, add | {"user": broken.pk}).content.decode()
     assert "allowed_modes of USHER_ADAPTER failed" in html
-    models.Enrollment.objects.filter(pk=row.pk).update(mode="verified")  # of an earlier adapter
+    # As if an earlier adapter had allowed the mode.
+    models.Enrollment.objects.filter(pk=row.pk).update(mode="verified")
     assert staff.post(change, {"mode": "verified"}).status_code == 302
     row.refresh_from_db()
     assert not row.is_active

@@ -23,8 +23,9 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(params=[0, 1])
 def connected_for_days(request, system_with_batch_api):
-    """The LMS lists all rows for times before it was connected, and rows of its log for later
-    times. This LMS has no application in its settings, so its log is empty."""
+    """An LMS that was connected a moment ago, or a day ago. For times before the connection it
+    lists all rows; for later times, the rows of its log. The log is empty, because this LMS has no
+    application in its settings."""
     system_with_batch_api.lms.shell(
         "from datetime import timedelta; from django.utils.timezone import now; "
         "from usher.lms.connections.models import ConnectedApplication; "

@@ -53,8 +53,8 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
 
 @pytest.mark.each_database
 def test_an_lms_that_lost_all_accounts_is_not_accepted(system) -> None:
-    """The LMS's state is that after the restore of an old backup. With --accept-missing the
-    accounts are created again."""
+    """As after the LMS restored an old backup. With --accept-missing, the accounts are created
+    again."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
         ensure_account(learner)

@@ -1,4 +1,4 @@
-"""An outage that a test simulates is not logged as ended in the next one."""
+"""The end of an outage that a test simulated is not logged in the next test."""
 
 import logging
 

@@ -1,5 +1,5 @@
-"""Another server answers at the LMS's address: nothing is lost, marked as missing, renamed,
-refused or created twice. When the LMS is back, everything gets in sync without a person."""
+"""Another server, an impostor, answers at the LMS's address: nothing is lost, marked as missing,
+renamed, refused or created twice. When the LMS is back, all records become in sync without help."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Scenario:
     new: Any = None
 
     def stored_records(self) -> dict[str, list[tuple[Any, ...]]]:
-        """The application's records about the LMS."""
+        """The fields in which the application records what the LMS has."""
         return {
             model.__name__: list(model.objects.order_by("pk").values_list("pk", *fields))
             for model, fields in _SEEN.items()
@@ -114,7 +114,7 @@ def scenario(request, transactional_db, settings, monkeypatch):
 @contextmanager
 def answering(scenario: Scenario, impostor: Impostor, settings: Any):
     forget_clients()
-    capabilities(client())  # created before
+    capabilities(client())  # read before the impostor answers
     scenario.proxy.impostor = impostor
     settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else TIMEOUT
     yield
@@ -150,7 +150,7 @@ def everything() -> None:
 
 
 def hurry() -> None:
-    """Lets time pass: pauses end and retries become due. Refused rows stay refused."""
+    """Acts as if time had passed: pauses end and retries become due. Refused rows stay refused."""
     forget_clients()
     open_gates(KINDS)
     for kind in all_kinds().values():
@@ -191,7 +191,7 @@ def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     for impostor in impostors:
         with answering(scenario, impostor, settings):
-            reconcile()  # with the records about the LMS from before
+            reconcile()  # with what the client knew about the LMS before
             everything()
         assert scenario.stored_records() == stored_records, impostor.name
         assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens, impostor
@@ -212,7 +212,7 @@ def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings
     indirect=["scenario"],
 )
 def test_an_lms_that_half_works_loses_nothing(scenario, impostor, settings):
-    """Meanwhile some requests are carried out, and some answers are lost."""
+    """While it does, it carries out some requests, and some of its answers are lost."""
     people_act(scenario)
     modes = scenario.stored_records()["CourseMode"]
     with answering(scenario, impostor, settings):
@@ -244,7 +244,7 @@ def test_courses_modes_and_certificates_that_can_t_be_read_stay(scenario, settin
 
 def test_another_open_edx_without_learners_changes_nothing(scenario, empty_lms, settings):
     """It has the application's service worker and OAuth client, but none of its learners and
-    courses, like another database at the right address. Nothing is created in it."""
+    courses, as if the LMS used another database. Nothing is created in it."""
     people_act(scenario)
     stored_records = scenario.stored_records()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
@@ -268,8 +268,8 @@ def test_another_open_edx_without_learners_changes_nothing(scenario, empty_lms, 
 
 
 def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
-    """Also if the LMS's state is kept: an LMS has records of ended enrollments, and this one has
-    none."""
+    """Not even if the LMS's state takes precedence: an LMS keeps records of ended enrollments, and
+    this one has none."""
     settings.USHER_ENROLLMENT_WINNER = "lms"
     users = [system.learner("kept") for _ in range(2)]
     for user in users:
@@ -291,7 +291,7 @@ def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
 
 
 def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Leaves out deactivations, which a person must do with the public API."""
+    """Leaves out deactivations: with the public API, a person must do them."""
     return [each for each in found if each[1] != "retirement-by-hand"]
 
 

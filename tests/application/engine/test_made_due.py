@@ -1,4 +1,4 @@
-"""A command reports on rows that it made due and another worker claims."""
+"""A command also reports on rows that it made due and that another worker claimed."""
 
 import threading
 import time

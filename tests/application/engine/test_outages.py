@@ -1,5 +1,5 @@
-"""An outage is in the log once, with what to do, and once more when it ends. A worker that waits
-for an LMS that does not answer is alive."""
+"""An outage is logged once, with what to do, and its end once. A worker that waits for an answer of
+the LMS counts as running."""
 
 import logging
 import threading
@@ -57,7 +57,7 @@ def log(caplog):
 
 
 class Worker:
-    """A process of a worker. state: what the processes of the worker share."""
+    """One process of a worker. state: the state that all processes of the worker share."""
 
     def __init__(self, state=None):
         self.state = state or LocalState()

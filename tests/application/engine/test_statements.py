@@ -68,7 +68,7 @@ def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch)
 def empty(system, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
-    # Forgets pauses that other tests caused; otherwise their end would be written, too.
+    # Forgets pauses that other tests caused; writing their end would add statements.
     monkeypatch.setattr(conditions, "_reported", set())
     services.reconcile()
     recorder.forget()
@@ -99,7 +99,7 @@ def test_a_worker_sends_one_enrollment(system, monkeypatch, django_assert_max_nu
     ensure_account(user, reconcile_now=True)
     services.reconcile()
     row = enroll(user, run)
-    beat()  # which a worker does from time to time, independent of its rows
+    beat()  # so that no heartbeat is due during the measurement
     # While it waits for the LMS, a worker repeatedly checks for urgent rows.
     monkeypatch.setattr(runner, "_CHECK_SECONDS", 60)
     with django_assert_max_num_queries(WORKER):

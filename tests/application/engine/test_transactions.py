@@ -38,7 +38,7 @@ pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
-#: Used by ``prepare`` of accounts if the LMS has the batch API.
+#: The context for ``prepare`` of accounts if the LMS has the batch API.
 BATCH = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
 

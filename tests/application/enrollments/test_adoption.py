@@ -34,7 +34,7 @@ def learner(system_with_each_api):
 
 
 def enroll_in_lms(system_with_each_api, user, key=DEMO, mode="audit", is_active=True):
-    """As an instructor does."""
+    """Enrolls the user in the LMS, as an instructor does."""
     system_with_each_api.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         "from opaque_keys.edx.keys import CourseKey as K; "
@@ -113,7 +113,8 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(system_with_each_ap
 
 
 def test_the_learner_s_own_enrollment_takes_precedence(system_with_each_api, learner):
-    """The learner enrolls while the row only stands for an enrollment that the LMS may have."""
+    """The learner enrolls after a message said that the LMS may have an enrollment, and before the
+    LMS was asked for it."""
     enroll_in_lms(system_with_each_api, learner, mode="verified")
     process_message("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled

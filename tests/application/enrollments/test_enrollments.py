@@ -297,7 +297,7 @@ def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(system
 
 
 def test_a_refusal_rechecks_the_run(system):
-    """So a run that was deleted in the LMS is marked as missing, and it is noticed when it exists
+    """This marks a run that was deleted in the LMS as missing, and notices when it exists
     again."""
     user = system.learner()
     ensure_account(user, reconcile_now=True)
@@ -313,7 +313,7 @@ def test_a_refusal_rechecks_the_run(system):
 
 
 def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(transactional_db):
-    """The enrollment is retried often, and would make the account due each time."""
+    """Otherwise each of the enrollment's many retries would make the account due."""
     learner = make_learner()
     ensure_account(learner)
     error = LmsError("The user does not exist.", code="unknown-user")

@@ -127,7 +127,7 @@ def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
 
 
 def test_counters_are_there_before_they_are_counted(db, scrape):
-    """For Prometheus, a series that begins with 500 has not increased."""
+    """Prometheus sees no increase in a series whose first value is 500."""
     samples = scrape()
     assert value(samples, metrics.WEBHOOKS, result="refused") == 0
     assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 0
@@ -163,7 +163,7 @@ def test_the_time_from_the_desired_state_to_the_lms_is_measured(system, scrape):
     assert after[metrics.REQUEST.name + "_count", asked] >= 1
     assert after[metrics.REQUEST.name + "_bucket", (*asked[:1], ("le", "+Inf"), *asked[1:])] >= 1
     assert value(after, metrics.PASSES) == 1
-    # A row that is in sync already is no change of the desired state.
+    # Retrying a row that is in sync does not count as a change of the desired state.
     Enrollment.objects.filter(run=run).make_due()
     reconcile()
     samples = scrape()
@@ -296,7 +296,7 @@ def test_counts_that_can_not_be_written_are_kept(db, monkeypatch):
 
 
 def test_a_scrape_reads_only_what_is_due_claimed_or_refused(db, scrape):
-    """Records are not read at all, and every query on the table of work uses an index."""
+    """A scrape reads no records, and each of its queries on the work queue uses an index."""
     later = timezone.now() + timedelta(days=1)
     waiting = [Work(kind="enrollment", object_id=number, due_at=later) for number in range(5000)]
     refused = [Work(kind="run", object_id=n, refused_at=timezone.now()) for n in range(3)]

@@ -22,7 +22,7 @@ CALLBACK = "http://lms.example:8000/auth/complete/mitxpro-oauth2/"
 
 
 def make_learner(username: str, **fields: Any) -> Any:
-    """A learner whose LMS account has the same username."""
+    """A learner whose LMS account is named ``<username>-at-lms``."""
     user = get_user_model().objects.create_user(
         username=username,
         email=fields.pop("email", f"{username}@learners.example"),

@@ -51,7 +51,7 @@ def test_users_me_and_userinfo(lms: Any, broken: Any, method: str) -> None:
 
 
 def test_the_token_endpoint_spends_neither_code_nor_refresh_token(lms: Any, broken: Any) -> None:
-    """The ID token needs the e-mail address."""
+    """The token endpoint fails because the ID token contains the e-mail address."""
     refresh_token = lms.exchange(scope=SCOPE)["refresh_token"]
     code = lms.code(scope=SCOPE)
     broken("email")

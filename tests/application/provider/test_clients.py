@@ -113,7 +113,7 @@ def nothing_counted():
 
 def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monkeypatch):
     """Neither in the body nor in the header; and no refusal shows whether the secret was right."""
-    # The audit log is limited for each minute; all of these failures are within one.
+    # The audit log records a limited number a minute; this puts all failures into one minute.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     statuses = [
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong").status_code
@@ -136,7 +136,7 @@ def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monk
 def test_guesses_above_the_limit_are_refused_without_a_check(
     lms, nothing_counted, django_assert_num_queries
 ):
-    """So many guesses need little time, and a right guess is refused like the others."""
+    """Refusing a guess needs no query, and a right guess is refused like the others."""
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     code = lms.code()

@@ -129,7 +129,7 @@ def test_every_way_to_sign_out_notifies_the_lms(fake_lms, lms):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms, monkeypatch):
-    # So slow that waiting for it can be distinguished from a busy machine.
+    # Long enough to tell a page that waits for the LMS from a busy machine.
     monkeypatch.setattr(sending, "REQUEST_SECONDS", 60.0)
     fake_lms.delay = threading.Event()
     started = time.monotonic()
@@ -239,7 +239,7 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, send_sign_ou
 @pytest.mark.django_db
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_session_whose_owner_changed_the_password_ends_too(learner, send_sign_out, times):
-    """Because Django then gives the session a new key."""
+    """Django gives the session a new key when the password changes."""
     learner.set_password("first-pass-word")
     learner.save()
     browser = Client()
@@ -312,10 +312,10 @@ def test_invalid_messages_end_nothing(lms, send_sign_out, changes, status):
 
 @pytest.mark.django_db
 def test_forged_messages_are_limited_and_fill_nothing(lms, send_sign_out, monkeypatch):
-    # The audit log is limited for each minute; all of these failures are within one.
+    # The audit log records a limited number a minute; this puts all failures into one minute.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     cache.clear()
-    send_sign_out("nobody", event_id="first")  # the LMS's address
+    send_sign_out("nobody", event_id="first")  # valid, so its address counts as the LMS's
     phone = Client(REMOTE_ADDR="203.0.113.7")
     forged = {
         signatures.HEADER_TIMESTAMP: str(int(time.time())),

@@ -205,7 +205,7 @@ def test_the_number_of_concurrent_pages_follows_their_time():
 
 
 def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name(system):
-    """Rows can be older than the check of keys, or come from a data migration."""
+    """Rows can be older than the check of keys, or be created by a data migration."""
     sync_runs(modes=True)
     bad = CourseRun.objects.create(course_key="course-v1:edX+Bad+1")
     RunModes.objects.create(run=bad)

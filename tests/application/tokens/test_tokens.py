@@ -27,7 +27,7 @@ TOKEN = "/oauth2/access_token"
 
 
 def requests_sent(proxy):
-    """The requests, without the recognition of the LMS, which is sent once a minute."""
+    """The requests' paths, without the check once a minute that the server is the LMS."""
     paths = [path.partition("?")[0] for _, path in proxy.seen]
     return [path for path in paths if path != "/api/user/v1/accounts"]
 

@@ -226,7 +226,7 @@ def test_ids_that_could_be_framed_in_two_ways_are_refused(send, event_id):
 
 
 def test_different_messages_never_have_the_same_signed_text():
-    """A dot in the id could be taken for the separator."""
+    """A dot in the id could look like the separator."""
     shared = {"timestamp": 1, "now": 1.0}
     signature = signatures.sign(SECRET, timestamp=1, event_id="a", body=b"b.c")
     assert signatures.verify(SECRET, signature, event_id="a", body=b"b.c", **shared)
