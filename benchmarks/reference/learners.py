@@ -33,7 +33,7 @@ def repair(names: str, first: int, end: int) -> int:
 
 
 def create_account(user: Any) -> None:
-    """Request 1: registration. The LMS uses the access token to request the learner's details."""
+    """Request 1: registration. With the access token, a real LMS requests the learner's details."""
     account, _ = OpenEdxUser.objects.get_or_create(user=user, defaults={"username": user.username})
     token = AccessToken.objects.create(
         user=user,

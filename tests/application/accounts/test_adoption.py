@@ -65,7 +65,7 @@ def in_lms(system: Any, username: str, email: str) -> None:
 
 @pytest.fixture
 def csv_list(system: Any, tmp_path: Path) -> Any:
-    """A function that has the list of users written. It returns username → row, and the file."""
+    """A function that writes the list of users. It returns username → row, and the file."""
     file = tmp_path / "users.csv"
 
     def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:

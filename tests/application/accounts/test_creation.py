@@ -22,8 +22,8 @@ REGISTRATION = "/user_api/v1/account/registration/"
 
 
 def make_in_lms(system, username, email, *, linked=False, joined_ago=0):
-    """Creates an account in the LMS. linked: a learner of the application signs in to it.
-    joined_ago: seconds since its creation."""
+    """Creates an account in the LMS. linked: whether the application's learner of that name is
+    linked to it. joined_ago: seconds since its creation."""
     system.lms.shell(
         "from usher.embedded.home.seeds import person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "

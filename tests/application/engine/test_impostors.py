@@ -1,5 +1,5 @@
 """Another server, an impostor, answers at the LMS's address: nothing is lost, marked as missing,
-renamed, refused or created twice. When the LMS is back, all records become in sync without help."""
+renamed, refused or created twice. When the LMS is back, all records get in sync by themselves."""
 
 from __future__ import annotations
 
