@@ -160,7 +160,7 @@ def delete_due_work() -> None:
     Work.objects.filter(due_at__isnull=False).delete()
 
 
-def work_off(redis_url: str, messages: int) -> int:
+def process_with_celery(redis_url: str, messages: int) -> int:
     """Sends messages to the workers and waits until every enrollment is settled. Returns how many
     were unsettled before. Raises RuntimeError after ten minutes."""
     from campus.worker import app

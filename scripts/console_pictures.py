@@ -1,6 +1,6 @@
 """Draws docs/images/console-*.png from the pages of a running `usher demo --trouble`.
 
-python scripts/console_pictures.py [FOLDER]     # the folder of the demo's data; .demo by default
+python scripts/console_pictures.py [FOLDER]     # the demo's folder; .demo/mitxonline by default
 """
 
 import base64
@@ -24,7 +24,7 @@ WIDE, PHONE = 960, 320
 
 
 def main() -> int:
-    home = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".demo")
+    home = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".demo" / "mitxonline")
     port = json.loads((home / "pair.json").read_text())["application_port"]
     password = json.loads((home / "credentials.json").read_text())["superuser_password"]
     console = f"http://localhost:{port}/staff"

@@ -21,8 +21,6 @@ SITE = "http://app.example"
 CLIENT_ID = "lms-at-application"
 OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET = "application-at-lms", "secret"
 SERVICE_TOKEN = "service-token"
-#: Username and course key.
-Key = tuple[str, str]
 
 
 def course_key(number: int) -> str:

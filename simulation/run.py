@@ -375,7 +375,7 @@ class Seed:
     def _run_visitors(self) -> None:
         while self.actions_left:
             self.actions_left -= 1
-            self.people.act_or_be_late()
+            self.people.act_unless_deleted()
             self.scheduler.wait(None, self.rng.expovariate(1 / 12.0))
 
     def _run_beat(self) -> None:

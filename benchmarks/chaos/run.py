@@ -78,7 +78,7 @@ class ChaosRun:
         sweeper = threading.Thread(target=self._sweep, daemon=True)
         sweeper.start()
         started = time.monotonic()
-        self._break_everything(people)
+        self._perform_with_faults(people)
         self.report(f"all operations performed after {time.monotonic() - started:.0f} s")
         self._wait_until_settled(people)
         self.report(f"settled after {time.monotonic() - started:.0f} s")
@@ -148,7 +148,7 @@ class ChaosRun:
 
     # Faults
 
-    def _break_everything(self, people: Contender) -> None:
+    def _perform_with_faults(self, people: Contender) -> None:
         """Performs the operations in parts, and causes a fault after each part."""
         steps = max(self.plan.kills, 8)
         slices = [self.plan.operations // steps] * steps

@@ -52,7 +52,7 @@ def _seconds(setup: Setup, redis_url: str, workers: int, number: int, own: dict[
     ]
     wait_for(lambda: all(" ready." in worker.log for worker in started), "the workers' start")
     setup.ours.call("enrollments", **own, each=10)
-    cost = setup.ours.call("work_off", redis_url=redis_url, messages=4 * workers)
+    cost = setup.ours.call("process_with_celery", redis_url=redis_url, messages=4 * workers)
     for worker in started:
         worker.stop()
     return float(cost["seconds"])

@@ -45,12 +45,12 @@ _OLDER_TOOLKIT = {
 class Sizes:
     """Numbers of learners. learners: for the sidecar. reference: for the application's own
     commands, whose rate does not depend on the number. embedded: for the sidecar with the embedded
-    LMS. passed_over: in the check of learners of whom none is due."""
+    LMS. not_due: in the check of learners of whom none is due."""
 
     learners: int
     reference: int
     embedded: int
-    passed_over: int
+    not_due: int
 
 
 @dataclass
@@ -79,7 +79,7 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
                 change = _changing(lms_url, stem)
                 _round(application, figure, stem, change, sizes.reference, sizes.learners)
             figures.append(figure)
-        full_pass = _full_pass(application, sizes.passed_over)
+        full_pass = _full_pass(application, sizes.not_due)
     with _on_embedded_lms(services, postgresql.url("embedded")) as (application, lms):
         figure = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", 10)
         for number in range(rounds):

@@ -11,15 +11,15 @@ from usher.client.pacing import (
     FIRST_SIZE,
     GOOD_PROBES,
     MOST_CONCURRENT,
-    PATIENCE,
+    PATIENCE_SECONDS,
     PROBE_EVERY,
-    SHORTEST,
+    SHORTEST_SECONDS,
     SMALLEST_SIZE,
-    TARGET,
+    TARGET_SECONDS,
     TRIAL_EVERY,
     TRIAL_PART,
     TRIAL_PATIENCE,
-    TRY_EVERY,
+    TRY_EVERY_SECONDS,
     Pacing,
 )
 from usher.client.shared import LocalState
@@ -38,7 +38,7 @@ def test_a_fast_lms_gets_large_batches_and_a_slow_one_small_ones() -> None:
 
     assert fast.size(KIND) == FIRST_SIZE
     process_batches(fast, 0.0001, 10)
-    process_batches(usual, TARGET / 80, 10)
+    process_batches(usual, TARGET_SECONDS / 80, 10)
     process_batches(slow, 1.0, 10)
 
     assert fast.size(KIND) == 500
@@ -66,7 +66,7 @@ def test_each_kind_has_its_own_size() -> None:
     assert (pacing.size(KIND), pacing.size("enrollments")) == (500, FIRST_SIZE)
 
 
-def lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
+def probe_lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
     """Probes an LMS with this number of workers. A probe is slow if every worker has a batch.
     Returns the number of concurrent batches after each probe."""
     seen = []
@@ -78,12 +78,12 @@ def lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
 
 def test_one_process_of_the_lms_stays_free() -> None:
     for workers in (2, 3, 4):
-        assert lms_with(workers, Pacing(500), 60)[-1] == workers - 1
-    assert lms_with(16, Pacing(500), 60)[-1] == MOST_CONCURRENT
+        assert probe_lms_with(workers, Pacing(500), 60)[-1] == workers - 1
+    assert probe_lms_with(16, Pacing(500), 60)[-1] == MOST_CONCURRENT
 
 
 def test_a_number_of_requests_that_was_too_high_is_seldom_tried_again() -> None:
-    seen = lms_with(2, Pacing(500), 200)
+    seen = probe_lms_with(2, Pacing(500), 200)
     assert 2 in seen
     assert seen.count(2) <= 3
 
@@ -107,7 +107,7 @@ def test_all_kinds_share_the_processes_of_the_lms() -> None:
 def test_an_lms_far_away_does_not_count_as_busy() -> None:
     pacing = Pacing(500)
     for _ in range(60):
-        pacing.record_probe(PATIENCE * 3)
+        pacing.record_probe(PATIENCE_SECONDS * 3)
     assert pacing.concurrency == MOST_CONCURRENT
 
 
@@ -116,10 +116,10 @@ def test_while_batches_grow_no_more_are_sent_concurrently() -> None:
     busy."""
     pacing = Pacing(500)
     process_batches(pacing, 0.0001, 1)
-    lms_with(16, pacing, 60)
+    probe_lms_with(16, pacing, 60)
     assert pacing.concurrency == 1
     process_batches(pacing, 0.0001, 10)
-    lms_with(16, pacing, 60)
+    probe_lms_with(16, pacing, 60)
     assert pacing.concurrency == MOST_CONCURRENT
 
 
@@ -127,20 +127,20 @@ def test_with_a_single_worker_batches_become_shorter_instead() -> None:
     pacing = Pacing(500)
     pacing.record_probe(0.02)
     process_batches(pacing, 0.01, 9)
-    assert pacing.size(KIND) == int(TARGET * 100)
+    assert pacing.size(KIND) == int(TARGET_SECONDS * 100)
     for _ in range(9):
-        pacing.record_probe(0.02 + PATIENCE * 2)
+        pacing.record_probe(0.02 + PATIENCE_SECONDS * 2)
     process_batches(pacing, 0.01, 9)
-    assert (pacing.concurrency, pacing.size(KIND)) == (1, int(SHORTEST * 100))
+    assert (pacing.concurrency, pacing.size(KIND)) == (1, int(SHORTEST_SECONDS * 100))
 
-    lms_with(16, pacing, 9 * GOOD_PROBES)
+    probe_lms_with(16, pacing, 9 * GOOD_PROBES)
     process_batches(pacing, 0.01, 9)
-    assert (pacing.concurrency, pacing.size(KIND)) == (2, int(TARGET * 100))
+    assert (pacing.concurrency, pacing.size(KIND)) == (2, int(TARGET_SECONDS * 100))
 
 
 def test_a_failed_batch_makes_the_next_ones_smaller_and_fewer() -> None:
     pacing = Pacing(500)
-    lms_with(16, pacing, 9)
+    probe_lms_with(16, pacing, 9)
     before = pacing.concurrency
     pacing.record_failure(KIND)
     assert pacing.size(KIND) < FIRST_SIZE
@@ -154,11 +154,11 @@ def test_a_probe_is_due_once_a_second_and_faster_on_trial() -> None:
         assert not pacing.probe_is_due()
         now[0] += PROBE_EVERY + 0.1
         assert [pacing.probe_is_due() for _ in range(3)] == [True, False, False]
-        lms_with(16, pacing, GOOD_PROBES)
+        probe_lms_with(16, pacing, GOOD_PROBES)
         assert pacing.concurrency == 2
         now[0] += TRIAL_EVERY + 0.1
         assert pacing.probe_is_due()
-        lms_with(16, pacing, GOOD_PROBES)
+        probe_lms_with(16, pacing, GOOD_PROBES)
         now[0] += TRIAL_EVERY + 0.1
         assert not pacing.probe_is_due()
 
@@ -166,18 +166,18 @@ def test_a_probe_is_due_once_a_second_and_faster_on_trial() -> None:
 def test_batches_are_smaller_while_one_more_concurrent_batch_is_tried() -> None:
     pacing = Pacing(500)
     process_batches(pacing, 0.0001, 10)
-    lms_with(16, pacing, GOOD_PROBES)
+    probe_lms_with(16, pacing, GOOD_PROBES)
     with pacing.turn(KIND) as size:
         assert size == 500 // TRIAL_PART
         pacing.record_time(KIND, size, size * 0.0001)
-    lms_with(16, pacing, GOOD_PROBES)
+    probe_lms_with(16, pacing, GOOD_PROBES)
     with pacing.turn(KIND) as size:
         assert size == 500
 
 
 def test_a_probe_that_waits_a_little_ends_the_trial() -> None:
     pacing = Pacing(500)
-    lms_with(16, pacing, GOOD_PROBES)
+    probe_lms_with(16, pacing, GOOD_PROBES)
     pacing.record_probe(0.02 + TRIAL_PATIENCE + 0.01)
     assert pacing.concurrency == 1
 
@@ -185,7 +185,7 @@ def test_a_probe_that_waits_a_little_ends_the_trial() -> None:
 def test_no_probe_is_due_while_there_are_fewer_batches_than_may_be() -> None:
     now = [0.0]
     pacing = Pacing(500, clock=lambda: now[0])
-    lms_with(16, pacing, GOOD_PROBES)
+    probe_lms_with(16, pacing, GOOD_PROBES)
     assert pacing.concurrency == 2
     with ExitStack() as batches:
         for due in (False, False, True):
@@ -234,7 +234,7 @@ def test_workers_take_turns() -> None:
     with pacing.turn(KIND):
         thread.start()
         assert waits.wait(60)
-        time.sleep(2 * TRY_EVERY)
+        time.sleep(2 * TRY_EVERY_SECONDS)
     for _ in range(50):
         with pacing.turn(KIND):
             turns.append("one")

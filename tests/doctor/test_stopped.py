@@ -63,7 +63,7 @@ def test_right_settings_of_an_lms_that_does_not_answer_were_not_seen_to_work() -
         "PRV-1": line("PRV-1", ok("there")),
         "APP-2": line("APP-2", ok("there")),
     }
-    remaining = runner._without_unseen(lines)
+    remaining = runner._skip_unseen(lines)
     statuses = {name: entry.finding.status for name, entry in remaining.items()}
     assert statuses == {
         "NET-3": Status.FAILED,
@@ -74,7 +74,7 @@ def test_right_settings_of_an_lms_that_does_not_answer_were_not_seen_to_work() -
     }
     assert remaining["LMS-1"].because == "NET-3"
     answers = lines | {"NET-3": line("NET-3", ok("it answers"))}
-    assert runner._without_unseen(answers) == answers
+    assert runner._skip_unseen(answers) == answers
 
 
 def reported(report: dict[str, Any], stopped: str = "") -> Any:

@@ -263,7 +263,7 @@ def test_a_receiver_whose_work_is_done_is_left_out_of_somebody_else_s_signal_onc
 
     for receiver in (replaced, other, nested):
         signal.connect(receiver)
-    with bulk.leaving_out(signal, [replaced], [1, 2, 4], lambda number, **_: number):
+    with bulk.skipping_receivers(signal, [replaced], [1, 2, 4], lambda number, **_: number):
         called = [receiver.__name__ for receiver, _ in signal.send(None, number=1)]
         signal.send_robust(None, number=2)
         signal.send(None, number=2)

@@ -230,7 +230,7 @@ def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
     assert holder.stdout and holder.stdin
     assert "held\n" in holder.stdout
     with monkeypatch.context() as patched:
-        patched.setattr(accounts, "EXPIRED", -lock_of_application(system).expire)
+        patched.setattr(accounts, "SECONDS_AFTER_EXPIRY", -lock_of_application(system).expire)
         result = system.json("reconcile")
     assert result["kinds"]["account"]["skipped"] == 1
     assert tokens(system, name) == []

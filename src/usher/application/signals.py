@@ -59,7 +59,7 @@ def announce(kind: str, model: type[Any], results: Sequence[tuple[Any, Any]]) ->
     if settled and enrollment_settled.has_listeners(model):
         _later(_enrollment_settled, model, settled)
     refusals = newly_refused(kind, results)
-    if refusals and (refused.has_listeners(model) or _adapter_minds()):
+    if refusals and (refused.has_listeners(model) or _adapter_handles_refusals()):
         _later(_refusals, model, refusals)
 
 
@@ -124,7 +124,7 @@ def newly_refused(kind: str, results: Sequence[tuple[Any, Any]]) -> list[Refusal
     ]
 
 
-def _adapter_minds() -> bool:
+def _adapter_handles_refusals() -> bool:
     from django.conf import settings
 
     is_own = type(adapter()).refused is not DefaultAdapter.refused

@@ -20,14 +20,14 @@ from usher.client.shared import LocalState, SharedState
 
 #: Seconds that a batch should take, and the least to which this is reduced: in shorter batches, the
 #: LMS needs too much time for each item.
-TARGET, SHORTEST = 1.0, 0.25
+TARGET_SECONDS, SHORTEST_SECONDS = 1.0, 0.25
 #: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
 #: Never more concurrent batches than this, however fast the LMS is.
 MOST_CONCURRENT = 4
 #: A probe is good if it takes at most this many seconds longer than the fastest probe. Visitors of
 #: the LMS wait that much longer, too.
-PATIENCE = 0.3
+PATIENCE_SECONDS = 0.3
 #: Seconds between two probes, and how many good probes in a row allow one more concurrent batch.
 PROBE_EVERY, GOOD_PROBES = 1.0, 3
 #: A higher number of batches is on trial until GOOD_PROBES more probes were good. During the trial,
@@ -42,7 +42,7 @@ TRY_AGAIN = 120
 NEXT_SENT = 0.05
 #: Seconds after which a slot becomes free although its worker did not release it, because the
 #: worker was killed or the LMS is very slow. And seconds between two attempts to take a slot.
-SLOT_KEPT, TRY_EVERY = 30.0, 0.05
+SLOT_KEPT, TRY_EVERY_SECONDS = 30.0, 0.05
 
 
 class Pacing:
@@ -61,7 +61,7 @@ class Pacing:
         self.concurrency = 1
         self._sizes: dict[str, int] = {}
         self._is_growing = False
-        self._target = TARGET
+        self._target = TARGET_SECONDS
         self._ceiling = MOST_CONCURRENT
         self._on_trial = False
         self._good = 0
@@ -118,13 +118,13 @@ class Pacing:
             for number in range(self.concurrency):
                 if self._state.claim(slot := f"batch:{number}", SLOT_KEPT):
                     return slot
-            self._state.raise_level("batch:waiting", 4 * TRY_EVERY)
-            time.sleep(TRY_EVERY)
+            self._state.raise_level("batch:waiting", 4 * TRY_EVERY_SECONDS)
+            time.sleep(TRY_EVERY_SECONDS)
 
     def _release_slot(self, slot: str) -> None:
         self._state.clear(slot)
         if self._state.level("batch:waiting"):
-            time.sleep(2 * TRY_EVERY)  # otherwise this worker would take the slot again
+            time.sleep(2 * TRY_EVERY_SECONDS)  # otherwise this worker would take the slot again
 
     def record_time(self, kind: str, items: int, seconds: float) -> None:
         """Call it after a batch was answered; adapts the size so that the next batch takes the
@@ -170,7 +170,7 @@ class Pacing:
         seconds: duration of the last probe."""
         with self._changed:
             self._fastest = min(self._fastest, seconds)
-            if seconds - self._fastest > (TRIAL_PATIENCE if self._on_trial else PATIENCE):
+            if seconds - self._fastest > (TRIAL_PATIENCE if self._on_trial else PATIENCE_SECONDS):
                 self._fewer()
                 return
             self._good += 1
@@ -183,8 +183,8 @@ class Pacing:
         """Allows longer batches or, if they are long enough already, one more concurrent batch."""
         if self._on_trial:
             self._on_trial, self._good = False, 0
-        elif self._target < TARGET:
-            self._target, self._good = min(self._target * 1.25, TARGET), 0
+        elif self._target < TARGET_SECONDS:
+            self._target, self._good = min(self._target * 1.25, TARGET_SECONDS), 0
         elif self.concurrency < self._ceiling and not self._is_growing:
             # While batches grow, they are too short for a probe to notice them.
             self.concurrency += 1
@@ -195,7 +195,7 @@ class Pacing:
         """Allows one concurrent batch less or, if there was only one, only shorter batches."""
         self._on_trial, self._good = False, 0
         if self.concurrency == 1:
-            self._target = max(self._target / 2, SHORTEST)
+            self._target = max(self._target / 2, SHORTEST_SECONDS)
             return
         self._ceiling = self.concurrency - 1
         self.concurrency = self._ceiling

@@ -153,7 +153,7 @@ class Disconnection(ABC):
         self._lms.forget()
         return "written"
 
-    def _is_plain(self) -> bool:
+    def _offers_no_sign_in(self) -> bool:
         """Whether the running LMS no longer offers sign-in through these applications."""
         if self._mark.is_set:
             return False
@@ -281,7 +281,7 @@ class DisconnectionFromTutor(Disconnection):
                 instance.lms_url,
                 "restart the LMS",
                 "settings are read when it starts",
-                self._is_plain,
+                self._offers_no_sign_in,
                 self._restart,
                 trust_apply=True,
             ),
@@ -371,7 +371,7 @@ class DisconnectionFromEmbedded(Disconnection):
             embedded.lms_url,
             "start the embedded LMS again",
             "settings are read when it starts",
-            self._is_plain,
+            self._offers_no_sign_in,
             self._restart,
             trust_apply=True,
         )

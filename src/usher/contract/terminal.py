@@ -11,7 +11,7 @@ WIDTH = 80
 #: A command in a sentence: text in backticks.
 _COMMAND = re.compile(r"`([^`\n]+)`")
 #: A command with more characters gets a line of its own, so that it can be copied.
-_SHORT = 30
+_MAX_INLINE_LENGTH = 30
 #: In place of a space at which a line must not be broken. ``printable`` removes it from texts.
 _SPACE = "\x1f"
 #: Escape sequences that colour text.
@@ -41,7 +41,7 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
     start = 0
     for match in _COMMAND.finditer(text):
         command = match[1]
-        if len(command) <= _SHORT or " " not in command:
+        if len(command) <= _MAX_INLINE_LENGTH or " " not in command:
             continue
         if before := text[start : match.start()].strip(" "):
             yield before, False

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,7 +75,7 @@ def conformance(
     try:
         result = conformance_run.check(request)
     except ConformanceError as error:
-        _cant_look(error, as_json=as_json)
+        _exit_not_run(error, as_json=as_json)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=1))
     else:
@@ -148,18 +149,20 @@ def doctor(
         if words := chosen_connection(options):
             click.echo(wrap(words, 0), err=True)
         with look_at(places(options)) as context:
-            with _going(console, as_json=as_json):
+            with _show_running(console, as_json=as_json):
                 report = run(context, only)
             if fix:
                 _repair(report, context, yes=yes)
         if fix:
-            with look_at(places(options)) as context, _going(console, as_json=as_json):
+            with look_at(places(options)) as context, _show_running(console, as_json=as_json):
                 report = run(context, only)
         if named["journey"] and report.healthy:
-            with look_at(places(options)) as context, _going(console, as_json=as_json):
+            started = time.monotonic()
+            with look_at(places(options)) as context, _show_running(console, as_json=as_json):
                 report.lines.append(journey_line(context))
+            report.seconds += time.monotonic() - started
     except (NotFoundError, UnknownCheckError) as error:
-        _cant_look(error, as_json=as_json)
+        _exit_not_run(error, as_json=as_json)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
@@ -167,13 +170,13 @@ def doctor(
     sys.exit(report.exit_code)
 
 
-def _going(console: Console, *, as_json: bool) -> AbstractContextManager[object]:
+def _show_running(console: Console, *, as_json: bool) -> AbstractContextManager[object]:
     """Shows on a terminal that the checks are running, which may take a minute."""
     is_shown = console.is_terminal and not as_json
     return console.status("running the checks") if is_shown else nullcontext()
 
 
-def _cant_look(error: Exception, *, as_json: bool) -> NoReturn:
+def _exit_not_run(error: Exception, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json.dumps({"error": str(error)}))
     else:

@@ -103,13 +103,13 @@ def _search(options: DoctorOptions) -> DoctorOptions:
     home = here / DEV_FOLDER
     if _is_dev(home) and (is_locked(home / "lock") or _is_loaded(home)):
         return replace(options, application=str(home))
-    if connection := _of_here(here):
-        return _with(options, connection)
+    if connection := _connection_of(here):
+        return _complete_from(options, connection)
     application = str(here) if (here / "manage.py").is_file() and _names_an_lms(here) else ""
     if not application and _is_dev(home):
         return replace(options, application=str(home))
     if not application and (connections := _stored_connections()):
-        return _with(options, connections[-1])
+        return _complete_from(options, connections[-1])
     root = None
     if shutil.which("tutor"):
         try:
@@ -169,7 +169,7 @@ def _stored_connections() -> list[Connection]:
         raise NotFoundError(str(error)) from error
 
 
-def _of_here(folder: Path) -> Connection | None:
+def _connection_of(folder: Path) -> Connection | None:
     """The newest connection of the application in this folder."""
     connections_here = [
         connection
@@ -199,7 +199,7 @@ def chosen_connection(options: DoctorOptions) -> str:
     title = connection.title or connection.name
     if len(all_connections) == 1:
         where = connection.application or connection.url
-        return "" if _of_here(Path.cwd()) else f"Checking {title}, {where}"
+        return "" if _connection_of(Path.cwd()) else f"Checking {title}, {where}"
     other_applications = [
         other.application
         for other in all_connections
@@ -223,10 +223,10 @@ def _complete(options: DoctorOptions) -> DoctorOptions:
         for connection in _stored_connections()
         if named and named in (connection.application, connection.url)
     ]
-    return _with(options, matches[-1]) if matches else options
+    return _complete_from(options, matches[-1]) if matches else options
 
 
-def _with(options: DoctorOptions, connection: Connection) -> DoctorOptions:
+def _complete_from(options: DoctorOptions, connection: Connection) -> DoctorOptions:
     """Completes the options from a connection; leaves out its LMS if the operator names another."""
     elsewhere = options.lms_url or options.lms_home or options.tutor_root
     lms: dict[str, Any] = {}

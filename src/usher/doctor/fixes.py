@@ -55,7 +55,7 @@ _SEPARATOR = re.compile(r"(?:[,;] (?=then |or: )|;)? ?(then|or:)? ?$")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 #: Deployments in which one command runs the LMS and the application → the command's name for
 #: people.
-_RUN_BOTH = {"demo": "the demo", "dev": "`usher dev`"}
+_COMMAND_OF_BOTH = {"demo": "the demo", "dev": "`usher dev`"}
 
 
 class Deployment(StrEnum):
@@ -224,7 +224,7 @@ def _compose_up(context: "Context", service: str = "") -> str:
 def _start_command_of_both(context: "Context") -> str:
     """How to start the command that runs the LMS and the application, or to restart it if it is
     running; '' if there is no such command."""
-    name = _RUN_BOTH.get(context.deployment)
+    name = _COMMAND_OF_BOTH.get(context.deployment)
     if name is None:
         return ""
     if _both_are_running(context):

@@ -162,7 +162,7 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
             waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
             needs = frozenset(_with_dependencies(checks, {name}) - {name})
             futures[name] = pool.submit(_line, checks[name], context, waits_for, needs)
-        lines = _without_unseen({name: future.result() for name, future in futures.items()})
+        lines = _skip_unseen({name: future.result() for name, future in futures.items()})
     shown_names = selected | {lines[name].because for name in selected}
     report = Report([lines[name] for name in checks if name in shown_names])
     report.asked = frozenset(selected) if set(selected) != set(checks) else frozenset()
@@ -171,7 +171,7 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
     return report
 
 
-def _without_unseen(lines: dict[str, Line]) -> dict[str, Line]:
+def _skip_unseen(lines: dict[str, Line]) -> dict[str, Line]:
     """If the LMS does not answer, replaces successful checks of its settings and records by skipped
     ones: files and database have the right values, but nothing has shown that these work. Failures
     stay."""

@@ -21,9 +21,9 @@ WORKER, SWEEP = "worker", "sweep"
 #: Seconds between two beats of one process.
 _SECONDS_BETWEEN_BEATS = 2.0
 #: Seconds without a beat after which no worker is assumed to run: ``watch`` beats all the time.
-LATE_WATCHING = 30
+LATE_WATCHING_SECONDS = 30
 #: The same for Celery's workers, which beat with the sweep that Celery beat sends once a minute.
-LATE_SWEEPING = 180
+LATE_SWEEPING_SECONDS = 180
 #: Recorded instead of these seconds when a worker was told to stop: no worker is assumed to run.
 STOPPED = 0
 #: Seconds for which a thread beats for a worker that waits: enough for several requests that the
@@ -35,7 +35,7 @@ log = logging.getLogger("usher.engine")
 _last_beat = 0.0
 
 
-def beat(late_after: int = LATE_WATCHING) -> None:
+def beat(late_after: int = LATE_WATCHING_SECONDS) -> None:
     """Records that a worker is running; at most once in two seconds. late_after: seconds without
     another beat after which no worker is assumed to run."""
     global _last_beat
@@ -47,7 +47,7 @@ def beat(late_after: int = LATE_WATCHING) -> None:
 
 
 @contextmanager
-def beating(late_after: int = LATE_WATCHING) -> Iterator[None]:
+def beating(late_after: int = LATE_WATCHING_SECONDS) -> Iterator[None]:
     """A context manager that beats in a thread. A worker that waits for the other system is alive,
     even if it writes nothing for a minute. Enter it for each step of the work: the thread
     stops beating after ten minutes, so a worker that hangs is reported as not running."""

@@ -25,7 +25,7 @@ class Pool:
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = max(1, size), name
-        self._most_background = max(1, self._size - self._size // _THREADS_PER_RESERVED_ONE)
+        self._max_background = max(1, self._size - self._size // _THREADS_PER_RESERVED_ONE)
         self._urgent: deque[_Call] = deque()
         self._background: deque[_Call] = deque()
         self._changed = threading.Condition()
@@ -69,7 +69,7 @@ class Pool:
             while not self._is_closed:
                 if self._urgent:
                     return self._urgent.popleft(), False
-                if self._background and self._in_background < self._most_background:
+                if self._background and self._in_background < self._max_background:
                     self._in_background += 1
                     return self._background.popleft(), True
                 self._idle += 1

@@ -40,7 +40,7 @@ def _shutting_down(**_kwargs: Any) -> None:
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work(user_id: int | None = None) -> None:
     """Reconciles the due rows of one user, who may be waiting for it, or of all users."""
-    with heartbeat.beating(heartbeat.LATE_SWEEPING):
+    with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
         reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
     if user_id is None and not stopping.is_set():
         spread()
@@ -53,7 +53,7 @@ def work_share(kind: str, number: int) -> None:
     name = _name(kind, number)
     outstanding.extend(name, 2 * SHARE_SECONDS)
     try:
-        with heartbeat.beating(heartbeat.LATE_SWEEPING):
+        with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
             reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
     finally:
         outstanding.end(name)
@@ -65,8 +65,8 @@ def work_share(kind: str, number: int) -> None:
 def sweep() -> None:
     """Sent by Celery beat: finds all due rows, including those whose message was lost, and
     distributes them to the workers."""
-    heartbeat.beat(heartbeat.LATE_SWEEPING)
-    with heartbeat.beating(heartbeat.LATE_SWEEPING):
+    heartbeat.beat(heartbeat.LATE_SWEEPING_SECONDS)
+    with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
         sweep_prepare()
     spread()
 

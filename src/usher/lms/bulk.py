@@ -19,7 +19,7 @@ from django.dispatch import Signal
 
 Receiver = Callable[..., Any]
 
-#: Calls that ``leaving_out`` skips: receiver → rows for which it is not called.
+#: Calls that ``skipping_receivers`` skips: receiver → rows for which it is not called.
 _LEFT_OUT: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
     "left_out", default=None
 )
@@ -153,7 +153,7 @@ def _live_receivers(signal: Any, sender: Any) -> tuple[Iterable[Receiver], Itera
 
 
 @contextmanager
-def leaving_out(
+def skipping_receivers(
     signal: Signal,
     replaced: Collection[Receiver],
     rows: Collection[Hashable],

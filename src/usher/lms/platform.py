@@ -178,7 +178,7 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
         retired_username_fmt=platform_settings.RETIRED_USERNAME_FMT,
     )
     pending = (UserRetirementStatus, "original_username")
-    return _never_free(usernames, "username", hashes, pending)
+    return _retired_or_reserved(usernames, "username", hashes, pending)
 
 
 def prepare_retirement() -> None:
@@ -205,10 +205,10 @@ def reserved_emails(emails: Iterable[str]) -> set[str]:
         salt_list=platform_settings.RETIRED_USER_SALTS,
         retired_email_fmt=platform_settings.RETIRED_EMAIL_FMT,
     )
-    return _never_free(emails, "email", hashes, (AccountRecovery, "secondary_email"))
+    return _retired_or_reserved(emails, "email", hashes, (AccountRecovery, "secondary_email"))
 
 
-def _never_free(
+def _retired_or_reserved(
     values: Iterable[str],
     field: str,
     hashes_of: Callable[[str], Iterable[str]],

@@ -181,8 +181,10 @@ def _skip_done_receivers(
     pairs = [(row.user_id, row.course_id) for row, _ in adding]
     of_another_mode = [(row.user_id, row.course_id) for row, mode in adding if row.mode != mode]
     with (
-        bulk.leaving_out(COURSE_ENROLLMENT_CHANGED, replaced.changed, pairs, of_event),
-        bulk.leaving_out(ENROLLMENT_TRACK_UPDATED, replaced.mode_changed, of_another_mode, of_mode),
+        bulk.skipping_receivers(COURSE_ENROLLMENT_CHANGED, replaced.changed, pairs, of_event),
+        bulk.skipping_receivers(
+            ENROLLMENT_TRACK_UPDATED, replaced.mode_changed, of_another_mode, of_mode
+        ),
     ):
         yield
 

@@ -29,7 +29,7 @@ SIZE = 200
 #: Seconds between two checks of locked learners.
 LOCKS_EVERY = 2.0
 #: Seconds to wait for locked learners after the time at which their locks must have expired.
-EXPIRED = 10.0
+SECONDS_AFTER_EXPIRY = 10.0
 #: Outcomes of a write after which the row has the intended values.
 _RECORDED = ("written", "same")
 _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
@@ -61,7 +61,9 @@ def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, s
     """Processes the due learners. If ``summary.waits_for_locks``, also retries locked learners
     until their locks expire: a killed run may have left locks."""
     lock = session.adapter.lock
-    until = time.monotonic() + (lock.expire + EXPIRED if lock and summary.waits_for_locks else 0.0)
+    until = time.monotonic() + (
+        lock.expire + SECONDS_AFTER_EXPIRY if lock and summary.waits_for_locks else 0.0
+    )
     locked = _pass(session, due, summary, send, size)
     if locked and summary.waits_for_locks:
         summary.notify(

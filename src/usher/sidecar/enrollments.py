@@ -144,7 +144,7 @@ def _record(
             {
                 "pk": row["pk"],
                 "expect": _expected_values(session, row),
-                "set": _set(session, True) if kind == ENROLLMENT else {},
+                "set": _values_to_set(session, True) if kind == ENROLLMENT else {},
             }
             for row, _ in enrolled
         ],
@@ -157,10 +157,10 @@ def _record(
         and result["status"] == "changed"
     ]
     if changed_rows:
-        _end_again(session, changed_rows, send, summary)
+        _end_obsolete(session, changed_rows, send, summary)
 
 
-def _set(session: Session, enrolled: bool) -> dict[str, Any]:
+def _values_to_set(session: Session, enrolled: bool) -> dict[str, Any]:
     """Returns what the application's own code sets when it enrolls or unenrolls."""
     more = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
     columns = session.adapter.enrollments.columns
@@ -175,7 +175,9 @@ def _expected_values(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     return {columns[name]: row[name] for name in names if name in columns}
 
 
-def _end_again(session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary) -> None:
+def _end_obsolete(
+    session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary
+) -> None:
     """Ends enrollments that this pass made for rows that were refunded meanwhile. No column shows
     that these must be ended, so failures are reported."""
     obsolete = _without_active_row(session, rows)
@@ -270,7 +272,11 @@ def _record_ended(
         by="save_and_log",
         audit=session.adapter.audit.request(),
         rows=[
-            {"pk": row["pk"], "expect": _expected_values(session, row), "set": _set(session, False)}
+            {
+                "pk": row["pk"],
+                "expect": _expected_values(session, row),
+                "set": _values_to_set(session, False),
+            }
             for row in ended
         ],
     )

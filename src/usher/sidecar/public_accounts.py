@@ -47,7 +47,7 @@ _BYTES = 32
 #: The prefix of the sidecar's own codes and tokens. It identifies those that a killed run left.
 _OURS = "usher-"
 #: Seconds after an account's creation in which the LMS may still be processing its registration.
-_BEING_MADE = timedelta(minutes=10)
+_REGISTRATION_TIME = timedelta(minutes=10)
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
 _GRANT = "oauth2_provider.Grant"
@@ -72,27 +72,27 @@ class PublicAccounts:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._reading = Lock()
-        self._read: Grants | None = None
+        self._grants_lock = Lock()
+        self._known_grants: Grants | None = None
         self._pool = ThreadPoolExecutor(session.concurrency, thread_name_prefix="learner")
-        self._again = ThreadPoolExecutor(RETRY_CONCURRENCY, thread_name_prefix="again")
+        self._retry_pool = ThreadPoolExecutor(RETRY_CONCURRENCY, thread_name_prefix="again")
 
     def __enter__(self) -> PublicAccounts:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._again.shutdown(cancel_futures=True)
+        self._retry_pool.shutdown(cancel_futures=True)
 
     @property
     def _grants(self) -> Grants:
         """The grants, created at the first use: if nobody is due, the application needs no OAuth
         record."""
-        with self._reading:
-            if self._read is None:
-                self._read = Grants(self._session, own_record(self._session))
-                _remove_expired(self._session, self._read.record)
-            return self._read
+        with self._grants_lock:
+            if self._known_grants is None:
+                self._known_grants = Grants(self._session, own_record(self._session))
+                _remove_expired(self._session, self._known_grants.record)
+            return self._known_grants
 
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
         """Raises LmsError if the LMS refuses all learners for the same reason, after it has yielded
@@ -105,7 +105,7 @@ class PublicAccounts:
                 retries += [learner for learner in learners if learner.pk in to_retry]
                 yield {key: result for key, result in results.items() if key not in to_retry}
             if retries:
-                yield from self._process(retries, tokens, self._again)
+                yield from self._process(retries, tokens, self._retry_pool)
 
     def _process(
         self, learners: Sequence[Learner], tokens: Mapping[Any, str], pool: ThreadPoolExecutor
@@ -358,7 +358,10 @@ def _remove_expired(session: Session, record: OwnRecord) -> None:
 
 
 def _is_new(account: ObservedAccount) -> bool:
-    return account.date_joined is not None and datetime.now(UTC) - account.date_joined < _BEING_MADE
+    return (
+        account.date_joined is not None
+        and datetime.now(UTC) - account.date_joined < _REGISTRATION_TIME
+    )
 
 
 def _without_state(uri: str) -> str:

@@ -261,7 +261,7 @@ def records(user: Any) -> list[Any]:
     return [LmsAccount.objects.get(user=user), LmsToken.objects.get(user=user)]
 
 
-def told_to_wait(user: Any) -> list[Any]:
+def waiting_states(user: Any) -> list[Any]:
     account, token = records(user)
     command = f"usher_link --username {account.username} --application tested"
     assert "`" not in token.error_message, "one record names the command"
@@ -279,14 +279,14 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
 ) -> None:
     user, name = list_and_link(either, tmp_path / "users.csv")
     assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
-    assert told_to_wait(user) == WAITS
+    assert waiting_states(user) == WAITS
     run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     enroll(user, run_in_lms)
     for _ in range(2):  # a worker checks them anyway, or somebody retries them
         LmsAccount.objects.make_due()
         LmsToken.objects.make_due()
         reconcile(["account", "token", "enrollment"])
-        assert told_to_wait(user) == WAITS
+        assert waiting_states(user) == WAITS
     waiting = Enrollment.objects.get()
     assert waiting.error_code == "no-account"
     assert f"until the LMS account {name} is linked" in waiting.error_message
@@ -337,7 +337,7 @@ def test_after_usher_link_the_same_command_makes_the_records_due(
     user, name = list_and_link(either, file := tmp_path / "users.csv")
     again, _ = run("--decisions", str(file))
     assert f"usher_link --username {name} --application tested" in again, "nothing is forgotten"
-    assert told_to_wait(user) == WAITS
+    assert waiting_states(user) == WAITS
     either.lms.manage("usher_link", "--username", name, "--application", "tested")
     out, _ = run("--decisions", str(file))
     assert "linked before, and in the LMS; checked now" in out

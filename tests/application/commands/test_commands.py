@@ -268,7 +268,7 @@ def test_reconcile_and_drift(system):
     assert code == 1
     assert json.loads(out)["worker"].startswith("No worker has ever run. Start ")
     assert "! No worker has ever run. Start " in run("drift", "--kind", "account")[1]
-    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING))
+    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING_SECONDS))
     assert "No worker" not in run("drift", "--kind", "account")[1]
     code, out, _ = run("reconcile", "--user", user.username, "--json")
     assert code == 0, out

@@ -185,7 +185,7 @@ def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
     enroll(user, ensure_run(DEMO))
     story = why("ada")
     assert "worker No worker has ever run. Start `manage.py reconcile --watch`." in story
-    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING))
+    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING_SECONDS))
     assert "No worker" not in why("ada")
 
 

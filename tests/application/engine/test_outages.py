@@ -157,7 +157,7 @@ def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(
 
 def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, eventually):
     monkeypatch.setattr(heartbeat, "_SECONDS_BETWEEN_BEATS", 0.05)
-    monkeypatch.setattr(heartbeat, "LATE_WATCHING", 30)
+    monkeypatch.setattr(heartbeat, "LATE_WATCHING_SECONDS", 30)
     ensure_account(system.learner())
     faulty.break_all(faults.SLOW)
     stop = threading.Event()

@@ -91,11 +91,12 @@ def propose(by: str) -> list[Proposal]:
     for proposal in proposals:
         users_of[proposal.lms_username.lower()].append(proposal.user)
     return [
-        _unless_unique(proposal, users_of[proposal.lms_username.lower()]) for proposal in proposals
+        _with_conflict_if_shared(proposal, users_of[proposal.lms_username.lower()])
+        for proposal in proposals
     ]
 
 
-def _unless_unique(proposal: Proposal, users: list[str]) -> Proposal:
+def _with_conflict_if_shared(proposal: Proposal, users: list[str]) -> Proposal:
     """The proposal, with a conflict if its LMS account was found for several users."""
     other_users = [user for user in users if user != proposal.user]
     if not other_users:

@@ -302,7 +302,7 @@ def retire(user: Any) -> Retirement | None:
     return row
 
 
-def make_due_by_hand() -> int:
+def retry_refused_without_batch_api() -> int:
     """Call once the LMS has the batch API: retries the rows that were refused without it, because a
     person had to change the LMS. Returns how many."""
     rows = {

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.services import make_due_by_hand
+from usher.application.accounts.services import retry_refused_without_batch_api
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.options import options
@@ -54,7 +54,7 @@ def pull_changes() -> int:
     if not options().use_batch_api:
         return count
     capabilities = batch.capabilities(lms) or frozenset()
-    count += make_due_by_hand() if batch.ACCOUNTS in capabilities else 0
+    count += retry_refused_without_batch_api() if batch.ACCOUNTS in capabilities else 0
     try:
         if capabilities and (waiting := batch.outbox(lms)):
             metrics.outbox(*waiting)

@@ -144,7 +144,7 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
     return user
 
 
-def make_learning(user: Any, *, enrolled: bool) -> None:
+def make_runs_and_enrollments(user: Any, *, enrolled: bool) -> None:
     """Creates the rows of the two courses and of the test learner's account and enrollments."""
     runs = [ensure_run(key) for key in COURSES]
     if user is None:

@@ -25,7 +25,7 @@ _PROBE_SECONDS = 60.0
 #: Seconds between two reads by one process. With Redis, each takes some dozens of its commands.
 _SECONDS_BETWEEN_READS = 5.0
 
-_reported: set[tuple[str, str]] = set()
+_shown: set[tuple[str, str]] = set()
 _read_at = -_SECONDS_BETWEEN_READS
 
 
@@ -40,10 +40,10 @@ def note_if_due() -> None:
     for metric, label, seconds in _pauses(client().http.state):
         key = (metric.name, label)
         if seconds > 0:
-            _reported.add(key)
+            _shown.add(key)
             recorder.set(metric, label, value=now + seconds)
-        elif key in _reported:
-            _reported.discard(key)
+        elif key in _shown:
+            _shown.discard(key)
             recorder.set(metric, label, value=0.0)
 
 

@@ -21,7 +21,7 @@ from usher.application.audit.services import client_address
 WINDOW_SECONDS = 60
 DEFAULT_FAILURES_A_WINDOW = 30
 #: An address may fail this many times as often as one client at that address.
-CLIENTS_OF_AN_ADDRESS = 2
+ADDRESS_FACTOR = 2
 #: Seconds for which a client is remembered to have succeeded from an address.
 KNOWN_SECONDS = 30 * 86400
 
@@ -53,7 +53,7 @@ class Limit:
         who: the client id in the request.
         """
         network = _network(request)
-        if _count("wrong", self.scope, network) < CLIENTS_OF_AN_ADDRESS * self._most:
+        if _count("wrong", self.scope, network) < ADDRESS_FACTOR * self._most:
             return None
         return None if cache.get(_key("known", self.scope, who, network)) else _too_many()
 

@@ -45,7 +45,7 @@ class RunKind(LmsKind):
         self, rows: Sequence[CourseRun], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
         context.evidence.offer("run", _known_runs)
-        return [(Job(row, self.display_name(row)), not_a_key(row)) for row in rows]
+        return [(Job(row, self.display_name(row)), malformed_key_outcome(row)) for row in rows]
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         runs = sync.runs_by_key(context.lms, [job.row.course_key for job in jobs])
@@ -60,7 +60,7 @@ class RunKind(LmsKind):
         _retry_refused([j.row.pk for j, o in results if o.error is None and o.changed], now)
 
 
-def not_a_key(run: CourseRun) -> Outcome | None:
+def malformed_key_outcome(run: CourseRun) -> Outcome | None:
     """The outcome for a run whose key is malformed: the LMS would refuse the whole request. None
     for others."""
     problem = problem_of_key(run.course_key)
@@ -110,7 +110,10 @@ class ModeKind(LmsKind):
         if have_some:
             context.evidence.offer("mode", _runs_with_modes)
         return [
-            (Job(row, self.display_name(row), row.run_id in have_some), not_a_key(row.run))
+            (
+                Job(row, self.display_name(row), row.run_id in have_some),
+                malformed_key_outcome(row.run),
+            )
             for row in rows
         ]
 

@@ -77,7 +77,7 @@ _READ = (
     "invitation_only",
     "hidden",
 )
-_the_read = itemgetter(*_READ)
+_read_fields = itemgetter(*_READ)
 #: The digest of values that are nested too deeply; ``read_run`` rejects them.
 _UNREADABLE = "unreadable"
 
@@ -85,7 +85,7 @@ _UNREADABLE = "unreadable"
 def digest(raw: dict[str, Any]) -> str:
     """A digest of the fields of a run that are synced."""
     try:
-        read: Any = (_the_read(raw), raw["media"]["image"]["large"])
+        read: Any = (_read_fields(raw), raw["media"]["image"]["large"])
     except (KeyError, TypeError):
         read = (*(raw.get(name) for name in _READ), raw.get("media"))
     try:

@@ -42,8 +42,8 @@ from usher.contract.terminal import wrap
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="Folder of the data and logs. [default: .demo in the checkout; with --once a temporary "
-    "one]",
+    help="Folder of the data and logs. [default: .demo/EDITION in the checkout; with --once a "
+    "temporary one]",
 )
 @click.option(
     "--application-port",

@@ -156,12 +156,12 @@ class TargetApplication:
                 needs = boot.missing(str(error), self.manage.placeholders)
                 if not needs:
                     raise
-                other_values = {k: self._address_if_one(k) or v for k, v in needs.others.items()}
+                other_values = {k: self._own_address_for(k) or v for k, v in needs.others.items()}
                 self.manage.placeholders |= needs.ours | other_values
                 self.needed |= other_values
                 self._secrets.add(v for k, v in needs.others.items() if k in SECRET_KEYS)
 
-    def _address_if_one(self, key: str) -> str:
+    def _own_address_for(self, key: str) -> str:
         """Returns the application's address if the setting holds it (``*_BASE_URL``), else ''."""
         edition = self.checkout.edition
         return (self.checkout.url or (edition.root_url if edition else "")) * key.endswith(

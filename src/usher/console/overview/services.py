@@ -307,7 +307,7 @@ def _worker_state(row: Worker) -> str:
     age = _age(row.seen_at)
     if age > _GONE_SECONDS:
         return "gone"
-    late = heartbeat.LATE_WATCHING if "watch" in row.what else _REPORT_SECONDS
+    late = heartbeat.LATE_WATCHING_SECONDS if "watch" in row.what else _REPORT_SECONDS
     return "late" if age > late else "alive"
 
 

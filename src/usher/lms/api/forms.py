@@ -11,7 +11,7 @@ from rest_framework import serializers
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST, FULL_NAME_MAX_LENGTH
 
 #: The length of the platform's columns for full names and course keys.
-LONGEST = FULL_NAME_MAX_LENGTH
+TEXT_MAX_LENGTH = FULL_NAME_MAX_LENGTH
 #: The longest e-mail address (RFC 5321), and the length of the platform's column.
 LONGEST_EMAIL = 254
 
@@ -21,7 +21,7 @@ class IdField(serializers.Field):
 
     def to_internal_value(self, data: Any) -> str | int:
         number = isinstance(data, int) and not isinstance(data, bool) and abs(data) < 2**63
-        if not number and not (isinstance(data, str) and len(data) <= LONGEST):
+        if not number and not (isinstance(data, str) and len(data) <= TEXT_MAX_LENGTH):
             raise serializers.ValidationError("Not an integer or a short text.")
         return data
 
@@ -29,7 +29,7 @@ class IdField(serializers.Field):
         return value
 
 
-def text(*, required: bool = True, longest: int = LONGEST) -> serializers.CharField:
+def text(*, required: bool = True, longest: int = TEXT_MAX_LENGTH) -> serializers.CharField:
     return serializers.CharField(max_length=longest, required=required, allow_blank=not required)
 
 
@@ -95,7 +95,9 @@ class Moment(serializers.Field):
 
 class ChangesQuery(serializers.Serializer):
     changed_since = Moment(required=False, default=None)
-    cursor = serializers.CharField(required=False, allow_blank=True, default="", max_length=LONGEST)
+    cursor = serializers.CharField(
+        required=False, allow_blank=True, default="", max_length=TEXT_MAX_LENGTH
+    )
     limit = serializers.IntegerField(
         required=False, min_value=1, max_value=BATCH_ITEMS_A_REQUEST, default=BATCH_ITEMS_A_REQUEST
     )

@@ -23,8 +23,8 @@ from usher.lms.provisioning.clients import login_service_id
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
 PROBE_TIMEOUT = (5, 25)
 #: The most renamed learners, and the most inactive learners, that a report lists.
-MAX_NAMED = 10
-INACTIVE = 50
+MAX_RENAMED = 10
+MAX_INACTIVE = 50
 LEARNER_HOME_FLAG = "learner_home_mfe.enabled"
 FLAGS = (
     "enabled",
@@ -164,8 +164,8 @@ def learners(application: ConnectedApplication | None = None) -> report.Learners
             user__password__startswith=UNUSABLE_PASSWORD_PREFIX
         ).count(),
         "other_name": renamed.count(),
-        "renamed": list(renamed.values_list("uid", "user__username")[:MAX_NAMED]),
-        "inactive": list(inactive.values_list("user__username", flat=True)[:INACTIVE]),
+        "renamed": list(renamed.values_list("uid", "user__username")[:MAX_RENAMED]),
+        "inactive": list(inactive.values_list("user__username", flat=True)[:MAX_INACTIVE]),
         "by_backend": _links_by_backend(),
     }
 

@@ -61,7 +61,7 @@ def apply(settings: Any) -> None:
         set_feature(settings, "ENABLE_BULK_USER_RETIREMENT", True)
     hide_fields(settings)
     add_backends(settings)
-    raise_registration_limit(settings)
+    exempt_service_worker_from_limit(settings)
     wait_for_the_application(settings)
     apply_late(settings)
 
@@ -149,7 +149,7 @@ def add_logout_addresses(settings: Any) -> None:
     settings.LOGIN_REDIRECT_WHITELIST = hosts + [host for host in new_hosts if host not in hosts]
 
 
-def raise_registration_limit(settings: Any) -> None:
+def exempt_service_worker_from_limit(settings: Any) -> None:
     """Exempt the service worker from the registration limit, which stays for everybody else."""
     own_rate = "usher.lms.limits.registration_rate"
     present = getattr(settings, "REGISTRATION_RATELIMIT", None)

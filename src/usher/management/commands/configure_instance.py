@@ -119,7 +119,7 @@ class Command(EngineCommand):
         secret = options["edx_oauth_secret"] or os.environ.get(CLIENT_SECRET, "")
         client = instance.make_client(addresses, options["edx_oauth_client"], secret)
         learner = instance.find_user(LEARNER)
-        instance.make_learning(learner, enrolled=not options["dont_enroll"])
+        instance.make_runs_and_enrollments(learner, enrolled=not options["dont_enroll"])
         return {
             "client_id": client.client_id,
             "client_secret": client.secret or None,

@@ -78,10 +78,10 @@ def announce(subject: str) -> None:
     if not messages or not oauth2_settings.OIDC_RSA_PRIVATE_KEY:
         return
     SignOutMessage.objects.bulk_create(messages)
-    transaction.on_commit(_deliver_beside)
+    transaction.on_commit(_deliver_and_wait)
 
 
-def _deliver_beside() -> None:
+def _deliver_and_wait() -> None:
     """Delivers the messages in a thread, and waits for it for ``PAGE_WAITS_SECONDS`` at most."""
     wait_for([_submit()], timeout=PAGE_WAITS_SECONDS)
 

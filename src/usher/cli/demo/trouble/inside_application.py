@@ -44,7 +44,7 @@ def prepare(learners, runs):
         if username in ("lena", "yara"):
             ensure_account(user)
         elif run and mode:
-            _want(user, ensure_run(runs.get(run, [run])[0]), mode)
+            _enroll_unchecked(user, ensure_run(runs.get(run, [run])[0]), mode)
     _wait()
     return {}
 
@@ -58,7 +58,7 @@ def _person(username, name, email=""):
     return user
 
 
-def _want(user, run, mode, **work):
+def _enroll_unchecked(user, run, mode, **work):
     """Enrolls as an import or a shop does, without checking which modes the run has. work: values
     of the enrollment's row in the work queue."""
     ensure_account(user)
@@ -98,9 +98,9 @@ def break_things(runs):
     LmsToken.objects.filter(user__username="adele").update(expires_at=past)
     LmsToken.objects.filter(user__username="bruno").update(**unreadable)
     second = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
-    _want(second, ensure_run(runs["main"][0]), "audit")
+    _enroll_unchecked(second, ensure_run(runs["main"][0]), "audit")
     # As if a worker had been killed after it claimed the row: its lease has not ended yet.
-    _want(
+    _enroll_unchecked(
         User.objects.get(username="clara"),
         other,
         "audit",
@@ -108,7 +108,7 @@ def break_things(runs):
         lease_until=now + timedelta(minutes=9),
     )
     # The LMS was down yesterday; the row's next attempt is an hour and a half away.
-    _want(
+    _enroll_unchecked(
         User.objects.get(username="dmitri"),
         other,
         "audit",
