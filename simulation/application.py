@@ -96,5 +96,5 @@ def begin_anew() -> None:
     outages.forget()
     recorder._start()
     metrics.forget()
-    conditions._reported.clear()
+    conditions._shown.clear()
     conditions._read_at = -conditions._SECONDS_BETWEEN_READS
