@@ -12,10 +12,10 @@ from usher.cli.demo.database import copy_migrated
 
 CAMPUS = Path(__file__).resolve().parents[1] / "campus"
 
-# Reads every certificate of the machine, for each of a thousand clients.
+# Otherwise each of a thousand clients reads all certificates of the machine.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
-# No test fails because the machine is busy.
+# Without deadlines, so that no test fails because the machine is busy.
 hypothesis_settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         # The hasher is slow on purpose; tests make hundreds of passwords.
         PBKDF2PasswordHasher.iterations = 1
-        # Finds static files when they are requested; otherwise every test client scans all of them.
+        # Looks for a static file when it is requested; otherwise every test client scans all files.
         settings.WHITENOISE_AUTOREFRESH = True
 
 
@@ -65,7 +65,7 @@ def _depends_on_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Creates permissions once, and not again after each test that empties the tables."""
+    """Creates permissions only once, not again after each test that empties the tables."""
     from django.db.models.signals import post_migrate
 
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
@@ -75,9 +75,11 @@ def django_db_setup(django_db_setup: None) -> None:
 def django_db_modify_db_settings(
     tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
-    """A database for each worker. SQLite in a file, not in memory: a database in memory is one
-    connection for all threads, and tests that serve pages from a thread would see each other's
-    transactions."""
+    """Gives each worker its own database.
+
+    SQLite's is a file: all threads share the one connection to a database in memory, so a test and
+    the thread that serves its pages would see each other's transactions.
+    """
     from django.conf import settings
 
     for number, database in enumerate(settings.DATABASES.values()):
@@ -89,7 +91,7 @@ def django_db_modify_db_settings(
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """Where the database is a copy of a migrated one."""
+    """Keeps SQLite's database, which is a copy of a migrated one; Django would create it anew."""
     from django.conf import settings
 
     return all(database["ENGINE"].endswith("sqlite3") for database in settings.DATABASES.values())

@@ -1,4 +1,4 @@
-"""The benchmark LMS answers and refuses as the recorded one does."""
+"""The benchmarks' LMS answers and refuses like the real LMS in the recordings."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def register(browser, username, email=""):
 
 
 def same_shape(answer, name):
-    """Compares the status, and the names of the fields in the body."""
+    """Checks the answer's status and the names of its body's fields against a recording."""
     expected = recorded(name)
     assert answer.status_code == expected["status"]
     assert set(answer.json()) == set(expected["body"])

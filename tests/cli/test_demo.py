@@ -34,7 +34,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_works_and_prints_one_json_object(
     edition: str, trouble: list[str], tmp_path: Path
 ) -> None:
-    # For any random characters in secrets and ids.
+    # Generated secrets and ids may contain any of these characters, also as the first one.
     odd = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
     (tmp_path / FILE_NAME).write_text(json.dumps(odd))
     result = run("--once", "--json", "--edition", edition, "--home", str(tmp_path), *trouble)
@@ -161,7 +161,11 @@ def test_an_interrupted_demo_once_leaves_nothing(tmp_path: Path) -> None:
 def up(
     arguments: list[str], words: str = "Ctrl-C stops everything", **environment: str
 ) -> subprocess.Popen[str]:
-    """Starts the demo, and returns when its output has these words."""
+    """Starts the demo, and returns its process as soon as the output contains ``words``.
+
+    The process has a further attribute ``said``: the output so far. AssertionError if it ends
+    before.
+    """
     process = subprocess.Popen(
         [*USHER, *arguments],
         stdout=subprocess.PIPE,

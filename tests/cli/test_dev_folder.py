@@ -52,7 +52,7 @@ def test_the_folder_is_private_and_nothing_of_the_project_is_changed(tmp_path: P
 def test_a_user_model_without_migrations_is_named_before_anything_is_made(
     tmp_path: Path, *, folder: bool
 ) -> None:
-    """``migrate`` would create the admin's tables and then fail, also at every later attempt."""
+    """Otherwise ``migrate`` creates the admin's tables and then fails, now and each time later."""
     (tmp_path / "people").mkdir()
     if folder:
         (tmp_path / "people" / "migrations").mkdir()
@@ -101,7 +101,7 @@ def test_project_and_lms_need_different_ports(tmp_path: Path) -> None:
 
 
 def settings_of(folder: Path, more: str = "") -> None:
-    """A project with a sign-in page that does not exist; more: lines of its settings."""
+    """Creates a project whose sign-in page does not exist. more: lines to add to its settings."""
     (folder / "shop.py").write_text(
         "SECRET_KEY = 'x' * 50\nROOT_URLCONF = 'shop_urls'\n"
         "INSTALLED_APPS = ['django.contrib.auth', 'django.contrib.contenttypes',\n"
@@ -120,7 +120,7 @@ def settings_of(folder: Path, more: str = "") -> None:
     )
 
 
-#: A worker that writes down the version of the code it was started with.
+#: A worker that writes the version of its code to a file when it starts.
 WORKER = """
 import signal
 import code_of_shop
@@ -131,7 +131,7 @@ signal.pause()
 
 
 def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
-    """The worker also starts again after a version of the code with which it stops by itself."""
+    """Also if the worker has exited because of an error in the code."""
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
     (tmp_path / "manage.py").write_text(WORKER)
     code.write_text("VERSION = 1\n")
@@ -160,8 +160,8 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         servers.stop()
 
 
-#: The server and the worker of a project. Each writes down its start, with the value in ``.env``.
-#: The server answers until the value is "broken".
+#: The server and the worker of a project. Each writes its name and the value in ``.env`` to a file
+#: when it starts. The server exits if the value is "broken".
 BOTH = """
 import pathlib, signal, sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler
@@ -236,7 +236,7 @@ def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_pa
 
 
 def test_without_processes_of_the_project_its_files_are_not_read(tmp_path: Path) -> None:
-    """``--provision`` starts none."""
+    """As with ``--provision``, which starts no process."""
     (tmp_path / "manage.py").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     assert servers._files is None
@@ -308,7 +308,7 @@ def test_the_address_that_usher_dev_sets_is_named_as_its_own(tmp_path: Path) -> 
 
 
 def test_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_path: Path) -> None:
-    """``manage.py check`` names the file if it exists."""
+    """If the file exists, ``manage.py check`` tells people to load it."""
     settings_of(tmp_path)
     with pytest.raises(DemoError):
         first_step(tmp_path)
@@ -375,7 +375,7 @@ def test_the_place_of_an_error_in_the_settings_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
-    """``--provision`` only locks it."""
+    """Whether ``usher dev`` is running is found out by locking a file in it."""
     (tmp_path / "manage.py").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     (tmp_path / "lms" / "lock").mkdir(parents=True)
@@ -384,7 +384,7 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> None:
-    """The LMS would start, and nobody would be enrolled."""
+    """Otherwise the LMS starts, and nobody is enrolled."""
     (tmp_path / "adapters.py").write_text(
         "from usher.application.adapter import DefaultAdapter\n"
         "class Adapter(DefaultAdapter):\n"
@@ -403,7 +403,7 @@ def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> 
 def test_code_that_is_saved_during_the_start_does_not_end_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step that failed is repeated: soon, and then with the next version of the code."""
+    """The failed step is repeated after a moment, and then after the next change of the code."""
     monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOADED_WITHIN", 1.0)
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
     (tmp_path / "manage.py").write_text(WORKER)
@@ -488,7 +488,7 @@ def test_settings_in_another_module_are_named_and_kept_for_the_shell(
     assert "export DJANGO_SETTINGS_MODULE=shop.settings.local" in lines
 
 
-#: As ``runserver``: a version of the code that can't be run is reported, and the process waits.
+#: Behaves like ``runserver``: if the code has a syntax error, it keeps running and serves nothing.
 SERVES_OR_WAITS = """
 import pathlib, signal, sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler

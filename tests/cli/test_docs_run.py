@@ -1,6 +1,6 @@
 """Each command and snippet of README and docs is run by a test, or the reason why not is here.
 
-``tests/application/commands/test_docs.py`` tests that its program understands a command.
+``tests/application/commands/test_docs.py`` parses each command as its program does.
 """
 
 import re
@@ -14,7 +14,8 @@ GUIDE = "tests/cli/test_integration_guide.py"
 WHOLE = "tests/connect/test_whole.py"
 EMBEDDED = "tests/connect/test_embedded.py"
 
-#: The beginning of a command, and the test that runs it. Of several that fit the longest counts.
+#: The beginning of a command → the test that runs it. If several match, the longest one counts.
+#: Text after `` … `` is an option that the command must have.
 RUN_BY = {
     "usher connect": f"{WHOLE}::test_connect_and_disconnect",
     "usher connect … --lms embedded": f"{EMBEDDED}::test_connect_and_disconnect",
@@ -60,7 +61,7 @@ RUN_BY = {
     "tutor config save": "tests/tutor/test_whole.py::connected",
     "tutor local do": "tests/tutor/test_whole.py::connected",
 }
-#: The beginning of a command that no test runs, and why.
+#: The beginning of a command that no test runs → the reason.
 NOT_RUN = {
     "make install": "installs into the environment of the tests",
     "make test": "runs the tests",
@@ -83,7 +84,7 @@ NOT_RUN = {
     "printf": "writes the key of a real host",
     "chmod": "with the line above it",
 }
-#: Where snippets in Python and configuration are run, by page.
+#: Page → the test that runs its Python, INI and YAML snippets.
 SNIPPETS = {
     "CONTRIBUTING.md": (
         "tests/application/enrollments/test_enrollments.py"
@@ -101,7 +102,7 @@ SNIPPETS = {
 
 
 def known(command: str) -> str:
-    """The key of RUN_BY or NOT_RUN that fits; '' for none."""
+    """The key of RUN_BY or NOT_RUN that matches the command; '' for none."""
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):
         del words[0]

@@ -1,7 +1,8 @@
 """The wheel is complete, and each extra by itself is enough for its purpose.
 
-All distributions are installed where tests run. So a new interpreter gets the wheel in place of
-this checkout, and finds only the distributions that the extra requires, directly or indirectly.
+The tests' own environment has all distributions. So each test starts a new interpreter that uses
+the wheel instead of this checkout, and hides all distributions that the extra does not require,
+directly or indirectly.
 """
 
 import json
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 USHER = "openedx-usher"
-#: Sent as text to the application's own Python, and run there.
+#: Modules that are sent as text to the application's own Python and run there.
 SCRIPTS = (
     "usher.connect.application.scripts",
     "usher.doctor.facts.application_script",
@@ -35,7 +36,8 @@ TASKS = (
     "usher.application.tasks",
 )
 
-#: A script that hides all other distributions, and imports every module of some packages.
+#: A script that hides the top-level modules in ``foreign``, imports every module of ``packages``
+#: and prints their number.
 PROGRAM = """
 import importlib, json, pkgutil, sys
 
@@ -80,7 +82,7 @@ print(count)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of ``make wheel``, unpacked."""
+    """The folder with the unpacked wheel, built as ``make wheel`` builds it."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--wheel-dir", folder, ROOT], check=True)
@@ -91,7 +93,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def closure(*wanted: str) -> set[str]:
-    """The distributions that these requirements need, directly or indirectly."""
+    """The names of the distributions that these requirements need, directly or indirectly."""
     found: set[tuple[str, str]] = set()
     todo = [Requirement(one) for one in wanted]
     while todo:
@@ -120,8 +122,8 @@ def import_all(
     *,
     django: bool = False,
 ) -> int:
-    """Imports all modules of these packages with only the required distributions. Returns how
-    many."""
+    """Imports all modules of ``packages``, but for those that begin with one of ``skipped``, with
+    only the distributions that ``requirements`` need. Returns the number of imported modules."""
     allowed = closure(*requirements)
     tops = metadata.packages_distributions()
     foreign = [
@@ -144,7 +146,7 @@ def import_all(
 @pytest.mark.parametrize(
     ("extra", "packages", "skipped", "django"),
     [
-        # The substitute of a connection is for tests that install httpx.
+        # usher.client.substitute is for tests, which install httpx themselves.
         ("client", ("usher.client",), ("usher.client.substitute",), False),
         (
             "shell",

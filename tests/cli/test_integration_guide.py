@@ -77,7 +77,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 def page(heading: str) -> str:
-    """Heading → text of the page; '' for the text before the first heading."""
+    """The page's text below this heading; '' for the text before the first heading."""
     parts = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}[heading]
 
@@ -88,7 +88,7 @@ def commands(text: str) -> list[str]:
 
 
 def files(text: str) -> dict[str, str]:
-    """Path → text of a file; the path begins with '+' if the text is appended."""
+    """Path → text of each file in ``text``; the path ends with '+' if the text is appended."""
     blocks = re.findall(
         r"```(?:python|ini)\n# (\S+\.(?:py|ini))(, at the end)?\n(.*?)```", text, re.DOTALL
     )
@@ -126,8 +126,8 @@ class Integrator:
                 file.write(code)
 
     def usher_dev(self, **environment: str) -> dict[str, str]:
-        """Runs ``usher dev`` as the page says, with other ports, which are remembered. Returns the
-        successful steps: name → detail."""
+        """Runs ``usher dev`` as the page says, but on free ports, which later runs use again.
+        Returns the successful steps: name → detail."""
         assert "usher dev" in commands(page("3. An Open edX for your project"))
         ports = "" if (self.folder / ".usher").exists() else " ".join(self.ports)
         out = self.run(f"usher dev --once --json {ports}", **environment)
@@ -138,7 +138,7 @@ class Integrator:
 
 @pytest.fixture(scope="module")
 def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
-    """In a folder with a long path, which no line of output has to repeat."""
+    """In a folder with a long path, to test that no line of output contains it."""
     folder = tmp_path_factory.mktemp("a-long-path-as-in-the-folders-of-many-people") / "shop"
     folder.mkdir()
     return begin(folder)
@@ -210,7 +210,8 @@ get_user_model().objects.get(email="testlearner@odl.local").delete()
 
 
 def test_a_deleted_learner_gets_the_lms_account_of_before(integrator: Integrator) -> None:
-    """Also if somebody removed its link in the LMS. Deleting the user deactivates the account."""
+    """Also if somebody removed the account's link in the LMS. Deleting the learner only
+    deactivates the account."""
     integrator.usher_dev()
     username = lms_username(integrator)
     _, environment, shell = commands(page("3. An Open edX for your project"))
@@ -294,7 +295,7 @@ def up(integrator: Integrator) -> Iterator[str]:
 
 
 def test_the_output_fits_a_terminal(integrator: Integrator) -> None:
-    """Also on a wider one. Passwords have no character that a shell reads in a special way."""
+    """80 columns, on a wider terminal too. Passwords have letters and digits only."""
     integrator.usher_dev()
     with up(integrator) as printed:
         assert [line for line in printed.splitlines() if len(line) > 80] == []
@@ -377,7 +378,8 @@ def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator
 def test_a_refused_request_is_reported_once(integrator: Integrator) -> None:
     (integrator.folder / "test_refused.py").write_text(REFUSED)
     output = integrator.run("python -m pytest -q -p no:cacheprovider test_refused.py || true")
-    # One test let the error through and failed; the other caught it, and its teardown fails.
+    # One test does not catch the error, and fails. The other one catches it, and its teardown
+    # fails.
     assert "1 failed, 1 passed, 1 error" in output
     assert "Use the fixture usher_lms" in output.replace("\n", " ")
 

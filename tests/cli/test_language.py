@@ -27,12 +27,12 @@ INSTEAD_EVERYWHERE = {
     r"(?:stands?|stood) still": "is suspended",
     r"taken for": "counts as",
 }
-#: Words that are also identifiers, or have another meaning in code.
+#: The same, with words that are allowed in code, as identifiers or with another meaning.
 INSTEAD = INSTEAD_EVERYWHERE | {
     r"P[1-9][0-9]?": "the step itself",
     r"throwaway": "temporary, test learner",
 }
-#: The same in names of tests, where words are joined by underscores.
+#: Further words that names of tests must not have; underscores join their words.
 IN_NAMES = (
     "parked",
     "told",
@@ -75,7 +75,7 @@ def test_private_words_are_not_in_the_documentation(page: Path) -> None:
 
 
 def prose_of(path: Path) -> list[tuple[int, str]]:
-    """Comments, docstrings and messages of a file, with their lines."""
+    """(number of the line, text) of each comment, docstring and message of a file."""
     with tokenize.open(path) as file:
         tokens = list(tokenize.generate_tokens(file.readline))
     texts = (tokenize.COMMENT, tokenize.STRING, *_PARTS_OF_F_STRINGS)

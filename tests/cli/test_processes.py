@@ -1,4 +1,4 @@
-"""Servers of the demo: ports, readiness, and that they end with the demo."""
+"""Servers of the demo: taken ports, readiness, errors at the start, and that they end with it."""
 
 import os
 import signal

@@ -22,7 +22,7 @@ def shop_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop_database: Path
 ) -> Iterator[PlainCheckout]:
-    """The plain application in its own folder, with its replacement of docker on this process's
+    """The plain application in its own folder. Its stand-in for docker is on this process's
     PATH."""
     checkout = PlainCheckout(tmp_path / "shop", tmp_path / "state", database=shop_database)
     for key, value in checkout.environment.items():

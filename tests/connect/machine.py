@@ -1,4 +1,4 @@
-"""Real Tutor, a stand-in for Docker, the embedded LMS, and checkouts to connect."""
+"""An operator's machine: real Tutor, a stand-in for Docker, an embedded LMS, and checkouts."""
 
 import json
 import os
@@ -37,8 +37,9 @@ DEADLINE = 600.0
 class Machine:
     """An operator's machine, in the folder ``home``.
 
-    mode: how Tutor runs the platform. usher_in_tutor: whether Tutor's environment has the plugin
-    already. usher_in_image: whether the LMS's image has it.
+    release: of Tutor. mode: how Tutor runs the platform: local, dev or k8s. usher_in_tutor: whether
+    Usher is installed in Tutor's environment already. usher_in_image: whether it is in the LMS's
+    image.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Machine:
         return TutorRoot.make(release, path, plugins=("mfe", "port"), config=hosts)
 
     def set_image(self, *, usher: bool) -> None:
-        """Makes the change of the replaced ``buildx build`` to the LMS, or undoes it."""
+        """Adds Usher to the LMS or removes it. Adds it as ``buildx build`` of the stand-in does."""
         file = self.lms_home / "lms.env.yml"
         settings = yaml.safe_load(file.read_text())
         plugins = ["usher"] if usher else []
@@ -158,7 +159,8 @@ class Machine:
         return self.usher("connect", *of(checkout), *arguments, code=code)
 
     def converse(self, answers: dict[str, str], *arguments: str) -> tuple[int, str]:
-        """Runs a command on a terminal and answers its questions. Returns exit code and output."""
+        """Runs ``usher`` with these arguments on a terminal. answers: question → what to type.
+        Returns the exit code and the output."""
         ours, terminal = os.openpty()
         argv = [word for word in self.argv(*arguments) if word != "--yes"]
         process = subprocess.Popen(
@@ -181,8 +183,8 @@ class Machine:
         return process.wait(DEADLINE), screen
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
-        """Runs a command, and kills it and its children when ``step`` has begun. Returns False if
-        it ended before."""
+        """Runs ``usher`` with these arguments, and kills it and its children ``after`` seconds
+        after ``step`` has begun. Returns False if it ended before."""
         process = subprocess.Popen(
             self.argv(*arguments),
             env=self.environment,
@@ -208,8 +210,8 @@ class Machine:
     # -- the state
 
     def facts(self) -> dict[str, Any]:
-        """The state that a connection changes in the application and the LMS, to compare the
-        results of two runs."""
+        """What a connection changes in Tutor's configuration, the applications and the LMS. Two
+        runs with the same result have equal facts."""
         with sqlite3.connect(self.lms_home / "db.sqlite3") as lms:
             providers = lms.execute(
                 "select backend_name, site_id, enabled, key, secret, other_settings"
@@ -237,7 +239,8 @@ class Machine:
     def sign_in(
         self, checkout: PlainCheckout, learner: str, backend: str, target: str = "/dashboard"
     ) -> httpx.Response:
-        """Opens a page of the LMS as a learner who signs in at the application."""
+        """Opens the LMS's page ``target`` as a learner who signs in at the application on the way.
+        Returns the last answer."""
         with self.browser() as browser:
             page = browser.get(f"{self.lms}/auth/login/{backend}/?next={target}")
             assert page.url.path == "/signin/", f"{page.status_code} {page.url}"

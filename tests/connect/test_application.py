@@ -287,7 +287,7 @@ def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainChe
 
 
 def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
-    """A later run, which finds them in the ``.env``, says so too."""
+    """A later run finds them in the ``.env`` and lists them again."""
     target = target_of(shop)
     target.probe(None, ADDRESSES)
     target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
@@ -381,11 +381,12 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Tar
     assert campus.remove_record(wanted.client_id) == "removed"
 
 
-# -- an application of which only the address is known
+# -- a remote application: only its address is known
 
 
 def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
-    """The operator there runs one file and adds the other to the settings; then nothing differs."""
+    """After the application's operator has run one file and added the other to its settings, the
+    application agrees with the connection."""
     shop.up()
     wish = ApplicationOptions(shop.url, name="shop")
     remote, wanted = RemoteApplication(recognise(wish), wish, Secrets()), application(shop.url)
@@ -410,7 +411,7 @@ def test_a_remote_application_that_does_not_answer():
 
 
 def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
-    """Other settings than Usher's count too: the container must be re-created."""
+    """Also if the changed setting is not one of Usher's."""
     shop.up()
     target = target_of(shop)
     assert target.runs_with({})
@@ -422,7 +423,7 @@ def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
 
 
 def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheckout):
-    """A compose file may not be readable without them."""
+    """Docker compose may be unable to read the compose file without them."""
     options = shop.folder.parent / "compose.env"
     options.write_text("")
     manage = f"docker compose --env-file {options} run --rm -T web ./manage.py"

@@ -1,5 +1,4 @@
-"""A fresh checkout: without ``.env``, without settings that it needs to start, or without
-assets."""
+"""Fresh checkouts, which lack the ``.env``, settings that they need to start, or assets."""
 
 import shlex
 import subprocess
@@ -24,7 +23,7 @@ MIGRATE = "./manage.py migrate"
 
 
 def demand(shop: PlainCheckout) -> None:
-    """Makes the shop require the same settings at its start as the real applications."""
+    """Makes the shop refuse to start without the settings that the real applications require."""
     names = " ".join([*sorted(OURS), *NEEDED])
     text = shop.env_file.read_text()
     shop.env_file.write_text(f'{text}SHOP_COMPANY_ID=\nSHOP_REQUIRED="{names}"\n')
@@ -52,7 +51,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     values = EnvFile.read(shop.env_file).values()
     assert values["MAILGUN_KEY"] == "no-key-yet"
     assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
-    # From now on it starts without placeholders, with the written values.
+    # From now on the application starts with the written values and without placeholders.
     other_target = target_of(shop)
     other_target.probe(None, ADDRESSES)
     assert other_target.manage.placeholders == {}
@@ -60,8 +59,8 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
 
 
 def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
-    """Disconnection restores the ``.env`` first; then the application does not start without
-    placeholders."""
+    """Disconnecting restores the ``.env`` first. Then the application starts only with
+    placeholders, and its record is still to be removed."""
     demand(shop)
     target = target_of(shop)
     target.probe(None, ADDRESSES)

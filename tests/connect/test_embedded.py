@@ -150,7 +150,7 @@ def test_connect_and_disconnect(operator: Operator):
     failed = [line["id"] for line in report["checks"] if line["status"] == "failed"]
     assert failed == []
 
-    # After an upgrade of Usher, too, records are removed and the LMS is stopped.
+    # An LMS that an earlier version of Usher created is cleaned up and stopped, too.
     (operator.home / "made-of.txt").write_text("an earlier version\n")
     undone = operator.usher("disconnect")
     assert undone["changed"][:2] == ["lms-folder", "lms-records"]
@@ -210,7 +210,7 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
     assert again == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
     )
-    # If it was interrupted before anything was connected, it continues with the same LMS.
+    # If the earlier run was interrupted before it connected anything, this one uses the same LMS.
     SavedState(str(shop.env_file)).save_application(before, root="/lms", lms="embedded")
     begun = with_earlier_lms(CommandOptions(applications=[again]))
     assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
@@ -227,7 +227,7 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
 
 
 def without_containers(operator: Operator, manage: str) -> subprocess.CompletedProcess[str]:
-    """Connects the application, which doesn't run. manage: the command that runs its manage.py."""
+    """Stops the application and connects it. manage: the command that runs its manage.py."""
     operator.shop.down()
     return operator.run(
         *("connect", "--application", str(operator.shop.folder), "--manage", manage),
@@ -237,14 +237,14 @@ def without_containers(operator: Operator, manage: str) -> subprocess.CompletedP
 
 @pytest.mark.slow
 def test_an_application_without_containers_runs_during_the_checks(operator: Operator):
-    """The application can't be started before its ``.env`` is written."""
+    """Connect starts it for them, because it can't start before its ``.env`` is written."""
     shop = operator.shop
     result = without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
     assert result.returncode == 0, result.stdout + result.stderr
     planned, applied = result.stdout.split("[1/", 1)
     assert f"OPENEDX_API_BASE_URL={operator.lms}" in planned
     assert "OPENEDX_API_CLIENT_SECRET=(secret)" in planned
-    assert "OPENEDX_API_BASE_URL" not in applied  # once is enough
+    assert "OPENEDX_API_BASE_URL" not in applied  # not printed twice
     assert "settings written" in applied
     log = shop.state / "usher/shop-server.log"
     text = " ".join(result.stdout.replace("\\\n", "").split())
@@ -324,7 +324,7 @@ def test_a_server_is_announced_before_the_wait_for_its_answer(tmp_path: Path):
 
 
 def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path: Path):
-    """As Debian's /etc/hosts gives a machine's own name."""
+    """Debian's /etc/hosts gives the machine's own name the address 127.0.1.1."""
     port = free_port()
     shop = Shop(tmp_path, SERVES, f"http://127.0.1.1:{port}")
     with shop.running_server() as started:
@@ -341,7 +341,7 @@ def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_p
 
 
 def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckout):
-    """Record and ``.env`` of the application do not depend on its address."""
+    """A changed address of the application changes neither its record nor its ``.env``."""
     shop.down()
     lms_url = "http://lms.example:8000"
     lms = EmbeddedLms(shop.state / "lms", lms_url, Runner(Secrets()), open_to_containers=False)
@@ -364,7 +364,7 @@ def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckou
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render"}
     assert not plan.due & {"record:shop", "env:shop"}
-    # As in MITx Online, whose migrations create it with other values.
+    # As in MITx Online, whose migrations create the record with other values.
     assert what_of(plan, "record:shop").startswith("update the OAuth2 application")
 
 

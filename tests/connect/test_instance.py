@@ -28,7 +28,7 @@ def runner() -> Runner:
 
 @pytest.fixture(autouse=True)
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerEngine:
-    """A replaced docker on PATH, and no Tutor root except those of the test."""
+    """Puts a stand-in for docker on PATH, and hides all Tutor roots except the test's."""
     engine = ContainerEngine.make(tmp_path / "engine")
     for key, value in engine.environment.items():
         monkeypatch.setenv(key, value)
@@ -96,7 +96,7 @@ def test_supported_versions_of_tutor_are_accepted_and_others_refused(version, ou
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: Runner):
-    """Every release answers, and edited files are distinguished from rendered ones."""
+    """In every release. Files edited by hand are distinguished from rendered ones."""
     root = TutorRoot.make(release, tmp_path / "root", plugins=("mfe", "usher"))
     root.run("config", "save")
     _, python = instance.find_tutor(str(tutor_executable(release)))
@@ -255,8 +255,8 @@ def test_each_application_gets_a_backend_of_its_own():
 
     first = [{"name": "mitxonline", "backend": default}]
     assert choose([], "shop", "") == choice(default, default)
-    # Without any choice it is the one of the manual procedure. The application's own setting comes
-    # first.
+    # By default the backend is that of the manual procedure. The application's own setting
+    # precedes it.
     assert configuration.choose_backend([], "shop", "") == choice(other, other)
     assert choose([], "shop", "", other) == choice(other, other)
     assert choose(first, "mitxonline", "", other) == choice(default, default)
@@ -302,7 +302,7 @@ def test_an_entry_loses_the_addresses_of_a_gateway_that_is_no_longer_used():
     assert configuration.with_entry([by_hand], without) == [by_hand]
 
 
-# -- left over
+# -- manual edits of rendered files
 
 
 def test_manual_edits_are_reported_with_their_files(root: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Output of the applications' commands, and how connect interprets it."""
+"""How connect interprets the output of the applications' commands."""
 
 import json
 

@@ -11,12 +11,12 @@ from usher.connect.plan import Plan, Step, apply
 
 
 class Killed(BaseException):
-    """In place of kill -9: nothing may catch it."""
+    """Stands for ``kill -9``: no code of the plan may catch it."""
 
 
 @dataclass
 class World:
-    """Values that a plan sets to 1, one after the other. The run can be killed before or after each
+    """Values that a plan sets to 1, one after the other. A run can be killed before or after each
     change."""
 
     values: dict[str, int] = field(default_factory=dict)

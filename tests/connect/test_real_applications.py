@@ -55,7 +55,7 @@ class Real:
         return self.usher("connect", *words, "--manage", self.manage, *more, "--yes", code=code)
 
     def settings_before(self) -> dict[str, str]:
-        """Those of its ``.env``, or of the example that connect makes a missing ``.env`` from."""
+        """The settings in its ``.env``. Without one, those in the example that connect copies."""
         env = self.folder / ".env"
         return EnvFile.read(env if env.exists() else env.with_name(".env.example")).values()
 
@@ -67,8 +67,8 @@ class Real:
 
     @contextmanager
     def running_server(self) -> Iterator[None]:
-        """The application's development server and, if people sign in at an API gateway, a small
-        gateway."""
+        """Runs the application's development server and, if people sign in at an API gateway, a
+        small gateway in front of it."""
         (connection,) = self.usher("status")["connections"]
         browser, server = connection["url"], connection["url"]
         entry = EnvFile.read(self.folder / ".env").values()
@@ -107,8 +107,8 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def gateway(port: int, behind: str) -> Iterator[None]:
-    """A gateway that forwards all requests, and has its own pages to sign in and out, as APISIX
-    with Keycloak."""
+    """Serves an API gateway on ``port``, like APISIX with Keycloak: it has its own pages to sign in
+    and out, and forwards all other requests to ``behind`` (host:port)."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""The journey of a temporary learner, on small servers that answer as application and LMS do."""
+"""The journey of a test learner, with small servers in place of the application and the LMS."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,13 +24,14 @@ from usher.contract.editions import MITXPRO, Edition
 from usher.journey.sign_in import Target, prove_as_anonymous, prove_with_test_learner
 from usher.journey.steps import BrokenError, LoopError
 
-#: A page: a status, the address of a redirect, or a body.
+#: Path without query → page: a status, the address of a redirect, a body, or a function that gets
+#: the request and returns one of these.
 Pages = dict[str, Any]
 RUN = "course-v1:edX+DemoX+Demo_Course"
 
 
 class Served:
-    """A served site. pages: path without query → page, or a function from the request to a page."""
+    """A running server. It answers 404 for paths that are not in ``pages``."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
@@ -57,7 +58,7 @@ class Served:
             do_GET = do_POST = answer
 
             def log_message(self, *_: object) -> None:
-                """Writes no log, because nobody reads it."""
+                """Logs nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -106,7 +107,7 @@ def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
 
 
 class Learners:
-    """Replaces ``learner.py`` in the application, and also creates the learner in the LMS."""
+    """Called in place of the script ``learner.py``. Creates the learner in the LMS, too."""
 
     def __init__(self, lms: Served) -> None:
         self.lms = lms
@@ -174,7 +175,7 @@ def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[
 
 
 def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
-    """As MITx Online at its own port, while people can sign in only at its API gateway."""
+    """Like MITx Online at its own address, if people can sign in only at its API gateway."""
     lms, application = both
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
@@ -265,7 +266,7 @@ def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
     with pytest.raises(BrokenError, match="KeyError") as raised:
         prove_as_anonymous(target(*both))
     assert "read the log of the server at 127.0.0.1" in raised.value.fix
-    assert "manage.py createcachetable" in raised.value.fix  # as without Django's debug page
+    assert "manage.py createcachetable" in raised.value.fix  # for a page without details
 
 
 def test_an_lms_without_one_of_its_stores_is_up(
@@ -325,7 +326,7 @@ def test_waiting_for_a_server_is_shown(
 def test_an_application_that_redirects_to_https_is_named(
     serve: Callable[[Pages], Served], edition: Edition | None, setting: str
 ):
-    """As MITx Online and MIT xPro do without the variables of their compose files."""
+    """MITx Online and MIT xPro do so unless variables of their compose files are set."""
     served = serve({})
     target: Any = SimpleNamespace(
         url=served.url, own_url=served.url, checkout=SimpleNamespace(edition=edition)
@@ -393,11 +394,11 @@ def test_the_gateway_is_used_where_people_sign_in(application: StandIn):
     # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
-    # The application's own /logout/ redirects to the gateway's page at the application's address,
-    # which has no gateway.
+    # Not the application's own /logout/: it redirects to this path on the application's own
+    # address, where no gateway answers.
     assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
     other_target = target_of(application, url="http://mitxonline.odl.local:8013")
-    assert other_target.url == "http://mitxonline.odl.local:8013"  # the operator's choice counts
+    assert other_target.url == "http://mitxonline.odl.local:8013"  # as the operator chose
 
 
 def test_an_application_gets_oauth_clients_for_its_services(application: StandIn):

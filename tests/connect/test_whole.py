@@ -42,7 +42,7 @@ CHECKS = {
 
 @pytest.fixture
 def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """The machine with the release and mode of the test's mark ``machine``."""
+    """The machine with the release and mode in the test's mark ``machine``."""
     mark = request.node.get_closest_marker("machine")
     made = Machine(tmp_path, *mark.args, **mark.kwargs)
     yield made
@@ -73,7 +73,7 @@ def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
     )
     assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
 
-    # A learner whom the application's repair command created in the LMS, and a new one.
+    # ada has an LMS account, from the application's repair command; grace is new.
     for learner in ("ada", "grace"):
         if learner == "grace":
             shop.make_learner("grace", PASSWORD)
@@ -146,7 +146,7 @@ def secrets_of(machine: Machine) -> list[str]:
 
 
 def no_secret_is_shown(machine: Machine) -> None:
-    """Neither arguments, which every user can see, nor readable files contain one."""
+    """Neither arguments of processes, which every user can see, nor files that others can read."""
     secrets = secrets_of(machine)
     calls = [file.read_text() for file in machine.state.rglob("calls.log")]
     calls += [" ".join(call) for call in machine.engine.calls()]
@@ -158,7 +158,8 @@ def no_secret_is_shown(machine: Machine) -> None:
 
 @pytest.mark.machine(22, "dev")
 def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainCheckout):
-    """A job would start the databases, leave them running, and build a missing image."""
+    """Not even for a question to the LMS: a job starts databases that keep running, and builds a
+    missing image."""
     (machine.engine.home / "missing-images.json").write_text('["*"]')
     refused = machine.connect(shop, "--no-prove", code=3)  # rendered, and no image yet
     assert "images build openedx-dev" in refused["error"]
@@ -217,7 +218,8 @@ def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop
     arrives(machine, store, "lise", "store-oauth2")
     each_has_a_service_worker_of_its_own(machine, shop, store)
 
-    # A setting that names a disconnected application would be refused.
+    # Disconnecting must also change these, because settings that name an unknown application are
+    # refused.
     machine.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert machine.usher("disconnect", "--application", str(shop.folder))["ok"]
     arrives(machine, store, "lise", "store-oauth2")
@@ -228,8 +230,8 @@ def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop
 
 
 def each_has_a_service_worker_of_its_own(machine: Machine, *checkouts: PlainCheckout) -> None:
-    """Each is bound to its OAuth client, so one application's token gives no access to another's
-    learners."""
+    """Each worker's token belongs to its application's OAuth client, so it gives no access to
+    learners of the other application."""
     clients = [
         application.oauth_client_id for application in machine.root.description().applications
     ]
@@ -266,8 +268,8 @@ def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainChecko
 
     result = machine.connect(shop)
     assert result["ok"]
-    # Jobs mount the configuration that was applied last, so the rendered settings are applied
-    # before.
+    # The job that provisions mounts the configuration that was applied last, so the rendered one
+    # is applied before.
     steps = ("apply", "provision", "env:shop")
     assert [step for step in result["changed"] if step in steps] == list(steps)
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")

@@ -1,4 +1,4 @@
-"""Whether browsers tell the session of the application from the LMS's."""
+"""Whether the application and the LMS share a session cookie, by their addresses."""
 
 import pytest
 

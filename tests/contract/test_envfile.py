@@ -1,4 +1,4 @@
-"""The .env editor: what it reads, refuses and keeps."""
+"""The editor of ``.env`` files: what it reads, refuses and keeps."""
 
 import io
 import stat

@@ -1,4 +1,4 @@
-"""The sentence in the forms in which Open edX refuses something."""
+"""The reason is found in every form in which Open edX's endpoints send one."""
 
 import json
 from typing import Any

@@ -16,8 +16,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "usher"
 #: Names of fields that hold secrets, environments of processes, or whole answers.
 SECRET = re.compile(r"token|secret|secrets|password|cookies|environment|env|body|headers")
 SUFFIX = re.compile(rf"(\w*_)?({SECRET.pattern})")
-#: Not secrets: names of columns, flags, expectations of an answer, and a class that hides its
-#: values.
+#: Fields that are no secrets: names of columns, flags, expectations of an answer, and values of a
+#: class that hides them itself.
 HARMLESS = {
     ("Adapter", "token"),
     ("Adapter", "registration_token"),
@@ -30,7 +30,8 @@ HARMLESS = {
 
 
 def fields_in_reprs() -> set[tuple[str, str]]:
-    """Class and field of every dataclass whose repr shows a field with the name of a secret."""
+    """(class, field) for each field of a dataclass that has the name of a secret and is shown in
+    the repr."""
     fields = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,5 @@
-"""Printed commands give a program the settings of an env file, whatever a shell makes of it."""
+"""Printed commands run a program with the settings of an env file as Usher reads it, also where a
+shell would read it in another way."""
 
 import subprocess
 import sys

@@ -66,15 +66,15 @@ def test_no_line_ends_with_spaces() -> None:
 
 
 def test_continuations_of_an_indented_line_are_indented_like_it() -> None:
-    """Lines of a log that an error quotes."""
+    """Such lines are quotations from a log in an error."""
     lines = wrap("The log:\n  " + "a word and another " * 10, 7).splitlines()
     assert len(lines) > 3
     assert all(len(line) <= WIDTH for line in lines)
     assert {len(line) - len(line.lstrip()) for line in lines[1:]} == {9}
 
 
-#: Sequences that write to the clipboard, set the title, move the cursor, set colours, reverse text,
-#: or add a line.
+#: Characters that write to the clipboard, set the title, move the cursor, set colours, reverse
+#: text, or begin a line.
 STEERING = (
     "\x1b]52;c;cm0gLXJmIH4=\x07",
     "\x1b]0;title\x1b\\",

@@ -1,4 +1,4 @@
-"""The error of a program, with its place in the project."""
+"""The error in a program's output, with the file and line in the project that caused it."""
 
 import subprocess
 import sys

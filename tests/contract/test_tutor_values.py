@@ -12,7 +12,7 @@ from usher.contract import tutor_values
 from usher.contract.tutor_values import NotAllowed
 
 SPECIAL = ["{{", "}}", "{%", "%}", "{#", "\n", "\r", "\x00", "\u2028", "'", '"', "`", "$(", "\\"]
-#: Names and addresses of people may have an apostrophe; they are written to JSON only.
+#: Checks that accept an apostrophe: names and e-mail addresses are written to JSON only.
 QUOTED = (tutor_values.label, tutor_values.email)
 hostile = st.lists(
     st.one_of(st.sampled_from(SPECIAL), st.text(max_size=8), st.just("http://x.org")), max_size=6

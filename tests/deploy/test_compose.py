@@ -1,4 +1,4 @@
-"""The compose file for production, and its settings."""
+"""The compose file for production, and the script that creates its settings."""
 
 import os
 import re
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def env_file(tmp_path):
-    """The operator's settings, in a separate folder."""
+    """The operator's settings in a separate folder, created by ``new_env.sh``."""
     for name in ("new_env.sh", ".env.example"):
         shutil.copy(ROOT / "deploy" / name, tmp_path / name)
     subprocess.run(["sh", tmp_path / "new_env.sh"], check=True, capture_output=True)
@@ -69,8 +69,8 @@ def test_the_compose_file_runs_what_is_there():
         assert (ROOT / service.get("build", {}).get("dockerfile", "compose.yml")).is_file()
         for needed in service.get("depends_on", {}):
             assert needed in services
-    # One build for all services: several would make different images, and the next `up` new
-    # containers.
+    # Only one service builds the image: with several builds the images would differ, and the next
+    # `up` would re-create the containers.
     ours = {name: one for name, one in services.items() if one["image"] == "usher-application"}
     assert set(ours) == {"prepare", "web", "worker", "beat"}
     assert [name for name, one in ours.items() if "build" in one] == ["prepare"]

@@ -13,7 +13,7 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
 class Compose(yaml.SafeLoader):
-    """Reads compose files with the tags for merging."""
+    """Reads compose files with the tags ``!reset`` and ``!override``."""
 
 
 Compose.add_constructor("!reset", lambda loader, node: "reset")
@@ -39,7 +39,7 @@ def container():
 
 
 def understood(words):
-    """The options as the command parses them."""
+    """The options of this command line, as the ``usher`` command parses them."""
     name, *rest = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in words]
     command = main.get_command(click.Context(main), name)
     return command.make_context(name, rest).params

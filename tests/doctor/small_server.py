@@ -1,4 +1,4 @@
-"""A real HTTP server with a few fixed answers, for checks that need no more."""
+"""A real HTTP server with fixed answers, for checks that need no LMS or application."""
 
 import json
 from collections.abc import Iterator, Mapping

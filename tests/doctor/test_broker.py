@@ -1,4 +1,4 @@
-"""A broker without the packages for it, and an application that does not start."""
+"""A broker without Celery installed, and an application that does not start."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Columns that Django 5 can't write on MariaDB."""
+"""Columns that are too short for the UUIDs that Django 5 writes on MariaDB."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ def check_columns(**report: Any) -> Finding:
 
 
 def test_short_columns_are_named_with_the_statements_that_convert_them() -> None:
-    """Enrollments first, since every one of them writes to that table."""
+    """The history of enrollments comes first, because each enrollment writes to it."""
     finding = check_columns(short_uuid_columns=[OTHER, HISTORY])
     assert finding.status is Status.FAILED
     assert finding.seen.startswith("2 columns are too short")

@@ -170,7 +170,7 @@ def test_env_5_names_a_database_that_does_not_answer(tmp_path: Path, env_file: P
 def test_env_5_is_not_known_if_manage_py_fails_without_an_error_of_python(
     tmp_path: Path, env_file: Path
 ) -> None:
-    """Such as docker compose without a running container."""
+    """As ``docker compose exec`` fails if the container isn't running."""
     manage = Command(("sh", "-c", "echo no container >&2; exit 1"), tmp_path)
     report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
     assert report.root_causes == []

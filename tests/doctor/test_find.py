@@ -230,7 +230,7 @@ def test_which_of_several_connections_is_checked_is_said(
 def test_a_project_is_checked_before_a_connection_of_another_folder(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if its ``usher dev`` is stopped."""
+    """Also if the project's ``usher dev`` is stopped."""
     other = tmp_path / "other"
     other.mkdir()
     connections.remember(connections.Connection("shop", str(other), "http://lms", lms_home="/lms"))

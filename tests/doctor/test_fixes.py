@@ -171,7 +171,7 @@ def test_an_application_with_a_compose_file_may_run_without_containers(tmp_path:
 
 @pytest.mark.parametrize("celery", [None, {"workers": 0}])
 def test_the_advised_worker_is_the_one_of_the_project(tmp_path: Path, celery: Celery) -> None:
-    """``celery`` is None without a broker."""
+    """celery: the application's report about its workers, None without a broker."""
     for places in ({}, {"dev_home": tmp_path / ".usher/dev"}):
         context = project(tmp_path, {"usher": "1", "celery": celery}, **places)
         with running(tmp_path / ".usher/dev"):
@@ -194,7 +194,7 @@ def test_what_runs_both_is_started_if_it_is_stopped(tmp_path: Path) -> None:
 
 @contextmanager
 def running(home: Path) -> Iterator[None]:
-    """As while ``usher dev`` or the demo runs there."""
+    """Locks the folder, as ``usher dev`` and the demo do while they run."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -209,7 +209,7 @@ def test_reconcile_names_the_application_only_if_it_is_known(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", [".usher/dev/env", ".env"])
 def test_an_advised_command_has_the_settings_that_doctor_uses(tmp_path: Path, name: str) -> None:
-    """Run as printed, in any folder."""
+    """It works as printed, in any folder."""
     settings = tmp_path / "my shop" / name
     settings.parent.mkdir(parents=True)
     settings.write_text("OPENEDX_API_BASE_URL=http://lms.example\n")

@@ -68,7 +68,7 @@ def test_net_3_the_applications_address_of_the_lms_is_wrong(tmp_path: Path, wron
 
 
 def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
-    """The advice does not name a correct setting."""
+    """The advice does not blame the address, which is correct."""
     places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL="http://127.0.0.1:1"))
     with look_at(places) as context:
         (finding,) = [line.finding for line in run(context).root_causes]
@@ -77,7 +77,7 @@ def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
 
 
 def test_net_2_an_application_that_answers_500_is_named_with_its_error(tmp_path: Path) -> None:
-    """As with a database that is down."""
+    """For example because its database is down."""
     (tmp_path / "manage.py").write_text("raise RuntimeError('no database')")
     manage = Command((sys.executable, "manage.py"), tmp_path)
     probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": 500}
@@ -113,7 +113,7 @@ def test_net_2_does_not_blame_the_record_for_an_application_that_is_down(
 
 @pytest.mark.parametrize("status", [200, 302, 401, 403, 405, 501])
 def test_net_2_another_server_answers_in_the_applications_place(status: int) -> None:
-    """A token endpoint refuses the probe's code with an OAuth error."""
+    """The application's token endpoint would refuse the LMS's probe with an OAuth error."""
     probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": status}
     with token_probe(probe) as context:
         finding = LmsReachesApplication().probe(context)
@@ -130,7 +130,8 @@ def test_net_2_a_rate_limit_tells_nothing() -> None:
 
 @contextmanager
 def token_probe(probe: dict[str, object]) -> Iterator[Context]:
-    """An LMS that reports this answer of the application's token endpoint."""
+    """Doctor's context with an LMS whose report has this answer of the application's token
+    endpoint."""
     report = {"version": "1", "token_probes": [probe]}
     answers = LMS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
     with serving(answers) as lms, look_at(Places(lms, "http://127.0.0.1:1", token="t")) as context:
@@ -224,7 +225,7 @@ def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:
 def test_the_report_is_not_requested_from_an_lms_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The LMS's answer may take a minute, for which doctor would wait."""
+    """Otherwise doctor waits for the report, which may take a minute."""
     monkeypatch.setattr(web, "_TIMEOUT", httpx.Timeout(0.2))
     with socket.create_server(("127.0.0.1", 0)) as hung:
         lms = Lms(web.Web(), f"http://127.0.0.1:{hung.getsockname()[1]}", token="t")

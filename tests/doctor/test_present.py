@@ -1,4 +1,5 @@
-"""The report for people: what is wrong first, short if all is well, and the deepest cause next."""
+"""The report for people: failures come first, passed checks are summed up, and the next step is the
+fix of the deepest cause."""
 
 import ast
 import re
@@ -129,7 +130,7 @@ def test_ranges_of_ids() -> None:
 
 
 def test_the_next_step_is_the_deepest_cause() -> None:
-    """OPS-6 is in front of CRS-2 and caused by it."""
+    """OPS-6 comes before CRS-2 in the report, and is caused by it."""
     report = Report(
         [
             line("OPS-6", warning("records are refused", cause="c", fix="retry"), "CRS-2", "NET-1"),
@@ -225,7 +226,8 @@ def test_what_does_not_answer_is_not_called_connected(silent: list[str], said: s
 
 
 def test_no_message_names_a_page_of_the_repository() -> None:
-    """A user of the wheel does not have ``docs/``. The demo runs in a checkout only."""
+    """People who installed the wheel do not have ``docs/``. Messages of the demo may name a page,
+    because it runs in a checkout only."""
     texts = []
     for path in sorted(SOURCES.rglob("*.py")):
         tree = ast.parse(path.read_text())

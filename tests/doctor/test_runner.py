@@ -19,7 +19,7 @@ from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 from usher.doctor.present import next_step, show
 from usher.doctor.runner import Line, UnknownCheckError, run
 
-#: The catalogue of what goes wrong; every row is a check.
+#: The catalogue of faults: family → number of its checks.
 CATALOGUE = {
     **{"NET": 6, "TUT": 8, "LMS": 11, "PRV": 6, "APP": 10, "SVC": 6, "OAU": 3, "ACC": 7},
     **{"CRS": 3, "ENR": 5, "OUT": 2, "ENV": 4, "OPS": 6, "CLK": 1},
@@ -239,7 +239,7 @@ def test_a_fact_is_gathered_once_and_its_error_is_remembered() -> None:
         @fact
         def number(self) -> int:
             self.asked += 1
-            time.sleep(0.01)  # so that the others really wait
+            time.sleep(0.01)  # so that the other threads ask before the answer is known
             raise NotKnownError("no number")
 
     facts, errors = Facts(), []

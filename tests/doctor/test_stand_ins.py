@@ -1,4 +1,5 @@
-"""Doctor's findings from the tables of MITx Online and MIT xPro, and what these can't tell."""
+"""Doctor's findings in applications with the tables of MITx Online and MIT xPro, which are not
+built on Usher."""
 
 import ast
 import sys
@@ -101,7 +102,7 @@ def test_keys_that_were_typed_wrong(mitxonline: StandIn) -> None:
 def test_the_fix_of_a_sign_in_loop_fits_an_application_with_an_api_gateway(
     gateway: bool, fix: str
 ) -> None:
-    """MITx Online without its gateway has no sign-in page: another base address does not help."""
+    """MITx Online has no sign-in page of its own, so another base address does not help."""
     context: Any = SimpleNamespace(
         web=SimpleNamespace(follow=lambda _: (["/oauth2/authorize/", "/login/"] * 3, 302)),
         lms=SimpleNamespace(at=str),
@@ -113,7 +114,7 @@ def test_the_fix_of_a_sign_in_loop_fits_an_application_with_an_api_gateway(
     assert fix in finding.fix
 
 
-#: Programs that run in the application's own Python, where Usher's packages are not installed.
+#: Programs that run in the application's own Python, where Usher may not be installed.
 SENT = [
     *(SOURCE / "doctor/facts").glob("*_script.py"),
     *(SOURCE / "connect/application/scripts").glob("[a-z]*.py"),
@@ -132,4 +133,4 @@ def test_a_script_uses_only_what_every_application_has(script: Path) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.partition(".")[0])
     everywhere = {*sys.stdlib_module_names, "django", "oauth2_provider"}
-    assert names - everywhere <= {"usher"}  # usher: where the application has it
+    assert names - everywhere <= {"usher"}  # usher: only if it is installed

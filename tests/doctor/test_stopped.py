@@ -1,4 +1,4 @@
-"""What doctor says about an LMS, a worker or a broker that is stopped, or that never answers."""
+"""Doctor's findings if the LMS, a worker or ``usher dev`` is stopped, or never answers."""
 
 import fcntl
 import json

@@ -147,7 +147,7 @@ def test_tut_4_not_rendered_since(paths: Places, root: Path) -> None:
 
 @pytest.mark.slow
 def test_tut_4_the_lms_was_not_restarted(paths: Places, lms: Path) -> None:
-    """The running LMS was started with other settings than those rendered."""
+    """The running LMS still has the settings of its start, not those rendered since."""
     change_lms_settings(lms, "ENABLE_THIRD_PARTY_AUTH", "False")
     facts = report(paths)
     assert causes(facts) == ["TUT-4"]
@@ -211,7 +211,8 @@ def test_tut_8_a_package_installed_into_the_container(paths: Places, lms: Path) 
 
 
 def change_lms_settings(lms: Path, feature: str, value: str) -> None:
-    """As in a process that was started earlier: manage.py sets the earlier values."""
+    """Gives the feature this value in the LMS, although ``lms.env.yml`` has another one, as in a
+    process that was started before a change. value: a Python expression."""
     manage = lms / "manage.py"
     begun = (
         "    import django.conf\n"
@@ -227,7 +228,7 @@ def change_lms_settings(lms: Path, feature: str, value: str) -> None:
 
 
 def hide_distribution(lms: Path, name: str) -> None:
-    """As in an image without it: importlib.metadata does not find it."""
+    """Makes importlib.metadata not find the distribution, as in an image without it."""
     manage = lms / "manage.py"
     hidden = (
         "    import importlib.metadata as metadata\n"

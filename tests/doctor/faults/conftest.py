@@ -25,7 +25,7 @@ user.refresh_from_db()
 ensure_account(user)
 enroll(user, CourseRun.objects.order_by("course_key").first())
 """
-#: Everything is settled, nothing is due soon, and no worker processes anything.
+#: Prints 1 if every record is settled, none is due within ten minutes and none has a lease.
 QUIET = """
 from datetime import timedelta
 from django.utils import timezone
@@ -39,7 +39,7 @@ print(int(all(
     for model in (LmsAccount, LmsToken, Enrollment) for row in model.objects.all()
 )))
 """
-#: The LMS has delivered all its messages, which would make rows due again.
+#: Prints 1 if the LMS has delivered all its messages. A later one would make a row due again.
 DELIVERED = """
 from usher.lms.events.models import Message
 print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
@@ -55,7 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    # Each run of doctor tries the LMS's credentials once, and there are many runs.
+    # Each run of doctor requests a token with the LMS's credentials and a wrong code; there are
+    # many runs.
     many = {"USHER_TOKEN_FAILURES_A_MINUTE": "100000"}
     folder = tmp_path_factory.mktemp("pair")
     with Pair(folder, MITXONLINE, extra_environment=many) as pair:
@@ -72,8 +73,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture
 def reconfigurable_system(running: System) -> Iterator[System]:
-    """For tests that serve the application or the LMS with other settings: saves a restart between
-    them."""
+    """For tests that call ``serve_lms_with`` or ``serve_application_with``. Keeps the settings of
+    the test before, to save a restart; ``system`` restores them."""
     yield running
     running.restore()
 

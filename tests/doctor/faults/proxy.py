@@ -1,4 +1,4 @@
-"""A real proxy in front of an LMS, with its own https or with a broken page."""
+"""A real proxy in front of an LMS, which may serve https or fail for some paths."""
 
 import datetime
 import ipaddress
@@ -20,7 +20,8 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Front:
-    """A running proxy. certificate: file with the certificate to trust; only with https."""
+    """A running proxy. url: its address. certificate: the file with the certificate to trust, which
+    exists only with https."""
 
     url: str
     certificate: Path
@@ -28,8 +29,8 @@ class Front:
 
 @contextmanager
 def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Front]:
-    """Forwards requests to ``target`` with its own Host, and does not pass on the scheme of the
-    browser's request. Paths that begin with ``broken`` answer 500."""
+    """Serves a proxy that forwards requests to ``target``. It sends target's own Host header and no
+    X-Forwarded-Proto. Paths that begin with ``broken`` answer 500."""
     host = target.split("//")[1]
     client = httpx.Client(base_url=target, follow_redirects=False, trust_env=False)
 

@@ -21,8 +21,8 @@ from usher.doctor.runner import Report, run
 
 
 class System:
-    """lms, application: a shell in each of them. places: the addresses and paths that an operator
-    would give to doctor."""
+    """A running pair. lms, application: each one's ``manage.py``. places: the addresses and paths
+    that an operator would give to doctor."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -44,7 +44,8 @@ class System:
     def examine(self, **other: Any) -> Report:
         """Doctor's report. other: replaces values of ``places``."""
         with look_at(replace(self.places, **other)) as context:
-            # Before the LMS tries the token endpoint, which may change the facts.
+            # Read first, because doctor's request for the LMS's report makes the LMS try the
+            # token endpoint, which may change the application's facts.
             with suppress(NotKnownError):
                 _ = context.application.report
             return run(context)
@@ -60,13 +61,14 @@ class System:
             _copy(path, _kept(path))
 
     def restore(self) -> None:
-        """Restores both databases while the processes use them."""
+        """Restores both databases to their state at ``remember``, while the processes use them."""
         for path in self._databases:
             _copy(_kept(path), path)
         _keep_worker_times_current(self._databases[1])
 
     def wait_for_worker(self) -> None:
-        """Waits until the worker reports that it is alive: one that starts handles no signal."""
+        """Waits until the worker reports that it is alive. One that is still starting does not
+        handle signals."""
         deadline, before = time.monotonic() + 60, self._worker_reported()
         while self._worker_reported() == before:
             assert time.monotonic() < deadline, "the worker does not report"
@@ -123,7 +125,7 @@ class System:
         (self.lms if name == "lms" else self.application).close()
         with self.stopped(name):
             pass
-        self.restore()  # the worker has recorded meanwhile that the LMS did not answer
+        self.restore()  # meanwhile the worker has recorded that the LMS did not answer
 
     def close(self) -> None:
         self.lms.close()
@@ -131,11 +133,11 @@ class System:
 
 
 def _keep_worker_times_current(database: Path) -> None:
-    """Keeps the current times of the worker's last report and of its last request for the LMS's
-    changes.
+    """Sets the times of the worker's last report and of its last requests for the LMS's changes to
+    now.
 
-    A first request for changes lists everything, and the worker would repair the faults of the
-    test.
+    Without the times of such requests, the worker's next one lists everything, and the worker
+    would repair the faults that a test injects.
     """
     looks, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
     stored = now.replace(tzinfo=None).isoformat(" ")
@@ -156,7 +158,7 @@ def _kept(path: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # With SQLite's own backup: a process that has the target open sees all of it or nothing.
+    # SQLite's own backup is atomic for processes that have the target open.
     with sqlite3.connect(source, timeout=120) as one, sqlite3.connect(target, timeout=120) as other:
         one.backup(other)
     one.close()

@@ -35,7 +35,7 @@ def test_a_demo_is_found_by_its_folder_and_not_changed(system: System) -> None:
     assert "Next: nothing to do." in result.stdout
     assert "0 warning, 0 failed" in result.stdout
     assert (system.application.run(count), system.lms.run(active)) == before
-    # Requests that the LMS must refuse are not in its log.
+    # Doctor's requests that the LMS must refuse leave no lines in the LMS's log.
     lines = log.read_bytes()[logged:].decode().splitlines()
     assert [line for line in lines if "(requested by usher test learner)" not in line] == []
 

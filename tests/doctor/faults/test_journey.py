@@ -61,7 +61,7 @@ def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System)
 
 
 def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
-    """By the LMS's API, because its dashboard redirects every visitor."""
+    """Doctor notices it by the LMS's API, because the dashboard redirects every visitor."""
     micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
     micro_frontend.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"
@@ -78,5 +78,5 @@ def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -
         "ConnectedApplication.objects.update(backchannel_logout_url='')"
     )
     finding = journey(system)
-    assert finding.status is Status.NOTE  # the frames end it as long as browsers send cookies
+    assert finding.status is Status.NOTE  # hidden frames end it in browsers that send cookies
     assert "frames" in finding.cause

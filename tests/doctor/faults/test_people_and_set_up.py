@@ -1,5 +1,5 @@
-"""Faults of learners and of the set-up. The advice for each is carried out and removes the
-finding."""
+"""Faults of learners and of the set-up. Some tests run the advised command and check that it
+removes the finding."""
 
 import re
 import subprocess
@@ -27,14 +27,14 @@ mine = model.objects.filter(user__username='ada')
 
 
 def only_finding(system: System, expected: str, **other: object) -> Finding:
-    """The one finding, which must be that of ``expected``."""
+    """Doctor's only root cause, which must be that of the check ``expected``."""
     report = system.examine(**other)
     assert [line.id for line in report.root_causes] == [expected]
     return report.root_causes[0].finding
 
 
 def carry_out(finding: Finding) -> None:
-    """Runs the advice in a shell, exactly as printed."""
+    """Runs the finding's fix in a shell, exactly as printed."""
     result = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, f"{finding.fix}\n{result.stdout}{result.stderr}"
 
@@ -217,8 +217,8 @@ def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
 def test_ops_4_celery_knows_no_tasks(
     system: System, missing: list[str], schedule: bool, seen: str
 ) -> None:
-    """The workers' answers are written into the report; the request to them is tested with the
-    facts."""
+    """No worker is asked: the test writes their answers into the report. Other tests are about the
+    request to them."""
     from usher.doctor.checks.ops import CeleryRunsTasks
     from usher.doctor.context import look_at
 

@@ -80,7 +80,7 @@ def test_the_provider_record(system: System, expected: str, seen: str, fault: st
 
 
 def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) -> None:
-    """In the manual procedure the settings are done, and the record is created next."""
+    """The manual procedure changes the settings first, and creates the provider record later."""
     system.lms.run(PROVIDER + "Provider.objects.all().delete()")
     empty = system.pair.home / "not-connected.env"
     empty.write_text(f"OPENEDX_API_BASE_URL={system.pair.lms_url}\n")

@@ -1,4 +1,4 @@
-"""Faults of settings, with an LMS or an application that is served with them."""
+"""Faults of settings. The LMS or the application is restarted with each."""
 
 import pytest
 
@@ -14,7 +14,7 @@ BACKENDS = [
 
 
 def as_by_hand(system: System, **different: object) -> dict[str, object]:
-    """The settings of the manual procedure, without the plugin."""
+    """The LMS's settings after the manual procedure, without Usher's plugin, with some changed."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
         "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
