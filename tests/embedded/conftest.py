@@ -1,4 +1,4 @@
-"""One LMS for all tests of a worker, each with its own learners."""
+"""All tests of a worker share these LMSs; each test has its own learners."""
 
 from collections.abc import Iterator
 
@@ -30,8 +30,8 @@ def strict_lms() -> Iterator[EmbeddedLms]:
 
 @pytest.fixture(scope="session")
 def closed_lms() -> Iterator[EmbeddedLms]:
-    """An LMS in which nobody can register, with the micro-frontend and redirects to the
-    provider."""
+    """An LMS without public registration. Sign-in is a micro-frontend, or goes to the provider
+    immediately."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
         "ENABLE_AUTHN_MICROFRONTEND": True,

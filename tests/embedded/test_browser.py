@@ -1,4 +1,4 @@
-"""Sign-in in a real browser, through an application without forms."""
+"""Sign-in in a real browser, through an application that shows no page of its own."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ START = "/auth/login/mitxpro-oauth2/?auth_entry=login"
 
 
 class Consenting(BaseHTTPRequestHandler):
-    """The application's authorize page, which redirects back as ``who``."""
+    """The application's authorize page. It shows nothing, and redirects back as learner ``who``."""
 
     who = ""
 
@@ -80,7 +80,7 @@ def test_a_learner_whose_username_is_taken_reads_why_and_can_link_with_the_passw
         f"user = UserSocialAuth.objects.get(uid={name!r}).user\n"
         "print(user.username, user.email)"
     )
-    # The record says that e-mail addresses follow the provider.
+    # The provider record makes the LMS take the e-mail address from the provider.
     assert lms.shell(linked) == f"{name} {name}@learners.example"
 
 

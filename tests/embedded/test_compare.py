@@ -1,4 +1,4 @@
-"""The comparison of answers fails if anything that matters differs."""
+"""The comparison of an answer with a recording: what may differ and what may not."""
 
 import copy
 from typing import Any

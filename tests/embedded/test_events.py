@@ -1,4 +1,4 @@
-"""openedx-events are sent where the platform sends them."""
+"""The embedded LMS sends the events of openedx-events when the platform does."""
 
 import json
 

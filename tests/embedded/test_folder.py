@@ -133,7 +133,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
 def test_a_database_that_was_copied_in_part_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full must not leave a database that the next run takes for a whole one."""
+    """Otherwise, after an error such as a full disk, the next run uses the incomplete database."""
 
     def cut_off(source: Path, target: Path) -> None:
         target.write_bytes(b"SQLite format 3")

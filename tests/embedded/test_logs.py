@@ -31,7 +31,7 @@ def test_a_user_agent_can_not_write_lines_of_its_own() -> None:
 
 
 def test_what_the_lms_refuses_to_doctor_is_left_out_and_its_errors_are_not() -> None:
-    """The lines would hide the cause of a failure, and look like one."""
+    """Lines about doctor's refused requests look like failures and would hide real ones."""
 
     def is_logged(agent: str, level: int) -> bool:
         request = SimpleNamespace(headers={"User-Agent": agent})

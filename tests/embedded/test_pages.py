@@ -25,7 +25,7 @@ def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, 
     [
         ("http://app.example:8013/bye", "http://app.example:8013/bye"),
         ("/courses", "/courses"),
-        # As the platform does it, the text is escaped twice.
+        # Escaped twice, as in the platform.
         ("/courses?a=1&b=2", "/courses?a=1&amp;amp;b=2"),
         ("/courses/course-v1:edX DemoX Run/", "/courses/course-v1:edX+DemoX+Run/"),
         ("http://evil.example/", "/"),

@@ -1,4 +1,4 @@
-"""The registration API where it was not recorded, compared with the platform's source."""
+"""Answers of the registration API that were not recorded, as the platform's source has them."""
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_without_provider_a_password_is_asked_for(lms: EmbeddedLms, name: str) -
             "/user_api/v1/account/registration/", data={**data, "password": "Correct horse 1"}
         )
         assert response.status_code == 200
-        # The address is not confirmed yet.
+        # Nobody has confirmed the e-mail address yet.
         assert browser.get(f"/api/user/v1/accounts/{name}").json()["is_active"] is False
 
 

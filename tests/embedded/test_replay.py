@@ -11,7 +11,7 @@ from usher.embedded.replay.recordings import load
 FOLDER = Path(__file__).parents[1] / "recordings"
 RECORDINGS = load(FOLDER)
 
-# They depend on each other, so one worker replays all.
+# Recordings depend on earlier ones, so one worker replays all.
 pytestmark = pytest.mark.xdist_group("replay")
 
 

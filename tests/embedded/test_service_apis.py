@@ -20,7 +20,7 @@ OUTLINE = "/api/ol-course-outline/v0"
 
 
 def jwt_client(lms: EmbeddedLms, client: str = "svc-client") -> httpx.Client:
-    """As edx-api-client: a JSON Web Token for a client's own credentials."""
+    """Signed in like edx-api-client: with a JWT by the grant client credentials."""
     data = {
         "grant_type": "client_credentials",
         "client_id": f"{client}-id",
@@ -110,7 +110,8 @@ def test_a_new_run_and_what_studio_refuses(lms: EmbeddedLms, name: str) -> None:
 
 
 def retirement(lms: EmbeddedLms, name: str, *, permitted: bool) -> None:
-    """An OAuth client of a staff account of this name."""
+    """Creates a staff account of this name, with an OAuth client. permitted: whether it may retire
+    learners."""
     lms.shell(f"""
 from django.contrib.auth.models import Permission
 from oauth2_provider.models import get_application_model
@@ -142,7 +143,7 @@ def test_learners_are_retired_only_with_the_permission(lms: EmbeddedLms, name: s
             "successful_user_retirements": [f"{name}l"],
             "failed_user_retirements": ["no-such-learner"],
         }
-        # In the queue already.
+        # The learner's retirement was requested before.
         assert api.post(RETIRE, json={"usernames": f"{name}l"}).json() == {
             "successful_user_retirements": [],
             "failed_user_retirements": [f"{name}l"],
@@ -216,7 +217,8 @@ def test_the_outline_of_a_course(
 
 
 def test_a_learner_of_conformance_is_removed_or_named(lms: EmbeddedLms) -> None:
-    """An LMS without states of retirement refuses the learner who gives the account up."""
+    """A learner of usher conformance retires the own account. An LMS without retirement states
+    refuses that."""
     states = "from usher.embedded.user_api import models, retirement\n"
     with lms.browser() as session, lms.api() as worker:
         learner = register(session, "service-worker-token")

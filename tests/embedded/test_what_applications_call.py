@@ -33,6 +33,6 @@ def test_an_endpoint(lms: EmbeddedLms, method: str, path: str):
     for word, value in FOR.items():
         path = path.replace(word, value)
     with lms.api("no-such-token") as api:
-        # Nothing is changed, because the requests have no token and an empty body.
+        # The request changes nothing: its token is unknown and its body empty.
         status = api.request(method, path, headers={"Content-Type": "application/json"}).status_code
     assert status not in (404, 405)

@@ -13,7 +13,7 @@ from usher.contract.editions import EDITIONS
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of one edition share one pair, so they run in one worker."""
+    """Runs the tests of one edition in one worker, because they share the application and LMS."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         edition = callspec.params.get("pair") if callspec else None

@@ -1,4 +1,4 @@
-"""A person's actions in the browser, by the labels that they see."""
+"""A person's actions in the browser. Fields and buttons are found by their labels."""
 
 import re
 import secrets
@@ -16,7 +16,7 @@ def _name() -> str:
 
 @dataclass
 class Person:
-    """A person who signs up, with the values of the form."""
+    """A person who signs up, with the values for the form."""
 
     username: str = field(default_factory=_name)
     email: str = ""
@@ -45,7 +45,8 @@ class Person:
 
 
 def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
-    """Reloads the dashboard until nothing is being created any more."""
+    """Reloads the dashboard until it no longer says that the LMS account is being created. Raises
+    AssertionError after about a minute."""
     for _ in range(300):
         page.goto(f"{pair.application_url}/dashboard/")
         if not page.get_by_text("Your Open edX account is being created").is_visible():

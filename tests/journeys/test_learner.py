@@ -1,4 +1,4 @@
-"""A learner of the application learns on Open edX: the main job, in a real browser."""
+"""The main journey in a real browser: from sign-up in the application to a course in the LMS."""
 
 import re
 
@@ -11,7 +11,7 @@ from usher.contract.paths import in_path
 
 
 def lms_dashboard(pair: Pair) -> re.Pattern[str]:
-    """The dashboard's address. The platform adds its provider hint to it."""
+    """The address of the LMS's dashboard, to which the platform may add its provider hint."""
     return re.compile(re.escape(f"{pair.lms_url}/dashboard") + r"(\?tpa_hint=[\w-]+)?$")
 
 
@@ -69,7 +69,7 @@ def test_signing_out_of_the_application_ends_both_sessions(page: Page, pair: Pai
     expect(page).to_have_url(lms_dashboard(pair))
     page.goto(f"{pair.application_url}/dashboard/")
     page.get_by_role("button", name="Sign out").click()
-    expect(page).to_have_url(f"{pair.application_url}/")  # through the LMS
+    expect(page).to_have_url(f"{pair.application_url}/")  # the browser came back from the LMS
     page.goto(f"{pair.application_url}/dashboard/")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     page.goto(f"{pair.lms_url}/dashboard")
@@ -77,8 +77,8 @@ def test_signing_out_of_the_application_ends_both_sessions(page: Page, pair: Pai
 
 
 def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> None:
-    """The application and the LMS are different sites here, so requests of hidden frames have no
-    cookies."""
+    """Hidden frames can't do that here: the application and the LMS are different sites, so the
+    browser sends no cookies with the frames' requests."""
     Person().sign_up(page, pair)
     wait_until_account_is_ready(page, pair)
     page.goto(f"{pair.lms_url}/login")

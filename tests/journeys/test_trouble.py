@@ -1,4 +1,4 @@
-"""A learner with an obstacle: nobody gets another's account, nothing is lost, and the page says
+"""Learners meet an obstacle: nobody gets another person's account, nothing is lost, and a page says
 what happened."""
 
 import re

@@ -1,6 +1,6 @@
-"""A small HTTP server in place of the application: sign-in, keys, webhooks.
+"""A small HTTP server in place of the application: sign-in, its signing keys, webhooks.
 
-A test sets in ``who`` which learner is signed in.
+Tests set ``who`` to the learner who is signed in.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Received:
 
 @dataclass
 class Application:
-    """who: the answer of users/me. answer: status for webhooks. token_status: of the token
-    endpoint. received: all posted messages."""
+    """who: users/me's answer for codes issued from now on. answer: the status that webhooks get.
+    token_status: the token endpoint's status. received: all posted messages. people: code → answer
+    of users/me for its token. keys_asked: number of requests for the signing keys."""
 
     who: dict[str, Any] = field(default_factory=dict)
     answer: int = 200
@@ -73,7 +74,8 @@ class Application:
         return {**described, **changes}
 
     def logout_token(self, username: str, *, key: Any = _KEY, **changes: Any) -> str:
-        """A logout token; a claim given as None is left out."""
+        """A token of OpenID Connect Back-Channel Logout for this learner. changes: claims; those
+        that are None are left out."""
         claims = {
             "iss": self.url,
             "aud": CLIENT_ID,

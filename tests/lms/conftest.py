@@ -22,7 +22,7 @@ WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
-#: Rate limits that are lifted. Those of APIs and registration stay, because the plugin lifts them
+#: Rate limits that are off in tests. Those of APIs and registration stay on: the plugin lifts them
 #: for the service worker.
 PAGES_LIMITS = (
     "LOGIN_AND_REGISTER_FORM_RATELIMIT",
@@ -50,7 +50,7 @@ class Lms:
         return json.loads(result.stdout)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Runs SQL in the LMS's database."""
+        """Runs SQL in the LMS's database and returns the rows."""
         with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=60)) as database:
             rows = database.execute(sql, values).fetchall()
             database.commit()
@@ -69,7 +69,11 @@ class Lms:
         )
 
     def sign_in(self, username: str, goal: str = "/api/user/v1/me", **more: Any) -> httpx.Client:
-        """A browser in which the application's learner ``username`` has signed in to the LMS."""
+        """A browser in which the application's learner ``username`` has signed in to the LMS.
+
+        goal: the page to open. more: changes of the application's data about the learner. The
+        browser's attribute ``last`` is the last answer.
+        """
         self.application.who = {"username": username, **person(username), **more}
         browser = self.browser()
         browser.last = browser.get(  # type: ignore[attr-defined]
@@ -83,12 +87,13 @@ def person(username: str) -> dict[str, str]:
 
 
 def account(username: str, **more: Any) -> dict[str, Any]:
-    """An item of the batch API."""
+    """An item of the batch API for accounts."""
     return {"id": username, "username": username, **person(username), **more}
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    """Waits until ``condition`` is true. Returns its value."""
+    """Waits until ``condition`` returns something true, and returns that. AssertionError after
+    ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -103,7 +108,7 @@ def description(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def connected_lms(**settings: Any) -> Iterator[Lms]:
-    """A separate LMS with one connected application."""
+    """A separate LMS with one connected application. settings: for its ``lms.env.yml``."""
     with RunningApplication() as application:
         everything = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
@@ -119,7 +124,7 @@ def connected_lms(**settings: Any) -> Iterator[Lms]:
 
 @pytest.fixture(scope="session")
 def lms() -> Iterator[Lms]:
-    """One for all tests of a worker: each uses its own learners and changes nothing else."""
+    """The LMS of all tests of a worker. Each test has its own learners and changes nothing else."""
     with connected_lms() as running:
         yield running
 

@@ -56,7 +56,8 @@ def result(answer: httpx.Response) -> dict[str, Any]:
 
 
 def learner(lms: Lms, name: str, *, token: str = TOKEN, **rights: int) -> None:
-    """A linked account with rights in the LMS, created by the service worker with that token."""
+    """Creates a linked account as the service worker with this token. rights: columns of the LMS's
+    user, such as ``is_staff=1``."""
     assert result(post(lms, ACCOUNTS, account(name), token=token))["status"] == "created"
     for right, value in rights.items():
         lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
@@ -103,7 +104,8 @@ def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
 def test_an_account_of_another_name_is_neither_changed_nor_used(
     lms: Lms, name: str, change: dict[str, Any]
 ) -> None:
-    """The LMS's staff renamed it, or the learner's link leads to another person's account."""
+    """Because the LMS's staff renamed the account, or the learner's link leads to another person's
+    account."""
     learner(lms, name)
     other = f"{name}_new"
     lms.rows("update auth_user set username = ? where username = ?", other, name)
@@ -136,7 +138,7 @@ class TestAccountsWithRights:
     def test_nor_does_a_repetition_of_an_earlier_request_give_them(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
-        """They became staff afterwards; the outcome of the first request is kept for a day."""
+        """The learner became staff after the first request, whose outcome is kept for a day."""
         asked = account(name, tokens=True)
         assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
         for right, value in rights.items():
@@ -178,8 +180,7 @@ class TestAccountsWithRights:
     def test_a_request_that_changes_nothing_is_answered(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
-        """An application's superuser may also be a learner; nothing differs, so nothing is
-        changed."""
+        """For example about an application's superuser who is also a learner."""
         learner(lms, name, **rights)
 
         assert result(post(lms, ACCOUNTS, account(name)))["status"] == "exists"
@@ -198,7 +199,7 @@ class TestAccountsWithRights:
 
 
 def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> None:
-    """For example by mistake of an operator."""
+    """An operator may have linked it by mistake."""
     worker_id = lms.value("select id from auth_user where username = ?", OTHER_WORKER["username"])
     lms.rows("update auth_user set is_staff = 0 where id = ?", worker_id)
     lms.rows(
@@ -256,7 +257,7 @@ class TestLearnersOfAnotherApplication:
         )
 
     def test_nor_does_the_log_of_changes(self, two: Lms, theirs: str) -> None:
-        """Somebody who was this application's learner, and is unlinked since."""
+        """Also about a learner who has been unlinked from the application since."""
         since = two.value("select datetime('now', '-1 hour')")
         two.rows("delete from social_auth_usersocialauth where uid = ?", theirs)
         with two.api(OTHER_TOKEN) as api:
@@ -296,7 +297,7 @@ class TestLearnersOfAnotherApplication:
 class TestTokens:
     @pytest.fixture
     def set_token(self, lms: Lms) -> Iterator[Any]:
-        """Changes columns of the service worker's token for one test."""
+        """A function that changes columns of the service worker's token until the test ends."""
         columns = "scope, application_id, user_id, expires"
         sql = f"select {columns} from oauth2_provider_accesstoken where token = ?"
         before = lms.rows(sql, TOKEN)[0]

@@ -215,7 +215,7 @@ class TestEnrollments:
     def test_a_learner_can_leave_a_run_whose_mode_no_longer_exists(
         self, lms: Lms, name: str
     ) -> None:
-        """Leaving without naming a mode is possible though the run isn't offered in it any more."""
+        """If the request names no mode."""
         enroll(lms, name, course_id=E2E, mode="verified")
         rename = "update course_modes_coursemode set mode_slug = ? where course_id = ? and "
         lms.rows(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
@@ -245,12 +245,13 @@ class TestChanges:
         assert run["pacing"] == "self"
 
     def test_changes_since_a_moment_are_listed(self, lms: Lms, name: str) -> None:
-        """The first request lists everything; with its ``now`` the next one lists later changes."""
+        """A request without ``changed_since`` lists everything."""
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
         with lms.api() as api:
             everything = self.all_pages(api, "accounts")
             assert {name + "a", name + "b"} <= {row["username"] for row in everything}
-            # The application was connected less than the overlap ago.
+            # Not the answer's ``now``, which is a minute in the past: all changes of this test are
+            # later.
             since = lms.value("select max(created) from usher_lms_message").replace(" ", "T") + "Z"
             enroll(lms, name + "a", mode="audit")
             post(lms, ACCOUNTS, [account(name + "b", name="Other")])

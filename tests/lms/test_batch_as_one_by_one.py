@@ -1,5 +1,5 @@
-"""Accounts and enrollments of a batch are inserted together, with the same rows and signals as one
-by one."""
+"""Accounts and enrollments of a batch are inserted together. Their rows and signals are the same as
+if each were sent in its own batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import run_batch
 from usher.lms import bulk, platform_enrollments, platform_receivers
 
-#: A script that records each signal of a row, and each event, as (learner, what, state).
+#: A script that processes a batch. Its outcome has the results, the verbs of the SQL statements and
+#: each signal or event that was sent, as [learner, name, …].
 SIGNALS = """
 from unittest import mock
 from django.db.models.signals import pre_save
@@ -86,7 +87,7 @@ def process(
 
 
 def of_each(found: Any, prefix: str) -> dict[str, list[Any]]:
-    """Signals of each learner, in order, by the end of the name."""
+    """Learner's name without ``prefix`` → signals about the learner, in order."""
     signals: dict[str, list[Any]] = {}
     for learner, *what in found["seen"]:
         signals.setdefault(learner.removeprefix(prefix), []).append(what)
@@ -109,7 +110,7 @@ def enroll_items(names: list[str], mode: str | None = None) -> list[dict[str, An
 def test_accounts_have_the_signals_that_they_have_one_by_one(
     lms: Lms, name: str, returns_keys: bool
 ) -> None:
-    """Also if the database doesn't return the keys of several rows, such as MySQL."""
+    """Also in databases such as MySQL, which return no keys if several rows are inserted."""
     alone = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
     together = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
     one_by_one = process(lms, "accounts", alone, in_one_batch=False)
@@ -159,8 +160,9 @@ def test_one_more_item_takes_few_statements(lms: Lms, name: str) -> None:
 
 
 def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
-    """They find the caller, the learners and the OAuth client, and store tokens and outcomes; or
-    they find the caller, the learners, the runs and the enrollments, and store the outcomes."""
+    """For accounts, statements find the caller, the learners and the OAuth client, and store tokens
+    and outcomes. For enrollments, they find the caller, the learners, the runs and the enrollments,
+    and store the outcomes."""
     names = [f"{name}_{number}" for number in range(5)]
     accounts = [{**account(name), "tokens": True} for name in names]
     for kind, items, status, reads, writes in (
@@ -186,7 +188,7 @@ def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
 
     statuses = Counter(result["status"] for result in answer["results"])
     assert statuses == {"changed": 3, "refused": 1}
-    # Nothing was done twice: each learner's rows were announced once.
+    # The batch was not repeated: there is one event for each enrollment.
     announced = Counter(what[1] for what in answer["seen"])
     assert announced["org.openedx.learning.course.enrollment.created.v1"] == 3
 

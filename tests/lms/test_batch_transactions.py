@@ -1,6 +1,7 @@
-"""Short transactions of the batch API: whatever happens inside, outcomes are true.
+"""Short transactions of the batch API: outcomes are true, whatever happens within a transaction.
 
-Receivers that behave like the platform's are connected in the process that processes the batch.
+Each test processes a batch in a process to which it connects receivers that behave like the
+platform's.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def during(signal_receiver, sender, form, items):
         post_save.disconnect(sender=sender, dispatch_uid="test")
 """
 
-#: Enrolls ``given["items"]`` while a receiver swallows a rollback, as at a deadlock on MySQL.
+#: Enrolls ``given["items"]``. A receiver rolls the transaction back and raises no error, like one
+#: that catches the error of a deadlock on MySQL.
 ENROLL_WITH_A_ROLLBACK = """
 calls = []
 def swallow(sender, instance, **kwargs):
@@ -64,7 +66,7 @@ def learners(lms: Lms, name: str) -> list[str]:
 
 
 def create_accounts(lms: Lms, name: str, number: int = 30, tokens: bool = False) -> list[str]:
-    """Returns the usernames: ``name`` with a number."""
+    """Creates ``number`` accounts. Returns their usernames, which begin with ``name``."""
     names = [f"{name}_{index:02}" for index in range(number)]
     results = post(lms, ACCOUNTS, [account(name, tokens=tokens) for name in names])
     assert {result["status"] for result in results} == {"created"}
@@ -76,7 +78,8 @@ def enrollments(names: list[str]) -> list[dict[str, Any]]:
 
 
 def run_batch(lms: Lms, script: str, **values: Any) -> Any:
-    """Runs a script with ``values`` as globals. Returns its variable ``outcome``."""
+    """Runs a script in the LMS with ``values`` in its variable ``given``, a dict. Returns its
+    variable ``outcome``. Both must be JSON."""
     given = f"given = json.loads({json.dumps(json.dumps(values))})\n"
     result = lms.run("shell", "-c", PREPARE + given + script + "\nprint(json.dumps(outcome))")
     assert result.returncode == 0, result.stderr
@@ -84,7 +87,7 @@ def run_batch(lms: Lms, script: str, **values: Any) -> Any:
 
 
 def enrolled_as_verified(lms: Lms, names: list[str]) -> set[str]:
-    """Learners whose names begin like the first of ``names`` and who are enrolled as verified."""
+    """All learners of the same ``create_accounts`` as ``names`` who are enrolled as verified."""
     rows = lms.rows(
         "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
         "where mode = 'verified' and e.is_active and username like ?",
@@ -97,7 +100,8 @@ def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list
     """The platform's ``create_schedule`` only logs the error of a deadlock."""
     outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(learners))
 
-    # SQLite keeps the rows written after the rollback: the repetition finds them unchanged.
+    # SQLite keeps the rows that were written after the rollback, so they are "unchanged" when the
+    # batch is repeated.
     ids = {each["id"] for each in outcome if each["status"] in ("changed", "unchanged")}
     assert ids == enrolled_as_verified(lms, learners) == set(learners)
 
@@ -106,7 +110,7 @@ def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list
 def test_an_error_after_a_rollback_that_a_receiver_swallows_refuses_no_item(
     lms: Lms, learners: list[str], number: int
 ) -> None:
-    """The second save of a row that is gone, for example."""
+    """For example the error of saving a row again that was rolled back."""
     script = """
 calls = []
 def swallow(sender, instance, **kwargs):
@@ -158,7 +162,8 @@ outcome = during(collide, User, AccountBatch, given["items"])
     assert {each["status"] for each in outcome} == {"created"}
 
 
-#: Another request creates the accounts of ``given["items"]`` before it is asked which are taken.
+#: Makes another request create the accounts of ``given["items"]`` just before the batch looks up
+#: which usernames and addresses are taken.
 FASTER = """
 from usher.lms.accounts import lookup
 taken = lookup.find_taken
@@ -171,7 +176,7 @@ lookup.find_taken = others_first
 
 
 def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: str) -> None:
-    """Their usernames are taken by then, and they are linked to the application."""
+    """Their usernames are taken, but their accounts are linked to the application."""
     script = FASTER + "outcome = batch(AccountBatch, given['items'])"
     items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
     outcome = run_batch(lms, script, items=items)
@@ -195,7 +200,7 @@ outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
 
 
 def test_nothing_is_left_of_an_account_that_is_refused_late(lms: Lms, name: str) -> None:
-    """A receiver refuses it after the user is saved, as the platform's may do."""
+    """Receivers of the platform may refuse an account after its user is saved."""
     script = """
 from usher.lms.errors import AccountRefused
 from usher.contract.failures import RegistrationError
@@ -213,7 +218,7 @@ outcome = during(refuse, User, AccountBatch, given["items"])
 
 
 def test_requests_are_not_one_transaction(lms: Lms) -> None:
-    """``ATOMIC_REQUESTS``, which Tutor switches on, would make a whole batch one."""
+    """Tutor switches ``ATOMIC_REQUESTS`` on, which would make each batch one long transaction."""
     script = """
 from django.urls import resolve
 paths = ["accounts/", "enrollments/"]
@@ -269,7 +274,7 @@ class TestRequestIds:
         assert "request_id" in answer.json()["detail"]
 
     def test_nor_is_one_with_more_items(self, lms: Lms, name: str) -> None:
-        """The first 25 items are a transaction of their own, the same in both requests."""
+        """Although the first transaction, of 25 items, is the same in both requests."""
         items = [account(f"{name}{number:02}") for number in range(26)]
         post(lms, ACCOUNTS, items[:25], request_id=name)
         with lms.api() as api:
@@ -278,7 +283,7 @@ class TestRequestIds:
         assert lms.rows("select id from auth_user where username = ?", f"{name}25") == []
 
     def test_items_done_one_by_one_are_found_as_well(self, lms: Lms, learners: list[str]) -> None:
-        """One item fails, so the LMS repeats the others one by one, and stores their outcomes."""
+        """If one item fails, the LMS processes the items one by one, and stores their outcomes."""
         script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
@@ -336,7 +341,8 @@ with override_settings(
 
 
 def test_somebody_invited_is_activated_as_the_platform_does_it(lms: Lms, name: str) -> None:
-    """By a save of their own, in which the platform enrolls them."""
+    """The user is saved inactive and then again as active: at the second save the platform enrolls
+    people who were invited to a course."""
     lms.rows(
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')",
@@ -374,7 +380,7 @@ outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
 
 
 def test_a_request_s_cache_forgets_a_rolled_back_transaction(lms: Lms, learners: list[str]) -> None:
-    """The platform answers from its request cache whether somebody is enrolled."""
+    """The platform keeps in its request cache whether somebody is enrolled."""
     script = """
 from edx_django_utils.cache import RequestCache
 cache, remembered, calls = RequestCache("enrolled"), [], []

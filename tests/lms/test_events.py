@@ -1,4 +1,4 @@
-"""Webhooks are signed, retried, and never delay or fail the LMS's own work."""
+"""Webhooks of the LMS: which changes send one, that they are signed, and that they are retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usher.contract import signatures
 
 
 def received(lms: Lms, username: str) -> list[dict[str, Any]]:
-    """Webhooks about this learner."""
+    """The bodies of the webhooks about this learner."""
     posted = [each.json for each in lms.application.received if each.path == "/webhooks/"]
     return [each for each in posted if each["data"]["username"] == username]
 
@@ -28,7 +28,7 @@ def types(lms: Lms, username: str) -> list[str]:
 
 
 def change_address(lms: Lms, username: str) -> None:
-    """Changes the address as in the LMS's admin."""
+    """Changes the learner's e-mail address, as in the LMS's admin."""
     script = (
         "from django.contrib.auth import get_user_model as g; "
         f"u = g().objects.get(username={username!r}); u.email = 'moved-' + u.email; u.save()"
@@ -58,7 +58,8 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
 
 
 def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) -> None:
-    """The change is in the log, which a sweep reads; changes that follow from it are sent."""
+    """The requested changes are only in the log. Events are sent for changes that the LMS itself
+    makes because of them."""
     invite = (
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')"
@@ -184,7 +185,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
     assert seconds < 10
     before = len(received(lms, name))
 
-    # It is due. The LMS's own sender, which runs at the same time, may find it first.
+    # Makes the messages due. The LMS's own sender runs too, and may send them first.
     lms.rows(
         "update usher_lms_message set next_attempt_at = '2026-01-01 00:00:00' "
         "where next_attempt_at is not null and username = ?",
@@ -212,7 +213,7 @@ def test_old_messages_are_forgotten(lms: Lms, name: str) -> None:
 
 
 def test_event_ids_are_stored_as_before_after_a_migration_back(lms: Lms, name: str) -> None:
-    """Release 0003 reads them as UUIDs: 32 digits where the database has no type for these."""
+    """The code of migration 0003 reads UUIDs: 32 digits in databases without a type for them."""
     post(lms, ACCOUNTS, [account(name)])
     length = "select length(event_id) from usher_lms_message where username = ?"
     assert lms.value(length, name) == 36

@@ -1,4 +1,4 @@
-"""No input makes the LMS fail: to malformed input it answers 400."""
+"""No input makes the batch API fail: it answers malformed input with 400."""
 
 from __future__ import annotations
 

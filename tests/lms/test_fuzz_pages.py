@@ -1,4 +1,4 @@
-"""Pages and messages of the plugin, and the embedded LMS around them, under hostile input."""
+"""Hostile input to the plugin's pages and endpoints, and to those of the embedded LMS."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def client(lms: Lms) -> httpx.Client:
-    # A connection for each request, since the server closes those whose body it does not read.
+    # No connection is used twice: the server closes it if it has not read a request's body.
     alone = httpx.Limits(max_keepalive_connections=0)
     return httpx.Client(base_url=lms.url, timeout=60, trust_env=False, limits=alone)
 
@@ -106,7 +106,7 @@ def client(lms: Lms) -> httpx.Client:
 def fine(answer: httpx.Response) -> None:
     assert answer.status_code < 500, (str(answer.request.url)[:300], answer.request.content[:100])
     assert "evil.example" not in urlsplit(answer.headers.get("Location", "")).netloc
-    # oauthlib repeats ``state`` in errors; a browser does not run JSON.
+    # oauthlib's errors repeat ``state``. They are JSON, in which browsers run no scripts.
     if answer.headers.get("Content-Type", "").partition(";")[0] != "application/json":
         assert "<script>alert(1)" not in answer.text
 
@@ -117,14 +117,14 @@ def encoded(fields: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("path", PLUGIN + AROUND)
 def test_bodies(client: httpx.Client, path: str) -> None:
-    # Pages other than the plugin's are as in the platform, which fails for some input.
+    # The platform's own pages don't get the third body, deeply nested JSON: they fail for it.
     for body in BODIES if path in PLUGIN else BODIES[:2] + BODIES[3:]:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:1]:
             headers = {"Content-Type": content_type}
             try:
                 fine(client.post(path, content=body, headers=headers))
             except (httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadError):
-                # The server stopped reading.
+                # The server refuses a large body before it has read all of it.
                 assert len(body) > 100_000
 
 
@@ -139,7 +139,7 @@ def test_methods(client: httpx.Client, path: str) -> None:
 @given(fields=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(ODD) | st.text(max_size=20)))
 def test_any_parameters(client: httpx.Client, path: str, fields: dict[str, str]) -> None:
     if path in AROUND:
-        fields.pop("client_id", None)  # the platform fails at one that doesn't exist
+        fields.pop("client_id", None)  # the platform fails for an unknown one
     text = encoded(fields)
     client.cookies.clear()
     fine(client.get(f"{path}?{text[:4000]}"))

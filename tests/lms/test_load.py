@@ -1,4 +1,4 @@
-"""The measurement of a real LMS, ``benchmarks.lms_load``, run against the embedded one."""
+"""``benchmarks.lms_load``, which measures a real LMS under load, run on the embedded one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usher.client.pacing import FIRST_SIZE, Pacing
 
 
 def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
-    """Without a run of the caller's, the enrollments are spread over the LMS's own runs."""
+    """If no course run is given, the enrollments are spread over the LMS's runs."""
     asked = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client:
         report = measure(Load(client, batch=4, concurrency=2, page=PAGE), asked)

@@ -1,6 +1,7 @@
-"""The batch API on MariaDB, with the platform's locks and costs and ``ATOMIC_REQUESTS``.
+"""The batch API on MariaDB with ``ATOMIC_REQUESTS``, and with the locks and costs of the platform's
+receivers.
 
-On MySQL, if one runs: ``MYSQL_PORT=3306`` (see ``benchmarks/mariadb.py``).
+``MYSQL_PORT=3306`` uses a running MySQL instead (see ``benchmarks/mariadb.py``).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def lms() -> Iterator[OnMariaDb]:
 
 
 def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
-    """Two batches of the same learners and runs, in opposite order, many times."""
+    """Two batches of the same learners and runs at the same time, in opposite order."""
     for number in range(20):
         names = [f"{name}{number:02}_{index:02}" for index in range(10)]
         learners = [account(name) for name in names]
@@ -86,7 +87,7 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
 
 
 def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name: str) -> None:
-    """MySQL rolls back the whole transaction, and later statements begin another one."""
+    """MySQL rolls back the whole transaction, and the statements after that begin another one."""
     names = create_accounts(lms, name)
     outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
 
@@ -95,7 +96,8 @@ def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name:
 
 
 def test_forum_roles_are_asked_for_before_they_are_added(lms: OnMariaDb) -> None:
-    """So the second save of an enrollment writes, and locks, nothing in the links' index."""
+    """Otherwise the second save of an enrollment inserts the link to the role again, and locks its
+    index."""
     script = """
 from usher.embedded.platform_load.models import ForumRole
 from django.test.utils import CaptureQueriesContext
@@ -183,7 +185,8 @@ def test_logout_tokens_whose_ids_differ_only_in_case_are_two(lms: OnMariaDb, nam
 
 
 def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) -> None:
-    """Django 4.2 made ``event_id`` char(32), 5.2 makes it a uuid: both become a text of 36."""
+    """Migration 0003 with Django 4.2 creates ``event_id`` as char(32), with 5.2 as uuid. A later
+    migration makes both a text of 36 characters."""
     column = (
         "select column_type from information_schema.columns "
         "where table_schema = 'usher_test' and table_name = 'usher_lms_message' "
@@ -193,7 +196,7 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
     assert back.returncode == 0, back.stderr
     try:
         assert lms.value(column) in ("uuid", "char(32)")  # MariaDB, MySQL
-        # as created and filled by Django 4.2
+        # Change the table to what Django 4.2 creates and writes.
         lms.rows("alter table usher_lms_message modify event_id varchar(36) not null")
         lms.rows("update usher_lms_message set event_id = replace(event_id, '-', '')")
         lms.rows("alter table usher_lms_message modify event_id char(32) not null")
@@ -205,7 +208,7 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
 
 
 def test_columns_that_an_earlier_django_made_for_uuids_are_reported(lms: OnMariaDb) -> None:
-    """Django 4.2 made ``char(32)``; Django 5 writes 36 characters."""
+    """Django 4.2 created them as ``char(32)``, and Django 5 writes 36 characters."""
     table, column = "oauth2_provider_refreshtoken", "token_family"
     if "MariaDB" not in lms.value("select version()"):
         pytest.skip("MySQL has no column type for UUIDs")

@@ -12,7 +12,8 @@ from usher.lms.reporting import packages
 
 @pytest.fixture
 def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The reported conflicts of packages, which are written as in site-packages."""
+    """A function that installs packages, given as name=(version, requirements), and returns the
+    conflicts that usher_report names."""
 
     def look(**described: tuple[str, list[str]]) -> list[str]:
         for name, (version, requirements) in described.items():
@@ -32,7 +33,7 @@ def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_backend_is_compatible_with_the_platforms_versions(conflicts) -> None:
-    """Installed without its dependencies, as it must be."""
+    """Although the backend requires an older attrs: it is installed without its dependencies."""
     assert (
         conflicts(
             social_auth_mitxpro=("0.7.1", ["attrs<25.0.0,>=24.0.0"]),

@@ -22,7 +22,8 @@ def outcomes(answer: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def plan(lms: Lms) -> dict[str, Any]:
-    """The description in use; changes of a test are undone afterwards."""
+    """A copy of the LMS's description for the test to change. The LMS is provisioned with the
+    original afterwards."""
     plan = description(lms.application.description())
     yield json.loads(json.dumps(plan))
     lms.provision(plan)
@@ -135,7 +136,7 @@ def test_a_replaced_token_is_no_longer_valid(lms: Lms, plan: dict[str, Any]) -> 
 
 
 def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any]) -> None:
-    """Created by hand in the manual procedure, with another id and secret."""
+    """The manual procedure created it, with another id and secret."""
     landing = "http://xpro.example/login/_private/complete"
     lms.rows(
         "insert into oauth2_provider_application (client_id, redirect_uris, client_type, "
@@ -214,7 +215,8 @@ def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> 
 
 
 def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> None:
-    """The superuser comes first; the second application's backend is the first one's."""
+    """The description's superuser is created first; its second application is refused later,
+    because it has the first one's backend."""
     plan["superuser"] = {"username": "late_edx", "email": "late@example.org"}
     plan["applications"].append(lms.application.description(name="other"))
 
@@ -265,7 +267,7 @@ def test_an_account_that_existed_before_is_not_made_a_superuser(
 def test_a_learner_with_another_address_is_never_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str
 ) -> None:
-    """The user of that name in the LMS may be another person than in the application."""
+    """The LMS's user of that name may be another person than the application's."""
     lms.sign_in(name)
     plan["superuser"] = {
         "username": name,
@@ -289,7 +291,8 @@ def test_a_learner_with_another_address_is_never_made_a_superuser(
 def test_the_first_owner_of_the_name_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, backend: str
 ) -> None:
-    """A learner has the name and address of the LMS's own superuser in the description."""
+    """A learner signed in first, with the name and e-mail address that the description gives to the
+    superuser."""
     taken = name if not backend else name.upper()
     lms.sign_in(taken)
     plan["superuser"] = {
@@ -315,7 +318,7 @@ def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any
 
 
 def test_another_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]) -> None:
-    """Links are kept by the backend's name: without them every learner would be stopped."""
+    """Each link has its backend's name. Unless links are moved, no learner can sign in."""
     links = "select count(*) from social_auth_usersocialauth where provider = ?"
     lms.rows(
         "insert into social_auth_usersocialauth (user_id, provider, uid, extra_data, created,"
@@ -356,7 +359,7 @@ def test_remove_and_purge(lms: Lms, plan: dict[str, Any]) -> None:
         page = browser.get("/login")
         assert (page.status_code, page.url.path) == (200, "/login")
 
-    # A version that somebody created by hand stays, and is current again.
+    # The version of the provider record that somebody created by hand stays, and is current again.
     columns = [
         row[1] for row in lms.rows("pragma table_info(third_party_auth_oauth2providerconfig)")
     ]

@@ -1,4 +1,4 @@
-"""usher_report: what doctor compares, without secrets."""
+"""usher_report: the facts that doctor compares. It prints no secrets."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def lms() -> Iterator[Lms]:
 
 
 def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
-    """The application's description, with a client for each of these purposes."""
+    """A description of the application, with an OAuth client for each of these purposes."""
     application_entry = lms.application.description()
     entry = {
         "name": application_entry["name"],
@@ -42,7 +42,8 @@ def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
 
 
 def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Finding:
-    """Doctor's finding, with the application's ``.env`` as connect writes it."""
+    """Doctor's finding about the clients. The application's ``.env`` is as connect writes it, but
+    for ``changed``."""
     clients = plan["applications"][0]["service_clients"]
     values = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: lms.url}
     for client in clients:

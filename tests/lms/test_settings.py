@@ -1,5 +1,4 @@
-"""The plugin's settings, applied to settings modules like those of each release. Needs no
-Django."""
+"""The plugin's settings, applied to objects like the settings modules of each release."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ XPRO = "usher.lms.backends.XproOauth2"
 
 
 class Flat(dict):
-    """FEATURES of a release with flat settings, which reads the module's settings."""
+    """FEATURES of a release with flat settings: its keys are settings of the module."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -36,7 +35,8 @@ class Flat(dict):
 
 
 def module(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
-    """A settings module as at the end of production.py, before plugins change it."""
+    """The platform's settings at the end of production.py, before the plugins. flat: whether
+    features are flat settings."""
     lms_settings = SimpleNamespace(
         AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.AllowAllUsersModelBackend"],
         REGISTRATION_EXTRA_FIELDS={"country": "required", "city": "hidden"},
@@ -83,7 +83,8 @@ def test_everything_the_manual_asks(flat: bool, turn: Any) -> None:
 
 
 def test_a_second_turn_changes_nothing() -> None:
-    """devstack imports production, and Tutor's patches repeat it once more."""
+    """Plugins' settings run several times: devstack imports production, and Tutor's patches run
+    them again."""
     settings = module()
     production.plugin_settings(settings)
     once = dict(vars(settings))
@@ -106,7 +107,7 @@ def test_without_applications_the_lms_is_not_changed() -> None:
 
 
 def test_the_common_turn_only_sets_defaults() -> None:
-    """lms.env.yml is read afterwards, and must be able to override it."""
+    """lms.env.yml is read after the common settings, and must be able to override them."""
     settings = SimpleNamespace()
 
     common.plugin_settings(settings)

@@ -1,5 +1,5 @@
-"""Signing in with the application ends on the requested page, or on a page that says why not:
-never at a form, in another person's account or in a loop."""
+"""Sign-in through the application ends on the requested page, or on a page that says why it failed.
+It never ends at a form, in another person's account or in a loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> 
 
 
 def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
-    """So providers that compare redirect URIs exactly accept it."""
+    """Without additions, because some providers compare redirect URIs exactly."""
     with lms.browser() as browser:
         start = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login", follow_redirects=False)
 
@@ -90,7 +90,7 @@ def test_with_the_micro_frontend_on_and_anonymous_visitors_sent_on() -> None:
             for path in ("/courses", "/heartbeat"):
                 arrived = browser.get(path, headers=page)
                 assert (arrived.history, arrived.url.path) == ([], path)
-        # The username is taken. Usher's page says so, not the micro-frontend's form.
+        # This username is taken. A page of Usher says so; the micro-frontend would show a form.
         stopped = last(lms.sign_in("login_service_user"))
         assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")
 
@@ -142,7 +142,7 @@ def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
     unlinked(lms, name)
 
     by_name = lms.sign_in(name)
-    # The address in another case of letters, by which two people's addresses never differ.
+    # In other case: an e-mail address in upper case counts as the same address.
     by_email = lms.sign_in(name + "x", email=f"{name}@elsewhere.EXAMPLE")
 
     for browser in (by_name, by_email):
@@ -210,7 +210,7 @@ def test_a_link_into_another_account_is_removed_by_naming_that_account(lms: Lms,
     led_there = lms.sign_in(learner)
     assert last(led_there).json() == {"username": name}
 
-    # Neither name by itself determines which learner loses which account.
+    # With one name only, the command can't know which learner is to lose which account.
     by_learner, by_account = lms.run(*arguments, learner), lms.run(*arguments, name)
     assert f"linked to LMS user '{name}', not to '{learner}'" in by_learner.stderr
     assert f"give --account {name}" in by_learner.stderr
@@ -257,7 +257,7 @@ def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> N
 
 
 def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
-    """As createsuperuser creates it; the platform's sign-in needs a profile."""
+    """createsuperuser creates no profile, and the platform's sign-in needs one."""
     unlinked(lms, name)
     mine = "user_id = (select id from auth_user where username = ?)"
     lms.rows(f"delete from auth_userprofile where {mine}", name)
@@ -321,7 +321,7 @@ def test_a_page_says_what_the_lms_does_not_accept(lms: Lms, name: str) -> None:
 
 
 def test_a_learner_with_an_unfinished_registration_is_sent_back(lms: Lms) -> None:
-    """The answer of MITx Online before a person has completed the profile."""
+    """MITx Online gives no username until a person has completed the profile."""
     lms.application.who = {"username": None, "email": "x@x.example"}
     with lms.browser() as browser:
         page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
@@ -368,7 +368,7 @@ def test_two_applications_on_one_lms(lms: Lms, name: str) -> None:
             assert browser.get(start).json() == {"username": name}
         links = "select provider from social_auth_usersocialauth where uid = ?"
         assert lms.rows(links, name) == [("xpro-oauth2",)]
-        # The other application's learner of this name is somebody else.
+        # The first application's learner of this name is another person.
         assert last(lms.sign_in(name)).status_code == 403
     finally:
         lms.provision({"applications": [second]}, "--remove", "--purge")
@@ -383,11 +383,11 @@ def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
 
 
 class TestHandedOver:
-    """Somebody else registered the account first, with the learner's name, and uses it."""
+    """An operator links a learner to an account that somebody else registered and uses."""
 
     @pytest.fixture
     def squatted(self, lms: Lms, name: str) -> str:
-        """An account with everything by which its former owner could sign in."""
+        """The name of an account with everything that its former owner could sign in with."""
         script = f"""
 from datetime import timedelta
 from django.contrib.auth import get_user_model
@@ -453,7 +453,7 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
 
 
 class TestCourseLinks:
-    """``CourseRun.courseware_url`` of MITx Online."""
+    """Course addresses that MITx Online builds: ``CourseRun.courseware_url``."""
 
     RUN = "course-v1:edX+DemoX+Demo_Course"
 
@@ -463,7 +463,7 @@ class TestCourseLinks:
         answer = browser.get(f"/learn/course/{self.RUN}/home")
         assert answer.status_code == 302
         assert answer.headers["location"] == f"/courses/{self.RUN}/course/"
-        # The platform's page of a run that the learner is not enrolled in.
+        # The learner is not enrolled, so the platform redirects to the run's about page.
         next_page = browser.get(answer.headers["location"]).headers["location"]
         assert next_page.startswith(f"/courses/{self.RUN}/about")
 

@@ -39,7 +39,7 @@ def test_every_session_of_the_learner_ends(lms: Lms, name: str) -> None:
 
 
 def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str) -> None:
-    """Because Django then gives the session a new key."""
+    """Django gives such a session a new key."""
     browser = lms.sign_in(name)
     rights = "update auth_user set is_staff = 1, is_superuser = 1 where username = ?"
     lms.rows(rights, name)
@@ -62,8 +62,8 @@ def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str
 
 
 def test_signing_in_again_immediately_arrives(lms: Lms, name: str) -> None:
-    """In the same second as the sign-out, or if the clock of the server that received it is
-    ahead."""
+    """Also in the same second as the sign-out, and if the clock of the server that received the
+    sign-out is ahead."""
     browser = lms.sign_in(name)
     send(lms, lms.application.logout_token(name))
     ahead = datetime.now(UTC) + timedelta(hours=1)
@@ -119,7 +119,7 @@ def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
     ids=str,
 )
 def test_tokens_that_are_not_right(lms: Lms, name: str, changes: dict[str, Any]) -> None:
-    """Times are seconds from now."""
+    """changes: claims. Numbers in ``iat`` and ``exp`` are seconds from now."""
     browser = lms.sign_in(name)
     for moment in ("iat", "exp"):
         if isinstance(changes.get(moment), int):
@@ -142,14 +142,15 @@ def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -
     for token in (forged, unsigned, "", "nonsense", "a.b.c", "x" * 20_000, "é" * 50):
         assert send(lms, token).status_code == 400
     assert signed_in(browser)
-    # A stranger can't cause a request for the application's keys with every attempt.
+    # Strangers' tokens don't each cause a request for the application's keys.
     for _ in range(20):
         send(lms, forged)
     assert lms.application.keys_asked <= keys_asked + 2
 
 
 def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name: str) -> None:
-    """The application sends the message again after 503, and drops it after 400."""
+    """The answer is 503, after which the application sends the message again; it would drop it
+    after 400."""
     browser = lms.sign_in(name)
     statement = "update usher_lms_connectedapplication set jwks_url = ? where jwks_url = ?"
     right, wrong = f"{lms.application.url}/jwks.json", f"{lms.application.url}/nothing/"
@@ -164,8 +165,8 @@ def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name
 
 
 def test_unreachable_keys_are_not_requested_at_every_message(lms: Lms) -> None:
-    """Anybody can send a token: if the application is down, or its answer is endless, a worker of
-    the LMS must not wait each time."""
+    """Anybody can send tokens. If the application is down or its answer never ends, the LMS must
+    not wait for the keys at each token."""
     script = (
         "import socket, threading\n"
         "from usher.lms.signout import tokens\n"

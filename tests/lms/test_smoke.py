@@ -1,4 +1,4 @@
-"""The Tutor plugin's smoke tests, as Tutor runs them: by pytest, with the LMS's address."""
+"""The Tutor plugin's smoke tests, run with pytest and the LMS's address, as Tutor does."""
 
 import os
 import subprocess

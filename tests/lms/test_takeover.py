@@ -1,5 +1,5 @@
-"""Nobody is signed in as another person, and no existing account is linked, for each entry to
-sign-in, each kind of account and each backend."""
+"""Nobody can take over an existing account of the LMS: sign-in through the application neither signs
+in to it nor links it, for each value of auth_entry, kind of account and backend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ ENTRIES = (
     "register_api\n",
 )
 BACKENDS = ("mitxpro-oauth2", "xpro-oauth2")
-#: Kind of existing account → columns of the user, and the backend of its link.
+#: Kind of existing account → columns of the user, and "other" if it is linked to the other
+#: application.
 KINDS: dict[str, tuple[dict[str, object], str]] = {
     "learner": ({}, ""),
     "staff": ({"is_staff": True}, ""),
@@ -37,8 +38,8 @@ KINDS: dict[str, tuple[dict[str, object], str]] = {
     "inactive": ({"is_active": False}, ""),
     "of another application": ({}, "other"),
 }
-#: The application's data of the learner ``own``, made from the name and address of the account in
-#: the LMS.
+#: What the application says about the learner who signs in → function from the learner's own name
+#: and the existing account's username and e-mail address to the claimed username and address.
 CLAIMS = {
     "same e-mail": lambda own, name, email: (own, email),
     "same e-mail in other case": lambda own, name, email: (own, email.upper()),
@@ -46,7 +47,8 @@ CLAIMS = {
     "both": lambda own, name, email: (name, email),
     "look-alike e-mail": lambda own, name, email: (own, f"{own}.{email.replace('a', 'á')}"),
 }
-#: The platform resumes at the step that asks for missing data, which comes after Usher's.
+#: Number of the pipeline step at which the platform resumes: it asks for missing data, after
+#: Usher's steps.
 STEP_OF_RESUMING = [*PIPELINE, ""].index(PIPELINE_ANCHOR) + 1
 ACCOUNT = """
 from django.contrib.auth import get_user_model
@@ -61,7 +63,7 @@ if {linked!r}:
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Lms]:
-    """An LMS with two applications, one for each backend; both have the same server here."""
+    """An LMS with two applications, one for each backend. One server plays both."""
     forms = {CUSTOM_ENTRY: {"secret_key": "key", "url": "/partner/"}}
     with connected_lms(THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS=forms) as lms:
         second = lms.application.description(
@@ -75,7 +77,8 @@ def two() -> Iterator[Lms]:
 
 
 def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
-    """The e-mail address of a new account of that kind, linked to the other application or not."""
+    """Creates an account of that kind and returns its e-mail address. backend: the one that the
+    test signs in with; an account of another application is linked with the other one."""
     columns, linked = KINDS[kind]
     email = f"{name}@was-here.example"
     other = next(each for each in BACKENDS if each != backend)
@@ -99,7 +102,7 @@ def links_of(lms: Lms, name: str) -> list[tuple[str, str]]:
 
 
 def signed_in_as(browser: httpx.Client) -> str | None:
-    """The signed-in user, according to the LMS."""
+    """The username that the browser is signed in to the LMS as; None if it isn't."""
     me = browser.get("/api/user/v1/me")
     return me.json()["username"] if me.status_code == 200 else None
 
@@ -165,7 +168,7 @@ def test_an_account_that_is_signed_in_is_not_linked_to_another_learner(
 
 
 def test_an_unfinished_pipeline_can_not_be_finished_by_another_browser(two: Lms, name: str) -> None:
-    """With its token in a URL, as in a link that an attacker sends to a superuser."""
+    """An attacker may send a superuser a link with the token of the unfinished pipeline."""
     email = existing_account(two, name, "superuser", BACKENDS[0])
     attacker = f"{name}x"
     two.application.who = {"username": attacker, "email": f"{attacker}@a.example", "name": "M"}
@@ -232,7 +235,8 @@ for path in {paths!r}:
 def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
     two: Lms, name: str, kind: str, backend: str
 ) -> None:
-    """The platform's exchange of access tokens, and its registration, run the pipeline."""
+    """The platform runs the sign-in pipeline, too, when it exchanges such a token for its own and
+    when somebody registers with one."""
     email = existing_account(two, name, kind, backend)
     two.rows("update auth_user set last_login = datetime('now') where username = ?", name)
     two.application.who = {"username": f"{name}x", "email": email, "name": "Mallory"}
@@ -258,7 +262,8 @@ def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
 
 
 def compare_without_case(lms: Lms) -> None:
-    """Makes the LMS's database ignore case and accents in comparisons, as MySQL and MariaDB do."""
+    """Makes the LMS's database ignore case when it compares the names in links, as MySQL and
+    MariaDB do."""
     table = "social_auth_usersocialauth"
     [(sql,)] = lms.rows("select sql from sqlite_master where name = ?", table)
     column = '"uid" varchar(255) NOT NULL'

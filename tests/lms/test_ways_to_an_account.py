@@ -1,5 +1,5 @@
-"""Every way to an account leaves the same rows in the LMS, table by table: the registration API,
-the batch API, and a first sign-in. Also for both ways to an enrollment."""
+"""Accounts that the registration API, the batch API or a first sign-in created have the same rows in
+every table of the LMS. So have enrollments by the public API and by the batch API."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from tests.lms.conftest import DEMO, TOKEN, Lms, account, person
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 
-#: Tables that are not compared: codes and tokens, sessions, and the plugin's log. Registration also
-#: signs the learner in, and the first sign-in, in any way, creates the anonymous id.
+#: Tables that are not compared: codes, tokens, sessions, the plugin's log, and the anonymous id,
+#: which the first sign-in creates. Registration signs the learner in, the batch API does not.
 PASSING = (
     "student_anonymoususerid",
     "django_session",
@@ -24,7 +24,7 @@ PASSING = (
     "usher_lms_message",
     "sqlite_sequence",
 )
-#: Columns with random values or times, of which only the presence is compared.
+#: Columns with random values or times: only whether they have a value is compared.
 VARYING = ("password", "activation_key", "last_login", "expires", "token", "token_checksum")
 
 
@@ -43,7 +43,8 @@ def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
 def added(
     before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]], name: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """New and changed rows, without values that must differ between two learners."""
+    """Table → its new and changed rows. Values that differ between two learners are replaced.
+    name: the learner's username."""
     known = {table: set(map(repr, rows)) for table, rows in before.items()}
     new = {
         table: [plain(row, name) for row in rows if repr(row) not in known[table]]
@@ -72,7 +73,8 @@ def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def register(lms: Lms, name: str) -> None:
-    """Registers a learner as an application without the batch API does."""
+    """Registers a learner with the LMS's registration API, as applications without the batch API
+    do."""
     lms.application.people["reg-" + name] = {"username": name, **person(name)}
     form = {
         "username": name,
@@ -116,7 +118,7 @@ def test_accounts(lms: Lms, name: str, way: Any) -> None:
 
 
 def test_signals(lms: Lms, name: str) -> None:
-    """Signals are sent in every way; the plugin's own receiver shows it here."""
+    """Each way sends the signals of an account: the plugin's receiver has logged the change."""
     for number, way in enumerate((register, batch, sign_in)):
         way(lms, f"{name}{number}")
     heard = [
@@ -153,7 +155,8 @@ def test_enrollments(lms: Lms, name: str) -> None:
 
 
 def test_the_password_is_usable_and_nobody_s(lms: Lms, name: str) -> None:
-    """The stock hasher accepts its hash, which takes hardly any time to make."""
+    """The batch API stores a password hash that is quick to compute. Django accepts its format, and
+    no password fits it."""
     batch(lms, name)
     script = (
         "from django.contrib.auth import get_user_model as g; "
