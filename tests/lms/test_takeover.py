@@ -1,5 +1,5 @@
-"""Nobody can take over an existing account of the LMS: sign-in through the application neither signs
-in to it nor links it, for each value of auth_entry, kind of account and backend."""
+"""Nobody can take over an existing account of the LMS. Sign-in through the application neither opens
+nor links it, for each value of auth_entry, kind of account and backend."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Accounts that the registration API, the batch API or a first sign-in created have the same rows in
-every table of the LMS. So have enrollments by the public API and by the batch API."""
+"""Accounts have the same rows in all tables of the LMS, whether the registration API, the batch API
+or a first sign-in created them. So have enrollments by the public API and by the batch API."""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ def checkout_of(application: StandIn) -> Checkout:
 
 @pytest.fixture(scope="session")
 def plugin_lms() -> Iterator[LmsProcess]:
-    """An LMS with ``usher.lms``, whose batch API works without a running application."""
+    """An LMS with ``usher.lms``. No application is served at the address that it knows: the batch
+    API needs none."""
     with lms_process(with_plugin=True) as lms:
         lms.join_with_plugin("http://127.0.0.1:1")
         yield lms
@@ -81,8 +82,8 @@ class System:
 
     @contextmanager
     def _shared_agent(self, checkout: Checkout) -> Iterator[Agent]:
-        """One agent for many commands, as for many passes of ``--watch``, because starting one
-        takes longer than most commands. It has the application's settings of its start."""
+        """Yields the same agent to all commands, because starting one takes longer than most
+        commands. A new one is started if the ``.env`` has changed."""
         environment = self.application.env_file.read_text()
         if self._agent is None or environment != self._environment:
             self.close()
@@ -100,7 +101,8 @@ class System:
         return json.loads(result.stdout)
 
     def people(self, *names: str, **user: Any) -> None:
-        """Creates users who are old enough for the application's repair."""
+        """Creates users in the application, two days ago: reconcile leaves newer ones to the
+        application. user: fields of each."""
         self.application.run(_PEOPLE.format(names=names, user=user))
 
     def enroll(self, name: str, course: str, **row: Any) -> None:
@@ -199,7 +201,7 @@ def system(application: StandIn, plugin_lms: LmsProcess) -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
-    """A stock LMS, connected by hand to the application on that port."""
+    """An LMS without ``usher.lms``, connected by hand to an application on the yielded port."""
     port = free_port()
     with lms_process() as lms:
         lms.join(f"http://127.0.0.1:{port}")
@@ -231,7 +233,7 @@ result = None
 
 
 def without_invalid(report: dict[str, Any]) -> dict[str, Any]:
-    """The report without invalid rows: MIT xPro accepts no change of a run that has started."""
+    """The report without invalid rows, since MIT xPro refuses changes of runs that have started."""
     kinds = {
         kind: counts
         for kind, counts in report["kinds"].items()

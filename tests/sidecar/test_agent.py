@@ -126,7 +126,8 @@ def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
 def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     agent: Agent, application: StandIn
 ) -> None:
-    """Rows of a batch are written together, a single row by the application's own code."""
+    """The agent writes the rows of a batch together, and a single row by the application's own
+    code. Both leave the same audit rows."""
     model, audit = "courses.CourseRunEnrollment", adapter_of(application.name).audit.request()
     users = application.run(MAKE_USERS.format(count=27, name="audited"))
     course = "course-v1:a+b+audited"
@@ -145,7 +146,8 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     )
     outcomes = [row["outcome"] for row in write(batch, audit)]
     assert outcomes == ["written"] * 5 + ["changed"] + ["written"] * 6
-    # If its own code writes anything else, it writes all rows.
+    # If the application's own code writes other audit rows than expected, it writes the whole
+    # batch.
     swapped = {**audit, "before": audit["after"], "after": audit["before"]}
     assert write(unforetold, swapped) == [{"outcome": "written"}] * 12
     for pk in alone:
@@ -155,7 +157,7 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     rows_as_json = {json.dumps({**row, "moments": len(row["moments"])}) for row in written.values()}
     assert len(written) == 26
     assert len(rows_as_json) == 1, rows_as_json
-    # Written by one statement, except those that the application's own code saved.
+    # One statement wrote nine rows of the first batch; the application's own code saved the others.
     moments = Counter(row["moments"][2] for row in written.values())
     assert max(moments.values()) == 9
     for row in written.values():
@@ -253,7 +255,8 @@ def test_output_of_the_application_does_not_break_the_protocol(application: Stan
 def test_invalid_settings_end_the_agent_with_their_error(
     application: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``manage.py shell`` starts all the same, and the agent's thread reads already."""
+    """Although ``manage.py shell`` starts without settings, and then a thread of the agent reads
+    requests."""
     checkout = checkout_of(application)
     for name in application.values:
         monkeypatch.delenv(name, raising=False)

@@ -22,8 +22,8 @@ from usher.sidecar.summary import Summary
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a command without this machine's list of connections. Returns its exit code and the
-    printed object."""
+    """A function that runs ``usher`` with ``--json`` on a machine without connections. It returns
+    the exit code and the printed object."""
 
     def run(*words: str) -> tuple[int, dict[str, Any]]:
         result = CliRunner().invoke(main, [*words, "--json"])
@@ -148,7 +148,7 @@ def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None
 def test_rows_that_are_left_to_the_application_while_they_are_new_are_counted(
     system: System,
 ) -> None:
-    """Otherwise drift lists what reconcile passes over without a word."""
+    """Otherwise drift lists rows that reconcile skips without a message."""
     name = name_for(system, "newcomer")
     others = system.json("reconcile")["new"].get("account", 0)
     system.people(name)
@@ -223,7 +223,7 @@ def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
 def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A terminal shows ``^C``; the message begins on the next line."""
+    """Terminals show ``^C``, so the message begins on the next line."""
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stderr", screen)

@@ -105,7 +105,8 @@ def test_requests_with_another_host_name_are_refused(
     assert answer.status == 421
     assert answer.getheader("Set-Cookie") is None
     connection.close()
-    # The link was not used; it also works with another port, as with a forwarded one.
+    # These requests did not use up the link. It also works on another port, such as a forwarded
+    # one.
     response = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
     assert response.status_code == 303
 
@@ -162,7 +163,7 @@ def test_metrics_count_what_happened() -> None:
 
 
 def test_counters_are_there_before_they_are_counted() -> None:
-    """For Prometheus, a series that begins with 500 has not increased."""
+    """Otherwise Prometheus misses the first increase: a new series may begin with any value."""
     recorded = metrics.Metrics()
     for kind in KINDS:
         for outcome in ("changed", "rejected", "transient", "waits"):
@@ -174,7 +175,7 @@ def test_on_all_addresses_the_link_is_needed(watched: WatchState, links: list[st
     with server.serving(watched, 0, links.append, server.ALL) as found:
         port = urlsplit(found).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
-        # As with a port that Docker publishes, requests arrive at another address than 127.0.0.1.
+        # Requests to a port that Docker publishes arrive at another address than 127.0.0.1, too.
         other_address, host = f"http://127.0.0.3:{port}", {"Host": f"localhost:{port}"}
         with httpx.Client(base_url=other_address, headers=host, trust_env=False) as browser:
             assert browser.get("/").status_code == 403

@@ -1,4 +1,4 @@
-"""The commands of ``deploy/sidecar.compose.yml`` and the Kubernetes manifest, run as in their
+"""The commands in ``deploy/sidecar.compose.yml`` and the Kubernetes manifest, run as in their
 containers, with an application on PostgreSQL."""
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def deployed(
         folder = tmp_path_factory.mktemp("deployed") / "src"
         application = StandIn(folder, NAME, DATABASE_URL=url, **settings)
         stack.callback(application.close)
-        # The values of `.env` are in the container's environment; the image has no such file.
+        # Containers have the values of `.env` in their environment, and no such file.
         application.env_file.unlink()
         yield System(application, plugin_lms)
 
 
 def command_of(deployed: System, *words: str) -> subprocess.Popen[str]:
-    """As in a container, where the values of `.env` are in the environment."""
+    """Starts ``usher`` as in a container, with the values of `.env` in the environment."""
     folder = deployed.application.folder
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(

@@ -11,7 +11,7 @@ MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 
 
 def course_of(system: System) -> str:
-    """The key of a run that the LMS offers in the application's mode."""
+    """The key of a course run in the LMS. Makes the LMS offer it in the application's mode."""
     return system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         "course = CourseMode.objects.order_by('pk').first().course_id\n"
@@ -26,7 +26,8 @@ def mode_of(system: System) -> str:
 
 
 def recorded(system: System, *names: str, token: bool = True) -> None:
-    """Records in the application that these learners have an account and a token."""
+    """Records in the application that these learners have an LMS account and, if ``token``, a
+    token."""
     system.application.run(
         f"names, token = {names!r}, {token!r}\n"
         "from users.models import User\n"
@@ -51,7 +52,7 @@ def words(report: Any, who: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def report(system: System) -> Any:
-    """The result of one comparison, with a learner in every state."""
+    """The JSON object of one ``usher drift``, with a learner in every state."""
     name, course, mode = system.application.name[:5], course_of(system), mode_of(system)
     there = ["fine", "unrecorded", "tokenless", "renamed", "inenrolled", "missing", "extra", "back"]
     gone = ["gone", "waiting"]

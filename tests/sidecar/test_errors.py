@@ -27,8 +27,8 @@ def error_of_answer(status: int, body: bytes = b"", kind: str = "application/jso
 
 
 def met(status: int, *, times: int = 1) -> LmsError:
-    """The error of the client's own request, or of the last of several, to an LMS that answers so;
-    0 for an LMS that does not answer."""
+    """The client's error at the last of ``times`` requests to an LMS that answers ``status``; 0 for
+    an LMS that does not answer."""
 
     class Answers(httpx.MockTransport):
         deadline = 0.0

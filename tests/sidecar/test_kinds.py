@@ -92,7 +92,7 @@ for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("ex
 
 @only_for("mitxpro")
 def test_a_run_whose_dates_the_application_does_not_accept_keeps_its_own(system: System) -> None:
-    """As MIT xPro: a run that has started and can't be joined any more can't be saved."""
+    """MIT xPro refuses to save a run that has started and that nobody can join any more."""
     name, course = name_for(system, "clean"), course_of(system)
     system.people(name)
     system.enroll(name, course)
@@ -204,8 +204,8 @@ def test_name_and_email_follow_the_application_when_asked_for(system: System) ->
 
 
 def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> None:
-    """``missing`` creates enrollments again, ``mode`` changes modes, ``adopt`` creates rows in the
-    application."""
+    """``missing`` enrolls again those whose enrollment the LMS lost, ``mode`` changes modes in the
+    LMS, ``adopt`` creates rows in the application."""
     lost, paid, more, only_there, refunded = names = [
         name_for(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
@@ -242,7 +242,7 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
 
     assert system.enrollments_in_lms(lost) == {(course, mode, True)}
     assert system.enrollments_in_lms(paid) == {(course, "verified" if online else mode, True)}
-    # MIT xPro has one mode for all, which is paid.
+    # MIT xPro enrolls everybody in the same, paid, mode.
     assert system.enrollments_in_lms(more) == {(course, "verified" if online else mode, True)}
     adopted = system.rows(
         "courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=only_there

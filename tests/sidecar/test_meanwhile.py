@@ -17,8 +17,8 @@ ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 def meanwhile(
     system: System, path: str, do: Callable[[], object], then: str = ""
 ) -> Iterator[FaultyProxy]:
-    """A proxy that lets the application do something before it forwards the first request for
-    ``path``. Later requests for it get the fault ``then``."""
+    """A proxy that calls ``do`` before it forwards the first POST to ``path``, and gives later ones
+    the fault ``then``. do: changes a row in the application."""
     event = threading.Event()
     with faulty_proxy(system.lms.url) as proxy:
 
@@ -36,7 +36,7 @@ def meanwhile(
 
 
 def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> None:
-    """Neither the account nor the token of the old name would be the learner's."""
+    """Account and token belong to the old name, which is no longer the learner's."""
     name, online = name_for(system, "renamed"), system.application.name == "mitxonline"
     system.people(name)
     table = "openedx.models import OpenEdxUser as Named"

@@ -1,4 +1,4 @@
-"""Learners with unusual names, addresses and course runs: none of them fails another."""
+"""Learners with unusual names, addresses and course runs don't make those of others fail."""
 
 from __future__ import annotations
 

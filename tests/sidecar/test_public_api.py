@@ -1,4 +1,4 @@
-"""An LMS without ``usher.lms``: accounts, tokens and enrollments by its public APIs."""
+"""An LMS without ``usher.lms``: accounts, tokens and enrollments by its public API."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def test_enrollments_are_made_by_the_public_api(plain: System) -> None:
 
 
 def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
-    """A stock LMS allows 120 requests in a minute, and counts refused ones."""
+    """The platform allows 120 requests a minute, and counts refused ones, too."""
     asked: list[tuple[str, str]] = []
 
     def enroll(name: str, course: str, *, mode: str, **_: Any) -> None:
@@ -125,9 +125,9 @@ def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: 
 def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     plain: System,
 ) -> None:
-    """The application's own code and the sidecar create accounts and renew tokens at the same time:
-    each learner gets one account and a valid token, and nobody is given up because the other was
-    first."""
+    """While the application's own code and the sidecar create accounts and renew tokens, each
+    learner gets one account and a valid token. Neither of them gives a learner up because the other
+    one was first."""
     names = [name_for(plain, f"pair{number:02}") for number in range(16)]
     plain.people(*names)
     own = subprocess.Popen(
@@ -144,7 +144,7 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     output, _ = own.communicate(timeout=300)
     assert own.returncode == 0, output
     assert result["ok"], result
-    # Rows that the application had locked at that moment were left to it.
+    # The first run skipped rows that the application had locked.
     _until(lambda: plain.json("reconcile", "--kind", "account")["kinds"] == {})
 
     app = ACCOUNT[plain.application.name]
@@ -163,7 +163,8 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     assert there.split() == names
 
 
-#: A script that registers each learner and refreshes existing tokens; once more at the end.
+#: A script that registers the learners with the application's own code and refreshes tokens that
+#: exist, twice for each learner. It prints "first" after the first one.
 _OWN = """
 from importlib import import_module
 from django.apps import apps
@@ -266,7 +267,7 @@ def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: System) 
 
 
 def test_the_account_of_another_person_is_not_taken(plain: System) -> None:
-    """An older LMS account of that name and e-mail address, which no sign-in linked."""
+    """An LMS account of the learner's name and e-mail address is older and not linked."""
     name = name_for(plain, "stranger")
     plain.people(name)
     plain.lms.shell(
@@ -342,7 +343,8 @@ def refreshed_by_its_own_code(plain: System, name: str) -> bool:
 
 
 def tokens_and_codes_left(plain: System) -> Any:
-    """The number of codes and access tokens in the application that the sidecar wrote."""
+    """How many codes and access tokens of the sidecar are left in the application: [codes,
+    tokens]."""
     return plain.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "result = [Grant.objects.count(), AccessToken.objects.filter(\n"

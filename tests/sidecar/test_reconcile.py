@@ -25,7 +25,7 @@ TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxA
 
 
 def only_for(application: str) -> pytest.MarkDecorator:
-    """Skips a test for the other application, which lacks the feature."""
+    """Runs a test for this application only, since the other one lacks the feature."""
     return pytest.mark.parametrize("application", [application], indirect=True, scope="module")
 
 
@@ -139,11 +139,12 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: Syste
     )
     assert len(tokens(system, other)) == 1
     assert tokens(system, name) == []
-    # MITx Online records that the account was refused, so its enrollments no longer wait for it.
+    # MITx Online records that the account was refused, so the learner's enrollments no longer wait
+    # for it.
     waits = "1 waiting for its learner's account" in run.output
     assert waits == (system.application.name == "mitxpro")
     if system.application.name == "mitxonline":
-        # Recorded in the application's own columns, so that nobody tries it for ever.
+        # The refusal is in the application's own columns, so neither program tries again.
         given_up = system.json("drift", "--given-up")["given_up"]
         assert [e for e in given_up if e["what"] == f"{name_for(system, 'x')}@e.org"]
         assert system.json("reconcile")["kinds"] == {}
@@ -241,7 +242,7 @@ def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
         holder.stdin.close()
         holder.wait()
 
-    # A run that was killed leaves its locks behind; the next one waits until they end.
+    # The lock may have been left by a killed run, so the command waits until locks have ended.
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=let_go)
     monkeypatch.setattr(accounts, "time", clock)
     run = system.usher("reconcile", "--json")
@@ -268,7 +269,7 @@ sys.stdin.read()
 
 @only_for("mitxonline")
 def test_learners_without_an_id_share_a_lock_and_all_get_accounts(system: System) -> None:
-    """The application's own code gives all their locks the same name."""
+    """The application's own code gives the locks of all of them the same name."""
     names = [name_for(system, f"noid{number}") for number in range(4)]
     system.people(*names, global_id=None)
     assert system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
@@ -297,7 +298,7 @@ def test_the_run_after_a_killed_one_completes_it(system: System) -> None:
 
 
 def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: System) -> None:
-    """The application's own retry and the sidecar: every row once, no update lost."""
+    """The application's own retry and the sidecar process the same rows, and no update is lost."""
     names, course = [name_for(system, f"both{number}") for number in range(40)], course_of(system)
     system.people(*names)
     assert system.json("reconcile")["ok"]
@@ -337,7 +338,7 @@ def test_watching_repairs_what_becomes_due_and_survives_the_application(system: 
 
 
 def _command(system: System, *more: str) -> list[str]:
-    """Starts ``usher reconcile`` in another process."""
+    """The command line of ``usher reconcile`` for another process."""
     folder, manage = str(system.application.folder), system.application.command
     command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
     return [*command, "--application", folder, "--manage", manage, *more]

@@ -49,7 +49,8 @@ def test_a_broken_agent_is_reported_immediately(
     assert "did not answer" not in words
 
 
-#: A program that answers the first request as the agent does, and the second one in another way.
+#: A program that answers the first request as the agent does. Tests append what it does at the
+#: second one.
 AGENT = """
 import json, os, subprocess, sys, time
 out, lines = sys.stdout.buffer, sys.stdin.buffer
@@ -90,7 +91,7 @@ def test_a_failing_agent_is_reported_and_stopped(what: str, tmp_path: Path) -> N
 
 
 def test_a_stopped_agent_that_reads_no_more_is_ended(tmp_path: Path) -> None:
-    """A request may be larger than a pipe's buffer."""
+    """Writing the request blocks, because it is larger than a pipe's buffer."""
     script = tmp_path / "manage.py"
     beginning, _, _ = AGENT.rpartition("lines.readline()")
     script.write_text(beginning + "import signal; os.kill(os.getpid(), signal.SIGSTOP)")

@@ -45,7 +45,7 @@ def test_a_quick_pass_reads_the_changes_since_the_last_pass() -> None:
     first = quick.next(1000.0)
     assert first.changed_in is not None
     quick.done(1000.0, 0.01)
-    # Also if the application or the LMS did not answer in between.
+    # 200 seconds later, for example because the application or the LMS did not answer.
     later = quick.next(1200.0)
     assert later.changed_in is not None
     assert later.changed_in > 200.0
@@ -61,7 +61,7 @@ def test_a_slow_pass_runs_less_often() -> None:
 
 
 def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
-    """A stock LMS counts enrollments and requests for course runs together, with another limit."""
+    """The LMS has several limits, so passes over other kinds may continue."""
     limited = [Throttled("Rate limited by the LMS (courses).", retry_after=0.01)]
     summaries: list[Summary] = []
 
@@ -185,8 +185,7 @@ result = None
 
 
 def test_rows_that_failed_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each change of a failing row makes another entry, so their number would grow without
-    limit."""
+    """Each change of a failing row adds an entry, so their number would grow without limit."""
     monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
     monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)
     memory = Memory()
@@ -286,7 +285,8 @@ def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: Syste
 
 @only_for("mitxonline")
 def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
-    """By a bulk update, as in the application's admin, which changes no timestamp."""
+    """Also if staff reset it with an action of the admin, whose bulk update changes no
+    timestamp."""
     name, rows = name_for(system, "setback"), "courses.CourseRunEnrollment"
     system.people(name)
     system.enroll(name, "course-v1:set+back+run")
