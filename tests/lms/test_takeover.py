@@ -1,5 +1,5 @@
-"""Nobody can take over an existing account of the LMS. Sign-in through the application neither opens
-nor links it, for each value of auth_entry, kind of account and backend."""
+"""Nobody is signed in as another person, and no existing account is linked: for each value of
+auth_entry, each kind of account and each backend."""
 
 from __future__ import annotations
 

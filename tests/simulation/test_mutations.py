@@ -1,7 +1,7 @@
 """Puts known faults back into the code: the simulation finds each within a thousand seeds.
 
-Each mutation is the smallest change that brings the fault back. It is tried until a seed finds it,
-and that seed must hold without the mutation: what is found is the fault.
+Each mutation is the smallest change that restores the fault. A seed has found the fault if an
+invariant breaks with the mutation and all hold without it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def simulator() -> Iterator[None]:
 
 
 def expect_found(mutation: Callable[[Patch], None], *words: str, first: int) -> SeedResult:
-    """Returns the outcome of a seed in which the mutation breaks an invariant.
+    """Returns the outcome of a seed that finds the mutation. AssertionError if none does.
 
-    words: one of them is in its error.
+    words: texts of which the outcome's error must have one.
 
-    first: the seed that found it last time. After a change of the engine every seed has other
-    events; then all are tried in order, and the printed seed is the new ``first``."""
+    first: the seed to try first, which found it last time. A change of the engine changes the
+    events of every seed. Then all seeds are tried in order; write the printed one to ``first``."""
     for seed in (first, *SEEDS):
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
@@ -43,8 +43,8 @@ def expect_found(mutation: Callable[[Patch], None], *words: str, first: int) -> 
 
 
 def test_rows_whose_request_was_sent_are_released():
-    """A worker that is told to stop releases them; another worker claims them, and the earlier
-    request arrives last."""
+    """A worker that is stopped releases rows although their requests were sent. Another worker
+    claims them, and the first worker's request arrives last."""
 
     def mutation(patch: Patch) -> None:
         from usher.engine.runner import Runner
@@ -58,8 +58,8 @@ def test_rows_whose_request_was_sent_are_released():
 
 
 def test_the_lms_is_asked_within_a_transaction():
-    """Before it answers, the LMS requests data from the application, and does not see uncommitted
-    rows."""
+    """The LMS requests data from the application before it answers, and can't see rows that are not
+    committed yet."""
 
     def mutation(patch: Patch) -> None:
         from usher.application.accounts import services as accounts
@@ -76,8 +76,9 @@ def test_the_lms_is_asked_within_a_transaction():
 def test_write_backs_lock_tables_in_different_orders():
     """One locks enrollments first and then accounts, another one in the opposite order.
 
-    SQLite serializes writers, so no deadlock can happen here; the order of locks that PostgreSQL
-    would take shows that one can. ``test_transactions.py`` has real ones, on PostgreSQL.
+    SQLite has one writer at a time, so the simulation has no deadlocks. It finds the fault in the
+    order of the locks that PostgreSQL would take. ``test_transactions.py`` has real deadlocks, on
+    PostgreSQL.
     """
 
     def mutation(patch: Patch) -> None:
@@ -96,7 +97,7 @@ def test_write_backs_lock_tables_in_different_orders():
 
 
 def test_a_message_of_the_lms_starts_everything_afresh():
-    """A refused row is sent again, and attempts are forgotten."""
+    """It makes refused rows due again, and resets the number of attempts."""
 
     def mutation(patch: Patch) -> None:
         from usher.engine.models import ReconciledQuerySet
@@ -107,7 +108,7 @@ def test_a_message_of_the_lms_starts_everything_afresh():
 
 
 def test_another_server_at_the_address_makes_runs_missing():
-    """Any answer counts as the LMS's, and objects that it does not show count as missing."""
+    """Any server's answer counts as the LMS's, and objects that are not in it count as missing."""
 
     def mutation(patch: Patch) -> None:
         from usher.application.runs import sync
@@ -180,7 +181,7 @@ def test_one_mode_in_two_currencies_is_kept_once():
 
 
 def test_a_row_that_cannot_be_written_ends_the_worker():
-    """As one mode in two currencies did when the database allowed a mode only once for each run."""
+    """A mode in two currencies was such a row when the database allowed each mode once a run."""
 
     def mutation(patch: Patch) -> None:
         from django.db import IntegrityError

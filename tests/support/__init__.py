@@ -1,1 +1,1 @@
-"""Helpers for several test folders: real servers, browsers, faults."""
+"""Helpers for tests of several packages: real servers, browsers, faults."""

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, with a window for each test."""
+"""A headless Chromium for tests."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-#: Features to switch off, in place of Playwright's own list: they need further processes, or try
-#: https for http pages.
+#: Features of Chromium to switch off. They need further processes, or try https for http pages.
+#: This list replaces Playwright's own.
 WITHOUT = (
     "WebUIOmniboxPopup",
     "WebUIOmniboxAimPopup",
@@ -30,13 +30,14 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-#: Milliseconds to wait for an expected element, since servers share the machine with other tests.
+#: Milliseconds to wait for an expected element: long, since other tests use the machine, too.
 PATIENCE = 60_000
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """A running browser; Playwright's own if the system has none."""
+    """A running browser: the system's, or Playwright's own if there is none. arguments: of
+    Chromium."""
     expect.set_options(timeout=PATIENCE)
     path = next(filter(None, map(shutil.which, NAMES)), None) or shutil.which(MAC)
     with sync_playwright() as playwright:

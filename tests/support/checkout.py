@@ -1,4 +1,4 @@
-"""A checkout of a plain application, run by the replacement of ``docker compose``."""
+"""A checkout of an application without Usher, run by a stand-in for ``docker compose``."""
 
 import json
 import os
@@ -40,8 +40,8 @@ class PlainCheckout:
     def __init__(
         self, folder: Path, state: Path, path: Sequence[Path] = (), database: Path | None = None
     ) -> None:
-        """path: further folders for PATH, after that of the application's own replacement.
-        database: a migrated database to copy, which saves time."""
+        """path: folders for PATH, such as that of another stand-in for docker. The folder of
+        ``serving_docker`` precedes them. database: a migrated database to copy, to save time."""
         self.folder = folder
         self.state = state
         self.port = free_port()
@@ -55,7 +55,7 @@ class PlainCheckout:
         shutil.copytree(
             SUPPORT / "plainapp", folder, ignore=shutil.ignore_patterns("__pycache__", "README.md")
         )
-        # The address is an operator's own setting, which existed before Usher.
+        # The address is a setting that the operator made, independently of Usher.
         text = (folder / "env.example").read_text()
         self.env_file = folder / ".env"
         self.env_file.write_text(f"{text}SHOP_BASE_URL={self.url}\nSHOP_PORT={self.port}\n")
@@ -126,7 +126,7 @@ def run(
 
 
 def checkout_of(script: Path) -> Checkout:
-    """A checkout with only a ``manage.py``, run with this Python."""
+    """A checkout that has only the ``manage.py`` ``script``, run with this Python."""
     return Checkout(
         name="shop",
         title="Shop",

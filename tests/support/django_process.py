@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 _MARK = "\x1e"
-#: Reads a JSON object from each line, and answers with exit code, output and errors.
+#: Runs the script or command in each line, a JSON object, and answers with its exit code, output
+#: and errors.
 _LOOP = f"""
 import contextlib, io, json, sys, traceback
 from django.core.management import CommandError, call_command
@@ -57,7 +58,7 @@ class DjangoProcessError(AssertionError):
 
 @dataclass(frozen=True)
 class CommandResult:
-    """The result of a command, as in a shell."""
+    """The exit code and output of a command, as in a shell."""
 
     returncode: int
     stdout: str
@@ -71,8 +72,10 @@ class CommandResult:
 
 
 class DjangoProcess:
-    """The project whose ``manage.py`` is in ``folder``. The process is started when first
-    needed."""
+    """A process of the project whose ``manage.py`` is in ``folder``, started when first needed.
+
+    environment: variables to add to the tests' own.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -85,7 +88,7 @@ class DjangoProcess:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as this
 
     def run(self, script: str) -> str:
-        """Runs a script and returns its output. Raises DjangoProcessError."""
+        """Runs a script and returns its output. Raises DjangoProcessError if it fails."""
         return self._ask(script=script, text="").checked()
 
     def command(self, *arguments: str, text: str = "") -> CommandResult:

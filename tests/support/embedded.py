@@ -17,8 +17,9 @@ from usher.embedded.replay import application
 
 @dataclass
 class EmbeddedLms:
-    """folder: its files. url: its address. provider: the address of a small OAuth provider, whose
-    code ``code-NAME`` and token ``tok-NAME`` belong to the learner NAME."""
+    """A served LMS. folder: its files. url: its address. django: its manage.py. provider: the
+    address of a small OAuth provider, whose code ``code-NAME`` and token ``tok-NAME`` belong to the
+    learner NAME."""
 
     folder: Path
     url: str
@@ -40,7 +41,8 @@ class EmbeddedLms:
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def register(self, name: str, /, **changed: str) -> httpx.Response:
-        """Registers a learner as an application does, with the learner's access token."""
+        """Registers a learner with an access token of the application, as an application does.
+        changed: fields of the form."""
         data = {
             "username": name,
             "email": f"{name}@learners.example",
@@ -54,7 +56,8 @@ class EmbeddedLms:
             return browser.post(LmsPath.REGISTRATION, data=data)
 
     def come_back(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
-        """Starts sign-in in ``browser`` and returns from the application as ``name``."""
+        """Starts sign-in in ``browser`` and comes back from the application as learner ``name``.
+        Returns the LMS's answer. next_: the path to open after sign-in."""
         params = {"auth_entry": "login", **({"next": next_} if next_ else {})}
         start = browser.get(LmsPath.sign_in_start("mitxpro-oauth2"), params=params)
         state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
@@ -64,7 +67,8 @@ class EmbeddedLms:
         )
 
     def sign_in(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
-        """Signs in. Returns the last answer of the sign-in, which redirects to ``next``."""
+        """Signs in as the learner ``name``. Returns the last answer of the sign-in, which redirects
+        to ``next_``."""
         answer = self.come_back(browser, name, next_)
         while answer.headers.get("Location", "").startswith("/auth/complete/"):
             answer = browser.get(answer.headers["Location"])

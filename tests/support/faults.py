@@ -20,20 +20,22 @@ from tests.support.impostors import Impostor
 #: Names of faults.
 ERROR_500, UNAVAILABLE, THROTTLED, THROTTLED_IN_BODY = "500", "503", "429", "429-in-body"
 SLOW, RESET, HALF_BODY, BAD_JSON = "slow", "reset", "half-body", "bad-json"
-#: Faults after which the LMS has carried out the request and the answer is lost.
+#: The LMS carries the request out, and the answer is lost.
 LOST_ANSWER = "lost-answer"
 ALL = (ERROR_500, UNAVAILABLE, THROTTLED, SLOW, RESET, HALF_BODY, BAD_JSON, LOST_ANSWER)
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
-#: Returns the fault for a method and path, '' for none.
+#: Function from a request's method and path to its fault, '' for none.
 Decide = Callable[[str, str], str]
 
 
 @dataclass
 class FaultyProxy:
-    """url: its address. decide: returns the fault for each request. seen: all requests so far.
-    impostor: answers in place of the LMS, if set."""
+    """A proxy in front of ``target``. url: its address. decide: returns the fault for each request.
+    impostor: answers in place of the LMS, if set. slow_seconds: delay of SLOW. retry_after: seconds
+    in the answers that limit the rate. seen: (method, path) of all requests so far. released: ends
+    all delays."""
 
     target: str
     url: str = ""
@@ -45,7 +47,8 @@ class FaultyProxy:
     released: threading.Event = field(default_factory=threading.Event)
 
     def break_next(self, fault: str, *, path: str = "", times: int = 1) -> None:
-        """Gives this fault to the next ``times`` requests whose path contains ``path``."""
+        """Gives this fault to the next ``times`` requests whose path contains ``path``. Like
+        ``break_all`` and ``break_some`` it replaces ``decide``."""
         left, lock = [times], threading.Lock()
 
         def decide(_method: str, asked: str) -> str:
@@ -181,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._reset(body)
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """Logs nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -198,7 +201,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
-    """A proxy without faults at first."""
+    """A running proxy in front of ``target``, at first without faults."""
     proxy = FaultyProxy(target)
     server = _Server(proxy)
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -1,7 +1,7 @@
 """Servers that may answer at the LMS's address in its place.
 
-A proxy without its backend, a page for browsers, another application, another Open edX. None of
-their answers proves anything about a learner or a course run.
+Examples are a proxy without its backend, a page for browsers, another application and another Open
+edX. None of their answers proves anything about a learner or a course run.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Changes the LMS's own answer: takes and returns status, headers and body.
+#: Changes the LMS's own answer: function from its body to the changed body.
 Spoil = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
 class Impostor:
-    """name: for the test's report. only: answers only paths that contain one of these; empty for
-    all.
+    """A server that answers in the LMS's place.
 
-    spoil: changes the LMS's own answer instead of replacing it. drip: seconds between two bytes of
-    the headers. location: the target of a redirect.
+    name: for the test's report. only: it answers only paths that contain one of these; empty for
+    all. location: the target of a redirect. encoding: the header Content-Encoding. spoil: changes
+    the LMS's own answer instead of replacing it. drip: seconds between two bytes of the headers.
+    server: the header Server.
     """
 
     name: str
@@ -57,7 +58,7 @@ def _page(name: str, status: int, title: str, **more: object) -> Impostor:
     return Impostor(name, status, "text/html; charset=utf-8", body.encode(), **more)  # type: ignore[arg-type]
 
 
-#: Proxies without their backend, with their known messages.
+#: Proxies whose backend is missing, each with its own message.
 PROXIES = (
     Impostor("traefik-404", 404, "text/plain; charset=utf-8", b"404 page not found\n"),
     Impostor("traefik-503", 503, "text/plain", b"no available server\n"),
@@ -116,7 +117,7 @@ GROUPS = {
     "pages": PAGES,
     "applications": APPLICATIONS,
 }
-#: The LMS's own answers, changed on the way: the LMS has carried out the request.
+#: The LMS's own answers, changed on their way. The LMS has carried out the request.
 SPOILED = (
     Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
     Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),

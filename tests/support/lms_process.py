@@ -15,7 +15,7 @@ SERVICE_TOKEN = "service-worker-token-for-tests-0123456789"
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
 WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
-#: A script that makes the records which the manual procedure creates in the LMS's admin.
+#: A script that creates the records that people create in the LMS's admin in the manual procedure.
 _JOIN = """
 import json
 from datetime import timedelta
@@ -50,7 +50,8 @@ OAuth2ProviderConfig.objects.create(
 
 
 class LmsProcess:
-    """url: its address. ``manage`` runs management commands, ``shell`` runs Python in the LMS."""
+    """A served LMS. url: its address. ``manage`` runs a management command and ``shell`` Python
+    code; both return the output, and raise DjangoProcessError if they fail."""
 
     def __init__(self, lms: ServedLms, backend: str = DEFAULT_BACKEND) -> None:
         self.url, self.backend, self._django = lms.url, backend, lms.django
@@ -62,8 +63,8 @@ class LmsProcess:
         return self._django.run(script).strip()
 
     def join(self, application_url: str) -> None:
-        """Creates the records of the manual procedure, for an LMS without ``usher.lms``: service
-        worker and token, OAuth client, provider record."""
+        """Connects an LMS without ``usher.lms``: creates the records of the manual procedure, which
+        are service worker, token, OAuth client and provider record."""
         root = application_url.rstrip("/")
         known = {
             "worker": SERVICE_WORKER,
@@ -85,7 +86,7 @@ class LmsProcess:
         self.shell(f"known = {known!r}\n" + _JOIN)
 
     def join_with_plugin(self, application_url: str) -> None:
-        """Connects with ``usher_provision``, if ``usher.lms`` is installed."""
+        """Connects an LMS with ``usher.lms``: runs ``usher_provision``."""
         root = application_url.rstrip("/")
         description = Description(
             applications=[
@@ -112,7 +113,8 @@ class LmsProcess:
         self.manage("usher_provision", "--file", "-", text=description.to_json())
 
     def settings(self, application_url: str) -> dict[str, Any]:
-        """The application's settings, with the names in its ``.env``."""
+        """The settings of an application at this address that is connected to the LMS, with the
+        names in its ``.env``."""
         return {
             "SITE_BASE_URL": application_url,
             "OPENEDX_API_BASE_URL": self.url,
@@ -135,9 +137,10 @@ class LmsProcess:
 def lms_process(
     *, with_plugin: bool = False, with_courses: bool = True, **settings: Any
 ) -> Iterator[LmsProcess]:
-    """A served LMS with two courses, not connected yet, without rate limits.
+    """A served LMS, not connected yet, without rate limits.
 
-    with_plugin: whether it has ``usher.lms``. settings: for its ``lms.env.yml``.
+    with_plugin: whether it has ``usher.lms``. with_courses: whether it has two courses. settings:
+    for its ``lms.env.yml``.
     """
     plugins = ("usher",) if with_plugin else ()
     seeding = ("seed_courses",) if with_courses else ()

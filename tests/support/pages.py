@@ -1,4 +1,4 @@
-"""Reads the code blocks, and the commands in them, of README and docs."""
+"""The blocks of code in README, CONTRIBUTING and docs, and the commands in them."""
 
 import re
 import textwrap
@@ -16,14 +16,14 @@ _BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
 
 def all_blocks() -> Iterator[tuple[str, str, str]]:
-    """Page, language and text, without the indentation of blocks in lists."""
+    """(page, language, text) of each block. Text is dedented, since blocks may be in lists."""
     for page in PAGES:
         for language, text in _BLOCK.findall(page.read_text()):
             yield str(page.relative_to(ROOT)), language, textwrap.dedent(text)
 
 
 def commands() -> list[tuple[str, str]]:
-    """Page and command: lines after a ``$``, and all lines of shell scripts."""
+    """(page, command): lines after ``$`` in blocks ``console``, and all lines of blocks ``sh``."""
     found = []
     for page, language, text in all_blocks():
         for line in map(str.strip, text.replace("\\\n", " ").splitlines()):

@@ -17,7 +17,8 @@ class Received:
 
 @dataclass
 class Receiver:
-    """status: of its answers. delay: an event to wait for before it answers, or None."""
+    """A running server. url: its address. status: of its answers. delay: an event to wait for
+    before it answers, or None. requests: all requests so far."""
 
     url: str = ""
     status: int = 200
@@ -26,7 +27,8 @@ class Receiver:
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, count: int, seconds: float = 90) -> list[Received]:
-        """Waits until there are ``count`` requests, and returns them. Raises TimeoutError."""
+        """Waits until ``count`` requests have arrived, and returns all. Raises TimeoutError after
+        ``seconds``."""
         with self.arrived:
             if not self.arrived.wait_for(lambda: len(self.requests) >= count, seconds):
                 raise TimeoutError(f"{len(self.requests)} requests arrived, not {count}")
@@ -35,7 +37,7 @@ class Receiver:
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """The running server, on a free port."""
+    """Runs the server on a free port."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):

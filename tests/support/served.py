@@ -1,4 +1,4 @@
-"""An embedded LMS in its own folder, served by another process."""
+"""An embedded LMS in a temporary folder, served by another process."""
 
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ from tests.support.django_process import DjangoProcess
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port, running_lms
 
-#: No rate limits by default, because all tests have the same IP address.
+#: Settings that switch rate limits off: all tests have the same IP address.
 NO_LIMITS = {
     "API_THROTTLE_RATES": {
         family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
@@ -27,7 +27,8 @@ NO_LIMITS = {
 
 @dataclass(frozen=True)
 class ServedLms:
-    """django: runs its scripts and commands in one process."""
+    """A served LMS. folder: its files. url: its address. django: runs scripts and commands in it,
+    in one process."""
 
     folder: Path
     url: str
@@ -35,7 +36,7 @@ class ServedLms:
 
 
 def make_lms(folder: Path, plan: folders.Plan, *commands: Sequence[str]) -> DjangoProcess:
-    """Creates the LMS of this plan and runs these commands in it. The caller closes the result."""
+    """Creates an LMS and runs these management commands in it. The caller closes the result."""
     folders.write(folder, plan)
     django = DjangoProcess(folder)
     for command in (folders.PREPARE, *commands):
@@ -50,7 +51,8 @@ def served_lms(
     features: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[ServedLms]:
-    """seeding: the command that fills it. plugins, features, settings: as for ``folders.Plan``."""
+    """Creates an LMS, serves it and deletes it. seeding: words of the management command that fills
+    its database. plugins, features, settings: as in ``folders.Plan``."""
     base = Path(tempfile.mkdtemp(prefix="usher-lms-"))
     folder, port = base / "lms", free_port()
     plan = folders.Plan(

@@ -1,4 +1,4 @@
-"""Staff members with chosen permissions."""
+"""Browsers of staff members with chosen permissions."""
 
 from typing import Any
 
@@ -10,7 +10,10 @@ from django.test import Client
 def staff_browser(
     *names: str, username: str = "support", is_staff: bool = True, **more: Any
 ) -> Client:
-    """A browser in which a staff member with these permissions (``app.codename``) is signed in."""
+    """A browser in which a new staff member with these permissions (``app.codename``) is signed in.
+
+    more: further fields of the user.
+    """
     user = get_user_model().objects.create_user(
         username, f"{username}@staff.example", is_staff=is_staff, **more
     )

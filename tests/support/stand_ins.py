@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 SUPPORT = Path(__file__).parent
-#: Settings that each needs to start, besides those that ``usher connect`` writes.
+#: Settings that a stand-in needs to start.
 REQUIRED = {
     "SECRET_KEY": "django-secret",
     "MAILGUN_SENDER_DOMAIN": "mail.example",
@@ -28,7 +28,7 @@ REQUIRED = {
 BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
 ADMIN = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
 
-#: Name of the stand-in → file with a migrated database.
+#: The folder of migrated databases: a file for each stand-in, with its name.
 _MIGRATED = tempfile.TemporaryDirectory()
 _LOOP = """
 import json, sys, traceback
@@ -64,8 +64,8 @@ class StandIn:
         self._migrate()
 
     def _migrate(self) -> None:
-        """Migrates once in a test session, and copies that database afterwards, because it takes
-        seconds."""
+        """Creates the database. Only the first one in a process is migrated, which takes seconds;
+        later ones are copies of it. DATABASE_URL, if set, is always migrated."""
         migrated, own = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
         if "DATABASE_URL" not in self.values and migrated.exists():
             shutil.copyfile(migrated, own)
@@ -75,7 +75,7 @@ class StandIn:
             shutil.copyfile(own, migrated)
 
     def set(self, **values: str) -> None:
-        """Adds or changes settings in the application's ``.env``."""
+        """Adds or changes settings in the application's ``.env``. The next ``run`` uses them."""
         self.close()
         self.values |= values
         self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
@@ -83,7 +83,7 @@ class StandIn:
 
     @property
     def command(self) -> str:
-        """The value of ``--manage``."""
+        """The value for ``--manage``."""
         return f"{sys.executable} manage.py"
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
@@ -106,8 +106,9 @@ class StandIn:
         return {**environment, **self.values}
 
     def run(self, script: str) -> Any:
-        """Runs Python in the application and returns its variable ``result``. One process runs all
-        scripts, because starting Django takes longer than most of them."""
+        """Runs Python in the application and returns its variable ``result``, which must be JSON.
+        Raises AssertionError with the traceback if it fails. One process runs all scripts, because
+        starting Django takes longer than most of them."""
         if self._shell is None:
             self._shell = subprocess.Popen(
                 [sys.executable, "manage.py", "shell", "-c", _LOOP],

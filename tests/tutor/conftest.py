@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.tutor import RELEASES, TutorRoot
 
-#: tutor-mfe switches its micro-frontend on in the common settings; the order must not matter.
+#: Orders of plugins. They must not matter, although tutor-mfe switches its sign-in micro-frontend
+#: on in the common settings.
 ORDERS = (("mfe", "usher"), ("usher", "mfe"))
 
 
@@ -32,9 +33,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TutorRoot]:
-    """``rendered(release, order, nightly=False)``: a root shared by all processes of this run.
-
-    Jobs may be run in it, but its configuration must stay as it is.
+    """``rendered(release, order, nightly=False)`` returns a root that all processes of this run
+    share. Tests may run jobs in it, but not change its configuration.
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

@@ -1,4 +1,4 @@
-"""Entries of USHER_APPLICATIONS: values that are derived from them, and those that are refused."""
+"""Entries of USHER_APPLICATIONS: the values derived from them, and entries that are refused."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_browsers_and_servers_may_use_different_addresses() -> None:
     assert application.logout_url == "https://shop.org/logout/"
     assert application.access_token_url == "http://10.0.0.7:81/oauth2/token/"
     assert application.webhook_url.startswith("http://10.0.0.7:81/")
-    # The issuer is compared and not requested, so it is the application's own value.
+    # The issuer is only compared, not requested, so it has the application's own address.
     assert application.issuer == "https://shop.org/oauth2"
 
 
@@ -143,7 +143,7 @@ def test_each_application_has_a_service_worker_of_its_own() -> None:
     assert len({worker.token for worker in workers if worker}) == 3
     assert Description.from_json(description.to_json()) == description
 
-    # A given name stays, whatever other applications there are.
+    # A name in the entry stays, whatever other entries there are.
     alone = describe(config({**second, "service_worker_username": "shop_serviceworker"}))
     assert alone.service_worker_of("shop") == workers[1]
 

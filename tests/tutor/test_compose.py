@@ -1,4 +1,4 @@
-"""Adding extra_hosts to a compose file that Tutor, and perhaps another plugin, has written."""
+"""extra_hosts are added to compose files that Tutor, and perhaps another plugin, has written."""
 
 import pytest
 import yaml

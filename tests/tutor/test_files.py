@@ -1,4 +1,4 @@
-"""Files in a Tutor root: secrets that only their owner can read, hosts in compose files."""
+"""Files in a Tutor root: who can read secrets, and hosts in compose files."""
 
 import os
 import stat
@@ -73,7 +73,8 @@ def test_containers_find_the_applications_of_this_machine(
     expected = [f"{name}:host-gateway" for name in names]
     hosts = dict.fromkeys(("lms", "lms-worker", "lms-job"), expected)
     assert extra_hosts(own_root) == hosts
-    # Not added twice, and added again after Tutor has rendered the files.
+    # A restart does not add them twice, and they are added again after Tutor has rendered the
+    # files.
     own_root.run("local", "restart")
     assert extra_hosts(own_root) == hosts
     own_root.run("config", "save")
@@ -82,7 +83,7 @@ def test_containers_find_the_applications_of_this_machine(
 
 
 def extra_hosts(root: TutorRoot) -> dict[str, list[str]]:
-    """Service → its extra_hosts; dev mode has further files for the same services."""
+    """Service → its extra_hosts in ``local``'s compose files, which dev mode uses, too."""
     found: dict[str, list[str]] = {}
     for path in (root.env / "local").glob("docker-compose*.yml"):
         for name, service in yaml.safe_load(path.read_text())["services"].items():

@@ -71,13 +71,13 @@ def plain(root: TutorRoot) -> dict[str, Any]:
 
 
 def parsed(root: TutorRoot) -> dict[str, Any]:
-    """All rendered files with Usher's values, parsed; without the values themselves."""
+    """The structure of all rendered files that have Usher's values: parsed, without the values."""
     env = root.env
     for place, service in compose.SERVICES.items():
         text = (env / place).read_text()
         names = host_aliases({**configuration.DEFAULTS, **configuration.UNIQUE, **root.config()})
         services = yaml.safe_load(compose.with_hosts(text, service, names))["services"]
-        # Each name is one name, and nothing else in the service has changed.
+        # Each name of a host is one entry, and nothing else in the service has changed.
         hosts = [host.rpartition(":") for host in services[service].pop("extra_hosts")]
         assert [host[0] for host in hosts] == names
         assert {host[2] for host in hosts} == {"host-gateway"}

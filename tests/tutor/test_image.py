@@ -1,4 +1,4 @@
-"""The image: what its Dockerfile installs, and that its wheel contains this code."""
+"""The LMS's image: what its Dockerfile installs, and that the wheel contains this code."""
 
 import subprocess
 import sys
@@ -27,7 +27,8 @@ def test_the_image_is_built_with_this_very_code(rendered: Rendered, release: int
     text = dockerfile(root)
     install = f"pip install --no-deps /mnt/usher-wheel/{wheel.filename()}"
     assert "RUN --mount=type=bind,source=usher,target=/mnt/usher-wheel \\\n    " + install in text
-    # After the platform's own requirements, in the stage for the images of local and dev.
+    # Usher is installed after the platform's requirements, in a stage that the images of local and
+    # dev share.
     places = [text.index(part) for part in ("edx/base.txt", install, BACKENDS, "AS production")]
     assert places == sorted(places)
 

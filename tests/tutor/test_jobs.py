@@ -1,4 +1,4 @@
-"""Jobs, from real Tutor down to the container engine."""
+"""Jobs: real Tutor runs them, and a stand-in for Docker or Kubernetes records them."""
 
 import subprocess
 from collections.abc import Callable

@@ -23,7 +23,8 @@ Rendered = Callable[..., TutorRoot]
 
 
 def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
-    """All settings of the manual procedure, for the default application."""
+    """Asserts that the LMS has all settings of the manual procedure, for MITx Online. Returns its
+    settings."""
     settings = read_back(root, mode)
     assert [settings[f"FEATURES.{name}"] for name in SWITCHED_ON] == [True] * 5
     assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is False
@@ -31,7 +32,7 @@ def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
     assert settings["THIRD_PARTY_AUTH_BACKENDS"] == [MITXPRO]
     backends = settings["AUTHENTICATION_BACKENDS"]
     assert backends.count(MITXPRO) == 1
-    # Development adds another one in front.
+    # Development settings put another backend in front.
     assert backends.index(MITXPRO) == (1 if mode == "dev" else 0)
     # Other ways to sign in, and the permissions of the platform, stay.
     assert "common.djangoapps.third_party_auth.saml.SAMLAuthBackend" in backends
@@ -67,7 +68,7 @@ def test_everything_holds_in_nightly(rendered: Rendered, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_flat_settings_agree_with_features(rendered: Rendered, release: int, mode: str) -> None:
-    """The platform reads some with one name and some with the other."""
+    """Some code of the platform reads the flat setting, some reads FEATURES."""
     both = read_back(rendered(release), mode)
     if release == 20:
         assert [both[name] for name in FLAT] == [None] * len(FLAT)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def fingerprints(root: TutorRoot) -> dict[str, str]:
-    """A digest of every file in the root, but for the wheel, which follows the code."""
+    """Path → digest of every file in the root except the wheel, which changes with the code."""
     return {
         str(path.relative_to(root.path)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.path.rglob("*"))
@@ -26,7 +26,7 @@ def test_saving_and_making_anew_change_nothing(own_root: TutorRoot) -> None:
     before = fingerprints(own_root)
     own_root.run("config", "save")
     assert fingerprints(own_root) == before
-    # config.yml is all that makes a root.
+    # config.yml is enough to render a root's files again.
     shutil.rmtree(own_root.env)
     own_root.run("config", "save")
     assert fingerprints(own_root) == before

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 LMS_HOST = "localhost"
 LEARNER, PASSWORD = "ada", "a word of hers"
-#: The record that connect creates in the application, with the values that Tutor generated.
+#: A script that creates the application's record of the LMS, as connect does, with Tutor's values.
 MAKE_RECORD = """
 from oauth2_provider.models import get_application_model
 Application = get_application_model()
@@ -83,7 +83,8 @@ def connected(tmp_path: Path) -> Iterator[Connected]:
 
 
 def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
-    """The rendered lms.env.yml with the address that development.py sets, which has a port."""
+    """The path of a copy of the rendered lms.env.yml, in which the LMS's address has a port, as
+    development.py sets it."""
     settings = yaml.safe_load(root.lms_config.read_text())
     # Browsers refuse cookies of a domain without a dot, such as this LMS_HOST.
     del settings["SESSION_COOKIE_DOMAIN"]
@@ -110,7 +111,7 @@ def a_learner_signs_in_to_the_lms(connected: Connected) -> None:
         browser.post(f"{connected.shop.url}/signin/", data=answers)
         arrived = browser.get(f"{connected.lms_url}/login", params={"next": "/dashboard"})
         way = [str(step.url) for step in arrived.history]
-        # The platform's own provider hint stays in the address.
+        # The platform leaves its provider hint in the address.
         assert str(arrived.url).split("?")[0] == f"{connected.lms_url}/dashboard", way
         # No form of the LMS in between: /login redirects to the application and back.
         assert any(step.startswith(f"{connected.shop.url}/oauth2/authorize/") for step in way)

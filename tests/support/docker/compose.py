@@ -1,4 +1,4 @@
-"""Reads compose files as docker compose does, as far as the projects here need it."""
+"""Reads compose files as docker compose does, with the features that the tests' projects use."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,8 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Project:
-    """services: name → merged definition. folder: the base of relative paths."""
+    """The services of a project's compose files. services: name → merged definition. folder: the
+    base of relative paths."""
 
     folder: Path
     services: dict[str, dict[str, Any]]
@@ -51,7 +52,8 @@ class Project:
         return self.services[name]
 
     def mounted_at(self, service: str, target: str) -> Path:
-        """The folder that is mounted at ``target`` in the service; the last definition counts."""
+        """The folder that is mounted at ``target`` in the service, by the last definition. Raises
+        Refused if there is none."""
         found = None
         for volume in self.service(service).get("volumes", []):
             source, place, *_ = volume.split(":")
@@ -77,7 +79,8 @@ def _dotenv(path: Path) -> dict[str, str]:
 
 
 def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges two definitions: later files add to mappings and lists, and replace other values."""
+    """Merges two definitions: the second one adds to mappings and lists, and replaces other
+    values."""
     merged = dict(first)
     for key, value in second.items():
         before = merged.get(key)

@@ -16,9 +16,10 @@ CONFIG = "/openedx/config"
 def run_in_lms(
     engine: ContainerEngine, argv: Sequence[str], config: Path, output: IO[str] | None = None
 ) -> int:
-    """Runs ``argv`` as in the LMS container, with ``config`` mounted at /openedx/config.
+    """Runs ``argv`` as in the LMS's container, with ``config`` mounted at /openedx/config. Returns
+    the exit code. Raises Refused if ``config`` or the LMS folder lacks its files.
 
-    output: the file for its output, by default the caller's own.
+    output: the file for both outputs, by default the caller's own.
     """
     if not (config / "lms.env.yml").is_file():
         raise Refused(f"there is no lms.env.yml in {config}, which is mounted at {CONFIG}")
@@ -36,7 +37,8 @@ def run(
     environment: Mapping[str, str],
     output: IO[str] | None = None,
 ) -> int:
-    """Runs ``argv`` in ``folder``, without the caller's environment, as in a container."""
+    """Runs ``argv`` in ``folder`` with this environment, and only HOME, LANG, TMPDIR and PATH of
+    the caller's, as in a container. Returns the exit code."""
     python = str(Path(sys.executable).parent)
     outer = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     path = os.pathsep.join((python, os.environ.get("PATH", os.defpath)))

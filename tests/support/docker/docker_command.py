@@ -1,4 +1,4 @@
-"""``docker``: ``compose`` with ls, run, exec, up, stop, down, ps, restart; ``buildx build``."""
+"""The stand-in for ``docker``, with the calls of Tutor and ``usher connect``."""
 
 import json
 import os
@@ -14,10 +14,10 @@ FAILED = 125
 #: Services that run in the LMS folder; the platform has one manage.py for both.
 LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
 LMS, DATABASES = "lms", ("mysql", "mongodb", "meilisearch")
-#: Names of the files with the started projects, and with the removed images.
+#: Names of the files with the projects that ``up`` started, and with the images that are missing.
 UP, MISSING = "up.json", "missing-images.json"
 _RUN_OPTIONS = ("--rm", "-T", "--no-deps")
-#: Commands that start and stop a whole project: only its state changes.
+#: Commands that start and stop a whole project. No process runs; only the recorded state changes.
 _STARTS, _STOPS = ("up", "start", "restart"), ("stop", "down")
 
 
@@ -92,7 +92,7 @@ def run_service(engine: ContainerEngine, project: Project, service: str, argv: l
 
 
 def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
-    """Returns files, project name and the command."""
+    """Splits the arguments of ``docker compose`` into files, project name and command."""
     files: list[Path] = []
     project, rest = "", list(words)
     while rest and rest[0].startswith("-"):
@@ -114,8 +114,8 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
 
 
 def running(engine: ContainerEngine) -> set[str]:
-    """Projects with a running container, as ``compose ls`` lists them; a job's databases are
-    enough."""
+    """Projects with a running container, as ``compose ls`` lists them. Databases that a job started
+    count."""
     return read_markers(engine, "running.json")
 
 
@@ -144,7 +144,8 @@ def lacks(engine: ContainerEngine, image: str) -> bool:
 
 
 def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
-    """Records a build if the service's image is missing; docker compose would build it."""
+    """Records that an image is built if the service's image is missing, as docker compose builds
+    it."""
     name = next((word for word in rest if not word.startswith("-")), "")
     if lacks(engine, project.services.get(name, {}).get("image", "")):
         engine.write_down(["built", name])

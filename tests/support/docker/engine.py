@@ -1,4 +1,4 @@
-"""The replacement of Docker for tests: a folder with ``docker`` and ``kubectl``, and the recorded
+"""The stand-in for Docker: a folder with ``docker`` and ``kubectl``, their state and the recorded
 calls."""
 
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[3]
-#: Environment variables of the replacements: their folder, and the LMS folder in which jobs run.
+#: Environment variables of the stand-ins: their folder, and the LMS folder in which jobs run.
 HOME = "USHER_STANDIN_HOME"
 LMS = "USHER_STANDIN_LMS"
 _COMMAND = """#!/bin/sh
@@ -21,7 +21,7 @@ sys.exit(main(sys.argv[1:]))' "$@"
 
 
 class Refused(Exception):
-    """The replacement does not accept this call."""
+    """The stand-in does not accept this call."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ContainerEngine:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> "ContainerEngine":
-        """The engine to which the running replacement belongs."""
+        """The engine of the stand-in that runs with this environment."""
         lms = environment.get(LMS)
         return cls(Path(environment[HOME]), Path(lms) if lms else None)
 
@@ -54,8 +54,8 @@ class ContainerEngine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables with which a command runs the replacements; PATH must come before
-        the real one."""
+        """Environment variables with which a command finds the stand-ins. Its PATH is only their
+        folder, to put in front of the real one."""
         lms = {LMS: str(self.lms)} if self.lms else {}
         return {"PATH": str(self.bin), HOME: str(self.home), **lms}
 

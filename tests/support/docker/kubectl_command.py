@@ -1,4 +1,4 @@
-"""``kubectl`` as Tutor and ``usher connect`` call it: apply, kustomize, logs, exec, wait, rollout.
+"""The stand-in for ``kubectl``, with the calls of Tutor and ``usher connect``.
 
 The cluster is a folder with the applied configuration, and each job's output and exit code. As in a
 real cluster, a pod uses the applied configuration and not the files in Tutor's root, and a job's
@@ -21,7 +21,7 @@ from tests.support.docker.engine import ContainerEngine, Refused
 
 FAILED = 1
 JOBS = "jobs.json"
-#: The ConfigMap of the LMS's pods; a link to the one that was applied last.
+#: The name of the LMS's ConfigMap. Its folder is a link to that of the version applied last.
 LMS_CONFIG_MAP = "openedx-config"
 
 
@@ -67,7 +67,7 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
 
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
-    """The resources that kustomization.yml names, and the ConfigMaps it has generated."""
+    """The ConfigMaps that kustomization.yml generates, and the resources that it names."""
     names = {plain: name for plain, name, _ in config_maps(folder)}
     for name in names.values():
         yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
@@ -90,7 +90,7 @@ def kustomization(folder: Path) -> dict[str, Any]:
 
 
 def config_maps(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
-    """Each generated ConfigMap: its name, its name with a hash of its content, and its files."""
+    """Each generated ConfigMap: name, name with a hash of its content, and files."""
     for generator in kustomization(folder)["configMapGenerator"]:
         files = [folder / file for file in generator["files"]]
         content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

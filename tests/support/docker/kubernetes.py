@@ -15,7 +15,7 @@ from tests.support.docker.kubectl_command import finished
 
 @contextmanager
 def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
-    """Environment variables with a KUBECONFIG for a running server."""
+    """Runs a server, and yields the environment variable KUBECONFIG with which Tutor uses it."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -32,7 +32,7 @@ def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Writes no log to the test's output."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -46,7 +46,7 @@ def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
 
 
 def job_list(engine: ContainerEngine, name: str) -> dict[str, object]:
-    """All jobs, or the named one, as the API lists them. Every known job has ended."""
+    """The job ``name``, or all jobs if it is empty, in the format of the API. All have ended."""
     items = [
         {
             "metadata": {"name": job},

@@ -1,7 +1,7 @@
-"""Starts and stops the processes of the replacements here, and the LMS.
+"""Starts and stops the LMS, and the processes of services, for the stand-ins in this folder.
 
-The state is in the folder STANDIN_STATE. The LMS is in USHER_STANDIN_LMS, on the port
-STANDIN_LMS_PORT. Like a real one it reads its settings only when it starts.
+Environment variables: STANDIN_STATE, the folder of the state; USHER_STANDIN_LMS, the folder of the
+LMS; STANDIN_LMS_PORT, its port. Like a real LMS, it reads its settings only when it starts.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def next_program(name):
-    """The next replacement on PATH after this folder's, which runs jobs."""
+    """The path of the other program of this name on PATH: the stand-in that runs jobs."""
     here = Path(__file__).resolve().parent
     for folder in os.environ["PATH"].split(os.pathsep):
         program = Path(folder) / name
@@ -28,7 +28,7 @@ def lms_is_wanted():
 
 
 def serve_lms(settings):
-    """Starts the LMS unless it is running. settings: the lms.env.yml that it reads."""
+    """Starts the LMS unless it is running. settings: the path of the lms.env.yml that it reads."""
     if alive(read_state("lms", _lms_state())):
         return
     python, folder = sys.executable, os.environ["USHER_STANDIN_LMS"]

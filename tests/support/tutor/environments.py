@@ -19,14 +19,15 @@ RELEASES = tuple(sorted(int(path.stem) for path in LOCKS.glob("*.txt")))
 
 @cache
 def tutor_executable(release: int) -> Path:
-    """``tutor`` of that release (20, 21, 22), with tutor-mfe and this checkout's plugin."""
+    """The path of ``tutor`` of that release (20, 21, 22), with tutor-mfe and this checkout of
+    Usher. If it isn't installed yet, this takes some fifteen seconds."""
     return _environment(release) / "bin/tutor"
 
 
 @cache
 def _environment(release: int) -> Path:
-    """The first call installs the locked versions from the package index, which takes some fifteen
-    seconds. Other processes wait for it."""
+    """The folder of the release's virtual environment. The first call installs the locked versions
+    from the package index; other processes wait for it."""
     home = PROJECT / ".cache" / f"tutor-{release}"
     home.parent.mkdir(exist_ok=True)
     lock, project = LOCKS / f"{release}.txt", PROJECT / "pyproject.toml"
@@ -38,25 +39,25 @@ def _environment(release: int) -> Path:
 
 
 def tutor_without_usher(release: int, home: Path) -> Path:
-    """``tutor`` of a separate environment without Usher."""
+    """The path of ``tutor`` in a new virtual environment without Usher, in the folder ``home``."""
     _copy(_environment(release), home)
     _pip(home, "uninstall", "--yes", "openedx-usher")
     return home / "bin" / "tutor"
 
 
 def _make(release: int, home: Path) -> None:
-    """Creates the environment. Releases differ in few packages, so older ones start as copies of
-    the newest."""
+    """Creates the environment. Releases differ in few packages, so those of older releases are
+    copies of the newest one's with other versions."""
     if release == RELEASES[-1]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
     else:
         _copy(_environment(RELEASES[-1]), home)
-    # Python compiles the modules that it uses, a tenth of all.
+    # Not compiled: Python itself compiles the modules that it imports, a tenth of all.
     _pip(home, "install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
 
 
 def _install_usher(home: Path) -> None:
-    """Installs this checkout in the same way as in the tests' own environment: editable."""
+    """Installs this checkout as it is in the tests' own environment, which is editable."""
     usher = distribution("openedx-usher")
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
     for file in usher.files or ():
@@ -84,13 +85,14 @@ def _link(source: str, target: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replaces the file, since it may be hard-linked to another one."""
+    """Replaces the file instead of changing it, since it may be hard-linked to another one."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
 def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
-    """Calls ``action``, unless it was done for the present content of ``source``."""
+    """Calls ``action``, unless the file ``stamp`` says that it was called for the present content
+    of ``source``."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         action()

@@ -1,10 +1,12 @@
-"""Executes rendered settings over a replacement of the platform's settings, and prints the result
-as JSON.
+"""Executes Tutor's rendered settings, with a small part of the platform's settings in place of the
+platform, and prints values as JSON.
 
-Run as a program: ``read_settings.py PLATFORM FOLDER NAME …``. PLATFORM: ``dict`` (FEATURES is
-a dict) or ``flat`` (features are settings). FOLDER: the rendered ``apps/openedx/settings/lms``.
-``FEATURES.NAME`` is a key of FEATURES. LMS_CFG names lms.env.yml. WITHOUT_USHER: as in an image
-that Usher is not installed in. Prints a line for each of MODULES.
+Run as a program: ``read_settings.py PLATFORM FOLDER NAME …``. PLATFORM: ``dict`` if FEATURES is a
+dict, ``flat`` if features are settings. FOLDER: the rendered ``apps/openedx/settings/lms``. NAME: a
+setting to print; ``FEATURES.KEY`` for a feature. Environment variables: LMS_CFG, the path of
+lms.env.yml; WITHOUT_USHER, if not empty, hides Usher as in an image without it.
+
+Prints a JSON object, name → value, for each of MODULES on a line of its own.
 """
 
 import importlib
@@ -23,7 +25,7 @@ PLATFORM = Path(__file__).parent / "platform"
 
 
 def main(platform: str, folder: str, *names: str) -> None:
-    # Tutor 20 and 21 name classes of their LMS's release of Django.
+    # Settings of Tutor 20 and 21 name these classes of older Djangos.
     deprecation.RemovedInDjango50Warning = DeprecationWarning
     deprecation.RemovedInDjango51Warning = DeprecationWarning
     make_folders = os.makedirs

@@ -18,7 +18,9 @@ AS_NIGHTLY = {"PYTHONPATH": str(Path(__file__).parent / "main_branch")}
 
 @dataclass
 class TutorRoot:
-    """environment: variables for every command. A PATH in it is put in front of the real one."""
+    """A Tutor root in the folder ``path``. release: of Tutor. nightly: whether Tutor behaves as its
+    main branch. environment: variables for every command; a PATH in it is put in front of the real
+    one."""
 
     release: int
     path: Path
@@ -35,7 +37,8 @@ class TutorRoot:
         plugins: tuple[str, ...] = ("mfe", "usher"),
         config: Mapping[str, Any] | None = None,
     ) -> "TutorRoot":
-        """Creates a root as an operator does: config.yml, plugins in this order, rendered files."""
+        """Creates a root as an operator does: writes ``config`` to config.yml, and enables
+        ``plugins`` in this order, which renders the files."""
         root = cls(release, path, nightly)
         path.mkdir(parents=True, exist_ok=True)
         root.configure(**(config or {}))
@@ -45,8 +48,8 @@ class TutorRoot:
     def run(
         self, *arguments: str, check: bool = True, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Runs ``tutor ARGUMENTS`` in this root. Raises AssertionError with all output if it
-        fails."""
+        """Runs ``tutor ARGUMENTS`` in this root. If ``check``, raises AssertionError with all
+        output if it fails."""
         result = subprocess.run(
             [tutor_executable(self.release), "--root", self.path, *arguments],
             env=self._environment(),

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.tutor.root import TutorRoot
 
-#: Tutor's mode → index in read_settings.MODULES of the LMS's settings module.
+#: Tutor's mode → index of its settings module in ``read_settings.MODULES``.
 _MODULE_OF_MODE = {"local": 0, "dev": 1, "k8s": 0}
 FEATURES = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
@@ -36,9 +36,9 @@ NAMES = (
 
 
 def read_back(root: TutorRoot, mode: str, *, package: bool = True) -> dict[str, Any]:
-    """The settings in NAMES after executing the rendered files; None for one that isn't set.
+    """The LMS's settings in this mode: each of NAMES → its value, None if it isn't set.
 
-    package: whether the image has Usher in it.
+    package: whether Usher is installed in the LMS's image.
     """
     files = [root.lms_config, *sorted((root.env / "apps/openedx/settings/lms").glob("*.py"))]
     content = tuple(file.read_text() for file in files)

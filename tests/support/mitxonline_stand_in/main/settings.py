@@ -1,4 +1,5 @@
-"""Settings with MITx Online's names, from the environment. It starts only if all are set."""
+"""Settings with MITx Online's names, from the environment. Without the required ones the stand-in
+does not start."""
 
 import os
 from pathlib import Path
@@ -113,7 +114,7 @@ OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET = os.environ.get(
 EDX_API_CLIENT_TIMEOUT = int(os.environ.get("EDX_API_CLIENT_TIMEOUT", "60"))
 MITX_ONLINE_REGISTRATION_ACCESS_TOKEN = os.environ.get("MITX_ONLINE_REGISTRATION_ACCESS_TOKEN")
 
-# Some installations print at the start, which protocols on standard output must accept.
+# Some installations print text at the start. Protocols on standard output must tolerate it.
 if os.environ.get("NOISE_ON_STDOUT"):
     print("starting up ... ", end="")
     print('{"id": 0, "ok": "not an answer"}')

@@ -113,7 +113,7 @@ def create_edx_auth_token(user):
 
 
 def store_tokens(user, **grant):
-    """Keeps the row locked during the exchange, as the original does."""
+    """Keeps the row locked while it exchanges the code or token, as the original does."""
     with transaction.atomic():
         auth = OpenEdxApiAuth.objects.select_for_update().filter(user=user).first()
         answer = httpx.post(

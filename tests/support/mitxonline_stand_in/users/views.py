@@ -18,7 +18,7 @@ def me(request):
 
 
 def gateway_login(request):
-    """Without the gateway it redirects back to the page that required the sign-in: a loop."""
+    """Redirects back to the page that required the sign-in. Without the gateway this is a loop."""
     target = request.GET.get("next", "/")
     if not url_has_allowed_host_and_scheme(target, {request.get_host()}):
         target = "/"

@@ -62,6 +62,6 @@ class AuditableModel(models.Model):
 
 @receiver(pre_save)
 def set_language_of_pages(sender, instance, **kwargs):
-    """A receiver for all models, as both applications have through their pages."""
+    """A receiver for all models, like one of Wagtail that both applications have."""
     if hasattr(instance, "locale_id") and instance.locale_id is None:
         instance.locale_id = 1

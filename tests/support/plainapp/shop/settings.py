@@ -50,8 +50,8 @@ OAUTH2_PROVIDER = {
     "PKCE_REQUIRED": os.environ.get("SHOP_PKCE_REQUIRED", "False") == "True",
 }
 
-# Checks at the start with the messages of mitol-django-common: an empty number, then all missing
-# settings.
+# Checks that fail with the messages of mitol-django-common: first for an empty number, then for all
+# missing settings.
 if os.environ.get("SHOP_COMPANY_ID") == "":
     raise ImproperlyConfigured("Expected value in SHOP_COMPANY_ID= to be an int")
 REQUIRED = [name for name in os.environ.get("SHOP_REQUIRED", "").split() if name]
@@ -61,7 +61,7 @@ if missing := [name for name in REQUIRED if not os.environ.get(name)]:
         "environment variables in .env file."
     )
 
-# The integration with Open edX, with the names and defaults of such applications.
+# The integration with Open edX. MITx Online and MIT xPro have settings of the same names.
 OPENEDX_OAUTH_PROVIDER = os.environ.get("OPENEDX_OAUTH_PROVIDER", "mitxpro-oauth2")
 OPENEDX_SOCIAL_LOGIN_PATH = os.environ.get(
     "OPENEDX_SOCIAL_LOGIN_PATH", "/auth/login/mitxpro-oauth2/?auth_entry=login"

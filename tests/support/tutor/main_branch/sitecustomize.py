@@ -1,4 +1,4 @@
-"""On PYTHONPATH this makes a released Tutor behave as its main branch (nightly).
+"""Makes a released Tutor behave as its main branch (nightly), if this folder is on PYTHONPATH.
 
 For plugins, templates and programs the branch differs only in the suffix of its version.
 """

@@ -72,7 +72,7 @@ def create_user(user):
         },
         timeout=settings.EDX_API_CLIENT_TIMEOUT,
     )
-    # If both username and address are taken, sign-in has created the account already.
+    # If both the username and the address are taken, a sign-in has created the account already.
     is_own = answer.status_code == 409 and "duplicate-email-username" in answer.text
     if answer.status_code != 200 and not is_own:
         raise OpenEdxError(f"{user.username}: {answer.status_code} {answer.text[:300]}")

@@ -1,5 +1,5 @@
 # ruff: noqa: F403, F405 - as the platform writes its settings
-"""As the platform's devstack settings: production's, made easier for development, then plugins."""
+"""Like the platform's devstack settings: those of production, changes for development, plugins."""
 
 from edx_django_utils.plugins import add_plugins
 
@@ -13,7 +13,7 @@ if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
     dummy = "common.djangoapps.third_party_auth.dummy.DummyBackend"
     AUTHENTICATION_BACKENDS = [dummy, *AUTHENTICATION_BACKENDS]
 LOGIN_REDIRECT_WHITELIST.extend(["localhost:18000", "localhost:18010"])
-# Replaces the value of the production settings.
+# Replaces production's list, as in the platform.
 IDA_LOGOUT_URI_LIST = [
     "http://localhost:18130/logout/",
     "http://localhost:18150/logout/",

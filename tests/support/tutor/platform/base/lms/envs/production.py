@@ -1,5 +1,5 @@
 # ruff: noqa: F403, F405, SIM105, PTH123 - as the platform writes its settings
-"""As the platform's production settings: YAML over the defaults, sign-in backends, then plugins."""
+"""Like the platform's production settings: values of a YAML file, sign-in backends, plugins."""
 
 import os
 
@@ -22,7 +22,7 @@ for feature, value in _YAML_TOKENS.get("FEATURES", {}).items():
     FEATURES[feature] = value
 
 if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
-    # Read only here: setting THIRD_PARTY_AUTH_BACKENDS later has no effect.
+    # The only place that reads THIRD_PARTY_AUTH_BACKENDS: setting it later has no effect.
     AUTHENTICATION_BACKENDS = _YAML_TOKENS.get(
         "THIRD_PARTY_AUTH_BACKENDS",
         [

@@ -1,6 +1,7 @@
-"""Features of the releases that keep them as flat settings: FEATURES reads and writes a namespace.
+"""FEATURES of releases in which each feature is a setting: it reads and writes a settings module's
+namespace.
 
-Behaviour of openedx/core/lib/features_setting_proxy.py (Ulmo and later).
+Behaves like openedx/core/lib/features_setting_proxy.py of the platform (Ulmo and later).
 """
 
 from collections.abc import MutableMapping
