@@ -77,8 +77,8 @@ def django_db_modify_db_settings(
 ) -> None:
     """Gives each worker its own database.
 
-    SQLite's is a file: all threads share the one connection to a database in memory, so a test and
-    the thread that serves its pages would see each other's transactions.
+    SQLite uses a file. With a database in memory all threads share one connection, so a test and
+    the thread that serves its pages would see each other's uncommitted changes.
     """
     from django.conf import settings
 

@@ -35,6 +35,8 @@ WORKERS = {
 
 @dataclass
 class World:
+    """The running servers, with an application that has ``DUE`` enrollments to send."""
+
     services: Services
     lms_url: str
     env: dict[str, str]
@@ -55,14 +57,17 @@ class World:
 
     @property
     def enrollments(self) -> int:
+        """Number of enrollments in the LMS."""
         return len(control(self.lms_url, "dump")["enrollments"])
 
     @property
     def unsettled(self) -> int:
+        """Number of the application's enrollments that are not in sync."""
         return int(self.contender.call("count_unsettled", names="stop")["answer"])
 
     @property
     def claimed(self) -> int:
+        """Number of enrollments that a worker has claimed."""
         return int(self.contender.call("count_claimed")["answer"])
 
 

@@ -83,6 +83,7 @@ def page(heading: str) -> str:
 
 
 def commands(text: str) -> list[str]:
+    """The commands in the blocks ``console`` of ``text``, without prompts and comments."""
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     return [line[2:].split("#")[0].strip() for block in blocks for line in block.splitlines()]
 
@@ -96,10 +97,13 @@ def files(text: str) -> dict[str, str]:
 
 
 def snippets(text: str) -> list[str]:
+    """The blocks of Python in ``text`` that are not files."""
     return re.findall(r"```python\n((?!# \S+\.py).*?)```", text, re.DOTALL)
 
 
 class Integrator:
+    """A person who follows the page in ``folder``."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ports = ("--port", str(free_port()), "--lms-port", str(free_port()))
@@ -121,6 +125,7 @@ class Integrator:
         return result.stdout + result.stderr
 
     def write(self, heading: str) -> None:
+        """Writes the files below this heading of the page."""
         for path, code in files(page(heading)).items():
             with (self.folder / path.rstrip("+")).open("a" if path.endswith("+") else "w") as file:
                 file.write(code)

@@ -252,10 +252,12 @@ class Machine:
 
 
 def of(checkout: PlainCheckout) -> list[str]:
+    """The options that name the checkout for ``usher connect``."""
     return ["--application", str(checkout.folder), "--server-url", checkout.url]
 
 
 def records(checkout: PlainCheckout) -> list[Any]:
+    """The OAuth clients in the application's database: (name, client id, redirect URIs)."""
     with sqlite3.connect(checkout.folder / "db.sqlite3") as database:
         return database.execute(
             "select name, client_id, redirect_uris from oauth2_provider_application order by id"

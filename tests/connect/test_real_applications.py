@@ -32,6 +32,8 @@ NAMES = [name for name in ("mitxonline", "mitxpro") if os.environ.get(name.upper
 
 
 class Real:
+    """A real checkout. name: ``mitxonline`` or ``mitxpro``. state: the folder of Usher's state."""
+
     def __init__(self, name: str, state: Path) -> None:
         self.folder = Path(os.environ[name.upper()])
         self.manage = os.environ.get(f"{name.upper()}_MANAGE", ".venv/bin/python manage.py")

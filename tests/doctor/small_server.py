@@ -11,6 +11,8 @@ from typing import Any
 
 @dataclass
 class Answer:
+    """An answer of the server. body: what it sends as JSON."""
+
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -45,7 +47,7 @@ def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[
         do_GET = do_POST = _answer
 
         def log_message(self, *_: object) -> None:
-            """Nothing: tests read answers, not logs."""
+            """Logs nothing."""
 
     kind = ThreadingHTTPServer if threads else HTTPServer
     server = kind(("127.0.0.1", 0), Handler)

@@ -217,8 +217,8 @@ def test_the_outline_of_a_course(
 
 
 def test_a_learner_of_conformance_is_removed_or_named(lms: EmbeddedLms) -> None:
-    """A learner of usher conformance retires the own account. An LMS without retirement states
-    refuses that."""
+    """The test learner of ``usher conformance`` retires its own account. An LMS without retirement
+    states refuses that."""
     states = "from usher.embedded.user_api import models, retirement\n"
     with lms.browser() as session, lms.api() as worker:
         learner = register(session, "service-worker-token")

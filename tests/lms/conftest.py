@@ -45,6 +45,7 @@ class Lms:
         return self.django.command(*arguments, text=text)
 
     def provision(self, description: dict[str, Any], *options: str) -> dict[str, Any]:
+        """Runs ``usher_provision``, which must succeed, and returns its report."""
         result = self.run("usher_provision", "--file", "-", *options, text=json.dumps(description))
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
@@ -57,6 +58,7 @@ class Lms:
             return rows
 
     def value(self, sql: str, *values: Any) -> Any:
+        """The first column of the first row; IndexError if there is no row."""
         return self.rows(sql, *values)[0][0]
 
     def api(self, token: str = TOKEN) -> httpx.Client:
@@ -102,6 +104,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
 
 
 def description(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A description for ``usher_provision``: these applications and the tests' service worker."""
     worker = {"username": WORKER, "email": "worker@example.org", "token": TOKEN}
     return {"applications": list(applications), "service_worker": worker, **more}
 

@@ -51,6 +51,7 @@ def post(
 
 
 def result(answer: httpx.Response) -> dict[str, Any]:
+    """The result of a batch's first item."""
     assert answer.status_code == 200, answer.text
     return dict(answer.json()["results"][0])
 

@@ -13,6 +13,7 @@ ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 
 
 def post(lms: Lms, path: str, items: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+    """Sends a batch, which must be answered with 200, and returns the items' results."""
     with lms.api() as api:
         answer = api.post(path, json={"items": items, **more})
     assert answer.status_code == 200, answer.text
@@ -28,6 +29,7 @@ def enroll(lms: Lms, username: str, **item: Any) -> dict[str, Any]:
 
 
 def code(result: dict[str, Any]) -> str:
+    """The error code of an item that must be refused."""
     assert result["status"] == "refused"
     assert result["error"]["message"]
     return result["error"]["code"]

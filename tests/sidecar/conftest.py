@@ -71,6 +71,7 @@ class System:
     _environment: str = ""
 
     def usher(self, *arguments: str) -> Result:
+        """Runs ``usher`` with this command and options for the application, in this process."""
         options = (
             "--application",
             str(self.application.folder),
@@ -96,6 +97,7 @@ class System:
             self._agent = None
 
     def json(self, *arguments: str) -> Any:
+        """Runs ``usher`` like that with ``--json``, and returns the object, with any exit code."""
         result = self.usher(*arguments, "--json")
         assert result.stdout, (result.exit_code, result.output, result.exception)
         return json.loads(result.stdout)
@@ -106,9 +108,12 @@ class System:
         self.application.run(_PEOPLE.format(names=names, user=user))
 
     def enroll(self, name: str, course: str, **row: Any) -> None:
+        """Creates an enrollment in the application, two days ago. row: further fields."""
         self.application.run(_ENROLL.format(name=name, course=course, row=row))
 
     def rows(self, model: str, *fields: str, **condition: Any) -> list[Any]:
+        """Tuples of these fields of the application's rows, by primary key; also of rows that the
+        model's managers hide. model: ``app.Model``. condition: as for ``filter()``."""
         app, name = model.split(".")
         found = self.application.run(
             f"from {app}.models import {name}\n"
@@ -118,6 +123,8 @@ class System:
         return [tuple(row) for row in found]
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Sends a request to the LMS as the service worker and returns the answer's JSON. Raises
+        httpx.HTTPStatusError."""
         import httpx
 
         from tests.support.lms_process import SERVICE_TOKEN
@@ -128,6 +135,7 @@ class System:
         return answer.json()
 
     def accounts_in_lms(self, *names: str, **more: Any) -> None:
+        """Creates linked accounts in the LMS. more: fields of each."""
         items = [
             {
                 "id": name,
@@ -142,6 +150,7 @@ class System:
         assert not [found for found in results if found["error"]], results
 
     def enrolled_in_lms(self, name: str, course: str, mode: str, active: bool = True) -> None:
+        """Enrolls a learner in the LMS, or unenrolls if not ``active``."""
         item = {
             "id": 1,
             "username": name,
@@ -154,6 +163,7 @@ class System:
         assert not found["error"], found
 
     def enrollments_in_lms(self, name: str) -> set[tuple[str, str, bool]]:
+        """The learner's enrollments in the LMS: {(course key, mode, whether it is active)}."""
         found = self.api("GET", f"/api/enrollment/v1/enrollments/?username={name}")["results"]
         return {(row["course_id"], row["mode"], row["is_active"]) for row in found}
 

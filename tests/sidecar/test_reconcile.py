@@ -30,10 +30,12 @@ def only_for(application: str) -> pytest.MarkDecorator:
 
 
 def name_for(system: System, word: str) -> str:
+    """A username that the other application's tests in the same LMS don't use."""
     return f"{system.application.name[:5]}{word}"
 
 
 def tokens(system: System, name: str) -> list[Any]:
+    """(access token, refresh token) of each token of the learner in the application."""
     return system.rows(
         TOKEN[system.application.name], "access_token", "refresh_token", user__username=name
     )

@@ -65,6 +65,7 @@ class PlainCheckout:
             self.manage("migrate", "--verbosity", "0")
 
     def docker(self, *arguments: str, stdin: str = "") -> str:
+        """Runs ``docker`` in the checkout and returns its output. The test fails if it fails."""
         return run(["docker", *arguments], self.folder, self.environment, stdin)
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
@@ -73,6 +74,7 @@ class PlainCheckout:
         )
 
     def up(self) -> None:
+        """Starts the application and waits until it answers."""
         self.docker("compose", "up", "-d")
         deadline = time.monotonic() + DEADLINE
         while True:
@@ -88,6 +90,7 @@ class PlainCheckout:
         self.docker("compose", "down")
 
     def make_learner(self, username: str, password: str, **more: bool) -> None:
+        """Creates a user in the application. more: fields such as ``is_staff``."""
         learner = {
             "username": username,
             "password": password,

@@ -105,6 +105,7 @@ class DjangoProcess:
             self._process = None
 
     def _ask(self, **request: object) -> CommandResult:
+        """Raises DjangoProcessError if the process ends."""
         process = self._opened()
         stdin = _pipe(process.stdin)
         stdin.write(json.dumps(request) + "\n")

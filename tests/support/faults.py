@@ -61,9 +61,11 @@ class FaultyProxy:
         self.decide = decide
 
     def break_all(self, fault: str, *, path: str = "") -> None:
+        """Gives this fault to all further requests whose path contains ``path``."""
         self.decide = lambda _method, asked: fault if path in asked else ""
 
     def break_some(self, share: float, faults: tuple[str, ...] = ALL, seed: int = 0) -> None:
+        """Gives random faults to a random ``share`` (0 to 1) of all further requests."""
         dice = random.Random(seed)
         lock = threading.Lock()
 
@@ -77,6 +79,7 @@ class FaultyProxy:
         self.decide = lambda method, path: ""
 
     def count(self, path: str) -> int:
+        """The number of requests so far whose path contains ``path``."""
         return sum(path in asked for _, asked in self.seen)
 
 

@@ -130,6 +130,7 @@ class LmsProcess:
 
     @property
     def redirect_uri(self) -> str:
+        """The LMS's redirect URI, for the application's record of the LMS."""
         return lms_redirect_uri(self.url, self.backend)
 
 

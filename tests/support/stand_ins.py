@@ -87,6 +87,7 @@ class StandIn:
         return f"{sys.executable} manage.py"
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
+        """Runs a management command and returns its output. Raises AssertionError if it fails."""
         result = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             input=stdin,
@@ -106,9 +107,11 @@ class StandIn:
         return {**environment, **self.values}
 
     def run(self, script: str) -> Any:
-        """Runs Python in the application and returns its variable ``result``, which must be JSON.
-        Raises AssertionError with the traceback if it fails. One process runs all scripts, because
-        starting Django takes longer than most of them."""
+        """Runs Python in the application and returns its variable ``result``, passed on as JSON:
+        other values arrive as strings. Raises AssertionError with the traceback if it fails.
+
+        One process runs all scripts, because starting Django takes longer than most of them.
+        """
         if self._shell is None:
             self._shell = subprocess.Popen(
                 [sys.executable, "manage.py", "shell", "-c", _LOOP],

@@ -64,7 +64,7 @@ def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Fr
         do_GET = do_POST = _pass_on
 
         def log_message(self, *_: object) -> None:
-            """Nothing: tests read answers, not logs."""
+            """Logs nothing."""
 
     with tempfile.TemporaryDirectory() as folder:
         certificate = Path(folder) / "certificate.pem"

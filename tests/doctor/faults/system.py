@@ -57,6 +57,7 @@ class System:
     # -- the databases
 
     def remember(self) -> None:
+        """Copies both databases, for ``restore``."""
         for path in self._databases:
             _copy(path, _kept(path))
 
@@ -106,6 +107,7 @@ class System:
             del self._kept_files[path]
 
     def has_other_settings(self, name: str) -> bool:
+        """Whether ``lms`` or ``application`` was restarted with other settings."""
         return any(server == name for server, _ in self._kept_files.values())
 
     def _keep(self, path: Path, server: str) -> bytes:
@@ -113,6 +115,7 @@ class System:
 
     @contextmanager
     def stopped(self, name: str) -> Iterator[None]:
+        """Stops ``lms``, ``application`` or ``worker``, and starts it again afterwards."""
         server = self.pair.server(name)
         server.stop()
         try:

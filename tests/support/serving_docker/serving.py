@@ -48,6 +48,7 @@ def _lms_state():
 
 
 def start(name, env, command, state):
+    """Starts a process. Its log and its state, pid and environment, are files in ``state``."""
     with (state / f"{name}.log").open("ab") as out:
         process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -58,6 +59,7 @@ def start(name, env, command, state):
 
 
 def end(running):
+    """Ends a process and waits for its end. running: its state, None if it was never started."""
     if not alive(running):
         return
     os.killpg(running["pid"], signal.SIGTERM)
@@ -79,5 +81,6 @@ def alive(running):
 
 
 def read_state(name, state):
+    """The state that ``start`` wrote; None if there is none."""
     file = state / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else None

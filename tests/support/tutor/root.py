@@ -80,9 +80,11 @@ class TutorRoot:
 
     @property
     def lms_config(self) -> Path:
+        """The path of the rendered lms.env.yml."""
         return self.env / "apps/openedx/config/lms.env.yml"
 
     def description(self) -> Description:
+        """The rendered description that Usher's job provisions."""
         return Description.from_json((self.lms_config.parent / "usher.json").read_text())
 
     def _environment(self) -> dict[str, str]:
