@@ -69,7 +69,7 @@ def empty(system, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     # Forgets pauses that other tests caused; writing their end would add statements.
-    monkeypatch.setattr(conditions, "_reported", set())
+    monkeypatch.setattr(conditions, "_shown", set())
     services.reconcile()
     recorder.forget()
     beat()
