@@ -197,6 +197,7 @@ def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: 
         env.write_text("broken")
         assert servers.follow_changes() == ""
         assert eventually(lambda: "exit code 4" in servers.follow_changes())
+        assert eventually(lambda: "reconcile=broken" in started.read_text())
         servers.check()  # raises nothing, so the command continues
         started.write_text("")
         env.write_text("300")
