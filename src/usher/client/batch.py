@@ -57,7 +57,7 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
         return cached
     try:
         with urgent():  # nothing else is sent before this is known
-            body = _get(lms, LmsPath.USHER_API)
+            body = _get_or_none(lms, LmsPath.USHER_API)
             cached = _read_capabilities(body)
             if not cached:
                 lms.confirm_lms()
@@ -91,7 +91,7 @@ def _name(body: Any) -> str:
 def outbox(lms: LmsClient) -> tuple[int, float] | None:
     """The number of messages that the LMS has not delivered to this application yet, and the age of
     the oldest in seconds; None if the LMS doesn't report them. Raises LmsError."""
-    body = _get(lms, LmsPath.USHER_API, {"outbox": 1})
+    body = _get_or_none(lms, LmsPath.USHER_API, {"outbox": 1})
     outbox_data = body.get("outbox") if isinstance(body, dict) else None
     if outbox_data is None:
         return None
@@ -108,11 +108,11 @@ def links_of(lms: LmsClient, username: str) -> ObservedLinks | None:
     """Which LMS account the application's learner of that name signs in to; None if the LMS doesn't
     report it, because it has no ``usher.lms`` or an older one. Raises LmsError."""
     query = {"username": username, "client_id": lms.who.client_id}
-    body = _get(lms, LmsPath.USHER_LINKS, query)
+    body = _get_or_none(lms, LmsPath.USHER_LINKS, query)
     return None if body is None else read_links(body)
 
 
-def _get(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
+def _get_or_none(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
     """The JSON of an answer with status 200; None for any other."""
     answer = lms.http.request("GET", path, group=_GROUP, params=params, token=lms.who.service_token)
     return answer.json_or_none() if answer.status == 200 else None
@@ -202,7 +202,7 @@ def _probe(lms: LmsClient, capability: str, pace: Pacing) -> None:
     """Measures how long the LMS takes for a small request."""
     try:
         with urgent():  # otherwise the time would include waiting for the budget of requests
-            pace.probe(lambda: _get(lms, LmsPath.USHER_API))
+            pace.probe(lambda: _get_or_none(lms, LmsPath.USHER_API))
     except LmsError:
         pace.record_failure(capability)
 

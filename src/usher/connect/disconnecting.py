@@ -355,7 +355,7 @@ class DisconnectionFromEmbedded(Disconnection):
             str(embedded.folder),
             "update the embedded LMS and its database",
             "another version or installation of Usher created it",
-            lambda: embedded.is_made,
+            lambda: embedded.is_current,
             self._update,
         )
         stop = Step(

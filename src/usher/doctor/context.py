@@ -178,13 +178,13 @@ def look_at(places: Places) -> Context:
     application = Application(web, places.application_url, places.env_file, places.manage)
     if not application.url:
         application.url = _application_url(application)
-    public = application.written(Env.OPENEDX_BASE_REDIRECT_URL)
-    api = application.written(Env.OPENEDX_API_BASE_URL)
+    public = application.setting_in_env_file(Env.OPENEDX_BASE_REDIRECT_URL)
+    api = application.setting_in_env_file(Env.OPENEDX_API_BASE_URL)
     lms_url = places.lms_url or _url_by(tutor) or public or api
     lms = Lms(
         web=web,
         url=(lms_url or application.setting(Env.OPENEDX_API_BASE_URL)).rstrip("/"),
-        token=places.token or application.written(Env.OPENEDX_SERVICE_WORKER_API_TOKEN),
+        token=places.token or application.setting_in_env_file(Env.OPENEDX_SERVICE_WORKER_API_TOKEN),
         ask=_report_of(places.lms_manage, tutor),
     )
     machine = Machine(places.platform) if places.platform else Machine()
@@ -219,7 +219,7 @@ OWN_ADDRESSES = ("SITE_BASE_URL", "MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL")
 
 def _application_url(application: Application) -> str:
     for name in OWN_ADDRESSES:
-        value = application.written(name)
+        value = application.setting_in_env_file(name)
         if urlsplit(value).scheme in ("http", "https"):
             return value.rstrip("/")
     try:

@@ -100,7 +100,7 @@ def is_command(fix: str) -> bool:
     return bool(_BEGINS.match(fix)) and not _PROSE.search(_QUOTED.sub("''", fix))
 
 
-def parts(fix: str) -> list[tuple[str, bool]]:
+def split_into_commands(fix: str) -> list[tuple[str, bool]]:
     """Returns the sentences and commands of an adapted fix, in order, each with whether it is a
     command."""
     masked = _QUOTED.sub(lambda quoted: "'" * len(quoted[0]), fix)

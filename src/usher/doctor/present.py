@@ -157,7 +157,7 @@ def _laid_out(fix: str, indent: int, label: str) -> str:
     """``label`` and a fix. Sentences are wrapped; each command is on a line of its own, so that it
     can be copied. Every line but the first is indented."""
     lines = []
-    for text, is_command in fixes.parts(fix):
+    for text, is_command in fixes.split_into_commands(fix):
         if not is_command:
             fits = len(label) <= indent
             lines.append(label + wrap(text, indent) if fits else wrap(label + text, indent))
@@ -171,7 +171,7 @@ def _laid_out(fix: str, indent: int, label: str) -> str:
 
 
 def next_step(report: Report) -> str:
-    """Returns a sentence that begins with ``Next:``. It may contain commands (``fixes.parts``)."""
+    """Returns a sentence that begins with ``Next:``. It may contain commands."""
     if root_causes := report.root_causes:
         return f"Next: {root_causes[0].id}: {root_causes[0].finding.fix}"
     if report.unproven and not report.asked:

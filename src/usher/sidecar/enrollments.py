@@ -30,11 +30,11 @@ Results = dict[Any, dict[str, Any]]
 class Send(Protocol):
     """Sends items of the batch API and returns its results: ``id`` → result.
 
-    instead: the mode for items whose own mode the LMS does not offer; '' to let the LMS refuse
-    these items.
+    fallback_mode: the mode for items whose own mode the LMS does not offer; '' to let the LMS
+    refuse these items.
     """
 
-    def __call__(self, items: Items, instead: str = "") -> Results: ...
+    def __call__(self, items: Items, fallback_mode: str = "") -> Results: ...
 
 
 def reconcile_enrollments(
@@ -92,8 +92,8 @@ def enroll(
     """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
     ENROLLMENT, or a kind of ``comparing``, for which the application's rows are not changed."""
     try:
-        instead = session.adapter.mode_instead if kind == ENROLLMENT else ""
-        results = send([_item(session, row) for row in rows], instead)
+        fallback_mode = session.adapter.mode_instead if kind == ENROLLMENT else ""
+        results = send([_item(session, row) for row in rows], fallback_mode)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
@@ -323,11 +323,11 @@ def sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send
 
 
 def _batch_sender(session: Session) -> Send:
-    def send(items: Items, instead: str = "") -> Results:
+    def send(items: Items, fallback_mode: str = "") -> Results:
         results = batch.send(session.lms, batch.ENROLLMENTS, items)
         refused = [item for item in items if _code(results.get(item["id"])) in _MODE_REFUSED]
-        if instead and refused:
-            items_in_other_mode = [{**item, "mode": instead} for item in refused]
+        if fallback_mode and refused:
+            items_in_other_mode = [{**item, "mode": fallback_mode} for item in refused]
             results |= batch.send(session.lms, batch.ENROLLMENTS, items_in_other_mode)
         return results
 
@@ -343,17 +343,17 @@ def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
     """
     not_offered: set[tuple[str, str]] = set()
 
-    def send(items: Items, instead: str = "") -> Results:
-        return dict(pool.map(lambda item: (item["id"], enroll_one(item, instead)), items))
+    def send(items: Items, fallback_mode: str = "") -> Results:
+        return dict(pool.map(lambda item: (item["id"], enroll_one(item, fallback_mode)), items))
 
-    def enroll_one(item: dict[str, Any], instead: str) -> dict[str, Any]:
+    def enroll_one(item: dict[str, Any], fallback_mode: str) -> dict[str, Any]:
         course_and_mode = item["course_id"], item["mode"]
-        if not instead or course_and_mode not in not_offered:
+        if not fallback_mode or course_and_mode not in not_offered:
             result = enroll_in_mode(item, item["mode"])
-            if not instead or _code(result) not in _MODE_REFUSED:
+            if not fallback_mode or _code(result) not in _MODE_REFUSED:
                 return result
             not_offered.add(course_and_mode)
-        return enroll_in_mode(item, instead)
+        return enroll_in_mode(item, fallback_mode)
 
     def enroll_in_mode(item: dict[str, Any], mode: str) -> dict[str, Any]:
         try:

@@ -85,7 +85,7 @@ class EmbeddedLms:
         return (self.folder / _MADE_OF).is_file()
 
     @property
-    def is_made(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the folder has an LMS of this version and installation of Usher."""
         return self.exists and (self.folder / _MADE_OF).read_text() == _fingerprint()
 
@@ -126,7 +126,7 @@ class EmbeddedLms:
         write_private(self.folder / _MADE_OF, _fingerprint().encode())
 
     def is_rendered(self) -> bool:
-        if not (self.is_made and self.description_file.is_file()):
+        if not (self.is_current and self.description_file.is_file()):
             return False
         present = yaml.safe_load((self.folder / "lms.env.yml").read_text()) or {}
         expected = self._settings() | {"LMS_ROOT_URL": self.lms_url}

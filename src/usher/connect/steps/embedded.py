@@ -25,7 +25,7 @@ class EmbeddedSteps(ConfigurationSteps):
                 str(embedded.folder),
                 "create an embedded LMS: its database and two courses",
                 "it runs on this machine, without Tutor and containers",
-                lambda: embedded.is_made,
+                lambda: embedded.is_current,
                 self._make,
             ),
             Step(

@@ -173,7 +173,7 @@ _RETIRED_TEXT = (
 
 def _detail(record: Record) -> str:
     """The LMS's last error and the record's next step, in one text."""
-    text = f"{record.whose}: {record.cause}" if record.cause else ""
+    text = f"{record.cause_label}: {record.cause}" if record.cause else ""
     if text and text[-1] not in ".!?":
         text += "."
     return " ".join(filter(None, (text, record.advice or record.next)))

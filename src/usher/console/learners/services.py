@@ -58,7 +58,7 @@ class Record:
     is_missing: bool = False
 
     @property
-    def whose(self) -> str:
+    def cause_label(self) -> str:
         """The label of the cause."""
         if self.state is State.REFUSED:
             return words.code_in_words(self.code, self.kind)

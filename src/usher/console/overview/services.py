@@ -164,7 +164,7 @@ class Overview:
         return [kind for kind in self.kinds if not kind.is_empty] or self.kinds[:1]
 
     @property
-    def none(self) -> str:
+    def empty_titles(self) -> str:
         """The titles of kinds without records, separated by commas."""
         shown_names = {kind.name for kind in self.shown}
         titles = [kind.title for kind in self.kinds if kind.name not in shown_names]

@@ -162,8 +162,8 @@ class ServiceClientsWork(Check):
     def probe(self, context: Context) -> Finding:
         worked = []
         for purpose, (key_of_id, key_of_secret) in SERVICE_CLIENTS.items():
-            client_id = context.application.written(key_of_id)
-            secret = context.application.written(key_of_secret)
+            client_id = context.application.setting_in_env_file(key_of_id)
+            secret = context.application.setting_in_env_file(key_of_secret)
             if not (client_id and secret):
                 continue
             answer = context.web.request(

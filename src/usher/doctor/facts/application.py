@@ -90,7 +90,7 @@ class Application:
         result: dict[str, Any] = self.manage.json("shell", stdin=f"ADDRESS = {address!r}\n{script}")
         return result
 
-    def written(self, name: str) -> str:
+    def setting_in_env_file(self, name: str) -> str:
         """A setting's value in its ``.env``; '' if there is none."""
         try:
             return self.env.get(name) or ""
@@ -99,7 +99,7 @@ class Application:
 
     def setting(self, name: str) -> str:
         """A setting's value in its ``.env``, else in the running application; '' if unknown."""
-        if value := self.written(name):
+        if value := self.setting_in_env_file(name):
             return value
         try:
             return str(self.report.get("settings", {}).get(name) or "")
@@ -121,7 +121,7 @@ class Application:
     def running_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the settings in use by the running process; empty if it does not report
         them. It reports them only to a request with the same service worker's token."""
-        proof = proof_of(self.written(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
+        proof = proof_of(self.setting_in_env_file(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
             data = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
         except (NotKnownError, ValueError):

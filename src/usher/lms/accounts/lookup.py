@@ -41,15 +41,15 @@ class TakenIdentifiers:
 
 
 def find_taken(
-    usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None
+    usernames: Iterable[str], emails: Iterable[str], *, except_user: Any = None
 ) -> TakenIdentifiers:
     """Those of ``usernames`` and ``emails`` that can't be given to an account, because they are
-    used by another account, retired, or reserved for account recovery. besides: a user whose own
-    username and address don't count as taken."""
+    used by another account, retired, or reserved for account recovery. except_user: a user whose
+    own username and address don't count as taken."""
     names = [name for name in usernames if name]
     addresses = [address for address in emails if address]
-    used_names = _in_use("username", names, besides)
-    used_addresses = _in_use("email", addresses, besides)
+    used_names = _in_use("username", names, except_user)
+    used_addresses = _in_use("email", addresses, except_user)
     platform = conf.platform()
     candidates = [name for name in names if name.casefold() not in used_names]
     left_addresses = [a for a in addresses if a.casefold() not in used_addresses]
@@ -58,13 +58,13 @@ def find_taken(
     return TakenIdentifiers(frozenset(used_names), frozenset(used_addresses))
 
 
-def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
+def _in_use(field: str, values: list[str], except_user: Any) -> set[str]:
     """Those of ``values``, case-folded, that the database considers equal to some user's."""
     if not values:
         return set()
-    users = _without(get_user_model().objects.all(), besides)
+    users = _without(get_user_model().objects.all(), except_user)
     wanted_values = {value.casefold() for value in values}
-    rows = _without(users_by(field, values), besides)
+    rows = _without(users_by(field, values), except_user)
     values_in_use = {value.casefold() for value in rows.values_list(field, flat=True)}
     used = wanted_values & values_in_use
     if values_in_use - wanted_values:

@@ -207,7 +207,7 @@ def update_account(user: Any, learner: Learner) -> bool:
     return whether anything changed. The username never changes. Raises AccountRefused."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
-        unavailable = lookup.find_taken([], [learner.email], besides=user)
+        unavailable = lookup.find_taken([], [learner.email], except_user=user)
         refuse_taken(learner, lookup.TakenIdentifiers(frozenset(), unavailable.emails))
     fields = []
     if learner.email and user.email != learner.email:

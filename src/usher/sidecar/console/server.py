@@ -53,19 +53,19 @@ class Access:
         self._said = 0.0
         self._session = secrets.token_urlsafe(32)
 
-    def say_link(self) -> None:
+    def print_link(self) -> None:
         """Prints a new link, which replaces one that was not used."""
         with self._lock:
             self._key, self._said = secrets.token_urlsafe(32), time.monotonic()
             link = f"{self._address}/open?key={self._key}"
         self._say(link)
 
-    def say_another(self) -> None:
+    def print_other_address(self) -> None:
         """Prints a new link after a request without a valid one, at most every ten seconds."""
         with self._lock:
             is_due = time.monotonic() - self._said > _SECONDS_BETWEEN_LINKS
         if is_due:
-            self.say_link()
+            self.print_link()
 
     def session_for(self, key: str) -> str:
         """Returns the session cookie's value if ``key`` is that of the newest link and the link was
@@ -103,7 +103,7 @@ def serving(
             {"access": access, "watched": watched, "names": _NAMES | {name}},
         )
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        access.say_link()
+        access.print_link()
         try:
             yield address
         finally:
@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(303, "", headers={"Location": "/", "Set-Cookie": cookie})
 
     def _refuse(self) -> None:
-        self.access.say_another()
+        self.access.print_other_address()
         self._answer(
             403,
             pages.message(
