@@ -12,7 +12,7 @@ from usher.contract.application_report import ApplicationReport, Celery
 from usher.doctor import fixes
 from usher.doctor.context import Context, Places, look_at
 from usher.doctor.facts.commands import Command
-from usher.doctor.fixes import adapt, is_command, parts
+from usher.doctor.fixes import adapt, is_command, split_into_commands
 
 #: All placeholders of fixes.
 WORDS = [
@@ -110,7 +110,7 @@ def test_sentences(fix: str) -> None:
     ],
 )
 def test_commands_in_a_fix_are_separate(fix: str, expected: list[tuple[str, bool]]) -> None:
-    assert parts(fix) == expected
+    assert split_into_commands(fix) == expected
 
 
 def project(
@@ -156,7 +156,7 @@ def test_an_application_in_containers_is_restarted_by_compose(tmp_path: Path) ->
     context.application.manage = Command(manage, tmp_path)
     assert adapt(fixes.RESTART, context) == f"(cd {tmp_path} && docker compose up -d)"
     assert adapt(fixes.START, context) == f"(cd {tmp_path} && docker compose up -d)"
-    assert parts(adapt(fixes.START_BROKER, context))[-1] == (
+    assert split_into_commands(adapt(fixes.START_BROKER, context))[-1] == (
         f"(cd {tmp_path} && docker compose up -d redis)",
         True,
     )
@@ -184,7 +184,7 @@ def test_what_runs_both_is_started_if_it_is_stopped(tmp_path: Path) -> None:
     dev = project(tmp_path, dev_home=tmp_path / ".usher/dev")
     demo = project(tmp_path, demo_home=tmp_path / ".demo/mitxonline")
     for word in (fixes.START, fixes.RESTART, fixes.LMS_START, fixes.START_WORKER):
-        assert parts(adapt(word, dev)) == [(f"usher dev {tmp_path}", True)]
+        assert split_into_commands(adapt(word, dev)) == [(f"usher dev {tmp_path}", True)]
         assert adapt(word, demo) == "start the demo again"
     with running(tmp_path / ".usher/dev"), running(tmp_path / ".demo/mitxonline"):
         for word in (fixes.START, fixes.RESTART, fixes.LMS_START):
