@@ -108,7 +108,7 @@ def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
 
 @dataclass
 class Asking:
-    """The LMS's requests to the application, answered from its database, without HTTP.
+    """Answers the LMS's requests to the application from the application's database, without HTTP.
     callback_fails: returns whether the application is unreachable."""
 
     world: Sim

@@ -48,7 +48,7 @@ def test_no_accepted_value_has_special_characters(check: Any, text: str) -> None
     assert not [
         mark for mark in SPECIAL if mark in passed and not (mark == "'" and check in QUOTED)
     ]
-    # In every format of rendered files it is one plain text.
+    # YAML and the shell read it back as the same single string.
     assert yaml.safe_load(yaml.safe_dump({"x": passed})) == {"x": passed}
     assert shlex.split(shlex.quote(passed)) == [passed]
 

@@ -125,7 +125,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> 
 def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
     system: System,
 ) -> None:
-    """No column of the application shows that it must be ended."""
+    """No column of the application shows that the LMS must still end it."""
     name, course = name_for(system, "ending"), course_of(system)
     system.people(name)
     assert system.json("reconcile")["ok"]

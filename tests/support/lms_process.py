@@ -113,8 +113,8 @@ class LmsProcess:
         self.manage("usher_provision", "--file", "-", text=description.to_json())
 
     def settings(self, application_url: str) -> dict[str, Any]:
-        """The settings of an application at this address that is connected to the LMS, with the
-        names in its ``.env``."""
+        """Name in ``.env`` → value, for an application at ``application_url`` that is connected to
+        the LMS."""
         return {
             "SITE_BASE_URL": application_url,
             "OPENEDX_API_BASE_URL": self.url,

@@ -150,7 +150,8 @@ def test_conflicts_are_named(system: Any, csv_list: Any) -> None:
 def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
     system: Any, csv_list: Any
 ) -> None:
-    """As after the loss of the application's database: the LMS has names that new users want."""
+    """After the loss of the application's database, a new user may reserve the username of another
+    learner's LMS account. This is a conflict until the new user has an account of another name."""
     name = f"shop_{secrets.token_hex(4)}"
     user, newcomer = system.learner(), system.learner()
     in_lms(system, name, user.email)

@@ -212,7 +212,7 @@ def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings
     indirect=["scenario"],
 )
 def test_an_lms_that_half_works_loses_nothing(scenario, impostor, settings):
-    """While it does, it carries out some requests, and some of its answers are lost."""
+    """Such an LMS carries out some requests, and some of its answers are lost."""
     people_act(scenario)
     modes = scenario.stored_records()["CourseMode"]
     with answering(scenario, impostor, settings):

@@ -226,9 +226,11 @@ class TargetApplication:
 
     @property
     def superuser(self) -> tuple[str, str]:
-        """The superuser's username in the LMS, '' if it isn't reserved yet, and e-mail address.
+        """The superuser's username in the LMS and e-mail address. The username is '' if it isn't
+        reserved yet.
 
-        Raises Refused if there is no superuser, or none that can have a name in the LMS.
+        Raises Refused if there is no superuser, or if the application doesn't use Usher and has not
+        given the superuser a username in the LMS.
         """
         if not self.facts.get("superuser"):
             raise Refused(

@@ -18,8 +18,8 @@ from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
 def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Path:
-    """A file in the user's cache. If it is missing, ``make`` is called to write it to the given
-    path.
+    """The path of a file in the user's cache. If the file is missing, ``make`` is called with this
+    path and must write it.
 
     Waits while another process creates it.
     """

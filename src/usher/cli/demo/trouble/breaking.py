@@ -77,7 +77,7 @@ class Trouble:
         return f"all {len(CASES)} are seen in the application or the LMS"
 
     def _expect_all(self) -> None:
-        """Raises DemoError for the first case that is not seen."""
+        """Raises DemoError for the first case whose observed state is not the expected one."""
         in_application = self._application("look", [case.learner for case in CASES])
         names = {case.learner: in_application[case.learner]["lms username"] for case in CASES}
         in_lms = self._lms("look", [names[case.learner] or case.learner for case in CASES])
