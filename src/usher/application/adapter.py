@@ -63,10 +63,11 @@ _MAIL_ROWS = 20
 
 
 class AdapterFailed(EngineError):
-    """A method of ``USHER_ADAPTER`` failed for one learner, or, if it takes many, for all of them.
-    Their records that need its answer are tried again later; others are not affected.
+    """A method of ``USHER_ADAPTER`` failed. A method about one learner fails for this learner only,
+    a method about many learners for all of them. Records that need the method's answer are tried
+    again later; other records are not affected.
 
-    user: None for a method that takes many. reason: the method and its exception, without the
+    user: None for a method about many learners. reason: the method and its exception, without the
     learner.
     """
 
@@ -104,10 +105,10 @@ class DefaultAdapter:
     def lms_username(self, user: Any) -> str:
         """The username to create in the LMS. Everybody in a course can see it.
 
-        Usher removes characters that the LMS rejects, makes it unique and reserves it; it never
-        changes afterwards. If nothing of it is left, the learner gets a random one. By default it
-        is the user's own username, or, if people sign in by e-mail, a random one such as
-        ``learner_k3m9x2p7qa``.
+        Usher removes characters that the LMS rejects, makes the username unique and reserves it; it
+        never changes afterwards. If no characters are left, the learner gets a random username. By
+        default, this is the user's own username, or, if people sign in by e-mail, a random one such
+        as ``learner_k3m9x2p7qa``.
         """
         name = str(user.get_username() or "")
         is_private = not name or "@" in name or user.get_email_field_name() == user.USERNAME_FIELD
@@ -145,7 +146,7 @@ class DefaultAdapter:
 
         If allauth is installed and confirms addresses, its records decide. Users without such a
         record count as confirmed: staff or a command created them. If a project overrides only
-        ``is_confirmed``, that is called for each user.
+        ``is_confirmed``, that method is called for each user.
         """
         if self._decides_one("confirmed"):
             return self._filter_one_by_one("confirmed", users)
@@ -160,7 +161,8 @@ class DefaultAdapter:
     def eligible(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users``, a thousand at most, who may have an LMS account.
 
-        One query. If a project overrides only ``is_eligible``, that is called for each user.
+        Runs one query. If a project overrides only ``is_eligible``, that method is called for each
+        user.
         """
         if self._decides_one("eligible"):
             return self._filter_one_by_one("eligible", users)
@@ -175,7 +177,7 @@ class DefaultAdapter:
         return self.overrides(name) and not self.overrides(f"is_{name}")
 
     def overrides(self, method: str) -> bool:
-        """Whether the project's adapter has this method of its own."""
+        """Whether the project's adapter overrides this method."""
         return getattr(type(self), method) is not getattr(DefaultAdapter, method)
 
     def _filter_one_by_one(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
@@ -421,7 +423,7 @@ def _call(name: str, user: Any, method: Callable[..., Any], *args: Any) -> Any:
     try:
         return method(*args)
     except (AdapterFailed, OperationalError, InterfaceError):
-        raise  # the last two: the database doesn't answer; no learner is the cause
+        raise  # the last two: the cause is the database, not a learner
     except Exception as error:
         raise AdapterFailed(name, user, f"{type(error).__name__}: {error}") from error
 

@@ -199,8 +199,8 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class DeletedWithLearnerAdmin(ReconciledAdmin):
-    """Records that staff can delete only with the learner: what they describe stays valid in the
-    LMS, and nothing else here names it."""
+    """Records that staff can delete only together with the learner. The account or token stays
+    valid in the LMS, and no other record here names it."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and not self.is_own_page(request)
@@ -332,8 +332,8 @@ class CourseRunAdmin(ReconciledAdmin):
         return (*fixed, *_COPIED_FROM_LMS, *super().get_readonly_fields(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not while the LMS has, or may have, learners in the run: their records would go with it,
-        and nobody would unenroll them."""
+        """Not while the LMS has, or may have, learners in the run: deleting the run would delete
+        their enrollments here, and nobody would unenroll them in the LMS."""
         if not super().has_delete_permission(request, obj):
             return False
         rows = obj.enrollments.all() if obj else Enrollment.objects.none()
@@ -424,9 +424,10 @@ class EnrollmentAdmin(ReconciledAdmin):
         self.message_user(request, f"Unenrolled: {len(rows)}. A worker will update the LMS.")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """An enrollment can be deleted after the learner is unenrolled in the LMS; without its
-        record they would stay enrolled there. It can also be deleted if the LMS refused it because
-        it does not have the run. Deleting a learner deletes all their enrollments."""
+        """An enrollment can be deleted after the learner is unenrolled in the LMS; if the record
+        were deleted before, the learner would stay enrolled. An enrollment can also be deleted if
+        the LMS refused it because the LMS does not have the run. Deleting a learner deletes all
+        their enrollments."""
         allowed = super().has_delete_permission(request, obj)
         if obj is None or not self.is_own_page(request) or not allowed:
             return allowed

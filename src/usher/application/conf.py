@@ -30,8 +30,8 @@ from usher.contract.oauth import (
 )
 from usher.contract.paths import LmsPath
 
-#: Edition → default LMS address and backend. '' is a project without ``USHER_EDITION``, which has
-#: no LMS until a setting names it.
+#: Edition → default LMS address and backend. '' stands for a project without ``USHER_EDITION``;
+#: such a project has no LMS until a setting names one.
 _BY_EDITION = {
     "mitxonline": ("http://edx.odl.local:18000", MITXPRO_OAUTH2.name),
     "mitxpro": ("http://local.openedx.io:8000", OL_OAUTH2.name),
@@ -136,7 +136,7 @@ class _Reader:
         try:
             return normalise(value) if name == Env.LOGOUT_REDIRECT_URL else base(value)
         except BadAddress as error:
-            # It may contain a password, which must not be shown.
+            # The value may contain a password, which must not be shown.
             text = "not usable" if "@" in value else repr(value)
             self.problems.append(f"{name} is {text}: {error}; write one like http://host:8000")
             return default
@@ -181,8 +181,8 @@ class _Reader:
 
 
 def read(source: Any) -> tuple[Settings, list[str]]:
-    """Reads Django's settings, ``source``. Returns them, and a sentence for each malformed one that
-    says what to write."""
+    """Reads Usher's settings from ``source``, Django's settings. Also returns a sentence for each
+    malformed setting, which says what to write."""
     reader = _Reader(source)
     edition = reader.choice("USHER_EDITION", "", _BY_EDITION)
     default_api, default_backend = _BY_EDITION[edition]
@@ -248,8 +248,8 @@ _changes = 0
 
 @lru_cache(maxsize=1)
 def _settings(_changes: int) -> Settings:
-    """The number of changes is the cache's key, so a thread that has read the settings before a
-    change can't cache the old ones."""
+    """The number of changes is the cache's key, so settings that a thread has read before a change
+    are not returned after it."""
     settings_read, problems = read(django_settings)
     if problems := [*problems, *environment.malformed(django_settings)]:
         raise ImproperlyConfigured("; ".join(problems))

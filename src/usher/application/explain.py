@@ -34,7 +34,7 @@ _MAX_EVENTS = 10
 @dataclass(frozen=True)
 class Sentence:
     """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment``, ``history``,
-    ``worker``, ``retry``, ``mistyped`` or ``compare``. text: a sentence about it. state: a
+    ``worker``, ``retry``, ``mistyped`` or ``compare``. text: a sentence about the topic. state: a
     ``State``, or ''. cause: the last error, or ''. next: what happens next and when, or what to do,
     or ''. about: the course key that the sentence is about, or ''."""
 
@@ -149,7 +149,8 @@ def worker() -> Iterator[Sentence]:
 
 
 def no_worker() -> Sentence | None:
-    """That no worker runs, and how to start one; None if one was seen lately. One query."""
+    """A sentence that no worker is running, and how to start one; None if a worker was seen lately.
+    Runs one query."""
     seconds_ago = heartbeat.seconds_ago()
     if seconds_ago is not None and seconds_ago[0] <= seconds_ago[1]:
         return None
@@ -163,7 +164,7 @@ def no_worker() -> Sentence | None:
 
 
 def _start_of_worker() -> str:
-    if dev_lms.is_used():  # its settings are not in the reader's shell
+    if dev_lms.is_used():  # `usher dev` passes settings to the worker
         return "`usher dev` again"
     return "Celery's workers and beat" if broker_url() else "`manage.py reconcile --watch`"
 
@@ -222,7 +223,8 @@ def _account(user: Any) -> Iterator[Sentence]:
 
 
 def _explain_number(row: LmsAccount) -> str:
-    """Explains a number that was added to the learner's username in the LMS; else ''."""
+    """Explains a number that was added to the learner's username in the LMS; '' if there is
+    none."""
     name = clean_username(str(row.user.get_username()))
     if row.is_linked or not re.fullmatch(re.escape(name) + r"_\d+", row.username):
         return ""
@@ -299,7 +301,8 @@ def _enrollment(row: Enrollment) -> str:
 
 
 def _known_cause(row: Enrollment) -> str:
-    """Why the run does not accept the learner now, as far as this application knows; else ''."""
+    """Why the run does not accept the learner now, as far as this application knows; '' if it knows
+    no reason."""
     if not row.refused_at:
         return ""
     run, now, cause = row.run, timezone.now(), ""
@@ -345,7 +348,7 @@ def _of(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:
     cause = ""
     if row.error_code:
         attempts = f" after {row.attempts} attempts" if row.attempts > 1 else ""
-        # The message may end with a command, which nothing must follow.
+        # The message may end with a command, and no text may follow a command.
         cause = f"[{row.error_code}]{attempts} {row.error_message}"
     return Sentence(topic, text, str(state(row)), cause, next_step(row), about)
 

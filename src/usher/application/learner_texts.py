@@ -11,7 +11,7 @@ from django.utils import timezone
 from usher.application.accounts.eligibility import UNCONFIRMED
 from usher.application.states import State, state
 
-#: How long a learner waits before the text says that it takes longer than usual.
+#: How long a learner waits before the text says that the preparation takes longer than usual.
 _LONG = timedelta(minutes=10)
 
 
@@ -94,7 +94,8 @@ _ACCOUNT_CLOSED = LearnerText(
 
 
 def of_account(account: Any) -> LearnerText:
-    """The text about a learner's account. account: an ``LmsAccount``; None before there is one."""
+    """The text about a learner's account. account: an ``LmsAccount``; None if the learner has none
+    yet."""
     if account is None:
         return _ACCOUNT_PREPARING
     if account.is_ready:

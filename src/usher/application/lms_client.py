@@ -29,8 +29,8 @@ def client() -> LmsClient:
 
 @contextmanager
 def _wrap_request(exchange: Exchange) -> Iterator[None]:
-    """Measures one request. Refuses it in tests that ``manage.py test`` runs, since they have the
-    settings of the real LMS; in pytest, Usher's plugin refuses it."""
+    """Measures one request. Refuses requests in tests that ``manage.py test`` runs, since these
+    tests have the settings of the real LMS; in pytest, Usher's plugin refuses requests."""
     if _is_django_s_test_run() and not is_substituted():
         from usher.testing.refusal import LmsTrafficRefused
 
@@ -51,7 +51,8 @@ def requests_a_second() -> float:
 
 
 def redis_url() -> str:
-    """The Redis that the project has: ``REDIS_URL``, or that of its cache; '' for none."""
+    """The address of the project's Redis: ``REDIS_URL``, or the Redis of the project's cache; ''
+    for none."""
     if url := getattr(django_settings, "REDIS_URL", ""):
         return str(url)
     cache = django_settings.CACHES.get("default", {})

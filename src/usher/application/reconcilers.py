@@ -24,7 +24,7 @@ from usher.engine import registry
 from usher.engine.errors import KnownError
 from usher.engine.other_system import OtherSystem
 
-#: In the order in which they are processed: a kind comes after those that it depends on.
+#: In the order in which they are processed: a kind comes after the kinds that it depends on.
 KINDS = (
     AccountKind,
     TokenKind,
@@ -62,7 +62,8 @@ class Lms(OtherSystem):
 
 def lms_context(*, accept_missing: bool = False) -> LmsContext:
     """The context of one pass, or of jobs outside of a pass. Asks the LMS whether it has the batch
-    API, unless that is known. If the LMS does not answer, assumes that it has none."""
+    API, unless the answer is known already. If the LMS does not answer, assumes that it has
+    none."""
     lms = client()
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:

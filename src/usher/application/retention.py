@@ -32,7 +32,7 @@ _PORTION = 1000
 _MAX_ROWS = 100_000
 
 #: As if the last removal was 59 minutes ago: the first one comes a minute after the start, so that
-#: short commands don't do it.
+#: short commands remove nothing.
 _last = time.monotonic() - EVERY + 60
 
 

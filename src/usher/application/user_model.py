@@ -10,7 +10,8 @@ from django.db.models import QuerySet
 
 
 def active(users: QuerySet[Any]) -> QuerySet[Any]:
-    """Those of ``users`` who are not deactivated; all, if the user model has no such field."""
+    """Those of ``users`` who are not deactivated; all users, if the user model has no field for
+    this."""
     return users.filter(is_active=True) if "is_active" in _fields(users.model) else users
 
 

@@ -25,7 +25,7 @@ def render_page(
         "site_title": str(getattr(settings, "SITE_NAME", "") or "Open edX"),
         "is_theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
         "notices": list(messages.get_messages(request)),
-        # The overview says it in its first sentence.
+        # The overview's first sentence says already that no worker is running.
         "no_worker": None if name == "overview" else no_worker(),
     }
     return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)

@@ -169,7 +169,8 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
 }
 
-#: Codes whose message is Usher's own, because nothing was sent or it describes the LMS's answer.
+#: Codes whose message is Usher's own, because nothing was sent, or because the message describes
+#: the LMS's answer.
 _OWN = {
     "activation-by-hand",
     "adapter-failed",

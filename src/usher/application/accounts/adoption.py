@@ -34,8 +34,8 @@ from usher.engine.work import FRESH
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
 _ROWS_AT_A_TIME = 100
-#: The LMS refuses the learner until ``usher_link`` has run there, so the first attempt waits this
-#: long. The LMS's webhook about the link makes the account due earlier.
+#: Time between an operator's decision and the first attempt. The LMS refuses the learner until its
+#: staff have run ``usher_link``; the LMS's webhook about the link makes the account due earlier.
 TIME_TO_LINK = timedelta(minutes=10)
 
 
@@ -62,10 +62,10 @@ COLUMNS = tuple(field.name for field in fields(Proposal))
 class DecisionResult:
     """The outcome of one decision.
 
-    problem: why it was not carried out, or ''. was_linked_before: an earlier call carried it out.
-    is_linked: whether the LMS has linked the account to the user, too; None if the LMS can't say.
-    If True, the account and its token were made due. application: this application's name in the
-    LMS, '' if the LMS can't say.
+    problem: why the decision was not carried out, or ''. was_linked_before: whether an earlier call
+    carried out the same decision. is_linked: whether the LMS has linked the account to the user,
+    too; None if the LMS can't say. If True, the account and its token were made due. application:
+    this application's name in the LMS, '' if the LMS can't say.
     """
 
     user: str
@@ -77,10 +77,12 @@ class DecisionResult:
 
 
 def propose(by: str) -> list[Proposal]:
-    """LMS accounts that may belong to active users for whom Usher has not created or linked one.
+    """LMS accounts that may belong to active users for whom Usher has not created or linked an
+    account.
 
     by: ``email`` or ``username``, the value that user and account must share. Changes nothing.
-    Leaves out users for whom the LMS has no such account; they will get a new one. Raises LmsError.
+    Leaves out users for whom the LMS has no such account; these users will get new accounts. Raises
+    LmsError.
     """
     proposals = []
     client().confirm_lms()
@@ -179,15 +181,17 @@ def _conflict(user: Any, account: ObservedAccount) -> str:
 
 
 def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Iterator[DecisionResult]:
-    """Carries out the rows' decisions: links the rows with ``link``, and no others.
+    """Carries out the rows' decisions: for each row with ``link``, links the user to the LMS
+    account.
 
     rows: mappings with the names in ``COLUMNS``. application: this application's name in the LMS,
-    for messages, if the LMS can't say it. Reads each account from the LMS again; it must be the
-    account that the operator saw. Works on a row when its result is read; a row with a problem does
-    not stop the others. Raises LmsError.
+    for messages, if the LMS can't say the name. Reads each account from the LMS again, and reports
+    a problem if it is not the account that the operator saw. Handles a row when the caller reads
+    the row's result; a row with a problem does not stop the others. Raises LmsError.
 
     The call can be repeated, for example after an interruption. Repeat it also after ``usher_link``
-    has run in the LMS: accounts that an earlier call linked are then made due, refused ones too.
+    has run in the LMS: accounts that an earlier call linked are then made due, including refused
+    accounts.
     """
     for row in rows:
         decision = (row.get("decision") or "").strip()
@@ -241,17 +245,17 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
 
 
 def _user(text: str) -> Any:
-    """The user with that primary key, whatever its type; None without one."""
+    """The user whose primary key, of any type, is ``text``; None if there is no such user."""
     pk = key(text.strip())
     users = get_user_model()._default_manager
     return users.filter(pk=pk).first() if pk is not None else None
 
 
 def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
-    """Links the user to the account. Returns False if they were linked before.
+    """Links the user to the account. Returns False if the user and the account were linked before.
 
-    Replaces an account that was requested and never created, for example because the LMS refused
-    its e-mail address. Raises ValueError, with the reason, if they can't be linked.
+    Replaces the user's account row if its account was never created, for example because the LMS
+    refused the e-mail address. Raises ValueError, with the reason, if linking is not possible.
     """
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()

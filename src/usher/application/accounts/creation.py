@@ -47,7 +47,8 @@ _UNCLEAR_ATTEMPTS = 12
 
 
 class NameTaken(LmsError):
-    """Another account in the LMS has the username. The learner gets another one and is retried.
+    """Another account in the LMS has the username. The learner gets another username, and the
+    account is retried.
 
     suggestions: usernames that the LMS proposes.
     """
@@ -93,15 +94,16 @@ class AccountData:
 
 
 def token_not_linked_yet(username: str) -> LmsError:
-    """The error of a token that waits until its account is linked in the LMS. Refers to the
-    account's error, ``not_linked_yet``, which has the command."""
+    """The error of a token that waits until its account is linked in the LMS. Its message refers to
+    the account's error, ``not_linked_yet``, for the command to run."""
     message = f"The LMS has not linked its account {username} to this learner yet: see the account."
     return LmsError(message, code=AWAITING_LINK)
 
 
 def not_linked_yet(username: str, application: str) -> LmsError:
     """The error of an adopted account that the LMS's staff have not linked yet; its message has the
-    command to run there. application: this application's name in the LMS, '' if it is not known."""
+    command to run in the LMS. application: this application's name in the LMS, '' if it is not
+    known."""
     message = f"The LMS has not linked its account {username} to this learner yet."
     if not application:
         message += " In the command, NAME is this application's name in the LMS, which `usher "
@@ -119,14 +121,14 @@ def _waits_for_link(learner: AccountData, context: LmsContext) -> Outcome:
 
 @dataclass(frozen=True)
 class NewAccount:
-    """In ``Outcome.extra``: the learner did not have the account before. tokens: the learner's;
-    None if they were not obtained together with the account."""
+    """In ``Outcome.extra``: marks an account that the learner did not have before. tokens: the
+    learner's tokens; None if they were not obtained together with the account."""
 
     tokens: TokenPair | None
 
 
 def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
-    """By the public API: creates the account, or checks it if it is known to exist. Raises
+    """Creates the account by the public API, or checks an account that is known to exist. Raises
     LmsError."""
     if not learner.is_ready:
         return _register(learner, context) if learner.is_active else _withdraw(learner, context)
@@ -179,8 +181,9 @@ def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
 
 def _withdraw(learner: AccountData, context: LmsContext) -> Outcome:
     """Deactivates the account of a learner who was deactivated before the account was known to
-    exist: a registration without an answer may have created it. It is not recorded as existing, so
-    that the account and its tokens are set up anew if the learner is activated again."""
+    exist: a registration whose answer was lost may have created the account. Does not record the
+    account as existing. So the account and its tokens are set up again if the learner is activated
+    again."""
     if active_account(learner.username, learner.reserved_at, context) is None:
         return Outcome()
     return Outcome(changed=_deactivate(learner, context).changed)
@@ -244,8 +247,8 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
 
 
 def _register_details(learner: AccountData, context: LmsContext) -> Any:
-    """Registers the learner. If the LMS refuses the country or the full name, which it does not
-    need, tries once more without it."""
+    """Registers the learner. If the LMS refuses the country or the full name, tries once more
+    without the refused value: both are optional."""
     details = learner.details
     for _ in range(2):
         try:
@@ -268,8 +271,8 @@ def _register_details(learner: AccountData, context: LmsContext) -> Any:
 
 
 def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair | None:
-    """The learner's tokens, obtained with the session that the registration opened. None if that
-    fails: the token's own row is retried then."""
+    """The learner's tokens, obtained with the session that the registration opened. None if the LMS
+    gives no tokens: then the token's own row is retried."""
     try:
         return flow.tokens(cookies) if cookies else None
     except LmsError:
@@ -290,7 +293,8 @@ def _observed_values(
 
 
 def item(row_id: int, username: str, requested_name: Details, is_active: bool) -> dict[str, Any]:
-    """One account in a request to the batch API. row_id: comes back with the result."""
+    """One account in a request to the batch API. row_id: the LMS returns this id with the
+    result."""
     return {
         "id": row_id,
         "username": username,
@@ -302,8 +306,8 @@ def item(row_id: int, username: str, requested_name: Details, is_active: bool) -
 
 
 def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Outcome]:
-    """By the batch API: creates and checks accounts and obtains the learners' tokens, in one
-    request. Returns an outcome for each learner, in their order.
+    """Creates and checks accounts and obtains the learners' tokens, in one request to the batch
+    API. Returns an outcome for each learner, in their order.
 
     The endpoint updates any account that is linked to this application, and creates missing ones.
     So two sorts of learners are not sent: those whose username belongs to an older account, which
@@ -370,7 +374,7 @@ def _staff_account(learner: AccountData, context: LmsContext, error: Refused) ->
     batch API does not return tokens of staff. If that fails, the outcome has ``error``."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
-        if learner.awaits_link:  # an operator said that it is the learner's, whatever its age
+        if learner.awaits_link:  # linked by an operator: the account's age does not matter
             tokens = own_tokens(context.lms, flow, learner.username)
         else:
             tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
@@ -392,11 +396,11 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
         if error.code in _CODES_OF_OTHERS and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN_CODES and not learner.is_ready:
-            # The LMS looked for the link itself, so the account is somebody else's, however young.
+            # The LMS itself found no link, so even a new account is somebody else's.
             raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error
     if not learner.is_ready and not learner.is_active:
-        return Outcome(changed=status == "updated")  # as ``_withdraw`` does
+        return Outcome(changed=status == "updated")  # recorded as by ``_withdraw``
     if (name := result.get("username", learner.username)) != learner.username:
         raise BadAnswer(f"The LMS answered about {str(name)[:50]} instead of {learner.username}.")
     is_new = status == "created" or not learner.is_ready or _is_new(learner)

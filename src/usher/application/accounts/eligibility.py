@@ -62,9 +62,9 @@ def _code(user: Any, *, is_confirmed: bool) -> str:
 def require_decision(user: Any, decide: Callable[[Any], bool]) -> None:
     """Raises AdapterFailed if the project's adapter fails for this user.
 
-    Call it for users whom ``eligible`` or ``confirmed`` left out: they also leave out users for
-    whom the adapter fails. decide: the adapter's method about one user, such as ``is_eligible``;
-    not called if the project has no adapter of its own.
+    Call this for users whom ``eligible`` or ``confirmed`` left out: both functions also leave out
+    users for whom the adapter fails. decide: the adapter's method about one user, such as
+    ``is_eligible``; not called if the project has no adapter of its own.
     """
     if type(adapter()) is not DefaultAdapter:
         decide(user)

@@ -97,7 +97,7 @@ class AccountKind(LmsKind):
         for lane, user_ids in by_lane(job.row for job, m in created if not m.tokens).items():
             forget_tokens(user_ids, lane)
         _retry_enrollments([job.row for job, _ in created], now)
-        # So that their enrollments say that they wait for a refused account.
+        # Then the learners' enrollments say that they wait for a refused account.
         _retry_enrollments(_newly_refused(results), now)
         good = [job for job, outcome in results if outcome.error is None and job.data]
         _follow_changes(good, now)
@@ -109,7 +109,8 @@ class AccountKind(LmsKind):
 
     def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Retires the accounts of learners who were deleted while a worker sent a request about
-        them: it may have reached the LMS after the retirement that the deletion had requested."""
+        their accounts. That request may have reached the LMS after the retirement that the deletion
+        requested."""
         for job, outcome in results:
             if job.begun or outcome.values.get("observed_is_active"):
                 row = job.row
@@ -131,7 +132,7 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
 
 
 def _refusal(row: LmsAccount) -> str:
-    """The name of the event for a refusal of what the row desires."""
+    """The name of the audit event when the LMS refuses the row's desired state."""
     if not row.is_ready:
         return "lms-account-refused"
     if not row.is_active:
@@ -141,14 +142,15 @@ def _refusal(row: LmsAccount) -> str:
 
 
 def _activity_changed(row: LmsAccount, outcome: Outcome) -> bool:
-    """Whether the account was activated or deactivated in the LMS since it was last seen, by its
-    staff or by the request of another record of the learner. row: as it was before."""
+    """Whether the account was activated or deactivated in the LMS since the row's last outcome: by
+    the LMS's staff, or by a request for another record of the learner. row: with the values from
+    before this outcome."""
     is_active = outcome.values.get("observed_is_active")
     return None not in (is_active, row.observed_is_active) and is_active != row.observed_is_active
 
 
 def _change(row: LmsAccount, outcome: Outcome) -> str:
-    """What happened to the account in the LMS. row: as it was before."""
+    """What happened to the account in the LMS. row: with the values from before this outcome."""
     values = outcome.values
     made_at = values.get("created_in_lms_at", row.created_in_lms_at)
     if row.is_ready and made_at is None:
@@ -169,8 +171,9 @@ def _change(row: LmsAccount, outcome: Outcome) -> str:
 def is_to_be_activated(row: LmsAccount) -> bool:
     """Whether to activate an account that is inactive in the LMS.
 
-    Yes when ``USHER_ACCOUNT_WINNER`` says so, or when somebody activated it in this application
-    since it was last in sync. Otherwise an account that the LMS's staff deactivated stays inactive.
+    Yes when ``USHER_ACCOUNT_WINNER`` says so, or when somebody activated the account in this
+    application since its row was last in sync. Otherwise an account that the LMS's staff
+    deactivated stays inactive.
     """
     was_decided = not row.is_settled and row.generation > 1
     return row.is_active and (was_decided or options().account_winner == APPLICATION)
@@ -190,7 +193,8 @@ def _retry_tokens_of_activated(results: Sequence[tuple[Job, Outcome]], now: date
 def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
     """Makes due the enrollments that waited for these accounts, or failed without them.
 
-    Claimed ones as well: their worker may have found no account and not have written that yet.
+    Includes enrollments that a worker has claimed: the worker may have found no account, and not
+    have written that result yet.
     """
     failed = Q(work__error_code__in=(*waiting.CODES, "unknown-user"))
     open_ones = Q(work__refused_at=None, observed_generation__lt=F("generation"))
@@ -451,7 +455,8 @@ _GONE = Details("", "", "")
 
 
 def _nothing_there(row: Retirement) -> Outcome:
-    """The outcome when there is no active account. If it was never known to exist, the LMS is asked
-    once more later: the registration of a worker that was killed may still reach it."""
+    """The outcome of a retirement when the LMS has no active account. If the account was never
+    known to exist, the LMS is asked once more later: a killed worker's registration request may
+    still reach the LMS."""
     may_come = row.reserved_at is not None and not row.is_settled
     return Outcome(next_in=_REGISTRATION_MAX_SECONDS if may_come else None)

@@ -41,7 +41,8 @@ AWAITING_LINK = "awaiting-link"
 
 
 class LmsAccount(Reconciled):
-    """A learner's account in the LMS. Its username never changes once the account exists there.
+    """A learner's account in the LMS. The username never changes once the account exists in the
+    LMS.
 
     ``is_active`` is desired, ``observed_is_active`` was last seen in the LMS. ``reserved_at``: when
     the learner got this username. An older LMS account of that name is somebody else's.
@@ -69,8 +70,8 @@ class LmsAccount(Reconciled):
         constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
         indexes = [
             *Reconciled.Meta.indexes,
-            # On ``username``, which no other index has: so PostgreSQL uses this one even without
-            # statistics of ``observed_is_active``, for example after all accounts were adopted.
+            # No other index has ``username``, so PostgreSQL uses this index even without statistics
+            # of ``observed_is_active``, for example after all accounts were adopted.
             models.Index(
                 fields=["username"],
                 name="lmsaccount_deactivated_names",
@@ -97,19 +98,21 @@ class LmsAccount(Reconciled):
 
     @property
     def is_linked(self) -> bool:
-        """Whether an operator linked this account, which existed before. False if it was created
-        for the learner, also if it was created again after the LMS lost it."""
+        """Whether an operator linked this account, which existed before. False if Usher created the
+        account for the learner, for example to replace a linked account that the LMS lost."""
         return self.is_ready and self.linked_at == self.created_in_lms_at
 
     @property
     def origin(self) -> str:
-        """How the learner got the account: ``linked`` or ``created``; '' before that."""
+        """How the learner got the account: ``linked`` or ``created``; '' if the account is not
+        known to exist."""
         return ("linked" if self.is_linked else "created") if self.is_ready else ""
 
     @property
     def awaits_link(self) -> bool:
         """Whether an operator has linked this existing account to the learner, and the LMS has not
-        linked it yet. The LMS refuses the learner until ``usher_link`` has run there."""
+        linked the account yet. The LMS refuses the learner until its staff have run
+        ``usher_link``."""
         return self.is_ready and self.observed_generation == 0
 
     @property

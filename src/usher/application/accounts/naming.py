@@ -76,7 +76,7 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
         base = private_username()
     yield base
     for number in range(1, _NUMBERED_TRIES + 1):
-        # In growing steps, so that a popular name does not try thousands of taken ones.
+        # The numbers grow ever faster, so a popular name does not need thousands of tries.
         yield _with_number(base, number if number <= 10 else number**4)
     for _ in range(_RANDOM_TRIES):
         yield _with_number(base, secrets.randbelow(_DRAWN_BELOW))
@@ -142,7 +142,7 @@ def why_not_given(username: str, user: Any) -> str:
     was. '' if it can be linked.
 
     Another learner's reservation does not count if that learner's LMS account exists under another
-    username: the LMS had an account with this one already, so that learner never got it.
+    username: that learner never got this username, because the LMS already had an account with it.
     """
     reservation = _of_another(username, user)
     return _why_kept(reservation) if reservation is not None else ""
@@ -164,7 +164,8 @@ def _why_kept(reservation: UsernameReservation) -> str:
 
 def give(username: str, user: Any) -> None:
     """Reserves the name of an existing LMS account for the learner to whom it is linked. Must be
-    called in a transaction. Raises ValueError with ``why_not_given``."""
+    called in a transaction. Raises ValueError, with the text of ``why_not_given``, if the name
+    can't be given."""
     reservation = _of_another(username, user)
     if reservation is not None:
         if reason := _why_kept(reservation):

@@ -46,9 +46,9 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     """Creates or retries the accounts and tokens that are missing, failed, refused or expired. Safe
     to repeat and to interrupt.
 
-    user: repairs only this learner's. wait: total seconds to wait for retries. progress: called
-    after every write, with the summary so far. Raises the errors of ``engine.services.reconcile``
-    and of ``ensure_account``.
+    user: repairs only this learner's account and token. wait: total seconds to wait for retries.
+    progress: called after every write, with the summary so far. Raises the errors of
+    ``engine.services.reconcile`` and of ``ensure_account``.
     """
     from usher.application.accounts.kinds import AccountKind
 
@@ -61,7 +61,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     count = make_due(AccountKind(), no_account)
     _ensure_tokens(of_learner)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-    # Only of existing accounts: the creation of an account also obtains its token.
+    # Only tokens of existing accounts: the creation of an account also obtains its token.
     no_token = (
         of_learner
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)

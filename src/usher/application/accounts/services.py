@@ -66,7 +66,7 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
 def _make_one(user: Any) -> LmsAccount:
     try:
         with transaction.atomic():
-            # A learner whose row was deleted still has the LMS account, and so its name.
+            # If the row was deleted, the learner still has the LMS account and keeps its username.
             username = reserve(user, adapter().lms_username(user), or_own=True)
             now = database_now()
             account = LmsAccount(user=user, username=username, reserved_at=now)
@@ -125,7 +125,8 @@ def _make_with_own_names(users: list[Any]) -> set[int]:
 
 
 def confirmed(user: Any) -> None:
-    """Call after the learner confirmed their e-mail address: makes due what waited for that."""
+    """Call after the learner confirmed their e-mail address: makes due the records that waited for
+    the confirmation."""
     require_user(user)
     waiting = {"user": user, "work__error_code__in": eligibility.SENTENCES}
     LmsAccount.objects.filter(**waiting).make_due(lane=current_lane())
@@ -161,8 +162,8 @@ def is_username_free(username: str, *, user: Any = None) -> bool:
 
 
 def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccount:
-    """Links an LMS account that existed before Usher to this learner. The operator decides that it
-    is theirs.
+    """Links an LMS account that existed before Usher to this learner. The operator must know that
+    the account is the learner's.
 
     Raises ValueError when the username is or was another learner's, or when this learner has an
     LMS account already.
@@ -193,14 +194,16 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
 
 
 def record_link(username: str) -> None:
-    """Writes to the audit log that an existing LMS account was linked to a learner here."""
+    """Writes to the audit log that an existing LMS account was linked to a learner in this
+    application."""
     require_username(username)
     record_many([Event("lms-account-linked", username)])
 
 
 def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
     """Sets whether the learner's LMS account is to be active: deactivates it by default. A worker
-    applies that in the LMS. Raises LmsAccount.DoesNotExist for a learner without an account."""
+    then changes the account in the LMS. Raises LmsAccount.DoesNotExist for a learner without an
+    account."""
     require_user(user)
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)
@@ -221,11 +224,12 @@ def reactivate(user: Any) -> LmsAccount:
 
 
 def follow_profile(user: Any) -> None:
-    """Call after a learner's name, country or e-mail changed: a worker sends them to the LMS.
+    """Call after a learner's name, country or e-mail changed: a worker sends the new values to the
+    LMS.
 
-    Does nothing while the LMS account does not exist: it is created with the values of that moment.
-    Does not raise where the project's adapter fails, so that users can be saved: then the account's
-    row fails with the adapter's error, and the profile is sent once the adapter succeeds.
+    Does nothing if there is no LMS account yet: its creation will send the values of that time.
+    Does not raise if the project's adapter fails, so that users can be saved. The account's row
+    then has the adapter's error, and the profile is sent once the adapter succeeds.
     """
     require_user(user)
     account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False)
@@ -283,9 +287,9 @@ def retire(user: Any) -> Retirement | None:
     """Call before a learner is deleted: makes due the deactivation of the LMS account, whose
     username stays reserved. Returns None for a learner without an account row.
 
-    An account that is not known to exist is retired as well: the LMS may have created it without
-    an answer reaching us. Then the retirement is due when the lease on the account's row ends,
-    since a worker's request can reach the LMS until then.
+    An account that is not known to exist is retired as well: the LMS may have created the account
+    although the answer to the request was lost. The retirement of such an account is due when the
+    lease on the account's row ends, since a worker's request can reach the LMS until then.
     """
     require_user(user)
     account = LmsAccount.objects.filter(user=user).first()
@@ -303,8 +307,8 @@ def retire(user: Any) -> Retirement | None:
 
 
 def retry_refused_without_batch_api() -> int:
-    """Call once the LMS has the batch API: retries the rows that were refused without it, because a
-    person had to change the LMS. Returns how many."""
+    """Call once the LMS has the batch API: retries the rows that were refused because, without the
+    batch API, a person had to change the LMS. Returns how many."""
     rows = {
         "retirement-by-hand": Retirement,
         "deactivation-by-hand": LmsAccount,

@@ -11,13 +11,14 @@ from django.db.models.signals import post_save, pre_delete
 from usher.application.accounts import services
 from usher.application.accounts.models import LmsAccount
 
-#: A save of these fields only, as at each sign-in, is ignored. Any other may be one that the
-#: project's adapter reads.
+#: A save of these fields only, as at each sign-in, is ignored. The project's adapter may read any
+#: other field.
 _NEVER_SENT = {"last_login", "password"}
 
 
 def connect() -> None:
-    """Connects the handlers; with django-allauth, also that of confirmed e-mail addresses."""
+    """Connects the handlers; with django-allauth, also the handler for confirmed e-mail
+    addresses."""
     user_model = get_user_model()
     post_save.connect(_on_saved, sender=user_model, dispatch_uid="usher.learner.saved")
     pre_delete.connect(_on_deleted, sender=user_model, dispatch_uid="usher.learner.deleted")

@@ -19,7 +19,7 @@ _NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
 
 
 def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
-    """User's id → the error of the user's records, which says what their account itself waits for.
+    """User's id → the error for the user's records. It says why the user's account is not ready.
 
     user_ids: of users whose LMS account is not known to exist, or awaits its link there.
     """

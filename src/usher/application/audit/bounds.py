@@ -1,7 +1,7 @@
 """Limits how many failures a minute are written to the audit log, since anybody can cause them.
 
 Failures are counted for each event and address, and for each event over all addresses. The next
-event that is written has the number of those left out before it.
+event that is written has the number of failures that were left out before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.core.cache import cache
 WINDOW_SECONDS = 60
 #: Failures of one event from one address that are written in a minute, by default.
 FAILURES_A_WINDOW = 30
-#: The limit of one event from all addresses together, as a multiple of that from one address.
+#: The limit of one event from all addresses together, as a multiple of the limit for one address.
 ADDRESSES_FACTOR = 10
 
 

@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import models
 
-#: Event name → its title on pages, if it is not the name in other letters.
+#: Event name → the event's title on pages, if the title has other words than the name.
 _TITLES = {
     "console-compare": "Compared with the LMS in the console",
     "console-export": "Refusals exported from the console",
@@ -38,7 +38,7 @@ _TITLES = {
     "token": "Token issued",
 }
 
-#: Event name → its sentence, with values of its detail.
+#: Event name → a sentence about the event, with values of its ``detail``.
 _SENTENCES = {
     "enrolled": "Enrolled in {run} as {mode}",
     "enrollment-from-lms": "Enrollment in {run} as {mode}, made in the LMS, recorded here",

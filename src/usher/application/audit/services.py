@@ -87,8 +87,8 @@ def client_address(request: HttpRequest) -> str | None:
     """The client's IP address; None if the value is not an IP address.
 
     It is read from the header named by ``USHER_CLIENT_ADDRESS_HEADER``, such as ``X-Real-IP``. The
-    proxy must set that header and remove it from clients' requests. Without the setting it is the
-    address of the connection.
+    proxy must set that header and remove it from clients' requests. Without the setting, returns
+    the address of the connection.
     """
     header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "")
     address = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")

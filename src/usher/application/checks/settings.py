@@ -30,7 +30,7 @@ from usher.contract.folders import DEV_FOLDER
 
 #: Where `usher dev` writes the settings of its LMS.
 _OF_DEV = DEV_FOLDER / "env"
-#: Works in every shell: ``echo`` of some would turn each \\n into a line break.
+#: Works in every shell, unlike ``echo``, which in some shells turns each \\n into a line break.
 _NEW_KEY = (
     "$ printf \"OIDC_RSA_PRIVATE_KEY='%s'\\n\" "
     '"$(openssl genrsa 2048 | awk \'{printf "%s\\\\n", $0}\')" >> .env'
@@ -39,7 +39,7 @@ _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
 
 #: Warnings about sign-in and sign-out. Until an LMS is connected, only ``check --deploy`` shows
-#: them: each command of ``manage.py`` would repeat them next to W001.
+#: them: otherwise each command of ``manage.py`` would print them next to W001.
 _WITH_AN_LMS = {"usher.W002", "usher.W007"}
 
 
@@ -129,7 +129,7 @@ def _connection() -> Iterator[CheckMessage]:
 
 
 def _connect_hint() -> str:
-    if os.access(_OF_DEV, os.R_OK):  # it may be another user's
+    if os.access(_OF_DEV, os.R_OK):  # the file may belong to another user
         return (
             "For production, run `usher connect`. To use the LMS of `usher dev`, load its "
             f"settings:\n$ . {_OF_DEV}"
@@ -184,7 +184,7 @@ def _site() -> Iterator[CheckMessage]:
     settings_read, _ = conf.read(django_settings)
     if not settings_read.site_base_url:
         if getattr(django_settings, "SITE_BASE_URL", ""):
-            return  # malformed, which _connection names
+            return  # malformed: _connection reports it
         # Until an LMS is connected this is a warning, because an error would stop makemigrations.
         kind, number = (WarningMessage, "W007") if conf.missing() else (Error, "E006")
         yield kind(
@@ -309,8 +309,8 @@ def _provider() -> Iterator[CheckMessage]:
 
 
 def _provider_types() -> Iterator[CheckMessage]:
-    """Options of the OAuth toolkit of a wrong type, which it does not check itself: any text, even
-    "no", would count as True."""
+    """Options of the OAuth toolkit that have a wrong type. The toolkit checks no types: any text,
+    even "no", would count as True."""
     from oauth2_provider.settings import DEFAULTS
 
     for name, value in getattr(django_settings, "OAUTH2_PROVIDER", {}).items():
@@ -336,7 +336,7 @@ def _provider_types() -> Iterator[CheckMessage]:
 
 def _email() -> Iterator[CheckMessage]:
     """The field with the e-mail address, which the LMS requires of each account."""
-    with suppress(ImproperlyConfigured):  # _adapter names it
+    with suppress(ImproperlyConfigured):  # reported by _adapter
         if adapter().overrides("email"):
             return
     model = get_user_model()

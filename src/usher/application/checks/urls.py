@@ -73,8 +73,8 @@ def messages() -> Iterator[CheckMessage]:
 
 
 def of_deployment() -> Iterator[CheckMessage]:
-    """Warns about addresses where no view answers. That is no error, since a server in front of
-    Django may answer there."""
+    """Warns about addresses where no view answers. These are not errors, since a server in front of
+    Django may answer at such an address."""
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
     for name, when in _REDIRECT_SETTINGS.items():

@@ -9,8 +9,8 @@ _RUNS = "usher.application.runs.tasks"
 _PROVIDER = "usher.application.provider.tasks"
 #: The task that finds rows whose message was lost.
 SWEEP = f"{_ENGINE}.sweep"
-#: Its name in earlier versions, in which the engine was part of ``usher.application``. It still
-#: works.
+#: The task's name in earlier versions, in which the engine was part of ``usher.application``.
+#: Messages with this name are still processed.
 FORMER_SWEEP = "usher.application.engine.tasks.sweep"
 SWEEP_SECONDS, SYNC_RUNS_SECONDS = 60.0, 3600.0
 

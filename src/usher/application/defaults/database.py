@@ -12,7 +12,8 @@ def sqlite_options() -> dict[str, Any]:
     20 seconds for another one."""
     return {
         # By default, a transaction that reads first and writes later fails immediately if another
-        # one wrote in between. This one takes the lock at its start, so it waits.
+        # transaction wrote in between. With IMMEDIATE a transaction takes the lock at its start,
+        # and waits for it.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",

@@ -33,9 +33,9 @@ def oauth2_provider(
 ) -> dict[str, Any]:
     """``OAUTH2_PROVIDER``.
 
-    issuer: ``https://host/oauth2``, where discovery is served; '' derives it from each request.
-    rsa_private_key: PEM; it signs ID tokens and sign-out messages. https_only: refuse redirect URIs
-    that are not https. overrides: further options of the OAuth toolkit.
+    issuer: ``https://host/oauth2``, where discovery is served; '' derives the issuer from each
+    request. rsa_private_key: PEM; it signs ID tokens and sign-out messages. https_only: refuse
+    redirect URIs that are not https. overrides: further options of the OAuth toolkit.
     """
     settings: dict[str, Any] = {
         "SCOPES": SCOPES,

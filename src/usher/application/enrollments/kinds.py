@@ -167,7 +167,7 @@ class EnrollmentKind(LmsKind):
             RunModes.objects.filter(run_id__in=refused).recheck()
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """Saves the LMS's state as the desired one where the job had ``adopt``. Writes the audit
+        """For jobs with ``adopt``, saves the LMS's state as the desired state. Writes the audit
         log."""
         for job, outcome in results:
             if isinstance(outcome.extra, ObservedEnrollment):
@@ -201,7 +201,8 @@ def _is_only_compared(job: Job) -> bool:
 
 
 def _unenroll(data: EnrollmentData, context: LmsContext) -> ObservedEnrollment:
-    """Unenrolls the learner. If the LMS refuses that because they are not enrolled, it succeeds."""
+    """Unenrolls the learner. Also succeeds if the LMS refuses because the learner is not
+    enrolled."""
     try:
         return context.lms.enroll(data.username, data.course_key, mode="", is_active=False)
     except EnrollmentRefused as error:
@@ -242,8 +243,8 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
 
 
 def _change(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
-    """What happened to the enrollment in the LMS since it was last seen; '' for nothing. row: as it
-    was before."""
+    """What happened to the enrollment in the LMS since the row's last outcome; '' for nothing. row:
+    with the values from before this outcome."""
     mode, is_active = outcome.values["observed_mode"], outcome.values["observed_is_active"]
     if not is_active:
         return ("unenrolled" if row.observed_is_active else "", {})
@@ -253,7 +254,7 @@ def _change(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
         return "enrolled", {"mode": mode}
     if row.observed_mode != mode:
         return "enrollment-mode-changed", {"mode": mode, "before": row.observed_mode}
-    # It was changed in the LMS, and is as desired again.
+    # Somebody had changed the enrollment in the LMS; now it has the desired state again.
     return ("enrolled" if outcome.changed else "", {"mode": mode})
 
 
@@ -263,8 +264,9 @@ def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:
 
 
 def _missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
-    """How many of these enrollments the LMS has no record of; it keeps records of ended ones.
-    Raises TooManyMissing when it has none of them. pairs: usernames and course keys."""
+    """How many of these enrollments have no record in the LMS, which also keeps records of ended
+    enrollments. Raises TooManyMissing when the LMS has no record of any. pairs: usernames and
+    course keys."""
     names = dict.fromkeys(name for name, _ in pairs)
     in_lms = {
         (enrollment.username, enrollment.course_key) for enrollment in lms.enrollments_of(names)

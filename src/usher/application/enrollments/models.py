@@ -12,8 +12,8 @@ DEFAULT_MODE = "audit"
 class Enrollment(Reconciled):
     """``mode`` and ``is_active`` are desired; ``observed_…`` were last seen in the LMS.
 
-    ``force`` enrolls even when enrollment is closed in the LMS. ``mode`` is '' for a row that
-    stands for an enrollment in the LMS that was not read yet (see ``adoption``).
+    ``force`` enrolls even when enrollment is closed in the LMS. In a row that ``adoption`` created,
+    ``mode`` is '' until the enrollment has been read from the LMS.
     """
 
     #: Says what happens next with a refused enrollment.

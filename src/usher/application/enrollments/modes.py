@@ -84,7 +84,8 @@ def follow_modes(run: CourseRun) -> None:
     """Call after the modes of a run changed: makes due the enrollments that were refused because of
     their mode.
 
-    Learners who got the default mode while the run's modes were unknown get a mode that it has.
+    Learners who got the default mode while the run's modes were unknown get a mode that the run
+    has.
     """
     require_run(run)
     slugs = set(run.modes.values_list("slug", flat=True))
@@ -96,7 +97,7 @@ def follow_modes(run: CourseRun) -> None:
         try:
             row.want(mode=choose_mode(row.user, run))
         except ModeNotAllowed:
-            continue  # the LMS refuses it with its reason
+            continue  # the mode stays: the LMS refuses it and says why
         except AdapterFailed as error:
             log_failure(error)
 

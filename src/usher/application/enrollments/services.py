@@ -124,8 +124,8 @@ def _change(user: Any, run: CourseRun, *, only_active: bool = False, **wanted: A
 
 def reconcile_enrollment(row: Enrollment) -> Enrollment:
     """Sends this enrollment to the LMS now, after creating the account if needed. Returns the
-    updated row; a row that was deleted meanwhile, for example with its learner by a receiver of a
-    signal, is returned as it was. Raises InTransaction within a transaction."""
+    updated row; if the row was deleted meanwhile, for example because a receiver of a signal
+    deleted the learner, returns the row from before. Raises InTransaction within a transaction."""
     from usher.engine.services import reconcile
 
     if not isinstance(row, Enrollment):

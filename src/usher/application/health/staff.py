@@ -32,7 +32,7 @@ _CACHE_KEY = "usher-staff-health"
 def health(request: HttpRequest) -> HttpResponse:
     """A page, or JSON with ``?format=json``. Answers 503 if a check failed.
 
-    Needs a permission, because it names learners and settings and sends requests to the LMS.
+    Needs a permission, because the page names learners and settings and sends requests to the LMS.
     """
     report = cache.get(_CACHE_KEY)
     if report is None:
@@ -52,8 +52,8 @@ def health(request: HttpRequest) -> HttpResponse:
 
 
 def examine(run_checks: Any) -> dict[str, Any]:
-    """Runs doctor's checks. run_checks: ``usher.doctor.staff.run_checks``, whose result this
-    returns. Raises ImproperlyConfigured for malformed settings."""
+    """Runs doctor's checks and returns their result. run_checks: ``usher.doctor.staff.run_checks``.
+    Raises ImproperlyConfigured for malformed settings."""
     settings = conf.settings()
     report: dict[str, Any] = run_checks(
         _report_in_thread,

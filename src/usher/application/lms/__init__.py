@@ -1,1 +1,2 @@
-"""Connects the engine to the LMS; decides which of its answers to trust; lists differences."""
+"""Connects the engine to the LMS; decides which of the LMS's answers to trust; lists
+differences."""

@@ -1,7 +1,7 @@
 """Reads the list of changes from an LMS that has ``usher.lms``, since webhooks can be lost.
 
-A row is made due if its desired state differs from the LMS's. Its kind then decides which state is
-kept.
+A row is made due if its desired state differs from the LMS's. The row's kind then decides which of
+the two states is kept.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 def pull_changes() -> int:
     """Makes rows due that differ from the LMS, and returns how many.
 
-    Without the batch API, or when the LMS does not return its changes, it only finds enrollments
-    that were made in the LMS. Logs errors of the LMS and does not raise them.
+    Without the batch API, or when the LMS does not return its changes, only finds enrollments that
+    were made in the LMS. Logs errors of the LMS and does not raise them.
     """
     lms = client()
     count = adoption.adopt_next_learners()

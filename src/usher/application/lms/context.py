@@ -25,10 +25,10 @@ Grants = Callable[[list[AuthorizationRequest]], list[str]]
 class LmsContext(Context):
     """lms: the client. grants: issues authorization codes; only for the database thread. batch: the
     LMS's batch capabilities. redirect_uri: of the application's OAuth client at the LMS. evidence:
-    of this pass. batch_is_known: False while ``batch`` is an assumption, until the LMS answers.
-    known_accounts: returns the number of accounts that the LMS is known to have, and a sample of
-    usernames. ask: requests an authorization code from the database thread, for jobs in other
-    threads."""
+    the samples of this pass. batch_is_known: False while ``batch`` is an assumption, because the
+    LMS has not answered yet. known_accounts: returns the number of accounts that the LMS is known
+    to have, and a sample of usernames. ask: requests an authorization code from the database
+    thread, for jobs in other threads."""
 
     lms: LmsClient
     grants: Grants

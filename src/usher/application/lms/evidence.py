@@ -2,9 +2,9 @@
 
 A single missing object proves little: after a restored backup, with another database at the same
 address, or if the service worker has lost its permissions, everything is missing. So before a pass
-acts on a missing object, it asks for a sample of objects that were seen in the LMS before, by the
-same API. If more than a small share of them is missing, the kind stops until an operator decides
-(``--accept-missing``).
+acts on a missing object, the pass requests, from the same API, a sample of objects that were seen
+in the LMS before. If more than a small share of them is missing, the kind stops until an operator
+decides (``--accept-missing``).
 
 Whether the answer comes from an LMS at all is checked by the client: ``LmsClient.accounts``.
 """
@@ -47,9 +47,9 @@ class MissingLimit:
     count: int
 
     def check(self, kind: str, *, missing: int, of: int, total: int) -> None:
-        """Raises TooManyMissing if more are missing. of: the size of the sample. missing: how many
-        objects of the sample are missing. total: all known objects, to which the sample's share is
-        projected."""
+        """Raises TooManyMissing if more objects are missing than allowed. of: the size of the
+        sample. missing: how many objects of the sample are missing. total: all known objects, to
+        which the sample's share is projected."""
         estimated = missing / of * total if of else 0.0
         if estimated <= self.count or estimated <= self.share * total:
             return

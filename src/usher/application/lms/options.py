@@ -13,9 +13,9 @@ APPLICATION, LMS = "application", "lms"
 @dataclass(frozen=True)
 class LmsOptions:
     """use_batch_api: use ``usher.lms`` if the LMS has it. enrollment_winner: whose state is kept
-    when an enrollment was changed in the LMS. account_winner: the same when an account was
-    deactivated there. adopt_enrollments: record enrollments that were made in the LMS. The winners
-    are ``application`` or ``lms``."""
+    when an enrollment was changed in the LMS. account_winner: whose state is kept when an account
+    was deactivated in the LMS. adopt_enrollments: record enrollments that were made in the LMS. The
+    winners are ``application`` or ``lms``."""
 
     use_batch_api: bool
     enrollment_winner: str

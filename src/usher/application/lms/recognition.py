@@ -20,7 +20,7 @@ from usher.client.errors import BadAnswer, LmsError, Refused
 
 #: Seconds for which a result is reused, if the LMS is the known one or gave no clear answer.
 _REUSE_SECONDS = 60.0
-#: The same, if it is another LMS.
+#: Seconds for which a result is reused, if another LMS answered.
 _REUSE_SECONDS_IF_OTHER_LMS = 5.0
 #: Seconds that a thread waits for another thread's check.
 _WAIT_SECONDS = 5.0

@@ -100,8 +100,8 @@ def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "")
 
 
 def find_user(username: str) -> Any:
-    """The user whom ``configure_instance`` calls by this name, ignoring case; None without one. If
-    people sign in by e-mail, it is the user with that name at ``DOMAIN``."""
+    """The user whom ``configure_instance`` calls by this name, ignoring case; None if there is no
+    such user. If people sign in by e-mail, the user whose address is that name at ``DOMAIN``."""
     model = get_user_model()
     if signs_in_by_email(model):
         username = f"{username}@{DOMAIN}"

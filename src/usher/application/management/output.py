@@ -140,8 +140,8 @@ class EngineCommand(BaseCommand):
             self.stdout.write(f"{mark} {kinds_text}: {count} would be changed{wait}, nothing was")
 
     def show_earlier(self, summary: Summary) -> None:
-        """Lists the rows that wait, which a worker retries, and those that were refused before this
-        command."""
+        """Lists the rows that wait, which a worker will retry, and the rows that were refused
+        before this command."""
         for group in summary.waiting:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
             text += f"next attempt in {span(group.due_in or 0)}"
@@ -191,8 +191,8 @@ class EngineCommand(BaseCommand):
 
 
 def why_stopped(waiting: Iterable[Group] = ()) -> str:
-    """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait,
-    whose errors may already say so."""
+    """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait; the
+    error of such a group may already be the reason."""
     for group in waiting:
         if group.failure_class == FailureClass.SYSTEMIC or group.code == CircuitOpen.default_code:
             return group.message

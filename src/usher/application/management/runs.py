@@ -41,7 +41,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     total = Summary().add(of_runs).add(of_modes)
     unread = ""
     if not is_whole(of_runs):
-        of_runs.failed -= 1  # the list, which is no run
+        of_runs.failed -= 1  # not a run: the failure of the course list
         unread = "The LMS's list of course runs could not be read to its end."
     runs = of_runs.changed + of_runs.unchanged + of_runs.failed + of_runs.waiting_count
     rows = CourseMode.objects.filter(run__missing_since__isnull=True)
@@ -51,7 +51,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
         "modes": of_modes.counts() | {"count": modes},
     }
     parts = {f"{runs} course run{'s' * (runs != 1)}": of_runs}
-    if not unread and (modes or of_modes.failed):  # without the list they are not requested
+    if not unread and (modes or of_modes.failed):  # modes are requested after the whole list
         parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = of_modes
     command.finish(total, "course runs and modes", options, parts=parts, unread=unread, **counts)
 

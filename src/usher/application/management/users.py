@@ -41,7 +41,7 @@ def find_user(name: str) -> Any:
 
 
 def _describe_deleted(name: str) -> str:
-    """What is known about a deleted learner with this LMS username; '' without one."""
+    """What is known about a deleted learner with this LMS username; '' if there is none."""
     reserved = UsernameReservation.objects.filter(username__iexact=name, user=None).first()
     if reserved is None:
         return ""

@@ -22,7 +22,8 @@ from usher.engine.registry import names
 #: Seconds for which a closed gate, or an open circuit, is shown while it is being probed.
 _PROBE_SECONDS = 60.0
 
-#: Seconds between two reads by one process. With Redis, each takes some dozens of its commands.
+#: Seconds between two reads by one process. With Redis, each read takes some dozens of Redis
+#: commands.
 _SECONDS_BETWEEN_READS = 5.0
 
 _shown: set[tuple[str, str]] = set()
@@ -82,7 +83,7 @@ def _all() -> dict[Metric, tuple[str, ...]]:
 
 
 def _pauses(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
-    """Metric, label, and the seconds until requests are allowed; 0 when they are."""
+    """Metric, label, and the seconds until requests are allowed; 0 if they are allowed now."""
     for group in _CIRCUITS:
         yield metrics.CIRCUIT_OPEN, group, _seconds_of(state, f"circuit:{group}")
     for group in GROUPS:

@@ -6,7 +6,8 @@ from django.db.models.functions import Now
 
 class MetricValue(models.Model):
     """One number. labels: a JSON list of the label values, in the order of the metric's labels.
-    part: of a histogram ``sum`` or a bucket's upper bound (not cumulative), else ''."""
+    part: for a histogram, ``sum`` or the upper bound of a bucket (buckets are not cumulative); ''
+    for other metrics."""
 
     name = models.CharField(max_length=64)
     labels = models.CharField(max_length=200)

@@ -39,7 +39,8 @@ class Recorder:
         self.forget()
 
     def forget(self) -> None:
-        """Drops the counts. A forked process starts with this, since its parent writes them."""
+        """Drops the counts. Called at the start of a forked process, since the parent process
+        writes the counts from before the fork."""
         self._lock = threading.Lock()
         self._added: dict[_Key, float] = {}
         self._values: dict[_Key, float] = {}
@@ -77,8 +78,8 @@ class Recorder:
         return bool(self._values)
 
     def flush(self) -> None:
-        """Adds the counts to the database, in one or two statements. If the database fails, they
-        are kept for the next call."""
+        """Adds the counts to the database, in one or two statements. If the database fails, the
+        counts are kept for the next call."""
         with self._lock:
             added, self._added = self._added, {}
             values, self._values = self._values, {}

@@ -17,7 +17,8 @@ from usher.application.audit.services import client_address
 from usher.application.metrics.collector import registry
 from usher.application.metrics.recorder import recorder
 
-#: Headers that proxies set. A request with one of them does not come from the connection's address.
+#: Headers that proxies set. A request with one of these headers came through a proxy, so the
+#: connection's address is not the client's.
 _FORWARDED = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
 _OFF = (
     "Metrics are off. Set USHER_METRICS_TOKEN, and have Prometheus send it as a bearer token, or "

@@ -6,7 +6,8 @@ _COLUMNS = {"watermark": "what, since, asked_at", "outstandingmessage": "name, u
 
 
 def _moved(old, new):
-    """Statements that move all rows between the tables whose names begin so."""
+    """SQL statements that move all rows from the tables with the prefix ``old`` to the tables with
+    the prefix ``new``."""
     for table, columns in _COLUMNS.items():
         yield (
             f"INSERT INTO {new}_{table} ({columns}) "  # noqa: S608 - names of this file

@@ -1,6 +1,6 @@
-"""What is to be done moves from columns of nine tables to the engine's one table of work.
+"""Moves pending work from columns of nine tables to the engine's one table of work.
 
-Everything is kept but leases: what a worker has claimed at this moment is claimed anew.
+Keeps everything except leases: rows that a worker has claimed at this moment will be claimed again.
 """
 
 from django.db import migrations, models
@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
         ("usher", "0014_engine_of_its_own"),
         ("usher_engine", "0002_work"),
     ]
-    # This one copies rows by the column's earlier name.
+    # This migration copies rows by the column's earlier name.
     run_before = [("usher_engine", "0003_refused_at")]
 
     operations = [

@@ -1,4 +1,4 @@
-"""Accounts that an operator linked are told from those that were created for their learner."""
+"""Distinguishes accounts that an operator linked from accounts that were created for a learner."""
 
 from django.db import migrations, models
 

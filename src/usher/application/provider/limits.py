@@ -1,9 +1,9 @@
 """Limits failed requests at the token endpoint, and failed messages of the LMS.
 
-Only failures count. Once too many credentials from an address were wrong, whatever client ids were
-tried, requests from there are refused before their credentials are checked. A client that has
-succeeded from that address before is exempt. Otherwise a stranger could lock the LMS out, since its
-client id is in every sign-in URL.
+Only failures count. After too many wrong credentials from one address, for any client ids, requests
+from that address are refused before their credentials are checked. A client that has succeeded from
+that address before is exempt. Otherwise a stranger could lock the LMS out, since its client id is
+in every sign-in URL.
 """
 
 from base64 import b64decode
@@ -60,7 +60,8 @@ class Limit:
     def count_failure(
         self, request: HttpRequest, who: str = "", *, is_wrong: bool
     ) -> JsonResponse | None:
-        """Counts one failure. Returns the answer to give instead if there were too many, else None.
+        """Counts one failure. Returns the answer to send if there were too many failures, else
+        None.
 
         is_wrong: whether the credentials were wrong, which also counts against the address.
         """

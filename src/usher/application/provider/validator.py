@@ -68,7 +68,7 @@ class UsherValidator(OAuth2Validator):
             return False
         try:
             is_slow = identify_hasher(stored_secret).algorithm != ALGORITHM
-        except ValueError:  # not hashed, on purpose: it is the key of HS256
+        except ValueError:  # stored unhashed, as the key for HS256
             return True
         if is_slow and check_password(provided_secret, stored_secret):
             get_application_model().objects.filter(client_secret=stored_secret).update(

@@ -56,8 +56,8 @@ class AuthorizationView(toolkit.AuthorizationView):
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "options"]
 
     def form_valid(self, form: Any) -> HttpResponse:
-        """Handles the consent form. Checks its hidden fields, since the browser may have changed
-        them, or the client may have been deleted, since the form was shown."""
+        """Handles the consent form. Checks the hidden fields: after the form was shown, the browser
+        may have changed them, or the client may have been deleted."""
         clients = get_application_model().objects
         client = clients.filter(client_id=form.cleaned_data["client_id"]).first()
         if client is None or not client.redirect_uri_allowed(form.cleaned_data["redirect_uri"]):
@@ -88,8 +88,8 @@ def _can_be_kept(parameters: QueryDict) -> bool:
 
 
 def _why_withheld(request: HttpRequest) -> str:
-    """Why an LMS must not learn who this user is: a code of ``eligibility.SENTENCES``; '' if it
-    may. The LMS would create an account, perhaps with another person's e-mail address. Raises
+    """Why an LMS must not learn who this user is: a code of ``eligibility.SENTENCES``; '' if the
+    LMS may. The LMS would create an account, perhaps with another person's e-mail address. Raises
     AdapterFailed."""
     if not request.user.is_authenticated or not (code := eligibility.code_of(request.user)):
         return ""

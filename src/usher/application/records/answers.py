@@ -44,7 +44,7 @@ class Answers:
 
         An earlier result is used only if its request was sent after this row became due, so that it
         includes the change that made the row due. lease_owner, claimed_at, due_since: of this row;
-        the time of a request is taken to be ``claimed_at`` of the row that sent it. Raises what
+        a request counts as sent at ``claimed_at`` of the row for which it was sent. Raises what
         ``ask`` raises; errors are not kept.
         """
         with self._lock:

@@ -61,8 +61,8 @@ class RunKind(LmsKind):
 
 
 def malformed_key_outcome(run: CourseRun) -> Outcome | None:
-    """The outcome for a run whose key is malformed: the LMS would refuse the whole request. None
-    for others."""
+    """The outcome for a run whose key is malformed, for which the LMS would refuse a whole request;
+    None for a valid key."""
     problem = problem_of_key(run.course_key)
     return Outcome(error=Refused(problem, code=MALFORMED)) if problem else None
 
@@ -154,7 +154,7 @@ def _write_modes(
     run: CourseRun, seen: list[ObservedMode], have: dict[_ModeKey, CourseMode]
 ) -> bool:
     """Saves the modes that the LMS shows and deletes the rest. Returns whether anything changed.
-    have: the run's modes in the database; it is emptied."""
+    have: the run's modes in the database; the function empties this dict."""
     changed = False
     for mode in {(mode.slug, mode.currency): mode for mode in seen}.values():
         row = have.pop((mode.slug, mode.currency), None)

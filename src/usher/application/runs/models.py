@@ -60,8 +60,8 @@ class CourseRunQuerySet(ReconciledQuerySet):
 class CourseRun(Reconciled):
     """A run of a course. All fields but ``live`` are copied from the LMS.
 
-    ``missing_since``: since when the LMS has not shown it. ``digest``: of the LMS's last answer, so
-    that unchanged runs need no comparison of fields.
+    ``missing_since``: since when the LMS has not shown the run. ``digest``: a digest of the LMS's
+    last answer, so that unchanged runs need no comparison of fields.
     """
 
     course_key = models.CharField(
@@ -100,7 +100,7 @@ class CourseRun(Reconciled):
         return self.title or self.course_key
 
     def is_enrollable(self, now: datetime | None = None) -> bool:
-        """Whether learners can enroll by themselves at that moment."""
+        """Whether learners can enroll by themselves at the time ``now``, by default the present."""
         now = now or timezone.now()
         opened = self.enrollment_start is None or self.enrollment_start <= now
         closed = self.enrollment_end is not None and self.enrollment_end <= now

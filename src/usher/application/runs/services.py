@@ -24,7 +24,7 @@ __all__ = ["UnknownRun", "ensure_run", "is_whole", "sync_runs", "sync_runs_and_m
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
 PATIENCE = 1800.0
-#: What a failure is about if the course list could not be read to its end.
+#: The subject of the failure which says that the course list could not be read to its end.
 _COURSE_LIST = "list of the LMS"
 
 
@@ -138,7 +138,8 @@ def _missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[s
     when the LMS's answers contradict each other.
 
     The course list may change while its pages are read. So runs that were on no page are requested
-    by their keys; requesting runs that were on a page checks that this works.
+    by their keys. Some runs that were on a page are requested in the same way, to check that the
+    LMS shows runs by key.
     """
     unseen = sorted(writer.unseen)
     if not unseen:
@@ -188,7 +189,7 @@ def _sync_some(
                 missing.delete()
                 result.failures = [replace(f, message=_NOT_SAVED) for f in result.failures]
             summary.add(result)
-            if is_missing:  # then the LMS shows no modes of it
+            if is_missing:  # the LMS shows no modes of a missing run
                 break
     return of_runs, of_modes
 
@@ -216,7 +217,7 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
 _NOT_SHOWN = (
     "The LMS does not show this run: it isn't there, or the service worker may not see it. "
 )
-#: For a run that is known here.
+#: The message for a run that has a row here.
 MISSING = _NOT_SHOWN + "Publish it there. If its key is mistyped, delete the run here."
 _NOT_SAVED = _NOT_SHOWN + "It was not added here. Is the key right?"
 

@@ -101,7 +101,7 @@ def pages(
     meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[RunPage]:
     """Yields all pages of the course list in the order in which they arrive. The call itself
-    already requests the first one.
+    already requests the first page.
 
     A throttled page is requested again after the time that the LMS named, within ``patience``
     seconds in all. meanwhile: called about once a second by the iterating thread. Iterating raises

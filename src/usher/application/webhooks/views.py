@@ -77,7 +77,8 @@ class _Message:
     kind: str
     username: str
     course_id: str
-    #: When it was written, in seconds since 1970 by the LMS's clock; None if the LMS did not say.
+    #: When the message was written, in seconds since 1970 by the LMS's clock; None if the LMS did
+    #: not say.
     at: float | None
 
 

@@ -58,8 +58,8 @@ class AlreadyRunning(RuntimeError):
 @dataclass(frozen=True)
 class Line:
     """The result of one check. title: what the check expects; headline: what is wrong, otherwise
-    the title. previous_status: the one in the run before; '' when that was the same or the check
-    did not run."""
+    the title. previous_status: the status in the run before; '' if it was the same, or if the check
+    did not run then."""
 
     id: str
     title: str
@@ -82,8 +82,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
-    """The checks of one group. findings: those that failed or warn, the worst first. other_lines:
-    the rest."""
+    """The checks of one group. findings: the checks that failed or warn, the worst first.
+    other_lines: the other checks."""
 
     title: str
     findings: list[Line] = field(default_factory=list)

@@ -231,8 +231,8 @@ def _from_adapter(method: str, user: Any) -> str:
 
 
 def _how_to_rename(profile: LmsProfile | None, wanted: str) -> str:
-    """Advice for a name or address that differs. The LMS may refuse it, for example because another
-    account has the address."""
+    """Advice for a name or address that differs. The LMS may refuse the new value, for example
+    because another account has the address."""
     if profile is None or not profile.refused_at:
         return REPAIR
     advice = words.advice(profile.error_code, "profile", words.REPAIR)
@@ -351,8 +351,8 @@ def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
 
 
 def _command(row: LmsAccount, links: ObservedLinks | None) -> str:
-    """Returns the command that the LMS's staff must run, or ''. It assigns an account to a person,
-    which no application may do."""
+    """Returns the command that the LMS's staff must run, or ''. Usher does not run the command: no
+    application may assign an LMS account to a person."""
     if links is None or not links.exists:
         return ""
     if links.leads_to and links.leads_to[0] == row.username:

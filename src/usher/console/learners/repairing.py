@@ -113,7 +113,8 @@ def stopped_kinds(user: Any) -> list[str]:
 
 
 def link(user: Any, lms_username: str, lms_user_id: str) -> str:
-    """Links the learner to an existing LMS account. Returns '', or why it was not linked.
+    """Links the learner to an existing LMS account. Returns '', or the reason why the account was
+    not linked.
 
     Reads the account from the LMS again, and refuses any other account than the one shown to the
     person. Raises LmsError.

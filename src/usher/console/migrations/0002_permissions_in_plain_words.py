@@ -1,5 +1,5 @@
-"""The labels of two permissions, also of those that the database has: Django adds missing permissions
-and renames none."""
+"""Changes the labels of two permissions, also in the database: Django itself adds missing
+permissions but renames none."""
 
 from django.db import migrations
 

@@ -9,7 +9,8 @@ MESSAGE_MAX_LENGTH = 500
 
 
 class Attempt(models.Model):
-    """A failed attempt to reconcile a record, or the success after failures. Kept for 30 days.
+    """A failed attempt to reconcile a record, or the success that followed failures. Kept for 30
+    days.
 
     kind, row_id: the record.
     """

@@ -32,7 +32,7 @@ from usher.engine.registry import names
 
 #: Seconds between two writes by one process.
 EVERY = 5.0
-#: This many failures of a record are all kept. Of later ones, only some are: see ``_is_kept``.
+#: This many failures of a record are all kept. Only some later failures are kept: see ``_is_kept``.
 _FIRST = 8
 #: How long rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)
@@ -114,7 +114,7 @@ class Recorder(Observer):
         _add_to_this_minute(self.name, counts)
 
     def report(self) -> dict[str, Any]:
-        """The state of gates, circuit breakers and pauses as this process sees them, and statistics
+        """The state of gates, circuit breakers and pauses as known to this process, and statistics
         of the LMS's answers; can be stored as JSON."""
         http = client().http
         health = http.health()

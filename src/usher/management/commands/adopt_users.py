@@ -144,14 +144,14 @@ def _line(decision: adoption.DecisionResult) -> str:
 
 
 def _is_unknown(decision: adoption.DecisionResult) -> bool:
-    """Whether this call linked the user here, and the LMS can't say whether it has the link,
-    too."""
+    """Whether this call linked the user in this application, and the LMS can't say whether it has
+    linked the user, too."""
     return decision.is_linked is None and not decision.was_linked_before
 
 
 def _by_application(decisions: list[adoption.DecisionResult], name: str) -> dict[str, list[str]]:
-    """Usernames of LMS accounts, by the application's name in the LMS. name: the one that
-    the operator gave, or ''."""
+    """Usernames of LMS accounts, by the application's name in the LMS. name: the application's name
+    that the operator gave, or ''."""
     names: dict[str, list[str]] = {}
     for decision in decisions:
         names.setdefault(name or decision.application or "NAME", []).append(decision.lms_username)

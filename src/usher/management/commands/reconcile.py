@@ -97,7 +97,8 @@ class Command(EngineCommand):
     def _report_what_would_change(
         self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
     ) -> None:
-        """``--dry-run``. With ``--recheck`` it compares with the LMS, as the real command would."""
+        """``--dry-run``. With ``--recheck``, compares the records with the LMS, as the command does
+        without ``--dry-run``."""
         if not options["recheck"]:
             due = {name: _count(name, scope, only_due=True) for name in kinds}
             earlier = services.add_earlier(Summary(), kinds, **scope)

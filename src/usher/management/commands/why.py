@@ -16,7 +16,7 @@ _MARKS = {State.IN_SYNC: "✓", State.REFUSED: "✗"}
 
 class Command(EngineCommand):
     help = "Explain one learner's state: account, token, enrollments, and what happens next."
-    # It only reads the database, and warnings about settings would hide the answer.
+    # The command only reads the database, and warnings about settings would hide the answer.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,7 +1,7 @@
 """Records a new key of a session in which somebody is signed in.
 
 Django gives a session a new key when its user changes the password, and sends no signal. A sign-out
-in the LMS ends sessions by their keys, so the new one must be known.
+in the LMS ends sessions by their keys, so the new key must be recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from usher.application.provider.signout import sessions
 
 
 class KnownSessions:
-    """The middleware. It comes anywhere after Django's session middleware.
+    """The middleware. Its place is anywhere after Django's session middleware.
 
     It reads the settings when the server starts, so that malformed ones stop the start: WSGI and
     ASGI servers don't run Django's checks.

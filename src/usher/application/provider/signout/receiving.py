@@ -31,7 +31,7 @@ class SignOutRefused(Exception):
 
 
 def receive(request: HttpRequest, body: bytes) -> int:
-    """Ends the sessions of the learner in the message. Returns how many there were.
+    """Ends the sessions of the learner in the message. Returns how many sessions there were.
 
     A message that was received before ends nothing and is no error, since its sender may not have
     got the answer. Raises SignOutRefused.

@@ -1,8 +1,8 @@
 """Notifies each connected LMS that a learner signed out of the application.
 
-A message is stored in the database until the LMS has accepted it, so none is lost with a process. A
-thread delivers it. The request waits for that for a moment, so that the LMS session has usually
-ended before the browser arrives there.
+A message is stored in the database until the LMS has accepted it, so no message is lost if a
+process ends. A thread delivers the message. The sign-out request waits a moment for the delivery,
+so that the LMS session has usually ended before the browser arrives at the LMS.
 """
 
 import ssl
@@ -112,7 +112,8 @@ def seconds_to_next() -> float | None:
 def address(client: Any) -> str:
     """The address at which this client receives sign-out messages; '' if it receives none.
 
-    For the LMS in the settings it is made from the settings, since its address may have changed.
+    For the LMS in the settings, the address is made from the settings, since the stored one may be
+    outdated.
     """
     settings = conf.settings()
     if client.name == settings.oauth_app_name:
@@ -142,8 +143,8 @@ def _tls() -> ssl.SSLContext:
 
 
 def _claim() -> SignOutMessage | None:
-    """One due message, or None. It is postponed first, so that it is sent later if this process
-    dies."""
+    """One due message, or None. Postpones the message first, so that another attempt follows if
+    this process dies."""
     now = timezone.now()
     due = SignOutMessage.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at", "id")
     for message in due.select_related("application__usher_policy")[:10]:

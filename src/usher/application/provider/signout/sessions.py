@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from usher.application.provider.models import SignedInSession
 
-#: Where the session's data holds the session key that was recorded.
+#: The name in the session's data under which the recorded session key is kept.
 RECORDED_KEY = "_usher_noted_as"
 
 
@@ -53,8 +53,8 @@ def expired_sessions() -> QuerySet[SignedInSession]:
 
 
 def end_all(user: Any, started_before: datetime) -> int:
-    """Ends this user's sessions that started before ``started_before``. Returns how many there
-    were."""
+    """Ends this user's sessions that started before ``started_before``. Returns how many sessions
+    there were."""
     store = import_module(settings.SESSION_ENGINE).SessionStore
     rows = list(SignedInSession.objects.filter(user=user, started_at__lte=started_before))
     for row in rows:

@@ -61,7 +61,7 @@ class Command(EngineCommand):
             raise SystemExit(1)
 
     def _show(self, compared: comparing.ComparedLearner, said: str) -> None:
-        """said: advice that was shown already."""
+        """said: advice that was shown already and is not repeated."""
         for comparison in compared.comparisons:
             values = comparison.seen or "not known"
             if comparison.differs:
