@@ -5,8 +5,8 @@ Subclass ``DefaultAdapter``, override what differs, and name the class in the se
     USHER_ADAPTER = "shop.openedx.Adapter"
 
 Methods are called wherever the decision is needed: in requests, commands and workers. They must not
-call the LMS. ``usher.application.adapter.adapter()`` returns the one instance in use. If one of its
-methods about a learner raises an exception, or returns a value of a wrong type, its caller gets
+call the LMS. ``usher.application.adapter.adapter()`` returns the one instance in use. If a method
+about a learner raises an exception, or returns a value of a wrong type, the method's caller gets
 AdapterFailed.
 """
 
@@ -81,8 +81,8 @@ class AdapterFailed(EngineError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A record that the LMS refuses. It is sent again when a person retries it, an enrollment also
-    when its course run changes in the LMS.
+    """A record that the LMS refuses. The record is sent again when a person retries it; an
+    enrollment is also sent again when its course run changes in the LMS.
 
     kind: ``account``, ``enrollment`` …; what: names the learner, the run or both, for people;
     code and message: the LMS's reason; row: the record, as it was when it was refused;
@@ -182,7 +182,7 @@ class DefaultAdapter:
 
     def _filter_one_by_one(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users`` for whom ``is_<name>`` is true. Leaves out, and logs, users for whom
-        it fails."""
+        the method fails."""
         texts = []
         for user in users:
             try:

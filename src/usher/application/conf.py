@@ -104,8 +104,8 @@ class Settings:
 
     @property
     def backchannel_logout_url(self) -> str:
-        """The LMS's endpoint for signed sign-out messages, at its address for servers; '' if no LMS
-        is configured."""
+        """The LMS's endpoint for signed sign-out messages, at the LMS's address for servers; '' if
+        no LMS is configured."""
         if not self.api_base_url:
             return ""
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=self.oauth_provider)
@@ -116,7 +116,7 @@ _OWN_BACKEND = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
 
 
 class _Reader:
-    """Reads values from Django's settings. For a malformed value it returns the default, and adds a
+    """Reads values from Django's settings. For a malformed value, returns the default, and adds a
     sentence to ``problems``."""
 
     def __init__(self, source: Any) -> None:

@@ -89,9 +89,9 @@ def retry(user: Any) -> Sentence:
 
 
 def mistyped(user: Any) -> list[Sentence]:
-    """How to delete course runs whose keys may be mistyped: the LMS has never shown the run, and so
-    refused the learner's enrollment in it. Leaves out runs in which anybody is enrolled in the
-    LMS."""
+    """How to delete course runs whose keys may be mistyped: the LMS has never shown the run, and
+    refused the learner's enrollment for this reason. Leaves out runs in which the LMS has any
+    learner enrolled."""
     require_user(user)
     rows = Enrollment.objects.refused().filter(user=user, work__error_code="unknown-run")
     in_lms = Enrollment.objects.filter(run=OuterRef("run"), observed_is_active=True)
@@ -330,7 +330,7 @@ def _day(moment: datetime) -> str:
 
 
 def _history(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
-    """The learner's last audit events, newest first. run: leaves out those about other runs."""
+    """The learner's last audit events, newest first. run: leaves out events about other runs."""
     if not apps.is_installed("usher.application.audit"):
         return
     from usher.application.audit.models import AuditEvent

@@ -31,7 +31,8 @@ class LearnerText:
 
     @property
     def needs_staff(self) -> bool:
-        """Whether nothing happens until staff act. Pages then show an address to write to."""
+        """Whether staff must act before anything else happens. Pages then show an address to write
+        to."""
         return self.state in ("refused", "closed")
 
 

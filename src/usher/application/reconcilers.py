@@ -61,8 +61,8 @@ class Lms(OtherSystem):
 
 
 def lms_context(*, accept_missing: bool = False) -> LmsContext:
-    """The context of one pass, or of jobs outside of a pass. Asks the LMS whether it has the batch
-    API, unless the answer is known already. If the LMS does not answer, assumes that it has
+    """The context for one pass, or for jobs outside of a pass. Asks the LMS whether it has the
+    batch API, unless the answer is known already. If the LMS does not answer, assumes that it has
     none."""
     lms = client()
     batch: frozenset[str] | None = frozenset()

@@ -31,8 +31,8 @@ _PORTION = 1000
 #: hours of sweeps.
 _MAX_ROWS = 100_000
 
-#: As if the last removal was 59 minutes ago: the first one comes a minute after the start, so that
-#: short commands remove nothing.
+#: As if the last removal was 59 minutes ago: the first removal comes a minute after the start, so
+#: that short commands remove nothing.
 _last = time.monotonic() - EVERY + 60
 
 

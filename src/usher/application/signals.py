@@ -25,15 +25,16 @@ from usher.engine.observers import Observer
 #: A learner's LMS account was created. Arguments: account, user.
 account_ready = Signal()
 #: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether the learner was
-#: enrolled or unenrolled, or the mode changed, in the LMS; False if it matched already), was_active
-#: (whether the learner was enrolled in the LMS before, as far as this application knew).
+#: enrolled or unenrolled, or the mode changed, in the LMS; False if the LMS had the desired state
+#: already), was_active (whether the learner was enrolled in the LMS before, as far as this
+#: application knew).
 enrollment_settled = Signal()
-#: The LMS refuses a record, which is sent again when somebody retries it (an enrollment also when
-#: its course run changes in the LMS). sender: its model. Arguments: row, kind, code, message, user
-#: (None if the record has no learner).
+#: The LMS refuses a record. The record is sent again when somebody retries it (an enrollment also
+#: when its course run changes in the LMS). sender: the record's model. Arguments: row, kind, code,
+#: message, user (None if the record has no learner).
 refused = Signal()
 #: An LMS account was found inactive. Arguments: account, user, wanted (True if this application
-#: requested it, False if the LMS's staff deactivated it).
+#: requested the deactivation, False if the LMS's staff deactivated the account).
 learner_deactivated = Signal()
 
 

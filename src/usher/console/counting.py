@@ -15,7 +15,7 @@ MAX_EXACT_COUNT = 10_000
 
 @dataclass(frozen=True)
 class Count:
-    """A number of rows. is_estimate: whether it is an estimate or a lower bound."""
+    """A number of rows. is_estimate: whether the number is an estimate or a lower bound."""
 
     value: int
     is_estimate: bool = False

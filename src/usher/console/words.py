@@ -216,7 +216,8 @@ def advice(code: str, kind: str = "", retry: str = "retry") -> str:
 
 
 def code_in_words(code: str, kind: str = "") -> str:
-    """The label of a refusal's message: ``The LMS says``, or ``Why`` if it is Usher's own."""
+    """The label of a refusal's message: ``The LMS says``, or ``Why`` if the message is Usher's
+    own."""
     is_own = code in _OWN or (kind in ("run", "profile") and code == "not-found")
     return "Why" if is_own else "The LMS says"
 

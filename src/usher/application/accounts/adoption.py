@@ -81,7 +81,7 @@ def propose(by: str) -> list[Proposal]:
     account.
 
     by: ``email`` or ``username``, the value that user and account must share. Changes nothing.
-    Leaves out users for whom the LMS has no such account; these users will get new accounts. Raises
+    Leaves out users for whom the LMS has no such account; they will get new accounts. Raises
     LmsError.
     """
     proposals = []

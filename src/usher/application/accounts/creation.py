@@ -1,6 +1,6 @@
-"""Creates and checks accounts in the LMS, by its public API or by the batch API.
+"""Creates and checks accounts in the LMS, by the public API or by the batch API.
 
-Runs in the engine's network threads, so it must not use the database.
+Runs in the engine's network threads, so the code must not use the database.
 """
 
 from __future__ import annotations
@@ -229,11 +229,11 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
     """The error when the username is taken by an account that was created after the username was
     reserved, and the learner's sign-in did not lead to that account.
 
-    If the account also has the learner's e-mail address, it is probably theirs: the LMS's answer to
-    an earlier registration was lost, and the sign-in may have failed only for a moment, for example
-    because this application restarts. Another username would not help, since the e-mail address
-    stays taken. So the account is retried, up to ``_UNCLEAR_ATTEMPTS`` times, before its username
-    counts as taken.
+    If the account also has the learner's e-mail address, the account is probably theirs: the LMS's
+    answer to an earlier registration was lost, and the sign-in may have failed only for a moment,
+    for example because this application restarts. Another username would not help, since the e-mail
+    address stays taken. So the account is retried, up to ``_UNCLEAR_ATTEMPTS`` times, before its
+    username counts as taken.
     """
     is_both = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
     if not is_both or learner.attempts >= _UNCLEAR_ATTEMPTS:

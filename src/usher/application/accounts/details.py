@@ -13,7 +13,7 @@ _NAMELESS = "Learner"
 
 @dataclass(frozen=True)
 class Details:
-    """country: ISO 3166-1 alpha-2 code; '' when it is unknown."""
+    """country: ISO 3166-1 alpha-2 code; '' for an unknown country."""
 
     email: str
     name: str
@@ -23,8 +23,8 @@ class Details:
 def details(user: Any) -> Details:
     """The learner's details. Raises AdapterFailed.
 
-    The LMS requires a full name and shows it to other learners. A learner without one gets a
-    neutral name, never the e-mail address.
+    The LMS requires a full name and shows it to other learners. A learner without a name gets a
+    neutral one, never the e-mail address.
     """
     decides = adapter()
     country = decides.country(user)

@@ -12,8 +12,8 @@ from usher.client.errors import LmsError
 from usher.engine.kinds import Outcome
 
 INACTIVE, UNCONFIRMED, NOT_ALLOWED = "inactive", "unconfirmed", "not-eligible"
-#: Error code of records that are not sent for now → a sentence about the learner. An address that
-#: is not confirmed may be somebody else's.
+#: Error code of records that are not sent for now → a sentence about the learner. (An e-mail
+#: address that is not confirmed may be somebody else's.)
 SENTENCES = {
     INACTIVE: "The user is deactivated in this application.",
     UNCONFIRMED: "The e-mail address is not confirmed.",

@@ -202,8 +202,8 @@ def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
 
 
 def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
-    """Accounts that the LMS refused to create in this pass. Leaves out those whose username was
-    taken: they get another one."""
+    """Accounts that the LMS refused to create in this pass. Leaves out accounts whose username was
+    taken: these get another username."""
     return [
         job.row
         for job, outcome in results
@@ -216,8 +216,8 @@ def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
 
 def _follow_changes(results: Sequence[Job], now: datetime) -> None:
     """Sends the profile again for learners whose name or e-mail changed while their account was
-    created or checked, since the older values may have reached the LMS last; and for learners for
-    whom the project's adapter had failed before."""
+    created or checked: the older values may have reached the LMS last. Also for learners for whom
+    the project's adapter had failed before."""
     before = {job.row.user_id: job.data.details for job in results}
     if not before:
         return
@@ -267,8 +267,8 @@ def _unconfirmed_profile(row: LmsProfile) -> Outcome:
 
 @dataclass(frozen=True)
 class _Profile:
-    """The data of a profile's job. token: the learner's, '' for none. desired: the details to send;
-    observed: those last observed in the LMS."""
+    """The data of a profile's job. token: the learner's access token, '' for none. desired: the
+    details to send; observed: the details last observed in the LMS."""
 
     username: str
     token: str = field(repr=False)

@@ -122,8 +122,8 @@ class LmsAccount(Reconciled):
 
 
 class LmsProfile(Reconciled):
-    """The desired full name, country and e-mail of a learner in the LMS; ``observed_…`` were last
-    seen there."""
+    """The desired full name, country and e-mail of a learner in the LMS; ``observed_…`` are the
+    values last seen in the LMS."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_profile"
@@ -148,7 +148,7 @@ class Retirement(Reconciled):
     """The deactivation of a deleted learner's LMS account.
 
     ``reserved_at``: when the learner got the username, if the account was not known to exist; an
-    older LMS account of that name is somebody else's. Null if it was known to exist.
+    older LMS account of that name is somebody else's. Null if the account was known to exist.
     """
 
     username = models.CharField(max_length=USERNAME_MAX_LENGTH, unique=True)

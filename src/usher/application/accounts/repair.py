@@ -30,8 +30,8 @@ _KINDS = ("account", "token")
 
 
 def missing(user: Any = None) -> int:
-    """The number of eligible learners without a working LMS account or token. Does not count those
-    whom the LMS's staff deactivated. user: counts only this learner."""
+    """The number of eligible learners without a working LMS account or token. Does not count
+    learners whom the LMS's staff deactivated. user: counts only this learner."""
     rows = get_user_model()._default_manager.exclude(lms_account__observed_is_active=False)
     if user is not None:
         require_user(user)

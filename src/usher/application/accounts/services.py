@@ -80,8 +80,8 @@ def _make_one(user: Any) -> LmsAccount:
 
 
 def ensure_accounts(*, batch: int = 1000) -> int:
-    """Creates account rows for all eligible learners without one; returns how many. It reads
-    ``batch`` learners at a time, so memory stays constant."""
+    """Creates account rows for all eligible learners without one; returns how many. Reads ``batch``
+    learners at a time, so that memory use stays constant."""
     users = get_user_model()._default_manager.filter(lms_account__isnull=True)
     return sum(_make_many(eligible) for eligible in eligible_among(users, slice_of=batch))
 
@@ -253,8 +253,8 @@ def follow_profile(user: Any) -> None:
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
-    """Learner's id → LMS username; and the ids of learners whose account is known to exist in the
-    LMS and does not await its link there."""
+    """Learner's id → LMS username; and the ids of learners whose account is known to exist and, if
+    an operator linked it, is linked in the LMS too."""
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
     fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
     values = list(rows.values_list(*fields))
@@ -270,8 +270,8 @@ def known_accounts() -> tuple[int, list[str]]:
 def is_worked_on(user: Any) -> bool:
     """Whether a worker has claimed a row of the learner, so that requests may still reach the LMS.
 
-    Must be called in a transaction. Locks the learner's rows: no worker can claim them before that
-    transaction ends.
+    Must be called in a transaction. Locks the learner's rows, so that no worker can claim the rows
+    before the transaction ends.
     """
     require_user(user)
     leases: list[Any] = []
@@ -284,8 +284,8 @@ def is_worked_on(user: Any) -> bool:
 
 
 def retire(user: Any) -> Retirement | None:
-    """Call before a learner is deleted: makes due the deactivation of the LMS account, whose
-    username stays reserved. Returns None for a learner without an account row.
+    """Call before a learner is deleted: makes due the deactivation of the LMS account. The username
+    stays reserved. Returns None for a learner without an account row.
 
     An account that is not known to exist is retired as well: the LMS may have created the account
     although the answer to the request was lost. The retirement of such an account is due when the

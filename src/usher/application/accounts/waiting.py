@@ -21,7 +21,7 @@ _NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
 def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
     """User's id → the error for the user's records. It says why the user's account is not ready.
 
-    user_ids: of users whose LMS account is not known to exist, or awaits its link there.
+    user_ids: of users whose LMS account is not known to exist, or is not linked in the LMS yet.
     """
     ids = set(user_ids)
     accounts = (

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.cache import cache
 
 WINDOW_SECONDS = 60
-#: Failures of one event from one address that are written in a minute, by default.
+#: The most failures of one event from one address that are written in a minute, by default.
 FAILURES_A_WINDOW = 30
 #: The limit of one event from all addresses together, as a multiple of the limit for one address.
 ADDRESSES_FACTOR = 10

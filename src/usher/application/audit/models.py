@@ -52,9 +52,9 @@ _SENTENCES = {
 class AuditEvent(models.Model):
     """One event. Rows are added, never changed.
 
-    actor: the user who caused the event, or null. subject: the user or object that it is about, as
-    text, which remains when the object is deleted. detail: further values, with secrets redacted by
-    ``usher.application.audit.text``.
+    actor: the user who caused the event, or null. subject: the user or object that the event is
+    about, as text, which remains when the object is deleted. detail: further values, with secrets
+    redacted by ``usher.application.audit.text``.
     """
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)
@@ -91,8 +91,8 @@ class AuditEvent(models.Model):
 
     @property
     def sentence(self) -> str:
-        """The event with what it is about: ``Enrolled in course-v1:edX+DemoX+1 as audit``. A
-        failure ends with its error code."""
+        """The event and its object in one sentence: ``Enrolled in course-v1:edX+DemoX+1 as audit``.
+        A failure ends with its error code."""
         detail = self.detail if isinstance(self.detail, dict) else {}
         try:
             text = _SENTENCES[self.name].format_map(detail)

@@ -38,8 +38,8 @@ def record(
     """Writes one event. Returns it, unsaved if too many failures were written this minute.
 
     name: ``sign-in``, ``account-created`` …; subject: the user or object that the event is about.
-    actor: the user who caused it; None for a machine. request: its client's address is written.
-    Failures without an actor are limited, see ``bounds``.
+    actor: the user who caused it; None for a machine. request: the client's address in it is
+    written. Failures without an actor are limited, see ``bounds``.
     """
     address = client_address(request) if request is not None else None
     event = AuditEvent(
@@ -86,9 +86,9 @@ def record_many(events: Iterable[Event]) -> None:
 def client_address(request: HttpRequest) -> str | None:
     """The client's IP address; None if the value is not an IP address.
 
-    It is read from the header named by ``USHER_CLIENT_ADDRESS_HEADER``, such as ``X-Real-IP``. The
-    proxy must set that header and remove it from clients' requests. Without the setting, returns
-    the address of the connection.
+    The address is read from the header named by ``USHER_CLIENT_ADDRESS_HEADER``, such as
+    ``X-Real-IP``. The proxy must set that header and remove it from clients' requests. Without the
+    setting, returns the address of the connection.
     """
     header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "")
     address = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")

@@ -4,7 +4,7 @@
 
     defaults.apply(globals())
 
-Pure Python: it is imported while Django's settings are being read.
+Pure Python: this package is imported while Django's settings are being read.
 """
 
 from usher.application.defaults.apps import INSTALLED_APPS, MIDDLEWARE

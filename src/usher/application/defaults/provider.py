@@ -23,8 +23,8 @@ SCOPES = {
 
 
 def password_hashers(hashers: tuple[str, ...] | list[str] = _DJANGO_HASHERS) -> list[str]:
-    """``PASSWORD_HASHERS`` with the hasher for client secrets last, so that passwords never use
-    it."""
+    """``PASSWORD_HASHERS`` with the hasher for client secrets last: passwords are hashed with the
+    first."""
     return [*hashers, KEYED_HASHER]
 
 

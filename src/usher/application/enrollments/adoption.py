@@ -2,9 +2,9 @@
 
 For each such enrollment, this creates a row that has no mode, counts as in sync and is due. The
 engine then reads the enrollment from the LMS and saves it in the row, or deletes the row if there
-is no such enrollment. From then on it is an enrollment like any other. If its state here and in the
-LMS differ later, ``USHER_ENROLLMENT_WINNER`` decides. With ``USHER_ADOPT_ENROLLMENTS = False``
-such enrollments are not recorded; ``drift`` lists them.
+is no such enrollment. From then on the row is an enrollment like any other. If its state later
+differs between the application and the LMS, ``USHER_ENROLLMENT_WINNER`` decides. With
+``USHER_ADOPT_ENROLLMENTS = False`` such enrollments are not recorded; ``drift`` lists them.
 """
 
 from __future__ import annotations

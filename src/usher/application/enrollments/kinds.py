@@ -33,8 +33,8 @@ class EnrollmentData:
     """The data of an enrollment's job.
 
     look_first: compare with the LMS before sending anything. adopt: record the LMS's state here and
-    send nothing. refusal: for a refused row, the LMS's last answer. Such a row is compared with the
-    LMS and not sent again. None for other rows.
+    send nothing. refusal: for a refused row, the LMS's last answer; None for other rows. Refused
+    rows are compared with the LMS and not sent again.
     """
 
     username: str
@@ -152,11 +152,11 @@ class EnrollmentKind(LmsKind):
             return Outcome(error=_transient_if_unknown(error))
 
     def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
-        """Rechecks accounts that the LMS does not know, and runs in which it refused learners.
+        """Rechecks accounts that the LMS does not know, and runs in which the LMS refused learners.
 
-        When the check finds that a run is missing or that its modes differ, the refused enrollments
-        are sent again as soon as the run or the mode exists. Accounts that were refused stay
-        refused.
+        When the check finds that a run is missing or that the run's modes differ, the refused
+        enrollments are sent again as soon as the run or the mode exists. Accounts that were refused
+        stay refused.
         """
         LmsAccount.objects.not_refused().make_due_after(
             j.row for j, o in results if o.error and o.error.code == "unknown-user"
@@ -196,7 +196,8 @@ def _require_desired_state(data: EnrollmentData, seen: ObservedEnrollment) -> No
 
 
 def _is_only_compared(job: Job) -> bool:
-    """Whether the job only reads the LMS. It must not use the batch API, which always writes."""
+    """Whether the job only reads the LMS. Such a job must not use the batch API, which always
+    writes."""
     return bool(job.data.adopt or job.data.refusal)
 
 

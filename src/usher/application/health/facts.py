@@ -1,6 +1,6 @@
 """The application's report to doctor, in the shape of ``contract.application_report``.
 
-It is fast on large tables, because it counts only due and refused rows, by their indexes.
+Fast on large tables, because only due and refused rows are counted, by their indexes.
 """
 
 from __future__ import annotations

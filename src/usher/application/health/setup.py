@@ -13,7 +13,7 @@ from usher.application.health.configuration import values
 from usher.contract.application_report import Celery
 from usher.contract.environment import ALL_KEYS
 
-#: The ends of names of tasks: those that a worker must have registered, and the one that beat must
+#: The ends of the names of tasks that a worker must have registered, and of the task that beat must
 #: start.
 _TASKS = ("engine.tasks.work", "engine.tasks.work_share", "engine.tasks.sweep")
 _SWEEP = "engine.tasks.sweep"

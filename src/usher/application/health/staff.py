@@ -21,7 +21,7 @@ from usher.contract.application_report import ApplicationReport
 _DOCTOR = "usher.doctor.staff.run_checks"
 
 
-#: Seconds for which a report is cached, because it takes some thirty requests to the LMS.
+#: Seconds for which a report is cached, because a report takes some thirty requests to the LMS.
 KEPT_SECONDS = 30
 _CACHE_KEY = "usher-staff-health"
 

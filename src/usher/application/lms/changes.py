@@ -82,7 +82,7 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
     for _ in range(MAX_PAGES):
         asked_from = cursor
         items, cursor, next_since = batch.changed_since(client(), capability, since, cursor)
-        # The first page's time, so that the next call returns changes made during this one.
+        # The first page's time, so that the next call returns changes made during this call.
         following = following or next_since
         count += reading("changes", partial(make_due, items))
         if not cursor:

@@ -52,9 +52,9 @@ class Difference:
 def drift(
     kinds: Iterable[str] = KINDS, *, user: Any = None, run: Any = None
 ) -> Iterator[Difference]:
-    """Yields each difference as soon as it is found. user, run: only those of this learner or this
-    run. A learner who may have no LMS account now, and has none, is no difference. Iterating raises
-    LmsError when the LMS does not answer."""
+    """Yields each difference as soon as it is found. user, run: only differences of this learner or
+    this run. A learner who may have no LMS account now, and has none, is no difference. Iterating
+    raises LmsError when the LMS does not answer."""
     lms = client()
     if "account" in kinds and run is None:
         yield from _accounts(lms, user)

@@ -1,4 +1,4 @@
-"""Decides whether an object that the LMS does not show counts as deleted there.
+"""Decides whether an object that the LMS does not show counts as deleted in the LMS.
 
 A single missing object proves little: after a restored backup, with another database at the same
 address, or if the service worker has lost its permissions, everything is missing. So before a pass
@@ -27,7 +27,7 @@ from usher.contract.failures import FailureClass
 SAMPLE = 50
 #: Objects in a sample if each needs a request of its own.
 _SINGLE_SAMPLE = 10
-#: The most rows that are read to count them, or to find a sample.
+#: The most rows that are read to count objects, or to find a sample.
 _MAX_COUNTED = 10_000
 
 
@@ -40,8 +40,8 @@ class TooManyMissing(LmsError):
 
 @dataclass(frozen=True)
 class MissingLimit:
-    """The most objects that may be missing: a ``share`` of all known ones (0 to 1), or ``count`` if
-    that is more."""
+    """The most objects that may be missing: ``share`` (0 to 1) of all known objects, or ``count``
+    if this number is larger."""
 
     share: float
     count: int

@@ -1,4 +1,4 @@
-"""Settings that decide which changes are sent to the LMS and which are copied from it."""
+"""Settings that decide which changes are sent to the LMS and which are copied from the LMS."""
 
 from __future__ import annotations
 

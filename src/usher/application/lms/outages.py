@@ -8,7 +8,7 @@ from usher.engine.errors import KnownError
 
 
 def advice(error: KnownError) -> str:
-    """What to do; '' if the message of the error says it."""
+    """What to do; '' if the message of the error says this already."""
     if isinstance(error, NotConfigured):
         return ""
     if error.failure_class is FailureClass.THROTTLED:

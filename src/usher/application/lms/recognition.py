@@ -67,7 +67,8 @@ class Recognition:
     def prove(self, lms: LmsClient) -> None:
         """Call before a refusal counts. Raises LmsError unless the LMS is recognised now.
 
-        Threads that call this at the same time share one request, if it was sent after their call.
+        Threads that call this method at the same time share one request that was sent after their
+        calls.
         """
         called_at = time.monotonic()
         with self._proving:

@@ -15,8 +15,8 @@ log = logger("usher.refusals")
 
 class RefusalLog(Observer):
     """Logs the kind, the learner or run, and the error code as ``reason``: a value named ``code``
-    would be redacted as an authorization code. The LMS's message is not logged, since it may repeat
-    personal data; it is in the row."""
+    would be redacted as an authorization code. The LMS's message is not logged, since the message
+    may repeat personal data; the row has the message."""
 
     def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
         for refusal in newly_refused(kind, results):

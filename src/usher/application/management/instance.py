@@ -109,7 +109,8 @@ def find_user(username: str) -> Any:
 
 
 def make_user(username: str, email: str, name: str, password: str, *, superuser: bool) -> Any:
-    """Creates a user whose e-mail address counts as confirmed, since the operator chose it.
+    """Creates a user whose e-mail address counts as confirmed, since the operator chose the
+    address.
 
     Works for user models whose manager has Django's ``create_user`` and ``create_superuser``.
     Raises CantMakeUser if the model requires more than a name, an e-mail address and a password.

@@ -124,7 +124,8 @@ class EngineCommand(BaseCommand):
             yield lambda summary: bar.update(task, description=f"{title}: {summary.line()}")
 
     def note(self, text: str) -> None:
-        """Writes a message about a wait to standard error, so that it is not part of the output."""
+        """Writes a message about a wait to standard error, to keep standard output free for the
+        result."""
         self.stderr.write(text)
 
     def would_change(self, count: int, kinds_text: str, options: Any, **more: Any) -> None:

@@ -90,8 +90,8 @@ def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
         yield ()
 
 
-#: Lists that the application requests from the LMS. Other watermarks, such as that of the console's
-#: mails, are not about the LMS.
+#: Lists that the application requests from the LMS. Other watermarks, such as the one of the
+#: console's mails, are not about the LMS.
 _REQUESTED_LISTS = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, LISTED)
 #: Gauges that workers write.
 _GAUGES_OF_WORKERS = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)

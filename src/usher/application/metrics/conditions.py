@@ -1,7 +1,7 @@
 """Metrics of closed gates, open circuits and pauses.
 
 Each process stores the time at which such a state ends. With Redis, the process that is scraped
-also reads the state that all processes share there.
+also reads the state that all processes share in Redis.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def outbox(messages: int, oldest_seconds: float) -> None:
 
 
 def record_pass(*, is_empty: bool) -> None:
-    """Called after a pass. Writes the counts now, or together with those of later passes if there
-    was no work and no gauge has changed."""
+    """Called after a pass. Writes the counts now, or together with the counts of later passes if
+    there was no work and no gauge has changed."""
     recorder.count(metrics.PASSES)
     conditions.note_if_due()
     if not is_empty or recorder.is_due or recorder.has_values:

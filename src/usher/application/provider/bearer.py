@@ -57,9 +57,9 @@ def access_token(request: HttpRequest, any_of: set[str]) -> Any:
 def lms_token(request: HttpRequest, any_of: set[str]) -> Any:
     """As ``access_token``, for endpoints that only an LMS may use.
 
-    The LMS signs in, and registers, the learner to whom a token belongs. Another client could use
-    its token to sign in to the LMS as the learner, so tokens of other clients are refused. Raises
-    BearerError.
+    The LMS signs in, and registers, the learner to whom a token belongs. So another client with a
+    learner's token could sign in to the LMS as the learner. Therefore tokens of other clients are
+    refused. Raises BearerError.
     """
     token = access_token(request, any_of)
     if not is_lms(token.application):

@@ -13,8 +13,8 @@ from usher.contract.oauth import SCOPE_USER_READ
 def lms_username(user: Any) -> str:
     """The learner's username in the LMS, which never changes.
 
-    The LMS identifies people by this name only, so it is reserved before it is sent: the user's own
-    name in this application may already be somebody else's in the LMS. Raises as
+    The LMS identifies people by this name only, so the username is reserved before it is sent: the
+    user's own name in this application may already be somebody else's in the LMS. Raises as
     ``ensure_account``.
     """
     try:

@@ -21,7 +21,7 @@ class KeyedSecretHasher(BasePasswordHasher):
     """``usher_keyed$<salt>$<hex>``: HMAC-SHA256 with a key derived from ``SECRET_KEY``.
 
     Secrets that were hashed with an earlier key are accepted while that key is in
-    ``SECRET_KEY_FALLBACKS``. Not for users' passwords, which can be guessed.
+    ``SECRET_KEY_FALLBACKS``. Do not use this hasher for users' passwords, which can be guessed.
     """
 
     algorithm = ALGORITHM

@@ -20,7 +20,7 @@ from usher.application.audit.services import client_address
 
 WINDOW_SECONDS = 60
 DEFAULT_FAILURES_A_WINDOW = 30
-#: An address may fail this many times as often as one client at that address.
+#: The limit of failures of an address is this many times the limit of one client at that address.
 ADDRESS_FACTOR = 2
 #: Seconds for which a client is remembered to have succeeded from an address.
 KNOWN_SECONDS = 30 * 86400

@@ -8,7 +8,7 @@ class ClientPolicy(models.Model):
     """The provider's rules for one client that the OAuth toolkit's record has no fields for.
 
     A client without a policy must use PKCE. ``social-auth-mitxpro`` and ``ol-social-auth`` don't
-    send a code challenge, so only the LMS's client has a policy that does not require it.
+    send a code challenge, so only the LMS's client has a policy that does not require PKCE.
     """
 
     application = models.OneToOneField(

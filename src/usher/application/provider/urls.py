@@ -1,4 +1,5 @@
-"""URLs under ``/oauth2/``. The namespace is the OAuth toolkit's, because it reverses its own names.
+"""URLs under ``/oauth2/``. The namespace is the OAuth toolkit's, because the toolkit reverses its
+URLs by this namespace.
 
 Introspection, device grants, dynamic registration and the toolkit's own management pages are left
 out, because nothing uses them.

@@ -98,7 +98,8 @@ class UsherValidator(OAuth2Validator):
     # -- codes
 
     def _grant(self, code: str, request: Any) -> Any:
-        """The grant of an unused code, with its user and client. One query in each request."""
+        """The grant of an unused code, with its user and client. Runs at most one query in each
+        request."""
         grant = getattr(request, "_usher_grant", None)
         if grant is None and _is_storable(code):
             grant = (

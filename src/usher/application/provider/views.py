@@ -1,4 +1,4 @@
-"""The OAuth2 provider's pages and endpoints, built on those of the OAuth toolkit."""
+"""The OAuth2 provider's pages and endpoints, built on the views of the OAuth toolkit."""
 
 import json
 from hashlib import sha256
@@ -163,7 +163,8 @@ class RevokeTokenView(toolkit.RevokeTokenView):
 
 
 def _unavailable(error: AdapterFailed) -> JsonResponse:
-    """Answers 503. Logs the cause; does not send it to the LMS, since it may contain internals."""
+    """Answers 503. Logs the cause and leaves it out of the answer, since the cause may contain
+    internals."""
     log_failure(error)
     body = {
         "error": "temporarily_unavailable",

@@ -1,5 +1,5 @@
 """The LMS answers with all certificates of a learner. This module shares the answer among the due
-rows of the learner, so that they need one request, not one each."""
+rows of the learner, so that all of them together need one request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Answers:
         claimed_at: datetime,
         due_since: datetime,
     ) -> Any:
-        """The result of ``ask``, or its earlier result for another row of this learner.
+        """The result of ``ask``, or an earlier result that was requested for another row of this
+        learner.
 
         An earlier result is used only if its request was sent after this row became due, so that it
         includes the change that made the row due. lease_owner, claimed_at, due_since: of this row;

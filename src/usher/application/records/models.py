@@ -8,8 +8,8 @@ from usher.engine.models import Reconciled
 
 
 class Grade(Reconciled):
-    """A learner's grade in a run. ``percent`` is from 0 to 1; null before it was read from the
-    LMS."""
+    """A learner's grade in a run. ``percent`` is from 0 to 1; null until the grade has been read
+    from the LMS."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_grades"

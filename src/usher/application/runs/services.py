@@ -65,10 +65,10 @@ def sync_runs(
 
     keys: course keys; all runs by default. modes: also update the runs' modes, with one request a
     run. waiting: called when the LMS throttles, with the seconds to wait. progress: called with the
-    summary so far. patience: seconds to wait for the throttle in all. accept_missing: treat runs
-    that the LMS does not show as deleted there, however many they are. meanwhile: called about once
-    a second while the course list is read; what it raises ends the sync. Raises UnknownRun for a
-    malformed key.
+    summary so far. patience: seconds to wait for the throttle in all. accept_missing: runs that the
+    LMS does not show count as deleted in the LMS, however many there are. meanwhile: called about
+    once a second while the course list is read; what it raises ends the sync. Raises UnknownRun for
+    a malformed key.
     """
     options: dict[str, Any] = {"progress": progress, "accept_missing": accept_missing}
     if keys is not None:
@@ -223,8 +223,8 @@ _NOT_SAVED = _NOT_SHOWN + "It was not added here. Is the key right?"
 
 
 def refresh_soon(course_key: str) -> None:
-    """Call when a run has changed in the LMS: adds it if it is new, and makes it due. Ignores an
-    invalid course key."""
+    """Call when a run has changed in the LMS: adds an unknown run, and makes the run due. Ignores
+    an invalid course key."""
     with suppress(UnknownRun):
         run = ensure_run(course_key)
         CourseRun.objects.filter(pk=run.pk).recheck()

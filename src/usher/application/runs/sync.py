@@ -53,8 +53,8 @@ _SLOW_FACTOR, _JITTER_SECONDS = 1.5, 0.05
 #: As many keys as fit into a URL.
 _KEYS_A_REQUEST = 50
 _ROWS = 500
-#: The sync fails after this many failures of one page, or this many seconds spent on them: each
-#: request to an LMS that hangs takes a minute.
+#: The sync fails after this many failures of one page, or after failures that took this many
+#: seconds: each request to an LMS that hangs takes a minute.
 _MAX_TRIES = 5
 _FAILING_SECONDS = 90.0
 _MEANWHILE_SECONDS = 1.0
@@ -182,7 +182,7 @@ def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]
 
 def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
     """Call before a run counts as missing: the LMS must show runs that it is known to have. Raises
-    LmsError when it shows none of them, or too few."""
+    LmsError when the LMS shows none of these runs, or too few."""
     keys = evidence.items("run")
     lms.confirm_lms()
     if len(keys) > 1 and not runs_by_key(lms, keys[:_KEYS_A_REQUEST]):
@@ -246,7 +246,8 @@ class Writer:
         self._changed: list[CourseRun] = []
 
     def take(self, found: Sequence[dict[str, Any]]) -> None:
-        """Compares the LMS's objects of one page, and writes changes once there are enough."""
+        """Compares the LMS's objects of one page, and writes the changes once there are some
+        hundreds of changed runs."""
         for raw in found:
             key = str(raw.get("course_id", ""))
             self.unseen.discard(key)

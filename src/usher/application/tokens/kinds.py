@@ -64,18 +64,18 @@ class TokenKind(LmsKind):
         return Outcome(encrypted_columns(pair), changed=True)
 
     def lost(self) -> ReconciledQuerySet:
-        """As in the base class, without tokens whose account does not exist yet: such a token is
-        obtained with the account."""
-        # Selected by ids, which an index of unsettled rows has. With other columns PostgreSQL
-        # expects most rows to be unsettled and reads the whole table.
+        """As in the base class, without tokens whose account does not exist yet: creating the
+        account also obtains the token."""
+        # Selects by ids, since an index of unsettled rows has the ids. With other columns
+        # PostgreSQL expects most rows to be unsettled and reads the whole table.
         return self.rows().filter(
             pk__in=super().lost().values("pk"),
             user__lms_account__created_in_lms_at__isnull=False,
         )
 
     def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
-        """Makes due the accounts of learners whose sign-in at the LMS failed, since they may be
-        missing there. Accounts that were refused stay refused."""
+        """Makes due the accounts of learners whose sign-in at the LMS failed, since their accounts
+        may be missing in the LMS. Accounts that were refused stay refused."""
         LmsAccount.objects.not_refused().make_due_after(
             j.row for j, o in results if isinstance(o.error, SignInStopped)
         )

@@ -104,7 +104,7 @@ def grant_codes(requests: list[AuthorizationRequest]) -> list[str]:
 
 
 def _create(rows: list[Any]) -> None:
-    """Saves the rows, except those of learners who were deleted at the same time: the LMS will find
+    """Saves the rows, except rows of learners who were deleted at the same time: the LMS will find
     their codes or tokens unknown."""
     if not rows:
         return

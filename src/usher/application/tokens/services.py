@@ -84,8 +84,9 @@ def _as_error(row: LmsToken) -> LmsError:
 def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
     """Encrypts all tokens with the newest key, ``batch`` learners at a time.
 
-    Returns the number of learners whose tokens were encrypted, and of those whose tokens no key
-    could decrypt. Unreadable tokens are deleted, and their rows made due to obtain new ones.
+    Returns the number of learners whose tokens were encrypted, and the number of learners whose
+    tokens no key could decrypt. Unreadable tokens are deleted, and their rows made due to obtain
+    new ones.
     """
     last, total, total_lost = 0, 0, 0
     while True:

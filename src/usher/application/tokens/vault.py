@@ -60,7 +60,7 @@ def _fernet() -> MultiFernet:
 @lru_cache(maxsize=4)
 def fernet_of_keys(keys: tuple[str, ...]) -> MultiFernet:
     """Encrypts with the first key and decrypts with any. Raises ImproperlyConfigured if one of them
-    is not a key; the message does not contain it."""
+    is malformed; the message does not contain the keys."""
     try:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError as error:

@@ -15,7 +15,7 @@ from usher.console.doctor.models import DoctorRun
 
 #: A dotted name, because an application can be installed without the doctor package.
 _DOCTOR = "usher.doctor.staff.run_checks"
-#: The number of stored runs.
+#: The most runs that are stored.
 MAX_RUNS = 20
 #: The lock of a run, and seconds after which a run that has not ended counts as killed.
 _LOCK, _LOCK_SECONDS = "usher-console-doctor", 120

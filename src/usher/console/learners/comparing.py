@@ -47,8 +47,8 @@ _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end
 @dataclass(frozen=True)
 class ComparedLearner:
     """The LMS's current state of a learner. problem: why the LMS could not be read. candidates:
-    accounts there that may be this learner's. alarm: a sentence about a problem that is urgent, or
-    ''. command: what the LMS's staff must run to correct the sign-in, or ''."""
+    accounts in the LMS that may be this learner's. alarm: a sentence about a problem that is
+    urgent, or ''. command: what the LMS's staff must run to correct the sign-in, or ''."""
 
     at: datetime
     comparisons: list[Comparison] = field(default_factory=list)

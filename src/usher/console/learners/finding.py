@@ -27,8 +27,8 @@ _MILLISECONDS = 1000
 @dataclass
 class SearchResult:
     """users: at most ``MAX_RESULTS``. is_part: whether they were found by the beginning of a name
-    or address. is_slow: whether a query was cancelled because the table is large and has no index
-    for it."""
+    or address. is_slow: whether a query was cancelled because a large table has no index for the
+    query."""
 
     users: list[Any] = field(default_factory=list)
     is_part: bool = False
@@ -36,8 +36,8 @@ class SearchResult:
 
 
 def find(text: str) -> SearchResult:
-    """Searches for exactly this id, username, e-mail address or LMS username; if there is none, for
-    names and addresses that begin with the text."""
+    """Searches for exactly this id, username, e-mail address or LMS username; if nobody matches,
+    for names and addresses that begin with the text."""
     text = text.strip()
     if not text or not is_storable(text):
         return SearchResult()

@@ -67,8 +67,8 @@ class Record:
 
 @dataclass(frozen=True)
 class LearnerDetails:
-    """The contents of a learner's page. notes: why the learner may not have an account. linked:
-    how the LMS account was linked. events: of the audit log, newest first."""
+    """The contents of a learner's page. notes: the reasons why the learner may not have an account.
+    linked: how the LMS account was linked. events: of the audit log, newest first."""
 
     user: Any
     username: str

@@ -25,7 +25,8 @@ class TokenCheck:
 
 
 def check(token: LmsToken, username: str) -> TokenCheck:
-    """Asks the LMS to which account the token belongs. Raises LmsError when it does not answer."""
+    """Asks the LMS to which account the token belongs. Raises LmsError when the LMS does not
+    answer."""
     if not token.access_token:
         return TokenCheck("none yet", None, "It is obtained when it is needed.")
     try:

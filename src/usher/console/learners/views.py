@@ -149,7 +149,8 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
         add_message(request, f"Not linked: {problem}.", good=False)
         return redirect("usher_console:learner", pk=pk)
     add_message(request, f"Linked here to the LMS account {name}.")
-    # Shows the command for the LMS's staff; until they run it, the learner can't sign in there.
+    # Shows the command for the LMS's staff; until they run it, the learner can't sign in to the
+    # LMS.
     return _page(request, user, comparing.compare(user))
 
 

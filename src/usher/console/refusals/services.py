@@ -1,4 +1,4 @@
-"""Refused records by kind and error code. Counts and lists leave out those that staff ignore."""
+"""Refused records by kind and error code. Counts and lists leave out records that staff ignore."""
 
 from __future__ import annotations
 
@@ -173,8 +173,8 @@ def _newest_positions(works: QuerySet[Work], limit: int) -> list[tuple[datetime,
 
 
 def _before(at: datetime, pk: int) -> Q:
-    """Returns the condition for records that were refused before this one: they follow it in a
-    list with the last refused first."""
+    """Returns the condition for records that were refused before this record. Such records come
+    after it in a list with the last refused first."""
     # The first condition lets the database begin at the position in the index.
     return Q(refused_at__lte=at) & (Q(refused_at__lt=at) | Q(object_id__lt=pk))
 
@@ -244,9 +244,10 @@ def _who(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
 
 
 def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int, bool]:
-    """Makes refused records due: those of ``ids``, or all of that code that are not ignored.
+    """Makes refused records due: the records with these ``ids``, or all of that code that are not
+    ignored.
 
-    Returns how many, and whether more are left than one request can retry.
+    Returns how many were made due, and whether more are left than one request can retry.
     """
     # Chosen records that are no longer refused are left out.
     refused = kind.rows().refused()
@@ -276,8 +277,8 @@ def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
-    """Hides records that are refused now with that code: those of ``ids``, or all. Returns their
-    number.
+    """Hides records that are refused now with that code: the records with these ``ids``, or all.
+    Returns their number.
 
     A record that has been refused for another reason meanwhile stays visible.
     """

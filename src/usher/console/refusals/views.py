@@ -103,7 +103,8 @@ def unignore(request: HttpRequest) -> HttpResponse:
 
 @action(access.EXPORT)
 def export(request: HttpRequest) -> HttpResponse:
-    """A group as CSV. A POST request, because it contains learners' names and is audited."""
+    """A group as CSV. A POST request, because the export contains learners' names and is
+    audited."""
     kind, code = _group(request.POST)
     audit(request, "export", f"{kind.name} {code}")
     lines = table.lines(kind.name, code, services.export_rows(kind, code))

@@ -76,7 +76,7 @@ def in_admin(context: Any, row: Any) -> str:
 def record_in_admin(context: Any, record: Any) -> str:
     """The URL of a record in Django's admin; '' if there is none or the person may not see it.
 
-    An account's actions are on the list page, so the URL is that of a list with this account only.
+    An account's actions are on the list page, so the URL leads to a list with this account only.
     """
     is_in_list = record.kind == "account"
     model = all_kinds()[record.kind].model

@@ -16,8 +16,8 @@ SUPERUSER, LEARNER = "admin", "testlearner"
 #: The environment variables with the passwords for ``--no-input``.
 SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name
 LEARNER_PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
-#: The environment variable with the client secret that the LMS has. It is no argument, because
-#: every user of the machine can see the arguments of a command.
+#: The environment variable with the client secret that the LMS has. The secret is no argument,
+#: because every user of the machine can see the arguments of a command.
 CLIENT_SECRET = "USHER_EDX_OAUTH_SECRET"  # noqa: S105 - a name
 
 

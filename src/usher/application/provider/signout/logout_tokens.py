@@ -16,7 +16,7 @@ LIFETIME_SECONDS = 120
 def make(client: Any, subject: str, issuer: str) -> str:
     """A signed token which says that the learner with the LMS username ``subject`` signed out.
 
-    It is valid for a short time, so each delivery attempt makes a new one.
+    The token is valid for a short time, so each delivery attempt makes a new one.
     """
     key = jwk_from_pem(oauth2_settings.OIDC_RSA_PRIVATE_KEY)
     now = int(time.time())

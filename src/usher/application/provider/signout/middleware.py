@@ -17,7 +17,7 @@ from usher.application.provider.signout import sessions
 class KnownSessions:
     """The middleware. Its place is anywhere after Django's session middleware.
 
-    It reads the settings when the server starts, so that malformed ones stop the start: WSGI and
+    Reads the settings when the server starts, so that malformed settings stop the start: WSGI and
     ASGI servers don't run Django's checks.
     """
 

@@ -1,5 +1,5 @@
-"""Receives the LMS's signed messages that a learner signed out there, and ends the learner's
-sessions."""
+"""Receives the LMS's signed messages that a learner signed out in the LMS, and ends the learner's
+sessions here."""
 
 import json
 import time
@@ -33,8 +33,8 @@ class SignOutRefused(Exception):
 def receive(request: HttpRequest, body: bytes) -> int:
     """Ends the sessions of the learner in the message. Returns how many sessions there were.
 
-    A message that was received before ends nothing and is no error, since its sender may not have
-    got the answer. Raises SignOutRefused.
+    A message that was received before ends nothing and is no error, since the LMS may not have got
+    the answer. Raises SignOutRefused.
     """
     event_id = _verified_event_id(request, body)
     username, at = _content(body, event_id)

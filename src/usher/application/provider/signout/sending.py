@@ -48,8 +48,8 @@ class Alarm:
         self._timer: threading.Timer | None = None
 
     def set(self, seconds: float | None) -> None:
-        """Delivers due messages after this many seconds, instead of at the time set before; None
-        for never."""
+        """Delivers due messages after this many seconds, and cancels the time that was set before.
+        None only cancels."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()

@@ -25,10 +25,10 @@ MAX_BODY_BYTES = 10_000
 def sign_out(request: HttpRequest) -> HttpResponse:
     """``/logout/``: ends the session here, then the one in the LMS.
 
-    GET works and needs no CSRF token, because the LMS's sign-out page calls it in a hidden frame.
-    So a page of another site can sign a user out, and do nothing else. With ``no_redirect=1`` the
-    answer is empty; otherwise it redirects to ``LOGOUT_REDIRECT_URL`` (the LMS's sign-out), or to
-    ``next`` if that is a path of this site.
+    GET works and needs no CSRF token, because the LMS's sign-out page calls this URL in a hidden
+    frame. So a page of another site can sign a user out, and do nothing else. With
+    ``no_redirect=1`` the answer is empty; otherwise the answer redirects to ``LOGOUT_REDIRECT_URL``
+    (the LMS's sign-out), or to ``next`` if that is a path of this site.
     """
     if request.method == "HEAD":
         return HttpResponse()
