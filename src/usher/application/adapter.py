@@ -142,7 +142,8 @@ class DefaultAdapter:
         ).exists()
 
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of ``users``, a thousand at most, whose e-mail address is known to be their own.
+        """Those of ``users`` whose e-mail address is known to be their own. users: at most a
+        thousand.
 
         If allauth is installed and confirms addresses, its records decide. Users without such a
         record count as confirmed: staff or a command created them. If a project overrides only
@@ -159,7 +160,7 @@ class DefaultAdapter:
         return bool(user.is_active) and self.is_confirmed(user)
 
     def eligible(self, users: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of ``users``, a thousand at most, who may have an LMS account.
+        """Those of ``users`` who may have an LMS account. users: at most a thousand.
 
         Runs one query. If a project overrides only ``is_eligible``, that method is called for each
         user.

@@ -89,8 +89,8 @@ def may(request: HttpRequest) -> dict[str, bool]:
 def audit(
     request: HttpRequest, name: str, subject: object, *, succeeded: bool = True, **detail: Any
 ) -> None:
-    """Writes a person's action to the audit log or, if that app is not installed, to the process's
-    log.
+    """Writes a person's action to the audit log or, if the audit app is not installed, to the
+    process's log.
 
     subject: the learner's username, the course key, or another name of the object.
     """

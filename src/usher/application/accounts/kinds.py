@@ -216,8 +216,8 @@ def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
 
 def _follow_changes(results: Sequence[Job], now: datetime) -> None:
     """Sends the profile again for learners whose name or e-mail changed while their account was
-    created or checked: the older values may have reached the LMS last. Also for learners for whom
-    the project's adapter had failed before."""
+    created or checked: the older values may have reached the LMS last. Does the same for learners
+    for whom the project's adapter had failed before."""
     before = {job.row.user_id: job.data.details for job in results}
     if not before:
         return

@@ -38,8 +38,8 @@ def record(
     """Writes one event. Returns it, unsaved if too many failures were written this minute.
 
     name: ``sign-in``, ``account-created`` …; subject: the user or object that the event is about.
-    actor: the user who caused it; None for a machine. request: the client's address in it is
-    written. Failures without an actor are limited, see ``bounds``.
+    actor: the user who caused it; None for a machine. request: gives the client's address. Failures
+    without an actor are limited, see ``bounds``.
     """
     address = client_address(request) if request is not None else None
     event = AuditEvent(

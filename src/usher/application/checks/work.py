@@ -59,8 +59,8 @@ def _celery() -> Iterator[CheckMessage]:
 
 
 def _is_broker(url: Any) -> bool:
-    """Whether Celery has a transport for this address. Lists, and transports of other packages, are
-    not examined."""
+    """Whether Celery has a transport for this address. Also True for lists and for transports of
+    other packages, which are not examined."""
     from kombu.transport import TRANSPORT_ALIASES
 
     if not isinstance(url, str):

@@ -57,8 +57,8 @@ _QUEUE = ("work__lane", "work__due_at", "work__object_id")
 
 @dataclass(frozen=True)
 class KindCounts:
-    """Records of one kind by state. waiting: the number of pending records. oldest: since when the
-    longest waiting record has been due; None if none is due."""
+    """Records of one kind by state. waiting: the number of pending records. oldest: when the record
+    that has waited longest became due; None if no record is due."""
 
     name: str
     title: str

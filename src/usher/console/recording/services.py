@@ -1,7 +1,7 @@
 """Records the work of a worker: numbers of outcomes every few seconds, and each failure.
 
-A success only adds to a number in memory. Waiting, for another record or for an open circuit, does
-not count as an attempt.
+A success only adds to a number in memory. While a record waits for another record, or because a
+circuit is open, no attempt is counted.
 """
 
 from __future__ import annotations
