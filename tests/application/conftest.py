@@ -29,7 +29,7 @@ def lms_server() -> Iterator[LmsProcess]:
 
 
 def _load_pages() -> None:
-    """Loads the URLconf now. Otherwise the LMS's first request could time out while it loads."""
+    """Loads the URLconf now, because loading it during the LMS's first request could time out."""
     from django.urls import get_resolver
 
     assert get_resolver().url_patterns
@@ -37,7 +37,7 @@ def _load_pages() -> None:
 
 @pytest.fixture(scope="session")
 def connected_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
-    """The LMS, connected by hand to the application that the tests serve."""
+    """The LMS without ``usher.lms``, connected to the application that the tests serve."""
     _load_pages()
     lms_server.join(live_server.url)
     return lms_server
@@ -54,7 +54,7 @@ def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
 
 @pytest.fixture(scope="module")
 def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """Another Open edX, which has the application's service worker and no learners."""
+    """An Open edX that has the application's service worker, but no learners and no courses."""
     with lms_process(with_plugin=True, with_courses=False) as lms:
         lms.join_with_plugin(live_server.url)
         yield lms
@@ -119,7 +119,8 @@ def system(
 
 
 def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any) -> None:
-    """Connects the application to this LMS, without the batch API. more: settings that differ."""
+    """Connects the application to this LMS, without the batch API. more: further settings, which
+    override the others."""
     from usher.application.management.instance import make_client
 
     for name, value in (lms.settings(application_url) | more).items():
@@ -170,8 +171,9 @@ _in_progress = _InProgress()
 
 
 def end_requests() -> None:
-    """Call at the end of a test. Waits for requests from the LMS, such as webhooks, whose locks
-    would conflict with emptying the tables. Then drops the client."""
+    """Call this at the end of a test. Waits until the LMS's requests to the application, such as
+    webhooks, have ended: their locks would block the emptying of the tables. Then drops the
+    client."""
     _in_progress.wait()
     forget_clients()
 
@@ -188,17 +190,17 @@ def system_with_batch_api(
 
 @pytest.fixture(params=["system", "system_with_batch_api"])
 def system_with_each_api(request: pytest.FixtureRequest, transactional_db: None) -> System:
-    """``system`` and ``system_with_batch_api``: runs the test once with each API.
+    """Runs the test twice: with ``system``, and with ``system_with_batch_api``.
 
-    It requests ``transactional_db`` itself, because pytest-django looks for that fixture before the
-    other two are requested."""
+    This fixture requests ``transactional_db`` itself, because pytest-django does not see that a
+    dynamically requested fixture needs ``transactional_db``."""
     found: System = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
 def faulty(system: System, settings: Any) -> Iterator[FaultyProxy]:
-    """``system`` through a proxy, which can cause faults."""
+    """A proxy that can cause faults, between the application and the LMS of ``system``."""
     with faulty_proxy(system.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url

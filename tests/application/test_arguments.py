@@ -1,4 +1,4 @@
-"""A wrong argument is named, with what to pass instead."""
+"""The error for a wrong argument names the argument and says what to pass instead."""
 
 import inspect
 import re
@@ -48,7 +48,7 @@ def test_a_run_in_place_of_its_key_for_the_lms_in_memory() -> None:
         UsherFakeLms().refuse(CourseRun(course_key=KEY))  # type: ignore[arg-type]
 
 
-#: The modules whose functions other code calls.
+#: Modules with functions that a project may call.
 MODULES = (
     "usher.application.accounts.adoption",
     "usher.application.accounts.repair",
@@ -59,8 +59,7 @@ MODULES = (
     "usher.application.runs.services",
     "usher.application.tokens.services",
 )
-#: Argument → a value of a wrong type that somebody may pass, and a regular expression that the
-#: error message matches.
+#: Argument → a value of a wrong type, and a regular expression for the error message.
 WRONG = {
     "user": ("ann@example.org", r"get_user_model\(\)\.objects\.get\(email=\.\.\.\)"),
     "run": (KEY, r"CourseRun\.objects\.get\(course_key=\.\.\.\)"),
@@ -69,7 +68,7 @@ WRONG = {
     "course_key": (7, "course key must be a str"),
     "keys": (KEY, r"Pass \[key\]"),
 }
-#: Functions that are only called with the result of another function.
+#: Functions whose arguments always come from another function.
 INTERNAL = {"from_adapter", "confirmed_address"}
 
 

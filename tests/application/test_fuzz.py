@@ -155,7 +155,7 @@ HEADERS = (
 )
 
 
-# Each refusal is logged with its request, and pytest would keep them all in memory.
+# pytest would keep the logged requests of all refusals in memory.
 @pytest.fixture(autouse=True)
 def quiet():
     logging.disable(logging.CRITICAL)
@@ -165,7 +165,8 @@ def quiet():
 
 @pytest.fixture
 def browsers(db, settings):
-    """An anonymous browser, and a learner's. The LMS's client is ``the-client``."""
+    """Two browsers, an anonymous one and one with a signed-in learner. ``the-client`` is the LMS's
+    client."""
     settings.USHER_WEBHOOK_SECRET = "a-secret-that-nobody-knows"
     cache.clear()
     ensure_client("edx-oauth-app", [CALLBACK], client_id="the-client", client_secret="s" * 64)
@@ -187,7 +188,7 @@ def who_gets_further(browsers, path):
 
 def send(browsers, method, path, query="", body=b"", content_type="", headers=None):
     """Sends the request with each browser; no answer may be a 5xx or a redirect to another site."""
-    # Otherwise the rate limits would refuse most requests before they are read.
+    # Resets the rate limits, which would refuse most requests unread.
     cache.clear()
     for browser in browsers:
         answer = browser.generic(
@@ -258,8 +259,8 @@ def encoded(fields):
     return urlencode({k: v.encode("utf-8", "surrogatepass") for k, v in fields.items()})
 
 
-#: Values that PostgreSQL rejects or cuts and SQLite stores; only these are sent again with
-#: PostgreSQL.
+#: PostgreSQL rejects or cuts these values, SQLite stores them. With PostgreSQL, the tests send only
+#: these values.
 FOR_DATABASES = ("\x00", "a\x00b", "\ud800", "\U0001f600" * 50, "x" * 5000, "9" * 400, "-1")
 
 
@@ -276,7 +277,8 @@ READ = {
     },
     "/oauth2/revoke_token/": {"client_id", "client_secret", "token", "token_type_hint"},
 }
-#: Each parameter that the endpoint reads by itself, and all those together that it does not read.
+#: One test for each parameter that an endpoint reads, and one for all its other parameters
+#: together.
 CHANGED = [
     *((path, (name,)) for path in OAUTH for name in NAMES[:25] if name in READ[path]),
     *((path, tuple(name for name in NAMES[:25] if name not in READ[path])) for path in OAUTH),
@@ -285,7 +287,8 @@ CHANGED = [
 
 @pytest.mark.parametrize(("path", "names"), CHANGED)
 def test_each_parameter_of_a_good_request(browsers, path, names):
-    """OAuth clients have no session, so for two of the endpoints one browser is enough."""
+    """One browser is enough: at the authorization page the learner's, and the other two endpoints
+    use no session."""
     one = who_gets_further(browsers, path)
     for value in ODD if connection.vendor == "sqlite" else FOR_DATABASES:
         text = encoded({**GOOD, **dict.fromkeys(names, value)})

@@ -17,7 +17,8 @@ OLD = NOW - timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stops the clock at ``NOW``, when pytest collected this file. Tests may run much later."""
+    """Stops the clock at ``NOW``, the time at which pytest collected this file. Tests may run much
+    later."""
     monkeypatch.setattr(timezone, "now", lambda: NOW)
 
 

@@ -74,7 +74,7 @@ def test_celery_does_it_by_a_schedule_of_its_own(rows):
 
 
 def test_each_sweep_does_it_once_an_hour(rows, monkeypatch):
-    """``reconcile --watch`` sweeps, too."""
+    """Sweeps of ``reconcile --watch`` delete old rows, too."""
     monkeypatch.setattr("usher.application.lms.changes.pull_changes", lambda: None)
     monkeypatch.setattr(retention, "_last", retention.time.monotonic())
     services.sweep_prepare()

@@ -13,7 +13,7 @@ from usher.application.user_model import active, key, key_of, naming_fields
 
 
 class Member(AbstractBaseUser):
-    """A user model with a UUID, ``mail`` as name, and no field ``is_active``."""
+    """A user model with a UUID as key, ``mail`` as username field, and no field ``is_active``."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     mail = models.EmailField(unique=True)
@@ -65,7 +65,7 @@ def test_the_lms_gets_the_key_as_json_has_it(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_admin_searches_by_the_fields_of_the_user_model(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    """With a model without ``email``, a search in that field would fail."""
+    """If the user model has no field ``email``, a search in ``email`` would fail."""
     monkeypatch.setattr("usher.application.admin.naming_fields", lambda: ["username"])
     page = admin_client.get(reverse(f"admin:usher_{model}_changelist"), {"q": "x"})
     assert page.status_code == 200

@@ -8,7 +8,7 @@ KEY = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(autouse=True)
 def fresh_limits():
-    """Each test begins with its rate limits unused."""
+    """Resets the rate limits before each test."""
     cache.clear()
 
 

@@ -1,4 +1,5 @@
-"""Pages in a real browser: structure, names, contrast, widths, keyboard; light and dark."""
+"""Pages in a real browser: structure, names, contrast, widths and keyboard, in light and dark
+mode."""
 
 import os
 
@@ -99,7 +100,7 @@ RULES = {
 
 
 def violations_of_axe(page):
-    """The violations that axe finds: rule and element."""
+    """Rule and element of each violation that axe finds."""
     violations = Axe().run(page, options=RULES).response["violations"]
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in violations]
 

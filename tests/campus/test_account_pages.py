@@ -140,7 +140,7 @@ def test_sign_ups_from_one_address_are_limited(client):
 
 @pytest.mark.parametrize("host", ["localhost:666", "127.0.0.1", "host.docker.internal:8013"])
 def test_links_in_mail_do_not_follow_the_host_header(client, mailoutbox, learner, host):
-    """Somebody else may have requested the mail."""
+    """The host header may come from an attacker who requested the mail for somebody else."""
     learner.set_password("correct horse battery")
     learner.save()
     for email in (learner.email, "nobody@learners.example"):

@@ -1,4 +1,4 @@
-"""``/api/v1/``: for an integrator's own pages."""
+"""``/api/v1/``, which an integrator's own pages call."""
 
 import pytest
 import schemathesis

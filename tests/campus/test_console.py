@@ -1,4 +1,5 @@
-"""The console's pages in a real browser: structure, contrast, widths; light and dark; live."""
+"""The console's pages in a real browser: structure, contrast and widths in light and dark mode, and
+live updates."""
 
 import pytest
 from django.core.cache import cache
@@ -124,7 +125,7 @@ def test_a_refresh_keeps_focus_position_and_selection(screen, live_server, admin
     assert page.evaluate("() => String(getSelection())") == "Workers"
     page.evaluate("() => getSelection().removeAllRanges()")
     page.wait_for_function(refreshed, timeout=60_000)
-    # htmx finds a replaced link or button by its id, so each must have one.
+    # htmx replaces links and buttons by their ids, so each of them must have an id.
     nameless = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
     assert page.evaluate(nameless) == 0
     window.close()

@@ -1,4 +1,4 @@
-"""Staff see and do only what they have a permission for."""
+"""Staff see pages and do actions only with the permissions for them."""
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -70,7 +70,7 @@ def test_with_the_permission_the_action_is_shown(learner):
 
 
 def test_every_action_of_every_record_asks_for_one():
-    """This covers models and actions that are added later, too."""
+    """Actions that are added to the admin later must declare a permission, too."""
     from django.contrib.admin import site
 
     ours = ("usher", "usher_provider", "usher_audit", "oauth2_provider", "accounts")
@@ -120,7 +120,7 @@ def test_tokens_are_revoked_with_the_permission_and_changed_by_nobody(tokens, mo
 
 @pytest.fixture
 def looks(monkeypatch):
-    """Counts how often the checks run."""
+    """A list that grows by one item whenever the checks run."""
     cache.clear()
     runs = []
     report = {"healthy": True, "checks": [], "counts": {}, "next": "", "stage": ""}

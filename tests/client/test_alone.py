@@ -1,4 +1,4 @@
-"""The client without Django, and docs/client.md, whose sessions run against a real LMS."""
+"""The client works without Django. The sessions in docs/client.md run against a real LMS."""
 
 import doctest
 import re
@@ -35,7 +35,7 @@ def test_the_sessions_of_the_page_run(connected_lms):
     ):
         assert shown in sessions
         sessions = sessions.replace(shown, real)
-    # The replacement also changed an attribute, which has the name of the page's worker.
+    # The attribute ``who.service_worker`` keeps its name.
     sessions = sessions.replace(f"who.{SERVICE_WORKER}", "who.service_worker")
     parsed = doctest.DocTestParser().get_doctest(sessions, {}, "client.md", None, 0)
     assert len(parsed.examples) >= 15

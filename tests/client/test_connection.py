@@ -1,4 +1,4 @@
-"""A connection to servers that follow the HTTP protocol, and to some that don't."""
+"""Connections to servers, some of which violate the HTTP protocol."""
 
 import re
 import socket
@@ -28,7 +28,8 @@ Serving = Callable[[socket.socket], None]
 
 @contextmanager
 def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None = None):
-    """The server's address, and the connections that it accepted so far."""
+    """Starts a server. Yields its address, and a list to which each accepted connection is
+    added."""
     listening = socket.create_server(("127.0.0.1", 0))
     accepted: list[socket.socket] = []
 
@@ -53,7 +54,8 @@ def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None
 
 
 def request(peer: socket.socket) -> bytes:
-    """Reads to the end of a request's headers, or more; b"" if the client closed the connection."""
+    """Reads at least to the end of a request's headers. Returns b"" if the client closed the
+    connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         if not (part := peer.recv(65536)):
@@ -131,7 +133,7 @@ def test_a_chunked_answer_is_read() -> None:
 
 @pytest.mark.parametrize("count", [1, 5000])
 def test_the_next_request_doesn_t_get_what_was_sent_too_much(count: int) -> None:
-    """Bytes after an answer belong to no request."""
+    """Surplus bytes after an answer must not become the next answer."""
     with server(answers(OK + OK.replace(b"{}", b"[]") * count)) as (url, _):
         http = client(url)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""The client reads each recorded refusal as the expectations say."""
+"""The client turns each recorded refusal of an LMS into an error of the expected class."""
 
 import json
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def _answering(recorded: dict[str, Any]) -> ThreadingHTTPServer:
         do_GET = do_POST = _answer
 
         def log_message(self, *_: object) -> None:
-            """Nothing: tests read answers, not logs."""
+            """Logs nothing, because the tests read only answers."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

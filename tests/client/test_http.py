@@ -128,8 +128,8 @@ def test_nothing_answers():
 
 
 class _Raw:
-    """A server that answers each connection with ``parts``, one after the other. pause: seconds
-    after each part."""
+    """A server that sends ``parts``, one after the other, on each connection. pause: seconds after
+    each part."""
 
     def __init__(self, *parts: bytes, pause: float = 0.0) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -186,7 +186,7 @@ def test_a_small_body_that_expands_is_cut():
 
 
 def test_no_session_of_an_answer_reaches_the_log(http, caplog):
-    """At any log level of the project."""
+    """Not even at level DEBUG."""
     caplog.set_level(logging.DEBUG)
     answer = http.request("GET", "/login")
     assert "set-cookie" in answer.headers
@@ -241,7 +241,7 @@ def redis_url():
 
 @pytest.fixture(params=["local", "redis"])
 def state(request):
-    """Shared state of an LMS that no other test uses."""
+    """Shared state, in memory or in Redis. No other test uses the same state."""
     if request.param == "local":
         return LocalState()
     return RedisState(request.getfixturevalue("redis_url"), f"{secrets.token_hex(4)}.example")
@@ -263,7 +263,7 @@ def test_workers_share_what_they_know_of_the_lms(state):
 
 
 def test_the_budget_spreads_requests(state):
-    # One request in a hundred seconds, so that the time of the calls does not matter.
+    # One request per 100 seconds: the short time that the calls take does not matter.
     waits = [state.take("budget", 0.01) for _ in range(6)]
     assert waits[0] == 0
     assert 400 < waits[-1] < 501
@@ -271,7 +271,7 @@ def test_the_budget_spreads_requests(state):
 
 
 def test_a_backlog_leaves_the_next_places_of_the_budget_to_people(state):
-    # One request in a hundred seconds, so that the time of the calls does not matter.
+    # One request per 100 seconds: the short time that the calls take does not matter.
     waits = [state.take_soon("budget", 0.01, 100) for _ in range(40)]
     assert [taken for taken, _ in waits] == [True, True] + [False] * 38
     assert 90 < waits[1][1] < 101

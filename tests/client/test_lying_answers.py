@@ -1,4 +1,4 @@
-"""Answers of a hostile or broken server: each becomes one of the client's errors, and none shows a
+"""Each answer of a hostile or broken server becomes an error of the client, and no error shows a
 secret."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Answering = Callable[[httpx.Request], httpx.Response]
 
 
 class _Opened(httpx.MockTransport):
-    """A connection that a function answers."""
+    """A connection whose answers come from a function."""
 
     deadline = 0.0
 
@@ -106,7 +106,7 @@ def test_a_token_that_no_header_holds_is_named_and_not_shown(token: str) -> None
 
 
 def test_the_http_library_s_message_about_a_header_is_not_repeated() -> None:
-    """The message contains the header, and so a session."""
+    """The library's message contains the header, and the header contains a session id."""
     server = _Raw(b"")
     http = Http(server.url, state=LocalState())
     with pytest.raises(LmsError) as caught:
@@ -133,7 +133,8 @@ BIG = b" " * 40_000_000
         ("gzip", gzip.compress(b'{"results": []}')[:-9]),
         ("gzip", b"no gzip"),
     ],
-    # Without ids, each test would have its data as its name, which differs with the time.
+    # Without ids, pytest would name the tests by their data, and gzip's data contains the current
+    # time.
     ids=["gzip twice", "gzip", "deflate", "unknown", "cut off", "not compressed"],
 )
 def test_compression_expands_no_further_than_the_limit(encoding: str, body: bytes) -> None:
@@ -167,7 +168,8 @@ def test_half_a_list_is_never_a_whole_one(following: Any) -> None:
 
 
 def test_of_the_next_page_only_the_query_counts() -> None:
-    """An LMS behind a proxy may not know its own scheme and host."""
+    """An LMS behind a proxy may not know its public scheme and host, so the URL of the next page
+    may be wrong."""
     asked: list[httpx.URL] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -224,7 +226,7 @@ WORKER = [{"username": "worker", "is_active": True}]
 
 
 def bad_page(request: httpx.Request) -> httpx.Response:
-    """An error page, such as Django's if it can't save the session, or a proxy's."""
+    """An HTML error page, such as a proxy's, or Django's if the session can't be saved."""
     return httpx.Response(400, headers={"Content-Type": "text/html"}, content=PAGE)
 
 
@@ -254,7 +256,7 @@ def test_a_page_with_403_is_not_the_lms_s_refusal_of_the_service_worker() -> Non
 
 
 def test_a_proxy_that_asks_for_a_password_is_not_taken_for_a_closed_registration() -> None:
-    """The registration API needs no token, so the LMS itself never answers it with 401."""
+    """The registration API needs no token, so only a proxy can have answered with 401."""
     with lms(says({"detail": "no"}, 401)) as client, pytest.raises(AccessRefused) as caught:
         registering(client)
     assert "proxy" in caught.value.message
@@ -294,7 +296,8 @@ def test_a_sign_in_whose_session_the_lms_could_not_save_is_started_again() -> No
 def test_only_an_lms_that_works_otherwise_shows_a_wrong_provider_record(
     works: bool, error: type[LmsError]
 ) -> None:
-    """While its database is down, an LMS answers every request with 500."""
+    """An LMS whose database is down answers every request with 500, whatever the provider record
+    is."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         shows_accounts = works and request.url.path == "/api/user/v1/accounts"
@@ -344,7 +347,7 @@ NOW = "2026-01-01T00:00:00Z"
     ],
 )
 def test_changes_of_another_shape_are_not_taken(body: Any) -> None:
-    """The next request depends on this answer."""
+    """The client uses values of this answer in its next request."""
     with lms(says(body)) as client, pytest.raises(LmsError):
         batch.changed_since(client, batch.ACCOUNTS, None)
 

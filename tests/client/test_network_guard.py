@@ -75,7 +75,7 @@ def test_no_library_reaches_the_lms(
         "https://lms.example/",
         "https://Lms.Example./",
     ):
-        # anyio, which async httpx uses, puts the exception into a group.
+        # Async httpx uses anyio, which puts the exception into a group.
         with pytest.raises((LmsTrafficRefused, ExceptionGroup)):
             request_to(url)
     assert len(refused.base_urls) == 4

@@ -1,4 +1,4 @@
-"""``opened_by``: tests replace the LMS, or refuse connections to one."""
+"""With ``opened_by``, tests replace the LMS or refuse connections to an LMS."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""The size and number of concurrent batches depend on how long they take."""
+"""The time that batches take decides their size and how many of them run concurrently."""
 
 import threading
 import time
@@ -67,8 +67,8 @@ def test_each_kind_has_its_own_size() -> None:
 
 
 def probe_lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
-    """Probes an LMS with this number of workers. A probe is slow if every worker has a batch.
-    Returns the number of concurrent batches after each probe."""
+    """Probes an LMS with this number of workers. A probe is slow if every worker is busy with a
+    batch. Returns the number of concurrent batches after each probe."""
     seen = []
     for _ in range(probes):
         pacing.record_probe(1.0 if pacing.concurrency >= workers else 0.02)
@@ -112,7 +112,7 @@ def test_an_lms_far_away_does_not_count_as_busy() -> None:
 
 
 def test_while_batches_grow_no_more_are_sent_concurrently() -> None:
-    """Small batches are so short that a probe does not notice when they keep all processes
+    """Small batches end so soon that a probe can't see whether they keep all processes of the LMS
     busy."""
     pacing = Pacing(500)
     process_batches(pacing, 0.0001, 1)
@@ -220,7 +220,7 @@ def test_turns_are_waited_for(workers: int) -> None:
 
 
 def test_workers_take_turns() -> None:
-    """A worker that sends one batch after the other leaves turns to the other workers."""
+    """A worker with many batches lets other workers send theirs in between."""
     state, turns = LocalState(), []
     waits = threading.Event()
 
@@ -247,7 +247,7 @@ def test_a_killed_worker_keeps_its_slot_for_a_while_only(monkeypatch: pytest.Mon
     monkeypatch.setattr(pacing_module, "SLOT_KEPT", 0.2)
     state = LocalState()
     killed = Pacing(500, state).turn(KIND)
-    killed.__enter__()  # and never leaves it
+    killed.__enter__()  # a killed worker never leaves its turn
     with Pacing(500, state).turn(KIND) as size:
         assert size == FIRST_SIZE
 

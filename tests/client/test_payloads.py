@@ -72,7 +72,7 @@ def texts_of(value: Any) -> list[str]:
 
 
 def assert_kept(value: Any) -> None:
-    """Asserts that every text can be stored: Unicode without NUL."""
+    """Asserts that the database can store every text in ``value``: valid Unicode without NUL."""
     for text in texts_of(value):
         text.encode()
         assert "\0" not in text

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry: their contents, and that they contain nothing about a learner."""
+"""Spans of OpenTelemetry: their contents, and that no data of a learner is in them."""
 
 from contextlib import suppress
 

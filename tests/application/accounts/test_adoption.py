@@ -1,4 +1,4 @@
-"""Users who had an LMS account before Usher: listed, and linked only if an operator decides so."""
+"""Users who had an LMS account before Usher are listed. Only an operator's decision links them."""
 
 import codecs
 import csv
@@ -46,7 +46,8 @@ class OneAddress(DefaultAdapter):
 
 
 def run(*arguments: str) -> tuple[str, str]:
-    """Standard output and standard error. A command that continues on the next line is joined."""
+    """Runs ``adopt_users``. Returns standard output and standard error. Commands that are printed
+    on several lines are joined into one line."""
     out, err = StringIO(), StringIO()
     call_command("adopt_users", *arguments, stdout=out, stderr=err)
     return joined_lines(out.getvalue()), joined_lines(err.getvalue())
@@ -65,7 +66,8 @@ def in_lms(system: Any, username: str, email: str) -> None:
 
 @pytest.fixture
 def csv_list(system: Any, tmp_path: Path) -> Any:
-    """A function that writes the list of users. It returns username → row, and the file."""
+    """A function that exports the users to a CSV file. It returns a dictionary, username → row, and
+    the file's path."""
     file = tmp_path / "users.csv"
 
     def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:
@@ -151,7 +153,8 @@ def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
     system: Any, csv_list: Any
 ) -> None:
     """After the loss of the application's database, a new user may reserve the username of another
-    learner's LMS account. This is a conflict until the new user has an account of another name."""
+    learner's LMS account. The list shows a conflict until the new user has an LMS account with
+    another username."""
     name = f"shop_{secrets.token_hex(4)}"
     user, newcomer = system.learner(), system.learner()
     in_lms(system, name, user.email)
@@ -226,8 +229,8 @@ def test_a_user_whom_the_lms_refused_is_adopted(system: Any, csv_list: Any) -> N
 
 @pytest.fixture(scope="module")
 def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """An LMS as in production, whose sign-in links no existing account, unlike the stock
-    platform."""
+    """An LMS as in production, which links no existing account at sign-in. (The stock platform
+    links them.)"""
     with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
         lms.join_with_plugin(live_server.url)
         yield lms
@@ -237,7 +240,8 @@ def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
 def either(
     request: Any, guarded_lms: Any, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[System]:
-    """The LMS with the public API, and with the batch API."""
+    """Application and ``guarded_lms``. The test runs once with the public API and once with the
+    batch API."""
     by_batch = request.param == "batch"
     configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
     yield System(guarded_lms, live_server.url)
@@ -245,7 +249,8 @@ def either(
 
 
 def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
-    """A user who is linked here but not in the LMS, and the username of the LMS account."""
+    """An operator links a user to an existing LMS account. Returns the user, whom the application
+    has linked and the LMS has not, and the username of the LMS account."""
     user = lms.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(lms, name, user.email)
@@ -283,7 +288,7 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
     assert waiting_states(user) == WAITS
     run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     enroll(user, run_in_lms)
-    for _ in range(2):  # a worker checks them anyway, or somebody retries them
+    for _ in range(2):  # a worker rechecks the rows, or somebody retries them
         LmsAccount.objects.make_due()
         LmsToken.objects.make_due()
         reconcile(["account", "token", "enrollment"])
@@ -300,7 +305,7 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
     either.lms.manage("usher_link", "--username", name, "--application", "tested")
     process_message(
         secrets.token_hex(8), "account.changed", name, ""
-    )  # as a webhook of the LMS does
+    )  # as if the LMS had sent a webhook
     reconcile(["account", "token", "enrollment"])
     assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
     assert LmsToken.objects.get().is_valid_for(60)
@@ -363,7 +368,7 @@ def test_if_the_lms_linked_first_nothing_waits(system_with_batch_api: Any, tmp_p
 def test_a_link_that_is_undone_after_it_worked_is_refused(
     system_with_batch_api: Any, tmp_path: Path
 ) -> None:
-    """The link existed and was removed, so nobody will add it: a person must look at it."""
+    """Somebody removed the link on purpose, so waiting does not help: a person must decide."""
     user, name = list_and_link(system_with_batch_api, file := tmp_path / "users.csv")
     system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--decisions", str(file))

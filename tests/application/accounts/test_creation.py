@@ -22,8 +22,8 @@ REGISTRATION = "/user_api/v1/account/registration/"
 
 
 def make_in_lms(system, username, email, *, linked=False, joined_ago=0):
-    """Creates an account in the LMS. linked: whether the application's learner of that name is
-    linked to it. joined_ago: seconds since its creation."""
+    """Creates an account in the LMS. linked: whether to link the account to the application's
+    learner with the same username. joined_ago: age of the account in seconds."""
     system.lms.shell(
         "from usher.embedded.home.seeds import person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
@@ -97,8 +97,8 @@ def test_somebody_elses_name_in_the_lms_leads_to_another_name(system):
 
 
 def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
-    """The account is younger than the reservation, but not linked to a learner of the
-    application."""
+    """A stranger registered the name in the LMS after the application reserved it. The stranger's
+    account has no link to a learner of the application."""
     user = system.learner("race")
     account = ensure_account(user)
     make_in_lms(system, account.username, f"other-{user.email}")
@@ -110,8 +110,8 @@ def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
 
 
 def test_a_linked_account_older_than_the_reservation_is_never_ours(system):
-    """As after the application restored a backup: the LMS has a learner of that name, of whom the
-    application has no records."""
+    """After the application restores a backup, the LMS can have accounts of learners who are not in
+    the application's database."""
     user = system.learner("restored")
     make_in_lms(system, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
     account = ensure_account(user, reconcile_now=True)
@@ -157,8 +157,8 @@ def test_an_account_whose_answer_was_lost_is_recognised(system, faulty):
 
 
 def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(system, faulty):
-    """The answer to the registration was lost, and then the LMS can't exchange the application's
-    codes. Such a sign-in ends like that of a learner without an account."""
+    """The answer to the registration is lost. Then the LMS has a wrong client secret, so a sign-in
+    to the account fails just as if the account did not exist."""
     user = system.learner("unclear")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)

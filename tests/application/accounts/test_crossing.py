@@ -1,4 +1,4 @@
-"""Requests about two rows that overlap, in orders that the simulation found."""
+"""Overlapping requests about two rows of one learner, in orders that the simulation found."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -38,7 +38,8 @@ def test_an_account_sent_with_older_details_makes_the_profile_due_again(learner)
 
 
 def test_a_profile_of_an_account_that_is_lost_is_tried_again(learner):
-    """The account is created again; a refused profile would stay refused."""
+    """The retry succeeds when the account has been created again. A refused profile would not be
+    retried."""
     lms = SimpleNamespace(
         account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
     )

@@ -26,7 +26,7 @@ def set_active(system_with_each_api, username, value):
 
 @pytest.fixture
 def deactivated(system_with_each_api):
-    """The account of a learner whom the LMS's staff deactivated."""
+    """A learner's account that the LMS's staff deactivated."""
     account = ensure_account(system_with_each_api.learner(), reconcile_now=True)
     set_active(system_with_each_api, account.username, False)
     return account

@@ -1,4 +1,4 @@
-"""The answer to a registration was lost, and then the learner is deactivated or deleted. The LMS
+"""A learner is deactivated or deleted after the answer to their registration was lost. The LMS
 account must not stay active."""
 
 from datetime import timedelta
@@ -13,7 +13,8 @@ from usher.engine.services import reconcile
 
 @pytest.fixture
 def unseen(system_with_each_api):
-    """A learner's account that exists in the LMS although the application does not know that."""
+    """A learner's account that exists in the LMS while the application records it as not
+    created."""
     account = ensure_account(system_with_each_api.learner())
     assert reconcile(["account"]).failed == 0
     LmsAccount.objects.update(
@@ -24,8 +25,8 @@ def unseen(system_with_each_api):
 
 
 def is_out_of_use(system_with_each_api, row, by_hand):
-    """Whether the account is deactivated, or, with the public API, refused with the code
-    ``by_hand``, because a person must deactivate it."""
+    """True if the account is deactivated in the LMS, or if the row is refused with the code
+    ``by_hand``: with the public API, a person must deactivate the account."""
     if row.error_code == by_hand:
         return row.refused_at is not None
     return system_with_each_api.account(row.username)["is_active"] is False
@@ -48,7 +49,7 @@ def test_a_deleted_learner_has_no_active_account(system_with_each_api, unseen):
 
 @pytest.mark.parametrize("gone", ["deactivated", "deleted"])
 def test_an_older_account_of_that_name_is_left_alone(system_with_each_api, unseen, gone):
-    """Such an account is somebody else's."""
+    """An account that is older than the reservation belongs to somebody else."""
     later = unseen.reserved_at + timedelta(hours=1)
     LmsAccount.objects.update(reserved_at=later)
     if gone == "deleted":

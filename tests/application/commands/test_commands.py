@@ -243,7 +243,7 @@ def test_unknown_learners_and_runs_are_named(system):
 
 
 def test_a_dry_run_says_what_waits_and_why(system, settings):
-    """Between two attempts nothing is due, which must not look like success."""
+    """Between two attempts, no row is due. The dry run must not report success then."""
     enroll(system.learner(), ensure_run(DEMO))
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "ended"
     assert run("reconcile")[0] == 1
@@ -294,7 +294,8 @@ def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(system, monkeyp
     def refuse(*_):
         raise AccessRefused("The LMS refuses access.", code="token_nonexistent")
 
-    # Only the list fails. The rows succeed, as if a worker with a valid token compared them.
+    # Only reading the list fails. The rows succeed, as if a worker with a valid token compared
+    # them.
     monkeypatch.setattr(LmsClient, "enrollments_of", refuse)
     code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
     assert code == 1
@@ -396,7 +397,7 @@ def test_watching_begins_with_what_how_often_and_how_to_end_it(system, arguments
 
 
 def test_watching_with_json_prints_no_text(system, monkeypatch):
-    """``watch`` is replaced, because it would not end."""
+    """A fake replaces ``watch``, which would run for ever."""
     monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
     assert run("reconcile", "--watch", "--json") == (0, "", "")
 

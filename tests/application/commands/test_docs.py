@@ -110,7 +110,7 @@ def understood_by_python(words: list[str]) -> None:
 @pytest.mark.parametrize(("page", "code"), list(blocks("python")), ids=lambda text: text[:30])
 def test_code_compiles_and_what_it_imports_is_there(page: str, code: str) -> None:
     if code.lstrip().startswith(">>>"):
-        return  # a session, which tests/client runs
+        return  # tests/client runs interactive sessions
     for node in ast.walk(ast.parse(code, page)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("usher"):
             module = import_module(str(node.module))

@@ -1,4 +1,4 @@
-"""``manage.py test`` of a project, whose settings may name the real LMS."""
+"""``manage.py test`` in a project whose settings may name the real LMS."""
 
 import sys
 
@@ -29,7 +29,8 @@ def test_nothing_is_sent_unless_the_project_allows_it(system, monkeypatch, setti
 
 
 def test_the_checks_accept_the_hosts_of_a_project_in_development(system, settings):
-    """With DEBUG, Django allows all names of this host; the test runner turns DEBUG off."""
+    """In development, DEBUG makes Django allow localhost without ALLOWED_HOSTS. The test runner
+    turns DEBUG off."""
     settings.SITE_BASE_URL = "http://localhost:8000"
     settings.ALLOWED_HOSTS = ["testserver"]
     assert [message.msg for message in messages() if isinstance(message, Error)] == []

@@ -290,7 +290,8 @@ def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
 def test_the_story_says_how_to_read_the_lms_now(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``compare_learner`` is a command of the console, so it is named only with the console."""
+    """``compare_learner`` is a command of the console. ``why`` names that command only if the
+    console is installed."""
     user = system.learner()
     assert "compare_learner" not in why(user.username)  # there is no account to compare
     enroll(user, run := ensure_run(DEMO), reconcile_now=True)

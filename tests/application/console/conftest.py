@@ -38,7 +38,8 @@ def staff(staff_with: Callable[..., Client]) -> Client:
 
 @pytest.fixture
 def superuser(transactional_db: None) -> Client:
-    """A superuser, because tests that empty all tables also delete the permissions."""
+    """A browser signed in as a superuser. Other staff would need rows of permissions, and tests
+    that empty all tables delete those rows."""
     browser = Client()
     model = get_user_model()
     browser.force_login(model.objects.create_superuser("support", "support@staff.example"))

@@ -49,7 +49,7 @@ def staff(superuser: Client) -> Client:
 
 
 class Page:
-    """The text of the learner's page after a comparison."""
+    """Text and template context of the learner's page after a comparison."""
 
     def __init__(self, staff: Client, user: Any) -> None:
         answer = staff.post(f"/staff/learners/{user.pk}/compare/")
@@ -142,7 +142,8 @@ def test_a_renamed_account_is_refused_until_it_has_its_name_again(
 
 
 def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> None:
-    """Also without usher.lms; only the sign-in is unknown then."""
+    """Tokens are compared and renewed also without usher.lms. Only the state of the sign-in is
+    unknown then."""
     user = make_enrolled(system)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
@@ -210,7 +211,7 @@ def compare_learner(*arguments: str, code: int) -> str:
     except SystemExit as error:
         status = int(error.code or 0)
     assert status == code, out.getvalue()
-    if "--json" not in arguments:  # commands are not wrapped
+    if "--json" not in arguments:  # a line with a command may be longer
         lines = [line for line in out.getvalue().splitlines() if not line.startswith("$ ")]
         assert max(map(len, lines)) <= 80
     return out.getvalue()
@@ -234,7 +235,7 @@ def test_a_terminal_shows_what_the_page_shows(system_with_batch_api: Any) -> Non
     assert f"✗ The learner signs in to another account of the LMS: {name}." in elsewhere
     assert f"usher_link --move --username {other.username} --application" in elsewhere
     assert "are the same person. It ends all other access" in " ".join(elsewhere.split())
-    # Nothing of this learner's own differs; somebody else is linked to the account.
+    # This learner's own records do not differ, but another learner is linked to the account.
     assert compare_learner(name, code=1).startswith("✗ Somebody else signs in")
 
 

@@ -1,4 +1,4 @@
-"""Counts and searches take the same time however large a table is."""
+"""The time of counts and searches does not grow with the size of the tables."""
 
 import pytest
 from django.contrib.auth import get_user_model

@@ -57,7 +57,7 @@ def test_a_refusal_is_shown_with_its_attempts_and_repaired(system: Any, staff: C
     ] == [("enrolled as audit", "", None)]
     assert row.error_message in unescape(page.content.decode())
 
-    # The cause is removed: the run exists with the right key.
+    # Removes the cause of the refusal: now the run has a key that exists in the LMS.
     CourseRun.objects.filter(pk=row.run_id).update(course_key=DEMO)
     response = post(staff, user, "repair")
     assert "Repaired: 1 changed" in response
@@ -128,7 +128,7 @@ def test_an_account_that_is_there_is_linked_after_the_warning(system: Any, staff
     enroll(first, ensure_run(DEMO), reconcile_now=True)
     username, email = first.username, first.email
     first.delete()
-    # The owner and the reservation were deleted here; the LMS still has the account.
+    # The application no longer has the owner and the reservation; the LMS still has the account.
     UsernameReservation.objects.all().delete()
     Retirement.objects.all().delete()
     user = system.learner(username=username, email=email)
@@ -199,7 +199,7 @@ def test_a_long_row_of_failures_fills_no_table() -> None:
     assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]
 
 
-# Answers that support staff need
+# Information that support staff need
 
 
 def page_of(staff: Client, user: Any) -> str:
@@ -207,7 +207,8 @@ def page_of(staff: Client, user: Any) -> str:
 
 
 def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollment:
-    """An enrollment that the LMS refused, in a run with these dates."""
+    """An enrollment that the LMS refused with ``code``. dates: date fields of its new course
+    run."""
     now = timezone.now()
     run = CourseRun.objects.create(course_key=f"course-v1:Why+{code}+R", title="Why", **dates)
     CourseMode.objects.create(run=run, slug="audit")
@@ -242,7 +243,7 @@ def test_a_page_shows_when_a_run_accepts_enrollments_and_in_which_modes(
     refused(user, "mode-not-offered", mode="verified")
     page = page_of(staff, user)
     assert "Its mode verified ended on " in page
-    # A page has one name for what its button does.
+    # The advice names the button by the button's label.
     assert "then choose Repair now" in page
     assert "then retry" not in page
 

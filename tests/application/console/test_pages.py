@@ -1,4 +1,4 @@
-"""Permissions of the console, and that opening a page changes nothing."""
+"""The console requires permissions, and opening a page changes nothing."""
 
 from datetime import timedelta
 from html import escape
@@ -78,7 +78,7 @@ def pages(row: Enrollment) -> list[str]:
 
 
 def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
-    """Of each action: the address, the permission that it needs, and its form data."""
+    """Address, required permission and form data of each action."""
     group = {"kind": "enrollment", "code": row.error_code, "row": [str(row.pk)], "note": "known"}
     learner, run = f"/staff/learners/{row.user_id}", f"/staff/runs/{row.run_id}"
     return [
@@ -224,7 +224,7 @@ def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     heartbeat.beat()
-    LmsAccount.objects.all().delete()  # that of the staff member, who has signed in
+    LmsAccount.objects.all().delete()  # the account of the signed-in staff member
     now = timezone.now()
     states: list[dict[str, Any]] = [
         {"observed_generation": 1, "due_at": None},
@@ -311,7 +311,8 @@ def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None
 
 
 def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment) -> None:
-    """If the session ended, the action is not done. Signing in opens the page of the action."""
+    """Without a session, the action is not done. After sign-in, the browser is redirected to the
+    page that has the action's button."""
     page = f"/staff/learners/{row.user_id}/"
     answer = Client().post(f"{page}repair/")
     assert answer["Location"] == f"/accounts/login/?next={page}repair/"
@@ -323,7 +324,8 @@ def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment)
 
 
 def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrollment) -> None:
-    """If the LMS does not show a run, the LMS said nothing: the message is Usher's."""
+    """The LMS sends no message about a run that it does not have. Usher writes that message, so the
+    label is ``Why``."""
     CourseRun.objects.filter(pk=row.run_id).set_work(
         refused_at=timezone.now(), error_code="not-found", error_message="It is not there."
     )
@@ -429,7 +431,7 @@ def test_records_lead_to_the_admin_for_those_who_may_see_it(
     records = ("usher.view_enrollment", "usher.view_lmsaccount")
     shown = staff_with(access.VIEW, *records).get(page).content.decode()
     assert f'href="/admin/usher/enrollment/{row.pk}/change/"' in shown
-    # The admin has an account's actions on the list, not on the page of one account.
+    # The admin offers an account's actions on the list of accounts, not on the account's own page.
     actions = f"/admin/usher/lmsaccount/?id__exact={row.user.lms_account.pk}"
     assert f'href="{actions}"' in shown
     other = staff_with(access.VIEW, username="reader")

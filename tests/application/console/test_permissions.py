@@ -1,4 +1,4 @@
-"""The labels of permissions, in databases that have the earlier ones."""
+"""A migration renames the labels of permissions that a database already has."""
 
 from importlib import import_module
 

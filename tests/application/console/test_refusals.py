@@ -101,8 +101,8 @@ def test_too_many_for_one_request_are_said_to_be_left(
 def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work whose record was deleted without Django can't be retried. It must not block other
-    retries."""
+    """A row of work whose record was deleted with SQL can't be retried. Such rows must not block
+    the retry of other rows."""
     monkeypatch.setattr(services, "_ROWS", 1)
     gone = [row + 1000 for row in rows]
     works = [
@@ -171,7 +171,7 @@ def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="pressed twice")
     assert "0 ignored" in page.content.decode()
     assert [row.note for row in services.last_ignored()] == ["all of them", "second", "second"]
-    # Records that were ignored one by one stay ignored when the group is shown again.
+    # Showing the group again does not show records that were ignored one by one.
     staff.post("/staff/refusals/unignore/", {"ignored": str(services.last_ignored()[0].pk)})
     assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
 
@@ -242,7 +242,7 @@ def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
 def test_an_export_skips_records_that_are_no_longer_refused(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deleted, or retried by a worker, between the two queries of one page."""
+    """A record may be deleted or retried between the two queries of one page."""
     monkeypatch.setattr(services, "_ROWS_A_QUERY", 1)
     last = rows[2]
     Work.objects.filter(object_id=last).update(object_id=last + 1000, refused_at=timezone.now())
@@ -286,7 +286,7 @@ def test_an_export_is_not_kept_in_memory_under_asgi(
     async def export() -> tuple[list[str], list[int]]:
         found, pages = [], []
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Django warns of iterators that it keeps in memory
+            warnings.simplefilter("error")  # Django warns if it reads a whole iterator into memory
             answer = await browser.post(
                 "/staff/refusals/export/", {"kind": "enrollment", "code": "mode-not-offered"}
             )
@@ -322,11 +322,11 @@ def test_every_error_code_of_the_lms_is_explained() -> None:
     from usher.engine.errors import Unwritable
     from usher.lms.errors import EnrollmentError
 
-    # These two codes do not refuse a record: the kind stops, or waits.
+    # These two codes never refuse a single record: they stop or delay the whole kind.
     others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
     codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
     codes |= {Refused.default_code, BadValue.default_code, Unwritable.default_code}
-    # A token whose grant is invalid is obtained anew.
+    # After an invalid grant, the worker obtains a new token; the record is not refused.
     refused = [subclass for subclass in Refused.__subclasses__() if subclass is not InvalidGrant]
     codes |= {one.default_code for one in refused}
     assert codes - words.REASONS.keys() == set()

@@ -64,7 +64,7 @@ def test_a_project_decides_names(settings: Any) -> None:
 
 
 class AcceptedTerms(DefaultAdapter):
-    """Like the guide's example: adds a decision about one learner to Usher's own."""
+    """As in the guide's example, adds one condition to Usher's own decision about a learner."""
 
     def is_eligible(self, user: Any) -> bool:
         if user.name == "Bug":
@@ -128,7 +128,7 @@ def test_an_adapter_that_is_none_is_named(settings: Any, path: str) -> None:
 
 
 def test_allauth_decides_who_is_confirmed() -> None:
-    """A user without an ``EmailAddress`` counts as confirmed. A user whose ``EmailAddress`` is
+    """A user without an ``EmailAddress`` row counts as confirmed. A user who has only a row for
     another address does not."""
     from allauth.account.models import EmailAddress
 

@@ -1,4 +1,4 @@
-"""A method of ``USHER_ADAPTER`` that raises for one learner fails only that learner's records."""
+"""If a method of ``USHER_ADAPTER`` raises for one learner, only that learner's records fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ BAD = "bug"
 
 
 class Failing(DefaultAdapter):
-    """An adapter whose ``method`` fails for learners with a certain name."""
+    """An adapter that fails for learners whose username starts with ``BAD``. ``method`` names the
+    method that fails."""
 
     method = ""
 
@@ -236,7 +237,8 @@ def test_answers_that_are_refused(
 
 
 class QuerysetAdapter(DefaultAdapter):
-    """``eligible`` and ``confirmed`` return ``answer``, or raise it."""
+    """An adapter whose ``eligible`` and ``confirmed`` return ``answer``. If ``answer`` is an
+    exception, they raise it."""
 
     answer: Any = None
 

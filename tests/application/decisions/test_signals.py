@@ -1,4 +1,4 @@
-"""Signals about the results of records in a real embedded LMS."""
+"""Signals report the outcome of records, with a real embedded LMS."""
 
 import re
 from collections.abc import Iterator

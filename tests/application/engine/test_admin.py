@@ -1,4 +1,4 @@
-"""The admin shows every record with its state, and retries it."""
+"""The admin lists every record with its state, and can retry each record."""
 
 import pytest
 from django.contrib.admin import site
@@ -101,7 +101,7 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(system, sta
     staff.post(url, chosen)
     assert models.Enrollment.objects.filter(pk=row.pk).exists()
     assert "Unenrolled: 1" in act(staff, models.Enrollment, "unenroll", row)
-    assert staff.post(delete, {"post": "yes"}).status_code == 403  # not sent to the LMS yet
+    assert staff.post(delete, {"post": "yes"}).status_code == 403  # the LMS does not know yet
     act(staff, models.Enrollment, "repair", row)
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
     assert staff.post(delete, {"post": "yes"}).status_code == 302
@@ -109,7 +109,7 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(system, sta
 
 
 def test_an_enrollment_in_a_mistyped_run_can_be_deleted(system, staff):
-    """As the console advises."""
+    """The console advises staff to delete such an enrollment."""
     run = ensure_run("course-v1:edX+Typo+1")
     row = enroll(system.learner(), run, reconcile_now=True)
     assert row.error_code == "unknown-run"
@@ -169,7 +169,7 @@ def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
     page = reverse("admin:usher_enrollment_add")
     html = staff.post(page, add | {"user": broken.pk}).content.decode()
     assert "allowed_modes of USHER_ADAPTER failed" in html
-    # As if an earlier adapter had allowed the mode.
+    # An earlier adapter may have allowed this mode.
     models.Enrollment.objects.filter(pk=row.pk).update(mode="verified")
     assert staff.post(change, {"mode": "verified"}).status_code == 302
     row.refresh_from_db()

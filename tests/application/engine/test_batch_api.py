@@ -1,4 +1,4 @@
-"""The batch API of ``usher.lms``, against a real embedded LMS that has it."""
+"""The batch API, with a real embedded LMS in which ``usher.lms`` is installed."""
 
 from datetime import timedelta
 
@@ -102,7 +102,7 @@ def test_a_name_as_long_as_the_platform_takes(system_with_batch_api):
 def test_a_request_that_is_refused_as_a_whole_reports_the_reason(
     system_with_batch_api, monkeypatch
 ):
-    # Longer than any column: SQLite would store it, PostgreSQL would not.
+    # Too long for every column: PostgreSQL would reject this address, SQLite would store it.
     too_long = Details(email="e" * 250 + "@example.org", name="Ada", country="")
     monkeypatch.setattr(account_kinds, "details", lambda user: too_long)
     account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
@@ -163,7 +163,8 @@ def test_a_learner_deleted_here_is_switched_off_there(system_with_batch_api):
 
 
 def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_with_batch_api):
-    """A learner signed in with a browser before the worker created the account."""
+    """The learner signed in with a browser before the worker created the account, so the LMS
+    created it."""
     user = system_with_batch_api.learner()
     account = ensure_account(user)
     make_in_lms(system_with_batch_api, account.username, user.email, linked=True)
@@ -177,7 +178,8 @@ def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_wi
 
 
 def test_a_learner_deleted_while_the_account_is_created(system_with_batch_api):
-    """The worker's request may reach the LMS last, so the account is retired again."""
+    """The learner is deleted before the outcome is recorded. The LMS has created the account, so it
+    must be deactivated."""
     user, accounts = system_with_batch_api.learner("leaving"), kind("account")
     name = ensure_account(user).username
     _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)
@@ -195,7 +197,8 @@ def test_a_learner_deleted_while_the_account_is_created(system_with_batch_api):
 def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(
     system_with_batch_api,
 ):
-    """The claim found no account, but the account was created before the outcome was recorded."""
+    """The account does not exist when the worker claims the enrollment. Another worker creates the
+    account before the outcome is recorded."""
     user, enrollments = system_with_batch_api.learner("early"), kind("enrollment")
     ensure_account(user)
     enrollment = enroll(user, ensure_run(DEMO))

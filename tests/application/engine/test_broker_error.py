@@ -1,4 +1,4 @@
-"""The error of a broker: with its address, and without its password."""
+"""The message about a broker's error contains the broker's address, but not its password."""
 
 import pytest
 

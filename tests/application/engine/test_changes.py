@@ -23,9 +23,9 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(params=[0, 1])
 def connected_for_days(request, system_with_batch_api):
-    """An LMS that was connected a moment ago, or a day ago. For times before the connection it
-    lists all rows; for later times, the rows of its log. The log is empty, because this LMS has no
-    application in its settings."""
+    """An LMS that was connected a moment ago or one day ago. Asked for changes since a time before
+    the connection, the LMS lists all rows; since a later time, only the rows in its log of changes.
+    The log is empty, because this LMS's settings name no application."""
     system_with_batch_api.lms.shell(
         "from datetime import timedelta; from django.utils.timezone import now; "
         "from usher.lms.connections.models import ConnectedApplication; "
@@ -35,7 +35,7 @@ def connected_for_days(request, system_with_batch_api):
 
 
 def again():
-    """Asks for changes again, as the sweep does a minute later."""
+    """Asks the LMS for changes, as the next sweep would a minute later."""
     Watermark.objects.update(asked_at="2020-01-01T00:00:00Z")
     return pull_changes()
 

@@ -73,7 +73,7 @@ def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(row
     row.refresh_from_db()
     assert row.is_settled
     assert row.lease_owner == ""
-    # The slow worker's request may have arrived last, so the row is checked once more.
+    # The slow worker's request may have reached the LMS last, so the row is checked again.
     assert row.due_at is not None
 
 
@@ -112,7 +112,7 @@ def test_a_row_made_due_while_it_is_processed_is_not_lost(rows):
 
 
 def test_a_message_of_the_lms_during_processing_is_not_lost(rows):
-    """The worker may have read the LMS before the change that caused the message."""
+    """The worker may have read the LMS before the change that the message reports."""
     pk = rows[0]
     _, claimed = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
     assert Retirement.objects.filter(pk=pk).recheck() == 1

@@ -1,4 +1,4 @@
-"""An absence is accepted only from the LMS itself, and never for many objects in one pass."""
+"""Objects count as missing only if the real LMS says so, and never many objects in one pass."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
     ("missing", "asked", "total", "refused"),
     [
         (1, 50, 50, False),
-        (50, 50, 20, False),  # not more than twenty in all
+        (50, 50, 20, False),  # the limit is 20 objects, and only 20 exist
         (50, 50, 21, True),
-        (2, 50, 10_000, False),  # four in a hundred
+        (2, 50, 10_000, False),  # 4 %; the limit is 5 %
         (3, 50, 10_000, True),
         (0, 0, 0, False),
     ],
@@ -53,8 +53,8 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
 
 @pytest.mark.each_database
 def test_an_lms_that_lost_all_accounts_is_not_accepted(system) -> None:
-    """As after the LMS restored an old backup. With --accept-missing, the accounts are created
-    again."""
+    """An LMS that restores an old backup loses accounts. With ``--accept-missing``, the application
+    creates these accounts again."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
         ensure_account(learner)
@@ -92,7 +92,7 @@ def test_runs_that_vanish_together_are_not_accepted_as_missing(system) -> None:
 
 
 def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(system, monkeypatch) -> None:
-    """The list may change while its pages are read."""
+    """A run can be on no page if the list changes while the client reads the pages."""
     sync_runs()
     from usher.client.client import LmsClient
 

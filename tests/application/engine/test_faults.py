@@ -27,7 +27,7 @@ FAULTS = tuple(fault for fault in faults.ALL if fault != faults.SLOW)
 
 
 def hurry():
-    """Makes rows that wait for a retry due now, and keeps their attempts."""
+    """Ends all pauses and makes rows that wait for a retry due now. Their attempts still count."""
     state, health = client().http.state, client().http.health()
     for group in health.throttled:
         state.clear(f"group:{group}")

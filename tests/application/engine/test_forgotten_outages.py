@@ -1,4 +1,4 @@
-"""The end of an outage that a test simulated is not logged in the next test."""
+"""A test does not log the end of an outage that an earlier test simulated."""
 
 import logging
 

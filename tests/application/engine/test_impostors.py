@@ -1,5 +1,6 @@
-"""Another server, an impostor, answers at the LMS's address: nothing is lost, marked as missing,
-renamed, refused or created twice. When the LMS is back, all records get in sync by themselves."""
+"""An impostor, which is another server, answers at the LMS's address. No record is lost, marked as
+missing, renamed, refused or created twice. When the LMS is back, all records get in sync by
+themselves."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ KINDS = tuple(all_kinds())
 #: Seconds within which the LMS must answer, also on a busy machine.
 TIMEOUT = 60
 pytestmark = [pytest.mark.any_database, pytest.mark.slow]
-#: Paths of the public API, which are also used with the batch API.
+#: Paths of the public API that the client uses even if the LMS has the batch API.
 ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
 COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)
 BATCH_API = tuple(each for each in MIGRATIONS if each.only == ("/usher/",))
@@ -59,7 +60,7 @@ _SEEN = {
 
 @dataclass
 class Scenario:
-    """Learners of all states, and the proxy behind which the LMS or an impostor answers."""
+    """Learners in all states, and the proxy, which leads to the LMS or to an impostor."""
 
     system: Any
     proxy: Any
@@ -71,14 +72,14 @@ class Scenario:
     new: Any = None
 
     def stored_records(self) -> dict[str, list[tuple[Any, ...]]]:
-        """The fields in which the application records what the LMS has."""
+        """The application's records of objects in the LMS: name of the model → rows."""
         return {
             model.__name__: list(model.objects.order_by("pk").values_list("pk", *fields))
             for model, fields in _SEEN.items()
         }
 
     def count_accounts(self) -> int:
-        """Accounts of these learners in the LMS."""
+        """The number of LMS accounts of this scenario's learners."""
         rows = f"g().objects.filter(username__startswith={self.prefix!r})"
         script = f"from django.contrib.auth import get_user_model as g; print({rows}.count())"
         return int(self.system.lms.shell(script))
@@ -124,7 +125,8 @@ def answering(scenario: Scenario, impostor: Impostor, settings: Any):
 
 
 def people_act(scenario: Scenario) -> None:
-    """Meanwhile a learner signs up, another one changes name and mode, and a third is deleted."""
+    """Changes in the application: one learner signs up, another changes name and mode, and a third
+    is deleted."""
     scenario.new = scenario.system.learner(scenario.prefix)
     ensure_account(scenario.new)
     enroll(scenario.new, ensure_run(DEMO))
@@ -191,7 +193,7 @@ def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     for impostor in impostors:
         with answering(scenario, impostor, settings):
-            reconcile()  # with what the client knew about the LMS before
+            reconcile()  # with the client's earlier knowledge of the LMS
             everything()
         assert scenario.stored_records() == stored_records, impostor.name
         assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens, impostor
@@ -212,7 +214,8 @@ def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings
     indirect=["scenario"],
 )
 def test_an_lms_that_half_works_loses_nothing(scenario, impostor, settings):
-    """Such an LMS carries out some requests, and some of its answers are lost."""
+    """An LMS half works if it carries out only some requests, or if some of its answers are
+    lost."""
     people_act(scenario)
     modes = scenario.stored_records()["CourseMode"]
     with answering(scenario, impostor, settings):
@@ -243,8 +246,9 @@ def test_courses_modes_and_certificates_that_can_t_be_read_stay(scenario, settin
 
 
 def test_another_open_edx_without_learners_changes_nothing(scenario, empty_lms, settings):
-    """It has the application's service worker and OAuth client, but none of its learners and
-    courses, as if the LMS used another database. Nothing is created in it."""
+    """The other Open edX has the application's service worker and OAuth client, but none of the
+    learners and courses, as if the LMS used another database. The application creates nothing
+    there."""
     people_act(scenario)
     stored_records = scenario.stored_records()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
@@ -268,8 +272,8 @@ def test_another_open_edx_without_learners_changes_nothing(scenario, empty_lms, 
 
 
 def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
-    """Not even if the LMS's state takes precedence: an LMS keeps records of ended enrollments, and
-    this one has none."""
+    """Nobody is unenrolled even if the LMS's state takes precedence. A working LMS keeps records of
+    ended enrollments; this LMS has no records at all."""
     settings.USHER_ENROLLMENT_WINNER = "lms"
     users = [system.learner("kept") for _ in range(2)]
     for user in users:
@@ -291,7 +295,8 @@ def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
 
 
 def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Leaves out deactivations: with the public API, a person must do them."""
+    """The refused rows without retirements, which a person must carry out if the LMS has only the
+    public API."""
     return [each for each in found if each[1] != "retirement-by-hand"]
 
 

@@ -90,7 +90,7 @@ def test_a_learners_own_action_is_interactive_and_an_import_is_not(learner, run)
 
 def test_creating_accounts_for_all_users_is_background_work(transactional_db):
     taken = make_learner(username="Taken_1")
-    # Its LMS username is taken, so its row is created separately from the others.
+    # This learner's LMS username is taken, so the row is created separately from the others.
     make_learner(username="taken@1")
     ensure_accounts()
     assert set(LmsAccount.objects.values_list("work__lane", flat=True)) == {Lane.BACKGROUND}
@@ -156,7 +156,8 @@ def test_an_account_hands_its_lane_on(learner, run):
 
 
 def test_a_learner_is_served_while_the_lms_answers_no_enrollment(system, faulty, eventually):
-    """In one worker, all threads but one are busy with the backlog of another kind."""
+    """All threads of the only worker but one wait for the LMS, busy with a backlog of
+    enrollments."""
     arrived, let_go = threading.Event(), threading.Event()
 
     def decide(method, path):

@@ -1,4 +1,4 @@
-"""A command also reports on rows that it made due and that another worker claimed."""
+"""A command reports on all rows that it made due, even if another worker claimed them."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Rows keep their work through migrations, forward and back, on each database."""
+"""On each database, rows keep their work when migrations are applied or reversed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def migrated(targets: list[tuple[str, str]]) -> Any:
 
 @pytest.fixture
 def latest(transactional_db) -> Iterator[list[tuple[str, str]]]:
-    """The newest migrations, to which the database is migrated again after each test."""
+    """The newest migrations. After each test, the database is migrated to them again."""
     graph = MigrationExecutor(connection).loader.graph
     newest = [node for node in graph.leaf_nodes() if node[0] in ("usher", "usher_engine")]
     yield newest
@@ -77,7 +77,7 @@ def test_everything_that_is_known_of_many_rows_moves_to_one_table_and_back(lates
 
 
 def _known(rows: Any) -> list[Any]:
-    """The state of all rows with work, and the number of settled rows."""
+    """Columns of the rows that have work, and the number of settled rows."""
     is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
     columns = ("username", "next_attempt_at", "lane", "attempts", "parked_at", "error_code")
     open_rows = sorted(rows.filter(is_open).values_list(*columns, "error_class", "error_message"))

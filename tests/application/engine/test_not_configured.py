@@ -1,4 +1,4 @@
-"""Without any address of an LMS nothing is sent, and each message says what to do."""
+"""If no address of an LMS is set, nothing is sent, and each message says what to do."""
 
 from io import StringIO
 from typing import Any

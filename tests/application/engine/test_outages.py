@@ -1,5 +1,5 @@
-"""An outage is logged once, with what to do, and its end once. A worker that waits for an answer of
-the LMS counts as running."""
+"""An outage is logged once when it begins, with advice, and once when it ends. A worker that waits
+for an answer of the LMS counts as running."""
 
 import logging
 import threading
@@ -57,7 +57,7 @@ def log(caplog):
 
 
 class Worker:
-    """One process of a worker. state: the state that all processes of the worker share."""
+    """One process of a worker. state: shared by all processes of the worker."""
 
     def __init__(self, state=None):
         self.state = state or LocalState()
@@ -172,7 +172,7 @@ def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, e
     thread.start()
     try:
         eventually(lambda: faulty.seen)
-        for _ in range(3):  # it stays alive during the same request
+        for _ in range(3):  # the worker counts as running during the whole request
             Watermark.objects.filter(what=heartbeat.WORKER).update(asked_at="2020-01-01T00:00:00Z")
             eventually(lambda: no_worker() is None, 10)
         assert len(faulty.seen) <= 3

@@ -1,4 +1,4 @@
-"""The engine is a package of its own, which works without the application."""
+"""The engine is a separate package, which works without the application."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_engine_needs_nothing_but_the_contract():
 
 @pytest.mark.parametrize("name", ["work", "work_share", "sweep", "sync_all_runs"])
 def test_messages_sent_before_an_upgrade_are_still_understood(name):
-    import usher.application.tasks  # noqa: F401 - registers them
+    import usher.application.tasks  # noqa: F401 - registers the tasks
 
     assert f"usher.application.engine.tasks.{name}" in current_app.tasks
 

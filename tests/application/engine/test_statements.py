@@ -1,4 +1,5 @@
-"""The number of SQL statements of an action, including the begin and end of transactions."""
+"""The number of SQL statements per action. Statements that begin or end a transaction count,
+too."""
 
 import threading
 
@@ -68,7 +69,7 @@ def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch)
 def empty(system, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
-    # Forgets pauses that other tests caused; writing their end would add statements.
+    # Forgets the pauses that other tests caused: recording their end would add statements.
     monkeypatch.setattr(conditions, "_shown", set())
     services.reconcile()
     recorder.forget()
@@ -84,7 +85,7 @@ def test_a_pass_that_finds_nothing(empty, django_assert_max_num_queries):
 
 
 def test_statements_of_an_idle_worker(empty, monkeypatch, django_assert_max_num_queries):
-    monkeypatch.setattr(heartbeat, "record_stop", lambda: None)  # once, at its end
+    monkeypatch.setattr(heartbeat, "record_stop", lambda: None)  # written when the worker stops
 
     class Once(threading.Event):
         def wait(self, timeout=None):
@@ -100,7 +101,7 @@ def test_a_worker_sends_one_enrollment(system, monkeypatch, django_assert_max_nu
     services.reconcile()
     row = enroll(user, run)
     beat()  # so that no heartbeat is due during the measurement
-    # While it waits for the LMS, a worker repeatedly checks for urgent rows.
+    # A worker that waits for the LMS would repeatedly query for urgent rows.
     monkeypatch.setattr(runner, "_CHECK_SECONDS", 60)
     with django_assert_max_num_queries(WORKER):
         tasks.work(user.pk)

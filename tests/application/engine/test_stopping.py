@@ -1,5 +1,5 @@
-"""A stopping worker waits for answers to requests that it sent, and does not release those
-rows."""
+"""A worker that is stopped waits for the answers to its requests, and keeps the rows of these
+requests claimed."""
 
 import signal
 import subprocess
@@ -32,7 +32,7 @@ ENROLLMENT = "/api/enrollment/v1/enrollment"
 
 
 class Held:
-    """An LMS that does not answer enrollments until the test allows it."""
+    """Holds back the LMS's answers about enrollments until the test releases them."""
 
     def __init__(self, proxy):
         self.arrived, self.let_go = threading.Event(), threading.Event()
@@ -77,7 +77,8 @@ def test_a_sent_request_is_waited_for(system, held_requests):
     worker = start_reconciling(stop, errors)
     assert held_requests.arrived.wait(90)
     stop.set()
-    # Otherwise another worker could send a newer change, which the first request would then undo.
+    # The row must stay claimed: if another worker sent this newer change now, the first request
+    # could undo it.
     change_mode(row.user, row.run, "verified")
     time.sleep(0.6)
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
@@ -98,7 +99,7 @@ def test_a_row_whose_answer_is_late_keeps_its_lease(system, held_requests, setti
     assert held_requests.arrived.wait(90)
     stop.set()
     worker.join(120)
-    assert not worker.is_alive()  # and there is still no answer
+    assert not worker.is_alive()  # although the LMS has not answered
     assert errors == []
     row.refresh_from_db()
     assert row.lease_until > timezone.now() + timedelta(seconds=50)
@@ -232,7 +233,7 @@ def test_a_learner_does_not_wait_behind_a_backlog(sent_messages, monkeypatch):
 
 
 def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
-    """Tests the signal handler, in another process."""
+    """The command runs in another process, which receives a real signal."""
     script = tmp_path / "told.py"
     script.write_text(
         "import os, signal, threading\n"

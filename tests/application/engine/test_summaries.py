@@ -38,7 +38,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 def test_rows_processed_by_another_worker_are_counted(system, monkeypatch):
-    """Another worker claims the rows after they were made due, and finishes before this run."""
+    """Another worker processes the rows after they were made due and before this run ends."""
     for _ in range(5):
         ensure_account(system.learner())
     made_due = services.recheck(["account", "token"])
@@ -219,7 +219,7 @@ def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(system, cap
     messages = [r.msg for r in caplog.records if r.name == "usher.refusals"]
     assert without_secrets(None, "warning", dict(messages[0]))["reason"] == row.error_code
     assert re.fullmatch("[0-9a-f]{16,}", messages[0]["request_id"])
-    Enrollment.objects.filter(pk=row.pk).recheck()  # it is compared, and refused as before
+    Enrollment.objects.filter(pk=row.pk).recheck()  # compared with the LMS, and refused again
     reconcile(["enrollment"])
     assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1
 

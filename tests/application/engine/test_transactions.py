@@ -1,4 +1,5 @@
-"""Transactions: the order of locks, repeats, and requests that wait for a commit."""
+"""Transactions: the order of locks, repetition after a deadlock, and requests that wait for a
+commit."""
 
 import threading
 from datetime import timedelta
@@ -38,13 +39,13 @@ pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
-#: The context for ``prepare`` of accounts if the LMS has the batch API.
+#: The context that ``prepare`` of accounts gets if the LMS has the batch API.
 BATCH = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
 
 def run_concurrently(*works):
     """Runs these functions at the same time, each with its own database connection. Returns the
-    errors."""
+    exceptions that the functions raised."""
     raised = []
 
     def run(work):
@@ -141,7 +142,8 @@ def creation_outcome():
 
 
 def test_a_deadlock_is_repeated(transactional_db):
-    """Other code, such as the application's own, may lock rows in another order."""
+    """Deadlocks are possible, because other code, such as the project's, may lock rows in another
+    order."""
     first, second = (ensure_account(make_learner()).pk for _ in range(2))
     tried, barrier = [], threading.Barrier(2)
 

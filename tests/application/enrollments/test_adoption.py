@@ -68,7 +68,7 @@ def test_the_next_sweep_records_an_enrollment_made_in_the_lms(system_with_each_a
     row = Enrollment.objects.get()
     assert row.is_settled
     assert (row.observed_mode, row.observed_is_active) == ("verified", True)
-    # From now on it is an enrollment like any other.
+    # The recorded enrollment is now an enrollment like any other.
     assert change_mode(learner, row.run, "audit", reconcile_now=True).is_settled
     assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
     assert unenroll(learner, row.run, reconcile_now=True).is_settled
@@ -113,8 +113,8 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(system_with_each_ap
 
 
 def test_the_learner_s_own_enrollment_takes_precedence(system_with_each_api, learner):
-    """The learner enrolls after a message said that the LMS may have an enrollment, and before the
-    LMS was asked for it."""
+    """A message reports a change of the enrollment in the LMS. Before Usher reads that enrollment,
+    the learner enrolls in the application."""
     enroll_in_lms(system_with_each_api, learner, mode="verified")
     process_message("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
@@ -149,7 +149,7 @@ def test_a_setting_leaves_them_to_the_lms(system_with_each_api, learner, setting
 
 def test_enrollments_of_others_and_malformed_ones_are_not_recorded(system):
     user = system.learner()
-    ensure_account(user)  # not created yet, so no enrollment in the LMS can be theirs
+    ensure_account(user)  # not created yet, so this user has no enrollment in the LMS
     name = user.lms_account.username
     for number, key in enumerate((DEMO, "not-a-key", "course-v1:a+b+" + "c" * 300)):
         process_message(f"nonsense-{number}", "enrollment.changed", name, key)

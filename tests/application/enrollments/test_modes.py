@@ -1,4 +1,4 @@
-"""The mode of a learner who enrolls without naming one."""
+"""The mode in which a learner is enrolled if the caller names no mode."""
 
 from datetime import timedelta
 

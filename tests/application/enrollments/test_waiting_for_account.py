@@ -1,4 +1,4 @@
-"""An enrollment without an LMS account says what the account waits for."""
+"""An enrollment that waits for the learner's LMS account reports why the account is not ready."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``/metrics``: its contents, who may read it, and that it sums up all processes."""
+"""``/metrics``: its contents, who may read it, and sums over all processes."""
 
 import json
 import os
@@ -94,7 +94,7 @@ def test_a_wrong_token_is_refused(db, settings, given):
         ("::ffff:10.1.2.3", {}, 200),
         ("192.0.2.9", {}, 403),
         ("nonsense", {}, 403),
-        # A proxy in that network forwards a stranger's request.
+        # A proxy in an allowed network forwards the request of somebody outside.
         ("10.1.2.3", {"HTTP_X_FORWARDED_FOR": "192.0.2.9"}, 403),
         ("10.1.2.3", {"HTTP_X_FORWARDED_FOR": "10.1.2.3"}, 403),
         ("10.1.2.3", {"HTTP_FORWARDED": "for=192.0.2.9"}, 403),
@@ -127,7 +127,7 @@ def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
 
 
 def test_counters_are_there_before_they_are_counted(db, scrape):
-    """Prometheus sees no increase in a series whose first value is 500."""
+    """Counters start at 0, because Prometheus sees no increase in a series that begins at 500."""
     samples = scrape()
     assert value(samples, metrics.WEBHOOKS, result="refused") == 0
     assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 0
@@ -200,7 +200,7 @@ def test_any_process_reports_what_the_workers_saw(system, scrape):
 
     client().http.state.pause("group:enrollment", 100.0)
     reconcile()
-    forget_clients()  # as in the web process, which has its own memory
+    forget_clients()  # like the web process, which does not share the worker's memory
     assert client().http.state.remaining("group:enrollment") == 0
     samples = scrape()
     assert 90 < value(samples, metrics.THROTTLED, group="enrollment") <= 100
@@ -239,7 +239,7 @@ def test_a_mark_that_is_not_about_the_lms_is_no_request_to_it(db, scrape):
     assert value(samples, metrics.ASKED, what="digest") is None
 
 
-# One sum
+# Sums over all processes
 
 
 def test_processes_add_up(transactional_db, scrape):

@@ -41,7 +41,7 @@ class OAuthClient:
     record: Any
     secret: str
     browser: Client = field(default_factory=Client)
-    server: Client = field(default_factory=Client)  # without a session, as servers send requests
+    server: Client = field(default_factory=Client)  # without a session, like a server
 
     def authorize(self, browser: Client | None = None, **query: str) -> Any:
         query = {
@@ -55,7 +55,7 @@ class OAuthClient:
         )
 
     def consent(self, **changed: str) -> Any:
-        """Submits the consent form with these hidden fields changed."""
+        """Submits the consent form. changed: hidden fields with other values."""
         fields = {
             "client_id": self.record.client_id,
             "response_type": "code",
@@ -99,7 +99,7 @@ class OAuthClient:
 
 
 def answer_of(response: Any) -> dict[str, str]:
-    """The parameters with which an authorization redirects to the client."""
+    """The query parameters of the redirect that answers an authorization request."""
     assert response.status_code == 302, response.content
     return {name: values[0] for name, values in parse_qs(urlsplit(response.url).query).items()}
 

@@ -1,4 +1,5 @@
-"""Endpoints for the LMS answer 503 while ``USHER_ADAPTER`` fails, so that the LMS tries again."""
+"""While ``USHER_ADAPTER`` fails, the endpoints that the LMS calls answer 503, so that the LMS tries
+again."""
 
 from typing import Any
 
@@ -10,7 +11,7 @@ SCOPE = "user:read openid"
 
 
 class Failing(DefaultAdapter):
-    """An adapter whose method ``broken`` fails."""
+    """An adapter of which one method fails. ``broken`` names that method."""
 
     broken = ""
 
@@ -51,7 +52,8 @@ def test_users_me_and_userinfo(lms: Any, broken: Any, method: str) -> None:
 
 
 def test_the_token_endpoint_spends_neither_code_nor_refresh_token(lms: Any, broken: Any) -> None:
-    """The token endpoint fails because the ID token contains the e-mail address."""
+    """The token endpoint needs the e-mail address for the ID token, and the adapter fails to return
+    it."""
     refresh_token = lms.exchange(scope=SCOPE)["refresh_token"]
     code = lms.code(scope=SCOPE)
     broken("email")

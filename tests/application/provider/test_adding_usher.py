@@ -1,4 +1,5 @@
-"""Usher is added to a plain Django project as the guide says, in another process."""
+"""Usher is added to a plain Django project as the guide describes. The project runs in another
+process."""
 
 import subprocess
 import sys

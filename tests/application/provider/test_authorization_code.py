@@ -242,7 +242,7 @@ def test_malformed_token_requests_are_answered_without_an_exception(lms, body):
     ],
 )
 def test_errors_name_the_issuer_as_answers_do(lms, settings, query, error):
-    """RFC 9207 2: with it, a client of several providers knows which one answered."""
+    """RFC 9207 2: the issuer tells a client of several providers which provider sent the answer."""
     answer = answer_of(lms.authorize(**query))
     assert (answer["error"], answer["state"]) == (error, "some-state")
     assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]

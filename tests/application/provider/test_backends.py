@@ -1,4 +1,4 @@
-"""The published backends of an LMS, against this provider over HTTP."""
+"""The LMS's published backends sign in at this provider over HTTP."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit

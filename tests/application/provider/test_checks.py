@@ -235,7 +235,7 @@ def test_missing_settings_are_named_by_one_message(project: Any) -> None:
 def test_settings_of_usher_dev_that_cannot_be_read_are_not_named(
     project: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """``usher dev`` may run as another user, whose folder nobody else can read."""
+    """Another user may run ``usher dev``, in a folder that only that user can read."""
     monkeypatch.chdir(tmp_path)
     project.OPENEDX_API_CLIENT_ID = ""
     folder = tmp_path / ".usher" / "dev"

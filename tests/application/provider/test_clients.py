@@ -112,8 +112,10 @@ def nothing_counted():
 
 
 def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monkeypatch):
-    """Neither in the body nor in the header; and no refusal shows whether the secret was right."""
-    # The audit log records a limited number a minute; this puts all failures into one minute.
+    """The limit counts client ids in the body and in the header. A refusal never shows whether the
+    secret was right."""
+    # The audit log limits its events per minute. With a very long minute, it counts all failures
+    # together.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     statuses = [
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong").status_code
@@ -136,7 +138,7 @@ def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monk
 def test_guesses_above_the_limit_are_refused_without_a_check(
     lms, nothing_counted, django_assert_num_queries
 ):
-    """Refusing a guess needs no query, and a right guess is refused like the others."""
+    """A guess above the limit costs no query, and is refused even if it is right."""
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     code = lms.code()
@@ -145,7 +147,8 @@ def test_guesses_above_the_limit_are_refused_without_a_check(
 
 
 def test_the_lms_is_not_limited_at_an_address_where_it_succeeded_before(lms, nothing_counted):
-    """Even if others fail at the same address, as behind a proxy that hides clients' addresses."""
+    """The LMS is not limited even if others fail at the same address, for example behind a proxy
+    that hides clients' addresses."""
     lms.exchange()
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")

@@ -169,7 +169,7 @@ def test_no_value_of_a_setting_raises_an_exception(values):
 
 @pytest.mark.parametrize("name", ["campus-oauth2", "campus-app-oauth2", "mitxpro-app-oauth2"])
 def test_the_backend_of_a_second_application_of_an_lms_is_accepted(name: str):
-    """``usher connect`` writes such names, so the application must start with them."""
+    """The application must accept the backend names that ``usher connect`` writes."""
     values = {
         Env.OPENEDX_OAUTH_PROVIDER: name,
         Env.OPENEDX_SOCIAL_LOGIN_PATH: f"/auth/login/{name}/?auth_entry=login",

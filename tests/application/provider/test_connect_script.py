@@ -22,8 +22,8 @@ def ask(capsys: Any, action: str) -> dict[str, Any]:
 
 
 def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_printed(capsys: Any) -> None:
-    """In the LMS, learner ``ad.min`` is called ``ad_min``, so superuser ``ad_min`` gets another
-    name."""
+    """Learner ``ad.min`` already has the LMS username ``ad_min``, so superuser ``ad_min`` gets
+    another LMS username."""
     from usher.application.accounts.services import ensure_account
 
     learner = ensure_account(User.objects.create_user("ad.min", "learner@example.org"))

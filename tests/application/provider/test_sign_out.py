@@ -129,7 +129,7 @@ def test_every_way_to_sign_out_notifies_the_lms(fake_lms, lms):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms, monkeypatch):
-    # Long enough to tell a page that waits for the LMS from a busy machine.
+    # Much longer than even a busy machine needs for the page.
     monkeypatch.setattr(sending, "REQUEST_SECONDS", 60.0)
     fake_lms.delay = threading.Event()
     started = time.monotonic()
@@ -204,7 +204,7 @@ def test_a_client_can_have_an_address_of_its_own(lms, make_client):
 
 @pytest.fixture
 def send_sign_out(settings):
-    """Sends the LMS's message that somebody signed out there."""
+    """A function that sends the message with which the LMS reports a sign-out from the LMS."""
     settings.USHER_WEBHOOK_SECRET = SECRET
 
     def send(username="ada-at-lms", *, event_id="event-1", secret=SECRET, moment=None, **changes):
@@ -239,7 +239,8 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, send_sign_ou
 @pytest.mark.django_db
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_session_whose_owner_changed_the_password_ends_too(learner, send_sign_out, times):
-    """Django gives the session a new key when the password changes."""
+    """When the password changes, Django gives the session a new key. The message must still end the
+    session."""
     learner.set_password("first-pass-word")
     learner.save()
     browser = Client()
@@ -312,7 +313,8 @@ def test_invalid_messages_end_nothing(lms, send_sign_out, changes, status):
 
 @pytest.mark.django_db
 def test_forged_messages_are_limited_and_fill_nothing(lms, send_sign_out, monkeypatch):
-    # The audit log records a limited number a minute; this puts all failures into one minute.
+    # The audit log limits its events per minute. With a very long minute, it counts all failures
+    # together.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     cache.clear()
     send_sign_out("nobody", event_id="first")  # valid, so its address counts as the LMS's

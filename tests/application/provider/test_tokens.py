@@ -99,8 +99,7 @@ def test_revoking_needs_the_client_s_secret(lms):
 
 @pytest.fixture
 def concurrently(live_server):
-    """``concurrently(client, forms)``: each form posted to the token endpoint at the same
-    moment."""
+    """``concurrently(client, *forms)`` posts all forms to the token endpoint at the same moment."""
 
     def post(client, *forms):
         start = Barrier(len(forms))
@@ -118,8 +117,8 @@ def concurrently(live_server):
 
 
 def assert_one_pair_and_no_valid_token(answers):
-    """Asserts that one answer has a pair, the others ``invalid_grant``, and no token of the family
-    is valid."""
+    """Asserts that exactly one answer has a pair of tokens, that the others are ``invalid_grant``,
+    and that no valid token is left."""
     good = [answer.json() for answer in answers if answer.status_code == 200]
     bad = [answer for answer in answers if answer.status_code != 200]
     assert {(a.status_code, a.json()["error"]) for a in bad} == {(400, "invalid_grant")}

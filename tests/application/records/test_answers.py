@@ -1,4 +1,5 @@
-"""A learner's certificates are requested once, and an older answer is never used."""
+"""Several rows share one answer with a learner's certificates, but no row uses an answer from
+before it was due."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -46,7 +47,7 @@ def test_an_answer_from_before_the_change_is_not_used() -> None:
     answers, lms = Answers(), Lms()
     ask(answers, lms, owner="a", claimed=10, due=0)
     assert ask(answers, lms, owner="b", claimed=60, due=50) == 2
-    # The clocks of two servers differ a little.
+    # The clocks of two servers may differ a little, so this row does not use the earlier answer.
     assert ask(answers, lms, owner="c", claimed=61, due=59.9) == 3
 
 

@@ -50,7 +50,7 @@ def certify(system, user):
 
 
 def test_certificates_that_vanish_together_are_not_accepted_as_missing(system, learner, faulty):
-    """Another server answers only that endpoint, with an empty list."""
+    """Another server answers only the requests for certificates, with an empty list."""
     other = system.learner()
     enroll(other, ensure_run(DEMO), reconcile_now=True)
     for user in (learner, other):
@@ -65,7 +65,7 @@ def test_certificates_that_vanish_together_are_not_accepted_as_missing(system, l
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert set(Certificate.objects.values_list("status", flat=True)) == {"downloadable"}
     faulty.impostor = None
-    # A single certificate may be removed.
+    # The removal of a single certificate is accepted.
     system.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "
         f"G.objects.filter(user__username={other.lms_account.username!r}).delete()"

@@ -1,4 +1,4 @@
-"""A course run with a malformed key is refused where it is created, not later by the LMS."""
+"""A malformed course key is refused when the run is created, before any request to the LMS."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,5 @@
-"""A course list with malformed runs: each is refused by itself, and the other runs are read."""
+"""A list with malformed course runs: only the malformed runs are refused, and all others are
+read."""
 
 from __future__ import annotations
 

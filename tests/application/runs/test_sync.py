@@ -150,7 +150,8 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
 
 
 def test_a_long_sync_by_celery_does_not_delay_learners(system, monkeypatch):
-    """A single worker processes interactive rows while it reads the LMS's course list."""
+    """While a single worker reads the LMS's course list, the same worker processes interactive
+    rows."""
     user = system.learner()
     ensure_account(user)
     served = threading.Event()
@@ -205,14 +206,15 @@ def test_the_number_of_concurrent_pages_follows_their_time():
 
 
 def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name(system):
-    """Rows can be older than the check of keys, or be created by a data migration."""
+    """Rows have malformed keys if they are older than Usher's check of keys, or if a data migration
+    created them."""
     sync_runs(modes=True)
     bad = CourseRun.objects.create(course_key="course-v1:edX+Bad+1")
     RunModes.objects.create(run=bad)
     CourseRun.objects.filter(pk=bad.pk).update(course_key="course v1 bad")
     learner = system.learner()
     for run in CourseRun.objects.all():
-        enroll(learner, run, force=True)  # also where enrollment is closed
+        enroll(learner, run, force=True)  # also in runs with closed enrollment
     CourseRun.objects.recheck()
     reconcile()
     summary = sync_runs(modes=True)

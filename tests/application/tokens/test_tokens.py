@@ -27,7 +27,8 @@ TOKEN = "/oauth2/access_token"
 
 
 def requests_sent(proxy):
-    """The requests' paths, without the check once a minute that the server is the LMS."""
+    """The paths of the requests. The check whether the server is the LMS, once a minute, is left
+    out."""
     paths = [path.partition("?")[0] for _, path in proxy.seen]
     return [path for path in paths if path != "/api/user/v1/accounts"]
 
@@ -148,7 +149,7 @@ def test_a_learner_deleted_meanwhile_affects_no_other_learner_s_code(system):
 def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     settings.USHER_ENCRYPTION_KEYS = old
-    access_token_for(learner)  # encrypted with another key: obtained again
+    access_token_for(learner)  # the stored token has another key, so a new token is obtained
     settings.USHER_ENCRYPTION_KEYS = f"{new},{old}"
     assert rotate_keys() == (1, 0)
     settings.USHER_ENCRYPTION_KEYS = new

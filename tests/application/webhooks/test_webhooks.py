@@ -1,4 +1,4 @@
-"""Signed messages of the LMS are processed once, and refused if forged, old or malformed."""
+"""Signed messages of the LMS are processed once. Forged, old and malformed messages are refused."""
 
 import json
 import time
@@ -92,7 +92,7 @@ def test_a_message_about_a_refused_row_keeps_its_refusal(send, learner):
     row = Enrollment.objects.get()
     assert row.due_at is not None
     assert (row.attempts, row.error_code, row.refused_at is None) == (3, "enrollment-closed", False)
-    # An account that was never created can't have changed in the LMS.
+    # The LMS can't have changed an account that was never created.
     assert LmsAccount.objects.get().due_at is None
 
 
@@ -226,7 +226,7 @@ def test_ids_that_could_be_framed_in_two_ways_are_refused(send, event_id):
 
 
 def test_different_messages_never_have_the_same_signed_text():
-    """A dot in the id could look like the separator."""
+    """In the signed text, a dot separates id and body, so an id with a dot is refused."""
     shared = {"timestamp": 1, "now": 1.0}
     signature = signatures.sign(SECRET, timestamp=1, event_id="a", body=b"b.c")
     assert signatures.verify(SECRET, signature, event_id="a", body=b"b.c", **shared)
