@@ -71,7 +71,7 @@ class System:
         return make_learner(prefix, **fields)
 
     def account(self, username: str) -> dict[str, Any] | None:
-        """The account of that name in the LMS's database; None if there is none."""
+        """The account with this username in the LMS's database, or None."""
         return self._ask(
             "from django.contrib.auth import get_user_model as g; import json; "
             f"u = g().objects.filter(username={username!r}).first(); "
@@ -81,7 +81,8 @@ class System:
         )
 
     def enrollments(self, username: str) -> dict[str, tuple[str, bool]]:
-        """Course key → mode, and whether it is active, in the LMS's database."""
+        """The enrollments in the LMS's database: course key → (mode, whether the enrollment is
+        active)."""
         rows = self._ask(
             "from usher.embedded.student.models import CourseEnrollment as E; import json; "
             f"rows = E.objects.filter(user__username={username!r}); "
@@ -111,8 +112,8 @@ def make_learner(prefix: str = "learner", **fields: Any) -> Any:
 def system(
     connected_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[System]:
-    """Application and LMS, connected with the public API only. The application's database has
-    nothing but the LMS's OAuth client."""
+    """Application and LMS, connected with the public API only. The application's database contains
+    only the LMS's OAuth client."""
     configure(settings, connected_lms, live_server.url)
     yield System(connected_lms, live_server.url)
     end_requests()
@@ -134,7 +135,7 @@ def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any)
 
 
 def forget_clients() -> None:
-    """Drops the client, so that pauses and circuits of one test do not affect the next."""
+    """Drops the client, so that pauses and circuits of one test do not affect the next test."""
     from usher.application import lms_client
 
     lms_client._client.cache_clear()

@@ -287,8 +287,8 @@ CHANGED = [
 
 @pytest.mark.parametrize(("path", "names"), CHANGED)
 def test_each_parameter_of_a_good_request(browsers, path, names):
-    """One browser is enough: at the authorization page the learner's, and the other two endpoints
-    use no session."""
+    """The learner's browser sends the requests. Two of the endpoints use no session, so an
+    anonymous browser would add nothing."""
     one = who_gets_further(browsers, path)
     for value in ODD if connection.vendor == "sqlite" else FOR_DATABASES:
         text = encoded({**GOOD, **dict.fromkeys(names, value)})

@@ -1,4 +1,4 @@
-"""Staff see pages and do actions only with the permissions for them."""
+"""Each page and each action for staff requires a permission."""
 
 import pytest
 from django.contrib.auth import get_user_model

@@ -35,7 +35,7 @@ def test_the_sessions_of_the_page_run(connected_lms):
     ):
         assert shown in sessions
         sessions = sessions.replace(shown, real)
-    # The attribute ``who.service_worker`` keeps its name.
+    # Undoes the replacement in the attribute ``who.service_worker``.
     sessions = sessions.replace(f"who.{SERVICE_WORKER}", "who.service_worker")
     parsed = doctest.DocTestParser().get_doctest(sessions, {}, "client.md", None, 0)
     assert len(parsed.examples) >= 15

@@ -186,7 +186,7 @@ def test_a_small_body_that_expands_is_cut():
 
 
 def test_no_session_of_an_answer_reaches_the_log(http, caplog):
-    """Not even at level DEBUG."""
+    """Even at level DEBUG, the log contains no session cookie."""
     caplog.set_level(logging.DEBUG)
     answer = http.request("GET", "/login")
     assert "set-cookie" in answer.headers

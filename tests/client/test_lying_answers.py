@@ -226,7 +226,7 @@ WORKER = [{"username": "worker", "is_active": True}]
 
 
 def bad_page(request: httpx.Request) -> httpx.Response:
-    """An HTML error page, such as a proxy's, or Django's if the session can't be saved."""
+    """An HTML error page of a proxy, or of Django if the session can't be saved."""
     return httpx.Response(400, headers={"Content-Type": "text/html"}, content=PAGE)
 
 

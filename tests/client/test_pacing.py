@@ -220,7 +220,7 @@ def test_turns_are_waited_for(workers: int) -> None:
 
 
 def test_workers_take_turns() -> None:
-    """A worker with many batches lets other workers send theirs in between."""
+    """A worker with many batches lets other workers send batches in between."""
     state, turns = LocalState(), []
     waits = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Any answer is read as a typed value that the database can store, or raises an error."""
+"""The client reads any answer as a typed value that the database can store, or raises an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry: their contents, and that no data of a learner is in them."""
+"""Spans of OpenTelemetry: their contents, and the absence of personal data."""
 
 from contextlib import suppress
 

@@ -229,8 +229,8 @@ def test_a_user_whom_the_lms_refused_is_adopted(system: Any, csv_list: Any) -> N
 
 @pytest.fixture(scope="module")
 def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """An LMS as in production, which links no existing account at sign-in. (The stock platform
-    links them.)"""
+    """At sign-in, this LMS links no existing account, as in production. The stock platform would
+    link one."""
     with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
         lms.join_with_plugin(live_server.url)
         yield lms
@@ -249,8 +249,8 @@ def either(
 
 
 def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
-    """An operator links a user to an existing LMS account. Returns the user, whom the application
-    has linked and the LMS has not, and the username of the LMS account."""
+    """Links a user to an existing LMS account in the application, but not in the LMS. Returns the
+    user and the username of the LMS account."""
     user = lms.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(lms, name, user.email)
@@ -368,7 +368,8 @@ def test_if_the_lms_linked_first_nothing_waits(system_with_batch_api: Any, tmp_p
 def test_a_link_that_is_undone_after_it_worked_is_refused(
     system_with_batch_api: Any, tmp_path: Path
 ) -> None:
-    """Somebody removed the link on purpose, so waiting does not help: a person must decide."""
+    """Somebody removed the link on purpose, so Usher does not wait for a new link: a person must
+    decide."""
     user, name = list_and_link(system_with_batch_api, file := tmp_path / "users.csv")
     system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--decisions", str(file))

@@ -1,4 +1,4 @@
-"""Usernames and full names are cleaned of what the LMS rejects."""
+"""Characters that the LMS rejects are removed from usernames and full names."""
 
 import re
 

@@ -243,7 +243,7 @@ def test_unknown_learners_and_runs_are_named(system):
 
 
 def test_a_dry_run_says_what_waits_and_why(system, settings):
-    """Between two attempts, no row is due. The dry run must not report success then."""
+    """Between two attempts, no row is due. Nevertheless, the dry run must not report success."""
     enroll(system.learner(), ensure_run(DEMO))
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "ended"
     assert run("reconcile")[0] == 1
@@ -369,7 +369,7 @@ def test_errors_fit_a_terminal(db, capsys, arguments):
 
 
 class InterruptedAtFirstOutput(io.StringIO):
-    """Sends this process Ctrl-C when something is written to it."""
+    """A stream that sends Ctrl-C to this process at the first write."""
 
     def write(self, text: str) -> int:
         if not self.getvalue():

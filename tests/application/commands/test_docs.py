@@ -1,7 +1,7 @@
-"""Every command and snippet in README and docs is one that its program understands.
+"""Every command and snippet in README and docs is valid for its program.
 
-Commands are parsed, not run: ``tests/cli/test_docs_run.py`` names the test that runs each.
-"""
+The tests only parse the commands. ``tests/cli/test_docs_run.py`` names the test that runs each
+command."""
 
 import ast
 import json

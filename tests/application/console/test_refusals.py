@@ -101,8 +101,8 @@ def test_too_many_for_one_request_are_said_to_be_left(
 def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row of work whose record was deleted with SQL can't be retried. Such rows must not block
-    the retry of other rows."""
+    """The work queue keeps the row of a record that was deleted with SQL. That row can't be
+    retried, and must not block the retry of other rows."""
     monkeypatch.setattr(services, "_ROWS", 1)
     gone = [row + 1000 for row in rows]
     works = [

@@ -1,4 +1,4 @@
-"""``USHER_ADAPTER``: the decisions that a project may make itself."""
+"""``USHER_ADAPTER``: decisions of Usher that a project can override."""
 
 from typing import Any
 

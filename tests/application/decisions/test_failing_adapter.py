@@ -238,7 +238,7 @@ def test_answers_that_are_refused(
 
 class QuerysetAdapter(DefaultAdapter):
     """An adapter whose ``eligible`` and ``confirmed`` return ``answer``. If ``answer`` is an
-    exception, they raise it."""
+    exception, both methods raise ``answer``."""
 
     answer: Any = None
 

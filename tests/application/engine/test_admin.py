@@ -101,7 +101,7 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(system, sta
     staff.post(url, chosen)
     assert models.Enrollment.objects.filter(pk=row.pk).exists()
     assert "Unenrolled: 1" in act(staff, models.Enrollment, "unenroll", row)
-    assert staff.post(delete, {"post": "yes"}).status_code == 403  # the LMS does not know yet
+    assert staff.post(delete, {"post": "yes"}).status_code == 403  # not sent to the LMS yet
     act(staff, models.Enrollment, "repair", row)
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
     assert staff.post(delete, {"post": "yes"}).status_code == 302

@@ -164,7 +164,7 @@ def test_a_learner_deleted_here_is_switched_off_there(system_with_batch_api):
 
 def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_with_batch_api):
     """The learner signed in with a browser before the worker created the account, so the LMS
-    created it."""
+    created the account."""
     user = system_with_batch_api.learner()
     account = ensure_account(user)
     make_in_lms(system_with_batch_api, account.username, user.email, linked=True)
@@ -178,8 +178,8 @@ def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_wi
 
 
 def test_a_learner_deleted_while_the_account_is_created(system_with_batch_api):
-    """The learner is deleted before the outcome is recorded. The LMS has created the account, so it
-    must be deactivated."""
+    """The learner is deleted before the outcome is recorded. The LMS has created the account, so
+    Usher must deactivate the account."""
     user, accounts = system_with_batch_api.learner("leaving"), kind("account")
     name = ensure_account(user).username
     _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)

@@ -1,4 +1,4 @@
-"""Changes in the LMS are found even if their webhook was lost."""
+"""Changes in the LMS are found even if the webhook was lost."""
 
 import tomllib
 from pathlib import Path
@@ -23,9 +23,9 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(params=[0, 1])
 def connected_for_days(request, system_with_batch_api):
-    """An LMS that was connected a moment ago or one day ago. Asked for changes since a time before
-    the connection, the LMS lists all rows; since a later time, only the rows in its log of changes.
-    The log is empty, because this LMS's settings name no application."""
+    """An LMS that was connected a moment ago or one day ago. If asked for changes since a time
+    before the connection, the LMS lists all rows; for later times, only the rows of its log. The
+    log is empty, because this LMS's settings name no application."""
     system_with_batch_api.lms.shell(
         "from datetime import timedelta; from django.utils.timezone import now; "
         "from usher.lms.connections.models import ConnectedApplication; "

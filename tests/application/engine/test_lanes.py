@@ -156,8 +156,7 @@ def test_an_account_hands_its_lane_on(learner, run):
 
 
 def test_a_learner_is_served_while_the_lms_answers_no_enrollment(system, faulty, eventually):
-    """All threads of the only worker but one wait for the LMS, busy with a backlog of
-    enrollments."""
+    """There is only one worker. All its threads but one are busy with a backlog of enrollments."""
     arrived, let_go = threading.Event(), threading.Event()
 
     def decide(method, path):

@@ -1,4 +1,5 @@
-"""A command reports on all rows that it made due, even if another worker claimed them."""
+"""A command reports on all rows that it made due, even if another worker claimed some of the
+rows."""
 
 import threading
 import time

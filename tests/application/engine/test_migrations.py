@@ -26,7 +26,8 @@ def migrated(targets: list[tuple[str, str]]) -> Any:
 
 @pytest.fixture
 def latest(transactional_db) -> Iterator[list[tuple[str, str]]]:
-    """The newest migrations. After each test, the database is migrated to them again."""
+    """The newest migrations. After each test, the database is migrated to the newest state
+    again."""
     graph = MigrationExecutor(connection).loader.graph
     newest = [node for node in graph.leaf_nodes() if node[0] in ("usher", "usher_engine")]
     yield newest

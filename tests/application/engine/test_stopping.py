@@ -77,8 +77,8 @@ def test_a_sent_request_is_waited_for(system, held_requests):
     worker = start_reconciling(stop, errors)
     assert held_requests.arrived.wait(90)
     stop.set()
-    # The row must stay claimed: if another worker sent this newer change now, the first request
-    # could undo it.
+    # The row must stay claimed. If another worker sent this newer change now, the first request
+    # could overwrite the change.
     change_mode(row.user, row.run, "verified")
     time.sleep(0.6)
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []

@@ -297,8 +297,8 @@ def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(system
 
 
 def test_a_refusal_rechecks_the_run(system):
-    """Such a check marks a run that was deleted in the LMS as missing. A later check notices that
-    the run exists again."""
+    """The check marks a run that was deleted in the LMS as missing. A later check notices that the
+    run exists again."""
     user = system.learner()
     ensure_account(user, reconcile_now=True)
     run = ensure_run("course-v1:Nobody+Knows+This")
@@ -313,7 +313,7 @@ def test_a_refusal_rechecks_the_run(system):
 
 
 def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(transactional_db):
-    """Otherwise each retry of the enrollment would make the account due."""
+    """Retries of the enrollment must not make the refused account due."""
     learner = make_learner()
     ensure_account(learner)
     error = LmsError("The user does not exist.", code="unknown-user")

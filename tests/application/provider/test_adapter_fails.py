@@ -11,7 +11,7 @@ SCOPE = "user:read openid"
 
 
 class Failing(DefaultAdapter):
-    """An adapter of which one method fails. ``broken`` names that method."""
+    """An adapter with one method that fails. ``broken`` names that method."""
 
     broken = ""
 
@@ -53,7 +53,7 @@ def test_users_me_and_userinfo(lms: Any, broken: Any, method: str) -> None:
 
 def test_the_token_endpoint_spends_neither_code_nor_refresh_token(lms: Any, broken: Any) -> None:
     """The token endpoint needs the e-mail address for the ID token, and the adapter fails to return
-    it."""
+    the address."""
     refresh_token = lms.exchange(scope=SCOPE)["refresh_token"]
     code = lms.code(scope=SCOPE)
     broken("email")

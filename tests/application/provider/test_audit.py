@@ -1,4 +1,4 @@
-"""The audit log: which events and values it contains, and that it contains no secrets."""
+"""The audit log: its events, their values, and the absence of secrets."""
 
 import pytest
 from django.test import Client

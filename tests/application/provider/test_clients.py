@@ -114,8 +114,7 @@ def nothing_counted():
 def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monkeypatch):
     """The limit counts client ids in the body and in the header. A refusal never shows whether the
     secret was right."""
-    # The audit log limits its events per minute. With a very long minute, it counts all failures
-    # together.
+    # The audit log limits its events per minute. This window is longer than the test.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     statuses = [
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong").status_code
@@ -138,7 +137,7 @@ def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monk
 def test_guesses_above_the_limit_are_refused_without_a_check(
     lms, nothing_counted, django_assert_num_queries
 ):
-    """A guess above the limit costs no query, and is refused even if it is right."""
+    """A guess above the limit costs no query, and even a right guess is refused."""
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     code = lms.code()

@@ -199,8 +199,8 @@ def test_the_toolkit_warns_of_http_only_if_the_project_chose_it(
 def test_the_env_file_next_to_manage_py_is_read_if_the_settings_are_a_package(
     tmp_path: Path,
 ) -> None:
-    """In such a project, the ``BASE_DIR`` that ``startproject`` wrote may be the package's folder,
-    which is not the folder of ``manage.py``."""
+    """If ``settings.py`` becomes a package, the ``BASE_DIR`` that ``startproject`` wrote is the
+    folder ``shop``, which is one below ``manage.py``."""
     (tmp_path / "shop").mkdir()
     (tmp_path / ".env").write_text("OPENEDX_API_CLIENT_ID=id\n")
     settings: dict[str, Any] = {"BASE_DIR": tmp_path / "shop"}

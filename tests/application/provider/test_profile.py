@@ -54,7 +54,7 @@ def test_a_token_in_the_query_or_a_session_is_not_enough(lms):
 
 
 def test_a_token_of_another_client_is_refused_as_not_the_lms_s(lms, make_client):
-    """Otherwise the other client could use the token to sign in to the LMS as the learner."""
+    """The other client must not be able to sign in to the LMS as the learner with that token."""
     other = make_client("another-client")
     other.browser = lms.browser
     token = other.exchange(scope="user:read openid profile")["access_token"]

@@ -204,7 +204,7 @@ def test_a_client_can_have_an_address_of_its_own(lms, make_client):
 
 @pytest.fixture
 def send_sign_out(settings):
-    """A function that sends the message with which the LMS reports a sign-out from the LMS."""
+    """A function that sends the LMS's message about a learner who signed out of the LMS."""
     settings.USHER_WEBHOOK_SECRET = SECRET
 
     def send(username="ada-at-lms", *, event_id="event-1", secret=SECRET, moment=None, **changes):
@@ -239,8 +239,8 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, send_sign_ou
 @pytest.mark.django_db
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_session_whose_owner_changed_the_password_ends_too(learner, send_sign_out, times):
-    """When the password changes, Django gives the session a new key. The message must still end the
-    session."""
+    """When the password changes, Django gives the session a new key. The sign-out message must
+    still end that session."""
     learner.set_password("first-pass-word")
     learner.save()
     browser = Client()
@@ -313,8 +313,7 @@ def test_invalid_messages_end_nothing(lms, send_sign_out, changes, status):
 
 @pytest.mark.django_db
 def test_forged_messages_are_limited_and_fill_nothing(lms, send_sign_out, monkeypatch):
-    # The audit log limits its events per minute. With a very long minute, it counts all failures
-    # together.
+    # The audit log limits its events per minute. This window is longer than the test.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     cache.clear()
     send_sign_out("nobody", event_id="first")  # valid, so its address counts as the LMS's

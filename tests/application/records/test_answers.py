@@ -1,5 +1,5 @@
-"""Several rows share one answer with a learner's certificates, but no row uses an answer from
-before it was due."""
+"""Rows share an answer with a learner's certificates. A row never uses an answer that is older than
+the row's due time."""
 
 import threading
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Course runs follow a real embedded LMS."""
+"""Course runs are updated from a real embedded LMS."""
 
 import threading
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Learners' tokens are obtained, refreshed and encrypted, and renewed by one process at a time."""
+"""Learners' tokens are obtained, refreshed and encrypted. One process at a time renews a token."""
 
 import threading
 import time
@@ -27,8 +27,8 @@ TOKEN = "/oauth2/access_token"
 
 
 def requests_sent(proxy):
-    """The paths of the requests. The check whether the server is the LMS, once a minute, is left
-    out."""
+    """The paths of the requests, except the check that the server is the LMS, which runs once a
+    minute."""
     paths = [path.partition("?")[0] for _, path in proxy.seen]
     return [path for path in paths if path != "/api/user/v1/accounts"]
 
