@@ -22,8 +22,8 @@ from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
 _MAX_REDIRECTS = 8
-#: How often sign-in is started, if transient failures end it. A sign-in takes several requests.
-#: Some of them can't be repeated alone, so each failure needs a new start.
+#: How often sign-in is started when transient failures interrupt it. A sign-in takes several
+#: requests. Some of them can't be repeated alone, so each failure needs a new start.
 _MAX_SIGN_INS = 6
 #: How many codes are exchanged for tokens before giving up.
 _MAX_EXCHANGES = 3
@@ -52,8 +52,9 @@ GrantCode = Callable[[AuthorizationRequest], str]
 class AuthorizationFlow:
     """The flow of one learner.
 
-    user_id: the learner's id in the application. redirect_uri: the one that the LMS has for the
-    application's OAuth client. grant: returns the application's code when the LMS requests one.
+    user_id: the learner's id in the application. redirect_uri: the redirect URI that the LMS has
+    for the application's OAuth client. grant: returns the application's code when the LMS requests
+    one.
     """
 
     def __init__(self, lms: LmsClient, user_id: int, redirect_uri: str, grant: GrantCode) -> None:
@@ -64,8 +65,8 @@ class AuthorizationFlow:
         self._cookies: dict[str, str] = {}
 
     def tokens(self, cookies: dict[str, str] | None = None) -> TokenPair:
-        """The learner's tokens. cookies: of a session in the LMS that is signed in already, which
-        saves the sign-in.
+        """The learner's tokens. cookies: the cookies of an LMS session that is signed in already,
+        if there is one; they save the sign-in.
 
         Raises SignInStopped if the LMS doesn't sign the learner in: the LMS account isn't linked to
         this application, is disabled, or belongs to somebody else. Raises Misconfigured if the
@@ -86,7 +87,7 @@ class AuthorizationFlow:
         return self._lms.exchange_code(code, self._redirect_uri)
 
     def _code_of_session(self) -> str:
-        """A code from a session that is signed in; '' if it isn't."""
+        """A code from a session that is signed in; '' if the session isn't signed in."""
         return self._code_of(self._get(self._authorize_path()))
 
     def _signed_in_code(self) -> str:
@@ -153,7 +154,7 @@ class AuthorizationFlow:
 
     def _code_of(self, answer: Answer) -> str:
         """The code, if this answer redirects to the redirect URI; '' otherwise. Raises
-        Misconfigured if it redirects there with an error."""
+        Misconfigured if the redirect contains an error."""
         location = answer.location
         if answer.status not in (301, 302, 303) or not location.startswith(self._redirect_uri):
             return ""
@@ -211,7 +212,7 @@ def _may_succeed_again(error: LmsError) -> bool:
 
 
 def _with_retries(sign_in: Callable[[], str]) -> str:
-    """The result of ``sign_in``, started again after a transient failure, a few times."""
+    """The result of ``sign_in``, which is repeated a few times after transient failures."""
     for _ in range(_MAX_SIGN_INS - 1):
         try:
             return sign_in()

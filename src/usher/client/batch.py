@@ -47,7 +47,8 @@ _known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = Weak
 
 def capabilities(lms: LmsClient) -> frozenset[str] | None:
     """Which of ``accounts``, ``enrollments`` and ``course-runs`` the LMS takes in batches. Empty if
-    ``usher.lms`` isn't installed there. None if that can't be found out now: ask again later.
+    ``usher.lms`` isn't installed in the LMS. None if the LMS's capabilities are unknown for now:
+    call again later.
 
     Empty is returned only after the LMS has shown the service worker's account.
     """
@@ -70,8 +71,8 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
 
 
 def application_name(lms: LmsClient, *, ask: bool = False) -> str:
-    """The application's name in the LMS; empty if that is not known. ask: send a request if it
-    was not learned before."""
+    """The application's name in the LMS; '' if the name is not known. ask: send a request if no
+    earlier answer contained the name."""
     if ask:
         capabilities(lms)
     with _lock:
@@ -83,7 +84,7 @@ def _name(body: Any) -> str:
     applications = body.get("applications") if isinstance(body, dict) else None
     only = applications[0] if isinstance(applications, list) and len(applications) == 1 else None
     name = only.get("name") if isinstance(only, dict) else None
-    # It becomes part of a command that a person copies.
+    # The name becomes part of a command that a person copies.
     is_plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name)
     return str(name) if is_plain else ""
 
@@ -106,14 +107,14 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
 
 def links_of(lms: LmsClient, username: str) -> ObservedLinks | None:
     """Which LMS account the application's learner of that name signs in to; None if the LMS doesn't
-    report it, because it has no ``usher.lms`` or an older one. Raises LmsError."""
+    report links, because its ``usher.lms`` is missing or too old. Raises LmsError."""
     query = {"username": username, "client_id": lms.who.client_id}
     body = _get_or_none(lms, LmsPath.USHER_LINKS, query)
     return None if body is None else read_links(body)
 
 
 def _get_or_none(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
-    """The JSON of an answer with status 200; None for any other."""
+    """The JSON of an answer with status 200; None for any other status."""
     answer = lms.http.request("GET", path, group=_GROUP, params=params, token=lms.who.service_token)
     return answer.json_or_none() if answer.status == 200 else None
 
@@ -189,7 +190,7 @@ def _send_timed(
         try:
             results = _send_once(lms, capability, body)
         except TimedOut:
-            # The LMS may still be working on it, or have just finished.
+            # The LMS may still be working on the request, or have just finished.
             results = _send_once(lms, capability, body)
     except (TimedOut, ServerFailed):
         pace.record_failure(capability)
@@ -218,8 +219,8 @@ class _InvalidItems(Exception):
 def _send_once(
     lms: LmsClient, capability: str, body: Mapping[str, Any]
 ) -> dict[Any, dict[str, Any]]:
-    """The results of one request. If the LMS refuses it because of invalid items, it is sent again
-    without them."""
+    """The results of one request. If the LMS refuses the request because of invalid items, it is
+    sent again without these items."""
     try:
         return _post(lms, capability, body)
     except _InvalidItems as invalid:
@@ -247,8 +248,8 @@ def _validation(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def _invalid(body: Any) -> dict[int, dict[str, str]]:
-    """Position of an item → field → message, from a refusal of Django REST framework. It gives
-    either a mapping of positions or a list with one entry for each item."""
+    """Position of an item → field → message, from a refusal of Django REST framework. The framework
+    gives either a mapping of positions or a list with one entry for each item."""
     items = body.get("items") if isinstance(body, dict) else None
     if isinstance(items, list):
         items = dict(enumerate(items))
@@ -328,7 +329,7 @@ def refusal_of(result: Mapping[str, Any], kind: type[Refused] = Refused) -> Refu
 
 
 def _reason(error: Any) -> dict[str, Any] | None:
-    """The ``error`` of a result, checked and shortened; raises for another shape."""
+    """The ``error`` of a result, checked and shortened. An unexpected shape raises an exception."""
     if error is None:
         return None
     suggestions, fields = error.get("suggestions") or [], error.get("fields") or {}
@@ -367,7 +368,7 @@ def _changes(body: Any) -> tuple[list[Any], str, str]:
     if len(items) > _CHANGES_A_PAGE or now is None:
         raise ValueError("more changes than a page has, or no time")
     if now > datetime.now(UTC) + _AHEAD:
-        # With this as ``since``, the LMS would report no changes until then.
+        # If this time were used as ``since``, the LMS would report no changes made before it.
         raise ValueError("a time that is too far in the future")
     cursor = body["next"] or ""
     return items, cursor and name(cursor, _MAX_CURSOR_LENGTH, "a cursor"), now.isoformat()

@@ -1,7 +1,7 @@
 """Circuit breakers: stop sending requests while the LMS is down, and probe until it is back.
 
 Each group of endpoints has one, because a platform can fail at one group and serve the others. One
-more, for the host, counts only failures to connect.
+more circuit breaker, for the host, counts only failures to connect.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Circuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether the circuit is open. It stays so, also while a probe is allowed, until a request
-        succeeds."""
+        """Whether the circuit is open. An open circuit stays open until a request succeeds, even
+        while a probe is allowed."""
         return bool(self._state.level(self._key))
 
     def enter(self) -> None:
@@ -61,8 +61,8 @@ class Circuit:
         self.refuse(seconds)
 
     def refuse(self, seconds: float) -> NoReturn:
-        """Raises CircuitOpen. seconds: until the next request is allowed. The message leaves them
-        out, because records keep it for minutes."""
+        """Raises CircuitOpen. seconds: until the next request is allowed. The message does not name
+        the seconds, because records keep the message for minutes."""
         wait = (seconds or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise CircuitOpen(
             f"Not sent, because requests to the LMS failed. {self._why}".strip(), retry_after=wait

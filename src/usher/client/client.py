@@ -31,7 +31,8 @@ from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
 from usher.contract.refusals import in_words
 
-#: Groups of endpoints. The LMS rate limits a group as one, and each has its own circuit breaker.
+#: Groups of endpoints. The LMS rate limits a group as one, and each group has its own circuit
+#: breaker.
 COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "enrollment"
 ACCOUNTS, TOKENS, GRADES, CERTIFICATES = "accounts", "tokens", "grades", "certificates"
 #: All groups: these, the batch API, and the pages that belong to no API.
@@ -49,9 +50,9 @@ _DEACTIVATE = "/api/user/v1/accounts/{username}/deactivate/"
 class Credentials:
     """The application's credentials in the LMS. ``repr`` leaves the secrets out.
 
-    service_worker, service_token: username and access token of the account that it acts as.
-    client_id, client_secret: its OAuth client. backend: the LMS's sign-in backend for it.
-    registration_token: for an LMS that restricts registration, else ''.
+    service_worker, service_token: username and access token of the LMS account that the application
+    acts as. client_id, client_secret: its OAuth client. backend: the LMS's sign-in backend for the
+    application. registration_token: for an LMS that restricts registration, else ''.
     """
 
     service_worker: str
@@ -83,7 +84,7 @@ class LmsClient:
         return payloads.reading("the owner of a token", lambda: str(body["username"]))
 
     def account(self, username: str) -> payloads.ObservedAccount | None:
-        """The account of that name, in upper or lower case; None if the LMS has none."""
+        """The account with that username, ignoring case; None if the LMS has no such account."""
         accounts = self.accounts([username])
         by_case = {name.casefold(): account for name, account in accounts.items()}
         return accounts.get(username) or by_case.get(username.casefold())
@@ -214,7 +215,7 @@ class LmsClient:
             params["username"] = self.who.service_worker
         if keys:
             params["course_keys"] = list(keys)
-        # An LMS without any run has a first page, and it is empty.
+        # An LMS without any run has an empty first page.
         data = self._get(LmsPath.COURSES, COURSES, params, may_lack=page > 1)
         return payloads.read_page(data)
 
@@ -264,8 +265,8 @@ class LmsClient:
         if answer.status == 404:
             raise _not_staff()
         if answer.status == 200 and answer.body.strip() in (b"", b"null"):
-            # Other servers answer with an empty body too. This one is the LMS if it then shows the
-            # learner's account, or the service worker's.
+            # Other servers answer with an empty body too. This server is the LMS if it then shows
+            # the learner's account, or the service worker's.
             if self.account(username) is None:
                 raise EnrollmentRefused(
                     f"The LMS has no account named {username}.", code="unknown-user"
@@ -280,8 +281,8 @@ class LmsClient:
             yield from payloads.read_enrollments(data)
 
     def _pages(self, path: str | None, group: str, subject: str = "") -> Iterator[Any]:
-        """The JSON of each page of a list, following ``next``. Raises BadAnswer if it does not
-        end."""
+        """The JSON of each page of a list, following ``next``. Raises BadAnswer if the list does
+        not end."""
         seen: set[str] = set()
         requested_path = urlsplit(path).path if path else ""
         while path:
@@ -295,8 +296,8 @@ class LmsClient:
 
     def _next_page(self, requested_path: str, following: Any) -> str:
         """The path of the next page. Behind a proxy the LMS may name another scheme or host than
-        the one that it is reached by, so only the query is used. Raises BadAnswer if the path is
-        another list's: an incomplete list must not count as complete."""
+        those of its address, so only the query is used. Raises BadAnswer if the path is another
+        list's: an incomplete list must not count as complete."""
         try:
             url = urlsplit(following if isinstance(following, str) else "")
         except ValueError as error:
@@ -366,8 +367,8 @@ class LmsClient:
         may_lack: bool = False,
     ) -> Any:
         """The JSON of a GET request by the service worker. may_lack: whether this endpoint answers
-        404 without an error code for objects that don't exist. Other endpoints give a code, so 404
-        without one means that there is no such endpoint: raises NotTheLms."""
+        404 without an error code for objects that don't exist. Other endpoints give an error code;
+        if they answer 404 without a code, the endpoint does not exist: raises NotTheLms."""
         answer = self.http.request(
             "GET",
             path,
@@ -448,7 +449,7 @@ def api_error_of(lms: LmsClient, answer: Answer) -> LmsError:
 
     Django answers 400 with a page if it can't save the session, for example because the database is
     busy. So if the server shows the service worker's account now, its 400 concerns this request
-    only. If it doesn't, raises the error of ``LmsClient.confirm_lms``.
+    only. If the server doesn't show the account, raises the error of ``LmsClient.confirm_lms``.
     """
     if answer.status != 400:
         return not_the_lms_error(answer)

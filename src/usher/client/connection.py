@@ -229,7 +229,8 @@ def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transp
 @contextmanager
 def opened_by(opener: Opener) -> Iterator[None]:
     """For tests: within this block ``opener`` opens every new connection of every client in this
-    process. It can refuse, or return a transport of httpx that answers without a network."""
+    process. ``opener`` can refuse, or return a transport of httpx that answers without a
+    network."""
     global _opener
     before, _opener = _opener, opener
     try:

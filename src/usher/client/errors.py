@@ -53,7 +53,7 @@ class LmsError(Exception):
         status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # Databases and logs can't store every character that an LMS may answer.
+        # Databases and logs can't store every character that an LMS's answer may contain.
         message, code = storable(message), storable(code)
         super().__init__(message)
         self.message = message
@@ -62,7 +62,7 @@ class LmsError(Exception):
         self.retry_after = retry_after
 
     def of_request(self, request_id: str) -> Self:
-        """This error, with the id of the request that it answers."""
+        """Returns this error, with the id of the request that failed."""
         self.request_id = request_id
         return self
 
@@ -156,10 +156,10 @@ class AccessRefused(LmsError):
 
 
 class NotTheLms(LmsError):
-    """The answer isn't one that Open edX gives, or it lacks an account that is known to exist. It
-    comes from a proxy without its backend, a sign-in page, another application, or an LMS with
-    another database. It proves nothing about the object of the request, and other requests would
-    fail in the same way."""
+    """The answer isn't one that Open edX gives, or it lacks an account that is known to exist. Such
+    an answer comes from a proxy without its backend, a sign-in page, another application, or an LMS
+    with another database. It proves nothing about the object of the request, and other requests
+    would fail in the same way."""
 
     failure_class = FailureClass.SYSTEMIC
     default_code = "not-the-lms"

@@ -103,7 +103,8 @@ class Answer:
 @dataclass
 class Exchange:
     """One request and its answer, for metrics and traces. Its path is left out: it may name a
-    learner. status: HTTP status; 0 without an answer, and then error is the code of the reason."""
+    learner. status: HTTP status; 0 without an answer. error: code of the reason why there was no
+    answer; '' with an answer."""
 
     method: str
     group: str
@@ -157,7 +158,7 @@ class Http:
 
     def _standing_headers(self) -> dict[str, str]:
         """Headers of every request. The LMS builds its own addresses from ``Host`` and
-        ``X-Forwarded-Proto``, so they name the address that browsers use."""
+        ``X-Forwarded-Proto``, so these two headers name the address that browsers use."""
         server_url, browser_url = urlsplit(self.base_url), urlsplit(self.browser_url)
         headers = {"Host": browser_url.netloc, "User-Agent": "usher", "Accept": "application/json"}
         if server_url.scheme != browser_url.scheme:
@@ -228,7 +229,7 @@ class Http:
         try:
             answer = self._exchange(outgoing, group)
         except NotConfigured:
-            raise  # says nothing about an LMS
+            raise  # no LMS was asked, so its health is unknown
         except LmsError as error:
             self._health.record_failure(error.message)
             connected = not (isinstance(error, Unreachable) and error.is_unconnected)
@@ -342,8 +343,8 @@ class Http:
             self._idle.pop().close()
 
     def own_path(self, location: str) -> str | None:
-        """``location`` as a path with its query, if it is on this LMS, by either address; None
-        otherwise."""
+        """``location`` as a path with its query, if ``location`` is on this LMS (its address for
+        servers or for browsers); None otherwise."""
         try:
             target = urljoin(self.browser_url + "/", location)
             url = urlsplit(target)
@@ -375,7 +376,8 @@ def _no_number(name: str) -> Any:
 
 def _worth_again(error: LmsError, repeatable: bool) -> bool:
     """Whether to send the request a second time: always if no connection was made; after another
-    transient error if it may be repeated, but not after a timeout, which would double the wait."""
+    transient error if the request may be repeated, but not after a timeout, which would double the
+    wait."""
     if isinstance(error, Unreachable) and error.is_unconnected:
         return True
     if isinstance(error, TimedOut):

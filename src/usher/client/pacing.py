@@ -2,8 +2,8 @@
 
 A batch keeps one process of the LMS busy until it is answered. So the size of batches depends on
 the time that they take, and their number is limited so that one process stays free. A small
-request, the probe, shows whether one is free: it takes longer as soon as there are too many
-batches.
+request, the probe, shows whether a process is free: the probe takes longer as soon as there are too
+many batches.
 
 Workers that share a state (``usher.client.shared``) also share slots for batches: each takes one
 for as long as its batch lasts. So several workers keep the LMS no busier than one does.
@@ -18,8 +18,8 @@ from contextlib import contextmanager
 
 from usher.client.shared import LocalState, SharedState
 
-#: Seconds that a batch should take, and the least to which this is reduced: in shorter batches, the
-#: LMS needs too much time for each item.
+#: Seconds that a batch should take, and the lowest value to which this time is reduced: in shorter
+#: batches, the LMS needs too much time for each item.
 TARGET_SECONDS, SHORTEST_SECONDS = 1.0, 0.25
 #: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
@@ -146,9 +146,9 @@ class Pacing:
             self._fewer()
 
     def probe_is_due(self) -> bool:
-        """Whether the caller should send a probe now. True for only one caller at a time, and only
-        while the allowed number of batches is in progress or waiting: otherwise a probe does not
-        show whether that number is too high."""
+        """Whether the caller should send a probe now. One caller at a time gets True. Nobody does
+        while fewer batches than allowed are in progress or waiting: a probe would not show whether
+        the allowed number is too high."""
         with self._changed:
             if self._in_progress + len(self._waiting) < self.concurrency:
                 return False

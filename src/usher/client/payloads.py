@@ -53,7 +53,7 @@ class ObservedLinks:
 
 
 def read_links(data: Any) -> ObservedLinks:
-    """From an answer of ``/usher/api/v1/links/``."""
+    """Reads an answer of ``/usher/api/v1/links/``."""
 
     def read() -> ObservedLinks:
         leads_to, account = data["leads_to"], data["account"]
@@ -117,7 +117,7 @@ class ObservedRun:
 @dataclass(frozen=True)
 class ObservedMode:
     """An enrollment mode of a course run. min_price: in whole units of ``currency``. expires_at:
-    after this nobody can choose the mode, None for no end."""
+    the time after which nobody can choose the mode, None for no end."""
 
     slug: str
     name: str
@@ -138,7 +138,8 @@ class RunPage:
 
 @dataclass(frozen=True)
 class ObservedGrade:
-    """A learner's grade in one course run. percent: from 0 to 1. letter: '' without one."""
+    """A learner's grade in one course run. percent: from 0 to 1. letter: the letter grade, or
+    ''."""
 
     percent: float
     passed: bool
@@ -182,7 +183,7 @@ class Registered:
 
 
 class BadValue(Refused):
-    """A value in an answer can't be stored. Only the row that it belongs to is refused."""
+    """A value in an answer can't be stored. Only the row that the value belongs to is refused."""
 
     default_code = "bad-value"
 
@@ -265,7 +266,7 @@ def user_id(value: Any) -> int | None:
 
 
 def _share(value: Any) -> float:
-    """A grade as a share of 1, which extra credit and rounding may exceed."""
+    """A grade as a fraction. Extra credit and rounding may make it greater than 1."""
     share = float(value)
     if not -0.01 <= share <= 10:  # NaN too
         raise BadValue("a grade", value)

@@ -1,6 +1,7 @@
 """State of one LMS that all workers share: pauses, probes and the budget of requests.
 
-It is kept in Redis (``RedisState``), or in this process (``LocalState``) if there is only one.
+The state is kept in Redis (``RedisState``) or, if there is only one process, in its memory
+(``LocalState``).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class SharedState(Protocol):
         worker does what ``key`` names."""
 
     def raise_level(self, key: str, seconds: float) -> int:
-        """Counts a failure of ``key`` and returns the count. It becomes 0 again ``seconds`` after
-        the last failure."""
+        """Counts a failure of ``key`` and returns the count. The count becomes 0 again ``seconds``
+        after the last failure."""
 
     def level(self, key: str) -> int:
         """The count of failures; 0 for none."""

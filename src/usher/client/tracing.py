@@ -1,6 +1,6 @@
 """OpenTelemetry spans, if ``opentelemetry-api`` is installed; otherwise nothing happens.
 
-No attribute names a learner. Paths of requests are left out, because they may name one.
+No attribute names a learner. Paths of requests are left out, because a path may name a learner.
 """
 
 from __future__ import annotations

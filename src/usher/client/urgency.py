@@ -2,7 +2,7 @@
 
 Within ``with urgent():`` a request gets the next free place in the budget of requests, and does not
 wait for batches in progress. ``with within(seconds):`` limits the time of all requests of this
-thread together; when it has passed, they raise TimedOut.
+thread together; when that time has passed, the requests raise TimedOut.
 """
 
 from __future__ import annotations

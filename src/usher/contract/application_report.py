@@ -87,7 +87,8 @@ class Celery(TypedDict, total=False):
 
 
 class Unfinished(TypedDict, total=False):
-    """Learners who signed up and have no LMS username yet. sample: the e-mail address of one."""
+    """Learners who signed up and have no LMS username yet. sample: the e-mail address of one of
+    these learners."""
 
     count: int
     sample: str
@@ -100,15 +101,14 @@ class ApplicationReport(TypedDict, total=False):
     process; fingerprints: name → fingerprint of the settings that are secrets. problems: sentences
     about malformed settings. clients, scopes and redirect_schemes: what the application's OAuth2
     provider has. rows: kind → counts. malformed_runs: course keys that can't be read.
-    name_clashes: LMS usernames of learners that are, or were, reserved for somebody else.
-    read: names of the integration's settings that have a value; environment: those of them that
-    come from the process's environment. signs_in_at_gateway: whether people sign in at an API
-    gateway in front of the application. session_cookie: the name of its session cookie.
-    learner_runs: LMS username → course keys of all the learner's enrollments, inactive ones too.
-    inactive_accounts: LMS usernames whose account should be inactive. deactivated_in_lms: LMS
-    usernames that are active here and were seen inactive in the LMS. email_usernames: LMS usernames
-    made from e-mail addresses. adopts_enrollments: whether enrollments made in the LMS are recorded
-    here.
+    name_clashes: learners' LMS usernames that are, or were, reserved for a different learner. read:
+    names of the integration's settings that have a value; environment: which of these names come
+    from the process's environment. signs_in_at_gateway: whether people sign in at an API gateway in
+    front of the application. session_cookie: the name of its session cookie. learner_runs: LMS
+    username → course keys of all the learner's enrollments, inactive ones too. inactive_accounts:
+    LMS usernames whose account should be inactive. deactivated_in_lms: LMS usernames that are
+    active here and were seen inactive in the LMS. email_usernames: LMS usernames made from e-mail
+    addresses. adopts_enrollments: whether enrollments made in the LMS are recorded here.
     """
 
     version: int

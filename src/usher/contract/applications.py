@@ -54,12 +54,12 @@ class Entry:
     root_url: address for browsers. server_url: address for the LMS's containers, by default derived
     from root_url. gateway_url: a second browser address (MITx Online's API gateway). logout_url:
     ends a browser's session, by default ``/logout/``. backend: name of the sign-in backend in URLs
-    and records. backend_base: the backend whose class it uses; needed if a second application uses
-    the same class under another name. usher: whether the application is built on Usher, so that it
-    takes webhooks and back-channel messages. on_host: whether the name of server_url means the
-    machine that runs the containers. Ids, secrets and the service worker are derived if they are
-    not given; the first entry then has the service worker of ``USHER_SERVICE_WORKER_*``.
-    service_clients: what the application does as a service
+    and records. backend_base: the backend whose class the entry uses; needed if a second
+    application uses the same class under another name. usher: whether the application is built on
+    Usher, so that it takes webhooks and back-channel messages. on_host: whether the host name in
+    server_url means the machine that runs the containers. Ids, secrets and the service worker are
+    derived if they are not given; the first entry then has the service worker of
+    ``USHER_SERVICE_WORKER_*``. service_clients: what the application does as a service
     (``usher.contract.provisioning.PURPOSES``), each with an OAuth client of its own.
     """
 
@@ -163,8 +163,8 @@ def built_on_usher(
     webhook_secret: str,
 ) -> Application:
     """The records for an application built on Usher that the LMS's server and browsers reach at
-    the same address. client_id, client_secret: the LMS's in the application; oauth_client_id,
-    oauth_client_secret: the application's in the LMS."""
+    the same address. client_id, client_secret: the LMS's OAuth client in the application;
+    oauth_client_id, oauth_client_secret: the application's OAuth client in the LMS."""
     return Application(
         name=name,
         backend=oauth.DEFAULT_BACKEND,
@@ -210,8 +210,8 @@ def service_worker(entry: Entry, secret: str) -> ServiceWorker:
 
 
 def derive(secret: str, name: str, purpose: str) -> str:
-    """64 hex digits, always the same for one application and purpose. They do not reveal those of
-    any other application or purpose."""
+    """64 hex digits, always the same for one application and purpose. The digits do not reveal the
+    digits of any other application or purpose."""
     message = f"usher-v1:{name}:{purpose}".encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
@@ -239,7 +239,7 @@ def _read_entry(item: Any, index: int) -> Entry:
 
 
 def _check_entry(values: dict[str, Any], place: str) -> dict[str, Any]:
-    """The entry's values, checked. Raises EntryError for one that must not be rendered."""
+    """The entry's values, checked. Raises EntryError for a value that must not be rendered."""
     try:
         return tutor_values.entry(values, place)
     except tutor_values.NotAllowed as error:

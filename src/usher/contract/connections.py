@@ -1,7 +1,8 @@
 """The connections that ``usher connect`` has made for this user of this machine.
 
 ``usher status`` lists them; ``doctor``, ``disconnect`` and other commands take their defaults from
-them. They are kept in one JSON file, mode 0600, which holds paths and addresses and no secrets.
+them. The connections are kept in one JSON file, mode 0600, which holds paths and addresses and no
+secrets.
 """
 
 import fcntl

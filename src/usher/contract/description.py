@@ -1,6 +1,6 @@
 """Makes the description that ``usher_provision`` reads, and the LMS's settings, from ``USHER_*``.
 
-The ``USHER_*`` values come from Tutor's ``config.yml``, or from that of an embedded LMS.
+The ``USHER_*`` values come from Tutor's ``config.yml``, or from the settings of an embedded LMS.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from usher.contract.provisioning import (
 
 #: Value of USHER_DEFAULT_APPLICATION with which /login shows a button for each application.
 LEARNERS_CHOICE = "choice"
-#: Defaults of the values read here. USHER_SECRET and USHER_SERVICE_WORKER_TOKEN have none.
+#: Defaults of the values read here. USHER_SECRET and USHER_SERVICE_WORKER_TOKEN have no default.
 DEFAULTS: dict[str, Any] = {
     "USHER_APPLICATIONS": [],
     "USHER_SIGN_IN": True,

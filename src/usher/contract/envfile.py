@@ -96,7 +96,7 @@ class EnvFile:
 
     @classmethod
     def read(cls, path: Path) -> "EnvFile":
-        """The file at ``path``; an empty one when there is none. Raises EnvFileError."""
+        """The file at ``path``; an empty ``EnvFile`` when there is no file. Raises EnvFileError."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -143,8 +143,8 @@ class EnvFile:
         return all(_SAME_IN_A_SHELL.fullmatch(line) for line in lines) and not self._mark
 
     def line_of(self, key: str) -> int | None:
-        """Number of the last line that sets ``key``, which is the one that counts; None without
-        one."""
+        """The number of the line that counts for ``key``, the last one that sets it; None if no
+        line does."""
         return next((line.number for line in reversed(self._lines) if line.key == key), None)
 
     def with_values(self, values: Mapping[str, str]) -> "EnvFile":
@@ -256,7 +256,7 @@ def format_value(key: str, value: str) -> str:
 
 
 def update(path: Path, values: Mapping[str, str], *, backup: Path | None = None) -> bool:
-    """Sets keys in the file at ``path``, which is created if absent. Returns False if they had
+    """Sets keys in the file at ``path``, which is created if absent. Returns False if the keys had
     these values already. backup: as in ``write``. Raises EnvFileError."""
     return write(path, EnvFile.read(path).with_values(values), backup=backup)
 

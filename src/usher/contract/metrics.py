@@ -29,7 +29,7 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names of its time series."""
+        """The names of the metric's time series."""
         if self.type != HISTOGRAM:
             return (self.name,)
         return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))

@@ -29,8 +29,8 @@ class LmsPath:
     CERTIFICATES = "/api/certificates/v0/certificates/{username}/"
     AUTHORIZE = "/oauth2/authorize"
     ACCESS_TOKEN = "/oauth2/access_token"  # noqa: S105 - a path
-    #: The browser comes back here from the application with a code. Between the steps of sign-in
-    #: the platform redirects to it again, without a code.
+    #: The application redirects the browser to this path, with a code. Between the steps of sign-in
+    #: the platform redirects to the same path, without a code.
     SIGN_IN_COMPLETE = "/auth/complete/"
     LOGIN = "/login"
     REGISTER = "/register"

@@ -34,8 +34,8 @@ class ServiceWorker:
 class Superuser:
     """A superuser of the LMS, created if absent. Without a ``password`` it gets a random one.
 
-    backend: sign-in backend of the application through which this superuser signs in; '' for one
-    that signs in to the LMS by password.
+    backend: sign-in backend of the application through which this superuser signs in; '' if the
+    superuser signs in to the LMS by password.
     """
 
     username: str
@@ -73,7 +73,7 @@ class Application:
     backend. client_id and client_secret: the LMS's OAuth client in the application. The ``oauth_*``
     fields: the application's OAuth client in the LMS. authorization_url and logout_url are for
     browsers, all other addresses for servers. webhook_secret signs the LMS's messages to the
-    application. service_worker: the application's own; None for the shared one: see
+    application. service_worker: the application's own service worker; None for the shared one: see
     ``Description.service_worker_of``. service_clients: at most one for each purpose.
     """
 
@@ -116,8 +116,8 @@ class Description:
         return json.dumps(asdict(self), indent=1)
 
     def service_worker_of(self, name: str) -> ServiceWorker | None:
-        """The service worker of the application of that name; None if it has none. No two
-        applications share one."""
+        """The service worker of the application of that name, or None. No two applications share a
+        service worker."""
         for index, application in enumerate(self.applications):
             if application.name == name:
                 shared = self.service_worker if index == 0 else None
@@ -133,7 +133,7 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Description":
-        """Raises DescriptionError for anything that is not a complete description."""
+        """Reads a description. Raises DescriptionError if ``text`` is not a complete one."""
         try:
             data = json.loads(text)
         except ValueError as error:

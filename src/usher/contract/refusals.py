@@ -1,8 +1,8 @@
 """Reads the sentence in an answer with which Open edX refuses something.
 
-Its endpoints have several forms: ``developer_message`` or ``detail`` (also one level deeper),
-OAuth's ``error_description``, ``message``, ``field_errors``, and a list of messages for each field,
-as Django REST framework writes it.
+Open edX's endpoints have several forms of refusals: ``developer_message`` or ``detail`` (also one
+level deeper), OAuth's ``error_description``, ``message``, ``field_errors``, and a list of messages
+for each field, as Django REST framework writes it.
 """
 
 from __future__ import annotations

@@ -89,9 +89,9 @@ class ServiceWorker(TypedDict, total=False):
     is_superuser: bool
     is_staff: bool
     is_active: bool
-    #: Of the token that was provisioned; '' if it is no longer valid.
+    #: The fingerprint of the provisioned token; '' if that token is no longer valid.
     token_fingerprint: str
-    #: When that token expires; None if it is no longer valid.
+    #: When the provisioned token expires; None if that token is no longer valid.
     token_expires: str | None
 
 
@@ -101,11 +101,11 @@ class Learners(TypedDict, total=False):
     linked: int
     #: Some learners whose LMS username isn't the uid of their link: pairs of uid and username.
     renamed: list[tuple[str, str]]
-    #: How many such learners there are.
+    #: How many learners have an LMS username that isn't the uid of their link.
     other_name: int
     #: LMS usernames of the newest learners whose account is not active.
     inactive: list[str]
-    #: Sign-in backend → its links. Includes backends that are not connected.
+    #: Sign-in backend → its number of links. Includes backends that are not connected.
     by_backend: dict[str, int]
     #: Learners who can't sign in, because their LMS password is unusable.
     unusable_password: int
@@ -158,7 +158,7 @@ class Column(TypedDict):
 
     table: str
     column: str
-    #: Whether it may be empty.
+    #: Whether the column may be null.
     null: bool
 
 
@@ -174,7 +174,7 @@ class LmsReport(TypedDict, total=False):
     sites: list[Site]
     providers: list[Provider]
     oauth_clients: list[OAuthClient]
-    #: Whether the OAuth client exists that the LMS's own sign-in uses.
+    #: Whether the OAuth client of the LMS's own sign-in exists.
     login_service: bool
     service_worker: ServiceWorker | None
     learners: Learners

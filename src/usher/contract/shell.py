@@ -35,6 +35,6 @@ def _same_in_a_shell(env_file: Path) -> bool:
 def _name_in(folder: Path | None, env_file: Path) -> str:
     path = env_file.resolve()
     if folder and path.is_relative_to(folder.resolve()):
-        # With a slash: a shell looks in PATH for a name without one.
+        # With a slash, because a shell looks in PATH for a name without a slash.
         return f"./{path.relative_to(folder.resolve())}"
     return str(path)

@@ -34,9 +34,9 @@ def printable(text: str) -> str:
 def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
     """The sentences and the long commands of a text, in order, and whether each is a command.
 
-    A text marks commands with backticks. A short one, such as ```usher dev```, is part of its
-    sentence; a long one is one that a person copies, without the backticks and without the
-    punctuation behind it.
+    A text marks commands with backticks. A short command, such as ```usher dev```, stays in its
+    sentence. A long command becomes a part of its own that a person can copy, without the backticks
+    and the punctuation behind them.
     """
     start = 0
     for match in _COMMAND.finditer(text):
@@ -55,11 +55,11 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
 
 def wrap(text: str, indent: int) -> str:
     """``printable(text)``, wrapped to end at column ``WIDTH``. Every line but the first is indented
-    by ``indent`` columns; the caller has already written that much in front of the first. A line
-    that begins with spaces keeps them in its continuations. Long words, such as addresses and
-    paths, are not broken, and line breaks in ``text`` stay. A line that begins with ``$ `` is a
-    command; see ``command_line``. So is a long command in backticks (see ``text_and_commands``); a
-    short one is not broken."""
+    by ``indent`` columns; the caller has already written ``indent`` columns in front of the first
+    line. A line that begins with spaces keeps them in its continuations. Long words, such as
+    addresses and paths, are not broken, and line breaks in ``text`` stay. A line that begins with
+    ``$ `` is a command; see ``command_line``. So is a long command in backticks (see
+    ``text_and_commands``); a short one is not broken."""
     first, *rest = [
         f"$ {piece}" if is_command else piece
         for line in printable(text).split("\n")
@@ -91,9 +91,9 @@ def _wrapped_line(line: str, indent: int) -> str:
 
 
 def command_line(line: str, indent: int) -> str:
-    """A command to copy, which ends at column ``WIDTH``. It is indented by ``indent`` columns, by
-    fewer if it fits on one line then. A longer one is continued after a backslash, as shells read
-    it, unless a word of it does not fit either."""
+    """A command to copy, which ends at column ``WIDTH``. The command is indented by ``indent``
+    columns, or by fewer if it then fits on one line. A longer command is split into lines that end
+    with a backslash, as in a shell. It stays whole if one of its words is too long for a line."""
     if len(line) + _LEAST_INDENT <= WIDTH:
         return " " * min(indent, WIDTH - len(line)) + line
     start = " " * min(indent, _LEAST_INDENT)
@@ -104,7 +104,7 @@ def command_line(line: str, indent: int) -> str:
             lines[-1] += f" {word}"
         else:
             lines.append(f"{start}  {word}")
-    # It stays whole if a word is too long, or a quote is not closed.
+    # The command stays whole if a word is too long, or a quote is not closed.
     fits = max(map(len, lines)) <= WIDTH and " ".join(words) == line
     return " \\\n".join(lines) if fits else start + line
 

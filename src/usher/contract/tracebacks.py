@@ -6,11 +6,11 @@ import itertools
 import re
 from pathlib import Path
 
-#: Errors whose place is the last one in the traceback, whatever its file.
+#: Errors of syntax: the last place in the traceback is reported, even outside of the folder.
 _OF_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
-#: A variable that ``os.environ`` does not have; the last place is in the module ``os``.
+#: The error for a variable that ``os.environ`` lacks; its traceback ends in the module ``os``.
 _NO_VARIABLE = re.compile(r"^KeyError: '(\w+)'$")
 _IN_OS = re.compile(r"^<frozen os>$|/os\.py$")
 
@@ -27,7 +27,7 @@ def last_line(text: str, folder: Path | None) -> str:
     last = text.splitlines()[-1] if text else ""
     if not is_traceback(text):
         return last
-    # Only the last traceback: those before it are of earlier errors.
+    # Only the last traceback: those before it belong to earlier errors.
     text = text[text.rindex(_TRACEBACK) :]
     last = _error_of(text) or last
     if (missing := _NO_VARIABLE.match(last)) and _IN_OS.search(_PLACE.findall(text)[-1][0]):
@@ -52,7 +52,7 @@ def last_line(text: str, folder: Path | None) -> str:
 
 def _error_of(traceback: str) -> str:
     """The error at the end of a traceback. Its message may have several lines; lines that the
-    program printed afterwards follow an empty one, or are not indented."""
+    program printed afterwards follow an empty line, or are not indented."""
     lines = iter(traceback.splitlines()[1:])
     error = next((line for line in lines if line.strip() and not line.startswith(" ")), "")
     more = itertools.takewhile(lambda line: line.startswith(("\t", " ")), lines)

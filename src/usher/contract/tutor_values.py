@@ -39,7 +39,8 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*"
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~%+-]+)*")
 
-#: Each checks the whole value with ``fullmatch``: ``$`` would also accept a line break at the end.
+#: Each pattern must match the whole value (``fullmatch``): ``$`` would also accept a line break at
+#: the end.
 name = _matching(r"[A-Za-z0-9_-]{1,50}", "letters, digits, - and _, at most 50")
 backend = _matching(r"[A-Za-z0-9_-]{1,30}", "letters, digits, - and _, at most 30")
 username = _matching(r"[A-Za-z0-9_.@+-]{1,150}", "letters, digits and _ . @ + -")

@@ -9,16 +9,16 @@ _MAX_LENGTH = 60
 
 
 class WithoutChecks(logging.Filter):
-    """Leaves out warnings about requests of ``usher doctor``, which sends some to check that the
-    LMS refuses them. Errors stay."""
+    """Leaves out warnings about requests of ``usher doctor``, because doctor checks that the LMS
+    refuses some requests. Errors stay."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR or _agent(record) != agents.DOCTOR["User-Agent"]
 
 
 class LineFormatter(logging.Formatter):
-    """Appends to a line about a request the name of the program that sent it. ``usher connect``
-    sends some requests to check that the LMS refuses them; its name shows that they are neither
+    """Appends the name of the program that sent a request to each line about the request. ``usher
+    connect`` checks that the LMS refuses some requests; the name shows that these are neither
     attacks nor failures."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -30,6 +30,6 @@ class LineFormatter(logging.Formatter):
 
 
 def _agent(record: logging.LogRecord) -> str:
-    """The program that sent the request which the line is about, or ''."""
+    """The name of the program that sent the request of this line, or ''."""
     headers = getattr(getattr(record, "request", None), "headers", {})
     return str(headers.get("User-Agent", ""))

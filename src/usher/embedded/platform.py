@@ -205,7 +205,7 @@ def before_profiles(profiles: Sequence[Any]) -> list[Any]:
 
 def _comparing_receivers() -> list[Any]:
     """The receiver that reads the saved row before each save. It need not be called for a new row,
-    of which nothing is saved."""
+    because there is no saved row to read."""
     if not _has_platform_load():
         return []
     from usher.embedded.platform_load import receivers

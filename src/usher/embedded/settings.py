@@ -15,7 +15,7 @@ from usher.embedded.conf.platform import *  # noqa: F403 - the platform's names 
 LMS_HOME = files.home()
 _TOKENS = files.read_settings(LMS_HOME)
 _SECRETS = files.read_secrets(LMS_HOME)
-#: The settings in ``lms.env.yml``, under the name at which plugins of the platform read them.
+#: The settings in ``lms.env.yml``, under the name by which plugins of the platform read them.
 ENV_TOKENS = _TOKENS
 EMBEDDED_PLUGINS: list[str] = _TOKENS.get("EMBEDDED_PLUGINS", [])
 

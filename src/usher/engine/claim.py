@@ -36,8 +36,8 @@ class Scope:
     end_id: int | None = None
 
     def of(self, kind: Kind) -> Q | None:
-        """The condition for rows of ``kind``, empty for all rows; None when no row of that kind
-        can be in the scope, such as rows without a user in the scope of a user."""
+        """The condition for rows of ``kind``, empty for all rows; None when the scope excludes
+        every row of the kind: for example, the scope is a user and the rows belong to no user."""
         condition = Q()
         if self.user_id is not None:
             if not kind.user_field:
@@ -91,7 +91,7 @@ def _lease_due(
 ) -> dict[int, Work]:
     """Leases due work. Returns the row's id → its work.
 
-    It is one statement, so that no other worker can claim the same rows in between.
+    Uses one statement, so that no other worker can claim the same rows in between.
     """
     waiting = due(kind.name, moment())
     if lane is not None:
@@ -101,7 +101,8 @@ def _lease_due(
     first = waiting.order_by("lane", "due_at", "object_id").values("pk")[:limit]
     chosen, values = first.query.sql_with_params()
     quote = connection.ops.quote_name
-    # The subquery must run once, before the update: in a join, PostgreSQL could run it once a row.
+    # The subquery must run once, before the update. In a join, PostgreSQL could run the subquery
+    # once for each row.
     chosen = (
         f"= ANY(ARRAY({chosen} FOR UPDATE SKIP LOCKED))"
         if connection.features.has_select_for_update_skip_locked
@@ -166,7 +167,7 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     leased = work.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None
     )
-    # Left by a worker that died after another process had settled the row.
+    # Work left by a worker that died after another process had settled the row.
     work.filter(due_at=None, refused_at=None, lease_until__lte=now).delete()
     return far + early + leased
 

@@ -1,7 +1,7 @@
 """One clock for all processes: the database's.
 
-It is used for every timestamp that another process compares with its own time. Otherwise a worker
-or web server with a wrong clock would issue codes that have expired, or make rows due tomorrow.
+All timestamps that several processes compare come from this clock. Otherwise a worker or web server
+with a wrong clock would issue codes that have expired, or make rows due tomorrow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def database_now() -> datetime:
 
 def moment(seconds: float = 0.0) -> Any:
     """An expression for the time ``seconds`` after the start of the statement that contains it.
-    Unlike ``database_now``, it needs no statement of its own."""
+    Unlike ``database_now``, the expression needs no statement of its own."""
     if connection.vendor == "sqlite":
         return Value(database_now() + timedelta(seconds=seconds), DateTimeField())
     now = Func(function="STATEMENT_TIMESTAMP", output_field=DateTimeField())

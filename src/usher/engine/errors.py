@@ -21,9 +21,9 @@ _lock = threading.Lock()
 @runtime_checkable
 class KnownError(Protocol):
     """failure_class: decides whether the row is tried again. code: short, for machines. message:
-    for people. retry_after: seconds to wait, if the other system said so, else None. request_id: of
-    the failed request, or ''. was_sent: whether a request was sent at all; if not, the failure does
-    not count as an attempt."""
+    for people. retry_after: seconds to wait, if the other system said so, else None. request_id:
+    the id of the failed request, or ''. was_sent: whether a request was sent at all; if not, the
+    failure does not count as an attempt."""
 
     @property
     def failure_class(self) -> FailureClass: ...
@@ -79,8 +79,8 @@ class LeaseEnded(EngineError):
 
 
 def as_known_error(error: Exception) -> KnownError:
-    """``error`` itself if it is a ``KnownError``; otherwise a ``JobFailed`` that names it. Its
-    traceback is logged once in each process."""
+    """``error`` itself if it is a ``KnownError``; otherwise a ``JobFailed`` with its class and
+    message. The traceback of a bug is logged once in each process."""
     if isinstance(error, KnownError):
         return error
     if _is_new(error):

@@ -22,7 +22,7 @@ class State(Protocol):
         """Seconds until the pause of ``key`` ends; 0 when it is not paused."""
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Whether this caller got ``key``; nobody else gets it within ``seconds``."""
+        """Claims ``key``: True for the first caller within ``seconds``, False for all others."""
 
     def raise_level(self, key: str, seconds: float) -> int:
         """Counts one more failure of ``key`` and returns the count, which is reset ``seconds``
@@ -52,8 +52,8 @@ class Gate:
 
     @property
     def is_closed(self) -> bool:
-        """Whether there was a systemic failure since the last success, even if a probe is allowed
-        now."""
+        """Whether a systemic failure occurred after the last success. A closed gate may allow a
+        probe."""
         return bool(self._state.level(self.key))
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Records when a worker was last alive, so that its absence is reported within seconds.
 
-It is one row of ``Watermark`` for all workers, with the time of the newest beat.
+All workers share one row of ``Watermark``, which has the time of the newest beat.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ WORKER, SWEEP = "worker", "sweep"
 _SECONDS_BETWEEN_BEATS = 2.0
 #: Seconds without a beat after which no worker is assumed to run: ``watch`` beats all the time.
 LATE_WATCHING_SECONDS = 30
-#: The same for Celery's workers, which beat with the sweep that Celery beat sends once a minute.
+#: Seconds without a beat after which no Celery worker is assumed to run: Celery's workers beat at
+#: each sweep, once a minute.
 LATE_SWEEPING_SECONDS = 180
-#: Recorded instead of these seconds when a worker was told to stop: no worker is assumed to run.
+#: Recorded in place of the seconds when a worker was told to stop: no worker is assumed to run.
 STOPPED = 0
 #: Seconds for which a thread beats for a worker that waits: enough for several requests that the
 #: other system does not answer, each of which may take a minute.
@@ -76,7 +77,7 @@ def _beat_until(ended: threading.Event, late_after: int) -> None:
 
 def record_stop() -> None:
     """Records that a worker ended because it was told to. The next beat of another worker replaces
-    this."""
+    this record."""
     _write(WORKER, str(STOPPED))
 
 
@@ -93,7 +94,7 @@ def _write(name: str, since: str) -> None:
 
 
 def seconds_ago() -> tuple[float, int] | None:
-    """Seconds since the newest beat, and the number of seconds after which that is late, or
+    """Seconds since the newest beat, and the number of seconds after which a beat is late, or
     ``STOPPED``; None when no worker has ever run."""
     row = Watermark.objects.filter(what=WORKER).first()
     if row is None:

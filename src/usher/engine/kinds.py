@@ -72,7 +72,7 @@ class Kind:
     batch_capability: ClassVar[str] = ""
     #: The most rows in one request.
     batch_size: ClassVar[int] = 200
-    #: Whether one request has several rows, whatever is in ``Context.batch``.
+    #: Whether every request may have several rows. If so, ``Context.batch`` does not matter.
     always_many: ClassVar[bool] = False
     #: The column with the user's id; '' for rows that do not belong to a user.
     user_field: ClassVar[str] = "user_id"
@@ -85,7 +85,7 @@ class Kind:
         return rows
 
     def lost(self) -> ReconciledQuerySet:
-        """Rows that are not in sync and have no work, although they should have some."""
+        """Rows that are not in sync and have no work, although each such row should have work."""
         return self.rows().unsettled().without_work()
 
     def column_of(self, other: type[models.Model]) -> str:
@@ -110,8 +110,8 @@ class Kind:
         raise NotImplementedError
 
     def act(self, job: Job, context: Any) -> Outcome:
-        """Changes the other system until it matches the row. A ``KnownError`` that it raises
-        becomes the outcome."""
+        """Changes the other system until it matches the row. If ``act`` raises a ``KnownError``,
+        the error becomes the outcome."""
         raise NotImplementedError
 
     def act_many(self, jobs: Sequence[Job], context: Any) -> list[Outcome]:
@@ -125,8 +125,8 @@ class Kind:
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Writes to tables of the kind's own and to rows of kinds that come later in the order of
-        the registry. Called in the transaction that writes the outcomes, with only those whose
-        lease is valid. now: the database's time."""
+        the registry. Called in the transaction that writes the outcomes, with only the results
+        whose lease is valid. now: the database's time."""
 
     def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Called in the transaction that writes the outcomes, with the jobs whose rows were deleted
@@ -134,7 +134,7 @@ class Kind:
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         """Called before rows are rechecked: creates rows that should exist and do not. user,
-        related_to: only those of this user (or user's id), or those that refer to this object; all
-        when both are None.
-        Returns a failure if the other system could not be asked for all of them."""
+        related_to: only rows of this user (or user's id), or rows that refer to this object; all
+        rows when both are None. Returns a failure if the other system could not be asked for all of
+        these rows."""
         return None

@@ -46,7 +46,8 @@ def background() -> Iterator[None]:
 
 
 def by_lane(rows: Iterable[Any]) -> dict[Lane, list[int]]:
-    """Lane → the user ids of the rows in it. Work that follows from a row inherits its lane."""
+    """Lane → the user ids of the rows in it. Work that follows from a row inherits the row's
+    lane."""
     ids_by_lane: dict[Lane, list[int]] = {}
     for row in rows:
         ids_by_lane.setdefault(Lane(row.lane), []).append(row.user_id)

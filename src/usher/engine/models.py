@@ -39,7 +39,8 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         )
 
     def unsettled(self) -> Self:
-        """Rows whose desired state was not seen in the other system, refused rows included."""
+        """Rows for which the other system does not have the desired state, refused rows
+        included."""
         return self.exclude(observed_generation=F("generation"))
 
     def refused(self) -> Self:
@@ -66,7 +67,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         """Makes the rows due immediately, refused ones too, and clears their errors, as the retry
         button does. Returns how many.
 
-        A row that is already waiting stays in its lane if that is claimed before ``lane``.
+        A row that is already waiting stays in its lane if its lane is claimed before ``lane``.
         """
         now = now or database_now()
         return self._in_order(lambda ids: works.make_due(self.kind, ids, now, lane))
@@ -156,7 +157,8 @@ def refresh_unless_deleted(row: models.Model) -> None:
 
 
 class _WorkDescriptor(ForwardManyToOneDescriptor):
-    """Reads a row's work: None without any; for a new row, the work with which it will be saved."""
+    """Reads a row's work; None if the row has none. For a new row: the work that will be saved with
+    it."""
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         if instance is None:
@@ -224,7 +226,7 @@ class Reconciled(models.Model):
     ``Work``, or None. A new row is due. The columns of the work can be read on the row itself.
     """
 
-    #: The name of its kind.
+    #: The name of the rows' kind.
     work_kind: ClassVar[str]
 
     generation = models.PositiveIntegerField(default=1, editable=False)

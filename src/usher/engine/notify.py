@@ -53,8 +53,8 @@ def _send_now_and_then() -> None:
 def broker_url() -> str:
     """The URL of Celery's broker; '' when the project has none, or an in-memory one for tests.
 
-    It is ``CELERY_BROKER_URL``, or that of the current Celery app, which a project may configure
-    without Django's settings.
+    The setting ``CELERY_BROKER_URL``, or else the broker URL of the current Celery app, which a
+    project may configure without Django's settings.
     """
     url = str(getattr(django_settings, "CELERY_BROKER_URL", "") or "")
     if not url and "celery" in sys.modules:
@@ -88,7 +88,7 @@ def _send(user_id: int | None) -> None:
 
 
 def broker_error() -> str:
-    """Why Celery's broker can't be reached; '' if it answers, or if the project has none. Waits
+    """Why Celery's broker can't be reached; '' if the broker answers or the project has none. Waits
     at most a few seconds."""
     if not broker_url():
         return ""
@@ -113,8 +113,9 @@ def error_at(url: str, error: Exception) -> str:
 
 @contextmanager
 def _producer() -> Iterator[Any]:
-    """A producer that gives up soon. Celery's own repeats a failed connection for seconds and waits
-    without limit for a Redis that does not answer, and a visitor may wait for this message."""
+    """A producer that gives up soon, because a visitor may be waiting. Celery's own producer
+    retries a failed connection for seconds, and waits without limit for a Redis that does not
+    answer."""
     from kombu import pools
 
     with pools.producers[_connection()].acquire(block=True, timeout=_SECONDS) as producer:

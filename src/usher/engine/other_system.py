@@ -55,8 +55,8 @@ class Context:
         """Called before a refusal counts. Raises unless the right system answers now."""
 
     def refresh(self) -> Self | None:
-        """A context with the ``batch`` capabilities, if they were unknown when this one was made
-        and are known now; otherwise None. Called about once a second."""
+        """A context with the ``batch`` capabilities, if these were unknown when this context was
+        made and are known now; otherwise None. Called about once a second."""
         return None
 
     def asking(self, ask: Ask) -> Self:
@@ -64,8 +64,9 @@ class Context:
         return self
 
     def answers(self, questions: Sequence[Any]) -> list[Any]:
-        """Called in the database thread: the answers to the jobs' questions, in their order. Raises
-        when one cannot be answered; each question is then asked by itself."""
+        """Called in the database thread: returns the answers to the jobs' questions, in the order
+        of the questions. Raises when a question cannot be answered; then each question is asked by
+        itself."""
         raise NotImplementedError
 
     def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> AbstractContextManager[Span]:

@@ -2,8 +2,9 @@
 in between.
 
 The processes of a worker share the counts of failures, so that only one of them logs an outage. A
-failure that stops all rows, or shows that the other system is down, is logged immediately; any
-other when the next rows fail as well, because a single failed request is no outage.
+failure that stops all rows, or shows that the other system is down, is logged immediately. Any
+other failure is logged when the next rows fail as well, because a single failed request is no
+outage.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from usher.engine.gate import State
 from usher.engine.kinds import Outcome
 from usher.engine.other_system import OtherSystem
 
-#: Failures in a row after which they are logged, if each might concern one row only.
+#: Consecutive failures after which an outage is logged, if each might concern one row only.
 _FAILURES_TO_LOG = 2
 #: Seconds until failures are forgotten, and until an outage that continues is logged again.
 _MEMORY_SECONDS = 7200.0
@@ -50,7 +51,7 @@ class Outages:
     def note(
         self, kind: str, outcomes: Iterable[Outcome], state: State, system: OtherSystem
     ) -> None:
-        """Notes the outcomes of rows of that kind that were written together."""
+        """Notes the outcomes of rows of one kind that were written together."""
         tried = [outcome.error for outcome in outcomes if not outcome.is_waiting]
         failures = [error for error in tried if error is not None and _is_failure(error)]
         stops = next((error for error in failures if _stops(error)), None)
@@ -109,6 +110,6 @@ def _is_answer(error: KnownError) -> bool:
 
 
 def _is_failure(error: KnownError) -> bool:
-    """Whether the other system did not do what it was asked. The engine's own errors say nothing
-    about that."""
+    """Whether the other system failed to process the request: it gave no proper answer. The
+    engine's own errors are no failures of the other system."""
     return not _is_answer(error) and not isinstance(error, EngineError)

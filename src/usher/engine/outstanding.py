@@ -10,9 +10,9 @@ from usher.engine.clock import database_now
 from usher.engine.models import OutstandingMessage
 
 #: Seconds after which a message that no worker took counts as lost, for example because the broker
-#: was emptied. While workers are busy, such messages do not fill the queue: the sweeps that send
-#: them wait in the same queue. A message has no expiry, since a worker whose clock is ahead would
-#: discard it.
+#: was emptied. While workers are busy, replacements of lost messages do not fill the queue, because
+#: the sweeps that send them wait in the same queue. A message has no expiry, since a worker whose
+#: clock is ahead would discard it.
 KEPT_SECONDS = 60.0
 
 

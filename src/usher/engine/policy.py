@@ -11,8 +11,9 @@ from usher.engine.errors import KnownError
 #: Seconds; the delay doubles with each attempt.
 FIRST_DELAY = 2.0
 LONGEST_DELAY = 3600.0
-#: The first attempts are at most this many seconds apart, since somebody may wait for the row. This
-#: does not overload a system that is down: no requests are sent then, and no attempts are counted.
+#: The first attempts are at most this many seconds apart, since somebody may wait for the row. The
+#: short delays do not overload a system that is down: while it is down, no requests are sent and no
+#: attempts are counted.
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 SYSTEMIC_DELAY = 30.0
 #: Seconds until a row that waits for another row is checked, unless the other row makes it due.
@@ -29,7 +30,7 @@ class Retry:
 
 
 def retry_plan(error: KnownError, attempts: int) -> Retry:
-    """The next attempt after this error. attempts: how many failed before this one."""
+    """The next attempt after this error. attempts: how many attempts failed before this one."""
     if not error.was_sent:
         return Retry(_spread(error.retry_after or 1.0, 1.0, 2.0), is_counted=False)
     if error.failure_class is FailureClass.REJECTED:

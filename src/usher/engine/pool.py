@@ -63,8 +63,8 @@ class Pool:
                         self._changed.notify()
 
     def _next(self) -> tuple[_Call, bool] | None:
-        """Waits for a call to run. Returns it, and whether it is a background call; None when the
-        pool is closed."""
+        """Waits for a call to run. Returns the call, and whether it is a background call; None when
+        the pool is closed."""
         with self._changed:
             while not self._is_closed:
                 if self._urgent:

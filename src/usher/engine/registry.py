@@ -19,8 +19,8 @@ _systems: list[OtherSystem] = []
 def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
     """Registers the kinds and the other system, and replaces any registered before.
 
-    kinds: in the order in which they are processed and their rows are locked, so a kind comes
-    after those that it depends on.
+    kinds: in the order in which they are processed and their rows are locked, so a kind comes after
+    the kinds that it depends on.
     """
     _kinds.clear()
     _kinds.update((kind.name, kind) for kind in kinds)

@@ -1,7 +1,7 @@
 """Writes different values into many rows by one prepared statement, executed once a row.
 
-Django's ``bulk_update`` builds a CASE for each column and row instead; building it costs more time
-in Python than it saves in the database.
+Django's ``bulk_update`` builds a CASE for each column and row instead; building the CASE costs more
+time in Python than the database saves by it.
 """
 
 from __future__ import annotations

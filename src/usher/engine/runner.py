@@ -61,7 +61,7 @@ Report = Callable[[str, Sequence[Result]], None]
 
 @dataclass
 class _Question:
-    """A question of a job to the database thread, and where the answer goes."""
+    """A job's question to the database thread, and the future that gets the answer."""
 
     question: Any
     answer: Future[Any] = field(default_factory=Future)
@@ -227,8 +227,8 @@ class Runner:
         return kind.always_many or kind.batch_capability in self._context.batch
 
     def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
-        """Prepares claimed rows and submits their jobs. is_urgent: people wait for all of them,
-        not only those of the interactive lane."""
+        """Prepares claimed rows and submits their jobs. is_urgent: a person waits for each of the
+        rows, even for rows outside of the interactive lane."""
         claimed_jobs = self._claimed_jobs.setdefault(kind, {})
         claimed_jobs.update({row.pk: Job(row, "") for row in rows})
         self._context.before_work()
@@ -263,7 +263,8 @@ class Runner:
     # In the network threads
 
     def _begin(self, jobs: Sequence[Job]) -> bool:
-        """Marks the jobs as begun; False when the pass is stopping, and they must not be sent."""
+        """Marks the jobs as begun. Returns False when the pass is stopping: the jobs must not be
+        sent."""
         with self._begin_lock:
             if self._closed or self.stop.is_set():
                 return False
@@ -313,8 +314,8 @@ class Runner:
         """Whether to send the job a second time before its refusal counts.
 
         The first refusal may have come from another server at the same address, which was gone
-        when the right system was recognised. A row that was refused before was only compared, so
-        it needs no second answer.
+        when the right system was recognised. A row that was refused earlier is only compared with
+        the other system, so its job needs no second answer.
         """
         return _is_refusal(outcome) and job.row.refused_at is None
 
@@ -342,8 +343,8 @@ class Runner:
         return outcomes
 
     def _send_many(self, kind: Kind, jobs: list[Job]) -> list[Result]:
-        """Sends the jobs in one request. If it is refused as a whole, sends each half by itself,
-        and so on, until only the row that causes the refusal fails."""
+        """Sends the jobs in one request. If the request is refused as a whole, sends each half by
+        itself, and so on, until only the row that causes the refusal fails."""
         observers.requesting(kind.name, len(jobs))
         try:
             self._context.recognise()
@@ -359,7 +360,7 @@ class Runner:
 
     def _ask(self, question: Any) -> Any:
         """The database thread's answer. Raises JobFailed while the pass is stopping, TimeoutError
-        without an answer in time, and any error of the answer itself."""
+        without an answer in time, and any error that the database thread raised."""
         if self._closed:
             raise JobFailed("The engine is stopping.")
         open_question = _Question(question)
@@ -471,7 +472,8 @@ class Runner:
                 renew(kind, [job.row for job in jobs.values()], self._opts.lease_seconds)
 
     def _drop_unsent(self) -> None:
-        """After a stop: releases rows whose jobs no thread has begun, since none will."""
+        """After a stop: releases rows whose jobs no thread has begun, since no thread will begin
+        them."""
         finished_keys = {
             (kind, job.row.pk) for kind, results in self._unwritten.items() for job, _ in results
         }
@@ -499,7 +501,7 @@ class Runner:
 
     def _abandon(self) -> None:
         """Ends the pass without the missing outcomes. Renews the leases of their rows a last time,
-        in case their requests still arrive."""
+        in case the other system still receives their requests."""
         self._renewed_at = 0.0
         self._renew_leases()
         log.info(

@@ -57,8 +57,8 @@ Progress = Callable[[Summary], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """seconds: how long a pass waits in all for rows that failed and are due again soon. Time in
-    which no row succeeds counts as well."""
+    """seconds: how long a pass waits in all for rows that failed and are due again soon, including
+    the time in which no row succeeds."""
 
     seconds: float = 0.0
 
@@ -134,15 +134,16 @@ def reconcile(
 
 
 def scope_of(user: Any = None, related_to: Any = None, ids: tuple[int, int] | None = None) -> Scope:
-    """A scope from the arguments of ``reconcile``; all rows when nothing is given. user: a user, or
-    a user's id. related_to: an object that rows refer to. ids: the first id, and the id at which
-    the range ends, not included."""
+    """A scope from the arguments of ``reconcile``; without arguments, all rows. user: a user, or a
+    user's id. related_to: an object that rows refer to. ids: the first id, and the id at which the
+    range ends, not included."""
     first, end = ids or (None, None)
     return Scope(getattr(user, "pk", user), related_to, first, end)
 
 
 def _kinds_of(names: Iterable[str] | None) -> list[Kind]:
-    """The kinds of these names, all for None, in the order of the registry. Raises KeyError."""
+    """The kinds of these names, or all kinds for None, in the order of the registry. Raises
+    KeyError."""
     registered = all_kinds()
     if names is None:
         return list(registered.values())
@@ -153,7 +154,8 @@ def _kinds_of(names: Iterable[str] | None) -> list[Kind]:
 
 
 def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
-    """Seconds until the first failed row in the scope is due again; None when none will be."""
+    """Seconds until the first failed row in the scope is due again; None when no failed row will be
+    due."""
     soonest = None
     for kind in kinds:
         if (condition := scope.of(kind)) is None:
@@ -237,8 +239,8 @@ class _Tally:
 
 
 class _Waiting:
-    """Counts rows that wait, by kind and code. rows: the first of them. Only these are subtracted
-    from the count when they succeed later."""
+    """Counts rows that wait, by kind and code. rows: the first of them. Only rows in ``rows`` are
+    subtracted from the count when they succeed later."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int], tuple[str, str]] = {}
@@ -280,8 +282,8 @@ def add_earlier(
     user: Any = None,
     related_to: Any = None,
 ) -> Summary:
-    """Adds to the summary of a pass the rows that failed before it and were not tried in it, so
-    that a command can report them. Arguments as for ``reconcile``; returns the same summary."""
+    """Adds to the summary of a pass the rows that failed before the pass and were not tried in it,
+    so that a command can report them. Arguments as for ``reconcile``; returns the same summary."""
     scope = scope_of(user, related_to)
     summary.waiting, summary.refused = earlier(_kinds_of(kinds), scope, summary)
     return summary
@@ -291,7 +293,7 @@ def recheck(
     kinds: Iterable[str] | None = None, *, user: Any = None, related_to: Any = None
 ) -> MadeDue:
     """Makes rows due although they are in sync, so that they are compared with the other system.
-    Arguments as for ``reconcile``. Returns the rows, to pass to it as ``made_due``."""
+    Arguments as for ``reconcile``. Returns the rows, for ``reconcile``'s argument ``made_due``."""
     scope, made_due = scope_of(user, related_to), MadeDue()
     for kind in _kinds_of(kinds):
         made_due.failure = kind.before_recheck(user, related_to) or made_due.failure
@@ -364,6 +366,6 @@ def watch(
             stop.wait(_DATABASE_PAUSE_SECONDS)
         close_old_connections()
         stop.wait(every)
-    with suppress(Error):  # the database may be the first that was stopped
+    with suppress(Error):  # the database may have been stopped first
         heartbeat.record_stop()
     observers.stopped()

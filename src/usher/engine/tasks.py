@@ -39,7 +39,7 @@ def _shutting_down(**_kwargs: Any) -> None:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work(user_id: int | None = None) -> None:
-    """Reconciles the due rows of one user, who may be waiting for it, or of all users."""
+    """Reconciles the due rows of one user, who may be waiting for the result, or of all users."""
     with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
         reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
     if user_id is None and not stopping.is_set():

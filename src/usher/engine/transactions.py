@@ -31,8 +31,8 @@ class InTransaction(RuntimeError):
 
 
 def refuse_within_transaction(alternative: str = "") -> None:
-    """Raises InTransaction within a transaction, except that of Django's TestCase. alternative: as
-    for InTransaction."""
+    """Raises InTransaction within a transaction other than the one of Django's TestCase.
+    alternative: as for InTransaction."""
     blocks = connection.atomic_blocks
     if blocks and not getattr(blocks[-1], "_from_testcase", False):
         raise InTransaction(alternative)
@@ -45,7 +45,7 @@ def refuse_reconcile_now() -> None:
 
 def retry_transaction(act: Callable[[], T]) -> T:
     """Calls ``act`` in a transaction, up to six times if the database aborts it because of a
-    deadlock or a lock. Returns its result; raises OperationalError when that does not help.
+    deadlock or a lock. Returns its result; raises OperationalError if the last attempt fails too.
 
     Within the caller's transaction it calls ``act`` only once: a deadlock aborts that transaction
     as a whole.

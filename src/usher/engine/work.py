@@ -41,11 +41,11 @@ class Work(models.Model):
     """The work of one row of a kind.
 
     kind, object_id: the kind's name and the row's id. lane: which work is claimed first. due_at:
-    when it may be claimed; null for a row that is not to be tried, such as a refused one.
-    attempts: failed attempts since the row was last made due. lease_owner, lease_until: who has
-    claimed it and until when; each claim has a new owner, so a worker that lost its lease cannot
-    write. error_class, error_code, error_message: how the last attempt failed. refused_at: when the
-    other system refused the row; null for a row that was not refused.
+    when the row may be claimed; null for a row that is not to be tried, such as a refused one.
+    attempts: failed attempts since the row was last made due. lease_owner, lease_until: which
+    worker has claimed the row, and until when; each claim has a new owner, so a worker that lost
+    its lease cannot write. error_class, error_code, error_message: how the last attempt failed.
+    refused_at: when the other system refused the row; null for a row that was not refused.
     """
 
     kind = models.CharField(max_length=32)
@@ -101,7 +101,7 @@ def due(kind: str, now: Any) -> models.QuerySet[Work]:
 def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     """Makes these rows due, refused ones too, and clears their errors. Returns how many.
 
-    Work that is already waiting stays in its lane if that is claimed before ``lane``.
+    Work that is already waiting stays in its lane if its lane is claimed before ``lane``.
     """
     return _insert_or_update(
         kind,
@@ -171,7 +171,7 @@ def _default(column: str) -> Any:
 
 
 def _matters(work: Work) -> bool:
-    """Whether it is due, refused or leased."""
+    """Whether the work is due, refused or leased."""
     return any((work.due_at, work.refused_at, work.lease_until))
 
 

@@ -50,7 +50,7 @@ def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]
 
 
 def _recheck_lost(kind: Kind, lost_results: Sequence[Result], now: datetime) -> None:
-    """Makes due the rows whose lease was lost; tells the kind which of them were deleted."""
+    """Makes due the rows whose lease was lost; tells the kind which of these rows were deleted."""
     if not lost_results:
         return
     rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost_results])
@@ -70,8 +70,8 @@ class _Locked:
     refused_at: datetime | None
 
     def is_as_claimed(self, job: Job) -> bool:
-        """Whether nobody changed the desired state, or made the row due, since it was claimed.
-        Otherwise the row stays due, so that the change is not lost."""
+        """Whether the row is as it was when claimed. If somebody has changed the desired state or
+        made the row due since, the row stays due, so that the change is not lost."""
         return self.generation == job.generation and self.due_at == job.row.due_at
 
 

@@ -56,8 +56,8 @@ def save_new(
 def insert(rows: Sequence[Any], *, unique_fields: Sequence[str]) -> None:
     """Insert ``rows`` and give each its primary key, without signals.
 
-    MySQL does not return the primary keys of several inserted rows. There they are read back, by
-    the values of the attributes ``unique_fields``.
+    MySQL does not return the primary keys of several inserted rows. With these databases, the keys
+    are read back by the values of the attributes ``unique_fields``.
     """
     model = type(rows[0])
     model._default_manager.bulk_create(rows)
@@ -95,7 +95,8 @@ def history_receiver(model: type[models.Model]) -> Receiver | None:
 
 def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
     """Add the history of saved ``rows``, as the history receiver would. Returns a list of that
-    receiver, which need not be called then; or an empty list if it has to run for each row."""
+    receiver, which need not be called then; or an empty list if the receiver has to run for each
+    row."""
     receiver = history_receiver(type(rows[0]))
     if receiver is None:
         return []

@@ -82,7 +82,7 @@ def create_learner(
     if link := lookup.link_of(backend.name, uid):
         return _signed_in(request, backend, learner, link, user)
     if user is not None:
-        # Found by an earlier step, or already signed in to an account that isn't linked.
+        # An earlier step found this user, or the browser is signed in to this account: no link.
         return _stop_as_somebody_else(request, backend, learner)
     if not learner.username or uid != learner.username:
         unfinished = learner.email and not learner.username
@@ -120,8 +120,8 @@ def require_link(
 
 
 def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
-    """Whether the platform's registration API runs the pipeline. It links the account that it has
-    just created to the learner whose access token the request contains."""
+    """Whether the platform's registration API runs the pipeline. The API links the account that it
+    has just created to the learner whose access token the request contains."""
     request = strategy.request
     if user is None or request is None or request.method != "POST":
         return False
@@ -132,7 +132,8 @@ def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
 def _signed_in(
     request: Any, backend: Any, learner: Learner, link: Any, user: Any
 ) -> dict[str, Any] | HttpResponse:
-    """The result of the step for a linked account; stops if ``user`` is a different account."""
+    """The result of the step for a linked account; stops the sign-in if ``user`` is a different
+    account."""
     if user not in (None, link.user):
         return _stop_as_somebody_else(request, backend, learner)
     return {"user": link.user, "social": link, "is_new": False, "new_association": False}

@@ -5,8 +5,8 @@ The setting ``USHER_PLATFORM`` names the adapter module (see ``usher.lms.conf.pl
 LMS, such as the embedded one, has a module with the same functions. Models of libraries (users,
 sites, OAuth toolkit, social links) are used directly and are not part of the adapter.
 
-Imports are inside the functions, because this module is also read where the platform's apps are
-not loaded yet. Names are those of Open edX Sumac to Verawood.
+Imports are inside the functions, because this module is also imported before the platform's apps
+are loaded. The names are those of the Open edX releases from Sumac to Verawood.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def course_key(text: str) -> Any:
 
 
 def retired_usernames(usernames: Iterable[str]) -> set[str]:
-    """Those of ``usernames`` whose owners were retired; they must not be reused."""
+    """Those of ``usernames`` whose owners were retired; such usernames must not be reused."""
     from django.conf import settings
     from openedx.core.djangoapps.user_api.models import UserRetirementStatus
     from user_util import user_util
@@ -290,7 +290,7 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
     class Form(AccountCreationForm):
         def clean_email(self) -> str:
             if getattr(settings, "REGISTRATION_EMAIL_PATTERNS_ALLOWED", None) is None:
-                # The platform would only check, with three queries, whether it is taken.
+                # The platform would only check, with three queries, whether the address is taken.
                 return self.cleaned_data["email"]
             return super().clean_email()
 

@@ -26,9 +26,10 @@ def set_enrollment(
     """Set one enrollment's mode and ``is_active``; return its state afterwards.
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
-    rows and signals. It leaves out that view's description of the course and two redundant saves.
-    force: enroll even in a closed run or an expired mode. present: the current state, None without
-    an enrollment. cache: runs and modes, shared by a batch. Raises EnrollmentRefused.
+    rows and signals. Unlike the view, it does not describe the course, and it leaves out two
+    redundant saves. force: enroll even in a closed run or an expired mode. present: the current
+    state, None without an enrollment. cache: runs and modes, shared by a batch. Raises
+    EnrollmentRefused.
     """
     from common.djangoapps.student import models
 
@@ -296,8 +297,8 @@ def _invitations(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any
         (enrollment.user.email.casefold(), enrollment.key): enrollment
         for enrollment in new_enrollments
     }
-    # Runs with an invitation that matched in the database only, by its collation. It is not known
-    # which learner it is for, so all learners of these runs count as invited.
+    # Runs with an invitation that matched in the database only, by its collation. Nobody can tell
+    # which learner the invitation is for, so all learners of these runs count as invited.
     unclear = {key for email, key in invitations - by_email_and_run.keys()}
     return {
         (enrollment.user.pk, enrollment.key)

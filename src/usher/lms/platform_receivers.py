@@ -130,7 +130,7 @@ def _function(name: str) -> Any:
 
 
 def before_users(users: Sequence[Any]) -> list[Receiver]:
-    """Do the work of the ``pre_save`` receivers of new users; return those that it replaces.
+    """Do the work of the ``pre_save`` receivers of new users; return the replaced receivers.
 
     A new user has no changed fields, and the batch has already checked that no username or e-mail
     address is a retired user's.
@@ -147,7 +147,8 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
 
 
 def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
-    """Do the work of the ``pre_save`` receiver of new profiles, and return it if it is replaced."""
+    """Do the work of the ``pre_save`` receiver of new profiles, and return the receiver if it is
+    replaced."""
     name = f"{_STUDENT}.models.user.user_profile_pre_save_callback"
     return _set_as_new(profiles, name, "_changed_fields", dict)
 
@@ -162,7 +163,8 @@ def _set_as_new(
     rows: Sequence[Any], receiver_name: str, attribute: str, value: Callable[[], Any]
 ) -> list[Receiver]:
     """Set the attribute in which a ``pre_save`` receiver stores what changed, as for a new row.
-    Return the receiver, so that it is not called; an empty list if it is not the known one."""
+    Return the receiver, so that it is not called; an empty list if the receiver is not a known
+    one."""
     relied_on = f"{_UTIL}.get_changed_fields_dict"
     receiver = _receiver(pre_save, type(rows[0]), receiver_name, relied_on)
     if not receiver:
@@ -173,7 +175,7 @@ def _set_as_new(
 
 
 def after_users(users: Sequence[Any]) -> list[Receiver]:
-    """Do the work of the ``post_save`` receivers of new users; return those that it replaces."""
+    """Do the work of the ``post_save`` receivers of new users; return the replaced receivers."""
     candidates = [_tours(users), _notification_preferences(users), _enterprise_users(users)]
     return [receiver for receiver in candidates if receiver]
 
@@ -231,7 +233,7 @@ class DoneReceivers:
 
 
 def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
-    """Do the work of the receivers of new enrollments; return those that it replaces.
+    """Do the work of the receivers of new enrollments; return the replaced receivers.
 
     rows: CourseEnrollment, inserted, with the attributes they have before they become active.
     modes: the mode that each row will have.
@@ -392,8 +394,8 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """The receiver that need not be called; None if it has to be, because a learner has an approved
-    verification, whose expiry date the receiver sets."""
+    """The receiver that need not be called; None if it has to be called, because a learner has an
+    approved verification, whose expiry date the receiver sets."""
     receiver = _receiver(
         post_save,
         type(rows[0]),

@@ -1,4 +1,4 @@
-"""Reads the settings of an LMS: from its folder, and from files that override it."""
+"""Reads the settings of an LMS: from its folder, and from files that override the folder's."""
 
 import json
 import os

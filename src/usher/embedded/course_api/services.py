@@ -15,7 +15,8 @@ from usher.embedded.student.services import has_staff_access
 
 def effective_user(requester: Any, username: str) -> Any:
     """The user on whose behalf the request is made; AnonymousUser for ''. Raises PermissionDenied
-    if a requester who isn't staff names another user, and User.DoesNotExist."""
+    if a requester who isn't staff names another user, and User.DoesNotExist if there is no such
+    user."""
     if username == requester.username:
         return requester
     if not username:

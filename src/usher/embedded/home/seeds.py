@@ -103,8 +103,8 @@ def courses() -> int:
 
 @transaction.atomic
 def load(runs: int) -> int:
-    """Create as many runs as ``runs`` says, ``course-v1:LoadX+C0000+2026_T1`` and so on, each a day
-    later than the one before. Returns ``runs``."""
+    """Create as many runs as ``runs`` says, ``course-v1:LoadX+C0000+2026_T1`` and so on, each of
+    which starts a day later than the previous one. Returns ``runs``."""
     first = [_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
     overviews, modes = [], []
     for number in range(runs):

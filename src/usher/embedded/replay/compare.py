@@ -2,7 +2,7 @@
 
 Status and body must be equal, and so must the headers in ``_HEADERS``: none may be missing or
 added. Values that differ in every run (ids, times, tokens, states, codes, random names) are
-compared by shape. Those that later requests send back are stored in ``KnownValues``.
+compared by shape. Values that later requests send back are stored in ``KnownValues``.
 """
 
 import json

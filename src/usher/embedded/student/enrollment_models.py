@@ -57,7 +57,8 @@ class CourseEnrollment(models.Model):
         check_access: bool = False,
         can_upgrade: bool = False,
     ) -> "CourseEnrollment":
-        """As ``services.enroll``; here because the platform's callers find it on the model."""
+        """Calls ``services.enroll``, because code for the platform calls this method of the
+        model."""
         from usher.embedded.student import services
 
         return services.enroll(

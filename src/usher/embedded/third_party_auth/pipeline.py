@@ -111,7 +111,7 @@ def get_username(
 
 
 def set_pipeline_timeout(strategy: Any, user: Any, *args: Any, **kwargs: Any) -> None:
-    """Limit how long an unfinished sign-in is kept, for shared computers."""
+    """Limit how long an unfinished sign-in is kept, because several people may use one computer."""
     if strategy.request and not user:
         strategy.request.session.set_expiry(strategy.setting("PIPELINE_TIMEOUT", 600))
 

@@ -119,7 +119,7 @@ def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileS
                 f"Error thrown from validate_new_email: '{problem}'", problem
             )
         elif email_exists_or_retired(update["email"]):
-            # The same answer as for a free address, so that it does not reveal accounts.
+            # The same answer as for a free address, so that the answer does not reveal accounts.
             del update["email"]
     if "name" in update and update["name"] != profile.name and "name" not in field_errors:
         try:

@@ -196,7 +196,7 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
 def announce(users: Sequence[User], site: Any) -> None:
     """Create what every new account gets, and send the signals and events of a registration."""
     if site.pk != settings.SITE_ID:
-        # Accounts created on the LMS's own site get no such attribute.
+        # As on the platform, accounts created on the LMS's own site lack this attribute.
         for user in users:
             UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
     _add_language_preferences(users)

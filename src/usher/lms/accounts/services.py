@@ -3,7 +3,7 @@
 An account has all that the platform's registration creates: user, profile, registration and a
 usable random password; the signals that other apps listen to are sent. It also has the link through
 which its learner signs in. Only a new account is linked automatically. An existing account,
-whatever its username or e-mail address, may be another person's; linking it takes an operator.
+whatever its username or e-mail address, may be another person's; only an operator can link it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
     The platform inserts an inactive user and activates it in the same request. Here the user is
     active from the start, which saves two updates. A learner who was invited to a course before
     having an account is an exception: activation enrolls the learner, so the account is created
-    inactive and then activated. invited: whether the learner was invited; None: look it up.
+    inactive and then activated. invited: whether the learner was invited; None: look this up in the
+    database.
     """
     platform = conf.platform()
     if invited is None:
@@ -283,8 +284,8 @@ def unlink(username: str, backend: str, *, account: str = "") -> bool:
     """Unlink the application's learner ``username`` from their LMS account; return whether they
     were linked. The account stays; its sessions and the application's tokens for it end.
 
-    account: username of the linked LMS account, if it differs from the learner's. It guards
-    against unlinking an account that the operator didn't mean. Raises UsherLmsError.
+    account: username of the linked LMS account, if it differs from the learner's. The argument
+    guards against unlinking an account that the operator didn't mean. Raises UsherLmsError.
     """
     account = account or username
     existing = lookup.link_of(backend, username)

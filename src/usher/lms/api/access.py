@@ -51,8 +51,7 @@ class ServiceWorkerOnly(BasePermission):
     """Allows the service worker of a connected application whose token has the scope that the
     method needs.
 
-    Sets ``request.usher_application``, which depends on the token alone and on nothing else in the
-    request.
+    Sets ``request.usher_application``, which depends only on the token.
     """
 
     def has_permission(self, request: Any, view: Any) -> bool:

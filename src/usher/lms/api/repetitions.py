@@ -48,7 +48,8 @@ class StoredOutcomes:
         # A digest, because MySQL and MariaDB consider ids equal that differ only in case.
         self.key = _digest([kind, request_id])
         # The digest of all items is part of each transaction's digest. Without it, a request with
-        # additional items would get the stored outcomes of the transactions that are the same.
+        # additional items would get the stored outcomes of those transactions whose items are the
+        # same.
         self.digest = _digest(items) if request_id else ""
         if request_id and random.randrange(_PRUNE_ONE_REQUEST_IN) == 0:  # noqa: S311 - spreads work
             prune()

@@ -24,8 +24,8 @@ from usher.lms.errors import UsherLmsError
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
-#: With more items, rows would stay locked for longer; with one, the commit would cost more than the
-#: item.
+#: With more items, rows would stay locked for longer; with only one item, the commit would cost
+#: more than the item.
 ITEMS_A_TRANSACTION = 25
 ATTEMPTS = 4
 #: MySQL's numbers of errors after which a retry may succeed: deadlock, lock wait timeout, savepoint

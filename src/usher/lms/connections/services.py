@@ -15,7 +15,7 @@ from usher.lms.errors import UsherLmsError
 
 
 class UnknownApplication(UsherLmsError):
-    """The request names an OAuth client other than that of the calling application."""
+    """The request names an OAuth client other than the calling application's."""
 
 
 @dataclass(frozen=True)

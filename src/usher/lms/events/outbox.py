@@ -75,7 +75,7 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
 def gathering(own: OwnChanges | None = None) -> Iterator[None]:
     """Collect notes within the block, and save them at its end without duplicates, in a few
     queries. If the block raises, they are dropped. An inner block leaves its notes to the outer
-    one, and its ``own`` is ignored."""
+    block; ``own`` of the inner block is ignored."""
     if _gathered.notes is not None:
         yield
         return
@@ -90,7 +90,7 @@ def gathering(own: OwnChanges | None = None) -> Iterator[None]:
 
 def put(notes: Iterable[Note], own: OwnChanges | None = None) -> None:
     """Add the messages for ``notes``, and start the sender when they are committed. own: changes
-    about which their application gets no webhook."""
+    about which the application that made them gets no webhook."""
     notes = list(notes)
     if not notes:
         return

@@ -24,7 +24,7 @@ def delete_old() -> int:
 
 
 def is_due() -> bool:
-    """Whether this process has not deleted old rows for an hour."""
+    """Whether an hour has passed since this process last deleted old rows."""
     return time.monotonic() - _last >= EVERY
 
 

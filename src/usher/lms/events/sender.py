@@ -32,13 +32,13 @@ TIMEOUT = (3, 10)
 LEASE = timedelta(seconds=60)
 FIRST_DELAY_SECONDS = 5
 LONGEST_DELAY_SECONDS = 3600
-#: About a day and a half of attempts; the application's sweep finds the change long before.
+#: The attempts take about a day and a half; the application's sweep finds the change earlier.
 MOST_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 KEEP = timedelta(days=30)
 #: Messages that one query reads.
 BATCH = 100
-#: Rows that one statement deletes, and after how many ``remove`` stops.
+#: Rows that one statement deletes, and the number of rows after which ``remove`` stops.
 ROWS_A_DELETE, MOST_REMOVED = 1000, 100_000
 #: The beginning of ``last_error`` when the application did not answer.
 NO_ANSWER = "no answer"

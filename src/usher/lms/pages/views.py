@@ -41,7 +41,7 @@ def stopped(request: HttpRequest) -> HttpResponse:
         "switch": reverse("usher:switch"),
         "csrf_token": get_token(request),
     }
-    # Without the request: the LMS's context processors are for its own theme.
+    # Rendered without the request: the LMS's context processors are for the LMS's own theme.
     page = render_to_string("usher_lms/stopped.html", context)
     return HttpResponse(page, status=502 if details["reason"] == Reason.FAILED else 403)
 

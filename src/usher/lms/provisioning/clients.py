@@ -20,7 +20,7 @@ LOGIN_SERVICE = "login-service"
 
 
 def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[Any, bool]:
-    """Create or update the client. Returns it, and whether it existed before (adopted)."""
+    """Create or update the client. Returns the client, and whether it existed before (adopted)."""
     model = get_application_model()
     client, adopted = _find(spec)
     created = client is None
@@ -77,8 +77,8 @@ def _redirect_uris(client: Any, spec: Application, *, keep_others: bool) -> str:
 
 def stored_secret(secret: str) -> str:
     """The value to store for ``secret`` in this release of the OAuth toolkit: the secret itself, or
-    in newer releases a hash. They compute the hash at each token request, and their default hash is
-    as slow as that of a password; this one is fast."""
+    in newer releases a hash. Newer releases compute the hash at each token request. Their default
+    hash is as slow as a password's; the hash returned here is fast."""
     field = get_application_model()._meta.get_field("client_secret")
     return hash_of_random(secret) if type(field).__name__ == "ClientSecretField" else secret
 

@@ -19,7 +19,7 @@ NAME_LENGTH = 30
 
 
 def current_record(site: Site, backend: str) -> Any | None:
-    """The current version, which is the newest for this site and backend; None without one."""
+    """The current version, which is the newest for this site and backend; None if there is none."""
     rows = conf.platform().provider_model().objects.filter(site=site, backend_name=backend)
     return rows.order_by("-change_date", "-pk").first()
 

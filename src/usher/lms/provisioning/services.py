@@ -43,8 +43,8 @@ def remove(
     """Remove what ``provision`` created. Learners, their accounts and enrollments stay, and so does
     the superuser.
 
-    purge: also delete accounts and provider versions that are otherwise only disabled. Raises
-    ProvisioningError; then, and with ``dry_run``, nothing has been changed.
+    purge: also delete accounts and provider versions that are only disabled without ``purge``.
+    Raises ProvisioningError; then, and with ``dry_run``, nothing has been changed.
     """
     outcome = ProvisioningResult(dry_run=dry_run)
     with transaction.atomic():

@@ -108,8 +108,8 @@ def provision_service_worker(
 def _refuse_unsuitable_account(
     spec: contract.ServiceWorker, application: ConnectedApplication
 ) -> None:
-    """Raises ProvisioningError if the account of that username may be another person's, which must
-    not become staff."""
+    """Raises ProvisioningError if the account of that username may be another person's. Such an
+    account must not become staff."""
     user = lookup.user_named(spec.username)
     if user is None:
         return

@@ -62,8 +62,8 @@ def conflicts() -> list[str]:
 
 
 def _unmet(name: str, text: str, names: set[str], installed: dict[str, Distribution]) -> str:
-    """The conflict, if the requirement ``text`` of the package ``name`` isn't met and one of the
-    two packages is in ``names``; else ''."""
+    """The conflict, if the requirement ``text`` of the package ``name`` isn't met and ``name`` or
+    the required package is in ``names``; else ''."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -100,8 +100,8 @@ def outside_image() -> list[str]:
 
 
 def _container_start() -> float | None:
-    """When the container was created (Unix seconds): the container runtime then writes
-    ``/etc/hostname``. None outside of a container."""
+    """When the container was created (Unix seconds): the time of ``/etc/hostname``, which the
+    container runtime writes at creation. None outside of a container."""
     marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
     if not any(mark.exists() for mark in marks) and "KUBERNETES_SERVICE_HOST" not in os.environ:
         return None

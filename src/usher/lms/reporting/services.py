@@ -58,8 +58,8 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
 
 
 def _forget_secrets_of_others(facts: dict[str, Any], caller: ConnectedApplication) -> None:
-    """Blank the fingerprints of other applications' secrets, against which guesses could be
-    checked."""
+    """Blank the fingerprints of other applications' secrets: a caller could check guesses of the
+    secrets against them."""
     places = (
         ("providers", "backend_name", caller.backend, "secret_fingerprint"),
         ("oauth_clients", "client_id", caller.oauth_client_id, "secret_fingerprint"),

@@ -150,7 +150,7 @@ def add_logout_addresses(settings: Any) -> None:
 
 
 def exempt_service_worker_from_limit(settings: Any) -> None:
-    """Exempt the service worker from the registration limit, which stays for everybody else."""
+    """Exempt the service worker from the registration limit. The limit stays for everybody else."""
     own_rate = "usher.lms.limits.registration_rate"
     present = getattr(settings, "REGISTRATION_RATELIMIT", None)
     if present != own_rate:

@@ -1,6 +1,6 @@
 """Settings of the plugin for the platform's ``common`` settings.
 
-``lms.env.yml`` is not read yet here, so there are only defaults for it to override.
+The platform reads ``lms.env.yml`` later, so these settings are defaults that it overrides.
 """
 
 from typing import Any

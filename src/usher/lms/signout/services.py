@@ -31,7 +31,7 @@ def end_sessions_of(user: Any) -> None:
     """End every recorded session of a user, and make ``EndedSessions`` ignore the JWT cookies of
     all sessions, recorded or not."""
     _end(user.pk)
-    # A row without a session, for ``ended_since``: it ends the cookies of unrecorded sessions too.
+    # A row without a session. Because of it, ``ended_since`` covers unrecorded sessions too.
     key = f"none-{token_hex(16)}"
     LearnerSession.objects.create(session_key=key, user=user, ended=timezone.now())
 

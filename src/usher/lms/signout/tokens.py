@@ -28,9 +28,9 @@ TOLERANCE_SECONDS = 300
 KEYS_SECONDS, KEYS_AGAIN_SECONDS = 3600, 30
 #: Seconds to connect, and to wait for data.
 KEYS_TIMEOUT = (3, 5)
-#: Characters.
+#: Characters of a token.
 LONGEST_TOKEN = 16_384
-#: Bytes.
+#: Bytes of the answer with the application's keys.
 LONGEST_KEYS = 256 * 1024
 
 
