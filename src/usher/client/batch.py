@@ -57,7 +57,7 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
     if cached is not None and time.monotonic() - asked_at < _CAPABILITIES_SECONDS:
         return cached
     try:
-        with urgent():  # nothing else is sent before this is known
+        with urgent():  # no batch is sent before the answer is known
             body = _get_or_none(lms, LmsPath.USHER_API)
             cached = _read_capabilities(body)
             if not cached:
@@ -346,8 +346,8 @@ def _reason(error: Any) -> dict[str, Any] | None:
 def changed_since(
     lms: LmsClient, capability: str, since: datetime | None, cursor: str = ""
 ) -> tuple[list[dict[str, Any]], str, str]:
-    """One page of what changed in the LMS: the changed objects, the cursor of the next page ('' for
-    none), and the time to give as ``since`` the next time (ISO).
+    """One page of the LMS's changes: the changed objects, the cursor of the next page ('' for
+    none), and the time for ``since`` in the next call (ISO).
 
     capability: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects.
     cursor: the cursor of the page, '' for the first page. Raises LmsError."""

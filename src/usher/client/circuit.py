@@ -1,7 +1,7 @@
 """Circuit breakers: stop sending requests while the LMS is down, and probe until it is back.
 
-Each group of endpoints has one, because a platform can fail at one group and serve the others. One
-more circuit breaker, for the host, counts only failures to connect.
+Each group of endpoints has a circuit breaker, because a platform can fail at one group and serve
+the others. One more circuit breaker, for the host, counts only failures to connect.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Circuit:
             self._state.clear(self._key)
 
     def record_failure(self, why: str, *, subject: str, connected: bool) -> None:
-        """Call it after each request without an answer, or with one that shows a broken LMS.
+        """Call it after each request without an answer, or with an answer that shows a broken LMS.
 
         why: for people. subject: the run or learner of the request; repeated failures of the same
         subject count once. connected: whether a connection was made.

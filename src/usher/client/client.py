@@ -126,8 +126,8 @@ class LmsClient:
         }
 
     def account_by_email(self, email: str) -> payloads.ObservedAccount | None:
-        """The account with that e-mail address; None if the LMS shows none. None proves an absence
-        only if ``confirm_lms`` succeeds afterwards."""
+        """The account with that e-mail address; None if the LMS shows no such account. None proves
+        an absence only if ``confirm_lms`` succeeds afterwards."""
         try:
             path = f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}"
             data = self._get(path, ACCOUNTS, may_lack=True)
@@ -140,10 +140,11 @@ class LmsClient:
         )
 
     def confirm_lms(self) -> None:
-        """Raises LmsError unless the LMS shows the service worker's account now. Call it when any
-        other server could have given an answer too, such as an empty list.
+        """Raises LmsError unless the LMS shows the service worker's account now. Call it after an
+        answer that any other server could have given too, such as an empty list.
 
-        Threads that call this at the same time share one request, if it was sent after they called.
+        A thread uses another thread's request only if that request was sent after the thread called
+        this method.
         """
         called = time.monotonic()
         with self._confirming:
@@ -258,7 +259,7 @@ class LmsClient:
         return payloads.read_enrollment(_enrollment_json(answer))
 
     def enrollment(self, username: str, course_key: str) -> payloads.ObservedEnrollment | None:
-        """The learner's enrollment in that run; None if there never was one. Raises
+        """The learner's enrollment in that run; None if the learner was never enrolled. Raises
         EnrollmentRefused if the LMS has no such learner."""
         path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
         answer = self.http.request("GET", path, group=ENROLLMENT, token=self.who.service_token)
@@ -334,8 +335,9 @@ class LmsClient:
         )
 
     def refresh(self, refresh_token: str) -> payloads.TokenPair:
-        """New tokens for a refresh token. Raises InvalidGrant if it was used or revoked, so that a
-        new authorization is needed. Raises Misconfigured if the LMS refuses the OAuth client."""
+        """New tokens for a refresh token. Raises InvalidGrant if the refresh token was used or
+        revoked: a new authorization is needed. Raises Misconfigured if the LMS refuses the OAuth
+        client."""
         return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
@@ -390,8 +392,8 @@ class LmsClient:
 
 
 def _json_or_refusal(answer: Answer) -> Any:
-    """The JSON of a successful answer, None for an empty one. Raises ``refusal(answer)`` for any
-    other."""
+    """The JSON of a successful answer, None for an empty answer. Raises ``refusal(answer)`` for an
+    answer without success."""
     if answer.status < 300:
         return answer.json() if answer.body else None
     raise refusal(answer)
@@ -400,8 +402,8 @@ def _json_or_refusal(answer: Answer) -> Any:
 def refusal(answer: Answer) -> LmsError:
     """The error for an answer with a 3xx or 4xx status.
 
-    Only an answer in the LMS's own form counts as a refusal of one learner or run; any other gives
-    NotTheLms.
+    Only an answer in the LMS's own form counts as a refusal of one learner or run; any other answer
+    gives NotTheLms.
     """
     return _refusal(answer).of_request(answer.request_id)
 

@@ -95,8 +95,8 @@ class Connection:
         self._timed = None
 
     def _open(self, deadline: float) -> _TimedSocket:
-        """The open connection, or a new one if there is none or the LMS closed it. Raises TimedOut,
-        Unreachable."""
+        """The open connection, or a new one if none is open or the LMS has closed the connection.
+        Raises TimedOut, Unreachable."""
         if self._timed is not None:
             if time.monotonic() - self._used_at < _KEEPALIVE_SECONDS and self._timed.is_quiet():
                 return self._timed

@@ -1,7 +1,7 @@
 """Sends requests to the LMS and reads the answers. All requests of the client go through here.
 
-It is synchronous on purpose: many threads, each with its own connection, need less processor time
-for a request than an asynchronous client.
+The client is synchronous on purpose: many threads, each with its own connection, need less
+processor time for a request than an asynchronous client.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class Answer:
 
 @dataclass
 class Exchange:
-    """One request and its answer, for metrics and traces. Its path is left out: it may name a
-    learner. status: HTTP status; 0 without an answer. error: code of the reason why there was no
+    """One request and its answer, for metrics and traces. The path is left out, because it may name
+    a learner. status: HTTP status; 0 without an answer. error: code of the reason why there was no
     answer; '' with an answer."""
 
     method: str
@@ -256,9 +256,9 @@ class Http:
         return answer
 
     def _wait_for_the_budget(self) -> None:
-        """Waits until the budget of requests allows one more. An urgent request reserves the next
-        free time. Other requests never reserve further ahead than one interval, so that an urgent
-        one does not have to wait behind many reservations."""
+        """Waits until the budget of requests allows one more request. An urgent request reserves
+        the next free time. Other requests never reserve further ahead than one interval, so that an
+        urgent request does not have to wait behind many reservations."""
         if is_urgent():
             time.sleep(self.state.take("budget", self._per_second))
             return
@@ -331,7 +331,7 @@ class Http:
 
     def _idle_or_new(self) -> Transport:
         """A connection for this thread only. Takes the idle connection that was used last, so that
-        the others expire."""
+        the other idle connections expire."""
         with suppress(IndexError):
             return self._idle.pop()
         # Outside of ``suppress``, so that an error does not have the IndexError as its context.

@@ -45,7 +45,8 @@ def is_younger(seen: ObservedAccount, reserved_at: datetime) -> bool:
 def tokens_if_ours(
     lms: LmsClient, flow: AuthorizationFlow, username: str, reserved_at: datetime
 ) -> TokenPair | None:
-    """The account's tokens if both proofs show that it is this learner's; None otherwise."""
+    """The account's tokens if both proofs show that the account is this learner's; None
+    otherwise."""
     return own_tokens(lms, flow, username) if is_created_after(lms, username, reserved_at) else None
 
 

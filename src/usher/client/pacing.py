@@ -1,9 +1,9 @@
 """Adapts the size of batches, and how many are sent at the same time, to the speed of the LMS.
 
 A batch keeps one process of the LMS busy until it is answered. So the size of batches depends on
-the time that they take, and their number is limited so that one process stays free. A small
-request, the probe, shows whether a process is free: the probe takes longer as soon as there are too
-many batches.
+the time that batches take, and the number of batches is limited so that one process stays free. A
+small request, the probe, shows whether a process is free: the probe takes longer as soon as there
+are too many batches.
 
 Workers that share a state (``usher.client.shared``) also share slots for batches: each takes one
 for as long as its batch lasts. So several workers keep the LMS no busier than one does.
@@ -79,8 +79,8 @@ class Pacing:
 
     @contextmanager
     def turn(self, kind: str, *, urgent: bool = False) -> Iterator[int]:
-        """Waits until one more batch may be sent; yields how many items of that kind it may have.
-        Send the batch within the block. urgent: don't wait, because a person waits for this
+        """Waits until one more batch may be sent; yields how many items of that kind the batch may
+        have. Send the batch within the block. urgent: don't wait, because a person waits for this
         batch."""
         with self._changed:
             if not urgent:
@@ -128,8 +128,8 @@ class Pacing:
 
     def record_time(self, kind: str, items: int, seconds: float) -> None:
         """Call it after a batch was answered; adapts the size so that the next batch takes the
-        intended time. The size only grows after a full batch: a small one doesn't show how long
-        larger ones take."""
+        intended time. The size only grows after a full batch: a small batch doesn't show how long
+        larger batches take."""
         with self._changed:
             fitting, size = int(items * self._target / max(seconds, 0.001)), self.size(kind)
             self._is_growing = items >= size and min(fitting, self.largest) >= size * 2

@@ -17,9 +17,9 @@ from usher.client.errors import BadAnswer, Refused
 from usher.client.outgoing import is_token
 
 T = TypeVar("T")
-#: The most pages of one list that are read: a hundred times those of the largest LMS.
+#: The most pages of one list that are read: a hundred times as many as the largest LMS has.
 MAX_PAGES = 10_000
-#: The range of times, so that each can be converted to any time zone.
+#: The range of the times that are returned. Each of them can be converted to any time zone.
 _EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 29, tzinfo=UTC)
 
@@ -41,9 +41,9 @@ class ObservedAccount:
 class ObservedLinks:
     """Which LMS account one learner of the application signs in to.
 
-    application: its name in the LMS. leads_to: username and LMS id of that account, None for none.
-    exists: whether the LMS has an account with the learner's username; linked_from: usernames of
-    the application's learners who sign in to that account.
+    application: its name in the LMS. leads_to: username and LMS id of that account, None if there
+    is no link. exists: whether the LMS has an account with the learner's username; linked_from:
+    usernames of the application's learners who sign in to that account.
     """
 
     application: str

@@ -1,4 +1,4 @@
-"""Requests that a person waits for are sent before those of a backlog.
+"""Requests that a person waits for are sent before the requests of a backlog.
 
 Within ``with urgent():`` a request gets the next free place in the budget of requests, and does not
 wait for batches in progress. ``with within(seconds):`` limits the time of all requests of this
@@ -24,7 +24,7 @@ def is_urgent() -> bool:
 
 @contextmanager
 def urgent() -> Iterator[None]:
-    """Requests within the block are sent before those of a backlog."""
+    """Requests within the block are sent before the requests of a backlog."""
     token = _urgent.set(True)
     try:
         yield

@@ -62,11 +62,11 @@ class EnrollmentSample(TypedDict, total=False):
 
 class Engine(TypedDict, total=False):
     """The sync worker. overdue_seconds: how long the oldest due row of any kind has been waiting.
-    broker_error: why Celery's broker does not answer; '' when it does or none is used. breaker:
-    ``closed`` or ``open``, the circuit breaker of the LMS; breaker_reason: why it is open.
-    worker_seen_seconds: seconds since a worker was last seen alive, None when none ever was;
-    worker_late_seconds: after how many seconds without a sign of life it counts as stopped; 0 if it
-    was told to stop."""
+    broker_error: why Celery's broker does not answer; '' when the broker answers or none is used.
+    breaker: ``closed`` or ``open``, the circuit breaker of the LMS; breaker_reason: why it is open.
+    worker_seen_seconds: seconds since a worker was last seen alive, None when no worker was ever
+    seen; worker_late_seconds: after how many seconds without a sign of life it counts as stopped; 0
+    if it was told to stop."""
 
     overdue_seconds: float
     broker_error: str
@@ -77,7 +77,7 @@ class Engine(TypedDict, total=False):
 
 
 class Celery(TypedDict, total=False):
-    """workers: how many answer. missing_tasks: Usher's tasks that none of them has registered.
+    """workers: how many answer. missing_tasks: Usher's tasks that no worker has registered.
     is_scheduled: whether beat starts the sweep. error: why the workers could not be asked."""
 
     workers: int

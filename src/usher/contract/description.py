@@ -53,8 +53,8 @@ def describe(config: Mapping[str, Any]) -> Description:
         token=config["USHER_SERVICE_WORKER_TOKEN"],
     )
     applications = [
-        # Each application has its own service worker, so that a token leaked by one gives no access
-        # to the learners of another.
+        # Each application has its own service worker, so that a token leaked by one application
+        # gives no access to the learners of another.
         replace(to_application(entry, secret), service_worker=service_worker(entry, secret))
         if index or entry.service_worker_username
         else to_application(entry, secret)
@@ -70,8 +70,8 @@ def describe(config: Mapping[str, Any]) -> Description:
 
 
 def entries_of(config: Mapping[str, Any]) -> list[Entry]:
-    """The applications in ``config``. Raises EntryError if any ``USHER_*`` value in it must not be
-    rendered."""
+    """The applications in ``config``. Raises EntryError if any ``USHER_*`` value in ``config`` must
+    not be rendered."""
     entries = read_entries(config["USHER_APPLICATIONS"])
     own_settings = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
     try:

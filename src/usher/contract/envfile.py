@@ -280,7 +280,8 @@ def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replaces the file at ``path`` in one step. It has mode 0600 before anything is written."""
+    """Replaces the file at ``path`` in one step. The new file has mode 0600 before anything is
+    written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # mkstemp makes the file with mode 0600.
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

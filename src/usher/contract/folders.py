@@ -40,8 +40,8 @@ def is_lms_of_dev(home: Path, address: str) -> bool:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a process holds the lock on this file. While ``usher dev`` or ``usher demo`` runs, it
-    holds the lock on the file ``lock`` in its folder."""
+    """Whether a process holds the lock on this file. While ``usher dev`` or ``usher demo`` runs,
+    the command holds the lock on the file ``lock`` in its folder."""
     with suppress(FileNotFoundError), file.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,8 +52,8 @@ def is_locked(file: Path) -> bool:
 
 def project_folder(base_dir: str | Path | None) -> Path:
     """The folder of ``manage.py``: ``BASE_DIR``, or the folder above it. ``startproject`` derives
-    ``BASE_DIR`` from the path of the settings file, so it is one folder too deep if the settings
-    are a package."""
+    ``BASE_DIR`` from the path of the settings file, so ``BASE_DIR`` is one folder too deep if the
+    settings are a package."""
     base = Path(base_dir or ".")
     folders = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
     return next(folders, base)

@@ -42,7 +42,7 @@ class LmsPath:
     #: A path of Studio, which has its own host.
     STUDIO_COURSE_RUNS = "/api/v1/course_runs/"
 
-    # Served by usher.lms where it is installed.
+    # Only an LMS with usher.lms has these paths.
     USHER_API = "/usher/api/v1/"
     USHER_ACCOUNTS = "/usher/api/v1/accounts/"
     USHER_ENROLLMENTS = "/usher/api/v1/enrollments/"

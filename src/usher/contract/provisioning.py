@@ -102,9 +102,9 @@ class Application:
 
 @dataclass(frozen=True)
 class Description:
-    """All records that the LMS needs. site: domain, with port, of the Django site that they belong
-    to; '' means the site of ``SITE_ID``. service_worker: the first application's service worker, if
-    that application has none of its own."""
+    """All records that the LMS needs. site: domain, with port, of the Django site that the records
+    belong to; '' means the site of ``SITE_ID``. service_worker: the first application's service
+    worker, if that application has none of its own."""
 
     applications: list[Application]
     service_worker: ServiceWorker | None = None

@@ -128,7 +128,7 @@ class TokenProbe(TypedDict, total=False):
     url: str
     #: The HTTP status; None if nothing answered.
     status: int | None
-    #: ``invalid_grant`` shows that the client is right, ``invalid_client`` that it is wrong.
+    #: ``invalid_grant`` shows a right client id and secret, ``invalid_client`` wrong ones.
     oauth_error: str
     #: Why nothing answered.
     error: str

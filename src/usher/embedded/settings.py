@@ -139,7 +139,7 @@ EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = "registration@example.com"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
-# Finds files when they are requested; scanning all at the start takes a tenth of a second.
+# Finds files when they are requested; scanning all files at the start takes a tenth of a second.
 WHITENOISE_AUTOREFRESH = True
 
 REST_FRAMEWORK = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 #: Seconds: the first pause, the longest one, how long failures are remembered, and how long a probe
-#: may take before another one is allowed.
+#: may take before the next probe is allowed.
 _FIRST_PAUSE_SECONDS = 15.0
 _MAX_PAUSE_SECONDS = 300.0
 _MEMORY_SECONDS = 1800.0
@@ -19,7 +19,7 @@ class State(Protocol):
         """Pauses ``key`` for all workers. Does not shorten a longer pause."""
 
     def remaining(self, key: str) -> float:
-        """Seconds until the pause of ``key`` ends; 0 when it is not paused."""
+        """Seconds until the pause of ``key`` ends; 0 when ``key`` is not paused."""
 
     def claim(self, key: str, seconds: float) -> bool:
         """Claims ``key``: True for the first caller within ``seconds``, False for all others."""

@@ -20,9 +20,9 @@ class Job:
 
     display_name: the row's name for people. data: whatever the kind's ``prepare`` passes to its
     ``act``. generation: the row's generation when it was claimed, which a success writes as
-    observed. begun: a thread has started on it, so a request may reach the other system at any
-    later time. is_urgent: a person waits for it. settled_after: seconds from the last change of the
-    desired state until the other system matched; None before that.
+    observed. begun: a thread has begun the job, so a request may reach the other system at any
+    later time. is_urgent: a person waits for the row. settled_after: seconds from the last change
+    of the desired state until the other system matched; None before that.
     """
 
     row: Any

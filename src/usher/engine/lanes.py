@@ -1,8 +1,8 @@
 """Lanes of the queue: which work is claimed first.
 
 Work that follows from what a person does, such as a sign-up or a purchase, is interactive: somebody
-waits for it in a browser. It is claimed before all other work. Code that makes work for many
-learners, such as an import, should use the background lane::
+waits for the result in a browser. Interactive work is claimed before all other work. Code that
+makes work for many learners, such as an import, should use the background lane::
 
     with background():
         for user in users:

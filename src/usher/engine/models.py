@@ -25,8 +25,8 @@ from usher.engine.work import ROWS, Work
 class ReconciledQuerySet(models.QuerySet[Any]):
     """Queries and changes that all kinds of rows share.
 
-    Columns of the work are looked up as ``work__due_at`` and so on; they are null for rows without
-    work.
+    Columns of the work are looked up as ``work__due_at`` and so on; these columns are null for rows
+    without work.
     """
 
     def due(self, now: Any = None) -> Self:
@@ -119,7 +119,8 @@ class ReconciledQuerySet(models.QuerySet[Any]):
             last = (everybody.aggregate(last=Max("pk"))["last"] or 0) if due_works else 0
             new_rows = super().bulk_create(objs, *args, **options)
             if due_works:
-                # The database does not return which rows were inserted: they have the new ids.
+                # The database does not return which rows were inserted. They are found by their new
+                # ids.
                 lane = Lane(min(row.lane for row in due_works))
                 everybody.filter(pk__gt=last).without_work().make_due(lane=lane)
         return new_rows
@@ -151,7 +152,8 @@ def lock(rows: models.QuerySet[Any]) -> None:
 
 
 def refresh_unless_deleted(row: models.Model) -> None:
-    """Reads the row from the database again; leaves it as it is if it was deleted."""
+    """Reads the row from the database again. If the row was deleted there, the object keeps its
+    values."""
     with suppress(ObjectDoesNotExist):
         row.refresh_from_db()
 
@@ -349,8 +351,8 @@ class Watermark(models.Model):
 
 
 class OutstandingMessage(models.Model):
-    """A message that was sent to the workers and not yet processed. It counts as lost after
-    ``until``."""
+    """A message that was sent to the workers and not yet processed. The message counts as lost
+    after ``until``."""
 
     name = models.CharField(max_length=40, unique=True)
     until = models.DateTimeField()

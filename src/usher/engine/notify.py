@@ -1,4 +1,4 @@
-"""Sends workers a message that rows are due. If it is lost, the next sweep finds the rows."""
+"""Tells workers that rows are due. If the message is lost, the next sweep finds the rows."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Observer:
         """A pass has ended. is_empty: no row was due."""
 
     def stopped(self) -> None:
-        """A worker has stopped because it was told to, so its absence is no fault."""
+        """A worker has stopped because somebody told it to, so a missing worker is no fault."""
 
 
 _observers: list[Observer] = []

@@ -79,8 +79,8 @@ class OtherSystem:
     """The other system as a project registers it: one object in each process."""
 
     def context(self, *, accept_missing: bool = False) -> Context:
-        """A context for one pass. accept_missing: treat objects that the other system does not show
-        as deleted there, however many they are."""
+        """A context for one pass. accept_missing: objects that the other system does not show count
+        as deleted, however many they are."""
         raise NotImplementedError
 
     def state(self) -> State:

@@ -1,5 +1,5 @@
-"""Logs one warning when the rows of a kind begin to fail, one when they succeed again, and nothing
-in between.
+"""Logs one warning when the rows of a kind begin to fail, a second one when rows succeed again, and
+nothing in between.
 
 The processes of a worker share the counts of failures, so that only one of them logs an outage. A
 failure that stops all rows, or shows that the other system is down, is logged immediately. Any
@@ -26,11 +26,11 @@ _FAILURES_TO_LOG = 2
 #: Seconds until failures are forgotten, and until an outage that continues is logged again.
 _MEMORY_SECONDS = 7200.0
 _AGAIN = 7 * 86400.0
-#: Seconds within which only one worker logs the end.
+#: Seconds within which only one worker logs the end of an outage.
 _END_LOCK_SECONDS = 10.0
 
-#: Identifies the worker: the same in all processes of Celery's pool, which are forked after this
-#: import.
+#: Identifies the worker. All processes of Celery's pool have the same value, because they are
+#: forked after this import.
 _worker = secrets.token_hex(4)
 
 log = logging.getLogger("usher.engine")

@@ -44,7 +44,7 @@ class Pool:
                 threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def close(self) -> None:
-        """Drops the calls that have not started. Does not wait for the rest."""
+        """Drops the calls that have not started. Does not wait for the calls that have."""
         with self._changed:
             self._is_closed = True
             self._urgent.clear()

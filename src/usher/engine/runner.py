@@ -1,11 +1,11 @@
 """Processes due rows: one thread uses the database, many threads use the network.
 
 The database thread claims rows and makes a job of each. Network threads run the jobs and put the
-outcomes into one queue, from which the database thread writes them in bulk. Rows of the interactive
-lane are claimed at any time, and their jobs run first. Otherwise kinds take turns, so that a long
-backlog of one kind does not delay the rest. A job that needs the database, for example for an OAuth
-code of this application, sends a question through the same queue; the database thread answers all
-waiting questions in one batch.
+outcomes into one queue. The database thread takes the outcomes from this queue and writes them in
+bulk. Rows of the interactive lane are claimed at any time, and their jobs run first. Otherwise
+kinds take turns, so that a long backlog of one kind does not delay the rest. A job that needs the
+database, for example for an OAuth code of this application, sends a question through the same
+queue; the database thread answers all waiting questions in one batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from usher.engine.registry import other_system
 from usher.engine.stopping import Stop
 from usher.engine.writeback import Result, write_back
 
-#: Outcomes are written when there are this many, or when the oldest is this many seconds old.
+#: Outcomes are written when this many have come, or when the oldest is this many seconds old.
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 0.25
 #: Background rows claimed or written in one turn: few enough that interactive rows need not wait
@@ -80,8 +80,8 @@ class Runner:
 
     Another thread or process may set ``stop``. The pass then releases the rows that no thread has
     begun, and waits up to ``Options.stop_seconds`` for the rest. A row that was begun is never
-    released: its request might arrive after a request of the next worker. If there is no outcome
-    in time, the row's lease runs out.
+    released: its request might arrive after a request of the next worker. If a row's outcome does
+    not come in time, the row's lease runs out.
     """
 
     def __init__(self, context: Context, opts: Options, report: Report) -> None:
@@ -393,8 +393,8 @@ class Runner:
             self._drop_unsent()
 
     def _answer(self, questions: list[_Question]) -> None:
-        """Answers all questions in one batch; if that fails, one by one, so that only the job whose
-        question cannot be answered fails."""
+        """Answers all questions in one batch. If the batch fails, answers them one by one, so that
+        only the job whose question cannot be answered fails."""
         try:
             answers = self._context.answers([question.question for question in questions])
         except (OperationalError, InterfaceError):
@@ -425,7 +425,7 @@ class Runner:
         return any(_any_urgent(job for job, _ in results) for results in self._unwritten.values())
 
     def _flush(self) -> None:
-        """Writes all interactive outcomes, and at most ``_ROWS_A_TURN`` of the rest."""
+        """Writes all interactive outcomes, and at most ``_ROWS_A_TURN`` other outcomes."""
         capacity = _ROWS_A_TURN
         for kind in list(self._unwritten):
             self._write(kind, [result for result in self._unwritten[kind] if result[0].is_urgent])

@@ -88,8 +88,8 @@ def reconcile(
 
     patience: also wait for rows that failed and are due again soon. progress: called after every
     write. stop: ends the pass early when set. accept_missing: treat objects that the other system
-    does not show as deleted there, however many they are. interactive_too: also process interactive
-    rows of all kinds and users during the pass.
+    does not show as deleted, however many they are. interactive_too: also process interactive rows
+    of all kinds and users during the pass.
 
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings, InTransaction
     within a transaction.
@@ -167,8 +167,8 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
 
 
 class _Tally:
-    """Counts the outcomes of a pass; keeps those of rows that failed or wait, and have not
-    succeeded since."""
+    """Counts the outcomes of a pass; keeps the outcomes of rows that failed or wait, and that have
+    not succeeded since."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._counts = Summary()

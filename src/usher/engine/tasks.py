@@ -3,7 +3,7 @@
 For each kind, a sweep sends one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``. A
 message that is still outstanding is not sent again, so the queue does not grow while workers are
 busy or stopped. A worker processes a message for a limited time; if rows of that kind are then
-still due, it sends the message again and takes the next one.
+still due, it sends the message again and takes the next message.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def work(user_id: int | None = None) -> None:
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work_share(kind: str, number: int) -> None:
     """Reconciles due rows of one kind; several workers do so concurrently. number: the message's
-    number among those of its kind, from 0."""
+    number among the messages of its kind, from 0."""
     name = _name(kind, number)
     outstanding.extend(name, 2 * SHARE_SECONDS)
     try:

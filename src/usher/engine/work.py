@@ -72,8 +72,8 @@ class Work(models.Model):
                 name="work_queue",
                 condition=Q(due_at__isnull=False),
             ),
-            # Counts refused rows by code, and pages through those of one code, by an index-only
-            # scan.
+            # Counts refused rows by code, and pages through the refused rows of one code, by an
+            # index-only scan.
             models.Index(
                 fields=["kind", "error_code", "refused_at", "object_id"],
                 name="work_refused",
@@ -130,13 +130,13 @@ def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
 
 
 def create(kind: str, works: Iterable[Work]) -> None:
-    """Saves the work of rows that were just created, if it is due, refused or leased."""
+    """Saves the work of rows that were just created, if the work is due, refused or leased."""
     Work.objects.bulk_create([work for work in works if _matters(work)], batch_size=500)
 
 
 def put(kind: str, ids: Sequence[int], **values: Any) -> None:
     """Sets these columns of these rows' work without regard to leases. Creates work where there is
-    none, and deletes work that is then neither due nor refused nor leased."""
+    none, and deletes work that afterwards is neither due nor refused nor leased."""
     new = {name: _default(name) for name in ("lane", "due_at", "lease_until", *FRESH)} | values
     with transaction.atomic(savepoint=False):
         _insert_or_update(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))

@@ -105,7 +105,7 @@ def _write_observed(kind: Kind, successes: Sequence[Result], now: datetime) -> N
 
 
 def _write_work(kind: Kind, owned: Sequence[tuple[Result, _Locked]], now: datetime) -> None:
-    """Deletes work that is finished; makes the rest due again or marks it as refused."""
+    """Deletes work that is finished; makes other work due again or marks it as refused."""
     finished, remaining = [], []
     for result, locked in owned:
         values = _work_after(result, locked, now)

@@ -164,7 +164,7 @@ def skipping_receivers(
     code sends ``signal``. Other threads are not affected.
 
     rows: any hashable identifiers. row_of: gets the keyword arguments with which a receiver would
-    be called, and returns the identifier of the row that they are about.
+    be called, and returns the identifier of the row in them.
     """
     _install_filter(signal, row_of)
     before = _LEFT_OUT.get() or {}

@@ -2,8 +2,9 @@
 
 A learner signs in only through the link between the application's username and an LMS account. If a
 learner has no link, these steps create an account with a link. An existing account is never linked
-and never signed in, however it was found: by e-mail address, by a case-insensitive database
-comparison, because somebody is already signed in to it, or by an unfinished pipeline.
+and never signed in, however the platform found the account: by e-mail address, by a
+case-insensitive database comparison, through the browser's session, or through an unfinished
+pipeline.
 
 Parameters from the browser (``auth_entry``, ``partial_token``) are not trusted.
 """
@@ -40,9 +41,10 @@ def install(settings: Any) -> None:
     """Add Usher's steps to ``SOCIAL_AUTH_PIPELINE`` and its middleware to ``MIDDLEWARE``.
 
     ``create_learner`` is inserted before the platform's step that would send an unknown learner to
-    a form, and ``require_link`` after it. The platform resumes a pipeline at its own step, past
-    ``create_learner``; ``require_link`` still runs, before anything is linked or written. The
-    middleware is added at the end, so that Django passes each exception to it first.
+    a form, and ``require_link`` after that step. The platform resumes a pipeline at its own step,
+    past ``create_learner``; ``require_link`` still runs, before anything is linked or written. The
+    middleware is added at the end, so that Django passes each exception to Usher's middleware
+    first.
     """
     steps = list(getattr(settings, "SOCIAL_AUTH_PIPELINE", None) or [])
     anchor = conf.platform().PIPELINE_ANCHOR

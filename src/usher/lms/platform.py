@@ -1,4 +1,4 @@
-"""Adapter for edx-platform: a function for everything that Usher uses of the platform. Only this
+"""Adapter for edx-platform: a function for each part of the platform that Usher uses. Only this
 module, ``platform_enrollments`` and ``platform_receivers`` import the platform.
 
 The setting ``USHER_PLATFORM`` names the adapter module (see ``usher.lms.conf.platform``). Another

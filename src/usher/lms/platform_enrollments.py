@@ -26,9 +26,9 @@ def set_enrollment(
     """Set one enrollment's mode and ``is_active``; return its state afterwards.
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
-    rows and signals. Unlike the view, it does not describe the course, and it leaves out two
-    redundant saves. force: enroll even in a closed run or an expired mode. present: the current
-    state, None without an enrollment. cache: runs and modes, shared by a batch. Raises
+    rows and signals. Unlike the view, this function returns no description of the course, and
+    leaves out two redundant saves. force: enroll even in a closed run or an expired mode. present:
+    the current state, None without an enrollment. cache: runs and modes, shared by a batch. Raises
     EnrollmentRefused.
     """
     from common.djangoapps.student import models
@@ -72,7 +72,7 @@ def add_enrollments(
 
     Rows and signals are those of ``CourseEnrollment.enroll``, which inserts an inactive row in the
     default mode and then updates it. Here the row is inserted in its final state; receivers and
-    history get both states.
+    history get the row twice, in both states.
     """
     outcomes: list[State | EnrollmentRefused | None] = [None] * len(new_enrollments)
     if _has_enrollment_filter() or not new_enrollments:

@@ -1,9 +1,9 @@
 """Does the work of the platform's signal receivers for a whole batch of new users or enrollments.
 
-A receiver that this module replaces is skipped only if its source, and the source of the functions
-that it calls, has a known fingerprint (``KNOWN``). Any other receiver runs for each row, which is
-slower and equally correct. A receiver also runs for each row if it has something unusual to do for
-any row of the batch, for example for learners of an enterprise customer.
+A receiver that this module replaces is skipped only if its own source and the source of each
+function that it calls have known fingerprints (``KNOWN``). Any other receiver runs for each row,
+which is slower and equally correct. A receiver also runs for each row if it has something unusual
+to do for any row of the batch, for example for learners of an enterprise customer.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def award(
     grade: str = "",
     status: str = CertificateStatuses.downloadable,
 ) -> GeneratedCertificate:
-    """Give ``user`` the certificate of a run, or update the one they have."""
+    """Give ``user`` the certificate of a run, or update the user's existing certificate."""
     certificate, created = GeneratedCertificate.objects.update_or_create(
         user=user,
         course_id=key,

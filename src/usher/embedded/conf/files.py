@@ -23,7 +23,8 @@ class SettingsFileError(RuntimeError):
 
 
 def home() -> Path:
-    """The folder of this LMS, from the environment. Raises SettingsFileError without one."""
+    """The folder of this LMS, from the environment variable. Raises SettingsFileError if the
+    variable is not set."""
     folder = os.environ.get(HOME_VARIABLE, "")
     if not folder:
         raise SettingsFileError(
@@ -33,8 +34,8 @@ def home() -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in the YAML file ``path``. Raises SettingsFileError if it can't be read or is
-    no mapping."""
+    """The mapping in the YAML file ``path``. Raises SettingsFileError if the file can't be read or
+    has no mapping."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:

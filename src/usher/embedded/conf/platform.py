@@ -22,7 +22,7 @@ FEATURES: dict[str, Any] = {
 }
 
 PLATFORM_NAME = "édX"
-#: A setting of its own in every release, not one of FEATURES.
+#: In every release this is a separate setting, not a key of FEATURES.
 ENABLE_REQUIRE_THIRD_PARTY_AUTH = False
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_WHITELIST: list[str] = []

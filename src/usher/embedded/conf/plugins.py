@@ -13,7 +13,7 @@ GROUP = "lms.djangoapp"
 
 
 def _configurations(names: list[str]) -> Iterator[Any]:
-    """The app configurations of the named plugins, in the given order."""
+    """The app configurations of the named plugins, in the order of the names."""
     entry_points_by_name = {point.name: point for point in entry_points(group=GROUP)}
     for name in names:
         if name not in entry_points_by_name:

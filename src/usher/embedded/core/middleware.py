@@ -51,7 +51,7 @@ class EmailInSessionMiddleware:
 
 
 class UserStandingMiddleware:
-    """Answers every request of a disabled account with a message that it is disabled."""
+    """Answers every request of a disabled account with a message that the account is disabled."""
 
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response

@@ -59,7 +59,7 @@ def visible_runs(
 
 
 def visible_run(requester: Any, username: str, key: CourseKey) -> CourseOverview:
-    """The run. Raises Http404 if it does not exist or this user may not see it."""
+    """The run. Raises Http404 if the run does not exist or this user may not see the run."""
     user = effective_user(requester, username)
     run = CourseOverview.objects.filter(id=key).first()
     if run is None:

@@ -111,7 +111,7 @@ class CourseMode(models.Model):
         include_expired: bool = False,
         only_selectable: bool = True,
     ) -> list[Mode]:
-        """The modes that learners can choose now; ``[DEFAULT_MODE]`` for a run without any.
+        """The modes that learners can choose now; ``[DEFAULT_MODE]`` for a run without modes.
         include_expired: also modes whose deadline has passed. only_selectable: leave out modes for
         academic credit."""
         modes = cls.objects.filter(course_id=course_id).order_by("id")

@@ -13,7 +13,7 @@ from opaque_keys.edx.keys import CourseKey
 
 from usher.embedded.core.models import TimeStampedModel
 
-#: The start date of a run for which none is given.
+#: The start date of a run that is created without a start date.
 DEFAULT_START_DATE = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 DEFAULT_IMAGE_URL = "/static/img.png"
 

@@ -117,7 +117,7 @@ def update_enrollment(
 
 def set_attributes(enrollment: CourseEnrollment, attributes: list[Answer] | None) -> None:
     """Add or update attributes, each with ``namespace``, ``name`` and ``value``. Raises
-    InvalidEnrollmentAttribute if one of these is missing."""
+    InvalidEnrollmentAttribute if an attribute lacks one of these keys."""
     for attribute in attributes or []:
         for name in ("namespace", "name", "value"):
             if name not in attribute:

@@ -86,8 +86,8 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
         return _grade(user, "", key, grade)
 
     def _all(self, request: Any, key: CourseKey) -> Response:
-        """A page of learners' grades. It is empty if runs have no content, because then no grade
-        can be computed."""
+        """A page of learners' grades. The page is empty if runs have no content, because then no
+        grade can be computed."""
         pages = GradesPagination()
         enrollments = CourseEnrollment.objects.filter(course_id=key, is_active=True)
         page = pages.paginate_queryset(enrollments.select_related("user"), request, view=self) or []

@@ -48,7 +48,8 @@ def prepare() -> None:
     Site.objects.update_or_create(
         id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
     )
-    # Created last: in a new database, the site of SITE_ID has this name until it is renamed above.
+    # Created last: in a new database, the site of SITE_ID has this name until ``prepare`` renames
+    # it above.
     Site.objects.get_or_create(id=1, defaults={"domain": "example.com", "name": "example.com"})
     service = User.objects.filter(username=LOGIN_SERVICE_USER).first() or person(
         LOGIN_SERVICE_USER, "login_service_user@fake.email"

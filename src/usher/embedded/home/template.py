@@ -80,7 +80,7 @@ def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
 
 
 def migrated_database(plugins: tuple[str, ...]) -> Path:
-    """The path of the database; creates it if it is missing."""
+    """The path of the database; creates the database if it is missing."""
     return cached_template(
         "lms-template", _version(plugins), lambda target: _migrate(target, plugins)
     )

@@ -1,6 +1,6 @@
 """Compares an answer with the recorded one.
 
-Status and body must be equal, and so must the headers in ``_HEADERS``: none may be missing or
+Status and body must be equal, and so must the headers in ``_HEADERS``: no header may be missing or
 added. Values that differ in every run (ids, times, tokens, states, codes, random names) are
 compared by shape. Values that later requests send back are stored in ``KnownValues``.
 """

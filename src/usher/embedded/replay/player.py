@@ -172,7 +172,8 @@ class Player:
                 self._register(client, number)
 
     def _fetch_code(self, recording: Recording) -> None:
-        """Obtains an authorization code, since a code works once and the recorded one was used."""
+        """Obtains an authorization code, since a code works only once and the recorded code was
+        used."""
         data = recording.request.get("data")
         code = data.get("code", "") if isinstance(data, dict) else ""
         accepted = recording.response["status"] == 200

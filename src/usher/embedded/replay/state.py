@@ -129,7 +129,7 @@ def start(application: str) -> None:
 @transaction.atomic
 def hold(given: dict[str, Any], application: str) -> None:
     """Give the provider record and the service worker the states that ``given`` names, or else
-    their initial ones.
+    their initial states.
 
     given: may have ``provider``, a key of ``_PROVIDERS``, and ``service_worker``, a key of
     ``_WORKERS``. Raises KeyError for an unknown state.

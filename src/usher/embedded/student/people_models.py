@@ -78,8 +78,8 @@ class UserProfile(models.Model):
     def requires_parental_consent(self, default_requires_consent: bool = True) -> bool:
         """Whether the user may be a child; without a year of birth, ``default_requires_consent``.
 
-        Only the year of birth is known. The age is that of a person born at the end of that year,
-        so that no child counts as older.
+        Only the year of birth is known. The user counts as born at the end of that year, so that no
+        child counts as older.
         """
         if self.year_of_birth is None:
             return default_requires_consent

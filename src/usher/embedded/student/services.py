@@ -1,4 +1,4 @@
-"""Who may enroll, and what enrolling does. Errors:
+"""Decides who may enroll, and enrolls. Errors:
 
 CourseEnrollmentException
 ├── NonExistentCourseError
@@ -72,7 +72,7 @@ def may_enroll(user: User, run: CourseOverview) -> bool:
 
 
 def default_mode(course_key: CourseKey) -> str:
-    """The mode of an enrollment request that names none."""
+    """The mode for an enrollment request that names no mode."""
     available = [mode.slug for mode in CourseMode.modes_for_course(course_key)]
     for slug in (CourseMode.DEFAULT_MODE_SLUG, CourseMode.AUDIT, CourseMode.HONOR):
         if slug in available:

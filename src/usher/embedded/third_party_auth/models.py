@@ -22,7 +22,8 @@ def _backends() -> dict[str, type[BaseAuth]]:
 
 
 def oauth_backend_names() -> list[str]:
-    """Backend names that a record may have: those of AUTHENTICATION_BACKENDS."""
+    """Backend names that a record may have: the names of the backends in
+    AUTHENTICATION_BACKENDS."""
     return [name for name, backend in _backends().items() if issubclass(backend, OAuthAuth)]
 
 
@@ -147,7 +148,7 @@ class OAuth2ProviderConfig(ProviderConfig):
         self.other_settings = clean_json(self.other_settings)
 
     def get_setting(self, name: str) -> Any:
-        """A value of ``other_settings``. Raises KeyError if the record has none."""
+        """A value of ``other_settings``. Raises KeyError if the record has no such value."""
         if name == "KEY":
             return self.key
         if name == "SECRET":

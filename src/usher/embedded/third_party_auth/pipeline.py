@@ -97,7 +97,8 @@ def get_username(
     *args: Any,
     **kwargs: Any,
 ) -> dict[str, str]:
-    """A free username: the provider's, cleaned, with a random suffix if it is taken."""
+    """A free username: the provider's username, cleaned, with a random suffix if the name is
+    taken."""
     if user:
         return {"username": strategy.storage.user.get_username(user)}
     username = details.get("username") or secrets.token_hex(16)

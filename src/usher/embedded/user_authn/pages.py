@@ -28,7 +28,8 @@ def _start_of(record: OAuth2ProviderConfig, entry: str, target: str) -> str:
 
 
 def _hinted_provider(target: str) -> OAuth2ProviderConfig | None:
-    """The provider that ``tpa_hint`` in the target names, if it is enabled on this site."""
+    """The provider that ``tpa_hint`` in the target names, if this provider is enabled on this
+    site."""
     hints = parse_qs(urlparse(target).query).get("tpa_hint")
     try:
         return registry.by_id(hints[0]) if hints else None

@@ -30,7 +30,7 @@ def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = 
 
 
 def _requested_target(request: HttpRequest) -> str | None:
-    """``next`` if it is safe and leads to a page, else None."""
+    """The parameter ``next`` if it is a safe URL of a page, else None."""
     parameters = request.GET if request.method == "GET" else request.POST
     target = parameters.get("next")
     if not target or not is_safe_redirect(request, target, parameters.get("client_id")):

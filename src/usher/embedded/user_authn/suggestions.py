@@ -16,10 +16,10 @@ def _word(text: str) -> str:
 
 
 def suggest_usernames(name: str) -> list[str]:
-    """Up to three free usernames made from ``name``; none for a name that isn't ASCII.
+    """Up to three free usernames made from ``name``; no suggestions for a name that isn't ASCII.
 
-    For "Ada Lovelace" they are for example ``adalovelace``, ``a-lovelace`` and ``ada_7``; for "Ada"
-    ``ada_7``, ``ada_42`` and ``ada_358``. The numbers are random.
+    Suggestions for "Ada Lovelace" are for example ``adalovelace``, ``a-lovelace`` and ``ada_7``;
+    for "Ada" ``ada_7``, ``ada_42`` and ``ada_358``. The numbers are random.
     """
     if not name.isascii():
         return []

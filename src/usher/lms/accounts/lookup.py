@@ -20,13 +20,14 @@ from usher.lms import conf
 
 
 def link_of(backend: str, uid: str) -> Any:
-    """The link of the learner with exactly this ``uid`` at ``backend``; None without one."""
+    """The link of the learner with exactly this ``uid`` at ``backend``; None if there is no such
+    link."""
     link = UserSocialAuth.get_social_auth(backend, uid)
     return link if link is not None and link.uid == uid else None
 
 
 def user_named(username: str) -> Any:
-    """The user with exactly this username; None without one."""
+    """The user with exactly this username; None if there is no such user."""
     user = get_user_model().objects.filter(username=username).first()
     return user if user is not None and user.username == username else None
 

@@ -1,8 +1,8 @@
 """Hashes of random secrets, and random passwords.
 
 The platform refuses single sign-on to accounts with an unusable password ("Your account is
-disabled"), so every account gets a random one. It has 256 random bits and can't be guessed, so a
-slow hash would add nothing.
+disabled"), so every account gets a random password. The password has 256 random bits and can't be
+guessed, so a slow hash would add nothing.
 """
 
 from __future__ import annotations

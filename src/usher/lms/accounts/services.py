@@ -1,8 +1,8 @@
 """Creates, updates and links accounts.
 
 An account has all that the platform's registration creates: user, profile, registration and a
-usable random password; the signals that other apps listen to are sent. It also has the link through
-which its learner signs in. Only a new account is linked automatically. An existing account,
+usable random password; the signals that other apps listen to are sent. An account also has the link
+through which its learner signs in. Only a new account is linked automatically. An existing account,
 whatever its username or e-mail address, may be another person's; only an operator can link it.
 """
 

@@ -102,7 +102,7 @@ class _Batch:
         self.users.update({name: users[name] for name in names if name in users})
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Create the accounts of learners without one, in one batch. Returns {index of the item:
+        """Create the accounts of learners who have none, in one batch. Returns {index of the item:
         its outcome}, without the items that ``process`` has to handle."""
         outcomes: dict[int, Item] = {}
         new_learners: dict[int, Learner] = {}

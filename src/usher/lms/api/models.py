@@ -20,7 +20,7 @@ class BatchOutcome(models.Model):
     start = models.PositiveIntegerField()
     #: SHA-256 of the items.
     digest = models.CharField(max_length=64)
-    #: JSON. In place of learners' tokens it has the ids of the refresh tokens' rows.
+    #: JSON. In place of learners' tokens the JSON has the ids of the refresh tokens' rows.
     outcomes = models.TextField(blank=True)
     created = models.DateTimeField(auto_now_add=True, db_index=True)
 

@@ -108,7 +108,7 @@ def _without_tokens(outcomes: list[Item]) -> list[Item]:
 
 def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
     """Put the tokens back into ``outcomes``; mint new ones in place of tokens that were revoked or
-    used. Learners who became staff or were unlinked since the first request get none."""
+    used. Learners who became staff or were unlinked since the first request get no tokens."""
     by_token_row = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
     users = _learners([outcome["lms_user_id"] for outcome in by_token_row.values()], application)
     for row, outcome in list(by_token_row.items()):

@@ -48,7 +48,8 @@ def in_transactions(
     work: processes some items inside a transaction; gets the number of the first, and the items.
     failed: returns the outcome of an item that raised an unexpected exception. order: sort key of
     an item. Every request processes items in this order, so that concurrent requests seldom block
-    each other. An UsherLmsError that ``work`` raises ends the request; it is raised here too.
+    each other. An UsherLmsError that ``work`` raises concerns the whole request, so this function
+    raises it too.
     """
     indices = sorted(range(len(items)), key=lambda index: order(items[index]))
     outcomes: dict[int, Item] = {}

@@ -74,8 +74,8 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
 @contextmanager
 def gathering(own: OwnChanges | None = None) -> Iterator[None]:
     """Collect notes within the block, and save them at its end without duplicates, in a few
-    queries. If the block raises, they are dropped. An inner block leaves its notes to the outer
-    block; ``own`` of the inner block is ignored."""
+    queries. If the block raises, the notes are dropped. An inner block leaves its notes to the
+    outer block; ``own`` of the inner block is ignored."""
     if _gathered.notes is not None:
         yield
         return
@@ -89,8 +89,8 @@ def gathering(own: OwnChanges | None = None) -> Iterator[None]:
 
 
 def put(notes: Iterable[Note], own: OwnChanges | None = None) -> None:
-    """Add the messages for ``notes``, and start the sender when they are committed. own: changes
-    about which the application that made them gets no webhook."""
+    """Add the messages for ``notes``, and start the sender when the messages are committed. own:
+    changes about which the application that made them gets no webhook."""
     notes = list(notes)
     if not notes:
         return
@@ -129,7 +129,7 @@ def backlog(application: ConnectedApplication) -> dict[str, float]:
 
 
 def address(kind: str, application: Any) -> str:
-    """The URL to send messages of this kind to; '' when there is none."""
+    """The URL to send messages of this kind to; '' when the application has none."""
     if not application.webhook_secret:
         return ""
     if kind == EventType.SIGNED_OUT:

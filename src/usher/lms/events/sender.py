@@ -130,7 +130,8 @@ def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts
 
 
 def _post(session: requests.Session, message: Message, url: str) -> str:
-    """Post the message. Returns why it was not accepted; '' when it was."""
+    """Post the message. Returns why the application did not accept it; '' when the application
+    did."""
     body, now = _body(message), int(time.time())
     event_id = _event_id(message)
     signature = signatures.sign(

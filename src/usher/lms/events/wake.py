@@ -1,7 +1,7 @@
 """Runs the sender in a background thread, so that it does not delay requests.
 
-Each process has at most one such thread. It runs while messages are waiting. Messages left when the
-process ends are sent after the next change, or by ``manage.py lms usher_send_events``.
+Each process has at most one such thread, which runs while messages are waiting. Messages left when
+the process ends are sent after the next change, or by ``manage.py lms usher_send_events``.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 
 def _application_name(backend: str) -> str:
-    """The application's name for people: its product name if known, else that of the provider
+    """The application's name for people: its product name if known, else the name in the provider
     record."""
     application = ConnectedApplication.objects.filter(backend=backend).first()
     if application and application.name in EDITIONS:

@@ -49,7 +49,7 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
 
 
 def _find(spec: Application) -> tuple[Any | None, bool]:
-    """The existing client to use, or None; and whether it is adopted, that is, existed before
+    """The existing client to use, or None; and whether the client is adopted: existed before
     provisioning."""
     model = get_application_model()
     connected = ConnectedApplication.objects.filter(name=spec.name).first()
@@ -99,8 +99,8 @@ def login_service_id() -> str:
 
 
 def provision_login_service(outcome: ProvisioningResult) -> None:
-    """Create the client of the LMS's own sign-in if it is missing. Without it every sign-in fails
-    with status 500. The platform's migrations normally create it."""
+    """Create the OAuth client of the LMS's own sign-in if the client is missing. Without this
+    client every sign-in fails with status 500. The platform's migrations normally create it."""
     model = get_application_model()
     created = not model.objects.filter(client_id=login_service_id()).exists()
     if created:
@@ -127,7 +127,7 @@ def _login_service_user() -> Any:
 
 
 def remove_client(connected: ConnectedApplication, outcome: ProvisioningResult) -> None:
-    """Delete the application's client, unless it was adopted."""
+    """Delete the application's client, unless the client was adopted."""
     client = get_application_model().objects.filter(client_id=connected.oauth_client_id).first()
     if client is None:
         return

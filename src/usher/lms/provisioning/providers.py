@@ -92,8 +92,8 @@ def _save_version(record: Any, site: Site) -> None:
 def remove_provider(
     spec: Application, site: Site, outcome: ProvisioningResult, *, purge: bool
 ) -> None:
-    """Disable the provider by adding a version. purge: do not add one, but delete the versions that
-    provisioning created, so that the version before them is current again."""
+    """Disable the provider by adding a version. purge: add no version; instead delete the versions
+    that provisioning created, so that the previous version is current again."""
     if purge:
         _delete_versions(site, spec.backend, outcome)
         return

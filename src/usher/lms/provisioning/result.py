@@ -8,8 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Item:
-    """What happened to one record. what: its kind; name: its name; outcome: created, changed,
-    adopted, removed, moved, kept or unchanged; changes: names of the fields that differed."""
+    """What happened to one record. what: the record's kind; name: the record's name; outcome:
+    created, changed, adopted, removed, moved, kept or unchanged; changes: names of the fields that
+    differed."""
 
     what: str
     name: str

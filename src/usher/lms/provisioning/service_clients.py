@@ -36,8 +36,8 @@ def provision_service_clients(
 def remove_service_clients(
     application: ConnectedApplication, outcome: ProvisioningResult, *, purge: bool
 ) -> None:
-    """Delete the clients. Accounts that provisioning created for them are deactivated, or deleted
-    with ``purge``."""
+    """Delete the clients. Accounts that provisioning created for these clients are deactivated, or
+    deleted with ``purge``."""
     for client in application.service_clients.select_related("user"):
         _remove(client, outcome, purge=purge)
 
@@ -48,8 +48,8 @@ def _account(
     """The account that the client acts as, and whether it was created for this client alone.
 
     A client that syncs course runs acts as the service worker, which is staff. The client that
-    retires learners could close any account, so it acts as an account of its own with that
-    permission only.
+    retires learners could close any account, so it acts as a separate account that has only the
+    permission to retire learners.
     """
     if not spec.username:
         worker = ServiceWorker.objects.select_related("user").filter(application=application)

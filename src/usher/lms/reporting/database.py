@@ -9,9 +9,9 @@ from usher.contract.report import Column
 
 
 def short_uuid_columns() -> list[Column]:
-    """Columns that Django 4.2 made for UUIDs on MariaDB. They are too short for the values of this
-    Django: Django 5.0 and later uses MariaDB's type ``uuid``, and no migration converts older
-    columns."""
+    """Columns that Django 4.2 made for UUIDs on MariaDB. The columns are too short for the values
+    of this Django: Django 5.0 and later uses MariaDB's type ``uuid``, and no migration converts
+    older columns."""
     if connection.vendor != "mysql" or not connection.features.has_native_uuid_field:
         return []
     nullable = {

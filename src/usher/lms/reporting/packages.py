@@ -46,8 +46,8 @@ def conflicts() -> list[str]:
     """Unmet requirements of or for the packages in ``NAMES``, worded like ``pip check``.
 
     Version requirements of the sign-in backends are ignored: the backends are installed without
-    their dependencies, to keep the platform's versions. ``settings.backends`` reports whether they
-    can be imported.
+    their dependencies, to keep the platform's versions. ``settings.backends`` reports whether the
+    backends can be imported.
     """
     names = {_canonical(name) for name in NAMES}
     installed = _installed_distributions()
@@ -89,7 +89,7 @@ def _unmet(name: str, text: str, names: set[str], installed: dict[str, Distribut
 
 def outside_image() -> list[str]:
     """Packages of ``NAMES`` that are newer than this container: somebody installed them into the
-    container, and they are lost when it is recreated. Empty outside of a container."""
+    container, and they are lost when the container is recreated. Empty outside of a container."""
     start = _container_start()
     if start is None:
         return []

@@ -1,4 +1,4 @@
-"""Facts from the LMS database about connections. The shapes are those of ``contract.report``."""
+"""Facts from the LMS database about connections. ``contract.report`` defines their shapes."""
 
 from __future__ import annotations
 
