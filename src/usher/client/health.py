@@ -42,5 +42,6 @@ class HealthRecorder:
         self.milliseconds.append(round(seconds * 1000))
 
     def record_failure(self, message: str) -> None:
-        """Records a failure: no answer, or one that shows a broken LMS. message: for people."""
+        """Records a failure: no answer, or an answer that shows a broken LMS. message: for
+        people."""
         self.failed_at, self.failure = time.time(), message

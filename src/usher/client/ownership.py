@@ -6,9 +6,9 @@ address could give the learner a stranger's account, so two proofs are needed:
 
 1. The LMS account was created after the username was reserved for this learner.
 2. Signing the learner in through this application leads to exactly this account. Since the
-   reservation nobody else can do that.
+reservation, no other learner's sign-in can lead to that account.
 
-The second is not tried without the first: on signing in, the stock platform links an account with
+The second proof is tried only after the first: at sign-in, the stock platform links an account with
 the same e-mail address.
 """
 

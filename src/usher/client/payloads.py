@@ -235,7 +235,7 @@ def name(value: Any, limit: int, noun: str) -> str:
 
 
 def link(value: Any, limit: int) -> str:
-    """An address that a page can link to safely; '' for one with another scheme, such as
+    """An address that a page can link to safely; '' for an address with another scheme, such as
     ``javascript:``."""
     address = text(value, limit, "an address")
     return address if address.lower().startswith(("http://", "https://", "/")) else ""

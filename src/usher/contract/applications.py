@@ -98,8 +98,8 @@ class Entry:
 
 
 def read_entries(items: Any) -> list[Entry]:
-    """The entries, complete. Raises EntryError for the first one that can't be used, and for two
-    that share a name, backend, OAuth client or service worker."""
+    """The entries, complete. Raises EntryError for the first entry that can't be used, and for two
+    entries that share a name, backend, OAuth client or service worker."""
     if not isinstance(items, Sequence) or isinstance(items, str):
         raise EntryError("USHER_APPLICATIONS is not a list")
     entries = [_read_entry(item, index) for index, item in enumerate(items)]

@@ -7,7 +7,8 @@ LMS_SESSION_COOKIE = "sessionid"
 
 
 def share_session_cookie(application_url: str, application_cookie: str, lms_url: str) -> bool:
-    """Whether a browser sends the session cookie of one of the two to the other.
+    """Whether a browser sends the application's session cookie to the LMS, or the LMS's to the
+    application.
 
     application_cookie: the application's ``SESSION_COOKIE_NAME``. Cookies don't depend on the port,
     and the LMS's cookie is valid for subdomains of its host (Tutor's ``SESSION_COOKIE_DOMAIN``).

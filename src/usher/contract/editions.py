@@ -12,7 +12,7 @@ START_GATEWAY = "docker compose --profile keycloak --profile apisix up -d"
 class Edition:
     """name: as on the command line. title: as shown to people. host and port: parts of the
     application's browser address. sync_command: the management command that syncs course runs, with
-    its arguments; repair_command: the one that creates missing LMS accounts and tokens.
+    its arguments; repair_command: the command that creates missing LMS accounts and tokens.
     gateway_url: the browser address of an API gateway in front of it; '' for none.
     registration_token_key: the setting with the token that the application sends when it registers
     a learner. https_redirect_key: the setting that redirects all requests to HTTPS, on by

@@ -133,7 +133,8 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Description":
-        """Reads a description. Raises DescriptionError if ``text`` is not a complete one."""
+        """Reads a description. Raises DescriptionError if ``text`` is not a complete
+        description."""
         try:
             data = json.loads(text)
         except ValueError as error:

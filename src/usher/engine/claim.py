@@ -152,8 +152,8 @@ def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
 def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     """Resets timestamps that a clock jump moved into the future. Returns how many rows it changed.
 
-    Implausible are a retry later than twice the longest delay, a lease longer than ten times
-    ``lease_seconds``, and a due time in the future of a row that was never tried. Also deletes
+    Such a timestamp is a retry later than twice the longest delay, a lease longer than ten times
+    ``lease_seconds``, or a due time in the future of a row that was never tried. Also deletes
     settled work whose lease has run out.
     """
     now = database_now()

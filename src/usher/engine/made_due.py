@@ -35,7 +35,7 @@ _IDS_A_QUERY = 1000
 
 
 def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
-    """Whether another worker has claimed any of these rows, or is about to.
+    """Whether another worker has claimed any of these rows, or will claim one soon.
 
     Called when this worker found nothing more to claim. A row that is still due is being claimed by
     another worker, unless the gate of its kind is closed.

@@ -1,7 +1,7 @@
 """Notifies observers of the engine's work: metrics, the log of refusals, the console.
 
 An observer is called in the process and thread that did the work, after the transaction unless the
-method says otherwise. If it raises, the error is logged and the engine continues.
+method says otherwise. If an observer raises, the error is logged and the engine continues.
 """
 
 from __future__ import annotations

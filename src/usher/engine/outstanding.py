@@ -17,8 +17,8 @@ KEPT_SECONDS = 60.0
 
 
 def begin(name: str) -> bool:
-    """Marks the message as outstanding. Returns whether to send it: False if one of that name is
-    outstanding already."""
+    """Marks the message as outstanding. Returns whether to send it: False if a message of that name
+    is outstanding already."""
     now = database_now()
     until = now + timedelta(seconds=KEPT_SECONDS)
     rows = OutstandingMessage.objects.filter(name=name)

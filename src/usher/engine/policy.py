@@ -16,7 +16,8 @@ LONGEST_DELAY = 3600.0
 #: attempts are counted.
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 SYSTEMIC_DELAY = 30.0
-#: Seconds until a row that waits for another row is checked, unless the other row makes it due.
+#: Seconds until a row that waits for another row is checked, unless the other row makes the waiting
+#: row due earlier.
 WAITING_DELAY = 600.0
 
 

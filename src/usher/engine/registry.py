@@ -17,7 +17,7 @@ _systems: list[OtherSystem] = []
 
 
 def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
-    """Registers the kinds and the other system, and replaces any registered before.
+    """Registers the kinds and the other system, in place of the ones registered before.
 
     kinds: in the order in which they are processed and their rows are locked, so a kind comes after
     the kinds that it depends on.

@@ -116,7 +116,7 @@ class Runner:
         interactive_kinds = [kind for kind in interactive if kind.name not in names]
         pool, self._checked_at = Pool(self._opts.concurrency, "usher-lms"), None
         try:
-            with background():  # the lane of new work, unless a kind sets it from the row's own
+            with background():  # the lane of new work, unless a kind uses the row's lane
                 self._loop(pool, kinds, scope, interactive_kinds)
         finally:
             pool.close()

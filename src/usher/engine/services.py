@@ -45,8 +45,8 @@ _SWEEP_SECONDS = 60.0
 _DATABASE_PAUSE_SECONDS = 2.0
 #: Seconds between two checks of rows that another worker has claimed, or that are due again soon.
 _LOOK_SECONDS = 0.1
-#: The most failed rows, and the most waiting ones, that a pass remembers one by one; any more are
-#: only counted.
+#: The most failed rows, and the most waiting ones, that a pass remembers one by one; further rows
+#: are only counted.
 _MAX_REMEMBERED = 100_000
 
 log = logging.getLogger("usher.engine")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The most failures that are kept with their messages; any more are only counted.
+#: The most failures that are kept with their messages; further failures are only counted.
 KEPT_FAILURES = 1000
 
 

@@ -30,7 +30,7 @@ FRESH: dict[str, Any] = {
 }
 
 #: SQL for the lane that is claimed first: either the lane in which a row already waits, or the new
-#: one.
+#: lane.
 _BETTER_LANE = (
     "CASE WHEN work.due_at IS NOT NULL AND work.lane < EXCLUDED.lane "
     "THEN work.lane ELSE EXCLUDED.lane END"

@@ -1,4 +1,4 @@
-"""The LMS's database: SQLite in the LMS folder, or the one that a URL names.
+"""The LMS's database: SQLite in the LMS folder, or the database that a URL names.
 
 MySQL and MariaDB need the package mysqlclient, which is not installed with Usher.
 """

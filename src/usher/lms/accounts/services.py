@@ -45,7 +45,7 @@ class Learner:
     reactivate: bool = False
 
     def is_active_after(self, was_active: bool) -> bool:
-        """Whether the account is to be active, given whether it is active now."""
+        """Whether the account is to be active, which may depend on whether it is active now."""
         return self.is_active and (was_active or self.reactivate)
 
 

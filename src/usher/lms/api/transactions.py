@@ -1,5 +1,5 @@
 """Processes many items in short transactions, so that each outcome says what was committed and one
-failing item does not fail the rest.
+failing item does not fail the other items.
 
 Each transaction has a savepoint around all of its statements. MySQL rolls back the whole
 transaction at a deadlock. If a receiver of the platform swallows that error, the next statements

@@ -1,4 +1,5 @@
-"""Builds the report. A fact that raises an exception is listed as missing; the rest is reported."""
+"""Builds the report. A fact that raises an exception is listed as missing; all other facts are
+reported."""
 
 from __future__ import annotations
 
