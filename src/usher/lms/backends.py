@@ -35,9 +35,9 @@ def class_name(name: str) -> str:
 def send_plain_redirect_uris(names: Mapping[str, str]) -> None:
     """Make the backends in use send the redirect URI exactly as it is registered.
 
-    python-social-auth adds ``redirect_state`` to the URI, which repeats ``state`` and which no
-    provider checks. Providers that compare redirect URIs to the letter (RFC 9700 2.1; the OAuth
-    toolkit since 3.4) refuse it.
+    python-social-auth adds the parameter ``redirect_state`` to the URI. The parameter repeats
+    ``state``, and no provider checks it. Providers that compare redirect URIs to the letter (RFC
+    9700 2.1; the OAuth toolkit since 3.4) refuse such a URI.
     """
     from django.utils.module_loading import import_string
 

@@ -56,8 +56,8 @@ def save_new(
 def insert(rows: Sequence[Any], *, unique_fields: Sequence[str]) -> None:
     """Insert ``rows`` and give each its primary key, without signals.
 
-    MySQL does not return the primary keys of several inserted rows. With these databases, the keys
-    are read back by the values of the attributes ``unique_fields``.
+    MySQL does not return the primary keys of several inserted rows. With MySQL, the keys are read
+    back by the values of the attributes ``unique_fields``.
     """
     model = type(rows[0])
     model._default_manager.bulk_create(rows)
@@ -164,7 +164,7 @@ def skipping_receivers(
     code sends ``signal``. Other threads are not affected.
 
     rows: any hashable identifiers. row_of: gets the keyword arguments with which a receiver would
-    be called, and returns the identifier of the row in them.
+    be called, and returns the identifier of the row in these arguments.
     """
     _install_filter(signal, row_of)
     before = _LEFT_OUT.get() or {}

@@ -84,7 +84,7 @@ def create_learner(
     if link := lookup.link_of(backend.name, uid):
         return _signed_in(request, backend, learner, link, user)
     if user is not None:
-        # An earlier step found this user, or the browser is signed in to this account: no link.
+        # An earlier step found this user, or the browser is signed in as this user. No link exists.
         return _stop_as_somebody_else(request, backend, learner)
     if not learner.username or uid != learner.username:
         unfinished = learner.email and not learner.username

@@ -49,8 +49,8 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
 
 
 def _find(spec: Application) -> tuple[Any | None, bool]:
-    """The existing client to use, or None; and whether the client is adopted: existed before
-    provisioning."""
+    """The existing client to use, or None; and whether the client is adopted, which means that it
+    existed before provisioning."""
     model = get_application_model()
     connected = ConnectedApplication.objects.filter(name=spec.name).first()
     ids = [spec.oauth_client_id, *([connected.oauth_client_id] if connected else [])]
