@@ -1,4 +1,4 @@
-"""The exceptions with which commands end that fail or can't run."""
+"""The exceptions of commands that fail or can't run."""
 
 import click
 

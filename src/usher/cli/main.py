@@ -125,7 +125,8 @@ class LazyCommands(click.Group):
                 click.echo(
                     f"{of.get_usage()}\nTry '{of.command_path} --help' for help.\n", err=True
                 )
-            # Printed here, because another ClickException would lose the exit code of a subclass.
+            # The message is printed here: a new ClickException with the wrapped message would not
+            # have the exit code of the error's subclass.
             click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

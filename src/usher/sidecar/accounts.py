@@ -24,7 +24,7 @@ from usher.sidecar.session import Session
 from usher.sidecar.summary import FAILED, REFUSED, SKIPPED, Summary
 
 ACCOUNT = "account"
-#: Learners in a batch. A batch takes some seconds, less than their locks last.
+#: Learners in a batch. A batch takes some seconds, so it ends before the learners' locks expire.
 SIZE = 200
 #: Seconds between two checks of locked learners.
 LOCKS_EVERY = 2.0
@@ -37,8 +37,8 @@ _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
 #: The learner's primary key → the LMS's result in the batch API's form, but with ``tokens`` as a
 #: TokenPair or None. ``token_error``: why a created account has no token yet.
 Results = dict[Any, dict[str, Any]]
-#: Sends a page of learners to the LMS. Yields results several times, so that the first ones are
-#: recorded even if the LMS fails for the rest.
+#: A function that sends a page of learners to the LMS. It yields results several times, so that the
+#: first results are recorded even if the LMS fails for the other learners.
 Send = Callable[[Sequence[Learner]], Generator[Results]]
 
 
@@ -85,7 +85,7 @@ def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, s
 def _pass(
     session: Session, due: Selection, summary: Summary, send: Send, size: int
 ) -> dict[Any, tuple[str, Any]]:
-    """Processes all due learners once. Returns those that are locked: primary key → e-mail address
+    """Processes all due learners once. Returns the locked learners: primary key → e-mail address
     and ``Learner.content``."""
     locked_elsewhere: dict[Any, tuple[str, Any]] = {}
 
@@ -140,7 +140,7 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 def _with_locks(
     session: Session, page: list[Learner], locked_elsewhere: dict[Any, tuple[str, Any]]
 ) -> Iterator[list[Learner]]:
-    """Locks learners and yields those that it could lock; adds the others to
+    """Tries to lock the learners. Yields the locked ones, and adds the others to
     ``locked_elsewhere``."""
     lock = session.adapter.lock
     if lock is None:
@@ -354,8 +354,8 @@ def _record(
     session: Session, created: list[tuple[Learner, dict[str, Any]]], summary: Summary
 ) -> None:
     """Writes the accounts, then the tokens. If an account could not be written, its token is
-    dropped: the username may have changed, so that the token belongs to another account. An account
-    that was written without a token is due again, for the token only."""
+    dropped: the username may have changed, and the token would belong to another account. An
+    account that was written without a token is due again, for the token only."""
     account = session.adapter.account
     unrecorded = [learner for learner, _ in created if not learner.has_account]
     results = iter(

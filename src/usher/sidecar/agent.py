@@ -26,7 +26,7 @@ VERSION = 1
 #: Seconds between two lines ``alive``, and seconds without a request after which the agent ends.
 HEARTBEAT = 5.0
 SILENCE = 120.0
-#: The most rows in a request, because they stay locked until it is done.
+#: The most rows in a request. The rows stay locked until the request is done.
 MOST_ROWS = 1000
 
 
@@ -284,9 +284,10 @@ def write(request):
     """Writes a batch in one transaction; returns the outcome of each row, in order.
 
     A row has ``pk`` or, if it may have to be created, ``find`` (unique values). ``expect``: the row
-    must exist and still have these values; without it, only a new row is written. ``set``: values
-    to write. ``owner``: values that the row's owner must still have. The owner is the row of the
-    model ``request["owner"]["model"]`` to which the column ``request["owner"]["by"]`` refers.
+    must exist and still have these values; without ``expect``, the row is written only if it does
+    not exist. ``set``: values to write. ``owner``: values that the row's owner must still have. The
+    owner is the row of the model ``request["owner"]["model"]`` to which the column
+    ``request["owner"]["by"]`` refers.
 
     Outcomes: written, same, changed (by another process; nothing is written), busy (locked by
     another process), gone, refused.
@@ -341,8 +342,8 @@ def write_together(model, rows, request):
 
 
 def write_row(model, row, request):
-    """Writes one row in its own savepoint or transaction, so that its error does not affect
-    others."""
+    """Writes one row in its own savepoint or transaction, so that its error does not affect other
+    rows."""
     from django.db import transaction
 
     try:
@@ -401,7 +402,7 @@ def refusal(model, row, values):
     except Exception as error:
         if is_database_error(error):
             raise
-        # Not a rule of the application: writing the row will report it.
+        # This error is not a rule of the application. Writing the row will report it.
         sys.stderr.write("clean() failed: {}\n".format(error))
     return None
 
@@ -411,8 +412,8 @@ def lookup_of(row):
 
 
 def lock_owners(rows, request):
-    """Locks the rows' owners. Returns for each row the outcome if it can't be written, else
-    None."""
+    """Locks the rows' owners. Returns for each row None, or the outcome if the row can't be
+    written."""
     if not request.get("owner"):
         return [None] * len(rows)
     model, by = model_of(request["owner"]["model"]), request["owner"]["by"]
@@ -450,8 +451,8 @@ def changed_row(model, row, request):
 
 
 class Change:
-    """row: an instance with the values in the database. values: those to write. new: whether it is
-    not in the database yet."""
+    """row: an instance with the values in the database. values: the values to write. new: whether
+    the row is not in the database yet."""
 
     def __init__(self, row, values, new=False):
         self.row, self.values, self.new = row, values, new
@@ -506,7 +507,7 @@ def save(model, changes, request):
 
 
 def is_plain(model):
-    """Whether saving a row of this model does nothing but write it."""
+    """Whether saving a row of this model only writes the row."""
     from django.db.models import Model
     from django.db.models.signals import post_save
 
@@ -561,10 +562,10 @@ def moments_of_change(model):
 
 # -- writing with audit rows
 #
-# ``save_and_log`` of both applications takes a dozen statements for each row. So the agent calls it
-# for the first rows of a batch and checks what it writes. If that is only the row, and one audit
-# row with the content that ``to_dict`` predicts, the agent writes the rest of the batch itself in
-# a few statements. Otherwise ``save_and_log`` saves the rest, too.
+# ``save_and_log`` of both applications takes a dozen statements for each row. So the agent calls
+# ``save_and_log`` only for the first rows of a batch, and checks which rows it writes. If these are
+# only the row itself and one audit row with the content that ``to_dict`` predicts, the agent writes
+# the rest of the batch itself in a few statements. Otherwise ``save_and_log`` saves the rest, too.
 
 #: The number of rows in a batch that the application's own code always saves.
 SAMPLES = 2
@@ -696,7 +697,8 @@ def remove(request):
 
 
 def address(request):
-    """Returns the application's URL of that name, as its own code builds it."""
+    """Returns the application's URL of the requested name, built as in the application's own
+    code."""
     from urllib.parse import urljoin
 
     from django.conf import settings as django_settings
@@ -751,7 +753,7 @@ class HeldLock:
         self.holders = set()
 
     def share(self, holder):
-        """Adds a holder. Returns whether the lock lasts long enough for it."""
+        """Adds a holder. Returns whether the lock lasts long enough for this holder."""
         if self.until - time.monotonic() < self.expire / 2:
             try:
                 self.lock.extend(self.expire)
@@ -764,12 +766,12 @@ class HeldLock:
 
 
 def lock(request):
-    """Takes the application's own lock for each row, without waiting. Returns for each whether it
-    is held.
+    """Takes the application's own lock for each row, without waiting. Returns for each row whether
+    its lock is held.
 
     ``function`` makes a lock of a given name; ``name`` has ``{}`` for the row's ``column``. Locks
-    expire after ``expire`` seconds, for example if this process dies. ``holder``: any name, by
-    which ``unlock`` releases them.
+    expire after ``expire`` seconds, for example if this process dies. ``holder``: any name;
+    ``unlock`` releases all locks of a holder.
     """
     make, model = function_of(request["function"]), model_of(request["model"])
     rows = all_rows(model).filter(pk__in=request["keys"])

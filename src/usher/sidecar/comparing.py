@@ -6,8 +6,8 @@ Each kind is processed only if the operator names it. "Here" is the application.
 kind     difference                                                   what is changed
 ======== ============================================================ =======================
 missing  recorded here as enrolled; the LMS has no such enrollment    the LMS
-mode     another mode in the LMS; a paid mode there is kept if the    the LMS
-         mode here is free
+mode     another mode in the LMS; a paid mode in the LMS is kept if   the LMS
+         the mode here is free
 adopt    active enrollment in the LMS; no row here, not even an       the application
          inactive one
 ======== ============================================================ =======================
@@ -101,10 +101,10 @@ def differing(
     changed_in: float | None = None,
     memory: Memory | None = None,
 ) -> Iterator[list[EnrollmentPair]]:
-    """Yields pages of differing enrollments. user, run: only of these; '' for all. changed_in: only
-    of learners with an enrollment that the application changed in the last ``changed_in`` seconds;
-    None for all. memory: with ``changed_in``, leaves out learners that have not changed since they
-    agreed with the LMS."""
+    """Yields pages of differing enrollments. user, run: only enrollments of this learner or run; ''
+    for all. changed_in: only enrollments of learners with an enrollment that the application
+    changed in the last ``changed_in`` seconds; None for all. memory: used with ``changed_in``, to
+    leave out learners that have not changed since they agreed with the LMS."""
     if changed_in is not None:
         for keys in _with_changes(session, changed_in):
             yield from _differing(session, kind, user, run, keys, memory)
@@ -178,7 +178,7 @@ def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[Enroll
 
 
 def _runs(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
-    """Returns course key → primary key for the runs that the application has."""
+    """Returns course key → primary key, for the runs that the application has."""
     table = session.adapter.runs
     keys = sorted({pair.course for pair in pairs})
     if not keys:

@@ -1,7 +1,7 @@
 """Learners' names, e-mail addresses and countries in the LMS that differ from the application's.
 
-No column of the application shows that these are due, so every learner is compared, 100 in each
-request. The application's own code sends each change only once, when it is made.
+No column of the application shows which learners differ, so all are compared, 100 in each request.
+The application's own code sends a change only once, when the change is made.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def differing(
     memory: Memory | None = None,
 ) -> Iterator[list[Differing]]:
     """Yields pages of differing learners with an account. changed_in: only users that changed in
-    the last ``changed_in`` seconds; None for all. memory: with ``changed_in``, leaves out users
-    that have not changed since they agreed with the LMS."""
+    the last ``changed_in`` seconds; None for all. memory: used with ``changed_in``, to leave out
+    users that have not changed since they agreed with the LMS."""
     recent_memory = memory if changed_in is not None else None
     for page in learners(
         session.agent, session.adapter, selection=_select_learners(session, user, changed_in)
@@ -88,7 +88,7 @@ def _select_learners(session: Session, user: str, changed_in: float | None) -> S
 
 
 def _changes(adapter: Adapter, learner: Learner, account: ObservedAccount) -> dict[str, str]:
-    """Returns what differs; nothing for an inactive account, which the LMS's staff may have
+    """Returns the details that differ; none for an inactive account, which the LMS's staff may have
     banned."""
     if not account.is_active:
         return {}
@@ -161,8 +161,9 @@ def _by_batch(session: Session, due: list[Differing]) -> dict[Any, LmsError]:
 def _by_public_api(
     session: Session, public: PublicAccounts, due: list[Differing]
 ) -> dict[Any, LmsError]:
-    """Signs in on each learner's behalf, which updates the e-mail address in the LMS, and changes
-    the rest with the learner's own token, since the LMS accepts no other. Returns the errors."""
+    """Signs in on each learner's behalf, which updates the e-mail address in the LMS. Changes the
+    other details with the learner's own token, since the LMS accepts no other token for them.
+    Returns the errors."""
 
     changes = {compared.learner.pk: compared.changes for compared in due}
 
@@ -186,7 +187,7 @@ def _verify(
     session: Session, due: list[Differing], errors: dict[Any, LmsError], summary: Summary
 ) -> None:
     """Reads the accounts again, because a sign-in changes different fields in different releases of
-    the LMS. Records the accounts that now agree as done."""
+    the LMS. Records as done the accounts that now agree."""
     accounts = session.lms.accounts([compared.learner.username for compared in due])
     for compared in due:
         learner, error = compared.learner, errors.get(compared.learner.pk)

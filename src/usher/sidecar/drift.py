@@ -28,7 +28,7 @@ _CONCURRENCY = 8
 @dataclass(frozen=True)
 class Difference:
     """what: the learner or the run, or both. difference: a description. waiting: whether ``usher
-    reconcile``, or the application itself, will remove it."""
+    reconcile``, or the application itself, will remove the difference."""
 
     kind: str
     what: str

@@ -19,8 +19,8 @@ from usher.sidecar.summary import FAILED, REFUSED, Summary
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 #: Enrollments in a batch.
 SIZE = 300
-#: Codes of the error that the LMS does not offer a mode: the batch API's code, and the one that the
-#: client gives to the public API's message.
+#: Error codes for a mode that the LMS does not offer: the batch API's code, and the client's code
+#: for the public API's message.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
 
 Items = list[dict[str, Any]]
@@ -40,9 +40,9 @@ class Send(Protocol):
 def reconcile_enrollments(
     session: Session, due: Selection, summary: Summary, *, batched: bool, ends: bool = False
 ) -> None:
-    """Creates the enrollments in ``due`` in the LMS. ends: ends them instead; ``due`` then holds
-    enrollments that the application ended, but could not end in the LMS. Raises LmsError if the LMS
-    refuses all learners for the same reason."""
+    """Creates the enrollments in ``due`` in the LMS. ends: end enrollments instead; ``due`` then
+    holds enrollments that the application ended, but could not end in the LMS. Raises LmsError if
+    the LMS refuses all learners for the same reason."""
     kind = UNENROLLMENT if ends else ENROLLMENT
     with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
         send = sender(session, pool, batched=batched)
@@ -161,7 +161,7 @@ def _record(
 
 
 def _values_to_set(session: Session, enrolled: bool) -> dict[str, Any]:
-    """Returns what the application's own code sets when it enrolls or unenrolls."""
+    """Returns the values that the application's own code sets when it enrolls or unenrolls."""
     more = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
     columns = session.adapter.enrollments.columns
     return {columns[name]: value for name, value in {"enrolled": enrolled, **more}.items()}
@@ -179,7 +179,7 @@ def _end_obsolete(
     session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary
 ) -> None:
     """Ends enrollments that this pass made for rows that were refunded meanwhile. No column shows
-    that these must be ended, so failures are reported."""
+    that these enrollments must be ended, so failures are reported."""
     obsolete = _without_active_row(session, rows)
     if not obsolete:
         return
@@ -205,8 +205,8 @@ def _end_obsolete(
 
 
 def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows whose learner has no active row for the same run, for example one of another
-    order."""
+    """Returns the rows whose learner has no active row for the same run, for example a row of
+    another order."""
     columns = session.adapter.enrollments.columns
     active = Selection(
         filter=(

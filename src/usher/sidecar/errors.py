@@ -45,7 +45,7 @@ class RequestFailed(SidecarError):
 
 
 def _sentence(message: str) -> str:
-    """Returns a message of several lines as one that ends like a sentence."""
+    """Returns the message on one line, with a full stop at the end if it has no other mark."""
     text = " ".join(message.split())
     return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 

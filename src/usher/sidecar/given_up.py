@@ -17,7 +17,8 @@ OVERDUE = 24 * 3600
 
 @dataclass(frozen=True)
 class GivenUp:
-    """kind: account or enrollment. what: the learner, and the run. reason: a sentence."""
+    """kind: account or enrollment. what: the learner; for an enrollment also the run. reason: a
+    sentence."""
 
     kind: str
     what: str

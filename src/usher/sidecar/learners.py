@@ -15,8 +15,9 @@ from usher.sidecar.process import Agent
 
 @dataclass(frozen=True)
 class Enrollment:
-    """An enrollment of the application. is_active: whether it is active there and neither refunded
-    nor deferred. enrolled: whether the application has recorded it as made in the LMS."""
+    """An enrollment of the application. is_active: whether it is active in the application, neither
+    refunded nor deferred. enrolled: whether the application has recorded that it was created in the
+    LMS."""
 
     pk: Any
     course: str
@@ -29,10 +30,11 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Learner:
-    """username: of the LMS account; '' if none was chosen yet. since: when it was chosen or, if
-    that is not stored, when the user was created (ISO 8601). has_account: whether the LMS account
-    exists, according to the application. given_up, reason: whether the application stopped trying
-    to create it, and why. token: whether the application has the learner's LMS token."""
+    """username: of the LMS account; '' if none was chosen yet. since: when the username was chosen
+    or, if that time is not stored, when the user was created (ISO 8601). has_account: whether the
+    LMS account exists, according to the application. given_up, reason: whether the application
+    stopped trying to create the account, and why. token: whether the application has the learner's
+    LMS token."""
 
     pk: Any
     email: str

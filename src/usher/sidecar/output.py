@@ -19,7 +19,7 @@ from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.summary import FAILED, INVALID, REFUSED, SKIPPED, Summary
 from usher.sidecar.watch_state import WatchState
 
-#: Differences and refusals of one kind that are shown without ``--all``.
+#: The most differences, and refusals, of one kind that are shown without ``--all``.
 MAX_SHOWN = 10
 #: Seconds between two lines about progress if the output is not a terminal.
 _SECONDS_BETWEEN_LINES = 30.0
@@ -95,7 +95,7 @@ class ReconcileOutput:
         self._results(summary)
 
     def print_before_error(self, summary: Summary) -> None:
-        """Prints what was done before the error; ``print_error`` then prints the error."""
+        """Prints the results before the error; ``print_error`` then prints the error."""
         self._before = summary
         if summary.numbers:
             self._results(summary)
@@ -113,7 +113,7 @@ class ReconcileOutput:
             click.echo(json.dumps(self._before.as_data() | {"ok": False, "error": reason}))
 
     def print_state(self, since_start: WatchState) -> None:
-        """Prints what was done since the start."""
+        """Prints the results since the start."""
         counts = since_start.as_summary()
         self.console.print("since the start:" + ("" if counts.numbers else " nothing was done"))
         if counts.numbers:
@@ -232,7 +232,7 @@ class DriftOutput:
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), 16)}")
 
     def _print_hidden_counts(self, *sections: str) -> None:
-        """Prints how many of the same kind were not shown."""
+        """Prints for each kind how many lines were not shown."""
         for (section, kind), number in list(self._found.items()):
             if section in sections and number > MAX_SHOWN and not self._show_all:
                 mark = "·" if section == "waiting" else "✗"

@@ -278,7 +278,7 @@ class Agent:
 
 
 def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
-    """Yields the lines of a process's output. Cuts lines that are too long; those that begin with
+    """Yields the lines of a process's output. Cuts lines that are too long. Lines that begin with
     ``mark`` may be as long as an answer."""
     is_rest = False
     while line := stream.readline(_MAX_NOISE_BYTES):

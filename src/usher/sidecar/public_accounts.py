@@ -31,10 +31,10 @@ from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import Learner
 from usher.sidecar.session import Session
 
-#: Learners in a batch: few enough that it ends before their locks expire.
+#: Learners in a batch: few enough that the batch ends before the learners' locks expire.
 SIZE = 64
-#: Concurrent learners when those that failed temporarily are tried again: a small LMS or
-#: application may have been overloaded.
+#: The number of learners processed at a time when temporary failures are tried again: a small LMS
+#: or application may have been overloaded.
 RETRY_CONCURRENCY = 4
 #: Seconds between two reports of results. The caller records each report, so that a killed run
 #: loses few results.
@@ -44,7 +44,8 @@ _SECONDS_BETWEEN_RESULTS = 1.0
 _TOKEN_SECONDS = 300
 _CODE_SECONDS = 300
 _BYTES = 32
-#: The prefix of the sidecar's own codes and tokens. It identifies those that a killed run left.
+#: The prefix of the sidecar's own codes and tokens. It identifies codes and tokens that a killed
+#: run left.
 _OURS = "usher-"
 #: Seconds after an account's creation in which the LMS may still be processing its registration.
 _REGISTRATION_TIME = timedelta(minutes=10)
@@ -95,8 +96,8 @@ class PublicAccounts:
             return self._known_grants
 
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
-        """Raises LmsError if the LMS refuses all learners for the same reason, after it has yielded
-        earlier results."""
+        """Raises LmsError if the LMS refuses all learners for the same reason, after yielding the
+        results so far."""
         new = [learner for learner in learners if not learner.has_account]
         with self._registration_tokens(new) as tokens:
             retries = []
@@ -236,8 +237,8 @@ class PublicAccounts:
         if the account is not the learner's. It is the learner's if it is younger than the
         application's own record of the learner, has the same e-mail address, and a sign-in through
         the application leads to it. Sign-in is not tried for an older account: the platform would
-        link it to the learner because of the e-mail address. Raises LmsError with the code
-        ``being-made`` if the LMS is still creating the account."""
+        link that account to the learner because of the e-mail address. Raises LmsError with the
+        code ``being-made`` if the LMS is still creating the account."""
         lms = self._session.lms
         account, since = lms.account(learner.username), moment(learner.since)
         if account is None or since is None or not is_younger(account, since):

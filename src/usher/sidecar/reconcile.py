@@ -52,8 +52,8 @@ class PassScope:
 def due(
     adapter: Adapter, scope: PassScope, *, waiting: bool = False
 ) -> dict[str, tuple[str, Selection]]:
-    """Returns kind → (model, selection of its due rows). waiting: selects, instead of due
-    enrollments, those that become due when their learners have accounts."""
+    """Returns kind → (model, selection of its due rows). waiting: select the enrollments that
+    become due when their learners have accounts, in place of the due ones."""
     selections: dict[str, tuple[str, Selection]] = {}
     if ACCOUNT in scope.kinds:
         users = adapter.users_due
@@ -165,8 +165,8 @@ def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
 
 
 def _capabilities(session: Session) -> frozenset[str]:
-    """Returns the batch capabilities of the LMS. Raises SidecarError if the LMS can't tell them
-    now."""
+    """Returns the batch capabilities of the LMS. Raises SidecarError if the LMS does not return
+    them now."""
     capabilities = batch.capabilities(session.lms)
     if capabilities is None:
         failure = session.lms.http.health().failure
@@ -181,8 +181,9 @@ def _capabilities(session: Session) -> frozenset[str]:
 def reconcile_to_the_end(
     session: Session, scope: PassScope, summary: Summary, wait: Callable[[float], None]
 ) -> Summary:
-    """Like ``reconcile``. If the LMS limits the rate of requests, waits until it allows more, and
-    continues; ends like ``reconcile`` if a limit lets nothing through several times in a row.
+    """Repeats ``reconcile`` while the LMS limits the rate of requests, and waits before each
+    repetition. Raises or returns the result of the last pass if several passes in a row completed
+    no row.
 
     wait: called with the seconds to wait; an exception that it raises ends the run.
     """

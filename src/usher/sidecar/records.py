@@ -25,13 +25,13 @@ DifferenceText = tuple[str, str]
 
 
 def grades(session: Session) -> Iterator[DifferenceText]:
-    """Compares grades, with one request for each run. Leaves out those that staff set in the
+    """Compares grades, with one request for each run. Leaves out grades that staff set in the
     application."""
     for run in runs(session.agent, session.adapter, selection=session.adapter.graded):
         try:
             lms_grades = dict(session.lms.grades_of_run(run["course"]))
         except NotThere:
-            continue  # the comparison of runs reports that the LMS does not have it
+            continue  # the comparison of runs reports runs that the LMS lacks
         own_grades = {
             row["username"]: row for row in _rows_of(session, session.adapter.grades, run["course"])
         }
@@ -98,8 +98,8 @@ def _courses_with_certificate(session: Session, username: str) -> set[str]:
 
 
 def _certificates_of(session: Session, keys: list[Any]) -> dict[Any, set[str]]:
-    """Returns learner → course keys of the certificates here, including revoked ones, since the
-    application decided to revoke them."""
+    """Returns learner → course keys of the certificates in the application, including revoked ones,
+    since the application decided to revoke them."""
     table = session.adapter.certificates
     courses: dict[Any, set[str]] = {}
     if not keys:

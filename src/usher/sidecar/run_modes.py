@@ -139,7 +139,7 @@ def _compare_run(
     return ComparedModes(
         row,
         [mode for mode in lms_modes if mode.slug not in own_slugs],
-        # If the LMS has none, a deadline that staff set here is kept.
+        # If the LMS has no deadline, one that staff set in the application is kept.
         ends if ends is not None and ends != moment(row["deadline"]) else None,
     )
 

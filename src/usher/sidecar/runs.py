@@ -33,8 +33,8 @@ class ComparedRun:
     """row: the application's run, with the sidecar's names. in_lms: the LMS's run; None if the LMS
     does not list it. changes: the sidecar's name → the LMS's value, where they differ. error: why
     the LMS's data of the run can't be read. refused: why the application's own rules refuse the
-    changes, as MIT xPro does once a run has started and its enrollment has ended; '' if they
-    don't."""
+    changes, as MIT xPro does once a run has started and its enrollment has ended; '' if the rules
+    allow the changes."""
 
     row: dict[str, Any]
     in_lms: ObservedRun | None
@@ -55,8 +55,8 @@ def select_runs(
     session: Session, only_run: str = "", changed_in: float | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields the runs that the application's own sync updates. only_run: the key of one run; '' for
-    all. changed_in: only those that the application changed in the last ``changed_in`` seconds;
-    None for all."""
+    all. changed_in: only runs that the application changed in the last ``changed_in`` seconds; None
+    for all."""
     selection = session.adapter.eligible_runs
     if only_run:
         selection = selection.also({session.adapter.runs.columns["course"]: only_run})
@@ -68,8 +68,8 @@ def select_runs(
 def to_compare(
     session: Session, kind: str, only_run: str, changed_in: float | None, memory: Memory | None
 ) -> Iterator[dict[str, Any]]:
-    """Yields runs as ``select_runs`` does. memory: with ``changed_in``, leaves out runs that have
-    not changed since they agreed with the LMS."""
+    """Yields runs as ``select_runs`` does. memory: used with ``changed_in``, to leave out runs that
+    have not changed since they agreed with the LMS."""
     for row in select_runs(session, only_run, changed_in):
         if changed_in is None or memory is None or not memory.has_agreed(kind, row["pk"], row):
             yield row
@@ -117,7 +117,7 @@ def _runs_in_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | Lms
         try:
             run = read_run(raw)
         except LmsError as error:
-            # The others of the page are still compared.
+            # The other runs of the page are still compared.
             lms_runs[str(raw.get("course_id"))] = error
         else:
             lms_runs[run.course_key] = run
@@ -211,8 +211,8 @@ def _request(columns: Mapping[str, str], run: ComparedRun) -> dict[str, Any]:
     """Returns the changes of a run as the agent writes them."""
     new_values = {columns[name]: value for name, value in run.changes.items()}
     if {"start", "end"} & set(run.changes):
-        # The application calculates the expiration date again; its validation would refuse one
-        # before the end.
+        # The application calculates the expiration date again; its validation would refuse an
+        # expiration date before the end date.
         new_values[columns["expiration"]] = None
     expected = {path: run.row[name] for name, path in columns.items() if path in new_values}
     values = {

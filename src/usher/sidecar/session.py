@@ -1,5 +1,5 @@
-"""Opens an application and its LMS: starts the agent, makes the client, and checks that it is the
-right LMS."""
+"""Opens an application and its LMS: starts the agent, makes the client, and checks that the LMS is
+the right one."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _SETTINGS = (
     Env.EDX_API_CLIENT_TIMEOUT,
 )
 WrapRequest = Callable[[Exchange], AbstractContextManager[Any]]
-#: The most usernames of recorded accounts that are looked up in the LMS. If it knows none of them,
-#: it is not the right LMS.
+#: The most usernames of recorded accounts that are looked up in the LMS. If the LMS knows none of
+#: them, it is not the right LMS.
 _SAMPLE = 50
 #: Seconds for one request, the default of both applications.
 _TIMEOUT = 60.0

@@ -18,13 +18,13 @@ DONE, REFUSED, FAILED, SKIPPED, INVALID = "done", "refused", "failed", "skipped"
 #: With ``--watch``: seconds until a refused row is tried again, and an invalid one checked again.
 REFUSED_PAUSE = 3600.0
 #: Seconds until a row that failed or was skipped is tried again: the first pause, which is doubled
-#: each time, and the longest one for failed rows and for skipped ones. The one for skipped rows is
-#: short, because the locks of a killed process end after two minutes.
+#: each time; the longest pause of failed rows; the longest pause of skipped rows, which is short
+#: because the locks of a killed process end after two minutes.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_SKIPPED_SECONDS = 2.0, 300.0, 15.0
 #: The most rows that are remembered as agreeing with the LMS.
 _MAX_AGREEING = 10_000
-#: The number of remembered pauses at which expired ones are removed. A changed row gets a new
-#: entry, so the number grows.
+#: Expired pauses are removed when this many are remembered. The number grows because a changed row
+#: gets a new entry.
 _MAX_PAUSES = 10_000
 
 
@@ -43,8 +43,8 @@ class Memory:
         self._claim_lock = Lock()
 
     def record(self, kind: str, key: Any, result: str) -> None:
-        """Records the result of a row with this content (``key``), which sets the pause until its
-        next attempt."""
+        """Records the result of a row with this content (``key``). The result sets the pause until
+        the next attempt."""
         if result == DONE:
             self._pauses.pop((kind, key), None)
             return
@@ -107,7 +107,7 @@ class Summary:
     done: in the LMS as desired, and recorded. refused: by the LMS or by the application's own
     validation. failed: a temporary failure, due again. skipped: another process changed or locked
     the row, or the row is not eligible. invalid: the application's own rules don't accept the LMS's
-    values, so it keeps its own.
+    values, so the application keeps its own values.
 
     waiting: kind → number of rows that become due when their learners have accounts. new: kind →
     number of rows that become due when they are older. progress: called after every batch.

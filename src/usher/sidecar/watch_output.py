@@ -26,12 +26,13 @@ class WatchOutput(ReconcileOutput):
         self._lock = Lock()
         #: Kind → when all its rows began to fail.
         self._failing: dict[str, float] = {}
-        #: Why the application or the LMS can't be reached, and since when; empty while both are.
+        #: Why the application or the LMS can't be reached, and since when; empty while both can be
+        #: reached.
         self._reasons: list[str] = []
         self._unreachable_since = 0.0
 
     def print_trouble(self, reason: str, wait: float) -> None:
-        """Prints why the application or the LMS can't be reached. A later attempt may fail for the
+        """Prints why the application or the LMS can't be reached. A later attempt may report the
         same reason in a longer sentence."""
         reason = reason.strip().rstrip(".")
         if any(printed in reason for printed in self._reasons):

@@ -100,7 +100,7 @@ class Stopping:
         self._asked.set()
         self._giving_up.start()
         with suppress(OSError):
-            # Not with ``print``, because the signal may have interrupted one.
+            # Not with ``print``, because the signal may have interrupted another ``print``.
             os.write(2, _STOPPING)
         if not self._busy:
             raise Stopped

@@ -34,7 +34,7 @@ def copy_migrated(campus: Path, target: Path) -> None:
 
 
 def _version(campus: Path) -> str:
-    """Changes with every migration and with the list of apps."""
+    """A string that changes with every migration and with the list of apps."""
     digest = hashlib.sha256()
     for name in _PACKAGES:
         digest.update(f"{name} {version(name)}\n".encode())

@@ -23,7 +23,7 @@ from usher.contract.envfile import write_exports
 LMS_PORT = 8000
 #: Name of the file, in the pair's folder, with its edition and ports.
 FILE_NAME = "pair.json"
-#: Different host names, so that browsers keep the cookies of both apart.
+#: Different host names, so that browsers keep the cookies of the application and the LMS apart.
 APPLICATION_HOST = "localhost"
 LMS_HOST = "127.0.0.1"
 SERVER_THREADS = "16"
@@ -208,7 +208,8 @@ class Pair(RunningServers):
         """Runs the application's ``manage.py`` and returns its standard output. Raises DemoError if
         it fails.
 
-        extra: more environment variables, for secrets: every user can see arguments.
+        extra: more environment variables. Pass secrets this way, because every user of the machine
+        can see arguments.
         """
         return self._manage(
             [sys.executable, "manage.py", *arguments],

@@ -33,7 +33,8 @@ def require_free_port(port: int, who: str, option: str) -> None:
     """Raises DemoError if the port is taken or not allowed. who: the program that needs it; option:
     the option that chooses another; both for the message."""
     with socket.socket() as listener:
-        # As servers do: a port is free even if earlier connections to it are in TIME_WAIT.
+        # With this option, which servers set too, a port is free even if earlier connections to it
+        # are in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))

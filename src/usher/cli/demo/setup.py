@@ -163,7 +163,7 @@ class SetUp:
     # -- data of an earlier run
 
     def _fingerprint(self) -> str:
-        """Changes with the addresses and secrets, and if a database is deleted."""
+        """A string that changes with the addresses and secrets, and if a database is deleted."""
         pair = self.pair
         databases = [
             str(bool(list(home.glob("*.sqlite3"))))

@@ -169,7 +169,7 @@ def _prepare(client_id, is_new_lms, lms_accounts):
 
 
 def _login_name():
-    """The name of what people type with their password, such as ``e-mail address``."""
+    """The name of the sign-in field above the password, such as ``e-mail address``."""
     from usher.application.user_model import signs_in_by_email
 
     model = auth.get_user_model()
@@ -179,8 +179,8 @@ def _login_name():
 
 
 def _adopt(learner, lms_accounts):
-    """Links the LMS account with the learner's address to the learner, if the learner has none:
-    somebody deleted the earlier user or the database. Returns the account, or None."""
+    """Links the LMS account with the learner's address to the learner, if the learner has none, as
+    after somebody deleted the earlier user or the database. Returns the account, or None."""
     from usher.application.accounts.services import adopt, reactivate
     from usher.application.adapter import adapter
     from usher.application.models import LmsAccount, UsernameReservation
@@ -217,7 +217,7 @@ def _emails_of_unknown_accounts(lms_accounts):
 
 
 def _records():
-    """How many records of each kind that ``configure_instance`` creates exist."""
+    """Kind of record that ``configure_instance`` creates → number of records."""
     from oauth2_provider.models import get_application_model
 
     from usher.application import conf
@@ -234,7 +234,8 @@ def _records():
 
 
 def _list_changes(before, is_changed):
-    """What ``configure_instance`` did, for people. before: ``_records()`` before it ran."""
+    """The changes that ``configure_instance`` made, for people. before: ``_records()`` before these
+    changes."""
     created = {name: count - before[name] for name, count in _records().items()}
     changes = []
     if created["client"]:

@@ -24,7 +24,7 @@ class Ports:
             return cls()
 
     def but(self, project: int | None, lms: int | None) -> Ports:
-        """These ports, replaced by those that are not None."""
+        """These ports, with the arguments that are not None in their place."""
         return Ports(project or self.project, lms or self.lms)
 
     def remember(self, home: Path) -> None:

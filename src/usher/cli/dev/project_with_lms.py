@@ -46,7 +46,7 @@ _PROJECT, _WORKER = "project", "worker"
 _ENROLLED_WITHIN = 60.0
 #: Seconds within which ``runserver`` reloads the project after a change, and answers again.
 _RELOADED_WITHIN = 6.0
-#: Seconds after a change. A project that does not listen by then has missed a later change.
+#: A project that does not listen this many seconds after a change has missed a later change.
 _LISTENS_WITHIN = 15.0
 #: The most addresses that one message lists.
 _SHOWN = 5
@@ -58,7 +58,7 @@ _NEVER_UNSET = {Env.USHER_ENCRYPTION_KEYS}
 @dataclass(frozen=True)
 class DevLearner:
     """The test learner in the project. login: what to type at the project's sign-in page; '' if the
-    learner could not be created, and then missing_reason says why. login_name: what the login is,
+    learner could not be created, and then missing_reason says why. login_name: the kind of login,
     such as ``e-mail address``."""
 
     login: str
@@ -149,8 +149,8 @@ class ProjectWithLms(RunningServers):
         self.project.environment = self._environment()
 
     def is_running(self) -> bool:
-        """Whether another run uses the folder. If not, locks it for this one until ``stop``. Raises
-        DemoError if that is impossible."""
+        """Whether another run uses the folder. If not, locks the folder for this run until
+        ``stop``. Raises DemoError if the folder can't be locked."""
         try:
             lock = (self.home / "lock").open("a+")
         except OSError as error:
@@ -170,8 +170,8 @@ class ProjectWithLms(RunningServers):
         )
 
     def _environment(self) -> dict[str, str]:
-        """The project's settings for this LMS. Settings of the connection that are not among them
-        are emptied: the project's ``.env`` may have them for another LMS."""
+        """The project's settings for this LMS. All other settings of a connection are emptied,
+        because the project's ``.env`` may have values for another LMS."""
         unset = {key: "" for key in ALL_KEYS if key not in _NEVER_UNSET}
         return {
             **unset,
@@ -198,7 +198,8 @@ class ProjectWithLms(RunningServers):
 
     def steps(self, *, recheck: bool) -> Iterator[tuple[str, Callable[[], str]]]:
         """(name, action) of each step, in order. An action returns one line for people, or raises
-        DemoError. recheck: also create accounts that the database has from another LMS."""
+        DemoError. recheck: also create in this LMS the accounts that the database has from another
+        LMS."""
         yield "project", self._check_project
         yield "lms", self._make_lms
         yield "connected", lambda: self._connect_project(recheck)
@@ -238,7 +239,7 @@ class ProjectWithLms(RunningServers):
         return "embedded LMS with two courses"
 
     def _restore_lms(self) -> str:
-        """Says what differed from the first run."""
+        """Restores settings and records of the LMS. Returns a line with the differences found."""
         settings = self.lms_home / SETTINGS_FILE
         before = settings.read_text() if settings.exists() else ""
         changed = self._write_settings_and_records()
@@ -435,8 +436,8 @@ class ProjectWithLms(RunningServers):
         """Restarts the worker if a Python file of the project changed, and the worker and the
         project's server if its ``.env`` changed. ``runserver`` itself reloads Python files.
 
-        Returns a message if one of the two has stopped by itself or was started again after that;
-        otherwise ''. The command continues after such a stop: the next change starts the process
+        Returns a message if the worker or the server has stopped by itself, or was started again
+        after such a stop; otherwise ''. The command continues: the next change starts the process
         again."""
         changed = self._notice_changes()
         messages, restarted = [], []
@@ -466,7 +467,7 @@ class ProjectWithLms(RunningServers):
         Returns whether it was restarted.
 
         ``runserver`` does not notice a file that is saved while it reloads the project. If the
-        project did not run before that save, it reports the old error and waits."""
+        project did not run before that save, ``runserver`` reports the old error and waits."""
         changed_at = self._changed_at
         if changed_at == self._listened_at or not changed_at:
             return False
@@ -525,8 +526,8 @@ class ProjectWithLms(RunningServers):
         return self._changed_at is not None and process.name in (_PROJECT, _WORKER)
 
     def check(self) -> None:
-        """Raises DemoError if one of the processes has ended. After a change of the project, those
-        that run its code are not checked, because the change may have ended them:
+        """Raises DemoError if one of the processes has ended. After a change of the project, the
+        processes that run its code are not checked: the change may have ended them, and
         ``follow_changes`` reports that."""
         for server in self._servers:
             if not self._may_end(server):
@@ -575,7 +576,8 @@ class ProjectWithLms(RunningServers):
     # -- data of an earlier run
 
     def _fingerprint(self) -> str:
-        """Changes with the addresses and secrets, and if the LMS's database is deleted."""
+        """A string that changes with the addresses and secrets, and if the LMS's database is
+        deleted."""
         has_database = (self.lms_home / "db.sqlite3").exists()
         return prepared.fingerprint(
             self.url, self.lms_url, repr(self.credentials), str(has_database)

@@ -1,1 +1,2 @@
-"""Describes the tables of each application as data. ``agent.py`` does not depend on it."""
+"""Describes the tables of each application as data. ``agent.py`` does not depend on this
+package."""

@@ -151,13 +151,13 @@ class Adapter:
     eligible_users: the users for whom its own code would create accounts.
     users_due: those of ``eligible_users`` who lack an account or a token.
     user_change_columns: columns with the time of a user's last change. Only a full pass finds
-        changes that they do not show. ``enrollment_change_columns`` and ``run_change_columns`` are
+        changes that these columns do not show. ``enrollment_change_columns`` and ``run_change_columns`` are
         the same for enrollments and runs.
     profile_change_columns: further such columns, for profiles.
     profile: the details of a learner that its own code sends to the LMS.
     account, token: tables with one row for each user, found by ``user``.
     account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
-    name_function: its function that chooses a user's LMS username; '' if it has none.
+    name_function: the application's function that chooses a user's LMS username; '' if it has none.
     lock: the lock that its own code holds while it creates an account.
     grace: seconds for which its own code leaves new rows to the request that created them.
     retry_limit: attempts after which the application gives up; 0 if it never does.
@@ -177,8 +177,8 @@ class Adapter:
     audit: the audit table of enrollments.
     run_modes: the tables of the modes of runs; None if the application has none.
     graded: the runs whose grades are compared.
-    landing: the name of its URL that receives the LMS's authorization codes.
-    registration_token: its setting for an LMS that restricts registration.
+    landing: the name of the application's URL that receives the LMS's authorization codes.
+    registration_token: the setting with its token for an LMS that restricts registration.
     """
 
     name: str
@@ -291,6 +291,6 @@ class Adapter:
 def _changed_within(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
     """Returns the condition for rows that changed in the last ``seconds``, according to
     ``columns``, or were created in the last ``grace + seconds``: their grace period ended recently,
-    or not yet."""
+    or has not ended yet."""
     new = {f"{CREATED}__gt": {"ago": grace + seconds}}
     return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]

@@ -104,8 +104,8 @@ MITXONLINE = Adapter(
         ],
         exclude=({"user__openedx_users__has_sync_error": True},),
     ),
-    # courses.api.deactivate_run_enrollment: ended in the application although the request to the
-    # LMS failed.
+    # Enrollments that courses.api.deactivate_run_enrollment ended in the application although the
+    # request to the LMS failed.
     unenrollments_due=Selection(
         filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},),
         exclude=({"run__run_tag__startswith": "fake"},),

@@ -75,8 +75,8 @@ MITXPRO = Adapter(
     enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
         {"user__courseware_users__isnull": True}
     ),
-    # courses.api.deactivate_run_enrollment: ended in the application although the request to the
-    # LMS failed.
+    # Enrollments that courses.api.deactivate_run_enrollment ended in the application although the
+    # request to the LMS failed.
     unenrollments_due=Selection(
         filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},)
     ),

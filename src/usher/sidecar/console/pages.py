@@ -177,7 +177,7 @@ def _is_about(difference: Difference, learner: Learner) -> bool:
 
 
 def _who(what: str) -> str:
-    """Returns the learner of ``ada@example.org in course-v1:…``."""
+    """Returns the e-mail address, which may be followed by " in " and a course key."""
     return what.partition(" in ")[0]
 
 
@@ -308,7 +308,7 @@ def _verdict_box(state: str, text: str, then: str, *, small: bool = False) -> st
 
 
 def _panel(title: str, body: str, state: str = "", *, level: int = 2) -> str:
-    """Renders a section. level: of its heading."""
+    """Renders a section. level: 2 for a heading ``h2``."""
     heading = f"<h{level}>{escape(title)}</h{level}>"
     return f'<section class="panel {state}">{heading}{body}</section>'
 

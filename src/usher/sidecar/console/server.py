@@ -137,8 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._show(address.path, query)
 
     def _is_addressed(self) -> bool:
-        """Whether the request's Host header names this machine, with any port, since it may be
-        forwarded."""
+        """Whether the request's Host header names this machine, with any port, since the port may
+        be forwarded."""
         host = self.headers.get("Host", "")
         try:
             return urlsplit(f"http://{host}").hostname in self.names and "@" not in host

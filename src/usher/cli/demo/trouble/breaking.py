@@ -15,13 +15,13 @@ from usher.cli.demo.setup import Step
 from usher.cli.demo.trouble.cases import CASES, LEARNERS, RUNS
 
 _FOLDER = Path(__file__).parent
-#: Seconds within which all cases must be seen.
+#: Seconds within which every case must have its expected state.
 SECONDS = 60.0
 
 
 class Trouble:
-    """The cases in one demo. They are made only once in a folder: a later run leaves them as they
-    are, repaired or not."""
+    """The cases in one demo. Things are broken only once in a folder: a later run leaves the cases
+    as they are, repaired or not."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -62,8 +62,8 @@ class Trouble:
         return f"{len(CASES)} things are broken"
 
     def _look(self) -> str:
-        """Waits for all cases, because some are only seen after a message from the LMS. Raises
-        DemoError if one is not seen within SECONDS."""
+        """Waits until every case has its expected state, which may need a message from the LMS.
+        Raises DemoError after SECONDS."""
         deadline = time.monotonic() + SECONDS
         while True:
             try:

@@ -73,8 +73,8 @@ def leave(runs):
 
 def settle():
     """Creates the state after an hour of running: all changes that the LMS reported are processed,
-    and later requests list only newer ones. The first request lists everything, so the worker would
-    repair the broken things."""
+    and later requests list only newer ones. Otherwise the next request would list all changes, and
+    the worker would repair the broken things."""
     pull_changes()
     _wait()
     now = timezone.now()

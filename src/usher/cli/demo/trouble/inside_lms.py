@@ -56,8 +56,8 @@ def prepare(runs):
     seeds.person("elif_1", "elif.new@learners.example", name="Elif Kaya")
     seeds.person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
     _retired("samir_old", "samir@learners.example")
-    # Long before the application reserved the learners' usernames, so that none of these accounts
-    # counts as a learner's own.
+    # The accounts were made long before the application reserved the learners' usernames, so that
+    # none of these accounts counts as a learner's own.
     User.objects.update(date_joined=opened)
     return {}
 
@@ -93,7 +93,8 @@ def wait_for_messages():
 
 def break_things(runs):
     """Breaks one thing for each case that involves the LMS."""
-    # Sweeps check records with recent messages. Without any, they don't find what is broken here.
+    # Sweeps check records with recent messages. Without recent messages they don't find the broken
+    # things.
     long_ago = timezone.now() - TIME_SINCE_CONNECTION
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = runs["main"][0], runs["other"][0]
