@@ -44,9 +44,9 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of items in one round. reference: items for the serial implementation, whose rate
-    can be measured with fewer of them. console: learners, and refused enrollments. backlog: due
-    rows while ``people`` people wait."""
+    """Numbers of items in one round. reference: items for the serial implementation, whose rate can
+    be measured with fewer items. console: learners, and refused enrollments. backlog: due rows
+    while ``people`` people wait."""
 
     rounds: int
     learners: int

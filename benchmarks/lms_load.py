@@ -58,7 +58,7 @@ class Load:
     #: Requests that the LMS answered with an error, such as 500 after a deadlock, or did not
     #: answer.
     failed: int = 0
-    #: Failed requests for the page; with these its percentiles are meaningless.
+    #: Failed requests for the page. If there are any, the percentiles of the page are meaningless.
     page_failed: int = 0
     #: Path → id → item, for items that the LMS accepted; ``clean_up`` ends them.
     made: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -332,8 +332,8 @@ def _tell(text: str) -> None:
 
 
 def clean_up(load: Load) -> None:
-    """Ends the created enrollments and deactivates the created accounts. Leaves out others, because
-    deactivating an account that does not exist would create it."""
+    """Ends the created enrollments and deactivates the created accounts. Leaves out all other
+    accounts, because a request to deactivate a missing account would create it."""
     enrolled, present = load.made.get(ENROLLMENTS, {}), load.made.get(ACCOUNTS, {})
     remaining = [
         {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}

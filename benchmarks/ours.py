@@ -105,8 +105,8 @@ def sync_runs() -> dict[str, Any]:
 
 
 def raw_fetch() -> int:
-    """Fetches and decodes the same pages with the same client, as many at a time as the sync at
-    most, and drops them. Returns the number of runs."""
+    """Fetches and decodes the pages that the sync fetches, with the same client and the sync's
+    highest concurrency, and discards them. Returns the number of runs."""
     lms = client()
     first = lms.runs_page(1)
     with ThreadPoolExecutor(min(sync.MOST_CONCURRENT, max(1, first.pages - 1))) as pool:

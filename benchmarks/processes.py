@@ -75,7 +75,7 @@ class Process:
             os.killpg(self.pid, number)
 
     def again(self) -> None:
-        """Waits until it has ended, and starts it again."""
+        """Waits until the process has ended, and starts it again."""
         self.process.wait()
         self.process = self._start()
 

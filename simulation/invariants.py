@@ -14,14 +14,14 @@ from simulation.scheduler import Process, Scheduler
 
 #: The most attempts of one row during failures, and the most requests of one seed.
 MOST_ATTEMPTS, MOST_REQUESTS = 30, 3000
-#: Refusals that the application decides by itself.
+#: Codes of refusals that the application decides without a request to the LMS.
 _OWN_REFUSALS = {
     "retirement-by-hand",
     "deactivation-by-hand",
     "email-needs-usher-lms",
     "mode-kept",
 }
-#: Codes of rows that can't be settled before the learner's account is.
+#: Codes of rows that can't be settled before the learner's account is settled.
 _WAITS_FOR_ACCOUNT = {"no-account", "account-refused", "inactive", "no-token"}
 
 
@@ -227,7 +227,7 @@ class Invariants:
     # A message of the LMS
 
     def webhook(self, act: Callable[[], Any]) -> None:
-        """Deliver a message of the LMS, and check that it only makes rows due and loses no
+        """Deliver a message of the LMS, and check that this only makes rows due and loses no
         information."""
         unchanged_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
         self.after_step()

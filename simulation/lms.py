@@ -278,7 +278,8 @@ class _BatchApi(BatchApi):
         return as_json({"results": [], "next": None, "now": moment()})
 
     def changed_enrollments(self, request: Request) -> Response:
-        """All enrollments: a query for changes may return more than what changed."""
+        """All enrollments: the answer to a query for changes may also contain enrollments that did
+        not change."""
         if not self._is_authorized(request):
             return Response(404)
         items = [

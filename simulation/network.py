@@ -1,7 +1,7 @@
 """The network between the application and the LMS, and its failures.
 
-It assumes, as every client has to, that a request reaches the LMS within ``LATEST`` seconds or not
-at all. That is less than what remains of a lease after its last renewal.
+The model assumes, as every client has to, that a request reaches the LMS within ``LATEST`` seconds
+or not at all. ``LATEST`` is less than the remaining time of a lease after its last renewal.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Message:
 @dataclass
 class FaultRates:
     """Probabilities of failures, from 0 to 1. failure: a 5xx answer, before or after the LMS acts.
-    throttle: a 429 answer. cut: half an answer. callback: of the LMS's requests to the application.
+    throttle: a 429 answer. cut: half an answer. callback: a failure of the LMS's request to the
+    application.
     """
 
     lost_request: float = 0.0
@@ -70,7 +71,7 @@ class Network:
     event_log: EventLog
     rng: random.Random
     fault_rates: FaultRates = field(default_factory=FaultRates)
-    #: Seconds that a request, or an answer, takes at most when nothing is wrong.
+    #: The most seconds that a request, or an answer, takes without a failure.
     soon: float = 0.2
     impostor: Impostor | None = None
     is_down: bool = False
@@ -135,7 +136,7 @@ class Network:
             message.in_flight = False
             if rng.random() < 0.7:
                 self._answer_in(rng.uniform(0, 3), message, httpx.ReadError("connection reset"))
-            return  # otherwise the client waits until it gives up
+            return  # without an answer, the client waits for its timeout
         is_late = rng.random() < fault_rates.late_request
         seconds = rng.uniform(1, LATEST) if is_late else rng.uniform(0.005, self.soon)
         self.scheduler.after(seconds, lambda: self._arrive(message))

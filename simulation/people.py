@@ -17,7 +17,8 @@ UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
 
 
 class People:
-    """Does random actions, one a call: ``act`` in a web process, ``in_the_lms`` in the LMS."""
+    """Does random actions, one for each call: ``act`` in a web process, ``in_the_lms`` in the
+    LMS."""
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed

@@ -123,7 +123,7 @@ def _replace_real_world() -> Iterator[None]:
         stack.enter_context(opener)
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
-        # They determine only how often waiting code checks again.
+        # These two values determine only how often waiting code checks again.
         stack.enter_context(mock.patch.object(runner, "_FLUSH_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(services, "_LOOK_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(Atomic, "__enter__", enter_transaction))
@@ -149,7 +149,8 @@ def _import_everything() -> None:
 
 
 def _record_jobs(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
-    """Wrap ``act`` or ``act_many`` of a kind, so that the current task has the jobs it works on."""
+    """Wrap ``act`` or ``act_many`` of a kind, so that the current task records the jobs that it
+    works on."""
 
     def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
         task = _running().scheduler.task
@@ -356,8 +357,8 @@ class Seed:
         )
 
     def _choose_work(self) -> tuple[list[str], dict[str, Any]]:
-        """Choose kinds and scope of a worker's next pass: all kinds, as ``reconcile --watch`` does;
-        or, as after a message to a Celery worker, the records of one learner or the due kinds."""
+        """Choose kinds and scope of a worker's next pass: all kinds, as for ``reconcile --watch``;
+        or the records of one learner or the due kinds, as for a message to a Celery worker."""
         due = self.records.due_kinds(self.scheduler.now)
         way = self.rng.random()
         if way < 0.15:

@@ -16,7 +16,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-#: Virtual seconds that one step takes, and reading the clock once. So no two times are equal.
+#: Virtual seconds for one step, and for one reading of the clock, so that no two times are equal.
 STEP, LOOK = 1e-3, 1e-6
 
 
@@ -46,14 +46,14 @@ class Process:
         return self.name
 
     def was_paused(self, since: float, now: float) -> bool:
-        """Whether it was paused at any time since ``since``."""
+        """Whether the process was paused at any time since ``since``."""
         return self.paused_until > since and self.paused_at < now
 
 
 class Task(greenlet):
     """A thread of a process. It can run when ``until()`` is true or at ``deadline``; at any time if
     both are None. jobs: (kind, job) of the jobs that it works on, for the invariants; None between
-    jobs. began: the virtual time when it began with them."""
+    jobs. began: the virtual time when it began with these jobs."""
 
     def __init__(self, process: Process, act: Callable[[], Any], parent: greenlet) -> None:
         super().__init__(act, parent)
@@ -99,7 +99,8 @@ class Scheduler:
         return task
 
     def at(self, moment: float, act: Callable[[], None]) -> None:
-        """Call ``act`` at this virtual time, independent of all processes; it must not wait."""
+        """Call ``act`` at this virtual time, independent of all processes. ``act`` must not
+        wait."""
         self._number += 1
         heapq.heappush(self._events, (moment, self._number, act))
 
@@ -124,8 +125,8 @@ class Scheduler:
     # From a thread
 
     def wait(self, until: Callable[[], bool] | None, seconds: float | None = None) -> bool:
-        """Let other threads run until ``until()`` is true or the time is over; return whether it is
-        true."""
+        """Let other threads run until ``until()`` is true or the time is over. Return whether
+        ``until()`` is true."""
         task = self.task
         if self.is_over:
             raise ThreadEnded

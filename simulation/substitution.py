@@ -28,7 +28,8 @@ _TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
 
 @contextmanager
 def substitutes(more: Mapping[Any, Any]) -> Iterator[None]:
-    """Replace within the block. more: further replacements, {object: its replacement}."""
+    """Replace time and threads within the block. more: further replacements, {object: its
+    replacement}."""
     from django.utils import timezone
 
     from usher.engine import clock

@@ -49,8 +49,8 @@ class PublicApi:
         return as_json(_account_data(account))
 
     def _account_named(self, name: str) -> Account | None:
-        """The account, also of the service worker: the client requests it as evidence that the LMS
-        shows accounts."""
+        """The account of a learner or of the service worker, which the client requests as evidence
+        that the LMS shows accounts."""
         if name == SERVICE_WORKER:
             return Account(0, name, f"{name}@lms.example", name, "", "", _SINCE)
         return self.world.accounts.get(name.lower())
@@ -177,7 +177,7 @@ class PublicApi:
 
 
 class Refused(Exception):
-    """The LMS refuses an enrollment. Its text is the LMS's message."""
+    """The LMS refuses an enrollment. The exception's text is the LMS's message."""
 
 
 def set_enrollment(world: World, username: str, key: str, body: dict[str, Any]) -> tuple[str, bool]:

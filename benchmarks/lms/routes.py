@@ -20,7 +20,7 @@ _START = LmsPath.sign_in_start(DEFAULT_BACKEND)
 
 @dataclass
 class Lms:
-    """delay: seconds from the request to the answer. batch: whether it has the batch API.
+    """delay: seconds from the request to the answer. batch: whether the LMS has the batch API.
     call_back: address of the application's server; '' for an LMS that sends it no requests."""
 
     world: World

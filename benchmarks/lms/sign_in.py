@@ -20,8 +20,8 @@ _TAKEN = {
 
 
 class Asking(Protocol):
-    """The LMS's requests to the application about a token or a code. Both return the learner's
-    username, or None if the application rejects the token or code."""
+    """The LMS's requests to the application about a token or a code. Both methods return the
+    learner's username, or None if the application rejects the token or code."""
 
     async def me(self, token: str) -> str | None: ...
 

@@ -1,6 +1,7 @@
-"""Measures the batch API of the embedded LMS on MariaDB. It locks rows as the platform does and
-needs as much time, so it stands in for a real LMS. The batch API is compared with its earlier
-version, which had one transaction for each request, and with single requests to the public API."""
+"""Measures the batch API of the embedded LMS on MariaDB. This LMS locks rows as the platform does
+and needs as much time, so it is used in place of a real LMS. The batch API is compared with its
+earlier version, which had one transaction for each request, and with single requests to the public
+API."""
 
 from __future__ import annotations
 
@@ -51,9 +52,9 @@ DESCRIPTION = {
 def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
     """Measures with two concurrent requests. Returns medians of the rounds: accounts with tokens a
     second, enrollments a second, and how many times faster that is than single enrollments.
-    ``over_before`` is how many times faster than the earlier batch API, for accounts or
-    enrollments, whichever gained less; None without the repository's history. Also returns the
-    numbers of failed requests and of deadlocks that InnoDB counted."""
+    ``over_before``: how many times faster than the earlier batch API, the lower of the ratios for
+    accounts and for enrollments; None without the repository's history. Also returns the numbers of
+    failed requests and of deadlocks that InnoDB counted."""
     with ExitStack() as stack:
         server = stack.enter_context(mariadb("usher_test", "usher_test_before"))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-bench-")))

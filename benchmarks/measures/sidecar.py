@@ -29,7 +29,7 @@ from benchmarks.processes import ROOT, environment_of, free_port
 from benchmarks.services import Services, control
 from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 
-#: Enrollments of each learner, and course runs.
+#: The number of enrollments of each learner, and the number of course runs.
 EACH = 5
 RUNS = 2000
 BENCH_RUN = "course-v1:BenchX+C{:05}+2026_T1"

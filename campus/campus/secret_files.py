@@ -19,7 +19,7 @@ def read_or_create(path: Path, make: Callable[[], str]) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(make())
         try:
-            os.link(draft, path)  # fails if another process was first; its secret is used then
+            os.link(draft, path)  # fails if another process was first; then that secret is used
         except FileExistsError:
             pass
         finally:

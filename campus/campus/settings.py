@@ -105,7 +105,8 @@ if REDIS_URL:
     }
     SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 else:
-    # For one process. Several processes need Redis, or each has its own rate limits.
+    # This cache serves one process. Without Redis, each of several processes has its own rate
+    # limits.
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
@@ -116,8 +117,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# Seconds after which the message of a killed worker is delivered again. Nothing depends on that,
-# since the next sweep finds its rows.
+# Seconds after which the message of a killed worker is delivered again. The value matters little,
+# since the next sweep finds the worker's rows.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
 CELERY_BEAT_SCHEDULE = defaults.beat_schedule(

@@ -32,7 +32,7 @@ class EnrolledRun:
 
     @property
     def mode(self) -> str:
-        """The mode that the learner has in the LMS; the desired one until it is known."""
+        """The learner's mode in the LMS; the desired mode until the LMS's is known."""
         row = self.enrollment
         return row.observed_mode if row.observed_is_active and row.observed_mode else row.mode
 
@@ -62,7 +62,7 @@ def find(course_key: str) -> CourseRun | None:
 
 def is_free(user: Any, run: CourseRun) -> bool:
     """Whether the user can enroll in the run without paying. For an anonymous visitor only the
-    prices of its modes count, and the adapter isn't called."""
+    prices of the run's modes count, and the adapter isn't called."""
     if not user.is_authenticated:
         return not run.modes.all() or bool(free_modes(run))
     try:
@@ -70,7 +70,7 @@ def is_free(user: Any, run: CourseRun) -> bool:
     except ModeNotAllowed:
         return False
     except AdapterFailed:
-        return True  # unknown; enrolling then shows that it can't be decided now
+        return True  # unknown; the enroll page then shows an error
     return True
 
 

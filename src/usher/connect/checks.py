@@ -1,4 +1,4 @@
-"""Checks of a running connection, from each process that must reach another.
+"""Checks of a running connection, made in each process that must reach another process.
 
 Only the last checks change anything: a test learner is created, signs in and is removed again, and
 the application's own sync and repair commands run.

@@ -202,7 +202,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
 def _check_and_show(
     targets: list[TargetApplication], context: LmsContext, view: View, *, prove: bool
 ) -> list[Check]:
-    """Checks the connection of each application and shows the results, which it returns.
+    """Checks the connection of each application, shows the results and returns them.
 
     During the checks, connect runs the development server of each application that isn't served.
     prove: as for ``checks.run``.

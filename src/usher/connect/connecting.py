@@ -69,8 +69,8 @@ class Connecting:
     def _steps_of_the_lms(
         self, names: list[str], *, running: bool
     ) -> tuple[ConfigurationSteps, LmsSteps, list[Step]]:
-        """Returns the steps for the LMS's configuration, those for the LMS itself, and a list of
-        those that must come before its records are created."""
+        """Returns the steps for the LMS's configuration, the steps for the LMS itself, and a list
+        of the steps that must come before the LMS's records are created."""
         if isinstance(self._lms, EmbeddedLms):
             configuration_steps = EmbeddedSteps(self._lms, self._values)
             return (

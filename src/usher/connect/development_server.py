@@ -44,9 +44,9 @@ def running(
     """Serves the application until the block ends. Yields None if it is served already or can't be
     served.
 
-    for_containers: whether containers must reach it; if not, it listens on the loopback address
-    only. announce: called before the wait for its first answer. Raises ToolFailed if the server
-    ends or doesn't answer.
+    for_containers: whether containers must reach it; if not, the server listens on the loopback
+    address only. announce: called before the wait for the server's first answer. Raises ToolFailed
+    if the server ends or doesn't answer.
     """
     if not (host := _free_address(target)):
         yield None

@@ -22,9 +22,9 @@ from usher.contract.provisioning import Application, Description
 class Disconnection(ABC):
     """Plans the disconnection of some or all applications of one LMS.
 
-    The rendered description names the records that were created in the applications and the LMS. It
-    is deleted with the last application, so a copy is kept until the end; an interrupted run can
-    then be completed by another one.
+    The rendered description names the records that were created in the applications and the LMS.
+    The description is deleted with the last application, so a copy is kept until the end; an
+    interrupted run can then be completed by another one.
     """
 
     def __init__(

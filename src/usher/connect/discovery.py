@@ -271,11 +271,12 @@ def _shared_session_cookie(target: TargetApplication, addresses: Addresses) -> l
 def find_connected(
     command_options: CommandOptions, context: LmsContext
 ) -> tuple[list[TargetApplication], list[str]]:
-    """Returns the applications to disconnect: those requested, or all of this LMS.
+    """Returns the applications to disconnect that can be reached: those requested, or all of this
+    LMS.
 
-    The second list has the names of all of them, including those that only the LMS knows. Raises
-    Refused if a requested application can't be reached. An unreachable application that was not
-    requested by name is left as it is, with a warning.
+    The second list has the names of all applications to disconnect, also of those that only the LMS
+    knows. Raises Refused if a requested application can't be reached. An unreachable application
+    that was not requested by name is left as it is, with a warning.
     """
     if command_options.applications:
         targets = [_reopen(options, context) for options in command_options.applications]
@@ -356,7 +357,7 @@ def connection_of(target: TargetApplication, backend: Choice, context: LmsContex
 def with_defaults(command_options: CommandOptions) -> CommandOptions:
     """Completes options that name no LMS.
 
-    The LMS is that of the requested applications' connections, or that of the only connection.
+    Takes the LMS from the connections of the requested applications, or from the only connection.
     """
     names_an_lms = (
         command_options.tutor

@@ -23,7 +23,7 @@ USUAL_TIMEOUT = 600.0
 
 @dataclass
 class Secrets:
-    """Texts that must never be shown; ``hide`` replaces them in messages. Texts of fewer than 8
+    """Texts that must never be shown. ``hide`` replaces them in messages. Texts of fewer than 8
     characters are not hidden, because they may also be parts of other words."""
 
     _known: set[str] = field(default_factory=set, repr=False)

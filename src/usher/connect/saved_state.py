@@ -1,7 +1,7 @@
 """The state before Usher, saved so that ``disconnect`` can restore it.
 
-It is saved in the operator's state folder, not in the checkout: a copy with secrets in a checkout
-could be committed. Files have mode 0600, folders 0700.
+The state is saved in the operator's state folder, not in the checkout: a copy with secrets in a
+checkout could be committed. Files have mode 0600, folders 0700.
 """
 
 import hashlib
@@ -110,7 +110,8 @@ class SavedState:
 
     def save_application(self, options: dict[str, Any], **lms: str) -> None:
         """Saves the options given to ``usher connect``, so that ``usher disconnect`` needs none.
-        They must not contain secrets. lms: ``root``, its folder, and ``lms``, what runs it."""
+        They must not contain secrets. lms: ``root``, the LMS's folder, and ``lms``, the program
+        that runs the LMS."""
         self._write(_APPLICATION, json.dumps({OPTIONS: options, **lms}, indent=1).encode())
 
     def env(self) -> EnvFile | None:

@@ -59,7 +59,7 @@ class View:
             self._print("\nNothing was changed (--dry-run).")
 
     def print_preparation(self, text: str, *, dry_run: bool) -> None:
-        """Shows a change that was, or in a dry run would be, made before the plan."""
+        """Shows a change that was made before the plan; in a dry run, one that would be made."""
         self._data.setdefault("prepared", []).append(text)
         self._has_prepared = self._has_prepared or not dry_run
         mark = "· planned " if dry_run else "[green]✓[/green] done    "

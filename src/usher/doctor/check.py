@@ -50,9 +50,9 @@ SILENT_LMS = "the LMS"
 class Finding:
     """seen: what the check observed, in words. cause: the reason for a note or a failure. fix: ''
     unless something is wrong; a command to copy, or the line to change, with the placeholders of
-    ``fixes``. repair: the name in ``repairs`` with which ``--fix`` corrects it, or ''. applies:
-    False for a skipped check of something that this deployment doesn't have. silent: what does not
-    answer at all, such as ``the LMS``, or ''."""
+    ``fixes``. repair: the name, in ``repairs``, of the repair that ``--fix`` makes, or ''. applies:
+    False for a skipped check of something that this deployment doesn't have. silent: the server
+    that does not answer at all, such as ``the LMS``, or ''."""
 
     status: Status
     seen: str
@@ -126,8 +126,8 @@ class Check(ABC):
 
     @classmethod
     def page(cls) -> str:
-        """The address of its documentation: a path in this repository, or the ``docs_url`` of a
-        check from another distribution."""
+        """The address of the check's documentation: a path in this repository, or the ``docs_url``
+        of a check from another distribution."""
         if cls.docs_url or not cls.__module__.startswith("usher.doctor."):
             return cls.docs_url
         return f"docs/doctor/{cls.id.split('-')[0].lower()}.md#{cls.id.lower()}"

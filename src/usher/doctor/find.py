@@ -66,8 +66,8 @@ class DoctorOptions:
 
 
 def places(options: DoctorOptions) -> Places:
-    """Returns the installation that the options name; if they name nothing, the one found from the
-    current folder. Raises NotFoundError."""
+    """Returns the installation that the options name; if they name nothing, the installation found
+    from the current folder. Raises NotFoundError."""
     options = _search(options) if options.name_nothing else _complete(options)
     folder, url = _application(options.application)
     if folder and _is_demo(folder):
@@ -128,9 +128,9 @@ def _is_loaded(home: Path) -> bool:
 
 
 def _names_an_lms(folder: Path) -> bool:
-    """Whether the ``.env`` there or the environment has a setting of an LMS. A new project's
-    ``.env`` has other settings only. True if it can't be read, so that a check reports the
-    reason."""
+    """Whether the ``.env`` in ``folder`` or the environment has a setting of an LMS. A new
+    project's ``.env`` has other settings only. True if the ``.env`` can't be read, so that a check
+    reports the reason."""
     if any(name.startswith(_OF_AN_LMS) for name in os.environ):
         return True
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Creates or corrects the LMS's records and the application's record of the LMS.
 PROVISION = "<provision>"
-#: The same, and the settings in the application's ``.env``.
+#: Like PROVISION, and also writes the settings to the application's ``.env``.
 CONNECT = "<connect>"
 #: Restarts the running LMS with the plugin's settings.
 LMS_SETTINGS = "<lms settings>"
@@ -46,9 +46,9 @@ _BEGINS = re.compile(
     r"([A-Z_]+=\S+ )*"
     r"(/\S+|\./manage\.py|\(cd|chmod|docker|echo|export|git|mv|python\S*|sudo|tail|tutor|usher) "
 )
-#: Text that shows that a fix is more than one command: words that follow or explain it.
+#: Text that shows that a fix is more than one command: words that follow or explain a command.
 _PROSE = re.compile(r", (then|or|and)\b|: |; | \(")
-#: The places at which ``parts`` cuts a fix into sentences and commands.
+#: The places at which ``split_into_commands`` cuts a fix into sentences and commands.
 _BETWEEN = re.compile(r"(?<=:) |[,;] then |, or: |; | (?=\()")
 #: The separator at the end of such a piece. Group 1: the word with which the next piece begins.
 _SEPARATOR = re.compile(r"(?:[,;] (?=then |or: )|;)? ?(then|or:)? ?$")
@@ -101,8 +101,8 @@ def is_command(fix: str) -> bool:
 
 
 def split_into_commands(fix: str) -> list[tuple[str, bool]]:
-    """Returns the sentences and commands of an adapted fix, in order, each with whether it is a
-    command."""
+    """Returns the sentences and commands of an adapted fix, in order, as pairs: the text, and
+    whether it is a command."""
     masked = _QUOTED.sub(lambda quoted: "'" * len(quoted[0]), fix)
     cuts = [0, *(match.end() for match in _BETWEEN.finditer(masked)), len(fix)]
     result: list[tuple[str, bool]] = []

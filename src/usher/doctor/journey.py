@@ -45,7 +45,7 @@ class _Learner:
     notes: list[str] = field(default_factory=list)
 
     def start_anew(self) -> None:
-        """Starts with a browser that is signed in to the application and nothing else."""
+        """Starts with a new browser that is signed in to the application only."""
         host = self.context.application.url.split("/")[2].split(":")[0]
         # Cookie jars add .local to a host name without a dot.
         domain = host if "." in host else f"{host}.local"
@@ -268,8 +268,8 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
 
 
 def _remove_at_lms(learner: _Learner) -> str:
-    """Removes the LMS account. After an unfinished sign-in it is found by the username that it was
-    to get."""
+    """Removes the LMS account. After an unfinished sign-in, finds the account by the username that
+    the learner was to get."""
     name, token = learner.lms_username or learner.username, learner.context.token
     runs = [learner.run] if learner.run else []
     with httpx.Client(

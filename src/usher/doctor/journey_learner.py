@@ -79,7 +79,8 @@ def _name_for_the_lms(user, username):
 
 
 def _account(username):
-    """Creates the account with the application's engine; returns None if it has none."""
+    """Creates the account with the application's engine; returns None if the application has no
+    engine."""
     if not apps.is_installed("usher.application"):
         return {"ready": None, "error": ""}
     from usher.application.accounts.services import ensure_account
@@ -91,8 +92,8 @@ def _account(username):
 
 def _delete(user, late):
     """Deletes the user as soon as no worker has claimed its records: a request in progress could
-    create the account again. late: whether to delete it even so. Returns whether it was
-    deleted."""
+    create the account again. late: whether to delete the user even if a worker has claimed records.
+    Returns whether it was deleted."""
     with transaction.atomic():
         if apps.is_installed("usher.application") and not late:
             from usher.application.accounts.services import is_worked_on

@@ -1,6 +1,6 @@
 """Prints a report for people: a line for each family of checks, what is wrong, and what to do next.
 
-With ``verbose``, and for checks that were named, a line for each check.
+With ``verbose``, or if the operator named checks, prints a line for each check.
 """
 
 import re

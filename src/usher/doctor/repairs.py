@@ -11,7 +11,7 @@ from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.runner import Report
 
-#: Imported by name, because it belongs to another package.
+#: The module is imported by this name, because it belongs to another package.
 _USHER = "usher.cli.main"
 
 

@@ -143,8 +143,9 @@ class Report:
 
 
 def run(context: Context, only: Iterable[str] = ()) -> Report:
-    """Runs all checks, or those with ids in ``only`` and the checks on which they depend. Of the
-    latter, reports only failures that prevented a check in ``only``.
+    """Runs all checks; with ``only``, the checks with these ids and the checks on which they
+    depend. Of the checks that are run as a dependency, reports only failures that prevented a check
+    in ``only``.
 
     Raises UnknownCheckError for an id that no check has.
     """

@@ -182,7 +182,7 @@ def reconcile_to_the_end(
     session: Session, scope: PassScope, summary: Summary, wait: Callable[[float], None]
 ) -> Summary:
     """Repeats ``reconcile`` while the LMS limits the rate of requests, and waits before each
-    repetition. Raises or returns the result of the last pass if several passes in a row completed
+    repetition. Ends with the result or error of the last pass if several passes in a row completed
     no row.
 
     wait: called with the seconds to wait; an exception that it raises ends the run.

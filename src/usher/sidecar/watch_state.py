@@ -16,7 +16,7 @@ from usher.sidecar.summary import FAILED, REFUSED, REFUSED_PAUSE, Summary
 #: How long a refusal is shown after its last attempt. The next attempt follows after
 #: ``REFUSED_PAUSE``.
 _SHOWN_SECONDS = timedelta(seconds=2 * REFUSED_PAUSE)
-#: The time without a successful pass after which the pages call the sidecar late.
+#: The time without a successful pass after which the sidecar counts as late.
 LATE = timedelta(minutes=5)
 _MAX_REFUSED = 10_000
 

@@ -41,7 +41,7 @@ class Refused:
 
 class NetworkGuard:
     """An audit hook of Python that refuses connections to an LMS, whichever library opens them,
-    since a project may call the LMS without Usher's client. base_urls: addresses of that LMS.
+    since a project may call the LMS without Usher's client. base_urls: the LMS's addresses.
     is_active: whether the hook refuses anything; Python can't remove an audit hook again."""
 
     def __init__(self, base_urls: Iterable[str], refused: Refused) -> None:

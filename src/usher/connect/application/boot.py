@@ -1,8 +1,8 @@
 """Parses the errors of an application that does not start, to find settings that it lacks.
 
-A fresh checkout lacks settings that connect will write, and others that only need some value. While
-connect examines the application, settings that it will write have placeholders. The other settings
-become part of the plan, with example values.
+A fresh checkout lacks settings that connect will write, and other settings, for which an example
+value is enough. While connect examines the application, settings that it will write have
+placeholders. The other settings become part of the plan, with example values.
 """
 
 import re
@@ -42,12 +42,13 @@ _WEBPACK = re.compile(r"([^\s'\"]*webpack-stats[^\s'\"]*?\.json)")
 _NO_COMPOSE = re.compile(
     r"unknown flag: --rm|unknown shorthand flag|'compose' is not a docker command|docker: not found"
 )
-#: What psycopg and SQLite print for the options of MITx Online's and MIT xPro's database settings.
+#: Errors of psycopg and SQLite that reject the options of MITx Online's and MIT xPro's database
+#: settings.
 _NO_TLS = "server does not support SSL"
 _NOT_POSTGRESQL = re.compile(r"TypeError: .*'sslmode'")
-#: What SQLite prints, and PostgreSQL does not.
+#: SQLite's error for a missing table; PostgreSQL's has other words.
 _SQLITE = "no such table: "
-#: What psycopg prints if nothing answers at the database's address, or its host does not resolve.
+#: Errors of psycopg if nothing answers at the database's address, or its host does not resolve.
 _NO_DATABASE = re.compile(
     r"connection to server [^\n]*? failed: (?:Connection refused|[^\n]*timed? ?out|timeout)"
     r"|connection is bad|could not (?:connect to server|translate host name)"
@@ -98,8 +99,9 @@ def _example(name: str, kind: str) -> str:
 def advice(error_text: str, *, compose: bool, migrate: str, needs_postgresql: bool = False) -> str:
     """Returns what to do before the application can start; "" if its error is unknown.
 
-    compose: whether docker compose runs it. migrate: the command that creates its tables.
-    needs_postgresql: whether its migrations fail on SQLite, which it uses without DATABASE_URL.
+    compose: whether docker compose runs the application. migrate: the command that creates its
+    tables. needs_postgresql: whether its migrations fail on SQLite, which it uses without
+    DATABASE_URL.
     """
     last_step = "then run this again"
     if match := _WEBPACK.search(error_text):

@@ -56,7 +56,8 @@ class Checkout:
     manage: tuple[str, ...]
     compose: bool
     url: str
-    #: Read in a dry run instead of a missing ``.env``, which would be created from it.
+    #: The example file. A dry run reads it if there is no ``.env``; a real run would create the
+    #: ``.env`` from it.
     example: Path | None = None
 
     @property
@@ -137,7 +138,7 @@ def _edition_of(folder: Path, options: ApplicationOptions) -> Edition | None:
 def _is_upstream(folder: Path, edition: Edition) -> bool:
     """Whether this is a checkout of ``edition`` itself: its files name the edition's URL setting.
 
-    Other applications may have a command of the same name.
+    The file in MARKS alone proves nothing: another application may have a command of the same name.
     """
     key = {MITXONLINE: "MITX_ONLINE_BASE_URL", MITXPRO: "MITXPRO_BASE_URL"}[edition]
     files = [folder / name for name in (*COMPOSE_FILES, "app.json", "pyproject.toml")]

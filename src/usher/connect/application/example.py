@@ -13,7 +13,7 @@ NAMES = (".env.example", "env.example", ".env.sample", ".env.template", ".env.di
 
 
 def make_env(checkout: Checkout, *, dry_run: bool, confirm: Callable[[str], bool]) -> str:
-    """Creates a missing ``.env`` and returns what was done; "" if nothing was.
+    """Creates a missing ``.env`` and returns what was done, for people; "" if nothing was done.
 
     docker compose fails in a checkout without the ``.env`` that it names. confirm: called with a
     yes-or-no question; returns the answer. Raises Refused.

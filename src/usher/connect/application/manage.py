@@ -63,8 +63,8 @@ class Manage:
         settings.
 
         The command sets placeholders for settings that the application needs to start; none of them
-        is secret. It works in any folder. Without containers it also reads the ``.env``, since MITx
-        Online and MIT xPro leave that to docker compose.
+        is secret. It works in any folder. Without containers the command also reads the ``.env``,
+        because MITx Online and MIT xPro rely on docker compose to read it.
         """
         assignments = [
             f"{key}={PLACEHOLDER if key in SECRET_KEYS else value}"
@@ -126,7 +126,7 @@ class Manage:
         )
 
     def _argv(self, *arguments: str) -> list[str]:
-        """Returns the command for a management command.
+        """Returns the program and arguments that run a management command.
 
         ``docker compose run -e NAME`` passes on a variable of this process. With its value in the
         argument, every user of this machine could read it.

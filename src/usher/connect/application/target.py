@@ -59,7 +59,8 @@ class Addresses:
 
 
 class TargetApplication:
-    """An application that a command connects or disconnects: what to read and change there."""
+    """An application that a command connects or disconnects. Reads and changes its records and
+    files."""
 
     def __init__(self, checkout: Checkout, options: ApplicationOptions, secrets: Secrets) -> None:
         self.checkout = checkout
@@ -79,7 +80,7 @@ class TargetApplication:
 
     @property
     def url(self) -> str:
-        """The address for browsers: the given one, else that of the API gateway, else the
+        """The address for browsers: from the operator's options, else the API gateway's, else the
         application's own. Raises Refused if all are unknown."""
         address = self.checkout.url or self.gateway_url or self.own_url
         if not address:
@@ -404,7 +405,8 @@ class TargetApplication:
         return "up"
 
     def _composed_env(self) -> dict[str, str]:
-        """Returns the environment of a container created now; {} if docker compose doesn't say."""
+        """Returns the environment of a container created now; {} if docker compose does not report
+        it."""
         try:
             config = json.loads(self.manage.compose("config", "--format", "json"))
             environment = config["services"][self.manage.service].get("environment") or {}
@@ -418,7 +420,8 @@ class TargetApplication:
         }
 
     def _container_env(self) -> dict[str, str] | None:
-        """Returns the running container's environment; None if none runs. Raises ToolFailed."""
+        """Returns the running container's environment; None if no container runs. Raises
+        ToolFailed."""
         service = self.manage.service
         if not self.manage.compose("ps", "--quiet", service).strip():
             return None

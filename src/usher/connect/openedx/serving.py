@@ -1,7 +1,7 @@
 """Starts and stops the server process of an embedded LMS, which outlives the command.
 
-The process holds a lock on ``server.lock`` while it lives. So another program with the id in a
-stale ``server.pid`` is never stopped.
+The process holds a lock on ``server.lock`` while it lives. So if a stale ``server.pid`` holds the
+id of another program, that program is never stopped.
 """
 
 import fcntl

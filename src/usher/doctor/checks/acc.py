@@ -192,9 +192,9 @@ class AccountsAreActive(Check):
         }
         if banned := sorted(accounts):
             names = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
-            # Only for accounts that the application reports: the LMS may also name accounts of an
-            # application's deleted database, and an application without Usher does not report which
-            # learners are active.
+            # The message says "active here" only for accounts that the application reports: the LMS
+            # may also name accounts of an application's deleted database, and an application
+            # without Usher does not report which learners are active.
             suffix = " and active here" if banned[0] in deactivated else ""
             return warning(
                 f"deactivated in the LMS{suffix}: {names}",

@@ -138,7 +138,8 @@ class ServerAnswersConcurrently(Check):
 
 
 _MAX_TRIES = 3
-#: The application gets ``_MANY_FACTOR`` times the seconds of a normal answer, but at least these.
+#: The application has to answer within ``_AT_LEAST_SECONDS`` or, if that is longer,
+#: ``_MANY_FACTOR`` times the seconds of a normal answer.
 _AT_LEAST_SECONDS = 2.0
 _LONGEST_SECONDS = 10.0
 _MANY_FACTOR = 5

@@ -113,8 +113,8 @@ class EnvFileIsInUse(Check):
             token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
             file_fingerprints = configuration_fingerprints(values, token)
             stale = [key for key in file_fingerprints if running.get(key) != file_fingerprints[key]]
-            # All fingerprints are made with the service worker's token. If all differ, it is the
-            # token that differs.
+            # All fingerprints are made with the service worker's token. If all fingerprints differ,
+            # the tokens differ.
             if len(stale) == len(file_fingerprints):
                 stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         else:

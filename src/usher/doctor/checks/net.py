@@ -168,7 +168,7 @@ class ServerIsThisLms(Check):
 
     def _missing_in_lms(self, context: Context, url: str) -> list[str]:
         """Looks up one learner and one run that the LMS is known to have. Returns descriptions of
-        those that it does not have now."""
+        those that the LMS does not have now."""
         try:
             enrollments = context.application.report.get("enrollments", [])[:1]
             token = context.token
@@ -263,8 +263,8 @@ class LmsReachesApplication(Check):
 
 
 def _error_of_manage(context: Context) -> str:
-    """The error of the application's ``manage.py``, which is often that of its server, too; '' if
-    it works."""
+    """The error of the application's ``manage.py``, since the application's server often fails with
+    the same error; '' if ``manage.py`` works."""
     try:
         _ = context.application.report
     except CommandError as error:

@@ -9,8 +9,8 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_BROKER, START_WORKER, manage
 
-#: Seconds that a due row may wait. If a worker runs, its sweeps find even rows whose message was
-#: lost long before.
+#: Seconds that a due row may wait. If a worker runs, its sweeps find a due row long before that,
+#: even if the message for the row was lost.
 _PATIENCE_SECONDS = 300
 _MANY_ATTEMPTS = 20
 

@@ -22,7 +22,7 @@ class CheckedExpectation:
     """An expectation and the result of its request.
 
     verdict: ``agrees``, ``deviates``, or ``unknown`` if the request was not sent or not
-    answered. reasons: deviations, or why it is unknown."""
+    answered. reasons: deviations, or why the verdict is unknown."""
 
     expectation: Expectation
     verdict: Verdict

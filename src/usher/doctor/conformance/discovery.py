@@ -39,7 +39,7 @@ def worker_name(client: httpx.Client, token: str) -> str:
 
 def find_runs(client: httpx.Client, token: str, worker: str) -> dict[str, str]:
     """Returns the values ``course`` and ``course2`` (keys of runs that are open to enrollment),
-    ``closed_course`` (the key of a run whose enrollment has ended) and ``org``. Leaves out those
+    ``closed_course`` (the key of a run whose enrollment has ended) and ``org``. Leaves out values
     for which the LMS shows no run. worker: the username of the token's owner; '' to list the runs
     that anybody sees."""
     answer = client.get(

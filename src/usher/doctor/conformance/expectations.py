@@ -15,13 +15,13 @@ class Expectation:
     """One fact about an endpoint.
 
     actor: who sends the request: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token),
-    ``ended`` (expired token), ``learner_session`` (a learner's cookies). writes: it changes the
-    LMS, so it is sent with ``--write`` only. skip_reason: why conformance never sends it, or ''.
-    failure: its class for a client (``contract.failures``), '' for no failure. feature: the
-    platform's setting that the endpoint needs, or ''. needs_mode: the mode that the run must offer,
-    or ''. limits: ``count`` or ``at_most`` → the number of results. keep: values for later
-    requests: name → the regular expression that finds the value in the Location header or the body.
-    source: the numbers of the recorded exchanges.
+    ``ended`` (expired token), ``learner_session`` (a learner's cookies). writes: whether the
+    request changes the LMS; it is then sent with ``--write`` only. skip_reason: why conformance
+    never sends it, or ''. failure: the class of the failure for a client (``contract.failures``),
+    '' for no failure. feature: the platform's setting that the endpoint needs, or ''. needs_mode:
+    the mode that the run must offer, or ''. limits: ``count`` or ``at_most`` → the number of
+    results. keep: values for later requests: name → the regular expression that finds the value in
+    the Location header or the body. source: the numbers of the recorded exchanges.
     """
 
     id: str

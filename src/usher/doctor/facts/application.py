@@ -108,7 +108,7 @@ class Application:
 
     @fact
     def knows_settings(self) -> bool:
-        """Whether there is any source of its settings."""
+        """Whether there is any source of the application's settings."""
         for source in (lambda: self.env, lambda: self.report):
             try:
                 source()
@@ -120,7 +120,7 @@ class Application:
     @fact
     def running_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the settings in use by the running process; empty if it does not report
-        them. It reports them only to a request with the same service worker's token."""
+        them. The process reports them only to a request with the same service worker's token."""
         proof = proof_of(self.setting_in_env_file(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
             data = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
@@ -129,7 +129,8 @@ class Application:
         fingerprints = data.get("configuration") if isinstance(data, dict) else None
         if not isinstance(fingerprints, dict):
             return {}
-        # Empty means that the process reports no setting, not that it reports nothing.
+        # The process reports fingerprints, but has none of the settings. An empty result would mean
+        # that it does not report fingerprints.
         return fingerprints or {"": ""}
 
     def get(self, path: str, token: str = "") -> httpx.Response:

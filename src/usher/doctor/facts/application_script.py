@@ -1,7 +1,7 @@
 # The application's `manage.py shell` reads this file on standard input. It prints the application's
 # report as JSON. If the application is built on Usher, Usher makes the report; otherwise it is made
 # from settings, the OAuth toolkit's records, and the tables of MITx Online and MIT xPro. Facts that
-# these don't have are left out.
+# these sources lack are left out.
 import json
 import os
 import re

@@ -32,8 +32,8 @@ class Lms:
         return self.ask()
 
     def _from_the_running_lms(self) -> LmsReport | None:
-        """The report of the LMS's web server, which is fast and has the settings in use. None if it
-        does not run, refuses the token, or has no Usher."""
+        """The report of the LMS's web server, which is fast and has the settings in use. None if
+        the web server does not run, refuses the token, or has no Usher."""
         if not (self.url and self.token):
             return None
         try:

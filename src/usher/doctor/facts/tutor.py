@@ -24,7 +24,7 @@ _BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-o
 @dataclass
 class Tutor:
     """root: the Tutor root, or None. mode: local, dev, nightly or k8s. executable: name or path.
-    without: why there is no root. elsewhere: whether something else runs the LMS."""
+    without: why there is no root. elsewhere: whether another program than Tutor runs the LMS."""
 
     root: Path | None
     mode: str = "local"
@@ -144,8 +144,9 @@ class Tutor:
 
     @fact
     def report(self) -> Any:
-        """The LMS's report, from the running container. It is not obtained by one of Tutor's jobs,
-        which would start the databases of a stopped platform and leave them running."""
+        """The LMS's report, from the running container. The report is not obtained by one of
+        Tutor's jobs, because a job would start the databases of a stopped platform and leave them
+        running."""
         return self.report_command.json("usher_report")
 
 

@@ -43,7 +43,7 @@ class Web:
     _locks: dict[tuple[str, str], Lock] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     #: The origins of servers that accept connections and do not answer. Further requests to them
-    #: get a short timeout: otherwise each would wait for the whole one.
+    #: get a short timeout: otherwise each request would wait for the whole timeout.
     _silent: set[tuple[str, str, int]] = field(default_factory=set)
 
     def get(self, url: str, token: str = "") -> httpx.Response:

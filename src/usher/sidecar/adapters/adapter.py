@@ -96,7 +96,8 @@ class Selection:
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
 
     def by(self, relation: str) -> Selection:
-        """Returns a selection of another table: rows whose ``relation`` is in this selection."""
+        """Returns a selection of another table: its rows whose ``relation`` refers to a row of this
+        selection."""
 
         def path(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
             return {f"{relation}__{name}": value for name, value in alternative.items()}
@@ -151,8 +152,8 @@ class Adapter:
     eligible_users: the users for whom its own code would create accounts.
     users_due: those of ``eligible_users`` who lack an account or a token.
     user_change_columns: columns with the time of a user's last change. Only a full pass finds
-        changes that these columns do not show. ``enrollment_change_columns`` and ``run_change_columns`` are
-        the same for enrollments and runs.
+        changes that these columns do not show. ``enrollment_change_columns`` and
+        ``run_change_columns`` are the same for enrollments and runs.
     profile_change_columns: further such columns, for profiles.
     profile: the details of a learner that its own code sends to the LMS.
     account, token: tables with one row for each user, found by ``user``.

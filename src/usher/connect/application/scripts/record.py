@@ -1,10 +1,10 @@
 # mypy: ignore-errors
 """Runs inside the application: examines it, creates or removes the OAuth2 record of the LMS.
 
-It is passed on standard input of ``manage.py shell`` after a definition of PARAMS (a dict), so that
-no secret is an argument. It prints its result as one line of JSON after ``ANSWER_MARK``, because
-the shell prints other lines as well. It needs only Django, the OAuth toolkit 1.7 or newer, and
-Python 3.8 or newer.
+The script is passed on standard input of ``manage.py shell`` after a definition of PARAMS (a dict),
+so that no secret is an argument. It prints its result as one line of JSON after ``ANSWER_MARK``,
+because the shell prints other lines as well. It needs only Django, the OAuth toolkit 1.7 or newer,
+and Python 3.8 or newer.
 """
 
 import json
@@ -192,8 +192,8 @@ def _pkce_required(record, params):
 
 
 def _has_client_policy():
-    """Whether this is Usher's provider. It requires PKCE, except of clients whose policy exempts
-    them."""
+    """Whether this is Usher's provider, which requires PKCE of each client whose own policy does
+    not exempt it."""
     from django.apps import apps
 
     return apps.is_installed("usher.application.provider")
@@ -258,8 +258,8 @@ def _superuser():
 def _lms_name(user):
     """Returns the user's username in the LMS; "" if unknown.
 
-    Applications built on Usher and MITx Online store it in a separate record. In others it is the
-    username in the application.
+    Applications built on Usher and MITx Online store it in a separate record. In other
+    applications, usernames are the same in the LMS.
     """
     from django.apps import apps
     from django.core.exceptions import ObjectDoesNotExist
