@@ -39,7 +39,7 @@ class Contender:
 
     def call(self, function: str, **arguments: Any) -> dict[str, Any]:
         """Returns a dict: ``seconds`` that the call took, ``cpu`` seconds of processor time, and
-        ``answer``, what the function returned. Raises RuntimeError if the process ended."""
+        ``answer``, the function's result. Raises RuntimeError if the process ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("not started")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Figure:
-    """reference, ours: one measurement of each round, in ``unit``. The ratio is that of the
-    medians: how many times better Usher is, or with ``is_share`` the share of the reference's value
-    that Usher needs."""
+    """reference, ours: one measurement of each round, in ``unit``. The ratio compares the medians:
+    how many times better Usher is, or with ``is_share`` the share of the reference's value that
+    Usher needs."""
 
     name: str
     title: str

@@ -34,7 +34,7 @@ EACH = 5
 RUNS = 2000
 BENCH_RUN = "course-v1:BenchX+C{:05}+2026_T1"
 #: python-social-auth adds a parameter to the redirect URI. The application's own release of
-#: django-oauth-toolkit accepts it; this validator does the same with the installed release.
+#: django-oauth-toolkit accepts this parameter; with the installed release this validator does.
 _OLDER_TOOLKIT = {
     "SHAPE_VALIDATOR": "benchmarks.reference.validator.Validator",
     "PYTHONPATH": str(ROOT),

@@ -283,7 +283,8 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
 
 
 def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) -> str:
-    """Returns what the operator must start before the connection can be verified; "" for nothing.
+    """Returns advice to start the servers without which the connection can't be verified; "" if
+    there are none.
 
     Connect starts containers, and the development server of an application without containers. It
     can't start an application whose manage.py runs through ``docker exec``, ``ssh`` or the like.

@@ -227,7 +227,7 @@ class Disconnection(ABC):
         return target.env_values(self._description, self._addresses)
 
     def remaining(self) -> list[str]:
-        """Returns what is not removed, in sentences for people."""
+        """Returns sentences for people about data that is not removed."""
         sentences = []
         for target in self._targets:
             env = target.checkout.env_file

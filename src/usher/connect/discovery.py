@@ -54,8 +54,8 @@ _OPEN_TO_ALL = (
 class CommandOptions:
     """The options of the command line; '' for values to detect.
 
-    lms: what runs the LMS, as ``usher.contract.connections`` names it; lms_home: folder of an
-    embedded one.
+    lms: the program that runs the LMS, by its name in ``usher.contract.connections``; lms_home:
+    folder of an embedded one.
     """
 
     lms: str = ""

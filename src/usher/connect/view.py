@@ -24,7 +24,7 @@ _MARKS = {
 class View:
     """Prints text on standard output.
 
-    With ``as_json``, prints one JSON object there and the text on standard error.
+    With ``as_json``, prints one JSON object on standard output and the text on standard error.
     """
 
     def __init__(self, as_json: bool) -> None:

@@ -145,8 +145,8 @@ def check(kind: type[Check]) -> type[Check]:
 
 
 def all_checks() -> dict[str, type[Check]]:
-    """Returns id → check class: Usher's own in the order of the families, then those of other
-    distributions.
+    """Returns id → check class: Usher's own checks in the order of the families, then the checks of
+    other distributions.
 
     Another distribution names a module, or a check, under the entry point group
     ``usher.doctor.checks``.
@@ -163,7 +163,8 @@ def all_checks() -> dict[str, type[Check]]:
 
 
 def title_of_family(family: str) -> str:
-    """The subject of the checks with ids such as ``NET-1``; '' for those of other distributions."""
+    """The subject of the family to which a check such as ``NET-1`` belongs; '' for a check of
+    another distribution."""
     if family.lower() not in FAMILIES:
         return ""
     module = import_module(f"usher.doctor.checks.{family.lower()}")

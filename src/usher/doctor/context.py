@@ -150,8 +150,8 @@ class Places:
     lms_url: the LMS's address for browsers and this machine. application_url: the application's
     address for browsers. env_file: its ``.env``. manage: the command that runs its ``manage.py``.
     lms_manage: the same for an embedded LMS's ``manage.py lms``. token: the service worker's.
-    platform: as ``sys.platform``; '' for that of this machine. demo_home: the folder of ``usher
-    demo``. dev_home: that of ``usher dev``.
+    platform: as ``sys.platform``; '' for this machine's. demo_home: the folder of ``usher demo``.
+    dev_home: the folder of ``usher dev``.
     """
 
     lms_url: str = ""

@@ -93,7 +93,7 @@ def places(options: DoctorOptions) -> Places:
 
 
 def _search(options: DoctorOptions) -> DoctorOptions:
-    """Completes the options with what is in the current folder, else with the last connection, else
+    """Completes the options with what is in the current folder, else from the last connection, else
     with the root that ``tutor`` uses. Raises NothingHereError."""
     here = Path.cwd()
     demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo(folder)]

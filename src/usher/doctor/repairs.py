@@ -17,8 +17,8 @@ _USHER = "usher.cli.main"
 
 @dataclass(frozen=True)
 class Repair:
-    """says: what it will do, shown beforehand. apply: makes the repair; raises NotKnownError if it
-    can't."""
+    """says: a description, shown before the repair. apply: makes the repair; raises NotKnownError
+    if that is impossible."""
 
     says: str
     apply: Callable[[Context], None]

@@ -177,8 +177,8 @@ def _with_usernames(session: Session, page: list[Learner], summary: Summary) -> 
     nameless = [learner for learner in page if not learner.username]
     if nameless and session.adapter.name_function:
         keys = [learner.pk for learner in nameless]
-        # Create the missing account rows; the application's function then chooses the usernames one
-        # after the other.
+        # Create the missing account rows. The application's function then chooses their usernames,
+        # one at a time.
         user = session.adapter.account.columns["user"]
         rows = [{"find": {user: key}, "set": {}} for key in keys]
         session.agent.ask("write", model=session.adapter.account.model, rows=rows)

@@ -565,7 +565,8 @@ def moments_of_change(model):
 # ``save_and_log`` of both applications takes a dozen statements for each row. So the agent calls
 # ``save_and_log`` only for the first rows of a batch, and checks which rows it writes. If these are
 # only the row itself and one audit row with the content that ``to_dict`` predicts, the agent writes
-# the rest of the batch itself in a few statements. Otherwise ``save_and_log`` saves the rest, too.
+# the rest of the batch itself in a few statements. Otherwise ``save_and_log`` also saves the other
+# rows.
 
 #: The number of rows in a batch that the application's own code always saves.
 SAMPLES = 2

@@ -1,4 +1,5 @@
-"""Metrics of a sidecar with ``--watch``: those of ``usher.contract.metrics`` that apply to it.
+"""Metrics of a sidecar with ``--watch``: the part of ``usher.contract.metrics`` that applies to a
+sidecar.
 
 Labels are kinds, outcomes and groups of endpoints; none is about a learner.
 """

@@ -266,8 +266,8 @@ class Grants:
         self._adding, self._writing = Lock(), Lock()
 
     def __call__(self, request: AuthorizationRequest) -> str:
-        """Returns a new code. Raises Misconfigured unless the client and redirect URI are those of
-        the LMS's record."""
+        """Returns a new code. Raises Misconfigured unless the client id and redirect URI are the
+        same as in the LMS's record."""
         self._check(request)
         future: Future[str] = Future()
         with self._adding:

@@ -1,7 +1,7 @@
 """One pass over the rows that are due according to the application's own tables.
 
-The sidecar stores nothing. It reads from the application what is due, and writes the results of
-each batch back before the next, so the next pass continues where a killed one ended.
+The sidecar stores nothing. It reads the due rows from the application, and writes the results of
+each batch back before the next batch. So the next pass continues where a killed pass ended.
 """
 
 from __future__ import annotations

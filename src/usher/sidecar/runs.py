@@ -166,7 +166,8 @@ def as_text(value: Any) -> str:
 
 
 def refusal_text(title: str, run: ComparedRun) -> str:
-    """Returns what a person must decide about a run whose changes the application refuses."""
+    """Returns a sentence about a run whose changes the application refuses: the decision that a
+    person must make."""
     return (
         f"{title} does not accept the LMS's values: {run.refused.rstrip('.')}. Change the dates "
         "of the run in the LMS, or leave it as it is"

@@ -67,8 +67,9 @@ class Stopped(Exception):
 class Stopping:
     """Handles SIGTERM and SIGINT: a batch in progress is finished and recorded, and no other begun.
 
-    end_now: ends the process; nothing is lost, since the next run finds what is still due. It is
-    called at a second signal, and when the batch takes longer than ``patience`` seconds.
+    end_now: ends the process; nothing is lost, since the next run finds the rows that are still
+    due. ``end_now`` is called at a second signal, and when the batch takes longer than ``patience``
+    seconds.
     """
 
     def __init__(self, end_now: Callable[[], None], patience: float = PATIENCE) -> None:

@@ -60,8 +60,8 @@ class ServerProcess:
     """A server or worker process.
 
     name: for messages. command: what is run in ``folder``. environment: variables in addition to
-    those of this process. log: file that gets its output. ready_url: an address that answers with a
-    status below 500 once the server is ready; '' if it has none.
+    ``os.environ``. log: file that gets its output. ready_url: an address that answers with a status
+    below 500 once the server is ready; '' if it has none.
     """
 
     name: str
@@ -75,7 +75,7 @@ class ServerProcess:
     _log_start: int = field(default=0, repr=False)
 
     def start(self) -> None:
-        """Starts the process; it stops when this one ends."""
+        """Starts the process. It stops when the present process ends."""
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self.process = stop_with_parent.start(self.command, self.folder, self.environment, self.log)
 

@@ -42,8 +42,8 @@ class SetUp:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Sets up both at the same time; does nothing if an earlier run did it. Raises DemoError at
-        the first step that fails."""
+        """Sets up both at the same time; does nothing if an earlier run has done this. Raises
+        DemoError at the first step that fails."""
         pair = self.pair
         for folder in (pair.application_home, pair.lms_home):
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class SetUp:
                 begin.set()
 
     def restore(self) -> None:
-        """Restores settings and records to those of the first run. Data and learners stay. Raises
+        """Restores the settings and records of the first run. Data and learners stay. Raises
         DemoError."""
         self.pair.credentials = Credentials.load_or_make(self.pair.home)
         self._step("application-settings", self._write_environment)

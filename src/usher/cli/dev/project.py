@@ -22,7 +22,7 @@ _ADVICE = "\nInstall Celery: pip install 'openedx-usher[celery]'. Then run `ushe
 @dataclass
 class Project:
     """A Django project. folder: contains ``manage.py``. environment: variables for its processes,
-    in addition to those of this process."""
+    in addition to ``os.environ``."""
 
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -97,7 +97,7 @@ def _example(name: str, kind: str) -> str:
 
 
 def advice(error_text: str, *, compose: bool, migrate: str, needs_postgresql: bool = False) -> str:
-    """Returns what to do before the application can start; "" if its error is unknown.
+    """Returns advice about an application that can't start; "" if its error is unknown.
 
     compose: whether docker compose runs the application. migrate: the command that creates its
     tables. needs_postgresql: whether its migrations fail on SQLite, which it uses without

@@ -89,7 +89,7 @@ class TargetApplication:
 
     @property
     def own_url(self) -> str:
-        """The application's own address, not that of its API gateway: from its settings, else its
+        """The application's own address, not its API gateway's: from its settings, else its
         edition's default; '' if unknown."""
         edition = self.checkout.edition
         return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
@@ -263,8 +263,8 @@ class TargetApplication:
         return bool(self.facts["agrees"])
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
-        """Creates or updates the OAuth2 record, and saves the earlier one. Returns what was done,
-        for people. Raises ToolFailed."""
+        """Creates or updates the OAuth2 record, and saves the earlier record. Returns what was
+        done, for people. Raises ToolFailed."""
         self.saved_state.keep_record(self._foreign_record(application))
         self._last_params = {}
         answer = self._script(self._params("write", application, addresses))

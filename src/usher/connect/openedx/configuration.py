@@ -159,7 +159,8 @@ def choose_backend(
     option: str,
     default: str = oauth.OL_OAUTH2.name,
 ) -> Choice:
-    """Returns the backend of application ``name``: the given one, its present one or the default.
+    """Returns the backend of application ``name``: the requested one, the present one or the
+    default.
 
     The LMS identifies an application by its backend's name, so a second application with the same
     backend gets a variant named ``<application>-oauth2``. Raises Refused.

@@ -26,7 +26,7 @@ class ConfigurationSteps(ABC):
 
     @abstractmethod
     def steps(self, names: str) -> list[Step]:
-        """Returns the steps. names: those of the applications, as shown to people."""
+        """Returns the steps. names: the applications' names, as shown to people."""
 
     @abstractmethod
     def is_rendered(self) -> bool:

@@ -61,7 +61,7 @@ class LmsSteps:
         return self._configuration.is_rendered()
 
     def warnings(self) -> list[str]:
-        """Returns what provisioning leaves to the operator."""
+        """Returns sentences about tasks that provisioning leaves to the operator."""
         try:
             return list(self._lms.preview()["warnings"]) if self._jobs_can_run() else []
         except ToolFailed:

@@ -21,7 +21,7 @@ class TutorSteps(ConfigurationSteps):
         self._runner = runner
 
     def steps(self, names: str) -> list[Step]:
-        """Returns the steps. names: those of the applications, as shown to people."""
+        """Returns the steps. names: the applications' names, as shown to people."""
         instance = self.platform.instance
         return [
             Step(

@@ -62,7 +62,7 @@ class Lms:
 
     @fact
     def site(self) -> Site:
-        """The LMS's own site, that of SITE_ID."""
+        """The LMS's own site, whose id is SITE_ID."""
         for site in self.report.get("sites", []):
             if site.get("current"):
                 return site

@@ -2,9 +2,9 @@
 """Runs inside the application: examines it, creates or removes the OAuth2 record of the LMS.
 
 The script is passed on standard input of ``manage.py shell`` after a definition of PARAMS (a dict),
-so that no secret is an argument. It prints its result as one line of JSON after ``ANSWER_MARK``,
-because the shell prints other lines as well. It needs only Django, the OAuth toolkit 1.7 or newer,
-and Python 3.8 or newer.
+so that no secret is an argument. The script prints its result as one line of JSON after
+``ANSWER_MARK``, because the shell prints other lines as well. The script needs only Django, the
+OAuth toolkit 1.7 or newer, and Python 3.8 or newer.
 """
 
 import json
@@ -259,7 +259,7 @@ def _lms_name(user):
     """Returns the user's username in the LMS; "" if unknown.
 
     Applications built on Usher and MITx Online store it in a separate record. In other
-    applications, usernames are the same in the LMS.
+    applications, usernames are the same as in the LMS.
     """
     from django.apps import apps
     from django.core.exceptions import ObjectDoesNotExist
