@@ -11,7 +11,7 @@ from benchmarks.processes import ROOT
 
 #: The last commit whose batch API used one transaction for each request.
 LONG_TRANSACTIONS = "34c8888c4e"
-#: The embedded LMS with MariaDB and ``PLATFORM_COSTS``, as it was first measured.
+#: The commit of the embedded LMS with which MariaDB and ``PLATFORM_COSTS`` were first measured.
 EMBEDDED = "dbb3800b6d"
 
 

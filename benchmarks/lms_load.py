@@ -46,8 +46,8 @@ PREFIX = "usher-load-"
 
 @dataclass
 class Load:
-    """The load on one LMS. batch: items in a request; concurrency: concurrent requests. If one of
-    them is 0, it is adapted to the LMS as the application does."""
+    """The load on one LMS. batch: items in a request; concurrency: concurrent requests. A value of
+    0 means: adapted to the LMS, as the application does."""
 
     client: httpx.Client
     page: str

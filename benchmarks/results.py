@@ -163,7 +163,7 @@ class Results:
         }
 
     def _new_keys(self, known: dict[str, Any]) -> dict[str, Any]:
-        """The figures of these names: measured this time, or else as in the file. Leaves out those
+        """The figures in ``names``: measured this time, or else from the file. Leaves out figures
         that were never measured."""
         names = (
             "interactive_p99_seconds",

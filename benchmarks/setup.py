@@ -43,8 +43,8 @@ class Setup:
 
 @contextmanager
 def set_up(services: Services) -> Iterator[Setup]:
-    """Sets up everything. Starts the web server of the serial implementation, because its repair
-    signs in through the application's pages."""
+    """Sets up everything. Starts the web server of the serial implementation, because the repair
+    function signs in through the pages of the application."""
     postgresql = services.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
     lms_url = f"http://127.0.0.1:{lms_port}"

@@ -67,7 +67,7 @@ class Locks:
                 return execute(sql, params, many, context)
             self._between()
             match = execute(sql, params, many, context)
-            if "RETURNING" not in sql:  # its rows are not read yet
+            if "RETURNING" not in sql:  # otherwise the rows are not read yet
                 self._between()
             return match
         if self._watch():

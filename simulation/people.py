@@ -51,7 +51,7 @@ class People:
         return self.rng.choices(list(acts), weights=list(acts.values()))[0]()
 
     def act_unless_deleted(self) -> None:
-        """Do one action; ignore it if its user was deleted meanwhile."""
+        """Do one action; ignore its error if the user was deleted meanwhile."""
         from django.core.exceptions import ObjectDoesNotExist
         from django.db import IntegrityError
 

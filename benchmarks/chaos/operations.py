@@ -201,7 +201,7 @@ def _refused_operation() -> Callable[[], None]:
 
 
 def _watch_attempts() -> None:
-    """Records the most attempts that any row has had; a success resets them."""
+    """Records the most attempts that any row has had; a success resets the row's attempts."""
     while True:
         try:
             close_old_connections()

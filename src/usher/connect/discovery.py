@@ -476,7 +476,8 @@ def _normalize(target: str) -> str:
 def moved_connections(
     targets: list[tuple[TargetApplication, Choice]], context: LmsContext
 ) -> list[Connection]:
-    """Returns connections of these applications to other LMSs; connecting here replaces them."""
+    """Returns connections of these applications to other LMSs; connecting to this LMS replaces
+    them."""
     applications = {str(target.checkout.folder or target.url) for target, _ in targets}
     folder = str(context.lms.folder)
     return [

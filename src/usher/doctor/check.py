@@ -100,12 +100,13 @@ def not_applicable(reason: str) -> Finding:
 
 
 def many(count: int, one: str, several: str = "") -> str:
-    """Returns ``1 learner``, ``2 learners``. several: the plural; '' if it is ``one`` with an s."""
+    """Returns ``1 learner``, ``2 learners``. several: the plural; '' if the plural is ``one`` with
+    an s."""
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 class Check(ABC):
-    """One check. The docstring is its documentation: a title, then symptom, cause and fix.
+    """One check. The docstring is the check's documentation: a title, then symptom, cause and fix.
 
     id: such as ``NET-1``. depends_on: ids of checks whose failure would cause this one to fail.
     essential: whether the connection counts as proven only if this check succeeded. ``probe`` may

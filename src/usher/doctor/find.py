@@ -1,7 +1,7 @@
 """Finds the installation that the operator names by a checkout, an address, a demo or a Tutor root.
 
-If nothing is named, it looks for a demo of this checkout and for the application in this folder. It
-also looks for an LMS of ``usher dev`` for this project, and for the Tutor root that ``tutor`` uses.
+If nothing is named, looks for a demo of this checkout and for the application in this folder. Also
+looks for an LMS of ``usher dev`` for this project, and for the Tutor root that ``tutor`` uses.
 """
 
 import json

@@ -33,7 +33,7 @@ _SIGN_OUT_SECONDS = 10.0
 class _Learner:
     """The steps of one learner. username: in the application. session: the answer of
     ``journey_learner`` with the application's session. notes: remarks about a successful journey.
-    left_over: what could not be removed from the LMS, or ''."""
+    left_over: a text about records that could not be removed from the LMS, or ''."""
 
     context: Context
     browser: Browser

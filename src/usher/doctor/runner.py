@@ -158,8 +158,8 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
             pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
         for name in order:
-            # The checks that it depends on were submitted earlier, so waiting for them can't block
-            # the pool.
+            # The checks on which this one depends were submitted earlier, so waiting for them can't
+            # block the pool.
             waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
             needs = frozenset(_with_dependencies(checks, {name}) - {name})
             futures[name] = pool.submit(_line, checks[name], context, waits_for, needs)

@@ -243,7 +243,7 @@ def page(request):
     """Returns a page of rows in the order of their primary keys, with their related rows.
 
     ``after``: the ``next`` of the page before, or null. ``with``: name → {model, by, fields,
-    filter, exclude}: rows of another table, whose column ``by`` refers to these rows. Returns
+    filter, exclude}: rows of another table, whose column ``by`` refers to the page's rows. Returns
     {rows, next, related}. ``next`` is null on the last page. ``related``: name → rows.
     """
     model, fields, limit = model_of(request["model"]), request["fields"], row_limit(request)
@@ -475,7 +475,7 @@ def decide(model, row, locked, exists):
         return "written", Change(model(**row["find"]), values, new=True)
     expected = row.get("expect")
     if expected is None:
-        # The row was to be created, and another process created it first.
+        # The request was to create the row, and another process created it first.
         return "changed", None
     if not has_values(model, locked, expected):
         return "changed", None
@@ -654,7 +654,8 @@ class WriteRecorder:
         return execute(sql, params, many, context)
 
     def are_update_and_insert(self, updated, inserted):
-        """Whether these were one update of the first table and one insert into the second."""
+        """Whether the statements were one update of the first table and one insert into the
+        second."""
         from django.db import connection
 
         quote = connection.ops.quote_name

@@ -3,8 +3,8 @@
 The registration API creates the account. The LMS requests the learner's details from the
 application, with an access token that the agent wrote into the application's own table. Tokens are
 obtained by a sign-in on the learner's behalf, with a code that the agent writes into the
-application's grant table. The application must be running, since the LMS sends it requests in both
-cases.
+application's grant table. The application must be running, since the LMS sends it requests during
+registration and sign-in.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class OwnRecord:
 
 
 class PublicAccounts:
-    """Call it with a page of learners: it yields results about once a second, primary key → result
-    in the batch API's form. Several pages may be in progress at a time. Use it as a context
-    manager."""
+    """An instance is called with a page of learners. It yields results about once a second: primary
+    key → result in the batch API's form. Several pages may be in progress at a time. Use it as a
+    context manager."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -208,8 +208,8 @@ class PublicAccounts:
             return {**_result("created", None), "token_error": error.message}
 
     def _register_with_lms(self, learner: Learner, token: str) -> dict[str, str]:
-        """Registers the learner and returns the cookies of the session. If the LMS refuses a value
-        that it does not need, tries once more without it."""
+        """Registers the learner and returns the cookies of the session. If the LMS refuses an
+        optional value, tries once more without this value."""
         details = learner
         for attempt in (0, 1):
             try:

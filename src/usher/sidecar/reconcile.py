@@ -95,7 +95,7 @@ def check(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
 
 
 def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
-    """Returns why nothing is done for a user; '' if there is no such reason."""
+    """Returns why no account is created for a user; '' if the user is eligible."""
     this = Selection().also([{"email": user}, {"username": user}])
     eligible = adapter.eligible_users.also(*this.filter)
     page = next(iter(learners(agent, adapter, selection=eligible, with_enrollments=False)), [])

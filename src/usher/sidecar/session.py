@@ -77,7 +77,7 @@ def open_session(
     concurrency: int = CONCURRENCY,
     wrap_request: WrapRequest | None = None,
 ) -> Session:
-    """Opens the application with its LMS, and checks that it is the right LMS.
+    """Opens the application with its LMS, and checks that the LMS is the right one.
 
     lms_url: '' for the application's own setting. wrap_request: entered for each request to the
     LMS. Raises SidecarError.

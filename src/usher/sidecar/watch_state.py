@@ -1,4 +1,5 @@
-"""The state of a sidecar with ``--watch``, for its pages and metrics. It is kept in memory only."""
+"""The state of a sidecar with ``--watch``, for its pages and metrics. The state is kept in memory
+only."""
 
 from __future__ import annotations
 

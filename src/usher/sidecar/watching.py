@@ -300,9 +300,10 @@ def watch(
     stopping: Stopping,
 ) -> None:
     """Runs until SIGTERM or SIGINT. on_start: called with the application's title and the LMS's
-    address each time both are reached. on_pass: called for each pass that processed rows.
-    on_trouble: called with an error and the seconds until the next try. state: records everything.
-    stopping: handles the signals. The application and the LMS may be restarted meanwhile."""
+    address each time the application and the LMS are reached. on_pass: called for each pass that
+    processed rows. on_trouble: called with an error and the seconds until the next try. state:
+    records everything. stopping: handles the signals. The application and the LMS may be restarted
+    meanwhile."""
     state, wait = state or WatchState(), _FIRST_WAIT_SECONDS
     watching = Watching(scope, state, on_pass)
     with stopping.listening():

@@ -151,7 +151,8 @@ def _provision(home: Path) -> None:
 
 
 def _about_folder(error: OSError) -> str:
-    """The message for a full disk, a folder without write permission, or a file in its place."""
+    """The message for a full disk, a folder without write permission, or a file in the folder's
+    place."""
     return (
         f"The folder of the demo can't be used: {error}. "
         "Correct that, or choose another folder with --home FOLDER."

@@ -10,8 +10,8 @@ class DemoError(Exception):
 
 
 class ProcessEnded(DemoError):
-    """A process ended by itself. what: says which one, how it ended, and the cause or the end of
-    its log."""
+    """A process ended by itself. what: a text with the name of the process, how it ended, and the
+    cause or the end of its log."""
 
     def __init__(self, what: str) -> None:
         super().__init__(

@@ -58,7 +58,8 @@ class LearnerJourney:
         self.lms_username = ""
 
     def steps(self) -> Iterator[Step]:
-        """Does the steps in order and yields each when it is done, up to the first that failed."""
+        """Does the steps in order and yields each when it is done. The first step that failed is
+        the last."""
         actions: list[tuple[str, Callable[[], str]]] = [
             ("sign-up", self.sign_up),
             ("lms-account", self.lms_account),

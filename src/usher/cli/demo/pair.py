@@ -59,9 +59,9 @@ def checkout_folder() -> Path:
 class Pair(RunningServers):
     """An application in ``home/application`` and an LMS in ``home/lms``, with separate databases.
 
-    Free ports are chosen if none are given. extra_environment: variables for both. Use it as a
-    context manager, or call :meth:`prepare`, :meth:`start` and :meth:`stop`. The data stay in
-    ``home``, so a later pair with the same folder has the same data.
+    Free ports are chosen if none are given. extra_environment: variables for the application and
+    the LMS. Use it as a context manager, or call :meth:`prepare`, :meth:`start` and :meth:`stop`.
+    The data stay in ``home``, so a later pair with the same folder has the same data.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ class RunningServers:
         self._lock: IO[str] | None = None
 
     def _start_all(self, servers: list[ServerProcess]) -> None:
-        """Starts them together and returns when all are ready. Raises DemoError."""
+        """Starts the processes together and returns when all are ready. Raises DemoError."""
         self._servers = servers
         for server in servers:
             server.start()

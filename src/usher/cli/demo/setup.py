@@ -42,8 +42,8 @@ class SetUp:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Sets up both at the same time; does nothing if an earlier run has done this. Raises
-        DemoError at the first step that fails."""
+        """Sets up the application and the LMS at the same time; does nothing if an earlier run has
+        done this. Raises DemoError at the first step that fails."""
         pair = self.pair
         for folder in (pair.application_home, pair.lms_home):
             folder.mkdir(parents=True, exist_ok=True)

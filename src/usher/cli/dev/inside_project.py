@@ -110,12 +110,11 @@ def _celery():
 
 
 def _prepare(client_id, is_new_lms, lms_accounts):
-    """Creates what is missing of the tables, the LMS's OAuth2 client and a learner who is enrolled
-    in two course runs. The records of the learner become due, so that the worker compares them with
+    """Creates the tables, the LMS's OAuth2 client and a learner who is enrolled in two course runs,
+    unless they exist. The records of the learner become due, so that the worker compares them with
     the LMS.
 
-    lms_accounts: the accounts in the LMS of an earlier run, as ``cli.dev.lms_accounts`` returns
-    them.
+    lms_accounts: the accounts in the LMS of an earlier run, the result of ``cli.dev.lms_accounts``.
 
     Returns, among others, ``done``: the changes, for people. ``to_link``: the LMS username of the
     learner's account if it is not linked to the learner in the LMS. ``unknown``: the e-mail

@@ -20,8 +20,8 @@ _ACCOUNTS = """
 
 def accounts_in(lms_home: Path) -> list[dict[str, Any]]:
     """A dict for each account that is not staff, with the keys lms_user_id, username, email and
-    is_linked (whether the application's learner with that username signs in to it). Empty if there
-    is no database yet."""
+    is_linked (whether the application's learner with that username signs in to this account). Empty
+    if the LMS has no database yet."""
     database = lms_home / "db.sqlite3"
     if not database.exists():
         return []

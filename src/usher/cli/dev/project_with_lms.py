@@ -401,8 +401,8 @@ class ProjectWithLms(RunningServers):
     # -- processes
 
     def _create_project_processes(self) -> list[ServerProcess]:
-        """Returns the processes that run the project's code; ``follow_changes`` restarts them from
-        now on."""
+        """Returns the processes that run the project's code; ``follow_changes`` restarts these
+        processes from now on."""
         self._notice_changes()
         self._files = self._files or ProjectFiles(self.project.folder)
         return [self._application(), self._worker()]

@@ -100,7 +100,8 @@ def recognise(options: ApplicationOptions) -> Checkout:
 
 
 def _at_address(options: ApplicationOptions) -> Checkout:
-    """Returns an application without a folder here; ``--manage`` may still run its manage.py."""
+    """Returns an application that has no folder on this machine. Its manage.py can be run only with
+    the command in ``--manage``."""
     url = options.target.rstrip("/")
     parts = urlsplit(url)
     if not parts.hostname or parts.query or parts.fragment:

@@ -128,8 +128,8 @@ class Manage:
     def _argv(self, *arguments: str) -> list[str]:
         """Returns the program and arguments that run a management command.
 
-        ``docker compose run -e NAME`` passes on a variable of this process. With its value in the
-        argument, every user of this machine could read it.
+        ``docker compose run -e NAME`` passes on a variable of this process. If the argument
+        contained the value, every user of this machine could read it.
         """
         manage = list(self._checkout.manage)
         names = list(self._missing()) if self._checkout.compose and "run" in manage else []

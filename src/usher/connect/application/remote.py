@@ -31,7 +31,8 @@ class RemoteApplication(TargetApplication):
         except httpx.HTTPError as error:
             raise Refused(f"{self.url} can't be reached: {error}") from error
         self.facts = {
-            # The OAuth toolkit serves discovery only if it is configured to, as in Usher.
+            # The OAuth toolkit serves discovery only if the settings enable that, as Usher's
+            # settings do.
             "usher": discovery.is_success,
             "django": "not known",
             "toolkit": "not known",

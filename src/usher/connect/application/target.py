@@ -391,8 +391,8 @@ class TargetApplication:
         return present is not None and all(present.get(k) == value for k, value in expected.items())
 
     def runs_with_old(self, values: dict[str, str]) -> bool:
-        """Whether the running container still has one of these values although ``.env`` no longer
-        has it."""
+        """Whether the running container still has one of these values, which the ``.env`` no longer
+        has."""
         present = self._container_env() or {}
         path = self.checkout.env_file
         now = envfile.EnvFile.read(path).values() if path else {}

@@ -32,8 +32,8 @@ class CheckedExpectation:
 @dataclass
 class Conversation:
     """Everything that requests need. tokens: actor → token. values: name → the value of ``{name}``
-    in requests. why_missing: name → what to give so that its value is known. modes: the modes of
-    the run ``course``. session: a client with the test learner's cookies, or None."""
+    in requests. why_missing: name → what the operator must give if its value is unknown. modes: the
+    modes of the run ``course``. session: a client with the test learner's cookies, or None."""
 
     client: httpx.Client
     values: dict[str, str] = field(default_factory=dict, repr=False)

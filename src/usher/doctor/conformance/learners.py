@@ -70,7 +70,7 @@ def _brief(answer: httpx.Response) -> str:
 
 
 def remove(learner: RegisteredLearner, worker: httpx.Client, token: str) -> str:
-    """Unenrolls and deactivates the learner. Returns what could not be undone, or ''.
+    """Unenrolls and deactivates the learner. Returns a text about the part that failed, or ''.
 
     An LMS can't delete a learner by its API, only deactivate them.
     """

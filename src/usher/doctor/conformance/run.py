@@ -61,8 +61,8 @@ class Request:
 
 @dataclass
 class Result:
-    """outcomes: one for each expectation. release: a sentence. left_over: what could not be
-    removed."""
+    """outcomes: one for each expectation. release: a sentence. left_over: a text about records that
+    could not be removed."""
 
     lms_url: str
     outcomes: list[CheckedExpectation] = field(default_factory=list)

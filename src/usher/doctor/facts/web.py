@@ -13,7 +13,7 @@ import httpx
 from usher.contract import agents
 from usher.doctor.facts.memo import NotKnownError
 
-#: Seconds for one answer: an LMS that was just started takes several for its first ones.
+#: Seconds for one answer: after its start, an LMS takes several seconds for the first answers.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 #: The same for a server that did not answer an earlier request in time, and has answered none
 #: since.

@@ -1,5 +1,6 @@
-"""Serves the pages to the person who opened the link in the terminal. It listens on loopback,
-unless another address is given, as in a container whose port is published on its host's loopback.
+"""Serves the pages to the person who opened the link in the terminal. The server listens on
+loopback, unless another address is given, as in a container whose port is published on its host's
+loopback.
 
 The link works once. It sets a cookie that is valid as long as the sidecar runs. Only requests whose
 Host header names this machine are answered. Otherwise another site could reach the pages by a name

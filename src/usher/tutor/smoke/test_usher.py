@@ -1,7 +1,8 @@
 """Smoke tests of a platform with the plugin: ``tutor local do tests smoke`` (Tutor 21.0.8).
 
-Tutor runs these tests with pytest on the machine where ``tutor`` runs. It passes the LMS's address
-in LMS_HOST, ENABLE_HTTPS and, in dev mode, LMS_PORT. The tests change nothing and need no account.
+Tutor runs these tests with pytest on the machine where ``tutor`` runs. Tutor passes the LMS's
+address in LMS_HOST, ENABLE_HTTPS and, in dev mode, LMS_PORT. The tests change nothing and need no
+account.
 """
 
 import os

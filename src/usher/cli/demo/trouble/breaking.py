@@ -28,7 +28,8 @@ class Trouble:
         self._made = pair.home / TROUBLE
 
     def steps(self) -> Iterator[Step]:
-        """Does the steps in order and yields each when it is done, up to the first that failed."""
+        """Does the steps in order and yields each when it is done. The first step that failed is
+        the last."""
         if self._made.exists():
             yield Step("trouble", True, 0.0, f"of the earlier run in {self.pair.home}")
             return
