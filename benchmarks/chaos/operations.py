@@ -171,7 +171,8 @@ def _run_changes() -> Callable[[], None]:
 
 
 def _refused_operation() -> Callable[[], None]:
-    """An operation that the LMS always refuses: its row must end refused, with a reason."""
+    """An operation that the LMS always refuses: in the end its row must be refused, with a
+    reason."""
     username = _draw.choice(list(journal.learners))
     kind = _draw.choice(("unknown run", "mode", "stranger"))
     if kind == "stranger":

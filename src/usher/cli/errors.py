@@ -12,7 +12,7 @@ class CannotRun(click.ClickException):
 
 
 def as_click_error(error: Exception, message: str = "") -> click.ClickException:
-    """The exception with which a command ends because of ``error``: CannotRun if its ``exit_code``
-    is NOT_RUN. message: shown in place of the error's own."""
+    """Converts ``error`` to the exception that ends a command: CannotRun if the error's
+    ``exit_code`` is NOT_RUN. message: shown in place of the error's own message."""
     is_not_run = getattr(error, "exit_code", exits.FAILED) == exits.NOT_RUN
     return (CannotRun if is_not_run else click.ClickException)(message or str(error))

@@ -180,9 +180,9 @@ def _connection_of(folder: Path) -> Connection | None:
 
 
 def chosen_connection(options: DoctorOptions) -> str:
-    """Returns a sentence that names the connection to check, if the operator names nothing and may
-    expect another: there are several connections, or the only one is not of this folder. Otherwise
-    ''."""
+    """Returns a sentence that names the connection to check, or ''. The sentence is needed if the
+    operator names nothing, and there are several connections or the only connection belongs to
+    another folder."""
     if not options.name_nothing:
         return ""
     all_connections = _stored_connections()

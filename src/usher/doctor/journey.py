@@ -184,9 +184,9 @@ class _Learner:
         return True
 
     def _application_signs_in(self) -> bool:
-        """Whether the application's session still signs in to the LMS. Tries it in another browser
-        that has only this session: this browser would have to sign out of the LMS again, which
-        could itself end the session."""
+        """Whether the application's session still signs in to the LMS. Tries to sign in with
+        another browser that has only this session. The first browser would have to sign out of the
+        LMS before that, which could itself end the session."""
         with closing(Browser(*self.browser.homes)) as other:
             for cookie in self.browser.client.cookies.jar:
                 if cookie.name == self.session["cookie"]:

@@ -23,8 +23,8 @@ class StrayedError(Exception):
 
 @dataclass(frozen=True)
 class Landing:
-    """The page at which redirects ended. page: None for a page outside of the application and the
-    LMS that does not answer here, such as a micro-frontend that only browsers can reach."""
+    """The page at which redirects ended. page: None if the page belongs to another server, which
+    does not answer on this machine, such as a micro-frontend that only browsers can reach."""
 
     url: str
     page: httpx.Response | None

@@ -107,8 +107,8 @@ class Report:
 
     @property
     def unknown(self) -> list[Line]:
-        """Checks that could not be made, for another reason than the failure of a check on which
-        they depend."""
+        """Checks that could not be made. Leaves out checks that were skipped because a check on
+        which they depend failed."""
         skipped = self.of_status(Status.SKIPPED)
         return [line for line in skipped if line.finding.applies and not line.because]
 

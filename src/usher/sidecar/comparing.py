@@ -222,8 +222,8 @@ def reconcile_compared(
 
 
 def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> None:
-    """Creates enrollments as the application's sync does, but in the LMS's mode and with audit
-    rows."""
+    """Creates enrollments as the application's sync does. Unlike that sync, uses the LMS's mode and
+    writes audit rows."""
     columns, run_keys = session.adapter.enrollments.columns, _runs(session, page)
     due = [pair for pair in page if summary.memory.is_due(ADOPT, (pair.learner.pk, pair.course))]
     if not due:

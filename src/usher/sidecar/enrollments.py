@@ -63,8 +63,8 @@ def reconcile_enrollments(
 def due_rows(
     kind: str, rows: list[dict[str, Any]], summary: Summary
 ) -> Iterator[list[dict[str, Any]]]:
-    """Claims the rows that were not refused recently and that no other thread has claimed, until
-    the block ends. Yields them."""
+    """Claims rows until the block ends, and yields them. Leaves out rows that were refused recently
+    and rows that another thread has claimed."""
     due = [row for row in rows if summary.memory.is_due(kind, _content(row))]
     with summary.memory.claim(ENROLLMENT, [row["pk"] for row in due]) as free:
         yield [row for row in due if row["pk"] in free]

@@ -59,15 +59,15 @@ class Memory:
         self._pauses[kind, key] = (time.monotonic() + pause, pause)
 
     def _forget_expired(self) -> None:
-        """Removes entries an hour after their pause ended: a row that still fails would have a new
-        entry."""
+        """Removes entries an hour after their pause ended: a row that still fails has a newer entry
+        by then."""
         past = time.monotonic() - REFUSED_PAUSE
         with self._claim_lock:
             remaining = {key: pause for key, pause in list(self._pauses.items()) if pause[0] > past}
             self._pauses, self._clear_at = remaining, max(_MAX_PAUSES, 2 * len(remaining))
 
     def forget_failures(self) -> None:
-        """Makes rows that failed or were skipped due again, but not refused ones."""
+        """Makes rows that failed or were skipped due again. Refused rows stay refused."""
         self._pauses = {
             key: pause for key, pause in self._pauses.items() if pause[1] >= REFUSED_PAUSE
         }
@@ -88,8 +88,8 @@ class Memory:
 
     @contextmanager
     def claim(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
-        """Claims those rows of ``keys`` that no other thread has claimed, until the block ends.
-        Yields their keys."""
+        """Claims the rows of ``keys`` until the block ends, and yields the keys of the claimed
+        rows. Leaves out rows that another thread has claimed."""
         with self._claim_lock:
             free = {key for key in keys if (table, key) not in self._claimed}
             self._claimed |= {(table, key) for key in free}

@@ -18,8 +18,8 @@ _ANSWERED = (DONE, REFUSED, INVALID)
 
 
 class WatchOutput(ReconcileOutput):
-    """Several threads may report passes. With ``as_json`` each pass is one object, even if it
-    repeats the one before."""
+    """Several threads may report passes. With ``as_json`` each pass is one object, even if it is
+    equal to the object of the pass before."""
 
     def __init__(self, as_json: bool) -> None:
         super().__init__(as_json)

@@ -187,7 +187,8 @@ class LearnerJourney:
         return enrollment if enrollment and enrollment["is_active"] else None
 
     def _missing(self) -> int:
-        """1 if the learner lacks an account or a token, else 0, as the repair command counts."""
+        """1 if the learner lacks an account or a token, else 0. The repair command counts such
+        learners."""
         out = self.pair.manage_application(
             *self.pair.edition.repair_command, "--user", self.username, "--dry-run", "--json"
         )

@@ -146,7 +146,7 @@ def _through_saves(
     servers: ProjectWithLms, console: Console, once: bool
 ) -> Callable[[Callable[[], str]], str]:
     """A function that runs a step, and repeats it if it fails because a file of the project was
-    saved during the start. once: don't wait for another change, because nobody would make one."""
+    saved during the start. once: raise the error, without waiting for another change of a file."""
 
     def run(action: Callable[[], str]) -> str:
         while True:

@@ -15,8 +15,7 @@ from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one answer: after its start, an LMS takes several seconds for the first answers.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
-#: The same for a server that did not answer an earlier request in time, and has answered none
-#: since.
+#: The same for a server that did not answer an earlier request in time, and has not answered since.
 _TIMEOUT_OF_SILENT = httpx.Timeout(5.0)
 #: Key in ``httpx.Response.extensions``: when the request was sent and the answer received (UTC), by
 #: this machine's clock.
