@@ -2,11 +2,11 @@
 
     MITXONLINE=~/mitxonline python scripts/sidecar_on_real.py mitxonline [--learners 50] [--plugin]
 
-``MITXONLINE`` or ``MITXPRO``: the checkout, with a migrated database of its own, which this script
-fills. ``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE``: how its manage.py is run there, by default with
+``MITXONLINE`` or ``MITXPRO``: the checkout, with a migrated database of its own, which this fills.
+``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE``: how its manage.py is run there, by default with
 ``.venv/bin/python``. The checkout's files are not changed. Without ``--plugin`` the LMS has no
 ``usher.lms``, and all goes through its public APIs. Prints the duration of each step; exits with 1
-when a step failed.
+when one failed.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A proxy in front of the LMS that spoils a share of its answers.
 
-Half of the faults happen before the request reaches the LMS, half after the LMS has carried out the
-request, so that only the answer is lost.
+Half of the faults happen before the request reaches the LMS, half after the LMS has carried it out:
+then only the answer is lost.
 """
 
 from __future__ import annotations
