@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _depends_on_database(item: pytest.Item) -> bool:
     """Whether to run the test with each database. Tests that use an LMS are mostly about requests
-    and answers, so only marked ones are run again."""
+    and answers, so only marked ones are run with each database."""
     names = set(getattr(item, "fixturenames", ()))
     if not (DATABASE_FIXTURES & names or item.get_closest_marker("django_db")):
         return False
@@ -91,7 +91,8 @@ def django_db_modify_db_settings(
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """Keeps SQLite's database, which is a copy of a migrated one; Django would create it anew."""
+    """Keeps the SQLite database, a copy of a migrated one. Otherwise Django would create a new
+    one."""
     from django.conf import settings
 
     return all(database["ENGINE"].endswith("sqlite3") for database in settings.DATABASES.values())

@@ -19,6 +19,6 @@ def test_in_the_end_application_and_lms_have_the_desired_state():
     # The faults were real, and every permanent refusal says why.
     assert verdict["proxy"]["spoiled"] > verdict["proxy"]["requests"] * 0.15
     assert all(": " in reason for reason in verdict["refused"])
-    # Not too many attempts: neither for one row nor altogether.
+    # Neither one row nor all rows together had too many attempts.
     assert verdict["max_attempts"] < 15
     assert verdict["proxy"]["requests"] < SHORT.operations * 20

@@ -18,7 +18,7 @@ from usher.cli.demo.database import copy_migrated
 
 pytestmark = pytest.mark.slow
 
-#: Number of due enrollments, and of a worker's concurrent requests.
+#: Number of due enrollments, and number of requests that a worker sends concurrently.
 DUE, CONCURRENCY = 60, 5
 #: Seconds that the LMS needs for an answer while the worker is stopped.
 LMS_SECONDS = 2.0

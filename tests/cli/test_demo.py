@@ -163,8 +163,8 @@ def up(
 ) -> subprocess.Popen[str]:
     """Starts the demo, and returns its process as soon as the output contains ``words``.
 
-    The process has a further attribute ``said``: the output so far. AssertionError if it ends
-    before.
+    The process has a further attribute ``said``: the output so far. Raises AssertionError if the
+    demo ends before it has printed ``words``.
     """
     process = subprocess.Popen(
         [*USHER, *arguments],

@@ -52,7 +52,8 @@ def test_the_folder_is_private_and_nothing_of_the_project_is_changed(tmp_path: P
 def test_a_user_model_without_migrations_is_named_before_anything_is_made(
     tmp_path: Path, *, folder: bool
 ) -> None:
-    """Otherwise ``migrate`` creates the admin's tables and then fails, now and each time later."""
+    """Without this check ``migrate`` would create the admin's tables and then fail, at each later
+    run too."""
     (tmp_path / "people").mkdir()
     if folder:
         (tmp_path / "people" / "migrations").mkdir()
@@ -101,7 +102,8 @@ def test_project_and_lms_need_different_ports(tmp_path: Path) -> None:
 
 
 def settings_of(folder: Path, more: str = "") -> None:
-    """Creates a project whose sign-in page does not exist. more: lines to add to its settings."""
+    """Creates a project whose sign-in page does not exist. more: lines to add to the project's
+    settings."""
     (folder / "shop.py").write_text(
         "SECRET_KEY = 'x' * 50\nROOT_URLCONF = 'shop_urls'\n"
         "INSTALLED_APPS = ['django.contrib.auth', 'django.contrib.contenttypes',\n"
@@ -131,7 +133,7 @@ signal.pause()
 
 
 def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
-    """Also if the worker has exited because of an error in the code."""
+    """A worker that has exited because of an error in the code is started again, too."""
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
     (tmp_path / "manage.py").write_text(WORKER)
     code.write_text("VERSION = 1\n")
@@ -237,7 +239,7 @@ def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_pa
 
 
 def test_without_processes_of_the_project_its_files_are_not_read(tmp_path: Path) -> None:
-    """As with ``--provision``, which starts no process."""
+    """``usher dev --provision``, for example, starts no process."""
     (tmp_path / "manage.py").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     assert servers._files is None
@@ -309,7 +311,7 @@ def test_the_address_that_usher_dev_sets_is_named_as_its_own(tmp_path: Path) -> 
 
 
 def test_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_path: Path) -> None:
-    """If the file exists, ``manage.py check`` tells people to load it."""
+    """``manage.py check`` tells people to load the file of settings as soon as the file exists."""
     settings_of(tmp_path)
     with pytest.raises(DemoError):
         first_step(tmp_path)
@@ -376,7 +378,8 @@ def test_the_place_of_an_error_in_the_settings_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
-    """Whether ``usher dev`` is running is found out by locking a file in it."""
+    """``usher dev`` tries to lock a file in the folder to find out whether it is running
+    already."""
     (tmp_path / "manage.py").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     (tmp_path / "lms" / "lock").mkdir(parents=True)
@@ -385,7 +388,7 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> None:
-    """Otherwise the LMS starts, and nobody is enrolled."""
+    """If the step succeeded, the LMS would start with nobody enrolled."""
     (tmp_path / "adapters.py").write_text(
         "from usher.application.adapter import DefaultAdapter\n"
         "class Adapter(DefaultAdapter):\n"

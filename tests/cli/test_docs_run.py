@@ -1,4 +1,5 @@
-"""Each command and snippet of README and docs is run by a test, or the reason why not is here.
+"""Each command and snippet of README and docs is run by a test, or this file gives the reason why
+it is not run.
 
 ``tests/application/commands/test_docs.py`` parses each command as its program does.
 """
@@ -102,7 +103,7 @@ SNIPPETS = {
 
 
 def known(command: str) -> str:
-    """The key of RUN_BY or NOT_RUN that matches the command; '' for none."""
+    """The key of RUN_BY or NOT_RUN that matches the command; '' if no key matches."""
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):
         del words[0]

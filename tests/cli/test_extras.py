@@ -122,9 +122,9 @@ def import_all(
     *,
     django: bool = False,
 ) -> int:
-    """Imports all modules of ``packages`` except those whose names begin with one of ``skipped``.
-    They can import only the distributions that ``requirements`` need. Returns the number of
-    imported modules."""
+    """Imports all modules of ``packages``, except modules whose names begin with one of
+    ``skipped``, in an interpreter that has only the distributions that ``requirements`` need.
+    Returns the number of imported modules."""
     allowed = closure(*requirements)
     tops = metadata.packages_distributions()
     foreign = [

@@ -131,7 +131,7 @@ class Integrator:
                 file.write(code)
 
     def usher_dev(self, **environment: str) -> dict[str, str]:
-        """Runs ``usher dev`` as the page says, but on free ports, which later runs use again.
+        """Runs ``usher dev`` as the page says, but on free ports. Later runs use the same ports.
         Returns the successful steps: name → detail."""
         assert "usher dev" in commands(page("3. An Open edX for your project"))
         ports = "" if (self.folder / ".usher").exists() else " ".join(self.ports)
@@ -143,14 +143,16 @@ class Integrator:
 
 @pytest.fixture(scope="module")
 def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
-    """In a folder with a long path, to test that no line of output contains it."""
+    """An integrator whose folder has a long path: tests check that no line of output contains the
+    path."""
     folder = tmp_path_factory.mktemp("a-long-path-as-in-the-folders-of-many-people") / "shop"
     folder.mkdir()
     return begin(folder)
 
 
 def begin(folder: Path, people: str = PEOPLE) -> Integrator:
-    """A project after the page's first two steps."""
+    """An integrator in ``folder`` who has followed the page's first two steps. people: the code of
+    the user model."""
     me = Integrator(folder)
     install, start = commands(page(""))
     assert install.startswith("pip install")
@@ -215,8 +217,8 @@ get_user_model().objects.get(email="testlearner@odl.local").delete()
 
 
 def test_a_deleted_learner_gets_the_lms_account_of_before(integrator: Integrator) -> None:
-    """Also if somebody removed the account's link in the LMS. Deleting the learner only
-    deactivates the account."""
+    """Deleting a learner only deactivates the LMS account. A learner who returns gets the account
+    again, even if somebody removed its link in the LMS."""
     integrator.usher_dev()
     username = lms_username(integrator)
     _, environment, shell = commands(page("3. An Open edX for your project"))
@@ -300,7 +302,8 @@ def up(integrator: Integrator) -> Iterator[str]:
 
 
 def test_the_output_fits_a_terminal(integrator: Integrator) -> None:
-    """80 columns, on a wider terminal too. Passwords have letters and digits only."""
+    """The output has at most 80 columns, on a wider terminal too. Passwords have letters and digits
+    only."""
     integrator.usher_dev()
     with up(integrator) as printed:
         assert [line for line in printed.splitlines() if len(line) > 80] == []

@@ -56,7 +56,7 @@ def test_an_unknown_command_is_refused() -> None:
     assert "No such command 'conect'" in result.output
 
 
-#: Command → arguments with which it can't run, in an empty folder.
+#: Command → arguments with which the command fails in an empty folder.
 NOT_RUN = {
     "demo": ["--provision", "--home", "."],
     "dev": ["."],
@@ -72,7 +72,8 @@ NOT_RUN = {
 
 
 def in_folder(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Runs ``usher`` there; for ``status`` with a file of connections that is no JSON."""
+    """Runs ``usher WORDS`` in the folder. For ``status``, the file of connections is not valid
+    JSON."""
     (folder / "token").write_text("t")
     if "status" in words:
         settings = folder / ".config/usher"

@@ -1,4 +1,5 @@
-"""Servers of the demo: taken ports, readiness, errors at the start, and that they end with it."""
+"""Servers of the demo: taken ports, readiness, errors at the start, and their end when the demo
+ends."""
 
 import os
 import signal

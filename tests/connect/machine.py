@@ -29,7 +29,8 @@ from tests.support.tutor import (
 from usher.embedded.home.folder import Plan
 
 PASSWORD = "pass-word-of-the-test"
-#: Tutor uses LMS_HOST as the domain of cookies, which can't have a port as here.
+#: Tutor uses LMS_HOST as the domain of cookies. A domain can't have a port, but here LMS_HOST has
+#: one.
 PORT_PLUGIN = "name: port\nversion: '1'\npatches:\n  lms-env: |\n    SESSION_COOKIE_DOMAIN: ''\n"
 DEADLINE = 600.0
 
@@ -37,9 +38,9 @@ DEADLINE = 600.0
 class Machine:
     """An operator's machine, in the folder ``home``.
 
-    release: of Tutor. mode: how Tutor runs the platform: local, dev or k8s. usher_in_tutor: whether
-    Usher is installed in Tutor's environment already. usher_in_image: whether it is in the LMS's
-    image.
+    release: Tutor's release. mode: how Tutor runs the platform: local, dev or k8s. usher_in_tutor:
+    whether Usher is installed in Tutor's environment already. usher_in_image: whether Usher is in
+    the LMS's image.
     """
 
     def __init__(
@@ -93,7 +94,8 @@ class Machine:
         return TutorRoot.make(release, path, plugins=("mfe", "port"), config=hosts)
 
     def set_image(self, *, usher: bool) -> None:
-        """Adds Usher to the LMS or removes it. Adds it as ``buildx build`` of the stand-in does."""
+        """Adds Usher to the LMS, as the stand-in's ``buildx build`` does, or removes Usher from the
+        LMS."""
         file = self.lms_home / "lms.env.yml"
         settings = yaml.safe_load(file.read_text())
         plugins = ["usher"] if usher else []
@@ -120,8 +122,8 @@ class Machine:
     # -- the command
 
     def usher(self, command: str, *arguments: str, code: int | None = 0) -> dict[str, Any]:
-        """Runs ``usher COMMAND … --json`` and returns its object. code: the expected exit code,
-        None for any."""
+        """Runs ``usher COMMAND … --json`` and returns the printed object. code: the expected exit
+        code, None for any."""
         result = self.run([*self.argv(command, *arguments), "--json"])
         assert code in (result.returncode, None), (
             f"{result.returncode}\n{result.stdout}\n{result.stderr}"
@@ -149,7 +151,8 @@ class Machine:
     def _words_of_mode(self) -> list[str]:
         if self.mode == "local":
             return []
-        # In dev mode Tutor uses port 8000 for the LMS; here it is a free one.
+        # Tutor's dev mode has the LMS on port 8000. Here the LMS has a free port, so connect needs
+        # its address.
         address = [] if self.mode == "k8s" else ["--lms-url", self.lms]
         return ["--mode", self.mode, *address]
 
@@ -184,7 +187,7 @@ class Machine:
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
         """Runs ``usher`` with these arguments, and kills it and its children ``after`` seconds
-        after ``step`` has begun. Returns False if it ended before."""
+        after ``step`` has begun. Returns False if the command ended before that."""
         process = subprocess.Popen(
             self.argv(*arguments),
             env=self.environment,
@@ -210,8 +213,8 @@ class Machine:
     # -- the state
 
     def facts(self) -> dict[str, Any]:
-        """What a connection changes in Tutor's configuration, the applications and the LMS. Two
-        runs with the same result have equal facts."""
+        """The values that a connection changes in Tutor's configuration, the applications and the
+        LMS. Two runs with the same result have equal facts."""
         with sqlite3.connect(self.lms_home / "db.sqlite3") as lms:
             providers = lms.execute(
                 "select backend_name, site_id, enabled, key, secret, other_settings"

@@ -287,7 +287,7 @@ def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainChe
 
 
 def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
-    """A later run finds them in the ``.env`` and lists them again."""
+    """A later run finds the example values in the ``.env`` and lists them again."""
     target = target_of(shop)
     target.probe(None, ADDRESSES)
     target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
@@ -411,7 +411,7 @@ def test_a_remote_application_that_does_not_answer():
 
 
 def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
-    """Also if the changed setting is not one of Usher's."""
+    """This holds even if the changed setting is not one of Usher's."""
     shop.up()
     target = target_of(shop)
     assert target.runs_with({})
@@ -423,7 +423,7 @@ def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
 
 
 def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheckout):
-    """Docker compose may be unable to read the compose file without them."""
+    """Without these options Docker compose may be unable to read the compose file."""
     options = shop.folder.parent / "compose.env"
     options.write_text("")
     manage = f"docker compose --env-file {options} run --rm -T web ./manage.py"

@@ -103,7 +103,7 @@ def test_placeholders_are_no_arguments(shop: PlainCheckout):
             {"STRIPE_KEY"},
         ),
         ("  File x\nKeyError: 'STRIPE_KEY'", set(), {"STRIPE_KEY"}),
-        ("settings are missing: DATABASE_URL.", set(), set()),  # there is no placeholder for it
+        ("settings are missing: DATABASE_URL.", set(), set()),  # DATABASE_URL has no placeholder
         ("OperationalError: connection refused", set(), set()),
     ],
 )
@@ -178,7 +178,7 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
         Refused, match=r"no table oauth2_provider_application. Migrate it:"
     ) as refusal:
         target.probe(None, ADDRESSES)
-    # The command works although the .env lacks settings: it has placeholders for them.
+    # The command contains placeholders for settings that the .env lacks, so the application starts.
     command = str(refusal.value).split("Migrate it: `")[1].split("`, then run this again")[0]
     assert "MAILGUN_KEY=no-key-yet" in command
     assert "Its error: OperationalError" in str(refusal.value)  # the application is named once
@@ -190,7 +190,7 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
     "line",
     [
         "OF_THE_ENV='with a space'\n",
-        "OF_THE_ENV=with a space\r\nOTHER=shops & friends (local)\r\n",  # not for a shell
+        "OF_THE_ENV=with a space\r\nOTHER=shops & friends (local)\r\n",  # no shell can read this
     ],
 )
 def test_a_migration_without_containers_works_in_any_folder_with_the_settings_of_the_env(

@@ -86,7 +86,8 @@ def test_the_image_of_a_cluster_comes_from_a_registry(machine: Machine, shop: Pl
 def test_an_application_s_answers_run_nothing_on_this_machine(
     machine: Machine, shop: PlainCheckout
 ):
-    """Tutor renders its configuration as templates, so such an answer must not be written there."""
+    """Tutor renders its configuration as templates, so an answer that contains a template must not
+    be written to the configuration."""
     mark = machine.home / "MARK"
     attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {mark}').read() }}}}"
     config = machine.root.config()

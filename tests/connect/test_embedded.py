@@ -210,7 +210,7 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
     assert again == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
     )
-    # If the earlier run was interrupted before it connected anything, this one uses the same LMS.
+    # If the earlier run was interrupted before it connected anything, this run uses the same LMS.
     SavedState(str(shop.env_file)).save_application(before, root="/lms", lms="embedded")
     begun = with_earlier_lms(CommandOptions(applications=[again]))
     assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
@@ -237,7 +237,8 @@ def without_containers(operator: Operator, manage: str) -> subprocess.CompletedP
 
 @pytest.mark.slow
 def test_an_application_without_containers_runs_during_the_checks(operator: Operator):
-    """Connect starts it for them, because it can't start before its ``.env`` is written."""
+    """The application can't start before its ``.env`` is written, so connect starts it for the
+    checks."""
     shop = operator.shop
     result = without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -269,7 +270,8 @@ def test_an_application_that_another_program_runs_is_left_to_be_started(operator
 
 
 class Shop:
-    """An application whose manage.py is a script of the test. site: its own address."""
+    """An application whose manage.py is a script of the test. site: the application's own
+    address."""
 
     def __init__(self, folder: Path, script: str, site: str = "") -> None:
         self.port = free_port()

@@ -96,7 +96,8 @@ def test_supported_versions_of_tutor_are_accepted_and_others_refused(version, ou
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: Runner):
-    """In every release. Files edited by hand are distinguished from rendered ones."""
+    """This works with every release of Tutor. Files edited by hand are distinguished from rendered
+    ones."""
     root = TutorRoot.make(release, tmp_path / "root", plugins=("mfe", "usher"))
     root.run("config", "save")
     _, python = instance.find_tutor(str(tutor_executable(release)))
@@ -156,7 +157,8 @@ def test_a_broken_config_is_named_by_line(root: Path, runner: Runner, text, says
 
 
 def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
-    """Runs as another user if the tests run as root, who may write everywhere."""
+    """The check runs as another user if the tests run as root, because root may write
+    everywhere."""
     script = (
         "import os; from pathlib import Path; from usher.connect.openedx import instance;"
         "os.geteuid() or os.setuid(65534);"
@@ -255,8 +257,8 @@ def test_each_application_gets_a_backend_of_its_own():
 
     first = [{"name": "mitxonline", "backend": default}]
     assert choose([], "shop", "") == choice(default, default)
-    # By default the backend is that of the manual procedure. The application's own setting
-    # precedes it.
+    # The default is the manual procedure's backend. A setting of the application overrides the
+    # default.
     assert configuration.choose_backend([], "shop", "") == choice(other, other)
     assert choose([], "shop", "", other) == choice(other, other)
     assert choose(first, "mitxonline", "", other) == choice(default, default)
@@ -297,7 +299,7 @@ def test_an_entry_loses_the_addresses_of_a_gateway_that_is_no_longer_used():
     changed = configuration.with_entry([with_gateway], without)
     assert changed == [{"name": "mitxonline", "provider_name": "MITx", "root_url": own}]
     assert configuration.with_entry(changed, with_gateway) == [with_gateway]
-    # An address that a person gave stays.
+    # An address that a person has set is not changed.
     by_hand = {**without, "logout_url": "http://app:8013/leave", "server_url": "http://10.0.0.1"}
     assert configuration.with_entry([by_hand], without) == [by_hand]
 

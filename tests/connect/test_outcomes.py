@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
 
 
 def ended(error: BaseException, view: View, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str]:
-    """The exit code of a run that raises ``error``, and what a terminal shows."""
+    """The exit code of a run that raises ``error``, and the text that a terminal shows."""
     screen = Terminal()
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr("sys.stderr", screen)

@@ -1,9 +1,9 @@
-"""Real checkouts of MITx Online and MIT xPro, from nothing to a proven connection and back.
+"""Real checkouts of MITx Online and MIT xPro are connected, tested with a sign-in and disconnected.
 
-Collected where ``MITXONLINE`` or ``MITXPRO`` names a checkout whose database is migrated and whose
-assets are built; ``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE`` is how its manage.py is run there,
-without containers. The checkout's own settings, such as ``DATABASE_URL``, come from the environment
-or from its ``.env``. Nothing but the ``.env`` is changed, and that is restored.
+The tests are collected if ``MITXONLINE`` or ``MITXPRO`` names a checkout whose database is migrated
+and whose assets are built. ``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE`` is the command that runs the
+checkout's manage.py without containers. The checkout's own settings, such as ``DATABASE_URL``, come
+from the environment or from its ``.env``. The tests change only the ``.env``, and restore it.
 """
 
 import http.client
@@ -57,7 +57,8 @@ class Real:
         return self.usher("connect", *words, "--manage", self.manage, *more, "--yes", code=code)
 
     def settings_before(self) -> dict[str, str]:
-        """The settings in its ``.env``. Without one, those in the example that connect copies."""
+        """The settings in the checkout's ``.env`` or, if there is none, in the example that connect
+        copies."""
         env = self.folder / ".env"
         return EnvFile.read(env if env.exists() else env.with_name(".env.example")).values()
 

@@ -175,7 +175,8 @@ def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[
 
 
 def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
-    """Like MITx Online at its own address, if people can sign in only at its API gateway."""
+    """MITx Online, opened at its own address, is an example, if people can sign in only at its API
+    gateway."""
     lms, application = both
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
@@ -190,7 +191,7 @@ def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
     learners = Learners(lms)
     with pytest.raises(LoopError):
         prove_with_test_learner(target(*both, gateway=True), learners)
-    assert learners.there == set()  # removed although nothing worked
+    assert learners.there == set()  # the learner is removed although sign-in failed
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_waiting_for_a_server_is_shown(
 def test_an_application_that_redirects_to_https_is_named(
     serve: Callable[[Pages], Served], edition: Edition | None, setting: str
 ):
-    """MITx Online and MIT xPro do so unless variables of their compose files are set."""
+    """MITx Online and MIT xPro redirect unless variables of their compose files are set."""
     served = serve({})
     target: Any = SimpleNamespace(
         url=served.url, own_url=served.url, checkout=SimpleNamespace(edition=edition)
@@ -343,7 +344,7 @@ def test_an_application_that_redirects_to_https_is_named(
         f"{served.url} redirects to {served.pages['/']}",
     )
     assert f"set {setting}=False" in check.fix
-    served.pages["/"] = "https://learn.example.org/"  # a front page elsewhere
+    served.pages["/"] = "https://learn.example.org/"  # the front page may be on another site
     assert answers().outcome == "ok"
     served.pages["/"] = 404
     assert answers().outcome == "ok"

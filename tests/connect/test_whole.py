@@ -1,4 +1,5 @@
-"""One command connects, so that a learner can sign in; another one disconnects."""
+"""One command connects the application and the LMS so that a learner can sign in. Another command
+disconnects them."""
 
 import json
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
     output = machine.run([str(VENV_BIN / "usher"), "status"]).stdout
     assert f"{shop.folder} at {shop.url}" in " ".join(output.split())
 
-    # If no Tutor is named, that of the connection is used.
+    # If no option names Tutor, disconnect uses the Tutor that is recorded for the connection.
     undone = json.loads(
         machine.run([str(VENV_BIN / "usher"), "disconnect", "--yes", "--json"]).stdout
     )
@@ -146,7 +147,8 @@ def secrets_of(machine: Machine) -> list[str]:
 
 
 def no_secret_is_shown(machine: Machine) -> None:
-    """Neither arguments of processes, which every user can see, nor files that others can read."""
+    """Asserts that secrets are neither in arguments of processes, which every user can see, nor in
+    files that other users can read."""
     secrets = secrets_of(machine)
     calls = [file.read_text() for file in machine.state.rglob("calls.log")]
     calls += [" ".join(call) for call in machine.engine.calls()]
@@ -158,10 +160,10 @@ def no_secret_is_shown(machine: Machine) -> None:
 
 @pytest.mark.machine(22, "dev")
 def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainCheckout):
-    """Not even for a question to the LMS: a job starts databases that keep running, and builds a
-    missing image."""
+    """It does not even run a job to ask the LMS, because a job starts databases that keep running,
+    and builds a missing image."""
     (machine.engine.home / "missing-images.json").write_text('["*"]')
-    refused = machine.connect(shop, "--no-prove", code=3)  # rendered, and no image yet
+    refused = machine.connect(shop, "--no-prove", code=3)  # the image is still missing
     assert "images build openedx-dev" in refused["error"]
     assert "tutor-plugin" in refused["changed"]
     for _ in range(2):
@@ -218,8 +220,8 @@ def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop
     arrives(machine, store, "lise", "store-oauth2")
     each_has_a_service_worker_of_its_own(machine, shop, store)
 
-    # Disconnecting must also change these, because settings that name an unknown application are
-    # refused.
+    # Disconnecting must also change these settings, because Tutor refuses an unknown application in
+    # them.
     machine.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert machine.usher("disconnect", "--application", str(shop.folder))["ok"]
     arrives(machine, store, "lise", "store-oauth2")
@@ -230,8 +232,8 @@ def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop
 
 
 def each_has_a_service_worker_of_its_own(machine: Machine, *checkouts: PlainCheckout) -> None:
-    """Each worker's token belongs to its application's OAuth client, so it gives no access to
-    learners of the other application."""
+    """Asserts that each worker's token belongs to its application's OAuth client, so that the token
+    gives no access to learners of the other application."""
     clients = [
         application.oauth_client_id for application in machine.root.description().applications
     ]
@@ -268,8 +270,8 @@ def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainChecko
 
     result = machine.connect(shop)
     assert result["ok"]
-    # The job that provisions mounts the configuration that was applied last, so the rendered one
-    # is applied before.
+    # The provisioning job mounts the configuration that was applied last, so the rendered
+    # configuration must be applied first.
     steps = ("apply", "provision", "env:shop")
     assert [step for step in result["changed"] if step in steps] == list(steps)
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")

@@ -1,5 +1,5 @@
-"""Printed commands run a program with the settings of an env file as Usher reads it, also where a
-shell would read it in another way."""
+"""Printed commands give a program the settings of an env file as Usher reads them, even where a
+shell would read the file in another way."""
 
 import subprocess
 import sys

@@ -66,7 +66,7 @@ def test_no_line_ends_with_spaces() -> None:
 
 
 def test_continuations_of_an_indented_line_are_indented_like_it() -> None:
-    """Such lines are quotations from a log in an error."""
+    """Errors contain indented lines if they quote a log."""
     lines = wrap("The log:\n  " + "a word and another " * 10, 7).splitlines()
     assert len(lines) > 3
     assert all(len(line) <= WIDTH for line in lines)
@@ -90,7 +90,7 @@ STEERING = (
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)
 def test_quoted_text_can_not_control_the_terminal(text: str) -> None:
-    """A learner or a course may have such a name."""
+    """The name of a learner or a course may contain such characters."""
     findings = (
         ok(text),
         note(text, cause=text),

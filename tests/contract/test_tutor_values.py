@@ -1,4 +1,5 @@
-"""Values for Tutor's configuration: none that is accepted can end a line or begin a template."""
+"""Values for Tutor's configuration: a value that could end a line or begin a template is
+refused."""
 
 import shlex
 from typing import Any
@@ -48,7 +49,7 @@ def test_no_accepted_value_has_special_characters(check: Any, text: str) -> None
     assert not [
         mark for mark in SPECIAL if mark in passed and not (mark == "'" and check in QUOTED)
     ]
-    # YAML and the shell read it back as the same single string.
+    # YAML and the shell read the value back as the same single string.
     assert yaml.safe_load(yaml.safe_dump({"x": passed})) == {"x": passed}
     assert shlex.split(shlex.quote(passed)) == [passed]
 

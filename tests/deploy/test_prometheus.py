@@ -102,7 +102,7 @@ if shutil.which("promtool"):  # of Debian's package prometheus
         assert result.returncode == 0, result.stdout + result.stderr
 
     def test_prometheus_can_read_what_is_exported() -> None:
-        """The linter of ``promtool check metrics``, on names and helps."""
+        """``promtool check metrics`` accepts the names and help texts."""
         text = "".join(
             f"# HELP {m.name} {m.help}\n# TYPE {m.name} {m.type}\n"
             + "".join(f"{name}{_one(m, name)} 0\n" for name in m.series)

@@ -20,8 +20,8 @@ class Answer:
 
 @contextmanager
 def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[str]:
-    """Serves ``answers`` by path, without the query, and yields the address. 404 for other
-    paths."""
+    """Serves ``answers`` by path, without the query, and yields the address. Other paths answer
+    404."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

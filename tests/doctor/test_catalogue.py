@@ -26,7 +26,7 @@ def test_every_row_has_a_test_that_injects_its_fault() -> None:
 
 
 def test_another_distribution_adds_a_check(tmp_path: Path) -> None:
-    """With an entry point in the group ``usher.doctor.checks``, and without any setting."""
+    """An entry point in the group ``usher.doctor.checks`` is enough; no setting is needed."""
     (tmp_path / "disk_checks.py").write_text(
         "from usher.doctor.check import Check, check, ok\n\n"
         "@check\nclass DiskHasRoom(Check):\n"

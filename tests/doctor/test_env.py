@@ -140,7 +140,7 @@ def test_env_5_names_an_error_of_the_project_with_its_place(
 def test_env_5_names_why_the_shell_of_django_lacks_the_settings(
     tmp_path: Path, env_file: Path, code: str, error: str
 ) -> None:
-    """``manage.py shell`` also starts if the settings can't be loaded."""
+    """``manage.py shell`` starts even if the settings can't be loaded."""
     (tmp_path / "manage.py").write_text(
         "import os, sys\nos.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
         "from django.core.management import execute_from_command_line\n"
@@ -170,7 +170,7 @@ def test_env_5_names_a_database_that_does_not_answer(tmp_path: Path, env_file: P
 def test_env_5_is_not_known_if_manage_py_fails_without_an_error_of_python(
     tmp_path: Path, env_file: Path
 ) -> None:
-    """As ``docker compose exec`` fails if the container isn't running."""
+    """``docker compose exec`` fails in this way if the container isn't running."""
     manage = Command(("sh", "-c", "echo no container >&2; exit 1"), tmp_path)
     report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
     assert report.root_causes == []

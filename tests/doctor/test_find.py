@@ -137,7 +137,7 @@ def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(pr
 def test_a_shell_with_the_settings_of_usher_dev_has_its_lms(
     project: Path, monkeypatch: pytest.MonkeyPatch, named: str, line: str
 ):
-    """Also while ``usher dev`` is stopped and the project has a ``.env``."""
+    """This holds even if ``usher dev`` is stopped and the project has a ``.env``."""
     (project / ".env").write_text(f"{line}\n")
     with (project / ".usher" / "dev" / "env").open("a") as file:
         file.write("export OPENEDX_API_BASE_URL=http://127.0.0.1:18000\n")
@@ -230,7 +230,7 @@ def test_which_of_several_connections_is_checked_is_said(
 def test_a_project_is_checked_before_a_connection_of_another_folder(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if the project's ``usher dev`` is stopped."""
+    """This holds even if the project's ``usher dev`` is stopped."""
     other = tmp_path / "other"
     other.mkdir()
     connections.remember(connections.Connection("shop", str(other), "http://lms", lms_home="/lms"))

@@ -116,7 +116,7 @@ def test_commands_in_a_fix_are_separate(fix: str, expected: list[tuple[str, bool
 def project(
     folder: Path, report: ApplicationReport | None = None, **places: Path | Command
 ) -> Context:
-    """A project with a ``manage.py``, whose report is known without running it."""
+    """A project with a ``manage.py`` that doctor need not run, because ``report`` is its answer."""
     (folder / ".env").touch()
     manage = Command(("python", "manage.py"), folder, env_file=folder / ".env")
     url = "http://shop.example"
@@ -209,7 +209,7 @@ def test_reconcile_names_the_application_only_if_it_is_known(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", [".usher/dev/env", ".env"])
 def test_an_advised_command_has_the_settings_that_doctor_uses(tmp_path: Path, name: str) -> None:
-    """It works as printed, in any folder."""
+    """The command works as printed, in any folder."""
     settings = tmp_path / "my shop" / name
     settings.parent.mkdir(parents=True)
     settings.write_text("OPENEDX_API_BASE_URL=http://lms.example\n")

@@ -23,7 +23,8 @@ def check_links(old_record: dict[str, Any]) -> Finding:
 
 
 def test_links_of_a_disconnected_application_stay_where_they_are() -> None:
-    """Otherwise learners of this application would get accounts of that application's learners."""
+    """If these links were moved, learners of this application would get accounts of the other
+    application's learners."""
     another = {"other_settings": {"API_ROOT": "http://xpro.example:8053/"}}
     assert check_links(another).status is Status.OK
 

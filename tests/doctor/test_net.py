@@ -77,7 +77,7 @@ def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
 
 
 def test_net_2_an_application_that_answers_500_is_named_with_its_error(tmp_path: Path) -> None:
-    """For example because its database is down."""
+    """An application answers 500 if, for example, its database is down."""
     (tmp_path / "manage.py").write_text("raise RuntimeError('no database')")
     manage = Command((sys.executable, "manage.py"), tmp_path)
     probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": 500}
@@ -113,7 +113,8 @@ def test_net_2_does_not_blame_the_record_for_an_application_that_is_down(
 
 @pytest.mark.parametrize("status", [200, 302, 401, 403, 405, 501])
 def test_net_2_another_server_answers_in_the_applications_place(status: int) -> None:
-    """The application's token endpoint would refuse the LMS's probe with an OAuth error."""
+    """The application itself would refuse the LMS's probe of the token endpoint with an OAuth
+    error."""
     probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": status}
     with token_probe(probe) as context:
         finding = LmsReachesApplication().probe(context)
@@ -225,7 +226,7 @@ def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:
 def test_the_report_is_not_requested_from_an_lms_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Otherwise doctor waits for the report, which may take a minute."""
+    """Doctor would wait for the report, which may take a minute."""
     monkeypatch.setattr(web, "_TIMEOUT", httpx.Timeout(0.2))
     with socket.create_server(("127.0.0.1", 0)) as hung:
         lms = Lms(web.Web(), f"http://127.0.0.1:{hung.getsockname()[1]}", token="t")

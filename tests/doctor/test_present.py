@@ -130,7 +130,7 @@ def test_ranges_of_ids() -> None:
 
 
 def test_the_next_step_is_the_deepest_cause() -> None:
-    """OPS-6 comes before CRS-2 in the report, and is caused by it."""
+    """OPS-6 comes before CRS-2 in the report, but CRS-2 is the cause of OPS-6."""
     report = Report(
         [
             line("OPS-6", warning("records are refused", cause="c", fix="retry"), "CRS-2", "NET-1"),
@@ -182,7 +182,7 @@ def test_named_checks_tell_nothing_about_the_rest() -> None:
 
 
 def test_lines_have_at_most_80_columns() -> None:
-    """Except for words and commands that can't be wrapped."""
+    """Only words and commands that can't be wrapped may be longer."""
     text = "the quick brown fox jumps over the lazy dog " * 6
     essential = Line("APP-1", text, skipped(text), essential=True)
     for report in (

@@ -147,7 +147,8 @@ def test_tut_4_not_rendered_since(paths: Places, root: Path) -> None:
 
 @pytest.mark.slow
 def test_tut_4_the_lms_was_not_restarted(paths: Places, lms: Path) -> None:
-    """The running LMS still has the settings of its start, not those rendered since."""
+    """The running LMS still has the settings with which it started, not the settings that Tutor has
+    rendered since."""
     change_lms_settings(lms, "ENABLE_THIRD_PARTY_AUTH", "False")
     facts = report(paths)
     assert causes(facts) == ["TUT-4"]
@@ -211,8 +212,8 @@ def test_tut_8_a_package_installed_into_the_container(paths: Places, lms: Path) 
 
 
 def change_lms_settings(lms: Path, feature: str, value: str) -> None:
-    """Gives the feature this value in the LMS, although ``lms.env.yml`` has another one, as in a
-    process that was started before a change. value: a Python expression."""
+    """Gives the feature a value in the LMS that differs from ``lms.env.yml``, as in a process that
+    was started before the file changed. value: a Python expression."""
     manage = lms / "manage.py"
     begun = (
         "    import django.conf\n"

@@ -1,4 +1,4 @@
-"""All tests of a worker share these LMSs; each test has its own learners."""
+"""All tests of a pytest worker share these LMSs; each test has its own learners."""
 
 from collections.abc import Iterator
 
@@ -30,8 +30,8 @@ def strict_lms() -> Iterator[EmbeddedLms]:
 
 @pytest.fixture(scope="session")
 def closed_lms() -> Iterator[EmbeddedLms]:
-    """An LMS without public registration. Sign-in is a micro-frontend, or goes to the provider
-    immediately."""
+    """An LMS without public registration. Its sign-in page is a micro-frontend; with the provider
+    hint, sign-in redirects to the provider immediately."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
         "ENABLE_AUTHN_MICROFRONTEND": True,

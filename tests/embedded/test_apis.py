@@ -1,4 +1,4 @@
-"""Answers of endpoints that were not recorded, as the platform's source has them."""
+"""Answers that were not recorded from a real LMS agree with the platform's source."""
 
 from typing import Any
 
@@ -274,7 +274,7 @@ def test_my_user_info_of_the_mobile_api_redirects_to_the_own_user(lms: EmbeddedL
     assert me.status_code == 200
     assert set(me.json()) == {"id", "username", "email", "name", "course_enrollments"}
     assert me.json()["username"] == username
-    assert get(lms, f"/api/mobile/v0.5/users/{username}")[0] == 404  # somebody else's
+    assert get(lms, f"/api/mobile/v0.5/users/{username}")[0] == 404  # another learner's
     assert get(lms, "/api/mobile/v0.5/my_user_info", "no-such-token")[0] == 401
 
 

@@ -133,7 +133,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
 def test_a_database_that_was_copied_in_part_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise, after an error such as a full disk, the next run uses the incomplete database."""
+    """An error such as a full disk may interrupt the copy. The next run must not use the incomplete
+    database."""
 
     def cut_off(source: Path, target: Path) -> None:
         target.write_bytes(b"SQLite format 3")

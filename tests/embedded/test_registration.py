@@ -1,4 +1,5 @@
-"""Answers of the registration API that were not recorded, as the platform's source has them."""
+"""Answers of the registration API that were not recorded from a real LMS agree with the platform's
+source."""
 
 import pytest
 

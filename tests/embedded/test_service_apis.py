@@ -1,7 +1,8 @@
 """Requests of MITx Online's service clients: course runs of Studio, retirement, MIT's plugins.
 
-Source: the platform's code (``cms/djangoapps/api/v1``, ``lms/djangoapps/bulk_user_retirement``) and
-that of the plugins ``ol-openedx-lti-utilities`` and ``ol-openedx-course-outline-api``.
+Source: the code of the platform (``cms/djangoapps/api/v1``,
+``lms/djangoapps/bulk_user_retirement``) and of the plugins ``ol-openedx-lti-utilities`` and
+``ol-openedx-course-outline-api``.
 """
 
 from typing import Any
@@ -20,7 +21,8 @@ OUTLINE = "/api/ol-course-outline/v0"
 
 
 def jwt_client(lms: EmbeddedLms, client: str = "svc-client") -> httpx.Client:
-    """Signed in like edx-api-client: with a JWT by the grant client credentials."""
+    """A client that authenticates as edx-api-client does: with a JWT from the client credentials
+    grant."""
     data = {
         "grant_type": "client_credentials",
         "client_id": f"{client}-id",

@@ -37,9 +37,10 @@ class Received:
 
 @dataclass
 class Application:
-    """who: users/me's answer for codes issued from now on. answer: the status that webhooks get.
-    token_status: the token endpoint's status. received: all posted messages. people: code → answer
-    of users/me for its token. keys_asked: number of requests for the signing keys."""
+    """who: the answer of users/me for codes issued from now on. answer: the status with which
+    webhooks are answered. token_status: the token endpoint's status. received: all posted messages.
+    people: code → answer of users/me for the code's token. keys_asked: number of requests for the
+    signing keys."""
 
     who: dict[str, Any] = field(default_factory=dict)
     answer: int = 200
@@ -74,8 +75,8 @@ class Application:
         return {**described, **changes}
 
     def logout_token(self, username: str, *, key: Any = _KEY, **changes: Any) -> str:
-        """A token of OpenID Connect Back-Channel Logout for this learner. changes: claims; those
-        that are None are left out."""
+        """A token of OpenID Connect Back-Channel Logout for this learner. changes: other values of
+        claims; a claim that is None is left out."""
         claims = {
             "iss": self.url,
             "aud": CLIENT_ID,

@@ -22,8 +22,8 @@ WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
-#: Rate limits that are off in tests. Those of APIs and registration stay on: the plugin lifts them
-#: for the service worker.
+#: Rate limits that are off in tests. The limits of APIs and registration stay on, because the
+#: plugin lifts them for the service worker.
 PAGES_LIMITS = (
     "LOGIN_AND_REGISTER_FORM_RATELIMIT",
     "LOGISTRATION_RATELIMIT_RATE",
@@ -33,7 +33,7 @@ PAGES_LIMITS = (
 
 @dataclass
 class Lms:
-    """The LMS for tests: over HTTP, with its commands, and with its database."""
+    """The LMS with helpers for tests: HTTP requests, management commands and SQL."""
 
     folder: Path
     url: str
@@ -94,8 +94,8 @@ def account(username: str, **more: Any) -> dict[str, Any]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    """Waits until ``condition`` returns something true, and returns that. AssertionError after
-    ``seconds``."""
+    """Waits until ``condition`` returns a true value, and returns this value. Raises AssertionError
+    after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -104,7 +104,8 @@ def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
 
 
 def description(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A description for ``usher_provision``: these applications and the tests' service worker."""
+    """A description for ``usher_provision`` with these applications and the tests' service
+    worker."""
     worker = {"username": WORKER, "email": "worker@example.org", "token": TOKEN}
     return {"applications": list(applications), "service_worker": worker, **more}
 
@@ -127,7 +128,8 @@ def connected_lms(**settings: Any) -> Iterator[Lms]:
 
 @pytest.fixture(scope="session")
 def lms() -> Iterator[Lms]:
-    """The LMS of all tests of a worker. Each test has its own learners and changes nothing else."""
+    """The LMS that all tests of a pytest worker share. Each test has its own learners and changes
+    nothing else."""
     with connected_lms() as running:
         yield running
 

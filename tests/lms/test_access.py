@@ -105,8 +105,8 @@ def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
 def test_an_account_of_another_name_is_neither_changed_nor_used(
     lms: Lms, name: str, change: dict[str, Any]
 ) -> None:
-    """Because the LMS's staff renamed the account, or the learner's link leads to another person's
-    account."""
+    """An account has another name if the LMS's staff renamed it, or if the learner's link leads to
+    another person's account."""
     learner(lms, name)
     other = f"{name}_new"
     lms.rows("update auth_user set username = ? where username = ?", other, name)
@@ -139,7 +139,8 @@ class TestAccountsWithRights:
     def test_nor_does_a_repetition_of_an_earlier_request_give_them(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
-        """The learner became staff after the first request, whose outcome is kept for a day."""
+        """The LMS keeps the outcome of the first request for a day. The learner became staff after
+        that request."""
         asked = account(name, tokens=True)
         assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
         for right, value in rights.items():
@@ -181,7 +182,7 @@ class TestAccountsWithRights:
     def test_a_request_that_changes_nothing_is_answered(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
-        """For example about an application's superuser who is also a learner."""
+        """An application may send such a request about a superuser who is also a learner."""
         learner(lms, name, **rights)
 
         assert result(post(lms, ACCOUNTS, account(name)))["status"] == "exists"
@@ -200,7 +201,7 @@ class TestAccountsWithRights:
 
 
 def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> None:
-    """An operator may have linked it by mistake."""
+    """An operator may have linked the service worker by mistake."""
     worker_id = lms.value("select id from auth_user where username = ?", OTHER_WORKER["username"])
     lms.rows("update auth_user set is_staff = 0 where id = ?", worker_id)
     lms.rows(
@@ -223,7 +224,7 @@ def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> N
 class TestLearnersOfAnotherApplication:
     @pytest.fixture
     def theirs(self, two: Lms, name: str) -> str:
-        """A learner of the second application, enrolled."""
+        """The name of an enrolled learner of the second application."""
         learner(two, name, token=OTHER_TOKEN)
         enrolled = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
         assert result(post(two, ENROLLMENTS, enrolled, token=OTHER_TOKEN))["status"] == "changed"
@@ -258,7 +259,8 @@ class TestLearnersOfAnotherApplication:
         )
 
     def test_nor_does_the_log_of_changes(self, two: Lms, theirs: str) -> None:
-        """Also about a learner who has been unlinked from the application since."""
+        """The log does not show changes of a learner of the other application, even after the
+        learner's link was deleted."""
         since = two.value("select datetime('now', '-1 hour')")
         two.rows("delete from social_auth_usersocialauth where uid = ?", theirs)
         with two.api(OTHER_TOKEN) as api:

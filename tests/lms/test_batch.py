@@ -217,7 +217,7 @@ class TestEnrollments:
     def test_a_learner_can_leave_a_run_whose_mode_no_longer_exists(
         self, lms: Lms, name: str
     ) -> None:
-        """If the request names no mode."""
+        """The request to leave names no mode."""
         enroll(lms, name, course_id=E2E, mode="verified")
         rename = "update course_modes_coursemode set mode_slug = ? where course_id = ? and "
         lms.rows(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
@@ -252,8 +252,8 @@ class TestChanges:
         with lms.api() as api:
             everything = self.all_pages(api, "accounts")
             assert {name + "a", name + "b"} <= {row["username"] for row in everything}
-            # Not the answer's ``now``, which is a minute in the past: all changes of this test are
-            # later.
+            # The answer's ``now`` can't be used here: it is a minute in the past, and all changes
+            # of this test are later.
             since = lms.value("select max(created) from usher_lms_message").replace(" ", "T") + "Z"
             enroll(lms, name + "a", mode="audit")
             post(lms, ACCOUNTS, [account(name + "b", name="Other")])

@@ -110,7 +110,7 @@ def enroll_items(names: list[str], mode: str | None = None) -> list[dict[str, An
 def test_accounts_have_the_signals_that_they_have_one_by_one(
     lms: Lms, name: str, returns_keys: bool
 ) -> None:
-    """Also in databases such as MySQL, which return no keys if several rows are inserted."""
+    """This includes databases such as MySQL, which return no keys if several rows are inserted."""
     alone = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
     together = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
     one_by_one = process(lms, "accounts", alone, in_one_batch=False)

@@ -1,4 +1,4 @@
-"""Short transactions of the batch API: outcomes are true, whatever happens within a transaction.
+"""Short transactions of the batch API: outcomes are correct, whatever happens within a transaction.
 
 Each test processes a batch in a process to which it connects receivers that behave like the
 platform's.
@@ -48,8 +48,8 @@ def during(signal_receiver, sender, form, items):
         post_save.disconnect(sender=sender, dispatch_uid="test")
 """
 
-#: Enrolls ``given["items"]``. A receiver rolls the transaction back and raises no error, like one
-#: that catches the error of a deadlock on MySQL.
+#: Enrolls ``given["items"]``. A receiver rolls the transaction back and raises no error, like a
+#: receiver that catches the error of a deadlock on MySQL.
 ENROLL_WITH_A_ROLLBACK = """
 calls = []
 def swallow(sender, instance, **kwargs):
@@ -110,7 +110,7 @@ def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list
 def test_an_error_after_a_rollback_that_a_receiver_swallows_refuses_no_item(
     lms: Lms, learners: list[str], number: int
 ) -> None:
-    """For example the error of saving a row again that was rolled back."""
+    """An example is the error of saving a row again after its insertion was rolled back."""
     script = """
 calls = []
 def swallow(sender, instance, **kwargs):
@@ -274,7 +274,8 @@ class TestRequestIds:
         assert "request_id" in answer.json()["detail"]
 
     def test_nor_is_one_with_more_items(self, lms: Lms, name: str) -> None:
-        """Although the first transaction, of 25 items, is the same in both requests."""
+        """The request is refused even though its first transaction, of 25 items, is the same as
+        before."""
         items = [account(f"{name}{number:02}") for number in range(26)]
         post(lms, ACCOUNTS, items[:25], request_id=name)
         with lms.api() as api:

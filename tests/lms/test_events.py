@@ -58,8 +58,8 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
 
 
 def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) -> None:
-    """The requested changes are only in the log. Events are sent for changes that the LMS itself
-    makes because of them."""
+    """The requested changes are only in the log. The LMS sends events only for further changes that
+    it makes because of the requested ones."""
     invite = (
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')"
@@ -213,7 +213,7 @@ def test_old_messages_are_forgotten(lms: Lms, name: str) -> None:
 
 
 def test_event_ids_are_stored_as_before_after_a_migration_back(lms: Lms, name: str) -> None:
-    """The code of migration 0003 reads UUIDs: 32 digits in databases without a type for them."""
+    """The code of migration 0003 reads UUIDs: 32 digits in databases without a type for UUIDs."""
     post(lms, ACCOUNTS, [account(name)])
     length = "select length(event_id) from usher_lms_message where username = ?"
     assert lms.value(length, name) == 36

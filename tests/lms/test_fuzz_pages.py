@@ -1,4 +1,4 @@
-"""Hostile input to the plugin's pages and endpoints, and to those of the embedded LMS."""
+"""Hostile input to the pages and endpoints of the plugin and of the embedded LMS."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def client(lms: Lms) -> httpx.Client:
-    # No connection is used twice: the server closes it if it has not read a request's body.
+    # No connection is used twice, because the server closes a connection if it has not read the
+    # whole body of a request.
     alone = httpx.Limits(max_keepalive_connections=0)
     return httpx.Client(base_url=lms.url, timeout=60, trust_env=False, limits=alone)
 
@@ -117,7 +118,8 @@ def encoded(fields: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("path", PLUGIN + AROUND)
 def test_bodies(client: httpx.Client, path: str) -> None:
-    # The platform's own pages don't get the third body, deeply nested JSON: they fail for it.
+    # The third body, deeply nested JSON, is not sent to the platform's own pages, because they
+    # fail.
     for body in BODIES if path in PLUGIN else BODIES[:2] + BODIES[3:]:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:1]:
             headers = {"Content-Type": content_type}
@@ -139,7 +141,7 @@ def test_methods(client: httpx.Client, path: str) -> None:
 @given(fields=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(ODD) | st.text(max_size=20)))
 def test_any_parameters(client: httpx.Client, path: str, fields: dict[str, str]) -> None:
     if path in AROUND:
-        fields.pop("client_id", None)  # the platform fails for an unknown one
+        fields.pop("client_id", None)  # the platform fails for unknown clients
     text = encoded(fields)
     client.cookies.clear()
     fine(client.get(f"{path}?{text[:4000]}"))

@@ -87,7 +87,8 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
 
 
 def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name: str) -> None:
-    """MySQL rolls back the whole transaction, and the statements after that begin another one."""
+    """MySQL rolls back the whole transaction, and the statements after that begin a new
+    transaction."""
     names = create_accounts(lms, name)
     outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
 
@@ -96,8 +97,8 @@ def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name:
 
 
 def test_forum_roles_are_asked_for_before_they_are_added(lms: OnMariaDb) -> None:
-    """Otherwise the second save of an enrollment inserts the link to the role again, and locks its
-    index."""
+    """Without this query, the second save of an enrollment would insert the link to the role again,
+    and lock the index of these links."""
     script = """
 from usher.embedded.platform_load.models import ForumRole
 from django.test.utils import CaptureQueriesContext
@@ -208,7 +209,7 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
 
 
 def test_columns_that_an_earlier_django_made_for_uuids_are_reported(lms: OnMariaDb) -> None:
-    """Django 4.2 created them as ``char(32)``, and Django 5 writes 36 characters."""
+    """Django 4.2 created these columns as ``char(32)``, and Django 5 writes 36 characters."""
     table, column = "oauth2_provider_refreshtoken", "token_family"
     if "MariaDB" not in lms.value("select version()"):
         pytest.skip("MySQL has no column type for UUIDs")

@@ -33,7 +33,7 @@ def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_backend_is_compatible_with_the_platforms_versions(conflicts) -> None:
-    """Although the backend requires an older attrs: it is installed without its dependencies."""
+    """The backend requires an older attrs, but is installed without its dependencies."""
     assert (
         conflicts(
             social_auth_mitxpro=("0.7.1", ["attrs<25.0.0,>=24.0.0"]),

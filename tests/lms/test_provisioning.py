@@ -267,7 +267,7 @@ def test_an_account_that_existed_before_is_not_made_a_superuser(
 def test_a_learner_with_another_address_is_never_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str
 ) -> None:
-    """The LMS's user of that name may be another person than the application's."""
+    """The LMS's user of that name may be another person than the application's superuser."""
     lms.sign_in(name)
     plan["superuser"] = {
         "username": name,

@@ -42,8 +42,8 @@ def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
 
 
 def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Finding:
-    """Doctor's finding about the clients. The application's ``.env`` is as connect writes it, but
-    for ``changed``."""
+    """Doctor's finding about the clients. changed: settings of the application's ``.env`` with
+    other values than connect writes."""
     clients = plan["applications"][0]["service_clients"]
     values = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: lms.url}
     for client in clients:

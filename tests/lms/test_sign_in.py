@@ -39,7 +39,7 @@ def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> 
 
 
 def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
-    """Without additions, because some providers compare redirect URIs exactly."""
+    """The LMS adds nothing to the URI, because some providers compare redirect URIs exactly."""
     with lms.browser() as browser:
         start = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login", follow_redirects=False)
 
@@ -142,7 +142,7 @@ def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
     unlinked(lms, name)
 
     by_name = lms.sign_in(name)
-    # In other case: an e-mail address in upper case counts as the same address.
+    # The application sends the address in another case, which counts as the same address.
     by_email = lms.sign_in(name + "x", email=f"{name}@elsewhere.EXAMPLE")
 
     for browser in (by_name, by_email):
@@ -210,7 +210,7 @@ def test_a_link_into_another_account_is_removed_by_naming_that_account(lms: Lms,
     led_there = lms.sign_in(learner)
     assert last(led_there).json() == {"username": name}
 
-    # With one name only, the command can't know which learner is to lose which account.
+    # If only one of the two names is given, the command refuses to remove the link.
     by_learner, by_account = lms.run(*arguments, learner), lms.run(*arguments, name)
     assert f"linked to LMS user '{name}', not to '{learner}'" in by_learner.stderr
     assert f"give --account {name}" in by_learner.stderr
@@ -387,7 +387,8 @@ class TestHandedOver:
 
     @pytest.fixture
     def squatted(self, lms: Lms, name: str) -> str:
-        """The name of an account with everything that its former owner could sign in with."""
+        """The name of an account that has every kind of credential with which its former owner
+        could sign in."""
         script = f"""
 from datetime import timedelta
 from django.contrib.auth import get_user_model

@@ -62,8 +62,8 @@ def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str
 
 
 def test_signing_in_again_immediately_arrives(lms: Lms, name: str) -> None:
-    """Also in the same second as the sign-out, and if the clock of the server that received the
-    sign-out is ahead."""
+    """Signing in again succeeds even in the same second as the sign-out, and even if the clock of
+    the server that received the sign-out is ahead."""
     browser = lms.sign_in(name)
     send(lms, lms.application.logout_token(name))
     ahead = datetime.now(UTC) + timedelta(hours=1)
@@ -119,7 +119,7 @@ def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
     ids=str,
 )
 def test_tokens_that_are_not_right(lms: Lms, name: str, changes: dict[str, Any]) -> None:
-    """changes: claims. Numbers in ``iat`` and ``exp`` are seconds from now."""
+    """changes: claims to change. Numbers in ``iat`` and ``exp`` are seconds from now."""
     browser = lms.sign_in(name)
     for moment in ("iat", "exp"):
         if isinstance(changes.get(moment), int):
@@ -142,15 +142,15 @@ def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -
     for token in (forged, unsigned, "", "nonsense", "a.b.c", "x" * 20_000, "é" * 50):
         assert send(lms, token).status_code == 400
     assert signed_in(browser)
-    # Strangers' tokens don't each cause a request for the application's keys.
+    # The LMS does not request the application's keys for each token of a stranger.
     for _ in range(20):
         send(lms, forged)
     assert lms.application.keys_asked <= keys_asked + 2
 
 
 def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name: str) -> None:
-    """The answer is 503, after which the application sends the message again; it would drop it
-    after 400."""
+    """The LMS answers 503, so the application sends the message again. After a 400 the application
+    would drop the message."""
     browser = lms.sign_in(name)
     statement = "update usher_lms_connectedapplication set jwks_url = ? where jwks_url = ?"
     right, wrong = f"{lms.application.url}/jwks.json", f"{lms.application.url}/nothing/"

@@ -38,8 +38,9 @@ KINDS: dict[str, tuple[dict[str, object], str]] = {
     "inactive": ({"is_active": False}, ""),
     "of another application": ({}, "other"),
 }
-#: What the application says about the learner who signs in → function from the learner's own name
-#: and the existing account's username and e-mail address to the claimed username and address.
+#: The application's claim about the learner who signs in → function that returns the claimed
+#: username and e-mail address. Its arguments are the learner's own username, and the existing
+#: account's username and e-mail address.
 CLAIMS = {
     "same e-mail": lambda own, name, email: (own, email),
     "same e-mail in other case": lambda own, name, email: (own, email.upper()),
@@ -63,7 +64,7 @@ if {linked!r}:
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Lms]:
-    """An LMS with two applications, one for each backend. One server plays both."""
+    """An LMS with two applications, one for each backend. One server plays both applications."""
     forms = {CUSTOM_ENTRY: {"secret_key": "key", "url": "/partner/"}}
     with connected_lms(THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS=forms) as lms:
         second = lms.application.description(
@@ -77,8 +78,8 @@ def two() -> Iterator[Lms]:
 
 
 def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
-    """Creates an account of that kind and returns its e-mail address. backend: the one that the
-    test signs in with; an account of another application is linked with the other one."""
+    """Creates an account of this kind and returns its e-mail address. backend: the one with which
+    the test signs in. An account of another application is linked with the other backend."""
     columns, linked = KINDS[kind]
     email = f"{name}@was-here.example"
     other = next(each for each in BACKENDS if each != backend)
@@ -102,7 +103,7 @@ def links_of(lms: Lms, name: str) -> list[tuple[str, str]]:
 
 
 def signed_in_as(browser: httpx.Client) -> str | None:
-    """The username that the browser is signed in to the LMS as; None if it isn't."""
+    """The username with which the browser is signed in to the LMS; None if it isn't signed in."""
     me = browser.get("/api/user/v1/me")
     return me.json()["username"] if me.status_code == 200 else None
 

@@ -1,5 +1,6 @@
 """Accounts have the same rows in all tables of the LMS, whether the registration API, the batch API
-or a first sign-in created them. So have enrollments by the public API and by the batch API."""
+or a first sign-in created them. Enrollments have the same rows, whether the public API or the batch
+API created them."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ PASSING = (
     "usher_lms_message",
     "sqlite_sequence",
 )
-#: Columns with random values or times: only whether they have a value is compared.
+#: Columns with random values or times. The tests only compare whether they have a value.
 VARYING = ("password", "activation_key", "last_login", "expires", "token", "token_checksum")
 
 

@@ -54,8 +54,8 @@ def checkout_of(application: StandIn) -> Checkout:
 
 @pytest.fixture(scope="session")
 def plugin_lms() -> Iterator[LmsProcess]:
-    """An LMS with ``usher.lms``. No application is served at the address that it knows: the batch
-    API needs none."""
+    """An LMS with ``usher.lms``. No server runs at the application's address, because the batch API
+    does not need one."""
     with lms_process(with_plugin=True) as lms:
         lms.join_with_plugin("http://127.0.0.1:1")
         yield lms
@@ -97,14 +97,15 @@ class System:
             self._agent = None
 
     def json(self, *arguments: str) -> Any:
-        """Runs ``usher`` like that with ``--json``, and returns the object, with any exit code."""
+        """Runs ``usher`` with ``--json`` and the options for the application. Returns the printed
+        object, with any exit code."""
         result = self.usher(*arguments, "--json")
         assert result.stdout, (result.exit_code, result.output, result.exception)
         return json.loads(result.stdout)
 
     def people(self, *names: str, **user: Any) -> None:
-        """Creates users in the application, two days ago: reconcile leaves newer ones to the
-        application. user: fields of each."""
+        """Creates users in the application as of two days ago, because reconcile leaves newer users
+        to the application. user: fields of each user."""
         self.application.run(_PEOPLE.format(names=names, user=user))
 
     def enroll(self, name: str, course: str, **row: Any) -> None:
@@ -135,7 +136,7 @@ class System:
         return answer.json()
 
     def accounts_in_lms(self, *names: str, **more: Any) -> None:
-        """Creates linked accounts in the LMS. more: fields of each."""
+        """Creates linked accounts in the LMS. more: fields of each account."""
         items = [
             {
                 "id": name,

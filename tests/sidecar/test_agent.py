@@ -146,8 +146,8 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     )
     outcomes = [row["outcome"] for row in write(batch, audit)]
     assert outcomes == ["written"] * 5 + ["changed"] + ["written"] * 6
-    # If the application's own code writes other audit rows than expected, it writes the whole
-    # batch.
+    # If the application's own code writes other audit rows than expected, that code writes the
+    # whole batch.
     swapped = {**audit, "before": audit["after"], "after": audit["before"]}
     assert write(unforetold, swapped) == [{"outcome": "written"}] * 12
     for pk in alone:
@@ -255,7 +255,7 @@ def test_output_of_the_application_does_not_break_the_protocol(application: Stan
 def test_invalid_settings_end_the_agent_with_their_error(
     application: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although ``manage.py shell`` starts without settings, and then a thread of the agent reads
+    """``manage.py shell`` starts even without settings, and a thread of the agent then reads
     requests."""
     checkout = checkout_of(application)
     for name in application.values:

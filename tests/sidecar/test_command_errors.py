@@ -148,7 +148,7 @@ def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None
 def test_rows_that_are_left_to_the_application_while_they_are_new_are_counted(
     system: System,
 ) -> None:
-    """Otherwise drift lists rows that reconcile skips without a message."""
+    """Without the count nobody would know why reconcile skips rows that drift lists."""
     name = name_for(system, "newcomer")
     others = system.json("reconcile")["new"].get("account", 0)
     system.people(name)

@@ -105,8 +105,7 @@ def test_requests_with_another_host_name_are_refused(
     assert answer.status == 421
     assert answer.getheader("Set-Cookie") is None
     connection.close()
-    # These requests did not use up the link. It also works on another port, such as a forwarded
-    # one.
+    # The link still works after these requests, also on another port, such as a forwarded one.
     response = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
     assert response.status_code == 303
 
@@ -163,7 +162,8 @@ def test_metrics_count_what_happened() -> None:
 
 
 def test_counters_are_there_before_they_are_counted() -> None:
-    """Otherwise Prometheus misses the first increase: a new series may begin with any value."""
+    """Prometheus would miss the first increase otherwise, because a new series may begin with any
+    value."""
     recorded = metrics.Metrics()
     for kind in KINDS:
         for outcome in ("changed", "rejected", "transient", "waits"):

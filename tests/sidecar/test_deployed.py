@@ -93,7 +93,7 @@ def test_watching_repairs_due_rows_and_ends_within_the_grace_period(deployed: Sy
 def test_a_read_only_database_ends_the_run_and_refuses_nobody(
     deployed: System, database: pgserver.PostgresServer
 ) -> None:
-    """For example a replica, or a primary whose disk is full."""
+    """The database may be a replica, or a primary whose disk is full."""
     name, course = "readonly", course_of(deployed)
     deployed.people(name)
     deployed.enroll(name, course)

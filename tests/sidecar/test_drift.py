@@ -97,7 +97,7 @@ def test_each_state_of_a_learner_is_reported(
 ) -> None:
     name = system.application.name[:5] + who
     if system.application.name == "mitxonline" and who == "unrecorded":
-        expected = {"no account in the LMS yet"}  # its username is not chosen yet
+        expected = {"no account in the LMS yet"}  # the account's username is not chosen yet
     assert words(report, name) == {text.format(name) for text in expected}
 
 

@@ -49,8 +49,8 @@ def test_a_broken_agent_is_reported_immediately(
     assert "did not answer" not in words
 
 
-#: A program that answers the first request as the agent does. Tests append what it does at the
-#: second one.
+#: A program that answers the first request as the agent does. Tests append the code for the second
+#: request.
 AGENT = """
 import json, os, subprocess, sys, time
 out, lines = sys.stdout.buffer, sys.stdin.buffer

@@ -17,8 +17,8 @@ ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 def meanwhile(
     system: System, path: str, do: Callable[[], object], then: str = ""
 ) -> Iterator[FaultyProxy]:
-    """A proxy that calls ``do`` before it forwards the first POST to ``path``, and gives later ones
-    the fault ``then``. do: changes a row in the application."""
+    """A proxy that calls ``do`` before it forwards the first POST to ``path``, and gives later
+    POSTs to ``path`` the fault ``then``. do: changes a row in the application."""
     event = threading.Event()
     with faulty_proxy(system.lms.url) as proxy:
 
@@ -125,7 +125,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> 
 def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
     system: System,
 ) -> None:
-    """No column of the application shows that the LMS must still end it."""
+    """No column of the application shows that the LMS must still end the enrollment."""
     name, course = name_for(system, "ending"), course_of(system)
     system.people(name)
     assert system.json("reconcile")["ok"]

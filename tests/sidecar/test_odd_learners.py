@@ -1,4 +1,5 @@
-"""Learners with unusual names, addresses and course runs don't make those of others fail."""
+"""A learner or course run with an unusual name or address doesn't make the rows of other learners
+fail."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_enrollments_are_made_by_the_public_api(plain: System) -> None:
 
 
 def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
-    """The platform allows 120 requests a minute, and counts refused ones, too."""
+    """The platform allows 120 requests a minute, and refused requests count, too."""
     asked: list[tuple[str, str]] = []
 
     def enroll(name: str, course: str, *, mode: str, **_: Any) -> None:
@@ -125,9 +125,9 @@ def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: 
 def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     plain: System,
 ) -> None:
-    """While the application's own code and the sidecar create accounts and renew tokens, each
-    learner gets one account and a valid token. Neither of them gives a learner up because the other
-    one was first."""
+    """Each learner gets one account and a valid token while the application's own code and the
+    sidecar both create accounts and renew tokens. Neither program gives up a learner because the
+    other program was first."""
     names = [name_for(plain, f"pair{number:02}") for number in range(16)]
     plain.people(*names)
     own = subprocess.Popen(

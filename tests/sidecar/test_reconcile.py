@@ -271,7 +271,7 @@ sys.stdin.read()
 
 @only_for("mitxonline")
 def test_learners_without_an_id_share_a_lock_and_all_get_accounts(system: System) -> None:
-    """The application's own code gives the locks of all of them the same name."""
+    """The application's own code gives the locks of all learners without an id the same name."""
     names = [name_for(system, f"noid{number}") for number in range(4)]
     system.people(*names, global_id=None)
     assert system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4

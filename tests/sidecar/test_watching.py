@@ -124,7 +124,7 @@ def test_rows_that_a_killed_process_has_locked_are_tried_soon_after_the_lock_end
             clock.now += 1.0
         clock.now += 15.0
         assert memory.is_due("account", "ada")
-    assert len(tries) < 15  # not every second either
+    assert len(tries) < 15  # far fewer than one attempt a second
 
 
 def test_a_pass_that_fails_ends_all_passes() -> None:
@@ -285,7 +285,7 @@ def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: Syste
 
 @only_for("mitxonline")
 def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
-    """Also if staff reset it with an action of the admin, whose bulk update changes no
+    """This includes rows that an action of the admin reset in a bulk update, which changes no
     timestamp."""
     name, rows = name_for(system, "setback"), "courses.CourseRunEnrollment"
     system.people(name)

@@ -25,12 +25,15 @@ def simulator() -> Iterator[None]:
 
 
 def expect_found(mutation: Callable[[Patch], None], *words: str, first: int) -> SeedResult:
-    """Returns the outcome of a seed that finds the mutation. AssertionError if none does.
+    """Returns the outcome of a seed that finds the mutation. Raises AssertionError if no seed finds
+    it.
 
-    words: texts of which the outcome's error must have one.
+    words: texts; the outcome's error must contain one of them.
 
-    first: the seed to try first, which found it last time. A change of the engine changes the
-    events of every seed. Then all seeds are tried in order; write the printed one to ``first``."""
+    first: the seed to try first, because it found the mutation last time. A change of the engine
+    changes the events of every seed, so that seed may no longer find the mutation. Then all seeds
+    are tried in order; write the printed one to ``first``.
+    """
     for seed in (first, *SEEDS):
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
@@ -74,7 +77,7 @@ def test_the_lms_is_asked_within_a_transaction():
 
 
 def test_write_backs_lock_tables_in_different_orders():
-    """One locks enrollments first and then accounts, another one in the opposite order.
+    """One write-back locks enrollments first and then accounts, another one in the opposite order.
 
     SQLite has one writer at a time, so the simulation has no deadlocks. It finds the fault in the
     order of the locks that PostgreSQL would take. ``test_transactions.py`` has real deadlocks, on
@@ -97,7 +100,7 @@ def test_write_backs_lock_tables_in_different_orders():
 
 
 def test_a_message_of_the_lms_starts_everything_afresh():
-    """It makes refused rows due again, and resets the number of attempts."""
+    """The message makes refused rows due again, and resets the number of attempts."""
 
     def mutation(patch: Patch) -> None:
         from usher.engine.models import ReconciledQuerySet
@@ -108,7 +111,8 @@ def test_a_message_of_the_lms_starts_everything_afresh():
 
 
 def test_another_server_at_the_address_makes_runs_missing():
-    """Any server's answer counts as the LMS's, and objects that are not in it count as missing."""
+    """Any server's answer counts as the LMS's, and objects that the answer lacks count as
+    missing."""
 
     def mutation(patch: Patch) -> None:
         from usher.application.runs import sync

@@ -1,4 +1,4 @@
-"""Only differences that Usher depends on count as deviations."""
+"""A difference counts as a deviation only if Usher depends on the part that differs."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Shapes accept the values they describe, and name the place of others."""
+"""A shape accepts the values that it describes, and names the place where another value differs."""
 
 from typing import Any
 

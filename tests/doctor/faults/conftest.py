@@ -39,7 +39,8 @@ print(int(all(
     for model in (LmsAccount, LmsToken, Enrollment) for row in model.objects.all()
 )))
 """
-#: Prints 1 if the LMS has delivered all its messages. A later one would make a row due again.
+#: Prints 1 if the LMS has delivered all its messages. A message that arrives later would make a row
+#: due again.
 DELIVERED = """
 from usher.lms.events.models import Message
 print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
@@ -73,8 +74,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture
 def reconfigurable_system(running: System) -> Iterator[System]:
-    """For tests that call ``serve_lms_with`` or ``serve_application_with``. Keeps the settings of
-    the test before, to save a restart; ``system`` restores them."""
+    """The system for tests that call ``serve_lms_with`` or ``serve_application_with``. It keeps the
+    settings of the previous test, to save a restart; the fixture ``system`` restores them."""
     yield running
     running.restore()
 

@@ -9,7 +9,7 @@ from usher.doctor.facts.commands import Command, CommandError
 
 
 class ManageProcess(DjangoProcess):
-    """Runs what doctor runs with a ``manage.py``: its shell, and any command."""
+    """Runs Django's shell and any other command, as doctor does with a ``manage.py``."""
 
     words = (sys.executable, "manage.py")
     env_file = None

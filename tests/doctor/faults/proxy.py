@@ -29,8 +29,8 @@ class Front:
 
 @contextmanager
 def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Front]:
-    """Serves a proxy that forwards requests to ``target``. It sends target's own Host header and no
-    X-Forwarded-Proto. Paths that begin with ``broken`` answer 500."""
+    """Serves a proxy that forwards requests to ``target``. It sends the target's own Host header
+    and no X-Forwarded-Proto. Paths that begin with ``broken`` answer 500."""
     host = target.split("//")[1]
     client = httpx.Client(base_url=target, follow_redirects=False, trust_env=False)
 

@@ -21,8 +21,8 @@ from usher.doctor.runner import Report, run
 
 
 class System:
-    """A running pair. lms, application: each one's ``manage.py``. places: the addresses and paths
-    that an operator would give to doctor."""
+    """A running application and LMS. lms, application: their ``manage.py``. places: the addresses
+    and paths that an operator would give to doctor."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -44,8 +44,8 @@ class System:
     def examine(self, **other: Any) -> Report:
         """Doctor's report. other: replaces values of ``places``."""
         with look_at(replace(self.places, **other)) as context:
-            # Read first, because doctor's request for the LMS's report makes the LMS try the
-            # token endpoint, which may change the application's facts.
+            # The application's report is read first, because doctor's request for the LMS's report
+            # makes the LMS try the token endpoint, which may change the application's facts.
             with suppress(NotKnownError):
                 _ = context.application.report
             return run(context)
@@ -68,7 +68,7 @@ class System:
         _keep_worker_times_current(self._databases[1])
 
     def wait_for_worker(self) -> None:
-        """Waits until the worker reports that it is alive. One that is still starting does not
+        """Waits until the worker reports that it is alive. A worker that is still starting does not
         handle signals."""
         deadline, before = time.monotonic() + 60, self._worker_reported()
         while self._worker_reported() == before:
@@ -100,7 +100,8 @@ class System:
         self._restart("application")
 
     def restore_settings(self) -> None:
-        """Restarts the application and the LMS with their own settings, if they have others."""
+        """Restarts the application or the LMS with its original settings if a test has changed
+        them."""
         for path, (server, content) in list(self._kept_files.items()):
             path.write_bytes(content)
             self._restart(server)
@@ -139,8 +140,8 @@ def _keep_worker_times_current(database: Path) -> None:
     """Sets the times of the worker's last report and of its last requests for the LMS's changes to
     now.
 
-    Without the times of such requests, the worker's next one lists everything, and the worker
-    would repair the faults that a test injects.
+    Without the times of these requests, the worker's next request would list everything, and the
+    worker would repair the faults that a test injects.
     """
     looks, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
     stored = now.replace(tzinfo=None).isoformat(" ")

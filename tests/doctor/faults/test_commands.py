@@ -171,7 +171,7 @@ def test_conformance_of_an_lms_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_the_staff_page(system: System) -> None:
-    """With a staff member's session; nobody else can see it."""
+    """A staff member can see doctor's page; nobody else can."""
     import httpx
 
     data = json.loads(

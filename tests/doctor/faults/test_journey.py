@@ -78,5 +78,5 @@ def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -
         "ConnectedApplication.objects.update(backchannel_logout_url='')"
     )
     finding = journey(system)
-    assert finding.status is Status.NOTE  # hidden frames end it in browsers that send cookies
+    assert finding.status is Status.NOTE  # hidden frames end the session if cookies are sent
     assert "frames" in finding.cause

@@ -27,7 +27,7 @@ mine = model.objects.filter(user__username='ada')
 
 
 def only_finding(system: System, expected: str, **other: object) -> Finding:
-    """Doctor's only root cause, which must be that of the check ``expected``."""
+    """The finding of the check ``expected``, which must be doctor's only root cause."""
     report = system.examine(**other)
     assert [line.id for line in report.root_causes] == [expected]
     return report.root_causes[0].finding
@@ -140,7 +140,7 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
         "other = type(row.course).objects.exclude(pk=row.course_id).first()\n"
         "row.pk, row.course = None, other\nrow.save()"
     )
-    # So that the next sweep does not find it before doctor runs.
+    # The next sweep must not find the row before doctor runs.
     system.application.run(
         "from datetime import timedelta\nfrom django.utils import timezone\n"
         "from usher.engine.models import Watermark\n"
@@ -217,8 +217,8 @@ def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
 def test_ops_4_celery_knows_no_tasks(
     system: System, missing: list[str], schedule: bool, seen: str
 ) -> None:
-    """No worker is asked: the test writes their answers into the report. Other tests are about the
-    request to them."""
+    """No worker receives a request: the test writes the workers' answers into the report. Other
+    tests cover the request."""
     from usher.doctor.checks.ops import CeleryRunsTasks
     from usher.doctor.context import look_at
 

@@ -14,7 +14,8 @@ BACKENDS = [
 
 
 def as_by_hand(system: System, **different: object) -> dict[str, object]:
-    """The LMS's settings after the manual procedure, without Usher's plugin, with some changed."""
+    """The LMS's settings after the manual procedure, without Usher's plugin. different: settings
+    with other values."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
         "ENABLE_COMBINED_LOGIN_REGISTRATION": True,

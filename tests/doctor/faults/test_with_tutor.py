@@ -1,4 +1,5 @@
-"""Application and LMS running, with the LMS's real Tutor root: no check is skipped."""
+"""No check is skipped if the application and the LMS run and doctor has the LMS's real Tutor
+root."""
 
 import os
 from pathlib import Path
