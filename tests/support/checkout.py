@@ -40,7 +40,7 @@ class PlainCheckout:
     def __init__(
         self, folder: Path, state: Path, path: Sequence[Path] = (), database: Path | None = None
     ) -> None:
-        """path: folders for PATH, such as that of another stand-in for docker. The folder of
+        """path: folders for PATH, such as the folder of another stand-in for docker. The folder of
         ``serving_docker`` precedes them. database: a migrated database to copy, to save time."""
         self.folder = folder
         self.state = state
@@ -65,7 +65,8 @@ class PlainCheckout:
             self.manage("migrate", "--verbosity", "0")
 
     def docker(self, *arguments: str, stdin: str = "") -> str:
-        """Runs ``docker`` in the checkout and returns its output. The test fails if it fails."""
+        """Runs ``docker`` in the checkout and returns its output. The test fails if the command
+        fails."""
         return run(["docker", *arguments], self.folder, self.environment, stdin)
 
     def manage(self, *arguments: str, stdin: str = "") -> str:

@@ -105,7 +105,8 @@ class DjangoProcess:
             self._process = None
 
     def _ask(self, **request: object) -> CommandResult:
-        """Raises DjangoProcessError if the process ends."""
+        """Sends the request to the process. Raises DjangoProcessError if the process ends before it
+        has answered."""
         process = self._opened()
         stdin = _pipe(process.stdin)
         stdin.write(json.dumps(request) + "\n")

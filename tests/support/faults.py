@@ -32,10 +32,10 @@ Decide = Callable[[str, str], str]
 
 @dataclass
 class FaultyProxy:
-    """A proxy in front of ``target``. url: its address. decide: returns the fault for each request.
-    impostor: answers in place of the LMS, if set. slow_seconds: delay of SLOW. retry_after: seconds
-    in the answers that limit the rate. seen: (method, path) of all requests so far. released: ends
-    all delays."""
+    """A proxy in front of ``target``. url: the proxy's address. decide: returns the fault for each
+    request. impostor: answers in place of the LMS, if set. slow_seconds: delay of SLOW.
+    retry_after: seconds in the answers that limit the rate. seen: (method, path) of all requests so
+    far. released: an event that ends all delays."""
 
     target: str
     url: str = ""
@@ -47,8 +47,8 @@ class FaultyProxy:
     released: threading.Event = field(default_factory=threading.Event)
 
     def break_next(self, fault: str, *, path: str = "", times: int = 1) -> None:
-        """Gives this fault to the next ``times`` requests whose path contains ``path``. Like
-        ``break_all`` and ``break_some`` it replaces ``decide``."""
+        """Gives this fault to the next ``times`` requests whose path contains ``path``. This
+        method, ``break_all`` and ``break_some`` each replace ``decide``."""
         left, lock = [times], threading.Lock()
 
         def decide(_method: str, asked: str) -> str:

@@ -19,10 +19,10 @@ Spoil = Callable[[bytes], bytes]
 class Impostor:
     """A server that answers in the LMS's place.
 
-    name: for the test's report. only: it answers only paths that contain one of these; empty for
-    all. location: the target of a redirect. encoding: the header Content-Encoding. spoil: changes
-    the LMS's own answer instead of replacing it. drip: seconds between two bytes of the headers.
-    server: the header Server.
+    name: for the test's report. only: texts; the server answers only paths that contain one of
+    them, and all paths if there are none. location: the target of a redirect. encoding: the header
+    Content-Encoding. spoil: changes the LMS's own answer instead of replacing it. drip: seconds
+    between two bytes of the headers. server: the header Server.
     """
 
     name: str

@@ -17,8 +17,8 @@ class Received:
 
 @dataclass
 class Receiver:
-    """A running server. url: its address. status: of its answers. delay: an event to wait for
-    before it answers, or None. requests: all requests so far."""
+    """A running server. url: its address. status: the status of its answers. delay: an event that
+    the server waits for before it answers, or None. requests: all requests so far."""
 
     url: str = ""
     status: int = 200

@@ -27,8 +27,8 @@ NO_LIMITS = {
 
 @dataclass(frozen=True)
 class ServedLms:
-    """A served LMS. folder: its files. url: its address. django: runs scripts and commands in it,
-    in one process."""
+    """A served LMS. folder: its files. url: its address. django: runs scripts and commands of the
+    LMS in one process."""
 
     folder: Path
     url: str
@@ -51,8 +51,8 @@ def served_lms(
     features: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[ServedLms]:
-    """Creates an LMS, serves it and deletes it. seeding: words of the management command that fills
-    its database. plugins, features, settings: as in ``folders.Plan``."""
+    """Creates an LMS, serves it and deletes it afterwards. seeding: words of the management command
+    that fills its database. plugins, features, settings: as in ``folders.Plan``."""
     base = Path(tempfile.mkdtemp(prefix="usher-lms-"))
     folder, port = base / "lms", free_port()
     plan = folders.Plan(

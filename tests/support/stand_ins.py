@@ -64,8 +64,8 @@ class StandIn:
         self._migrate()
 
     def _migrate(self) -> None:
-        """Creates the database. Only the first one in a process is migrated, which takes seconds;
-        later ones are copies of it. DATABASE_URL, if set, is always migrated."""
+        """Creates the database. Only the first database in a process is migrated, which takes
+        seconds; later ones are copies. If DATABASE_URL is set, its database is always migrated."""
         migrated, own = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
         if "DATABASE_URL" not in self.values and migrated.exists():
             shutil.copyfile(migrated, own)
@@ -108,7 +108,8 @@ class StandIn:
 
     def run(self, script: str) -> Any:
         """Runs Python in the application and returns its variable ``result``, passed on as JSON:
-        other values arrive as strings. Raises AssertionError with the traceback if it fails.
+        values that JSON lacks arrive as strings. Raises AssertionError with the traceback if the
+        script fails.
 
         One process runs all scripts, because starting Django takes longer than most of them.
         """

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.tutor import RELEASES, TutorRoot
 
-#: Orders of plugins. They must not matter, although tutor-mfe switches its sign-in micro-frontend
-#: on in the common settings.
+#: Orders of plugins. The order must not matter, although tutor-mfe switches its sign-in
+#: micro-frontend on in the common settings.
 ORDERS = (("mfe", "usher"), ("usher", "mfe"))
 
 

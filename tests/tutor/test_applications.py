@@ -143,7 +143,7 @@ def test_each_application_has_a_service_worker_of_its_own() -> None:
     assert len({worker.token for worker in workers if worker}) == 3
     assert Description.from_json(description.to_json()) == description
 
-    # A name in the entry stays, whatever other entries there are.
+    # An entry's own name is used, whatever the other entries are.
     alone = describe(config({**second, "service_worker_username": "shop_serviceworker"}))
     assert alone.service_worker_of("shop") == workers[1]
 

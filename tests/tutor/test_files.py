@@ -24,7 +24,7 @@ def test_secrets_are_readable_by_their_owner_alone(rendered: Rendered, release: 
     description = root.lms_config.parent / "usher.json"
     assert mode_of(root.path / "config.yml") == 0o600
     if os.geteuid() in (0, files.CONTAINER_USER):
-        # The container's user must be able to read it, too.
+        # The container's user must be able to read the file, too.
         assert (mode_of(description), description.stat().st_uid) == (0o600, files.CONTAINER_USER)
 
 
@@ -73,8 +73,8 @@ def test_containers_find_the_applications_of_this_machine(
     expected = [f"{name}:host-gateway" for name in names]
     hosts = dict.fromkeys(("lms", "lms-worker", "lms-job"), expected)
     assert extra_hosts(own_root) == hosts
-    # A restart does not add them twice, and they are added again after Tutor has rendered the
-    # files.
+    # A restart does not add the hosts twice. After Tutor has rendered the files, the hosts are
+    # added again.
     own_root.run("local", "restart")
     assert extra_hosts(own_root) == hosts
     own_root.run("config", "save")
@@ -83,7 +83,7 @@ def test_containers_find_the_applications_of_this_machine(
 
 
 def extra_hosts(root: TutorRoot) -> dict[str, list[str]]:
-    """Service → its extra_hosts in ``local``'s compose files, which dev mode uses, too."""
+    """Service → its extra_hosts in the compose files of ``local``, which dev mode uses, too."""
     found: dict[str, list[str]] = {}
     for path in (root.env / "local").glob("docker-compose*.yml"):
         for name, service in yaml.safe_load(path.read_text())["services"].items():

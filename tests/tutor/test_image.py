@@ -1,4 +1,4 @@
-"""The LMS's image: what its Dockerfile installs, and that the wheel contains this code."""
+"""The LMS's image: the packages that its Dockerfile installs, and the code in Usher's wheel."""
 
 import subprocess
 import sys

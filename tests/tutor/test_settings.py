@@ -32,9 +32,9 @@ def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
     assert settings["THIRD_PARTY_AUTH_BACKENDS"] == [MITXPRO]
     backends = settings["AUTHENTICATION_BACKENDS"]
     assert backends.count(MITXPRO) == 1
-    # Development settings put another backend in front.
+    # In dev mode the platform puts another backend in front.
     assert backends.index(MITXPRO) == (1 if mode == "dev" else 0)
-    # Other ways to sign in, and the permissions of the platform, stay.
+    # Other ways to sign in, and the permissions of the platform, are not changed.
     assert "common.djangoapps.third_party_auth.saml.SAMLAuthBackend" in backends
     assert "bridgekeeper.backends.RulePermissionBackend" in backends
     fields = settings["REGISTRATION_EXTRA_FIELDS"]

@@ -52,7 +52,7 @@ class Connected:
 @pytest.fixture
 def connected(tmp_path: Path) -> Iterator[Connected]:
     home = tmp_path
-    # Another host name than the application's, because cookies ignore ports.
+    # The host name differs from the application's, because cookies ignore ports.
     port = free_port()
     url = f"http://{LMS_HOST}:{port}"
     lms = home / "lms"
@@ -113,7 +113,7 @@ def a_learner_signs_in_to_the_lms(connected: Connected) -> None:
         way = [str(step.url) for step in arrived.history]
         # The platform leaves its provider hint in the address.
         assert str(arrived.url).split("?")[0] == f"{connected.lms_url}/dashboard", way
-        # No form of the LMS in between: /login redirects to the application and back.
+        # The LMS shows no form in between: /login redirects to the application and back.
         assert any(step.startswith(f"{connected.shop.url}/oauth2/authorize/") for step in way)
         assert not any("/register" in step for step in way)
         me = browser.get(f"{connected.lms_url}/api/user/v1/me")

@@ -144,8 +144,8 @@ def lacks(engine: ContainerEngine, image: str) -> bool:
 
 
 def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
-    """Records that an image is built if the service's image is missing, as docker compose builds
-    it."""
+    """Records the build of the service's image if the image is missing, as docker compose would
+    build it."""
     name = next((word for word in rest if not word.startswith("-")), "")
     if lacks(engine, project.services.get(name, {}).get("image", "")):
         engine.write_down(["built", name])

@@ -54,8 +54,8 @@ class ContainerEngine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables with which a command finds the stand-ins. Its PATH is only their
-        folder, to put in front of the real one."""
+        """Environment variables with which a command finds the stand-ins. PATH is only the
+        stand-ins' folder; the caller puts it in front of the real PATH."""
         lms = {LMS: str(self.lms)} if self.lms else {}
         return {"PATH": str(self.bin), HOME: str(self.home), **lms}
 

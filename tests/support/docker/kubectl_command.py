@@ -21,7 +21,7 @@ from tests.support.docker.engine import ContainerEngine, Refused
 
 FAILED = 1
 JOBS = "jobs.json"
-#: The name of the LMS's ConfigMap. Its folder is a link to that of the version applied last.
+#: The name of the LMS's ConfigMap. Its folder is a link to the folder of the version applied last.
 LMS_CONFIG_MAP = "openedx-config"
 
 

@@ -46,7 +46,8 @@ def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
 
 
 def job_list(engine: ContainerEngine, name: str) -> dict[str, object]:
-    """The job ``name``, or all jobs if it is empty, in the format of the API. All have ended."""
+    """The job ``name``, or all jobs if ``name`` is empty, in the format of the API. All jobs have
+    ended."""
     items = [
         {
             "metadata": {"name": job},

@@ -1,7 +1,8 @@
 """Starts and stops the LMS, and the processes of services, for the stand-ins in this folder.
 
 Environment variables: STANDIN_STATE, the folder of the state; USHER_STANDIN_LMS, the folder of the
-LMS; STANDIN_LMS_PORT, its port. Like a real LMS, it reads its settings only when it starts.
+LMS; STANDIN_LMS_PORT, the LMS's port. Like a real LMS, this LMS reads its settings only when it
+starts.
 """
 
 import json
@@ -48,7 +49,8 @@ def _lms_state():
 
 
 def start(name, env, command, state):
-    """Starts a process. Its log and its state, pid and environment, are files in ``state``."""
+    """Starts a process. Two files in ``state`` contain its log and its state (pid and
+    environment)."""
     with (state / f"{name}.log").open("ab") as out:
         process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -59,7 +61,8 @@ def start(name, env, command, state):
 
 
 def end(running):
-    """Ends a process and waits for its end. running: its state, None if it was never started."""
+    """Ends a process and waits for its end. running: the process's state, None if it was never
+    started."""
     if not alive(running):
         return
     os.killpg(running["pid"], signal.SIGTERM)

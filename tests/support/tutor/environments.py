@@ -20,7 +20,7 @@ RELEASES = tuple(sorted(int(path.stem) for path in LOCKS.glob("*.txt")))
 @cache
 def tutor_executable(release: int) -> Path:
     """The path of ``tutor`` of that release (20, 21, 22), with tutor-mfe and this checkout of
-    Usher. If it isn't installed yet, this takes some fifteen seconds."""
+    Usher. The first call on a machine installs them, which takes some fifteen seconds."""
     return _environment(release) / "bin/tutor"
 
 
@@ -46,18 +46,18 @@ def tutor_without_usher(release: int, home: Path) -> Path:
 
 
 def _make(release: int, home: Path) -> None:
-    """Creates the environment. Releases differ in few packages, so those of older releases are
-    copies of the newest one's with other versions."""
+    """Creates the environment. Releases differ in few packages, so the environment of an older
+    release is a copy of the newest release's, with other versions of these packages."""
     if release == RELEASES[-1]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
     else:
         _copy(_environment(RELEASES[-1]), home)
-    # Not compiled: Python itself compiles the modules that it imports, a tenth of all.
+    # Python itself compiles the modules that it imports, a tenth of all, so pip compiles none.
     _pip(home, "install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
 
 
 def _install_usher(home: Path) -> None:
-    """Installs this checkout as it is in the tests' own environment, which is editable."""
+    """Installs this checkout as an editable package, as in the tests' own environment."""
     usher = distribution("openedx-usher")
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
     for file in usher.files or ():
@@ -91,8 +91,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
-    """Calls ``action``, unless the file ``stamp`` says that it was called for the present content
-    of ``source``."""
+    """Calls ``action``, unless the file ``stamp`` shows that ``action`` was called for the present
+    content of ``source``."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         action()

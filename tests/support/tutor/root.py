@@ -18,9 +18,9 @@ AS_NIGHTLY = {"PYTHONPATH": str(Path(__file__).parent / "main_branch")}
 
 @dataclass
 class TutorRoot:
-    """A Tutor root in the folder ``path``. release: of Tutor. nightly: whether Tutor behaves as its
-    main branch. environment: variables for every command; a PATH in it is put in front of the real
-    one."""
+    """A Tutor root in the folder ``path``. release: Tutor's release. nightly: whether Tutor behaves
+    as its main branch. environment: variables for every command; if PATH is one of them, it is put
+    in front of the real PATH."""
 
     release: int
     path: Path
@@ -48,8 +48,8 @@ class TutorRoot:
     def run(
         self, *arguments: str, check: bool = True, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Runs ``tutor ARGUMENTS`` in this root. If ``check``, raises AssertionError with all
-        output if it fails."""
+        """Runs ``tutor ARGUMENTS`` in this root. Raises AssertionError with all output if the
+        command fails, unless ``check`` is false."""
         result = subprocess.run(
             [tutor_executable(self.release), "--root", self.path, *arguments],
             env=self._environment(),

@@ -114,7 +114,7 @@ OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET = os.environ.get(
 EDX_API_CLIENT_TIMEOUT = int(os.environ.get("EDX_API_CLIENT_TIMEOUT", "60"))
 MITX_ONLINE_REGISTRATION_ACCESS_TOKEN = os.environ.get("MITX_ONLINE_REGISTRATION_ACCESS_TOKEN")
 
-# Some installations print text at the start. Protocols on standard output must tolerate it.
+# Some installations print text at the start. Protocols on standard output must tolerate such text.
 if os.environ.get("NOISE_ON_STDOUT"):
     print("starting up ... ", end="")
     print('{"id": 0, "ok": "not an answer"}')

@@ -4,8 +4,8 @@ from django.conf import settings
 
 
 def get_redis_lock(name, expire=None):
-    """A lock for all processes of the machine: a file in place of Redis. It ends with the process
-    that holds it, not after ``expire`` seconds."""
+    """A lock for all processes of the machine: a file in place of Redis. The lock ends with the
+    process that holds it, not after ``expire`` seconds."""
     return FileLock(settings.BASE_DIR / f"lock-{name}")
 
 

@@ -94,7 +94,7 @@ OPENEDX_SERVICE_WORKER_USERNAME = os.environ.get("OPENEDX_SERVICE_WORKER_USERNAM
 EDX_API_CLIENT_TIMEOUT = int(os.environ.get("EDX_API_CLIENT_TIMEOUT", "60"))
 MITXPRO_REGISTRATION_ACCESS_TOKEN = os.environ.get("MITXPRO_REGISTRATION_ACCESS_TOKEN")
 
-# Some installations print text at the start. Protocols on standard output must tolerate it.
+# Some installations print text at the start. Protocols on standard output must tolerate such text.
 if os.environ.get("NOISE_ON_STDOUT"):
     print("starting up ... ", end="")
     print('{"id": 0, "ok": "not an answer"}')

@@ -18,7 +18,7 @@ class UserManager(BaseUserManager):
 
 
 class FaultyUsers(BaseUserManager):
-    """The users that the application's own repair processes."""
+    """The users that the application's own repair command processes."""
 
     def get_queryset(self):
         return (

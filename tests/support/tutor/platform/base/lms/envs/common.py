@@ -1,13 +1,13 @@
-"""Those of the platform's common settings that its other settings and Tutor's use, with the
-platform's defaults."""
+"""The part of the platform's common settings that its other settings and Tutor's settings use, with
+the platform's defaults."""
 
 import os
 
 from edx_django_utils.plugins import add_plugins
 
 #: Defaults of the features on which the connection depends or that Tutor sets. The platform allows
-#: public accounts and hides the country. Here both are reversed, so that tests show that Usher sets
-#: them.
+#: public accounts and hides the country. Here these two defaults are reversed, so that tests show
+#: that Usher sets both features.
 DEFAULT_FEATURES = {
     "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
     "ENABLE_AUTHN_MICROFRONTEND": os.environ.get("EDXAPP_ENABLE_AUTHN_MFE", False),

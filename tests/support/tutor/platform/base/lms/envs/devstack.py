@@ -1,5 +1,5 @@
 # ruff: noqa: F403, F405 - as the platform writes its settings
-"""Like the platform's devstack settings: those of production, changes for development, plugins."""
+"""Like the platform's devstack settings: production settings, changes for development, plugins."""
 
 from edx_django_utils.plugins import add_plugins
 

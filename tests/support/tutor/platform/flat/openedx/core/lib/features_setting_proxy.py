@@ -1,5 +1,5 @@
-"""FEATURES of releases in which each feature is a setting: it reads and writes a settings module's
-namespace.
+"""FEATURES of releases in which each feature is a setting. Reads and writes the namespace of a
+settings module.
 
 Behaves like openedx/core/lib/features_setting_proxy.py of the platform (Ulmo and later).
 """
