@@ -41,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         # The hasher is slow on purpose; tests make hundreds of passwords.
         PBKDF2PasswordHasher.iterations = 1
-        # Looks for a static file when it is requested; otherwise every test client scans all files.
+        # Django looks for a static file when it is requested. Otherwise every test client scans all
+        # static files when it is created.
         settings.WHITENOISE_AUTOREFRESH = True
 
 

@@ -1,4 +1,4 @@
-"""Links in the documentation work, and the tests that it names exist."""
+"""Links in the documentation work, and tests that the documentation names exist."""
 
 import re
 from pathlib import Path

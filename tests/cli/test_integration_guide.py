@@ -386,8 +386,8 @@ def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator
 def test_a_refused_request_is_reported_once(integrator: Integrator) -> None:
     (integrator.folder / "test_refused.py").write_text(REFUSED)
     output = integrator.run("python -m pytest -q -p no:cacheprovider test_refused.py || true")
-    # One test does not catch the error, and fails. The other one catches it, and its teardown
-    # fails.
+    # One test does not catch the error, and fails. The other test catches the error, and fails in
+    # its teardown.
     assert "1 failed, 1 passed, 1 error" in output
     assert "Use the fixture usher_lms" in output.replace("\n", " ")
 

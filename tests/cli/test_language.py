@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-#: Word → what to write, on pages and in the prose of code.
+#: Word → the words to write in its place, on pages and in the prose of code.
 INSTEAD_EVERYWHERE = {
     r"roads?": "public API, batch API",
     r"rooms?": "package",
@@ -27,7 +27,7 @@ INSTEAD_EVERYWHERE = {
     r"(?:stands?|stood) still": "is suspended",
     r"taken for": "counts as",
 }
-#: The same, with words that are allowed in code, as identifiers or with another meaning.
+#: These words, and words that may occur in code as identifiers or with another meaning.
 INSTEAD = INSTEAD_EVERYWHERE | {
     r"P[1-9][0-9]?": "the step itself",
     r"throwaway": "temporary, test learner",

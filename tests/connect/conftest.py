@@ -33,7 +33,8 @@ def shop(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Removes tests of real checkouts if there is none, so that they don't count as skipped."""
+    """Removes tests of real checkouts if no checkout is given, so that these tests don't count as
+    skipped."""
     if os.environ.get("MITXONLINE") or os.environ.get("MITXPRO"):
         return
     real = [item for item in items if item.path.name == "test_real_applications.py"]

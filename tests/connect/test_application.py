@@ -385,8 +385,8 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Tar
 
 
 def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
-    """After the application's operator has run one file and added the other to its settings, the
-    application agrees with the connection."""
+    """After the application's operator has run one file and added the other file to the
+    application's settings, the application agrees with the connection."""
     shop.up()
     wish = ApplicationOptions(shop.url, name="shop")
     remote, wanted = RemoteApplication(recognise(wish), wish, Secrets()), application(shop.url)

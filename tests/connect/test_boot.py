@@ -59,8 +59,8 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
 
 
 def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
-    """Disconnecting restores the ``.env`` first. Then the application starts only with
-    placeholders, and its record is still to be removed."""
+    """Disconnecting restores the ``.env`` before it removes the record. In between, the application
+    starts only with placeholders."""
     demand(shop)
     target = target_of(shop)
     target.probe(None, ADDRESSES)

@@ -343,7 +343,7 @@ def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_p
 
 
 def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckout):
-    """A changed address of the application changes neither its record nor its ``.env``."""
+    """If the application's address changes, neither its record nor its ``.env`` changes."""
     shop.down()
     lms_url = "http://lms.example:8000"
     lms = EmbeddedLms(shop.state / "lms", lms_url, Runner(Secrets()), open_to_containers=False)

@@ -11,7 +11,7 @@ from usher.connect.plan import Plan, Step, apply
 
 
 class Killed(BaseException):
-    """Stands for ``kill -9``: no code of the plan may catch it."""
+    """Stands for ``kill -9``: no code of the plan may catch this exception."""
 
 
 @dataclass

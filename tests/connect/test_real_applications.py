@@ -110,8 +110,8 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def gateway(port: int, behind: str) -> Iterator[None]:
-    """Serves an API gateway on ``port``, like APISIX with Keycloak: it has its own pages to sign in
-    and out, and forwards all other requests to ``behind`` (host:port)."""
+    """Serves an API gateway on ``port``, like APISIX with Keycloak: the gateway has its own pages
+    to sign in and out, and forwards all other requests to ``behind`` (host:port)."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -107,7 +107,8 @@ def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
 
 
 class Learners:
-    """Called in place of the script ``learner.py``. Creates the learner in the LMS, too."""
+    """Called in place of the script ``learner.py``. Creates the test learner in the LMS, too.
+    there: usernames of the learners that exist."""
 
     def __init__(self, lms: Served) -> None:
         self.lms = lms
@@ -395,8 +396,8 @@ def test_the_gateway_is_used_where_people_sign_in(application: StandIn):
     # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
-    # Not the application's own /logout/: it redirects to this path on the application's own
-    # address, where no gateway answers.
+    # The application's own /logout/ is not used, because it redirects to this path on the
+    # application's own address, where no gateway answers.
     assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
     other_target = target_of(application, url="http://mitxonline.odl.local:8013")
     assert other_target.url == "http://mitxonline.odl.local:8013"  # as the operator chose

@@ -220,8 +220,8 @@ def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop
     arrives(machine, store, "lise", "store-oauth2")
     each_has_a_service_worker_of_its_own(machine, shop, store)
 
-    # Disconnecting must also change these settings, because Tutor refuses an unknown application in
-    # them.
+    # Disconnecting must also change these settings, because they may not name an unknown
+    # application.
     machine.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert machine.usher("disconnect", "--application", str(shop.folder))["ok"]
     arrives(machine, store, "lise", "store-oauth2")

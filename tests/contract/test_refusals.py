@@ -1,4 +1,4 @@
-"""The reason is found in every form in which Open edX's endpoints send one."""
+"""The reason of a refusal is found in all forms in which Open edX's endpoints send reasons."""
 
 import json
 from typing import Any

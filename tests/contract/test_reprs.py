@@ -1,5 +1,5 @@
-"""``repr`` of an object with a secret does not show it, since tracebacks and error reports print
-values."""
+"""``repr`` of an object with a secret does not show the secret, since tracebacks and error reports
+print values."""
 
 from __future__ import annotations
 

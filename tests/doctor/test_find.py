@@ -1,4 +1,4 @@
-"""How doctor finds the application and the LMS, and what it passes to their programs."""
+"""How doctor finds the application and the LMS, and which values it passes to their programs."""
 
 import fcntl
 import json

@@ -1,4 +1,5 @@
-"""Links of learners: those of a renamed backend are moved, those of another application are not."""
+"""Learners' links are moved if their backend was renamed, but not if they belong to another
+application."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checks run concurrently, a failed check stops those that depend on it, and all are
+"""Checks run concurrently, a failed check stops the checks that depend on it, and all checks are
 documented."""
 
 import re

@@ -264,7 +264,7 @@ def test_throttles_count_for_each_user_and_are_a_setting(strict_lms: EmbeddedLms
 
 
 def test_my_user_info_of_the_mobile_api_redirects_to_the_own_user(lms: EmbeddedLms) -> None:
-    """MITx Online and MIT xPro request it before each enrollment: ``user_info`` of
+    """MITx Online and MIT xPro request this page before each enrollment, with ``user_info`` of
     edx-api-client."""
     with lms.api(LEARNER) as api:
         answer = api.get("/api/mobile/v0.5/my_user_info")

@@ -1,5 +1,5 @@
 """Accounts and enrollments of a batch are inserted together. Their rows and signals are the same as
-if each were sent in its own batch."""
+if each item were sent in its own batch."""
 
 from __future__ import annotations
 

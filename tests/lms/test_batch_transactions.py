@@ -176,7 +176,7 @@ lookup.find_taken = others_first
 
 
 def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: str) -> None:
-    """Their usernames are taken, but their accounts are linked to the application."""
+    """The usernames are taken by then, but by accounts that are linked to the application."""
     script = FASTER + "outcome = batch(AccountBatch, given['items'])"
     items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
     outcome = run_batch(lms, script, items=items)

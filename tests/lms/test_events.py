@@ -1,4 +1,4 @@
-"""Webhooks of the LMS: which changes send one, that they are signed, and that they are retried."""
+"""Webhooks of the LMS: which changes send a webhook, the signature, and retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No input makes the batch API fail: it answers malformed input with 400."""
+"""No input makes the batch API fail: malformed input is answered with 400."""
 
 from __future__ import annotations
 

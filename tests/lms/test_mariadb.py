@@ -59,7 +59,7 @@ def lms() -> Iterator[OnMariaDb]:
 
 
 def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
-    """Two batches of the same learners and runs at the same time, in opposite order."""
+    """Two batches of the same learners and runs are sent at the same time, in opposite order."""
     for number in range(20):
         names = [f"{name}{number:02}_{index:02}" for index in range(10)]
         learners = [account(name) for name in names]

@@ -136,7 +136,7 @@ def test_a_replaced_token_is_no_longer_valid(lms: Lms, plan: dict[str, Any]) -> 
 
 
 def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any]) -> None:
-    """The manual procedure created it, with another id and secret."""
+    """The manual procedure created the client, with another id and secret."""
     landing = "http://xpro.example/login/_private/complete"
     lms.rows(
         "insert into oauth2_provider_application (client_id, redirect_uris, client_type, "

@@ -163,8 +163,8 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     assert there.split() == names
 
 
-#: A script that registers the learners with the application's own code and refreshes tokens that
-#: exist, twice for each learner. It prints "first" after the first one.
+#: A script that processes each learner twice with the application's own code: it registers the
+#: learner, and refreshes the token if there is one. It prints "first" after the first learner.
 _OWN = """
 from importlib import import_module
 from django.apps import apps

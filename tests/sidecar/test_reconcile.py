@@ -142,7 +142,7 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: Syste
     assert len(tokens(system, other)) == 1
     assert tokens(system, name) == []
     # MITx Online records that the account was refused, so the learner's enrollments no longer wait
-    # for it.
+    # for the account.
     waits = "1 waiting for its learner's account" in run.output
     assert waits == (system.application.name == "mitxpro")
     if system.application.name == "mitxonline":

@@ -86,7 +86,7 @@ class System:
 
     def serve_lms_with(self, **settings: Any) -> None:
         """Restarts the LMS with these settings in its ``lms.env.yml``. ``restore_settings`` undoes
-        it."""
+        the change."""
         original = self._keep(self.pair.lms_home / "lms.env.yml", "lms")
         changed = {**yaml.safe_load(original), **settings}
         (self.pair.lms_home / "lms.env.yml").write_text(yaml.safe_dump(changed))
@@ -94,7 +94,7 @@ class System:
 
     def serve_application_with(self, **values: str) -> None:
         """Restarts the application with these values in its ``.env``. ``restore_settings`` undoes
-        it."""
+        the change."""
         envfile.write_private(self.pair.env_file, self._keep(self.pair.env_file, "application"))
         envfile.update(self.pair.env_file, values)
         self._restart("application")

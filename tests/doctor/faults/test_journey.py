@@ -61,7 +61,8 @@ def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System)
 
 
 def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
-    """Doctor notices it by the LMS's API, because the dashboard redirects every visitor."""
+    """Doctor finds the session with the LMS's API, because the dashboard redirects every
+    visitor."""
     micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
     micro_frontend.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"

@@ -132,8 +132,8 @@ def services(engine: ContainerEngine, project: str) -> set[str]:
 
 
 def is_down(engine: ContainerEngine, project: str) -> bool:
-    """Whether the LMS is stopped. If nothing was ever started, it counts as running, for tests that
-    only read."""
+    """Whether the LMS is stopped. If nothing was ever started, the LMS counts as running, for tests
+    that only read."""
     was_started = running(engine) or (engine.home / UP).exists()
     return bool(was_started) and LMS not in services(engine, project)
 
