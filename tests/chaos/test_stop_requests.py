@@ -1,5 +1,5 @@
-"""A real worker is stopped while the LMS is slow, with Ctrl-C for ``reconcile --watch`` and
-SIGTERM for Celery. It waits for the answers to its requests, and no row stays claimed."""
+"""A real worker is stopped while the LMS is slow, with Ctrl-C for ``reconcile --watch`` and SIGTERM
+for Celery. The worker waits for the answers to its requests, and no row stays claimed."""
 
 from __future__ import annotations
 

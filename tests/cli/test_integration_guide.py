@@ -218,7 +218,7 @@ get_user_model().objects.get(email="testlearner@odl.local").delete()
 
 def test_a_deleted_learner_gets_the_lms_account_of_before(integrator: Integrator) -> None:
     """Deleting a learner only deactivates the LMS account. A learner who returns gets the account
-    again, even if somebody removed its link in the LMS."""
+    again, even if somebody removed the account's link in the LMS."""
     integrator.usher_dev()
     username = lms_username(integrator)
     _, environment, shell = commands(page("3. An Open edX for your project"))

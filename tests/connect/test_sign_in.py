@@ -176,8 +176,8 @@ def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[
 
 
 def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
-    """MITx Online, opened at its own address, is an example, if people can sign in only at its API
-    gateway."""
+    """There is such a loop, for example, at MITx Online's own address if people can sign in only at
+    its API gateway."""
     lms, application = both
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"

@@ -160,8 +160,8 @@ def no_secret_is_shown(machine: Machine) -> None:
 
 @pytest.mark.machine(22, "dev")
 def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainCheckout):
-    """It does not even run a job to ask the LMS, because a job starts databases that keep running,
-    and builds a missing image."""
+    """A dry run does not even start a job to examine the LMS, because a job starts databases that
+    keep running, and builds a missing image."""
     (machine.engine.home / "missing-images.json").write_text('["*"]')
     refused = machine.connect(shop, "--no-prove", code=3)  # the image is still missing
     assert "images build openedx-dev" in refused["error"]

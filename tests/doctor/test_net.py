@@ -226,7 +226,7 @@ def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:
 def test_the_report_is_not_requested_from_an_lms_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Doctor would wait for the report, which may take a minute."""
+    """If the report were requested, doctor would wait for the LMS's answer, up to a minute."""
     monkeypatch.setattr(web, "_TIMEOUT", httpx.Timeout(0.2))
     with socket.create_server(("127.0.0.1", 0)) as hung:
         lms = Lms(web.Web(), f"http://127.0.0.1:{hung.getsockname()[1]}", token="t")

@@ -227,7 +227,7 @@ def test_what_does_not_answer_is_not_called_connected(silent: list[str], said: s
 
 def test_no_message_names_a_page_of_the_repository() -> None:
     """People who installed the wheel do not have ``docs/``. Messages of the demo may name a page,
-    because it runs in a checkout only."""
+    because the demo runs in a checkout only."""
     texts = []
     for path in sorted(SOURCES.rglob("*.py")):
         tree = ast.parse(path.read_text())

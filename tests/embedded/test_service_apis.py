@@ -220,7 +220,7 @@ def test_the_outline_of_a_course(
 
 def test_a_learner_of_conformance_is_removed_or_named(lms: EmbeddedLms) -> None:
     """The test learner of ``usher conformance`` retires its own account. An LMS without retirement
-    states refuses that."""
+    states refuses the retirement."""
     states = "from usher.embedded.user_api import models, retirement\n"
     with lms.browser() as session, lms.api() as worker:
         learner = register(session, "service-worker-token")

@@ -78,8 +78,8 @@ def enrollments(names: list[str]) -> list[dict[str, Any]]:
 
 
 def run_batch(lms: Lms, script: str, **values: Any) -> Any:
-    """Runs a script in the LMS with ``values`` in its variable ``given``, a dict. Returns its
-    variable ``outcome``. Both must be JSON."""
+    """Runs a script in the LMS with ``values`` in its variable ``given``, a dict. Returns the
+    script's variable ``outcome``. ``values`` and ``outcome`` must be serializable as JSON."""
     given = f"given = json.loads({json.dumps(json.dumps(values))})\n"
     result = lms.run("shell", "-c", PREPARE + given + script + "\nprint(json.dumps(outcome))")
     assert result.returncode == 0, result.stderr
@@ -87,7 +87,8 @@ def run_batch(lms: Lms, script: str, **values: Any) -> Any:
 
 
 def enrolled_as_verified(lms: Lms, names: list[str]) -> set[str]:
-    """All learners of the same ``create_accounts`` as ``names`` who are enrolled as verified."""
+    """The learners who are enrolled as verified, of all learners that were created with ``names``
+    by the same ``create_accounts``."""
     rows = lms.rows(
         "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
         "where mode = 'verified' and e.is_active and username like ?",

@@ -107,7 +107,7 @@ def client(lms: Lms) -> httpx.Client:
 def fine(answer: httpx.Response) -> None:
     assert answer.status_code < 500, (str(answer.request.url)[:300], answer.request.content[:100])
     assert "evil.example" not in urlsplit(answer.headers.get("Location", "")).netloc
-    # oauthlib's errors repeat ``state``. They are JSON, in which browsers run no scripts.
+    # oauthlib's errors repeat ``state``. These errors are JSON, in which browsers run no scripts.
     if answer.headers.get("Content-Type", "").partition(";")[0] != "application/json":
         assert "<script>alert(1)" not in answer.text
 
@@ -118,8 +118,8 @@ def encoded(fields: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("path", PLUGIN + AROUND)
 def test_bodies(client: httpx.Client, path: str) -> None:
-    # The third body, deeply nested JSON, is not sent to the platform's own pages, because they
-    # fail.
+    # The third body, deeply nested JSON, is not sent to the platform's own pages, because these
+    # pages fail for such a body.
     for body in BODIES if path in PLUGIN else BODIES[:2] + BODIES[3:]:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:1]:
             headers = {"Content-Type": content_type}

@@ -187,7 +187,7 @@ def test_logout_tokens_whose_ids_differ_only_in_case_are_two(lms: OnMariaDb, nam
 
 def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) -> None:
     """Migration 0003 with Django 4.2 creates ``event_id`` as char(32), with 5.2 as uuid. A later
-    migration makes both a text of 36 characters."""
+    migration changes either type to a text of 36 characters."""
     column = (
         "select column_type from information_schema.columns "
         "where table_schema = 'usher_test' and table_name = 'usher_lms_message' "

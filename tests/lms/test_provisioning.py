@@ -215,8 +215,8 @@ def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> 
 
 
 def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> None:
-    """The description's superuser is created first; its second application is refused later,
-    because it has the first one's backend."""
+    """The description's superuser is created first. The description's second application is refused
+    later, because it has the first application's backend."""
     plan["superuser"] = {"username": "late_edx", "email": "late@example.org"}
     plan["applications"].append(lms.application.description(name="other"))
 

@@ -109,7 +109,7 @@ class System:
         self.application.run(_PEOPLE.format(names=names, user=user))
 
     def enroll(self, name: str, course: str, **row: Any) -> None:
-        """Creates an enrollment in the application, two days ago. row: further fields."""
+        """Creates an enrollment in the application as of two days ago. row: further fields."""
         self.application.run(_ENROLL.format(name=name, course=course, row=row))
 
     def rows(self, model: str, *fields: str, **condition: Any) -> list[Any]:

@@ -204,8 +204,8 @@ def test_name_and_email_follow_the_application_when_asked_for(system: System) ->
 
 
 def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> None:
-    """``missing`` enrolls learners again whose enrollment the LMS lost, ``mode`` changes modes in
-    the LMS, ``adopt`` creates rows in the application."""
+    """``missing`` enrolls learners again if the LMS lost their enrollment, ``mode`` changes modes
+    in the LMS, ``adopt`` creates rows in the application."""
     lost, paid, more, only_there, refunded = names = [
         name_for(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]

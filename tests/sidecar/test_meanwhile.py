@@ -1,5 +1,5 @@
 """Rows that the application changes while the LMS processes their batch: the application's change
-is kept, and unneeded changes in the LMS are ended or reported."""
+is kept, and enrollments in the LMS that are no longer desired are ended or reported."""
 
 import threading
 from collections.abc import Callable, Iterator

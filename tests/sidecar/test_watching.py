@@ -185,7 +185,8 @@ result = None
 
 
 def test_rows_that_failed_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each change of a failing row adds an entry, so their number would grow without limit."""
+    """Each change of a failing row adds an entry, so the number of entries would grow without
+    limit."""
     monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
     monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)
     memory = Memory()

@@ -1,7 +1,7 @@
-"""Puts known faults back into the code: the simulation finds each within a thousand seeds.
+"""Puts known faults back into the code: the simulation finds each fault within a thousand seeds.
 
-Each mutation is the smallest change that restores the fault. A seed has found the fault if an
-invariant breaks with the mutation and all hold without it.
+Each mutation is the smallest change that restores a fault. A seed has found the fault if an
+invariant breaks with the mutation, and no invariant breaks without it.
 """
 
 from __future__ import annotations
