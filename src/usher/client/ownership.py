@@ -6,7 +6,7 @@ address could give the learner a stranger's account, so two proofs are needed:
 
 1. The LMS account was created after the username was reserved for this learner.
 2. Signing the learner in through this application leads to exactly this account. Since the
-reservation, no other learner's sign-in can lead to that account.
+   reservation, no other learner's sign-in can lead to that account.
 
 The second proof is tried only after the first: at sign-in, the stock platform links an account with
 the same e-mail address.
