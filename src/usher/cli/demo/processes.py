@@ -118,6 +118,10 @@ class ServerProcess:
             stop_with_parent.stop(self.process)
             self.process = None
 
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
     def _log_tail(self) -> str:
         """The error, with its place in ``folder``, if the process printed a traceback; else the
         last lines that it printed. An earlier process may have written to the same log."""

@@ -445,10 +445,8 @@ class ProjectWithLms(RunningServers):
             if not self._may_end(process):
                 continue
             ended, was_stopped = process.ended(), process.process is None
-            is_worker = process.name == _WORKER
-            if changed and (is_worker or ENV_FILE in changed or was_stopped or ended):
-                process.stop()
-                process.start()
+            if _has_new_code(process, changed) or (changed and (was_stopped or ended)):
+                process.restart()
                 restarted += [process.name] if was_stopped else []
             elif ended:
                 process.stop()
@@ -480,8 +478,7 @@ class ProjectWithLms(RunningServers):
                 and process.process
                 and not is_listening(self.ports.project)
             ):
-                process.stop()
-                process.start()
+                process.restart()
                 return True
         return False
 
@@ -515,10 +512,8 @@ class ProjectWithLms(RunningServers):
         for process in self._servers:
             if not self._may_end(process):
                 continue
-            has_new_code = changed and (process.name == _WORKER or ENV_FILE in changed)
-            if has_new_code or process.ended():
-                process.stop()
-                process.start()
+            if _has_new_code(process, changed) or process.ended():
+                process.restart()
 
     def _may_end(self, process: ServerProcess) -> bool:
         """Whether the command continues if this process ends, because a change of the project may
@@ -582,6 +577,12 @@ class ProjectWithLms(RunningServers):
         return prepared.fingerprint(
             self.url, self.lms_url, repr(self.credentials), str(has_database)
         )
+
+
+def _has_new_code(process: ServerProcess, changed: set[str]) -> bool:
+    """Whether the process must be restarted to read these changed files. ``runserver`` itself
+    reloads Python files."""
+    return bool(changed) and (process.name == _WORKER or ENV_FILE in changed)
 
 
 def _kept_key(path: Path) -> str:

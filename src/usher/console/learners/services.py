@@ -83,6 +83,17 @@ class LearnerDetails:
     events: list[Any]
 
     @property
+    def link_condition(self) -> str:
+        """When the LMS's staff may run the ``usher_link`` command of a comparison, and what the
+        command does; '' without an account."""
+        if self.account is None:
+            return ""
+        return (
+            f"For staff of the LMS, if {self.username} here and {self.account.username} in the LMS "
+            "are the same person. It ends all other access to that account:"
+        )
+
+    @property
     def unsettled(self) -> list[Record]:
         """The records that are not in sync, refused ones first."""
         unsettled = [record for record in self.records if record.state is not State.IN_SYNC]

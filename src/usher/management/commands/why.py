@@ -3,7 +3,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.accounts.models import LmsAccount
 from usher.application.explain import Sentence, comparison, explain, mistyped, retry, worker
 from usher.application.management.output import EngineCommand
 from usher.application.management.runs import find_run
@@ -33,7 +32,7 @@ class Command(EngineCommand):
             story += [retry(user), *mistyped(user)]
         if {State.PENDING, State.RETRYING} & states:
             story += worker()
-        if LmsAccount.objects.filter(user=user).exists():
+        if any(sentence.topic == "account" and sentence.state for sentence in story):
             story += comparison(user)
         if options["json"]:
             self.stdout.write(json.dumps({"story": [sentence.as_dict() for sentence in story]}))

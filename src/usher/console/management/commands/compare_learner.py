@@ -55,8 +55,7 @@ class Command(EngineCommand):
             if advice:
                 self.stdout.write(f"  {wrap(advice, 2)}")
             self._show(compared, advice)
-            lms_username = details.account.username if details.account else ""
-            self._show_commands(compared, str(user.get_username()), lms_username)
+            self._show_commands(compared, details)
         if has_findings:
             raise SystemExit(1)
 
@@ -78,16 +77,12 @@ class Command(EngineCommand):
             self.stdout.write(f"? {'LMS account':<14} {wrap(text, 17)}")
 
     def _show_commands(
-        self, compared: comparing.ComparedLearner, username: str, lms_username: str
+        self, compared: comparing.ComparedLearner, details: services.LearnerDetails
     ) -> None:
         if compared.command:
-            condition = (
-                f"For staff of the LMS, if {username} here and {lms_username} in the LMS are the "
-                "same person. It ends all other access to that account:"
-            )
-            self.stdout.write(f"{wrap(condition, 0)}\n$ {compared.command}")
+            self.stdout.write(f"{wrap(details.link_condition, 0)}\n$ {compared.command}")
         if any(_REPAIRED in each.advice for each in compared.comparisons):
-            command = f"python manage.py compare_learner {shlex.quote(username)} --repair"
+            command = f"python manage.py compare_learner {shlex.quote(details.username)} --repair"
             self.stdout.write(
                 f"“{_REPAIRED}” is a button in the console. Here, it is:\n$ {command}"
             )
