@@ -89,14 +89,14 @@ def record_sweep() -> None:
 def _write(name: str, since: str) -> None:
     """Updates the row of that name, or creates it the first time."""
     values = {"since": since, "asked_at": moment()}
-    if not Watermark.objects.filter(what=name).update(**values):
-        Watermark.objects.bulk_create([Watermark(what=name, **values)], ignore_conflicts=True)
+    if not Watermark.objects.filter(name=name).update(**values):
+        Watermark.objects.bulk_create([Watermark(name=name, **values)], ignore_conflicts=True)
 
 
 def seconds_ago() -> tuple[float, int] | None:
     """Seconds since the newest beat, and the number of seconds after which a beat is late, or
     ``STOPPED``; None when no worker has ever run."""
-    row = Watermark.objects.filter(what=WORKER).first()
+    row = Watermark.objects.filter(name=WORKER).first()
     if row is None:
         return None
     return max(0.0, (database_now() - row.asked_at).total_seconds()), int(row.since)

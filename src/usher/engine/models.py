@@ -337,17 +337,17 @@ class Reconciled(models.Model):
 class Watermark(models.Model):
     """How far the other system's changes have been read, and when regular work was last done.
 
-    what: a list of changes, or regular work such as ``worker`` and ``sweep`` (see ``heartbeat``).
+    name: a list of changes, or regular work such as ``worker`` and ``sweep`` (see ``heartbeat``).
     since: the cursor that the other system gave for the next request; for ``worker``, the seconds
     after which a beat is late. asked_at: when the list was last read or the work was last done.
     """
 
-    what = models.CharField(max_length=32, unique=True)
+    name = models.CharField(max_length=32, unique=True, db_column="what")
     since = models.CharField(max_length=64)
     asked_at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"{self.what} since {self.since}"
+        return f"{self.name} since {self.since}"
 
 
 class OutstandingMessage(models.Model):

@@ -42,7 +42,7 @@ def refuse(count: int, code: str, prefix: str) -> None:
 
 
 def an_hour_later() -> None:
-    Watermark.objects.filter(what="digest").update(asked_at=timezone.now() - timedelta(hours=2))
+    Watermark.objects.filter(name="digest").update(asked_at=timezone.now() - timedelta(hours=2))
     Enrollment.objects.set_work(refused_at=timezone.now() - timedelta(hours=3))
 
 
@@ -69,7 +69,7 @@ def test_the_first_mail_contains_what_was_refused_before_the_first_check(setting
 
 def test_mails_and_pages_say_what_is_sent_again_by_itself(staff: Any) -> None:
     refuse(1, "enrollment-closed", "b")
-    Watermark.objects.create(what=heartbeat.WORKER, since="30", asked_at=timezone.now())
+    Watermark.objects.create(name=heartbeat.WORKER, since="30", asked_at=timezone.now())
     send_if_due()
     pages = [
         staff.get(reverse(f"usher_console:{name}")).content.decode()
@@ -85,7 +85,7 @@ def test_the_next_mail_contains_only_new_refusals() -> None:
     assert send_if_due()
     an_hour_later()
     assert not send_if_due()
-    Watermark.objects.filter(what="digest").update(asked_at=timezone.now() - timedelta(hours=2))
+    Watermark.objects.filter(name="digest").update(asked_at=timezone.now() - timedelta(hours=2))
     refuse(2, "mode-kept", "b")
     refuse(1, "enrollment-closed", "c")
     ignore(kind("enrollment"), "enrollment-closed", "known", None)

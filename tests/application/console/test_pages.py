@@ -48,7 +48,7 @@ def row() -> Enrollment:
     Ignored.objects.create(kind="account", code="<i>", up_to=timezone.now(), note=EVIL)
     Worker.objects.create(
         name=EVIL,
-        what=EVIL[:40],
+        role=EVIL[:40],
         seen_at=timezone.now(),
         report={
             "lms": {"answered_at": 1.0, "failed_at": 2.0, "failure": EVIL},
@@ -261,13 +261,13 @@ def test_reports_of_workers_about_the_lms_are_shown(staff: Client) -> None:
         "throttled": {"courses": 30.0},
         "gates": {"enrollment": {"again_in": 20.0, "message": "token refused", "code": "x"}},
     }
-    Worker.objects.create(name="a:1", what="Celery worker", seen_at=now, report=report)
+    Worker.objects.create(name="a:1", role="Celery worker", seen_at=now, report=report)
     old = {"circuits": {"accounts": 5.0}, "gates": {"token": {}}, "lms": {}}
     Worker.objects.create(
-        name="a:2", what="Celery worker", seen_at=now - timedelta(minutes=5), report=old
+        name="a:2", role="Celery worker", seen_at=now - timedelta(minutes=5), report=old
     )
     for name, ago in (("a:3", timedelta(minutes=30)), ("a:4", timedelta(hours=3))):
-        Worker.objects.create(name=name, what="Celery worker", seen_at=now - ago, report=old)
+        Worker.objects.create(name=name, role="Celery worker", seen_at=now - ago, report=old)
     overview = staff.get("/staff/").context["overview"]
     assert overview.lms.state == "failing"
     assert overview.lms.sentence.startswith("The LMS can't be reached.")
@@ -287,7 +287,7 @@ def test_the_last_sweep_and_messages_are_shown(staff: Client) -> None:
 
     heartbeat.record_sweep()
     at = timezone.now() - timedelta(minutes=3)
-    Watermark.objects.create(what="accounts", since="x", asked_at=at)
+    Watermark.objects.create(name="accounts", since="x", asked_at=at)
     ReceivedEvent.objects.create(event_id="e", received_at=at)
     assert "not known" in staff.get("/staff/").content.decode()
     cache.clear()

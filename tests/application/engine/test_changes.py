@@ -108,11 +108,11 @@ def test_one_bad_change_of_a_learner_never_stops_the_others(system_with_batch_ap
 
 def test_the_lms_is_not_asked_more_often_than_needed(system_with_batch_api):
     pull_changes()
-    before = Watermark.objects.get(what="accounts").asked_at
+    before = Watermark.objects.get(name="accounts").asked_at
     pull_changes()
-    assert Watermark.objects.get(what="accounts").asked_at == before
+    assert Watermark.objects.get(name="accounts").asked_at == before
 
 
 def test_without_the_batch_api_there_is_nothing_to_ask(system):
     assert pull_changes() == 0
-    assert list(Watermark.objects.values_list("what", flat=True)) == ["enrollments-listed"]
+    assert list(Watermark.objects.values_list("name", flat=True)) == ["enrollments-listed"]

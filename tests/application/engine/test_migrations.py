@@ -43,7 +43,7 @@ def test_watermarks_and_messages_move_to_the_engine_and_back(latest):
 
     new = migrated(latest)
     mark = new.get_model("usher_engine", "Watermark").objects.get()
-    assert (mark.what, mark.since) == ("enrollments", "2026-11-28T10:00:00Z")
+    assert (mark.name, mark.since) == ("enrollments", "2026-11-28T10:00:00Z")
     assert new.get_model("usher_engine", "OutstandingMessage").objects.get().name == "a:0"
 
     old = migrated(BEFORE)

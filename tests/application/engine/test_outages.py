@@ -173,7 +173,7 @@ def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, e
     try:
         eventually(lambda: faulty.seen)
         for _ in range(3):  # the worker counts as running during the whole request
-            Watermark.objects.filter(what=heartbeat.WORKER).update(asked_at="2020-01-01T00:00:00Z")
+            Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at="2020-01-01T00:00:00Z")
             eventually(lambda: no_worker() is None, 10)
         assert len(faulty.seen) <= 3
     finally:
@@ -192,7 +192,7 @@ def test_a_worker_that_hangs_is_not_alive_for_ever(transactional_db, monkeypatch
         eventually(lambda: no_worker() is None, 10)
         time.sleep(0.6)
         old = heartbeat.database_now() - timedelta(seconds=60)
-        Watermark.objects.filter(what=heartbeat.WORKER).update(asked_at=old)
+        Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at=old)
         time.sleep(0.2)
         assert no_worker() is not None
 

@@ -232,11 +232,11 @@ def test_sweeps_and_workers_are_seen(system, scrape):
 
 
 def test_a_mark_that_is_not_about_the_lms_is_no_request_to_it(db, scrape):
-    Watermark.objects.create(what="digest", asked_at=timezone.now())
-    Watermark.objects.create(what="accounts", asked_at=timezone.now())
+    Watermark.objects.create(name="digest", asked_at=timezone.now())
+    Watermark.objects.create(name="accounts", asked_at=timezone.now())
     samples = scrape()
     assert value(samples, metrics.ASKED, what="accounts") is not None
-    assert value(samples, metrics.ASKED, what="digest") is None
+    assert value(samples, metrics.ASKED, name="digest") is None
 
 
 # Sums over all processes

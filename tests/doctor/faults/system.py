@@ -143,7 +143,7 @@ def _keep_worker_times_current(database: Path) -> None:
     Without the times of these requests, the worker's next request would list everything, and the
     worker would repair the faults that a test injects.
     """
-    looks, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
+    lists, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
     stored = now.replace(tzinfo=None).isoformat(" ")
     with sqlite3.connect(database, timeout=120) as connection:
         connection.execute(
@@ -152,7 +152,7 @@ def _keep_worker_times_current(database: Path) -> None:
         connection.executemany(
             "INSERT INTO usher_engine_watermark (what, since, asked_at) VALUES (?, ?, ?) "
             "ON CONFLICT (what) DO UPDATE SET since = excluded.since, asked_at = excluded.asked_at",
-            [(what, now.isoformat(), stored) for what in looks],
+            [(name, now.isoformat(), stored) for name in lists],
         )
     connection.close()
 

@@ -144,7 +144,7 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
     system.application.run(
         "from datetime import timedelta\nfrom django.utils import timezone\n"
         "from usher.engine.models import Watermark\n"
-        "Watermark.objects.update_or_create(what='enrollments-listed', defaults={"
+        "Watermark.objects.update_or_create(name='enrollments-listed', defaults={"
         "'since': '0', 'asked_at': timezone.now() + timedelta(hours=1)})"
     )
     finding = only_finding(system, "ENR-4")
@@ -171,7 +171,7 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "from usher.engine.models import Watermark\n"
             "killed = {'since': '30', 'asked_at': timezone.now() - timedelta(seconds=40)}\n"
-            "Watermark.objects.filter(what='worker').update(**killed)"
+            "Watermark.objects.filter(name='worker').update(**killed)"
         )
         finding = only_finding(system, "OPS-5")
     assert "alive for 4" in finding.seen

@@ -91,7 +91,7 @@ def adopt_next_learners() -> int:
     """
     if not options().adopt_enrollments:
         return 0
-    mark = Watermark.objects.filter(what=LISTED).first()
+    mark = Watermark.objects.filter(name=LISTED).first()
     now = timezone.now()
     if mark is not None and now - mark.asked_at < _NOT_BEFORE:
         return 0
@@ -100,7 +100,7 @@ def adopt_next_learners() -> int:
         count, last = _find_after(after)
     except LmsError:
         return 0  # the watermark is unchanged, so the next sweep asks for the same learners
-    Watermark.objects.update_or_create(what=LISTED, defaults={"since": str(last), "asked_at": now})
+    Watermark.objects.update_or_create(name=LISTED, defaults={"since": str(last), "asked_at": now})
     return count
 
 

@@ -74,7 +74,7 @@ def pull_changes() -> int:
 
 def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
     now = timezone.now()
-    mark = Watermark.objects.filter(what=capability).first()
+    mark = Watermark.objects.filter(name=capability).first()
     if mark is not None and now - mark.asked_at < NOT_BEFORE:
         return 0
     since: datetime | None = moment(mark.since) if mark else now - FIRST_LOOK
@@ -92,7 +92,7 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
     else:
         raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
     Watermark.objects.update_or_create(
-        what=capability, defaults={"since": following, "asked_at": now}
+        name=capability, defaults={"since": following, "asked_at": now}
     )
     return count
 

@@ -165,13 +165,13 @@ def _by_code(rows: Any) -> list[tuple[str, int]]:
 def _moments() -> Iterator[Any]:
     """The times of workers and sweeps, from one small table."""
     marks = Watermark.objects.filter(
-        what__in=(heartbeat.WORKER, heartbeat.SWEEP, *_REQUESTED_LISTS)
+        name__in=(heartbeat.WORKER, heartbeat.SWEEP, *_REQUESTED_LISTS)
     )
-    asked_at = {mark.what: mark.asked_at.timestamp() for mark in marks}
-    for metric, what in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
-        at = asked_at.pop(what, None)
+    asked_at = {mark.name: mark.asked_at.timestamp() for mark in marks}
+    for metric, name in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
+        at = asked_at.pop(name, None)
         yield _family(metric, [] if at is None else [((), at)])
-    yield _family(metrics.ASKED, [((what,), at) for what, at in asked_at.items()])
+    yield _family(metrics.ASKED, [((name,), at) for name, at in asked_at.items()])
 
 
 def _messages() -> Iterator[Any]:

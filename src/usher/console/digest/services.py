@@ -71,17 +71,17 @@ def _begin(every: timedelta) -> datetime | None:
     """Returns the time from which refusals must be reported now; None if no mail is due, or another
     worker is sending it."""
     now = database_now()
-    last_digest = Watermark.objects.filter(what=_WATERMARK).first()
+    last_digest = Watermark.objects.filter(name=_WATERMARK).first()
     if last_digest is None:
         try:
             with transaction.atomic():
-                Watermark.objects.create(what=_WATERMARK, since="", asked_at=now)
+                Watermark.objects.create(name=_WATERMARK, since="", asked_at=now)
         except IntegrityError:
             return None
         return now - max(every, _FIRST_PERIOD)
     if now - last_digest.asked_at < every:
         return None
-    if_unchanged = Watermark.objects.filter(what=_WATERMARK, asked_at=last_digest.asked_at)
+    if_unchanged = Watermark.objects.filter(name=_WATERMARK, asked_at=last_digest.asked_at)
     return last_digest.asked_at if if_unchanged.update(asked_at=now) else None
 
 

@@ -294,7 +294,7 @@ def throughput() -> list[Minute]:
 
 def _workers(reports: list[Worker]) -> list[WorkerStatus]:
     """Leaves out workers that have been gone for an hour, unless there is no other."""
-    workers = [WorkerStatus(r.name, r.what, r.seen_at, _worker_state(r)) for r in reports]
+    workers = [WorkerStatus(r.name, r.role, r.seen_at, _worker_state(r)) for r in reports]
     recent = [
         worker
         for worker in workers
@@ -307,7 +307,7 @@ def _worker_state(row: Worker) -> str:
     age = _age(row.seen_at)
     if age > _GONE_SECONDS:
         return "gone"
-    late = heartbeat.LATE_WATCHING_SECONDS if "watch" in row.what else _REPORT_SECONDS
+    late = heartbeat.LATE_WATCHING_SECONDS if "watch" in row.role else _REPORT_SECONDS
     return "late" if age > late else "alive"
 
 
@@ -404,8 +404,8 @@ def _outbox() -> dict[str, Any]:
     }
 
 
-def _asked_at(*what: str) -> datetime | None:
-    marks = Watermark.objects.filter(what__in=what).order_by("-asked_at")
+def _asked_at(*names: str) -> datetime | None:
+    marks = Watermark.objects.filter(name__in=names).order_by("-asked_at")
     return marks.values_list("asked_at", flat=True).first()
 
 

@@ -53,11 +53,11 @@ class WorkDone(models.Model):
 
 
 class Worker(models.Model):
-    """A worker process. report: the state of the LMS as the process last saw it
-    (``Recorder.report``)."""
+    """A worker process. role: the kind of process, such as ``Celery worker``. report: the state of
+    the LMS as the process last saw it (``Recorder.report``)."""
 
     name = models.CharField(max_length=120, unique=True)
-    what = models.CharField(max_length=40)
+    role = models.CharField(max_length=40, db_column="what")
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(db_index=True)
     report = models.JSONField(default=dict)

@@ -92,7 +92,7 @@ class Recorder(Observer):
         """Writes the worker's row; does nothing in a process that is not a worker."""
         self._reported = time.monotonic()
         if worker_role := role():
-            values = {"what": worker_role, "seen_at": database_now(), "report": self.report()}
+            values = {"role": worker_role, "seen_at": database_now(), "report": self.report()}
             Worker.objects.update_or_create(name=self.name, defaults=values)
 
     def ended(self, *, is_empty: bool) -> None:

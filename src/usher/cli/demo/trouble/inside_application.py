@@ -78,9 +78,9 @@ def settle():
     pull_changes()
     _wait()
     now = timezone.now()
-    for what in (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS):
+    for name in (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS):
         marks = {"since": now.isoformat(), "asked_at": now}
-        Watermark.objects.update_or_create(what=what, defaults=marks)
+        Watermark.objects.update_or_create(name=name, defaults=marks)
     return {}
 
 
