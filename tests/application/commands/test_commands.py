@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, ManagementUtility, call_command
-from django.db import OperationalError, ProgrammingError
+from django.db import OperationalError, ProgrammingError, connection
 from oauth2_provider.models import get_application_model
 
 from tests.application.accounts.test_creation import make_in_lms
@@ -19,7 +19,7 @@ from usher.application.accounts.services import ensure_account
 from usher.application.conf import settings as get_settings
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
-from usher.application.management.output import EngineCommand
+from usher.application.management.output import EngineCommand, about_database
 from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.runs.services import ensure_run
 from usher.client.client import LmsClient
@@ -155,6 +155,13 @@ def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error, wo
     monkeypatch.setattr("usher.application.accounts.repair.ensure_accounts", refuse)
     with pytest.raises(CommandError, match=re.escape(words)):
         run("repair_missing_courseware_records")
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="another database is no file")
+def test_an_error_about_a_read_only_database_file_names_the_file():
+    text = about_database(OperationalError("attempt to write a readonly database"))
+    assert text.startswith("The database can't be written: this user may not write ")
+    assert str(connection.settings_dict["NAME"]) in text
 
 
 @pytest.mark.parametrize("command", [("sync_courserun", "--all", "ALL"), ("sync_courseruns",)])

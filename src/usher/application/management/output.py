@@ -216,5 +216,10 @@ def about_database(error: DatabaseError | InterfaceError) -> str:
         return f"The database can't be used: {words}. Create it first."
     if connection.vendor == "sqlite":
         file = connection.settings_dict["NAME"]
+        if "readonly" in words:
+            return (
+                f"The database can't be written: this user may not write {file} or its folder. "
+                "Change their owner or permissions, or run the command as their owner."
+            )
         return f"The database can't be used: {words}. The file is {file} on this machine."
     return f"The database can't be used: {words}. Is it running?"
