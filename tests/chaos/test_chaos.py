@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 SHORT = Plan(operations=160, workers=3, kills=3, pause_divisor=8, limit=500)
 
 
-def test_in_the_end_application_and_lms_have_the_desired_state():
+def test_application_and_lms_reach_the_desired_state_despite_faults():
     verdict = run(SHORT)
     assert verdict["lost"] == []
     assert verdict["duplicates"] == []

@@ -34,7 +34,7 @@ WORKERS = {
 
 
 @dataclass
-class World:
+class Installation:
     """The running servers, with an application that has ``DUE`` enrollments to send."""
 
     services: Services
@@ -42,13 +42,13 @@ class World:
     env: dict[str, str]
     contender: Contender
 
-    def worker(self, name: str, number: int) -> Process:
+    def start_worker(self, name: str, number: int) -> Process:
         module, arguments, _ = WORKERS[name]
-        started = self.services.module(f"{name}{number}", module, arguments, self.env)
+        worker = self.services.module(f"{name}{number}", module, arguments, self.env)
         if name == "celery":
-            wait_for(lambda: " ready." in started.log, "the worker's start", 120)
+            wait_for(lambda: " ready." in worker.log, "the worker's start", 120)
             self.contender.call("sweep")
-        return started
+        return worker
 
     @property
     def enroll_requests(self) -> int:
@@ -72,7 +72,10 @@ class World:
 
 
 @pytest.fixture(params=WORKERS)
-def world(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
+def installation_and_worker(
+    request: pytest.FixtureRequest,
+) -> Iterator[tuple[Installation, str]]:
+    """An installation, and the name in ``WORKERS`` of the worker to start."""
     with running_services() as services:
         _, redis_url = services.redis()
         port, lms_port = free_port(), free_port()
@@ -95,26 +98,32 @@ def world(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
             control(lms_url, "accounts", name="stop{}", first=0, end=DUE)
             contender.call("delete_due_work")
             contender.call("enrollments", **learners, each=1)
-            yield World(services, lms_url, env, contender), request.param
+            yield Installation(services, lms_url, env, contender), request.param
 
 
-def test_answers_to_sent_requests_are_awaited_and_no_row_stays_claimed(
-    world: tuple[World, str],
+def test_a_stopped_worker_awaits_answers_to_sent_requests_and_releases_its_claims(
+    installation_and_worker: tuple[Installation, str],
 ) -> None:
-    both, name = world
-    control(both.lms_url, "delay", seconds=LMS_SECONDS)
-    worker = both.worker(name, 1)
-    wait_for(lambda: both.enroll_requests > 0, "the first request to enroll", 120)
+    installation, name = installation_and_worker
+    control(installation.lms_url, "delay", seconds=LMS_SECONDS)
+    worker = installation.start_worker(name, 1)
+    wait_for(lambda: installation.enroll_requests > 0, "the first request to enroll", 120)
 
     worker.process.send_signal(WORKERS[name][2])
     worker.process.wait(60)
 
     # The results of sent requests are recorded, and all other rows are due.
-    assert both.enrollments == DUE - both.unsettled
-    assert 0 < both.enrollments <= both.enroll_requests < DUE
-    assert both.claimed == 0, worker.log
+    assert installation.enrollments == DUE - installation.unsettled
+    assert 0 < installation.enrollments <= installation.enroll_requests < DUE
+    assert installation.claimed == 0, worker.log
 
-    control(both.lms_url, "delay", seconds=0.0)
-    both.worker(name, 2)
-    wait_for(lambda: both.unsettled == 0, "the rest, by the next worker", 120)
-    assert both.enroll_requests == both.enrollments == DUE  # no enrollment was sent twice
+    control(installation.lms_url, "delay", seconds=0.0)
+    installation.start_worker(name, 2)
+    wait_for(
+        lambda: installation.unsettled == 0,
+        "all enrollments in sync after the next worker's start",
+        120,
+    )
+    assert (
+        installation.enroll_requests == installation.enrollments == DUE
+    )  # no enrollment was sent twice

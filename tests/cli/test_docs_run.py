@@ -57,7 +57,7 @@ RUN_BY = {
     "::test_after_usher_link_the_same_command_makes_the_records_due",
     "celery": f"{GUIDE}::test_with_celery_as_the_page_describes",
     "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
-    "::test_the_settings_are_readable_by_their_owner_alone_and_kept",
+    "::test_new_env_writes_a_file_for_its_owner_only_and_keeps_an_existing_file",
     "tutor plugins enable": "tests/tutor/test_whole.py::connected",
     "tutor config save": "tests/tutor/test_whole.py::connected",
     "tutor local do": "tests/tutor/test_whole.py::connected",
@@ -93,7 +93,8 @@ SNIPPETS = {
     ),
     "docs/client.md": "tests/client/test_alone.py::test_the_sessions_of_the_page_run",
     "docs/integrate.md": f"{GUIDE}::test_the_page_s_code_enrolls",
-    "docs/metrics.md": "tests/deploy/test_prometheus.py::test_prometheus_can_read_what_is_exported",
+    "docs/metrics.md": "tests/deploy/test_prometheus.py"
+    "::test_promtool_accepts_the_names_and_help_texts_of_the_metrics",
     "docs/doctor/README.md": "tests/doctor/test_runner.py::test_the_check_of_the_page",
     "docs/console.md": "tests/campus/test_console.py"
     "::test_the_overview_refreshes_itself_until_that_is_turned_off",

@@ -22,11 +22,11 @@ def env_file(tmp_path):
     return tmp_path / ".env"
 
 
-def test_the_settings_are_readable_by_their_owner_alone_and_kept(env_file):
+def test_new_env_writes_a_file_for_its_owner_only_and_keeps_an_existing_file(env_file):
     assert env_file.stat().st_mode & 0o077 == 0
-    before = env_file.read_text()
+    settings = env_file.read_text()
     subprocess.run(["sh", env_file.parent / "new_env.sh"], check=True, capture_output=True)
-    assert env_file.read_text() == before
+    assert env_file.read_text() == settings
 
 
 def test_two_installations_share_no_secret(env_file, tmp_path_factory):
@@ -34,11 +34,11 @@ def test_two_installations_share_no_secret(env_file, tmp_path_factory):
     for name in ("new_env.sh", ".env.example"):
         shutil.copy(ROOT / "deploy" / name, other / name)
     subprocess.run(["sh", other / "new_env.sh"], check=True, capture_output=True)
-    secrets = r"^(?:POSTGRES_PASSWORD|SECRET_KEY|USHER_ENCRYPTION_KEYS)=(.+)$"
-    one = set(re.findall(secrets, env_file.read_text(), re.M))
-    two = set(re.findall(secrets, (other / ".env").read_text(), re.M))
-    assert len(one) == len(two) == 3
-    assert not one & two
+    pattern = r"^(?:POSTGRES_PASSWORD|SECRET_KEY|USHER_ENCRYPTION_KEYS)=(.+)$"
+    first_secrets = set(re.findall(pattern, env_file.read_text(), re.M))
+    second_secrets = set(re.findall(pattern, (other / ".env").read_text(), re.M))
+    assert len(first_secrets) == len(second_secrets) == 3
+    assert not first_secrets & second_secrets
 
 
 def test_the_application_starts_with_the_env_file(env_file, tmp_path):
@@ -56,9 +56,9 @@ def test_the_application_starts_with_the_env_file(env_file, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_the_compose_file_runs_what_is_there():
-    whole = yaml.safe_load((ROOT / "compose.yml").read_text())
-    services = whole["services"]
+def test_the_compose_file_names_existing_commands_files_and_services():
+    compose = yaml.safe_load((ROOT / "compose.yml").read_text())
+    services = compose["services"]
     assert set(services) == {"prepare", "web", "worker", "beat", "postgres", "redis"}
     for name in ("worker", "beat"):
         assert services[name]["command"][:4] == ["celery", "-A", "campus.worker", name]
@@ -67,13 +67,17 @@ def test_the_compose_file_runs_what_is_there():
     assert published == {"web": ["127.0.0.1:8013:8013"]}
     for service in services.values():
         assert (ROOT / service.get("build", {}).get("dockerfile", "compose.yml")).is_file()
-        for needed in service.get("depends_on", {}):
-            assert needed in services
+        for dependency in service.get("depends_on", {}):
+            assert dependency in services
     # Only one service builds the image: with several builds the images would differ, and the next
     # `up` would re-create the containers.
-    ours = {name: one for name, one in services.items() if one["image"] == "usher-application"}
-    assert set(ours) == {"prepare", "web", "worker", "beat"}
-    assert [name for name, one in ours.items() if "build" in one] == ["prepare"]
-    assert {one["pull_policy"] for one in ours.values()} == {"never"}
+    with_own_image = {
+        name: service
+        for name, service in services.items()
+        if service["image"] == "usher-application"
+    }
+    assert set(with_own_image) == {"prepare", "web", "worker", "beat"}
+    assert [name for name, service in with_own_image.items() if "build" in service] == ["prepare"]
+    assert {service["pull_policy"] for service in with_own_image.values()} == {"never"}
     text = (ROOT / "compose.yml").read_text()
     assert "PASSWORD: ${POSTGRES_PASSWORD:?" in text

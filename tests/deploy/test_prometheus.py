@@ -13,7 +13,7 @@ import yaml
 from usher.contract import metrics
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
-EXPORTED = {name: metric for metric in metrics.ALL for name in metric.series}
+METRIC_OF_SERIES = {name: metric for metric in metrics.ALL for name in metric.series}
 
 
 def rules() -> dict[str, str]:
@@ -32,19 +32,21 @@ def panels() -> dict[str, list[str]]:
     }
 
 
-EXPRESSIONS = [*rules().values(), *(each for found in panels().values() for each in found)]
+EXPRESSIONS = [*rules().values(), *chain.from_iterable(panels().values())]
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_the_rules_use_exported_metrics(expression: str) -> None:
+def test_alerts_and_panels_use_exported_metrics_and_labels(expression: str) -> None:
     names = set(re.findall(r"\busher_\w+", expression))
     assert names
-    assert names <= set(EXPORTED), f"not exported: {names - set(EXPORTED)}"
-    labels = {"le", "job"}.union(*(EXPORTED[name].labels for name in names))
-    grouped = re.findall(r"\bby \(([^)]*)\)", expression)
-    selected = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
-    assert {name.strip() for names_text in grouped for name in names_text.split(",")} <= labels
-    assert set(selected) <= labels
+    assert names <= set(METRIC_OF_SERIES), f"not exported: {names - set(METRIC_OF_SERIES)}"
+    labels = {"le", "job"}.union(*(METRIC_OF_SERIES[name].labels for name in names))
+    grouping_labels = re.findall(r"\bby \(([^)]*)\)", expression)
+    selected_labels = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
+    assert {
+        name.strip() for names_text in grouping_labels for name in names_text.split(",")
+    } <= labels
+    assert set(selected_labels) <= labels
 
 
 def test_every_alert_says_what_to_do() -> None:
@@ -55,8 +57,8 @@ def test_every_alert_says_what_to_do() -> None:
             assert len(rule["annotations"]["description"]) > 20
 
 
-def test_metrics_that_no_alert_or_panel_uses_are_known() -> None:
-    """Metrics without alert or panel are only for further analysis."""
+def test_all_but_two_metrics_are_used_by_an_alert_or_panel() -> None:
+    """The two unused metrics are for further analysis only."""
     used = set(re.findall(r"\busher_\w+", "\n".join(EXPRESSIONS)))
     unused = {m.name for m in metrics.ALL if not used & set(m.series)}
     assert unused == {"usher_passes_total", "usher_changes_asked_timestamp_seconds"}
@@ -64,17 +66,17 @@ def test_metrics_that_no_alert_or_panel_uses_are_known() -> None:
 
 def test_panels_do_not_overlap() -> None:
     board = json.loads((FOLDER / "dashboard.json").read_text())
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in board["panels"]:
-        at = panel["gridPos"]
+        position = panel["gridPos"]
         cells = {
             (x, y)
-            for x in range(at["x"], at["x"] + at["w"])
-            for y in range(at["y"], at["y"] + at["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
-        assert at["x"] + at["w"] <= 24
-        assert not cells & taken, panel["title"]
-        taken |= cells
+        assert position["x"] + position["w"] <= 24
+        assert not cells & occupied, panel["title"]
+        occupied |= cells
     ids = [panel["id"] for panel in board["panels"]]
     assert len(set(ids)) == len(ids)
 
@@ -84,12 +86,12 @@ if shutil.which("promtool"):  # of Debian's package prometheus
     def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=300)
 
-    def test_prometheus_takes_the_rules_and_they_fire_when_they_should() -> None:
+    def test_promtool_accepts_the_alert_rules_and_their_tests_pass() -> None:
         for command, file in (("check", "alerts.yml"), ("test", "alerts_test.yml")):
             result = promtool(command, "rules", str(FOLDER / file))
             assert result.returncode == 0, result.stdout + result.stderr
 
-    def test_prometheus_takes_the_dashboards_expressions(tmp_path: Path) -> None:
+    def test_promtool_accepts_the_expressions_of_the_dashboard(tmp_path: Path) -> None:
         rules_to_check = [
             {"record": f"usher:{number}", "expr": expression.replace("$__rate_interval", "5m")}
             for number, expression in enumerate(chain.from_iterable(panels().values()))
@@ -101,11 +103,10 @@ if shutil.which("promtool"):  # of Debian's package prometheus
         result = promtool("check", "rules", str(file))
         assert result.returncode == 0, result.stdout + result.stderr
 
-    def test_prometheus_can_read_what_is_exported() -> None:
-        """``promtool check metrics`` accepts the names and help texts."""
+    def test_promtool_accepts_the_names_and_help_texts_of_the_metrics() -> None:
         text = "".join(
             f"# HELP {m.name} {m.help}\n# TYPE {m.name} {m.type}\n"
-            + "".join(f"{name}{_one(m, name)} 0\n" for name in m.series)
+            + "".join(f"{name}{_example_labels(m, name)} 0\n" for name in m.series)
             for m in metrics.ALL
         )
         result = subprocess.run(
@@ -117,7 +118,7 @@ if shutil.which("promtool"):  # of Debian's package prometheus
         )
         assert result.returncode == 0, result.stdout + result.stderr
 
-    def _one(metric: metrics.Metric, series: str) -> str:
+    def _example_labels(metric: metrics.Metric, series: str) -> str:
         labels = dict.fromkeys(metric.labels, "x")
         if series.endswith("_bucket"):
             labels["le"] = "+Inf"

@@ -12,33 +12,37 @@ from usher.cli.main import main
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
-class Compose(yaml.SafeLoader):
+class ComposeLoader(yaml.SafeLoader):
     """Reads compose files with the tags ``!reset`` and ``!override``."""
 
 
-Compose.add_constructor("!reset", lambda loader, node: "reset")
-Compose.add_constructor("!override", lambda loader, node: loader.construct_mapping(node, deep=True))
+ComposeLoader.add_constructor("!reset", lambda loader, node: "reset")
+ComposeLoader.add_constructor(
+    "!override", lambda loader, node: loader.construct_mapping(node, deep=True)
+)
 
 
 @pytest.fixture(scope="module")
 def service():
-    whole = yaml.load((DEPLOY / "sidecar.compose.yml").read_text(), Compose)
-    (found,) = whole["services"].values()
-    return found
+    """The sidecar's service in the compose override."""
+    compose = yaml.load((DEPLOY / "sidecar.compose.yml").read_text(), ComposeLoader)
+    (service,) = compose["services"].values()
+    return service
 
 
 @pytest.fixture(scope="module")
 def container():
+    """The sidecar's container in the Kubernetes manifest."""
     deployment = yaml.safe_load((DEPLOY / "sidecar.kubernetes.yml").read_text())
     spec = deployment["spec"]
     labels = spec["template"]["metadata"]["labels"]
     assert spec["selector"]["matchLabels"] == labels
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 60
-    (found,) = spec["template"]["spec"]["containers"]
-    return found
+    (container,) = spec["template"]["spec"]["containers"]
+    return container
 
 
-def understood(words):
+def parsed_options(words):
     """The options of this command line, as the ``usher`` command parses them."""
     name, *rest = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in words]
     command = main.get_command(click.Context(main), name)
@@ -46,7 +50,7 @@ def understood(words):
 
 
 def test_the_compose_override_watches_the_application_in_its_own_container(service):
-    options = understood(service["command"])
+    options = parsed_options(service["command"])
     assert options["watching"]
     assert options["application"] == "/src"
     assert options["manage"] == "python3 manage.py"
@@ -54,12 +58,12 @@ def test_the_compose_override_watches_the_application_in_its_own_container(servi
     assert service["restart"] == "unless-stopped"
 
 
-def test_the_override_takes_no_port_and_waits_for_the_last_batch(service):
+def test_the_compose_override_publishes_no_port_and_waits_for_the_last_batch(service):
     assert service["ports"] == "reset"
     assert service["stop_grace_period"] == "60s"
 
 
-def test_the_image_is_the_applications_image_with_usher(service):
+def test_the_sidecar_image_is_built_from_existing_files_and_starts_usher(service):
     build = service["build"]
     text = (DEPLOY.parent / build["dockerfile"]).read_text()
     for argument in build["args"]:
@@ -70,13 +74,15 @@ def test_the_image_is_the_applications_image_with_usher(service):
             assert (DEPLOY.parent / name).exists()
 
 
-def test_the_manifest_runs_the_same_command(service, container):
-    assert understood(container["args"]) == understood(service["command"])
+def test_the_kubernetes_manifest_runs_the_command_of_the_compose_override(service, container):
+    assert parsed_options(container["args"]) == parsed_options(service["command"])
     assert container["command"] == service["entrypoint"]
 
 
-def test_neither_file_contains_a_secret(container):
-    assert {"secretRef", "configMapRef"} == {key for each in container["envFrom"] for key in each}
+def test_the_compose_override_and_the_manifest_contain_no_secret(container):
+    assert {"secretRef", "configMapRef"} == {
+        key for source in container["envFrom"] for key in source
+    }
     for name in ("sidecar.compose.yml", "sidecar.kubernetes.yml"):
         assert not re.search(
             r"(?i)(secret|token|password)\s*[:=]\s*['\"]?\w{8}", (DEPLOY / name).read_text()

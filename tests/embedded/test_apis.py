@@ -26,7 +26,7 @@ def enroll(lms: EmbeddedLms, token: str = "service-worker-token", **data: Any) -
     return answer.status_code, answer.json() if answer.content else None
 
 
-def test_unknown_and_malformed_runs_of_the_course_api(lms: EmbeddedLms) -> None:
+def test_the_course_api_refuses_unknown_and_malformed_course_keys(lms: EmbeddedLms) -> None:
     assert get(lms, f"/api/courses/v1/courses/{UNKNOWN_PATH}") == (
         404,
         {"developer_message": "Course not found."},
@@ -43,7 +43,7 @@ def test_unknown_and_malformed_runs_of_the_course_api(lms: EmbeddedLms) -> None:
         assert api.get("/api/courses/v1/courses/not-a-key").status_code == 404
 
 
-def test_the_course_list_beyond_its_end_and_for_nobody(lms: EmbeddedLms) -> None:
+def test_the_course_list_refuses_a_missing_page_and_an_unknown_user(lms: EmbeddedLms) -> None:
     assert get(lms, "/api/courses/v1/courses/?page=1000") == (
         404,
         {"developer_message": "Invalid page."},
@@ -57,17 +57,17 @@ def test_the_course_list_beyond_its_end_and_for_nobody(lms: EmbeddedLms) -> None
 
 
 def test_pages_of_the_course_list_hold_every_run_once(lms: EmbeddedLms) -> None:
-    seen: list[str] = []
+    course_keys: list[str] = []
     path: str | None = "/api/courses/v1/courses/?page_size=100"
     with lms.api() as api:
         while path:
             page = api.get(path).json()
-            seen += [result["id"] for result in page["results"]]
+            course_keys += [result["id"] for result in page["results"]]
             path = page["pagination"]["next"]
-    assert len(seen) == len(set(seen)) == 303
+    assert len(course_keys) == len(set(course_keys)) == 303
 
 
-def test_modes_are_for_staff_and_empty_for_unknown_runs(lms: EmbeddedLms) -> None:
+def test_only_staff_read_modes_and_an_unknown_run_has_no_modes(lms: EmbeddedLms) -> None:
     assert get(lms, f"/api/course_modes/v1/courses/{UNKNOWN_PATH}/") == (200, [])
     denied = {"detail": "You do not have permission to perform this action."}
     assert get(lms, f"/api/course_modes/v1/courses/{DEMO_PATH}/", LEARNER) == (403, denied)
@@ -77,7 +77,7 @@ def test_modes_are_for_staff_and_empty_for_unknown_runs(lms: EmbeddedLms) -> Non
     )
 
 
-def test_a_learner_sees_little_of_others(lms: EmbeddedLms) -> None:
+def test_a_learner_sees_only_the_public_fields_of_another_account(lms: EmbeddedLms) -> None:
     status, account = get(lms, "/api/user/v1/accounts/edx", LEARNER)
     assert status == 200
     assert set(account) == {"account_privacy", "profile_image", "username"}
@@ -95,7 +95,7 @@ def test_a_learner_sees_little_of_others(lms: EmbeddedLms) -> None:
         ({"email": "nope"}, "email", "Error thrown from validate_new_email: 'Valid e-mail"),
     ],
 )
-def test_changes_of_an_account_that_the_lms_refuses(
+def test_invalid_changes_of_an_account_are_refused(
     lms: EmbeddedLms, patch: dict[str, str], field: str, text: str
 ) -> None:
     headers = {"Content-Type": "application/merge-patch+json"}
@@ -107,7 +107,9 @@ def test_changes_of_an_account_that_the_lms_refuses(
     assert answer.json()["field_errors"][field]["developer_message"].startswith(text)
 
 
-def test_enrolling_needs_a_run_and_rights(lms: EmbeddedLms) -> None:
+def test_an_enrollment_request_with_a_missing_forbidden_or_invalid_value_is_refused(
+    lms: EmbeddedLms,
+) -> None:
     message = {"message": "Course ID must be specified to create a new enrollment."}
     assert enroll(lms, user="plainlearner", course_details={}) == (400, message)
     assert enroll(lms, token=LEARNER, user="edx") == (404, None)
@@ -122,7 +124,9 @@ def test_enrolling_needs_a_run_and_rights(lms: EmbeddedLms) -> None:
     assert enroll(lms, user="plainlearner", is_active="yes") == (400, invalid)
 
 
-def test_a_mode_that_the_run_has_not(lms: EmbeddedLms, name: str) -> None:
+def test_enrolling_in_a_mode_that_the_run_does_not_offer_is_refused(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     status, body = enroll(lms, user=name, mode="masters")
     assert status == 400
@@ -135,7 +139,7 @@ def test_a_mode_that_the_run_has_not(lms: EmbeddedLms, name: str) -> None:
     ]
 
 
-def test_without_a_user_one_enrolls_oneself_in_the_default_mode(
+def test_a_request_without_a_user_enrolls_the_requester_in_the_default_mode(
     lms: EmbeddedLms, name: str
 ) -> None:
     lms.register(name)
@@ -155,7 +159,9 @@ def test_without_a_user_one_enrolls_oneself_in_the_default_mode(
     }
 
 
-def test_an_enrollment_that_is_not_there(lms: EmbeddedLms, name: str) -> None:
+def test_a_missing_enrollment_is_an_empty_answer_and_a_missing_run_an_error(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     with lms.api() as api:
         answer = api.get(f"{ENROLLMENT}/{name},{DEMO}")
@@ -166,18 +172,20 @@ def test_an_enrollment_that_is_not_there(lms: EmbeddedLms, name: str) -> None:
     )
 
 
-def test_all_enrollments_by_cursor(lms: EmbeddedLms, name: str) -> None:
+def test_the_list_of_all_enrollments_has_pages_and_starts_with_the_newest(
+    lms: EmbeddedLms, name: str
+) -> None:
     names = [f"{name}{letter}" for letter in "abc"]
-    for one in names:
-        lms.register(one)
-        enroll(lms, user=one)
+    for username in names:
+        lms.register(username)
+        enroll(lms, user=username)
     path: str | None = f"/api/enrollment/v1/enrollments/?username={','.join(names)}&page_size=2"
-    seen: list[str] = []
+    usernames: list[str] = []
     while path:
         _, page = get(lms, path)
-        seen += [result["user"] for result in page["results"]]
+        usernames += [result["user"] for result in page["results"]]
         path = page["next"]
-    assert seen == names[::-1]
+    assert usernames == names[::-1]
     assert get(lms, "/api/enrollment/v1/enrollments/?course_id=nonsense") == (
         400,
         {
@@ -188,7 +196,9 @@ def test_all_enrollments_by_cursor(lms: EmbeddedLms, name: str) -> None:
     )
 
 
-def test_bulk_enrollment_by_staff(lms: EmbeddedLms, name: str) -> None:
+def test_bulk_enrollment_enrolls_accounts_and_invites_unknown_addresses(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     guest = f"{name}@guests.example"
     body = {
@@ -199,23 +209,25 @@ def test_bulk_enrollment_by_staff(lms: EmbeddedLms, name: str) -> None:
     }
     with lms.api() as api:
         answer = api.post("/api/bulk_enroll/v1/bulk_enroll", json=body).json()
-    empty = {"user": False, "enrollment": False, "allowed": False, "auto_enroll": False}
+    unknown = {"user": False, "enrollment": False, "allowed": False, "auto_enroll": False}
     assert answer["courses"][DEMO]["results"] == [
         {
             "identifier": name,
-            "before": {**empty, "user": True},
-            "after": {**empty, "user": True, "enrollment": True},
+            "before": {**unknown, "user": True},
+            "after": {**unknown, "user": True, "enrollment": True},
         },
         {
             "identifier": guest,
-            "before": empty,
-            "after": {**empty, "allowed": True, "auto_enroll": True},
+            "before": unknown,
+            "after": {**unknown, "allowed": True, "auto_enroll": True},
         },
         {"identifier": "not-a-person", "invalidIdentifier": True},
     ]
 
 
-def test_grades(lms: EmbeddedLms, name: str) -> None:
+def test_the_grades_api_returns_stored_grades_and_says_why_it_refuses(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     path = f"/api/grades/v1/courses/{DEMO_PATH}/?username="
     assert get(lms, f"{path}nobody_here")[1]["error_code"] == "user_does_not_exist"
@@ -243,8 +255,8 @@ PersistentCourseGrade.objects.create(
     assert get(lms, f"{path}{name}")[1] == [
         {"username": name, "email": "", "course_id": DEMO, **graded}
     ]
-    _, everybody = get(lms, f"/api/grades/v1/courses/{DEMO_PATH}/?page_size=1000")
-    assert {result["username"]: result["passed"] for result in everybody["results"]}[name] is True
+    _, all_grades = get(lms, f"/api/grades/v1/courses/{DEMO_PATH}/?page_size=1000")
+    assert {result["username"]: result["passed"] for result in all_grades["results"]}[name] is True
 
 
 def test_certificates_are_for_owners_and_staff(lms: EmbeddedLms) -> None:
@@ -254,7 +266,9 @@ def test_certificates_are_for_owners_and_staff(lms: EmbeddedLms) -> None:
     assert get(lms, "/api/certificates/v0/certificates/nobody_here/") == (200, [])
 
 
-def test_throttles_count_for_each_user_and_are_a_setting(strict_lms: EmbeddedLms) -> None:
+def test_each_user_has_a_separate_rate_limit_that_a_setting_defines(
+    strict_lms: EmbeddedLms,
+) -> None:
     path = "/api/courses/v1/courses/?page_size=1"
     assert [get(strict_lms, path)[0] for _ in range(3)] == [200, 200, 429]
     assert [get(strict_lms, path, LEARNER)[0] for _ in range(2)] == [200, 429]
@@ -263,7 +277,7 @@ def test_throttles_count_for_each_user_and_are_a_setting(strict_lms: EmbeddedLms
     assert body["developer_message"].startswith("Request was throttled. Expected available in ")
 
 
-def test_my_user_info_of_the_mobile_api_redirects_to_the_own_user(lms: EmbeddedLms) -> None:
+def test_my_user_info_of_the_mobile_api_redirects_to_the_requester(lms: EmbeddedLms) -> None:
     """MITx Online and MIT xPro request this page before each enrollment, with ``user_info`` of
     edx-api-client."""
     with lms.api(LEARNER) as api:
@@ -278,10 +292,10 @@ def test_my_user_info_of_the_mobile_api_redirects_to_the_own_user(lms: EmbeddedL
     assert get(lms, "/api/mobile/v0.5/my_user_info", "no-such-token")[0] == 401
 
 
-def test_a_learner_subscribes_to_the_mails_of_a_course(lms: EmbeddedLms) -> None:
+def test_a_learner_subscribes_to_course_emails_and_unsubscribes(lms: EmbeddedLms) -> None:
     with lms.api(LEARNER) as api:
-        for wanted in (False, False, True, True):
-            body = {"course_id": DEMO, "receive_emails": wanted}
+        for subscribed in (False, False, True, True):
+            body = {"course_id": DEMO, "receive_emails": subscribed}
             answer = api.post("/api/change_email_settings", json=body)
             assert (answer.status_code, answer.json()) == (200, {"success": True})
     with lms.api("no-such-token") as api:

@@ -14,16 +14,17 @@ from tests.support.embedded import EmbeddedLms
 START = "/auth/login/mitxpro-oauth2/?auth_entry=login"
 
 
-class Consenting(BaseHTTPRequestHandler):
-    """The application's authorize page. It shows nothing, and redirects back as learner ``who``."""
+class AuthorizePage(BaseHTTPRequestHandler):
+    """The application's authorize page. It shows nothing, and redirects back to the LMS as the
+    learner ``username``."""
 
-    who = ""
+    username = ""
 
     def do_GET(self) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        back = f"{query['redirect_uri']}&state={query['state']}&code=code-{type(self).who}"
+        redirect = f"{query['redirect_uri']}&state={query['state']}&code=code-{type(self).username}"
         self.send_response(302)
-        self.send_header("Location", back)
+        self.send_header("Location", redirect)
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
@@ -32,7 +33,7 @@ class Consenting(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Consenting)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AuthorizePage)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     rule = f"MAP app.example:8013 127.0.0.1:{server.server_address[1]}"
@@ -54,7 +55,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def test_an_unknown_learner_is_signed_in_without_a_form(
     lms: EmbeddedLms, page: Page, name: str
 ) -> None:
-    Consenting.who = name
+    AuthorizePage.username = name
     page.goto(lms.url + START)
     page.wait_for_url("**/dashboard")
     expect(page.get_by_role("heading", name="My Courses")).to_be_visible()
@@ -68,24 +69,24 @@ def test_a_learner_whose_username_is_taken_reads_why_and_can_link_with_the_passw
         "from usher.embedded.home.seeds import person\n"
         f"person({name!r}, '{name}@elsewhere.example', 'A password 1')"
     )
-    Consenting.who = name
+    AuthorizePage.username = name
     page.goto(lms.url + START)
     expect(page.get_by_role("alert").first).to_contain_text("You are not signed in yet")
     page.get_by_label("Username or e-mail").fill(name)
     page.get_by_label("Password").fill("A password 1")
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/dashboard")
-    linked = (
+    script = (
         "from social_django.models import UserSocialAuth\n"
         f"user = UserSocialAuth.objects.get(uid={name!r}).user\n"
         "print(user.username, user.email)"
     )
     # The provider record makes the LMS take the e-mail address from the provider.
-    assert lms.shell(linked) == f"{name} {name}@learners.example"
+    assert lms.shell(script) == f"{name} {name}@learners.example"
 
 
 def test_signing_out_redirects_to_the_next_page(lms: EmbeddedLms, page: Page, name: str) -> None:
-    Consenting.who = name
+    AuthorizePage.username = name
     page.goto(lms.url + START)
     page.wait_for_url("**/dashboard")
     page.get_by_role("link", name="Sign out").click()

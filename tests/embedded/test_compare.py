@@ -1,4 +1,4 @@
-"""The comparison of an answer with a recording: what may differ and what may not."""
+"""Which differences between an answer and a recording are reported, and which are allowed."""
 
 import copy
 from typing import Any
@@ -45,7 +45,7 @@ def test_equal_answers_agree() -> None:
     assert differences(RECORDED, answer(), KnownValues()) == []
 
 
-def test_ids_and_moments_of_a_run_may_differ() -> None:
+def test_ids_and_creation_times_may_differ() -> None:
     body = {**RECORDED["body"], "user_id": 99, "created": "2030-01-01T00:00:00.000001Z"}
     assert differences(RECORDED, answer(body=body), KnownValues()) == []
 
@@ -67,12 +67,12 @@ def test_ids_and_moments_of_a_run_may_differ() -> None:
         {"more": 1},
     ],
 )
-def test_any_other_change_of_the_body_is_named(changed: dict[str, Any]) -> None:
+def test_a_difference_in_any_other_value_of_the_body_is_reported(changed: dict[str, Any]) -> None:
     body = {**copy.deepcopy(RECORDED["body"]), **changed}
     assert len(differences(RECORDED, answer(body=body), KnownValues())) == 1
 
 
-def test_a_missing_field_is_named() -> None:
+def test_a_missing_field_of_the_body_is_reported() -> None:
     body = {key: value for key, value in RECORDED["body"].items() if key != "end"}
     assert differences(RECORDED, answer(body=body), KnownValues()) == ["body.end is missing"]
 
@@ -88,11 +88,11 @@ def test_a_missing_field_is_named() -> None:
         [*HEADERS, ("Set-Cookie", "csrftoken=x; Path=/")],
     ],
 )
-def test_a_header_that_matters_is_named(headers: list[tuple[str, str]]) -> None:
+def test_a_difference_in_a_compared_header_is_reported(headers: list[tuple[str, str]]) -> None:
     assert len(differences(RECORDED, answer(headers=headers), KnownValues())) == 1
 
 
-def test_another_status_is_named() -> None:
+def test_a_different_status_is_reported() -> None:
     assert differences(RECORDED, answer(status=201), KnownValues()) == ["status 200, here 201"]
 
 
@@ -101,28 +101,36 @@ def redirect(target: str) -> httpx.Response:
     return httpx.Response(302, headers={"Location": target}, request=request)
 
 
-START = "http://app.example/authorize/?client_id=a&state={0}&redirect_uri=http%3A%2F%2Flms%2F%3Fredirect_state%3D{0}"
+AUTHORIZE_URL = "http://app.example/authorize/?client_id=a&state={0}&redirect_uri=http%3A%2F%2Flms%2F%3Fredirect_state%3D{0}"
 
 
-def test_a_random_state_is_learned_for_later_requests() -> None:
-    recorded = {"status": 302, "headers": {"Location": START.format("recorded")}, "body": ""}
-    learned = KnownValues()
-    assert differences(recorded, redirect(START.format("actually")), learned) == []
-    assert learned.translate("/complete/?state=recorded") == "/complete/?state=actually"
+def test_later_requests_send_the_actual_state_in_place_of_the_recorded_state() -> None:
+    recorded = {
+        "status": 302,
+        "headers": {"Location": AUTHORIZE_URL.format("recorded")},
+        "body": "",
+    }
+    known_values = KnownValues()
+    assert differences(recorded, redirect(AUTHORIZE_URL.format("actually")), known_values) == []
+    assert known_values.translate("/complete/?state=recorded") == "/complete/?state=actually"
 
 
 @pytest.mark.parametrize(
     "target",
     [
         "http://evil.example/authorize/?client_id=a&state=actually",
-        START.format("actually").replace("client_id=a", "client_id=b"),
-        START.format("actually").replace("%2Flms%2F", "%2Fother%2F"),
-        START.format("actually") + "&more=1",
-        START.format("short"),
+        AUTHORIZE_URL.format("actually").replace("client_id=a", "client_id=b"),
+        AUTHORIZE_URL.format("actually").replace("%2Flms%2F", "%2Fother%2F"),
+        AUTHORIZE_URL.format("actually") + "&more=1",
+        AUTHORIZE_URL.format("short"),
     ],
 )
-def test_a_redirect_to_elsewhere_is_named(target: str) -> None:
-    recorded = {"status": 302, "headers": {"Location": START.format("recorded")}, "body": ""}
+def test_a_redirect_to_a_different_url_is_reported(target: str) -> None:
+    recorded = {
+        "status": 302,
+        "headers": {"Location": AUTHORIZE_URL.format("recorded")},
+        "body": "",
+    }
     assert differences(recorded, redirect(target), KnownValues()) != []
 
 

@@ -1,4 +1,4 @@
-"""The embedded LMS sends the events of openedx-events when the platform does."""
+"""The embedded LMS sends the same openedx-events as the platform."""
 
 import json
 
@@ -7,14 +7,14 @@ from tests.support.embedded import EmbeddedLms
 LISTEN = """
 import json
 from openedx_events.learning import signals
-seen = []
+sent = []
 def listen(name):
     def receiver(signal, **kwargs):
         data = kwargs.get("enrollment") or kwargs.get("certificate")
         detail = [str(data.mode)] if data else [kwargs["user"].pii.username]
         if hasattr(data, "is_active"):
             detail.append(data.is_active)
-        seen.append([name, *detail])
+        sent.append([name, *detail])
     getattr(signals, name).connect(receiver, weak=False)
 for name in ("STUDENT_REGISTRATION_COMPLETED", "COURSE_ENROLLMENT_CREATED",
              "COURSE_ENROLLMENT_CHANGED", "COURSE_UNENROLLMENT_COMPLETED",
@@ -28,12 +28,13 @@ key = CourseKey.from_string("course-v1:edX+DemoX+Demo_Course")
 
 
 def events(lms: EmbeddedLms, name: str, script: str) -> list[list[object]]:
+    """The events that are sent while ``script`` runs: name of the signal, and its data."""
     lms.register(name)
-    text = LISTEN.replace("{name!r}", repr(name)) + script + "\nprint(json.dumps(seen))"
+    text = LISTEN.replace("{name!r}", repr(name)) + script + "\nprint(json.dumps(sent))"
     return json.loads(lms.shell(text))
 
 
-def test_an_enrollment_through_its_life(lms: EmbeddedLms, name: str) -> None:
+def test_each_change_of_an_enrollment_sends_events(lms: EmbeddedLms, name: str) -> None:
     script = """
 from usher.embedded.student.models import CourseEnrollment
 enrollment = CourseEnrollment.enroll(user, key)
@@ -50,7 +51,7 @@ enrollment.update_enrollment(is_active=False)
     ]
 
 
-def test_a_certificate_that_is_made_and_changed(lms: EmbeddedLms, name: str) -> None:
+def test_creating_and_changing_a_certificate_sends_events(lms: EmbeddedLms, name: str) -> None:
     script = """
 from usher.embedded.certificates import services
 services.award(user, key, mode="verified", grade="0.8")

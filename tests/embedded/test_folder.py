@@ -15,7 +15,7 @@ import yaml
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port
 
-ROOT = "http://lms.example:8000"
+ROOT_URL = "http://lms.example:8000"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,24 +32,24 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def lms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lms") / "home"
     result = run(
-        *("-m", "usher.embedded", "init", str(folder), "--root-url", ROOT, "--cheap-passwords"),
+        *("-m", "usher.embedded", "init", str(folder), "--root-url", ROOT_URL, "--cheap-passwords"),
         *("--application-url", "http://app.example:8013"),
     )
     assert result.returncode == 0, result.stderr
     return folder
 
 
-def test_secrets_are_for_the_owner_only(lms_folder: Path) -> None:
+def test_files_with_secrets_are_readable_by_their_owner_only(lms_folder: Path) -> None:
     for name in ("lms.secrets.json", "lms.env.yml", "db.sqlite3"):
         assert stat.S_IMODE((lms_folder / name).stat().st_mode) == 0o600, name
 
 
-def test_commands_with_and_without_the_word_lms(lms_folder: Path) -> None:
+def test_management_commands_run_with_and_without_the_word_lms(lms_folder: Path) -> None:
     manage = str(lms_folder / "manage.py")
     with_word = run(manage, "lms", "print_setting", "LMS_ROOT_URL")
-    without = run(manage, "print_setting", "IDA_LOGOUT_URI_LIST")
-    assert with_word.stdout.strip() == ROOT
-    assert without.stdout.strip() == "['http://app.example:8013/logout/']"
+    without_word = run(manage, "print_setting", "IDA_LOGOUT_URI_LIST")
+    assert with_word.stdout.strip() == ROOT_URL
+    assert without_word.stdout.strip() == "['http://app.example:8013/logout/']"
     unknown = run(manage, "print_setting", "NO_SUCH_SETTING")
     assert unknown.returncode == 1
     assert "NO_SUCH_SETTING not found" in unknown.stderr
@@ -64,7 +64,7 @@ def test_a_file_named_by_lms_cfg_overrides_settings(lms_folder: Path, tmp_path: 
     features_line, platform, root = result.stdout.splitlines()
     assert "'ENABLE_AUTHN_MICROFRONTEND': True" in features_line
     assert "'ENABLE_THIRD_PARTY_AUTH': True" in features_line
-    assert (platform, root) == ("Tested", ROOT)
+    assert (platform, root) == ("Tested", ROOT_URL)
 
 
 def test_creating_the_folder_again_keeps_its_secrets_and_data(lms_folder: Path) -> None:
@@ -77,12 +77,14 @@ def test_creating_the_folder_again_keeps_its_secrets_and_data(lms_folder: Path) 
         "from usher.embedded.course_overviews.models import CourseOverview\n"
         "print(CourseOverview.objects.count(), *Site.objects.order_by('id').values_list())"
     )
-    seen = folders.manage(lms_folder, "shell", "--no-imports", "-c", script).strip()
-    assert seen == "2 (1, 'example.com', 'example.com') (2, 'lms.example:9000', 'lms.example:9000')"
+    output = folders.manage(lms_folder, "shell", "--no-imports", "-c", script).strip()
+    assert (
+        output == "2 (1, 'example.com', 'example.com') (2, 'lms.example:9000', 'lms.example:9000')"
+    )
 
 
 @pytest.mark.parametrize("address", ["lms.example:8000", "ftp://lms.example", "http://"])
-def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
+def test_a_malformed_root_url_is_refused(tmp_path: Path, address: str) -> None:
     result = run("-m", "usher.embedded", "init", str(tmp_path / "x"), "--root-url", address)
     assert result.returncode == 1
     assert "is not an address" in result.stderr
@@ -97,14 +99,14 @@ def test_serving_a_folder_without_an_lms_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_replaying_nothing_is_refused(tmp_path: Path) -> None:
+def test_replaying_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     result = run("-m", "usher.embedded", "replay", str(tmp_path))
     assert result.returncode == 2
     assert "there are no recordings" in result.stderr
 
 
-def test_a_killed_server_s_worker_ends_too(tmp_path: Path) -> None:
-    folders.make(tmp_path, folders.Plan(root_url=ROOT, plugins=(), cheap_passwords=True))
+def test_the_worker_process_ends_when_its_server_process_is_killed(tmp_path: Path) -> None:
+    folders.make(tmp_path, folders.Plan(root_url=ROOT_URL, plugins=(), cheap_passwords=True))
     port = free_port()
     command = [sys.executable, "-m", "usher.embedded", "serve", str(tmp_path), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -126,23 +128,23 @@ def listens(port: int) -> bool:
 def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"the condition is still false after {seconds} s"
         time.sleep(0.05)
 
 
-def test_a_database_that_was_copied_in_part_is_not_used(
+def test_an_incomplete_copy_of_the_database_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error such as a full disk may interrupt the copy. The next run must not use the incomplete
     database."""
 
-    def cut_off(source: Path, target: Path) -> None:
+    def copy_in_part(source: Path, target: Path) -> None:
         target.write_bytes(b"SQLite format 3")
         raise OSError(28, "No space left on device")
 
-    plan = folders.Plan(root_url=ROOT)
+    plan = folders.Plan(root_url=ROOT_URL)
     with monkeypatch.context() as patch:
-        patch.setattr("usher.embedded.home.template.shutil.copyfile", cut_off)
+        patch.setattr("usher.embedded.home.template.shutil.copyfile", copy_in_part)
         with pytest.raises(folders.FolderError, match=r"db\.sqlite3 can't be made.*No space left"):
             folders.write(tmp_path, plan)
     assert list(tmp_path.glob("db.sqlite3*")) == []

@@ -17,12 +17,12 @@ def test_a_line_about_a_request_names_the_program_that_sent_it() -> None:
     assert line(request=request) == "WARNING: Bad Request: /x (requested by usher connect)"
 
 
-def test_other_lines_stay_as_they_are() -> None:
+def test_a_line_without_a_program_name_is_unchanged() -> None:
     assert line() == "WARNING: Bad Request: /x"
     assert line(request=SimpleNamespace(headers={})) == "WARNING: Bad Request: /x"
 
 
-def test_a_user_agent_can_not_write_lines_of_its_own() -> None:
+def test_a_user_agent_cannot_add_lines_or_control_characters_to_the_log() -> None:
     request = SimpleNamespace(headers={"User-Agent": f"a\nERROR\x1b[2J{'b' * 200}"})
     shown = line(request=request)
     assert "\n" not in shown
@@ -30,7 +30,7 @@ def test_a_user_agent_can_not_write_lines_of_its_own() -> None:
     assert len(shown) < 120
 
 
-def test_what_the_lms_refuses_to_doctor_is_left_out_and_its_errors_are_not() -> None:
+def test_warnings_about_requests_of_doctor_are_left_out_and_errors_are_logged() -> None:
     """Lines about doctor's refused requests look like failures and would hide real ones."""
 
     def is_logged(agent: str, level: int) -> bool:

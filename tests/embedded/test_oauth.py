@@ -7,20 +7,21 @@ from tests.support.embedded import EmbeddedLms
 
 TOKEN = "/oauth2/access_token"
 CREDENTIALS = ("svc-client-id", "svc-client-secret")
-LANDING = "http://app.example:8013/login/_private/complete"
+REDIRECT_URI = "http://app.example:8013/login/_private/complete"
 
 
-def authorize(**changed: str) -> dict[str, str]:
-    known = {
+def authorize_parameters(**changed: str) -> dict[str, str]:
+    """Parameters of the authorize page for the application's client."""
+    parameters = {
         "client_id": "lms-client-id",
         "response_type": "code",
         "scope": "read",
-        "redirect_uri": LANDING,
+        "redirect_uri": REDIRECT_URI,
     }
-    return {**known, **changed}
+    return {**parameters, **changed}
 
 
-def test_client_credentials_in_the_header(lms: EmbeddedLms) -> None:
+def test_client_credentials_in_the_authorization_header_obtain_a_token(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
         answer = browser.post(
             TOKEN, auth=CREDENTIALS, data={"grant_type": "client_credentials"}
@@ -32,7 +33,7 @@ def test_client_credentials_in_the_header(lms: EmbeddedLms) -> None:
 
 
 @pytest.mark.parametrize("asymmetric", ["", "true"])
-def test_a_json_web_token_signs_its_user_in(lms: EmbeddedLms, asymmetric: str) -> None:
+def test_a_json_web_token_authenticates_its_user(lms: EmbeddedLms, asymmetric: str) -> None:
     data = {"grant_type": "client_credentials", "token_type": "jwt", "asymmetric_jwt": asymmetric}
     with lms.browser() as browser:
         token = browser.post(TOKEN, auth=CREDENTIALS, data=data).json()["access_token"]
@@ -52,35 +53,45 @@ def test_a_json_web_token_signs_its_user_in(lms: EmbeddedLms, asymmetric: str) -
         ({}, "unsupported_grant_type"),
     ],
 )
-def test_refusals(lms: EmbeddedLms, data: dict[str, str], error: str) -> None:
+def test_invalid_token_requests_are_refused(
+    lms: EmbeddedLms, data: dict[str, str], error: str
+) -> None:
     with lms.browser() as browser:
         answer = browser.post(TOKEN, auth=CREDENTIALS, data=data)
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
-def test_authorize_answers_a_registered_address_only(lms: EmbeddedLms, name: str) -> None:
+def test_the_authorize_page_redirects_only_to_registered_redirect_uris(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     with lms.browser() as browser:
         lms.sign_in(browser, name)
-        good = browser.get("/oauth2/authorize", params=authorize())
-        scope = browser.get("/oauth2/authorize", params=authorize(scope="nonsense"))
-        unknown = browser.get("/oauth2/authorize", params=authorize(client_id="nope"))
-        evil = browser.get("/oauth2/authorize", params=authorize(redirect_uri="http://evil/"))
-    assert good.headers["Location"].startswith(f"{LANDING}?code=")
-    assert scope.headers["Location"].startswith(f"{LANDING}?error=invalid_scope")
-    assert unknown.status_code == evil.status_code == 400
-    assert "Location" not in evil.headers
+        valid = browser.get("/oauth2/authorize", params=authorize_parameters())
+        unknown_scope = browser.get(
+            "/oauth2/authorize", params=authorize_parameters(scope="nonsense")
+        )
+        unknown_client = browser.get(
+            "/oauth2/authorize", params=authorize_parameters(client_id="nope")
+        )
+        foreign_uri = browser.get(
+            "/oauth2/authorize", params=authorize_parameters(redirect_uri="http://evil/")
+        )
+    assert valid.headers["Location"].startswith(f"{REDIRECT_URI}?code=")
+    assert unknown_scope.headers["Location"].startswith(f"{REDIRECT_URI}?error=invalid_scope")
+    assert unknown_client.status_code == foreign_uri.status_code == 400
+    assert "Location" not in foreign_uri.headers
 
 
-def test_a_code_works_once(lms: EmbeddedLms, name: str) -> None:
+def test_an_authorization_code_works_only_once(lms: EmbeddedLms, name: str) -> None:
     lms.register(name)
     with lms.browser() as browser:
         lms.sign_in(browser, name)
-        target = browser.get("/oauth2/authorize", params=authorize()).headers["Location"]
+        target = browser.get("/oauth2/authorize", params=authorize_parameters()).headers["Location"]
         data = {
             "grant_type": "authorization_code",
             "code": target.partition("code=")[2],
-            "redirect_uri": LANDING,
+            "redirect_uri": REDIRECT_URI,
             "client_id": "lms-client-id",
             "client_secret": "lms-client-secret",
         }

@@ -14,14 +14,16 @@ def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, 
         page = browser.get("/logout").text
         assert browser.get("/api/user/v1/me").status_code == 401
         assert "edxloggedin" not in browser.cookies
-        referred = browser.get("/logout", headers={"Referer": "http://app.example:8013/logout/"})
+        page_after_application = browser.get(
+            "/logout", headers={"Referer": "http://app.example:8013/logout/"}
+        )
     frames = re.findall(r'<iframe src="([^"]+)"', page)
     assert frames == ["http://app.example:8013/logout/?no_redirect=1"]
-    assert "<iframe" not in referred.text
+    assert "<iframe" not in page_after_application.text
 
 
 @pytest.mark.parametrize(
-    ("target", "goes_to"),
+    ("requested_url", "expected_url"),
     [
         ("http://app.example:8013/bye", "http://app.example:8013/bye"),
         ("/courses", "/courses"),
@@ -33,22 +35,22 @@ def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, 
     ],
 )
 def test_sign_out_redirects_only_to_known_addresses(
-    lms: EmbeddedLms, target: str, goes_to: str
+    lms: EmbeddedLms, requested_url: str, expected_url: str
 ) -> None:
     with lms.browser() as browser:
-        page = browser.get("/logout", params={"redirect_url": target}).text
-    assert re.search(r'data-target="([^"]*)"', page)[1] == goes_to  # type: ignore[index]
+        page = browser.get("/logout", params={"redirect_url": requested_url}).text
+    assert re.search(r'data-target="([^"]*)"', page)[1] == expected_url  # type: ignore[index]
 
 
-def test_requests_that_the_platform_refuses(lms: EmbeddedLms) -> None:
+def test_sign_out_and_sign_in_pages_refuse_what_the_platform_refuses(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
-        known = {"redirect_url": "/courses", "client_id": "nobody"}
-        assert browser.get("/logout", params=known).status_code == 500
+        unknown_client = {"redirect_url": "/courses", "client_id": "nobody"}
+        assert browser.get("/logout", params=unknown_client).status_code == 500
         assert browser.post("/logout").status_code == 403  # no CSRF token
         assert browser.head("/login").status_code == 405
 
 
-def test_a_run_opens_for_those_enrolled(lms: EmbeddedLms, name: str) -> None:
+def test_a_run_opens_only_for_enrolled_learners(lms: EmbeddedLms, name: str) -> None:
     run = "/courses/course-v1:edX+DemoX+Demo_Course"
     lms.register(name)
     with lms.browser() as browser, lms.api() as api:
@@ -65,7 +67,7 @@ def test_a_run_opens_for_those_enrolled(lms: EmbeddedLms, name: str) -> None:
         assert "Demonstration Course" in browser.get("/dashboard").text
 
 
-def test_errors_are_pages_that_say_nothing_of_their_cause(lms: EmbeddedLms) -> None:
+def test_error_pages_do_not_show_the_exception(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
         missing = browser.get("/nothing/here")
         # As in the platform, this endpoint fails for a malformed course key.
@@ -75,7 +77,7 @@ def test_errors_are_pages_that_say_nothing_of_their_cause(lms: EmbeddedLms) -> N
     assert "InvalidKeyError" not in broken.text
 
 
-def test_the_admin_holds_the_provider_record(lms: EmbeddedLms) -> None:
+def test_the_admin_has_pages_for_provider_records_users_and_oauth_clients(lms: EmbeddedLms) -> None:
     lms.shell(
         "from usher.embedded.home.seeds import person\n"
         "person('boss', 'boss@example.org', 'A password 1', superuser=True)"
@@ -102,6 +104,6 @@ def test_the_admin_holds_the_provider_record(lms: EmbeddedLms) -> None:
             assert browser.get(f"/admin/{path}").status_code == 200, path
 
 
-def test_the_heartbeat_answers(lms: EmbeddedLms) -> None:
+def test_the_heartbeat_reports_a_working_database(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
         assert browser.get("/heartbeat").json() == {"sql": {"status": True, "message": "OK"}}

@@ -15,24 +15,28 @@ def message(field: str, text: str, code: str = "validation-error") -> dict[str, 
     return {field: [{"user_message": text}], "error_code": code}
 
 
-def test_a_username_of_31_characters(lms: EmbeddedLms) -> None:
+def test_a_username_of_31_characters_is_refused(lms: EmbeddedLms) -> None:
     text = "Username must be between 2 and 30 characters long."
     assert refusal(lms, "x" * 31) == (400, message("username", text))
 
 
-def test_an_email_that_is_taken(lms: EmbeddedLms, name: str) -> None:
+def test_a_taken_email_address_is_refused(lms: EmbeddedLms, name: str) -> None:
     text = "This email is already associated with an existing account"
     expected = message("email", text, "duplicate-email")
     assert refusal(lms, name, email="plain@example.org") == (409, expected)
 
 
-def test_no_access_token(lms: EmbeddedLms, name: str) -> None:
+def test_registration_through_a_provider_requires_an_access_token(
+    lms: EmbeddedLms, name: str
+) -> None:
     text = "An access_token is required when passing value (mitxpro-oauth2) for provider."
     expected = message("access_token", text, "tpa-missing-access-token")
     assert refusal(lms, name, access_token="") == (400, expected)
 
 
-def test_the_token_of_a_learner_who_is_linked_already(lms: EmbeddedLms, name: str) -> None:
+def test_the_access_token_of_an_already_linked_learner_is_refused(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     text = "The provided access_token is already associated with another user."
     expected = message("access_token", text, "tpa-token-already-associated")
@@ -50,11 +54,11 @@ def test_the_token_of_a_learner_who_is_linked_already(lms: EmbeddedLms, name: st
         ("n" * 256, "Your legal name is too long. It must not exceed 255 characters"),
     ],
 )
-def test_names_that_are_refused(lms: EmbeddedLms, name: str, value: str, text: str) -> None:
+def test_invalid_full_names_are_refused(lms: EmbeddedLms, name: str, value: str, text: str) -> None:
     assert refusal(lms, name, name=value) == (400, message("name", text))
 
 
-def test_without_provider_a_password_is_asked_for(lms: EmbeddedLms, name: str) -> None:
+def test_registration_without_a_provider_requires_a_password(lms: EmbeddedLms, name: str) -> None:
     data = {"username": name, "email": f"{name}@x.example", "name": "N", "honor_code": "true"}
     with lms.browser() as browser:
         answer = browser.post("/user_api/v1/account/registration/", data=data)
@@ -70,7 +74,9 @@ def test_without_provider_a_password_is_asked_for(lms: EmbeddedLms, name: str) -
         assert browser.get(f"/api/user/v1/accounts/{name}").json()["is_active"] is False
 
 
-def test_the_account_is_complete(lms: EmbeddedLms, name: str) -> None:
+def test_registration_creates_profile_activation_key_link_and_language_preference(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name, country="FR")
     script = f"""
 from django.contrib.auth.models import User
@@ -83,9 +89,11 @@ print(user.has_usable_password(), user.profile.name, user.profile.country.code,
     assert lms.shell(script) == f"True Name {name} FR 32 mitxpro-oauth2 {name} en 0"
 
 
-def test_suggestions_are_free_and_made_of_the_name(lms: EmbeddedLms) -> None:
-    taken = lms.register("plainlearner", email="free@learners.example").json()
-    names = taken["username_suggestions"]
+def test_suggested_usernames_derive_from_the_taken_username_or_the_full_name(
+    lms: EmbeddedLms,
+) -> None:
+    refused = lms.register("plainlearner", email="free@learners.example").json()
+    names = refused["username_suggestions"]
     assert len(names) == 3
     assert all(name.startswith("plainlearner_") for name in names)
     with lms.browser() as browser:
@@ -95,7 +103,7 @@ def test_suggestions_are_free_and_made_of_the_name(lms: EmbeddedLms) -> None:
     assert answer["username_suggestions"][:2] == ["adalovelace", "a-lovelace"]
 
 
-def test_validation_of_what_is_taken_or_wrong(lms: EmbeddedLms) -> None:
+def test_validation_reports_taken_and_malformed_values_of_each_field(lms: EmbeddedLms) -> None:
     data = {
         "username": "plainlearner",
         "email": "plain@example.org",
@@ -122,18 +130,22 @@ def test_validation_of_what_is_taken_or_wrong(lms: EmbeddedLms) -> None:
     }
 
 
-def test_the_limit_counts_by_address_and_is_a_setting(strict_lms: EmbeddedLms) -> None:
+def test_each_address_has_a_separate_registration_limit_that_a_setting_defines(
+    strict_lms: EmbeddedLms,
+) -> None:
     statuses = [strict_lms.register(f"limited{number}").status_code for number in range(3)]
     assert statuses == [200, 200, 403]
     with strict_lms.browser() as browser:
-        behind = browser.post(
+        from_other_address = browser.post(
             "/user_api/v1/account/registration/",
             data={"username": "another", "honor_code": "true"},
             headers={"X-Forwarded-For": "203.0.113.9"},
         )
-    assert behind.status_code == 400
+    assert from_other_address.status_code == 400
 
 
-def test_public_registration_may_be_switched_off(closed_lms: EmbeddedLms) -> None:
+def test_registration_is_refused_if_a_feature_switches_public_registration_off(
+    closed_lms: EmbeddedLms,
+) -> None:
     answer = closed_lms.register("somebody")
     assert (answer.status_code, answer.text) == (403, "Account creation not allowed.")

@@ -1,4 +1,4 @@
-"""Every recording of a real LMS is replayed in order against the embedded one."""
+"""Every recording of a real LMS is replayed, in order, with the embedded LMS."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,5 +26,5 @@ def test_the_embedded_lms_answers_as_recorded(name: str, outcomes: dict[str, Rep
     assert outcomes[name].differences == []
 
 
-def test_all_recordings_are_here() -> None:
+def test_the_number_of_recordings_is_unchanged() -> None:
     assert len(RECORDINGS) == 101

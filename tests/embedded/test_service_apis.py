@@ -36,7 +36,9 @@ def jwt_client(lms: EmbeddedLms, client: str = "svc-client") -> httpx.Client:
     return httpx.Client(base_url=lms.url, headers=headers, timeout=120, trust_env=False)
 
 
-def test_a_run_is_cloned_and_the_copy_is_given_its_own_dates(lms: EmbeddedLms, name: str) -> None:
+def test_studio_clones_a_run_and_changes_title_and_dates_of_the_copy(
+    lms: EmbeddedLms, name: str
+) -> None:
     copy = f"course-v1:Other+{name}+2026"
     with jwt_client(lms) as studio:
         source = studio.get(f"{RUNS}{DEMO}/").json()
@@ -47,13 +49,13 @@ def test_a_run_is_cloned_and_the_copy_is_given_its_own_dates(lms: EmbeddedLms, n
             201,
             {"message": "Course cloned successfully."},
         )
-        made = studio.get(f"{RUNS}{copy}/").json()
-        assert made["title"] == source["title"]
-        assert made["schedule"]["start"] == source["schedule"]["start"]
-        assert made["schedule"]["enrollment_start"] is None
-        assert {member["role"] for member in made["team"]} == {"instructor", "staff"}
-        again = studio.post(f"{RUNS}clone/", json=body)
-        assert (again.status_code, again.json()) == (
+        clone = studio.get(f"{RUNS}{copy}/").json()
+        assert clone["title"] == source["title"]
+        assert clone["schedule"]["start"] == source["schedule"]["start"]
+        assert clone["schedule"]["enrollment_start"] is None
+        assert {member["role"] for member in clone["team"]} == {"instructor", "staff"}
+        second_answer = studio.post(f"{RUNS}clone/", json=body)
+        assert (second_answer.status_code, second_answer.json()) == (
             400,
             {"non_field_errors": ["Destination course already exists."]},
         )
@@ -70,17 +72,17 @@ def test_a_run_is_cloned_and_the_copy_is_given_its_own_dates(lms: EmbeddedLms, n
             "schedule", "pacing_type", "team", "id", "title", "images",
         }  # fmt: skip
         assert changed.json()["pacing_type"] == "instructor_paced"
-        listed = studio.get(RUNS, params={"page_size": 100}).json()
-    assert {"count", "next", "previous", "num_pages", "current_page", "start"} < set(listed)
-    assert len(listed["results"]) == 100 < listed["count"]
+        page = studio.get(RUNS, params={"page_size": 100}).json()
+    assert {"count", "next", "previous", "num_pages", "current_page", "start"} < set(page)
+    assert len(page["results"]) == 100 < page["count"]
     with lms.api() as api:
-        seen = api.get(f"/api/courses/v1/courses/{copy}").json()
+        run = api.get(f"/api/courses/v1/courses/{copy}").json()
         modes = api.get(f"/api/course_modes/v1/courses/{copy}/").json()
-    assert (seen["name"], seen["start"]) == ("A copy", "2026-02-01T00:00:00Z")
+    assert (run["name"], run["start"]) == ("A copy", "2026-02-01T00:00:00Z")
     assert modes == []  # a copy has no modes; MITx Online adds them
 
 
-def test_a_new_run_and_what_studio_refuses(lms: EmbeddedLms, name: str) -> None:
+def test_studio_creates_a_run_and_refuses_incomplete_requests(lms: EmbeddedLms, name: str) -> None:
     new = {"org": "NewX", "number": name, "run": "R1", "title": "New", "pacing_type": "self_paced"}
     with jwt_client(lms) as studio:
         answer = studio.post(RUNS, json=new)
@@ -95,25 +97,28 @@ def test_a_new_run_and_what_studio_refuses(lms: EmbeddedLms, name: str) -> None:
         assert studio.post(RUNS, json={"org": "NewX"}).json()["title"] == [
             "This field is required."
         ]
-        unknown = {"source_course_id": "course-v1:no+such+run", "destination_course_id": DEMO}
-        assert studio.post(f"{RUNS}clone/", json=unknown).json() == {
+        unknown_source = {
+            "source_course_id": "course-v1:no+such+run",
+            "destination_course_id": DEMO,
+        }
+        assert studio.post(f"{RUNS}clone/", json=unknown_source).json() == {
             "non_field_errors": ["Source course does not exist."]
         }
-        half = {"title": "x", "schedule": {"start": "2026-02-01T00:00:00Z"}}
-        assert studio.put(f"{RUNS}{DEMO}/", json=half).json() == {
+        without_end = {"title": "x", "schedule": {"start": "2026-02-01T00:00:00Z"}}
+        assert studio.put(f"{RUNS}{DEMO}/", json=without_end).json() == {
             "schedule": {"end": ["This field is required."]}
         }
-        nobody = {"title": "x", "team": [{"user": "nobody", "role": "staff"}]}
-        assert studio.put(f"{RUNS}{DEMO}/", json=nobody).json() == {
+        unknown_member = {"title": "x", "team": [{"user": "nobody", "role": "staff"}]}
+        assert studio.put(f"{RUNS}{DEMO}/", json=unknown_member).json() == {
             "team": ["Course team user does not exist"]
         }
     with lms.browser() as browser:
         assert browser.get(RUNS).status_code == 401
 
 
-def retirement(lms: EmbeddedLms, name: str, *, permitted: bool) -> None:
-    """Creates a staff account of this name, with an OAuth client. permitted: whether it may retire
-    learners."""
+def create_staff_client(lms: EmbeddedLms, name: str, *, permitted: bool) -> None:
+    """Creates a staff account of this name, and an OAuth client of the account. permitted: whether
+    the account may retire learners."""
     lms.shell(f"""
 from django.contrib.auth.models import Permission
 from oauth2_provider.models import get_application_model
@@ -129,10 +134,10 @@ model.objects.create(
 """)
 
 
-def test_learners_are_retired_only_with_the_permission(lms: EmbeddedLms, name: str) -> None:
+def test_only_staff_with_the_permission_retire_learners(lms: EmbeddedLms, name: str) -> None:
     lms.register(f"{name}l")
-    retirement(lms, f"{name}n", permitted=False)
-    retirement(lms, f"{name}y", permitted=True)
+    create_staff_client(lms, f"{name}n", permitted=False)
+    create_staff_client(lms, f"{name}y", permitted=True)
     body = {"usernames": f"{name}l, no-such-learner"}
     with jwt_client(lms, f"{name}n") as api:
         assert api.post(RETIRE, json=body).status_code == 403
@@ -145,14 +150,14 @@ def test_learners_are_retired_only_with_the_permission(lms: EmbeddedLms, name: s
             "successful_user_retirements": [f"{name}l"],
             "failed_user_retirements": ["no-such-learner"],
         }
-        # The learner's retirement was requested before.
+        # The learner's retirement has been requested already.
         assert api.post(RETIRE, json={"usernames": f"{name}l"}).json() == {
             "successful_user_retirements": [],
             "failed_user_retirements": [f"{name}l"],
         }
     with lms.browser() as browser:
         assert browser.post(RETIRE, json=body).status_code == 401
-    facts = lms.shell(f"""
+    output = lms.shell(f"""
 from django.contrib.auth.models import User
 from social_django.models import UserSocialAuth
 from usher.embedded.user_api.models import UserRetirementStatus as Status
@@ -161,17 +166,21 @@ print(user.email.endswith("@retired.invalid"), user.has_usable_password(),
       UserSocialAuth.objects.filter(user=user).count(),
       Status.objects.get(user=user).current_state.state_name)
 """)
-    assert facts == "True False 0 PENDING"
-    again = lms.register(f"{name}a", email=f"{name.upper()}L@learners.example")
-    assert (again.status_code, again.json()["error_code"]) == (409, "duplicate-email")
+    assert output == "True False 0 PENDING"
+    registration = lms.register(f"{name}a", email=f"{name.upper()}L@learners.example")
+    assert (registration.status_code, registration.json()["error_code"]) == (409, "duplicate-email")
 
 
-def test_endpoints_that_need_a_feature(closed_lms: EmbeddedLms) -> None:
+def test_retirement_and_lti_endpoints_do_not_exist_without_their_features(
+    closed_lms: EmbeddedLms,
+) -> None:
     with closed_lms.api() as api:
         assert [api.post(path, json={}).status_code for path in (RETIRE, LTI_FIX)] == [404, 404]
 
 
-def test_an_lti_account_releases_the_learners_address(lms: EmbeddedLms, name: str) -> None:
+def test_the_lti_endpoint_frees_the_email_address_of_an_lti_account(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.shell(f"""
 from usher.embedded.home import seeds
 from usher.embedded.lti_provider.models import LtiConsumer, LtiUser
@@ -207,7 +216,7 @@ for user, lti in (("{name}a", "{name}a"), ("{name}b", "another")):
         ("no-such-token", DEMO, (401, None)),
     ],
 )
-def test_the_outline_of_a_course(
+def test_the_course_outline_is_for_staff_and_existing_runs(
     lms: EmbeddedLms, token: str, course: str, expected: tuple[int, str | None]
 ) -> None:
     with lms.api(token) as api:
@@ -218,7 +227,9 @@ def test_the_outline_of_a_course(
         assert (body["course_id"], body["modules"]) == (DEMO, [])
 
 
-def test_a_learner_of_conformance_is_removed_or_named(lms: EmbeddedLms) -> None:
+def test_removing_the_conformance_learner_reports_an_account_that_stays_active(
+    lms: EmbeddedLms,
+) -> None:
     """The test learner of ``usher conformance`` retires its own account. An LMS without retirement
     states refuses the retirement."""
     states = "from usher.embedded.user_api import models, retirement\n"
@@ -226,8 +237,8 @@ def test_a_learner_of_conformance_is_removed_or_named(lms: EmbeddedLms) -> None:
         learner = register(session, "service-worker-token")
         lms.shell(states + "models.RetirementState.objects.all().delete()")
         try:
-            left = remove(learner, worker, "service-worker-token")
-            assert left.startswith(f"the account {learner.username} is still active")
+            message = remove(learner, worker, "service-worker-token")
+            assert message.startswith(f"the account {learner.username} is still active")
         finally:
             lms.shell(states + "retirement.populate_states()")
         assert remove(learner, worker, "service-worker-token") == ""

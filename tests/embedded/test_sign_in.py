@@ -21,7 +21,9 @@ def test_a_known_learner_arrives_on_the_dashboard(lms: EmbeddedLms, name: str) -
         assert name in page.text
 
 
-def test_next_may_be_the_authorize_page(lms: EmbeddedLms, name: str) -> None:
+def test_sign_in_redirects_to_the_authorize_page_that_next_names(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name)
     with lms.browser() as browser:
         target = lms.sign_in(browser, name, next_=AUTHORIZE).headers["Location"]
@@ -33,13 +35,15 @@ def test_next_may_be_the_authorize_page(lms: EmbeddedLms, name: str) -> None:
 @pytest.mark.parametrize(
     "target", ["http://evil.example/", "//evil.example/", "https:evil.example"]
 )
-def test_next_never_redirects_to_another_site(lms: EmbeddedLms, name: str, target: str) -> None:
+def test_sign_in_ignores_a_next_url_on_another_site(
+    lms: EmbeddedLms, name: str, target: str
+) -> None:
     lms.register(name)
     with lms.browser() as browser:
         assert lms.sign_in(browser, name, next_=target).headers["Location"] == "/dashboard"
 
 
-def test_an_unknown_learner_completes_the_form_that_the_page_posts(
+def test_the_prefilled_registration_form_creates_the_account_of_an_unknown_learner(
     lms: EmbeddedLms, name: str
 ) -> None:
     with lms.browser() as browser:
@@ -59,7 +63,7 @@ def test_an_unknown_learner_completes_the_form_that_the_page_posts(
         assert lms.sign_in(later, name).headers["Location"] == "/dashboard"
 
 
-def test_a_username_of_somebody_else_is_stopped_with_a_page_that_says_so(lms: EmbeddedLms) -> None:
+def test_a_learner_whose_username_is_taken_is_not_signed_in_and_reads_why(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
         assert lms.come_back(browser, "plainlearner").headers["Location"] == "/register"
         page = browser.get("/register").text
@@ -68,7 +72,7 @@ def test_a_username_of_somebody_else_is_stopped_with_a_page_that_says_so(lms: Em
     assert 'id="registration"' not in page
 
 
-def test_the_platform_joins_an_account_with_the_same_active_email(
+def test_sign_in_links_an_active_account_with_the_same_email_address(
     lms: EmbeddedLms, name: str
 ) -> None:
     email = f"{name}@learners.example"
@@ -81,9 +85,7 @@ def test_the_platform_joins_an_account_with_the_same_active_email(
         assert browser.get("/api/user/v1/me").json() == {"username": f"old{name}"[:30]}
 
 
-def test_a_password_does_not_open_an_account_that_is_not_active(
-    lms: EmbeddedLms, name: str
-) -> None:
+def test_an_inactive_account_cannot_sign_in_with_its_password(lms: EmbeddedLms, name: str) -> None:
     lms.shell(
         "from usher.embedded.home.seeds import person; "
         f"user = person({name!r}, '{name}@example.org', 'A password 1'); "
@@ -101,7 +103,7 @@ def test_a_password_does_not_open_an_account_that_is_not_active(
         assert browser.get("/api/user/v1/me").status_code == 401
 
 
-def test_the_provider_activates_an_account_whose_registration_was_cut_short(
+def test_sign_in_through_a_trusted_provider_activates_an_inactive_account(
     lms: EmbeddedLms, name: str
 ) -> None:
     lms.register(name)
@@ -110,9 +112,9 @@ def test_the_provider_activates_an_account_whose_registration_was_cut_short(
         f"User.objects.filter(username={name!r}).update(is_active=False)"
     )
     with lms.browser() as browser:
-        to = lms.sign_in(browser, name, next_=AUTHORIZE).headers["Location"]
-        assert to.startswith("/auth/inactive?next=")
-        assert browser.get(to).headers["Location"] == AUTHORIZE
+        location = lms.sign_in(browser, name, next_=AUTHORIZE).headers["Location"]
+        assert location.startswith("/auth/inactive?next=")
+        assert browser.get(location).headers["Location"] == AUTHORIZE
         assert browser.get("/api/user/v1/me").json() == {"username": name}
 
 
@@ -128,14 +130,16 @@ def test_an_account_without_a_usable_password_is_refused(lms: EmbeddedLms, name:
     assert (answer.status_code, answer.json()) == (403, "Your account is disabled")
 
 
-def test_a_lost_state_leads_back_to_sign_in(lms: EmbeddedLms, name: str) -> None:
+def test_a_forged_state_redirects_to_the_sign_in_page(lms: EmbeddedLms, name: str) -> None:
     with lms.browser() as browser:
         browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
         answer = browser.get(f"/auth/complete/mitxpro-oauth2/?state=forged&code=code-{name}")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
 
 
-def test_profile_follows_the_provider_but_the_username_never(lms: EmbeddedLms, name: str) -> None:
+def test_sign_in_keeps_the_username_and_records_an_identity_verification(
+    lms: EmbeddedLms, name: str
+) -> None:
     lms.register(name, name="Another Name")
     with lms.browser() as browser:
         lms.sign_in(browser, name)
@@ -148,22 +152,24 @@ def test_profile_follows_the_provider_but_the_username_never(lms: EmbeddedLms, n
     assert verified == "1"
 
 
-def test_without_the_login_service_nobody_can_sign_in(lms: EmbeddedLms, name: str) -> None:
-    rename = (
+def test_without_the_oauth_client_for_sign_in_cookies_registration_fails(
+    lms: EmbeddedLms, name: str
+) -> None:
+    rename_client = (
         "from oauth2_provider.models import get_application_model\n"
         "clients = get_application_model().objects.filter(client_id='{}')\n"
         "clients.update(client_id='{}')"
     )
-    lms.shell(rename.format("login-service-client-id", "gone"))
+    lms.shell(rename_client.format("login-service-client-id", "gone"))
     try:
         assert lms.register(name).status_code == 500
     finally:
-        lms.shell(rename.format("gone", "login-service-client-id"))
+        lms.shell(rename_client.format("gone", "login-service-client-id"))
     log = (lms.folder / "server.log").read_text()
     assert "'login-service-client-id', is not configured" in log
 
 
-def test_a_hint_leads_straight_to_the_provider_micro_frontend_or_not(
+def test_a_provider_hint_redirects_to_the_provider_until_the_record_is_disabled(
     closed_lms: EmbeddedLms,
 ) -> None:
     with closed_lms.browser() as browser:
@@ -174,9 +180,9 @@ def test_a_hint_leads_straight_to_the_provider_micro_frontend_or_not(
             "record = OAuth2ProviderConfig.objects.get(); record.pk = None\n"
             "record.enabled = False; record.save()"
         )
-        unhinted = browser.get("/login?next=/courses")
+        without_hint = browser.get("/login?next=/courses")
     begin = "/auth/login/mitxpro-oauth2/?auth_entry="
-    hinted = "tpa_hint%3Doa2-mitxpro-oauth2"
-    assert login.headers["Location"] == f"{begin}login&next=%2Fcourses%3F{hinted}"
-    assert register.headers["Location"] == f"{begin}register&next=%2Fdashboard%3F{hinted}"
-    assert unhinted.headers["Location"] == "http://apps.example/authn/login?next=%2Fcourses"
+    hint = "tpa_hint%3Doa2-mitxpro-oauth2"
+    assert login.headers["Location"] == f"{begin}login&next=%2Fcourses%3F{hint}"
+    assert register.headers["Location"] == f"{begin}register&next=%2Fdashboard%3F{hint}"
+    assert without_hint.headers["Location"] == "http://apps.example/authn/login?next=%2Fcourses"

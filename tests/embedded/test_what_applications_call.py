@@ -9,7 +9,7 @@ from tests.support.embedded import EmbeddedLms
 
 PAGE = Path(__file__).parents[2] / "docs/endpoints.md"
 ROW = re.compile(r"^\| ([A-Z, ]+) \| (`.+?`) \| .+ \| (\w+) \|$", re.MULTILINE)
-FOR = {
+EXAMPLES = {
     "COURSE": "course-v1%3AedX%2BDemoX%2BDemo_Course",
     "USERNAME": "mit_Application_serviceworker",
     "MODE": "audit",
@@ -23,15 +23,15 @@ CALLS = [
 ]
 
 
-def test_the_list_is_read():
+def test_the_page_lists_endpoints():
     assert len(CALLS) > 25
     assert {state for *_, state in CALLS} == {"recorded", "source"}
 
 
 @pytest.mark.parametrize(("method", "path"), [call[:2] for call in CALLS], ids=lambda each: each)
-def test_an_endpoint(lms: EmbeddedLms, method: str, path: str):
-    for word, value in FOR.items():
-        path = path.replace(word, value)
+def test_a_documented_endpoint_exists(lms: EmbeddedLms, method: str, path: str):
+    for placeholder, value in EXAMPLES.items():
+        path = path.replace(placeholder, value)
     with lms.api("no-such-token") as api:
         # The request changes nothing: its token is unknown and its body empty.
         status = api.request(method, path, headers={"Content-Type": "application/json"}).status_code
