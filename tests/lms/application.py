@@ -1,6 +1,6 @@
 """A small HTTP server in place of the application: sign-in, its signing keys, webhooks.
 
-Tests set ``who`` to the learner who is signed in.
+Tests set ``signed_in_learner``; sign-in always succeeds as this learner.
 """
 
 from __future__ import annotations
@@ -37,18 +37,21 @@ class Received:
 
 @dataclass
 class Application:
-    """who: the answer of users/me for codes issued from now on. answer: the status with which
-    webhooks are answered. token_status: the token endpoint's status. received: all posted messages.
-    people: code → answer of users/me for the code's token. keys_asked: number of requests for the
-    signing keys."""
+    """The state of the server, for tests to set and read.
 
-    who: dict[str, Any] = field(default_factory=dict)
-    answer: int = 200
+    signed_in_learner: the answer of users/me for codes issued from now on. learner_of_code: code →
+    answer of users/me for the code's token. webhook_status, token_status: the statuses with which
+    webhooks and requests for tokens are answered. received: all posted messages. key_requests:
+    number of requests for the signing keys.
+    """
+
+    signed_in_learner: dict[str, Any] = field(default_factory=dict)
+    webhook_status: int = 200
     token_status: int = 200
     received: list[Received] = field(default_factory=list)
     url: str = ""
-    people: dict[str, dict[str, Any]] = field(default_factory=dict)
-    keys_asked: int = 0
+    learner_of_code: dict[str, dict[str, Any]] = field(default_factory=dict)
+    key_requests: int = 0
 
     def description(self, **changes: Any) -> dict[str, Any]:
         """The application's part of a provisioning description."""
@@ -88,9 +91,9 @@ class Application:
         claims = {k: v for k, v in {**claims, **changes}.items() if v is not None}
         return jwt.encode(claims, key, algorithm="RS256", headers={"kid": KEY_ID})
 
-    def code_for_current(self) -> str:
+    def issue_code(self) -> str:
         code = secrets.token_hex(8)
-        self.people[code] = dict(self.who)
+        self.learner_of_code[code] = dict(self.signed_in_learner)
         return code
 
 
@@ -114,15 +117,15 @@ class _Handler(BaseHTTPRequestHandler):
         url, app = urlsplit(self.path), self.application
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if url.path == "/oauth2/authorize/":
-            answer = urlencode({"code": app.code_for_current(), "state": query.get("state", "")})
-            joint = "&" if "?" in query["redirect_uri"] else "?"
-            return self.reply(302, location=query["redirect_uri"] + joint + answer)
+            answer = urlencode({"code": app.issue_code(), "state": query.get("state", "")})
+            separator = "&" if "?" in query["redirect_uri"] else "?"
+            return self.reply(302, location=query["redirect_uri"] + separator + answer)
         if url.path == "/api/users/me":
             token = self.headers.get("Authorization", "").removeprefix("Bearer tok-")
-            found = app.people.get(token)
+            found = app.learner_of_code.get(token)
             return self.reply(200, found) if found else self.reply(401, {"detail": "no"})
         if url.path == "/jwks.json":
-            app.keys_asked += 1
+            app.key_requests += 1
             key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key()))
             return self.reply(200, {"keys": [{**key, "kid": KEY_ID, "use": "sig", "alg": "RS256"}]})
         return self.reply(404, {})
@@ -136,11 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
             code = form.get("code", [""])[0]
             if app.token_status != 200:
                 return self.reply(app.token_status, {"error": "invalid_client"})
-            if code not in app.people:
+            if code not in app.learner_of_code:
                 return self.reply(400, {"error": "invalid_grant"})
             return self.reply(200, {"access_token": f"tok-{code}", "token_type": "Bearer"})
         app.received.append(Received(path, dict(self.headers), body))
-        return self.reply(app.answer, {})
+        return self.reply(app.webhook_status, {})
 
 
 class RunningApplication:

@@ -24,7 +24,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 #: Rate limits that are off in tests. The limits of APIs and registration stay on, because the
 #: plugin lifts them for the service worker.
-PAGES_LIMITS = (
+PAGE_RATE_LIMITS = (
     "LOGIN_AND_REGISTER_FORM_RATELIMIT",
     "LOGISTRATION_RATELIMIT_RATE",
     "RATELIMIT_RATE",
@@ -76,7 +76,7 @@ class Lms:
         goal: the page to open. more: changes of the application's data about the learner. The
         browser's attribute ``last`` is the last answer.
         """
-        self.application.who = {"username": username, **person(username), **more}
+        self.application.signed_in_learner = {"username": username, **person(username), **more}
         browser = self.browser()
         browser.last = browser.get(  # type: ignore[attr-defined]
             "/auth/login/mitxpro-oauth2/", params={"auth_entry": "login", "next": goal}
@@ -114,13 +114,13 @@ def description(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
 def connected_lms(**settings: Any) -> Iterator[Lms]:
     """A separate LMS with one connected application. settings: for its ``lms.env.yml``."""
     with RunningApplication() as application:
-        everything = {
+        lms_settings = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
             "USHER_LOGOUT_URIS": [f"{application.url}/logout/"],
-            **{name: NO_LIMITS[name] for name in PAGES_LIMITS},
+            **{name: NO_LIMITS[name] for name in PAGE_RATE_LIMITS},
             **settings,
         }
-        with served_lms("seed_courses", **everything) as served:
+        with served_lms("seed_courses", **lms_settings) as served:
             lms = Lms(served.folder, served.url, application, served.django)
             lms.provision(description(application.description()))
             yield lms

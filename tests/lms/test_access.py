@@ -22,7 +22,7 @@ OTHER_WORKER = {
 OTHER_CLIENT = "xpro-oauth-id"
 
 
-def second(lms: Lms, **changes: Any) -> dict[str, Any]:
+def second_application(lms: Lms, **changes: Any) -> dict[str, Any]:
     """A second application, with its own service worker."""
     return lms.application.description(
         name="xpro",
@@ -36,11 +36,11 @@ def second(lms: Lms, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def two(lms: Lms) -> Iterator[Lms]:
-    both = description(lms.application.description(), second(lms))
+def two_app_lms(lms: Lms) -> Iterator[Lms]:
+    both = description(lms.application.description(), second_application(lms))
     lms.provision(both)
     yield lms
-    lms.provision({"applications": [second(lms)]}, "--remove", "--purge")
+    lms.provision({"applications": [second_application(lms)]}, "--remove", "--purge")
 
 
 def post(
@@ -50,16 +50,16 @@ def post(
         return api.post(path, json={"items": list(items), **more})
 
 
-def result(answer: httpx.Response) -> dict[str, Any]:
+def first_result(answer: httpx.Response) -> dict[str, Any]:
     """The result of a batch's first item."""
     assert answer.status_code == 200, answer.text
     return dict(answer.json()["results"][0])
 
 
-def learner(lms: Lms, name: str, *, token: str = TOKEN, **rights: int) -> None:
+def create_learner(lms: Lms, name: str, *, token: str = TOKEN, **rights: int) -> None:
     """Creates a linked account as the service worker with this token. rights: columns of the LMS's
     user, such as ``is_staff=1``."""
-    assert result(post(lms, ACCOUNTS, account(name), token=token))["status"] == "created"
+    assert first_result(post(lms, ACCOUNTS, account(name), token=token))["status"] == "created"
     for right, value in rights.items():
         lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
 
@@ -70,7 +70,7 @@ TOKENS_LEFT = (
 )
 
 
-def revoke(lms: Lms, name: str) -> None:
+def revoke_refresh_tokens(lms: Lms, name: str) -> None:
     lms.rows(
         "update oauth2_provider_refreshtoken set revoked = datetime('now') where user_id = "
         "(select id from auth_user where username = ?)",
@@ -91,28 +91,28 @@ def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
     lms: Lms, name: str, change: str
 ) -> None:
     asked = account(name, tokens=True)
-    assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
+    assert first_result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
     lms.rows(change, name)
-    revoke(lms, name)
+    revoke_refresh_tokens(lms, name)
 
-    item_result = result(post(lms, ACCOUNTS, asked, request_id=name))
+    item_result = first_result(post(lms, ACCOUNTS, asked, request_id=name))
 
     assert (item_result["status"], item_result["tokens"]) == ("created", None)
     assert lms.value(TOKENS_LEFT, name) == 0
 
 
 @pytest.mark.parametrize("change", [{}, {"email": "new@example.org"}, {"is_active": False}])
-def test_an_account_of_another_name_is_neither_changed_nor_used(
+def test_a_linked_account_with_another_username_is_refused_and_not_changed(
     lms: Lms, name: str, change: dict[str, Any]
 ) -> None:
     """An account has another name if the LMS's staff renamed it, or if the learner's link leads to
     another person's account."""
-    learner(lms, name)
+    create_learner(lms, name)
     other = f"{name}_new"
     lms.rows("update auth_user set username = ? where username = ?", other, name)
     state = "select email, is_active from auth_user where username = ?"
     before = lms.rows(state, other)
-    refused = result(post(lms, ACCOUNTS, account(name, tokens=True) | change))
+    refused = first_result(post(lms, ACCOUNTS, account(name, tokens=True) | change))
     assert (refused["error"]["code"], refused["tokens"]) == ("linked-elsewhere", None)
     assert other in refused["error"]["message"]
     assert lms.rows(state, other) == before
@@ -123,32 +123,32 @@ RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 
 
 @pytest.mark.parametrize("rights", RIGHTS, ids=lambda r: "+".join(r))
 class TestAccountsWithRights:
-    def test_their_tokens_are_refused(self, lms: Lms, name: str, rights: dict[str, int]) -> None:
-        learner(lms, name, **rights)
+    def test_tokens_of_staff_are_refused(self, lms: Lms, name: str, rights: dict[str, int]) -> None:
+        create_learner(lms, name, **rights)
         tokens = "select count(*) from oauth2_provider_accesstoken t join auth_user u on " + (
             "u.id = t.user_id where u.username = ?"
         )
 
-        refused = result(post(lms, ACCOUNTS, account(name, tokens=True)))
+        refused = first_result(post(lms, ACCOUNTS, account(name, tokens=True)))
 
         assert refused["status"] == "refused"
         assert refused["error"]["code"] == "protected-account"
         assert refused["tokens"] is None
         assert lms.value(tokens, name) == 0
 
-    def test_nor_does_a_repetition_of_an_earlier_request_give_them(
+    def test_a_repeated_request_returns_no_tokens_of_a_learner_who_became_staff(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
         """The LMS keeps the outcome of the first request for a day. The learner became staff after
         that request."""
         asked = account(name, tokens=True)
-        assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
+        assert first_result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
         for right, value in rights.items():
             lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
-        assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"] is None
-        revoke(lms, name)
+        assert first_result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"] is None
+        revoke_refresh_tokens(lms, name)
 
-        item_result = result(post(lms, ACCOUNTS, asked, request_id=name))
+        item_result = first_result(post(lms, ACCOUNTS, asked, request_id=name))
 
         assert item_result["tokens"] is None
         assert lms.value(TOKENS_LEFT, name) == 0
@@ -166,33 +166,33 @@ class TestAccountsWithRights:
     def test_accounts_of_staff_are_not_changed(
         self, lms: Lms, name: str, rights: dict[str, int], change: dict[str, Any]
     ) -> None:
-        learner(lms, name, **rights)
+        create_learner(lms, name, **rights)
         sql = (
             "select u.email, u.is_active, u.is_staff, u.is_superuser, p.name, p.country "
             "from auth_user u join auth_userprofile p on p.user_id = u.id where username = ?"
         )
         before = lms.rows(sql, name)
 
-        refused = result(post(lms, ACCOUNTS, {**account(name), **change}))
+        refused = first_result(post(lms, ACCOUNTS, {**account(name), **change}))
 
         assert refused["error"]["code"] == "protected-account"
         assert name in refused["error"]["message"]
         assert lms.rows(sql, name) == before
 
-    def test_a_request_that_changes_nothing_is_answered(
+    def test_a_request_about_staff_that_changes_nothing_in_the_account_succeeds(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
         """An application may send such a request about a superuser who is also a learner."""
-        learner(lms, name, **rights)
+        create_learner(lms, name, **rights)
 
-        assert result(post(lms, ACCOUNTS, account(name)))["status"] == "exists"
+        assert first_result(post(lms, ACCOUNTS, account(name)))["status"] == "exists"
         enrolled = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
-        assert result(post(lms, ENROLLMENTS, enrolled))["status"] == "changed"
+        assert first_result(post(lms, ENROLLMENTS, enrolled))["status"] == "changed"
 
-    def test_others_of_the_same_request_are_served(
+    def test_other_items_of_the_same_request_succeed(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
-        learner(lms, name, **rights)
+        create_learner(lms, name, **rights)
 
         answer = post(lms, ACCOUNTS, account(name, tokens=True), account(name + "b", tokens=True))
 
@@ -200,7 +200,9 @@ class TestAccountsWithRights:
         assert statuses == ["refused", "created"]
 
 
-def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> None:
+def test_a_service_worker_that_is_linked_as_a_learner_is_a_protected_account(
+    lms: Lms, two_app_lms: Lms
+) -> None:
     """An operator may have linked the service worker by mistake."""
     worker_id = lms.value("select id from auth_user where username = ?", OTHER_WORKER["username"])
     lms.rows("update auth_user set is_staff = 0 where id = ?", worker_id)
@@ -215,7 +217,7 @@ def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> N
             account(OTHER_WORKER["username"], tokens=True),
             account(OTHER_WORKER["username"], email="attacker@evil.example"),
         ):
-            assert result(post(lms, ACCOUNTS, item))["error"]["code"] == "protected-account"
+            assert first_result(post(lms, ACCOUNTS, item))["error"]["code"] == "protected-account"
     finally:
         lms.rows("delete from social_auth_usersocialauth where user_id = ?", worker_id)
         lms.rows("update auth_user set is_staff = 1 where id = ?", worker_id)
@@ -223,68 +225,75 @@ def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> N
 
 class TestLearnersOfAnotherApplication:
     @pytest.fixture
-    def theirs(self, two: Lms, name: str) -> str:
+    def other_learner(self, two_app_lms: Lms, name: str) -> str:
         """The name of an enrolled learner of the second application."""
-        learner(two, name, token=OTHER_TOKEN)
+        create_learner(two_app_lms, name, token=OTHER_TOKEN)
         enrolled = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
-        assert result(post(two, ENROLLMENTS, enrolled, token=OTHER_TOKEN))["status"] == "changed"
+        assert (
+            first_result(post(two_app_lms, ENROLLMENTS, enrolled, token=OTHER_TOKEN))["status"]
+            == "changed"
+        )
         return name
 
     @pytest.mark.parametrize("path", [ACCOUNTS, ENROLLMENTS])
     @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_naming_its_client_is_refused(self, two: Lms, path: str, method: str) -> None:
-        with two.api() as api:
+    def test_the_client_id_of_another_application_is_refused(
+        self, two_app_lms: Lms, path: str, method: str
+    ) -> None:
+        with two_app_lms.api() as api:
             named = {"client_id": OTHER_CLIENT}
             answer = api.request(method, path, params=named, json={"items": [], **named})
         assert answer.status_code == 400
         assert "client_id" in answer.json()
 
     @pytest.mark.parametrize("client_id", [None, "", "campus-at-the-lms"])
-    def test_no_client_id_gives_access_to_them(
-        self, two: Lms, theirs: str, client_id: str | None
+    def test_learners_of_another_application_can_not_be_read_or_changed(
+        self, two_app_lms: Lms, other_learner: str, client_id: str | None
     ) -> None:
         named = {} if client_id is None else {"client_id": client_id}
-        item = account(theirs, email="attacker@evil.example", tokens=True)
-        item_result = result(post(two, ACCOUNTS, item, **named))
+        item = account(other_learner, email="attacker@evil.example", tokens=True)
+        item_result = first_result(post(two_app_lms, ACCOUNTS, item, **named))
         assert (item_result["status"], item_result["tokens"]) == ("refused", None)
-        leaves = {"id": 1, "username": theirs, "course_id": DEMO, "is_active": False}
-        unknown = result(post(two, ENROLLMENTS, leaves, **named))
+        unenrollment = {"id": 1, "username": other_learner, "course_id": DEMO, "is_active": False}
+        unknown = first_result(post(two_app_lms, ENROLLMENTS, unenrollment, **named))
         assert unknown["error"]["code"] == "unknown-user"
-        with two.api() as api:
+        with two_app_lms.api() as api:
             for path in (ACCOUNTS, ENROLLMENTS):
                 listed = api.get(path, params={**named, "limit": 500}).json()["results"]
-                assert theirs not in [row["username"] for row in listed]
-        assert two.value("select email from auth_user where username = ?", theirs) == (
-            f"{theirs}@learners.example"
-        )
+                assert other_learner not in [row["username"] for row in listed]
+        assert two_app_lms.value(
+            "select email from auth_user where username = ?", other_learner
+        ) == (f"{other_learner}@learners.example")
 
-    def test_nor_does_the_log_of_changes(self, two: Lms, theirs: str) -> None:
-        """The log does not show changes of a learner of the other application, even after the
-        learner's link was deleted."""
-        since = two.value("select datetime('now', '-1 hour')")
-        two.rows("delete from social_auth_usersocialauth where uid = ?", theirs)
-        with two.api(OTHER_TOKEN) as api:
+    def test_the_log_of_changes_omits_a_learner_whose_link_was_deleted(
+        self, two_app_lms: Lms, other_learner: str
+    ) -> None:
+        since = two_app_lms.value("select datetime('now', '-1 hour')")
+        two_app_lms.rows("delete from social_auth_usersocialauth where uid = ?", other_learner)
+        with two_app_lms.api(OTHER_TOKEN) as api:
             listed = api.get(ENROLLMENTS, params={"changed_since": since + "+00:00"}).json()
-        assert theirs not in [row["username"] for row in listed["results"]]
+        assert other_learner not in [row["username"] for row in listed["results"]]
 
-    def test_nor_does_how_they_sign_in(self, two: Lms, theirs: str) -> None:
-        with two.api() as api:
-            body = api.get(API + "links/", params={"username": theirs}).json()
-            named = {"username": theirs, "client_id": OTHER_CLIENT}
+    def test_links_of_another_application_are_hidden(
+        self, two_app_lms: Lms, other_learner: str
+    ) -> None:
+        with two_app_lms.api() as api:
+            body = api.get(API + "links/", params={"username": other_learner}).json()
+            named = {"username": other_learner, "client_id": OTHER_CLIENT}
             assert api.get(API + "links/", params=named).status_code == 400
         assert body["application"] == "campus"
         assert body["leads_to"] is None
         assert body["account"]["linked_from"] == []
 
-    def test_capabilities_name_the_caller_alone(self, two: Lms) -> None:
+    def test_capabilities_name_only_the_caller_s_application(self, two_app_lms: Lms) -> None:
         for token, name in ((TOKEN, "campus"), (OTHER_TOKEN, "xpro")):
-            with two.api(token) as api:
+            with two_app_lms.api(token) as api:
                 names = [application["name"] for application in api.get(API).json()["applications"]]
             assert names == [name]
 
-    def test_the_report_has_no_secrets_of_other_applications(self, two: Lms) -> None:
+    def test_the_report_has_no_secrets_of_other_applications(self, two_app_lms: Lms) -> None:
         for token, name in ((TOKEN, WORKER), (OTHER_TOKEN, OTHER_WORKER["username"])):
-            with two.api(token) as api:
+            with two_app_lms.api(token) as api:
                 data = api.get(API + "report/").json()
             assert data["service_worker"]["username"] == name
             shown = [
@@ -317,7 +326,7 @@ class TestTokens:
         change(**dict(zip(columns.split(", "), before, strict=True)))
 
     @pytest.mark.parametrize("scope", ["read", "read email profile", "", "writes", "READ WRITE"])
-    def test_only_the_scope_write_writes(
+    def test_writing_requires_the_scope_write(
         self, lms: Lms, name: str, set_token: Any, scope: str
     ) -> None:
         set_token(scope=scope)
@@ -330,22 +339,22 @@ class TestTokens:
             statuses = {api.get(path).status_code for path in (API, ACCOUNTS, API + "course-runs/")}
         assert statuses == {reads}
 
-    def test_write_alone_does_not_read(self, lms: Lms, name: str, set_token: Any) -> None:
+    def test_reading_requires_the_scope_read(self, lms: Lms, name: str, set_token: Any) -> None:
         set_token(scope="write")
         with lms.api() as api:
             assert api.get(ACCOUNTS).status_code == 403
 
     def test_a_token_of_another_client_is_refused(
-        self, two: Lms, name: str, set_token: Any
+        self, two_app_lms: Lms, name: str, set_token: Any
     ) -> None:
-        ids = dict(two.rows("select client_id, id from oauth2_provider_application"))
+        ids = dict(two_app_lms.rows("select client_id, id from oauth2_provider_application"))
         for client in (None, ids[OTHER_CLIENT], ids["login-service-client-id"]):
             set_token(application_id=client)
-            answer = post(two, ACCOUNTS, account(name))
+            answer = post(two_app_lms, ACCOUNTS, account(name))
             assert answer.status_code == 403
             assert "usher connect" in answer.json()["detail"]
 
-    def test_nor_does_such_a_token_lift_the_limit_of_registrations(
+    def test_a_token_with_only_the_scope_read_does_not_lift_the_limit_of_registrations(
         self, lms: Lms, set_token: Any
     ) -> None:
         set_token(scope="read")
@@ -360,25 +369,25 @@ class TestTokens:
 
 
 class TestProvisioning:
-    def test_the_token_belongs_to_the_applications_client(self, two: Lms) -> None:
+    def test_the_token_belongs_to_the_applications_client(self, two_app_lms: Lms) -> None:
         sql = (
             "select a.client_id from oauth2_provider_accesstoken t "
             "join oauth2_provider_application a on a.id = t.application_id where t.token = ?"
         )
-        assert two.rows(sql, TOKEN) == [("campus-at-the-lms",)]
-        assert two.rows(sql, OTHER_TOKEN) == [(OTHER_CLIENT,)]
+        assert two_app_lms.rows(sql, TOKEN) == [("campus-at-the-lms",)]
+        assert two_app_lms.rows(sql, OTHER_TOKEN) == [(OTHER_CLIENT,)]
 
     @pytest.mark.parametrize("field", ["username", "token"])
-    def test_two_applications_can_not_share_one(self, lms: Lms, field: str) -> None:
+    def test_two_applications_can_not_share_a_service_worker(self, lms: Lms, field: str) -> None:
         first = description(lms.application.description())["service_worker"]
-        other = second(lms)
+        other = second_application(lms)
         other["service_worker"] = {**OTHER_WORKER, field: first[field]}
         text = json.dumps(description(lms.application.description(), other))
 
-        done = lms.run("usher_provision", "--file", "-", "--dry-run", text=text)
+        provisioning = lms.run("usher_provision", "--file", "-", "--dry-run", text=text)
 
-        assert done.returncode == 1
-        assert "give each its own" in done.stderr
+        assert provisioning.returncode == 1
+        assert "give each its own" in provisioning.stderr
 
     @pytest.mark.parametrize(
         ("rights", "reason"),
@@ -391,7 +400,7 @@ class TestProvisioning:
     def test_an_existing_account_with_the_worker_s_name_does_not_become_staff(
         self, lms: Lms, name: str, rights: dict[str, int], reason: str
     ) -> None:
-        learner(lms, name, **rights)
+        create_learner(lms, name, **rights)
         flags = "select is_staff, is_superuser from auth_user where username = ?"
         before = lms.rows(flags, name)
 
@@ -417,7 +426,9 @@ class TestProvisioning:
         assert "isn't staff" in provisioning.stderr
         assert lms.rows("select is_staff from auth_user where username = ?", name) == [(0,)]
 
-    def test_one_that_gets_another_name_leaves_nothing_behind(self, lms: Lms, name: str) -> None:
+    def test_another_name_for_the_service_worker_deactivates_the_former_account_and_token(
+        self, lms: Lms, name: str
+    ) -> None:
         provisioning = self.provision_named(lms, name, token="token-after-rotation-" + "3" * 40)
         try:
             assert provisioning.returncode == 0, provisioning.stderr

@@ -20,15 +20,15 @@ def post(lms: Lms, path: str, items: list[dict[str, Any]], **more: Any) -> list[
     return answer.json()["results"]
 
 
-def one(lms: Lms, path: str, **item: Any) -> dict[str, Any]:
+def post_one(lms: Lms, path: str, **item: Any) -> dict[str, Any]:
     return post(lms, path, [{"id": 1, **item}])[0]
 
 
 def enroll(lms: Lms, username: str, **item: Any) -> dict[str, Any]:
-    return one(lms, ENROLLMENTS, **{"username": username, "course_id": DEMO, **item})
+    return post_one(lms, ENROLLMENTS, **{"username": username, "course_id": DEMO, **item})
 
 
-def code(result: dict[str, Any]) -> str:
+def error_code(result: dict[str, Any]) -> str:
     """The error code of an item that must be refused."""
     assert result["status"] == "refused"
     assert result["error"]["message"]
@@ -65,7 +65,9 @@ class TestAccounts:
         stolen = httpx.post(f"{lms.url}/oauth2/access_token", data=other, trust_env=False)
         assert stolen.status_code in (400, 401)
 
-    def test_an_account_that_exists_may_get_tokens(self, lms: Lms, name: str) -> None:
+    def test_a_request_for_an_existing_account_may_ask_for_tokens(
+        self, lms: Lms, name: str
+    ) -> None:
         post(lms, ACCOUNTS, [account(name)])
 
         result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
@@ -88,7 +90,9 @@ class TestAccounts:
         assert row == [(new["email"], 0, "Neuer Name", "DE")]
         assert post(lms, ACCOUNTS, [account(name, **new, is_active=False)])[0]["status"] == "exists"
 
-    def test_refusals_have_the_codes_of_registration(self, lms: Lms, name: str) -> None:
+    def test_refused_accounts_have_the_error_codes_of_registration(
+        self, lms: Lms, name: str
+    ) -> None:
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
         lms.rows("delete from social_auth_usersocialauth where uid = ?", name + "a")
         items = [
@@ -106,7 +110,7 @@ class TestAccounts:
 
         results = post(lms, ACCOUNTS, items)
 
-        assert [code(result) for result in results[:-1]] == [
+        assert [error_code(result) for result in results[:-1]] == [
             "duplicate-username",
             "duplicate-username",
             "duplicate-email",
@@ -121,7 +125,9 @@ class TestAccounts:
         assert set(results[6]["error"]["fields"]) == {"email"}
         assert results[-1]["status"] == "created"
 
-    def test_items_of_one_request_see_each_other(self, lms: Lms, name: str) -> None:
+    def test_an_item_that_conflicts_with_an_earlier_item_of_the_request_is_refused(
+        self, lms: Lms, name: str
+    ) -> None:
         items = [
             account(name),
             account(name),
@@ -138,7 +144,7 @@ class TestAccounts:
             "refused",
         ]
 
-    def test_the_application_must_be_known(self, lms: Lms, name: str) -> None:
+    def test_an_unknown_client_id_is_refused(self, lms: Lms, name: str) -> None:
         with lms.api() as api:
             body = {"items": [account(name)], "client_id": "somebody-else"}
             answer = api.post(ACCOUNTS, json=body)
@@ -152,7 +158,7 @@ class TestEnrollments:
     def learner(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)])
 
-    def test_enroll_change_and_unenroll(self, lms: Lms, name: str) -> None:
+    def test_an_enrollment_is_created_changed_ended_and_resumed(self, lms: Lms, name: str) -> None:
         steps = [
             ({"mode": "audit"}, "changed", "audit", True),
             ({"mode": "audit"}, "unchanged", "audit", True),
@@ -161,13 +167,13 @@ class TestEnrollments:
             ({"is_active": False}, "unchanged", "verified", False),
             ({"mode": "verified", "is_active": True}, "changed", "verified", True),
         ]
-        for asked, status, mode, is_active in steps:
-            result = enroll(lms, name, **asked)
+        for changes, status, mode, is_active in steps:
+            result = enroll(lms, name, **changes)
             assert (result["status"], result["mode"], result["is_active"]) == (
                 status,
                 mode,
                 is_active,
-            ), asked
+            ), changes
             rows = lms.rows(
                 "select e.mode, e.is_active from student_courseenrollment e join auth_user u "
                 "on u.id = e.user_id where username = ?",
@@ -175,7 +181,7 @@ class TestEnrollments:
             )
             assert rows == [(mode, int(is_active))]
 
-    def test_many_in_one_request(self, lms: Lms, name: str) -> None:
+    def test_one_request_enrolls_many_learners(self, lms: Lms, name: str) -> None:
         names = [f"{name}_{number}" for number in range(20)]
         post(lms, ACCOUNTS, [account(name) for name in names])
         items = [
@@ -190,17 +196,17 @@ class TestEnrollments:
         assert {result["status"] for result in second} == {"unchanged"}
         assert [result["id"] for result in first] == [item["id"] for item in items]
 
-    def test_refusals(self, lms: Lms, name: str) -> None:
+    def test_refused_enrollments_have_error_codes(self, lms: Lms, name: str) -> None:
         enroll(lms, name, mode="audit")
 
-        assert code(enroll(lms, "nobody_of_this_name")) == "unknown-user"
-        assert code(enroll(lms, name, course_id="nonsense")) == "unknown-run"
-        assert code(enroll(lms, name, course_id="course-v1:edX+None+2026")) == "unknown-run"
-        assert code(enroll(lms, name, mode="no-such-mode")) == "mode-unavailable"
+        assert error_code(enroll(lms, "nobody_of_this_name")) == "unknown-user"
+        assert error_code(enroll(lms, name, course_id="nonsense")) == "unknown-run"
+        assert error_code(enroll(lms, name, course_id="course-v1:edX+None+2026")) == "unknown-run"
+        assert error_code(enroll(lms, name, mode="no-such-mode")) == "mode-unavailable"
         mismatch = enroll(lms, name, mode="verified", is_active=False)
-        assert code(mismatch) == "mode-mismatch"
+        assert error_code(mismatch) == "mode-mismatch"
         assert "active mode=audit" in mismatch["error"]["message"]
-        assert code(enroll(lms, name, course_id=E2E, is_active=False)) == "not-enrolled"
+        assert error_code(enroll(lms, name, course_id=E2E, is_active=False)) == "not-enrolled"
 
     def test_a_closed_run_needs_force(self, lms: Lms, name: str) -> None:
         table = "course_overviews_courseoverview"
@@ -208,7 +214,7 @@ class TestEnrollments:
         before = lms.value(f"select enrollment_end from {table} where id = ?", E2E)
         lms.rows(f"update {table} set enrollment_end = ? where id = ?", ended, E2E)
         try:
-            assert code(enroll(lms, name, course_id=E2E, mode="audit")) == "enrollment-closed"
+            assert error_code(enroll(lms, name, course_id=E2E, mode="audit")) == "enrollment-closed"
             forced = enroll(lms, name, course_id=E2E, mode="audit", force=True)
             assert forced["status"] == "changed"
         finally:
@@ -223,14 +229,14 @@ class TestEnrollments:
         lms.rows(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
         try:
             named = enroll(lms, name, course_id=E2E, mode="verified", is_active=False)
-            assert code(named) == "mode-unavailable"
+            assert error_code(named) == "mode-unavailable"
             assert enroll(lms, name, course_id=E2E, is_active=False)["status"] == "changed"
         finally:
             lms.rows(rename + "mode_slug = ?", "verified", E2E, "withdrawn")
 
 
 class TestChanges:
-    def test_course_runs_page_by_page(self, lms: Lms) -> None:
+    def test_course_runs_are_listed_page_by_page(self, lms: Lms) -> None:
         with lms.api() as api:
             first = api.get("/usher/api/v1/course-runs/", params={"limit": 1}).json()
             second = api.get(
@@ -278,7 +284,7 @@ class TestChanges:
             cursor = page.json()["next"]
         return found
 
-    def test_all_enrollments_of_the_learners(self, lms: Lms, name: str) -> None:
+    def test_enrollments_are_listed_page_by_page(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)])
         enroll(lms, name, mode="audit")
         with lms.api() as api:
@@ -293,7 +299,9 @@ class TestChanges:
 class TestAccess:
     @pytest.mark.parametrize("method", ["GET", "POST"])
     @pytest.mark.parametrize("path", [ACCOUNTS, ENROLLMENTS])
-    def test_only_the_service_worker(self, lms: Lms, name: str, method: str, path: str) -> None:
+    def test_only_the_service_worker_s_token_gives_access(
+        self, lms: Lms, name: str, method: str, path: str
+    ) -> None:
         result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
         learner = result["tokens"]["access_token"]
         for token, status in (("nonsense", 401), ("a b", 401), (learner, 403)):
@@ -302,11 +310,11 @@ class TestAccess:
             assert answer.status_code == status
             assert ("WWW-Authenticate" in answer.headers) == (status == 401)
 
-    def test_a_session_is_not_enough(self, lms: Lms, name: str) -> None:
+    def test_a_browser_s_session_gives_no_access(self, lms: Lms, name: str) -> None:
         browser = lms.sign_in(name)
         assert browser.get(ACCOUNTS).status_code == 401
 
-    def test_a_worker_that_is_no_longer_staff(self, lms: Lms) -> None:
+    def test_a_service_worker_that_is_no_longer_staff_has_no_access(self, lms: Lms) -> None:
         sql = "update auth_user set is_staff = ? where username = 'mit_Application_serviceworker'"
         lms.rows(sql, 0)
         try:
@@ -315,7 +323,7 @@ class TestAccess:
         finally:
             lms.rows(sql, 1)
 
-    def test_capabilities(self, lms: Lms) -> None:
+    def test_the_start_page_lists_capabilities_limits_and_applications(self, lms: Lms) -> None:
         with lms.api() as api:
             answer = api.get("/usher/api/v1/").json()
 
@@ -346,7 +354,7 @@ class TestLimits:
             assert {worker.get(path).status_code for _ in range(45)} == {200}
             assert wait_for(lambda: somebody.get(path).status_code == 429)
 
-    def test_nor_does_registration(self, lms: Lms) -> None:
+    def test_registration_does_not_throttle_the_service_worker(self, lms: Lms) -> None:
         path = f"{lms.url}/user_api/v1/account/registration/"
         with httpx.Client(timeout=60, trust_env=False) as client:
 

@@ -19,27 +19,27 @@ from usher.lms import bulk, platform_enrollments, platform_receivers
 
 #: A script that processes a batch. Its outcome has the results, the verbs of the SQL statements and
 #: each signal or event that was sent, as [learner, name, …].
-SIGNALS = """
+PROCESS_AND_RECORD_SIGNALS = """
 from unittest import mock
 from django.db.models.signals import pre_save
 from django.test.utils import CaptureQueriesContext
 from openedx_events.learning import signals as events
 from social_django.models import UserSocialAuth
 
-seen = []
-def note(learner, *what):
-    seen.append([learner, *what])
+sent = []
+def record(learner, *signal):
+    sent.append([learner, *signal])
 def on_user(signal, sender, instance, **kwargs):
     name = "pre_save" if signal is pre_save else "post_save"
     user = getattr(instance, "user", instance)
-    note(user.username, name, sender.__name__, kwargs.get("created"), user.is_active)
+    record(user.username, name, sender.__name__, kwargs.get("created"), user.is_active)
 def on_enrollment(signal, sender, instance, **kwargs):
     name = "pre_save" if signal is pre_save else "post_save"
     state = (instance.mode, instance.is_active) if name == "post_save" else ()
-    note(instance.user.username, name, kwargs.get("created"), *state)
+    record(instance.user.username, name, kwargs.get("created"), *state)
 def on_event(signal, enrollment=None, user=None, **kwargs):
-    what = [enrollment.mode, enrollment.is_active] if enrollment else []
-    note((enrollment.user if enrollment else user).pii.username, signal.event_type, *what)
+    state = [enrollment.mode, enrollment.is_active] if enrollment else []
+    record((enrollment.user if enrollment else user).pii.username, signal.event_type, *state)
 for model in (User, platform.profile_model(), platform.registration_model(), UserSocialAuth):
     for signal in (pre_save, post_save):
         signal.connect(on_user, sender=model, weak=False)
@@ -62,7 +62,7 @@ with never_prunes, returns_keys, CaptureQueriesContext(connection) as statements
         results = [batch(form, [item])[0] for item in given["items"]]
 # The current site is cached.
 verbs = [each["sql"].split()[0] for each in statements if "django_site" not in each["sql"]]
-outcome = {"seen": seen, "results": results, "statements": verbs}
+outcome = {"sent": sent, "results": results, "statements": verbs}
 """
 
 
@@ -77,7 +77,7 @@ def process(
 ) -> Any:
     return run_batch(
         lms,
-        SIGNALS,
+        PROCESS_AND_RECORD_SIGNALS,
         kind=kind,
         items=items,
         in_one_batch=in_one_batch,
@@ -86,11 +86,11 @@ def process(
     )
 
 
-def of_each(found: Any, prefix: str) -> dict[str, list[Any]]:
+def signals_by_learner(outcome: Any, prefix: str) -> dict[str, list[Any]]:
     """Learner's name without ``prefix`` → signals about the learner, in order."""
     signals: dict[str, list[Any]] = {}
-    for learner, *what in found["seen"]:
-        signals.setdefault(learner.removeprefix(prefix), []).append(what)
+    for learner, *signal in outcome["sent"]:
+        signals.setdefault(learner.removeprefix(prefix), []).append(signal)
     return signals
 
 
@@ -102,12 +102,12 @@ def enrollments_of(lms: Lms, username: str) -> list[tuple[Any, ...]]:
     )
 
 
-def enroll_items(names: list[str], mode: str | None = None) -> list[dict[str, Any]]:
+def enrollment_items(names: list[str], mode: str | None = None) -> list[dict[str, Any]]:
     return [{"id": name, "username": name, "course_id": DEMO, "mode": mode} for name in names]
 
 
 @pytest.mark.parametrize("returns_keys", [True, False], ids=["keys", "no keys"])
-def test_accounts_have_the_signals_that_they_have_one_by_one(
+def test_accounts_of_one_batch_send_the_same_signals_as_one_by_one(
     lms: Lms, name: str, returns_keys: bool
 ) -> None:
     """This includes databases such as MySQL, which return no keys if several rows are inserted."""
@@ -117,7 +117,7 @@ def test_accounts_have_the_signals_that_they_have_one_by_one(
     batched = process(lms, "accounts", together, in_one_batch=True, returns_keys=returns_keys)
 
     assert {result["status"] for result in batched["results"]} == {"created"}
-    assert of_each(batched, f"{name}_b") == of_each(one_by_one, f"{name}_a")
+    assert signals_by_learner(batched, f"{name}_b") == signals_by_learner(one_by_one, f"{name}_a")
     for username in (item["username"] for item in together):
         assert lms.value(
             "select count(*) from auth_user u join auth_userprofile p on p.user_id = u.id "
@@ -130,29 +130,29 @@ def test_accounts_have_the_signals_that_they_have_one_by_one(
 
 @pytest.mark.parametrize("mode", [None, "verified"])
 @pytest.mark.parametrize("returns_keys", [True, False], ids=["keys", "no keys"])
-def test_enrollments_have_the_signals_that_they_have_one_by_one(
+def test_enrollments_of_one_batch_send_the_same_signals_as_one_by_one(
     lms: Lms, name: str, mode: str | None, returns_keys: bool
 ) -> None:
     alone, together = [[f"{name}_{who}{number}" for number in range(3)] for who in "ab"]
     post(lms, ACCOUNTS, [account(each) for each in [*alone, *together]])
-    one_by_one = process(lms, "enrollments", enroll_items(alone, mode), in_one_batch=False)
-    items = enroll_items(together, mode)
+    one_by_one = process(lms, "enrollments", enrollment_items(alone, mode), in_one_batch=False)
+    items = enrollment_items(together, mode)
     batched = process(lms, "enrollments", items, in_one_batch=True, returns_keys=returns_keys)
 
     assert {result["status"] for result in batched["results"]} == {"changed"}
-    assert of_each(batched, f"{name}_b") == of_each(one_by_one, f"{name}_a")
+    assert signals_by_learner(batched, f"{name}_b") == signals_by_learner(one_by_one, f"{name}_a")
     states = [enrollments_of(lms, each) for each in [*alone, *together]]
     assert all(state == states[0] != [] for state in states)
 
 
-def test_one_more_item_takes_few_statements(lms: Lms, name: str) -> None:
+def test_each_further_item_needs_few_statements(lms: Lms, name: str) -> None:
     def statements(kind: str, items: list[Any]) -> int:
         return len(process(lms, kind, items, in_one_batch=True)["statements"])
 
     names = [f"{name}_{number:02}" for number in range(25)]
     few, many = names[:5], names[5:]
     accounts = [statements("accounts", [account(n) for n in some]) for some in (few, many)]
-    enrollments = [statements("enrollments", enroll_items(some)) for some in (few, many)]
+    enrollments = [statements("enrollments", enrollment_items(some)) for some in (few, many)]
 
     more = len(many) - len(few)
     assert (accounts[1] - accounts[0]) / more < 1
@@ -167,7 +167,7 @@ def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
     accounts = [{**account(name), "tokens": True} for name in names]
     for kind, items, status, reads, writes in (
         ("accounts", accounts, "exists", 3, 4),
-        ("enrollments", enroll_items(names), "unchanged", 4, 2),
+        ("enrollments", enrollment_items(names), "unchanged", 4, 2),
     ):
         process(lms, kind, items, in_one_batch=True)
         again = process(lms, kind, items, in_one_batch=True, request_id=f"{name} {kind}")
@@ -182,18 +182,18 @@ def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
 ) -> None:
     names = [f"{name}_{number}" for number in range(4)]
     post(lms, ACCOUNTS, [account(name) for name in names])
-    items = enroll_items(names)
+    items = enrollment_items(names)
     items[1]["mode"] = "no-such-mode"
     answer = process(lms, "enrollments", items, in_one_batch=True)
 
     statuses = Counter(result["status"] for result in answer["results"])
     assert statuses == {"changed": 3, "refused": 1}
     # The batch was not repeated: there is one event for each enrollment.
-    announced = Counter(what[1] for what in answer["seen"])
+    announced = Counter(signal[1] for signal in answer["sent"])
     assert announced["org.openedx.learning.course.enrollment.created.v1"] == 3
 
 
-def test_later_items_of_the_same_enrollment_see_the_earlier(lms: Lms, name: str) -> None:
+def test_items_about_the_same_enrollment_are_processed_in_order(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name), account(f"{name}_other")])
     items = [
         {"id": 1, "username": name, "course_id": DEMO, "is_active": False},
@@ -207,10 +207,9 @@ def test_later_items_of_the_same_enrollment_see_the_earlier(lms: Lms, name: str)
     assert enrollments_of(lms, name) == [(DEMO, "verified", 1)]
 
 
-def test_roles_are_read_once_for_all_learners_with_what_each_release_has(
+def test_roles_are_read_once_for_all_learners_in_releases_without_get_role_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """``get_role_cache`` is not in every release."""
     prefetched: list[Any] = []
 
     class BulkRoleCache:
@@ -236,7 +235,7 @@ def test_roles_are_read_once_for_all_learners_with_what_each_release_has(
     assert [user._roles.user for user in users] == users
 
 
-def test_a_receiver_whose_source_is_not_known_is_not_left_out(
+def test_only_a_receiver_with_known_source_may_be_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = f"{__name__}.{_example.__name__}"
@@ -249,7 +248,7 @@ def test_a_receiver_whose_source_is_not_known_is_not_left_out(
     assert platform_receivers._known_function.__wrapped__("no.such.module") is None
 
 
-def test_a_receiver_whose_work_is_done_is_left_out_of_somebody_else_s_signal_once_a_row() -> None:
+def test_a_receiver_is_skipped_once_for_each_row_and_only_in_the_same_thread() -> None:
     signal = Signal()
     heard: list[tuple[str, int]] = []
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lms.conftest import DEMO, E2E, Lms, account
-from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, code, one, post
+from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, error_code, post, post_one
 
 PREPARE = """
 import json
@@ -52,11 +52,11 @@ def during(signal_receiver, sender, form, items):
 #: receiver that catches the error of a deadlock on MySQL.
 ENROLL_WITH_A_ROLLBACK = """
 calls = []
-def swallow(sender, instance, **kwargs):
+def roll_back(sender, instance, **kwargs):
     calls.append(1)
     if len(calls) == 20:
         connection.connection.rollback()
-outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
+outcome = during(roll_back, Enrollment, EnrollmentBatch, given["items"])
 """
 
 
@@ -97,7 +97,9 @@ def enrolled_as_verified(lms: Lms, names: list[str]) -> set[str]:
     return {row[0] for row in rows}
 
 
-def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list[str]) -> None:
+def test_a_batch_is_repeated_after_a_rollback_that_a_receiver_hides(
+    lms: Lms, learners: list[str]
+) -> None:
     """The platform's ``create_schedule`` only logs the error of a deadlock."""
     outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(learners))
 
@@ -108,18 +110,18 @@ def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list
 
 
 @pytest.mark.parametrize("number", [1, 30])
-def test_an_error_after_a_rollback_that_a_receiver_swallows_refuses_no_item(
+def test_a_database_error_after_a_rollback_refuses_no_item(
     lms: Lms, learners: list[str], number: int
 ) -> None:
     """An example is the error of saving a row again after its insertion was rolled back."""
     script = """
 calls = []
-def swallow(sender, instance, **kwargs):
+def roll_back(sender, instance, **kwargs):
     calls.append(1)
     if len(calls) == 1:
         connection.connection.rollback()
         raise DatabaseError("Save with update_fields did not affect any rows.")
-outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
+outcome = during(roll_back, Enrollment, EnrollmentBatch, given["items"])
 """
     outcome = run_batch(lms, script, items=enrollments(learners)[:number])
 
@@ -128,7 +130,7 @@ outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
 
 
 @pytest.mark.parametrize("number", [1213, 1205, 1305])
-def test_a_transaction_that_others_were_in_the_way_of_is_repeated(
+def test_a_transaction_that_mysql_ends_because_of_another_is_repeated(
     lms: Lms, learners: list[str], number: int
 ) -> None:
     script = """
@@ -165,20 +167,22 @@ outcome = during(collide, User, AccountBatch, given["items"])
 
 #: Makes another request create the accounts of ``given["items"]`` just before the batch looks up
 #: which usernames and addresses are taken.
-FASTER = """
+CREATE_THE_ACCOUNTS_FIRST = """
 from usher.lms.accounts import lookup
-taken = lookup.find_taken
-def others_first(*values, **named):
-    lookup.find_taken = taken
+find_taken = lookup.find_taken
+def create_then_find(*values, **named):
+    lookup.find_taken = find_taken
     batch(AccountBatch, given["items"])
-    return taken(*values, **named)
-lookup.find_taken = others_first
+    return find_taken(*values, **named)
+lookup.find_taken = create_then_find
 """
 
 
-def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: str) -> None:
+def test_accounts_that_another_request_creates_meanwhile_have_the_status_exists(
+    lms: Lms, name: str
+) -> None:
     """The usernames are taken by then, but by accounts that are linked to the application."""
-    script = FASTER + "outcome = batch(AccountBatch, given['items'])"
+    script = CREATE_THE_ACCOUNTS_FIRST + "outcome = batch(AccountBatch, given['items'])"
     items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
     outcome = run_batch(lms, script, items=items)
 
@@ -186,7 +190,9 @@ def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: s
     assert all(each["tokens"] for each in outcome)
 
 
-def test_an_item_that_the_database_refuses_fails_no_other(lms: Lms, learners: list[str]) -> None:
+def test_an_item_that_the_database_refuses_is_the_only_refused_item(
+    lms: Lms, learners: list[str]
+) -> None:
     script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
@@ -200,8 +206,8 @@ outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
     assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
 
 
-def test_nothing_is_left_of_an_account_that_is_refused_late(lms: Lms, name: str) -> None:
-    """Receivers of the platform may refuse an account after its user is saved."""
+def test_an_account_that_a_receiver_refuses_leaves_no_rows(lms: Lms, name: str) -> None:
+    """A receiver of the platform may refuse an account after the user is saved."""
     script = """
 from usher.lms.errors import AccountRefused
 from usher.contract.failures import RegistrationError
@@ -218,7 +224,7 @@ outcome = during(refuse, User, AccountBatch, given["items"])
     assert sorted(there) == [(name + "a",), (name + "c",)]
 
 
-def test_requests_are_not_one_transaction(lms: Lms) -> None:
+def test_a_request_is_not_one_transaction(lms: Lms) -> None:
     """Tutor switches ``ATOMIC_REQUESTS`` on, which would make each batch one long transaction."""
     script = """
 from django.urls import resolve
@@ -232,7 +238,9 @@ outcome = [
 
 
 class TestRequestIds:
-    def test_a_repeated_request_finds_the_first_one_s_outcome(self, lms: Lms, name: str) -> None:
+    def test_a_repeated_request_returns_the_outcome_of_the_first_request(
+        self, lms: Lms, name: str
+    ) -> None:
         items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
         count = "select count(*) from oauth2_provider_accesstoken t join auth_user u "
         count += f"on u.id = t.user_id where username like '{name}%'"
@@ -244,24 +252,31 @@ class TestRequestIds:
             first, second, third = (each.result() for each in asked)
         fourth = post(lms, ACCOUNTS, items, request_id="r-" + name)
 
-        def known(outcomes: list[dict[str, Any]]) -> Any:
+        def tokens_and_status(outcomes: list[dict[str, Any]]) -> Any:
             return [
                 (o["status"], o["tokens"]["access_token"], o["tokens"]["refresh_token"])
                 for o in outcomes
             ]
 
-        assert known(first) == known(second) == known(third) == known(fourth)
+        assert (
+            tokens_and_status(first)
+            == tokens_and_status(second)
+            == tokens_and_status(third)
+            == tokens_and_status(fourth)
+        )
         assert {each["status"] for each in fourth} == {"created"}
         assert lms.value(count) == 30
 
-    def test_no_token_is_kept_twice(self, lms: Lms, name: str) -> None:
+    def test_stored_outcomes_contain_no_tokens(self, lms: Lms, name: str) -> None:
         lms.rows("delete from usher_lms_batchoutcome")
         result = post(lms, ACCOUNTS, [account(name, tokens=True)], request_id="k-" + name)[0]
         kept = lms.value("select outcomes from usher_lms_batchoutcome")
         assert result["tokens"]["access_token"] not in kept
         assert result["tokens"]["refresh_token"] not in kept
 
-    def test_another_request_is_not_a_repetition(self, lms: Lms, name: str) -> None:
+    def test_a_request_id_of_a_request_with_another_item_is_refused(
+        self, lms: Lms, name: str
+    ) -> None:
         item = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
         post(lms, ACCOUNTS, [account(name)], request_id=name)
         # The request ids of accounts and enrollments are separate.
@@ -274,9 +289,10 @@ class TestRequestIds:
         assert answer.status_code == 409
         assert "request_id" in answer.json()["detail"]
 
-    def test_nor_is_one_with_more_items(self, lms: Lms, name: str) -> None:
-        """The request is refused even though its first transaction, of 25 items, is the same as
-        before."""
+    def test_a_request_id_of_a_request_with_fewer_items_is_refused(
+        self, lms: Lms, name: str
+    ) -> None:
+        """The first transaction, of 25 items, is the same in both requests."""
         items = [account(f"{name}{number:02}") for number in range(26)]
         post(lms, ACCOUNTS, items[:25], request_id=name)
         with lms.api() as api:
@@ -284,22 +300,24 @@ class TestRequestIds:
         assert answer.status_code == 409
         assert lms.rows("select id from auth_user where username = ?", f"{name}25") == []
 
-    def test_items_done_one_by_one_are_found_as_well(self, lms: Lms, learners: list[str]) -> None:
+    def test_a_repeated_request_returns_outcomes_of_items_that_were_processed_one_by_one(
+        self, lms: Lms, learners: list[str]
+    ) -> None:
         """If one item fails, the LMS processes the items one by one, and stores their outcomes."""
         script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
         raise IntegrityError("no")
-def with_id(again):
+def process_with_request_id():
     valid = EnrollmentBatch(data={"items": given["items"]})
     valid.is_valid(raise_exception=True)
     application = ConnectedApplication.objects.get()
     return process_enrollments(
         RequestFactory().get("/"), valid.validated_data["items"], application, given["bad"])
 post_save.connect(refuse, sender=Enrollment, weak=False, dispatch_uid="test")
-first = with_id(False)
+first = process_with_request_id()
 post_save.disconnect(sender=Enrollment, dispatch_uid="test")
-outcome = [first, with_id(True)]
+outcome = [first, process_with_request_id()]
 """
         bad = learners[3]
         first, second = run_batch(lms, script, items=enrollments(learners), bad=bad)
@@ -307,7 +325,7 @@ outcome = [first, with_id(True)]
         assert [each["status"] for each in first].count("changed") == 29
         assert {each["status"] for each in second} == {"changed"}
 
-    def test_old_outcomes_are_removed(self, lms: Lms, name: str) -> None:
+    def test_old_outcomes_are_deleted(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)], request_id=name)
         lms.rows("update usher_lms_batchoutcome set created = '2020-01-01'")
         run_batch(lms, "from usher.lms.api.repetitions import prune\nprune()\noutcome = None")
@@ -331,20 +349,21 @@ with override_settings(
     outcome = batch(AccountBatch, given["items"])
 """
 
-    def test_they_run_and_may_refuse(self, lms: Lms, name: str) -> None:
+    def test_registration_filters_change_and_refuse_accounts(self, lms: Lms, name: str) -> None:
         items = [account(f"{name}{letter}") for letter in "abc"]
         outcome = run_batch(lms, self.STEPS, items=items)
 
         assert [each["status"] for each in outcome] == ["created", "refused", "created"]
-        assert code(outcome[1]) == "validation-error"
+        assert error_code(outcome[1]) == "validation-error"
         assert outcome[1]["error"]["message"] == "Not from here."
         profile = "select name from auth_userprofile p join auth_user u on u.id = p.user_id "
         assert lms.value(profile + "where username = ?", name + "a") == f"NAME {name}A".upper()
 
 
-def test_somebody_invited_is_activated_as_the_platform_does_it(lms: Lms, name: str) -> None:
-    """The user is saved inactive and then again as active: at the second save the platform enrolls
-    people who were invited to a course."""
+def test_an_account_that_was_invited_to_a_course_is_saved_inactive_and_then_active(
+    lms: Lms, name: str
+) -> None:
+    """The platform enrolls invited people when their user changes from inactive to active."""
     lms.rows(
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')",
@@ -364,10 +383,12 @@ outcome = saves
         ["b", True, False],
         ["b", False, True],
     ]
-    assert one(lms, ACCOUNTS, **account(name + "b"))["status"] == "exists"
+    assert post_one(lms, ACCOUNTS, **account(name + "b"))["status"] == "exists"
 
 
-def test_an_item_at_which_another_app_fails_fails_no_other(lms: Lms, learners: list[str]) -> None:
+def test_an_item_for_which_a_receiver_fails_is_the_only_refused_item(
+    lms: Lms, learners: list[str]
+) -> None:
     script = """
 def fail(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
@@ -381,7 +402,9 @@ outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
     assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
 
 
-def test_a_request_s_cache_forgets_a_rolled_back_transaction(lms: Lms, learners: list[str]) -> None:
+def test_the_request_cache_is_emptied_when_a_transaction_is_rolled_back(
+    lms: Lms, learners: list[str]
+) -> None:
     """The platform keeps in its request cache whether somebody is enrolled."""
     script = """
 from edx_django_utils.cache import RequestCache

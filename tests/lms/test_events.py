@@ -23,7 +23,7 @@ def received(lms: Lms, username: str) -> list[dict[str, Any]]:
     return [each for each in posted if each["data"]["username"] == username]
 
 
-def types(lms: Lms, username: str) -> list[str]:
+def event_types(lms: Lms, username: str) -> list[str]:
     return [each["type"] for each in received(lms, username)]
 
 
@@ -42,11 +42,11 @@ def enroll_publicly(lms: Lms, username: str, course_id: str = DEMO) -> None:
         assert api.post("/api/enrollment/v1/enrollment", json=body).status_code == 200
 
 
-def test_a_new_account_is_sent_once(lms: Lms, name: str) -> None:
+def test_a_new_account_sends_one_event(lms: Lms, name: str) -> None:
     lms.sign_in(name)
 
-    wait_for(lambda: types(lms, name))
-    assert types(lms, name) == ["account.changed"]
+    wait_for(lambda: event_types(lms, name))
+    assert event_types(lms, name) == ["account.changed"]
 
 
 def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> None:
@@ -54,7 +54,7 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
     lms.rows("delete from social_auth_usersocialauth where uid = ?", name)
     command = ("usher_link", "--username", name, "--application", "campus")
     subprocess.run([sys.executable, "manage.py", *command], cwd=lms.folder, check=True)
-    assert types(lms, name) == ["account.changed"]
+    assert event_types(lms, name) == ["account.changed"]
 
 
 def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) -> None:
@@ -68,7 +68,7 @@ def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) 
     post(lms, ACCOUNTS, [account(name)])
     enroll(lms, name, mode="audit")
     enroll_publicly(lms, name, E2E)
-    wait_for(lambda: types(lms, name))
+    wait_for(lambda: event_types(lms, name))
 
     log = "select type, course_id, next_attempt_at is null and delivered_at is null "
     log += "from usher_lms_message where username = ? order by id"
@@ -83,7 +83,7 @@ def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) 
 def test_messages_are_signed(lms: Lms, name: str) -> None:
     lms.sign_in(name)
     enroll_publicly(lms, name)
-    wait_for(lambda: "enrollment.changed" in types(lms, name))
+    wait_for(lambda: "enrollment.changed" in event_types(lms, name))
 
     mine: list[Received] = [
         each
@@ -117,33 +117,35 @@ def test_a_change_in_the_lms_sends_an_event(lms: Lms, name: str) -> None:
 
     change_address(lms, name)
 
-    wait_for(lambda: types(lms, name) == ["account.changed"])
+    wait_for(lambda: event_types(lms, name) == ["account.changed"])
 
 
 @pytest.mark.parametrize(
-    ("made", "kind"),
+    ("change", "event_type"),
     [
         ("certificates.services import award; award(u, key)", "certificate.changed"),
         ("grades.services import record; record(u, key, percent=0.9)", "grade.changed"),
     ],
 )
-def test_certificates_and_grades_send_events(lms: Lms, name: str, made: str, kind: str) -> None:
+def test_certificates_and_grades_send_events(
+    lms: Lms, name: str, change: str, event_type: str
+) -> None:
     post(lms, ACCOUNTS, [account(name)])
     script = (
         "from django.contrib.auth.models import User; from opaque_keys.edx.keys import CourseKey; "
         f"u = User.objects.get(username={name!r}); key = CourseKey.from_string({DEMO!r}); "
-        f"from usher.embedded.{made}"
+        f"from usher.embedded.{change}"
     )
     assert lms.run("shell", "-c", script).returncode == 0
 
-    wait_for(lambda: kind in types(lms, name))
-    messages = next(each for each in received(lms, name) if each["type"] == kind)
-    assert messages["data"] == {"username": name, "course_id": DEMO}
+    wait_for(lambda: event_type in event_types(lms, name))
+    message = next(each for each in received(lms, name) if each["type"] == event_type)
+    assert message["data"] == {"username": name, "course_id": DEMO}
 
 
-def test_a_sign_in_is_not_a_change(lms: Lms, name: str) -> None:
+def test_a_second_sign_in_is_not_logged_as_a_change(lms: Lms, name: str) -> None:
     lms.sign_in(name)
-    wait_for(lambda: types(lms, name))
+    wait_for(lambda: event_types(lms, name))
     before = lms.value("select count(*) from usher_lms_message where username = ?", name)
 
     lms.sign_in(name)
@@ -168,7 +170,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
     lms: Lms, name: str, status: int
 ) -> None:
     post(lms, ACCOUNTS, [account(name)])
-    lms.application.answer = status
+    lms.application.webhook_status = status
     started = time.monotonic()
     try:
         enroll_publicly(lms, name)
@@ -181,7 +183,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
         attempts, delivered_at, error = lms.rows(state, name)[0]
         assert (delivered_at, error) == (None, f"answered {status}")
     finally:
-        lms.application.answer = 200
+        lms.application.webhook_status = 200
     assert seconds < 10
     before = len(received(lms, name))
 
@@ -199,7 +201,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
     assert attempts >= 1
 
 
-def test_old_messages_are_forgotten(lms: Lms, name: str) -> None:
+def test_old_messages_are_deleted(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name)])
     change_address(lms, name)
     state = "select delivered_at from usher_lms_message where username = ? order by id desc"
@@ -212,7 +214,7 @@ def test_old_messages_are_forgotten(lms: Lms, name: str) -> None:
     assert lms.rows(state, name) == []
 
 
-def test_event_ids_are_stored_as_before_after_a_migration_back(lms: Lms, name: str) -> None:
+def test_event_ids_have_their_former_length_after_a_migration_back(lms: Lms, name: str) -> None:
     """The code of migration 0003 reads UUIDs: 32 digits in databases without a type for UUIDs."""
     post(lms, ACCOUNTS, [account(name)])
     length = "select length(event_id) from usher_lms_message where username = ?"

@@ -38,7 +38,7 @@ ITEMS = st.fixed_dictionaries(
         )
     },
 )
-SHAPED = st.fixed_dictionaries(
+WELL_FORMED_ITEMS = st.fixed_dictionaries(
     {
         "id": st.integers(),
         "username": TEXTS,
@@ -48,7 +48,9 @@ SHAPED = st.fixed_dictionaries(
         "mode": TEXTS,
     }
 )
-BODIES = st.one_of(VALUES, st.fixed_dictionaries({"items": st.lists(ITEMS, max_size=3)}), SHAPED)
+BODIES = st.one_of(
+    VALUES, st.fixed_dictionaries({"items": st.lists(ITEMS, max_size=3)}), WELL_FORMED_ITEMS
+)
 
 
 def post(lms: Lms, path: str, content: bytes) -> httpx.Response:
@@ -62,15 +64,15 @@ def post(lms: Lms, path: str, content: bytes) -> httpx.Response:
 class TestBodies:
     @SETTINGS
     @given(body=BODIES)
-    def test_any_json(self, lms: Lms, path: str, body: Any) -> None:
+    def test_any_json_is_answered_with_200_or_400(self, lms: Lms, path: str, body: Any) -> None:
         answer = post(lms, path, json.dumps(body).encode())
 
         assert answer.status_code in (200, 400), answer.text
         assert isinstance(answer.json(), dict | list)
 
     @SETTINGS
-    @given(items=st.lists(SHAPED, min_size=1, max_size=5))
-    def test_items_of_the_right_shape(
+    @given(items=st.lists(WELL_FORMED_ITEMS, min_size=1, max_size=5))
+    def test_results_have_the_ids_of_well_formed_items(
         self, lms: Lms, path: str, items: list[dict[str, Any]]
     ) -> None:
         answer = post(lms, path, json.dumps({"items": items}).encode())
@@ -93,10 +95,10 @@ class TestBodies:
         ],
         ids=["empty", "half", "bytes", "deep", "digits", "nan", "surrogate", "nul"],
     )
-    def test_malformed_batches(self, lms: Lms, path: str, content: bytes) -> None:
+    def test_malformed_batches_are_refused(self, lms: Lms, path: str, content: bytes) -> None:
         assert post(lms, path, content).status_code == 400
 
-    def test_too_many_items(self, lms: Lms, path: str) -> None:
+    def test_too_many_items_are_refused(self, lms: Lms, path: str) -> None:
         item = {"id": 1, "username": "a", "email": "a@x.example", "course_id": DEMO}
         answer = post(lms, path, json.dumps({"items": [item] * 501}).encode())
 
@@ -118,7 +120,9 @@ class TestQueries:
         cursor=st.text(max_size=40),
         limit=st.one_of(st.text(max_size=10), st.integers().map(str)),
     )
-    def test_any_query(self, lms: Lms, kind: str, since: str, cursor: str, limit: str) -> None:
+    def test_any_query_is_answered_with_200_or_400(
+        self, lms: Lms, kind: str, since: str, cursor: str, limit: str
+    ) -> None:
         with lms.api() as api:
             for query in ({"changed_since": since}, {"cursor": cursor}, {"limit": limit}):
                 answer = api.get(f"/usher/api/v1/{kind}/", params=query)
@@ -128,7 +132,7 @@ class TestQueries:
         "since",
         ["yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-13-01"],
     )
-    def test_moments_that_are_none(self, lms: Lms, kind: str, since: str) -> None:
+    def test_an_invalid_moment_is_refused(self, lms: Lms, kind: str, since: str) -> None:
         with lms.api() as api:
             answer = api.get(f"/usher/api/v1/{kind}/", params={"changed_since": since})
 

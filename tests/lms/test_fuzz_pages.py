@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.lms.conftest import DEMO, Lms
 
-PLUGIN = (
+PLUGIN_PATHS = (
     "/usher/backchannel-logout/mitxpro-oauth2/",
     "/usher/backchannel-logout/nobody/",
     "/usher/stopped/",
@@ -24,7 +24,7 @@ PLUGIN = (
     "/usher/api/v1/course-runs/",
     "/usher/api/v1/report/",
 )
-AROUND = (
+PLATFORM_PATHS = (
     "/login",
     "/register",
     "/logout",
@@ -48,14 +48,14 @@ AROUND = (
     "/heartbeat",
     "/dashboard",
 )
-NAMES = (
+PARAMETERS = (
     *("logout_token", "next", "reason", "backend", "token", "partial_token", "auth_entry"),
     *("code", "state", "error", "redirect_state", "username", "email", "name", "country"),
     *("password", "provider", "access_token", "page", "page_size", "course_keys", "permissions"),
     *("client_id", "client_secret", "grant_type", "refresh_token", "redirect_uri", "scope"),
     *("response_type", "changed_since", "cursor", "limit", "user", "course_id", "no_redirect"),
 )
-ODD = (
+HOSTILE_VALUES = (
     "",
     "\x00",
     "a\x00b",
@@ -100,11 +100,12 @@ SETTINGS = settings(
 def client(lms: Lms) -> httpx.Client:
     # No connection is used twice, because the server closes a connection if it has not read the
     # whole body of a request.
-    alone = httpx.Limits(max_keepalive_connections=0)
-    return httpx.Client(base_url=lms.url, timeout=60, trust_env=False, limits=alone)
+    new_connections = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(base_url=lms.url, timeout=60, trust_env=False, limits=new_connections)
 
 
-def fine(answer: httpx.Response) -> None:
+def assert_harmless(answer: httpx.Response) -> None:
+    """The answer is no server error, no redirect to another host, and repeats no script."""
     assert answer.status_code < 500, (str(answer.request.url)[:300], answer.request.content[:100])
     assert "evil.example" not in urlsplit(answer.headers.get("Location", "")).netloc
     # oauthlib's errors repeat ``state``. These errors are JSON, in which browsers run no scripts.
@@ -112,77 +113,85 @@ def fine(answer: httpx.Response) -> None:
         assert "<script>alert(1)" not in answer.text
 
 
-def encoded(fields: dict[str, str]) -> str:
+def url_encoded(fields: dict[str, str]) -> str:
     return urlencode({k: v.encode("utf-8", "surrogatepass") for k, v in fields.items()})
 
 
-@pytest.mark.parametrize("path", PLUGIN + AROUND)
-def test_bodies(client: httpx.Client, path: str) -> None:
+@pytest.mark.parametrize("path", PLUGIN_PATHS + PLATFORM_PATHS)
+def test_answers_to_hostile_bodies_are_harmless(client: httpx.Client, path: str) -> None:
     # The third body, deeply nested JSON, is not sent to the platform's own pages, because these
     # pages fail for such a body.
-    for body in BODIES if path in PLUGIN else BODIES[:2] + BODIES[3:]:
+    for body in BODIES if path in PLUGIN_PATHS else BODIES[:2] + BODIES[3:]:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:1]:
             headers = {"Content-Type": content_type}
             try:
-                fine(client.post(path, content=body, headers=headers))
+                assert_harmless(client.post(path, content=body, headers=headers))
             except (httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadError):
                 # The server refuses a large body before it has read all of it.
                 assert len(body) > 100_000
 
 
-@pytest.mark.parametrize("path", PLUGIN + AROUND)
-def test_methods(client: httpx.Client, path: str) -> None:
+@pytest.mark.parametrize("path", PLUGIN_PATHS + PLATFORM_PATHS)
+def test_answers_to_unusual_methods_are_harmless(client: httpx.Client, path: str) -> None:
     for method in ("HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "NONSENSE"):
-        fine(client.request(method, path, content=b"{}"))
+        assert_harmless(client.request(method, path, content=b"{}"))
 
 
-@pytest.mark.parametrize("path", PLUGIN + AROUND)
+@pytest.mark.parametrize("path", PLUGIN_PATHS + PLATFORM_PATHS)
 @SETTINGS
-@given(fields=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(ODD) | st.text(max_size=20)))
-def test_any_parameters(client: httpx.Client, path: str, fields: dict[str, str]) -> None:
-    if path in AROUND:
+@given(
+    fields=st.dictionaries(
+        st.sampled_from(PARAMETERS), st.sampled_from(HOSTILE_VALUES) | st.text(max_size=20)
+    )
+)
+def test_answers_to_hostile_parameters_are_harmless(
+    client: httpx.Client, path: str, fields: dict[str, str]
+) -> None:
+    if path in PLATFORM_PATHS:
         fields.pop("client_id", None)  # the platform fails for unknown clients
-    text = encoded(fields)
+    text = url_encoded(fields)
     client.cookies.clear()
-    fine(client.get(f"{path}?{text[:4000]}"))
+    assert_harmless(client.get(f"{path}?{text[:4000]}"))
     headers = {"Content-Type": TYPES[1]}
-    fine(client.post(path, content=text.encode(), headers=headers))
+    assert_harmless(client.post(path, content=text.encode(), headers=headers))
 
 
 COOKIES = ("edx-jwt-cookie-header-payload", "edx-jwt-cookie-signature", "sessionid", "csrftoken")
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/usher/stopped/", "/api/user/v1/me", "/login"])
-def test_cookies(client: httpx.Client, path: str) -> None:
-    for value in (*ODD[4:], "e30.e30.e30", "e30." + "A" * 3000):
+def test_answers_to_hostile_cookies_are_harmless(client: httpx.Client, path: str) -> None:
+    for value in (*HOSTILE_VALUES[4:], "e30.e30.e30", "e30." + "A" * 3000):
         for name in COOKIES:
             client.cookies.clear()
             cookie = f"{name}={quote(value, safe='.-_')[:3500]}"
-            fine(client.get(path, headers={"Cookie": cookie}))
+            assert_harmless(client.get(path, headers={"Cookie": cookie}))
 
 
-@pytest.mark.parametrize("path", PLUGIN)
-def test_names_in_paths(client: httpx.Client, path: str) -> None:
-    for value in ODD:
+@pytest.mark.parametrize("path", PLUGIN_PATHS)
+def test_answers_to_hostile_paths_are_harmless(client: httpx.Client, path: str) -> None:
+    for value in HOSTILE_VALUES:
         part = quote(value.encode("utf-8", "surrogatepass"), safe="")[:2000]
-        fine(client.get(f"{path}{part}"))
-        fine(client.post(f"/usher/backchannel-logout/{part}/", data={"logout_token": "x"}))
+        assert_harmless(client.get(f"{path}{part}"))
+        assert_harmless(
+            client.post(f"/usher/backchannel-logout/{part}/", data={"logout_token": "x"})
+        )
 
 
-def test_half_a_request_is_not_waited_for_by_others(lms: Lms, client: httpx.Client) -> None:
-    """Slow bodies and endless headers block only their own connection."""
+def test_unfinished_requests_do_not_block_other_requests(lms: Lms, client: httpx.Client) -> None:
+    """One request has an unfinished body, the other has unfinished headers."""
     address = urlsplit(lms.url)
-    half = []
+    unfinished = []
     for text in (
         b"POST /usher/backchannel-logout/mitxpro-oauth2/ HTTP/1.1\r\nHost: x\r\n"
         b"Content-Length: 1000\r\n\r\nlogout",
         b"GET /heartbeat HTTP/1.1\r\nX-Endless: ",
     ):
-        opened = socket.create_connection((address.hostname or "", address.port or 80))
-        opened.sendall(text)
-        half.append(opened)
+        connection = socket.create_connection((address.hostname or "", address.port or 80))
+        connection.sendall(text)
+        unfinished.append(connection)
     try:
-        fine(client.get("/heartbeat", timeout=60))
+        assert_harmless(client.get("/heartbeat", timeout=60))
     finally:
-        for opened in half:
-            opened.close()
+        for connection in unfinished:
+            connection.close()

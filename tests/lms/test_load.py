@@ -13,11 +13,11 @@ from tests.lms.conftest import Lms
 from usher.client.pacing import FIRST_SIZE, Pacing
 
 
-def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
+def test_the_load_test_unenrolls_and_deactivates_its_learners(lms: Lms) -> None:
     """If no course run is given, the enrollments are spread over the LMS's runs."""
-    asked = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
+    options = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client:
-        report = measure(Load(client, batch=4, concurrency=2, page=PAGE), asked)
+        report = measure(Load(client, batch=4, concurrency=2, page=PAGE), options)
 
     kinds = ("accounts", "accounts_again", "enrollments", "enrollments_again")
     assert [report[kind]["items"] for kind in kinds] == [6, 6, 9, 9]
@@ -25,14 +25,14 @@ def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
     assert all(report[kind]["a_second"] > 0 for kind in kinds)
     assert (report["failed_requests"], report["page_failed"]) == (0, 0)
     assert report["refused"] == 0, report["why"]
-    left = "from student_courseenrollment e join auth_user u on u.id = e.user_id"
-    made = f"{left} where u.username like 'usher-load-%'"
-    assert lms.value(f"select count(*) {made}") == 9
-    assert lms.value(f"select count(distinct course_id) {made}") == 2
-    assert lms.value(f"select count(*) {made} and (e.is_active or u.is_active)") == 0
+    enrollments = "from student_courseenrollment e join auth_user u on u.id = e.user_id"
+    created = f"{enrollments} where u.username like 'usher-load-%'"
+    assert lms.value(f"select count(*) {created}") == 9
+    assert lms.value(f"select count(distinct course_id) {created}") == 2
+    assert lms.value(f"select count(*) {created} and (e.is_active or u.is_active)") == 0
 
 
-def test_without_numbers_the_load_is_what_the_application_sends(
+def test_without_options_the_load_test_sends_requests_as_the_application_does(
     lms: Lms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probed: list[float] = []
@@ -49,27 +49,27 @@ def test_without_numbers_the_load_is_what_the_application_sends(
     assert len(probed) == 2
 
 
-def test_a_stopped_load_test_removes_what_it_created(
+def test_a_stopped_load_test_deactivates_its_learners(
     lms: Lms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Load.send
     sent: list[list[dict[str, Any]]] = []
 
-    def stopped_at_the_third(load: Load, path: str, items: list[dict[str, Any]]) -> None:
+    def stop_at_the_third_request(load: Load, path: str, items: list[dict[str, Any]]) -> None:
         sent.append(items)
         if len(sent) == 3:
             raise KeyboardInterrupt
         send(load, path, items)
 
-    monkeypatch.setattr(Load, "send", stopped_at_the_third)
-    asked = Namespace(accounts=40, enrollments=9, run=None, mode="", force=False, deadlocks="")
+    monkeypatch.setattr(Load, "send", stop_at_the_third_request)
+    options = Namespace(accounts=40, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client, pytest.raises(KeyboardInterrupt):
-        measure(Load(client, batch=2, concurrency=1, page=PAGE), asked)
+        measure(Load(client, batch=2, concurrency=1, page=PAGE), options)
 
     prefix = sent[0][0]["username"].removesuffix("0")
-    made = "from auth_user where username like ?"
-    assert 0 < lms.value(f"select count(*) {made}", f"{prefix}%") < 40
-    assert lms.value(f"select count(*) {made} and is_active", f"{prefix}%") == 0
+    created = "from auth_user where username like ?"
+    assert 0 < lms.value(f"select count(*) {created}", f"{prefix}%") < 40
+    assert lms.value(f"select count(*) {created} and is_active", f"{prefix}%") == 0
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_stopped_load_test_removes_what_it_created(
         (None, None, "token can't be read"),
     ],
 )
-def test_the_load_test_checks_its_requirements_first(
+def test_the_load_test_stops_if_the_lms_or_the_token_can_not_be_used(
     lms: Lms,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -25,8 +25,8 @@ from tests.lms.test_batch_transactions import (
     enrollments,
     run_batch,
 )
-from tests.lms.test_sign_out import send
-from tests.lms.test_ways_to_an_account import batch_enroll, plain, public_enroll
+from tests.lms.test_sign_out import send_logout_token
+from tests.lms.test_ways_to_an_account import batch_enroll, public_enroll, without_varying_values
 from tests.support.served import served_lms
 
 pytestmark = [
@@ -58,8 +58,9 @@ def lms() -> Iterator[OnMariaDb]:
             yield running
 
 
-def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
-    """Two batches of the same learners and runs are sent at the same time, in opposite order."""
+def test_simultaneous_batches_of_the_same_items_all_succeed(lms: OnMariaDb, name: str) -> None:
+    """Their items are in opposite order. The batch API repeats transactions that MariaDB ends
+    because of a deadlock, so that callers see no error."""
     for number in range(20):
         names = [f"{name}{number:02}_{index:02}" for index in range(10)]
         learners = [account(name) for name in names]
@@ -86,9 +87,10 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
         assert statuses.count("changed") >= len(items)
 
 
-def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name: str) -> None:
-    """MySQL rolls back the whole transaction, and the statements after that begin a new
-    transaction."""
+def test_a_batch_is_repeated_after_a_rollback_that_a_receiver_hides(
+    lms: OnMariaDb, name: str
+) -> None:
+    """After the rollback, MySQL executes the remaining statements in a new transaction."""
     names = create_accounts(lms, name)
     outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
 
@@ -96,9 +98,9 @@ def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name:
     assert ids == enrolled_as_verified(lms, names) == set(names)
 
 
-def test_forum_roles_are_asked_for_before_they_are_added(lms: OnMariaDb) -> None:
-    """Without this query, the second save of an enrollment would insert the link to the role again,
-    and lock the index of these links."""
+def test_the_link_to_an_existing_forum_role_is_not_inserted_again(lms: OnMariaDb) -> None:
+    """Inserting the link again at the second save of an enrollment would lock the index of these
+    links."""
     script = """
 from usher.embedded.platform_load.models import ForumRole
 from django.test.utils import CaptureQueriesContext
@@ -119,42 +121,46 @@ TABLES = (
 )
 
 
-def test_the_same_rows_as_by_the_public_api(lms: OnMariaDb, name: str) -> None:
+def test_the_batch_api_creates_the_same_enrollment_rows_as_the_public_api(
+    lms: OnMariaDb, name: str
+) -> None:
     create_accounts(lms, name, 2)
     public, other = f"{name}_00", f"{name}_01"
     public_enroll(lms, public)
     batch_enroll(lms, other)
 
-    def of(table: str, username: str) -> list[Any]:
+    def rows_of(table: str, username: str) -> list[Any]:
         columns = [row[0] for row in lms.rows(f"describe {table}")]
         rows = lms.rows(
             f"select t.* from {table} t join auth_user u on u.id = t.user_id where username = ?",
             username,
         )
         return [
-            plain({k: str(v) for k, v in zip(columns, row, strict=True) if "id" not in k}, username)
+            without_varying_values(
+                {k: str(v) for k, v in zip(columns, row, strict=True) if "id" not in k}, username
+            )
             for row in rows
         ]
 
     for table in TABLES:
-        assert of(table, public) == of(table, other), table
-        assert of(table, public), table
+        assert rows_of(table, public) == rows_of(table, other), table
+        assert rows_of(table, public), table
 
 
-def test_repeated_requests_at_the_same_time_mint_tokens_once(lms: OnMariaDb, name: str) -> None:
+def test_simultaneous_repeated_requests_create_tokens_once(lms: OnMariaDb, name: str) -> None:
     items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(post, lms, ACCOUNTS, items, request_id=name) for _ in range(3)]
         found = [[o["tokens"]["access_token"] for o in each.result()] for each in asked]
     assert found[0] == found[1] == found[2]
-    minted = (
+    number_of_tokens = (
         "select count(*) from oauth2_provider_accesstoken t join auth_user u on u.id = t.user_id "
         "where username like ?"
     )
-    assert lms.value(minted, name + "%") == 30
+    assert lms.value(number_of_tokens, name + "%") == 30
 
 
-def test_request_ids_that_differ_only_in_case_are_two(lms: OnMariaDb, name: str) -> None:
+def test_request_ids_that_differ_only_in_case_are_different(lms: OnMariaDb, name: str) -> None:
     items = [account(name + "a")]
     assert post(lms, ACCOUNTS, items, request_id=f"{name}-id")[0]["status"] == "created"
     assert post(lms, ACCOUNTS, items, request_id=f"{name}-ID")[0]["status"] == "exists"
@@ -178,14 +184,18 @@ outcome = [tokens.find_access_token(each) is not None for each in asked]
     assert run_batch(lms, script, token=TOKEN) == [True, False]
 
 
-def test_logout_tokens_whose_ids_differ_only_in_case_are_two(lms: OnMariaDb, name: str) -> None:
+def test_logout_tokens_whose_ids_differ_only_in_case_are_different(
+    lms: OnMariaDb, name: str
+) -> None:
     for jti in (f"{name}-id", f"{name}-ID"):
-        assert send(lms, lms.application.logout_token(name, jti=jti)).status_code == 200
-    again = send(lms, lms.application.logout_token(name, jti=f"{name}-ID"))
+        assert (
+            send_logout_token(lms, lms.application.logout_token(name, jti=jti)).status_code == 200
+        )
+    again = send_logout_token(lms, lms.application.logout_token(name, jti=f"{name}-ID"))
     assert "used before" in again.json()["error_description"]
 
 
-def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) -> None:
+def test_messages_are_stored_in_tables_that_django_4_or_5_created(lms: OnMariaDb) -> None:
     """Migration 0003 with Django 4.2 creates ``event_id`` as char(32), with 5.2 as uuid. A later
     migration changes either type to a text of 36 characters."""
     column = (
@@ -208,7 +218,7 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
     create_accounts(lms, "outbox_after", 1)
 
 
-def test_columns_that_an_earlier_django_made_for_uuids_are_reported(lms: OnMariaDb) -> None:
+def test_short_uuid_columns_that_django_4_created_are_reported(lms: OnMariaDb) -> None:
     """Django 4.2 created these columns as ``char(32)``, and Django 5 writes 36 characters."""
     table, column = "oauth2_provider_refreshtoken", "token_family"
     if "MariaDB" not in lms.value("select version()"):

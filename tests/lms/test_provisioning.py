@@ -29,7 +29,7 @@ def plan(lms: Lms) -> dict[str, Any]:
     lms.provision(plan)
 
 
-def test_again_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_second_provisioning_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
     before = lms.value(PROVIDERS)
 
     answer = lms.provision(plan)
@@ -40,7 +40,7 @@ def test_again_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
     assert answer["warnings"] == []
 
 
-def test_only_what_differs_is_changed(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_changed_secret_changes_only_the_provider_record(lms: Lms, plan: dict[str, Any]) -> None:
     before = lms.value(PROVIDERS)
     plan["applications"][0]["client_secret"] = "another-secret-of-the-lms-0123456789"
 
@@ -53,7 +53,7 @@ def test_only_what_differs_is_changed(lms: Lms, plan: dict[str, Any]) -> None:
     assert lms.value(PROVIDERS) == before + 1
 
 
-def test_the_provider_record_is_as_the_manual_says(lms: Lms) -> None:
+def test_the_provider_record_has_the_values_of_the_manual_procedure(lms: Lms) -> None:
     columns = (
         "enabled, name, slug, site_id, skip_hinted_login_dialog, skip_registration_form, "
         "skip_email_verification, sync_learner_profile_data, enable_sso_id_verification"
@@ -92,7 +92,7 @@ def test_secrets_are_not_printed(lms: Lms, plan: dict[str, Any]) -> None:
     assert not [secret for secret in SECRETS if secret in result.stdout + result.stderr]
 
 
-def test_a_file_is_read_too(lms: Lms, plan: dict[str, Any], tmp_path: Path) -> None:
+def test_a_description_is_read_from_a_file(lms: Lms, plan: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "description.json"
     file.write_text(json.dumps(plan))
 
@@ -113,7 +113,7 @@ def test_a_service_worker_deactivated_by_hand_is_activated(lms: Lms, plan: dict[
     assert lms.rows(flags, WORKER) == [(1, 1)]
 
 
-def test_the_token_is_prolonged_before_it_ends(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_token_that_expires_soon_is_prolonged(lms: Lms, plan: dict[str, Any]) -> None:
     soon = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y-%m-%d %H:%M:%S")
     lms.rows("update oauth2_provider_accesstoken set expires = ? where token = ?", soon, TOKEN)
 
@@ -135,7 +135,9 @@ def test_a_replaced_token_is_no_longer_valid(lms: Lms, plan: dict[str, Any]) -> 
         assert new.get("/api/user/v1/me").json() == {"username": WORKER}
 
 
-def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any]) -> None:
+def test_an_oauth_client_that_was_created_by_hand_is_adopted(
+    lms: Lms, plan: dict[str, Any]
+) -> None:
     """The manual procedure created the client, with another id and secret."""
     landing = "http://xpro.example/login/_private/complete"
     lms.rows(
@@ -177,7 +179,7 @@ def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any
     assert outcomes(removed)["OAuth client edx-oauth-app"] == "kept"
 
 
-def test_an_unknown_site_names_those_there_are(lms: Lms, plan: dict[str, Any]) -> None:
+def test_an_unknown_site_is_refused_with_the_list_of_sites(lms: Lms, plan: dict[str, Any]) -> None:
     plan["site"] = "lms.example:8000"
 
     result = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
@@ -214,7 +216,7 @@ def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> 
     assert "Traceback" not in result.stderr
 
 
-def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_refused_description_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
     """The description's superuser is created first. The description's second application is refused
     later, because it has the first application's backend."""
     plan["superuser"] = {"username": "late_edx", "email": "late@example.org"}
@@ -227,7 +229,7 @@ def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> 
     assert lms.rows("select 1 from auth_user where username = 'late_edx'") == []
 
 
-def test_the_applications_superuser_signs_in_by_it(
+def test_the_application_s_superuser_signs_in_through_the_application(
     lms: Lms, plan: dict[str, Any], name: str
 ) -> None:
     plan["superuser"] = {
@@ -243,17 +245,17 @@ def test_the_applications_superuser_signs_in_by_it(
     assert (arrived.status_code, arrived.url.path) == (200, "/admin/")
 
 
-@pytest.mark.parametrize("same", ["username", "email"])
+@pytest.mark.parametrize("shared_field", ["username", "email"])
 def test_an_account_that_existed_before_is_not_made_a_superuser(
-    lms: Lms, plan: dict[str, Any], name: str, same: str
+    lms: Lms, plan: dict[str, Any], name: str, shared_field: str
 ) -> None:
-    theirs = {"username": f"{name}x", "email": f"{name}x@learners.example"}
-    ours = {"username": name, "email": f"{name}@learners.example"}
-    somebody = {**theirs, same: ours[same]}
-    lms.provision({**plan, "superuser": somebody})
-    taken_rights = "update auth_user set is_superuser = 0, is_staff = 0 where username = ?"
-    lms.rows(taken_rights, somebody["username"])
-    plan["superuser"] = {**ours, "backend": "mitxpro-oauth2"}
+    other = {"username": f"{name}x", "email": f"{name}x@learners.example"}
+    described = {"username": name, "email": f"{name}@learners.example"}
+    existing = {**other, shared_field: described[shared_field]}
+    lms.provision({**plan, "superuser": existing})
+    remove_rights = "update auth_user set is_superuser = 0, is_staff = 0 where username = ?"
+    lms.rows(remove_rights, existing["username"])
+    plan["superuser"] = {**described, "backend": "mitxpro-oauth2"}
 
     answer = lms.provision(plan)
 
@@ -261,10 +263,10 @@ def test_an_account_that_existed_before_is_not_made_a_superuser(
     assert outcomes(answer)[f"superuser {name}"] == "kept"
     assert any(f"{name} is not a superuser yet" in warning for warning in answer["warnings"])
     rights = "select is_superuser, is_staff from auth_user where username = ?"
-    assert lms.rows(rights, somebody["username"]) == [(0, 0)]
+    assert lms.rows(rights, existing["username"]) == [(0, 0)]
 
 
-def test_a_learner_with_another_address_is_never_made_a_superuser(
+def test_a_learner_is_made_a_superuser_only_with_the_described_email(
     lms: Lms, plan: dict[str, Any], name: str
 ) -> None:
     """The LMS's user of that name may be another person than the application's superuser."""
@@ -288,7 +290,7 @@ def test_a_learner_with_another_address_is_never_made_a_superuser(
 
 
 @pytest.mark.parametrize("backend", ["", "mitxpro-oauth2"])
-def test_the_first_owner_of_the_name_is_not_made_a_superuser(
+def test_a_learner_who_took_the_superuser_s_name_first_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, backend: str
 ) -> None:
     """A learner signed in first, with the name and e-mail address that the description gives to the
@@ -309,7 +311,7 @@ def test_the_first_owner_of_the_name_is_not_made_a_superuser(
     assert lms.rows(rights, taken) == [(0, 0)]
 
 
-def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_backend_that_is_not_loaded_causes_a_warning(lms: Lms, plan: dict[str, Any]) -> None:
     plan["applications"][0]["backend"] = "not-there"
 
     answer = lms.provision(plan, "--dry-run")
@@ -317,7 +319,7 @@ def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any
     assert any("not-there is not loaded" in warning for warning in answer["warnings"])
 
 
-def test_another_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_change_of_the_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]) -> None:
     """Each link has its backend's name. Unless links are moved, no learner can sign in."""
     links = "select count(*) from social_auth_usersocialauth where provider = ?"
     lms.rows(
@@ -326,12 +328,12 @@ def test_another_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]
         " from auth_user where username != ? order by id limit 1",
         WORKER,
     )
-    there = lms.rows(links, "mitxpro-oauth2")[0][0]
+    links_before = lms.rows(links, "mitxpro-oauth2")[0][0]
     plan["applications"][0]["backend"] = "ol-oauth2"
-    item = f"links {there} learners' links from mitxpro-oauth2 to ol-oauth2"
+    item = f"links {links_before} learners' links from mitxpro-oauth2 to ol-oauth2"
 
     assert outcomes(lms.provision(plan, "--dry-run"))[item] == "moved"
-    assert lms.rows(links, "mitxpro-oauth2") == [(there,)]
+    assert lms.rows(links, "mitxpro-oauth2") == [(links_before,)]
 
     answer = outcomes(lms.provision(plan))
     assert answer[item] == "moved"
@@ -340,12 +342,14 @@ def test_another_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]
 
     plan["applications"][0]["backend"] = "mitxpro-oauth2"
     assert "moved" in outcomes(lms.provision(plan)).values()
-    assert lms.rows(links, "mitxpro-oauth2") == [(there,)]
+    assert lms.rows(links, "mitxpro-oauth2") == [(links_before,)]
     lms.rows("delete from social_auth_usersocialauth where uid = 'linked'")
     lms.rows("delete from third_party_auth_oauth2providerconfig where backend_name = 'ol-oauth2'")
 
 
-def test_remove_and_purge(lms: Lms, plan: dict[str, Any]) -> None:
+def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
+    lms: Lms, plan: dict[str, Any]
+) -> None:
     removed = lms.provision(plan, "--remove")
 
     assert outcomes(removed)["provider record mitxpro-oauth2"] == "changed"

@@ -24,7 +24,7 @@ def report(lms: Lms, *options: str) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
-def test_a_healthy_connection(lms: Lms) -> None:
+def test_the_report_of_a_healthy_connection_has_all_facts(lms: Lms) -> None:
     facts = report(lms)
 
     assert set(facts) == set(contract.LmsReport.__annotations__)
@@ -56,7 +56,7 @@ def test_fingerprints_of_application_and_lms_can_be_compared(lms: Lms) -> None:
     assert facts["connections"][0]["webhook_secret_fingerprint"] == fingerprint(WEBHOOK_SECRET)
 
 
-def test_a_client_secret_changed_by_hand_is_noticed(lms: Lms) -> None:
+def test_a_client_secret_changed_by_hand_has_no_fingerprint(lms: Lms) -> None:
     where = "from oauth2_provider_application where client_id = 'campus-at-the-lms'"
     before = lms.value(f"select client_secret {where}")
     update = "update oauth2_provider_application set client_secret = ? where client_id = ?"
@@ -73,7 +73,9 @@ def test_a_client_secret_changed_by_hand_is_noticed(lms: Lms) -> None:
 @pytest.mark.parametrize(
     ("status", "oauth_error"), [(200, "invalid_grant"), (401, "invalid_client")]
 )
-def test_the_lms_tries_the_application_itself(lms: Lms, status: int, oauth_error: str) -> None:
+def test_the_report_has_the_answer_of_the_application_s_token_endpoint(
+    lms: Lms, status: int, oauth_error: str
+) -> None:
     lms.application.token_status = status
     try:
         probe = report(lms)["token_probes"][0]
@@ -87,7 +89,9 @@ def test_the_lms_tries_the_application_itself(lms: Lms, status: int, oauth_error
 @pytest.mark.parametrize(
     ("text", "complaint"), [("", "empty"), ("{", "not JSON"), ("[]", "not a JSON object")]
 )
-def test_other_settings_that_can_t_be_used(lms: Lms, text: str, complaint: str) -> None:
+def test_other_settings_that_are_no_json_object_are_reported(
+    lms: Lms, text: str, complaint: str
+) -> None:
     key = lms.value("select max(id) from third_party_auth_oauth2providerconfig")
     column = "select other_settings from third_party_auth_oauth2providerconfig where id = ?"
     before = lms.value(column, key)

@@ -35,8 +35,8 @@ def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
         "root_url": lms.application.url,
         "service_clients": [*purposes],
     }
-    (read,) = read_entries([entry])
-    clients = to_application(read, "secret").service_clients
+    (parsed_entry,) = read_entries([entry])
+    clients = to_application(parsed_entry, "secret").service_clients
     application_entry["service_clients"] = [vars(client) for client in clients]
     return description(application_entry)
 
@@ -58,15 +58,16 @@ def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Fin
         return ServiceClientsWork().probe(context)
 
 
-def signed_in(lms: Lms, plan: dict[str, Any], purpose: str) -> httpx.Client:
-    (one,) = [c for c in plan["applications"][0]["service_clients"] if c["purpose"] == purpose]
+def signed_in_client(lms: Lms, plan: dict[str, Any], purpose: str) -> httpx.Client:
+    """An HTTP client with an access token of the OAuth client for this purpose."""
+    (client,) = [c for c in plan["applications"][0]["service_clients"] if c["purpose"] == purpose]
     answer = httpx.post(
         f"{lms.url}/oauth2/access_token",
         data={
             "grant_type": "client_credentials",
             "token_type": "jwt",
-            "client_id": one["client_id"],
-            "client_secret": one["client_secret"],
+            "client_id": client["client_id"],
+            "client_secret": client["client_secret"],
         },
         trust_env=False,
     )
@@ -80,22 +81,24 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
     secrets = [client["client_secret"] for client in plan["applications"][0]["service_clients"]]
     assert not [secret for secret in secrets if secret in json.dumps(answer)]
     assert lms.provision(plan)["changed"] == 0
-    retiring = "select is_staff, is_superuser, is_active from auth_user where username = ?"
-    assert lms.rows(retiring, RETIRING) == [(1, 0, 1)]
+    retirement_account = (
+        "select is_staff, is_superuser, is_active from auth_user where username = ?"
+    )
+    assert lms.rows(retirement_account, RETIRING) == [(1, 0, 1)]
 
-    with signed_in(lms, plan, "courses") as studio:
+    with signed_in_client(lms, plan, "courses") as studio:
         assert studio.get("/api/user/v1/me").json() == {"username": WORKER}
         assert studio.get(f"/api/v1/course_runs/{DEMO}/").status_code == 200
         body = {"usernames": name}
         assert studio.post("/v1/accounts/bulk_retire_users", json=body).status_code == 403
     lms.sign_in(name).close()
-    with signed_in(lms, plan, "retirement") as api:
-        done = api.post("/v1/accounts/bulk_retire_users", json={"usernames": name}).json()
-    assert done == {"successful_user_retirements": [name], "failed_user_retirements": []}
+    with signed_in_client(lms, plan, "retirement") as api:
+        retired = api.post("/v1/accounts/bulk_retire_users", json={"usernames": name}).json()
+    assert retired == {"successful_user_retirements": [name], "failed_user_retirements": []}
     assert examine(lms, plan, tmp_path).status is Status.OK
 
     lms.provision(plan_of(lms))
-    assert lms.rows(retiring, RETIRING) == [(0, 0, 0)]
+    assert lms.rows(retirement_account, RETIRING) == [(0, 0, 0)]
     clients = "select count(*) from oauth2_provider_application where name like 'campus %'"
     assert lms.value(clients) == 0
     finding = examine(lms, plan, tmp_path)
@@ -107,7 +110,7 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "message"),
     [
         ("update oauth2_provider_application set client_secret = 'x' where name = ?", "refuses"),
         (
@@ -121,27 +124,27 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
         ),
     ],
 )
-def test_each_fault_is_named_and_mended_by_provisioning(
-    lms: Lms, tmp_path: Path, sql: str, said: str
+def test_doctor_names_a_broken_client_and_provisioning_repairs_it(
+    lms: Lms, tmp_path: Path, sql: str, message: str
 ) -> None:
     assert ServiceClientsWork.id == "OAU-3"
     plan = plan_of(lms, *PURPOSES)
     lms.provision(plan)
     lms.rows(sql, "campus retirement")
     finding = examine(lms, plan, tmp_path)
-    assert (finding.status, said in finding.seen) == (Status.FAILED, True), finding
+    assert (finding.status, message in finding.seen) == (Status.FAILED, True), finding
     lms.provision(plan)
     assert examine(lms, plan, tmp_path).status is Status.OK
 
 
-def test_a_studio_that_does_not_run_is_a_warning(lms: Lms, tmp_path: Path) -> None:
+def test_an_unreachable_studio_is_a_warning(lms: Lms, tmp_path: Path) -> None:
     plan = plan_of(lms, "courses")
     lms.provision(plan)
-    nobody = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: "http://127.0.0.1:9"}
-    assert examine(lms, plan, tmp_path, **nobody).status is Status.WARNING
+    unreachable_studio = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: "http://127.0.0.1:9"}
+    assert examine(lms, plan, tmp_path, **unreachable_studio).status is Status.WARNING
 
 
-def test_an_account_that_existed_before_gets_no_rights(lms: Lms) -> None:
+def test_an_existing_account_can_not_become_the_retirement_account(lms: Lms) -> None:
     lms.provision(plan_of(lms))
     lms.provision(plan_of(lms, "retirement"))
     lms.rows("delete from usher_lms_serviceclient")

@@ -10,7 +10,7 @@ import pytest
 from usher.lms.apps import LMS, UsherLmsConfig
 from usher.lms.settings import common, devstack, production
 
-TOKENS = {
+USHER_SETTINGS = {
     "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
     "USHER_LOGOUT_URIS": ["http://app.example:8013/logout/", "http://xpro.example:8053/logout/"],
 }
@@ -34,7 +34,7 @@ class Flat(dict):
         return getattr(self.module, name, default)
 
 
-def module(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
+def platform_settings(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
     """The platform's settings at the end of production.py, before the plugins. flat: whether
     features are flat settings."""
     lms_settings = SimpleNamespace(
@@ -44,18 +44,18 @@ def module(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
         LOGIN_REDIRECT_WHITELIST=["apps.lms.example"],
         IDA_LOGOUT_URI_LIST=["http://studio.lms.example/logout/"],
         MIDDLEWARE=["one"],
-        **{**TOKENS, **settings},
+        **{**USHER_SETTINGS, **settings},
     )
     lms_settings.FEATURES = Flat(lms_settings) if flat else {"ENABLE_AUTHN_MICROFRONTEND": True}
     return lms_settings
 
 
 @pytest.mark.parametrize("flat", [False, True])
-@pytest.mark.parametrize("turn", [production, devstack])
-def test_everything_the_manual_asks(flat: bool, turn: Any) -> None:
-    settings = module(flat=flat)
+@pytest.mark.parametrize("settings_file", [production, devstack])
+def test_all_settings_of_the_manual_procedure_are_set(flat: bool, settings_file: Any) -> None:
+    settings = platform_settings(flat=flat)
 
-    turn.plugin_settings(settings)
+    settings_file.plugin_settings(settings)
 
     for name in (
         "ALLOW_PUBLIC_ACCOUNT_CREATION",
@@ -75,17 +75,17 @@ def test_everything_the_manual_asks(flat: bool, turn: Any) -> None:
         "honor_code": "hidden",
         "terms_of_service": "hidden",
     }
-    assert settings.IDA_LOGOUT_URI_LIST[1:] == TOKENS["USHER_LOGOUT_URIS"]
+    assert settings.IDA_LOGOUT_URI_LIST[1:] == USHER_SETTINGS["USHER_LOGOUT_URIS"]
     assert settings.LOGIN_REDIRECT_WHITELIST[1:] == ["app.example:8013", "xpro.example:8053"]
     assert settings.REGISTRATION_RATELIMIT == "usher.lms.limits.registration_rate"
     assert settings.USHER_REGISTRATION_RATELIMIT == "60/7d"
     assert settings.SOCIAL_AUTH_OAUTH_SECRETS == {}
 
 
-def test_a_second_turn_changes_nothing() -> None:
+def test_applying_the_settings_twice_changes_nothing() -> None:
     """Plugins' settings run several times: devstack imports production, and Tutor's patches run
     them again."""
-    settings = module()
+    settings = platform_settings()
     production.plugin_settings(settings)
     once = dict(vars(settings))
 
@@ -95,7 +95,7 @@ def test_a_second_turn_changes_nothing() -> None:
 
 
 def test_without_applications_the_lms_is_not_changed() -> None:
-    settings = module(USHER_BACKENDS={}, USHER_LOGOUT_URIS=[])
+    settings = platform_settings(USHER_BACKENDS={}, USHER_LOGOUT_URIS=[])
     before = {name: value for name, value in vars(settings).items() if "USHER" not in name}
 
     common.plugin_settings(settings)
@@ -106,7 +106,7 @@ def test_without_applications_the_lms_is_not_changed() -> None:
     assert settings.FEATURES == {"ENABLE_AUTHN_MICROFRONTEND": True}
 
 
-def test_the_common_turn_only_sets_defaults() -> None:
+def test_the_common_settings_only_set_defaults() -> None:
     """lms.env.yml is read after the common settings, and must be able to override them."""
     settings = SimpleNamespace()
 
@@ -119,7 +119,9 @@ def test_the_common_turn_only_sets_defaults() -> None:
 def test_a_missing_package_does_not_keep_the_lms_from_starting(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settings = module(USHER_BACKENDS={"mitxpro-oauth2": "mitxpro-oauth2", "gone": "no-such"})
+    settings = platform_settings(
+        USHER_BACKENDS={"mitxpro-oauth2": "mitxpro-oauth2", "gone": "no-such"}
+    )
 
     production.plugin_settings(settings)
 
@@ -131,26 +133,26 @@ def test_a_missing_package_does_not_keep_the_lms_from_starting(
 @pytest.mark.parametrize(
     ("default", "hint"), [("xpro-oauth2", "oa2-xpro-oauth2"), ("", None)], ids=["named", "choice"]
 )
-def test_where_login_redirects(default: str, hint: str | None) -> None:
-    settings = module(USHER_DEFAULT_BACKEND=default)
+def test_the_login_hint_is_the_default_backend(default: str, hint: str | None) -> None:
+    settings = platform_settings(USHER_DEFAULT_BACKEND=default)
 
     production.plugin_settings(settings)
 
     assert settings.FEATURES.get("THIRD_PARTY_AUTH_HINT") == hint
 
 
-def test_anonymous_visitors_are_sent_on_by_choice() -> None:
-    assert "usher" not in str(with_middleware(False))
-    assert with_middleware(True)[-1] == "usher.lms.middleware.AnonymousToApplication"
+def test_the_middleware_for_anonymous_visitors_is_added_by_a_setting() -> None:
+    assert "usher" not in str(middleware_with(False))
+    assert middleware_with(True)[-1] == "usher.lms.middleware.AnonymousToApplication"
 
 
-def with_middleware(on: bool) -> list[str]:
-    settings = module(USHER_REDIRECT_ANONYMOUS=on)
+def middleware_with(redirect_anonymous: bool) -> list[str]:
+    settings = platform_settings(USHER_REDIRECT_ANONYMOUS=redirect_anonymous)
     production.plugin_settings(settings)
     return settings.MIDDLEWARE
 
 
-def test_the_plugin_s_modules_are_where_it_says() -> None:
+def test_the_plugin_s_settings_modules_exist() -> None:
     from importlib import import_module
 
     for kind, described in UsherLmsConfig.plugin_app["settings_config"][LMS].items():
@@ -158,15 +160,15 @@ def test_the_plugin_s_modules_are_where_it_says() -> None:
         assert callable(found.plugin_settings), kind
 
 
-def test_a_busy_application_has_time_to_answer() -> None:
-    settings = module()
+def test_requests_to_the_application_time_out_after_20_seconds() -> None:
+    settings = platform_settings()
     production.plugin_settings(settings)
     assert settings.SOCIAL_AUTH_REQUESTS_TIMEOUT == 20.0
 
 
 @pytest.mark.parametrize("name", ["SOCIAL_AUTH_REQUESTS_TIMEOUT", "SOCIAL_AUTH_URLOPEN_TIMEOUT"])
-def test_the_operator_s_own_time_out_stays(name: str) -> None:
-    settings = module(**{name: 3})
+def test_the_operator_s_own_timeout_is_kept(name: str) -> None:
+    settings = platform_settings(**{name: 3})
     production.plugin_settings(settings)
     assert getattr(settings, name) == 3
     assert getattr(settings, "SOCIAL_AUTH_REQUESTS_TIMEOUT", 3) == 3

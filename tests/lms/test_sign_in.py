@@ -17,7 +17,7 @@ def last(browser: httpx.Client) -> httpx.Response:
     return browser.last  # type: ignore[attr-defined]
 
 
-def path_of(response: httpx.Response) -> list[tuple[int, str]]:
+def steps_of(response: httpx.Response) -> list[tuple[int, str]]:
     return [(r.status_code, r.url.path) for r in [*response.history, response]]
 
 
@@ -25,7 +25,7 @@ def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> 
     browser = lms.sign_in(name)
 
     assert last(browser).json() == {"username": name}
-    assert "/register" not in [path for _, path in path_of(last(browser))]
+    assert "/register" not in [path for _, path in steps_of(last(browser))]
     user_id, email, is_active, password = lms.rows(USER, name)[0]
     assert (email, is_active) == (f"{name}@learners.example", 1)
     assert password and not password.startswith("!")
@@ -39,7 +39,7 @@ def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> 
 
 
 def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
-    """The LMS adds nothing to the URI, because some providers compare redirect URIs exactly."""
+    """Some providers compare redirect URIs exactly."""
     with lms.browser() as browser:
         start = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login", follow_redirects=False)
 
@@ -63,14 +63,14 @@ def test_the_lms_s_own_pages_lead_to_the_application(lms: Lms, name: str, page: 
     assert arrived.json() == {"username": name}
 
 
-def test_the_operator_still_reaches_the_lms_s_form(lms: Lms) -> None:
+def test_the_operator_can_open_the_lms_s_own_form(lms: Lms) -> None:
     with lms.browser() as browser:
         page = browser.get("/login", params={"next": "/admin/?tpa_hint=oa2-off"})
 
     assert (page.status_code, page.url.path, page.history) == (200, "/login", [])
 
 
-def test_with_the_micro_frontend_on_and_anonymous_visitors_sent_on() -> None:
+def test_sign_in_with_the_micro_frontend_and_redirected_visitors() -> None:
     settings = {
         "FEATURES": {"ENABLE_AUTHN_MICROFRONTEND": True},
         "AUTHN_MICROFRONTEND_URL": "http://mfe.invalid",
@@ -95,7 +95,7 @@ def test_with_the_micro_frontend_on_and_anonymous_visitors_sent_on() -> None:
         assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")
 
 
-def unlinked(lms: Lms, name: str) -> None:
+def create_unlinked_account(lms: Lms, name: str) -> None:
     """Creates an LMS account without a link, as if registered in the LMS itself."""
     script = (
         "from django.contrib.auth import get_user_model as g; from usher.lms import conf; "
@@ -106,7 +106,7 @@ def unlinked(lms: Lms, name: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-MADE_MEANWHILE = """
+SIGN_IN_DURING_CREATION = """
 from django.contrib.auth.models import AnonymousUser
 from django.test import RequestFactory
 from social_django.utils import load_backend, load_strategy
@@ -118,11 +118,11 @@ strategy = load_strategy(request)
 backend = load_backend(strategy, "mitxpro-oauth2", None)
 details = {"username": NAME, "email": NAME + "@learners.example", "name": "Ada"}
 
-def made_by_the_application_first(*given, real=pipeline.create_account):
+def create_twice(*given, real=pipeline.create_account):
     real(*given)
     return real(*given)
 
-pipeline.create_account = made_by_the_application_first
+pipeline.create_account = create_twice
 taken = pipeline.create_learner(strategy, backend, details, NAME, response={})
 found_by_email = pipeline.create_learner(strategy, backend, details, NAME, user=taken["user"])
 for found in (taken, found_by_email):
@@ -130,16 +130,16 @@ for found in (taken, found_by_email):
 """
 
 
-def test_an_account_that_the_application_makes_during_the_sign_in_is_the_learner_s(
+def test_a_sign_in_uses_an_account_that_the_application_creates_meanwhile(
     lms: Lms, name: str
 ) -> None:
-    result = lms.run("shell", "-c", f"NAME = {name!r}\n{MADE_MEANWHILE}")
+    result = lms.run("shell", "-c", f"NAME = {name!r}\n{SIGN_IN_DURING_CREATION}")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-2:] == [f"{name} {name} False"] * 2
 
 
-def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
-    unlinked(lms, name)
+def test_an_account_without_a_link_is_not_given_to_a_learner(lms: Lms, name: str) -> None:
+    create_unlinked_account(lms, name)
 
     by_name = lms.sign_in(name)
     # The application sends the address in another case, which counts as the same address.
@@ -156,8 +156,8 @@ def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
     assert lms.rows(USER, name + "x") == []
 
 
-def test_names_that_differ_by_case_are_the_same(lms: Lms, name: str) -> None:
-    unlinked(lms, name)
+def test_a_username_that_is_taken_in_another_case_is_refused(lms: Lms, name: str) -> None:
+    create_unlinked_account(lms, name)
 
     page = last(lms.sign_in(name.upper(), email=f"{name}2@learners.example"))
 
@@ -166,9 +166,9 @@ def test_names_that_differ_by_case_are_the_same(lms: Lms, name: str) -> None:
 
 
 def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str) -> None:
-    unlinked(lms, name)
+    create_unlinked_account(lms, name)
     other = f"{name}_2"
-    unlinked(lms, other)
+    create_unlinked_account(lms, other)
     arguments = (
         "usher_link",
         "--application",
@@ -190,7 +190,7 @@ def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str
 
 
 def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
-    unlinked(lms, name)
+    create_unlinked_account(lms, name)
     arguments = ("usher_link", "--username", name, "--application", "campus")
 
     assert '"linked"' in lms.run(*arguments).stdout
@@ -201,7 +201,9 @@ def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
     assert last(lms.sign_in(name)).status_code == 403
 
 
-def test_a_link_into_another_account_is_removed_by_naming_that_account(lms: Lms, name: str) -> None:
+def test_removing_a_link_into_another_account_requires_that_account_s_name(
+    lms: Lms, name: str
+) -> None:
     learner = f"{name}l"
     lms.sign_in(name).close()
     moved = "update social_auth_usersocialauth set uid = ? where uid = ?"
@@ -228,7 +230,7 @@ def test_a_link_into_another_account_is_removed_by_naming_that_account(lms: Lms,
     assert "--unlink only" in lms.run(*alone).stderr
 
 
-def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> None:
+def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: str) -> None:
     other = name + "b"
     for one in (name, other):
         last(lms.sign_in(one))
@@ -239,26 +241,26 @@ def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> N
         name,
     )
 
-    def seen(of: str) -> tuple[str | None, list[str]]:
+    def owner_and_links(username: str) -> tuple[str | None, list[str]]:
         with lms.api() as api:
-            data = api.get("/usher/api/v1/links/", params={"username": of}).json()
+            data = api.get("/usher/api/v1/links/", params={"username": username}).json()
         return data["leads_to"] and data["leads_to"]["username"], data["account"]["linked_from"]
 
-    assert seen(name) == (other, [])
-    assert seen(other) == (other, [name, other])
+    assert owner_and_links(name) == (other, [])
+    assert owner_and_links(other) == (other, [name, other])
     arguments = ("usher_link", "--username", name, "--application", "campus")
     assert "--move" in lms.run(*arguments).stderr
     assert '"linked"' in lms.run(*arguments, "--move").stdout
     assert '"unchanged"' in lms.run(*arguments, "--move").stdout
-    assert seen(name) == (name, [name])
-    assert seen(other) == (other, [other])
+    assert owner_and_links(name) == (name, [name])
+    assert owner_and_links(other) == (other, [other])
     for one in (name, other):
         assert last(lms.sign_in(one)).json() == {"username": one}
 
 
-def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
+def test_linking_creates_a_missing_profile(lms: Lms, name: str) -> None:
     """createsuperuser creates no profile, and the platform's sign-in needs one."""
-    unlinked(lms, name)
+    create_unlinked_account(lms, name)
     mine = "user_id = (select id from auth_user where username = ?)"
     lms.rows(f"delete from auth_userprofile where {mine}", name)
 
@@ -271,7 +273,9 @@ def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
     ("username", "application", "complaint"),
     [("nobody_here", "campus", "no LMS user"), ("edx", "nowhere", "only: campus")],
 )
-def test_a_link_that_can_t_be(lms: Lms, username: str, application: str, complaint: str) -> None:
+def test_linking_an_unknown_user_or_application_is_refused(
+    lms: Lms, username: str, application: str, complaint: str
+) -> None:
     result = lms.run("usher_link", "--username", username, "--application", application)
 
     assert result.returncode == 1
@@ -283,7 +287,11 @@ def test_a_browser_with_another_learner_s_session_is_stopped(lms: Lms, name: str
     lms.sign_in(name + "b")
     for other in (name + "b", name + "c"):
         browser = lms.sign_in(name + "a")
-        lms.application.who = {"username": other, "email": f"{other}@x.example", "name": "Other"}
+        lms.application.signed_in_learner = {
+            "username": other,
+            "email": f"{other}@x.example",
+            "name": "Other",
+        }
 
         page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login&next=/api/user/v1/me")
 
@@ -301,7 +309,7 @@ def test_a_browser_with_another_learner_s_session_is_stopped(lms: Lms, name: str
         assert switched.json() == {"username": other}
 
 
-def test_switching_needs_the_form(lms: Lms, name: str) -> None:
+def test_switching_to_another_learner_requires_the_form(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
 
     assert browser.post("/usher/switch/").status_code == 403
@@ -309,9 +317,16 @@ def test_switching_needs_the_form(lms: Lms, name: str) -> None:
     assert browser.get("/api/user/v1/me").json() == {"username": name}
 
 
-def test_a_page_says_what_the_lms_does_not_accept(lms: Lms, name: str) -> None:
+def test_a_page_reports_a_username_name_or_email_that_the_lms_does_not_accept(
+    lms: Lms, name: str
+) -> None:
     for who in ({"username": name + " !"}, {"name": "<script>"}, {"email": "nonsense"}):
-        lms.application.who = {"username": name, "email": f"{name}@x.example", "name": "N", **who}
+        lms.application.signed_in_learner = {
+            "username": name,
+            "email": f"{name}@x.example",
+            "name": "N",
+            **who,
+        }
         with lms.browser() as browser:
             page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
         assert page.status_code == 403
@@ -320,9 +335,9 @@ def test_a_page_says_what_the_lms_does_not_accept(lms: Lms, name: str) -> None:
     assert lms.rows(USER, name) == []
 
 
-def test_a_learner_with_an_unfinished_registration_is_sent_back(lms: Lms) -> None:
+def test_a_learner_with_an_unfinished_registration_gets_a_link_to_the_application(lms: Lms) -> None:
     """MITx Online gives no username until a person has completed the profile."""
-    lms.application.who = {"username": None, "email": "x@x.example"}
+    lms.application.signed_in_learner = {"username": None, "email": "x@x.example"}
     with lms.browser() as browser:
         page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
 
@@ -331,15 +346,15 @@ def test_a_learner_with_an_unfinished_registration_is_sent_back(lms: Lms) -> Non
     assert f'href="{lms.application.url}/"' in page.text
 
 
-def test_an_application_that_does_not_say_who(lms: Lms) -> None:
-    lms.application.who = {"username": None, "email": ""}
+def test_an_application_that_sends_neither_username_nor_email_stops_the_sign_in(lms: Lms) -> None:
+    lms.application.signed_in_learner = {"username": None, "email": ""}
     with lms.browser() as browser:
         page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
 
     assert (page.status_code, page.url.path) == (502, "/usher/stopped/")
 
 
-def test_an_application_that_fails_does_not_send_browsers_in_circles(lms: Lms, name: str) -> None:
+def test_an_application_that_fails_stops_the_sign_in_on_a_page(lms: Lms, name: str) -> None:
     lms.application.token_status = 401
     try:
         page = last(lms.sign_in(name))
@@ -351,7 +366,7 @@ def test_an_application_that_fails_does_not_send_browsers_in_circles(lms: Lms, n
     assert last(lms.sign_in(name)).json() == {"username": name}
 
 
-def test_two_applications_on_one_lms(lms: Lms, name: str) -> None:
+def test_a_learner_of_one_application_is_no_learner_of_another(lms: Lms, name: str) -> None:
     second = lms.application.description(
         name="xpro",
         backend="xpro-oauth2",
@@ -362,7 +377,11 @@ def test_two_applications_on_one_lms(lms: Lms, name: str) -> None:
     )
     lms.provision(description(lms.application.description(), second))
     try:
-        lms.application.who = {"username": name, "email": f"{name}@x.example", "name": "N"}
+        lms.application.signed_in_learner = {
+            "username": name,
+            "email": f"{name}@x.example",
+            "name": "N",
+        }
         with lms.browser() as browser:
             start = "/auth/login/xpro-oauth2/?auth_entry=login&next=/api/user/v1/me"
             assert browser.get(start).json() == {"username": name}
@@ -374,7 +393,7 @@ def test_two_applications_on_one_lms(lms: Lms, name: str) -> None:
         lms.provision({"applications": [second]}, "--remove", "--purge")
 
 
-def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
+def test_a_learner_signs_in_to_an_account_that_the_batch_api_created(lms: Lms, name: str) -> None:
     with lms.api() as api:
         response = api.post("/usher/api/v1/accounts/", json={"items": [account(name)]})
     assert response.json()["results"][0]["status"] == "created"
@@ -382,11 +401,11 @@ def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
     assert last(lms.sign_in(name)).json() == {"username": name}
 
 
-class TestHandedOver:
+class TestLinkingAnAccountInUse:
     """An operator links a learner to an account that somebody else registered and uses."""
 
     @pytest.fixture
-    def squatted(self, lms: Lms, name: str) -> str:
+    def used_account(self, lms: Lms, name: str) -> str:
         """The name of an account that has every kind of credential with which its former owner
         could sign in."""
         script = f"""
@@ -413,25 +432,25 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
         assert result.returncode == 0, result.stderr
         return name
 
-    def test_after_linking_former_passwords_sessions_and_tokens_are_invalid(
-        self, lms: Lms, squatted: str
+    def test_linking_ends_the_former_owner_s_password_sessions_and_tokens(
+        self, lms: Lms, used_account: str
     ) -> None:
         browser = lms.browser()
-        form = {"email": f"{squatted}@learners.example", "password": "squatter-pass-1"}
+        form = {"email": f"{used_account}@learners.example", "password": "squatter-pass-1"}
         browser.get("/login")
         headers = {"X-CSRFToken": browser.cookies.get("csrftoken", ""), "Referer": lms.url}
         sign_in = "/api/user/v1/account/login_session/"
         assert browser.post(sign_in, data=form, headers=headers).status_code == 200
-        assert browser.get("/api/user/v1/me").json() == {"username": squatted}
-        with lms.api(f"access-{squatted}") as api:
+        assert browser.get("/api/user/v1/me").json() == {"username": used_account}
+        with lms.api(f"access-{used_account}") as api:
             assert api.get("/api/user/v1/me").status_code == 200
 
-        result = lms.run("usher_link", "--username", squatted, "--application", "campus")
+        result = lms.run("usher_link", "--username", used_account, "--application", "campus")
         assert '"linked"' in result.stdout, result.stderr
 
         assert browser.get("/api/user/v1/me").status_code == 401
         assert browser.post(sign_in, data=form, headers=headers).status_code != 200
-        with lms.api(f"access-{squatted}") as api:
+        with lms.api(f"access-{used_account}") as api:
             assert api.get("/api/user/v1/me").status_code == 401
         mine = "user_id = (select id from auth_user where username = ?)"
         for table in (
@@ -441,16 +460,18 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
             "auth_accountrecovery",
             "student_pendingemailchange",
         ):
-            assert lms.rows(f"select 1 from {table} where {mine}", squatted) == [], table
+            assert lms.rows(f"select 1 from {table} where {mine}", used_account) == [], table
         links = f"select provider from social_auth_usersocialauth where {mine}"
-        assert lms.rows(links, squatted) == [("mitxpro-oauth2",)]
-        assert last(lms.sign_in(squatted)).json() == {"username": squatted}
+        assert lms.rows(links, used_account) == [("mitxpro-oauth2",)]
+        assert last(lms.sign_in(used_account)).json() == {"username": used_account}
 
-    def test_linking_again_changes_nothing(self, lms: Lms, squatted: str) -> None:
-        lms.run("usher_link", "--username", squatted, "--application", "campus")
-        browser = lms.sign_in(squatted)
-        lms.run("usher_link", "--username", squatted, "--application", "campus")
-        assert browser.get("/api/user/v1/me").json() == {"username": squatted}
+    def test_linking_again_ends_no_session_of_the_learner(
+        self, lms: Lms, used_account: str
+    ) -> None:
+        lms.run("usher_link", "--username", used_account, "--application", "campus")
+        browser = lms.sign_in(used_account)
+        lms.run("usher_link", "--username", used_account, "--application", "campus")
+        assert browser.get("/api/user/v1/me").json() == {"username": used_account}
 
 
 class TestCourseLinks:
@@ -475,7 +496,7 @@ class TestCourseLinks:
         with lms.browser() as browser:
             assert browser.get(path).status_code == 404
 
-    def test_no_link_leaves_the_lms(self, lms: Lms) -> None:
+    def test_a_course_link_redirects_only_within_the_lms(self, lms: Lms) -> None:
         with lms.browser() as browser:
             browser.follow_redirects = False
             answer = browser.get("/learn/course/%5C%5Cevil.example%5C/home")
@@ -516,7 +537,7 @@ class TestDirectRegistration:
         ],
         ids=str,
     )
-    def test_nobody_takes_a_learners_name_first(
+    def test_registration_without_the_application_is_refused(
         self, lms: Lms, name: str, path: str, more: dict[str, str]
     ) -> None:
         with lms.browser() as browser:
@@ -533,10 +554,10 @@ class TestDirectRegistration:
         assert answer.status_code == 403
         assert lms.rows(USER, name) == []
 
-    def test_an_application_that_vouches_for_the_learner_registers(
+    def test_registration_with_a_token_of_the_application_succeeds(
         self, lms: Lms, name: str
     ) -> None:
-        lms.application.people["reg-" + name] = {
+        lms.application.learner_of_code["reg-" + name] = {
             "username": name,
             "email": f"{name}@learners.example",
             "name": "Ada",
@@ -545,9 +566,7 @@ class TestDirectRegistration:
         with lms.browser() as browser:
             assert browser.post(self.PATHS[0], data=form).status_code == 200
 
-    def test_a_token_that_the_application_does_not_know_registers_nobody(
-        self, lms: Lms, name: str
-    ) -> None:
+    def test_registration_with_an_unknown_token_is_refused(self, lms: Lms, name: str) -> None:
         form = self.form(name, provider="mitxpro-oauth2", access_token="made-up")
         with lms.browser() as browser:
             assert browser.post(self.PATHS[0], data=form).status_code == 400
@@ -557,6 +576,6 @@ class TestDirectRegistration:
         with connected_lms(USHER_DIRECT_REGISTRATION=True) as lms, lms.browser() as browser:
             assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200
 
-    def test_an_lms_without_an_application_is_as_it_was(self, name: str) -> None:
+    def test_an_lms_without_an_application_allows_direct_registration(self, name: str) -> None:
         with connected_lms(USHER_BACKENDS={}) as lms, lms.browser() as browser:
             assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200

@@ -15,30 +15,32 @@ from tests.lms.conftest import Lms, wait_for
 from usher.contract import signatures
 
 
-def send(lms: Lms, token: str, backend: str = "mitxpro-oauth2") -> httpx.Response:
+def send_logout_token(lms: Lms, token: str, backend: str = "mitxpro-oauth2") -> httpx.Response:
     url = f"{lms.url}/usher/backchannel-logout/{backend}/"
     return httpx.post(url, data={"logout_token": token}, timeout=120, trust_env=False)
 
 
-def signed_in(browser: httpx.Client) -> bool:
+def is_signed_in(browser: httpx.Client) -> bool:
     return browser.get("/api/user/v1/me").status_code == 200
 
 
-def test_every_session_of_the_learner_ends(lms: Lms, name: str) -> None:
+def test_a_logout_token_ends_every_session_of_the_learner(lms: Lms, name: str) -> None:
     others = lms.sign_in(name + "other")
     first, second = lms.sign_in(name), lms.sign_in(name)
-    assert signed_in(first) or signed_in(second)
+    assert is_signed_in(first) or is_signed_in(second)
 
-    answer = send(lms, lms.application.logout_token(name))
+    answer = send_logout_token(lms, lms.application.logout_token(name))
 
     assert (answer.status_code, answer.headers["Cache-Control"].count("no-store")) == (200, 1)
-    assert not signed_in(first)
-    assert not signed_in(second)
-    assert signed_in(others)
-    assert signed_in(lms.sign_in(name))
+    assert not is_signed_in(first)
+    assert not is_signed_in(second)
+    assert is_signed_in(others)
+    assert is_signed_in(lms.sign_in(name))
 
 
-def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str) -> None:
+def test_a_logout_token_ends_a_session_in_which_the_password_was_changed(
+    lms: Lms, name: str
+) -> None:
     """Django gives such a session a new key."""
     browser = lms.sign_in(name)
     rights = "update auth_user set is_staff = 1, is_superuser = 1 where username = ?"
@@ -54,31 +56,31 @@ def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str
     }
     browser.post(page, data=form, headers={"Referer": lms.url + page})
     assert browser.cookies["sessionid"] != before
-    assert signed_in(browser)
+    assert is_signed_in(browser)
 
-    assert send(lms, lms.application.logout_token(name)).status_code == 200
+    assert send_logout_token(lms, lms.application.logout_token(name)).status_code == 200
 
-    assert not signed_in(browser)
+    assert not is_signed_in(browser)
 
 
-def test_signing_in_again_immediately_arrives(lms: Lms, name: str) -> None:
-    """Signing in again succeeds even in the same second as the sign-out, and even if the clock of
-    the server that received the sign-out is ahead."""
+def test_a_learner_can_sign_in_immediately_after_a_sign_out(lms: Lms, name: str) -> None:
+    """The sign-in may be in the same second as the sign-out, and the clock of the server that
+    received the sign-out may be ahead."""
     browser = lms.sign_in(name)
-    send(lms, lms.application.logout_token(name))
+    send_logout_token(lms, lms.application.logout_token(name))
     ahead = datetime.now(UTC) + timedelta(hours=1)
-    ended = "update usher_lms_learnersession set ended = ? where ended is not null"
-    lms.rows(ended, f"{ahead:%Y-%m-%d %H:%M:%S}")
+    set_time = "update usher_lms_learnersession set ended = ? where ended is not null"
+    lms.rows(set_time, f"{ahead:%Y-%m-%d %H:%M:%S}")
 
     browser.get("/auth/login/mitxpro-oauth2/", params={"next": "/api/user/v1/me"})
 
-    assert signed_in(browser)
+    assert is_signed_in(browser)
     assert "edx-jwt-cookie-header-payload" in browser.cookies
 
 
 def test_a_sign_out_from_the_application_is_not_sent_back_to_it(lms: Lms, name: str) -> None:
     lms.sign_in(name)
-    send(lms, lms.application.logout_token(name))
+    send_logout_token(lms, lms.application.logout_token(name))
 
     query = "select 1 from usher_lms_message where type = 'signed-out' and username = ?"
     assert lms.rows(query, name) == []
@@ -86,14 +88,14 @@ def test_a_sign_out_from_the_application_is_not_sent_back_to_it(lms: Lms, name: 
 
 def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
     token = lms.application.logout_token(name)
-    assert send(lms, token).status_code == 200
+    assert send_logout_token(lms, token).status_code == 200
     browser = lms.sign_in(name)
 
-    again = send(lms, token)
+    again = send_logout_token(lms, token)
 
     assert again.status_code == 400
     assert "used before" in again.json()["error_description"]
-    assert signed_in(browser)
+    assert is_signed_in(browser)
 
 
 @pytest.mark.parametrize(
@@ -118,18 +120,20 @@ def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
     ],
     ids=str,
 )
-def test_tokens_that_are_not_right(lms: Lms, name: str, changes: dict[str, Any]) -> None:
+def test_logout_tokens_with_invalid_claims_are_refused(
+    lms: Lms, name: str, changes: dict[str, Any]
+) -> None:
     """changes: claims to change. Numbers in ``iat`` and ``exp`` are seconds from now."""
     browser = lms.sign_in(name)
-    for moment in ("iat", "exp"):
-        if isinstance(changes.get(moment), int):
-            changes = {**changes, moment: int(time.time()) + changes[moment]}
+    for claim in ("iat", "exp"):
+        if isinstance(changes.get(claim), int):
+            changes = {**changes, claim: int(time.time()) + changes[claim]}
 
-    answer = send(lms, lms.application.logout_token(name, **changes))
+    answer = send_logout_token(lms, lms.application.logout_token(name, **changes))
 
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
-    assert signed_in(browser)
+    assert is_signed_in(browser)
 
 
 def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -> None:
@@ -137,15 +141,15 @@ def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     forged = lms.application.logout_token(name, key=stranger)
     unsigned = forged.rsplit(".", 1)[0] + "."
-    keys_asked = lms.application.keys_asked
+    key_requests = lms.application.key_requests
 
     for token in (forged, unsigned, "", "nonsense", "a.b.c", "x" * 20_000, "é" * 50):
-        assert send(lms, token).status_code == 400
-    assert signed_in(browser)
+        assert send_logout_token(lms, token).status_code == 400
+    assert is_signed_in(browser)
     # The LMS does not request the application's keys for each token of a stranger.
     for _ in range(20):
-        send(lms, forged)
-    assert lms.application.keys_asked <= keys_asked + 2
+        send_logout_token(lms, forged)
+    assert lms.application.key_requests <= key_requests + 2
 
 
 def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name: str) -> None:
@@ -156,12 +160,12 @@ def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name
     right, wrong = f"{lms.application.url}/jwks.json", f"{lms.application.url}/nothing/"
     lms.rows(statement, wrong, right)
     try:
-        assert send(lms, lms.application.logout_token(name)).status_code == 503
+        assert send_logout_token(lms, lms.application.logout_token(name)).status_code == 503
     finally:
         lms.rows(statement, right, wrong)
-    assert signed_in(browser)
-    assert send(lms, lms.application.logout_token(name)).status_code == 200
-    assert not signed_in(browser)
+    assert is_signed_in(browser)
+    assert send_logout_token(lms, lms.application.logout_token(name)).status_code == 200
+    assert not is_signed_in(browser)
 
 
 def test_unreachable_keys_are_not_requested_at_every_message(lms: Lms) -> None:
@@ -194,8 +198,10 @@ def test_unreachable_keys_are_not_requested_at_every_message(lms: Lms) -> None:
     assert result.stdout.split()[-4:] == [*["KeysUnavailable"] * 3, "1"], result.stderr
 
 
-def test_only_connected_applications_are_listened_to(lms: Lms, name: str) -> None:
-    assert send(lms, lms.application.logout_token(name), "xpro-oauth2").status_code == 404
+def test_a_logout_token_for_an_unconnected_backend_is_refused(lms: Lms, name: str) -> None:
+    assert (
+        send_logout_token(lms, lms.application.logout_token(name), "xpro-oauth2").status_code == 404
+    )
     assert httpx.get(f"{lms.url}/usher/backchannel-logout/mitxpro-oauth2/").status_code == 405
 
 
@@ -221,4 +227,4 @@ def test_the_application_is_notified_of_a_sign_out_in_the_lms(lms: Lms, name: st
         body=message.body,
         now=time.time(),
     )
-    assert not signed_in(browser)
+    assert not is_signed_in(browser)

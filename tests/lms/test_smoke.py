@@ -25,11 +25,11 @@ def smoke_tests(url: str, folder: Path) -> tuple[int, str]:
     return result.returncode, result.stdout
 
 
-def test_a_connected_lms_passes(lms: Lms, tmp_path: Path) -> None:
+def test_a_connected_lms_passes_the_smoke_tests(lms: Lms, tmp_path: Path) -> None:
     code, output = smoke_tests(lms.url, tmp_path)
     assert (code, "2 passed" in output) == (0, True), output
 
 
-def test_an_lms_that_is_not_connected_fails(lms: Lms, tmp_path: Path) -> None:
+def test_an_lms_that_is_not_connected_fails_the_smoke_tests(lms: Lms, tmp_path: Path) -> None:
     code, output = smoke_tests(lms.application.url, tmp_path)
     assert (code, "answers 404 without a token" in output) == (1, True), output

@@ -51,7 +51,7 @@ CLAIMS = {
 #: Number of the pipeline step at which the platform resumes: it asks for missing data, after
 #: Usher's steps.
 STEP_OF_RESUMING = [*PIPELINE, ""].index(PIPELINE_ANCHOR) + 1
-ACCOUNT = """
+CREATE_ACCOUNT = """
 from django.contrib.auth import get_user_model
 from social_django.models import UserSocialAuth
 from usher.lms import conf
@@ -63,7 +63,7 @@ if {linked!r}:
 
 
 @pytest.fixture(scope="module")
-def two() -> Iterator[Lms]:
+def two_app_lms() -> Iterator[Lms]:
     """An LMS with two applications, one for each backend. One server plays both applications."""
     forms = {CUSTOM_ENTRY: {"secret_key": "key", "url": "/partner/"}}
     with connected_lms(THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS=forms) as lms:
@@ -86,7 +86,7 @@ def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
     result = lms.run(
         "shell",
         "-c",
-        ACCOUNT.format(
+        CREATE_ACCOUNT.format(
             name=name, email=email, password=PASSWORD, columns=columns, linked=linked and other
         ),
     )
@@ -119,26 +119,30 @@ def sign_in_by_password(lms: Lms, browser: httpx.Client, name: str) -> None:
     assert signed_in_as(browser) == name
 
 
-def start(browser: httpx.Client, backend: str, entry: str | None) -> httpx.Response:
+def start_sign_in(browser: httpx.Client, backend: str, entry: str | None) -> httpx.Response:
     query = {"next": "/dashboard"} | ({} if entry is None else {"auth_entry": entry})
     return browser.get(f"/auth/login/{backend}/", params=query)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_existing_account_is_safe_from_every_entry(
-    two: Lms, name: str, kind: str, backend: str
+def test_no_sign_in_gives_a_learner_an_existing_account(
+    two_app_lms: Lms, name: str, kind: str, backend: str
 ) -> None:
-    email = existing_account(two, name, kind, backend)
-    before = links_of(two, name)
+    email = existing_account(two_app_lms, name, kind, backend)
+    before = links_of(two_app_lms, name)
 
     cases = itertools.product(ENTRIES, CLAIMS.items())
-    for number, (entry, (claim, made_up)) in enumerate(cases):
+    for number, (entry, (claim, claimed_identity)) in enumerate(cases):
         own = f"{name}x{number}"
-        username, address = made_up(own, name, email)
-        two.application.who = {"username": username, "email": address, "name": "Mallory"}
-        with two.browser() as browser:
-            arrived = start(browser, backend, entry)
+        username, address = claimed_identity(own, name, email)
+        two_app_lms.application.signed_in_learner = {
+            "username": username,
+            "email": address,
+            "name": "Mallory",
+        }
+        with two_app_lms.browser() as browser:
+            arrived = start_sign_in(browser, backend, entry)
             who = signed_in_as(browser)
             case = f"{kind} by {entry!r} with the {claim}"
             assert who in (None, own), case
@@ -146,36 +150,44 @@ def test_an_existing_account_is_safe_from_every_entry(
             # Resuming the pipeline has no effect.
             browser.get(f"/auth/complete/{backend}/")
             assert signed_in_as(browser) == who, case
-        assert links_of(two, name) == before, case
+        assert links_of(two_app_lms, name) == before, case
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_an_account_that_is_signed_in_is_not_linked_to_another_learner(
-    two: Lms, name: str, entry: str | None, backend: str
+def test_a_browser_s_signed_in_account_is_not_linked_to_another_learner(
+    two_app_lms: Lms, name: str, entry: str | None, backend: str
 ) -> None:
-    email = existing_account(two, name, "superuser", backend)
-    two.application.who = {"username": f"{name}x", "email": email, "name": "Mallory"}
+    email = existing_account(two_app_lms, name, "superuser", backend)
+    two_app_lms.application.signed_in_learner = {
+        "username": f"{name}x",
+        "email": email,
+        "name": "Mallory",
+    }
 
-    with two.browser() as browser:
-        sign_in_by_password(two, browser, name)
-        stopped = start(browser, backend, entry)
+    with two_app_lms.browser() as browser:
+        sign_in_by_password(two_app_lms, browser, name)
+        stopped = start_sign_in(browser, backend, entry)
         browser.get(f"/auth/complete/{backend}/")
 
         assert stopped.url.path == "/usher/stopped/"
         assert signed_in_as(browser) == name
-    assert links_of(two, name) == []
-    assert two.value("select email from auth_user where username = ?", name) == email
+    assert links_of(two_app_lms, name) == []
+    assert two_app_lms.value("select email from auth_user where username = ?", name) == email
 
 
-def test_an_unfinished_pipeline_can_not_be_finished_by_another_browser(two: Lms, name: str) -> None:
+def test_another_browser_can_not_finish_an_unfinished_pipeline(two_app_lms: Lms, name: str) -> None:
     """An attacker may send a superuser a link with the token of the unfinished pipeline."""
-    email = existing_account(two, name, "superuser", BACKENDS[0])
+    email = existing_account(two_app_lms, name, "superuser", BACKENDS[0])
     attacker = f"{name}x"
-    two.application.who = {"username": attacker, "email": f"{attacker}@a.example", "name": "M"}
-    with two.browser() as browser:
-        start(browser, BACKENDS[0], "login")
-    kept = {
+    two_app_lms.application.signed_in_learner = {
+        "username": attacker,
+        "email": f"{attacker}@a.example",
+        "name": "M",
+    }
+    with two_app_lms.browser() as browser:
+        start_sign_in(browser, BACKENDS[0], "login")
+    partial = {
         "token": f"left-by-{name}",
         "backend": BACKENDS[0],
         "next_step": STEP_OF_RESUMING,
@@ -191,29 +203,29 @@ def test_an_unfinished_pipeline_can_not_be_finished_by_another_browser(two: Lms,
             }
         ),
     }
-    two.rows(
+    two_app_lms.rows(
         "insert into social_auth_partial (token, backend, next_step, data, timestamp)"
         " values (?, ?, ?, ?, datetime('now'))",
-        *kept.values(),
+        *partial.values(),
     )
 
     finish = f"/auth/complete/{BACKENDS[0]}/"
-    with two.browser() as browser:
-        sign_in_by_password(two, browser, name)
-        stopped = browser.get(finish, params={"partial_token": kept["token"]})
+    with two_app_lms.browser() as browser:
+        sign_in_by_password(two_app_lms, browser, name)
+        stopped = browser.get(finish, params={"partial_token": partial["token"]})
         assert stopped.url.path == "/usher/stopped/"
         assert signed_in_as(browser) == name
-    with two.browser() as browser:
-        browser.get(finish, params={"partial_token": kept["token"]})
+    with two_app_lms.browser() as browser:
+        browser.get(finish, params={"partial_token": partial["token"]})
         assert signed_in_as(browser) is None
-        browser.post(finish, data={"partial_token": kept["token"]})
+        browser.post(finish, data={"partial_token": partial["token"]})
         assert signed_in_as(browser) is None
 
-    assert links_of(two, name) == []
-    assert two.value("select email from auth_user where username = ?", name) == email
+    assert links_of(two_app_lms, name) == []
+    assert two_app_lms.value("select email from auth_user where username = ?", name) == email
 
 
-BY_ACCESS_TOKEN = """
+SIGN_IN_BY_ACCESS_TOKEN = """
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.test import RequestFactory
@@ -226,23 +238,27 @@ for path in {paths!r}:
         request.social_strategy = load_strategy(request)
         request.backend = load_backend(request.social_strategy, {backend!r}, None)
         for user in (None, get_user_model().objects.get(username={name!r})):
-            got = request.backend.do_auth({token!r}, user=user, allow_inactive_user=True)
-            print("GOT", getattr(got, "username", None))
+            found = request.backend.do_auth({token!r}, user=user, allow_inactive_user=True)
+            print("GOT", getattr(found, "username", None))
 """
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["superuser", "staff", "learner"])
-def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
-    two: Lms, name: str, kind: str, backend: str
+def test_an_access_token_of_the_application_gives_no_account_with_the_same_email(
+    two_app_lms: Lms, name: str, kind: str, backend: str
 ) -> None:
     """The platform runs the sign-in pipeline, too, when it exchanges such a token for its own and
     when somebody registers with one."""
-    email = existing_account(two, name, kind, backend)
-    two.rows("update auth_user set last_login = datetime('now') where username = ?", name)
-    two.application.who = {"username": f"{name}x", "email": email, "name": "Mallory"}
-    token = f"tok-{two.application.code_for_current()}"
-    script = BY_ACCESS_TOKEN.format(
+    email = existing_account(two_app_lms, name, kind, backend)
+    two_app_lms.rows("update auth_user set last_login = datetime('now') where username = ?", name)
+    two_app_lms.application.signed_in_learner = {
+        "username": f"{name}x",
+        "email": email,
+        "name": "Mallory",
+    }
+    token = f"tok-{two_app_lms.application.issue_code()}"
+    script = SIGN_IN_BY_ACCESS_TOKEN.format(
         name=name,
         backend=backend,
         token=token,
@@ -254,12 +270,12 @@ def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
         ),
     )
 
-    result = two.run("shell", "-c", script)
+    result = two_app_lms.run("shell", "-c", script)
 
     assert result.returncode == 0, result.stderr
-    got = [line for line in result.stdout.splitlines() if line.startswith("GOT")]
-    assert got == ["GOT None"] * 18
-    assert links_of(two, name) == []
+    users = [line for line in result.stdout.splitlines() if line.startswith("GOT")]
+    assert users == ["GOT None"] * 18
+    assert links_of(two_app_lms, name) == []
 
 
 def compare_without_case(lms: Lms) -> None:
@@ -280,19 +296,21 @@ def compare_without_case(lms: Lms) -> None:
 
 
 @pytest.mark.parametrize("entry", ["login", "register_api"])
-def test_a_username_that_only_the_database_considers_equal(name: str, entry: str) -> None:
+def test_a_username_that_only_the_database_considers_equal_is_refused(
+    name: str, entry: str
+) -> None:
     with connected_lms() as lms:
         compare_without_case(lms)
         assert signed_in_as(lms.sign_in(name)) == name
         email = lms.value("select email from auth_user where username = ?", name)
-        lms.application.who = {
+        lms.application.signed_in_learner = {
             "username": name.upper(),
             "email": f"other-{name}@a.example",
             "name": "M",
         }
 
         with lms.browser() as browser:
-            stopped = start(browser, "mitxpro-oauth2", entry)
+            stopped = start_sign_in(browser, "mitxpro-oauth2", entry)
             assert stopped.status_code == 403
             assert signed_in_as(browser) is None
 

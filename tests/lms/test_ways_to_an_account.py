@@ -14,7 +14,7 @@ from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 
 #: Tables that are not compared: codes, tokens, sessions, the plugin's log, and the anonymous id,
 #: which the first sign-in creates. Registration signs the learner in, the batch API does not.
-PASSING = (
+TABLES_NOT_COMPARED = (
     "student_anonymoususerid",
     "django_session",
     "oauth2_provider_accesstoken",
@@ -26,13 +26,13 @@ PASSING = (
     "sqlite_sequence",
 )
 #: Columns with random values or times. The tests only compare whether they have a value.
-VARYING = ("password", "activation_key", "last_login", "expires", "token", "token_checksum")
+VARYING_COLUMNS = ("password", "activation_key", "last_login", "expires", "token", "token_checksum")
 
 
 def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables that may contain people's data."""
     names = lms.rows("select name from sqlite_master where type = 'table'")
-    tables = [table for (table,) in names if table not in PASSING]
+    tables = [table for (table,) in names if table not in TABLES_NOT_COMPARED]
     found = {}
     for table in tables:
         columns = [row[1] for row in lms.rows(f"pragma table_info('{table}')")]
@@ -41,20 +41,20 @@ def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def added(
+def added_rows(
     before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]], name: str
 ) -> dict[str, list[dict[str, Any]]]:
     """Table → its new and changed rows. Values that differ between two learners are replaced.
     name: the learner's username."""
     known = {table: set(map(repr, rows)) for table, rows in before.items()}
     new = {
-        table: [plain(row, name) for row in rows if repr(row) not in known[table]]
+        table: [without_varying_values(row, name) for row in rows if repr(row) not in known[table]]
         for table, rows in after.items()
     }
     return {table: rows for table, rows in new.items() if rows}
 
 
-def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
+def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
     def value(column: str, content: Any) -> Any:
         if column == "id" or (column.endswith("_id") and isinstance(content, int)):
             return "id"
@@ -62,7 +62,7 @@ def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
             return "data of the sign-in"
         if column == "last_login":
             return "when"
-        if column in VARYING:
+        if column in VARYING_COLUMNS:
             return bool(content)
         if isinstance(content, str):
             if content[:4].isdigit() and content[4:5] == "-":
@@ -73,10 +73,10 @@ def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
     return {column: value(column, content) for column, content in row.items()}
 
 
-def register(lms: Lms, name: str) -> None:
+def create_by_registration(lms: Lms, name: str) -> None:
     """Registers a learner with the LMS's registration API, as applications without the batch API
     do."""
-    lms.application.people["reg-" + name] = {"username": name, **person(name)}
+    lms.application.learner_of_code["reg-" + name] = {"username": name, **person(name)}
     form = {
         "username": name,
         **person(name),
@@ -91,25 +91,27 @@ def register(lms: Lms, name: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def batch(lms: Lms, name: str) -> None:
+def create_by_batch(lms: Lms, name: str) -> None:
     assert post(lms, ACCOUNTS, [account(name)])[0]["status"] == "created"
 
 
-def sign_in(lms: Lms, name: str) -> None:
+def create_by_sign_in(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
     assert browser.get("/api/user/v1/me").json() == {"username": name}
 
 
-def rows_of(lms: Lms, way: Any, name: str) -> dict[str, list[dict[str, Any]]]:
+def rows_created_by(lms: Lms, create: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     before = snapshot(lms)
-    way(lms, name)
-    return added(before, snapshot(lms), name)
+    create(lms, name)
+    return added_rows(before, snapshot(lms), name)
 
 
-@pytest.mark.parametrize("way", [batch, sign_in])
-def test_accounts(lms: Lms, name: str, way: Any) -> None:
-    public = rows_of(lms, register, name + "p")
-    other = rows_of(lms, way, name + "o")
+@pytest.mark.parametrize("create", [create_by_batch, create_by_sign_in])
+def test_accounts_have_the_same_rows_in_whichever_way_they_are_created(
+    lms: Lms, name: str, create: Any
+) -> None:
+    public = rows_created_by(lms, create_by_registration, name + "p")
+    other = rows_created_by(lms, create, name + "o")
 
     assert {"auth_user", "auth_userprofile", "auth_registration"} < set(public)
     assert {"social_auth_usersocialauth", "verify_student_ssoverification"} < set(public)
@@ -118,15 +120,15 @@ def test_accounts(lms: Lms, name: str, way: Any) -> None:
         assert other[table] == public[table], table
 
 
-def test_signals(lms: Lms, name: str) -> None:
-    """Each way sends the signals of an account: the plugin's receiver has logged the change."""
-    for number, way in enumerate((register, batch, sign_in)):
-        way(lms, f"{name}{number}")
-    heard = [
+def test_a_new_account_is_logged_in_whichever_way_it_is_created(lms: Lms, name: str) -> None:
+    """The plugin logs a change when it receives the signals of an account."""
+    for number, create in enumerate((create_by_registration, create_by_batch, create_by_sign_in)):
+        create(lms, f"{name}{number}")
+    logged = [
         lms.rows("select type from usher_lms_message where username = ?", f"{name}{number}")
         for number in range(3)
     ]
-    assert [set(rows) for rows in heard] == [{("account.changed",)}] * 3
+    assert [set(rows) for rows in logged] == [{("account.changed",)}] * 3
 
 
 def public_enroll(lms: Lms, name: str) -> None:
@@ -145,20 +147,21 @@ def batch_enroll(lms: Lms, name: str) -> None:
     assert post(lms, ENROLLMENTS, [item])[0]["status"] == "changed"
 
 
-def test_enrollments(lms: Lms, name: str) -> None:
+def test_both_apis_create_the_same_enrollment_rows(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name + "p"), account(name + "b")])
 
-    public = rows_of(lms, public_enroll, name + "p")
-    other = rows_of(lms, batch_enroll, name + "b")
+    public = rows_created_by(lms, public_enroll, name + "p")
+    other = rows_created_by(lms, batch_enroll, name + "b")
 
     assert "student_courseenrollment" in public
     assert json.dumps(other, sort_keys=True) == json.dumps(public, sort_keys=True)
 
 
-def test_the_password_is_usable_and_nobody_s(lms: Lms, name: str) -> None:
-    """The batch API stores a password hash that is quick to compute. Django accepts its format, and
-    no password fits it."""
-    batch(lms, name)
+def test_no_password_fits_the_usable_hash_of_an_account_of_the_batch_api(
+    lms: Lms, name: str
+) -> None:
+    """The batch API stores a hash that is quick to compute, in a format that Django accepts."""
+    create_by_batch(lms, name)
     script = (
         "from django.contrib.auth import get_user_model as g; "
         f"u = g().objects.get(username={name!r}); print(u.has_usable_password())"
