@@ -87,13 +87,13 @@ def test_write_backs_lock_tables_in_different_orders():
     def mutation(patch: Patch) -> None:
         from usher.application.enrollments.kinds import EnrollmentKind
 
-        before, after = EnrollmentKind.settle_before, EnrollmentKind.settle
+        before, after = EnrollmentKind.settle_earlier_kinds, EnrollmentKind.settle
 
         def settle(self: Any, done: Any, now: Any) -> None:
             after(self, done, now)
             before(self, done)
 
-        patch.setattr(EnrollmentKind, "settle_before", lambda *_: None)
+        patch.setattr(EnrollmentKind, "settle_earlier_kinds", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
 
     expect_found(mutation, "LockOrderBroken", first=7)

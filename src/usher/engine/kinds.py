@@ -72,8 +72,8 @@ class Kind:
     batch_capability: ClassVar[str] = ""
     #: The most rows in one request.
     batch_size: ClassVar[int] = 200
-    #: Whether every request may have several rows. If so, ``Context.batch`` does not matter.
-    always_many: ClassVar[bool] = False
+    #: Whether rows are always sent in batches, also to another system without the capability.
+    always_in_batches: ClassVar[bool] = False
     #: The column with the user's id; '' for rows that do not belong to a user.
     user_field: ClassVar[str] = "user_id"
     #: Related objects that are loaded with claimed rows, as for ``select_related``.
@@ -119,7 +119,7 @@ class Kind:
         in their order. Raises a ``KnownError`` when the request as a whole failed."""
         raise NotImplementedError
 
-    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Writes to rows of kinds that come before this one in the order of the registry. Called
         before rows of this kind are locked and before leases are checked."""
 

@@ -224,7 +224,7 @@ class Runner:
 
     def _is_batched(self, kind: Kind) -> bool:
         """Whether one request has several rows of that kind."""
-        return kind.always_many or kind.batch_capability in self._context.batch
+        return kind.always_in_batches or kind.batch_capability in self._context.batch
 
     def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
         """Prepares claimed rows and submits their jobs. is_urgent: a person waits for each of the

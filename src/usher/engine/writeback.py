@@ -37,7 +37,7 @@ def write_back(kind: Kind, results: Sequence[Result]) -> list[Result]:
 def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]:
     """Called in a transaction. Locks rows in the order of the kinds and by ascending id within a
     kind, so that two workers cannot deadlock."""
-    kind.settle_before(results)
+    kind.settle_earlier_kinds(results)
     locked, now = _lock_leased(kind, results)
     owned = [(job, outcome) for job, outcome in results if job.row.pk in locked]
     _recheck_lost(kind, [d for d in results if d[0].row.pk not in locked], now)

@@ -320,8 +320,8 @@ def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(tr
     row = enroll(learner, ensure_run(DEMO))
     accounts = LmsAccount.objects.all()
     accounts.set_work(refused_at=timezone.now(), due_at=None, error_code="protected-account")
-    kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
+    kind("enrollment").settle_earlier_kinds([(Job(row, ""), Outcome(error=error))])
     assert accounts.get().error_code == "protected-account"
     accounts.set_work(refused_at=None, error_code="")
-    kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
+    kind("enrollment").settle_earlier_kinds([(Job(row, ""), Outcome(error=error))])
     assert accounts.get().due_at is not None

@@ -359,7 +359,7 @@ class ProfileKind(LmsKind):
         )
         return [_profile_outcome(job, results) for job in jobs]
 
-    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         LmsAccount.objects.not_refused().make_due_after(
             j.row for j, o in results if o.error and o.error.code == "not-found"
         )

@@ -151,7 +151,7 @@ class EnrollmentKind(LmsKind):
         except LmsError as error:
             return Outcome(error=_transient_if_unknown(error))
 
-    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Rechecks accounts that the LMS does not know, and runs in which the LMS refused learners.
 
         When the check finds that a run is missing or that the run's modes differ, the refused

@@ -32,7 +32,7 @@ class RunKind(LmsKind):
     name = "run"
     model = CourseRun
     observed_fields = (*sync.SYNCED_FIELDS, "digest", "missing_since")
-    always_many = True
+    always_in_batches = True
     #: As many keys as fit into a URL.
     batch_size = 50
     user_field = ""
@@ -124,7 +124,7 @@ class ModeKind(LmsKind):
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
         return Outcome(extra=modes)
 
-    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in results]))
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:

@@ -73,7 +73,7 @@ class TokenKind(LmsKind):
             user__lms_account__created_in_lms_at__isnull=False,
         )
 
-    def settle_before(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+    def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Makes due the accounts of learners whose sign-in at the LMS failed, since their accounts
         may be missing in the LMS. Accounts that were refused stay refused."""
         LmsAccount.objects.not_refused().make_due_after(
