@@ -65,7 +65,7 @@ def test_an_action_asks_for_a_permission_of_its_own(learner, model, action, perm
 
 def test_with_the_permission_the_action_is_shown(learner):
     browser = staff_browser("usher.view_retirement", "usher.close_retirements")
-    assert "1 marked as done" in act(browser, models.Retirement, "mark_done").content.decode()
+    assert "Marked as done: 1" in act(browser, models.Retirement, "mark_done").content.decode()
     assert models.Retirement.objects.get().refused_at is None
 
 

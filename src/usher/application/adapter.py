@@ -42,7 +42,7 @@ REFUSED_NEXT = (
     "Refused records are sent again when somebody removes the cause and retries them; enrollments "
     "also when their course run changes in the LMS."
 )
-#: Without 0, 1, l and o, which are confused when a name is read aloud.
+#: The characters of random usernames. Without 0, 1, l and o, because people confuse these.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _PRIVATE_LENGTH = 10
 #: Methods that decide about one learner, and the types that they must return.
@@ -135,11 +135,9 @@ class DefaultAdapter:
     def is_confirmed(self, user: Any) -> bool:
         """Whether the e-mail address is known to be the learner's own."""
         users = user._meta.default_manager.filter(pk=user.pk)
-        return (
-            _with_confirmed_address(users)
-            if self._decides_one("confirmed")
-            else self.confirmed(users)
-        ).exists()
+        if self._decides_one_by_one("confirmed"):
+            return _with_confirmed_address(users).exists()
+        return self.confirmed(users).exists()
 
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users`` whose e-mail address is known to be their own. users: at most a
@@ -149,13 +147,13 @@ class DefaultAdapter:
         record count as confirmed: staff or a command created them. If a project overrides only
         ``is_confirmed``, that method is called for each user.
         """
-        if self._decides_one("confirmed"):
+        if self._decides_one_by_one("confirmed"):
             return self._filter_one_by_one("confirmed", users)
         return _with_confirmed_address(users)
 
     def is_eligible(self, user: Any) -> bool:
         """Whether the learner may have an LMS account: active and confirmed by default."""
-        if self._decides_many("eligible"):
+        if self._decides_in_bulk("eligible"):
             return self.eligible(user._meta.default_manager.filter(pk=user.pk)).exists()
         return bool(user.is_active) and self.is_confirmed(user)
 
@@ -165,16 +163,16 @@ class DefaultAdapter:
         Runs one query. If a project overrides only ``is_eligible``, that method is called for each
         user.
         """
-        if self._decides_one("eligible"):
+        if self._decides_one_by_one("eligible"):
             return self._filter_one_by_one("eligible", users)
         return self.confirmed(active(users))
 
-    def _decides_one(self, name: str) -> bool:
-        """Whether the project overrides ``is_<name>``, for one learner, and not ``<name>``, for
-        many."""
+    def _decides_one_by_one(self, name: str) -> bool:
+        """Whether the project overrides only ``is_<name>``, which decides about one learner."""
         return self.overrides(f"is_{name}") and not self.overrides(name)
 
-    def _decides_many(self, name: str) -> bool:
+    def _decides_in_bulk(self, name: str) -> bool:
+        """Whether the project overrides only ``<name>``, which decides about many learners."""
         return self.overrides(name) and not self.overrides(f"is_{name}")
 
     def overrides(self, method: str) -> bool:
@@ -184,14 +182,14 @@ class DefaultAdapter:
     def _filter_one_by_one(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users`` for whom ``is_<name>`` is true. Leaves out, and logs, users for whom
         the method fails."""
-        texts = []
+        keys = []
         for user in users:
             try:
                 if getattr(self, f"is_{name}")(user):
-                    texts.append(user.pk)
+                    keys.append(user.pk)
             except AdapterFailed as error:
                 log_failure(error)
-        return users.filter(pk__in=texts)
+        return users.filter(pk__in=keys)
 
     # Enrollments
 
@@ -224,8 +222,8 @@ class DefaultAdapter:
             f"- {refusal.kind} {refusal.what}: {refusal.message} [{refusal.code}]"
             for refusal in refusals
         ]
-        more = len(lines) - _MAIL_ROWS
-        lines_of_mail = lines[:_MAIL_ROWS] + ([f"… and {more} more."] if more > 0 else [])
+        omitted = len(lines) - _MAIL_ROWS
+        lines_of_mail = lines[:_MAIL_ROWS] + ([f"… and {omitted} more."] if omitted > 0 else [])
         text = "Open edX refused:\n\n" + "\n".join(lines_of_mail)
         text += f"\n\n{REFUSED_NEXT} Choose Retry in the admin.\n"
         return f"Open edX refused {len(lines)} of our records", text
@@ -237,17 +235,17 @@ _METHODS = {name for name in vars(DefaultAdapter) if not name.startswith("_")} -
 
 def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[list[Any]]:
     """Those of ``users`` who may have an LMS account, ordered by primary key, in lists of at most
-    ``slice_of``. Needs the memory for one list only."""
-    last: Any = None
+    ``slice_of``. Only one list is in memory at a time."""
+    last_pk: Any = None
     ordered = users.order_by("pk")
     while True:
-        later = ordered if last is None else ordered.filter(pk__gt=last)
+        later = ordered if last_pk is None else ordered.filter(pk__gt=last_pk)
         keys = list(later.values_list("pk", flat=True)[:slice_of])
         if not keys:
             return
-        last = keys[-1]
-        everybody = users.model._default_manager
-        if eligible_users := list(adapter().eligible(everybody.filter(pk__in=keys)).order_by("pk")):
+        last_pk = keys[-1]
+        users_of_slice = users.model._default_manager.filter(pk__in=keys)
+        if eligible_users := list(adapter().eligible(users_of_slice).order_by("pk")):
             yield eligible_users
 
 
@@ -260,14 +258,14 @@ def log_failure(error: AdapterFailed) -> None:
 def failure_of(user: Any) -> AdapterFailed | None:
     """Calls the methods that an LMS account needs for this learner. Returns the first failure; None
     if all succeed. Does not reserve the username."""
-    decides = adapter()
+    project_adapter = adapter()
     for method in (
-        decides.is_confirmed,
-        decides.is_eligible,
-        decides.lms_username,
-        decides.full_name,
-        decides.email,
-        decides.country,
+        project_adapter.is_confirmed,
+        project_adapter.is_eligible,
+        project_adapter.lms_username,
+        project_adapter.full_name,
+        project_adapter.email,
+        project_adapter.country,
     ):
         try:
             method(user)
@@ -288,16 +286,17 @@ def private_username() -> str:
 
 
 def _with_confirmed_address(users: QuerySet[Any]) -> QuerySet[Any]:
+    """The default of ``confirmed``, by the records of django-allauth."""
     if not _allauth_confirms():
         return users
     from allauth.account.models import EmailAddress
 
     email = users.model.get_email_field_name()
     records = EmailAddress.objects.filter(user_id=OuterRef("pk"))
-    own = records.annotate(lowered=Lower("email")).filter(
+    confirmed = records.annotate(lowered=Lower("email")).filter(
         verified=True, lowered=Lower(OuterRef(email))
     )
-    return users.filter(Exists(own) | ~Exists(records))
+    return users.filter(Exists(confirmed) | ~Exists(records))
 
 
 def _allauth_confirms() -> bool:
@@ -332,7 +331,7 @@ def _adapter(path: str) -> DefaultAdapter:
     for name, expected in _RETURN_TYPES.items():
         setattr(instance, name, _checked_method(name, getattr(instance, name), expected))
     for name in _METHODS_FOR_QUERYSETS:
-        setattr(instance, name, _checked_many(name, getattr(instance, name)))
+        setattr(instance, name, _checked_queryset_method(name, getattr(instance, name)))
     return instance
 
 
@@ -343,22 +342,22 @@ def _text_of(error: Exception) -> str:
 def mistakes(adapter_class: type[DefaultAdapter]) -> Iterator[str]:
     """A sentence for each method of the project's class that can't be called as Usher calls it.
     Calls none of them."""
-    for name in sorted(_own(adapter_class) & _METHODS):
+    for name in sorted(_names_defined_in(adapter_class) & _METHODS):
         if problem := _not_callable(adapter_class, name):
             yield f"{name} of {adapter_class.__name__} {problem}"
 
 
 def misspelt(adapter_class: type[DefaultAdapter]) -> Iterator[tuple[str, str]]:
-    """Methods of the project's class that Usher does not call but whose names are almost those of
-    methods that it calls. Yields pairs: the name, and the name that is probably meant."""
-    for name in sorted(_own(adapter_class) - _METHODS):
+    """Methods of the project's class with misspelt names, which Usher does not call. Yields pairs:
+    the name, and the most similar name of a method that Usher calls."""
+    for name in sorted(_names_defined_in(adapter_class) - _METHODS):
         if not name.startswith("_"):
-            for close in get_close_matches(name, sorted(_METHODS), n=1, cutoff=0.8):
-                yield name, close
+            for similar in get_close_matches(name, sorted(_METHODS), n=1, cutoff=0.8):
+                yield name, similar
 
 
-def _own(adapter_class: type[DefaultAdapter]) -> set[str]:
-    """The names that the project's class and its bases define."""
+def _names_defined_in(adapter_class: type[DefaultAdapter]) -> set[str]:
+    """The names that the project's class and its bases define, up to ``DefaultAdapter``."""
     return {
         name
         for base in adapter_class.__mro__[: adapter_class.__mro__.index(DefaultAdapter)]
@@ -378,8 +377,8 @@ def _not_callable(adapter_class: type[DefaultAdapter], name: str) -> str:
     try:
         inspect.signature(method).bind(*arguments)
     except TypeError:
-        takes = ", ".join(inspect.signature(method).parameters)
-        return f"takes ({takes}): write def {name}({', '.join(_arguments(name))})."
+        parameters = ", ".join(inspect.signature(method).parameters)
+        return f"takes ({parameters}): write def {name}({', '.join(_arguments(name))})."
     return ""
 
 
@@ -407,7 +406,7 @@ def _checked_method(name: str, method: Callable[..., Any], expected: type) -> Ca
     return checked
 
 
-def _checked_many(name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _checked_queryset_method(name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Like ``_checked_method``, for a method that takes and returns a queryset of users."""
 
     @wraps(method)
@@ -424,7 +423,7 @@ def _call(name: str, user: Any, method: Callable[..., Any], *args: Any) -> Any:
     try:
         return method(*args)
     except (AdapterFailed, OperationalError, InterfaceError):
-        raise  # the last two: the cause is the database, not a learner
+        raise  # the database's errors have nothing to do with the learner
     except Exception as error:
         raise AdapterFailed(name, user, f"{type(error).__name__}: {error}") from error
 
@@ -437,8 +436,8 @@ def _describe_answer(answer: Any) -> str:
     return f"it returned {type(answer).__name__} {answer!r:.200}"
 
 
-def _forget(**_kwargs: Any) -> None:
+def _forget_adapter(**_kwargs: Any) -> None:
     _adapter.cache_clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="usher.application.adapter")
+setting_changed.connect(_forget_adapter, dispatch_uid="usher.application.adapter")

@@ -125,8 +125,10 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """``user__email`` stands for the fields by which the project names its users."""
         fields: list[str] = []
         for field in super().get_search_fields(request):
-            is_user = field == "user__email"
-            fields += [f"user__{name}" for name in naming_fields()] if is_user else [field]
+            if field == "user__email":
+                fields += [f"user__{name}" for name in naming_fields()]
+            else:
+                fields.append(field)
         return fields
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -167,7 +169,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).make_due()
         notify_workers()
-        self.message_user(request, f"{count} are due now; a worker will send them to the LMS.")
+        self.message_user(request, f"Due now: {count}. A worker will send them to the LMS.")
 
     @admin.action(
         description=f"Retry now and wait (at most {_MAX_RETRIED})", permissions=["repair"]
@@ -188,19 +190,19 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             self.message_user(
                 request,
                 "This project runs each request in a transaction (ATOMIC_REQUESTS), in which the "
-                f"LMS can't be called: {len(ids)} are due now; a worker will send them to the LMS.",
+                f"LMS can't be called. Due now: {len(ids)}. A worker will send them to the LMS.",
                 messages.WARNING,
             )
             return
         level = messages.WARNING if total.failed else messages.SUCCESS
-        words = [f"{f.what}: {f.message}" for f in total.failures]
-        words += [f"{group.count} waiting: {group.message}" for group in total.waiting]
-        self.message_user(request, f"{total.line()}. {'; '.join(words[:5])}", level)
+        reasons = [f"{failure.what}: {failure.message}" for failure in total.failures]
+        reasons += [f"{group.count} waiting: {group.message}" for group in total.waiting]
+        self.message_user(request, f"{total.line()}. {'; '.join(reasons[:5])}", level)
 
 
 class DeletedWithLearnerAdmin(ReconciledAdmin):
-    """Records that staff can delete only together with the learner. The account or token stays
-    valid in the LMS, and no other record here names it."""
+    """Records that staff can delete only together with the learner. Deleting the record alone would
+    leave an account or token valid in the LMS, and nothing here would refer to it."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and not self.is_own_page(request)
@@ -242,8 +244,8 @@ class LmsAccountAdmin(DeletedWithLearnerAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        earlier = LmsAccount.objects.get(pk=obj.pk)
-        earlier.want(is_active=obj.is_active)
+        """Saves the change with ``want``, which also makes the row due."""
+        LmsAccount.objects.get(pk=obj.pk).want(is_active=obj.is_active)
 
 
 @admin.register(LmsToken)
@@ -287,7 +289,7 @@ class RetirementAdmin(ReconciledAdmin):
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = queryset.update(observed_generation=F("generation"))
         queryset.model._default_manager.filter(pk__in=queryset.values("pk")).forget_work()
-        self.message_user(request, f"{count} marked as done.")
+        self.message_user(request, f"Marked as done: {count}.")
 
 
 @admin.register(UsernameReservation)
@@ -371,8 +373,8 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         # The form of an existing enrollment has only the fields that may be changed.
         user, run = (data.get("user"), data.get("run")) if not row.pk else (row.user, row.run)
         mode = data.get("mode")
-        is_kept = bool(row.pk) and mode == self.initial.get("mode")
-        if user is None or run is None or not mode or is_kept:
+        mode_is_unchanged = bool(row.pk) and mode == self.initial.get("mode")
+        if user is None or run is None or not mode or mode_is_unchanged:
             return data
         slugs = list(run.modes.values_list("slug", flat=True))
         if slugs and mode not in slugs:
@@ -381,9 +383,9 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             check_mode(user, run, mode)
         except ModeNotAllowed as error:
-            self.add_error("mode", f"USHER_ADAPTER does not allow it: {error}")
+            self.add_error("mode", f"USHER_ADAPTER does not allow this mode: {error}")
         except AdapterFailed as error:
-            self.add_error("mode", f"It can't be checked now: {error.message}")
+            self.add_error("mode", f"This mode can't be checked now: {error.message}")
         return data
 
 
@@ -426,15 +428,14 @@ class EnrollmentAdmin(ReconciledAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """An enrollment can be deleted after the learner is unenrolled in the LMS; if the record
         were deleted before, the learner would stay enrolled. An enrollment can also be deleted if
-        the LMS refused it because the LMS does not have the run. Deleting a learner deletes all
-        their enrollments."""
+        the LMS refused it because it does not have the run. On the pages of other models nothing
+        more is required: deleting a learner deletes all their enrollments."""
         allowed = super().has_delete_permission(request, obj)
         if obj is None or not self.is_own_page(request) or not allowed:
             return allowed
-        is_in_no_run = obj.refused_at and obj.error_code == "unknown-run"
-        return bool(is_in_no_run and not obj.observed_is_active) or (
-            not obj.is_active and obj.is_settled
-        )
+        is_unenrolled = not obj.is_active and obj.is_settled
+        run_is_unknown = obj.refused_at and obj.error_code == "unknown-run"
+        return is_unenrolled or bool(run_is_unknown and not obj.observed_is_active)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Saves changes with ``want``, which also makes the row due."""
@@ -443,7 +444,7 @@ class EnrollmentAdmin(ReconciledAdmin):
             try:
                 ensure_account(obj.user)
             except (AdapterFailed, NoFreeName) as error:
-                text = f"The enrollment waits for an LMS account, which can't be made: {error}"
+                text = f"The enrollment waits for an LMS account, which can't be created: {error}"
                 self.message_user(request, text, messages.ERROR)
             notify_workers()
             return

@@ -38,7 +38,7 @@ refused = Signal()
 learner_deactivated = Signal()
 
 
-class Announcing(Observer):
+class SignalSender(Observer):
     """Sends the signals for the outcomes that the engine writes."""
 
     def writing(self, kind: Any, results: Sequence[tuple[Any, Any]]) -> None:

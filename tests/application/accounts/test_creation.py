@@ -304,5 +304,6 @@ def test_a_learner_whose_row_was_deleted_gets_the_same_account_again(system_with
         "course-v1:edX+DemoX+Demo_Course": ("audit", True)
     }
     assert (
-        reserve(system_with_each_api.learner(), name.upper(), or_own=True).lower() != name.lower()
+        reserve(system_with_each_api.learner(), name.upper(), reuse_own=True).lower()
+        != name.lower()
     )

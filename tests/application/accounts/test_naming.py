@@ -43,7 +43,7 @@ def test_every_candidate_is_one_that_the_lms_takes(text, suggestions):
 
 @given(st.text(max_size=400))
 def test_a_cleaned_full_name_holds_nothing_that_the_lms_refuses(text):
-    name = clean_full_name(text, otherwise="somebody")
+    name = clean_full_name(text, fallback="somebody")
     assert 1 <= len(name) <= limits.FULL_NAME_MAX_LENGTH
     assert "<" not in name
     assert ">" not in name
@@ -95,7 +95,7 @@ def test_usernames(text, name):
     ],
 )
 def test_full_names(text, name):
-    assert clean_full_name(text, otherwise="somebody") == name
+    assert clean_full_name(text, fallback="somebody") == name
 
 
 def test_reserving_fails_if_all_candidates_are_taken(db, monkeypatch):

@@ -164,7 +164,7 @@ def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
     row = enroll(user, run)
     change = reverse("admin:usher_enrollment_change", args=[row.pk])
     html = staff.post(change, {"mode": "verified", "is_active": "on"}).content.decode()
-    assert "USHER_ADAPTER does not allow it" in html
+    assert "USHER_ADAPTER does not allow this mode" in html
     add = {"run": run.pk, "mode": "audit", "is_active": "on"}
     page = reverse("admin:usher_enrollment_add")
     html = staff.post(page, add | {"user": broken.pk}).content.decode()

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from usher.application.accounts.creation import not_linked_yet, token_not_linked_yet
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.naming import clean_username, give, why_not_given
+from usher.application.accounts.naming import clean_username, reserve_for_link, why_not_linkable
 from usher.application.accounts.services import adopt, record_link
 from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.arguments import require_user
@@ -86,8 +86,8 @@ def propose(by: str) -> list[Proposal]:
     """
     proposals = []
     client().confirm_lms()
-    for users in _users():
-        accounts = _by_email(users) if by == BY_EMAIL else _by_username(users)
+    for users in _pages_of_users():
+        accounts = _find_by_email(users) if by == BY_EMAIL else _find_by_username(users)
         proposals += [_proposal(user, accounts[user.pk]) for user in users if user.pk in accounts]
     users_of: dict[str, list[str]] = defaultdict(list)
     for proposal in proposals:
@@ -115,7 +115,7 @@ def proposals_for(user: Any) -> list[Proposal]:
     if LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists():
         return []
     client().confirm_lms()
-    accounts = [*_by_email([user]).values(), *_by_username([user]).values()]
+    accounts = [*_find_by_email([user]).values(), *_find_by_username([user]).values()]
     return [
         _proposal(user, account)
         for account in {account.username: account for account in accounts}.values()
@@ -124,7 +124,7 @@ def proposals_for(user: Any) -> list[Proposal]:
 
 def _proposal(user: Any, account: ObservedAccount) -> Proposal:
     try:
-        email, conflict = adapter().email(user), _conflict(user, account)
+        email, conflict = adapter().email(user), _find_conflict(user, account)
     except AdapterFailed as error:
         email, conflict = "", error.reason
     return Proposal(
@@ -138,7 +138,8 @@ def _proposal(user: Any, account: ObservedAccount) -> Proposal:
     )
 
 
-def _users() -> Iterator[list[Any]]:
+def _pages_of_users() -> Iterator[list[Any]]:
+    """Active users for whom Usher has not created or linked an account, some at a time."""
     rows = active(get_user_model()._default_manager.all()).order_by("pk")
     rows = rows.exclude(lms_account__created_in_lms_at__isnull=False)
     users = list(rows[:_ROWS_AT_A_TIME])
@@ -147,7 +148,8 @@ def _users() -> Iterator[list[Any]]:
         users = list(rows.filter(pk__gt=users[-1].pk)[:_ROWS_AT_A_TIME])
 
 
-def _by_email(users: list[Any]) -> dict[int, ObservedAccount]:
+def _find_by_email(users: list[Any]) -> dict[int, ObservedAccount]:
+    """User's id → the LMS account with the user's e-mail address."""
     lms, accounts = client(), {}
     for user in users:
         try:
@@ -161,15 +163,17 @@ def _by_email(users: list[Any]) -> dict[int, ObservedAccount]:
     return accounts
 
 
-def _by_username(users: list[Any]) -> dict[int, ObservedAccount]:
+def _find_by_username(users: list[Any]) -> dict[int, ObservedAccount]:
+    """User's id → the LMS account with the user's username."""
     names = {user.pk: str(user.get_username()) for user in users}
     usernames = [name for name in names.values() if clean_username(name) == name]
     accounts = client().accounts(usernames) if usernames else {}
     return {pk: accounts[name] for pk, name in names.items() if name in accounts}
 
 
-def _conflict(user: Any, account: ObservedAccount) -> str:
-    if reason := why_not_given(account.username, user):
+def _find_conflict(user: Any, account: ObservedAccount) -> str:
+    """Why the LMS account may be another person's, or not usable; '' if neither."""
+    if reason := why_not_linkable(account.username, user):
         return reason
     if account.email and account.email.lower() != adapter().email(user).lower():
         return "the e-mail addresses differ"
@@ -185,9 +189,9 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
     account.
 
     rows: mappings with the names in ``COLUMNS``. application: this application's name in the LMS,
-    for messages, if the LMS can't say the name. Reads each account from the LMS again, and reports
-    a problem if it is not the account that the operator saw. Handles a row when the caller reads
-    the row's result; a row with a problem does not stop the others. Raises LmsError.
+    for messages; used if the LMS can't tell the name. Reads each account from the LMS again, and
+    reports a problem if the operator saw another account of that name. Handles a row when the
+    caller reads the row's result; a row with a problem does not stop the others. Raises LmsError.
 
     The call can be repeated, for example after an interruption. Repeat it also after ``usher_link``
     has run in the LMS: accounts that an earlier call linked are then made due, including refused
@@ -204,7 +208,7 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
 
 def _link(row: Mapping[str, str], application: str) -> DecisionResult:
     name = (row.get("lms_username") or "").strip()
-    user = _user(str(row.get("user_id") or ""))
+    user = _find_user(str(row.get("user_id") or ""))
     if user is None:
         return DecisionResult(
             row.get("user") or "", name, f"no user has the id {row.get('user_id')!r}"
@@ -221,11 +225,10 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
         return DecisionResult(username, name, "the LMS has another account of that name now")
     links = batch.links_of(client(), name)
     is_linked = None if links is None else links.leads_to == (name, account.lms_user_id)
-    if links and (
-        strangers := [linked_name for linked_name in links.linked_from if linked_name != name]
-    ):
+    other_learners = [learner for learner in links.linked_from if learner != name] if links else []
+    if other_learners:
         return DecisionResult(
-            username, name, f"in the LMS the learner {strangers[0]} signs in to this account"
+            username, name, f"in the LMS the learner {other_learners[0]} signs in to this account"
         )
     try:
         is_new = _adopt(user, account, links.application if links else application)
@@ -244,7 +247,7 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
     )
 
 
-def _user(text: str) -> Any:
+def _find_user(text: str) -> Any:
     """The user whose primary key, of any type, is ``text``; None if there is no such user."""
     pk = key(text.strip())
     users = get_user_model()._default_manager
@@ -252,7 +255,7 @@ def _user(text: str) -> Any:
 
 
 def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
-    """Links the user to the account. Returns False if the user and the account were linked before.
+    """Links the user to the account in this application. Returns False if they were linked before.
 
     Replaces the user's account row if its account was never created, for example because the LMS
     refused the e-mail address. Raises ValueError, with the reason, if linking is not possible.
@@ -266,7 +269,7 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
             return False
         if account.is_ready:
             raise ValueError(f"the learner has the LMS account {account.username} already")
-        give(lms_account.username, user)
+        reserve_for_link(lms_account.username, user)
         now = timezone.now()
         LmsAccount.objects.filter(pk=account.pk).update(
             username=lms_account.username,
@@ -284,8 +287,8 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
 
 
 def _await_link(account: LmsAccount, application: str) -> None:
-    """Makes the account and its token due after ``TIME_TO_LINK``, with the missing link as their
-    error."""
+    """Makes the account and its token due after ``TIME_TO_LINK``. Until then, their error says that
+    the LMS has not linked the account yet."""
     due_at = database_now() + TIME_TO_LINK
     for rows, error in (
         (LmsAccount.objects.filter(pk=account.pk), not_linked_yet(account.username, application)),

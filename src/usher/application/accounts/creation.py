@@ -40,7 +40,7 @@ TAKEN_CODES = (
 )
 #: Error codes of the batch API: the username or the e-mail address belongs to an account that is
 #: not linked to the learner, or the learner is linked to an account with another username.
-_CODES_OF_OTHERS = (*TAKEN_CODES, RegistrationError.LINKED_ELSEWHERE)
+_LINK_MISMATCH_CODES = (*TAKEN_CODES, RegistrationError.LINKED_ELSEWHERE)
 #: How often an account that may be the learner's own is checked again before it counts as
 #: somebody else's: some two hours.
 _UNCLEAR_ATTEMPTS = 12
@@ -57,7 +57,9 @@ class NameTaken(LmsError):
     default_code = "username-taken"
 
     def __init__(self, username: str, suggestions: Sequence[str]) -> None:
-        super().__init__(f"Somebody else has the name {username} in the LMS; another is tried.")
+        super().__init__(
+            f"Another LMS account has the username {username}; the learner gets another username."
+        )
         self.suggestions = list(suggestions)
 
 
@@ -66,8 +68,8 @@ class AccountData:
     """The data of an account's job.
 
     reserved_at: when the learner got the username; an older LMS account of that name is somebody
-    else's. made_at: the row's ``created_in_lms_at``; None if the account is not known to exist.
-    is_active: the desired state. registration_token: an access token of this application for the
+    else's. created_in_lms_at: None if the account is not known to exist. is_active: the desired
+    state. registration_token: an access token of this application for the
     registration, '' for none. reactivate: whether to activate an account that is inactive in the
     LMS. awaits_link: see ``LmsAccount.awaits_link``. attempts: failed attempts.
     """
@@ -77,7 +79,7 @@ class AccountData:
     username: str
     details: Details
     reserved_at: datetime
-    made_at: datetime | None
+    created_in_lms_at: datetime | None
     is_active: bool
     lms_user_id: int | None
     registration_token: str = ""
@@ -90,7 +92,7 @@ class AccountData:
 
     @property
     def is_ready(self) -> bool:
-        return self.made_at is not None
+        return self.created_in_lms_at is not None
 
 
 def token_not_linked_yet(username: str) -> LmsError:
@@ -114,7 +116,8 @@ def not_linked_yet(username: str, application: str) -> LmsError:
     return LmsError(f"{message} {dev_lms.instruction_to_run()}: `{command}`", code=AWAITING_LINK)
 
 
-def _waits_for_link(learner: AccountData, context: LmsContext) -> Outcome:
+def _outcome_awaiting_link(learner: AccountData, context: LmsContext) -> Outcome:
+    """The outcome of an adopted account that the LMS's staff have not linked yet."""
     name = batch.application_name(context.lms, ask=True)
     return Outcome(error=not_linked_yet(learner.username, name), is_waiting=True)
 
@@ -131,7 +134,9 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
     """Creates the account by the public API, or checks an account that is known to exist. Raises
     LmsError."""
     if not learner.is_ready:
-        return _register(learner, context) if learner.is_active else _withdraw(learner, context)
+        if learner.is_active:
+            return _register(learner, context)
+        return _deactivate_if_created(learner, context)
     account = context.lms.account(learner.username)
     if account is None:
         require_known_accounts(context)
@@ -139,25 +144,27 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
         # again.
         return Outcome(_observed_values(None, None, None), changed=True, next_in=0.0)
     if learner.awaits_link and learner.is_active and account.is_active:
-        return _adopt(learner, account, context)
+        return _check_link(learner, account, context)
     if learner.is_active and learner.reactivate and not account.is_active:
         raise Refused(
             f"The LMS's public API can't activate {learner.username}: install usher.lms, or "
             "activate the account in the LMS's admin.",
             code="activation-by-hand",
         )
-    if account.is_active == learner.is_active or learner.is_active:
-        return Outcome(_observed_values(account.lms_user_id, learner.made_at, account.is_active))
+    if learner.is_active or not account.is_active:
+        # An account that the LMS's staff deactivated stays inactive.
+        is_active = account.is_active
+        return Outcome(_observed_values(account.lms_user_id, learner.created_in_lms_at, is_active))
     return _deactivate(learner, context)
 
 
-def _adopt(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
+def _check_link(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
     """Checks the link by signing the learner in, since the public API does not show links."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
-        return _waits_for_link(learner, context)
-    values = _observed_values(account.lms_user_id, learner.made_at, True)
+        return _outcome_awaiting_link(learner, context)
+    values = _observed_values(account.lms_user_id, learner.created_in_lms_at, True)
     return Outcome(values, changed=True, extra=NewAccount(tokens))
 
 
@@ -176,14 +183,16 @@ def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
             "install usher.lms, or deactivate the account in the LMS's admin.",
             code="deactivation-by-hand",
         ) from error
-    return Outcome(_observed_values(learner.lms_user_id, learner.made_at, False), changed=True)
+    values = _observed_values(learner.lms_user_id, learner.created_in_lms_at, False)
+    return Outcome(values, changed=True)
 
 
-def _withdraw(learner: AccountData, context: LmsContext) -> Outcome:
+def _deactivate_if_created(learner: AccountData, context: LmsContext) -> Outcome:
     """Deactivates the account of a learner who was deactivated before the account was known to
-    exist: a registration whose answer was lost may have created the account. Does not record the
-    account as existing. So the account and its tokens are set up again if the learner is activated
-    again."""
+    exist: a registration whose answer was lost may have created the account.
+
+    Does not record that the account exists. So, when the learner is activated again, the account is
+    created or found like a new one, and its tokens are obtained."""
     if active_account(learner.username, learner.reserved_at, context) is None:
         return Outcome()
     return Outcome(changed=_deactivate(learner, context).changed)
@@ -222,7 +231,8 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
     if registration.username != learner.username:
         raise BadAnswer(f"The LMS made {registration.username[:50]} instead of {learner.username}.")
     values = _observed_values(registration.lms_user_id, timezone.now(), True)
-    return Outcome(values, changed=True, extra=NewAccount(_tokens_now(flow, registration.cookies)))
+    tokens = _tokens_of_session(flow, registration.cookies)
+    return Outcome(values, changed=True, extra=NewAccount(tokens))
 
 
 def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsError:
@@ -235,13 +245,13 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
     address stays taken. So the account is retried, up to ``_UNCLEAR_ATTEMPTS`` times, before its
     username counts as taken.
     """
-    is_both = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
-    if not is_both or learner.attempts >= _UNCLEAR_ATTEMPTS:
+    has_learners_email = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
+    if not has_learners_email or learner.attempts >= _UNCLEAR_ATTEMPTS:
         return NameTaken(learner.username, error.suggestions)
     return LmsError(
         f"The LMS has an account {learner.username} with the learner's e-mail address, created "
-        "since the username was reserved, and signing in did not lead to it. This is tried "
-        "again, because a sign-in that fails for a moment looks the same.",
+        "since the username was reserved, but the learner's sign-in did not lead to that account. "
+        "The sign-in may have failed only for a moment, so it is tried again.",
         code="unclear",
     )
 
@@ -270,7 +280,7 @@ def _register_details(learner: AccountData, context: LmsContext) -> Any:
     raise Refused("The LMS refuses the learner's details.", code="registration-refused")
 
 
-def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair | None:
+def _tokens_of_session(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair | None:
     """The learner's tokens, obtained with the session that the registration opened. None if the LMS
     gives no tokens: then the token's own row is retried."""
     try:
@@ -280,10 +290,10 @@ def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair |
 
 
 def _observed_values(
-    lms_user_id: int | None, made_at: datetime | None, is_active: bool | None
+    lms_user_id: int | None, created_in_lms_at: datetime | None, is_active: bool | None
 ) -> dict[str, Any]:
     return {
-        "created_in_lms_at": made_at,
+        "created_in_lms_at": created_in_lms_at,
         "lms_user_id": lms_user_id,
         "observed_is_active": is_active,
     }
@@ -292,15 +302,15 @@ def _observed_values(
 # The batch API
 
 
-def item(row_id: int, username: str, requested_name: Details, is_active: bool) -> dict[str, Any]:
+def batch_item(row_id: int, username: str, details: Details, is_active: bool) -> dict[str, Any]:
     """One account in a request to the batch API. row_id: the LMS returns this id with the
     result."""
     return {
         "id": row_id,
         "username": username,
-        "email": requested_name.email,
-        "name": requested_name.name,
-        "country": requested_name.country,
+        "email": details.email,
+        "name": details.name,
+        "country": details.country,
         "is_active": is_active,
     }
 
@@ -309,16 +319,18 @@ def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Out
     """Creates and checks accounts and obtains the learners' tokens, in one request to the batch
     API. Returns an outcome for each learner, in their order.
 
-    The endpoint updates any account that is linked to this application, and creates missing ones.
-    So two sorts of learners are not sent: those whose username belongs to an older account, which
-    is somebody else's, and those whose account is to be inactive and does not exist.
+    The endpoint updates every account that is linked to this application, and creates missing ones.
+    So two sorts of learners are not sent: learners whose username belongs to an older account,
+    which is somebody else's; and learners whose account is to be inactive and does not exist.
     """
     if any(learner.is_ready for learner in learners):
         require_known_accounts(context)
-    outcomes = _not_sent([learner for learner in learners if not learner.is_ready], context)
+    outcomes = _outcomes_without_request(
+        [learner for learner in learners if not learner.is_ready], context
+    )
     items = [
-        item(learner.account_id, learner.username, learner.details, learner.is_active)
-        | {"tokens": _is_new(learner), "reactivate": learner.reactivate}
+        batch_item(learner.account_id, learner.username, learner.details, learner.is_active)
+        | {"tokens": _needs_tokens(learner), "reactivate": learner.reactivate}
         for learner in learners
         if learner.account_id not in outcomes
     ]
@@ -330,26 +342,28 @@ def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Out
     ]
 
 
-def _is_new(learner: AccountData) -> bool:
-    """Whether the request also asks for the learner's tokens: the account is not known to exist, or
-    it was adopted and is not linked in the LMS yet."""
+def _needs_tokens(learner: AccountData) -> bool:
+    """Whether the request also asks for the learner's tokens. It does if the account is not known
+    to exist, or was adopted and is not linked in the LMS yet."""
     return learner.is_active and (not learner.is_ready or learner.awaits_link)
 
 
-def _not_sent(learners: Sequence[AccountData], context: LmsContext) -> dict[int, Outcome]:
-    """The account row's id → outcome, for the learners who must not be sent. learners: only those
-    whose account is not known to exist."""
+def _outcomes_without_request(
+    learners: Sequence[AccountData], context: LmsContext
+) -> dict[int, Outcome]:
+    """The account row's id → outcome, for the learners who must not be sent to the LMS. learners:
+    only learners whose account is not known to exist."""
     accounts = context.lms.accounts([learner.username for learner in learners]) if learners else {}
     outcomes: dict[int, Outcome] = {}
     for learner in learners:
         account = accounts.get(learner.username)
-        is_strange = account is not None and not is_younger(account, learner.reserved_at)
+        is_someone_elses = account is not None and not is_younger(account, learner.reserved_at)
         if not learner.is_active:
             if account is None:
                 require_known_accounts(context)
-            if account is None or is_strange or not account.is_active:
+            if account is None or is_someone_elses or not account.is_active:
                 outcomes[learner.account_id] = Outcome()
-        elif is_strange:
+        elif is_someone_elses:
             outcomes[learner.account_id] = Outcome(error=NameTaken(learner.username, []))
     return outcomes
 
@@ -360,16 +374,16 @@ def _result(
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
-        if error.code in _CODES_OF_OTHERS and learner.awaits_link:
-            return _waits_for_link(learner, context)
-        if error.code == RegistrationError.PROTECTED_ACCOUNT and _is_new(learner):
-            return _staff_account(learner, context, error)
+        if error.code in _LINK_MISMATCH_CODES and learner.awaits_link:
+            return _outcome_awaiting_link(learner, context)
+        if error.code == RegistrationError.PROTECTED_ACCOUNT and _needs_tokens(learner):
+            return _obtain_tokens_of_staff(learner, context, error)
         return Outcome(error=error)
     except LmsError as error:
         return Outcome(error=error)
 
 
-def _staff_account(learner: AccountData, context: LmsContext, error: Refused) -> Outcome:
+def _obtain_tokens_of_staff(learner: AccountData, context: LmsContext, error: Refused) -> Outcome:
     """For an account of the LMS's staff: obtains the tokens by signing in as the learner, since the
     batch API does not return tokens of staff. If that fails, the outcome has ``error``."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
@@ -381,9 +395,11 @@ def _staff_account(learner: AccountData, context: LmsContext, error: Refused) ->
     except LmsError as problem:
         return Outcome(error=problem)
     if tokens is None:
-        return _waits_for_link(learner, context) if learner.awaits_link else Outcome(error=error)
+        if learner.awaits_link:
+            return _outcome_awaiting_link(learner, context)
+        return Outcome(error=error)
     return Outcome(
-        _observed_values(learner.lms_user_id, learner.made_at or timezone.now(), True),
+        _observed_values(learner.lms_user_id, learner.created_in_lms_at or timezone.now(), True),
         changed=True,
         extra=NewAccount(tokens),
     )
@@ -393,26 +409,27 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
         error = batch.refusal_of(result)
-        if error.code in _CODES_OF_OTHERS and not learner.is_ready and not learner.is_active:
+        if error.code in _LINK_MISMATCH_CODES and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN_CODES and not learner.is_ready:
-            # The LMS itself found no link, so even a new account is somebody else's.
+            # The LMS found no link to the learner, so the account is somebody else's, even if it is
+            # younger than the reservation of the username.
             raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error
     if not learner.is_ready and not learner.is_active:
-        return Outcome(changed=status == "updated")  # recorded as by ``_withdraw``
+        return Outcome(changed=status == "updated")  # see ``_deactivate_if_created``
     if (name := result.get("username", learner.username)) != learner.username:
         raise BadAnswer(f"The LMS answered about {str(name)[:50]} instead of {learner.username}.")
-    is_new = status == "created" or not learner.is_ready or _is_new(learner)
+    is_new = status == "created" or not learner.is_ready or _needs_tokens(learner)
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
-    made_at = None if status == "created" else learner.made_at
+    created_in_lms_at = None if status == "created" else learner.created_in_lms_at
     values = _observed_values(
-        user_id(result.get("lms_user_id")), made_at or timezone.now(), is_active
+        user_id(result.get("lms_user_id")), created_in_lms_at or timezone.now(), is_active
     )
-    extra = NewAccount(_tokens_of(result)) if is_new else None
+    extra = NewAccount(_tokens_in_result(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
 
 
-def _tokens_of(result: dict[str, Any]) -> TokenPair | None:
+def _tokens_in_result(result: dict[str, Any]) -> TokenPair | None:
     data = result.get("tokens")
     return read_tokens(data, timezone.now() - timedelta(seconds=5)) if data else None

@@ -8,7 +8,7 @@ from typing import Any
 from usher.application.accounts.naming import clean_full_name
 from usher.application.adapter import adapter
 
-_NAMELESS = "Learner"
+_NEUTRAL_NAME = "Learner"
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ def details(user: Any) -> Details:
     The LMS requires a full name and shows it to other learners. A learner without a name gets a
     neutral one, never the e-mail address.
     """
-    decides = adapter()
-    country = decides.country(user)
+    project_adapter = adapter()
+    country = project_adapter.country(user)
     return Details(
-        email=decides.email(user),
+        email=project_adapter.email(user),
         name=full_name(user),
         country=country if len(country) == 2 else "",
     )
@@ -37,5 +37,7 @@ def details(user: Any) -> Details:
 
 def full_name(user: Any) -> str:
     """The full name for registration, the profile and sign-in. Raises AdapterFailed."""
-    own = str(user.get_username())
-    return clean_full_name(adapter().full_name(user), otherwise=_NAMELESS if "@" in own else own)
+    username = str(user.get_username())
+    return clean_full_name(
+        adapter().full_name(user), fallback=_NEUTRAL_NAME if "@" in username else username
+    )

@@ -23,19 +23,19 @@ SENTENCES = {
 
 def eligible(user_ids: Sequence[Any]) -> set[Any]:
     """Which of these learners may have an LMS account now."""
-    return _those(adapter().eligible, user_ids)
+    return _filter_ids(adapter().eligible, user_ids)
 
 
 def confirmed(user_ids: Sequence[Any]) -> set[Any]:
     """Which of these learners have confirmed their e-mail address."""
-    return _those(adapter().confirmed, user_ids)
+    return _filter_ids(adapter().confirmed, user_ids)
 
 
-def _those(decide: Callable[[Any], Any], user_ids: Sequence[Any]) -> set[Any]:
+def _filter_ids(filter_users: Callable[[Any], Any], user_ids: Sequence[Any]) -> set[Any]:
     if not user_ids:
         return set()
     users = get_user_model()._default_manager.filter(pk__in=user_ids)
-    return set(decide(users).values_list("pk", flat=True))
+    return set(filter_users(users).values_list("pk", flat=True))
 
 
 def codes_of(users: Sequence[Any]) -> dict[Any, str]:

@@ -73,7 +73,7 @@ class AccountKind(LmsKind):
                 username=row.username,
                 details=learner_details,
                 reserved_at=row.reserved_at,
-                made_at=row.created_in_lms_at,
+                created_in_lms_at=row.created_in_lms_at,
                 is_active=row.is_active,
                 lms_user_id=row.lms_user_id,
                 registration_token=tokens.get(row.user_id, ""),
@@ -91,16 +91,20 @@ class AccountKind(LmsKind):
         return creation.send_batch([job.data for job in jobs], context)
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        forget_registration_tokens(j.data.registration_token for j, _ in results if j.data)
-        created = [(job, o.extra) for job, o in results if isinstance(o.extra, creation.NewAccount)]
-        store_tokens({job.row.user_id: m.tokens for job, m in created if m.tokens}, now)
-        for lane, user_ids in by_lane(job.row for job, m in created if not m.tokens).items():
+        forget_registration_tokens(job.data.registration_token for job, _ in results if job.data)
+        created = [
+            (job.row, outcome.extra.tokens)
+            for job, outcome in results
+            if isinstance(outcome.extra, creation.NewAccount)
+        ]
+        store_tokens({row.user_id: tokens for row, tokens in created if tokens}, now)
+        for lane, user_ids in by_lane(row for row, tokens in created if not tokens).items():
             forget_tokens(user_ids, lane)
-        _retry_enrollments([job.row for job, _ in created], now)
-        # Then the learners' enrollments say that they wait for a refused account.
+        _retry_enrollments([row for row, _ in created], now)
+        # The retried enrollments then show that their learner's account was refused.
         _retry_enrollments(_newly_refused(results), now)
-        good = [job for job, outcome in results if outcome.error is None and job.data]
-        _follow_changes(good, now)
+        successful = [job for job, outcome in results if outcome.error is None and job.data]
+        _resend_changed_profiles(successful, now)
         _retry_tokens_of_activated(results, now)
         for job, outcome in results:
             if isinstance(outcome.error, creation.NameTaken):
@@ -114,9 +118,9 @@ class AccountKind(LmsKind):
         for job, outcome in results:
             if job.begun or outcome.values.get("observed_is_active"):
                 row = job.row
-                unproven = {} if row.is_ready else {"reserved_at": row.reserved_at}
+                values = {} if row.is_ready else {"reserved_at": row.reserved_at}
                 retirement, _ = Retirement.objects.get_or_create(
-                    username=row.username, defaults=unproven
+                    username=row.username, defaults=values
                 )
                 Retirement.objects.filter(pk=retirement.pk).make_due()
 
@@ -125,23 +129,25 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
     """Changes in the LMS, and permanent refusals."""
     for job, outcome in results:
         error = outcome.error
-        if error is None and (outcome.changed or _activity_changed(job.row, outcome)):
+        if error is None and (outcome.changed or _activation_changed(job.row, outcome)):
             yield Event(f"lms-account-{_change(job.row, outcome)}", job.row.username)
         elif error is not None and error.failure_class == FailureClass.REJECTED:
-            yield Event(_refusal(job.row), job.row.username, False, {"error_code": error.code})
+            yield Event(
+                _refusal_event(job.row), job.row.username, False, {"error_code": error.code}
+            )
 
 
-def _refusal(row: LmsAccount) -> str:
+def _refusal_event(row: LmsAccount) -> str:
     """The name of the audit event when the LMS refuses the row's desired state."""
     if not row.is_ready:
         return "lms-account-refused"
     if not row.is_active:
         return "lms-account-deactivation-refused"
-    is_new = row.observed_is_active is False
-    return f"lms-account-{'activation' if is_new else 'change'}-refused"
+    is_activation = row.observed_is_active is False
+    return f"lms-account-{'activation' if is_activation else 'change'}-refused"
 
 
-def _activity_changed(row: LmsAccount, outcome: Outcome) -> bool:
+def _activation_changed(row: LmsAccount, outcome: Outcome) -> bool:
     """Whether the account was activated or deactivated in the LMS since the row's last outcome: by
     the LMS's staff, or by a request for another record of the learner. row: with the values from
     before this outcome."""
@@ -152,16 +158,16 @@ def _activity_changed(row: LmsAccount, outcome: Outcome) -> bool:
 def _change(row: LmsAccount, outcome: Outcome) -> str:
     """What happened to the account in the LMS. row: with the values from before this outcome."""
     values = outcome.values
-    made_at = values.get("created_in_lms_at", row.created_in_lms_at)
-    if row.is_ready and made_at is None:
+    created_in_lms_at = values.get("created_in_lms_at", row.created_in_lms_at)
+    if row.is_ready and created_in_lms_at is None:
         return "missing"
-    if made_at != row.created_in_lms_at:
+    if created_in_lms_at != row.created_in_lms_at:
         return "created"
     if row.awaits_link:
         return "linked-in-lms"
     if not row.is_ready:
         return "deactivated"  # created by a request whose answer was lost
-    if _activity_changed(row, outcome):
+    if _activation_changed(row, outcome):
         is_active = values["observed_is_active"]
         by_staff = "-in-lms" if is_active != row.is_active else ""
         return f"{'activated' if is_active else 'deactivated'}{by_staff}"
@@ -175,8 +181,8 @@ def is_to_be_activated(row: LmsAccount) -> bool:
     application since its row was last in sync. Otherwise an account that the LMS's staff
     deactivated stays inactive.
     """
-    was_decided = not row.is_settled and row.generation > 1
-    return row.is_active and (was_decided or options().account_winner == APPLICATION)
+    was_activated_here = not row.is_settled and row.generation > 1
+    return row.is_active and (was_activated_here or options().account_winner == APPLICATION)
 
 
 def _retry_tokens_of_activated(results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
@@ -197,8 +203,8 @@ def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
     have written that result yet.
     """
     failed = Q(work__error_code__in=(*waiting.CODES, "unknown-user"))
-    open_ones = Q(work__refused_at=None, observed_generation__lt=F("generation"))
-    Enrollment.objects.filter(failed | open_ones).make_due_after(accounts, now)
+    pending = Q(work__refused_at=None, observed_generation__lt=F("generation"))
+    Enrollment.objects.filter(failed | pending).make_due_after(accounts, now)
 
 
 def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
@@ -214,20 +220,20 @@ def _newly_refused(results: Sequence[tuple[Job, Outcome]]) -> list[LmsAccount]:
     ]
 
 
-def _follow_changes(results: Sequence[Job], now: datetime) -> None:
+def _resend_changed_profiles(jobs: Sequence[Job], now: datetime) -> None:
     """Sends the profile again for learners whose name or e-mail changed while their account was
     created or checked: the older values may have reached the LMS last. Does the same for learners
     for whom the project's adapter had failed before."""
-    before = {job.row.user_id: job.data.details for job in results}
-    if not before:
+    sent_details = {job.row.user_id: job.data.details for job in jobs}
+    if not sent_details:
         return
-    unknown = {
-        job.row.user_id for job in results if job.row.error_code == AdapterFailed.default_code
+    adapter_failed = {
+        job.row.user_id for job in jobs if job.row.error_code == AdapterFailed.default_code
     }
     changed = []
-    for user in get_user_model()._default_manager.filter(pk__in=before):
+    for user in get_user_model()._default_manager.filter(pk__in=sent_details):
         try:
-            differs = details(user) != before[user.pk] or user.pk in unknown
+            differs = details(user) != sent_details[user.pk] or user.pk in adapter_failed
         except AdapterFailed:
             differs = True
         if differs:
@@ -258,7 +264,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     rows.make_due(now, lane=Lane(row.lane))
 
 
-def _unconfirmed_profile(row: LmsProfile) -> Outcome:
+def _outcome_of_unconfirmed(row: LmsProfile) -> Outcome:
     try:
         return eligibility.not_sent(eligibility.UNCONFIRMED, row.user, adapter().is_confirmed)
     except AdapterFailed as error:
@@ -268,7 +274,7 @@ def _unconfirmed_profile(row: LmsProfile) -> Outcome:
 @dataclass(frozen=True)
 class _Profile:
     """The data of a profile's job. token: the learner's access token, '' for none. desired: the
-    details to send; observed: the details last observed in the LMS."""
+    details to send. observed: the details that were last seen in the LMS."""
 
     username: str
     token: str = field(repr=False)
@@ -289,15 +295,15 @@ class ProfileKind(LmsKind):
     ) -> list[tuple[Job, Outcome | None]]:
         context.evidence.offer("account", known_accounts)
         ids = [row.user_id for row in rows]
-        accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
-        ready = {pk for pk, account in accounts.items() if account.is_ready}
-        reasons = waiting.reasons(set(ids) - ready)
-        tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
+        accounts = {row.user_id: row for row in LmsAccount.objects.filter(user_id__in=ids)}
+        with_account = {pk for pk, account in accounts.items() if account.is_ready}
+        reasons = waiting.reasons(set(ids) - with_account)
+        tokens = {row.user_id: row for row in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in context.batch
         changed = [row.user_id for row in rows if row.email != row.observed_email]
         confirmed = eligibility.confirmed(changed)
         prepared: list[tuple[Job, Outcome | None]] = []
-        stale = []
+        rows_without_token = []
         for row in rows:
             account, token = accounts.get(row.user_id), tokens.get(row.user_id)
             display_name = self.display_name(row, account.username if account else "")
@@ -307,18 +313,19 @@ class ProfileKind(LmsKind):
                 )
                 continue
             if row.email != row.observed_email and row.user_id not in confirmed:
-                prepared.append((Job(row, display_name), _unconfirmed_profile(row)))
+                prepared.append((Job(row, display_name), _outcome_of_unconfirmed(row)))
                 continue
-            usable = token is not None and token.is_valid_for(60)
-            if not by_batch and not usable:
-                stale.append(row)
+            token_is_usable = token is not None and token.is_valid_for(60)
+            if not by_batch and not token_is_usable:
+                rows_without_token.append(row)
                 error = LmsError(
                     "The record waits until the learner's token is renewed.", code="no-token"
                 )
                 prepared.append((Job(row, display_name), Outcome(error=error, is_waiting=True)))
                 continue
-            prepared.append((Job(row, display_name, _profile(row, account, token, usable)), None))
-        LmsToken.objects.not_refused().make_due_after(stale)
+            profile = _profile(row, account, token, token_is_usable)
+            prepared.append((Job(row, display_name, profile), None))
+        LmsToken.objects.not_refused().make_due_after(rows_without_token)
         return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
@@ -351,7 +358,7 @@ class ProfileKind(LmsKind):
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         items = [
-            creation.item(job.row.pk, job.data.username, job.data.desired, job.data.is_active)
+            creation.batch_item(job.row.pk, job.data.username, job.data.desired, job.data.is_active)
             for job in jobs
         ]
         results = batch.send(
@@ -361,16 +368,18 @@ class ProfileKind(LmsKind):
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         LmsAccount.objects.not_refused().make_due_after(
-            j.row for j, o in results if o.error and o.error.code == "not-found"
+            job.row
+            for job, outcome in results
+            if outcome.error and outcome.error.code == "not-found"
         )
 
 
 def _profile(
-    row: LmsProfile, account: LmsAccount, token: LmsToken | None, usable: bool
+    row: LmsProfile, account: LmsAccount, token: LmsToken | None, token_is_usable: bool
 ) -> _Profile:
     return _Profile(
         username=account.username,
-        token=vault.decrypt(token.access_token) if token and usable else "",
+        token=vault.decrypt(token.access_token) if token and token_is_usable else "",
         desired=Details(row.email, row.name, row.country),
         observed=Details(row.observed_email, row.observed_name, row.observed_country),
         is_active=account.is_active,
@@ -404,7 +413,9 @@ class RetirementKind(LmsKind):
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         record_many(
-            Event("lms-account-retired", job.row.username) for job, o in results if o.changed
+            Event("lms-account-retired", job.row.username)
+            for job, outcome in results
+            if outcome.changed
         )
 
     def prepare(
@@ -415,13 +426,14 @@ class RetirementKind(LmsKind):
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         if creation.active_account(job.row.username, job.row.reserved_at, context) is None:
-            return _nothing_there(job.row)
+            return _outcome_without_active_account(job.row)
         try:
             context.lms.deactivate_account(job.row.username)
         except (AccessRefused, NotThere) as error:
             raise Refused(
                 f"The LMS does not let the service worker deactivate {job.row.username}: install "
-                "usher.lms, or retire the account in the LMS's admin, then mark it as done here.",
+                "usher.lms, or retire the account in the LMS's admin and then mark this retirement "
+                "as done in the application's admin.",
                 code="retirement-by-hand",
             ) from error
         return Outcome(changed=True)
@@ -431,15 +443,15 @@ class RetirementKind(LmsKind):
         for job in jobs:
             account = creation.active_account(job.row.username, job.row.reserved_at, context)
             if account is None:
-                outcomes.append(_nothing_there(job.row))
+                outcomes.append(_outcome_without_active_account(job.row))
                 continue
-            retired = replace(
-                _GONE, email=account.email, name=account.name, country=account.country
+            details = replace(
+                _NO_DETAILS, email=account.email, name=account.name, country=account.country
             )
             results = batch.send(
                 context.lms,
                 batch.ACCOUNTS,
-                [creation.item(job.row.pk, job.row.username, retired, False)],
+                [creation.batch_item(job.row.pk, job.row.username, details, False)],
                 client_id=context.lms.who.client_id,
             )
             result = batch.result_of(results, job.row.pk)
@@ -451,12 +463,12 @@ class RetirementKind(LmsKind):
         return outcomes
 
 
-_GONE = Details("", "", "")
+_NO_DETAILS = Details("", "", "")
 
 
-def _nothing_there(row: Retirement) -> Outcome:
+def _outcome_without_active_account(row: Retirement) -> Outcome:
     """The outcome of a retirement when the LMS has no active account. If the account was never
     known to exist, the LMS is asked once more later: a killed worker's registration request may
     still reach the LMS."""
-    may_come = row.reserved_at is not None and not row.is_settled
-    return Outcome(next_in=_REGISTRATION_MAX_SECONDS if may_come else None)
+    may_still_be_created = row.reserved_at is not None and not row.is_settled
+    return Outcome(next_in=_REGISTRATION_MAX_SECONDS if may_still_be_created else None)

@@ -20,17 +20,18 @@ from usher.contract.limits import (
     USERNAME_MIN_LENGTH,
 )
 
-_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]+")
-_RUNS = re.compile(r"[_-]{2,}")
+_DISALLOWED_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
+_REPEATED_SEPARATORS = re.compile(r"[_-]{2,}")
 _FALLBACK = "learner"
 #: Parts of a full name that the LMS refuses: ``validate_name`` in the platform's
 #: registration_form.py.
 _MARKUP = re.compile(r"[<>]")
-_ADDRESS = re.compile(r"\w*://\S*")
-#: How many numbers are tried after a name, how many random ones after that, and their range.
+_URL = re.compile(r"\w*://\S*")
+#: ``candidates`` tries a name with each of so many numbers, then with so many random numbers below
+#: the limit.
 _NUMBERED_TRIES = 30
 _RANDOM_TRIES = 20
-_DRAWN_BELOW = 10**9
+_RANDOM_NUMBER_LIMIT = 10**9
 
 
 class NoFreeName(Exception):
@@ -38,19 +39,19 @@ class NoFreeName(Exception):
 
 
 def clean_username(wanted: str) -> str:
-    """A name like ``wanted`` that the LMS takes: 2 to 30 of A-Z, a-z, 0-9, ``_`` and ``-``.
+    """A name like ``wanted`` that the LMS accepts: 2 to 30 of A-Z, a-z, 0-9, ``_`` and ``-``.
 
     >>> clean_username("Łukasz O'Hara")
     'Lukasz_O_Hara'
     """
     plain = in_latin_letters(wanted)
-    plain = _RUNS.sub("_", _NOT_ALLOWED.sub("_", plain))
+    plain = _REPEATED_SEPARATORS.sub("_", _DISALLOWED_CHARACTERS.sub("_", plain))
     plain = plain[:USERNAME_MAX_LENGTH].strip("_-")
     return plain if len(plain) >= USERNAME_MIN_LENGTH else f"{_FALLBACK}{plain}"
 
 
-def clean_full_name(wanted: str, otherwise: str) -> str:
-    """``wanted`` without the parts that the LMS refuses; ``otherwise`` when nothing is left.
+def clean_full_name(wanted: str, fallback: str) -> str:
+    """``wanted`` without the parts that the LMS refuses; ``fallback`` when nothing is left.
 
     Removes ``<``, ``>``, URLs, spaces at the ends, and what databases cannot store: control
     characters and halves of surrogate pairs. Cuts the name to the LMS's maximum length.
@@ -59,10 +60,10 @@ def clean_full_name(wanted: str, otherwise: str) -> str:
     'J.R.R. Tolkien'
     """
     text = "".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in wanted)
-    text = _MARKUP.sub(" ", _ADDRESS.sub(" ", text))
+    text = _MARKUP.sub(" ", _URL.sub(" ", text))
     if text != wanted:
         text = " ".join(text.split())
-    return text.strip()[:FULL_NAME_MAX_LENGTH].strip() or otherwise
+    return text.strip()[:FULL_NAME_MAX_LENGTH].strip() or fallback
 
 
 def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
@@ -79,7 +80,7 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
         # The numbers grow ever faster, so a popular name does not need thousands of tries.
         yield _with_number(base, number if number <= 10 else number**4)
     for _ in range(_RANDOM_TRIES):
-        yield _with_number(base, secrets.randbelow(_DRAWN_BELOW))
+        yield _with_number(base, secrets.randbelow(_RANDOM_NUMBER_LIMIT))
 
 
 def _with_number(base: str, number: int) -> str:
@@ -88,12 +89,12 @@ def _with_number(base: str, number: int) -> str:
 
 
 def reserve(
-    user: Any, wanted: str, suggestions: Iterable[str] = (), *, or_own: bool = False
+    user: Any, wanted: str, suggestions: Iterable[str] = (), *, reuse_own: bool = False
 ) -> str:
     """Reserves an unused username for the learner and returns it. No other learner ever gets it.
 
-    wanted, suggestions: see ``candidates``. or_own: also takes a name that was reserved for this
-    learner before. Raises NoFreeName.
+    wanted, suggestions: see ``candidates``. reuse_own: also accepts a name that was reserved for
+    this learner before. Raises NoFreeName.
     """
     for name in candidates(wanted, suggestions):
         try:
@@ -101,7 +102,7 @@ def reserve(
                 UsernameReservation.objects.create(username=name, user=user)
         except IntegrityError:
             own_rows = UsernameReservation.objects.filter(username__iexact=name, user=user)
-            if not (or_own and own_rows.exists()):
+            if not (reuse_own and own_rows.exists()):
                 continue
         return name
     raise NoFreeName(f"No username like {wanted!r} is free.")
@@ -128,27 +129,28 @@ def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
     return reserved
 
 
-def is_reserved(username: str, *, by_other_than: Any = None) -> bool:
-    """Whether any learner has or had that name, ignoring case. by_other_than: ignores this user's
-    reservations."""
+def is_reserved(username: str, *, ignored_owner: Any = None) -> bool:
+    """Whether any learner has or had that name, ignoring case. ignored_owner: a user whose own
+    reservations do not count."""
     rows = UsernameReservation.objects.filter(username__iexact=username)
-    if by_other_than is not None and by_other_than.pk is not None:
-        rows = rows.exclude(user=by_other_than)
+    if ignored_owner is not None and ignored_owner.pk is not None:
+        rows = rows.exclude(user=ignored_owner)
     return rows.exists()
 
 
-def why_not_given(username: str, user: Any) -> str:
+def why_not_linkable(username: str, user: Any) -> str:
     """Why the LMS account with that username can't be linked to ``user``: whose username it is or
     was. '' if it can be linked.
 
     Another learner's reservation does not count if that learner's LMS account exists under another
     username: that learner never got this username, because the LMS already had an account with it.
     """
-    reservation = _of_another(username, user)
-    return _why_kept(reservation) if reservation is not None else ""
+    reservation = _find_reservation_of_another(username, user)
+    return _why_not_transferable(reservation) if reservation is not None else ""
 
 
-def _why_kept(reservation: UsernameReservation) -> str:
+def _why_not_transferable(reservation: UsernameReservation) -> str:
+    """Why the reservation can't be transferred to another learner; '' if it can."""
     if reservation.user is None:
         return "this LMS username belonged to a learner who was deleted here"
     account = LmsAccount.objects.filter(user=reservation.user).first()
@@ -162,13 +164,13 @@ def _why_kept(reservation: UsernameReservation) -> str:
     return ""
 
 
-def give(username: str, user: Any) -> None:
+def reserve_for_link(username: str, user: Any) -> None:
     """Reserves the name of an existing LMS account for the learner to whom it is linked. Must be
-    called in a transaction. Raises ValueError, with the text of ``why_not_given``, if the name
+    called in a transaction. Raises ValueError, with the text of ``why_not_linkable``, if the name
     can't be given."""
-    reservation = _of_another(username, user)
+    reservation = _find_reservation_of_another(username, user)
     if reservation is not None:
-        if reason := _why_kept(reservation):
+        if reason := _why_not_transferable(reservation):
             raise ValueError(reason)
         rows = UsernameReservation.objects.filter(pk=reservation.pk, user=reservation.user)
         rows.update(user=user, username=username)
@@ -176,6 +178,6 @@ def give(username: str, user: Any) -> None:
         UsernameReservation.objects.create(username=username, user=user)
 
 
-def _of_another(username: str, user: Any) -> UsernameReservation | None:
+def _find_reservation_of_another(username: str, user: Any) -> UsernameReservation | None:
     rows = UsernameReservation.objects.filter(username__iexact=username).exclude(user=user)
     return rows.select_related("user").first()

@@ -60,12 +60,12 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     no_account = of_learner & Q(created_in_lms_at__isnull=True, is_active=True)
     count = make_due(AccountKind(), no_account)
     _ensure_tokens(of_learner)
-    soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
+    renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE)
     # Only tokens of existing accounts: the creation of an account also obtains its token.
     no_token = (
         of_learner
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
-        & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon))
+        & (Q(expires_at__isnull=True) | Q(expires_at__lt=renewal_limit))
     )
     count += make_due(TokenKind(), no_token)
     open_gates(_KINDS)
@@ -79,13 +79,13 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
 
 def _ensure_tokens(of_learner: Q) -> None:
     """Creates the token rows of accounts without one, such as adopted accounts."""
-    last = 0
+    last_pk = 0
     accounts = LmsAccount.objects.filter(of_learner, user__lms_token__isnull=True)
-    while rows_of_page := list(
-        accounts.filter(pk__gt=last).order_by("pk").values_list("pk", "user_id")[:1000]
+    while page := list(
+        accounts.filter(pk__gt=last_pk).order_by("pk").values_list("pk", "user_id")[:1000]
     ):
         LmsToken.objects.bulk_create(
-            [LmsToken(user_id=user_id) for _, user_id in rows_of_page],
+            [LmsToken(user_id=user_id) for _, user_id in page],
             ignore_conflicts=True,
         )
-        last = rows_of_page[-1][0]
+        last_pk = page[-1][0]

@@ -14,7 +14,7 @@ from django.utils import timezone
 from usher.application.accounts import eligibility
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
-from usher.application.accounts.naming import give, is_reserved, reserve, reserve_many
+from usher.application.accounts.naming import is_reserved, reserve, reserve_for_link, reserve_many
 from usher.application.adapter import AdapterFailed, adapter, eligible_among, log_failure
 from usher.application.arguments import require_user, require_username
 from usher.application.audit.services import Event, record_many
@@ -56,18 +56,19 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
     require_user(user)
     if reconcile_now:
         refuse_reconcile_now()
-    account = LmsAccount.objects.filter(user=user).first() or _make_one(user)
+    account = LmsAccount.objects.filter(user=user).first() or _create_account(user)
     if reconcile_now and not account.is_ready:
         reconcile_account(user)
         refresh_unless_deleted(account)
     return account
 
 
-def _make_one(user: Any) -> LmsAccount:
+def _create_account(user: Any) -> LmsAccount:
     try:
         with transaction.atomic():
-            # If the row was deleted, the learner still has the LMS account and keeps its username.
-            username = reserve(user, adapter().lms_username(user), or_own=True)
+            # If an earlier row was deleted, the learner still has the LMS account of that row, and
+            # the new row gets its username.
+            username = reserve(user, adapter().lms_username(user), reuse_own=True)
             now = database_now()
             account = LmsAccount(user=user, username=username, reserved_at=now)
             account.with_work(due_at=now, lane=current_lane()).save(force_insert=True)
@@ -83,15 +84,15 @@ def ensure_accounts(*, batch: int = 1000) -> int:
     """Creates account rows for all eligible learners without one; returns how many. Reads ``batch``
     learners at a time, so that memory use stays constant."""
     users = get_user_model()._default_manager.filter(lms_account__isnull=True)
-    return sum(_make_many(eligible) for eligible in eligible_among(users, slice_of=batch))
+    return sum(_create_accounts(eligible) for eligible in eligible_among(users, slice_of=batch))
 
 
-def _make_many(users: list[Any]) -> int:
+def _create_accounts(users: list[Any]) -> int:
     """Creates rows in bulk for learners whose own names are free, and one by one for the rest.
     Returns how many it created."""
     try:
         with transaction.atomic():
-            done_in_bulk = _make_with_own_names(users)
+            done_in_bulk = _create_with_own_names(users)
     except IntegrityError:  # one of the names was taken in the meantime
         done_in_bulk = set()
     failed = 0
@@ -100,19 +101,19 @@ def _make_many(users: list[Any]) -> int:
             if user.pk in done_in_bulk:
                 continue
             try:
-                _make_one(user)
+                _create_account(user)
             except AdapterFailed as error:
                 log_failure(error)
                 failed += 1
     return len(users) - failed
 
 
-def _make_with_own_names(users: list[Any]) -> set[int]:
+def _create_with_own_names(users: list[Any]) -> set[int]:
     """Creates rows for learners whose own names are free. Returns the ids of these learners."""
     now = database_now()
     names_by_user = {}
     for user in users:
-        with suppress(AdapterFailed):  # ``_make_many`` tries these one by one, and logs the error
+        with suppress(AdapterFailed):  # ``_create_accounts`` tries these learners again, and logs
             names_by_user[user.pk] = adapter().lms_username(user)
     names = reserve_many(names_by_user)
     LmsAccount.objects.bulk_create(
@@ -125,8 +126,8 @@ def _make_with_own_names(users: list[Any]) -> set[int]:
 
 
 def confirmed(user: Any) -> None:
-    """Call after the learner confirmed their e-mail address: makes due the records that waited for
-    the confirmation."""
+    """Call after the learner confirmed their e-mail address: makes due the account and the profile
+    that waited for the confirmation."""
     require_user(user)
     waiting = {"user": user, "work__error_code__in": eligibility.SENTENCES}
     LmsAccount.objects.filter(**waiting).make_due(lane=current_lane())
@@ -142,8 +143,9 @@ def reconcile_account(user: Any) -> Summary:
 
     LmsAccount.objects.filter(user=user).unsettled().make_due(lane=current_lane())
     LmsToken.objects.filter(user=user).unsettled().make_due(lane=current_lane())
-    own = Q(user=user)
-    return reconcile(["account", "token"], user=user, made_due={"account": own, "token": own})
+    of_user = Q(user=user)
+    made_due = {"account": of_user, "token": of_user}
+    return reconcile(["account", "token"], user=user, made_due=made_due)
 
 
 def lms_username(user: Any) -> str:
@@ -158,7 +160,7 @@ def is_username_free(username: str, *, user: Any = None) -> bool:
     require_username(username)
     if user is not None:
         require_user(user)
-    return not is_reserved(username, by_other_than=user)
+    return not is_reserved(username, ignored_owner=user)
 
 
 def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccount:
@@ -174,7 +176,7 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
         account = LmsAccount.objects.filter(user=user).first()
         if account is not None:
             raise ValueError(f"the learner has the LMS account {account.username} already")
-        give(username, user)
+        reserve_for_link(username, user)
         now = timezone.now()
         account = LmsAccount(
             user=user,
@@ -236,12 +238,12 @@ def follow_profile(user: Any) -> None:
     if not account.exists():
         return
     try:
-        now = details(user)
+        current = details(user)
     except AdapterFailed as error:
         log_failure(error)
         account.make_due(lane=current_lane())
         return
-    values = {"name": now.name, "country": now.country, "email": now.email}
+    values = {"name": current.name, "country": current.country, "email": current.email}
     with transaction.atomic():
         row, is_created = LmsProfile.objects.select_for_update().get_or_create(
             user=user, defaults=values | {"lane": current_lane()}
@@ -258,7 +260,11 @@ def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
     fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
     values = list(rows.values_list(*fields))
-    ready = {pk for pk, _, made_at, observed in values if made_at and observed}
+    ready = {
+        pk
+        for pk, _, created_in_lms_at, observed_generation in values
+        if created_in_lms_at and observed_generation
+    }
     return {pk: name for pk, name, *_ in values}, ready
 
 
@@ -274,13 +280,13 @@ def is_worked_on(user: Any) -> bool:
     before the transaction ends.
     """
     require_user(user)
-    leases: list[Any] = []
+    lease_ends: list[Any] = []
     for model in (LmsAccount, LmsToken, LmsProfile):
         rows = model.objects.filter(user=user)
         lock(rows)
-        leases += leases_of(model.work_kind, rows.values_list("pk", flat=True))
+        lease_ends += leases_of(model.work_kind, rows.values_list("pk", flat=True))
     now = database_now()
-    return any(until is not None and until > now for until in leases)
+    return any(lease_end is not None and lease_end > now for lease_end in lease_ends)
 
 
 def retire(user: Any) -> Retirement | None:
@@ -295,11 +301,11 @@ def retire(user: Any) -> Retirement | None:
     account = LmsAccount.objects.filter(user=user).first()
     if account is None:
         return None
-    due_at, rows = database_now(), {}
+    due_at, values = database_now(), {}
     if not account.is_ready:
-        rows["reserved_at"] = account.reserved_at
+        values["reserved_at"] = account.reserved_at
         due_at = max(due_at, account.lease_until or due_at)
-    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=rows)
+    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=values)
     Retirement.objects.filter(pk=row.pk).make_due(due_at, lane=current_lane())
     row.forget_cached_work()
     notify_workers()
@@ -309,7 +315,7 @@ def retire(user: Any) -> Retirement | None:
 def retry_refused_without_batch_api() -> int:
     """Call once the LMS has the batch API: retries the rows that were refused because, without the
     batch API, a person had to change the LMS. Returns how many."""
-    rows = {
+    models = {
         "retirement-by-hand": Retirement,
         "deactivation-by-hand": LmsAccount,
         "activation-by-hand": LmsAccount,
@@ -318,5 +324,5 @@ def retry_refused_without_batch_api() -> int:
         model._default_manager.filter(
             work__refused_at__isnull=False, work__error_code=code
         ).make_due()
-        for code, model in rows.items()
+        for code, model in models.items()
     )

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: Letters for which Unicode's tables have no base letter.
+#: Letters without a base letter in Unicode's tables → Latin letters.
 _LATIN = {"ß": "ss", "ẞ": "Ss", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ŋ": "ng", "ə": "e"}
-_OTHERS = (
+_OTHER_ALPHABETS = (
     "α=a β=v γ=g δ=d ε=e ζ=z η=i θ=th ι=i κ=k λ=l μ=m ν=n ξ=x ο=o π=p ρ=r σ=s ς=s τ=t υ=y φ=f "
     "χ=ch ψ=ps ω=o а=a б=b в=v г=g д=d е=e ж=zh з=z и=i й=y к=k л=l м=m н=n о=o п=p р=r с=s т=t "
     "у=u ф=f х=kh ц=ts ч=ch ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya і=i ї=yi є=ye ґ=g ў=u ђ=dj ј=j "
     "љ=lj њ=nj ћ=c џ=dz"
 )
-_LETTERS = _LATIN | {pair[0]: pair[2:] for pair in _OTHERS.split()}
-#: "LATIN SMALL LETTER L WITH STROKE": the letter before WITH is its base letter.
-_STROKED = re.compile(r"LATIN (?:SMALL|CAPITAL) LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?")
+_LETTERS = _LATIN | {pair[0]: pair[2:] for pair in _OTHER_ALPHABETS.split()}
+#: Unicode's name of a letter, such as "LATIN SMALL LETTER L WITH STROKE". The group is the base
+#: letter.
+_NAME_OF_LATIN_LETTER = re.compile(
+    r"LATIN (?:SMALL|CAPITAL) LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?"
+)
 
 
 def in_latin_letters(text: str) -> str:
@@ -36,7 +39,7 @@ def _letter(char: str) -> str:
     lower = char.lower()
     if (letters := _LETTERS.get(lower)) is not None:
         return letters.capitalize() if char != lower else letters
-    named = _STROKED.fullmatch(unicodedata.name(char, ""))
-    if named is None:
+    letter_name = _NAME_OF_LATIN_LETTER.fullmatch(unicodedata.name(char, ""))
+    if letter_name is None:
         return char
-    return named[1].lower() if char == lower and not char.isupper() else named[1]
+    return letter_name[1].lower() if char == lower and not char.isupper() else letter_name[1]

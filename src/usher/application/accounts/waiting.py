@@ -19,7 +19,7 @@ _NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
 
 
 def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
-    """User's id → the error for the user's records. It says why the user's account is not ready.
+    """User's id → the error of the user's records, which says why the user's account is not ready.
 
     user_ids: of users whose LMS account is not known to exist, or is not linked in the LMS yet.
     """
@@ -28,11 +28,11 @@ def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
         LmsAccount.objects.filter(user_id__in=ids).select_related("work", "user") if ids else ()
     )
     accounts_by_user = {row.user_id: row for row in accounts}
-    codes = _not_eligible([row for row in accounts_by_user.values() if not row.is_ready])
+    codes = _ineligibility_codes([row for row in accounts_by_user.values() if not row.is_ready])
     return {pk: _reason(accounts_by_user.get(pk), codes.get(pk, "")) for pk in ids}
 
 
-def _not_eligible(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
+def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
     """User's id → why the user may have no LMS account now, a code of ``SENTENCES``. Asks the
     adapter, since no worker may have tried the account's row yet. Leaves out eligible users, and
     users for whom the adapter fails: the account's row has that error."""
@@ -47,14 +47,14 @@ def _not_eligible(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
     return codes
 
 
-def _reason(account: LmsAccount | None, not_eligible: str) -> LmsError:
+def _reason(account: LmsAccount | None, ineligibility_code: str) -> LmsError:
     if account and account.awaits_link:
         return LmsError(
             f"The record waits until the LMS account {account.username} is linked to this "
             "learner in the LMS, too.",
             code=NO_ACCOUNT,
         )
-    code = INACTIVE if account and not account.is_active else not_eligible
+    code = INACTIVE if account and not account.is_active else ineligibility_code
     if code in SENTENCES:
         return LmsError(f"Not sent. {SENTENCES[code]}", code=code)
     text = "The record waits until the learner's LMS account is created."

@@ -1,4 +1,4 @@
-"""Bodies of requests."""
+"""Reads the bodies of requests to the API."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
 
-class Json(JSONParser):
-    """JSON. Answers 400 if it is nested too deeply."""
+class JsonParser(JSONParser):
+    """Reads JSON bodies. Answers 400 if the JSON is nested too deeply."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:

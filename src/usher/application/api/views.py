@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.api import serializers
 from usher.application.api.pagination import Pages
-from usher.application.api.parsers import Json
+from usher.application.api.parsers import JsonParser
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.enrollments.modes import free_modes
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
@@ -36,17 +36,17 @@ class Unavailable(exceptions.APIException):
     default_code = "unavailable"
 
 
-class OwnSession:
-    """Settings of every view here. They don't depend on the project's own ``REST_FRAMEWORK``."""
+class ApiView:
+    """Base of all views of this API. Its settings replace the project's own ``REST_FRAMEWORK``."""
 
     authentication_classes = [SessionAuthentication]
     permission_classes: ClassVar[list[Any]] = [permissions.IsAuthenticated]
-    parser_classes: ClassVar[list[Any]] = [Json]
+    parser_classes: ClassVar[list[Any]] = [JsonParser]
     pagination_class = Pages
     schema = AutoSchema()
 
 
-class MeView(OwnSession, APIView):
+class MeView(ApiView, APIView):
     @extend_schema(responses=serializers.MeSerializer, operation_id="me")
     def get(self, request: Request) -> Response:
         """The signed-in user."""
@@ -54,13 +54,14 @@ class MeView(OwnSession, APIView):
 
 
 def offered_runs() -> QuerySet[CourseRun]:
+    """Runs that are live and not hidden, and that the LMS has."""
     modes = Prefetch("modes", CourseMode.objects.order_by("min_price", "id"))
     return CourseRun.objects.filter(live=True, missing_since=None, hidden=False).prefetch_related(
         modes
     )
 
 
-class CourseRunsView(OwnSession, generics.ListAPIView[CourseRun]):
+class CourseRunsView(ApiView, generics.ListAPIView[CourseRun]):
     """Runs that are offered."""
 
     permission_classes = [permissions.AllowAny]
@@ -68,7 +69,7 @@ class CourseRunsView(OwnSession, generics.ListAPIView[CourseRun]):
     queryset = offered_runs()
 
 
-class CourseRunView(OwnSession, generics.RetrieveAPIView[CourseRun]):
+class CourseRunView(ApiView, generics.RetrieveAPIView[CourseRun]):
     """One run."""
 
     permission_classes = [permissions.AllowAny]
@@ -77,7 +78,7 @@ class CourseRunView(OwnSession, generics.RetrieveAPIView[CourseRun]):
     lookup_field = "course_key"
 
 
-class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
+class EnrollmentsView(ApiView, generics.ListAPIView[Enrollment]):
     """My enrollments."""
 
     serializer_class = serializers.EnrollmentSerializer
@@ -111,11 +112,11 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
         except AdapterFailed as error:
             log_failure(error)
             raise Unavailable from error
-        response_data = serializers.EnrollmentSerializer(enrollment)
-        return Response(response_data.data, status=status.HTTP_201_CREATED)
+        serializer = serializers.EnrollmentSerializer(enrollment)
+        return Response(serializer.data, status=status.HTTP_201_CREATED)
 
 
-class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
+class EnrollmentView(ApiView, generics.RetrieveAPIView[Enrollment]):
     """My enrollment in one run."""
 
     serializer_class = serializers.EnrollmentSerializer

@@ -12,7 +12,7 @@ from usher.engine.kinds import Job, Outcome
 from usher.engine.observers import Observer
 
 
-class Counting(Observer):
+class MetricsCounter(Observer):
     """Counts outcomes that were written to the database."""
 
     def written(self, kind: str, results: Sequence[tuple[Job, Outcome]]) -> None:

@@ -1,7 +1,7 @@
 """Counts in memory, and adds the counts to the database every few seconds.
 
-Counting takes about a microsecond and no statement. If a process is killed, the counts of its last
-seconds are lost.
+A count takes about a microsecond and no SQL statement. If a process is killed, the counts of its
+last seconds are lost.
 """
 
 from __future__ import annotations
