@@ -60,7 +60,7 @@ def test_retry_and_repair(system, staff):
     user = system.learner()
     account = ensure_account(user)
     models.LmsAccount.objects.set_work(refused_at=timezone.now(), due_at=None)
-    assert "1 are due now" in act(staff, models.LmsAccount, "retry", account)
+    assert "Due now: 1" in act(staff, models.LmsAccount, "retry", account)
     account.refresh_from_db()
     assert account.refused_at is None
     assert "1 changed" in act(staff, models.LmsAccount, "repair", account)
