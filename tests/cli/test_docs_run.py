@@ -30,7 +30,7 @@ RUN_BY = {
     "usher doctor": "tests/doctor/faults/test_commands.py"
     "::test_a_demo_is_found_by_its_folder_and_not_changed",
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
-    "usher drift": "tests/sidecar/test_drift.py::test_differences_are_exit_code_1_and_lines",
+    "usher drift": "tests/sidecar/test_drift.py::test_differences_are_printed_and_end_with_exit_code_1",
     "usher reconcile": "tests/sidecar/test_reconcile.py"
     "::test_learners_are_repaired_and_a_second_run_has_nothing_to_do",
     "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"

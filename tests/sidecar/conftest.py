@@ -1,3 +1,5 @@
+"""Stand-ins for MITx Online and MIT xPro, each connected to an embedded LMS."""
+
 import json
 import sys
 from collections.abc import Iterator
@@ -23,10 +25,10 @@ from usher.connect.application.checkout import ApplicationOptions, Checkout, rec
 from usher.sidecar import session
 from usher.sidecar.process import Agent
 
-NAMES = ("mitxonline", "mitxpro")
+EDITIONS = ("mitxonline", "mitxpro")
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=EDITIONS)
 def application(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StandIn]:
@@ -83,8 +85,8 @@ class System:
 
     @contextmanager
     def _shared_agent(self, checkout: Checkout) -> Iterator[Agent]:
-        """Yields the same agent to all commands, because starting one takes longer than most
-        commands. A new one is started if the ``.env`` has changed."""
+        """Yields the same agent to all commands, because starting an agent takes longer than most
+        commands. If the ``.env`` has changed, a new agent is started."""
         environment = self.application.env_file.read_text()
         if self._agent is None or environment != self._environment:
             self.close()
@@ -103,14 +105,14 @@ class System:
         assert result.stdout, (result.exit_code, result.output, result.exception)
         return json.loads(result.stdout)
 
-    def people(self, *names: str, **user: Any) -> None:
-        """Creates users in the application as of two days ago, because reconcile leaves newer users
-        to the application. user: fields of each user."""
-        self.application.run(_PEOPLE.format(names=names, user=user))
+    def create_users(self, *names: str, **user: Any) -> None:
+        """Creates users in the application. Their dates are two days ago, because reconcile leaves
+        new users to the application. user: further fields of each user."""
+        self.application.run(_CREATE_USERS.format(names=names, user=user))
 
-    def enroll(self, name: str, course: str, **row: Any) -> None:
-        """Creates an enrollment in the application as of two days ago. row: further fields."""
-        self.application.run(_ENROLL.format(name=name, course=course, row=row))
+    def create_enrollment(self, name: str, course: str, **row: Any) -> None:
+        """Creates an enrollment in the application, dated two days ago. row: further fields."""
+        self.application.run(_CREATE_ENROLLMENT.format(name=name, course=course, row=row))
 
     def rows(self, model: str, *fields: str, **condition: Any) -> list[Any]:
         """Tuples of these fields of the application's rows, by primary key; also of rows that the
@@ -135,7 +137,7 @@ class System:
         answer.raise_for_status()
         return answer.json()
 
-    def accounts_in_lms(self, *names: str, **more: Any) -> None:
+    def create_accounts_in_lms(self, *names: str, **more: Any) -> None:
         """Creates linked accounts in the LMS. more: fields of each account."""
         items = [
             {
@@ -148,9 +150,9 @@ class System:
             for name in names
         ]
         results = self.api("POST", "/usher/api/v1/accounts/", {"items": items})["results"]
-        assert not [found for found in results if found["error"]], results
+        assert not [result for result in results if result["error"]], results
 
-    def enrolled_in_lms(self, name: str, course: str, mode: str, active: bool = True) -> None:
+    def set_enrollment_in_lms(self, name: str, course: str, mode: str, active: bool = True) -> None:
         """Enrolls a learner in the LMS, or unenrolls if not ``active``."""
         item = {
             "id": 1,
@@ -160,16 +162,16 @@ class System:
             "is_active": active,
             "force": True,
         }
-        (found,) = self.api("POST", "/usher/api/v1/enrollments/", {"items": [item]})["results"]
-        assert not found["error"], found
+        (result,) = self.api("POST", "/usher/api/v1/enrollments/", {"items": [item]})["results"]
+        assert not result["error"], result
 
     def enrollments_in_lms(self, name: str) -> set[tuple[str, str, bool]]:
         """The learner's enrollments in the LMS: {(course key, mode, whether it is active)}."""
-        found = self.api("GET", f"/api/enrollment/v1/enrollments/?username={name}")["results"]
-        return {(row["course_id"], row["mode"], row["is_active"]) for row in found}
+        rows = self.api("GET", f"/api/enrollment/v1/enrollments/?username={name}")["results"]
+        return {(row["course_id"], row["mode"], row["is_active"]) for row in rows}
 
 
-_PEOPLE = """
+_CREATE_USERS = """
 from datetime import timedelta
 from django.utils import timezone
 from users.models import LegalAddress, User
@@ -183,7 +185,7 @@ for name in {names!r}:
 User.objects.filter(username__in={names!r}).update(created_on=old, last_login=old)
 result = None
 """
-_ENROLL = """
+_CREATE_ENROLLMENT = """
 from datetime import timedelta
 from django.utils import timezone
 from users.models import User
@@ -205,9 +207,9 @@ def system(application: StandIn, plugin_lms: LmsProcess) -> Iterator[System]:
     values = plugin_lms.settings("http://127.0.0.1:1")
     values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
     application.set(**{name: str(value) for name, value in values.items()})
-    both = System(application, plugin_lms)
-    yield both
-    both.close()
+    system = System(application, plugin_lms)
+    yield system
+    system.close()
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +222,15 @@ def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
 
 
 @pytest.fixture(scope="module")
-def plain(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[System]:
+def stock_system(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[System]:
     lms, port = stock_lms
     values = lms.settings(f"http://127.0.0.1:{port}")
     values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
     application.set(**{name: str(value) for name, value in values.items()})
     application.run(
-        _RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri)
+        _REGISTER_OAUTH_CLIENT.format(
+            id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri
+        )
     )
     with application.running_server(port):
         system = System(application, lms)
@@ -234,7 +238,7 @@ def plain(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[S
         system.close()
 
 
-_RECORD = """
+_REGISTER_OAUTH_CLIENT = """
 from oauth2_provider.models import Application
 Application.objects.create(name="edx-oauth-app", client_id="{id}", client_secret="{secret}",
     client_type="confidential", authorization_grant_type="authorization-code",

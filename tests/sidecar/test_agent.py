@@ -23,7 +23,7 @@ from usher.sidecar.agent import message_of
 from usher.sidecar.errors import AgentFailed, NotAsKnown, RequestFailed
 from usher.sidecar.process import Agent
 
-MAKE_USERS = """
+CREATE_USERS = """
 from users.models import User
 for number in range({count}):
     User.objects.create_user("{name}%d" % number, "{name}%d@example.org" % number, is_active=True)
@@ -31,7 +31,9 @@ result = list(User.objects.filter(username__startswith="{name}").values_list("pk
 """
 
 
-def test_an_application_as_known_is_accepted(agent: Agent, application: StandIn) -> None:
+def test_an_application_with_the_known_tables_is_accepted(
+    agent: Agent, application: StandIn
+) -> None:
     check(agent, adapter_of(application.name))
 
 
@@ -66,29 +68,33 @@ def test_the_adapter_of_another_application_is_refused(agent: Agent, application
     assert refused.value.missing[0] in str(refused.value)
 
 
-def test_pages_hold_every_row_once(agent: Agent, application: StandIn) -> None:
-    users = application.run(MAKE_USERS.format(count=7, name="page"))
+def test_reading_page_by_page_returns_every_row_once(agent: Agent, application: StandIn) -> None:
+    users = application.run(CREATE_USERS.format(count=7, name="page"))
     condition = {"username__startswith": "page"}
-    seen, after = [], None
+    keys, after = [], None
     while True:
         page = agent.ask(
             "page", model="users.User", fields=["email"], filter=[condition], after=after, limit=3
         )
-        seen += [row["pk"] for row in page["rows"]]
+        keys += [row["pk"] for row in page["rows"]]
         after = page["next"]
         if after is None:
             break
-    assert seen == users
+    assert keys == users
 
 
-def test_reading_sees_the_rows_that_the_managers_hide(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, name="hidden"))
-    pk = application.run(_ENROLL.format(user=user, run="course-v1:a+b+hidden", active=False))
+def test_pages_have_rows_that_the_application_s_managers_hide(
+    agent: Agent, application: StandIn
+) -> None:
+    (user,) = application.run(CREATE_USERS.format(count=1, name="hidden"))
+    pk = application.run(
+        _CREATE_ENROLLMENT.format(user=user, run="course-v1:a+b+hidden", active=False)
+    )
     page = agent.ask("page", model="courses.CourseRunEnrollment", fields=["active"])
     assert {"pk": pk, "active": False} in page["rows"]
 
 
-_ENROLL = """
+_CREATE_ENROLLMENT = """
 from courses.models import Course, CourseRun, CourseRunEnrollment
 course, _ = Course.objects.get_or_create(readable_id="{run}", title="A course")
 names = dict(courseware_id="{run}", title="t", run_tag="R1")
@@ -97,11 +103,13 @@ result = CourseRunEnrollment.all_objects.create(user_id={user}, run=run, active=
 """
 
 
-def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
+def test_a_write_adds_an_audit_row_and_never_overwrites_a_changed_row(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, name="write"))
-    pk = application.run(_ENROLL.format(user=user, run="course-v1:a+b+write", active=True))
+    (user,) = application.run(CREATE_USERS.format(count=1, name="write"))
+    pk = application.run(
+        _CREATE_ENROLLMENT.format(user=user, run="course-v1:a+b+write", active=True)
+    )
     row = {
         "pk": pk,
         "expect": {"edx_enrolled": False, "active": True},
@@ -123,16 +131,19 @@ def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
     assert audit == [[False, True]]
 
 
-def test_a_batch_writes_the_audit_rows_that_the_application_writes(
+def test_a_batch_adds_the_same_audit_rows_as_the_application_s_own_code(
     agent: Agent, application: StandIn
 ) -> None:
     """The agent writes the rows of a batch together, and a single row by the application's own
     code. Both leave the same audit rows."""
     model, audit = "courses.CourseRunEnrollment", adapter_of(application.name).audit.request()
-    users = application.run(MAKE_USERS.format(count=27, name="audited"))
+    users = application.run(CREATE_USERS.format(count=27, name="audited"))
     course = "course-v1:a+b+audited"
-    keys = [application.run(_ENROLL.format(user=user, run=course, active=True)) for user in users]
-    batch, unforetold, alone = keys[:12], keys[12:24], keys[24:]
+    keys = [
+        application.run(_CREATE_ENROLLMENT.format(user=user, run=course, active=True))
+        for user in users
+    ]
+    batch, mismatched, single = keys[:12], keys[12:24], keys[24:]
 
     def write(keys: list[int], audit: dict[str, Any]) -> list[dict[str, str]]:
         expect, values = {"edx_enrolled": False}, {"edx_enrolled": True}
@@ -149,11 +160,11 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     # If the application's own code writes other audit rows than expected, that code writes the
     # whole batch.
     swapped = {**audit, "before": audit["after"], "after": audit["before"]}
-    assert write(unforetold, swapped) == [{"outcome": "written"}] * 12
-    for pk in alone:
+    assert write(mismatched, swapped) == [{"outcome": "written"}] * 12
+    for pk in single:
         assert write([pk], audit) == [{"outcome": "written"}]
 
-    written = application.run(_AUDIT.format(users=users))
+    written = application.run(_READ_AUDIT_ROWS.format(users=users))
     rows_as_json = {json.dumps({**row, "moments": len(row["moments"])}) for row in written.values()}
     assert len(written) == 26
     assert len(rows_as_json) == 1, rows_as_json
@@ -165,7 +176,7 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
         assert before < after == updated <= logged
 
 
-_AUDIT = """
+_READ_AUDIT_ROWS = """
 from courses.models import CourseRunEnrollmentAudit as Audit
 result = {{}}
 for row in Audit.objects.filter(enrollment__user__in={users}).select_related("enrollment__user"):
@@ -181,8 +192,10 @@ for row in Audit.objects.filter(enrollment__user__in={users}).select_related("en
 """
 
 
-def test_two_writers_of_the_same_row_create_it_once(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, name="twice"))
+def test_a_row_that_another_write_created_is_not_created_again(
+    agent: Agent, application: StandIn
+) -> None:
+    (user,) = application.run(CREATE_USERS.format(count=1, name="twice"))
     model = adapter_of(application.name).token.model
     values = {
         "access_token": "a" * 30,
@@ -198,8 +211,10 @@ def test_two_writers_of_the_same_row_create_it_once(agent: Agent, application: S
     assert [found["access_token"] for found in stored["rows"]] == ["a" * 30]
 
 
-def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, name="batch"))
+def test_other_rows_of_a_batch_are_written_if_one_is_refused(
+    agent: Agent, application: StandIn
+) -> None:
+    (user,) = application.run(CREATE_USERS.format(count=1, name="batch"))
     model = adapter_of(application.name).token.model
     rows = [
         {"find": {"user_id": 10**9}, "set": {"refresh_token": None}},
@@ -211,7 +226,7 @@ def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, application:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "message"),
     [
         (ValidationError("The start is in the past."), "The start is in the past."),
         (ValidationError({"title": ["Empty.", "Too short."]}), "title: Empty.; Too short."),
@@ -220,14 +235,12 @@ def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, application:
         (ValueError(), "ValueError"),
     ],
 )
-def test_the_message_of_a_refused_row_is_a_sentence(error: Exception, words: str) -> None:
-    assert message_of(error) == words
+def test_the_message_of_a_refused_row_is_a_sentence(error: Exception, message: str) -> None:
+    assert message_of(error) == message
 
 
-def test_a_learner_who_was_deleted_meanwhile_costs_the_others_nothing(
-    agent: Agent, application: StandIn
-) -> None:
-    (user,) = application.run(MAKE_USERS.format(count=1, name="deleted"))
+def test_only_the_token_of_a_deleted_learner_is_refused(agent: Agent, application: StandIn) -> None:
+    (user,) = application.run(CREATE_USERS.format(count=1, name="deleted"))
     model = adapter_of(application.name).token.model
     rows = [{"find": {"user_id": pk}, "set": {"refresh_token": "r"}} for pk in (10**9, user)]
     first, second = agent.ask("write", model=model, rows=rows)
@@ -279,10 +292,9 @@ def test_an_application_that_does_not_start_is_reported_with_its_output(
         application.env_file.write_text(text)
 
 
-def test_no_secret_is_an_argument(checkout: Checkout, application: StandIn) -> None:
+def test_the_agent_s_command_line_has_no_secret(checkout: Checkout, application: StandIn) -> None:
     with Agent(checkout) as agent:
         command = Path(f"/proc/{agent.pid}/cmdline").read_bytes()
-        assert b"django-secret" not in command
         assert b"django-secret" not in command
 
 
@@ -303,12 +315,12 @@ def test_the_agent_ends_with_its_parent(checkout: Checkout, application: StandIn
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 20
-    while _runs(pid):
+    while is_running(pid):
         assert time.monotonic() < deadline, "the agent outlived its parent"
         time.sleep(0.05)
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -317,7 +329,7 @@ def _runs(pid: int) -> bool:
     return state != "Z"
 
 
-def test_the_agent_is_python_3_9_with_nothing_but_the_standard_library_and_django() -> None:
+def test_the_agent_runs_with_python_3_9_and_imports_only_the_standard_library_and_django() -> None:
     source = resources.files("usher.sidecar").joinpath("agent.py").read_text()
     tree = ast.parse(source, feature_version=(3, 9))
     modules = {
@@ -334,10 +346,10 @@ def test_the_agent_is_python_3_9_with_nothing_but_the_standard_library_and_djang
     assert modules - set(sys.stdlib_module_names) == {"django"}
 
 
-def test_a_value_that_the_database_can_not_store_fails_its_own_row_alone(
+def test_only_the_row_with_a_value_that_the_database_can_not_store_is_refused(
     agent: Agent, application: StandIn
 ) -> None:
-    first, second, third = application.run(MAKE_USERS.format(count=3, name="stored"))
+    first, second, third = application.run(CREATE_USERS.format(count=3, name="stored"))
     values = {first: "Ada", second: "\ud800", third: "Cy"}
     rows = [{"pk": pk, "expect": {}, "set": {"name": name}} for pk, name in values.items()]
     answers = agent.ask("write", model="users.User", rows=rows)

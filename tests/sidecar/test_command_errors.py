@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.sidecar.conftest import System
-from tests.sidecar.test_reconcile import name_for, only_for, tokens
+from tests.sidecar.test_reconcile import name_for, only_for, tokens_of
 from tests.support.checkout import free_port
 from usher.cli.main import main
 from usher.sidecar import command as commands
@@ -21,12 +21,12 @@ from usher.sidecar.summary import Summary
 
 
 @pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> Any:
+def run_usher(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that runs ``usher`` with ``--json`` on a machine without connections. It returns
     the exit code and the printed object."""
 
-    def run(*words: str) -> tuple[int, dict[str, Any]]:
-        result = CliRunner().invoke(main, [*words, "--json"])
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        result = CliRunner().invoke(main, [*arguments, "--json"])
         return result.exit_code, json.loads(result.stdout)
 
     return run
@@ -34,10 +34,10 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("command", ["drift", "reconcile"])
 def test_without_a_connection_the_error_names_the_commands_for_each_application(
-    named: Any, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_usher: Any, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path))
-    code, output = named(command)
+    code, output = run_usher(command)
     assert code == 2
     assert "--application ~/mitxonline" in output["error"]
     assert f"python manage.py {command}" in output["error"]
@@ -45,7 +45,7 @@ def test_without_a_connection_the_error_names_the_commands_for_each_application(
 
 @pytest.mark.parametrize("command", ["drift", "reconcile"])
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--application", "{folder}/nothing"], "neither a folder nor an http address"),
         (["--application", "{folder}"], "has no manage.py"),
@@ -65,22 +65,22 @@ def test_without_a_connection_the_error_names_the_commands_for_each_application(
     ],
 )
 def test_errors_are_one_json_object(
-    named: Any, command: str, arguments: list[str], words: str, tmp_path: Path
+    run_usher: Any, command: str, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.env").write_bytes(b"NAME=\xe4\n")
-    code, output = named(command, *(argument.format(folder=tmp_path) for argument in arguments))
+    code, output = run_usher(command, *(argument.format(folder=tmp_path) for argument in arguments))
     assert code == 2
-    assert words in output["error"]
+    assert message in output["error"]
     assert output["ok"] is False
 
 
 def test_an_lms_that_does_not_answer_is_reported_as_one_json_object(system: System) -> None:
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    unused_address = f"http://127.0.0.1:{free_port()}"
     for command in ("drift", "reconcile"):
-        result = system.usher(command, "--lms-url", nowhere, "--json")
+        result = system.usher(command, "--lms-url", unused_address, "--json")
         assert result.exit_code == 2
         output = json.loads(result.stdout)
-        assert f"Nothing answers at {nowhere}" in output["error"]
+        assert f"Nothing answers at {unused_address}" in output["error"]
         assert output["ok"] is False
 
 
@@ -97,7 +97,7 @@ def test_an_invalid_time_limit_is_replaced_by_the_default(value: Any) -> None:
     assert _timeout(value) == 60.0
 
 
-def test_a_bug_of_the_sidecar_does_not_count_as_a_difference(
+def test_a_bug_of_the_sidecar_ends_the_command_with_exit_code_2(
     system: System, monkeypatch: Any
 ) -> None:
     def fail(*_: Any) -> None:
@@ -111,7 +111,7 @@ def test_a_bug_of_the_sidecar_does_not_count_as_a_difference(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--user", "nobody@example.org"], "no user with the username or e-mail address"),
         (["--run", "course-v1:no+such+one"], "no course run 'course-v1:no+such+one'"),
@@ -119,39 +119,39 @@ def test_a_bug_of_the_sidecar_does_not_count_as_a_difference(
     ],
 )
 def test_a_misspelt_user_or_run_is_an_error(
-    arguments: list[str], words: str, system: System
+    arguments: list[str], message: str, system: System
 ) -> None:
     result = system.usher("reconcile", *arguments, "--json")
     assert result.exit_code == 2
-    assert words in json.loads(result.stdout)["error"]
+    assert message in json.loads(result.stdout)["error"]
 
 
 def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None:
     inactive, new = name_for(system, "inactive"), name_for(system, "fresh")
-    system.people(inactive, new)
+    system.create_users(inactive, new)
     system.application.run(
         "from django.utils import timezone\n"
         "from users.models import User\n"
         f"User.objects.filter(username={inactive!r}).update(is_active=False)\n"
         f"User.objects.filter(username={new!r}).update(created_on=timezone.now())\nresult = None"
     )
-    for name, words in (
+    for name, message in (
         (inactive, "inactive in"),
         (new, "creates the account itself in the first 5 minutes"),
     ):
         result = system.usher("reconcile", "--user", name, "--json")
         assert result.exit_code == 0
         (reason,) = json.loads(result.stdout)["reasons"]
-        assert words in reason["reason"]
+        assert message in reason["reason"]
 
 
-def test_rows_that_are_left_to_the_application_while_they_are_new_are_counted(
+def test_new_rows_that_reconcile_leaves_to_the_application_are_counted(
     system: System,
 ) -> None:
-    """Without the count nobody would know why reconcile skips rows that drift lists."""
+    """The count explains why reconcile skips rows that drift lists."""
     name = name_for(system, "newcomer")
     others = system.json("reconcile")["new"].get("account", 0)
-    system.people(name)
+    system.create_users(name)
 
     def set_age(time: str) -> None:
         system.application.run(
@@ -174,7 +174,7 @@ def test_rows_that_are_left_to_the_application_while_they_are_new_are_counted(
 @only_for("mitxonline")
 def test_a_user_given_up_by_the_application_is_reported_with_the_reason(system: System) -> None:
     name = name_for(system, "gaveup")
-    system.people(name)
+    system.create_users(name)
     system.application.run(
         "from openedx.models import OpenEdxUser\nfrom users.models import User\n"
         f"OpenEdxUser.objects.create(user=User.objects.get(username={name!r}), edx_username='x-y',"
@@ -194,14 +194,14 @@ def test_results_before_an_error_are_in_the_json_object(system: System, monkeypa
         raise Unreachable("The LMS went away.")
 
     name = name_for(system, "beforehand")
-    system.people(name)
+    system.create_users(name)
     monkeypatch.setattr(reconcile, "reconcile_enrollments", fail)
     result = system.usher("reconcile", "--json")
     assert result.exit_code == 2
     output = json.loads(result.stdout)
     assert output["kinds"]["account"]["done"] == 1
     assert "The LMS went away" in output["error"]
-    assert len(tokens(system, name)) == 1
+    assert len(tokens_of(system, name)) == 1
 
 
 @pytest.mark.parametrize(
@@ -220,10 +220,10 @@ def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
     assert advice in str(RequestFailed("MIT xPro", "failed", message))
 
 
-def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(
+def test_the_message_of_an_interruption_begins_on_a_new_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Terminals show ``^C``, so the message begins on the next line."""
+    """Terminals show ``^C`` in the current line."""
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stderr", screen)
@@ -232,8 +232,7 @@ def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(
     assert screen.getvalue() == "\nstopped\n"
 
 
-def test_an_interrupted_run_is_reported_as_interrupted(capsys: Any) -> None:
-    """The batch in progress has no counts yet."""
+def test_an_interrupted_run_without_counts_is_reported_as_stopped(capsys: Any) -> None:
     ReconcileOutput(as_json=False).print_interrupted(Summary())
     output = capsys.readouterr().out
     assert "nothing to do" not in output

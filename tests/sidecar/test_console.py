@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.sidecar.conftest import System
-from tests.sidecar.test_reconcile import _command, _until, name_for
+from tests.sidecar.test_reconcile import name_for, reconcile_command, wait_until
 from usher.client.http import Exchange
 from usher.sidecar import metrics
 from usher.sidecar.command import _serve
@@ -29,23 +29,24 @@ NOWHERE = "course-v1:Nowhere+1+1"
 
 @pytest.fixture
 def links() -> list[str]:
+    """The links that the server at ``address`` printed."""
     return []
 
 
 @pytest.fixture
-def watched() -> WatchState:
+def watch_state() -> WatchState:
     return WatchState()
 
 
 @pytest.fixture
-def address(watched: WatchState, links: list[str]) -> Iterator[str]:
-    with server.serving(watched, 0, links.append) as found:
-        yield found
+def address(watch_state: WatchState, links: list[str]) -> Iterator[str]:
+    with server.serving(watch_state, 0, links.append) as base_url:
+        yield base_url
 
 
-def refusing(what: str = "ada@x.example in course-v1:a+b+c") -> Summary:
+def summary_with_a_refusal(record: str = "ada@x.example in course-v1:a+b+c") -> Summary:
     summary = Summary()
-    summary.add("enrollment", REFUSED, what, "<b>closed</b> & full (course-full)", "course-full")
+    summary.add("enrollment", REFUSED, record, "<b>closed</b> & full (course-full)", "course-full")
     summary.add("account", DONE)
     return summary
 
@@ -110,7 +111,7 @@ def test_requests_with_another_host_name_are_refused(
     assert response.status_code == 303
 
 
-def test_an_address_that_can_t_be_read_is_answered(address: str) -> None:
+def test_a_malformed_request_target_is_answered_with_400(address: str) -> None:
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
     connection.putrequest("GET", "http://[", skip_host=True)
     connection.putheader("Host", urlsplit(address).netloc)
@@ -123,34 +124,34 @@ def test_the_pages_listen_on_loopback_only(address: str) -> None:
     assert address.startswith("http://127.0.0.1:")
 
 
-def test_the_pages_show_refusals_and_escape_what_others_wrote(
-    address: str, links: list[str], watched: WatchState
+def test_the_pages_show_refusals_and_escape_texts_of_the_lms(
+    address: str, links: list[str], watch_state: WatchState
 ) -> None:
     with httpx.Client(base_url=address, trust_env=False) as browser:
         browser.get(links[0].removeprefix(address))
         assert "The first pass is in progress." in browser.get("/").text
-        watched.record_pass(Summary())
-        watched.pass_succeeded()
+        watch_state.record_pass(Summary())
+        watch_state.pass_succeeded()
         assert "The LMS has the desired state." in browser.get("/").text
         for _ in range(2):
-            watched.record_pass(refusing())
+            watch_state.record_pass(summary_with_a_refusal())
         assert "1 record is refused." in browser.get("/").text
         page = browser.get("/refusals/").text
         assert "&lt;b&gt;closed&lt;/b&gt; &amp; full" in page
         assert "<b>closed" not in page
-        watched.record_trouble("The LMS fails <i>.", 3.0)
+        watch_state.record_trouble("The LMS fails <i>.", 3.0)
         assert "The LMS fails &lt;i&gt;. Tried again in" in browser.get("/").text
         assert "can&#x27;t be asked now" in browser.get("/learners/?q=%3Ci%3E%00").text
         assert browser.get("/console.css").headers["content-type"].startswith("text/css")
 
 
-def test_metrics_count_what_happened() -> None:
-    recorded = metrics.Metrics()
-    watched = WatchState(recorded)
-    watched.record_pass(refusing())
-    with watched.measure_request(Exchange("GET", "accounts", status=200)) as _:
+def test_metrics_count_outcomes_passes_and_requests() -> None:
+    recorded_metrics = metrics.Metrics()
+    watch_state = WatchState(recorded_metrics)
+    watch_state.record_pass(summary_with_a_refusal())
+    with watch_state.measure_request(Exchange("GET", "accounts", status=200)) as _:
         pass
-    with metrics.serving(recorded, "127.0.0.1", 0) as port:
+    with metrics.serving(recorded_metrics, "127.0.0.1", 0) as port:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
     assert 'usher_outcomes_total{kind="account",outcome="changed"} 1.0' in text
     assert 'usher_outcomes_total{kind="enrollment",outcome="rejected"} 1.0' in text
@@ -161,19 +162,18 @@ def test_metrics_count_what_happened() -> None:
     assert "ada@x.example" not in text
 
 
-def test_counters_are_there_before_they_are_counted() -> None:
-    """Prometheus would miss the first increase otherwise, because a new series may begin with any
-    value."""
-    recorded = metrics.Metrics()
+def test_counters_of_outcomes_begin_at_zero() -> None:
+    """Prometheus doesn't count the first value of a new series as an increase."""
+    recorded_metrics = metrics.Metrics()
     for kind in KINDS:
         for outcome in ("changed", "rejected", "transient", "waits"):
             labels = {"kind": kind, "outcome": outcome}
-            assert recorded.registry.get_sample_value("usher_outcomes_total", labels) == 0
+            assert recorded_metrics.registry.get_sample_value("usher_outcomes_total", labels) == 0
 
 
-def test_on_all_addresses_the_link_is_needed(watched: WatchState, links: list[str]) -> None:
-    with server.serving(watched, 0, links.append, server.ALL) as found:
-        port = urlsplit(found).port
+def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links: list[str]) -> None:
+    with server.serving(watch_state, 0, links.append, server.ALL) as base_url:
+        port = urlsplit(base_url).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
         # Requests to a port that Docker publishes arrive at another address than 127.0.0.1, too.
         other_address, host = f"http://127.0.0.3:{port}", {"Host": f"localhost:{port}"}
@@ -187,19 +187,21 @@ def test_on_all_addresses_the_link_is_needed(watched: WatchState, links: list[st
             assert browser.get("/").status_code == 200
 
 
-def test_on_another_address_the_link_names_it(watched: WatchState, links: list[str]) -> None:
-    with server.serving(watched, 0, links.append, "127.0.0.2") as found:
-        assert found.startswith("http://127.0.0.2:")
+def test_the_link_names_the_address_on_which_the_pages_listen(
+    watch_state: WatchState, links: list[str]
+) -> None:
+    with server.serving(watch_state, 0, links.append, "127.0.0.2") as base_url:
+        assert base_url.startswith("http://127.0.0.2:")
         with httpx.Client(trust_env=False) as browser:
             assert browser.get(links[0]).status_code == 303
             with pytest.raises(httpx.ConnectError):
-                browser.get(found.replace("127.0.0.2", "127.0.0.1"))
+                browser.get(base_url.replace("127.0.0.2", "127.0.0.1"))
 
 
 @pytest.mark.parametrize(
     ("host", "is_warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)]
 )
-def test_listening_beyond_loopback_is_warned_of(
+def test_listening_beyond_loopback_causes_a_warning(
     host: str, is_warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with _serve((host, 0), "", ReconcileOutput(as_json=False)):
@@ -210,10 +212,10 @@ def test_listening_beyond_loopback_is_warned_of(
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--console",), ("--metrics", "9"), ("--watch", "--dry-run", "--console")]
+    "options", [("--console",), ("--metrics", "9"), ("--watch", "--dry-run", "--console")]
 )
-def test_console_and_metrics_require_watch(system: System, wrong: tuple[str, ...]) -> None:
-    result = system.usher("reconcile", *wrong)
+def test_console_and_metrics_require_watch(system: System, options: tuple[str, ...]) -> None:
+    result = system.usher("reconcile", *options)
     assert result.exit_code == 2
     assert "go with --watch" in result.output
 
@@ -226,31 +228,31 @@ def test_an_invalid_metrics_port_is_refused(system: System) -> None:
 
 def test_the_operator_finds_a_refused_learner(system: System) -> None:
     name = name_for(system, "page")
-    system.people(name)
+    system.create_users(name)
     system.json("reconcile", "--kind", "account")
-    system.enroll(name, NOWHERE)
+    system.create_enrollment(name, NOWHERE)
     with ExitStack() as stack:
         watcher = subprocess.Popen(
-            _command(system, "--watch", "--console", "--metrics", "0"),
+            reconcile_command(system, "--watch", "--console", "--metrics", "0"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         stack.callback(watcher.kill)
         assert watcher.stdout
-        said = ""
-        while "/open?key=" not in said:
+        output = ""
+        while "/open?key=" not in output:
             line = watcher.stdout.readline()
-            assert line, said
-            said += line
-        link = re.search(r"http://127\.0\.0\.1:\d+/open\?key=\S+", said)
-        scraped = re.search(r"http://127\.0\.0\.1:\d+/metrics", said)
+            assert line, output
+            output += line
+        link = re.search(r"http://127\.0\.0\.1:\d+/open\?key=\S+", output)
+        metrics_url = re.search(r"http://127\.0\.0\.1:\d+/metrics", output)
         assert link
-        assert scraped
+        assert metrics_url
         browser = stack.enter_context(httpx.Client(follow_redirects=True, trust_env=False))
         page = browser.get(link[0])
         address = f"http://{page.url.netloc.decode()}"
-        _until(lambda: "refused" in browser.get(f"{address}/").text)
+        wait_until(lambda: "refused" in browser.get(f"{address}/").text)
         html = browser.get(f"{address}/learners/", params={"q": f"{name}@example.org"}).text
         folder = str(system.application.folder)
         assert f"usher reconcile --application {folder} --user {name}@example.org" in html
@@ -258,7 +260,7 @@ def test_the_operator_finds_a_refused_learner(system: System) -> None:
         assert NOWHERE in html
         assert "recorded as created" in html
         assert "not enrolled in the LMS yet" in html
-        assert 'outcome="rejected"' in httpx.get(scraped[0], trust_env=False).text
+        assert 'outcome="rejected"' in httpx.get(metrics_url[0], trust_env=False).text
         watcher.send_signal(signal.SIGTERM)
         out, _ = watcher.communicate(timeout=120)
         assert watcher.returncode == 0, out

@@ -20,7 +20,7 @@ import yaml
 from tests.deploy.test_sidecar_files import DEPLOY, Compose
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of
-from tests.sidecar.test_reconcile import _until, tokens
+from tests.sidecar.test_reconcile import tokens_of, wait_until
 from tests.support.lms_process import LmsProcess
 from tests.support.stand_ins import BASE_URL, StandIn
 
@@ -53,12 +53,12 @@ def deployed(
         yield System(application, plugin_lms)
 
 
-def command_of(deployed: System, *words: str) -> subprocess.Popen[str]:
+def start_usher(deployed: System, *arguments: str) -> subprocess.Popen[str]:
     """Starts ``usher`` as in a container, with the values of `.env` in the environment."""
     folder = deployed.application.folder
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
-        [sys.executable, "-m", "usher.cli.main", *words],
+        [sys.executable, "-m", "usher.cli.main", *arguments],
         env={
             **deployed.application.environment(),
             "PATH": path,
@@ -77,11 +77,11 @@ def test_watching_repairs_due_rows_and_ends_within_the_grace_period(deployed: Sy
     grace = int(service["stop_grace_period"].removesuffix("s"))
     folder = str(deployed.application.folder)
     command = [word.replace("${APPLICATION_FOLDER:-/src}", folder) for word in service["command"]]
-    running = command_of(deployed, *command)
+    running = start_usher(deployed, *command)
     try:
         name = "deployed"
-        deployed.people(name)
-        _until(lambda: len(tokens(deployed, name)) == 1)
+        deployed.create_users(name)
+        wait_until(lambda: len(tokens_of(deployed, name)) == 1)
         running.send_signal(signal.SIGTERM)
         output, _ = running.communicate(timeout=grace)
     finally:
@@ -95,21 +95,21 @@ def test_a_read_only_database_ends_the_run_and_refuses_nobody(
 ) -> None:
     """The database may be a replica, or a primary whose disk is full."""
     name, course = "readonly", course_of(deployed)
-    deployed.people(name)
-    deployed.enroll(name, course)
-    deployed.people("readonly2")
+    deployed.create_users(name)
+    deployed.create_enrollment(name, course)
+    deployed.create_users("readonly2")
     folder = str(deployed.application.folder)
-    words = ["reconcile", "--application", folder, "--manage", "python3 manage.py"]
-    words.append("--env-file=/dev/null")
+    arguments = ["reconcile", "--application", folder, "--manage", "python3 manage.py"]
+    arguments.append("--env-file=/dev/null")
     database.psql(f"ALTER DATABASE {NAME} SET default_transaction_read_only = on")
     try:
-        output, _ = (running := command_of(deployed, *words)).communicate(timeout=120)
+        output, _ = (running := start_usher(deployed, *arguments)).communicate(timeout=120)
     finally:
         database.psql(f"ALTER DATABASE {NAME} RESET default_transaction_read_only")
     assert running.returncode == 2, output
     assert "takes no writes" in " ".join(output.split())
     assert "refused" not in output
-    running = command_of(deployed, *words)
+    running = start_usher(deployed, *arguments)
     output, _ = running.communicate(timeout=120)
     assert running.returncode == 0, output
-    assert len(tokens(deployed, name)) == 1
+    assert len(tokens_of(deployed, name)) == 1

@@ -25,7 +25,7 @@ def mode_of(system: System) -> str:
     return MODE[system.application.name]
 
 
-def recorded(system: System, *names: str, token: bool = True) -> None:
+def record_accounts(system: System, *names: str, token: bool = True) -> None:
     """Records in the application that these learners have an LMS account and, if ``token``, a
     token."""
     system.application.run(
@@ -46,7 +46,7 @@ def recorded(system: System, *names: str, token: bool = True) -> None:
     )
 
 
-def words(report: Any, who: str) -> set[str]:
+def differences_of(report: Any, who: str) -> set[str]:
     return {d["difference"] for d in report["differences"] if d["what"].startswith(who + "@")}
 
 
@@ -54,24 +54,35 @@ def words(report: Any, who: str) -> set[str]:
 def report(system: System) -> Any:
     """The JSON object of one ``usher drift``, with a learner in every state."""
     name, course, mode = system.application.name[:5], course_of(system), mode_of(system)
-    there = ["fine", "unrecorded", "tokenless", "renamed", "inenrolled", "missing", "extra", "back"]
-    gone = ["gone", "waiting"]
-    system.people(*(f"{name}{who}" for who in there + gone))
-    system.accounts_in_lms(*(f"{name}{who}" for who in there))
-    recorded(system, *(f"{name}{who}" for who in [*there, "gone"] if who not in _UNRECORDED))
-    recorded(system, f"{name}tokenless", token=False)
+    in_lms = [
+        "fine",
+        "unrecorded",
+        "tokenless",
+        "renamed",
+        "inenrolled",
+        "missing",
+        "extra",
+        "back",
+    ]
+    not_in_lms = ["gone", "waiting"]
+    system.create_users(*(f"{name}{who}" for who in in_lms + not_in_lms))
+    system.create_accounts_in_lms(*(f"{name}{who}" for who in in_lms))
+    record_accounts(
+        system, *(f"{name}{who}" for who in [*in_lms, "gone"] if who not in _UNRECORDED)
+    )
+    record_accounts(system, f"{name}tokenless", token=False)
     system.application.run(
         "from users.models import User\n"
         f"result = User.objects.filter(username={name + 'renamed'!r}).update("
         "email='renamed-here@example.org')"
     )
-    system.enroll(f"{name}fine", course, edx_enrolled=True)
-    system.enrolled_in_lms(f"{name}fine", course, mode)
-    system.enroll(f"{name}inenrolled", course, edx_enrolled=True)
-    system.enroll(f"{name}missing", course, edx_enrolled=False)
-    system.enrolled_in_lms(f"{name}extra", course, mode)
-    system.enroll(f"{name}back", course, active=False, change_status="refunded")
-    system.enrolled_in_lms(f"{name}back", course, mode)
+    system.create_enrollment(f"{name}fine", course, edx_enrolled=True)
+    system.set_enrollment_in_lms(f"{name}fine", course, mode)
+    system.create_enrollment(f"{name}inenrolled", course, edx_enrolled=True)
+    system.create_enrollment(f"{name}missing", course, edx_enrolled=False)
+    system.set_enrollment_in_lms(f"{name}extra", course, mode)
+    system.create_enrollment(f"{name}back", course, active=False, change_status="refunded")
+    system.set_enrollment_in_lms(f"{name}back", course, mode)
     return system.json("drift")
 
 
@@ -98,12 +109,12 @@ def test_each_state_of_a_learner_is_reported(
     name = system.application.name[:5] + who
     if system.application.name == "mitxonline" and who == "unrecorded":
         expected = {"no account in the LMS yet"}  # the account's username is not chosen yet
-    assert words(report, name) == {text.format(name) for text in expected}
+    assert differences_of(report, name) == {text.format(name) for text in expected}
 
 
-def test_another_email_is_reported(report: Any, system: System) -> None:
+def test_another_email_in_the_lms_is_reported(report: Any, system: System) -> None:
     name = system.application.name[:5] + "renamed"
-    assert words(report, "renamed-here") == {
+    assert differences_of(report, "renamed-here") == {
         f"the LMS has another e-mail for {name}: {name}@example.org"
     }
 
@@ -122,7 +133,7 @@ def test_comparing_changes_nothing(report: Any, system: System) -> None:
     assert system.json("drift") == report
 
 
-def test_differences_are_exit_code_1_and_lines(report: Any, system: System) -> None:
+def test_differences_are_printed_and_end_with_exit_code_1(report: Any, system: System) -> None:
     result = system.usher("drift", "--kind", "account")
     assert result.exit_code == 1
     assert (
@@ -136,7 +147,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
     report: Any, system: System
 ) -> None:
     name, course = system.application.name[:5], "course-v1:given+up+run"
-    system.people(f"{name}given")
+    system.create_users(f"{name}given")
     if system.application.name == "mitxonline":
         system.application.run(
             "from users.models import User\n"
@@ -147,7 +158,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
             "    has_sync_error=True, sync_error_data=reason)\n"
             "result = None"
         )
-        system.enroll(f"{name}given", course, edx_enrollment_retry_count=5)
+        system.create_enrollment(f"{name}given", course, edx_enrollment_retry_count=5)
         expected = {
             (
                 f"{name}given@example.org",
@@ -159,7 +170,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
             ),
         }
     else:
-        system.enroll(f"{name}given", course)
+        system.create_enrollment(f"{name}given", course)
         expected = {(f"{name}given@example.org in {course}", "not enrolled for more than a day")}
     given_up = system.json("drift", "--given-up")["given_up"]
     listed = {(entry["what"], entry["reason"]) for entry in given_up}
@@ -167,7 +178,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
     assert not [reason for what, reason in listed if what.startswith(f"{name}back")]
 
 
-def test_another_server_at_the_address_of_the_lms_is_not_accepted(system: System) -> None:
+def test_an_lms_that_can_not_be_reached_is_an_error_and_no_difference(system: System) -> None:
     result = system.usher("drift", "--lms-url", "http://127.0.0.1:9")
     assert result.exit_code == 2
     assert "The LMS at http://127.0.0.1:9 could not be asked" in result.output

@@ -26,7 +26,7 @@ def error_of_answer(status: int, body: bytes = b"", kind: str = "application/jso
     return refusal(Answer(status, httpx.Headers({"content-type": kind}), body))
 
 
-def met(status: int, *, times: int = 1) -> LmsError:
+def error_of_requests(status: int, *, times: int = 1) -> LmsError:
     """The client's error at the last of ``times`` requests to an LMS that answers ``status``; 0 for
     an LMS that does not answer."""
 
@@ -46,14 +46,14 @@ def met(status: int, *, times: int = 1) -> LmsError:
     return caught.value
 
 
-def unreadable() -> LmsError:
+def error_of_unreadable_answer() -> LmsError:
     body: dict[str, str] = {}
     with pytest.raises(BadAnswer) as caught:
         reading("the owner of a token", lambda: body["username"])
     return caught.value
 
 
-def page() -> LmsError:
+def error_of_html_page() -> LmsError:
     with pytest.raises(NotTheLms) as caught:
         Answer(200, httpx.Headers({"content-type": "text/html"}), b"<html>").json()
     return caught.value
@@ -66,13 +66,13 @@ def page() -> LmsError:
         (error_of_answer(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
         (error_of_answer(404, b"<html>", "text/html"), "Check OPENEDX_API_BASE_URL"),
         (NotTheLms("What answers has no accounts: it is not the LMS."), "--lms-url"),
-        (page(), "Check OPENEDX_API_BASE_URL"),
-        (unreadable(), "usher doctor"),
-        (met(502), "--lms-url"),
-        (met(0), "--lms-url"),
+        (error_of_html_page(), "Check OPENEDX_API_BASE_URL"),
+        (error_of_unreadable_answer(), "usher doctor"),
+        (error_of_requests(502), "--lms-url"),
+        (error_of_requests(0), "--lms-url"),
         (TimedOut("The LMS did not answer within 60 s."), "--concurrency"),
-        (met(503, times=30), "--concurrency"),
-        (met(429), "--concurrency"),
+        (error_of_requests(503, times=30), "--concurrency"),
+        (error_of_requests(429), "--concurrency"),
     ],
 )
 def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:
@@ -83,7 +83,7 @@ def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_ste
     assert words.count("OPENEDX_API_BASE_URL") <= 1
 
 
-def test_a_refusal_names_its_request() -> None:
+def test_refusals_and_failures_have_request_ids() -> None:
     summary = Summary()
     answer = {
         "status": "refused",
@@ -102,16 +102,16 @@ def test_a_refusal_names_its_request() -> None:
 
 
 @pytest.mark.parametrize(("age", "is_new"), [(5, True), (9 * 60, True), (11 * 60, False)])
-def test_a_registration_may_be_in_progress_for_minutes(age: int, is_new: bool) -> None:
+def test_an_account_counts_as_new_for_ten_minutes(age: int, is_new: bool) -> None:
     joined = datetime.now(UTC) - timedelta(seconds=age)
-    seen = replace(read_account({"username": "ada"}), date_joined=joined)
-    assert _is_new(seen) is is_new
+    account = replace(read_account({"username": "ada"}), date_joined=joined)
+    assert _is_new(account) is is_new
 
 
-def test_an_error_of_several_lines_is_one_sentence() -> None:
-    said = "OperationalError: connection failed: refused\n\tIs the server running?\n"
+def test_an_error_of_several_lines_is_printed_as_one_line() -> None:
+    output = "OperationalError: connection failed: refused\n\tIs the server running?\n"
     assert "refused Is the server running? Its database did not answer" in str(
-        RequestFailed("MIT xPro", "failed", said)
+        RequestFailed("MIT xPro", "failed", output)
     )
     assert "KeyError: 'a'. The next run" in str(
         RequestFailed("MIT xPro", "failed", "KeyError: 'a'.")

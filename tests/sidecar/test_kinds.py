@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import _mode, name_for, only_for
+from tests.sidecar.test_reconcile import mode_field, name_for, only_for
 
 
 def run_fields(system: System, course: str) -> Any:
@@ -12,7 +12,7 @@ def run_fields(system: System, course: str) -> Any:
     return found
 
 
-def changed_run(system: System, course: str, **values: str) -> None:
+def change_run(system: System, course: str, **values: str) -> None:
     system.application.run(
         "from courses.models import CourseRun\n"
         f"CourseRun.objects.filter(courseware_id={course!r}).update(**{values!r})\nresult = None"
@@ -21,13 +21,13 @@ def changed_run(system: System, course: str, **values: str) -> None:
 
 def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
     name, course = name_for(system, "runs"), course_of(system)
-    system.people(name)
-    system.enroll(name, course, **_mode(system))
-    in_lms(system, course, start="2040-01-01", end="2041-01-01")
+    system.create_users(name)
+    system.create_enrollment(name, course, **mode_field(system))
+    set_dates_in_lms(system, course, start="2040-01-01", end="2041-01-01")
     system.json("reconcile")
-    right = run_fields(system, course)
-    assert right[1] is not None
-    changed_run(system, course, title="Old", start_date="2001-01-01T00:00:00Z")
+    lms_values = run_fields(system, course)
+    assert lms_values[1] is not None
+    change_run(system, course, title="Old", start_date="2001-01-01T00:00:00Z")
 
     assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 1}}
     drift = system.json("drift", "--kind", "run")["differences"]
@@ -37,24 +37,24 @@ def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
     }
     result = system.json("reconcile", "--kind", "run")
     assert result["kinds"]["run"]["done"] == 1, result
-    assert run_fields(system, course) == right
+    assert run_fields(system, course) == lms_values
     assert system.json("reconcile", "--kind", "run")["kinds"] == {}
 
 
 @only_for("mitxonline")
-def test_modes_of_runs_are_added_as_the_lms_has_them(system: System) -> None:
+def test_modes_that_the_lms_offers_are_added_to_the_run(system: System) -> None:
     name, course = name_for(system, "offered"), course_of(system)
-    system.people(name)
-    system.enroll(name, course, **_mode(system))
+    system.create_users(name)
+    system.create_enrollment(name, course, **mode_field(system))
     system.json("reconcile")
-    system.lms.shell(_OFFER.format(course=course))
+    system.lms.shell(_OFFER_MODES.format(course=course))
     system.application.run(
         "from courses.models import CourseRun, EnrollmentMode\n"
         f"run = CourseRun.objects.get(courseware_id={course!r})\n"
         "own = EnrollmentMode.objects.create(mode_slug='own', mode_display_name='Own')\n"
         "run.enrollment_modes.set([own])\nresult = None"
     )
-    changed_run(system, course, upgrade_deadline="2030-01-01T00:00:00Z")
+    change_run(system, course, upgrade_deadline="2030-01-01T00:00:00Z")
 
     differences = system.json("drift", "--kind", "run-mode")["differences"]
     words = {each["difference"].split(",")[0] for each in differences if each["what"] == course}
@@ -81,7 +81,7 @@ def test_modes_of_runs_are_added_as_the_lms_has_them(system: System) -> None:
     assert system.json("reconcile")["kinds"] == {}
 
 
-_OFFER = """
+_OFFER_MODES = """
 from datetime import datetime, timezone
 from usher.embedded.course_modes.models import CourseMode
 for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("executive", None)):
@@ -91,15 +91,17 @@ for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("ex
 
 
 @only_for("mitxpro")
-def test_a_run_whose_dates_the_application_does_not_accept_keeps_its_own(system: System) -> None:
+def test_a_run_keeps_its_dates_if_the_application_does_not_accept_those_of_the_lms(
+    system: System,
+) -> None:
     """MIT xPro refuses to save a run that has started and that nobody can join any more."""
     name, course = name_for(system, "clean"), course_of(system)
-    system.people(name)
-    system.enroll(name, course)
-    in_lms(system, course, start="2040-01-01", end="2041-01-01")
+    system.create_users(name)
+    system.create_enrollment(name, course)
+    set_dates_in_lms(system, course, start="2040-01-01", end="2041-01-01")
     system.json("reconcile")
     before = run_fields(system, course)
-    in_lms(system, course, start="2020-01-01", end="2041-01-01")
+    set_dates_in_lms(system, course, start="2020-01-01", end="2041-01-01")
     try:
         assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 0}}
         result = system.json("reconcile", "--kind", "run")
@@ -118,11 +120,11 @@ def test_a_run_whose_dates_the_application_does_not_accept_keeps_its_own(system:
         assert difference["difference"].endswith(words)
         assert not difference["waiting"]
     finally:
-        in_lms(system, course, start="2040-01-01", end="2041-01-01")
+        set_dates_in_lms(system, course, start="2040-01-01", end="2041-01-01")
     assert system.json("drift", "--kind", "run")["differences"] == []
 
 
-def in_lms(system: System, course: str, **dates: str) -> None:
+def set_dates_in_lms(system: System, course: str, **dates: str) -> None:
     system.lms.shell(_DATES.format(course=course, dates=dates))
 
 
@@ -135,7 +137,7 @@ CourseOverview.objects.filter(id="{course}").update(**dates)
 """
 
 
-def ended(system: System, name: str) -> None:
+def end_enrollment(system: System, name: str) -> None:
     """Ends an enrollment as the application's own code does if its request to the LMS fails."""
     system.application.run(
         "from courses.models import CourseRunEnrollment\n"
@@ -146,10 +148,10 @@ def ended(system: System, name: str) -> None:
 
 def test_refunded_enrollments_are_ended_in_the_lms_on_request(system: System) -> None:
     name, course = name_for(system, "ended"), course_of(system)
-    system.people(name)
-    system.enroll(name, course, **_mode(system))
+    system.create_users(name)
+    system.create_enrollment(name, course, **mode_field(system))
     system.json("reconcile")
-    ended(system, name)
+    end_enrollment(system, name)
     assert system.json("reconcile")["kinds"] == {}
     assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
 
@@ -165,29 +167,29 @@ def test_refunded_enrollments_are_ended_in_the_lms_on_request(system: System) ->
 
 
 @only_for("mitxpro")
-def test_another_order_for_the_run_keeps_the_enrollment(system: System) -> None:
+def test_an_enrollment_with_a_second_order_is_not_ended(system: System) -> None:
     name, course = name_for(system, "kept"), course_of(system)
-    system.people(name)
-    system.enroll(name, course)
+    system.create_users(name)
+    system.create_enrollment(name, course)
     system.json("reconcile")
-    ended(system, name)
+    end_enrollment(system, name)
     system.application.run(
         "from ecommerce.models import Order\nfrom users.models import User\n"
         f"Order.objects.create(pk=78, purchaser=User.objects.get(username={name!r}))\n"
         "result = None"
     )
-    system.enroll(name, course, order_id=78)
+    system.create_enrollment(name, course, order_id=78)
     system.json("reconcile", "--kind", "enrollment", "--kind", "unenrollment")
     assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
     rows = system.rows("courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=name)
     assert sorted(rows) == [(False, False), (True, True)]
 
 
-def test_name_and_email_follow_the_application_when_asked_for(system: System) -> None:
+def test_the_kind_profile_changes_name_and_email_in_the_lms(system: System) -> None:
     name, same = name_for(system, "moved"), name_for(system, "stayed")
-    system.people(name, same)
+    system.create_users(name, same)
     system.json("reconcile")
-    changed_user(system, name)
+    change_user(system, name)
 
     result = system.json("reconcile", "--kind", "profile")
 
@@ -206,14 +208,14 @@ def test_name_and_email_follow_the_application_when_asked_for(system: System) ->
 def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> None:
     """``missing`` enrolls learners again if the LMS lost their enrollment, ``mode`` changes modes
     in the LMS, ``adopt`` creates rows in the application."""
-    lost, paid, more, only_there, refunded = names = [
+    lost, paid, upgraded_in_lms, only_in_lms, refunded = names = [
         name_for(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
     course, mode = course_of(system), mode_of(system)
-    system.people(*names)
-    for name in (lost, paid, more, refunded):
-        system.enroll(name, course, **_mode(system))
-    asked = ("--run", course)
+    system.create_users(*names)
+    for name in (lost, paid, upgraded_in_lms, refunded):
+        system.create_enrollment(name, course, **mode_field(system))
+    run_option = ("--run", course)
     system.json("reconcile")
     system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
@@ -222,33 +224,45 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
         "    defaults={'mode_display_name': 'Verified'})\n"
         f"CourseEnrollment.objects.filter(user__username={lost!r}).delete()"
     )
-    online = system.application.name == "mitxonline"
-    if online:
+    is_mitxonline = system.application.name == "mitxonline"
+    if is_mitxonline:
         set_mode(system, paid, "verified")
-    system.enrolled_in_lms(more, course, "verified")
-    system.enrolled_in_lms(only_there, course, "verified")
-    ended(system, refunded)
+    system.set_enrollment_in_lms(upgraded_in_lms, course, "verified")
+    system.set_enrollment_in_lms(only_in_lms, course, "verified")
+    end_enrollment(system, refunded)
 
     due = system.json(
-        "reconcile", "--dry-run", "--kind", "missing", "--kind", "mode", "--kind", "adopt", *asked
+        "reconcile",
+        "--dry-run",
+        "--kind",
+        "missing",
+        "--kind",
+        "mode",
+        "--kind",
+        "adopt",
+        *run_option,
     )["due"]
     assert due == {"missing": 1, "mode": 1, "adopt": 1}
     for kind in ("missing", "mode", "adopt"):
-        result = system.json("reconcile", "--kind", kind, *asked)
+        result = system.json("reconcile", "--kind", kind, *run_option)
         assert result["kinds"] == {
             kind: {"done": due[kind], "refused": 0, "failed": 0, "skipped": 0, "invalid": 0}
         }, result
-        assert system.json("reconcile", "--kind", kind, *asked)["kinds"] == {}
+        assert system.json("reconcile", "--kind", kind, *run_option)["kinds"] == {}
 
     assert system.enrollments_in_lms(lost) == {(course, mode, True)}
-    assert system.enrollments_in_lms(paid) == {(course, "verified" if online else mode, True)}
+    assert system.enrollments_in_lms(paid) == {
+        (course, "verified" if is_mitxonline else mode, True)
+    }
     # MIT xPro enrolls everybody in the same, paid, mode.
-    assert system.enrollments_in_lms(more) == {(course, "verified" if online else mode, True)}
+    assert system.enrollments_in_lms(upgraded_in_lms) == {
+        (course, "verified" if is_mitxonline else mode, True)
+    }
     adopted = system.rows(
-        "courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=only_there
+        "courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=only_in_lms
     )
     assert adopted == [(True, True)]
-    audit = {"enrollment__user__username": only_there}
+    audit = {"enrollment__user__username": only_in_lms}
     assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk", **audit)) == 1
     refund = system.rows("courses.CourseRunEnrollment", "active", user__username=refunded)
     assert refund == [(False,)]
@@ -262,31 +276,33 @@ def set_mode(system: System, name: str, mode: str) -> None:
     )
 
 
-def changed_user(system: System, name: str) -> None:
+def change_user(system: System, name: str) -> None:
     system.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         f".update(name='Another Name', email='{name}@new.example')\nresult = None"
     )
 
 
-def test_an_account_that_the_lms_deactivated_keeps_its_details(system: System) -> None:
+def test_name_and_email_of_an_account_deactivated_in_the_lms_are_not_changed(
+    system: System,
+) -> None:
     name = name_for(system, "banned")
-    system.people(name)
+    system.create_users(name)
     system.json("reconcile")
     system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"get_user_model().objects.filter(username={name!r}).update(is_active=False)"
     )
-    changed_user(system, name)
+    change_user(system, name)
     assert system.json("reconcile", "--kind", "profile")["kinds"] == {}
 
 
-def test_grades_and_certificates_that_are_missing_here_are_listed(system: System) -> None:
+def test_grades_and_certificates_that_the_application_lacks_are_listed(system: System) -> None:
     passed, by_staff = name_for(system, "passed"), name_for(system, "bystaff")
     course = course_of(system)
-    system.people(passed, by_staff)
+    system.create_users(passed, by_staff)
     for name in (passed, by_staff):
-        system.enroll(name, course, **_mode(system))
+        system.create_enrollment(name, course, **mode_field(system))
     system.json("reconcile")
     system.application.run(
         "from users.models import User\n"
@@ -295,7 +311,7 @@ def test_grades_and_certificates_that_are_missing_here_are_listed(system: System
         f"CourseRunGrade.objects.create(user=User.objects.get(username={by_staff!r}),\n"
         "    course_run=run, grade=1.0, passed=True, set_by_admin=True)\nresult = None"
     )
-    system.lms.shell(_PASSED.format(course=course, names=(passed, by_staff)))
+    system.lms.shell(_PASS_RUN.format(course=course, names=(passed, by_staff)))
     differences = system.json("drift", "--kind", "grade", "--kind", "certificate")["differences"]
     triples = {(each["kind"], each["what"], each["difference"]) for each in differences}
     assert ("grade", f"{passed} in {course}", "90%, passed in the LMS; no grade here") in triples
@@ -305,7 +321,7 @@ def test_grades_and_certificates_that_are_missing_here_are_listed(system: System
     assert system.rows("courses.CourseRunGrade", "pk", user__username=passed) == []
 
 
-_PASSED = """
+_PASS_RUN = """
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from usher.embedded.certificates.models import GeneratedCertificate
@@ -319,7 +335,7 @@ for user in get_user_model().objects.filter(username__in={names!r}):
 
 
 @only_for("mitxpro")
-def test_an_application_without_modes_is_reported(system: System) -> None:
+def test_an_application_without_modes_of_runs_is_reported(system: System) -> None:
     for command in ("reconcile", "drift"):
         result = system.usher(command, "--kind", "run-mode")
         assert result.exit_code in (0, 1), result.output

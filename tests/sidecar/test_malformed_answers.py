@@ -16,37 +16,39 @@ import sys
 out = sys.stdout.buffer
 mark = sys.stdin.buffer.readline().split()[0] + b" "
 """
-RUBBISH = {
+BROKEN_OUTPUT = {
     "no JSON": 'out.write(mark + b"no json\\n"); out.flush(); sys.stdin.buffer.read()',
     "a list": 'out.write(mark + b"[]\\n"); out.flush(); sys.stdin.buffer.read()',
     "nested": 'out.write(mark + b"[" * 100000 + b"\\n"); out.flush(); sys.stdin.buffer.read()',
-    "nothing in it": "out.write(mark + b'{\"id\": 0}\\n'); out.flush(); sys.stdin.buffer.read()",
+    "an answer without a result": (
+        "out.write(mark + b'{\"id\": 0}\\n'); out.flush(); sys.stdin.buffer.read()"
+    ),
     "an error that is a text": (
         'out.write(mark + b\'{"id": 0, "error": "x"}\\n\'); out.flush(); sys.stdin.buffer.read()'
     ),
     "a line without an end": 'out.write(b"x" * 30_000_000)',
     "an error without an end": 'sys.stderr.write("x" * 30_000_000)',
-    "what steers a terminal": r'out.write(b"\x1b]0;title\x07\x1b[2J\n")',
+    "control characters of a terminal": r'out.write(b"\x1b]0;title\x07\x1b[2J\n")',
     "a secret of the environment": 'import os; print("key is", os.environ["SHOP_API_TOKEN"])',
     "nothing": "",
 }
 
 
-@pytest.mark.parametrize("what", RUBBISH)
+@pytest.mark.parametrize("case", BROKEN_OUTPUT)
 def test_a_broken_agent_is_reported_immediately(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_API_TOKEN", "a-secret-of-the-environment")
     script = tmp_path / "manage.py"
-    script.write_text(START + RUBBISH[what])
+    script.write_text(START + BROKEN_OUTPUT[case])
     checkout = checkout_of(script)
     with pytest.raises(AgentFailed) as caught:
         Agent(checkout, start_timeout=120)
-    words = str(caught.value)
-    assert len(words) < 5000
-    assert words.replace("\n", "").isprintable()
-    assert "a-secret-of" not in words
-    assert "did not answer" not in words
+    message = str(caught.value)
+    assert len(message) < 5000
+    assert message.replace("\n", "").isprintable()
+    assert "a-secret-of" not in message
+    assert "did not answer" not in message
 
 
 #: A program that answers the first request as the agent does. Tests append the code for the second
@@ -56,13 +58,13 @@ import json, os, subprocess, sys, time
 out, lines = sys.stdout.buffer, sys.stdin.buffer
 mark, size = lines.readline().split()
 lines.read(int(size))
-def say(message, end=b"\\n"):
-    out.write(mark + b" " + json.dumps(message).encode() + end)
+def send(answer, end=b"\\n"):
+    out.write(mark + b" " + json.dumps(answer).encode() + end)
     out.flush()
-say({"id": 0, "ok": {"version": 1}})
+send({"id": 0, "ok": {"version": 1}})
 lines.readline()
 """
-TROUBLE = {
+FAILURES = {
     "dies in the middle of an answer": (
         'out.write(mark + b\' {"id": 1, "ok\'); out.flush(); os._exit(3)'
     ),
@@ -71,26 +73,26 @@ TROUBLE = {
         " stdin=subprocess.DEVNULL); os._exit(3)"
     ),
     "stops": "import signal; os.kill(os.getpid(), signal.SIGSTOP)",
-    "is alive and answers nothing": ("while True: say({'id': 1, 'alive': 1}); time.sleep(0.05)"),
-    "answers other requests alone": ("while True: say({'id': 99, 'ok': 1}); time.sleep(0.05)"),
+    "sends only signs of life": ("while True: send({'id': 1, 'alive': 1}); time.sleep(0.05)"),
+    "answers only other requests": ("while True: send({'id': 99, 'ok': 1}); time.sleep(0.05)"),
 }
 
 
-@pytest.mark.parametrize("what", TROUBLE)
-def test_a_failing_agent_is_reported_and_stopped(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failing_agent_is_reported_and_stopped(case: str, tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
-    script.write_text(AGENT + TROUBLE[what])
+    script.write_text(AGENT + FAILURES[case])
     with (
         Agent(checkout_of(script), start_timeout=120, silence=3, longest=5) as agent,
         pytest.raises(AgentFailed) as caught,
     ):
         agent.ask("about")
-    words = str(caught.value)
-    is_dead = what.startswith("dies")
-    assert ("ended with 3" in words or "killed by signal 9" in words) == is_dead, words
+    message = str(caught.value)
+    is_dead = case.startswith("dies")
+    assert ("ended with 3" in message or "killed by signal 9" in message) == is_dead, message
 
 
-def test_a_stopped_agent_that_reads_no_more_is_ended(tmp_path: Path) -> None:
+def test_an_agent_that_stops_reading_is_ended(tmp_path: Path) -> None:
     """Writing the request blocks, because it is larger than a pipe's buffer."""
     script = tmp_path / "manage.py"
     beginning, _, _ = AGENT.rpartition("lines.readline()")
@@ -102,12 +104,12 @@ def test_a_stopped_agent_that_reads_no_more_is_ended(tmp_path: Path) -> None:
         agent.ask("write", rows=["x" * 1_000_000])
 
 
-def test_output_between_answers_is_not_an_answer(tmp_path: Path) -> None:
+def test_output_between_answers_is_ignored(tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(
         AGENT
         + 'out.write(b"\\x00\\xff{}\\n{\\"id\\": 1, \\"ok\\": 2}\\n" + b"y" * 5000 + b"\\n")\n'
-        + 'say({"id": 1, "ok": "mine"})\nlines.read()'
+        + 'send({"id": 1, "ok": "mine"})\nlines.read()'
     )
     with Agent(checkout_of(script), start_timeout=120) as agent:
         assert agent.ask("about") == "mine"

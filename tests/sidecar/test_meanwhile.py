@@ -7,28 +7,31 @@ from contextlib import contextmanager
 
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import ACCOUNT, _mode, name_for, tokens
+from tests.sidecar.test_reconcile import ACCOUNT, mode_field, name_for, tokens_of
 from tests.support.faults import UNAVAILABLE, FaultyProxy, faulty_proxy
 
 ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 
 
 @contextmanager
-def meanwhile(
-    system: System, path: str, do: Callable[[], object], then: str = ""
+def changing_during_request(
+    system: System, path: str, change: Callable[[], object], later_fault: str = ""
 ) -> Iterator[FaultyProxy]:
-    """A proxy that calls ``do`` before it forwards the first POST to ``path``, and gives later
-    POSTs to ``path`` the fault ``then``. do: changes a row in the application."""
-    event = threading.Event()
+    """A proxy that calls ``change`` before it forwards the first POST to ``path``.
+
+    change: a function that changes a row in the application. later_fault: the fault that later
+    POSTs to ``path`` get.
+    """
+    is_changed = threading.Event()
     with faulty_proxy(system.lms.url) as proxy:
 
-        def decide(method: str, wanted: str) -> str:
-            if method != "POST" or not wanted.startswith(path):
+        def decide(method: str, requested: str) -> str:
+            if method != "POST" or not requested.startswith(path):
                 return ""
-            if event.is_set():
-                return then
-            event.set()
-            do()
+            if is_changed.is_set():
+                return later_fault
+            is_changed.set()
+            change()
             return ""
 
         proxy.decide = decide
@@ -37,11 +40,11 @@ def meanwhile(
 
 def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> None:
     """Account and token belong to the old name, which is no longer the learner's."""
-    name, online = name_for(system, "renamed"), system.application.name == "mitxonline"
-    system.people(name)
+    name, is_mitxonline = name_for(system, "renamed"), system.application.name == "mitxonline"
+    system.create_users(name)
     table = "openedx.models import OpenEdxUser as Named"
     column = "edx_username"
-    if not online:
+    if not is_mitxonline:
         table, column = "users.models import User as Named", "username"
 
     def rename() -> None:
@@ -51,21 +54,21 @@ def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> 
         )
         assert changed == 1
 
-    with meanwhile(system, ACCOUNTS, rename) as proxy:
+    with changing_during_request(system, ACCOUNTS, rename) as proxy:
         result = system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     assert result["kinds"]["account"]["skipped"] == 1, result
     (reason,) = result["reasons"]
     assert "the application's row is changed" in reason["reason"]
-    owner = name if online else name + "x"
-    assert tokens(system, owner) == []
+    owner = name if is_mitxonline else name + "x"
+    assert tokens_of(system, owner) == []
     rows = system.rows(ACCOUNT[system.application.name], "has_been_synced", user__username=owner)
-    assert rows == ([(False,)] if online else [])
+    assert rows == ([(False,)] if is_mitxonline else [])
     _deactivate(system, owner)
 
 
 def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
     name, other = name_for(system, "deleted"), name_for(system, "staying")
-    system.people(name, other)
+    system.create_users(name, other)
 
     def delete() -> None:
         system.application.run(
@@ -73,16 +76,16 @@ def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
             f"User.objects.filter(username={name!r}).delete()\nresult = None"
         )
 
-    with meanwhile(system, ACCOUNTS, delete) as proxy:
+    with changing_during_request(system, ACCOUNTS, delete) as proxy:
         result = system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     assert result["ok"], result
     assert (result["kinds"]["account"]["done"], result["kinds"]["account"]["skipped"]) == (1, 1)
-    assert len(tokens(system, other)) == 1
+    assert len(tokens_of(system, other)) == 1
 
 
 def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(system: System) -> None:
     name = name_for(system, "newmail")
-    system.people(name)
+    system.create_users(name)
 
     def change() -> None:
         system.application.run(
@@ -91,7 +94,7 @@ def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(syste
             "result = None"
         )
 
-    with meanwhile(system, ACCOUNTS, change) as proxy:
+    with changing_during_request(system, ACCOUNTS, change) as proxy:
         assert system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)["ok"]
     assert system.rows("users.User", "email", username=name) == [(f"{name}@new.org",)]
     listed = system.json("drift", "--kind", "account")["differences"]
@@ -103,9 +106,9 @@ def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(syste
 
 def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> None:
     name, course = name_for(system, "vanishing"), course_of(system)
-    system.people(name)
+    system.create_users(name)
     assert system.json("reconcile")["ok"]
-    system.enroll(name, course, **_mode(system))
+    system.create_enrollment(name, course, **mode_field(system))
 
     def delete() -> None:
         system.application.run(
@@ -114,7 +117,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> 
             "result = None"
         )
 
-    with meanwhile(system, ENROLLMENTS, delete) as proxy:
+    with changing_during_request(system, ENROLLMENTS, delete) as proxy:
         result = system.json("reconcile", "--kind", "enrollment", "--lms-url", proxy.url)
     assert result["ok"], result
     assert result["kinds"]["enrollment"]["skipped"] == 1
@@ -127,9 +130,9 @@ def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
 ) -> None:
     """No column of the application shows that the LMS must still end the enrollment."""
     name, course = name_for(system, "ending"), course_of(system)
-    system.people(name)
+    system.create_users(name)
     assert system.json("reconcile")["ok"]
-    system.enroll(name, course, **_mode(system))
+    system.create_enrollment(name, course, **mode_field(system))
 
     def refund() -> None:
         system.application.run(
@@ -138,7 +141,7 @@ def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
             ".update(active=False, change_status='refunded')\nresult = None"
         )
 
-    with meanwhile(system, ENROLLMENTS, refund, then=UNAVAILABLE) as proxy:
+    with changing_during_request(system, ENROLLMENTS, refund, later_fault=UNAVAILABLE) as proxy:
         result = system.json("reconcile", "--kind", "enrollment", "--lms-url", proxy.url)
     assert not result["ok"]
     failures = [reason["reason"] for reason in result["reasons"] if reason["result"] == "failed"]
@@ -148,7 +151,7 @@ def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
     assert [each["difference"] for each in listed if name in each["what"]] == [
         "enrolled in the LMS; refunded here"
     ]
-    system.enrolled_in_lms(name, course, mode_of(system), active=False)
+    system.set_enrollment_in_lms(name, course, mode_of(system), active=False)
 
 
 def _deactivate(system: System, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import _mode, name_for, tokens
+from tests.sidecar.test_reconcile import mode_field, name_for, tokens_of
 
 #: The LMS may refuse the name; the learner still gets an account.
 NAMES = {
@@ -17,18 +17,18 @@ NAMES = {
     "emoji": "👩\u200d🚀 आदा ローヴ",
     "blank": "   ",
 }
-EMAILS = {
+VALID_EMAILS = {
     "quote": "o'hara+tag@example.org",
     "idn": "ada@exämple.org",
     "many": "a" * 230 + "@example.org",
 }
-NO_EMAILS = {
+INVALID_EMAILS = {
     "space": '"a b"@example.org',
     "utf": "ädä@example.org",
     "noat": "noat.example.org",
     "nul": "a\0@example.org",
 }
-NO_RUNS = (
+INVALID_RUNS = (
     "",
     "no key",
     "course-v1:a+b",
@@ -41,50 +41,53 @@ NO_RUNS = (
 
 
 def test_learners_with_unusual_values_do_not_stop_the_others(system: System) -> None:
-    none_fails_another(system)
+    check_learners_with_unusual_values(system)
 
 
-def none_fails_another(system: System) -> None:
-    fine = [name_for(system, f"oddfine{number}") for number in range(4)]
-    named = {name_for(system, f"oddn{word}"): name for word, name in NAMES.items()}
-    mailed = {
-        name_for(system, f"oddm{word}"): name_for(system, mail) for word, mail in EMAILS.items()
+def check_learners_with_unusual_values(system: System) -> None:
+    """Valid learners get accounts and enrollments; only invalid addresses and runs are refused."""
+    usual = [name_for(system, f"oddfine{number}") for number in range(4)]
+    unusual_names = {name_for(system, f"oddn{word}"): name for word, name in NAMES.items()}
+    unusual_emails = {
+        name_for(system, f"oddm{word}"): name_for(system, mail)
+        for word, mail in VALID_EMAILS.items()
     }
-    without = {
-        name_for(system, f"oddx{word}"): name_for(system, mail) for word, mail in NO_EMAILS.items()
+    invalid_emails = {
+        name_for(system, f"oddx{word}"): name_for(system, mail)
+        for word, mail in INVALID_EMAILS.items()
     }
-    system.people(*fine[:2], *named, *mailed, *without, *fine[2:])
-    change(system, "name", named)
-    change(system, "email", {**mailed, **without})
-    for course in NO_RUNS:
-        system.enroll(fine[0], course)
-    system.enroll(fine[1], course_of(system), **_mode(system))
+    system.create_users(*usual[:2], *unusual_names, *unusual_emails, *invalid_emails, *usual[2:])
+    set_column(system, "name", unusual_names)
+    set_column(system, "email", {**unusual_emails, **invalid_emails})
+    for course in INVALID_RUNS:
+        system.create_enrollment(usual[0], course)
+    system.create_enrollment(usual[1], course_of(system), **mode_field(system))
 
-    done = system.json("reconcile", "--kind", "account", "--kind", "enrollment")
+    report = system.json("reconcile", "--kind", "account", "--kind", "enrollment")
 
-    kinds = done["kinds"]
+    kinds = report["kinds"]
     assert [kinds["account"][result] for result in ("done", "refused", "failed")] == [
-        len([*fine, *named, *mailed]),
-        len(without),
+        len([*usual, *unusual_names, *unusual_emails]),
+        len(invalid_emails),
         0,
-    ], done
+    ], report
     assert [kinds["enrollment"][result] for result in ("done", "refused", "failed")] == [
         1,
-        len(NO_RUNS),
+        len(INVALID_RUNS),
         0,
-    ], done
-    for name in (*fine, *named, *mailed):
-        assert len(tokens(system, name)) == 1, name
-    for name in without:
-        assert tokens(system, name) == [], name
-    assert system.enrollments_in_lms(fine[1]) == {(course_of(system), mode_of(system), True)}
-    shown = system.usher("drift", "--all")
-    assert shown.exit_code == 1, shown.output
-    assert shown.output.replace("\n", "").isprintable()
-    put_away(system, [fine[0], *without])
+    ], report
+    for name in (*usual, *unusual_names, *unusual_emails):
+        assert len(tokens_of(system, name)) == 1, name
+    for name in invalid_emails:
+        assert tokens_of(system, name) == [], name
+    assert system.enrollments_in_lms(usual[1]) == {(course_of(system), mode_of(system), True)}
+    listed = system.usher("drift", "--all")
+    assert listed.exit_code == 1, listed.output
+    assert listed.output.replace("\n", "").isprintable()
+    deactivate(system, [usual[0], *invalid_emails])
 
 
-def change(system: System, column: str, values: dict[str, str]) -> None:
+def set_column(system: System, column: str, values: dict[str, str]) -> None:
     system.application.run(
         "from users.models import User\n"
         f"for name, value in {values!r}.items():\n"
@@ -92,7 +95,7 @@ def change(system: System, column: str, values: dict[str, str]) -> None:
     )
 
 
-def put_away(system: System, names: list[str]) -> None:
+def deactivate(system: System, names: list[str]) -> None:
     system.application.run(
         "from users.models import User\n"
         f"User.objects.filter(username__in={names!r}).update(is_active=False)\nresult = None"

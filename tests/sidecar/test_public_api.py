@@ -10,47 +10,59 @@ from typing import Any
 import httpx
 
 from tests.sidecar.conftest import System, without_invalid
-from tests.sidecar.test_drift import course_of, mode_of, recorded
-from tests.sidecar.test_kinds import changed_user
-from tests.sidecar.test_odd_learners import none_fails_another
-from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, name_for, only_for, tokens
+from tests.sidecar.test_drift import course_of, mode_of, record_accounts
+from tests.sidecar.test_kinds import change_user
+from tests.sidecar.test_odd_learners import check_learners_with_unusual_values
+from tests.sidecar.test_reconcile import (
+    ACCOUNT,
+    TOKEN,
+    mode_field,
+    name_for,
+    only_for,
+    tokens_of,
+    wait_until,
+)
 from tests.support.faults import LOST_ANSWER, THROTTLED, faulty_proxy
 from tests.support.stand_ins import BASE_URL, StandIn
 from usher.client.errors import EnrollmentRefused
 from usher.sidecar.enrollments import sender
 
 
-def test_enrollments_are_made_by_the_public_api(plain: System) -> None:
-    name, course, mode = f"{plain.application.name[:5]}public", course_of(plain), mode_of(plain)
-    plain.people(name)
-    plain.lms.shell(
+def test_enrollments_are_created_by_the_public_api(stock_system: System) -> None:
+    name, course, mode = (
+        f"{stock_system.application.name[:5]}public",
+        course_of(stock_system),
+        mode_of(stock_system),
+    )
+    stock_system.create_users(name)
+    stock_system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import UserProfile\n"
         f"user = get_user_model().objects.create_user({name!r}, '{name}@example.org')\n"
         "UserProfile.objects.create(user=user, name='A learner')"
     )
-    recorded(plain, name)
-    more = {"enrollment_mode": mode} if plain.application.name == "mitxonline" else {}
-    plain.enroll(name, course, **more)
-    plain.enroll(name, "course-v1:no+such+run")
+    record_accounts(stock_system, name)
+    more = {"enrollment_mode": mode} if stock_system.application.name == "mitxonline" else {}
+    stock_system.create_enrollment(name, course, **more)
+    stock_system.create_enrollment(name, "course-v1:no+such+run")
 
-    result = plain.json("reconcile", "--kind", "enrollment")
+    result = stock_system.json("reconcile", "--kind", "enrollment")
 
     assert result["kinds"]["enrollment"]["done"] == 1, result
     assert result["kinds"]["enrollment"]["refused"] == 1
-    assert plain.enrollments_in_lms(name) == {(course, mode, True)}
-    enrolled = plain.rows(
+    assert stock_system.enrollments_in_lms(name) == {(course, mode, True)}
+    enrolled = stock_system.rows(
         "courses.CourseRunEnrollment", "run__courseware_id", edx_enrolled=True, user__username=name
     )
     assert enrolled == [(course,)]
-    plain.application.run(
+    stock_system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         "CourseRunEnrollment.objects.filter(edx_enrolled=False).update(active=False)\n"
         "result = None"
     )
 
 
-def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
+def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
     """The platform allows 120 requests a minute, and refused requests count, too."""
     asked: list[tuple[str, str]] = []
 
@@ -81,83 +93,90 @@ def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
 
 
 @only_for("mitxonline")
-def test_modes_of_runs_are_asked_for_one_by_one(plain: System) -> None:
-    course = course_of(plain)
-    plain.application.run(
+def test_modes_of_a_run_are_read_from_the_public_api(stock_system: System) -> None:
+    course = course_of(stock_system)
+    stock_system.application.run(
         "from courses.models import Course, CourseRun\n"
         f"course, _ = Course.objects.get_or_create(readable_id={course!r}, title='A course')\n"
         "CourseRun.objects.get_or_create(course=course, title='A run', run_tag='R1', live=True,\n"
         f"    courseware_id={course!r})\nresult = None"
     )
-    result = plain.json("reconcile", "--kind", "run-mode", "--run", course)
+    result = stock_system.json("reconcile", "--kind", "run-mode", "--run", course)
     assert result["kinds"]["run-mode"]["done"] == 1, result
-    there = plain.lms.shell(
+    there = stock_system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         f"print(*sorted(CourseMode.objects.filter(course_id={course!r})"
         ".values_list('mode_slug', flat=True)))"
     )
-    here = plain.rows("courses.CourseRun", "enrollment_modes__mode_slug", courseware_id=course)
+    here = stock_system.rows(
+        "courses.CourseRun", "enrollment_modes__mode_slug", courseware_id=course
+    )
     assert sorted(slug for (slug,) in here) == there.split()
 
 
-def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: System) -> None:
-    names = [name_for(plain, f"made{number}") for number in range(20)]
-    course = course_of(plain)
-    plain.people(*names)
-    plain.enroll(names[0], course, **mode(plain))
+def test_accounts_and_tokens_are_created_and_a_second_run_has_nothing_to_do(
+    stock_system: System,
+) -> None:
+    names = [name_for(stock_system, f"made{number}") for number in range(20)]
+    course = course_of(stock_system)
+    stock_system.create_users(*names)
+    stock_system.create_enrollment(names[0], course, **mode_field(stock_system))
 
-    result = plain.json("reconcile")
+    result = stock_system.json("reconcile")
 
     assert result["ok"], result
     assert result["kinds"]["account"]["done"] == 20
-    assert plain.enrollments_in_lms(names[0]) == {(course, mode_of(plain), True)}
-    rows = plain.rows(ACCOUNT[plain.application.name], "has_been_synced", user__username__in=names)
+    assert stock_system.enrollments_in_lms(names[0]) == {(course, mode_of(stock_system), True)}
+    rows = stock_system.rows(
+        ACCOUNT[stock_system.application.name], "has_been_synced", user__username__in=names
+    )
     assert rows == [(True,)] * 20
     for name in names:
-        ((access, _),) = tokens(plain, name)
-        assert me(plain, access) == name
-    assert refreshed_by_its_own_code(plain, names[0])
-    assert tokens_and_codes_left(plain) == [0, 0]
-    again = without_invalid(plain.json("reconcile"))
+        ((access, _),) = tokens_of(stock_system, name)
+        assert owner_of_token(stock_system, access) == name
+    assert own_code_refreshes_token(stock_system, names[0])
+    assert count_codes_and_tokens(stock_system) == [0, 0]
+    again = without_invalid(stock_system.json("reconcile"))
     assert (again["ok"], again["kinds"], again["reasons"]) == (True, {}, [])
 
 
 def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
-    plain: System,
+    stock_system: System,
 ) -> None:
     """Each learner gets one account and a valid token while the application's own code and the
     sidecar both create accounts and renew tokens. Neither program gives up a learner because the
     other program was first."""
-    names = [name_for(plain, f"pair{number:02}") for number in range(16)]
-    plain.people(*names)
+    names = [name_for(stock_system, f"pair{number:02}") for number in range(16)]
+    stock_system.create_users(*names)
     own = subprocess.Popen(
-        [sys.executable, "manage.py", "shell", "-c", _OWN.format(names=names)],
-        cwd=plain.application.folder,
-        env=plain.application.environment(),
+        [sys.executable, "manage.py", "shell", "-c", _REGISTER_WITH_OWN_CODE.format(names=names)],
+        cwd=stock_system.application.folder,
+        env=stock_system.application.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
     assert own.stdout
     assert any(line == "first\n" for line in own.stdout)
     assert own.poll() is None
-    result = plain.json("reconcile", "--kind", "account")
+    result = stock_system.json("reconcile", "--kind", "account")
     output, _ = own.communicate(timeout=300)
     assert own.returncode == 0, output
     assert result["ok"], result
     # The first run skipped rows that the application had locked.
-    _until(lambda: plain.json("reconcile", "--kind", "account")["kinds"] == {})
+    wait_until(lambda: stock_system.json("reconcile", "--kind", "account")["kinds"] == {})
 
-    app = ACCOUNT[plain.application.name]
-    rows = plain.rows(app, "user__username", "has_been_synced", user__username__in=names)
+    app = ACCOUNT[stock_system.application.name]
+    rows = stock_system.rows(app, "user__username", "has_been_synced", user__username__in=names)
     assert sorted(rows) == [(name, True) for name in names]
-    if plain.application.name == "mitxonline":
-        assert plain.rows(app, "pk", user__username__in=names, has_sync_error=True) == []
+    if stock_system.application.name == "mitxonline":
+        assert stock_system.rows(app, "pk", user__username__in=names, has_sync_error=True) == []
     for name in names:
-        ((access, _),) = tokens(plain, name)
-        assert me(plain, access) == name
-    there = plain.lms.shell(
+        ((access, _),) = tokens_of(stock_system, name)
+        assert owner_of_token(stock_system, access) == name
+    prefix = name_for(stock_system, "pair")
+    there = stock_system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"print(*get_user_model().objects.filter(email__startswith={name_for(plain, 'pair')!r})"
+        f"print(*get_user_model().objects.filter(email__startswith={prefix!r})"
         ".values_list('username', flat=True).order_by('username'))"
     )
     assert there.split() == names
@@ -165,7 +184,7 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
 
 #: A script that processes each learner twice with the application's own code: it registers the
 #: learner, and refreshes the token if there is one. It prints "first" after the first learner.
-_OWN = """
+_REGISTER_WITH_OWN_CODE = """
 from importlib import import_module
 from django.apps import apps
 from users.models import User
@@ -184,39 +203,41 @@ for user in users + users:
 """
 
 
-def test_a_registration_whose_answer_is_lost_is_taken_up(plain: System) -> None:
-    names = [name_for(plain, f"answer{number}") for number in range(3)]
-    plain.people(*names)
-    with faulty_proxy(plain.lms.url) as proxy:
+def test_a_registration_whose_answer_is_lost_is_completed_later(stock_system: System) -> None:
+    names = [name_for(stock_system, f"answer{number}") for number in range(3)]
+    stock_system.create_users(*names)
+    with faulty_proxy(stock_system.lms.url) as proxy:
         proxy.break_next(LOST_ANSWER, path="/registration/", times=2)
-        result = plain.json("reconcile", "--lms-url", proxy.url)
+        result = stock_system.json("reconcile", "--lms-url", proxy.url)
     assert result["kinds"]["account"]["refused"] == 0, result
-    _until(lambda: not without_invalid(plain.json("reconcile"))["kinds"])
+    wait_until(lambda: not without_invalid(stock_system.json("reconcile"))["kinds"])
     for name in names:
-        ((access, _),) = tokens(plain, name)
-        assert me(plain, access) == name
+        ((access, _),) = tokens_of(stock_system, name)
+        assert owner_of_token(stock_system, access) == name
 
 
-def test_codes_and_tokens_that_a_killed_run_left_are_removed_and_no_others(plain: System) -> None:
-    name = name_for(plain, "litter")
-    plain.people(name)
-    plain.application.run(_LITTER.format(name=name))
-    assert plain.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
-    left = plain.application.run(
+def test_only_expired_codes_and_tokens_of_a_killed_run_are_deleted(
+    stock_system: System,
+) -> None:
+    name = name_for(stock_system, "litter")
+    stock_system.create_users(name)
+    stock_system.application.run(_LEAVE_CODES_AND_TOKENS.format(name=name))
+    assert stock_system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
+    left = stock_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "mine = AccessToken.objects.filter(token__contains='-litter-')\n"
         "result = [sorted(mine.values_list('token', flat=True)),\n"
         "    sorted(Grant.objects.values_list('code', flat=True))]"
     )
     assert left == [["own-litter-old", "usher-litter-new"], ["own-old", "usher-new"]]
-    plain.application.run(
+    stock_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "AccessToken.objects.filter(token__contains='-litter-').delete()\n"
         "Grant.objects.all().delete()\nresult = None"
     )
 
 
-_LITTER = """
+_LEAVE_CODES_AND_TOKENS = """
 from datetime import timedelta
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, Grant
@@ -231,46 +252,54 @@ result = None
 """
 
 
-def test_a_learner_with_an_account_gets_a_token(plain: System) -> None:
-    name = name_for(plain, "lost")
-    plain.people(name)
-    assert plain.json("reconcile")["ok"]
-    model = TOKEN[plain.application.name].split(".")
-    plain.application.run(
+def test_a_learner_whose_token_is_missing_gets_a_token(stock_system: System) -> None:
+    name = name_for(stock_system, "lost")
+    stock_system.create_users(name)
+    assert stock_system.json("reconcile")["ok"]
+    model = TOKEN[stock_system.application.name].split(".")
+    stock_system.application.run(
         f"from {model[0]}.models import {model[1]}\n"
         f"{model[1]}.objects.filter(user__username={name!r}).delete()\nresult = None"
     )
-    assert plain.json("reconcile")["kinds"]["account"]["done"] == 1
-    ((access, _),) = tokens(plain, name)
-    assert me(plain, access) == name
+    assert stock_system.json("reconcile")["kinds"]["account"]["done"] == 1
+    ((access, _),) = tokens_of(stock_system, name)
+    assert owner_of_token(stock_system, access) == name
 
 
-def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: System) -> None:
-    name = name_for(plain, "halfway")
-    plain.people(name)
-    assert plain.json("reconcile")["ok"]
+def test_an_account_that_a_killed_run_did_not_record_is_recorded(stock_system: System) -> None:
+    name = name_for(stock_system, "halfway")
+    stock_system.create_users(name)
+    assert stock_system.json("reconcile")["ok"]
     account, token = (
-        m.split(".") for m in (ACCOUNT[plain.application.name], TOKEN[plain.application.name])
+        m.split(".")
+        for m in (
+            ACCOUNT[stock_system.application.name],
+            TOKEN[stock_system.application.name],
+        )
     )
     forget = (
-        "update(has_been_synced=False)" if plain.application.name == "mitxonline" else "delete()"
+        "update(has_been_synced=False)"
+        if stock_system.application.name == "mitxonline"
+        else "delete()"
     )
-    plain.application.run(
+    stock_system.application.run(
         f"from {account[0]}.models import {account[1]}, {token[1]}\n"
         f"{token[1]}.objects.filter(user__username={name!r}).delete()\n"
         f"{account[1]}.objects.filter(user__username={name!r}).{forget}\nresult = None"
     )
-    result = plain.json("reconcile")
+    result = stock_system.json("reconcile")
     assert result["kinds"]["account"]["done"] == 1, result
-    ((access, _),) = tokens(plain, name)
-    assert me(plain, access) == name
+    ((access, _),) = tokens_of(stock_system, name)
+    assert owner_of_token(stock_system, access) == name
 
 
-def test_the_account_of_another_person_is_not_taken(plain: System) -> None:
+def test_an_older_account_without_a_link_is_not_given_to_the_learner(
+    stock_system: System,
+) -> None:
     """An LMS account of the learner's name and e-mail address is older and not linked."""
-    name = name_for(plain, "stranger")
-    plain.people(name)
-    plain.lms.shell(
+    name = name_for(stock_system, "stranger")
+    stock_system.create_users(name)
+    stock_system.lms.shell(
         "from datetime import timedelta\n"
         "from django.contrib.auth import get_user_model\n"
         "from django.utils import timezone\n"
@@ -280,45 +309,45 @@ def test_the_account_of_another_person_is_not_taken(plain: System) -> None:
         "user.save()\n"
         "UserProfile.objects.create(user=user, name='Somebody')"
     )
-    result = plain.json("reconcile")
+    result = stock_system.json("reconcile")
     assert result["kinds"]["account"]["refused"] == 1
-    assert tokens(plain, name) == []
-    plain.application.run(
+    assert tokens_of(stock_system, name) == []
+    stock_system.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         ".update(is_active=False)\nresult = None"
     )
 
 
-def test_an_odd_learner_fails_no_other(plain: System) -> None:
-    none_fails_another(plain)
+def test_learners_with_unusual_values_do_not_stop_the_others(stock_system: System) -> None:
+    check_learners_with_unusual_values(stock_system)
 
 
-def test_name_and_email_follow_the_application(plain: System) -> None:
-    name = name_for(plain, "moved")
-    plain.people(name)
-    assert plain.json("reconcile")["ok"]
-    changed_user(plain, name)
-    result = plain.json("reconcile", "--kind", "profile")
+def test_the_kind_profile_changes_name_and_email_in_the_lms(stock_system: System) -> None:
+    name = name_for(stock_system, "moved")
+    stock_system.create_users(name)
+    assert stock_system.json("reconcile")["ok"]
+    change_user(stock_system, name)
+    result = stock_system.json("reconcile", "--kind", "profile")
     assert result["kinds"]["profile"]["done"] == 1, result
-    (account,) = plain.api("GET", f"/api/user/v1/accounts?username={name}")
+    (account,) = stock_system.api("GET", f"/api/user/v1/accounts?username={name}")
     assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
 
 
-def test_an_application_that_does_not_answer_the_lms_is_reported_and_no_learner_given_up(
-    application: StandIn, plain: System
+def test_an_application_that_the_lms_can_not_reach_is_reported_and_no_account_is_given_up(
+    application: StandIn, stock_system: System
 ) -> None:
-    name = name_for(plain, "alone")
-    plain.people(name)
-    plain.lms.shell(_API_ROOT.format("http://127.0.0.1:1/"))
+    name = name_for(stock_system, "alone")
+    stock_system.create_users(name)
+    stock_system.lms.shell(_API_ROOT.format("http://127.0.0.1:1/"))
     try:
-        result = plain.usher("reconcile")
+        result = stock_system.usher("reconcile")
     finally:
-        plain.lms.shell(
-            _API_ROOT.format(plain.application.values[BASE_URL[application.name]] + "/")
+        stock_system.lms.shell(
+            _API_ROOT.format(stock_system.application.values[BASE_URL[application.name]] + "/")
         )
     assert result.exit_code == 2
     assert "API_ROOT" in result.output, result.output
-    assert plain.json("reconcile")["kinds"]["account"]["done"] == 1
+    assert stock_system.json("reconcile")["kinds"]["account"]["done"] == 1
 
 
 _API_ROOT = """
@@ -332,52 +361,50 @@ for record in OAuth2ProviderConfig.objects.all():
 """
 
 
-def refreshed_by_its_own_code(plain: System, name: str) -> bool:
-    ((_, refresh),) = tokens(plain, name)
-    found = plain.application.run(
+def own_code_refreshes_token(stock_system: System, name: str) -> bool:
+    ((_, refresh),) = tokens_of(stock_system, name)
+    found = stock_system.application.run(
         "from users.models import User\n"
-        f"from {TOKEN[plain.application.name].split('.')[0]}.api import store_tokens\n"
+        f"from {TOKEN[stock_system.application.name].split('.')[0]}.api import store_tokens\n"
         f"result = store_tokens(User.objects.get(username={name!r})).refresh_token"
     )
     return bool(found) and found != refresh
 
 
-def tokens_and_codes_left(plain: System) -> Any:
+def count_codes_and_tokens(stock_system: System) -> Any:
     """How many codes and access tokens of the sidecar are left in the application: [codes,
     tokens]."""
-    return plain.application.run(
+    return stock_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "result = [Grant.objects.count(), AccessToken.objects.filter(\n"
         "    source_refresh_token=None, refresh_token=None).count()]"
     )
 
 
-def me(plain: System, access: str) -> str:
+def owner_of_token(stock_system: System, access: str) -> str:
     headers = {"Authorization": f"Bearer {access}"}
-    return str(httpx.get(f"{plain.lms.url}/api/user/v1/me", headers=headers).json()["username"])
+    return str(
+        httpx.get(f"{stock_system.lms.url}/api/user/v1/me", headers=headers).json()["username"]
+    )
 
 
-def mode(plain: System) -> dict[str, str]:
-    return {"enrollment_mode": mode_of(plain)} if plain.application.name == "mitxonline" else {}
-
-
-def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: System) -> None:
-    names = [name_for(plain, f"limited{number}") for number in range(3)]
-    plain.people(*names)
-    with faulty_proxy(plain.lms.url) as proxy:
+def test_a_run_waits_for_a_rate_limit_and_continues(stock_system: System) -> None:
+    names = [name_for(stock_system, f"limited{number}") for number in range(3)]
+    stock_system.create_users(*names)
+    with faulty_proxy(stock_system.lms.url) as proxy:
         proxy.break_next(THROTTLED, path="/registration/", times=2)
-        result = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+        result = stock_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     account = result["kinds"]["account"]
     assert account == {"done": 3, "refused": 0, "failed": 0, "skipped": 0, "invalid": 0}, result
     assert result["ok"] and not result["reasons"]
 
 
-def test_a_rate_limit_that_lets_nothing_through_ends_the_run(plain: System) -> None:
-    plain.people(name_for(plain, "shut"))
-    with faulty_proxy(plain.lms.url) as proxy:
+def test_a_rate_limit_that_refuses_every_request_ends_the_run(stock_system: System) -> None:
+    stock_system.create_users(name_for(stock_system, "shut"))
+    with faulty_proxy(stock_system.lms.url) as proxy:
         proxy.break_all(THROTTLED, path="/registration/")
-        result = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+        result = stock_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
         asked = proxy.count("/registration/")
     assert (result["ok"], result["kinds"]["account"]["failed"]) == (False, 1)
     assert asked == 3
-    plain.json("reconcile", "--kind", "account")
+    stock_system.json("reconcile", "--kind", "account")

@@ -34,7 +34,7 @@ def name_for(system: System, word: str) -> str:
     return f"{system.application.name[:5]}{word}"
 
 
-def tokens(system: System, name: str) -> list[Any]:
+def tokens_of(system: System, name: str) -> list[Any]:
     """(access token, refresh token) of each token of the learner in the application."""
     return system.rows(
         TOKEN[system.application.name], "access_token", "refresh_token", user__username=name
@@ -44,9 +44,9 @@ def tokens(system: System, name: str) -> list[Any]:
 def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System) -> None:
     names = [name_for(system, f"new{number}") for number in range(30)]
     course = course_of(system)
-    system.people(*names)
-    system.enroll(names[0], course, **_mode(system))
-    system.enroll(names[1], course, **_mode(system))
+    system.create_users(*names)
+    system.create_enrollment(names[0], course, **mode_field(system))
+    system.create_enrollment(names[1], course, **mode_field(system))
 
     result = system.json("reconcile")
 
@@ -73,17 +73,17 @@ def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System
     }
 
 
-def _mode(system: System) -> dict[str, str]:
+def mode_field(system: System) -> dict[str, str]:
     return {"enrollment_mode": mode_of(system)} if system.application.name == "mitxonline" else {}
 
 
-def test_the_tokens_are_good_at_the_lms(system: System) -> None:
+def test_the_lms_accepts_the_created_tokens(system: System) -> None:
     import httpx
 
     name = name_for(system, "token")
-    system.people(name)
+    system.create_users(name)
     assert system.json("reconcile")["ok"]
-    ((access, refresh),) = tokens(system, name)
+    ((access, refresh),) = tokens_of(system, name)
     me = httpx.get(
         system.lms.url + "/api/user/v1/me",
         headers={"Authorization": f"Bearer {access}"},
@@ -100,29 +100,29 @@ def test_the_tokens_are_good_at_the_lms(system: System) -> None:
 
 def test_a_dry_run_counts_and_changes_nothing(system: System) -> None:
     name = name_for(system, "dry")
-    system.people(name)
+    system.create_users(name)
     result = system.usher("reconcile", "--dry-run")
     assert result.exit_code == 0
     assert "1 account, 0 enrollments" in result.output
-    assert tokens(system, name) == []
+    assert tokens_of(system, name) == []
     system.json("reconcile")
 
 
-def test_one_user_alone_is_reconciled(system: System) -> None:
+def test_the_option_user_reconciles_only_that_user(system: System) -> None:
     first, second = name_for(system, "one"), name_for(system, "other")
-    system.people(first, second)
+    system.create_users(first, second)
     result = system.json("reconcile", "--user", f"{first}@example.org")
     assert result["kinds"]["account"]["done"] == 1
-    assert len(tokens(system, first)) == 1
-    assert tokens(system, second) == []
+    assert len(tokens_of(system, first)) == 1
+    assert tokens_of(system, second) == []
     system.json("reconcile")
 
 
 def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: System) -> None:
     name, other = name_for(system, "taken"), name_for(system, "free")
-    system.accounts_in_lms(name_for(system, "holder"))
-    system.people(name, other)
-    system.enroll(name, course_of(system), **_mode(system))
+    system.create_accounts_in_lms(name_for(system, "holder"))
+    system.create_users(name, other)
+    system.create_enrollment(name, course_of(system), **mode_field(system))
     other_email = name_for(system, "x") + "@e.org"
     system.application.run(
         "from users.models import User\n"
@@ -139,12 +139,12 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: Syste
     assert f"{name_for(system, 'x')}@e.org: An LMS account with the e-mail address" in " ".join(
         run.output.split()
     )
-    assert len(tokens(system, other)) == 1
-    assert tokens(system, name) == []
+    assert len(tokens_of(system, other)) == 1
+    assert tokens_of(system, name) == []
     # MITx Online records that the account was refused, so the learner's enrollments no longer wait
     # for the account.
-    waits = "1 waiting for its learner's account" in run.output
-    assert waits == (system.application.name == "mitxpro")
+    is_waiting = "1 waiting for its learner's account" in run.output
+    assert is_waiting == (system.application.name == "mitxpro")
     if system.application.name == "mitxonline":
         # The refusal is in the application's own columns, so neither program tries again.
         given_up = system.json("drift", "--given-up")["given_up"]
@@ -156,10 +156,10 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: Syste
     )
 
 
-def test_refunded_and_given_up_enrollments_are_not_sent(system: System) -> None:
+def test_a_refunded_enrollment_is_not_sent(system: System) -> None:
     name, course = name_for(system, "refunded"), course_of(system)
-    system.people(name)
-    system.enroll(name, course, active=False, change_status="refunded")
+    system.create_users(name)
+    system.create_enrollment(name, course, active=False, change_status="refunded")
     system.json("reconcile")
     assert system.enrollments_in_lms(name) == set()
 
@@ -167,22 +167,22 @@ def test_refunded_and_given_up_enrollments_are_not_sent(system: System) -> None:
 @only_for("mitxpro")
 def test_several_orders_of_one_learner_are_one_enrollment(system: System) -> None:
     name, course = name_for(system, "orders"), course_of(system)
-    system.people(name)
-    system.enroll(name, course)
+    system.create_users(name)
+    system.create_enrollment(name, course)
     system.application.run(
         "from ecommerce.models import Order\nfrom users.models import User\n"
         f"Order.objects.create(pk=77, purchaser=User.objects.get(username={name!r}))\n"
         "result = None"
     )
-    system.enroll(name, course, order_id=77)
+    system.create_enrollment(name, course, order_id=77)
     assert system.json("reconcile")["kinds"]["enrollment"]["done"] == 2
     assert len(system.enrollments_in_lms(name)) == 1
 
 
 def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System) -> None:
     name = name_for(system, "norun")
-    system.people(name)
-    system.enroll(name, "course-v1:no+such+run")
+    system.create_users(name)
+    system.create_enrollment(name, "course-v1:no+such+run")
     result = without_invalid(system.json("reconcile"))
     assert result["kinds"]["enrollment"]["refused"] == 1
     (reason,) = result["reasons"]
@@ -200,9 +200,9 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System)
 
 
 @only_for("mitxonline")
-def test_a_name_that_another_person_has_in_the_lms_is_replaced(system: System) -> None:
+def test_a_username_that_another_person_has_in_the_lms_is_replaced(system: System) -> None:
     name = name_for(system, "common")
-    system.people(name)
+    system.create_users(name)
     system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"get_user_model().objects.create_user({name!r}, 'somebody@else.org')"
@@ -217,13 +217,13 @@ def test_a_name_that_another_person_has_in_the_lms_is_replaced(system: System) -
 
 
 @only_for("mitxonline")
-def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
+def test_a_learner_whose_lock_the_application_holds_is_skipped(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, other = name_for(system, "held"), name_for(system, "unheld")
-    system.people(name, other)
+    system.create_users(name, other)
     holder = subprocess.Popen(
-        [sys.executable, "manage.py", "shell", "-c", _HOLD.format(name=name)],
+        [sys.executable, "manage.py", "shell", "-c", _HOLD_LOCK.format(name=name)],
         cwd=system.application.folder,
         env=system.application.environment(),
         stdin=subprocess.PIPE,
@@ -236,16 +236,16 @@ def test_a_learner_whom_the_application_is_creating_is_left_to_the_application(
         patched.setattr(accounts, "SECONDS_AFTER_EXPIRY", -lock_of_application(system).expire)
         result = system.json("reconcile")
     assert result["kinds"]["account"]["skipped"] == 1
-    assert tokens(system, name) == []
-    assert len(tokens(system, other)) == 1
+    assert tokens_of(system, name) == []
+    assert len(tokens_of(system, other)) == 1
 
-    def let_go(_: float) -> None:
+    def release_lock(_: float) -> None:
         assert holder.stdin
         holder.stdin.close()
         holder.wait()
 
     # The lock may have been left by a killed run, so the command waits until locks have ended.
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=let_go)
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=release_lock)
     monkeypatch.setattr(accounts, "time", clock)
     run = system.usher("reconcile", "--json")
     numbers = json.loads(run.stdout)["kinds"]["account"]
@@ -259,7 +259,7 @@ def lock_of_application(system: System) -> Lock:
     return lock
 
 
-_HOLD = """
+_HOLD_LOCK = """
 import sys
 from main.utils import get_redis_lock
 lock = get_redis_lock("openedx-create-user-lock.id-of-{name}", expire=60)
@@ -273,14 +273,14 @@ sys.stdin.read()
 def test_learners_without_an_id_share_a_lock_and_all_get_accounts(system: System) -> None:
     """The application's own code gives the locks of all learners without an id the same name."""
     names = [name_for(system, f"noid{number}") for number in range(4)]
-    system.people(*names, global_id=None)
+    system.create_users(*names, global_id=None)
     assert system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
 
 
-def test_the_run_after_a_killed_one_completes_it(system: System) -> None:
+def test_a_run_completes_the_work_of_killed_runs(system: System) -> None:
     names = [name_for(system, f"killed{number}") for number in range(250)]
-    system.people(*names)
-    command = _command(system)
+    system.create_users(*names)
+    command = reconcile_command(system)
     for moment in (1.0, 1.6, 2.2):
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(moment)
@@ -292,20 +292,20 @@ def test_the_run_after_a_killed_one_completes_it(system: System) -> None:
     assert len(system.rows(TOKEN[system.application.name], "pk", user__username__in=names)) == 250
     account = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
     assert len(account) == 250
-    made = system.lms.shell(
+    created = system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
     )
-    assert made == "250"
+    assert created == "250"
 
 
 def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: System) -> None:
     """The application's own retry and the sidecar process the same rows, and no update is lost."""
     names, course = [name_for(system, f"both{number}") for number in range(40)], course_of(system)
-    system.people(*names)
+    system.create_users(*names)
     assert system.json("reconcile")["ok"]
     for name in names:
-        system.enroll(name, course, **_mode(system))
+        system.create_enrollment(name, course, **mode_field(system))
     own = subprocess.Popen(
         [sys.executable, "manage.py", "retry_edx_enrollment"],
         cwd=system.application.folder,
@@ -321,37 +321,40 @@ def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: Sys
     assert without_invalid(system.json("reconcile"))["kinds"] == {}
 
 
-def test_watching_repairs_what_becomes_due_and_survives_the_application(system: System) -> None:
+def test_watching_continues_after_the_application_s_process_is_killed(system: System) -> None:
     watcher = subprocess.Popen(
-        _command(system, "--watch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        reconcile_command(system, "--watch"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         first, second = name_for(system, "watched"), name_for(system, "later")
-        system.people(first)
-        _until(lambda: len(tokens(system, first)) == 1)
+        system.create_users(first)
+        wait_until(lambda: len(tokens_of(system, first)) == 1)
         # The application's process is killed, as when its container is re-created.
-        (agent,) = _children(watcher.pid)
+        (agent,) = child_processes(watcher.pid)
         os.kill(agent, signal.SIGKILL)
-        system.people(second)
-        _until(lambda: len(tokens(system, second)) == 1)
+        system.create_users(second)
+        wait_until(lambda: len(tokens_of(system, second)) == 1)
     finally:
         watcher.kill()
         watcher.wait()
 
 
-def _command(system: System, *more: str) -> list[str]:
+def reconcile_command(system: System, *more: str) -> list[str]:
     """The command line of ``usher reconcile`` for another process."""
     folder, manage = str(system.application.folder), system.application.command
     command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
     return [*command, "--application", folder, "--manage", manage, *more]
 
 
-def _children(pid: int) -> list[int]:
+def child_processes(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _until(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to be"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.2)

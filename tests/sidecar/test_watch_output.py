@@ -11,11 +11,11 @@ def output() -> WatchOutput:
     return WatchOutput(as_json=False)
 
 
-def printed(capsys: pytest.CaptureFixture[str]) -> str:
+def printed_text(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def of(*results: tuple[str, str]) -> Summary:
+def summary_of(*results: tuple[str, str]) -> Summary:
     summary = Summary()
     for number, (kind, result) in enumerate(results):
         reason = "" if result == DONE else f"The LMS failed with {500 + number}."
@@ -27,50 +27,53 @@ def test_rows_that_all_fail_are_printed_once(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(5):
-        output.print_summary(of(("account", FAILED), ("account", FAILED)))
-    text = printed(capsys)
+        output.print_summary(summary_of(("account", FAILED), ("account", FAILED)))
+    text = printed_text(capsys)
     assert text.startswith("✗ account 2 failed: learner0@example.org: The LMS failed with 500.")
     assert text.count("failed:") == 1
     assert "usher doctor" in text
-    output.print_summary(of(("enrollment", FAILED)))
-    assert printed(capsys).startswith("✗ enrollment 1 failed: ")
+    output.print_summary(summary_of(("enrollment", FAILED)))
+    assert printed_text(capsys).startswith("✗ enrollment 1 failed: ")
     for _ in range(2):
-        output.print_summary(of(("account", DONE)))
-    text = printed(capsys)
+        output.print_summary(summary_of(("account", DONE)))
+    text = printed_text(capsys)
     assert text.startswith("✓ account succeeds again after 0 s ✓ account 1 done")
     assert text.count("again") == 1
-    output.print_summary(of(("account", FAILED)))
-    assert "1 failed: " in printed(capsys)
+    output.print_summary(summary_of(("account", FAILED)))
+    assert "1 failed: " in printed_text(capsys)
 
 
 def test_results_of_other_rows_and_refusals_are_printed_during_an_outage(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output.print_summary(of(("account", FAILED)))
-    printed(capsys)
-    output.print_summary(of(("account", FAILED), ("enrollment", DONE), ("profile", REFUSED)))
-    text = printed(capsys)
+    output.print_summary(summary_of(("account", FAILED)))
+    printed_text(capsys)
+    output.print_summary(
+        summary_of(("account", FAILED), ("enrollment", DONE), ("profile", REFUSED))
+    )
+    text = printed_text(capsys)
     assert "✓ enrollment 1 done" in text
     assert "✗ refused profile learner2@example.org" in text
     assert "account" not in text
-    output.print_summary(of(("account", FAILED), ("account", REFUSED)))
-    text = printed(capsys)
+    output.print_summary(summary_of(("account", FAILED), ("account", REFUSED)))
+    text = printed_text(capsys)
     assert "account succeeds again" in text
     assert "1 refused, 1 failed" in text
 
 
-def test_that_the_lms_can_not_be_reached_is_printed_once(
+def test_the_same_trouble_is_printed_once(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for wait in (2.0, 4.0, 8.0):
         output.print_trouble("The LMS refuses access (401).", wait)
         output.print_trouble("The LMS could not be asked: The LMS refuses access (401).", wait)
-    assert printed(capsys).count("401") == 1
+    assert printed_text(capsys).count("401") == 1
     output.print_trouble("The application's manage.py failed.", 8.0)
-    assert "manage.py failed; trying again" in printed(capsys)
+    assert "manage.py failed; trying again" in printed_text(capsys)
     output.print_start("MITx Online", "http://lms")
-    assert "MITx Online: watching again after 0 s, every second; the LMS is http://lms." in printed(
-        capsys
+    assert (
+        "MITx Online: watching again after 0 s, every second; the LMS is http://lms."
+        in printed_text(capsys)
     )
     output.print_trouble("The LMS refuses access (401).", 2.0)
-    assert "401" in printed(capsys)
+    assert "401" in printed_text(capsys)

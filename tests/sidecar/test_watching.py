@@ -14,7 +14,14 @@ import pytest
 
 from tests.sidecar.conftest import System, checkout_of
 from tests.sidecar.test_drift import course_of
-from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, name_for, only_for, tokens
+from tests.sidecar.test_reconcile import (
+    ACCOUNT,
+    name_for,
+    only_for,
+    reconcile_command,
+    tokens_of,
+    wait_until,
+)
 from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
 from usher.client.errors import Throttled
 from usher.sidecar import summary
@@ -88,11 +95,11 @@ def test_a_slow_lms_does_not_make_passes_less_frequent() -> None:
 
 
 def test_full_passes_process_one_kind_at_a_time_and_rarely_compare_with_the_lms() -> None:
-    full, passed = FullPasses(PassScope()), []
+    full, kinds = FullPasses(PassScope()), []
     while kind := full.next(1000.0):
-        passed.append(kind)
+        kinds.append(kind)
         full.done(kind, 1000.0, 1000.1, 0.01)
-    assert passed == ["account", "enrollment", "run", "run-mode"]
+    assert kinds == ["account", "enrollment", "run", "run-mode"]
     assert full.next(1000.1 + EVERY) == "account"
     for kind in ("account", "enrollment"):
         full.done(kind, 1000.0 + COMPARED_EVERY, 1000.0 + COMPARED_EVERY, 0.01)
@@ -158,35 +165,34 @@ def test_a_row_is_processed_by_one_pass_at_a_time() -> None:
 
 def test_a_quick_pass_reads_only_new_and_changed_rows(system: System) -> None:
     names = [name_for(system, f"look{word}") for word in ("old", "changed", "grown")]
-    system.people(*names)
-    system.application.run(_AGES.format(old=names[0], grown=names[2]))
+    system.create_users(*names)
+    system.application.run(_SET_AGES.format(old=names[0], grown=names[2]))
     adapter = adapter_of(system.application.name)
     with Agent(checkout_of(system.application)) as agent:
 
-        def due(**asked: Any) -> int:
-            return count_due(agent, adapter, PassScope(kinds=("account",), **asked))["account"]
+        def due(**limits: Any) -> int:
+            return count_due(agent, adapter, PassScope(kinds=("account",), **limits))["account"]
 
         assert due() == 3
         assert due(changed_in=60.0) == 2
     system.json("reconcile")
 
 
-_AGES = """
+_SET_AGES = """
 from datetime import timedelta
 from django.utils import timezone
 from users.models import User
 ago = lambda **much: timezone.now() - timedelta(**much)
 User.objects.filter(username="{old}").update(updated_on=ago(days=1), last_login=ago(days=1))
-# Nothing changed since, but it is five minutes old only now.
+# This user did not change, but became five minutes old within the last minute.
 User.objects.filter(username="{grown}").update(
     updated_on=ago(seconds=320), created_on=ago(seconds=320), last_login=ago(seconds=320))
 result = None
 """
 
 
-def test_rows_that_failed_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each change of a failing row adds an entry, so the number of entries would grow without
-    limit."""
+def test_the_memory_of_failed_rows_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change of a failing row adds an entry."""
     monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
     monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)
     memory = Memory()
@@ -211,16 +217,16 @@ def test_a_second_signal_ends_the_run_immediately() -> None:
         assert ended.is_set()
 
 
-def test_a_batch_that_never_ends_is_not_waited_for() -> None:
+def test_stopping_does_not_wait_for_a_batch_that_never_ends() -> None:
     ended = Event()
     with stopping(0.01, ended):
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended.wait(60)
 
 
-def watching(system: System, *more: str) -> subprocess.Popen[str]:
+def start_watching(system: System, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        _command(system, "--watch", *more),
+        reconcile_command(system, "--watch", *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -229,9 +235,9 @@ def watching(system: System, *more: str) -> subprocess.Popen[str]:
 
 def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> None:
     names = [name_for(system, f"term{number}") for number in range(300)]
-    system.people(*names)
-    watcher = watching(system, "--kind", "account")
-    _until(
+    system.create_users(*names)
+    watcher = start_watching(system, "--kind", "account")
+    wait_until(
         lambda: bool(system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names))
     )
     watcher.send_signal(signal.SIGTERM)
@@ -251,16 +257,16 @@ def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> Non
 def test_watching_continues_after_the_lms_was_down(system: System) -> None:
     first, second = name_for(system, "before"), name_for(system, "after")
     with faulty_proxy(system.lms.url) as proxy:
-        watcher = watching(system, "--lms-url", proxy.url)
+        watcher = start_watching(system, "--lms-url", proxy.url)
         try:
-            system.people(first)
-            _until(lambda: len(tokens(system, first)) == 1)
+            system.create_users(first)
+            wait_until(lambda: len(tokens_of(system, first)) == 1)
             proxy.break_all(UNAVAILABLE)
-            system.people(second)
+            system.create_users(second)
             assert watcher.stdout
             assert any("503" in line for line in watcher.stdout)
             proxy.mend()
-            _until(lambda: len(tokens(system, second)) == 1)
+            wait_until(lambda: len(tokens_of(system, second)) == 1)
         finally:
             watcher.kill()
             watcher.communicate()
@@ -268,16 +274,16 @@ def test_watching_continues_after_the_lms_was_down(system: System) -> None:
 
 def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: System) -> None:
     first, second = name_for(system, "slowly"), name_for(system, "quickly")
-    system.people(first)
-    system.enroll(first, course_of(system))
+    system.create_users(first)
+    system.create_enrollment(first, course_of(system))
     with faulty_proxy(system.lms.url) as proxy:
         proxy.slow_seconds = 600.0
         proxy.break_all(SLOW, path="/api/courses/")
-        watcher = watching(system, "--lms-url", proxy.url)
+        watcher = start_watching(system, "--lms-url", proxy.url)
         try:
-            _until(lambda: proxy.count("/api/courses/") > 0)
-            system.people(second)
-            _until(lambda: len(tokens(system, second)) == 1)
+            wait_until(lambda: proxy.count("/api/courses/") > 0)
+            system.create_users(second)
+            wait_until(lambda: len(tokens_of(system, second)) == 1)
         finally:
             watcher.kill()
             output, _ = watcher.communicate()
@@ -289,16 +295,16 @@ def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
     """This includes rows that an action of the admin reset in a bulk update, which changes no
     timestamp."""
     name, rows = name_for(system, "setback"), "courses.CourseRunEnrollment"
-    system.people(name)
-    system.enroll(name, "course-v1:set+back+run")
+    system.create_users(name)
+    system.create_enrollment(name, "course-v1:set+back+run")
 
     def attempts() -> int:
         ((number,),) = system.rows(rows, "edx_enrollment_retry_count", user__username=name)
         return int(number)
 
-    watcher = watching(system)
+    watcher = start_watching(system)
     try:
-        _until(lambda: attempts() == 1)
+        wait_until(lambda: attempts() == 1)
         system.application.run(
             "from datetime import timedelta\n"
             "from django.utils import timezone\n"
@@ -307,7 +313,7 @@ def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
             "    edx_enrollment_retry_count=0, updated_on=timezone.now() - timedelta(days=2))\n"
             "result = None"
         )
-        _until(lambda: attempts() == 1)
+        wait_until(lambda: attempts() == 1)
     finally:
         watcher.kill()
         watcher.communicate()
