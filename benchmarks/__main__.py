@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.mariadb import missing
+from benchmarks.mariadb import missing_requirement
 from benchmarks.measures import sync
 from benchmarks.measures.celery import celery
 from benchmarks.measures.console import console
@@ -44,9 +44,14 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of items in one round. reference: items for the serial implementation, whose rate can
-    be measured with fewer items. console: learners, and refused enrollments. backlog: due rows
-    while ``people`` people wait."""
+    """How many items each subject has in one round.
+
+    learners, enrollments: items of the subjects repair and enrollments. reference: items of the
+    serial implementation, whose rate does not depend on their number. exchanges: token exchanges.
+    celery: enrollments for each number of workers. memory: checked learners. on_mariadb: accounts
+    and enrollments. console: learners, and refused enrollments. backlog: rows that are due while
+    ``people`` learners wait. flat: the larger of the two numbers of learners.
+    """
 
     rounds: int
     learners: int
@@ -63,54 +68,68 @@ class Sizes:
     flat: int
 
 
-#: The smaller number of learners of the subject ``flat``.
+#: The smaller of the two numbers of learners of the subject ``flat``.
 FEW = 10_000
-WHOLE = Sizes(
-    3,
-    1000,
-    10_000,
-    40,
-    1000,
-    4800,
-    1_000_000,
-    1000,
-    (2_000_000, 100_000),
-    SidecarSizes(1000, 20, 200, 1_000_000),
-    100_000,
-    100,
-    1_000_000,
+FULL = Sizes(
+    rounds=3,
+    learners=1000,
+    enrollments=10_000,
+    reference=40,
+    exchanges=1000,
+    celery=4800,
+    memory=1_000_000,
+    on_mariadb=1000,
+    console=(2_000_000, 100_000),
+    sidecar=SidecarSizes(learners=1000, reference=20, embedded=200, not_due=1_000_000),
+    backlog=100_000,
+    people=100,
+    flat=1_000_000,
 )
 QUICK = Sizes(
-    1,
-    300,
-    3000,
-    20,
-    300,
-    3200,
-    100_000,
-    200,
-    (50_000, 5_000),
-    SidecarSizes(200, 8, 60, 100_000),
-    20_000,
-    40,
-    200_000,
+    rounds=1,
+    learners=300,
+    enrollments=3000,
+    reference=20,
+    exchanges=300,
+    celery=3200,
+    memory=100_000,
+    on_mariadb=200,
+    console=(50_000, 5_000),
+    sidecar=SidecarSizes(learners=200, reference=8, embedded=60, not_due=100_000),
+    backlog=20_000,
+    people=40,
+    flat=200_000,
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one small round of each")
-    parser.add_argument("--rounds", type=int, help="rounds of each (default: 3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure one small round of each subject"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds of each subject (default: 3)")
     parser.add_argument(
         "--learners",
         type=int,
-        help="of the subjects flat and console (default: 1,000,000 and 2,000,000)",
+        help="learners of the subjects flat and console (default: 1,000,000 and 2,000,000)",
     )
-    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
-    parser.add_argument("--drawing", type=Path, default=ROOT / "docs/images/benchmarks.svg")
+    parser.add_argument(
+        "--only", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="measure these subjects only"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=ROOT / "benchmarks" / "results.json",
+        help="JSON file in which the results replace earlier ones",
+    )
+    parser.add_argument(
+        "--drawing",
+        type=Path,
+        default=ROOT / "docs/images/benchmarks.svg",
+        help="file of the picture; the picture of waits is written next to it",
+    )
     arguments = parser.parse_args()
-    sizes = QUICK if arguments.quick else WHOLE
+    sizes = QUICK if arguments.quick else FULL
     if arguments.learners:
         sizes = replace(
             sizes, flat=arguments.learners, console=(arguments.learners, sizes.console[1])
@@ -121,7 +140,7 @@ def main() -> None:
             if subject in arguments.only:
                 print(f"measuring {subject} ...", flush=True)
                 measure(subject, setup, sizes, arguments.rounds or sizes.rounds, all_results)
-                all_results.write(arguments.results)  # kept if a later subject fails
+                all_results.write(arguments.results)  # now, in case a later subject fails
     print(all_results.table())
     all_results.draw(arguments.drawing)
     print(f"\nwrote {arguments.results} and {arguments.drawing}")
@@ -154,13 +173,13 @@ def measure(
         all_results.backlog = sizes.backlog
     elif subject == "statements":
         setup.use_batch_api(False)
-        setup.ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-        all_results.statements = setup.ours.call("statements")["answer"]
+        setup.ours.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+        all_results.statements = setup.ours.call("count_statements")["answer"]
     elif subject == "flat":
         all_results.flat = flat(setup, FEW, sizes.flat, rounds)
     elif subject == "lms_on_mariadb":
-        if why := missing():
-            print(f"left out: {why}")
+        if reason := missing_requirement():
+            print(f"left out: {reason}")
         else:
             all_results.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
     else:

@@ -11,7 +11,6 @@ from typing import Any
 from benchmarks.processes import ROOT, Process, environment_of
 from benchmarks.services import Services
 from usher.contract.oauth import EDX_OAUTH_APP, lms_redirect_uri
-from usher.contract.paths import ApplicationPath
 
 CLIENT_ID, CLIENT_SECRET = "bench-client", "bench-secret"
 SERVER = ("--interface", "wsgi", "--workers", "1", "--blocking-threads", "8", "--no-ws")
@@ -56,10 +55,10 @@ def migrate(env: Mapping[str, str], manage: str) -> None:
 
 
 def python(env: Mapping[str, str], script: str) -> str:
-    """Runs ``script`` with Django set up, and returns its standard output. Raises RuntimeError,
-    with its standard error, if it fails."""
-    whole = "import django; django.setup()\n" + script
-    command = [sys.executable, "-c", whole]
+    """Runs ``script`` with Django set up, and returns the standard output. If the script fails,
+    raises RuntimeError with the standard error."""
+    full_script = "import django; django.setup()\n" + script
+    command = [sys.executable, "-c", full_script]
     result = subprocess.run(
         command, cwd=ROOT, env=environment_of(env), capture_output=True, text=True
     )
@@ -75,10 +74,6 @@ def serve(services: Services, name: str, wsgi: str, port: int, env: Mapping[str,
     )
     server.wait_for_port(port)
     return server
-
-
-def landing(port: int) -> str:
-    return f"http://localhost:{port}{ApplicationPath.LANDINGS[0]}"
 
 
 def serve_lms(services: Services, port: int, application_port: int, *more: Any) -> Process:

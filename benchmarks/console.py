@@ -15,18 +15,18 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from benchmarks.ours import copy, many_accounts, runs
+from benchmarks.ours import copy_row, create_many_accounts, create_runs
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun
 
-_TIMES = 5
-_CODES = ("mode-not-offered", "enrollment-closed", "mode-kept", "course-full")
+_REPETITIONS = 5
+_ERROR_CODES = ("mode-not-offered", "enrollment-closed", "mode-kept", "course-full")
 
 
 def prepare(count: int, refused: int) -> int:
     """Creates ``count`` learners, all in one run; ``refused`` of their enrollments are refused."""
-    many_accounts("console", count)
-    runs([f"course-v1:Console+C{number}+R" for number in range(50)])
+    create_many_accounts("console", count)
+    create_runs([f"course-v1:Console+C{number}+R" for number in range(50)])
     first = Enrollment(
         user=get_user_model().objects.get(username="console0"),
         run=CourseRun.objects.get(course_key="course-v1:Console+C0+R"),
@@ -39,14 +39,14 @@ def prepare(count: int, refused: int) -> int:
     other_users = (
         f"(SELECT id FROM {users} WHERE username LIKE 'console%' AND id <> {first.user_id}) u"
     )
-    copy(Enrollment, first.pk, {"user_id": "u.id"}, other_users)
-    codes = ", ".join(f"'{code}'" for code in _CODES)
+    copy_row(Enrollment, first.pk, {"user_id": "u.id"}, other_users)
+    codes = ", ".join(f"'{code}'" for code in _ERROR_CODES)
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO usher_engine_work (kind, object_id, lane, attempts, lease_owner, "
             "refused_at, error_class, error_code, error_message) "
             "SELECT 'enrollment', id, 1, 1, '', now() - id * interval '1 second', 'rejected', "
-            f"(ARRAY[{codes}])[1 + mod(id, {len(_CODES)})], 'The LMS says no to ' || id "
+            f"(ARRAY[{codes}])[1 + mod(id, {len(_ERROR_CODES)})], 'The LMS says no to ' || id "
             "FROM usher_enrollment ORDER BY md5(id::text) LIMIT %s",
             [refused],
         )
@@ -63,9 +63,9 @@ def pages() -> dict[str, float]:
     """Page → median milliseconds of server time, without caches."""
     django_settings.ALLOWED_HOSTS = ["*"]
     model = get_user_model()
-    boss = model.objects.filter(username="boss").first()
+    admin = model.objects.filter(username="boss").first()
     browser = Client()
-    browser.force_login(boss or model.objects.create_superuser("boss", "boss@bench.example"))
+    browser.force_login(admin or model.objects.create_superuser("boss", "boss@bench.example"))
     row = Enrollment.objects.refused().select_related("user").first()
     if row is None:
         raise RuntimeError("nothing is refused: prepare() comes first")
@@ -95,7 +95,7 @@ def pages() -> dict[str, float]:
 
 def _milliseconds(browser: Any, address: str) -> float:
     times = []
-    for _ in range(_TIMES):
+    for _ in range(_REPETITIONS):
         cache.clear()
         started = time.perf_counter()
         answer = browser.get(address)

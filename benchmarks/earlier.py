@@ -20,14 +20,14 @@ def batch_api_in_long_transactions(folder: Path) -> Path | None:
     ``folder``. Returns the folder for PYTHONPATH; None if the history lacks these commits, as in an
     archive or a shallow clone."""
     platform = "src/usher/embedded/platform.py"
-    if not all(_is_here(commit) for commit in (LONG_TRANSACTIONS, EMBEDDED)):
+    if not all(_is_in_history(commit) for commit in (LONG_TRANSACTIONS, EMBEDDED)):
         return None
     _extract(EMBEDDED, folder, "src/usher", f":!{platform}", ":!src/usher/lms")
     _extract(LONG_TRANSACTIONS, folder, "src/usher/lms", platform)
     return folder / "src"
 
 
-def _is_here(commit: str) -> bool:
+def _is_in_history(commit: str) -> bool:
     return not _git("cat-file", "-e", f"{commit}^{{commit}}").returncode
 
 

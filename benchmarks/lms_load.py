@@ -5,10 +5,10 @@
 
 Items in a request and concurrent requests are adapted to the LMS as the application does
 (``usher.client.pacing``), unless ``--batch`` or ``--concurrency`` gives a number.
-The token is a service worker's. Accounts are created with tokens, then enrolled in the runs given
-by ``--run`` (may be repeated), or in as many of the LMS's own runs as needed. Afterwards, and after
-Ctrl-C or an error, these enrollments are ended and the accounts deactivated. Accounts can be
-deleted only on the LMS's machine, so the command for that is printed.
+The file F holds a service worker's token. Accounts are created with tokens, then enrolled in the
+runs given by ``--run`` (may be repeated), or in as many of the LMS's own runs as needed.
+Afterwards, and after Ctrl-C or an error, these enrollments are ended and the accounts deactivated.
+Accounts can be deleted only on the LMS's machine; the command prints how.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,8 +35,7 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 _API = "/usher/api/v1/"
 ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API}course-runs/"
-#: Seconds between two requests for the page.
-_PAGE_EVERY = 0.1
+_SECONDS_BETWEEN_PAGES = 0.1
 #: Not the sign-in page, because the platform limits requests for it by address.
 PAGE = "/heartbeat"
 _PAGE_TIMEOUT = 60
@@ -46,8 +45,8 @@ PREFIX = "usher-load-"
 
 @dataclass
 class Load:
-    """The load on one LMS. batch: items in a request; concurrency: concurrent requests. A value of
-    0 means: adapted to the LMS, as the application does."""
+    """The load on one LMS. batch: items in a request; concurrency: concurrent requests. If one is
+    0, it is adapted to the LMS, as the application does."""
 
     client: httpx.Client
     page: str
@@ -61,7 +60,7 @@ class Load:
     #: Failed requests for the page. If there are any, the percentiles of the page are meaningless.
     page_failed: int = 0
     #: Path → id → item, for items that the LMS accepted; ``clean_up`` ends them.
-    made: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    accepted: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def send(self, path: str, items: list[dict[str, Any]]) -> None:
         """Sends one request, and repeats it if the LMS fails, as the application does. Raises
@@ -81,42 +80,44 @@ class Load:
                     result for result in answer.json()["results"] if result["status"] == "refused"
                 ]
                 self.refused += refused
-                not_made = {result["id"] for result in refused}
-                created = self.made.setdefault(path, {})
-                created.update({item["id"]: item for item in items if item["id"] not in not_made})
+                refused_ids = {result["id"] for result in refused}
+                accepted = self.accepted.setdefault(path, {})
+                accepted.update(
+                    {item["id"]: item for item in items if item["id"] not in refused_ids}
+                )
                 return
 
     def send_and_measure(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns the numbers of items and requests, items a second, items of the largest request,
         concurrent requests at the end, and percentiles of the page's seconds meanwhile."""
         remaining, sizes = list(items), []
-        taking = threading.Lock()
+        lock = threading.Lock()
 
-        def work() -> None:
+        def send_remaining() -> None:
             while True:
                 with self.pace.turn(path, urgent=bool(self.concurrency)) as size:
-                    with taking:
-                        items = remaining[: self.batch or size]
-                        del remaining[: len(items)]
-                        if not items:
+                    with lock:
+                        batch = remaining[: self.batch or size]
+                        del remaining[: len(batch)]
+                        if not batch:
                             return
-                        sizes.append(len(items))
+                        sizes.append(len(batch))
                     sent_at = time.monotonic()
-                    self.send(path, items)
-                    self.pace.record_time(path, len(items), time.monotonic() - sent_at)
+                    self.send(path, batch)
+                    self.pace.record_time(path, len(batch), time.monotonic() - sent_at)
                 if not self.concurrency and self.pace.probe_is_due():
                     self.pace.probe(lambda: self.client.get(_API).raise_for_status())
 
         concurrency = self.concurrency or MOST_CONCURRENT
-        with self._looking_at_the_page() as seconds, ThreadPoolExecutor(concurrency) as pool:
+        with self._requesting_the_page() as page_seconds, ThreadPoolExecutor(concurrency) as pool:
             started = time.monotonic()
-            working = [pool.submit(work) for _ in range(concurrency)]
+            futures = [pool.submit(send_remaining) for _ in range(concurrency)]
             try:
-                for future in as_completed(working):
+                for future in as_completed(futures):
                     future.result()
             except BaseException:
                 # Requests in progress finish, also after Ctrl-C. No new ones start.
-                with taking:
+                with lock:
                     remaining.clear()
                 raise
             seconds_taken = time.monotonic() - started
@@ -126,16 +127,18 @@ class Load:
             "requests": len(sizes),
             "largest_request": max(sizes),
             "concurrency": self.concurrency or self.pace.concurrency,
-            **percentiles(seconds),
+            **percentiles(page_seconds),
         }
 
     @contextmanager
-    def _looking_at_the_page(self) -> Iterator[list[float]]:
+    def _requesting_the_page(self) -> Iterator[list[float]]:
+        """Requests the page repeatedly during the block. Yields a list to which it adds the seconds
+        of each request."""
         seconds: list[float] = []
         stop = threading.Event()
 
-        def look() -> None:
-            while not stop.wait(_PAGE_EVERY):
+        def request_page() -> None:
+            while not stop.wait(_SECONDS_BETWEEN_PAGES):
                 started = time.monotonic()
                 try:
                     is_error = self.client.get(self.page, timeout=_PAGE_TIMEOUT).is_error
@@ -144,7 +147,7 @@ class Load:
                 self.page_failed += is_error
                 seconds.append(time.monotonic() - started)
 
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=request_page)
         thread.start()
         try:
             yield seconds
@@ -156,8 +159,8 @@ class Load:
 def percentiles(seconds: list[float]) -> dict[str, float]:
     if len(seconds) < 2:
         return {}
-    cuts = statistics.quantiles(seconds, n=100)
-    return {"page_p50": round(cuts[49], 3), "page_p95": round(cuts[94], 3)}
+    boundaries = statistics.quantiles(seconds, n=100)
+    return {"page_p50": round(boundaries[49], 3), "page_p95": round(boundaries[94], 3)}
 
 
 def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
@@ -199,47 +202,44 @@ def runs_of(client: httpx.Client, number: int) -> list[str]:
     return [run["course_id"] for run in answer.json()["results"]]
 
 
-def deadlocks(ask: Callable[[], int] | None) -> int | None:
-    """InnoDB's count of deadlocks; None if it can't be read."""
-    return ask() if ask is not None else None
+def count_deadlocks(command: str) -> int | None:
+    """Runs ``command`` and returns the number at the end of the output, such as the status variable
+    Innodb_deadlocks. None without a command."""
+    import shlex
+    import subprocess
 
-
-def counting_deadlocks(command: str) -> Callable[[], int] | None:
-    """A function that runs ``command`` and returns the number at the end of its output, such as the
-    status variable Innodb_deadlocks. None without a command."""
     if not command:
         return None
-
-    def ask() -> int:
-        import shlex
-        import subprocess
-
-        result = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60)
-        try:
-            return int(result.stdout.split()[-1])
-        except (IndexError, ValueError):
-            raise SystemExit(
-                f"--deadlocks: the command printed no number: {result.stderr or result.stdout}"
-            ) from None
-
-    return ask
+    result = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60)
+    try:
+        return int(result.stdout.split()[-1])
+    except (IndexError, ValueError):
+        raise SystemExit(
+            f"--deadlocks: the command printed no number: {result.stderr or result.stdout}"
+        ) from None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.lms_load", description=__doc__)
     parser.add_argument("--lms", required=True, help="the LMS's address")
-    parser.add_argument("--host", default="", help="the Host header, where it differs")
-    parser.add_argument("--token-file", required=True, type=Path)
+    parser.add_argument("--host", default="", help="the Host header, if it differs from --lms")
+    parser.add_argument(
+        "--token-file", required=True, type=Path, help="file with the service worker's token"
+    )
     parser.add_argument("--run", action="append", help="a course key (default: the LMS's runs)")
-    parser.add_argument("--mode", default="", help="default: each run's default mode")
+    parser.add_argument("--mode", default="", help="mode (default: each run's default)")
     parser.add_argument("--force", action="store_true", help="enroll in closed runs, too")
-    parser.add_argument("--accounts", type=int, default=2000)
-    parser.add_argument("--enrollments", type=int, default=5000)
+    parser.add_argument("--accounts", type=int, default=2000, help="number of accounts to create")
+    parser.add_argument(
+        "--enrollments", type=int, default=5000, help="number of enrollments to create"
+    )
     adapted = "(default: adapted to the LMS, as the application does)"
     parser.add_argument("--batch", type=int, default=0, help=f"items a request {adapted}")
     parser.add_argument("--concurrency", type=int, default=0, help=f"concurrent requests {adapted}")
-    parser.add_argument("--page", default=PAGE, help="what a learner opens meanwhile")
-    parser.add_argument("--deadlocks", default="", help="command that prints InnoDB's count")
+    parser.add_argument("--page", default=PAGE, help="page to request meanwhile")
+    parser.add_argument(
+        "--deadlocks", default="", help="command that prints InnoDB's count of deadlocks"
+    )
     arguments = parser.parse_args()
     try:
         token = arguments.token_file.read_text().strip()
@@ -273,16 +273,19 @@ def exit_unless_batch_api_works(client: httpx.Client) -> None:
     if answer.status_code in (401, 403):
         sys.exit(
             f"{client.base_url} refuses the token ({answer.status_code}). The token file must hold "
-            "that of a service worker with the scopes read and write."
+            "a service worker's token with the scopes read and write."
         )
     if answer.status_code == 404:
         sys.exit(
-            f"{client.base_url} has no batch API ({_API} is not found). The LMS plugin must be "
-            "installed and a backend named in USHER_BACKENDS; where the LMS goes by another "
-            "name than this address, name it with --host."
+            f"{client.base_url} has no batch API ({_API} is not found). Install the LMS plugin "
+            "there and name a backend in USHER_BACKENDS. If the LMS has another host name than "
+            "this address, give that name with --host."
         )
     if not answer.is_success:
-        sys.exit(f"{client.base_url} answers {_API} with {answer.status_code}; its log says why.")
+        sys.exit(
+            f"{client.base_url} answers {_API} with {answer.status_code}. See the LMS's log for "
+            "the reason."
+        )
 
 
 def measure(load: Load, arguments: Any) -> dict[str, Any]:
@@ -296,27 +299,28 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
     enrollment_items = enrollments(
         arguments.enrollments, learners, runs, arguments.mode, force=arguments.force
     )
-    ask = counting_deadlocks(arguments.deadlocks)
-    before = deadlocks(ask)
+    deadlocks_before = count_deadlocks(arguments.deadlocks)
     figures: dict[str, Any] = {"load_average": _load_average()}
     delete_with = (
         './manage.py lms shell -c "from django.contrib.auth import get_user_model as g; '
         f"g().objects.filter(username__startswith='{prefix}').delete()\""
     )
-    _tell(f"The accounts are called {prefix}…; this deletes them in the LMS:\n  {delete_with}")
+    _print_progress(
+        f"The accounts are called {prefix}…. To delete them, run in the LMS:\n  {delete_with}"
+    )
     try:
         figures["accounts"] = load.send_and_measure(ACCOUNTS, learners)
         figures["accounts_again"] = load.send_and_measure(ACCOUNTS, learners)
         figures["enrollments"] = load.send_and_measure(ENROLLMENTS, enrollment_items)
         figures["enrollments_again"] = load.send_and_measure(ENROLLMENTS, enrollment_items)
     finally:
-        _tell("Ending the enrollments and deactivating the accounts.")
+        _print_progress("Ending the enrollments and deactivating the accounts.")
         clean_up(load)
     figures["failed_requests"], figures["refused"] = load.failed, len(load.refused)
     figures["page_failed"] = load.page_failed
     figures["why"] = sorted({str(refusal["error"]) for refusal in load.refused})[:5]
-    if before is not None:
-        figures["deadlocks"] = (deadlocks(ask) or 0) - before
+    if deadlocks_before is not None:
+        figures["deadlocks"] = (count_deadlocks(arguments.deadlocks) or 0) - deadlocks_before
     figures["delete_with"] = delete_with
     return figures
 
@@ -327,21 +331,23 @@ def _load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _tell(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def clean_up(load: Load) -> None:
-    """Ends the created enrollments and deactivates the created accounts. Leaves out all other
-    accounts, because a request to deactivate a missing account would create it."""
-    enrolled, present = load.made.get(ENROLLMENTS, {}), load.made.get(ACCOUNTS, {})
-    remaining = [
+    """Ends the accepted enrollments and deactivates the accepted accounts. No other account is
+    sent, because a request to deactivate a missing account would create it."""
+    unenrollments = [
         {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}
-        for item in enrolled.values()
+        for item in load.accepted.get(ENROLLMENTS, {}).values()
     ]
-    deactivations = [{**item, "tokens": False, "is_active": False} for item in present.values()]
+    deactivations = [
+        {**item, "tokens": False, "is_active": False}
+        for item in load.accepted.get(ACCOUNTS, {}).values()
+    ]
     refused, load.refused = load.refused, []
-    for path, items in ((ENROLLMENTS, remaining), (ACCOUNTS, deactivations)):
+    for path, items in ((ENROLLMENTS, unenrollments), (ACCOUNTS, deactivations)):
         size = load.batch or FIRST_SIZE
         for start in range(0, len(items), size):
             load.send(path, items[start : start + size])

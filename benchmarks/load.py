@@ -33,26 +33,28 @@ class Browser:
         self._writer.close()
 
     async def get(self, path: str, **headers: str) -> Answer:
-        return await self._ask("GET", path, headers, b"")
+        return await self._request("GET", path, headers, b"")
 
     async def post(self, path: str, form: Mapping[str, str], **headers: str) -> Answer:
-        kind = {"Content_Type": "application/x-www-form-urlencoded"}
-        return await self._ask("POST", path, headers | kind, urlencode(form).encode())
+        content_type = {"Content_Type": "application/x-www-form-urlencoded"}
+        return await self._request("POST", path, headers | content_type, urlencode(form).encode())
 
-    async def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _request(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
         lines = [f"{method} {path} HTTP/1.1", f"Host: localhost:{self._port}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         lines += [f"Content-Length: {len(body)}", "", ""]
         self._writer.write("\r\n".join(lines).encode() + body)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        cookies = {}
+        response_headers = {}
         for line in head[1:]:
             name, _, value = line.partition(": ")
-            cookies[name.lower()] = value
-        content = await self._body(cookies)
-        return Answer(int(head[0].split(" ")[1]), cookies, content)
+            response_headers[name.lower()] = value
+        content = await self._read_body(response_headers)
+        return Answer(int(head[0].split(" ")[1]), response_headers, content)
 
-    async def _body(self, headers: Mapping[str, str]) -> bytes:
+    async def _read_body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("transfer-encoding") != "chunked":
             body: bytes = await self._reader.readexactly(int(headers.get("content-length", 0)))
             return body

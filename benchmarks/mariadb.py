@@ -1,8 +1,8 @@
 """Runs a MariaDB server, if Debian's package is installed.
 
 If ``MYSQL_PORT`` is set, uses the server at that port of 127.0.0.1 instead, such as another version
-or MySQL. Connects as ``root`` without a password. Drops and creates its databases, whose names
-start with ``usher_test``.
+or MySQL. Connects as ``root`` without a password. Drops and creates databases whose names start
+with ``usher_test``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ innodb_flush_log_at_trx_commit=0
 """
 
 
-def missing() -> str:
-    """Why no server can be started; '' if one can."""
+def missing_requirement() -> str:
+    """What must be installed before a server can be started; '' if nothing."""
     installed = shutil.which("mariadbd") and shutil.which("mariadb-install-db")
     if not (installed or os.environ.get("MYSQL_PORT")):
         return "MariaDB is not installed (apt-get install mariadb-server)"
@@ -71,16 +71,17 @@ class MariaDb:
 
 @contextmanager
 def mariadb(*databases: str) -> Iterator[MariaDb]:
-    """A server with empty databases of these names. See ``missing`` for what it needs."""
-    if running := os.environ.get("MYSQL_PORT"):
-        yield _with_databases(MariaDb(int(running)), databases)
+    """A server with empty databases of these names. For the packages that it needs, see
+    ``missing_requirement``."""
+    if port_of_running_server := os.environ.get("MYSQL_PORT"):
+        yield _with_databases(MariaDb(int(port_of_running_server)), databases)
         return
     base = Path(tempfile.mkdtemp(prefix="usher-mdb-"))
     port = free_port()
     settings = base / "my.cnf"
     user = "user=root" if Path.home().owner() == "root" else ""
     settings.write_text(SETTINGS.format(base=base, port=port, user=user))
-    server: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | None = None
     try:
         subprocess.run(
             [
@@ -93,18 +94,18 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
             capture_output=True,
             timeout=300,
         )
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             ["mariadbd", f"--defaults-file={settings}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        started = MariaDb(port)
-        _wait(started, server)
-        yield _with_databases(started, databases)
+        server = MariaDb(port)
+        _wait_until_ready(server, process)
+        yield _with_databases(server, databases)
     finally:
-        if server is not None:
-            server.terminate()
-            server.wait(60)
+        if process is not None:
+            process.terminate()
+            process.wait(60)
         shutil.rmtree(base, ignore_errors=True)
 
 
@@ -115,15 +116,15 @@ def _with_databases(server: MariaDb, names: Sequence[str]) -> MariaDb:
     return server
 
 
-def _wait(is_ready: MariaDb, server: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(server: MariaDb, process: subprocess.Popen[bytes]) -> None:
     import MySQLdb
 
     deadline = time.monotonic() + 120
     while True:
         try:
-            is_ready.rows("mysql", "select 1")
+            server.rows("mysql", "select 1")
             return
         except MySQLdb.Error:
-            if server.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

@@ -27,5 +27,5 @@ class Figure:
         return own / reference if self.more_is_better or self.is_share else reference / own
 
     @property
-    def holds(self) -> bool:
+    def meets_target(self) -> bool:
         return self.ratio <= self.target if self.is_share else self.ratio >= self.target

@@ -32,7 +32,7 @@ from usher.engine.services import recheck, reconcile
 from usher.engine.work import Work
 
 
-def learners(names: str, first: int, end: int) -> int:
+def create_learners(names: str, first: int, end: int) -> int:
     model = get_user_model()
     rows = []
     for number in range(first, end):
@@ -47,14 +47,14 @@ def repair() -> dict[str, Any]:
     }
 
 
-def accounts(names: str, first: int, end: int) -> int:
-    """Creates settled accounts and tokens, for accounts that the LMS has already."""
+def create_accounts(names: str, first: int, end: int) -> int:
+    """Creates settled accounts and tokens of these learners, who have accounts in the LMS."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
     now = timezone.now()
     settled = {"observed_generation": 1}
-    rows, names_taken, tokens = [], [], []
+    rows, reservations, tokens = [], [], []
     for user in users:
         rows.append(
             LmsAccount(
@@ -65,21 +65,21 @@ def accounts(names: str, first: int, end: int) -> int:
                 **settled,
             ).without_work()
         )
-        names_taken.append(UsernameReservation(username=user.username, user=user))
+        reservations.append(UsernameReservation(username=user.username, user=user))
         later = now + timedelta(days=10)
         token = LmsToken(user=user, access_token="x", expires_at=later, **settled)
         tokens.append(token.without_work())
-    UsernameReservation.objects.bulk_create(names_taken, batch_size=1000)
+    UsernameReservation.objects.bulk_create(reservations, batch_size=1000)
     LmsToken.objects.bulk_create(tokens, batch_size=1000)
     return len(LmsAccount.objects.bulk_create(rows, batch_size=1000))
 
 
-def runs(keys: list[str]) -> int:
+def create_runs(keys: list[str]) -> int:
     rows = [CourseRun(course_key=key).without_work() for key in keys]
     return len(CourseRun.objects.bulk_create(rows, ignore_conflicts=True))
 
 
-def enrollments(names: str, first: int, end: int, each: int) -> int:
+def create_enrollments(names: str, first: int, end: int, each: int) -> int:
     """Creates ``each`` due enrollments for each learner."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
@@ -89,7 +89,7 @@ def enrollments(names: str, first: int, end: int, each: int) -> int:
     return len(Enrollment.objects.bulk_create(rows, batch_size=1000))
 
 
-def enroll() -> dict[str, Any]:
+def send_enrollments() -> dict[str, Any]:
     return reconcile(["enrollment"]).as_dict()
 
 
@@ -104,7 +104,7 @@ def sync_runs() -> dict[str, Any]:
     return runs_services.sync_runs().as_dict()
 
 
-def raw_fetch() -> int:
+def fetch_runs() -> int:
     """Fetches and decodes the pages that the sync fetches, with the same client and the sync's
     highest concurrency, and discards them. Returns the number of runs."""
     lms = client()
@@ -119,7 +119,7 @@ def raw_fetch() -> int:
 # The provider
 
 
-def codes(count: int, redirect_uri: str) -> list[str]:
+def create_codes(count: int, redirect_uri: str) -> list[str]:
     """Creates grants as the authorize view does, one for each learner. Returns their codes."""
     application = lms_application()
     model = get_grant_model()
@@ -138,7 +138,7 @@ def codes(count: int, redirect_uri: str) -> list[str]:
     return [row.code for row in model.objects.bulk_create(rows)]
 
 
-def sessions(count: int) -> list[str]:
+def create_sessions(count: int) -> list[str]:
     """Creates sessions of signed-in learners. Returns their keys."""
     engine = import_module(django_settings.SESSION_ENGINE)
     keys = []
@@ -182,14 +182,14 @@ def process_with_celery(redis_url: str, messages: int) -> int:
 # Very many learners
 
 
-def many_accounts(name: str, count: int) -> int:
+def create_many_accounts(name: str, count: int) -> int:
     """Creates learners ``name0``, ``name1`` … with settled accounts: copies of one row, made with
     SQL."""
-    learners(name + "{}", 0, 1)
-    accounts(name + "{}", 0, 1)
+    create_learners(name + "{}", 0, 1)
+    create_accounts(name + "{}", 0, 1)
     user = get_user_model().objects.get(username=f"{name}0")
     numbered = f"'{name}' || g"
-    copy(
+    copy_row(
         get_user_model(),
         user.pk,
         {"username": numbered, "email": f"{numbered} || '@bench.example'"},
@@ -198,16 +198,19 @@ def many_accounts(name: str, count: int) -> int:
     other_users = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
     other_users += f"WHERE id > {user.pk}) u"
     own = {"username": "u.username", "user_id": "u.id"}
-    copy(UsernameReservation, user.username_reservations.get().pk, own, other_users)
-    copy(LmsAccount, user.lms_account.pk, own, other_users)
+    copy_row(UsernameReservation, user.username_reservations.get().pk, own, other_users)
+    copy_row(LmsAccount, user.lms_account.pk, own, other_users)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return LmsAccount.objects.count()
 
 
-def copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
-    """Copies a row with SQL, once for each row of ``rows``, the SQL of a table with an alias.
-    other: column → SQL of its value, for the columns that differ."""
+def copy_row(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
+    """Copies the row with the primary key ``pk``, once for each row of ``rows``.
+
+    rows: SQL of a table with an alias. other: column → SQL of the value in the copies, for columns
+    that differ.
+    """
     table = model._meta.db_table
     columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
     values = ", ".join(other.get(column, f't."{column}"') for column in columns)
@@ -236,7 +239,7 @@ def peak_mb() -> float:
 # People during a backlog
 
 
-def due_again(names: str) -> int:
+def make_due_again(names: str) -> int:
     """Makes the enrollments of these learners due, as if they had never been sent."""
     rows = Enrollment.objects.filter(user__username__startswith=names)
     rows.update(observed_generation=0, observed_is_active=None)
@@ -261,32 +264,32 @@ def sweep() -> None:
     tasks.sweep()
 
 
-def people(names: str, count: int, concurrency: int) -> dict[str, list[float]]:
-    """Each person signs up, waits for the token, enrolls and waits for the LMS. Returns the seconds
-    of both waits."""
+def sign_up_and_enroll(names: str, count: int, concurrency: int) -> dict[str, list[float]]:
+    """``count`` people sign up, wait for the token, enroll and wait for the LMS. Returns each
+    person's seconds of both waits."""
     from campus.worker import app
     from usher.application.accounts.services import ensure_account
-    from usher.application.enrollments.services import enroll as want
+    from usher.application.enrollments.services import enroll
 
     app.set_default()
     run = CourseRun.objects.order_by("pk")[0]
 
-    def one(number: int) -> tuple[float, float]:
+    def measure_waits(number: int) -> tuple[float, float]:
         try:
             began = time.perf_counter()
-            learners(names, number, number + 1)
+            create_learners(names, number, number + 1)
             user = get_user_model().objects.get(username=names.format(number))
             ensure_account(user)
             _wait_for(LmsToken.objects.filter(user=user).exclude(access_token=""))
             signed_up = time.perf_counter()
-            row = want(user, run)
+            row = enroll(user, run)
             _wait_for(Enrollment.objects.filter(pk=row.pk, observed_generation=F("generation")))
             return signed_up - began, time.perf_counter() - signed_up
         finally:
             connection.close()
 
     with ThreadPoolExecutor(concurrency) as pool:
-        times = list(pool.map(one, range(count)))
+        times = list(pool.map(measure_waits, range(count)))
     return {"sign_ups": [s for s, _ in times], "enrollments": [e for _, e in times]}
 
 
@@ -301,28 +304,28 @@ def _wait_for(rows: Any) -> None:
 # Statements
 
 
-def statements() -> dict[str, int]:
-    """Number of SQL statements of a learner's ``enroll``, of the worker that sends it, and of a
-    pass without due rows."""
+def count_statements() -> dict[str, int]:
+    """The numbers of SQL statements of a learner's ``enroll``, of the worker that sends the
+    enrollment, and of a pass without due rows."""
     from usher.application.accounts.services import ensure_account
-    from usher.application.enrollments.services import enroll as want
+    from usher.application.enrollments.services import enroll
 
     delete_due_work()
     name = f"statements{time.time_ns()}"
-    learners(name + "{}", 0, 1)
+    create_learners(name + "{}", 0, 1)
     user = get_user_model().objects.get(username=f"{name}0")
     ensure_account(user, reconcile_now=True)
     reconcile()
     run = CourseRun.objects.order_by("pk")[0]
     counts = {}
-    for what, act in (
-        ("enroll", lambda: want(user, run)),
+    for operation, run_operation in (
+        ("enroll", lambda: enroll(user, run)),
         ("worker", lambda: reconcile(user=user)),
         ("empty_pass", reconcile),
     ):
         with CaptureQueriesContext(connection) as queries:
-            act()
-        counts[what] = len(queries)
+            run_operation()
+        counts[operation] = len(queries)
     if not Enrollment.objects.get(user=user, run=run).is_settled:
         raise RuntimeError("the enrollment was not sent")
     return counts
@@ -333,19 +336,19 @@ def statements() -> dict[str, int]:
 _DUE = 500
 
 
-def many_learners(name: str, count: int) -> int:
+def create_many_learners(name: str, count: int) -> int:
     """Creates learners with account, token and enrollment, all settled except ``_DUE``
     enrollments."""
     key = "course-v1:BenchX+Flat+2026_T1"
-    runs([key])
-    many_accounts(name, count)
+    create_runs([key])
+    create_many_accounts(name, count)
     run = CourseRun.objects.get(course_key=key)
     first = LmsAccount.objects.get(username=f"{name}0")
     row = Enrollment(user=first.user, run=run, observed_generation=1).without_work()
     row.save()
     other_accounts = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
-    copy(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, other_accounts)
-    copy(Enrollment, row.pk, {"user_id": "a.user_id"}, other_accounts)
+    copy_row(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, other_accounts)
+    copy_row(Enrollment, row.pk, {"user_id": "a.user_id"}, other_accounts)
     due = Enrollment.objects.order_by("-pk").values("pk")[:_DUE]
     rows = Enrollment.objects.filter(pk__in=list(due.values_list("pk", flat=True)))
     rows.update(observed_generation=0)
@@ -355,16 +358,21 @@ def many_learners(name: str, count: int) -> int:
     return LmsAccount.objects.count()
 
 
-def operation(name: str) -> list[float]:
+def measure_operation(name: str) -> list[float]:
     """Seconds of ten repetitions, after two that fill the caches."""
-    act = {"claim": _claim, "sweep": _sweep, "webhook": _webhook, "empty_pass": _empty_pass}[name]
+    measure = {
+        "claim": _measure_claim,
+        "sweep": _measure_sweep,
+        "webhook": _measure_webhook,
+        "empty_pass": _measure_empty_pass,
+    }[name]
     if name == "empty_pass":
         delete_due_work()
-    seconds = [act() for _ in range(12)]
+    seconds = [measure() for _ in range(12)]
     return seconds[2:]
 
 
-def _claim() -> float:
+def _measure_claim() -> float:
     from usher.engine.claim import Scope, claim, release
 
     began = time.perf_counter()
@@ -376,7 +384,7 @@ def _claim() -> float:
     return seconds
 
 
-def _sweep() -> float:
+def _measure_sweep() -> float:
     from usher.engine.due_query import count_due
     from usher.engine.services import sweep_prepare
 
@@ -386,7 +394,7 @@ def _sweep() -> float:
     return time.perf_counter() - began
 
 
-def _webhook() -> float:
+def _measure_webhook() -> float:
     from usher.application.webhooks.services import process_message
 
     username = LmsAccount.objects.order_by("-pk").values_list("username", flat=True)[600]
@@ -398,7 +406,7 @@ def _webhook() -> float:
     return seconds
 
 
-def _empty_pass() -> float:
+def _measure_empty_pass() -> float:
     began = time.perf_counter()
     reconcile()
     return time.perf_counter() - began

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_START = 60.0
+_TIMEOUT = 60.0
 
 
 def free_port() -> int:
@@ -21,12 +21,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = _START) -> None:
-    """Waits for the condition. Raises RuntimeError if it isn't true in time."""
+def wait_for(condition: Callable[[], bool], event: str, seconds: float = _TIMEOUT) -> None:
+    """Waits for the condition. Raises RuntimeError with the name of the event if it isn't true in
+    time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not happen within {seconds:.0f} s")
+            raise RuntimeError(f"{event} did not happen within {seconds:.0f} s")
         time.sleep(0.02)
 
 
@@ -67,25 +68,25 @@ class Process:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
-        wait_for(answers, f"{self.name} listening")
+        wait_for(answers, f"the start of {self.name}")
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process and its children."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def again(self) -> None:
+    def restart(self) -> None:
         """Waits until the process has ended, and starts it again."""
         self.process.wait()
         self.process = self._start()
 
     def stop(self) -> None:
-        self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
+        self.send_signal(signal.SIGCONT)
+        self.send_signal(signal.SIGTERM)
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
-            self.send(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             self.process.wait()
 
 

@@ -23,8 +23,8 @@ STATEMENTS = {"enroll": 8, "worker": 12, "empty_pass": 2}
 
 @dataclass
 class Results:
-    """None or empty: not measured this time. rss_mb: peak memory, in megabytes, of a check of
-    ``swept`` accounts."""
+    """A value that is None or empty was not measured this time. rss_mb: peak memory, in megabytes,
+    of a check of ``swept`` accounts."""
 
     machine: str
     is_quick: bool
@@ -49,7 +49,7 @@ class Results:
         lines = [f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}"]
         for figure in self.figures:
             reference, own = statistics.median(figure.reference), statistics.median(figure.ours)
-            mark = "ok" if figure.holds else "MISSED"
+            mark = "ok" if figure.meets_target else "MISSED"
             bound = "≤" if figure.is_share else "≥"
             title = f"{figure.title} ({figure.unit})"
             lines.append(
@@ -63,9 +63,9 @@ class Results:
                 f"{title:44} {'':10} {self.rss_mb:8.0f}MB  {'':8}  < {TARGET_MB}MB  {mark}"
             )
         if self.sidecar is not None:
-            told = f"Sidecar's look at {self.sidecar.learners:,} learners"
+            title = f"Sidecar's check of {self.sidecar.learners:,} learners"
             times = f"{self.sidecar.seconds:.1f} s, then {self.sidecar.later_seconds:.1f} s"
-            lines.append(f"{told:44} {times}, {self.sidecar.mb:.0f} MB")
+            lines.append(f"{title:44} {times}, {self.sidecar.mb:.0f} MB")
         for name, value in (self.on_mariadb or {}).items():
             lines.append(f"{'LMS on MariaDB: ' + name:44} {'':10} {value!s:>10}")
         for name, milliseconds in (self.console or {}).items():
@@ -74,9 +74,11 @@ class Results:
             lines.append(
                 f"{title:44} {'':10} {milliseconds:8.0f}ms  {'':8}  ≤ {CONSOLE_MS}ms  {mark}"
             )
-        return "\n".join([*lines, *self._waits(), *self._flat(), *self._statements()])
+        return "\n".join(
+            [*lines, *self._wait_lines(), *self._flat_lines(), *self._statement_lines()]
+        )
 
-    def _waits(self) -> list[str]:
+    def _wait_lines(self) -> list[str]:
         if not self.waits:
             return []
         lines = ["", f"{f'While {self.backlog:,} rows are due':44} {'median':>10} {'99%':>10}"]
@@ -85,16 +87,16 @@ class Results:
                 ("sign-up to token", wait.sign_ups),
                 ("enroll to LMS", wait.enrollments),
             ):
-                last = percentile(seconds)
-                mark = "ok" if last <= TARGET_SECONDS else "MISSED"
+                p99 = percentile(seconds)
+                mark = "ok" if p99 <= TARGET_SECONDS else "MISSED"
                 title = f"{name}, {wait.api} API, {wait.worker} (s)"
                 lines.append(
-                    f"{title:44} {statistics.median(seconds):10.2f} {last:10.2f}  {'':8}  "
+                    f"{title:44} {statistics.median(seconds):10.2f} {p99:10.2f}  {'':8}  "
                     f"≤ {TARGET_SECONDS:g}s  {mark}"
                 )
         return lines
 
-    def _flat(self) -> list[str]:
+    def _flat_lines(self) -> list[str]:
         if self.flat is None:
             return []
         few, many = self.flat.sizes
@@ -108,7 +110,7 @@ class Results:
             )
         return lines
 
-    def _statements(self) -> list[str]:
+    def _statement_lines(self) -> list[str]:
         if not self.statements:
             return []
         lines = ["", f"{'Statements':44} {'found':>10}"]
@@ -122,10 +124,10 @@ class Results:
     def write(self, path: Path) -> None:
         """Writes the results. Figures that were not measured this time keep their values in the
         file."""
-        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         measured = {f.name: round(f.ratio, 2) for f in self.figures if f is not self.stalled}
-        ratios = known.get("ratios", {}) | measured
-        rounds = known.get("rounds", {})
+        ratios = stored.get("ratios", {}) | measured
+        rounds = stored.get("rounds", {})
         for figure in self.figures:
             rounds[figure.name] = {
                 "title": figure.title,
@@ -133,28 +135,28 @@ class Results:
                 "reference": [round(value, 4) for value in figure.reference],
                 "usher": [round(value, 4) for value in figure.ours],
             }
-        memory = known.get("rss_mb_1m_learners")
+        memory = stored.get("rss_mb_1m_learners")
         if self.rss_mb is not None:
             memory = round(self.rss_mb, 1)
-        whole = {
+        data = {
             "ratios": ratios,
-            **self._new_keys(known),
+            **self._other_figures(stored),
             "rss_mb_1m_learners": memory,
-            "rss_learners": self.swept or known.get("rss_learners"),
-            **self._sidecar(known),
-            "lms_on_mariadb": self.on_mariadb or known.get("lms_on_mariadb"),
-            "console_ms": self.console or known.get("console_ms"),
-            "console_learners": self.console_learners or known.get("console_learners"),
+            "rss_learners": self.swept or stored.get("rss_learners"),
+            **self._sidecar_figures(stored),
+            "lms_on_mariadb": self.on_mariadb or stored.get("lms_on_mariadb"),
+            "console_ms": self.console or stored.get("console_ms"),
+            "console_learners": self.console_learners or stored.get("console_learners"),
             "machine": self.machine,
             "quick": self.is_quick,
             "rounds": rounds,
         }
-        path.write_text(json.dumps(whole, indent=1) + "\n")
+        path.write_text(json.dumps(data, indent=1) + "\n")
 
-    def _sidecar(self, known: dict[str, Any]) -> dict[str, Any]:
+    def _sidecar_figures(self, stored: dict[str, Any]) -> dict[str, Any]:
         """The sidecar's figures, as measured or as in the file."""
         if self.sidecar is None:
-            return {name: value for name, value in known.items() if name.startswith("sidecar_")}
+            return {name: value for name, value in stored.items() if name.startswith("sidecar_")}
         return {
             "sidecar_import_seconds": round(self.sidecar.seconds, 2),
             "sidecar_later_look_seconds": round(self.sidecar.later_seconds, 2),
@@ -162,8 +164,8 @@ class Results:
             "sidecar_learners": self.sidecar.learners,
         }
 
-    def _new_keys(self, known: dict[str, Any]) -> dict[str, Any]:
-        """The figures in ``names``: measured this time, or else from the file. Leaves out figures
+    def _other_figures(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The figures in ``names``, as measured this time or as in the file. Leaves out figures
         that were never measured."""
         names = (
             "interactive_p99_seconds",
@@ -173,7 +175,7 @@ class Results:
             "statements",
             "redis_stalled",
         )
-        values = {name: known[name] for name in names if name in known}
+        values = {name: stored[name] for name in names if name in stored}
         if self.waits:
             p99: dict[str, float] = {}
             for wait in self.waits:

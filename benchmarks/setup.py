@@ -74,7 +74,7 @@ def set_up(services: Services) -> Iterator[Setup]:
             reference,
         )
         reference.call(
-            "provider",
+            "create_oauth_client",
             client_id=application.CLIENT_ID,
             client_secret=application.CLIENT_SECRET,
             redirect_uris=result.redirect_uri,

@@ -1,5 +1,5 @@
-"""``make chaos``. The exit code is 0 only if in the end nothing is lost, nothing exists twice and
-nothing is wrong."""
+"""``make chaos``. The exit code is 0 only if in the end nothing is lost, duplicated or wrong in the
+LMS."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--faults", type=float, default=0.3, help="share of spoiled answers")
+    parser.add_argument(
+        "--faults", type=float, default=0.3, help="share of the LMS's answers to spoil, 0 to 1"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--hurry",
         dest="pause_divisor",
         type=float,
         default=4,
-        help="divides pauses between attempts",
+        help="divide the pauses between attempts by this number",
     )
-    parser.add_argument("--limit", type=float, default=1800, help="seconds until all must be right")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=1800,
+        help="seconds until every row must be in sync or refused",
+    )
     arguments = parser.parse_args()
     verdict = run(Plan(**vars(arguments)), report=lambda line: print(line, flush=True))
     print()

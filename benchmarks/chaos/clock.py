@@ -14,19 +14,19 @@ VARIABLE = "CHAOS_CLOCK"
 
 
 def inject() -> None:
-    """Does nothing in a process without ``CHAOS_CLOCK``."""
+    """Replaces the clock. Does nothing in a process without ``CHAOS_CLOCK``."""
     path = os.environ.get(VARIABLE)
     if not path:
         return
     from django.utils import timezone
 
     real_now, file = timezone.now, Path(path)
-    seen = {"at": 0.0, "offset": 0.0}
+    cached = {"read_at": 0.0, "offset": 0.0}
 
     def now() -> datetime:
-        if time.monotonic() - seen["at"] > 0.1:
+        if time.monotonic() - cached["read_at"] > 0.1:
             text = file.read_text() if file.exists() else ""
-            seen["offset"], seen["at"] = float(text or 0), time.monotonic()
-        return real_now() + timedelta(seconds=seen["offset"])
+            cached["offset"], cached["read_at"] = float(text or 0), time.monotonic()
+        return real_now() + timedelta(seconds=cached["offset"])
 
     timezone.now = now

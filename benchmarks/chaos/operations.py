@@ -30,24 +30,27 @@ MODES = ("audit", "verified")
 #: Kinds that the operations touch.
 KINDS = ("account", "token", "run", "enrollment")
 UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
-_GIVE_UP = 120.0
+_GIVE_UP_SECONDS = 120.0
 
 journal = Journal()
-_draw = random.Random()
+_random = random.Random()
 _lms_url = ""
 
 
 def begin(seed: int, lms_url: str, runs: list[str], strangers: int) -> None:
-    """runs: course keys of the LMS. strangers: number of LMS accounts to create for other people;
-    some learners will have the same e-mail addresses."""
+    """Prepares the application, the LMS and the journal for ``perform``.
+
+    runs: course keys of the LMS. strangers: number of LMS accounts to create for other people;
+    some learners will have the same e-mail addresses.
+    """
     global _lms_url
-    _draw.seed(seed)
+    _random.seed(seed)
     _lms_url = lms_url
     for key in runs:
         ensure_run(key)
         journal.titles[key] = ""
     for number in range(strangers):
-        control(lms_url, "stranger", username=f"stranger{number}", email=_stranger(number))
+        control(lms_url, "stranger", username=f"stranger{number}", email=_email_of_stranger(number))
     threading.Thread(target=_watch_attempts, daemon=True).start()
 
 
@@ -56,31 +59,33 @@ def perform(count: int) -> dict[str, int]:
     error, as a user would; after two minutes, raises the error."""
     for _ in range(count):
         journal.operations += 1
-        _until_done(_choose())
+        _perform_until_done(_plan_operation())
     return {"operations": journal.operations, "repeated": journal.repeated}
 
 
-def _choose() -> Callable[[], None]:
+def _plan_operation() -> Callable[[], None]:
+    """Draws an operation and records its desired state in the journal. Returns a function that
+    performs the operation; it may be called again after an error."""
     if len(journal.learners) < 5:
-        return _signs_up()
-    acts = (
-        _signs_up,
-        _enrolls,
-        _leaves,
-        _changes_mode,
-        _token_runs_out,
-        _run_changes,
-        _refused_operation,
+        return _plan_sign_up()
+    plans = (
+        _plan_sign_up,
+        _plan_enrollment,
+        _plan_unenrollment,
+        _plan_mode_change,
+        _plan_token_expiry,
+        _plan_new_title_of_run,
+        _plan_refused_operation,
     )
-    return _draw.choices(acts, weights=(17, 36, 12, 14, 10, 9, 2))[0]()
+    return _random.choices(plans, weights=(17, 36, 12, 14, 10, 9, 2))[0]()
 
 
-def _until_done(act: Callable[[], None]) -> None:
-    deadline = time.monotonic() + _GIVE_UP
+def _perform_until_done(perform_operation: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         try:
             close_old_connections()
-            return act()
+            return perform_operation()
         except DatabaseError:
             journal.repeated += 1
             if time.monotonic() > deadline:
@@ -88,7 +93,7 @@ def _until_done(act: Callable[[], None]) -> None:
             time.sleep(0.2)
 
 
-def _stranger(number: int) -> str:
+def _email_of_stranger(number: int) -> str:
     return f"stranger{number}@strangers.example"
 
 
@@ -101,18 +106,18 @@ def _make_learner(username: str, email: str) -> None:
         ensure_account(user)
 
 
-def _signs_up() -> Callable[[], None]:
+def _plan_sign_up() -> Callable[[], None]:
     username = f"learner{len(journal.learners)}"
     email = f"{username}@learners.example"
     journal.learners[username] = email
     return lambda: _make_learner(username, email)
 
 
-def _enrolls() -> Callable[[], None]:
-    username, key = _draw.choice(list(journal.learners)), _draw.choice(list(journal.titles))
+def _plan_enrollment() -> Callable[[], None]:
+    username, key = _random.choice(list(journal.learners)), _random.choice(list(journal.titles))
     if ("enrollment", f"{username} in {key}") in journal.refused:
-        return _signs_up()
-    mode = _draw.choice(MODES)
+        return _plan_sign_up()
+    mode = _random.choice(MODES)
     journal.enrollments[username, key] = (mode, True)
     return lambda: _enroll(username, key, mode)
 
@@ -122,72 +127,74 @@ def _enroll(username: str, key: str, mode: str) -> None:
     enroll(user, CourseRun.objects.get(course_key=key), mode)
 
 
-def _leaves() -> Callable[[], None]:
+def _plan_unenrollment() -> Callable[[], None]:
     if not journal.enrollments:
-        return _enrolls()
-    username, key = _draw.choice(list(journal.enrollments))
+        return _plan_enrollment()
+    username, key = _random.choice(list(journal.enrollments))
     mode, _ = journal.enrollments[username, key]
     journal.enrollments[username, key] = (mode, False)
-    return lambda: _on_enrollment(unenroll, username, key)
+    return lambda: _change_enrollment(unenroll, username, key)
 
 
-def _changes_mode() -> Callable[[], None]:
+def _plan_mode_change() -> Callable[[], None]:
     active = [pair for pair, (_, is_active) in journal.enrollments.items() if is_active]
     if not active:
-        return _enrolls()
-    username, key = _draw.choice(active)
-    mode = _draw.choice(MODES)
+        return _plan_enrollment()
+    username, key = _random.choice(active)
+    mode = _random.choice(MODES)
     journal.enrollments[username, key] = (mode, True)
-    return lambda: _on_enrollment(change_mode, username, key, mode)
+    return lambda: _change_enrollment(change_mode, username, key, mode)
 
 
-def _on_enrollment(act: Callable[..., Any], username: str, key: str, *more: str) -> None:
+def _change_enrollment(
+    perform_operation: Callable[..., Any], username: str, key: str, *more: str
+) -> None:
     user = get_user_model().objects.get(username=username)
-    act(user, CourseRun.objects.get(course_key=key), *more)
+    perform_operation(user, CourseRun.objects.get(course_key=key), *more)
 
 
-def _token_runs_out() -> Callable[[], None]:
-    username = _draw.choice(list(journal.learners))
+def _plan_token_expiry() -> Callable[[], None]:
+    username = _random.choice(list(journal.learners))
 
-    def act() -> None:
+    def perform_operation() -> None:
         rows = LmsToken.objects.filter(user__username=username, expires_at__isnull=False)
         rows.update(expires_at=timezone.now())
         rows.make_due()
 
-    return act
+    return perform_operation
 
 
-def _run_changes() -> Callable[[], None]:
-    """Somebody renames a run in the LMS, which sends a webhook."""
-    key = _draw.choice(list(journal.titles))
+def _plan_new_title_of_run() -> Callable[[], None]:
+    """Staff of the LMS rename a run, and the LMS sends a webhook."""
+    key = _random.choice(list(journal.titles))
     title = f"Course of {journal.operations}"
     journal.titles[key] = title
 
-    def act() -> None:
+    def perform_operation() -> None:
         control(_lms_url, "rename", key=key, title=title)
         refresh_soon(key)
 
-    return act
+    return perform_operation
 
 
-def _refused_operation() -> Callable[[], None]:
-    """An operation that the LMS always refuses: in the end its row must be refused, with a
-    reason."""
-    username = _draw.choice(list(journal.learners))
-    kind = _draw.choice(("unknown run", "mode", "stranger"))
+def _plan_refused_operation() -> Callable[[], None]:
+    """An operation that the LMS always refuses. In the end the row of the operation must be refused,
+    with a reason."""
+    username = _random.choice(list(journal.learners))
+    kind = _random.choice(("unknown run", "mode", "stranger"))
     if kind == "stranger":
-        number = len([1 for what, _ in journal.refused if what == "account"])
+        number = len([1 for row_kind, _ in journal.refused if row_kind == "account"])
         journal.refused.add(("account", f"twin{number}"))
-        return lambda: _make_learner(f"twin{number}", _stranger(number))
+        return lambda: _make_learner(f"twin{number}", _email_of_stranger(number))
     free = [key for key in journal.titles if (username, key) not in journal.enrollments]
     if kind == "mode" and not free:
-        return _enrolls()
-    key = UNKNOWN_RUN if kind == "unknown run" else _draw.choice(free)
+        return _plan_enrollment()
+    key = UNKNOWN_RUN if kind == "unknown run" else _random.choice(free)
     if ("enrollment", f"{username} in {key}") in journal.refused:
-        return _enrolls()
+        return _plan_enrollment()
     journal.refused.add(("enrollment", f"{username} in {key}"))
 
-    def act() -> None:
+    def perform_operation() -> None:
         ensure_run(key)
         with transaction.atomic():
             _enroll(username, key, "audit")
@@ -195,19 +202,20 @@ def _refused_operation() -> Callable[[], None]:
                 row = Enrollment.objects.get(user__username=username, run__course_key=key)
                 row.want(mode="masters")
 
-    return act
+    return perform_operation
 
 
 # Unfinished rows
 
 
 def _watch_attempts() -> None:
-    """Records the most attempts that any row has had; a success resets the row's attempts."""
+    """Records the most attempts of any row while the operations run, because a success resets the
+    row's attempts."""
     while True:
         try:
             close_old_connections()
-            most = Work.objects.aggregate(most=Max("attempts"))["most"] or 0
-            journal.max_attempts = max(journal.max_attempts, most)
+            attempts = Work.objects.aggregate(most=Max("attempts"))["most"] or 0
+            journal.max_attempts = max(journal.max_attempts, attempts)
         except DatabaseError:
             pass
         time.sleep(0.5)

@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.lms.server import Broken, Connection, Request, Response, as_json
 
-BEFORE = ("500", "503", "429 header", "429 body", "reset", "time-out")
-AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
+FAULTS_BEFORE = ("500", "503", "429 header", "429 body", "reset", "time-out")
+FAULTS_AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Proxy:
     share: float
     hold: float
     retry_after: int
-    draw: random.Random
+    rng: random.Random
     counts: Counter[str] = field(default_factory=Counter)
     idle: deque[Any] = field(default_factory=deque)
 
@@ -42,16 +42,16 @@ class Proxy:
             return as_json(dict(self.counts)), 0.0
         self.counts["requests"] += 1
         fault = ""
-        if self.draw.random() < self.share:
-            early = self.draw.random() < 0.5
-            fault = self.draw.choice(BEFORE if early else AFTER)
-            self.counts[f"{fault} ({'before' if early else 'after'})"] += 1
+        if self.rng.random() < self.share:
+            is_before = self.rng.random() < 0.5
+            fault = self.rng.choice(FAULTS_BEFORE if is_before else FAULTS_AFTER)
+            self.counts[f"{fault} ({'before' if is_before else 'after'})"] += 1
             self.counts["spoiled"] += 1
-            if early:
+            if is_before:
                 return self._spoil(fault, None), 0.0
-        return self._pass(request, fault), 0.0
+        return self._forward_and_spoil(request, fault), 0.0
 
-    async def _pass(self, request: Request, fault: str) -> Response:
+    async def _forward_and_spoil(self, request: Request, fault: str) -> Response:
         try:
             answer = await self._forward(request)
         except (OSError, asyncio.IncompleteReadError):
@@ -68,8 +68,8 @@ class Proxy:
             wait = (("Retry-After", str(self.retry_after)),)
             return as_json({"detail": "Request was throttled."}, 429, wait)
         if fault == "429 body":
-            words = f"Request was throttled. Expected available in {self.retry_after} seconds."
-            return as_json({"detail": words}, 429)
+            detail = f"Request was throttled. Expected available in {self.retry_after} seconds."
+            return as_json({"detail": detail}, 429)
         if fault == "half body":
             whole = (answer or Response()).to_bytes()
             return Broken(whole[: len(whole) - max(1, len((answer or Response()).body) // 2)])
@@ -79,22 +79,22 @@ class Proxy:
         return Response(status, b"<title>Error</title>", kind="text/html")
 
     async def _forward(self, request: Request) -> Response:
-        for fresh in (False, True):
-            reader, writer = await self._connection(fresh)
+        for is_new_connection in (False, True):
+            reader, writer = await self._connection(is_new_connection)
             try:
                 writer.write(_encode(request))
                 answer = await _read_response(reader)
             except (OSError, asyncio.IncompleteReadError):
                 writer.close()
-                if fresh:
+                if is_new_connection:
                     raise
                 continue
             self.idle.append((reader, writer))
             return answer
         raise AssertionError("unreachable")
 
-    async def _connection(self, fresh: bool) -> Any:
-        if self.idle and not fresh:
+    async def _connection(self, is_new_connection: bool) -> Any:
+        if self.idle and not is_new_connection:
             return self.idle.pop()
         return await asyncio.open_connection("127.0.0.1", self.lms_port)
 
@@ -128,8 +128,10 @@ def main() -> None:
     parser.add_argument("--retry-after", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
-    proxy = Proxy(arguments.lms_port, arguments.share, arguments.hold, arguments.retry_after, draw)
+    generator = random.Random(arguments.seed)
+    proxy = Proxy(
+        arguments.lms_port, arguments.share, arguments.hold, arguments.retry_after, generator
+    )
     asyncio.run(_serve(proxy, arguments.port))
 
 

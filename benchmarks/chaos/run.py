@@ -1,5 +1,5 @@
-"""The harness: starts application and LMS, causes faults, waits until all rows are settled or
-refused."""
+"""The harness: starts the application and the LMS, causes faults, and waits until all rows are
+settled or refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ChaosRun:
         sweeper.join()
         verdict: dict[str, Any] = people.call("compare_with_lms", lms_url=self.lms_url)["answer"]
         verdict["worker_kills"] = self.kills
-        verdict["proxy"] = self._proxy("counts")
+        verdict["proxy"] = self._ask_proxy("counts")
         verdict["seconds"] = round(time.monotonic() - started, 1)
         requests, spoiled = verdict["proxy"]["requests"], verdict["proxy"].get("spoiled", 0)
         self.report(f"{requests} requests to the LMS, {spoiled} of them spoiled")
@@ -99,8 +99,8 @@ class ChaosRun:
         port, lms_port, proxy_port = free_port(), free_port(), free_port()
         self.lms_url = f"http://127.0.0.1:{lms_port}"
         self.proxy_url = f"http://127.0.0.1:{proxy_port}"
-        more = ("--delay", 0.01, "--runs", RUNS, "--call-back", f"http://localhost:{port}")
-        application.serve_lms(services, lms_port, port, *more)
+        lms_options = ("--delay", 0.01, "--runs", RUNS, "--call-back", f"http://localhost:{port}")
+        application.serve_lms(services, lms_port, port, *lms_options)
         ports = ["--port", str(proxy_port), "--lms-port", str(lms_port)]
         faults = ["--share", str(self.plan.faults), "--hold", str(TIMEOUT + 1)]
         seed = ["--seed", str(self.plan.seed)]
@@ -151,8 +151,8 @@ class ChaosRun:
     def _perform_with_faults(self, people: Contender) -> None:
         """Performs the operations in parts, and causes a fault after each part."""
         steps = max(self.plan.kills, 8)
-        slices = [self.plan.operations // steps] * steps
-        slices[-1] += self.plan.operations % steps
+        counts = [self.plan.operations // steps] * steps
+        counts[-1] += self.plan.operations % steps
         other_faults = {
             1: self._pause_a_worker,
             2: lambda: self._move_clock(7200),
@@ -162,34 +162,36 @@ class ChaosRun:
             steps - 2: self._pause_a_worker,
             steps - 1: lambda: self._move_clock(0),
         }
-        for step, count in enumerate(slices):
-            breaking = threading.Thread(target=other_faults.get(step, lambda: None))
-            breaking.start()
+        for step, count in enumerate(counts):
+            fault = threading.Thread(target=other_faults.get(step, lambda: None))
+            fault.start()
             people.call("perform", count=count)
-            breaking.join()
+            fault.join()
             if self.kills < self.plan.kills:
                 self._kill_a_worker()
         self._resume()
 
     def _kill_a_worker(self) -> None:
-        victim = self.rng.choice([worker for worker in self.workers if worker is not self.paused])
-        victim.send(signal.SIGKILL)
-        victim.again()
+        worker_to_kill = self.rng.choice(
+            [worker for worker in self.workers if worker is not self.paused]
+        )
+        worker_to_kill.send_signal(signal.SIGKILL)
+        worker_to_kill.restart()
         self.kills += 1
 
     def _pause_a_worker(self) -> None:
-        """Suspends a worker for longer than its lease: other workers claim its rows, then it
-        continues."""
+        """Suspends a worker for longer than a lease. Meanwhile other workers claim the rows of the
+        suspended worker."""
         self._resume()
         self.paused = self.rng.choice(self.workers)
         self.report(f"{self.paused.name} is suspended for {LEASE * 2:.0f} s")
-        self.paused.send(signal.SIGSTOP)
-        self._resuming = threading.Timer(LEASE * 2, self._resume)
-        self._resuming.start()
+        self.paused.send_signal(signal.SIGSTOP)
+        self._resume_timer = threading.Timer(LEASE * 2, self._resume)
+        self._resume_timer.start()
 
     def _resume(self) -> None:
         if self.paused is not None:
-            self.paused.send(signal.SIGCONT)
+            self.paused.send_signal(signal.SIGCONT)
             self.paused = None
 
     def _move_clock(self, seconds: int) -> None:
@@ -202,8 +204,8 @@ class ChaosRun:
 
     def _restart_redis(self) -> None:
         self.report("Redis is killed and starts empty")
-        self.redis.send(signal.SIGKILL)
-        self.redis.again()
+        self.redis.send_signal(signal.SIGKILL)
+        self.redis.restart()
 
     # End
 
@@ -224,12 +226,12 @@ class ChaosRun:
                 return
             if unfinished and now > reported + _REPORT_EVERY:
                 reported = now
-                self.report(f"still to do: {unfinished}")
+                self.report(f"not settled yet: {unfinished}")
             if unfinished and now > retried_at + _RETRY_EVERY:
                 retried_at = now
                 self.report(f"{people.call('retry_waiting')['answer']} rows retried by hand")
             time.sleep(0.5)
 
-    def _proxy(self, name: str) -> Any:
+    def _ask_proxy(self, name: str) -> Any:
         with urllib.request.urlopen(f"{self.proxy_url}/proxy/{name}") as answer:
             return json.load(answer)

@@ -31,10 +31,10 @@ def compare_with_lms(lms_url: str) -> dict[str, Any]:
     dump = control(lms_url, "dump")
     verdict = Verdict()
     refused = _check_refused_rows(verdict)
-    _accounts(verdict, dump, refused)
-    _enrollments(verdict, dump, refused)
-    _tokens(verdict, dump, refused)
-    _runs(verdict, lms_url)
+    _check_accounts(verdict, dump, refused)
+    _check_enrollments(verdict, dump, refused)
+    _check_tokens(verdict, dump, refused)
+    _check_runs(verdict, lms_url)
     for row in sorted(journal.refused - refused):
         verdict.lost.append(f"{row[0]} {row[1]}: refused by the LMS, but not recorded as refused")
     for row in sorted(refused - journal.refused):
@@ -81,7 +81,7 @@ def _without_names(message: str) -> str:
     return " ".join("…" if "course-v1:" in word else word for word in message.split())[:90]
 
 
-def _accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
+def _check_accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     rows = {row.user.username: row for row in LmsAccount.objects.select_related("user")}
     in_lms = {account["username"]: account for account in dump["accounts"]}
     for username, email in journal.learners.items():
@@ -101,16 +101,18 @@ def _accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, st
     for account in dump["accounts"]:
         if account["uid"] and account["username"] not in own_usernames:
             verdict.duplicates.append(
-                f"account {account['username']}: in the LMS, and nobody's here"
+                f"account {account['username']}: in the LMS, but not in the application"
             )
     for name, count in dump["made"].items():
         if count > 1:
-            verdict.duplicates.append(f"account {name}: made {count} times")
+            verdict.duplicates.append(f"account {name}: created {count} times")
 
 
-def _enrollments(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
+def _check_enrollments(
+    verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]
+) -> None:
     names = dict(LmsAccount.objects.values_list("user__username", "username"))
-    in_lms = {(user, key): (mode, on) for user, key, mode, on in dump["enrollments"]}
+    in_lms = {(user, key): (mode, is_active) for user, key, mode, is_active in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():
         enrollment_in_lms = in_lms.pop((names.get(username, ""), key), None)
         name = f"enrollment {username} in {key}"
@@ -121,29 +123,31 @@ def _enrollments(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str,
         elif enrollment_in_lms and enrollment_in_lms[1] != is_active:
             verdict.wrong.append(f"{name}: active is {enrollment_in_lms[1]} in the LMS")
         elif enrollment_in_lms and is_active and enrollment_in_lms[0] != mode:
-            verdict.wrong.append(f"{name}: {enrollment_in_lms[0]} in the LMS, {mode} wanted")
+            verdict.wrong.append(f"{name}: {enrollment_in_lms[0]} in the LMS, {mode} desired")
     for (username, key), (_, is_active) in in_lms.items():
         if is_active:
-            verdict.duplicates.append(f"enrollment {username} in {key}: nobody asked for it")
+            verdict.duplicates.append(
+                f"enrollment {username} in {key}: in the LMS, but not in the journal"
+            )
     for row in all_enrollments():
         name = f"{row.user.username} in {row.run.course_key}"
         if not row.is_settled and ("enrollment", name) not in refused:
             verdict.lost.append(f"enrollment {name}: still not in the LMS: {row.error_message}")
 
 
-def _tokens(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
+def _check_tokens(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     names = dict(LmsAccount.objects.values_list("user_id", "username"))
     for row in LmsToken.objects.select_related("user"):
         username = row.user.username
         if ("account", username) in refused:
             continue
         if not row.access_token:
-            verdict.lost.append(f"token of {username}: there is none: {row.error_message}")
+            verdict.lost.append(f"token of {username}: missing: {row.error_message}")
         elif dump["access"].get(vault.decrypt(row.access_token)) != names[row.user_id]:
-            verdict.wrong.append(f"token of {username}: in the LMS it belongs to somebody else's")
+            verdict.wrong.append(f"token of {username}: in the LMS it belongs to another learner")
 
 
-def _runs(verdict: Verdict, lms_url: str) -> None:
+def _check_runs(verdict: Verdict, lms_url: str) -> None:
     titles = dict(CourseRun.objects.values_list("course_key", "title"))
     lms_titles = control(lms_url, "titles")
     for key in journal.titles:

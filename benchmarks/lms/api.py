@@ -10,10 +10,12 @@ from benchmarks.lms.server import Request, Response, as_json
 from benchmarks.lms.world import MODES, Account, World
 from usher.contract.paths import LmsPath
 
-_RESIZED = {f"image_url_{size}": "/static/default.png" for size in ("full", "large", "small")}
+_PROFILE_IMAGES = {
+    f"image_url_{size}": "/static/default.png" for size in ("full", "large", "small")
+}
 
 SERVICE_WORKER = "service-worker"
-_SINCE = "2020-01-01T00:00:00Z"
+_DATE_JOINED = "2020-01-01T00:00:00Z"
 
 
 @dataclass
@@ -23,13 +25,13 @@ class PublicApi:
     # Accounts
 
     def me(self, request: Request) -> Response:
-        username = self._who(request)
+        username = self._caller(request)
         return as_json({"username": username}) if username else _unauthorized()
 
     def account(self, request: Request) -> Response:
         """GET: several accounts by username, or one by username or e-mail address. PATCH: only
         with the learner's own token."""
-        if not (who := self._who(request)):
+        if not (caller := self._caller(request)):
             return _unauthorized()
         if names := request.params().get("username"):
             accounts = (self._account_named(name) for name in names.split(","))
@@ -42,7 +44,7 @@ class PublicApi:
         if account is None:
             return Response(404)
         if request.method == "PATCH":
-            if who != account.username:
+            if caller != account.username:
                 return Response(403)
             for field in ("name", "country"):
                 setattr(account, field, request.json().get(field, getattr(account, field)))
@@ -52,7 +54,7 @@ class PublicApi:
         """The account of a learner or of the service worker, which the client requests as evidence
         that the LMS shows accounts."""
         if name == SERVICE_WORKER:
-            return Account(0, name, f"{name}@lms.example", name, "", "", _SINCE)
+            return Account(0, name, f"{name}@lms.example", name, "", "", _DATE_JOINED)
         return self.world.accounts.get(name.lower())
 
     def deactivate(self, request: Request) -> Response:
@@ -65,7 +67,8 @@ class PublicApi:
         account.is_active = False
         return as_json({"username": account.username, "is_active": False})
 
-    def _who(self, request: Request) -> str:
+    def _caller(self, request: Request) -> str:
+        """The username of the request's token; '' for an unknown token."""
         if request.token == self.world.service_token:
             return SERVICE_WORKER
         return self.world.access.get(request.token, "")
@@ -223,7 +226,7 @@ def _mode_of_enrollment(slug: str) -> dict[str, Any]:
 def _account_data(account: Account) -> dict[str, Any]:
     return {
         "account_privacy": "private",
-        "profile_image": {"has_image": False, **_RESIZED},
+        "profile_image": {"has_image": False, **_PROFILE_IMAGES},
         "username": account.username,
         "bio": None,
         "country": account.country or None,

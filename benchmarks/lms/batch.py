@@ -50,11 +50,11 @@ class BatchApi:
         if account is None:
             conflicts = [
                 name
-                for name, other in (
+                for name, is_taken in (
                     ("email", email.lower() in self.world.by_email),
                     ("username", username.lower() in self.world.accounts),
                 )
-                if other
+                if is_taken
             ]
             if conflicts:
                 return _refused_result(

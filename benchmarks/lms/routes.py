@@ -10,7 +10,7 @@ from benchmarks.lms.api import PublicApi
 from benchmarks.lms.batch import BatchApi
 from benchmarks.lms.callbacks import CallbackFailed, Callbacks
 from benchmarks.lms.server import Request, Response, as_json
-from benchmarks.lms.sign_in import COMPLETE, Asking, SignIn
+from benchmarks.lms.sign_in import COMPLETE, ApplicationRequests, SignIn
 from benchmarks.lms.world import World
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
@@ -31,8 +31,10 @@ class Lms:
     prefixes: list[tuple[str, str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        ask: Asking | None = Callbacks(self.world, self.call_back) if self.call_back else None
-        self.sign_in, self.api = SignIn(self.world, ask), PublicApi(self.world)
+        application: ApplicationRequests | None = (
+            Callbacks(self.world, self.call_back) if self.call_back else None
+        )
+        self.sign_in, self.api = SignIn(self.world, application), PublicApi(self.world)
         self.batch_api = BatchApi(self.world, self.batch)
         self.route()
 
@@ -76,7 +78,7 @@ class Lms:
             return Response(404, body, kind="text/html; charset=utf-8"), self.delay
         answer = action(request)
         if not isinstance(answer, Response):
-            answer = _safely(answer)
+            answer = _answer_or_500(answer)
         return answer, self.delay
 
     # Control endpoints, with which a benchmark reads or changes the LMS's data directly.
@@ -109,10 +111,10 @@ class Lms:
                 params["username"], params["key"], params["mode"], params["on"] == "yes"
             )
         elif name == "reset":
-            fresh = World(*(getattr(self.world, name) for name in _IDENTITY))
-            fresh.runs, fresh.pages = self.world.runs, self.world.pages
-            for name in vars(fresh):
-                setattr(self.world, name, getattr(fresh, name))
+            empty = World(*(getattr(self.world, name) for name in _CONNECTION_FIELDS))
+            empty.runs, empty.pages = self.world.runs, self.world.pages
+            for name in vars(empty):
+                setattr(self.world, name, getattr(empty, name))
         elif name == "dump":
             return as_json(self._dump())
         return as_json({"requests": dict(self.world.requests)} if name == "counts" else {})
@@ -133,7 +135,7 @@ class Lms:
         }
 
 
-_IDENTITY = (
+_CONNECTION_FIELDS = (
     "application_url",
     "client_id",
     "oauth_client_id",
@@ -143,7 +145,7 @@ _IDENTITY = (
 )
 
 
-async def _safely(answer: Awaitable[Response]) -> Response:
+async def _answer_or_500(answer: Awaitable[Response]) -> Response:
     try:
         return await answer
     except CallbackFailed:

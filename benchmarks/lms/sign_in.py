@@ -19,9 +19,9 @@ _TAKEN = {
 }
 
 
-class Asking(Protocol):
-    """The LMS's requests to the application about a token or a code. Both methods return the
-    learner's username, or None if the application rejects the token or code."""
+class ApplicationRequests(Protocol):
+    """The requests that the LMS sends to the application. Both methods return the learner's
+    username, or None if the application rejects the token or the code."""
 
     async def me(self, token: str) -> str | None: ...
 
@@ -30,19 +30,19 @@ class Asking(Protocol):
 
 @dataclass
 class SignIn:
-    """ask: None for an LMS that sends the application no requests: it accepts every token and code,
-    and signs in the learner who registered last."""
+    """application: sends requests to the application. If it is None, the LMS accepts every token and
+    code, and signs in the learner who registered last."""
 
     world: World
-    ask: Asking | None
+    application: ApplicationRequests | None
 
     # Registration
 
     async def register(self, request: Request) -> Response:
         form = request.form()
         username = form.get("username", "")
-        if self.ask is not None:
-            profile = await self.ask.me(form.get("access_token", ""))
+        if self.application is not None:
+            profile = await self.application.me(form.get("access_token", ""))
             if profile != username:
                 message = [{"user_message": "The provided access_token is not valid."}]
                 error = {"access_token": message, "error_code": "tpa-invalid-access-token"}
@@ -82,7 +82,7 @@ class SignIn:
 
     def start(self, request: Request) -> Response:
         state = secrets.token_hex(16)
-        session = Session(state=state, following=request.params().get("next", LmsPath.DASHBOARD))
+        session = Session(state=state, next_url=request.params().get("next", LmsPath.DASHBOARD))
         query = {
             "client_id": self.world.client_id,
             "redirect_uri": self._redirect_uri(request, state),
@@ -102,10 +102,10 @@ class SignIn:
         if session is None:
             return redirect(LmsPath.LOGIN)
         if "code" not in params:  # the second request: the pipeline continues
-            return redirect(session.following if session.username else LmsPath.LOGIN)
+            return redirect(session.next_url if session.username else LmsPath.LOGIN)
         if not session.state or params.get("state") != session.state:
             return Response(400, b"", kind="text/html; charset=utf-8")
-        uid = await self._who(request, params["code"], session.state)
+        uid = await self._username_of_code(request, params["code"], session.state)
         account = self.world.by_uid.get(uid or "")
         if account is None:
             return redirect(LmsPath.REGISTER if uid else LmsPath.LOGIN)
@@ -114,17 +114,17 @@ class SignIn:
         session.username = account.username
         return redirect(COMPLETE + "?")
 
-    async def _who(self, request: Request, code: str, state: str) -> str | None:
-        if self.ask is None:
+    async def _username_of_code(self, request: Request, code: str, state: str) -> str | None:
+        if self.application is None:
             return self.world.last_registered
-        return await self.ask.exchange(code, self._redirect_uri(request, state))
+        return await self.application.exchange(code, self._redirect_uri(request, state))
 
     def dashboard(self, request: Request) -> Response:
-        if not self._signed_in(request):
+        if not self._signed_in_username(request):
             return redirect(f"{LmsPath.LOGIN}?next=/dashboard")
         return Response(200, b"<title>Dashboard</title>", kind="text/html; charset=utf-8")
 
-    def _signed_in(self, request: Request) -> str:
+    def _signed_in_username(self, request: Request) -> str:
         session = self.world.sessions.get(request.cookie("sessionid"))
         return session.username if session else ""
 
@@ -132,7 +132,7 @@ class SignIn:
 
     def authorize(self, request: Request) -> Response:
         params = request.params()
-        username = self._signed_in(request)
+        username = self._signed_in_username(request)
         if params.get("client_id") != self.world.oauth_client_id:
             return as_json({"error": "invalid_request"}, 400)
         if not username:

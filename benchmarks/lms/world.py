@@ -30,11 +30,11 @@ class Account:
 
 @dataclass(slots=True)
 class Session:
-    """username: '' until signed in. following: the address to open after sign-in."""
+    """username: '' until signed in. next_url: the address to open after sign-in."""
 
     username: str = ""
     state: str = ""
-    following: str = ""
+    next_url: str = ""
 
 
 @dataclass

@@ -21,27 +21,29 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     _, redis_url = setup.services.redis()
     setup.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(10)]
-    setup.ours.call("runs", keys=keys)
+    setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
     control(setup.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):
-            own = {"names": f"w{number}x{workers}x{{}}", "first": 0, "end": count // 10}
-            setup.ours.call("learners", **own)
-            setup.ours.call("accounts", **own)
-            control(setup.lms_url, "accounts", **own | {"name": own["names"]})
-            measures.append(count / _seconds(setup, redis_url, workers, number, own))
+            learners = {"names": f"w{number}x{workers}x{{}}", "first": 0, "end": count // 10}
+            setup.ours.call("create_learners", **learners)
+            setup.ours.call("create_accounts", **learners)
+            control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
+            measures.append(count / _measure_seconds(setup, redis_url, workers, number, learners))
     control(setup.lms_url, "delay", seconds=0.05)
     return [figure]
 
 
-def _seconds(setup: Setup, redis_url: str, workers: int, number: int, own: dict[str, Any]) -> float:
+def _measure_seconds(
+    setup: Setup, redis_url: str, workers: int, number: int, learners: dict[str, Any]
+) -> float:
     env = setup.our_env | {
         "REDIS_URL": redis_url,
         "USHER_CONCURRENCY": str(_CONCURRENCY),
         "USHER_USE_BATCH_API": "false",
     }
-    started = [
+    running_workers = [
         setup.services.module(
             f"worker-{number}-{workers}-{index}",
             "celery",
@@ -50,9 +52,11 @@ def _seconds(setup: Setup, redis_url: str, workers: int, number: int, own: dict[
         )
         for index in range(workers)
     ]
-    wait_for(lambda: all(" ready." in worker.log for worker in started), "the workers' start")
-    setup.ours.call("enrollments", **own, each=10)
+    wait_for(
+        lambda: all(" ready." in worker.log for worker in running_workers), "the workers' start"
+    )
+    setup.ours.call("create_enrollments", **learners, each=10)
     cost = setup.ours.call("process_with_celery", redis_url=redis_url, messages=4 * workers)
-    for worker in started:
+    for worker in running_workers:
         worker.stop()
     return float(cost["seconds"])

@@ -34,12 +34,12 @@ def flat(setup: Setup, few: int, many: int, rounds: int) -> Flat:
         Contender("benchmarks.ours", env[many]) as large,
     ):
         for size, contender in ((few, small), (many, large)):
-            contender.call("many_learners", name="f", count=size)
+            contender.call("create_many_learners", name="f", count=size)
         for operation in OPERATIONS:
             measured: dict[int, list[float]] = {few: [], many: []}
             for _ in range(rounds):
                 for size, contender in ((few, small), (many, large)):
-                    measured[size] += contender.call("operation", name=operation)["answer"]
+                    measured[size] += contender.call("measure_operation", name=operation)["answer"]
             for size, seconds in measured.items():
                 ordered = sorted(seconds)
                 result.milliseconds[operation][size] = 1000 * ordered[len(ordered) // 2]

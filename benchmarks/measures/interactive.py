@@ -50,27 +50,27 @@ def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
     number of persons for each measurement."""
     learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
-    setup.ours.call("runs", keys=keys)
+    setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
-    setup.ours.call("learners", **learners)
-    setup.ours.call("accounts", **learners)
+    setup.ours.call("create_learners", **learners)
+    setup.ours.call("create_accounts", **learners)
     control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
-    setup.ours.call("enrollments", **learners, each=EACH)
+    setup.ours.call("create_enrollments", **learners, each=EACH)
     _, redis_url = setup.services.redis()
     waits = []
     for api in ("public", "batch"):
         setup.use_batch_api(api == "batch")
         for worker in _WORKERS:
             setup.ours.call("delete_due_work")
-            setup.ours.call("due_again", names="backlog")
+            setup.ours.call("make_due_again", names="backlog")
             with _worker(setup, worker, api, redis_url) as contender:
                 name = f"{api}{worker.lower()}p{{}}"
-                served = contender.call(
-                    "people", names=name, count=people, concurrency=_CONCURRENCY
+                waited = contender.call(
+                    "sign_up_and_enroll", names=name, count=people, concurrency=_CONCURRENCY
                 )["answer"]
                 unsettled = contender.call("count_unsettled", names="backlog")["answer"]
             waits.append(
-                WaitTimes(api, worker, served["sign_ups"], served["enrollments"], unsettled)
+                WaitTimes(api, worker, waited["sign_ups"], waited["enrollments"], unsettled)
             )
     setup.ours.call("delete_due_work")
     return waits

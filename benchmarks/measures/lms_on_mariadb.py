@@ -26,7 +26,7 @@ from usher.embedded.home.process import free_port, running_lms
 
 TOKEN = "token-of-the-benchmark-" + "1" * 30
 RUNS = ["course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course"]
-_HERE = "http://127.0.0.1:9"  # no webhooks are sent
+_UNUSED_URL = "http://127.0.0.1:9"  # no webhooks are sent
 DESCRIPTION = {
     "service_worker": {"username": "worker", "email": "worker@example.org", "token": TOKEN},
     "applications": [
@@ -36,70 +36,73 @@ DESCRIPTION = {
             "provider_name": "Benchmark",
             "client_id": "lms",
             "client_secret": "secret-of-the-lms",
-            "authorization_url": f"{_HERE}/oauth2/authorize/",
-            "access_token_url": f"{_HERE}/oauth2/token/",
-            "api_root": _HERE,
-            "logout_url": f"{_HERE}/logout/",
+            "authorization_url": f"{_UNUSED_URL}/oauth2/authorize/",
+            "access_token_url": f"{_UNUSED_URL}/oauth2/token/",
+            "api_root": _UNUSED_URL,
+            "logout_url": f"{_UNUSED_URL}/logout/",
             "oauth_name": "benchmark",
             "oauth_client_id": "benchmark-at-the-lms",
             "oauth_client_secret": "secret-at-the-lms",
-            "oauth_redirect_uris": [f"{_HERE}/complete"],
+            "oauth_redirect_uris": [f"{_UNUSED_URL}/complete"],
         }
     ],
 }
 
 
 def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
-    """Measures with two concurrent requests. Returns medians of the rounds: accounts with tokens a
-    second, enrollments a second, and how many times faster that is than single enrollments.
-    ``over_before``: how many times faster than the earlier batch API, the lower of the ratios for
-    accounts and for enrollments; None without the repository's history. Also returns the numbers of
-    failed requests and of deadlocks that InnoDB counted."""
+    """Measures with two concurrent requests. Returns a dict:
+
+    - medians of the rounds: accounts with tokens a second, enrollments a second, and as
+      ``over_one_by_one`` how many times faster the batch API enrolls than single requests;
+    - ``over_before``: how many times faster than the earlier batch API, the lower of the ratios for
+      accounts and for enrollments; None without the repository's history;
+    - the numbers of failed requests, and of deadlocks that InnoDB counted.
+    """
     with ExitStack() as stack:
         server = stack.enter_context(mariadb("usher_test", "usher_test_before"))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-bench-")))
-        now = stack.enter_context(_serve(server, "usher_test", base))
+        current = stack.enter_context(_serve(server, "usher_test", base))
         source = batch_api_in_long_transactions(base / "source")
-        before = None
+        earlier = None
         if source is not None:
-            before = stack.enter_context(_serve(server, "usher_test_before", base, source))
-        results = [_round(now, before, number, items) for number in range(rounds)]
-        middle = {
+            earlier = stack.enter_context(_serve(server, "usher_test_before", base, source))
+        results = [_round(current, earlier, number, items) for number in range(rounds)]
+        medians = {
             name: statistics.median(result[name] for result in results) for name in results[0]
         }
-        ratios = [middle.pop(f"{what}_over_before", None) for what in ("accounts", "enrollments")]
+        ratios = [medians.pop(f"{kind}_over_before", None) for kind in ("accounts", "enrollments")]
         return {
-            **middle,
+            **medians,
             "over_before": min(ratio for ratio in ratios if ratio) if all(ratios) else None,
-            "failed": now.failed,
-            "failed_before": before.failed if before is not None else None,
+            "failed": current.failed,
+            "failed_before": earlier.failed if earlier is not None else None,
             "deadlocks": server.deadlocks(),
-            "refused": len(now.refused),
+            "refused": len(current.refused),
         }
 
 
-def _round(now: Load, before: Load | None, number: int, items: int) -> dict[str, Any]:
+def _round(current: Load, earlier: Load | None, number: int, items: int) -> dict[str, Any]:
     learners = accounts(items, f"{PREFIX}{number}-")
     items_to_enroll = enrollments(items, learners, RUNS[:1], "audit")
     single = enrollments(2 * items, learners, RUNS, "audit")[items : items + max(items // 20, 10)]
-    creation = now.send_and_measure(ACCOUNTS, learners)
-    enrolling = now.send_and_measure(ENROLLMENTS, items_to_enroll)
+    creation = current.send_and_measure(ACCOUNTS, learners)
+    enrolling = current.send_and_measure(ENROLLMENTS, items_to_enroll)
     ratios: dict[str, float | None] = {
         "accounts_over_before": None,
         "enrollments_over_before": None,
     }
-    if before is not None:
+    if earlier is not None:
         for name, path, load, sent_items in (
             ("accounts", ACCOUNTS, creation, learners),
             ("enrollments", ENROLLMENTS, enrolling, items_to_enroll),
         ):
-            earlier = before.send_and_measure(path, sent_items)
-            ratios[f"{name}_over_before"] = round(load["a_second"] / earlier["a_second"], 2)
+            earlier_load = earlier.send_and_measure(path, sent_items)
+            ratios[f"{name}_over_before"] = round(load["a_second"] / earlier_load["a_second"], 2)
     return {
         "accounts_a_second": creation["a_second"],
         "enrollments_a_second": enrolling["a_second"],
         **ratios,
-        "over_one_by_one": round(enrolling["a_second"] / _one_by_one(now.client, single), 1),
+        "over_one_by_one": round(enrolling["a_second"] / _one_by_one(current.client, single), 1),
         "page_p95": enrolling.get("page_p95"),
     }
 

@@ -13,7 +13,7 @@ def memory(setup: Setup, learners: int) -> tuple[float, dict[str, float]]:
     """The peak memory, in megabytes, of a process that checks every account; and a dict of the
     ``seconds`` that the check took, and ``before_mb``, the peak memory before it. Raises
     RuntimeError if some accounts were not checked."""
-    setup.ours.call("many_accounts", name="m", count=learners)
+    setup.ours.call("create_many_accounts", name="m", count=learners)
     for first in range(0, learners, 50_000):
         end = min(learners, first + 50_000)
         control(setup.lms_url, "accounts", name="m{}", first=first, end=end)

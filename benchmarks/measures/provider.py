@@ -38,7 +38,9 @@ def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) ->
     exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
     cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
     for contender in (setup.ours, setup.reference):
-        contender.call("learners", names="provider{}", first=0, end=max(own_count, reference_count))
+        contender.call(
+            "create_learners", names="provider{}", first=0, end=max(own_count, reference_count)
+        )
     own_server, reference_server = _start_servers(setup, own_count, reference_count)
     for _ in range(rounds):
         for implementation, measures, costs in (
@@ -82,7 +84,7 @@ def _start_servers(
 
 def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) -> float:
     codes = implementation.contender.call(
-        "codes", count=implementation.count, redirect_uri=setup.redirect_uri
+        "create_codes", count=implementation.count, redirect_uri=setup.redirect_uri
     )
     unused = list(codes["answer"])
 
@@ -112,7 +114,7 @@ async def _exchange(setup: Setup, browser: Browser, code: str) -> str:
 def _cost_of_sign_in(setup: Setup, implementation: MeasuredImplementation) -> float:
     """Milliseconds of the server's processor time for authorize, token and users/me of one
     learner."""
-    unused = implementation.contender.call("sessions", count=implementation.count)["answer"]
+    unused = implementation.contender.call("create_sessions", count=implementation.count)["answer"]
     count = len(unused)
 
     async def one_browser() -> None:

@@ -19,9 +19,9 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
     server, url = setup.services.redis()
     setup.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
-    setup.ours.call("runs", keys=keys)
+    setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
-    server.send(signal.SIGSTOP)
+    server.send_signal(signal.SIGSTOP)
     try:
         with Contender("benchmarks.ours", setup.our_env | {"REDIS_URL": url}) as stalled:
             for number in range(rounds):
@@ -29,15 +29,19 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
                     ("n", setup.ours, figure.reference),
                     ("s", stalled, figure.ours),
                 ):
-                    own = {"names": f"redis{name}{number}x{{}}", "first": 0, "end": count // EACH}
-                    setup.ours.call("learners", **own)
-                    setup.ours.call("accounts", **own)
-                    control(setup.lms_url, "accounts", **own | {"name": own["names"]})
-                    setup.ours.call("enrollments", **own, each=EACH)
-                    cost = contender.call("enroll")
+                    learners = {
+                        "names": f"redis{name}{number}x{{}}",
+                        "first": 0,
+                        "end": count // EACH,
+                    }
+                    setup.ours.call("create_learners", **learners)
+                    setup.ours.call("create_accounts", **learners)
+                    control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
+                    setup.ours.call("create_enrollments", **learners, each=EACH)
+                    cost = contender.call("send_enrollments")
                     if cost["answer"]["changed"] < count:
                         raise RuntimeError(f"not all were enrolled: {str(cost)[:500]}")
                     rates.append(count / cost["seconds"])
     finally:
-        server.send(signal.SIGCONT)
+        server.send_signal(signal.SIGCONT)
     return figure

@@ -43,9 +43,12 @@ _OLDER_TOOLKIT = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of learners. learners: for the sidecar. reference: for the application's own
-    commands, whose rate does not depend on the number. embedded: for the sidecar with the embedded
-    LMS. not_due: in the check of learners of whom none is due."""
+    """Numbers of learners.
+
+    learners: processed by the sidecar with the benchmark LMS. reference: processed by the
+    application's own commands, whose rate does not depend on the number. embedded: processed by the
+    sidecar with the embedded LMS. not_due: learners of the full pass, of whom none is due.
+    """
 
     learners: int
     reference: int
@@ -72,18 +75,18 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
         figures = []
         for name, on, target in (("sidecar_public", "no", 30), ("sidecar_batch", "yes", 100)):
             control(lms_url, "batch", on=on)
-            way = "public APIs" if on == "no" else "batch API"
-            figure = Figure(name, f"Sidecar, {way}", "ms a learner", target)
+            api = "public APIs" if on == "no" else "batch API"
+            figure = Figure(name, f"Sidecar, {api}", "ms a learner", target)
             for number in range(rounds):
                 stem = f"{name[8:10]}{number}"
-                change = _changing(lms_url, stem)
+                change = _changing_benchmark_runs(lms_url, stem)
                 _round(application, figure, stem, change, sizes.reference, sizes.learners)
             figures.append(figure)
         full_pass = _full_pass(application, sizes.not_due)
     with _on_embedded_lms(services, postgresql.url("embedded")) as (application, lms):
         figure = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", 10)
         for number in range(rounds):
-            change = _renaming(lms, number)
+            change = _renaming_embedded_run(lms, number)
             _round(application, figure, f"em{number}", change, sizes.reference, sizes.embedded)
         figures.append(figure)
     return figures, full_pass
@@ -111,9 +114,11 @@ def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[Stand
             **_OLDER_TOOLKIT,
         },
     )
-    _record(application, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND))
+    _register_oauth_client(
+        application, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND)
+    )
     keys = [BENCH_RUN.format(number) for number in range(RUNS)]
-    application.run(f"keys = {keys!r}\n" + _RUNS)
+    application.run(f"keys = {keys!r}\n" + _CREATE_RUNS)
     with application.running_server(port):
         _usher(application, "reconcile", "--kind", "run")
         yield application, lms_url
@@ -132,15 +137,15 @@ def _on_embedded_lms(services: Services, database: str) -> Iterator[tuple[StandI
         application = StandIn(
             folder, "mitxonline", DATABASE_URL=database, **values, **_OLDER_TOOLKIT
         )
-        _record(application, LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms.redirect_uri)
+        _register_oauth_client(application, LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms.redirect_uri)
         keys = json.loads(lms.shell(_LMS_RUNS))
-        application.run(f"keys = {keys!r}\n" + _RUNS)
+        application.run(f"keys = {keys!r}\n" + _CREATE_RUNS)
         with application.running_server(port):
             yield application, lms
         application.close()
 
 
-def _record(application: StandIn, client_id: str, secret: str, uri: str) -> None:
+def _register_oauth_client(application: StandIn, client_id: str, secret: str, uri: str) -> None:
     application.run(
         "from oauth2_provider.models import Application\n"
         f"Application.objects.create(name='edx-oauth-app', client_id={client_id!r},\n"
@@ -149,11 +154,14 @@ def _record(application: StandIn, client_id: str, secret: str, uri: str) -> None
     )
 
 
-def _changing(lms_url: str, mark: str) -> Callable[[str], None]:
+def _changing_benchmark_runs(lms_url: str, mark: str) -> Callable[[str], None]:
+    """A function that changes 1% of the runs. Its argument tells its calls apart."""
     return lambda side: control(lms_url, "change-runs", each=100, mark=mark + side)
 
 
-def _renaming(lms: LmsProcess, number: int) -> Callable[[str], None]:
+def _renaming_embedded_run(lms: LmsProcess, number: int) -> Callable[[str], None]:
+    """A function that renames a run. Its argument tells its calls apart."""
+
     def rename(side: str) -> None:
         lms.shell(_RENAME.format(title=f"Title {number} {side}"))
 
@@ -165,33 +173,41 @@ def _round(
     figure: Figure,
     stem: str,
     change: Callable[[str], None],
-    reference_times: int,
-    sidecar_times: int,
+    reference_learners: int,
+    sidecar_learners: int,
 ) -> None:
-    """Adds the milliseconds for one learner, of both implementations, to ``figure``. Raises
-    RuntimeError if one of them did not finish its work."""
+    """Adds the milliseconds of both implementations for one learner to ``figure``.
+
+    stem: how the usernames of the round's learners begin. change: changes course runs in the LMS,
+    before each implementation syncs them. Raises RuntimeError if an implementation left work
+    unfinished.
+    """
     runs = application.run(
         "from courses.models import CourseRun\nresult = CourseRun.objects.count()"
     )
-    application.run(_LEARNERS.format(stem=stem + "a", count=reference_times, each=min(EACH, runs)))
+    application.run(
+        _CREATE_DUE_LEARNERS.format(stem=stem + "a", count=reference_learners, each=min(EACH, runs))
+    )
     change("a")
-    cost = application.run(_OWN)
-    unfinished = application.run(_LEFT.format(stem=stem + "a"))
+    cost = application.run(_RUN_OWN_COMMANDS)
+    unfinished = application.run(_COUNT_UNFINISHED.format(stem=stem + "a"))
     if any(unfinished):
         raise RuntimeError(f"the application's own commands left {unfinished}")
-    whole = (
-        cost["repair"] / reference_times
-        + cost["enroll"] / reference_times
-        + cost["sync"] / sidecar_times
+    seconds = (
+        cost["repair"] / reference_learners
+        + cost["enroll"] / reference_learners
+        + cost["sync"] / sidecar_learners
     )
-    figure.reference.append(whole * 1000)
-    application.run(_LEARNERS.format(stem=stem + "b", count=sidecar_times, each=min(EACH, runs)))
+    figure.reference.append(seconds * 1000)
+    application.run(
+        _CREATE_DUE_LEARNERS.format(stem=stem + "b", count=sidecar_learners, each=min(EACH, runs))
+    )
     change("b")
     outcome = _run_sidecar(application)
-    unfinished = application.run(_LEFT.format(stem=stem + "b"))
+    unfinished = application.run(_COUNT_UNFINISHED.format(stem=stem + "b"))
     if any(unfinished) or not outcome["ok"]:
         raise RuntimeError(f"the sidecar left {unfinished}: {str(outcome)[:500]}")
-    figure.ours.append(outcome["seconds"] / sidecar_times * 1000)
+    figure.ours.append(outcome["seconds"] / sidecar_learners * 1000)
 
 
 def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
@@ -231,14 +247,14 @@ def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
 
 def _full_pass(application: StandIn, learners: int) -> FullPass:
     """Creates learners with SQL, each with account, token and an enrollment. Then measures."""
-    application.run(_MANY.format(count=learners))
+    application.run(_CREATE_SETTLED_LEARNERS.format(count=learners))
     outcome = _run_sidecar(application, passes=2)
     if outcome["numbers"]:
-        raise RuntimeError(f"there was something to do: {outcome}")
+        raise RuntimeError(f"some learners were due: {outcome}")
     return FullPass(learners, outcome["seconds"], outcome["later"], outcome["mb"])
 
 
-_RUNS = """
+_CREATE_RUNS = """
 from courses.models import Course, CourseRun
 course = Course.objects.create(readable_id="course-v1:bench", title="Bench")
 CourseRun.objects.bulk_create([CourseRun(course=course, courseware_id=key, title="?", run_tag="R",
@@ -260,7 +276,7 @@ from usher.embedded.course_overviews.models import CourseOverview
 print(CourseOverview.objects.filter(pk=CourseOverview.objects.first().pk).update(
     display_name="{title}"))
 """
-_LEARNERS = """
+_CREATE_DUE_LEARNERS = """
 from datetime import timedelta
 from django.utils import timezone
 from courses.models import CourseRun, CourseRunEnrollment
@@ -278,7 +294,7 @@ CourseRunEnrollment.all_objects.bulk_create(rows)
 CourseRunEnrollment.all_objects.filter(user__in=users).update(created_on=old)
 result = None
 """
-_OWN = """
+_RUN_OWN_COMMANDS = """
 import time
 from django.core.management import call_command
 result = {}
@@ -289,7 +305,7 @@ for name, command in (("repair", "repair_missing_courseware_records"),
     call_command(command, stdout=open("/dev/null", "w"), **options)
     result[name] = time.perf_counter() - started
 """
-_LEFT = """
+_COUNT_UNFINISHED = """
 from courses.models import CourseRunEnrollment
 from users.models import User
 users = User.objects.filter(username__startswith="{stem}x")
@@ -297,7 +313,7 @@ result = [users.filter(openedx_users__has_been_synced=True).count() - users.coun
     users.filter(openedx_api_auth__isnull=True).count(),
     CourseRunEnrollment.objects.filter(user__in=users, edx_enrolled=False).count()]
 """
-_MANY = """
+_CREATE_SETTLED_LEARNERS = """
 from django.db import connection
 with connection.cursor() as cursor:
     cursor.execute('''

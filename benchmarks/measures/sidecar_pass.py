@@ -20,7 +20,7 @@ from usher.sidecar.watching import QuickPasses
 
 
 def main() -> None:
-    folder, looks_wanted = sys.argv[1], int(sys.argv[2])
+    folder, passes = sys.argv[1], int(sys.argv[2])
     # Without the modes of course runs, which the application's own sync does not change.
     scope, seconds = PassScope(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
     quick = QuickPasses(scope)
@@ -30,10 +30,10 @@ def main() -> None:
         agent,
     ):
         session = open_session(checkout, adapter, agent)
-        for number in range(looks_wanted):
+        for number in range(passes):
             started = time.monotonic()
-            passed = quick.next(started) if number else scope
-            summary = reconcile(session, passed, Summary())
+            pass_scope = quick.next(started) if number else scope
+            summary = reconcile(session, pass_scope, Summary())
             quick.done(started, 0.0)
             seconds.append(time.monotonic() - started)
         figures = {

@@ -18,14 +18,14 @@ def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) ->
     batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 150)
     for number in range(rounds):
         reference_arguments = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
-        setup.reference.call("learners", **reference_arguments)
+        setup.reference.call("create_learners", **reference_arguments)
         seconds = _seconds_of(
             setup.reference.call("repair", **reference_arguments), reference_learners
         )
         for figure, on in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
             setup.use_batch_api(on)
-            setup.ours.call("learners", names=f"o{number}{on:d}x{{}}", first=0, end=learners)
+            setup.ours.call("create_learners", names=f"o{number}{on:d}x{{}}", first=0, end=learners)
             figure.ours.append(_seconds_of(setup.ours.call("repair"), learners) * 1000)
     return [public, batch]
 
@@ -34,40 +34,40 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
     public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", 50)
     batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", 150)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
-    setup.reference.call("runs", keys=keys)
-    setup.ours.call("runs", keys=keys)
+    setup.reference.call("create_runs", keys=keys)
+    setup.ours.call("create_runs", keys=keys)
     for number in range(rounds):
         reference_arguments = {
             "names": f"e{number}x{{}}",
             "first": 0,
             "end": reference_count // EACH,
         }
-        setup.reference.call("learners", **reference_arguments)
+        setup.reference.call("create_learners", **reference_arguments)
         control(
             setup.lms_url,
             "accounts",
             **reference_arguments | {"name": reference_arguments["names"]},
         )
-        setup.reference.call("enrollments", **reference_arguments, each=EACH)
+        setup.reference.call("create_enrollments", **reference_arguments, each=EACH)
         seconds = _seconds_of(
-            setup.reference.call("enroll", limit=reference_count), reference_count
+            setup.reference.call("send_enrollments", limit=reference_count), reference_count
         )
         for figure, on in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
             setup.use_batch_api(on)
-            own = {"names": f"f{number}{on:d}x{{}}", "first": 0, "end": count // EACH}
-            setup.ours.call("learners", **own)
-            setup.ours.call("accounts", **own)
-            control(setup.lms_url, "accounts", **own | {"name": own["names"]})
-            setup.ours.call("enrollments", **own, each=EACH)
-            figure.ours.append(_seconds_of(setup.ours.call("enroll"), count) * 1000)
+            learners = {"names": f"f{number}{on:d}x{{}}", "first": 0, "end": count // EACH}
+            setup.ours.call("create_learners", **learners)
+            setup.ours.call("create_accounts", **learners)
+            control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
+            setup.ours.call("create_enrollments", **learners, each=EACH)
+            figure.ours.append(_seconds_of(setup.ours.call("send_enrollments"), count) * 1000)
     return [public, batch]
 
 
 def runs(setup: Setup, rounds: int) -> list[Figure]:
     """Ten thousand runs, of which one in a hundred changed since the last sync."""
-    whole = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", 40)
-    raw = Figure(
+    whole_sync = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", 40)
+    sync_over_fetch = Figure(
         "runs_sync_over_raw_fetch", "… over fetching the pages alone", "s", 1.3, is_share=True
     )
     setup.use_batch_api(False)
@@ -75,18 +75,20 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
     setup.reference.call("sync_runs")
     for number in range(rounds):
         changed = control(setup.lms_url, "change-runs", each=100, mark=number)["changed"]
-        whole.reference.append(setup.reference.call("sync_runs")["seconds"])
-        for _ in range(3):  # the median, because other load on the machine affects single times
-            raw.reference.append(setup.ours.call("raw_fetch")["seconds"])
+        whole_sync.reference.append(setup.reference.call("sync_runs")["seconds"])
+        for repetition in range(
+            3
+        ):  # the median, because other load on the machine affects single times
+            sync_over_fetch.reference.append(setup.ours.call("fetch_runs")["seconds"])
             cost = setup.ours.call("sync_runs")
             if cost["answer"]["changed"] != changed or cost["answer"]["failed"]:
                 raise RuntimeError(f"a sync did not do its work: {cost['answer']}")
-            raw.ours.append(cost["seconds"])
-            changed = control(setup.lms_url, "change-runs", each=100, mark=f"{number}{_}")[
+            sync_over_fetch.ours.append(cost["seconds"])
+            changed = control(setup.lms_url, "change-runs", each=100, mark=f"{number}{repetition}")[
                 "changed"
             ]
-        whole.ours.append(sorted(raw.ours[-3:])[1])
-    return [whole, raw]
+        whole_sync.ours.append(sorted(sync_over_fetch.ours[-3:])[1])
+    return [whole_sync, sync_over_fetch]
 
 
 def _seconds_of(answer_of_call: dict[str, Any], count: int) -> float:

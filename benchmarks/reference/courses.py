@@ -13,7 +13,7 @@ def _client() -> EdxApi:
     return EdxApi({"access_token": settings.SERVICE_TOKEN}, settings.LMS_URL, timeout=60)
 
 
-def enroll(limit: int) -> int:
+def send_enrollments(limit: int) -> int:
     """Sends enrollments that the LMS doesn't have yet, with one lookup and one POST for each.
     Returns the number of enrollments."""
     rows = RunEnrollment.objects.filter(edx_enrolled=False).select_related("user", "run")

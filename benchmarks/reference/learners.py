@@ -65,7 +65,7 @@ def create_tokens(user: Any) -> None:
     authorization, followed to the landing page; exchange of the code."""
     landing = f"{settings.SITE_BASE_URL}/login/_private/complete"
     with requests.Session() as browser:
-        _sign_in_here(browser, user)
+        _sign_in_to_application(browser, user)
         start = f"{settings.LMS_URL}/auth/login/{_BACKEND}/"
         response = browser.get(start, params={"auth_entry": "login"}, timeout=_TIMEOUT)
         response.raise_for_status()
@@ -114,7 +114,7 @@ def session_of(user: Any) -> str:
     return str(session.session_key)
 
 
-def _sign_in_here(browser: requests.Session, user: Any) -> None:
+def _sign_in_to_application(browser: requests.Session, user: Any) -> None:
     cookie: SimpleCookie = SimpleCookie()
     cookie[settings.SESSION_COOKIE_NAME] = session_of(user)
     host = urlsplit(settings.SITE_BASE_URL).hostname or ""

@@ -9,25 +9,25 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oauth2_provider.models import Application, Grant
 
-from benchmarks.reference.courses import enroll, sync_runs
+from benchmarks.reference.courses import send_enrollments, sync_runs
 from benchmarks.reference.learners import repair, session_of
 from benchmarks.reference.store.models import Run, RunEnrollment
 from usher.contract.oauth import EDX_OAUTH_APP
 
 __all__ = [
-    "codes",
-    "enroll",
-    "enrollments",
-    "learners",
-    "provider",
+    "create_codes",
+    "create_enrollments",
+    "create_learners",
+    "create_oauth_client",
+    "create_runs",
+    "create_sessions",
     "repair",
-    "runs",
-    "sessions",
+    "send_enrollments",
     "sync_runs",
 ]
 
 
-def provider(client_id: str, client_secret: str, redirect_uris: str) -> None:
+def create_oauth_client(client_id: str, client_secret: str, redirect_uris: str) -> None:
     """Creates the LMS's OAuth client. Its secret is hashed with django-oauth-toolkit's default."""
     Application.objects.create(
         name=EDX_OAUTH_APP,
@@ -40,7 +40,7 @@ def provider(client_id: str, client_secret: str, redirect_uris: str) -> None:
     )
 
 
-def learners(names: str, first: int, end: int) -> int:
+def create_learners(names: str, first: int, end: int) -> int:
     model = get_user_model()
     rows = []
     for number in range(first, end):
@@ -49,12 +49,12 @@ def learners(names: str, first: int, end: int) -> int:
     return len(model.objects.bulk_create(rows, batch_size=1000))
 
 
-def runs(keys: list[str]) -> int:
+def create_runs(keys: list[str]) -> int:
     rows = [Run(course_key=key) for key in keys]
     return len(Run.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True))
 
 
-def enrollments(names: str, first: int, end: int, each: int) -> int:
+def create_enrollments(names: str, first: int, end: int, each: int) -> int:
     """Creates ``each`` unsent enrollments for each learner."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
@@ -64,7 +64,7 @@ def enrollments(names: str, first: int, end: int, each: int) -> int:
     return len(RunEnrollment.objects.bulk_create(rows, batch_size=1000))
 
 
-def codes(count: int, redirect_uri: str) -> list[str]:
+def create_codes(count: int, redirect_uri: str) -> list[str]:
     """Creates grants as the authorize view does, one for each learner. Returns their codes."""
     application = Application.objects.get(name=EDX_OAUTH_APP)
     users = list(get_user_model().objects.order_by("-pk")[:count])
@@ -82,6 +82,6 @@ def codes(count: int, redirect_uri: str) -> list[str]:
     return [row.code for row in Grant.objects.bulk_create(rows)]
 
 
-def sessions(count: int) -> list[str]:
+def create_sessions(count: int) -> list[str]:
     """Creates sessions of signed-in learners. Returns their keys."""
     return [session_of(user) for user in get_user_model().objects.order_by("-pk")[:count]]

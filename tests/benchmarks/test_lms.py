@@ -31,7 +31,7 @@ def browser(lms_url):
         yield client
 
 
-def recorded(name):
+def recorded_response(name):
     return json.loads((RECORDINGS / name).read_text())["response"]
 
 
@@ -40,24 +40,24 @@ def register(browser, username, email=""):
     return browser.post("/user_api/v1/account/registration/", data=form)
 
 
-def same_shape(answer, name):
+def check_shape(answer, name):
     """Checks the answer's status and the names of its body's fields against a recording."""
-    expected = recorded(name)
+    expected = recorded_response(name)
     assert answer.status_code == expected["status"]
     assert set(answer.json()) == set(expected["body"])
     return expected["body"]
 
 
-def test_registration_and_its_refusal(browser):
-    same_shape(register(browser, "one"), "020_register_sso_created.json")
+def test_registrations_are_answered_as_in_the_recordings(browser):
+    check_shape(register(browser, "one"), "020_register_sso_created.json")
     registration = register(browser, "ONE", "other@x.example")
-    body = same_shape(registration, "022_register_duplicate_username.json")
+    body = check_shape(registration, "022_register_duplicate_username.json")
     assert registration.json()["error_code"] == body["error_code"]
-    both = register(browser, "one")
-    assert both.json()["error_code"] == "duplicate-email-username"
+    duplicate = register(browser, "one")
+    assert duplicate.json()["error_code"] == "duplicate-email-username"
 
 
-def test_every_answer_takes_its_time(browser):
+def test_an_answer_takes_at_least_the_delay(browser):
     assert browser.get("/api/courses/v1/courses/").elapsed.total_seconds() >= 0.05
 
 
@@ -68,50 +68,55 @@ def test_sign_in_and_authorization_are_one_redirect_chain(browser):
     next_url = f"/oauth2/authorize?{query}"
     start = browser.get("/auth/login/mitxpro-oauth2/", params={"next": next_url})
     query_parameters = parse_qs(urlsplit(start.headers["location"]).query)
-    expected = urlsplit(recorded("094_sso_login_start_next.json")["headers"]["Location"])
+    expected = urlsplit(recorded_response("094_sso_login_start_next.json")["headers"]["Location"])
     assert set(query_parameters) == set(parse_qs(expected.query))
     complete_path = "/auth/complete/mitxpro-oauth2/"
     response = browser.get(complete_path, params={"code": "any", "state": "another"})
     assert response.status_code == 400
-    once = browser.get(complete_path, params={"code": "any", "state": query_parameters["state"][0]})
-    assert once.headers["location"] == recorded("098_sso_linked_user_2.json")["headers"]["Location"]
-    twice = browser.get(once.headers["location"])
-    landed = browser.get(twice.headers["location"])
-    code = parse_qs(urlsplit(landed.headers["location"]).query)["code"][0]
+    completed = browser.get(
+        complete_path, params={"code": "any", "state": query_parameters["state"][0]}
+    )
+    assert (
+        completed.headers["location"]
+        == recorded_response("098_sso_linked_user_2.json")["headers"]["Location"]
+    )
+    continued = browser.get(completed.headers["location"])
+    authorized = browser.get(continued.headers["location"])
+    code = parse_qs(urlsplit(authorized.headers["location"]).query)["code"][0]
     form = {"grant_type": "authorization_code", "code": code, **CLIENT}
     tokens = browser.post("/oauth2/access_token", data=form)
-    same_shape(tokens, "103_token_code_exchange.json")
-    spent = browser.post("/oauth2/access_token", data=form)
-    assert spent.json() == recorded("088_token_bad_code.json")["body"]
+    check_shape(tokens, "103_token_code_exchange.json")
+    reused_code = browser.post("/oauth2/access_token", data=form)
+    assert reused_code.json() == recorded_response("088_token_bad_code.json")["body"]
     renewal = {"grant_type": "refresh_token", "refresh_token": tokens.json()["refresh_token"]}
     assert browser.post("/oauth2/access_token", data=renewal | CLIENT).status_code == 200
-    again = browser.post("/oauth2/access_token", data=renewal | CLIENT)
-    assert again.json() == recorded("105_token_refresh_reused.json")["body"]
+    reused_refresh_token = browser.post("/oauth2/access_token", data=renewal | CLIENT)
+    assert reused_refresh_token.json() == recorded_response("105_token_refresh_reused.json")["body"]
 
 
-def test_enrollments(browser):
+def test_enrollments_are_answered_as_in_the_recordings(browser):
     register(browser, "three")
 
     def enroll(**more):
         body = {"user": "three", "course_details": {"course_id": RUN}, **more}
         return browser.post("/api/enrollment/v1/enrollment", json=body, headers=WORKER)
 
-    same_shape(enroll(mode="audit"), "048_enroll_by_service_worker.json")
+    check_shape(enroll(mode="audit"), "048_enroll_by_service_worker.json")
     enroll(mode="verified")
     mismatch = enroll(mode="audit", is_active=False)
     assert mismatch.status_code == 400
-    assert mismatch.json() == recorded("064_unenroll.json")["body"]
+    assert mismatch.json() == recorded_response("064_unenroll.json")["body"]
     assert enroll(is_active=False).json()["is_active"] is False
     unknown = enroll(user="nobody")
-    assert unknown.status_code == recorded("054_enroll_unknown_user.json")["status"]
+    assert unknown.status_code == recorded_response("054_enroll_unknown_user.json")["status"]
     response = browser.get("/api/enrollment/v1/enrollments/?username=three", headers=WORKER)
-    body = same_shape(response, "071_enrollments_admin_by_usernames.json")
+    body = check_shape(response, "071_enrollments_admin_by_usernames.json")
     assert set(response.json()["results"][0]) == set(body["results"][0])
 
 
-def test_course_pages_and_what_changes_in_them(lms_url, browser):
+def test_course_pages_have_the_recorded_fields_and_show_changed_runs(lms_url, browser):
     page = browser.get("/api/courses/v1/courses/?page=3&page_size=100").json()
-    body = recorded("009_courses_page_1.json")["body"]
+    body = recorded_response("009_courses_page_1.json")["body"]
     assert set(page["results"][0]) == set(body["results"][0])
     assert len(page["results"]) == 50
     assert page["pagination"]["num_pages"] == 3

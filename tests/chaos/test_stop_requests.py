@@ -92,12 +92,12 @@ def installation_and_worker(
         }
         learners: dict[str, Any] = {"names": "stop{}", "first": 0, "end": DUE}
         with Contender("benchmarks.ours", env) as contender:
-            contender.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-            contender.call("learners", **learners)
-            contender.call("accounts", **learners)
+            contender.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+            contender.call("create_learners", **learners)
+            contender.call("create_accounts", **learners)
             control(lms_url, "accounts", name="stop{}", first=0, end=DUE)
             contender.call("delete_due_work")
-            contender.call("enrollments", **learners, each=1)
+            contender.call("create_enrollments", **learners, each=1)
             yield Installation(services, lms_url, env, contender), request.param
 
 

@@ -30,11 +30,12 @@ RUN_BY = {
     "usher doctor": "tests/doctor/faults/test_commands.py"
     "::test_a_demo_is_found_by_its_folder_and_not_changed",
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
-    "usher drift": "tests/sidecar/test_drift.py::test_differences_are_printed_and_end_with_exit_code_1",
+    "usher drift": "tests/sidecar/test_drift.py"
+    "::test_differences_are_printed_and_end_with_exit_code_1",
     "usher reconcile": "tests/sidecar/test_reconcile.py"
     "::test_learners_are_repaired_and_a_second_run_has_nothing_to_do",
     "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"
-    "::test_watching_repairs_what_becomes_due_and_survives_the_application",
+    "::test_watching_continues_after_the_application_s_process_is_killed",
     "usher why": f"{GUIDE}::test_records_that_somebody_changed_are_restored",
     "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
     "usher demo": "tests/cli/test_demo.py::test_the_demo_works_and_prints_one_json_object",

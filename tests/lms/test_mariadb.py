@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from benchmarks.mariadb import MariaDb, mariadb, missing
+from benchmarks.mariadb import MariaDb, mariadb, missing_requirement
 
 from tests.lms.application import RunningApplication
 from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, description
@@ -30,7 +30,7 @@ from tests.lms.test_ways_to_an_account import batch_enroll, public_enroll, witho
 from tests.support.served import served_lms
 
 pytestmark = [
-    pytest.mark.skipif(bool(missing()), reason=f"left out: {missing()}"),
+    pytest.mark.skipif(bool(missing_requirement()), reason=f"left out: {missing_requirement()}"),
     pytest.mark.slow,
 ]
 
