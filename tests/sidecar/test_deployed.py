@@ -17,7 +17,7 @@ import pgserver
 import pytest
 import yaml
 
-from tests.deploy.test_sidecar_files import DEPLOY, Compose
+from tests.deploy.test_sidecar_files import DEPLOY, ComposeLoader
 from tests.sidecar.conftest import System
 from tests.sidecar.test_drift import course_of
 from tests.sidecar.test_reconcile import tokens_of, wait_until
@@ -72,7 +72,7 @@ def start_usher(deployed: System, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_watching_repairs_due_rows_and_ends_within_the_grace_period(deployed: System) -> None:
-    compose = yaml.load((DEPLOY / "sidecar.compose.yml").read_text(), Compose)
+    compose = yaml.load((DEPLOY / "sidecar.compose.yml").read_text(), ComposeLoader)
     (service,) = compose["services"].values()
     grace = int(service["stop_grace_period"].removesuffix("s"))
     folder = str(deployed.application.folder)
