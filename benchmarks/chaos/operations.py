@@ -178,8 +178,8 @@ def _plan_new_title_of_run() -> Callable[[], None]:
 
 
 def _plan_refused_operation() -> Callable[[], None]:
-    """An operation that the LMS always refuses. In the end the row of the operation must be refused,
-    with a reason."""
+    """An operation that the LMS always refuses. In the end the operation's row must be
+    refused, with a reason."""
     username = _random.choice(list(journal.learners))
     kind = _random.choice(("unknown run", "mode", "stranger"))
     if kind == "stranger":

@@ -30,8 +30,8 @@ class ApplicationRequests(Protocol):
 
 @dataclass
 class SignIn:
-    """application: sends requests to the application. If it is None, the LMS accepts every token and
-    code, and signs in the learner who registered last."""
+    """application: sends requests to the application. If it is None, the LMS accepts every token
+    and code, and signs in the learner who registered last."""
 
     world: World
     application: ApplicationRequests | None
