@@ -24,7 +24,8 @@ def lms(connected_lms):
 @pytest.mark.slow
 def test_the_sessions_of_the_page_run(connected_lms):
     connected_lms.shell(
-        "from usher.embedded.home.seeds import person; person('ada', 'ada@example.org')"
+        "from usher.embedded.home.seeds import create_person; "
+        "create_person('ada', 'ada@example.org')"
     )
     text = PAGE.read_text()
     sessions = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))

@@ -66,8 +66,8 @@ def test_a_learner_whose_username_is_taken_reads_why_and_can_link_with_the_passw
     lms: EmbeddedLms, page: Page, name: str
 ) -> None:
     lms.shell(
-        "from usher.embedded.home.seeds import person\n"
-        f"person({name!r}, '{name}@elsewhere.example', 'A password 1')"
+        "from usher.embedded.home.seeds import create_person\n"
+        f"create_person({name!r}, '{name}@elsewhere.example', 'A password 1')"
     )
     AuthorizePage.username = name
     page.goto(lms.url + START)

@@ -145,7 +145,9 @@ def test_an_incomplete_copy_of_the_database_is_deleted(
     plan = folders.Plan(root_url=ROOT_URL)
     with monkeypatch.context() as patch:
         patch.setattr("usher.embedded.home.template.shutil.copyfile", copy_in_part)
-        with pytest.raises(folders.FolderError, match=r"db\.sqlite3 can't be made.*No space left"):
+        with pytest.raises(
+            folders.FolderError, match=r"db\.sqlite3 can't be created.*No space left"
+        ):
             folders.write(tmp_path, plan)
     assert list(tmp_path.glob("db.sqlite3*")) == []
     folders.write(tmp_path, plan)

@@ -4,7 +4,7 @@ import logging
 from types import SimpleNamespace
 from typing import Any
 
-from usher.embedded.logs import LineFormatter, WithoutChecks
+from usher.embedded.logs import LineFormatter, WithoutDoctorWarnings
 
 
 def line(**extra: Any) -> str:
@@ -36,9 +36,9 @@ def test_warnings_about_requests_of_doctor_are_left_out_and_errors_are_logged() 
     def is_logged(agent: str, level: int) -> bool:
         request = SimpleNamespace(headers={"User-Agent": agent})
         record = logging.makeLogRecord({"levelno": level, "request": request})
-        return WithoutChecks().filter(record)
+        return WithoutDoctorWarnings().filter(record)
 
     assert not is_logged("usher doctor", logging.WARNING)
     assert is_logged("usher doctor", logging.ERROR)
     assert is_logged("a browser", logging.WARNING)
-    assert WithoutChecks().filter(logging.makeLogRecord({"levelno": logging.WARNING}))
+    assert WithoutDoctorWarnings().filter(logging.makeLogRecord({"levelno": logging.WARNING}))

@@ -79,8 +79,8 @@ def test_error_pages_do_not_show_the_exception(lms: EmbeddedLms) -> None:
 
 def test_the_admin_has_pages_for_provider_records_users_and_oauth_clients(lms: EmbeddedLms) -> None:
     lms.shell(
-        "from usher.embedded.home.seeds import person\n"
-        "person('boss', 'boss@example.org', 'A password 1', superuser=True)"
+        "from usher.embedded.home.seeds import create_person\n"
+        "create_person('boss', 'boss@example.org', 'A password 1', superuser=True)"
     )
     with lms.browser() as browser:
         page = browser.get("/admin/login/").text

@@ -123,7 +123,7 @@ def create_staff_client(lms: EmbeddedLms, name: str, *, permitted: bool) -> None
 from django.contrib.auth.models import Permission
 from oauth2_provider.models import get_application_model
 from usher.embedded.home import seeds
-user = seeds.person("{name}", "{name}@x.example", staff=True)
+user = seeds.create_person("{name}", "{name}@x.example", staff=True)
 if {permitted}:
     user.user_permissions.add(Permission.objects.get(codename="add_userretirementrequest"))
 model = get_application_model()
@@ -186,7 +186,7 @@ from usher.embedded.home import seeds
 from usher.embedded.lti_provider.models import LtiConsumer, LtiUser
 consumer = LtiConsumer.objects.create(consumer_name="{name}")
 for user, lti in (("{name}a", "{name}a"), ("{name}b", "another")):
-    person = seeds.person(user, f"{{user}}@x.example")
+    person = seeds.create_person(user, f"{{user}}@x.example")
     LtiUser.objects.create(lti_consumer=consumer, lti_user_id=lti, edx_user=person)
 """)
 

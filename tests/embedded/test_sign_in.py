@@ -77,8 +77,8 @@ def test_sign_in_links_an_active_account_with_the_same_email_address(
 ) -> None:
     email = f"{name}@learners.example"
     lms.shell(
-        "from usher.embedded.home.seeds import person\n"
-        f"person('old{name}'[:30], {email!r}, 'A password 1')"
+        "from usher.embedded.home.seeds import create_person\n"
+        f"create_person('old{name}'[:30], {email!r}, 'A password 1')"
     )
     with lms.browser() as browser:
         assert lms.sign_in(browser, name).headers["Location"] == "/dashboard"
@@ -87,8 +87,8 @@ def test_sign_in_links_an_active_account_with_the_same_email_address(
 
 def test_an_inactive_account_cannot_sign_in_with_its_password(lms: EmbeddedLms, name: str) -> None:
     lms.shell(
-        "from usher.embedded.home.seeds import person; "
-        f"user = person({name!r}, '{name}@example.org', 'A password 1'); "
+        "from usher.embedded.home.seeds import create_person; "
+        f"user = create_person({name!r}, '{name}@example.org', 'A password 1'); "
         "user.is_active = False; user.save()"
     )
     with lms.browser() as browser:

@@ -22,7 +22,8 @@ def _init(options: argparse.Namespace) -> int:
     except folder.FolderError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command speaks to its operator
         return 1
-    print(f"LMS in {options.folder}; serve it: python -m usher.embedded serve {options.folder}")  # noqa: T201
+    print(f"The LMS is in {options.folder}. To serve it:")  # noqa: T201
+    print(f"python -m usher.embedded serve {options.folder}")  # noqa: T201
     return 0
 
 
@@ -33,7 +34,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         root = urlsplit(str(read_settings(options.folder)["LMS_ROOT_URL"]))
     except SettingsFileError as error:
-        print(f"{error}\nmake the folder: python -m usher.embedded init", file=sys.stderr)  # noqa: T201
+        print(f"{error}\ncreate the folder: python -m usher.embedded init", file=sys.stderr)  # noqa: T201
         return 1
     port = options.port or root.port or 8000
     print(f"LMS at http://{options.host}:{port}; Ctrl-C stops it", flush=True)  # noqa: T201
@@ -56,21 +57,29 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--application-url", default="", help="address of the application that signs learners in"
     )
-    init.add_argument("--plugin", action="append", help="entry point to load (default: usher)")
+    init.add_argument(
+        "--plugin",
+        action="append",
+        help="name of a plugin's entry point; repeatable (default: usher)",
+    )
     init.add_argument(
         "--settings-file",
         type=argparse.FileType(),
         help="JSON object of settings that override the defaults; - is standard input",
     )
-    init.add_argument("--cheap-passwords", action="store_true", help="for measurements only")
+    init.add_argument(
+        "--cheap-passwords",
+        action="store_true",
+        help="hash passwords with one round: fast but insecure, for measurements only",
+    )
     init.set_defaults(run=_init)
     serve = commands.add_parser("serve", help="serve an LMS folder")
     serve.add_argument("folder", type=Path)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument(
-        "--port", type=int, default=0, help="port to serve on (default: that of the root URL)"
+        "--port", type=int, default=0, help="port to serve on (default: the root URL's port)"
     )
-    serve.add_argument("--threads", type=int, default=16)
+    serve.add_argument("--threads", type=int, default=16, help="threads that answer requests")
     serve.set_defaults(run=_serve)
     replay = commands.add_parser("replay", help="compare the embedded LMS with recordings")
     replay.add_argument("recordings", type=Path)

@@ -8,12 +8,12 @@ from usher.contract.terminal import printable
 _MAX_LENGTH = 60
 
 
-class WithoutChecks(logging.Filter):
+class WithoutDoctorWarnings(logging.Filter):
     """Leaves out warnings about requests of ``usher doctor``, because doctor checks that the LMS
     refuses some requests. Errors stay."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR or _agent(record) != agents.DOCTOR["User-Agent"]
+        return record.levelno >= logging.ERROR or _user_agent(record) != agents.DOCTOR["User-Agent"]
 
 
 class LineFormatter(logging.Formatter):
@@ -23,13 +23,13 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
-        if not (agent := _agent(record)):
+        if not (agent := _user_agent(record)):
             return line
         name = " ".join(printable(agent).split())[:_MAX_LENGTH]
         return f"{line} (requested by {name})"
 
 
-def _agent(record: logging.LogRecord) -> str:
+def _user_agent(record: logging.LogRecord) -> str:
     """The name of the program that sent the request of this line, or ''."""
     headers = getattr(getattr(record, "request", None), "headers", {})
     return str(headers.get("User-Agent", ""))

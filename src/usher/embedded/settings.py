@@ -172,12 +172,12 @@ LOGGING: dict[str, Any] = {
             "style": "{",
         }
     },
-    "filters": {"without-checks": {"()": "usher.embedded.logs.WithoutChecks"}},
+    "filters": {"without-doctor-warnings": {"()": "usher.embedded.logs.WithoutDoctorWarnings"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "line",
-            "filters": ["without-checks"],
+            "filters": ["without-doctor-warnings"],
         }
     },
     "root": {"handlers": ["stderr"], "level": "WARNING"},

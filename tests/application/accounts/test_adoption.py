@@ -59,8 +59,8 @@ def joined_lines(text: str) -> str:
 
 def in_lms(system: Any, username: str, email: str) -> None:
     system.lms.shell(
-        "from usher.embedded.home.seeds import person; "
-        f"person({username!r}, {email!r}, name='Somebody')"
+        "from usher.embedded.home.seeds import create_person; "
+        f"create_person({username!r}, {email!r}, name='Somebody')"
     )
 
 

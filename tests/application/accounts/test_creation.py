@@ -25,9 +25,9 @@ def make_in_lms(system, username, email, *, linked=False, joined_ago=0):
     """Creates an account in the LMS. linked: whether to link the account to the application's
     learner with the same username. joined_ago: age of the account in seconds."""
     system.lms.shell(
-        "from usher.embedded.home.seeds import person; from datetime import timedelta; "
+        "from usher.embedded.home.seeds import create_person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
-        f"u = person({username!r}, {email!r}); "
+        f"u = create_person({username!r}, {email!r}); "
         f"u.date_joined = timezone.now() - timedelta(seconds={joined_ago}); u.save(); "
         f"{linked} and S.objects.create(user=u, provider='mitxpro-oauth2', uid={username!r})"
     )

@@ -67,7 +67,7 @@ def test_a_new_run_there_is_a_new_run_here(system_with_batch_api):
     pull_changes()
     key = "course-v1:New+Run+1"
     system_with_batch_api.lms.shell(
-        f"from usher.embedded.home.seeds import run; run({key!r}, 'New', (None,) * 4)"
+        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'New', (None,) * 4)"
     )
     again()
     assert reconcile(["run"]).failed == 0

@@ -79,8 +79,9 @@ def test_unenrolling_without_an_enrollment_in_the_lms(system, run):
 def test_unenrolling_from_a_closed_run_without_an_enrollment(system):
     closed = "course-v1:edX+Closed+2020"
     system.lms.shell(
-        "from usher.embedded.home.seeds import run; "
-        f"run({closed!r}, 'Closed', ('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
+        "from usher.embedded.home.seeds import create_run; "
+        f"create_run({closed!r}, 'Closed', "
+        "('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
     )
     user = system.learner()
     enroll(user, ensure_run(closed))
@@ -90,8 +91,9 @@ def test_unenrolling_from_a_closed_run_without_an_enrollment(system):
 def test_a_closed_run_is_refused_with_the_lms_s_message_and_can_be_forced(system):
     closed = "course-v1:edX+Closed+2021"
     system.lms.shell(
-        "from usher.embedded.home.seeds import run; "
-        f"run({closed!r}, 'Closed', ('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
+        "from usher.embedded.home.seeds import create_run; "
+        f"create_run({closed!r}, 'Closed', "
+        "('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
     )
     user = system.learner()
     row = enroll(user, ensure_run(closed), reconcile_now=True)
@@ -178,7 +180,9 @@ OPEN_AGAIN = ("2019-01-01", "2039-01-01", "2018-01-01", "2038-12-31")
 
 
 def _seed_run(system, key, dates):
-    system.lms.shell(f"from usher.embedded.home.seeds import run; run({key!r}, 'Closed', {dates})")
+    system.lms.shell(
+        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'Closed', {dates})"
+    )
 
 
 def test_a_refused_enrollment_is_compared_and_not_sent_again(system, faulty):

@@ -15,9 +15,10 @@ from usher.engine.services import reconcile
 KEY = "course-v1:edX+Modes+1"
 #: A script that creates a run with one mode in the LMS.
 _ONLY = (
-    "from usher.embedded.home.seeds import run; "
+    "from usher.embedded.home.seeds import create_run; "
     "from usher.embedded.course_modes.models import CourseMode as M; "
-    "run({key!r}, 'Only {slug}', (None,) * 4); M.objects.filter(course_id={key!r}).delete(); "
+    "create_run({key!r}, 'Only {slug}', (None,) * 4); "
+    "M.objects.filter(course_id={key!r}).delete(); "
     "M.objects.create(course_id={key!r}, mode_slug={slug!r}, min_price={price})"
 )
 

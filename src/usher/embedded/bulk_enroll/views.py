@@ -48,7 +48,7 @@ class BulkEnrollmentSerializer(serializers.Serializer[Any]):
         return courses
 
 
-def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
+def _enrollment_state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
     """The enrollment state of one learner in one run, as the API reports it before and after."""
     allowed = CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).first()
     return {
@@ -59,9 +59,9 @@ def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
     }
 
 
-def _find(identifier: str) -> tuple[User | None, str]:
-    """The user with this e-mail address or username, or None; and the user's address, or
-    ``identifier`` if there is no user."""
+def _find_user(identifier: str) -> tuple[User | None, str]:
+    """The user with this e-mail address or username, and the user's e-mail address. Without such a
+    user: None and ``identifier``."""
     field = "email" if "@" in identifier else "username"
     user = User.objects.filter(**{field: identifier}).first()
     return user, user.email if user else identifier
@@ -82,21 +82,21 @@ def _unenroll(user: User | None, email: str, key: CourseKey) -> None:
     CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).delete()
 
 
-def _change(
+def _change_enrollment(
     requester: User, identifier: str, key: CourseKey, form_data: dict[str, Any]
 ) -> dict[str, Any]:
-    user, email = _find(identifier)
+    user, email = _find_user(identifier)
     try:
         if user is None:
             validate_email(identifier)
     except ValidationError:
         return {"identifier": identifier, "invalidIdentifier": True}
-    before = _state(user, email, key)
+    before = _enrollment_state(user, email, key)
     if form_data["action"] == "enroll":
         _enroll(user, email, key, form_data["auto_enroll"])
     else:
         _unenroll(user, email, key)
-    after = _state(user, email, key)
+    after = _enrollment_state(user, email, key)
     ManualEnrollmentAudit.objects.create(
         enrollment=CourseEnrollment.get_enrollment(user, key) if user else None,
         enrolled_by=requester,
@@ -125,7 +125,9 @@ class BulkEnrollView(APIView):
             course: {
                 "action": form_data["action"],
                 "results": [
-                    _change(request.user, identifier, CourseKey.from_string(course), form_data)
+                    _change_enrollment(
+                        request.user, identifier, CourseKey.from_string(course), form_data
+                    )
                     for identifier in identifiers
                 ],
                 "auto_enroll": form_data["auto_enroll"],

@@ -27,7 +27,7 @@ class IsOwnerOrPublicCertificates(BasePermission):
         return bool(shared == "all_users")
 
 
-def _viewable(requester: Any, username: str) -> bool:
+def _may_view_certificates(requester: Any, username: str) -> bool:
     owner = User.objects.select_related("profile").filter(username=username).first()
     if owner is None:
         return False
@@ -36,7 +36,7 @@ def _viewable(requester: Any, username: str) -> bool:
     return "course_certificates" in visible_fields(owner, getattr(owner, "profile", None))
 
 
-def _basics(certificate: GeneratedCertificate) -> dict[str, Any]:
+def _common_fields(certificate: GeneratedCertificate) -> dict[str, Any]:
     return {
         "username": certificate.user.username,
         "course_id": str(certificate.course_id),
@@ -66,7 +66,7 @@ class CertificatesListView(APIView):
     required_scopes = ("certificates:read",)
 
     def get(self, request: Any, username: str) -> Response:
-        if not _viewable(request.user, username):
+        if not _may_view_certificates(request.user, username):
             return Response([])
         certificates = GeneratedCertificate.objects.select_related("user").filter(
             user__username=username, status__in=("downloadable", "generating")
@@ -77,7 +77,7 @@ class CertificatesListView(APIView):
         return Response(
             [
                 {
-                    **_basics(certificate),
+                    **_common_fields(certificate),
                     "course_display_name": runs[certificate.course_id].display_name_with_default,
                     "course_organization": runs[certificate.course_id].display_org_with_default,
                     "modified_date": certificate.modified_date,
@@ -104,4 +104,4 @@ class CertificateView(APIView):
         ).first()
         if certificate is None:
             return Response({"error_code": "no_certificate_for_user"}, status=404)
-        return Response(_basics(certificate))
+        return Response(_common_fields(certificate))

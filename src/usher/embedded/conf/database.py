@@ -25,8 +25,8 @@ _ENGINES = {
 
 def database(folder: Path, url: str = "") -> dict[str, Any]:
     """Django's settings of the database. url: the LMS's setting DATABASE_URL; if the setting is '',
-    the environment variable LMS_DATABASE_URL counts. Without a URL, SQLite in ``folder``. Raises
-    ValueError for another kind of database."""
+    the environment variable LMS_DATABASE_URL is used. Without a URL the database is SQLite in
+    ``folder``. Raises ValueError for another kind of database."""
     url = url or os.environ.get("LMS_DATABASE_URL", "")
     if not url:
         return {

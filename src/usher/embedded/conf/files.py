@@ -1,4 +1,4 @@
-"""Reads the settings of an LMS: from its folder, and from files that override the folder's."""
+"""Reads the settings of an LMS from its folder, and from a file that overrides them."""
 
 import json
 import os
@@ -28,7 +28,8 @@ def home() -> Path:
     folder = os.environ.get(HOME_VARIABLE, "")
     if not folder:
         raise SettingsFileError(
-            f"{HOME_VARIABLE} is not set: name the folder made by `python -m usher.embedded init`"
+            f"{HOME_VARIABLE} is not set; set it to the folder that "
+            "`python -m usher.embedded init` created"
         )
     return Path(folder).resolve()
 
@@ -48,15 +49,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """``lms.env.yml`` of the LMS, overridden by the file that LMS_CFG names; FEATURES are
-    merged. Raises SettingsFileError."""
-    tokens = read_yaml(folder / SETTINGS_FILE)
-    overlay = os.environ.get(OVERLAY_VARIABLE, "")
-    if overlay:
-        over = read_yaml(Path(overlay))
-        features = {**tokens.get("FEATURES", {}), **over.get("FEATURES", {})}
-        tokens = {**tokens, **over, "FEATURES": features}
-    return tokens
+    """The settings in ``lms.env.yml`` of the LMS, overridden by the file that LMS_CFG names. Of
+    FEATURES, only the keys in that file are overridden. Raises SettingsFileError."""
+    settings = read_yaml(folder / SETTINGS_FILE)
+    overlay_path = os.environ.get(OVERLAY_VARIABLE, "")
+    if overlay_path:
+        overlay = read_yaml(Path(overlay_path))
+        features = {**settings.get("FEATURES", {}), **overlay.get("FEATURES", {})}
+        settings = {**settings, **overlay, "FEATURES": features}
+    return settings
 
 
 def read_secrets(folder: Path) -> dict[str, Any]:

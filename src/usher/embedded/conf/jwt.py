@@ -7,7 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 
-def _number(value: int) -> str:
+def _base64url(value: int) -> str:
     octets = value.to_bytes((value.bit_length() + 7) // 8, "big")
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
@@ -19,14 +19,14 @@ def new_private_jwk() -> dict[str, str]:
     return {
         "kty": "RSA",
         "kid": "usher-embedded",
-        "n": _number(public.n),
-        "e": _number(public.e),
-        "d": _number(numbers.d),
-        "p": _number(numbers.p),
-        "q": _number(numbers.q),
-        "dp": _number(numbers.dmp1),
-        "dq": _number(numbers.dmq1),
-        "qi": _number(numbers.iqmp),
+        "n": _base64url(public.n),
+        "e": _base64url(public.e),
+        "d": _base64url(numbers.d),
+        "p": _base64url(numbers.p),
+        "q": _base64url(numbers.q),
+        "dp": _base64url(numbers.dmp1),
+        "dq": _base64url(numbers.dmq1),
+        "qi": _base64url(numbers.iqmp),
     }
 
 

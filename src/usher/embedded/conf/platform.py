@@ -22,7 +22,7 @@ FEATURES: dict[str, Any] = {
 }
 
 PLATFORM_NAME = "édX"
-#: In every release this is a separate setting, not a key of FEATURES.
+#: A separate setting in every release, never a key of FEATURES.
 ENABLE_REQUIRE_THIRD_PARTY_AUTH = False
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_WHITELIST: list[str] = []
@@ -87,7 +87,8 @@ API_THROTTLE_RATES = {
     "enrollment": {"user": "40/minute", "staff": "120/minute"},
 }
 
-#: Username of an account that may retire others, as superusers and staff with the permission may.
+#: Username of the service account that may retire accounts without being a superuser or having the
+#: permission.
 RETIREMENT_SERVICE_WORKER_USERNAME = "RETIREMENT_SERVICE_USER"
 RETIREMENT_STATES = [
     "PENDING",
@@ -173,8 +174,8 @@ OAUTH2_PROVIDER = {
     "ERROR_RESPONSE_WITH_SCOPES": True,
     # The LMS's version of django-oauth-toolkit does not require PKCE.
     "PKCE_REQUIRED": False,
-    # That version also stores client secrets unhashed. If the installed version hashes them, a fast
-    # hash is enough for a random secret of 128 bits or more.
+    # The LMS's version stores client secrets unhashed. The version installed here may hash them: a
+    # fast hash is enough for a random secret of 128 bits or more.
     "CLIENT_SECRET_HASHER": "random_secret",
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"

@@ -13,26 +13,27 @@ from rest_framework.response import Response
 
 
 class ApiError(Exception):
-    """A response with this status. message, code: its ``developer_message`` and ``error_code``."""
+    """Raised by views to answer with ``status``. message and code: ``developer_message`` and
+    ``error_code`` of the answer."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.message, self.code = status, message, code
 
 
-def _answer(status: int, message: Any, code: str | None = None) -> Response:
+def _error_response(status: int, message: Any, code: str | None = None) -> Response:
     body = {"developer_message": message}
     if code is not None:
         body["error_code"] = code
     return Response(body, status=status)
 
 
-def _invalid(error: ValidationError) -> Response:
+def _validation_response(error: ValidationError) -> Response:
     if not hasattr(error, "error_dict"):
-        return _answer(400, error.messages[0])
+        return _error_response(400, error.messages[0])
     fields = dict(error.message_dict)
-    general = fields.pop(NON_FIELD_ERRORS, []) + fields.pop("non_field_errors", [])
-    body: dict[str, Any] = {"developer_message": general[0]} if general else {}
+    general_messages = fields.pop(NON_FIELD_ERRORS, []) + fields.pop("non_field_errors", [])
+    body: dict[str, Any] = {"developer_message": general_messages[0]} if general_messages else {}
     if fields:
         body["field_errors"] = {
             name: {"developer_message": messages[0]} for name, messages in fields.items()
@@ -46,13 +47,13 @@ class DeveloperErrorMixin:
 
     def handle_exception(self, error: Exception) -> Response:
         if isinstance(error, ApiError):
-            return _answer(error.status, error.message, error.code)
+            return _error_response(error.status, error.message, error.code)
         if isinstance(error, APIException):
-            return _answer(error.status_code, error.detail)
+            return _error_response(error.status_code, error.detail)
         if isinstance(error, Http404 | ObjectDoesNotExist):
-            return _answer(404, str(error) or "Not found.")
+            return _error_response(404, str(error) or "Not found.")
         if isinstance(error, ValidationError):
-            return _invalid(error)
+            return _validation_response(error)
         raise error
 
 

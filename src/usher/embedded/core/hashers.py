@@ -1,4 +1,4 @@
-"""Fast hashers for random secrets, which a slow hash would not protect better."""
+"""Fast hashers: for random secrets, which a slow hash would not protect better, and for tests."""
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
@@ -13,7 +13,8 @@ class RandomSecretHasher(PBKDF2PasswordHasher):
 class CheapPasswordHasher(PBKDF2PasswordHasher):
     """For benchmarks and tests only: Django's default algorithm and format with one round.
 
-    Django's default hasher verifies these hashes too, so data made with it stays usable.
+    Django's default hasher verifies these hashes too, so accounts created with this hasher stay
+    usable.
     """
 
     iterations = 1

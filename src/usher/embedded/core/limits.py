@@ -15,7 +15,9 @@ def client_address(group: str, request: HttpRequest) -> str:
 
 
 def rate_of(setting: str) -> Callable[[str, HttpRequest], str | None]:
-    """The rate in a setting: ``60/7d``, a function of (group, request), or the path of one."""
+    """A function that returns the rate limit for a request, from the setting named ``setting``. The
+    setting is a rate such as ``60/7d``, a function of (group, request), or the path of such a
+    function."""
 
     def rate(group: str, request: HttpRequest) -> str | None:
         value: Any = getattr(settings, setting)
@@ -27,7 +29,7 @@ def rate_of(setting: str) -> Callable[[str, HttpRequest], str | None]:
 
 
 class StaffAwareThrottle(UserRateThrottle):
-    """A throttle with a separate rate for staff; ``family`` names the rates in
+    """A throttle with a separate rate for staff; ``family`` is the key of these rates in
     API_THROTTLE_RATES."""
 
     family = ""

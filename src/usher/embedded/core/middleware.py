@@ -11,7 +11,7 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 class XForwardedForMiddleware:
-    """Sets the client's address to the last one in X-Forwarded-For, which the proxy in front of
+    """Sets the client's address to the last address in X-Forwarded-For, which the proxy in front of
     the LMS added."""
 
     def __init__(self, get_response: View) -> None:
@@ -25,8 +25,8 @@ class XForwardedForMiddleware:
 
 
 class EmailInSessionMiddleware:
-    """Stores the user's e-mail address in the session, so that a change of address can end other
-    sessions.
+    """Stores the user's e-mail address in the session, so that a change of the address can end
+    other sessions.
 
     As on the platform, a request authenticated by a token therefore also gets a session cookie.
     """

@@ -18,12 +18,12 @@ class EnrollmentsForm(Form):
     course_ids = CharField(required=False)
     email = CharField(required=False)
 
-    def _several(self, name: str, what: str) -> list[str]:
-        text = self.cleaned_data.get(name)
+    def _split_values(self, field: str, plural: str) -> list[str]:
+        text = self.cleaned_data.get(field)
         values = text.split(",") if text else []
         if len(values) > MAX_VALUES:
             raise ValidationError(
-                f"Too many {what} in a single request - {len(values)}. "
+                f"Too many {plural} in a single request - {len(values)}. "
                 f"A maximum of {MAX_VALUES} is allowed"
             )
         return values
@@ -36,13 +36,13 @@ class EnrollmentsForm(Form):
             raise ValidationError(f"'{text}' is not a valid course id.") from error
 
     def clean_username(self) -> list[str]:
-        names = self._several("username", "usernames")
+        names = self._split_values("username", "usernames")
         for name in names:
             validate_username(name)
         return names
 
     def clean_course_ids(self) -> list[str]:
-        return self._several("course_ids", "course_ids")
+        return self._split_values("course_ids", "course_ids")
 
     def clean_email(self) -> list[str]:
-        return self._several("email", "emails")
+        return self._split_values("email", "emails")

@@ -68,10 +68,10 @@ def _username(data: Any, requester: User, privileged: bool) -> str:
     return user.username
 
 
-def _flag(data: Any, name: str, what: str) -> bool | None:
+def _boolean(data: Any, name: str, label: str) -> bool | None:
     value = data.get(name)
     if value is not None and not isinstance(value, bool):
-        raise Refused(400, f"'{value}' is an invalid {what} status.")
+        raise Refused(400, f"'{value}' is an invalid {label} status.")
     return value
 
 
@@ -92,14 +92,16 @@ def validate(data: Any, requester: User) -> EnrollmentRequest:
         user=user,
         course_id=course_id,
         mode=mode,
-        is_active=_flag(data, "is_active", "enrollment activation"),
-        force=bool(_flag(data, "force_enrollment", "force enrollment") and staff),
+        is_active=_boolean(data, "is_active", "enrollment activation"),
+        force=bool(_boolean(data, "force_enrollment", "force enrollment") and staff),
         attributes=data.get("enrollment_attributes"),
         by_staff=staff,
     )
 
 
-def _change(requested: EnrollmentRequest) -> dict[str, Any]:
+def _add_or_update(requested: EnrollmentRequest) -> dict[str, Any]:
+    """Update an existing enrollment if staff asked for another mode or activity; otherwise add the
+    enrollment."""
     enrollment = services.get_enrollment(requested.user.username, requested.course_id)
     mode_changes = bool(
         enrollment and requested.mode is not None and enrollment["mode"] != requested.mode
@@ -126,15 +128,15 @@ def _change(requested: EnrollmentRequest) -> dict[str, Any]:
             f"Enrollment mode mismatch: active mode={enrollment['mode']}, "
             f"requested mode={requested.mode}. Won't deactivate.",
         )
-    required = _REQUIRED_ATTRIBUTES.get(requested.mode or "", set())
+    required_names = _REQUIRED_ATTRIBUTES.get(requested.mode or "", set())
     attribute_names = {
         "{namespace}:{name}".format(**attribute) for attribute in requested.attributes or []
     }
-    if requested.attributes and required - attribute_names:
+    if requested.attributes and required_names - attribute_names:
         raise Refused(
             400,
             f"Missing enrollment attributes: requested mode={requested.mode} "
-            f"required attributes={sorted(required)}",
+            f"required attributes={sorted(required_names)}",
         )
     return services.update_enrollment(
         requested.user,
@@ -149,7 +151,7 @@ def apply(requested: EnrollmentRequest) -> dict[str, Any]:
     """Change the enrollment as requested. Returns its new state. Raises Refused."""
     username, course_id = requested.user.username, requested.course_id
     try:
-        return _change(requested)
+        return _add_or_update(requested)
     except errors.InvalidEnrollmentAttribute as error:
         raise Refused(400, str(error), localizedMessage=str(error)) from error
     except errors.CourseModeNotFoundError as error:

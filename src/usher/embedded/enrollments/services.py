@@ -47,12 +47,12 @@ def get_enrollments(username: str) -> list[Answer]:
 def require_mode(
     course_id: CourseKey, mode: str, is_active: bool | None, include_expired: bool
 ) -> None:
-    """Check that the run offers the mode; unenrolling is possible in an expired mode too. Raises
-    CourseNotFoundError or CourseModeNotFoundError."""
+    """Check that the run offers the mode. An expired mode is accepted with ``include_expired``, and
+    for unenrolling. Raises CourseNotFoundError or CourseModeNotFoundError."""
     if not include_expired and is_active is not None:
         include_expired = not is_active
     details = course_details(course_id, include_expired)
-    available = [mode["slug"] for mode in details["course_modes"]]
+    available = [offered["slug"] for offered in details["course_modes"]]
     if mode not in available:
         raise errors.CourseModeNotFoundError(
             f"Specified course mode '{mode}' unavailable for course {course_id}.  "
@@ -84,8 +84,8 @@ def add_enrollment(
     except student.CourseFullError as error:
         raise errors.CourseEnrollmentFullError(str(error)) from error
     except student.AlreadyEnrolledError as error:
-        present = get_enrollment(user.username, course_id)
-        raise errors.CourseEnrollmentExistsError(str(error), present) from error
+        existing = get_enrollment(user.username, course_id)
+        raise errors.CourseEnrollmentExistsError(str(error), existing) from error
     enrollment.update_enrollment(mode=mode, is_active=is_active)
     answer = dict(CourseEnrollmentSerializer(enrollment).data)
     set_attributes(enrollment, attributes)

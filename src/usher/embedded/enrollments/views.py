@@ -33,7 +33,7 @@ class _EnrollmentApi(APIView):
 
 
 class EnrollmentView(_EnrollmentApi):
-    """``GET``: one enrollment; ``null`` when there is none."""
+    """``GET``: one enrollment; an empty body if there is none."""
 
     @method_decorator(ensure_csrf_cookie)
     def get(self, request: Any, course_id: str, username: str | None = None) -> Response:
@@ -54,8 +54,8 @@ class EnrollmentListView(_EnrollmentApi):
         requester = request.user
         if username == requester.username or requester.is_staff:
             return Response(enrollments)
-        taught = CourseAccessRole.objects.filter(user=requester, role="staff")
-        keys = {str(key) for key in taught.values_list("course_id", flat=True)}
+        staff_roles = CourseAccessRole.objects.filter(user=requester, role="staff")
+        keys = {str(key) for key in staff_roles.values_list("course_id", flat=True)}
         return Response(
             [
                 enrollment

@@ -15,15 +15,15 @@ def record(
     user: User, key: CourseKey, *, percent: float, letter: str = "", passed: bool = False
 ) -> PersistentCourseGrade:
     """Store a grade. percent: from 0 to 1. A learner who has passed once does not lose the pass."""
-    before = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
-    moment: datetime | None = before.passed_timestamp if before else None
+    stored = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
+    passed_at: datetime | None = stored.passed_timestamp if stored else None
     grade, _ = PersistentCourseGrade.objects.update_or_create(
         user_id=user.pk,
         course_id=key,
         defaults={
             "percent_grade": percent,
             "letter_grade": letter,
-            "passed_timestamp": moment or (timezone.now() if passed else None),
+            "passed_timestamp": passed_at or (timezone.now() if passed else None),
         },
     )
     PERSISTENT_GRADE_SUMMARY_CHANGED.send_event(

@@ -25,9 +25,11 @@ class GradesPagination(CursorPagination):
     page_size_query_param = "page_size"
 
 
-def _grade(user: User, mode: str, key: CourseKey, grade: PersistentCourseGrade | None) -> Any:
-    """One grade as the API returns it: e-mail only for master's students; zero without a stored
-    grade."""
+def _grade_fields(
+    user: User, mode: str, key: CourseKey, grade: PersistentCourseGrade | None
+) -> Any:
+    """One grade as the API returns it. Only master's students have their e-mail address in it. A
+    learner without a stored grade has zero percent."""
     return {
         "username": user.username,
         "email": user.email if mode == "masters" else "",
@@ -49,13 +51,13 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
             raise AuthenticationFailed
 
     def get(self, request: Any, course_id: str | None = None) -> Response:
-        key = self._known_course(course_id or request.GET.get("course_id", ""))
+        key = self._existing_run_key(course_id or request.GET.get("course_id", ""))
         username = request.GET.get("username")
         if username:
-            return Response([self._grade_of(username, key)])
-        return self._all(request, key)
+            return Response([self._grade_of_learner(username, key)])
+        return self._page_of_grades(request, key)
 
-    def _known_course(self, text: str) -> CourseKey:
+    def _existing_run_key(self, text: str) -> CourseKey:
         try:
             key = CourseKey.from_string(text)
         except InvalidKeyError as error:
@@ -68,7 +70,7 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
             )
         return key
 
-    def _grade_of(self, username: str, key: CourseKey) -> Any:
+    def _grade_of_learner(self, username: str, key: CourseKey) -> Any:
         user = User.objects.filter(username=username).first()
         if user is None:
             raise ApiError(
@@ -83,23 +85,26 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
                 "user_not_enrolled",
             )
         grade = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
-        return _grade(user, "", key, grade)
+        return _grade_fields(user, "", key, grade)
 
-    def _all(self, request: Any, key: CourseKey) -> Response:
+    def _page_of_grades(self, request: Any, key: CourseKey) -> Response:
         """A page of learners' grades. The page is empty if runs have no content, because then no
         grade can be computed."""
-        pages = GradesPagination()
+        pagination = GradesPagination()
         enrollments = CourseEnrollment.objects.filter(course_id=key, is_active=True)
-        page = pages.paginate_queryset(enrollments.select_related("user"), request, view=self) or []
+        page = (
+            pagination.paginate_queryset(enrollments.select_related("user"), request, view=self)
+            or []
+        )
         grades = {
             grade.user_id: grade
             for grade in PersistentCourseGrade.objects.filter(
                 course_id=key, user_id__in=[enrollment.user_id for enrollment in page]
             )
         }
-        return pages.get_paginated_response(
+        return pagination.get_paginated_response(
             [
-                _grade(enrollment.user, enrollment.mode, key, grades.get(enrollment.user_id))
+                _grade_fields(enrollment.user, enrollment.mode, key, grades.get(enrollment.user_id))
                 for enrollment in page
                 if settings.EMBEDDED_RUNS_HAVE_CONTENT
             ]

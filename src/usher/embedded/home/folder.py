@@ -17,7 +17,7 @@ from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 from usher.embedded.conf.jwt import new_private_jwk
 from usher.embedded.home import template
 
-_MANAGE = '''#!{python}
+_MANAGE_PY = '''#!{python}
 """Commands of this LMS, with or without the word ``lms``, as in edx-platform."""
 
 import os
@@ -37,7 +37,7 @@ PREPARE = ("prepare_lms",)
 
 
 class FolderError(RuntimeError):
-    """The folder can't be created or used; the message names it and what to do."""
+    """The folder can't be created or used; the message names the folder and the cause."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _settings(plan: Plan) -> dict[str, Any]:
+def _initial_settings(plan: Plan) -> dict[str, Any]:
     address = urlsplit(plan.root_url)
     if address.scheme not in {"http", "https"} or not address.netloc:
         raise FolderError(f"{plan.root_url!r} is not an address like http://lms.example:8000")
     root = f"{address.scheme}://{address.netloc}"
     application = plan.application_url.rstrip("/")
-    tokens: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "LMS_BASE": address.netloc,
         "LMS_ROOT_URL": root,
         "EMBEDDED_PLUGINS": list(plan.plugins),
@@ -80,14 +80,14 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "LOGIN_REDIRECT_WHITELIST": [urlsplit(application).netloc] if application else [],
     }
     if plan.cheap_passwords:
-        tokens["PASSWORD_HASHERS"] = [
+        settings["PASSWORD_HASHERS"] = [
             "usher.embedded.core.hashers.CheapPasswordHasher",
             "usher.embedded.core.hashers.RandomSecretHasher",
         ]
-    return {**tokens, **plan.settings}
+    return {**settings, **plan.settings}
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _write_file(path: Path, text: str, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -95,17 +95,15 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def make(folder: Path, plan: Plan) -> None:
-    """Create the LMS, or update it: an existing one keeps its secrets and its data.
-
-    Raises FolderError.
-    """
+    """Create the LMS folder and its database, or update them. An existing LMS keeps its secrets and
+    its data. Raises FolderError."""
     write(folder, plan)
     manage(folder, *PREPARE)
 
 
 def write(folder: Path, plan: Plan) -> None:
-    """Write the files of :func:`make`, without running ``PREPARE``. Raises FolderError."""
-    tokens = _settings(plan)
+    """Do the work of :func:`make` except the management command ``PREPARE``. Raises FolderError."""
+    settings = _initial_settings(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SECRETS_FILE).exists():
@@ -113,29 +111,31 @@ def write(folder: Path, plan: Plan) -> None:
                 "SECRET_KEY": secrets.token_urlsafe(48),
                 "JWT_PRIVATE_SIGNING_JWK": new_private_jwk(),
             }
-            _write(folder / SECRETS_FILE, json.dumps(secret), 0o600)
-        text = yaml.safe_dump(tokens, sort_keys=True, allow_unicode=True)
+            _write_file(folder / SECRETS_FILE, json.dumps(secret), 0o600)
+        text = yaml.safe_dump(settings, sort_keys=True, allow_unicode=True)
         # Mode 0600: the settings may contain DATABASE_URL or SOCIAL_AUTH_OAUTH_SECRETS.
-        _write(folder / SETTINGS_FILE, text, 0o600)
-        _write(folder / "manage.py", _MANAGE.format(python=sys.executable), 0o755)
+        _write_file(folder / SETTINGS_FILE, text, 0o600)
+        _write_file(folder / "manage.py", _MANAGE_PY.format(python=sys.executable), 0o755)
     except OSError as error:
-        raise FolderError(f"the LMS folder {folder} can't be made: {error}") from error
-    if not tokens.get("DATABASE_URL") and not os.environ.get("LMS_DATABASE_URL"):
+        raise FolderError(f"the LMS folder {folder} can't be created: {error}") from error
+    if not settings.get("DATABASE_URL") and not os.environ.get("LMS_DATABASE_URL"):
         _copy_template(folder, plan)
 
 
 def _copy_template(folder: Path, plan: Plan) -> None:
-    """Copy a migrated database, because migrating takes seconds."""
+    """Copy a migrated database into the folder, unless the folder has a database. Migrating a new
+    database would take seconds."""
     database = folder / "db.sqlite3"
     if not database.exists():
         try:
             template.copy_whole(template.migrated_database(plan.plugins), database)
         except OSError as error:
-            raise FolderError(f"the database {database} can't be made: {error}") from error
+            raise FolderError(f"the database {database} can't be created: {error}") from error
 
 
 def manage(folder: Path, *arguments: str, text: str | None = None) -> str:
-    """Run a management command of the LMS; return its output. Raises FolderError."""
+    """Run a management command of the LMS; return its output. text: standard input of the command.
+    Raises FolderError."""
     result = subprocess.run(
         [sys.executable, str(folder / "manage.py"), *arguments],
         env=environment(folder),

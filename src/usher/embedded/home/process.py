@@ -28,9 +28,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _answers(address: str) -> bool:
-    """Whether a server answers. Any status below 500 counts, because a plugin may redirect the
-    heartbeat of anonymous visitors."""
+def _is_answering(address: str) -> bool:
+    """Whether a server answers at this address. Any status below 500 counts, because a plugin may
+    redirect anonymous visitors of the heartbeat page."""
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         opener.open(address + LmsPath.HEARTBEAT, timeout=2).close()
@@ -41,9 +41,9 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+def _wait_until_answering(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while not _answers(address):
+    while not _is_answering(address):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:]
             raise FolderError(f"the LMS does not answer at {address}:\n{tail}")
@@ -72,7 +72,7 @@ def running_lms(
             start_new_session=True,
         )
     try:
-        _wait(process, address, log)
+        _wait_until_answering(process, address, log)
         yield address
     finally:
         process.send_signal(signal.SIGTERM)

@@ -16,12 +16,11 @@ from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.student.models import UserProfile
 from usher.embedded.user_api.retirement import populate_states
 
-Dates = dict[str, datetime | None]
 LOGIN_SERVICE_USER = "login_service_user"
-_DATES = ("start", "end", "enrollment_start", "enrollment_end")
+_DATE_FIELDS = ("start", "end", "enrollment_start", "enrollment_end")
 
 
-def person(
+def create_person(
     username: str,
     email: str,
     password: str = "",
@@ -31,7 +30,8 @@ def person(
     staff: bool = False,
     superuser: bool = False,
 ) -> User:
-    """Create or update a user with profile and registration. password: '' for a random one."""
+    """Create or update a user and the user's profile. password: '' for a random password; an
+    existing user then keeps the password."""
     user, created = User.objects.get_or_create(username=username, defaults={"email": email})
     user.is_active, user.is_staff, user.is_superuser = active, staff or superuser, superuser
     if created or password:
@@ -42,16 +42,16 @@ def person(
 
 
 @transaction.atomic
-def prepare() -> None:
+def create_required_records() -> None:
     """Create the records an LMS requires: the site of SITE_ID, the OAuth client for sign-in
     cookies, and the retirement states (which a new Open edX does not have)."""
     Site.objects.update_or_create(
         id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
     )
-    # Created last: in a new database, the site of SITE_ID has this name until ``prepare`` renames
-    # it above.
+    # Created after the renaming above: in a new database, the site of SITE_ID has this domain until
+    # then, and two sites can't have the same domain.
     Site.objects.get_or_create(id=1, defaults={"domain": "example.com", "name": "example.com"})
-    service = User.objects.filter(username=LOGIN_SERVICE_USER).first() or person(
+    service_user = User.objects.filter(username=LOGIN_SERVICE_USER).first() or create_person(
         LOGIN_SERVICE_USER, "login_service_user@fake.email"
     )
     applications = get_application_model()
@@ -59,7 +59,7 @@ def prepare() -> None:
         client_id=settings.JWT_AUTH["JWT_LOGIN_CLIENT_ID"],
         defaults={
             "name": "Login Service for JWT Cookies",
-            "user": service,
+            "user": service_user,
             "client_type": applications.CLIENT_PUBLIC,
             "authorization_grant_type": applications.GRANT_PASSWORD,
             "redirect_uris": "",
@@ -72,13 +72,13 @@ def _day(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
 
 
-def run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
+def create_run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
     """Create a self-paced run with the modes audit and verified (49 USD). dates: in the order of
-    ``_DATES``."""
+    ``_DATE_FIELDS``, None for no date."""
     moments = [_day(date) if isinstance(date, str) else date for date in dates]
     overview, _ = CourseOverview.objects.update_or_create(
         id=CourseKey.from_string(key),
-        defaults={"display_name": title, **dict(zip(_DATES, moments, strict=True))},
+        defaults={"display_name": title, **dict(zip(_DATE_FIELDS, moments, strict=True))},
     )
     for slug, name, price in (("audit", "Audit", 0), ("verified", "Verified", 49)):
         CourseMode.objects.get_or_create(
@@ -95,23 +95,23 @@ E2E_RUN = "course-v1:edX+E2E-101+course"
 
 
 @transaction.atomic
-def courses() -> int:
-    """Create the demonstration course and the E2E test course; return how many there are."""
-    run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
-    run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
+def create_courses() -> int:
+    """Create the demonstration course and the E2E test course; return their number, 2."""
+    create_run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
+    create_run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
     return 2
 
 
 @transaction.atomic
-def load(runs: int) -> int:
-    """Create as many runs as ``runs`` says, ``course-v1:LoadX+C0000+2026_T1`` and so on, each of
-    which starts a day later than the previous one. Returns ``runs``."""
-    first = [_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
+def create_load_runs(runs: int) -> int:
+    """Create ``runs`` course runs: ``course-v1:LoadX+C0000+2026_T1``, ``…C0001+2026_T1`` and so on.
+    Each run starts a day later than the previous run. Returns ``runs``."""
+    first_dates = [_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
     overviews, modes = [], []
     for number in range(runs):
         org, course = "LoadX", f"C{number:04d}"
         key = CourseKey.from_string(f"course-v1:{org}+{course}+2026_T1")
-        dates = [date + timedelta(days=number) for date in first if date]
+        dates = [date + timedelta(days=number) for date in first_dates if date]
         overviews.append(
             CourseOverview(
                 id=key,
@@ -120,7 +120,7 @@ def load(runs: int) -> int:
                 display_org_with_default=org,
                 display_number_with_default=course,
                 display_name=f"Load Course {number}",
-                **dict(zip(_DATES, dates, strict=True)),
+                **dict(zip(_DATE_FIELDS, dates, strict=True)),
             )
         )
         modes += [

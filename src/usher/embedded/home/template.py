@@ -18,11 +18,8 @@ from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
 def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Path:
-    """The path of a file in the user's cache. If the file is missing, ``make`` is called with this
-    path and must write it.
-
-    Waits while another process creates it.
-    """
+    """The path of a file in the user's cache. If the file is missing, calls ``make`` with the path,
+    which must write the file. Waits while another process creates the file."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "usher" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,14 +34,15 @@ def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Pa
 
 
 def _migrations() -> list[Path]:
-    """The migration files of Usher's own apps. Those of libraries are not needed: they change only
-    with the libraries' versions, which ``_version`` includes."""
+    """The migration files of Usher's own apps. Migrations of libraries change only with the
+    libraries' versions, which ``_version`` includes."""
     root = Path(usher.__path__[0])
     paths = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
     return sorted(paths)
 
 
 def _version(plugins: tuple[str, ...]) -> str:
+    """A hash of everything on which the migrated database depends."""
     import oauth2_provider
     import social_django
 
@@ -57,13 +55,13 @@ def _version(plugins: tuple[str, ...]) -> str:
 
 
 def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        folder = Path(name)
-        secret = {
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder_name:
+        folder = Path(folder_name)
+        secrets = {
             "SECRET_KEY": "template",
             "JWT_PRIVATE_SIGNING_JWK": {"kty": "RSA", "kid": "", "n": "", "e": ""},
         }
-        (folder / SECRETS_FILE).write_text(json.dumps(secret))
+        (folder / SECRETS_FILE).write_text(json.dumps(secrets))
         (folder / SETTINGS_FILE).write_text(json.dumps({"EMBEDDED_PLUGINS": list(plugins)}))
         environment = {
             **os.environ,
@@ -89,11 +87,11 @@ def migrated_database(plugins: tuple[str, ...]) -> Path:
 def copy_whole(source: Path, target: Path) -> None:
     """Copies a file, readable by its owner only. A copy that fails, for example on a full disk,
     leaves no incomplete file that a later run would use. Raises OSError."""
-    part = target.with_name(f"{target.name}.part")
+    partial_copy = target.with_name(f"{target.name}.part")
     try:
-        shutil.copyfile(source, part)
-        part.chmod(0o600)
-        part.replace(target)
+        shutil.copyfile(source, partial_copy)
+        partial_copy.chmod(0o600)
+        partial_copy.replace(target)
     except OSError:
-        part.unlink(missing_ok=True)
+        partial_copy.unlink(missing_ok=True)
         raise

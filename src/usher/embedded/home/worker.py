@@ -7,22 +7,22 @@ import time
 
 from usher.embedded.conf.files import SERVER_VARIABLE
 
-_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the parent ends: a killed parent can't stop its worker, which would
-    keep the port."""
+def _end_with_parent(parent: int) -> None:
+    """End this process when the parent ends. A killed parent can't stop this process, which would
+    keep the port occupied."""
     while os.getppid() == parent:
-        time.sleep(_SECONDS)
+        time.sleep(_POLL_SECONDS)
     os._exit(1)
 
 
 if SERVER_VARIABLE in os.environ:
     threading.Thread(
-        target=_end_with, args=(int(os.environ[SERVER_VARIABLE]),), daemon=True
+        target=_end_with_parent, args=(int(os.environ[SERVER_VARIABLE]),), daemon=True
     ).start()
 
-from usher.embedded.wsgi import application  # noqa: E402 - the watch comes first
+from usher.embedded.wsgi import application  # noqa: E402 - the thread starts first
 
 __all__ = ["application"]

@@ -22,10 +22,10 @@ LOAD_RUNS = 300
 
 
 def _people() -> None:
-    seeds.person("edx", "edx@example.org", superuser=True)
-    seeds.person(SERVICE_WORKER, "service@example.org", staff=True)
-    seeds.person("plainlearner", "plain@example.org")
-    seeds.person("inactive_one", "inactive@example.org", active=False)
+    seeds.create_person("edx", "edx@example.org", superuser=True)
+    seeds.create_person(SERVICE_WORKER, "service@example.org", staff=True)
+    seeds.create_person("plainlearner", "plain@example.org")
+    seeds.create_person("inactive_one", "inactive@example.org", active=False)
 
 
 def _clients() -> None:
@@ -117,9 +117,9 @@ def start(application: str) -> None:
     _clients()
     _tokens()
     _provider(application)
-    seeds.load(LOAD_RUNS)
-    seeds.courses()
-    seeds.run(
+    seeds.create_load_runs(LOAD_RUNS)
+    seeds.create_courses()
+    seeds.create_run(
         "course-v1:edX+Closed+2020",
         "Closed Enrollment Course",
         ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31"),

@@ -43,18 +43,18 @@ def prepare(runs):
         "upcoming": (now + timedelta(days=40), later, now + timedelta(days=30), later),
     }
     for name, (key, title) in runs.items():
-        seeds.run(key, title, dates.get(name, (opened, later, opened, later)))
+        seeds.create_run(key, title, dates.get(name, (opened, later, opened, later)))
     full = runs["full"][0]
     CourseOverview.objects.filter(id=full).update(max_student_enrollments_allowed=1)
     CourseMode.objects.filter(course_id=runs["upgrade"][0], mode_slug="verified").update(
         _expiration_datetime=past
     )
-    first = seeds.person("early_bird", "early.bird@example.org")
+    first = seeds.create_person("early_bird", "early.bird@example.org")
     CourseEnrollment.enroll(first, CourseOverview.objects.get(id=full).id, mode="audit")
-    seeds.person("jana", "jana@learners.example", name="Jana Novakova")
-    seeds.person("kofi", "kofi.mensah.77@example.org", name="Kofi Mensah")
-    seeds.person("elif_1", "elif.new@learners.example", name="Elif Kaya")
-    seeds.person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
+    seeds.create_person("jana", "jana@learners.example", name="Jana Novakova")
+    seeds.create_person("kofi", "kofi.mensah.77@example.org", name="Kofi Mensah")
+    seeds.create_person("elif_1", "elif.new@learners.example", name="Elif Kaya")
+    seeds.create_person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
     _retired("samir_old", "samir@learners.example")
     # The accounts were made long before the application reserved the learners' usernames, so that
     # none of these accounts counts as a learner's own.
@@ -63,7 +63,7 @@ def prepare(runs):
 
 
 def _retired(username, email):
-    user = seeds.person(username, f"retired.{username}@retired.invalid", active=False)
+    user = seeds.create_person(username, f"retired.{username}@retired.invalid", active=False)
     state, _ = RetirementState.objects.get_or_create(
         state_name="COMPLETE", defaults={"state_execution_order": 100, "is_dead_end_state": True}
     )

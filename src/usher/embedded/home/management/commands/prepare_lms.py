@@ -16,5 +16,5 @@ class Command(BaseCommand):
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             call_command("migrate", verbosity=0)
-        seeds.prepare()
+        seeds.create_required_records()
         self.stdout.write("the LMS is prepared")

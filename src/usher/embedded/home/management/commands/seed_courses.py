@@ -6,8 +6,8 @@ from usher.embedded.home import seeds
 
 
 class Command(BaseCommand):
-    help = "Make the two courses of the manual procedure."
+    help = "Create the demonstration course and the E2E test course."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"{seeds.courses()} course runs are there")
+        self.stdout.write(f"{seeds.create_courses()} course runs exist")
