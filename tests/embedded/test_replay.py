@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from usher.embedded.replay.player import ReplayResult, player
+from usher.embedded.replay.player import ReplayResult, running_player
 from usher.embedded.replay.recordings import load
 
 FOLDER = Path(__file__).parents[1] / "recordings"
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.xdist_group("replay")
 
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[dict[str, ReplayResult]]:
-    with player() as playing:
-        yield {recording.name: playing.play(recording) for recording in RECORDINGS}
+    with running_player() as player:
+        yield {recording.name: player.play(recording) for recording in RECORDINGS}
 
 
 @pytest.mark.parametrize("name", [recording.name for recording in RECORDINGS])

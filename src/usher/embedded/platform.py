@@ -78,7 +78,7 @@ def throttled_views() -> list[Any]:
 
 
 def forget_provider(site_id: int, backend: str) -> None:
-    """Delete the record from the cache of the current request, its only cache here."""
+    """Delete the provider record from the request cache, the only cache of records in this LMS."""
     from edx_django_utils.cache import TieredCache
 
     TieredCache.delete_all_tiers(provider_model().cache_key_name(site_id, backend))
@@ -196,16 +196,16 @@ def new_registration(user: Any) -> Any:
 
 
 def before_users(users: Sequence[Any]) -> list[Any]:
-    return _comparing_receivers()
+    return _receivers_reading_saved_rows()
 
 
 def before_profiles(profiles: Sequence[Any]) -> list[Any]:
-    return _comparing_receivers()
+    return _receivers_reading_saved_rows()
 
 
-def _comparing_receivers() -> list[Any]:
-    """The receiver that reads the saved row before each save. It need not be called for a new row,
-    because there is no saved row to read."""
+def _receivers_reading_saved_rows() -> list[Any]:
+    """The receiver that reads the saved row before each save. Bulk inserts skip it, since new rows
+    have no saved row."""
     if not _has_platform_load():
         return []
     from usher.embedded.platform_load import receivers
@@ -302,7 +302,7 @@ def set_enrollment(
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
-    with refusals(_names(), key, mode):
+    with refusals(_error_codes(), key, mode):
         enrollment: Any = None
         if present is not None:
             enrollment = CourseEnrollment.get_enrollment(user, key)
@@ -330,7 +330,7 @@ def set_enrollment(
     return enrollment.mode, enrollment.is_active
 
 
-def _names() -> dict[type[Exception], EnrollmentError]:
+def _error_codes() -> dict[type[Exception], EnrollmentError]:
     from usher.embedded.enrollments import errors
     from usher.embedded.student import services as student
 
@@ -348,31 +348,37 @@ def add_enrollments(
     request: Any, new_enrollments: Sequence[NewEnrollment], cache: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
     """As ``usher.lms.platform_enrollments.add_enrollments``: insert all rows with one statement,
-    and send the signals of each."""
+    and send the signals of each. The result is None for learners whom the caller has to enroll
+    with ``set_enrollment``."""
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollmentAllowed
 
     outcomes: list[State | EnrollmentRefused | None] = [None] * len(new_enrollments)
-    invited = set(
+    runs_with_invitations = set(
         CourseEnrollmentAllowed.objects.filter(
             email__in={enrollment.user.email for enrollment in new_enrollments}
         ).values_list("course_id", flat=True)
     )
-    adding: dict[int, tuple[Any, str]] = {}
-    for number, enrollment in enumerate(new_enrollments):
+    #: Index in ``new_enrollments`` → unsaved row, and its mode.
+    unsaved_rows: dict[int, tuple[Any, str]] = {}
+    for index, enrollment in enumerate(new_enrollments):
         run = compute_once(
             cache,
             ("run", enrollment.key),
             partial(course_overview_model().objects.get, id=enrollment.key),
         )
-        if enrollment.key in invited or run.max_student_enrollments_allowed is not None:
+        if (
+            enrollment.key in runs_with_invitations
+            or run.max_student_enrollments_allowed is not None
+        ):
             continue
         try:
-            adding[number] = _new_enrollment(enrollment, run, cache)
+            unsaved_rows[index] = _new_enrollment(enrollment, run, cache)
         except EnrollmentRefused as refusal:
-            outcomes[number] = refusal
-    for number, row in zip(adding, student.enroll_all([*adding.values()]), strict=True):
-        outcomes[number] = (row.mode, row.is_active)
+            outcomes[index] = refusal
+    rows = student.enroll_all([*unsaved_rows.values()])
+    for index, row in zip(unsaved_rows, rows, strict=True):
+        outcomes[index] = (row.mode, row.is_active)
     return outcomes
 
 
@@ -384,7 +390,7 @@ def _new_enrollment(
     from usher.embedded.student.models import CourseEnrollment
 
     key, mode = new_enrollment.key, new_enrollment.mode
-    with refusals(_names(), key, mode):
+    with refusals(_error_codes(), key, mode):
         mode = mode or compute_once(cache, ("default", key), lambda: student.default_mode(key))
         compute_once(
             cache,

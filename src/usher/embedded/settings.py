@@ -13,11 +13,11 @@ from usher.embedded.conf.database import database
 from usher.embedded.conf.platform import *  # noqa: F403 - the platform's names are settings here
 
 LMS_HOME = files.home()
-_TOKENS = files.read_settings(LMS_HOME)
+_FOLDER_SETTINGS = files.read_settings(LMS_HOME)
 _SECRETS = files.read_secrets(LMS_HOME)
 #: The settings in ``lms.env.yml``, under the name by which plugins of the platform read them.
-ENV_TOKENS = _TOKENS
-EMBEDDED_PLUGINS: list[str] = _TOKENS.get("EMBEDDED_PLUGINS", [])
+ENV_TOKENS = _FOLDER_SETTINGS
+EMBEDDED_PLUGINS: list[str] = _FOLDER_SETTINGS.get("EMBEDDED_PLUGINS", [])
 
 SECRET_KEY = _SECRETS["SECRET_KEY"]
 DEBUG = False
@@ -39,7 +39,7 @@ USHER_PLATFORM = "usher.embedded.platform"
 
 INSTALLED_APPS = [
     "usher.embedded.core.apps.CoreConfig",
-    # Before the libraries whose pages it replaces.
+    # Before the libraries whose templates this app replaces.
     "usher.embedded.pages.apps.PagesConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -71,7 +71,7 @@ INSTALLED_APPS = [
     "usher.embedded.home.apps.HomeConfig",
     *(
         ["usher.embedded.platform_load.apps.PlatformLoadConfig"]
-        if _TOKENS.get("PLATFORM_COSTS")
+        if _FOLDER_SETTINGS.get("PLATFORM_COSTS")
         else []
     ),
     *plugins.installed_apps(EMBEDDED_PLUGINS),
@@ -158,7 +158,7 @@ EDX_DRF_EXTENSIONS = {
     "JWT_PAYLOAD_USER_ATTRIBUTE_MAPPING": {},
     "VERIFY_LMS_USER_ID_PROPERTY_NAME": "id",
 }
-#: Performance is not reported.
+#: No performance data is reported.
 OPENEDX_TELEMETRY: list[str] = []
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
 
@@ -186,26 +186,27 @@ LOGGING: dict[str, Any] = {
 _MODULE = sys.modules[__name__]
 plugins.apply_settings(EMBEDDED_PLUGINS, _MODULE, "common")
 
-FEATURES = {**FEATURES, **_TOKENS.get("FEATURES", {})}  # noqa: F405
+FEATURES = {**FEATURES, **_FOLDER_SETTINGS.get("FEATURES", {})}  # noqa: F405
 REGISTRATION_EXTRA_FIELDS = dict(
-    _TOKENS.get("REGISTRATION_EXTRA_FIELDS", REGISTRATION_EXTRA_FIELDS)  # noqa: F405
+    _FOLDER_SETTINGS.get("REGISTRATION_EXTRA_FIELDS", REGISTRATION_EXTRA_FIELDS)  # noqa: F405
 )
+# All other settings in ``lms.env.yml`` replace the values above. DATABASES is set below.
 vars().update(
     {
         name: value
-        for name, value in _TOKENS.items()
+        for name, value in _FOLDER_SETTINGS.items()
         if name.isupper() and name not in {"FEATURES", "REGISTRATION_EXTRA_FIELDS", "DATABASES"}
     }
 )
-LMS_BASE = _TOKENS.get("LMS_BASE", "localhost:8000")
-LMS_ROOT_URL = _TOKENS.get("LMS_ROOT_URL", f"http://{LMS_BASE}")
-DATABASES = {"default": database(LMS_HOME, _TOKENS.get("DATABASE_URL", ""))}
-DATABASES["default"]["ATOMIC_REQUESTS"] = bool(_TOKENS.get("ATOMIC_REQUESTS"))
+LMS_BASE = _FOLDER_SETTINGS.get("LMS_BASE", "localhost:8000")
+LMS_ROOT_URL = _FOLDER_SETTINGS.get("LMS_ROOT_URL", f"http://{LMS_BASE}")
+DATABASES = {"default": database(LMS_HOME, _FOLDER_SETTINGS.get("DATABASE_URL", ""))}
+DATABASES["default"]["ATOMIC_REQUESTS"] = bool(_FOLDER_SETTINGS.get("ATOMIC_REQUESTS"))
 JWT_AUTH = jwt.jwt_auth(SECRET_KEY, json.dumps(_SECRETS["JWT_PRIVATE_SIGNING_JWK"]), LMS_ROOT_URL)
 
 if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
     AUTHENTICATION_BACKENDS = [
-        *_TOKENS.get("THIRD_PARTY_AUTH_BACKENDS", []),
+        *_FOLDER_SETTINGS.get("THIRD_PARTY_AUTH_BACKENDS", []),
         *AUTHENTICATION_BACKENDS,
     ]
 

@@ -47,10 +47,10 @@ _certificates = [
     re_path(rf"^certificates/{_USERNAME}/$", CertificatesListView.as_view()),
 ]
 
-#: A real Studio has an address of its own.
-_OF_STUDIO = [path("api/v1/", include(studio.urls))]
+#: A real Studio has a separate address.
+_studio = [path("api/v1/", include(studio.urls))]
 
-_BEHIND_FEATURES = [
+_enabled_by_features = [
     pattern
     for feature, pattern in (
         (
@@ -96,8 +96,8 @@ urlpatterns = [
     ),
     path("api/certificates/v0/", include(_certificates)),
     re_path(rf"^api/ol-course-outline/v0/{_COURSE_ID}/$", CourseOutlineView.as_view()),
-    *_OF_STUDIO,
-    *_BEHIND_FEATURES,
+    *_studio,
+    *_enabled_by_features,
 ]
 
 handler400 = "usher.embedded.pages.errors.bad_request"

@@ -102,7 +102,8 @@ def make(folder: Path, plan: Plan) -> None:
 
 
 def write(folder: Path, plan: Plan) -> None:
-    """Do the work of :func:`make` except the management command ``PREPARE``. Raises FolderError."""
+    """Do what :func:`make` does, but don't run the management command ``PREPARE``. Raises
+    FolderError."""
     settings = _initial_settings(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
 def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Path:
-    """The path of a file in the user's cache. If the file is missing, calls ``make`` with the path,
-    which must write the file. Waits while another process creates the file."""
+    """The path of a file in the user's cache. If the file is missing, calls ``make`` with the path;
+    ``make`` must write the file. Waits while another process creates the file."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "usher" / name
     folder.mkdir(parents=True, exist_ok=True)

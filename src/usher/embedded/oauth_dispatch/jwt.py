@@ -32,8 +32,8 @@ def _profile_claims(user: User) -> dict[str, Any]:
 
 
 def _filters(application: Any) -> list[str]:
-    """The token's filters: users' tokens reach their own data only, client credentials reach all
-    data."""
+    """The token's filters. ``user:me`` restricts a user's token to the user's own data; tokens of
+    the client credentials grant lack this filter."""
     access = ApplicationAccess.objects.filter(application=application).first()
     filters = list(access.filters or []) if access else []
     if application.authorization_grant_type != application.GRANT_CLIENT_CREDENTIALS:
@@ -49,16 +49,21 @@ def _private_key(jwk: str, algorithm: str) -> Any:
 
 
 def _sign(claims: dict[str, Any], asymmetric: bool) -> str:
-    rules = settings.JWT_AUTH
+    jwt_settings = settings.JWT_AUTH
     if not asymmetric:
-        return jwt.encode(claims, rules["JWT_SECRET_KEY"], algorithm=rules["JWT_ALGORITHM"])
-    algorithm = rules["JWT_SIGNING_ALGORITHM"]
-    key = _private_key(rules["JWT_PRIVATE_SIGNING_JWK"], algorithm)
+        return jwt.encode(
+            claims, jwt_settings["JWT_SECRET_KEY"], algorithm=jwt_settings["JWT_ALGORITHM"]
+        )
+    algorithm = jwt_settings["JWT_SIGNING_ALGORITHM"]
+    key = _private_key(jwt_settings["JWT_PRIVATE_SIGNING_JWK"], algorithm)
     return jwt.encode(claims, key, algorithm=algorithm)
 
 
-def from_token(token: dict[str, Any], asymmetric: bool = False) -> dict[str, Any]:
-    """The toolkit's answer ``token`` with its access token replaced by a JSON Web Token."""
+def replace_access_token(token: dict[str, Any], asymmetric: bool = False) -> dict[str, Any]:
+    """An answer of the token endpoint with a JSON Web Token in place of the opaque access token.
+
+    token: the toolkit's answer. asymmetric: sign with the private key, not the shared secret.
+    """
     record = (
         get_access_token_model()
         .objects.select_related("user", "application")

@@ -20,9 +20,9 @@ class LmsOAuth2Validator(OAuth2Validator):
         """Whether username or e-mail address and password are valid."""
         user = authenticate(username=username, password=password)
         if user is None:
-            by_email = User.objects.filter(email=username).first()
-            if by_email:
-                user = authenticate(username=by_email.username, password=password)
+            user_with_email = User.objects.filter(email=username).first()
+            if user_with_email:
+                user = authenticate(username=user_with_email.username, password=password)
         if user is not None:
             request.user = user
         return user is not None
@@ -30,8 +30,8 @@ class LmsOAuth2Validator(OAuth2Validator):
     def save_bearer_token(
         self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Save the token. With the grant *client credentials* it belongs to the client's user.
-        ``_set_expiry`` may change when it expires."""
+        """Save the token. A token of the client credentials grant belongs to the client's user.
+        ``_set_expiry`` may change the token's expiry."""
         grant_type, user = request.grant_type, request.user
         if grant_type == "client_credentials":
             # The toolkit would drop the user for this grant.
@@ -60,8 +60,8 @@ class LmsOAuth2Validator(OAuth2Validator):
         self, client_id: str, request: Any, *args: Any, **kwargs: Any
     ) -> list[str]:
         scopes = list(super().get_default_scopes(client_id, request, *args, **kwargs))
-        is_for_the_client = request.grant_type == "client_credentials" and not request.scopes
-        if is_for_the_client and ApplicationModelScopes().has_user_id(request.client):
+        requests_default_scopes = request.grant_type == "client_credentials" and not request.scopes
+        if requests_default_scopes and ApplicationModelScopes().has_user_id(request.client):
             scopes.append("user_id")
         return scopes
 

@@ -21,7 +21,7 @@ from usher.embedded.oauth_dispatch import jwt
 
 @method_decorator(csrf_exempt, name="dispatch")
 class AuthorizationView(views.AuthorizationView):
-    """An application that the user approved before needs no approval again, even after its token
+    """Asks the user to approve an application only once, even if the application's token has
     expired."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -39,27 +39,27 @@ class AuthorizationView(views.AuthorizationView):
                 return OAuth2ResponseRedirect(uri, application.get_allowed_schemes())
         except OAuthToolkitError as error:
             return self.error_response(error, application)
-        return self._ask(application, scopes, credentials, kwargs)
+        return self._ask_for_approval(application, scopes, credentials, kwargs)
 
     def _was_approved(self, request: HttpRequest, application: Any, scopes: list[str]) -> bool:
-        earlier = get_access_token_model().objects.filter(
+        earlier_tokens = get_access_token_model().objects.filter(
             user=request.user, application=application
         )
-        return any(token.allow_scopes(scopes) for token in earlier)
+        return any(token.allow_scopes(scopes) for token in earlier_tokens)
 
-    def _ask(
+    def _ask_for_approval(
         self,
         application: Any,
         scopes: list[str],
         credentials: dict[str, Any],
         kwargs: dict[str, Any],
     ) -> HttpResponse:
-        names = get_scopes_backend().get_all_scopes()
+        descriptions = get_scopes_backend().get_all_scopes()
         data = {
             **kwargs,
             "application": application,
             "scopes": scopes,
-            "scopes_descriptions": [names[scope] for scope in scopes],
+            "scopes_descriptions": [descriptions[scope] for scope in scopes],
             **{
                 name: credentials.get(name)
                 for name in ("client_id", "redirect_uri", "response_type", "state")
@@ -80,11 +80,11 @@ class AccessTokenView(views.TokenView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().dispatch(request, *args, **kwargs)
-        default = request.META.get("HTTP_X_TOKEN_TYPE", "")
-        kind = request.POST.get("token_type", default).lower()
-        if response.status_code == 200 and kind == "jwt":
+        type_in_header = request.META.get("HTTP_X_TOKEN_TYPE", "")
+        token_type = request.POST.get("token_type", type_in_header).lower()
+        if response.status_code == 200 and token_type == "jwt":  # noqa: S105 - a type
             asymmetric = bool(request.POST.get("asymmetric_jwt", False))
-            token = jwt.from_token(json.loads(response.content), asymmetric=asymmetric)
+            token = jwt.replace_access_token(json.loads(response.content), asymmetric=asymmetric)
             response.content = json.dumps(token).encode()
         return response
 

@@ -23,8 +23,8 @@ def index(request: HttpRequest) -> HttpResponse:
 @login_required
 @ensure_csrf_cookie
 def dashboard(request: SignedInRequest) -> HttpResponse:
-    """The user's enrollments, newest first; or a redirect to the learner-home micro-frontend
-    when the platform's waffle flag is on, as Tutor's plugin for micro-frontends sets it."""
+    """The user's enrollments, newest first. If the platform's waffle flag for the learner-home
+    micro-frontend is on, redirects there; Tutor's plugin for micro-frontends sets this flag."""
     home = settings.LEARNER_HOME_MICROFRONTEND_URL
     if home and flag_is_active(request, "learner_home_mfe.enabled"):
         return redirect(home)
@@ -46,7 +46,7 @@ def courses(request: HttpRequest) -> HttpResponse:
     return render(request, "pages/courses.html", {"runs": runs[:200], "title": "Courses"})
 
 
-def _run(course_id: str) -> CourseOverview:
+def _get_run(course_id: str) -> CourseOverview:
     try:
         return CourseOverview.get_from_id(CourseKey.from_string(course_id))
     except (InvalidKeyError, CourseOverview.DoesNotExist) as error:
@@ -55,7 +55,7 @@ def _run(course_id: str) -> CourseOverview:
 
 @ensure_csrf_cookie
 def about(request: HttpRequest, course_id: str) -> HttpResponse:
-    run_ = _run(course_id)
+    run_ = _get_run(course_id)
     return render(
         request, "pages/about.html", {"run": run_, "title": run_.display_name_with_default}
     )
@@ -64,9 +64,9 @@ def about(request: HttpRequest, course_id: str) -> HttpResponse:
 @login_required
 @ensure_csrf_cookie
 def run(request: SignedInRequest, course_id: str) -> HttpResponse:
-    """The home page of a run for enrolled learners and staff; everybody else gets its about
-    page."""
-    run_ = _run(course_id)
+    """The home page of a run for enrolled learners and staff; everybody else is redirected
+    to the run's about page."""
+    run_ = _get_run(course_id)
     if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
         raise Http404("Course not found.")
     enrollment = CourseEnrollment.get_enrollment(request.user, run_.id)

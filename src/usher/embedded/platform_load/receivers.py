@@ -40,15 +40,15 @@ def add_forum_roles_of(rows: Sequence[CourseEnrollment]) -> None:
 
 
 def add_history(sender: Any, instance: CourseEnrollment, **kwargs: Any) -> None:
-    _history(instance).save()
+    _history_row(instance).save()
 
 
 def add_history_of(rows: Sequence[CourseEnrollment]) -> None:
     """``add_history`` for many rows."""
-    EnrollmentHistory.objects.bulk_create([_history(row) for row in rows])
+    EnrollmentHistory.objects.bulk_create([_history_row(row) for row in rows])
 
 
-def _history(row: CourseEnrollment) -> EnrollmentHistory:
+def _history_row(row: CourseEnrollment) -> EnrollmentHistory:
     return EnrollmentHistory(
         enrollment_id=row.pk,
         user_id=row.user_id,

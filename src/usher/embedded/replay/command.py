@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 from usher.embedded.home.folder import FolderError
-from usher.embedded.replay.player import player
+from usher.embedded.replay.player import running_player
 from usher.embedded.replay.recordings import RecordingError, load
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - a command speaks to its operator
 
 
@@ -17,19 +17,19 @@ def run(folder: Path, *, verbose: bool = False) -> int:
     when one differs, 2 when there are no recordings or no LMS."""
     try:
         recordings = load(folder)
-        agree = 0
-        with player() as playing:
+        agreeing = 0
+        with running_player() as player:
             for recording in recordings:
-                outcome = playing.play(recording)
-                agree += outcome.agrees
+                outcome = player.play(recording)
+                agreeing += outcome.agrees
                 mark = "✓ agrees " if outcome.agrees else "✗ differs"
-                first = "" if outcome.agrees else f" - {outcome.differences[0]}"
-                _say(f"{mark} {recording.name}: {recording.title}{first}")
+                first_difference = "" if outcome.agrees else f" - {outcome.differences[0]}"
+                _print_line(f"{mark} {recording.name}: {recording.title}{first_difference}")
                 for line in outcome.differences[1:] if verbose else ():
-                    _say(f"            {line}")
+                    _print_line(f"            {line}")
     except (RecordingError, FolderError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    differ = len(recordings) - agree
-    _say(f"{agree} agree, {differ} differ")
-    return 0 if differ == 0 else 1
+    differing = len(recordings) - agreeing
+    _print_line(f"{agreeing} agree, {differing} differ")
+    return 0 if differing == 0 else 1

@@ -18,10 +18,10 @@ _HEADERS = ("Content-Type", "Allow", "WWW-Authenticate", "Location")
 #: Query parameters of a redirect that have random values.
 _RANDOM_PARAMETERS = {"state", "redirect_state", "code"}
 #: Query parameters whose value is a URL.
-_NESTED = {"redirect_uri"}
+_URL_PARAMETERS = {"redirect_uri"}
 _TOKENS = {"access_token", "refresh_token"}
-_MOMENTS = {"created", "date_joined", "last_login", "created_date", "modified_date", "modified"}
-_NUMBERS = {"id", "user_id", "lms_user_id", "retirement_id"}
+_TIMES = {"created", "date_joined", "last_login", "created_date", "modified_date", "modified"}
+_NUMERIC_IDS = {"id", "user_id", "lms_user_id", "retirement_id"}
 _RANDOM_TEXTS = {"activation_key", "uuid"}
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
 _WAIT = re.compile(r"(?<=available in )\d+(?= second)")
@@ -59,7 +59,7 @@ def title_of(html: str) -> str:
 
 
 def _shape(text: str) -> str:
-    """``text`` with letters and digits replaced by their kind."""
+    """``text`` with each letter replaced by ``a`` and each digit by ``0``."""
     return re.sub(r"[A-Za-z]", "a", re.sub(r"\d", "0", text))
 
 
@@ -71,54 +71,60 @@ def differences(
     sentences: list[str] = []
     if recorded["status"] != actual.status_code:
         sentences.append(f"status {recorded['status']}, here {actual.status_code}")
-    sentences += _headers(recorded.get("headers", {}), actual, known_values)
-    sentences += _body(recorded.get("body", ""), actual, known_values)
+    sentences += _header_differences(recorded.get("headers", {}), actual, known_values)
+    sentences += _body_differences(recorded.get("body", ""), actual, known_values)
     return sentences
 
 
-def _headers(
+def _header_differences(
     recorded: dict[str, Any], actual: httpx.Response, known_values: KnownValues
 ) -> Iterator[str]:
     for name in _HEADERS:
-        recorded_value, present = recorded.get(name), actual.headers.get(name)
-        if name == "Location" and recorded_value is not None and present is not None:
-            yield from _location(recorded_value, present, known_values)
-        elif recorded_value != present:
-            yield f"{name} {recorded_value!r}, here {present!r}"
+        recorded_value, actual_value = recorded.get(name), actual.headers.get(name)
+        if name == "Location" and recorded_value is not None and actual_value is not None:
+            yield from _location_differences(recorded_value, actual_value, known_values)
+        elif recorded_value != actual_value:
+            yield f"{name} {recorded_value!r}, here {actual_value!r}"
     recorded_cookies = sorted(recorded.get("Set-Cookie-Names", []))
     actual_cookies = sorted(actual.cookies.keys())
     if recorded_cookies != actual_cookies:
         yield f"cookies {recorded_cookies}, here {actual_cookies}"
 
 
-def _location(recorded: str, actual: str, known_values: KnownValues) -> Iterator[str]:
-    recorded_url, present = urlsplit(recorded), urlsplit(actual)
-    if recorded_url._replace(query="") != present._replace(query=""):
+def _location_differences(recorded: str, actual: str, known_values: KnownValues) -> Iterator[str]:
+    recorded_url, actual_url = urlsplit(recorded), urlsplit(actual)
+    if recorded_url._replace(query="") != actual_url._replace(query=""):
         yield f"Location {recorded!r}, here {actual!r}"
         return
-    before = parse_qsl(recorded_url.query, keep_blank_values=True)
-    now = parse_qsl(present.query, keep_blank_values=True)
+    recorded_parameters = parse_qsl(recorded_url.query, keep_blank_values=True)
+    actual_parameters = parse_qsl(actual_url.query, keep_blank_values=True)
     # The names and their order must be equal.
-    if [name for name, _ in before] != [name for name, _ in now]:
-        yield f"Location's parameters {recorded_url.query!r}, here {present.query!r}"
+    recorded_names = [name for name, _ in recorded_parameters]
+    if recorded_names != [name for name, _ in actual_parameters]:
+        yield f"Location's parameters {recorded_url.query!r}, here {actual_url.query!r}"
         return
-    for (name, old), (_, new) in zip(before, now, strict=True):
-        if name in _RANDOM_PARAMETERS and old and new:
-            known_values[old] = new
-            if len(old) != len(new):
-                yield f"Location's {name} has {len(old)} characters, here {len(new)}"
-        elif name in _NESTED:
-            yield from _location(old, new, known_values)
-        elif old != new:
-            yield f"Location's {name} {old!r}, here {new!r}"
-    random = (
-        _RANDOM_PARAMETERS & {name for name, _ in before} or "redirect_uri" in recorded_url.query
+    pairs = zip(recorded_parameters, actual_parameters, strict=True)
+    for (name, recorded_value), (_, actual_value) in pairs:
+        if name in _RANDOM_PARAMETERS and recorded_value and actual_value:
+            known_values[recorded_value] = actual_value
+            if len(recorded_value) != len(actual_value):
+                lengths = f"{len(recorded_value)} characters, here {len(actual_value)}"
+                yield f"Location's {name} has {lengths}"
+        elif name in _URL_PARAMETERS:
+            yield from _location_differences(recorded_value, actual_value, known_values)
+        elif recorded_value != actual_value:
+            yield f"Location's {name} {recorded_value!r}, here {actual_value!r}"
+    has_random_value = (
+        _RANDOM_PARAMETERS & set(recorded_names) or "redirect_uri" in recorded_url.query
     )
-    if not random and recorded_url.query != present.query:
-        yield f"Location's query {recorded_url.query!r}, here {present.query!r}"
+    # The encoding of the query must be equal, too.
+    if not has_random_value and recorded_url.query != actual_url.query:
+        yield f"Location's query {recorded_url.query!r}, here {actual_url.query!r}"
 
 
-def _body(recorded: Any, actual: httpx.Response, known_values: KnownValues) -> Iterator[str]:
+def _body_differences(
+    recorded: Any, actual: httpx.Response, known_values: KnownValues
+) -> Iterator[str]:
     if isinstance(recorded, dict) and recorded.get("html"):
         title = title_of(actual.text)
         if title != recorded["title"]:
@@ -134,50 +140,55 @@ def _body(recorded: Any, actual: httpx.Response, known_values: KnownValues) -> I
         if recorded != actual.text:
             yield f"body {recorded!r}, here {actual.text[:200]!r}"
         return
-    yield from _value("body", "", recorded, body, known_values)
+    yield from _value_differences("body", "", recorded, body, known_values)
 
 
-def _value(
-    place: str, key: str, recorded_value: Any, present: Any, known_values: KnownValues
+def _value_differences(
+    place: str, key: str, recorded_value: Any, actual_value: Any, known_values: KnownValues
 ) -> Iterator[str]:
-    if isinstance(recorded_value, dict) and isinstance(present, dict):
-        for name in sorted(recorded_value.keys() | present.keys()):
-            if name not in present:
+    if isinstance(recorded_value, dict) and isinstance(actual_value, dict):
+        for name in sorted(recorded_value.keys() | actual_value.keys()):
+            if name not in actual_value:
                 yield f"{place}.{name} is missing"
             elif name not in recorded_value:
-                yield f"{place}.{name} should not be there: {present[name]!r}"
+                yield f"{place}.{name} is not in the recording: {actual_value[name]!r}"
             else:
-                yield from _value(
-                    f"{place}.{name}", name, recorded_value[name], present[name], known_values
+                yield from _value_differences(
+                    f"{place}.{name}", name, recorded_value[name], actual_value[name], known_values
                 )
-    elif isinstance(recorded_value, list) and isinstance(present, list):
-        if len(recorded_value) != len(present):
-            yield f"{place} has {len(recorded_value)} items, here {len(present)}"
-        for index, (old, new) in enumerate(zip(recorded_value, present, strict=False)):
-            yield from _value(f"{place}[{index}]", key, old, new, known_values)
-    elif type(recorded_value) is not type(present) or not _same(
-        key, recorded_value, present, known_values
+    elif isinstance(recorded_value, list) and isinstance(actual_value, list):
+        if len(recorded_value) != len(actual_value):
+            yield f"{place} has {len(recorded_value)} items, here {len(actual_value)}"
+        pairs = zip(recorded_value, actual_value, strict=False)
+        for index, (recorded_item, actual_item) in enumerate(pairs):
+            yield from _value_differences(
+                f"{place}[{index}]", key, recorded_item, actual_item, known_values
+            )
+    elif type(recorded_value) is not type(actual_value) or not _values_agree(
+        key, recorded_value, actual_value, known_values
     ):
-        yield f"{place} {recorded_value!r}, here {present!r}"
+        yield f"{place} {recorded_value!r}, here {actual_value!r}"
 
 
-def _same(key: str, recorded_value: Any, present: Any, known_values: KnownValues) -> bool:
+def _values_agree(
+    key: str, recorded_value: Any, actual_value: Any, known_values: KnownValues
+) -> bool:
     """Whether two values of the same type agree."""
-    if recorded_value == present:
+    if recorded_value == actual_value:
         return True
     if isinstance(recorded_value, int) and not isinstance(recorded_value, bool):
-        return key in _NUMBERS
+        return key in _NUMERIC_IDS
     if not isinstance(recorded_value, str):
         return False
     if key in _TOKENS:
-        known_values[recorded_value] = present
+        known_values[recorded_value] = actual_value
         return (
-            bool(_JWT.fullmatch(present))
+            bool(_JWT.fullmatch(actual_value))
             if recorded_value == "<jwt>"
-            else len(recorded_value) == len(present)
+            else len(recorded_value) == len(actual_value)
         )
-    if key in _MOMENTS or key == "username_suggestions":
-        return _shape(recorded_value) == _shape(present)
+    if key in _TIMES or key == "username_suggestions":
+        return _shape(recorded_value) == _shape(actual_value)
     if key in _RANDOM_TEXTS:
-        return len(recorded_value) == len(present) and present.isalnum()
-    return _WAIT.sub("N", recorded_value) == _WAIT.sub("N", present)
+        return len(recorded_value) == len(actual_value) and actual_value.isalnum()
+    return _WAIT.sub("N", recorded_value) == _WAIT.sub("N", actual_value)

@@ -45,37 +45,40 @@ class _StateSetter:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
-        self.held: dict[str, Any] = {}
+        self.current_records: dict[str, Any] = {}
         self._read_answer()
 
     def _read_answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None  # noqa: S101 - made with a pipe
+        assert self.process.stdout is not None  # noqa: S101 - created with a pipe
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("the start state could not be made; see the messages above")
+            raise RuntimeError(
+                "the LMS's state for the recordings could not be created; see the messages above"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def hold(self, given: dict[str, Any]) -> None:
-        """Give the LMS's provider record and service worker the state that ``given`` names, or else
-        their initial state. Raises RuntimeError for a state that can't be created."""
+    def set_records(self, given: dict[str, Any]) -> None:
+        """Set the states of the LMS's provider record and service worker: the states that ``given``
+        names, by default the initial ones. Raises RuntimeError for a state that can't be
+        created."""
         records: dict[str, Any] = {
             name: given[name] for name in ("provider", "service_worker") if name in given
         }
-        if records == self.held:
+        if records == self.current_records:
             return
-        assert self.process.stdin is not None  # noqa: S101 - made with a pipe
+        assert self.process.stdin is not None  # noqa: S101 - created with a pipe
         self.process.stdin.write(json.dumps(records) + "\n")
         self.process.stdin.flush()
         answer = self._read_answer()
         if "error" in answer:
             raise RuntimeError(answer["error"])
-        self.held = records
+        self.current_records = records
 
 
 @contextmanager
-def _helper(home: Path, application_url: str) -> Iterator[_StateSetter]:
-    command = [sys.executable, str(home / "manage.py"), "seed_recordings", "--hold"]
+def _state_setter(home: Path, application_url: str) -> Iterator[_StateSetter]:
+    command = [sys.executable, str(home / "manage.py"), "seed_recordings", "--set-records"]
     process = subprocess.Popen(
         [*command, "--application-url", application_url],
         env=folders.environment(home),
@@ -90,7 +93,7 @@ def _helper(home: Path, application_url: str) -> Iterator[_StateSetter]:
         process.communicate()
 
 
-def _code_of(answer: httpx.Response) -> str:
+def _authorization_code(answer: httpx.Response) -> str:
     """The code in a redirect to the application, or ''."""
     target = urlsplit(answer.headers.get("Location", ""))
     return parse_qs(target.query).get("code", [""])[0] if target.netloc else ""
@@ -99,13 +102,13 @@ def _code_of(answer: httpx.Response) -> str:
 class Player:
     """An LMS in the start state of the recordings; ``play`` replays them in order."""
 
-    def __init__(self, home: Path, address: str, helper: _StateSetter) -> None:
-        self.home, self.address, self.helper = home, address, helper
+    def __init__(self, home: Path, address: str, state_setter: _StateSetter) -> None:
+        self.home, self.address, self.state_setter = home, address, state_setter
         self.known_values = KnownValues()
         self.browsers: dict[str, httpx.Client] = defaultdict(self._client)
         # Shared by all clients, because its creation reads every certificate.
         self._tls = httpx.create_ssl_context()
-        self.authorize: tuple[httpx.Client, dict[str, Any]] | None = None
+        self.authorize_request: tuple[httpx.Client, dict[str, Any]] | None = None
 
     def _client(self) -> httpx.Client:
         # Requests have the recorded host name, so the LMS's answers have it too.
@@ -139,8 +142,8 @@ class Player:
         if recording.session:
             client = self.browsers[recording.session]
             answer = self._send(client, recording.request)
-            if _code_of(answer):
-                self.authorize = client, recording.request
+            if _authorization_code(answer):
+                self.authorize_request = client, recording.request
         else:
             with self._client() as client:
                 answer = self._send(client, recording.request)
@@ -162,7 +165,7 @@ class Player:
         }
         if unknown:
             raise RuntimeError(f"this state is unknown: {', '.join(sorted(unknown))}")
-        self.helper.hold(given)
+        self.state_setter.set_records(given)
         shutil.rmtree(self.home / "cache", ignore_errors=True)
         self._fetch_code(recording)
         with self._client() as client:
@@ -172,13 +175,13 @@ class Player:
                 self._register(client, number)
 
     def _fetch_code(self, recording: Recording) -> None:
-        """Obtains an authorization code, since a code works only once and the recorded code was
-        used."""
+        """Obtain a new authorization code for a request that sends one: the recorded code can't be
+        used again."""
         data = recording.request.get("data")
         code = data.get("code", "") if isinstance(data, dict) else ""
         accepted = recording.response["status"] == 200
-        if self.authorize and accepted and code and code not in self.known_values:
-            self.known_values[code] = _code_of(self._send(*self.authorize))
+        if self.authorize_request and accepted and code and code not in self.known_values:
+            self.known_values[code] = _authorization_code(self._send(*self.authorize_request))
 
     def _register(self, client: httpx.Client, number: int) -> None:
         name = f"before_{number}"
@@ -192,11 +195,13 @@ class Player:
         }
         answer = client.post(LmsPath.REGISTRATION, data=data)
         if answer.status_code != 200:
-            raise RuntimeError(f"registration {number} before the recorded one: {answer.text}")
+            raise RuntimeError(
+                f"registration {number}, which the recording requires, failed: {answer.text}"
+            )
 
 
 @contextmanager
-def player() -> Iterator[Player]:
+def running_player() -> Iterator[Player]:
     """Start the LMS and the application, each on a free port; stop both at the end of the block."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-replay-")))
@@ -204,7 +209,7 @@ def player() -> Iterator[Player]:
         plan = folders.Plan(
             root_url=LMS_ROOT,
             application_url=APPLICATION_ROOT,
-            # The LMS that was recorded sends anonymous visitors to the application.
+            # The recorded LMS had this plugin, which sends anonymous visitors to the application.
             plugins=("openedx_companion_auth",),
             cheap_passwords=True,
             settings={
@@ -218,9 +223,9 @@ def player() -> Iterator[Player]:
             },
         )
         folders.make(home, plan)
-        helper = stack.enter_context(_helper(home, provider))
+        state_setter = stack.enter_context(_state_setter(home, provider))
         address = stack.enter_context(running_lms(home))
-        playing = Player(home, address, helper)
-        yield playing
-        for browser in playing.browsers.values():
+        player = Player(home, address, state_setter)
+        yield player
+        for browser in player.browsers.values():
             browser.close()

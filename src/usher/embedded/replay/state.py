@@ -21,17 +21,17 @@ LMS_ROOT = "http://lms.example:8000"
 LOAD_RUNS = 300
 
 
-def _people() -> None:
+def _create_people() -> None:
     seeds.create_person("edx", "edx@example.org", superuser=True)
     seeds.create_person(SERVICE_WORKER, "service@example.org", staff=True)
     seeds.create_person("plainlearner", "plain@example.org")
     seeds.create_person("inactive_one", "inactive@example.org", active=False)
 
 
-def _clients() -> None:
+def _create_clients() -> None:
     applications = get_application_model()
     worker = User.objects.get(username=SERVICE_WORKER)
-    landings = [APPLICATION_ROOT + path for path in ApplicationPath.LANDINGS]
+    redirect_uris = [APPLICATION_ROOT + path for path in ApplicationPath.LANDINGS]
     common = {"client_type": applications.CLIENT_CONFIDENTIAL, "hash_client_secret": False}
     applications.objects.create(
         name="edx-oauth-app",
@@ -39,7 +39,7 @@ def _clients() -> None:
         client_secret="lms-client-secret",  # noqa: S106 - the recordings' own
         authorization_grant_type=applications.GRANT_AUTHORIZATION_CODE,
         skip_authorization=True,
-        redirect_uris=" ".join(landings),
+        redirect_uris=" ".join(redirect_uris),
         user=User.objects.get(username="edx"),
         **common,
     )
@@ -53,7 +53,7 @@ def _clients() -> None:
     )
 
 
-def _tokens() -> None:
+def _create_tokens() -> None:
     now = timezone.now()
     client = get_application_model().objects.get(client_id="svc-client-id")
     for token, username, days in (
@@ -70,9 +70,9 @@ def _tokens() -> None:
         )
 
 
-def _provider(application: str, **changed: Any) -> None:
-    """Replace all provider records with one. application: its address for servers. changed: fields
-    that differ from the initial ones."""
+def _replace_provider_record(application: str, **changed: Any) -> None:
+    """Replace all provider records with one. application: the application's address for requests
+    from the LMS. changed: fields that differ from the initial values."""
     OAuth2ProviderConfig.objects.all().delete()
     addresses = {
         "AUTHORIZATION_URL": APPLICATION_ROOT + ApplicationPath.AUTHORIZE,
@@ -97,13 +97,13 @@ def _provider(application: str, **changed: Any) -> None:
     OAuth2ProviderConfig.objects.create(**{**values, **changed})
 
 
-_PROVIDERS: dict[str | None, dict[str, Any]] = {
+_PROVIDER_STATES: dict[str | None, dict[str, Any]] = {
     None: {},
     "disabled": {"enabled": False},
     "on another site": {"site_id": 1},
     "other_settings empty": {"other_settings": ""},
 }
-_WORKERS: dict[str | None, dict[str, bool]] = {
+_WORKER_STATES: dict[str | None, dict[str, bool]] = {
     None: {"is_active": True, "is_staff": True},
     "inactive": {"is_active": False, "is_staff": True},
     "not staff": {"is_active": True, "is_staff": False},
@@ -111,12 +111,13 @@ _WORKERS: dict[str | None, dict[str, bool]] = {
 
 
 @transaction.atomic
-def start(application: str) -> None:
-    """Fill a prepared LMS with the start state. application: its address for servers."""
-    _people()
-    _clients()
-    _tokens()
-    _provider(application)
+def create_start_state(application: str) -> None:
+    """Fill a prepared LMS with the start state. application: the application's address for requests
+    from the LMS."""
+    _create_people()
+    _create_clients()
+    _create_tokens()
+    _replace_provider_record(application)
     seeds.create_load_runs(LOAD_RUNS)
     seeds.create_courses()
     seeds.create_run(
@@ -127,13 +128,13 @@ def start(application: str) -> None:
 
 
 @transaction.atomic
-def hold(given: dict[str, Any], application: str) -> None:
-    """Give the provider record and the service worker the states that ``given`` names, or else
-    their initial states.
+def set_records(given: dict[str, Any], application: str) -> None:
+    """Set the states of the provider record and the service worker.
 
-    given: may have ``provider``, a key of ``_PROVIDERS``, and ``service_worker``, a key of
-    ``_WORKERS``. Raises KeyError for an unknown state.
+    given: may have ``provider``, a key of ``_PROVIDER_STATES``, and ``service_worker``, a key of
+    ``_WORKER_STATES``. Without a key, the initial state is set. Raises KeyError for an unknown
+    state.
     """
-    _provider(application, **_PROVIDERS[given.get("provider")])
+    _replace_provider_record(application, **_PROVIDER_STATES[given.get("provider")])
     worker = User.objects.filter(username=SERVICE_WORKER)
-    worker.update(**_WORKERS[given.get("service_worker")])
+    worker.update(**_WORKER_STATES[given.get("service_worker")])

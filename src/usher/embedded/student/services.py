@@ -62,11 +62,12 @@ def may_enroll(user: User, run: CourseOverview) -> bool:
     """Whether ``user`` may enroll without help from staff: because the user is staff, was invited,
     or enrollment is open.
 
-    An invitation that another user has used does not count.
+    As on the platform, a user may not enroll if another user has used the invitation of the user's
+    e-mail address.
     """
-    invited = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).first()
-    if invited:
-        return invited.user_id in {None, user.pk}
+    invitation = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).first()
+    if invitation:
+        return invitation.user_id in {None, user.pk}
     is_open = not run.invitation_only and run.is_enrollment_open()
     return is_open or has_staff_access(user, run.id)
 
@@ -128,9 +129,12 @@ def enroll(
 
 
 def enroll_all(new_enrollments: Sequence[tuple[CourseEnrollment, str]]) -> list[CourseEnrollment]:
-    """Do the work of ``enroll`` for many rows, without its checks. new_enrollments: pairs of an
-    unsaved row, inactive and in the default mode as ``enroll`` first creates it, and its final
-    mode. The rows are inserted in their final state; receivers and history get both states."""
+    """Do the work of ``enroll`` for many rows, without its checks.
+
+    new_enrollments: pairs of an unsaved row and its final mode. The row is inactive and in the
+    default mode: the first state that ``enroll`` saves. Here one statement inserts all rows in
+    their final state, but receivers and history get both states, as from ``enroll``.
+    """
     if not new_enrollments:
         return []
     rows = [row for row, _ in new_enrollments]
@@ -140,13 +144,13 @@ def enroll_all(new_enrollments: Sequence[tuple[CourseEnrollment, str]]) -> list[
     for row, mode in new_enrollments:
         row.mode, row.is_active = mode, True
     bulk.insert(rows, unique_fields=["user_id", "course_id"])
-    done_receivers = _run_receivers_in_bulk(new_enrollments, default_mode_slug)
+    replaced_receivers = _run_receivers_in_bulk(new_enrollments, default_mode_slug)
     for row, mode in new_enrollments:
         row.mode, row.is_active = default_mode_slug, False
-        bulk.send_post_save(row, created=True, replaced=done_receivers)
+        bulk.send_post_save(row, created=True, replaced=replaced_receivers)
         row.mode, row.is_active = mode, True
         bulk.send_pre_save(row)
-        bulk.send_post_save(row, created=False, replaced=done_receivers)
+        bulk.send_post_save(row, created=False, replaced=replaced_receivers)
         events.enrollment_changed(row)
         events.enrollment_created(row)
     return rows
@@ -156,7 +160,7 @@ def _run_receivers_in_bulk(
     new_enrollments: Sequence[tuple[CourseEnrollment, str]], default_mode_slug: str
 ) -> list[bulk.Receiver]:
     """Do the work of the receivers in ``platform_load`` for all rows; return these receivers, which
-    need not be called then."""
+    the caller must not call for each row."""
     if not apps.is_installed("usher.embedded.platform_load"):
         return []
     from usher.embedded.platform_load import receivers

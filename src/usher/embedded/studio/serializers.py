@@ -88,7 +88,7 @@ class CourseRunCreateSerializer(CourseRunSerializer):
 
     def create(self, data: dict[str, Any]) -> CourseOverview:
         parts, team = data.pop("id"), data.pop("team", [])
-        key = services.key_of(parts["org"], parts["course"], parts["run"])
+        key = services.course_run_key(parts["org"], parts["course"], parts["run"])
         with transaction.atomic():
             run = services.create(self.context["request"].user, key, data)
             services.set_team(run, team, replace=not self.partial)

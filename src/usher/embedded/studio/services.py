@@ -29,7 +29,7 @@ class DuplicateCourseError(Exception):
     """The LMS already has this run; Studio answers 500."""
 
 
-def key_of(org: str, number: str, run: str) -> CourseKey:
+def course_run_key(org: str, number: str, run: str) -> CourseKey:
     return CourseKey.from_string(f"course-v1:{org}+{number}+{run}")
 
 

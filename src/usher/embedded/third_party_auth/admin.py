@@ -16,7 +16,7 @@ class OAuth2ProviderConfigForm(forms.ModelForm):
     secret = forms.CharField(
         required=False,
         widget=forms.PasswordInput(render_value=False),
-        help_text="Leave it empty to keep the one that is there.",
+        help_text="Leave this field empty to keep the stored secret.",
     )
 
     class Meta:

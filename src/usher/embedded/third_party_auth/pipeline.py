@@ -81,7 +81,7 @@ def associate_by_email_if_oauth(
     """Associate the sign-in with the account of the same e-mail address, if that account is active.
     The platform does so for every OAuth provider.
     """
-    if user is not None or registry.by_backend(backend.name) is None:
+    if user is not None or registry.find_by_backend(backend.name) is None:
         return None
     association = associate_by_email(backend, details, user, *args, **kwargs)
     if association and association.get("user") and association["user"].is_active:
@@ -141,7 +141,7 @@ def ensure_user_information(
         return HttpResponseBadRequest()
     if auth_entry == AUTH_ENTRY_ACCOUNT_SETTINGS:
         raise AuthEntryError(backend, "auth_entry is wrong. Settings requires a user.")
-    record = registry.by_backend(backend.name)
+    record = registry.find_by_backend(backend.name)
     trusted = record and (record.skip_email_verification or record.send_to_registration_first)
     to_register = auth_entry == AUTH_ENTRY_REGISTER or trusted
     return redirect(AUTH_DISPATCH_URLS[AUTH_ENTRY_REGISTER if to_register else AUTH_ENTRY_LOGIN])
@@ -152,29 +152,32 @@ def user_details_force_sync(
 ) -> None:
     """Copies the provider's e-mail address and name if the provider record says so; never the
     username."""
-    record = registry.by_backend(strategy.request.backend.name)
+    record = registry.find_by_backend(strategy.request.backend.name)
     if not user or not record or not record.sync_learner_profile_data:
         return
+    #: Name in ``details`` → object and field that get the value.
     targets = {field: (user, field) for field in details if hasattr(user, field)}
     targets |= {"fullname": (user.profile, "name"), "country": (user.profile, "country")}
     targets.pop("username", None)
     changed_fields = []
-    for incoming, (model, field) in targets.items():
-        value = details.get(incoming)
+    for detail, (model, field) in targets.items():
+        value = details.get(detail)
         if value is None or getattr(model, field) == value:
             continue
         if field == "email" and User.objects.filter(email=value).exists():
-            log.warning("e-mail of %s not synchronized: taken by somebody else", user.username)
+            log.warning(
+                "e-mail address of %s not synchronized: another account has it", user.username
+            )
             continue
         setattr(model, field, value)
-        changed_fields.append(incoming)
+        changed_fields.append(detail)
     if changed_fields:
         user.save()
         user.profile.save()
 
 
 def set_id_verification_status(strategy: Any, user: Any = None, *args: Any, **kwargs: Any) -> None:
-    record = registry.by_backend(strategy.request.backend.name)
+    record = registry.find_by_backend(strategy.request.backend.name)
     if not user or not record or not record.enable_sso_id_verification:
         return
     verify_identity(user, record)
@@ -201,8 +204,8 @@ def set_logged_in_cookies(
     *args: Any,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Set the sign-in cookies with a redirect that resumes the pipeline. An account with an
-    unusable password is signed out and gets status 403."""
+    """Set the sign-in cookies with a redirect that resumes the pipeline. The owner of an account
+    without a usable password is signed out and gets status 403."""
     if auth_entry in API_ENTRIES or user is None or not user.is_authenticated:
         return None
     request: Any = strategy.request if strategy else None
@@ -211,7 +214,7 @@ def set_logged_in_cookies(
         return JsonResponse("Your account is disabled", status=403, safe=False)
     if request is None or cookies.are_set(request):
         return None
-    if registry.by_backend(current_partial.backend) is None:
+    if registry.find_by_backend(current_partial.backend) is None:
         return None
     completion = redirect(reverse("social:complete", args=[current_partial.backend]) + "?")
     return cookies.set_logged_in_cookies(request, completion, user)

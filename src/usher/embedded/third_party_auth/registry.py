@@ -1,4 +1,4 @@
-"""The providers that are enabled on the current site, and the one that a running sign-in uses."""
+"""The providers that are enabled on the current site, and the provider of an unfinished sign-in."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +23,9 @@ def enabled_records() -> Iterator[OAuth2ProviderConfig]:
             yield record
 
 
-def by_id(provider_id: str) -> OAuth2ProviderConfig | None:
-    """The provider with this id (``oa2-…``). Raises ValueError for another kind of id."""
+def find_by_id(provider_id: str) -> OAuth2ProviderConfig | None:
+    """The enabled provider with this id (``oa2-…``), or None. Raises ValueError if the id is
+    malformed."""
     if not provider_id:
         return None
     if "-" not in provider_id:
@@ -34,7 +35,8 @@ def by_id(provider_id: str) -> OAuth2ProviderConfig | None:
     )
 
 
-def by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
+def find_by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
+    """The enabled provider with this backend, or None."""
     return next(
         (provider for provider in enabled_records() if provider.backend_name == backend_name), None
     )
@@ -53,6 +55,7 @@ def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:
     return {"kwargs": partial.kwargs, "backend": partial.backend} if partial else None
 
 
-def of_running_pipeline(request: HttpRequest) -> OAuth2ProviderConfig | None:
+def provider_of_running_pipeline(request: HttpRequest) -> OAuth2ProviderConfig | None:
+    """The provider of this browser's unfinished sign-in, or None."""
     running = running_pipeline(request)
-    return by_backend(running["backend"]) if running else None
+    return find_by_backend(running["backend"]) if running else None

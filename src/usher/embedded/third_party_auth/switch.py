@@ -2,27 +2,27 @@
 
 from typing import Any
 
-_HERE = "usher.embedded.third_party_auth.pipeline"
-_SOCIAL = "social_core.pipeline"
+_PLATFORM = "usher.embedded.third_party_auth.pipeline"
+_LIBRARY = "social_core.pipeline"
 
 PIPELINE = [
-    f"{_HERE}.parse_query_params",
-    f"{_SOCIAL}.social_auth.social_details",
-    f"{_SOCIAL}.social_auth.social_uid",
-    f"{_SOCIAL}.social_auth.auth_allowed",
-    f"{_SOCIAL}.social_auth.social_user",
-    f"{_HERE}.associate_by_email_if_oauth",
-    f"{_HERE}.get_username",
-    f"{_HERE}.set_pipeline_timeout",
-    f"{_HERE}.ensure_user_information",
-    f"{_SOCIAL}.user.create_user",
-    f"{_SOCIAL}.social_auth.associate_user",
-    f"{_SOCIAL}.social_auth.load_extra_data",
-    f"{_SOCIAL}.user.user_details",
-    f"{_HERE}.user_details_force_sync",
-    f"{_HERE}.set_id_verification_status",
-    f"{_HERE}.set_logged_in_cookies",
-    f"{_HERE}.ensure_redirect_url_is_safe",
+    f"{_PLATFORM}.parse_query_params",
+    f"{_LIBRARY}.social_auth.social_details",
+    f"{_LIBRARY}.social_auth.social_uid",
+    f"{_LIBRARY}.social_auth.auth_allowed",
+    f"{_LIBRARY}.social_auth.social_user",
+    f"{_PLATFORM}.associate_by_email_if_oauth",
+    f"{_PLATFORM}.get_username",
+    f"{_PLATFORM}.set_pipeline_timeout",
+    f"{_PLATFORM}.ensure_user_information",
+    f"{_LIBRARY}.user.create_user",
+    f"{_LIBRARY}.social_auth.associate_user",
+    f"{_LIBRARY}.social_auth.load_extra_data",
+    f"{_LIBRARY}.user.user_details",
+    f"{_PLATFORM}.user_details_force_sync",
+    f"{_PLATFORM}.set_id_verification_status",
+    f"{_PLATFORM}.set_logged_in_cookies",
+    f"{_PLATFORM}.ensure_redirect_url_is_safe",
 ]
 
 
@@ -37,7 +37,7 @@ def apply_settings(settings: Any) -> None:
     settings.SOCIAL_AUTH_LOGIN_REDIRECT_URL = "/dashboard"
     settings.SOCIAL_AUTH_SANITIZE_REDIRECTS = False
     settings.SOCIAL_AUTH_CLEAN_USERNAMES = not settings.FEATURES.get("ENABLE_UNICODE_USERNAME")
-    settings.SOCIAL_AUTH_CLEAN_USERNAME_FUNCTION = f"{_HERE}.clean_username"
+    settings.SOCIAL_AUTH_CLEAN_USERNAME_FUNCTION = f"{_PLATFORM}.clean_username"
     settings.SOCIAL_AUTH_PIPELINE = list(PIPELINE)
     settings.SOCIAL_AUTH_STRATEGY = (
         "usher.embedded.third_party_auth.strategy.ConfigurationModelStrategy"

@@ -1,4 +1,4 @@
-"""The last step of sign-in for an account that isn't active yet."""
+"""The last step of sign-in through a provider, if the account isn't active."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
@@ -11,8 +11,9 @@ from usher.embedded.user_authn.redirects import is_safe_redirect
 
 @login_required
 def inactive_user_view(request: SignedInRequest) -> HttpResponse:
-    """Signs in a user whom the provider confirms; a trusted provider activates the account."""
-    record = registry.of_running_pipeline(request) if registry.is_enabled() else None
+    """Activates the account if the provider is trusted (``skip_email_verification``), and redirects
+    to ``next``. The user is signed in either way."""
+    record = registry.provider_of_running_pipeline(request) if registry.is_enabled() else None
     if record and record.skip_email_verification and not request.user.is_active:
         request.user.is_active = True
         request.user.save(update_fields=["is_active"])

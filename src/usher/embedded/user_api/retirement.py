@@ -1,4 +1,4 @@
-"""Account retirement: a request, which a pipeline of the operator completes later.
+"""Account retirement: requests, which a pipeline of the operator completes later.
 
 Follows ``user_api/accounts/utils.py`` and ``bulk_user_retirement/views.py`` of the platform.
 """
@@ -71,13 +71,13 @@ class BulkUsersRetirementView(APIView):
 def populate_states() -> None:
     """Create the retirement states if there are none, as ``populate_retirement_states`` does."""
     for index, name in enumerate(settings.RETIREMENT_STATES):
-        ended = name in ("ERRORED", "ABORTED", "COMPLETE")
+        is_final = name in ("ERRORED", "ABORTED", "COMPLETE")
         RetirementState.objects.get_or_create(
             state_name=name,
             defaults={
                 "state_execution_order": 10 * index + 1,
-                "is_dead_end_state": ended,
-                "required": ended or name == "PENDING",
+                "is_dead_end_state": is_final,
+                "required": is_final or name == "PENDING",
             },
         )
 

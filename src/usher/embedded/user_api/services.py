@@ -10,7 +10,7 @@ from django.core.validators import validate_email
 
 from usher.embedded.student.models import PendingEmailChange, UserProfile, email_exists_or_retired
 from usher.embedded.user_api.models import ACCOUNT_VISIBILITY_KEY, UserPreference
-from usher.embedded.user_api.serializers import ProfileSerializer, account_data
+from usher.embedded.user_api.serializers import BIO_MAX_LENGTH, ProfileSerializer, account_data
 from usher.embedded.user_authn.forms import validate_name
 
 #: Read-only fields of the account API.
@@ -48,7 +48,9 @@ class AccountUpdateError(Exception):
         self.developer_message, self.user_message = message, user_message
 
 
-def accounts(request: Any, usernames: list[str], view: str | None = None) -> list[dict[str, Any]]:
+def read_accounts(
+    request: Any, usernames: list[str], view: str | None = None
+) -> list[dict[str, Any]]:
     """Accounts as the requester may see them: all fields for staff and the owner (unless
     ``view=shared``), else the shared ones. Without usernames, the requester's own account.
 
@@ -62,11 +64,11 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
     )
     if not users:
         raise UserNotFound
-    full: list[str] = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
+    all_fields: list[str] = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
     return [
         account_data(
             user,
-            full
+            all_fields
             if (requester.is_staff or requester.username == user.username) and view != "shared"
             else None,
             request,
@@ -75,7 +77,7 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
     ]
 
 
-def _invalid(message: str, user_message: str) -> dict[str, str]:
+def _field_error(message: str, user_message: str) -> dict[str, str]:
     return {"developer_message": message, "user_message": user_message}
 
 
@@ -84,12 +86,12 @@ def _serializer_errors(serializer: ProfileSerializer, update: dict[str, Any]) ->
         return {}
     errors = {}
     for name, details in serializer.errors.items():
-        plain = [str(detail) for detail in details] if isinstance(details, list) else details
+        messages = [str(detail) for detail in details] if isinstance(details, list) else details
         message = "This value is invalid."
         if name == "bio":
-            message = f"The about me field must be at most {300} characters long."
-        errors[name] = _invalid(
-            f"Value '{update.get(name, '')}' is not valid for field '{name}': {plain}", message
+            message = f"The about me field must be at most {BIO_MAX_LENGTH} characters long."
+        errors[name] = _field_error(
+            f"Value '{update.get(name, '')}' is not valid for field '{name}': {messages}", message
         )
     return errors
 
@@ -102,11 +104,13 @@ def _email_error(user: User, email: str) -> str:
     return "Old email is the same as the new email." if email == user.email else ""
 
 
-def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileSerializer:
+def _validate_changes(
+    user: User, profile: UserProfile, update: dict[str, Any]
+) -> ProfileSerializer:
     """Validate the changes. Raises AccountValidationError with all errors."""
     field_errors: dict[str, Any] = {}
     for name in sorted(_READ_ONLY & set(update)):
-        field_errors[name] = _invalid(
+        field_errors[name] = _field_error(
             "This field is not editable via this API", f"The '{name}' field cannot be edited."
         )
         del update[name]
@@ -115,7 +119,7 @@ def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileS
     if "email" in update:
         problem = _email_error(user, update["email"])
         if problem:
-            field_errors["email"] = _invalid(
+            field_errors["email"] = _field_error(
                 f"Error thrown from validate_new_email: '{problem}'", problem
             )
         elif email_exists_or_retired(update["email"]):
@@ -125,7 +129,7 @@ def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileS
         try:
             validate_name(update["name"])
         except ValidationError as error:
-            field_errors["name"] = _invalid(
+            field_errors["name"] = _field_error(
                 f"Error thrown from validate_name: '{error.message}'", str(error.message)
             )
     if field_errors:
@@ -145,12 +149,12 @@ def update_account(requester: User, update: dict[str, Any], username: str) -> No
     if "email" in update and not settings.FEATURES.get("ALLOW_EMAIL_ADDRESS_CHANGE", True):
         raise AccountUpdateError("Email address changes have been disabled by the site operators.")
     old_name = profile.name
-    serializer = _check(user, profile, update)
+    serializer = _validate_changes(user, profile, update)
     serializer.save()
     if "account_privacy" in update:
         UserPreference.set_value(user, ACCOUNT_VISIBILITY_KEY, str(update["account_privacy"]))
     if "name" in update and update["name"] != old_name:
-        _remember_name(profile, old_name, requester)
+        _record_former_name(profile, old_name, requester)
     if "country" in update and update["country"] != UserProfile.COUNTRY_WITH_STATES:
         profile.state = None
         profile.save()
@@ -159,7 +163,7 @@ def update_account(requester: User, update: dict[str, Any], username: str) -> No
         (change or PendingEmailChange(user=user)).request_change(update["email"])
 
 
-def _remember_name(profile: UserProfile, old_name: str, requester: User) -> None:
+def _record_former_name(profile: UserProfile, old_name: str, requester: User) -> None:
     meta = profile.get_meta()
     meta.setdefault("old_names", []).append(
         [

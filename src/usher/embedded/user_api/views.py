@@ -20,8 +20,8 @@ class MayFindPeople(BasePermission):
     """Only staff may search users by e-mail address or id."""
 
     def has_permission(self, request: Any, view: Any) -> bool:
-        finding = {"lms_user_id", "email"} & set(request.GET)
-        return not finding or request.user.is_staff or request.user.is_superuser
+        searched_by = {"lms_user_id", "email"} & set(request.GET)
+        return not searched_by or request.user.is_staff or request.user.is_superuser
 
 
 class AccountViewSet(ViewSet):
@@ -34,31 +34,31 @@ class AccountViewSet(ViewSet):
 
     def list(self, request: Any) -> Response:
         usernames = request.GET.get("username")
-        email, number = request.GET.get("email"), request.GET.get("lms_user_id")
+        email, user_id = request.GET.get("email"), request.GET.get("lms_user_id")
         names: Sequence[str] = ()
         if usernames:
             names = usernames.strip(",").split(",")
-        elif email or number:
-            if not email and not number.isdecimal():
+        elif email or user_id:
+            if not email and not user_id.isdecimal():
                 return Response(status=400)
-            users = User.objects.filter(
-                **({"email__iexact": email} if email else {"pk": number})
+            user = User.objects.filter(
+                **({"email__iexact": email} if email else {"pk": user_id})
             ).first()
-            if users is None:
+            if user is None:
                 return Response(status=404)
-            names = [users.username]
-        return self._answer(request, names, several=True)
+            names = [user.username]
+        return self._answer(request, names, as_list=True)
 
     def retrieve(self, request: Any, username: str) -> Response:
-        return self._answer(request, [username], several=False)
+        return self._answer(request, [username], as_list=False)
 
-    def _answer(self, request: Any, usernames: Sequence[str], *, several: bool) -> Response:
+    def _answer(self, request: Any, usernames: Sequence[str], *, as_list: bool) -> Response:
         try:
             view = request.query_params.get("view")
-            accounts = services.accounts(request, list(usernames), view=view)
+            accounts = services.read_accounts(request, list(usernames), view=view)
         except services.UserNotFound:
             return Response(status=404)
-        return Response(accounts if several else accounts[0])
+        return Response(accounts if as_list else accounts[0])
 
     def search_emails(self, request: Any) -> Response:
         if not request.user.is_staff:
@@ -79,7 +79,7 @@ class AccountViewSet(ViewSet):
         try:
             with transaction.atomic():
                 services.update_account(request.user, dict(request.data), username)
-                return Response(services.accounts(request, [username])[0])
+                return Response(services.read_accounts(request, [username])[0])
         except services.UserNotAuthorized:
             return Response(status=403)
         except services.UserNotFound:

@@ -25,7 +25,7 @@ ALL_COOKIES = (
 
 
 class LoginClientMissingError(RuntimeError):
-    """The LMS has no OAuth application of the id for which sign-in cookies are issued."""
+    """The LMS has no OAuth client with the id JWT_LOGIN_CLIENT_ID, which sign-in cookies need."""
 
 
 def are_set(request: HttpRequest) -> bool:
@@ -38,7 +38,7 @@ def delete_logged_in_cookies(response: HttpResponse) -> HttpResponse:
     return response
 
 
-def _options(request: HttpRequest, seconds: int) -> dict[str, Any]:
+def _cookie_options(request: HttpRequest, seconds: int) -> dict[str, Any]:
     return {
         "domain": settings.SHARED_COOKIE_DOMAIN,
         "path": "/",
@@ -61,7 +61,7 @@ def _user_info(request: HttpRequest, user: User) -> str:
     )
 
 
-def _jwt(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
+def _jwt_cookie_values(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
     """The values of the two ``JWT_COOKIES``: header and payload joined by a dot, and signature.
     Raises LoginClientMissingError."""
     client_id = settings.JWT_AUTH["JWT_LOGIN_CLIENT_ID"]
@@ -72,7 +72,7 @@ def _jwt(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
         )
     scopes = ["user_id", "email", "profile"]
     token = tokens.issue(request, user, client, seconds=seconds, scopes=scopes)
-    text = jwt.from_token(token, asymmetric=True)["access_token"]
+    text = jwt.replace_access_token(token, asymmetric=True)["access_token"]
     head, payload, signature = text.split(".")
     return f"{head}.{payload}", signature
 
@@ -82,14 +82,14 @@ def set_logged_in_cookies(request: HttpRequest, response: HttpResponse, user: Us
     as long as the session. Raises LoginClientMissingError."""
     if not user.is_authenticated:
         return response
-    options = _options(request, request.session.get_expiry_age())
+    options = _cookie_options(request, request.session.get_expiry_age())
     response.set_cookie(settings.EDXMKTG_LOGGED_IN_COOKIE_NAME, "true", **options)
     response.set_cookie(
         settings.EDXMKTG_USER_INFO_COOKIE_NAME, _user_info(request, user), **options
     )
     seconds = settings.JWT_AUTH["JWT_IN_COOKIE_EXPIRATION"]
-    options = _options(request, seconds)
-    payload, signature = _jwt(request, user, seconds)
+    options = _cookie_options(request, seconds)
+    payload, signature = _jwt_cookie_values(request, user, seconds)
     response.set_cookie(JWT_COOKIES[0], payload, **options)
     response.set_cookie(JWT_COOKIES[1], signature, httponly=True, **options)
     return response

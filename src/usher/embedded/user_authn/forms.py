@@ -59,7 +59,7 @@ class UsernameField(forms.CharField):
 
 
 class AccountCreationForm(forms.Form):
-    """Validates only; ``extra_fields`` are REGISTRATION_EXTRA_FIELDS."""
+    """Validates a new account without saving it. extra_fields: REGISTRATION_EXTRA_FIELDS."""
 
     username = UsernameField()
     email = forms.EmailField(
@@ -92,9 +92,9 @@ class AccountCreationForm(forms.Form):
             )
         for name, rule in extra_fields.items():
             if name not in self.fields:
-                self._add(name, rule)
+                self._add_field(name, rule)
 
-    def _add(self, name: str, rule: str) -> None:
+    def _add_field(self, name: str, rule: str) -> None:
         if name == "honor_code":
             if rule == "required":
                 self.fields[name] = TrueField(
@@ -117,9 +117,9 @@ class AccountCreationForm(forms.Form):
 
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"]
-        allowed = settings.REGISTRATION_EMAIL_PATTERNS_ALLOWED
-        fits = allowed is None or any(re.match(f"{pattern}$", email) for pattern in allowed)
-        if not fits and not CourseEnrollmentAllowed.objects.filter(email=email).exists():
+        patterns = settings.REGISTRATION_EMAIL_PATTERNS_ALLOWED
+        is_allowed = patterns is None or any(re.match(f"{pattern}$", email) for pattern in patterns)
+        if not is_allowed and not CourseEnrollmentAllowed.objects.filter(email=email).exists():
             raise ValidationError("Unauthorized email address.")
         if email_exists_or_retired(email):
             raise ValidationError(

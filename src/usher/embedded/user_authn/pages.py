@@ -22,7 +22,7 @@ from usher.embedded.user_authn.redirects import after_sign_in
 log = logging.getLogger(__name__)
 
 
-def _start_of(record: OAuth2ProviderConfig, entry: str, target: str) -> str:
+def _sign_in_url(record: OAuth2ProviderConfig, entry: str, target: str) -> str:
     parameters = urlencode({"auth_entry": entry, "next": target})
     return f"{reverse('social:begin', args=[record.backend_name])}?{parameters}"
 
@@ -32,29 +32,29 @@ def _hinted_provider(target: str) -> OAuth2ProviderConfig | None:
     site."""
     hints = parse_qs(urlparse(target).query).get("tpa_hint")
     try:
-        return registry.by_id(hints[0]) if hints else None
+        return registry.find_by_id(hints[0]) if hints else None
     except ValueError:
         log.exception("Unknown tpa_hint provider: %s", hints)
         return None
 
 
 def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
-    """The data about the user from an unfinished sign-in of this browser, for the form."""
+    """Template variables for the unfinished sign-in of this browser; {} without one."""
     running = registry.running_pipeline(request)
-    record = registry.by_backend(running["backend"]) if running else None
+    record = registry.find_by_backend(running["backend"]) if running else None
     if running is None or record is None:
         return {}
     details = running["kwargs"].get("details", {})
-    # If the e-mail address or username is taken, the form does not help: only support can.
-    by_username = {"username": details.get("username")}
-    has_account = user_exists(details) or user_exists(by_username)
+    # The form can't create an account with a taken e-mail address or username.
+    username_only = {"username": details.get("username")}
+    is_taken = user_exists(details) or user_exists(username_only)
     return {
         "record": record,
         "details": details,
         "name": details.get("name") or details.get("fullname") or "",
         "username": running["kwargs"].get("username", ""),
-        "collision": has_account,
-        "submit": record.skip_registration_form and not has_account,
+        "collision": is_taken,
+        "submit": record.skip_registration_form and not is_taken,
         "finish": reverse("social:complete", args=[record.backend_name]),
     }
 
@@ -73,19 +73,19 @@ def login_and_registration_form(request: HttpRequest, initial_mode: str = "login
     target = after_sign_in(request)
     if request.user.is_authenticated:
         return set_logged_in_cookies(request, redirect(target), request.user)
-    hinted = _hinted_provider(target) if registry.is_enabled() else None
-    if hinted and hinted.skip_hinted_login_dialog:
-        return redirect(_start_of(hinted, initial_mode, target))
-    if settings.FEATURES.get("ENABLE_AUTHN_MICROFRONTEND") and not hinted:
+    hinted_provider = _hinted_provider(target) if registry.is_enabled() else None
+    if hinted_provider and hinted_provider.skip_hinted_login_dialog:
+        return redirect(_sign_in_url(hinted_provider, initial_mode, target))
+    if settings.FEATURES.get("ENABLE_AUTHN_MICROFRONTEND") and not hinted_provider:
         query = request.GET.urlencode()
         return redirect(
             f"{settings.AUTHN_MICROFRONTEND_URL}/{initial_mode}{'?' + query if query else ''}"
         )
     enabled_providers = registry.enabled_records() if registry.is_enabled() else ()
     providers = [
-        {"name": provider.name, "url": _start_of(provider, initial_mode, target)}
+        {"name": provider.name, "url": _sign_in_url(provider, initial_mode, target)}
         for provider in enabled_providers
-        if provider.display_for_login or provider == hinted
+        if provider.display_for_login or provider == hinted_provider
     ]
     context = {
         "mode": initial_mode,

@@ -86,12 +86,12 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
 
     Raises RegistrationRefused; PermissionDenied where public registration is disabled.
     """
-    by_token = "provider" in data
-    third_party = registry.is_enabled()
-    running = registry.running_pipeline(request) if third_party else None
-    if third_party and (running or by_token):
+    has_provider = "provider" in data
+    third_party_auth_enabled = registry.is_enabled()
+    running = registry.running_pipeline(request) if third_party_auth_enabled else None
+    if third_party_auth_enabled and (running or has_provider):
         data["password"] = random_password()
-    if third_party and "social_auth_provider" in data and not running:
+    if third_party_auth_enabled and "social_auth_provider" in data and not running:
         provider = data["social_auth_provider"]
         raise RegistrationRefused(
             400,
@@ -99,18 +99,18 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
             {"session_expired": [f"Registration using {provider} has timed out."]},
         )
     form = _validated_form(data)
-    # The request to the application takes time: no transaction may be open.
-    identity = _identify(request, data) if third_party and by_token else None
+    # Outside the transaction, because the request to the application takes time.
+    identity = _fetch_identity(request, data) if third_party_auth_enabled and has_provider else None
     with transaction.atomic():
-        user, registration = _store(form)
+        user, registration = _create_user(form)
         if identity is not None:
-            _link(request, user, data["access_token"], identity)
+            _link_account(request, user, data["access_token"], identity)
         signed_in = authenticate(
             request, username=user.username, password=form.cleaned_data["password"]
         )
         login(request, signed_in)
         request.session.set_expiry(0)
-    _finish(request, user, registration)
+    _activate_and_announce(request, user, registration)
     return user
 
 
@@ -124,7 +124,7 @@ def _validated_form(data: dict[str, Any]) -> AccountCreationForm:
     return form
 
 
-def _store(form: AccountCreationForm) -> tuple[User, Registration]:
+def _create_user(form: AccountCreationForm) -> tuple[User, Registration]:
     clean = form.cleaned_data
     user = User(username=clean["username"], email=clean["email"], is_active=False)
     user.set_password(clean["password"])
@@ -132,14 +132,14 @@ def _store(form: AccountCreationForm) -> tuple[User, Registration]:
         with transaction.atomic():
             user.save()
     except IntegrityError as error:
-        raise _collision(user) from error
+        raise _duplicate_refusal(user) from error
     registration = Registration()
     registration.register(user)
     UserProfile.objects.create(user=user, **{name: clean.get(name) for name in _PROFILE_FIELDS})
     return user, registration
 
 
-def _collision(user: User) -> RegistrationRefused:
+def _duplicate_refusal(user: User) -> RegistrationRefused:
     """The refusal when another request created the account at the same time."""
     if username_exists_or_retired(user.username):
         message = f"An account with the Public Username '{user.username}' already exists."
@@ -154,7 +154,7 @@ def _token_refusal(code: str, message: str) -> RegistrationRefused:
     return RegistrationRefused(400, code, {"access_token": [message]})
 
 
-def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
+def _fetch_identity(request: Any, data: dict[str, Any]) -> dict[str, Any]:
     """The owner of the learner's access token, according to the application."""
     name, token = data["provider"], data.get("access_token")
     request.social_strategy = load_strategy(request)
@@ -173,7 +173,7 @@ def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
     return {"access_token": token, **(answer or {})}
 
 
-def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
+def _link_account(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
     """Link the account ``user`` to the application's user in ``identity``, through the sign-in
     pipeline."""
     strategy, backend = request.social_strategy, request.backend
@@ -194,7 +194,8 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
 
 
 def announce(users: Sequence[User], site: Any) -> None:
-    """Create what every new account gets, and send the signals and events of a registration."""
+    """Create the attribute and language preference of each new account, and send the events of the
+    registrations."""
     if site.pk != settings.SITE_ID:
         # As on the platform, accounts created on the LMS's own site lack this attribute.
         for user in users:
@@ -205,8 +206,8 @@ def announce(users: Sequence[User], site: Any) -> None:
 
 
 def _add_language_preferences(users: Sequence[User]) -> None:
-    present = UserPreference.objects.filter(user__in=users, key=LANGUAGE_KEY)
-    user_ids_with_preference = set(present.values_list("user_id", flat=True))
+    existing = UserPreference.objects.filter(user__in=users, key=LANGUAGE_KEY)
+    user_ids_with_preference = set(existing.values_list("user_id", flat=True))
     language = get_language() or settings.LANGUAGE_CODE
     UserPreference.objects.bulk_create(
         [
@@ -217,8 +218,9 @@ def _add_language_preferences(users: Sequence[User]) -> None:
     )
 
 
-def _finish(request: Any, user: User, registration: Registration) -> None:
-    """Activate the account, or send the e-mail with the activation link."""
+def _activate_and_announce(request: Any, user: User, registration: Registration) -> None:
+    """Activate a trusted account; log the activation e-mail that other accounts would get. Then
+    announce the account."""
     if _is_trusted(request, user):
         registration.user = user
         registration.activate()
@@ -228,11 +230,11 @@ def _finish(request: Any, user: User, registration: Registration) -> None:
 
 
 def _is_trusted(request: Any, user: User) -> bool:
-    """Whether the account is active without confirming the e-mail address."""
+    """Whether the account becomes active before its owner confirms the e-mail address."""
     if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
         return True
     running = registry.running_pipeline(request) if registry.is_enabled() else None
-    record = registry.by_backend(running["backend"]) if running else None
+    record = registry.find_by_backend(running["backend"]) if running else None
     if running is None or record is None or not record.skip_email_verification:
         return False
     return running["kwargs"].get("details", {}).get("email") == user.email

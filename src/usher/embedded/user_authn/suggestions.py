@@ -11,7 +11,7 @@ _RANGES = ((0, 9), (10, 99), (100, 999), (1000, 9999), (10000, 99999))
 _MAX_TRIES = 10
 
 
-def _word(text: str) -> str:
+def _keep_word_characters(text: str) -> str:
     return "".join(re.findall(r"[\w-]+", text))
 
 
@@ -24,10 +24,11 @@ def suggest_usernames(name: str) -> list[str]:
     if not name.isascii():
         return []
     words = name.lower().split(" ")
-    first, last = _word(words[0]), _word(words[-1])
+    first, last = _keep_word_characters(words[0]), _keep_word_characters(words[-1])
     suggestions: list[str] = []
 
     def offer(candidate: str) -> bool:
+        """Add the candidate if it is free. Returns whether it was free."""
         if username_exists_or_retired(candidate):
             return False
         suggestions.append(candidate)

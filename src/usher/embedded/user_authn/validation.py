@@ -22,7 +22,7 @@ from usher.embedded.user_authn.suggestions import suggest_usernames
 _LINK = re.compile(r"https?://(?:[-\w.]|(?:%[\da-fA-F]{2}))*")
 
 
-def _name(data: Mapping[str, Any]) -> str:
+def _name_error(data: Mapping[str, Any]) -> str:
     name = data.get("name")
     if not name:
         return messages.NAME_REQUIRED
@@ -31,7 +31,7 @@ def _name(data: Mapping[str, Any]) -> str:
     return messages.NAME_INVALID if re.search("[<>]", name) or _LINK.search(name) else ""
 
 
-def _username(data: Mapping[str, Any]) -> str:
+def _username_error(data: Mapping[str, Any]) -> str:
     username = data.get("username")
     if not isinstance(username, str):
         return "Username must be a string"
@@ -44,7 +44,7 @@ def _username(data: Mapping[str, Any]) -> str:
     return messages.USERNAME_TAKEN if username_exists_or_retired(username) else ""
 
 
-def _email(data: Mapping[str, Any]) -> str:
+def _email_error(data: Mapping[str, Any]) -> str:
     email = data.get("email")
     if not isinstance(email, str):
         return "Email must be a string"
@@ -57,12 +57,12 @@ def _email(data: Mapping[str, Any]) -> str:
     return messages.EMAIL_TAKEN if email_exists_or_retired(email) else ""
 
 
-def _confirm_email(data: Mapping[str, Any]) -> str:
+def _confirm_email_error(data: Mapping[str, Any]) -> str:
     confirmed = data.get("confirm_email")
     return "" if confirmed and confirmed == data.get("email") else messages.EMAILS_DIFFER
 
 
-def _password(data: Mapping[str, Any]) -> str:
+def _password_error(data: Mapping[str, Any]) -> str:
     password, username = data.get("password"), data.get("username")
     if not isinstance(password, str):
         return "Password must be a string"
@@ -74,25 +74,30 @@ def _password(data: Mapping[str, Any]) -> str:
     return ""
 
 
-def _country(data: Mapping[str, Any]) -> str:
+def _country_error(data: Mapping[str, Any]) -> str:
     return messages.COUNTRY_REQUIRED if data.get("country") in {"", "--"} else ""
 
 
 _VALIDATORS = {
-    "name": _name,
-    "username": _username,
-    "email": _email,
-    "confirm_email": _confirm_email,
-    "password": _password,
-    "country": _country,
+    "name": _name_error,
+    "username": _username_error,
+    "email": _email_error,
+    "confirm_email": _confirm_email_error,
+    "password": _password_error,
+    "country": _country_error,
 }
 
 
 def validate_fields(data: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """Error messages by field ('' if valid), and suggested usernames (for a taken username, or
-    for a name)."""
-    only = data.get("form_field_key")
-    fields = [only] if only in _VALIDATORS else [name for name in _VALIDATORS if name in data]
+    """Error messages by field ('' for a valid value), and suggested usernames. If ``data`` has
+    ``form_field_key``, only the field of this name is validated. Usernames are suggested for a
+    taken username, or for a full name."""
+    requested_field = data.get("form_field_key")
+    fields = (
+        [requested_field]
+        if requested_field in _VALIDATORS
+        else [name for name in _VALIDATORS if name in data]
+    )
     decisions = {name: _VALIDATORS[name](data) for name in fields}
     suggestions: list[str] = []
     if "name" in fields and not decisions["name"]:

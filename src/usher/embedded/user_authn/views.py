@@ -30,7 +30,7 @@ from usher.embedded.user_authn.redirects import after_sign_in, is_safe_redirect,
 _FORM_FIELDS = ("username", "email", "name", "password")
 
 
-def _needs_a_provider(request: HttpRequest) -> bool:
+def _requires_provider(request: HttpRequest) -> bool:
     return bool(
         settings.ENABLE_REQUIRE_THIRD_PARTY_AUTH and registry.running_pipeline(request) is None
     )
@@ -54,11 +54,11 @@ class RegistrationView(APIView):
 
     @method_decorator(ensure_csrf_cookie)
     def get(self, request: HttpRequest) -> HttpResponse:
-        extra = settings.REGISTRATION_EXTRA_FIELDS
+        extra_fields = settings.REGISTRATION_EXTRA_FIELDS
         fields = [{"name": name, "required": True} for name in _FORM_FIELDS]
         fields += [
             {"name": name, "required": kind == "required"}
-            for name, kind in extra.items()
+            for name, kind in extra_fields.items()
             if kind != "hidden"
         ]
         return JsonResponse({"method": "post", "submit_url": request.path, "fields": fields})
@@ -72,7 +72,7 @@ class RegistrationView(APIView):
     def post(self, request: Any) -> HttpResponse:
         if getattr(request, "limited", False):
             return JsonResponse({"error_code": "forbidden-request"}, status=403)
-        if _needs_a_provider(request):
+        if _requires_provider(request):
             return _refuse_password("register")
         data = request.POST.dict()
         if data.get("honor_code") and "terms_of_service" not in data:
@@ -141,13 +141,15 @@ class LoginSessionView(APIView):
         )
     )
     def post(self, request: Any) -> HttpResponse:
-        plain = request._request
-        if _needs_a_provider(plain):
+        django_request = request._request
+        if _requires_provider(django_request):
             return _refuse_password("login")
         name = request.POST.get("email_or_username") or request.POST.get("email", "")
         if "@" in name:
             name = User.objects.filter(email=name).values_list("username", flat=True).first() or ""
-        user = authenticate(plain, username=name, password=request.POST.get("password", ""))
+        user = authenticate(
+            django_request, username=name, password=request.POST.get("password", "")
+        )
         if user is None:
             return JsonResponse(
                 {
@@ -167,21 +169,23 @@ class LoginSessionView(APIView):
                 "email": user.email,
             }
             return JsonResponse(body, status=400)
-        login(plain, user)
+        login(django_request, user)
         events.login_completed(user)
-        answer = JsonResponse({"success": True, "redirect_url": with_host(after_sign_in(plain))})
-        return set_logged_in_cookies(plain, answer, user)
+        answer = JsonResponse(
+            {"success": True, "redirect_url": with_host(after_sign_in(django_request))}
+        )
+        return set_logged_in_cookies(django_request, answer, user)
 
 
-def _frame_address(address: str) -> str:
-    scheme, host, path, query, fragment = urlsplit(address)
+def _frame_url(url: str) -> str:
+    scheme, host, path, query, fragment = urlsplit(url)
     parameters = {**parse_qs(query), "no_redirect": ["1"]}
     return urlunsplit((scheme, host, path, urlencode(parameters, doseq=True), fragment))
 
 
 def _logout_target(request: HttpRequest) -> str:
-    """The target after sign-out. As on the platform, an ampersand becomes ``&amp;``, so a second
-    parameter is lost; a space becomes a plus sign, which course keys contain."""
+    """The URL to open after sign-out. As on the platform, an ampersand becomes ``&amp;``, so a
+    second parameter is lost. A space becomes a plus sign, which course keys contain."""
     target = request.GET.get("redirect_url") or request.GET.get("next") or ""
     target = html.escape(html.unescape(target), quote=False).replace(" ", "+")
     if target and is_safe_redirect(request, target, request.GET.get("client_id")):
@@ -192,13 +196,13 @@ def _logout_target(request: HttpRequest) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def logout_view(request: HttpRequest) -> HttpResponse:
     """End the session, then load every URL of IDA_LOGOUT_URI_LIST in a hidden frame."""
-    provider = registry.of_running_pipeline(request) if registry.is_enabled() else None
+    provider = registry.provider_of_running_pipeline(request) if registry.is_enabled() else None
     logout(request)
     referrer = request.META.get("HTTP_REFERER", "").strip("/")
     frames = [
-        _frame_address(address)
-        for address in settings.IDA_LOGOUT_URI_LIST
-        if not (referrer and address.startswith(referrer))
+        _frame_url(url)
+        for url in settings.IDA_LOGOUT_URI_LIST
+        if not (referrer and url.startswith(referrer))
     ]
     response: HttpResponse = render(
         request,

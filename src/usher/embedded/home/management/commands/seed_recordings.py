@@ -9,30 +9,36 @@ from usher.embedded.replay import state
 
 class Command(BaseCommand):
     help = (
-        "Fill the LMS with the state that the recordings start from. With --hold, keep running: "
-        "read a JSON object (a recording's `given`) from each line, apply it and answer with one "
-        "line."
+        "Fill the LMS with the start state of the recordings. With --set-records, keep running: "
+        "read a JSON object (a recording's `given`) from each line of standard input, change the "
+        "records accordingly and answer with one line."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--application-url", required=True, help="where servers reach it")
-        parser.add_argument("--hold", action="store_true")
+        parser.add_argument(
+            "--application-url", required=True, help="the application's address for the LMS"
+        )
+        parser.add_argument(
+            "--set-records",
+            action="store_true",
+            help="change records as standard input says, until it ends",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         application = options["application_url"]
-        state.start(application)
-        self._say({"state": "start"})
-        if options["hold"]:
+        state.create_start_state(application)
+        self._print_answer({"state": "start"})
+        if options["set_records"]:
             for line in sys.stdin:
-                self._say(self._hold(line, application))
+                self._print_answer(self._set_records(line, application))
 
-    def _hold(self, line: str, application: str) -> dict[str, str]:
+    def _set_records(self, line: str, application: str) -> dict[str, str]:
         try:
-            state.hold(json.loads(line), application)
+            state.set_records(json.loads(line), application)
         except KeyError as error:
             return {"error": f"this state is unknown: {error.args[0]}"}
-        return {"state": "held"}
+        return {"state": "set"}
 
-    def _say(self, answer: dict[str, str]) -> None:
+    def _print_answer(self, answer: dict[str, str]) -> None:
         self.stdout.write(json.dumps(answer))
         self.stdout.flush()

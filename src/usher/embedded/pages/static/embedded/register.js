@@ -1,11 +1,11 @@
-// Sends the form; without a click if the provider record skips it, as on the platform's page.
+// Sends the form. If the provider record skips the form, sends it without a click, as the platform's page does.
 (() => {
   const form = document.getElementById("registration");
   if (!form) return;
   const problems = form.querySelector(".errors");
   const messages = (answer) =>
     Object.entries(answer).flatMap(([field, list]) =>
-      Array.isArray(list) && field !== "username_suggestions" ? list.map((one) => one.user_message) : []);
+      Array.isArray(list) && field !== "username_suggestions" ? list.map((message) => message.user_message) : []);
   const send = async () => {
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), credentials: "same-origin" });
     const body = await answer.json().catch(() => ({}));
