@@ -77,7 +77,7 @@ class Real:
         entry = EnvFile.read(self.folder / ".env").values()
         for key in ("MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL"):
             server = entry.get(key) or os.environ.get(key) or server
-        env = EnvFile.read(self.folder / ".env").over(os.environ)
+        env = EnvFile.read(self.folder / ".env").values_for_process(os.environ)
         address = f"127.0.0.1:{urlsplit(server).port}"
         command = [*shlex.split(self.manage), "runserver", "--noreload", address]
         process = subprocess.Popen(

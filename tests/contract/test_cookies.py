@@ -2,7 +2,7 @@
 
 import pytest
 
-from usher.contract.cookies import share_session_cookie
+from usher.contract.cookies import session_cookies_collide
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from usher.contract.cookies import share_session_cookie
 def test_a_session_cookie_is_shared_on_one_host_and_below_the_lms(
     application: str, cookie: str, lms: str, shared: bool
 ) -> None:
-    assert share_session_cookie(application, cookie, lms) is shared
+    assert session_cookies_collide(application, cookie, lms) is shared

@@ -114,7 +114,7 @@ def test_a_shell_reads_what_was_written(tmp_path_factory, values):
 def test_whether_a_shell_reads_the_same(tmp_path, text, same):
     file = tmp_path / ".env"
     file.write_text(text, newline="")
-    assert EnvFile(text).same_in_a_shell == same
+    assert EnvFile(text).is_same_in_a_shell == same
     if same:
         command = ["sh", "-c", 'set -a; . "$1"; exec env -0', "sh", str(file)]
         shown = subprocess.run(command, capture_output=True, check=True, env={}).stdout.decode()
@@ -223,7 +223,7 @@ def test_text_that_is_not_utf8_is_named_by_line(tmp_path: Path):
 def test_a_name_without_a_value_does_not_hide_the_value_in_the_environment():
     written = EnvFile("SECRET_KEY=\nDEBUG=False\nLOCALE=\n")
     environment = {"SECRET_KEY": "from-the-environment", "DEBUG": "True"}
-    assert written.over(environment) == {"DEBUG": "False", "LOCALE": ""}
+    assert written.values_for_process(environment) == {"DEBUG": "False", "LOCALE": ""}
 
 
 def test_a_path_that_is_not_a_file_is_named(tmp_path: Path):

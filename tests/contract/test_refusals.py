@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from usher.contract.refusals import answered, in_words
+from usher.contract.refusals import sentence_of, status_and_sentence
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ from usher.contract.refusals import answered, in_words
     ],
 )
 def test_the_sentence_is_found(refusal: Any, words: str) -> None:
-    assert in_words(refusal) == words
+    assert sentence_of(refusal) == words
     if isinstance(refusal, dict | list):
-        assert in_words(json.dumps(refusal)) == words
+        assert sentence_of(json.dumps(refusal)) == words
 
 
 def test_an_answer_without_a_sentence_is_named_by_its_status() -> None:
-    assert answered(502, "<h1>Bad gateway</h1>") == "502"
-    assert answered(400, '{"message": "No such mode."}') == "400: No such mode."
+    assert status_and_sentence(502, "<h1>Bad gateway</h1>") == "502"
+    assert status_and_sentence(400, '{"message": "No such mode."}') == "400: No such mode."

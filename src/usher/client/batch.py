@@ -21,7 +21,7 @@ from usher.client.urgency import is_urgent, urgent
 from usher.contract.failures import RegistrationError
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
-from usher.contract.refusals import in_words
+from usher.contract.refusals import sentence_of
 
 ACCOUNTS, ENROLLMENTS, COURSE_RUNS = "accounts", "enrollments", "course-runs"
 _PATHS = {
@@ -264,7 +264,7 @@ def _invalid(body: Any) -> dict[int, dict[str, str]]:
 
 
 def _words(words: Any) -> str:
-    return text(in_words(words), 400)
+    return text(sentence_of(words), 400)
 
 
 def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
@@ -333,9 +333,10 @@ def _reason(error: Any) -> dict[str, Any] | None:
     if error is None:
         return None
     suggestions, fields = error.get("suggestions") or [], error.get("fields") or {}
+    message = sentence_of(text(error.get("message"), 2000))
     return {
         "code": text(error.get("code"), 64) or "refused",
-        "message": in_words(text(error.get("message"), 2000))[:400] or "refused without a reason",
+        "message": message[:400] or "refused without a reason",
         "suggestions": [
             suggestion for suggestion in list_of(suggestions) if isinstance(suggestion, str)
         ],

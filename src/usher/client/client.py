@@ -29,7 +29,7 @@ from usher.client.errors import (
 from usher.client.http import Answer, Http
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
-from usher.contract.refusals import in_words
+from usher.contract.refusals import sentence_of
 
 #: Groups of endpoints. The LMS rate limits a group as one, and each group has its own circuit
 #: breaker.
@@ -475,7 +475,7 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
         code = next(
             (one[name] for one in (*inner, body) for name in _CODES if _is_code(one.get(name))), ""
         )
-    words = in_words(body) or str(code) or f"status {answer.status} without a reason"
+    words = sentence_of(body) or str(code) or f"status {answer.status} without a reason"
     return str(code)[:64], words[:400]
 
 

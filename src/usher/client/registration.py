@@ -24,7 +24,7 @@ from usher.client.payloads import Registered, reading
 from usher.contract.failures import RegistrationError
 from usher.contract.oauth import social_login_path
 from usher.contract.paths import LmsPath
-from usher.contract.refusals import in_words
+from usher.contract.refusals import sentence_of
 
 #: Seconds to pause after the registration limit was reached. The limit applies to seven days, and
 #: the platform doesn't say when they end.
@@ -125,7 +125,7 @@ def _registered_user(user: dict[str, Any], answer: Answer) -> Registered:
 
 def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:
     fields = {
-        field: in_words(entries[0].get("user_message", ""))
+        field: sentence_of(entries[0].get("user_message", ""))
         for field, entries in body.items()
         if isinstance(entries, list) and entries and isinstance(entries[0], dict)
     }
@@ -133,7 +133,7 @@ def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRef
     suggestions = [str(name) for name in usernames] if isinstance(usernames, list) else []
     words = "; ".join(f"{field}: {text}" for field, text in fields.items())
     return RegistrationRefused(
-        words or in_words(body) or f"status {status}",
+        words or sentence_of(body) or f"status {status}",
         code=code or "registration-refused",
         status=status,
         fields=fields,

@@ -362,7 +362,10 @@ def connected_names(description: Description, addresses: Addresses) -> set[str] 
     """Returns the names of the applications in the running LMS; None if it can't be asked."""
     try:
         with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
-            workers = [application.service_worker for application in description.with_own_workers()]
+            workers = [
+                application.service_worker
+                for application in description.applications_with_workers()
+            ]
             worker = next(filter(None, workers), None)
             report = _report(client, worker, addresses)
     except (httpx.HTTPError, ToolFailed):

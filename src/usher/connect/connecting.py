@@ -125,7 +125,7 @@ class Connecting:
         for target, backend in self._targets:
             entry = target.entry(backend, lms_in_containers=in_containers)
             entries = configuration.with_entry(entries, entry)
-        entries = configuration.with_own_workers(entries)
+        entries = configuration.applications_with_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if isinstance(self._lms, EmbeddedLms):
             values |= self._lms.generated()

@@ -46,7 +46,7 @@ class Disconnection(ABC):
         self._mark = RestartMark(lms.folder)
         self._saved_description = SavedDescription(lms.folder)
         self._description = _merge(self._saved_description.description(), lms.description())
-        entries = configuration.with_own_workers(lms.entries())
+        entries = configuration.applications_with_workers(lms.entries())
         self._remaining_entries = [entry for entry in entries if entry.get("name") not in names]
 
     @property
@@ -444,6 +444,6 @@ def _merge(saved: Description | None, rendered: Description | None) -> Descripti
         application.name: application
         for description in (rendered, saved)
         if description
-        for application in description.with_own_workers()
+        for application in description.applications_with_workers()
     }
     return Description(list(by_name.values()))

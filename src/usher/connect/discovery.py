@@ -41,7 +41,7 @@ from usher.connect.process import Runner, Secrets
 from usher.connect.saved_state import OPTIONS, SavedDescription, saved_applications, state_home
 from usher.contract import connections, tutor_values
 from usher.contract.connections import Connection, ConnectionsError
-from usher.contract.cookies import share_session_cookie
+from usher.contract.cookies import session_cookies_collide
 from usher.contract.provisioning import Application
 
 _OPEN_TO_ALL = (
@@ -259,7 +259,7 @@ def _change_of_backend(
 
 def _shared_session_cookie(target: TargetApplication, addresses: Addresses) -> list[str]:
     cookie = target.facts.get("session_cookie", "")
-    if not share_session_cookie(target.url, cookie, addresses.lms_url):
+    if not session_cookies_collide(target.url, cookie, addresses.lms_url):
         return []
     return [
         f"{target.checkout.title} at {target.url} and the LMS at {addresses.lms_url} share a "

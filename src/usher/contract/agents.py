@@ -1,4 +1,5 @@
-"""User agents of the requests with which Usher checks a connection, for readers of a log."""
+"""Headers with a user agent, for the requests with which Usher checks a connection. They show in an
+access log which requests came from Usher."""
 
 DOCTOR = {"User-Agent": "usher doctor"}
 CONFORMANCE = {"User-Agent": "usher conformance"}

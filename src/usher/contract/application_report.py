@@ -12,8 +12,8 @@ NO_CELERY = "Celery is not installed"
 
 
 class Client(TypedDict, total=False):
-    """An OAuth client of the application's own provider. secret_hasher: the algorithm that its
-    secret is hashed with, such as ``pbkdf2_sha256``; '' for none."""
+    """An OAuth client of the application's own OAuth2 provider. secret_hasher: the algorithm with
+    which the client's secret is hashed, such as ``pbkdf2_sha256``; '' if it is not hashed."""
 
     name: str
     client_id: str
@@ -26,9 +26,9 @@ class Client(TypedDict, total=False):
 
 
 class RowError(TypedDict, total=False):
-    """Rows of one kind with the same error. refused: how many of them the LMS refuses, so that they
-    are not retried. attempts: the highest number of attempts of one of them. sample: one of the
-    rows, described for people, such as an e-mail address and a run."""
+    """Rows of one kind with the same error. count: how many. refused: how many of these the LMS
+    refused, so that they are not retried. attempts: the most attempts that one of these rows had.
+    sample: one of the rows, described for people, such as an e-mail address and a run."""
 
     error_class: str
     error_code: str
@@ -40,9 +40,9 @@ class RowError(TypedDict, total=False):
 
 
 class Rows(TypedDict, total=False):
-    """Rows of one kind. due: how many are to be reconciled now; overdue_seconds: how long the
-    oldest of these has been waiting. refused: how many the LMS refuses. missing: keys of runs that
-    the LMS does not show."""
+    """Rows of one kind. due: how many are to be reconciled now. overdue_seconds: how long the
+    oldest due row has been waiting. refused: how many the LMS refused. missing: keys of course runs
+    that the LMS does not show."""
 
     due: int
     overdue_seconds: float
@@ -61,24 +61,26 @@ class EnrollmentSample(TypedDict, total=False):
 
 
 class Engine(TypedDict, total=False):
-    """The sync worker. overdue_seconds: how long the oldest due row of any kind has been waiting.
-    broker_error: why Celery's broker does not answer; '' when the broker answers or none is used.
-    breaker: ``closed`` or ``open``, the circuit breaker of the LMS; breaker_reason: why it is open.
-    worker_seen_seconds: seconds since a worker was last seen alive, None when no worker was ever
-    seen; worker_late_seconds: after how many seconds without a sign of life it counts as stopped; 0
-    if it was told to stop."""
+    """The sync worker."""
 
+    #: How long the oldest due row of any kind has been waiting.
     overdue_seconds: float
+    #: Why Celery's broker does not answer; '' if the broker answers or none is used.
     broker_error: str
+    #: ``closed`` or ``open``: the circuit breaker of the LMS.
     breaker: str
+    #: Why the circuit breaker is open.
     breaker_reason: str
+    #: Seconds since a worker was last seen alive; None if no worker was ever seen.
     worker_seen_seconds: float | None
+    #: A worker that was not seen for this many seconds counts as stopped; 0 if it was told to stop.
     worker_late_seconds: int
 
 
 class Celery(TypedDict, total=False):
-    """workers: how many answer. missing_tasks: Usher's tasks that no worker has registered.
-    is_scheduled: whether beat starts the sweep. error: why the workers could not be asked."""
+    """Celery's workers. workers: how many answer. missing_tasks: Usher's tasks that no worker has
+    registered. is_scheduled: whether Celery beat starts the sweep. error: why the workers could not
+    be asked."""
 
     workers: int
     missing_tasks: list[str]
@@ -95,45 +97,52 @@ class Unfinished(TypedDict, total=False):
 
 
 class ApplicationReport(TypedDict, total=False):
-    """The whole report.
-
-    time: when it was made, ISO, UTC; usher: version of Usher. settings: name → value in the running
-    process; fingerprints: name → fingerprint of the settings that are secrets. problems: sentences
-    about malformed settings. clients, scopes and redirect_schemes: what the application's OAuth2
-    provider has. rows: kind → counts. malformed_runs: course keys that can't be read.
-    name_clashes: learners' LMS usernames that are, or were, reserved for a different learner. read:
-    names of the integration's settings that have a value; environment: which of these names come
-    from the process's environment. signs_in_at_gateway: whether people sign in at an API gateway in
-    front of the application. session_cookie: the name of its session cookie. learner_runs: LMS
-    username → course keys of all the learner's enrollments, inactive ones too. inactive_accounts:
-    LMS usernames whose account should be inactive. deactivated_in_lms: LMS usernames that are
-    active here and were seen inactive in the LMS. email_usernames: LMS usernames made from e-mail
-    addresses. adopts_enrollments: whether enrollments made in the LMS are recorded here.
-    """
+    """The whole report."""
 
     version: int
+    #: When the report was made, ISO, UTC.
     time: str
+    #: The version of Usher.
     usher: str
     site_base_url: str
+    #: Name of a setting → its value in the running process.
     settings: dict[str, str]
+    #: Name of a secret setting → the fingerprint of its value.
     fingerprints: dict[str, str]
+    #: Sentences about malformed settings.
     problems: list[str]
+    #: OAuth clients of the application's own OAuth2 provider.
     clients: list[Client]
+    #: Scopes of the application's OAuth2 provider.
     scopes: list[str]
+    #: Kind → counts of its rows.
     rows: dict[str, Rows]
     engine: Engine
     enrollments: list[EnrollmentSample]
+    #: Course keys that can't be parsed.
     malformed_runs: list[str]
+    #: Learners' LMS usernames that are, or were, reserved for a different learner.
     name_clashes: list[str]
+    #: Names of the integration's settings that have a value.
     read: list[str]
+    #: Those of the names in ``read`` whose value comes from the process's environment.
     environment: list[str]
+    #: The schemes that the application's OAuth2 provider accepts in redirect URIs.
     redirect_schemes: list[str]
+    #: Whether people sign in at an API gateway in front of the application.
     signs_in_at_gateway: bool
+    #: The name of the application's session cookie.
     session_cookie: str
     unfinished: Unfinished
+    #: LMS username → course keys of all the learner's enrollments, inactive enrollments included.
     learner_runs: dict[str, list[str]]
+    #: LMS usernames whose account should be inactive.
     inactive_accounts: list[str]
+    #: LMS usernames of learners who are active in the application and were seen inactive in the
+    #: LMS.
     deactivated_in_lms: list[str]
+    #: LMS usernames made from e-mail addresses.
     email_usernames: list[str]
+    #: Whether the application records enrollments that were created in the LMS.
     adopts_enrollments: bool
     celery: Celery

@@ -26,16 +26,17 @@ from usher.contract.provisioning import (
 #: Inside containers, the host name of the machine that runs them.
 HOST_GATEWAY_NAME = "host.docker.internal"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-#: Names that no public name server knows, so they can only mean this machine.
-_NAMES_OF_THIS_MACHINE = (".local", ".localhost", ".test", ".internal")
+#: Ends of host names that no public name server knows: such a name can only mean this machine.
+_LOCAL_SUFFIXES = (".local", ".localhost", ".test", ".internal")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_TYPES: dict[str, type] = {
+#: The types of fields that are not text, and their descriptions for messages.
+_FIELD_TYPES: dict[str, type] = {
     "redirect_uris": list,
     "service_clients": list,
     "usher": bool,
     "on_host": bool,
 }
-_WORDS = {
+_TYPE_DESCRIPTIONS = {
     "redirect_uris": "a list of addresses",
     "service_clients": "a list of purposes",
     "usher": "true or false",
@@ -51,68 +52,82 @@ class EntryError(ValueError):
 class Entry:
     """One entry of ``USHER_APPLICATIONS``; for a known edition, ``name`` is enough.
 
-    root_url: address for browsers. server_url: address for the LMS's containers, by default derived
-    from root_url. gateway_url: a second browser address (MITx Online's API gateway). logout_url:
-    ends a browser's session, by default ``/logout/``. backend: name of the sign-in backend in URLs
-    and records. backend_base: the backend whose class the entry uses; needed if a second
-    application uses the same class under another name. usher: whether the application is built on
-    Usher, so that it takes webhooks and back-channel messages. on_host: whether the host name in
-    server_url means the machine that runs the containers. Ids, secrets and the service worker are
-    derived if they are not given; the first entry then has the service worker of
-    ``USHER_SERVICE_WORKER_*``. service_clients: what the application does as a service
-    (``usher.contract.provisioning.PURPOSES``), each with an OAuth client of its own.
+    Ids, secrets and the service worker are derived if they are not given; the first entry then has
+    the service worker of ``USHER_SERVICE_WORKER_*``.
     """
 
     name: str
+    #: The application's address for browsers.
     root_url: str = ""
+    #: Its address for the LMS's containers, by default derived from ``root_url``.
     server_url: str = ""
+    #: Its second address for browsers: MITx Online's API gateway.
     gateway_url: str = ""
+    #: The address that ends a browser's session, by default ``/logout/``.
     logout_url: str = ""
+    #: The name of the sign-in backend in URLs and records.
     backend: str = oauth.DEFAULT_BACKEND
+    #: The backend whose class is used; needed if a second application uses the same class under
+    #: another name.
     backend_base: str = ""
+    #: The display name of the provider record.
     provider_name: str = oauth.PROVIDER_NAME
+    #: The name of the application's OAuth client in the LMS.
     oauth_name: str = ""
+    #: The redirect URIs of the application's OAuth client in the LMS.
     redirect_uris: list[str] = field(default_factory=list)
+    #: Whether the application is built on Usher, so that it takes webhooks and back-channel
+    #: messages.
     usher: bool = True
+    #: Whether the host name in ``server_url`` means the machine that runs the containers; None:
+    #: decided by the name.
     on_host: bool | None = None
+    #: The LMS's OAuth client in the application.
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
+    #: The application's OAuth client in the LMS.
     oauth_client_id: str = ""
     oauth_client_secret: str = field(default="", repr=False)
+    #: Signs the LMS's messages to the application.
     webhook_secret: str = field(default="", repr=False)
+    #: The LMS account that the application acts as.
     service_worker_username: str = ""
     service_worker_email: str = ""
     service_worker_token: str = field(default="", repr=False)
+    #: What the application does as a service (``usher.contract.provisioning.PURPOSES``), each with
+    #: an OAuth client of its own.
     service_clients: list[str] = field(default_factory=list)
 
     @property
-    def signs_out_at(self) -> str:
+    def sign_out_url(self) -> str:
+        """The address that ends a browser's session."""
         return self.logout_url or self.root_url + ApplicationPath.LOGOUT
 
     @property
     def host_alias(self) -> str:
-        """The name that must lead to the machine that runs the containers, or ''."""
+        """The host name in ``server_url`` if containers must resolve it to the machine that runs
+        them; '' otherwise."""
         name = urlsplit(self.server_url).hostname or ""
-        is_on_host = name.endswith(_NAMES_OF_THIS_MACHINE) if self.on_host is None else self.on_host
+        is_on_host = name.endswith(_LOCAL_SUFFIXES) if self.on_host is None else self.on_host
         return name if is_on_host else ""
 
 
 def read_entries(items: Any) -> list[Entry]:
-    """The entries, complete. Raises EntryError for the first entry that can't be used, and for two
-    entries that share a name, backend, OAuth client or service worker."""
+    """The entries, with all derived fields. Raises EntryError for the first entry that can't be
+    used, and for two entries with the same name, backend, OAuth client or service worker."""
     if not isinstance(items, Sequence) or isinstance(items, str):
         raise EntryError("USHER_APPLICATIONS is not a list")
     entries = [_read_entry(item, index) for index, item in enumerate(items)]
     for attribute in ("name", "backend", "oauth_name", "service_worker_username"):
-        names: dict[str, str] = {}
+        entry_names: dict[str, str] = {}
         for entry in entries:
             value = getattr(entry, attribute)
-            if value and value in names:
+            if value and value in entry_names:
                 raise EntryError(
-                    f"{names[value]} and {entry.name} in USHER_APPLICATIONS have the same"
+                    f"{entry_names[value]} and {entry.name} in USHER_APPLICATIONS have the same"
                     f" {attribute}, {value!r}: each application needs its own"
                 )
-            names[value] = entry.name
+            entry_names[value] = entry.name
     return entries
 
 
@@ -120,8 +135,8 @@ def to_application(entry: Entry, secret: str) -> Application:
     """The records that the LMS needs of this application. Ids and secrets that the entry does not
     give are derived from ``secret``, the plugin's ``USHER_SECRET``."""
 
-    def own(option: str, purpose: str) -> str:
-        return option or derive(secret, entry.name, purpose)
+    def given_or_derived(value: str, purpose: str) -> str:
+        return value or derive(secret, entry.name, purpose)
 
     def usher_address(path: str) -> str:
         return entry.server_url + path if entry.usher else ""
@@ -130,21 +145,23 @@ def to_application(entry: Entry, secret: str) -> Application:
         name=entry.name,
         backend=entry.backend,
         provider_name=entry.provider_name,
-        client_id=own(entry.client_id, "client_id"),
-        client_secret=own(entry.client_secret, "client_secret"),
+        client_id=given_or_derived(entry.client_id, "client_id"),
+        client_secret=given_or_derived(entry.client_secret, "client_secret"),
         authorization_url=entry.root_url + ApplicationPath.AUTHORIZE,
         access_token_url=entry.server_url + ApplicationPath.TOKEN,
         api_root=entry.server_url + "/",
-        logout_url=entry.signs_out_at,
+        logout_url=entry.sign_out_url,
         oauth_name=entry.oauth_name,
-        oauth_client_id=own(entry.oauth_client_id, "oauth_client_id"),
-        oauth_client_secret=own(entry.oauth_client_secret, "oauth_client_secret"),
+        oauth_client_id=given_or_derived(entry.oauth_client_id, "oauth_client_id"),
+        oauth_client_secret=given_or_derived(entry.oauth_client_secret, "oauth_client_secret"),
         oauth_redirect_uris=entry.redirect_uris,
         discovery_url=usher_address(ApplicationPath.DISCOVERY),
         issuer=entry.root_url + "/oauth2",
         jwks_url=usher_address(ApplicationPath.JWKS),
         webhook_url=usher_address(ApplicationPath.WEBHOOKS),
-        webhook_secret=own(entry.webhook_secret, "webhook_secret") if entry.usher else "",
+        webhook_secret=given_or_derived(entry.webhook_secret, "webhook_secret")
+        if entry.usher
+        else "",
         backchannel_logout_url=usher_address(ApplicationPath.BACKCHANNEL_LOGOUT),
         service_clients=[
             _service_client(entry, secret, client) for client in entry.service_clients
@@ -178,7 +195,7 @@ def built_on_usher(
         oauth_name=oauth.EDX_OAUTH_APP,
         oauth_client_id=oauth_client_id,
         oauth_client_secret=oauth_client_secret,
-        oauth_redirect_uris=[root_url + landing for landing in ApplicationPath.LANDINGS],
+        oauth_redirect_uris=[root_url + path for path in ApplicationPath.LANDINGS],
         issuer=root_url + "/oauth2",
         jwks_url=root_url + ApplicationPath.JWKS,
         webhook_url=root_url + ApplicationPath.WEBHOOKS,
@@ -210,8 +227,8 @@ def service_worker(entry: Entry, secret: str) -> ServiceWorker:
 
 
 def derive(secret: str, name: str, purpose: str) -> str:
-    """64 hex digits, always the same for one application and purpose. The digits do not reveal the
-    digits of any other application or purpose."""
+    """An id or a secret of 64 hex digits, always the same for one application and purpose. It does
+    not reveal the id or secret of any other application or purpose."""
     message = f"usher-v1:{name}:{purpose}".encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
@@ -230,11 +247,11 @@ def _read_entry(item: Any, index: int) -> Entry:
         raise EntryError(f"{place} has no name of letters, digits, - and _")
     values = dict(item)
     for key, value in values.items():
-        if not isinstance(value, _TYPES.get(key, str)):
-            words = _WORDS.get(key, "text")
+        if not isinstance(value, _FIELD_TYPES.get(key, str)):
+            description = _TYPE_DESCRIPTIONS.get(key, "text")
             value_text = tutor_values.quoted(value)
-            raise EntryError(f"{place}.{key} is {value_text}, which is not {words}")
-    _complete(values, place, first=index == 0)
+            raise EntryError(f"{place}.{key} is {value_text}, which is not {description}")
+    _add_derived_fields(values, place, is_first=index == 0)
     return Entry(**_check_entry(values, place))
 
 
@@ -246,8 +263,8 @@ def _check_entry(values: dict[str, Any], place: str) -> dict[str, Any]:
         raise EntryError(str(error)) from None
 
 
-def _complete(values: dict[str, Any], place: str, *, first: bool) -> None:
-    """Fills in the fields that follow from others. Raises EntryError for a bad address."""
+def _add_derived_fields(values: dict[str, Any], place: str, *, is_first: bool) -> None:
+    """Adds the fields that can be derived from others. Raises EntryError for a bad address."""
     edition = EDITIONS.get(values["name"])
     if edition and not values.get("root_url"):
         values["root_url"] = edition.root_url
@@ -256,17 +273,17 @@ def _complete(values: dict[str, Any], place: str, *, first: bool) -> None:
     values["server_url"] = (
         _address(values["server_url"], f"{place}.server_url")
         if values.get("server_url")
-        else _seen_from_containers(root_url)
+        else _address_for_containers(root_url)
     )
     if values.get("gateway_url"):
         values["gateway_url"] = _address(values["gateway_url"], f"{place}.gateway_url")
     if not values.get("redirect_uris"):
         roots = [root_url, *([values["gateway_url"]] if values.get("gateway_url") else [])]
         values["redirect_uris"] = [
-            root + landing for root in roots for landing in ApplicationPath.LANDINGS
+            root + path for root in roots for path in ApplicationPath.LANDINGS
         ]
     if not values.get("oauth_name"):
-        values["oauth_name"] = oauth.EDX_OAUTH_APP if first else f"{values['name']}-oauth-app"
+        values["oauth_name"] = oauth.EDX_OAUTH_APP if is_first else f"{values['name']}-oauth-app"
     values.setdefault("backend", oauth.DEFAULT_BACKEND)
     base = values.get("backend_base") or values["backend"]
     if base not in oauth.BACKENDS:
@@ -274,7 +291,7 @@ def _complete(values: dict[str, Any], place: str, *, first: bool) -> None:
         raise EntryError(
             f"{place}.{field_name} is {tutor_values.quoted(base)}: "
             f"write one of {', '.join(oauth.BACKENDS)}"
-            " (for a name of your own, give one of them as backend_base)"
+            " (for a backend with another name, write one of these as backend_base)"
         )
     values["backend_base"] = base
 
@@ -286,9 +303,9 @@ def _address(value: Any, place: str) -> str:
         raise EntryError(str(error)) from None
 
 
-def _seen_from_containers(root_url: str) -> str:
-    """The address at which containers reach the application: inside a container ``localhost``
-    means the container itself, so it is replaced."""
+def _address_for_containers(root_url: str) -> str:
+    """The address at which containers reach the application. Inside a container ``localhost`` means
+    the container itself, so ``localhost`` is replaced by ``HOST_GATEWAY_NAME``."""
     parts = urlsplit(root_url)
     if parts.hostname not in _LOOPBACK:
         return root_url

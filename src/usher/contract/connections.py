@@ -28,35 +28,44 @@ class ConnectionsError(ValueError):
 
 @dataclass(frozen=True)
 class Connection:
-    """One application connected to one LMS.
+    """One application connected to one LMS."""
 
-    name, title: the application's name in the LMS, and for people. edition: its edition's name, or
-    ''. application: folder of its checkout, or its address if it runs elsewhere. manage: the
-    command line to which a management command is appended, such as ``python manage.py``. url,
-    server_url: the application's addresses for browsers and for the LMS's server, as given on the
-    command line; '' if they were detected. lms_url, lms_server_url: the LMS's addresses for
-    browsers and for the application's server. lms: ``tutor`` or ``embedded``. lms_home: folder of
-    an embedded LMS. tutor: path of the executable; tutor_root, mode: Tutor's root and mode.
-    connected, verified: ISO times in UTC, '' for never.
-    """
-
+    #: The application's name in the LMS.
     name: str
+    #: The folder of the application's checkout; the application's address if it runs elsewhere.
     application: str
+    #: The LMS's address for browsers.
     lms_url: str
+    #: The application's name for people.
     title: str = ""
+    #: The name of the application's edition; '' if it has none.
     edition: str = ""
+    #: The LMS's sign-in backend for the application.
     backend: str = ""
+    #: The command line to which a management command is appended, such as ``python manage.py``.
     manage: str = ""
+    #: The file with the application's settings.
     env_file: str = ""
+    #: The application's address for browsers, as given on the command line; '' if it was detected.
     url: str = ""
+    #: The application's address for the LMS's server, as given on the command line; '' if it was
+    #: detected.
     server_url: str = ""
+    #: The LMS's address for the application's server.
     lms_server_url: str = ""
+    #: How the LMS is run: ``tutor`` or ``embedded``.
     lms: str = TUTOR
+    #: The folder of an embedded LMS.
     lms_home: str = ""
+    #: The path of Tutor's executable.
     tutor: str = ""
+    #: Tutor's root.
     tutor_root: str = ""
+    #: Tutor's mode.
     mode: str = ""
+    #: When ``usher connect`` made the connection, ISO, UTC; '' for never.
     connected: str = ""
+    #: When every check of the connection last passed, ISO, UTC; '' for never.
     verified: str = ""
 
     @property
@@ -82,8 +91,10 @@ def read_all() -> list[Connection]:
         data = json.loads(path.read_text(encoding="utf-8"))
         names = {field.name for field in fields(Connection)}
         # Fields of a newer version are ignored.
-        rows = data["connections"]
-        return [Connection(**{k: str(v) for k, v in row.items() if k in names}) for row in rows]
+        return [
+            Connection(**{name: str(value) for name, value in item.items() if name in names})
+            for item in data["connections"]
+        ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -108,10 +119,10 @@ def mark_verified(key: tuple[str, str]) -> None:
         )
 
 
-def forget(place: str, name: str = "") -> None:
-    """Removes the connection ``name`` of the LMS in ``place``; without a name, all of that LMS.
+def forget(lms_folder: str, name: str = "") -> None:
+    """Removes the connection ``name`` of one LMS; without a name, all connections of that LMS.
 
-    place: Tutor's root, or the folder of an embedded LMS. Raises ConnectionsError.
+    lms_folder: Tutor's root, or the folder of an embedded LMS. Raises ConnectionsError.
     """
     if not config_home().is_dir():
         return
@@ -120,19 +131,20 @@ def forget(place: str, name: str = "") -> None:
             [
                 connection
                 for connection in read_all()
-                if connection.key[0] != place or name not in ("", connection.name)
+                if connection.key[0] != lms_folder or name not in ("", connection.name)
             ]
         )
 
 
 def now() -> str:
+    """The current time, ISO, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
 def _lock_file() -> Iterator[None]:
-    """Lets only one process at a time change the file. Otherwise one could overwrite another's
-    changes."""
+    """Lets only one process at a time change the file, so that no process overwrites the changes of
+    another one."""
     home = config_home()
     home.mkdir(parents=True, exist_ok=True)
     folder = os.open(home, os.O_RDONLY)
@@ -146,9 +158,9 @@ def _lock_file() -> Iterator[None]:
 def _write(connections: Iterable[Connection]) -> None:
     """Replaces the file, or removes it if there are no connections. Call it within _lock_file()."""
     file = config_home() / _FILE
-    rows = [asdict(connection) for connection in connections]
-    if rows:
-        data = {"version": _VERSION, "connections": rows}
+    items = [asdict(connection) for connection in connections]
+    if items:
+        data = {"version": _VERSION, "connections": items}
         write_private(file, (json.dumps(data, indent=1) + "\n").encode())
     else:
         file.unlink(missing_ok=True)

@@ -6,12 +6,13 @@ from urllib.parse import urlsplit
 LMS_SESSION_COOKIE = "sessionid"
 
 
-def share_session_cookie(application_url: str, application_cookie: str, lms_url: str) -> bool:
-    """Whether a browser sends the application's session cookie to the LMS, or the LMS's to the
-    application.
+def session_cookies_collide(application_url: str, application_cookie: str, lms_url: str) -> bool:
+    """Whether a browser sends the application's session cookie to the LMS, or the LMS's session
+    cookie to the application.
 
-    application_cookie: the application's ``SESSION_COOKIE_NAME``. Cookies don't depend on the port,
-    and the LMS's cookie is valid for subdomains of its host (Tutor's ``SESSION_COOKIE_DOMAIN``).
+    application_cookie: the application's ``SESSION_COOKIE_NAME``. A cookie is valid for all ports
+    of its host; the LMS's cookie is also valid for subdomains of the LMS's host (Tutor's
+    ``SESSION_COOKIE_DOMAIN``).
     """
     application_host, lms_host = urlsplit(application_url).hostname, urlsplit(lms_url).hostname
     if not application_host or not lms_host or application_cookie != LMS_SESSION_COOKIE:

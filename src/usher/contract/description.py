@@ -47,7 +47,7 @@ def describe(config: Mapping[str, Any]) -> Description:
     Raises EntryError when USHER_APPLICATIONS or another of the values can't be used."""
     entries = entries_of(config)
     secret = config["USHER_SECRET"]
-    shared = ServiceWorker(
+    shared_worker = ServiceWorker(
         username=config["USHER_SERVICE_WORKER_USERNAME"],
         email=config["USHER_SERVICE_WORKER_EMAIL"],
         token=config["USHER_SERVICE_WORKER_TOKEN"],
@@ -60,11 +60,13 @@ def describe(config: Mapping[str, Any]) -> Description:
         else to_application(entry, secret)
         for index, entry in enumerate(entries)
     ]
-    described = Description(
-        applications=applications, service_worker=shared, superuser=_superuser(config, entries)
+    unchecked = Description(
+        applications=applications,
+        service_worker=shared_worker,
+        superuser=_superuser(config, entries),
     )
     try:
-        return Description.from_json(described.to_json())
+        return Description.from_json(unchecked.to_json())
     except DescriptionError as error:
         raise EntryError(f"USHER_APPLICATIONS and USHER_SERVICE_WORKER_*: {error}") from error
 
@@ -92,7 +94,7 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "USHER_BACKENDS": {entry.backend: entry.backend_base for entry in entries},
         "USHER_DEFAULT_BACKEND": _default_backend(config["USHER_DEFAULT_APPLICATION"], entries),
-        "USHER_LOGOUT_URIS": [entry.signs_out_at for entry in entries],
+        "USHER_LOGOUT_URIS": [entry.sign_out_url for entry in entries],
         "USHER_REDIRECT_ANONYMOUS": bool(config["USHER_REDIRECT_ANONYMOUS"]),
         "USHER_DIRECT_REGISTRATION": bool(config["USHER_DIRECT_REGISTRATION"]),
         "USHER_ANONYMOUS_PATHS": list(config["USHER_ANONYMOUS_PATHS"]),
@@ -105,8 +107,9 @@ def _default_backend(name: str, entries: list[Entry]) -> str:
         return entries[0].backend
     if name == LEARNERS_CHOICE:
         return ""
-    other = f", or {LEARNERS_CHOICE}"
-    return _backend_of(name, entries, "USHER_DEFAULT_APPLICATION", other)
+    return _backend_of(
+        name, entries, "USHER_DEFAULT_APPLICATION", other_values=f", or {LEARNERS_CHOICE}"
+    )
 
 
 def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | None:
@@ -121,14 +124,14 @@ def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | N
     )
 
 
-def _backend_of(name: str, entries: list[Entry], setting: str, other: str = "") -> str:
+def _backend_of(name: str, entries: list[Entry], setting: str, other_values: str = "") -> str:
     """The backend of the application ``name``. Raises EntryError, which names ``setting``, if there
-    is no such application. other: appended to the message, for further values that are allowed."""
+    is no such application. other_values: the end of the message, with further allowed values."""
     for entry in entries:
         if entry.name == name:
             return entry.backend
     names = ", ".join(entry.name for entry in entries) or "nothing"
     raise EntryError(
         f"{setting} is {tutor_values.quoted(name)}, which USHER_APPLICATIONS doesn't have: "
-        f"write one of {names}{other}"
+        f"write one of {names}{other_values}"
     )

@@ -58,7 +58,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class _Line:
-    """One statement of the file: ``blank`` and ``text`` together are its exact characters."""
+    """One statement of the file. blank: the blank lines in front of it. text: its own characters,
+    with the line break."""
 
     number: int
     blank: str
@@ -90,8 +91,8 @@ class EnvFile:
 
     def __init__(self, text: str = "") -> None:
         self.text = text
-        self._mark = "\ufeff" if text.startswith("\ufeff") else ""
-        stream = io.StringIO(text.removeprefix(self._mark), newline="")
+        self._byte_order_mark = "\ufeff" if text.startswith("\ufeff") else ""
+        stream = io.StringIO(text.removeprefix(self._byte_order_mark), newline="")
         self._lines = [_Line.of(binding) for binding in parse_stream(stream)]
 
     @classmethod
@@ -128,19 +129,19 @@ class EnvFile:
         last = {line.key: line.value for line in self._lines if line.key}
         return {key: value for key, value in last.items() if key and value is not None}
 
-    def over(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """The settings of this file for a process that has ``environment`` already: an empty value
-        in the file does not replace one of the environment."""
+    def values_for_process(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The settings that this file adds to a process with this ``environment``: all, except for
+        empty values of settings that the environment has already."""
         return {k: value for k, value in self.values().items() if value or k not in environment}
 
     def get(self, key: str) -> str | None:
         return self.values().get(key)
 
     @property
-    def same_in_a_shell(self) -> bool:
+    def is_same_in_a_shell(self) -> bool:
         """Whether a shell that sources the file, with ``.``, gets the same settings."""
         lines = self.text.split("\n")
-        return all(_SAME_IN_A_SHELL.fullmatch(line) for line in lines) and not self._mark
+        return all(_SAME_IN_A_SHELL.fullmatch(line) for line in lines) and not self._byte_order_mark
 
     def line_of(self, key: str) -> int | None:
         """The number of the line that counts for ``key``, the last one that sets it; None if no
@@ -167,20 +168,20 @@ class EnvFile:
         """The same file without any line that sets one of these keys."""
         removed_keys = frozenset(keys)
         return EnvFile(
-            self._mark
+            self._byte_order_mark
             + "".join(
                 line.blank if line.key in removed_keys else line.blank + line.text
                 for line in self._lines
             )
         )
 
-    def restored(self, keys: Iterable[str], before: "EnvFile") -> "EnvFile":
-        """The same file with these keys as they were in ``before``. All other changes stay."""
+    def restored(self, keys: Iterable[str], former: "EnvFile") -> "EnvFile":
+        """The same file with these keys as they were in ``former``. Changes of other keys stay."""
         keys = tuple(keys)
-        if self.without(keys).text.rstrip() == before.without(keys).text.rstrip():
-            return before
-        old = {key: value for key, value in before.values().items() if key in keys}
-        return self.without(set(keys) - set(old)).with_values(old)
+        if self.without(keys).text.rstrip() == former.without(keys).text.rstrip():
+            return former
+        former_values = {key: value for key, value in former.values().items() if key in keys}
+        return self.without(set(keys) - set(former_values)).with_values(former_values)
 
     def problems(self) -> list[Problem]:
         """All problems, in the order of their lines."""
@@ -207,7 +208,7 @@ class EnvFile:
             tail = line.text[len(line.text.rstrip("\r\n")) :]
         parts = [part.blank + part.text for part in self._lines]
         parts[index] = f"{line.blank}{prefix}{key}={value}{tail}"
-        return EnvFile(self._mark + "".join(parts))
+        return EnvFile(self._byte_order_mark + "".join(parts))
 
     def _first_malformed(self) -> str:
         return next(
@@ -245,14 +246,17 @@ def format_value(key: str, value: str) -> str:
     if any(char < " " or char == "\x7f" or char in "\x85\u2028\u2029" for char in value):
         raise EnvFileError(f"the value of {key} holds a line break or another control character")
     if "\\" in value:
-        raise EnvFileError(f"the value of {key} holds a backslash, which readers of .env differ on")
+        raise EnvFileError(f"the value of {key} holds a backslash; readers of .env differ on that")
     if "${" in value:
         raise EnvFileError(f"the value of {key} holds '${{', which would be expanded")
     if "'" not in value:
         return f"'{value}'"
     if '"' not in value and "$" not in value and "`" not in value:
         return f'"{value}"'
-    raise EnvFileError(f"the value of {key} holds quotes that no .env can hold together")
+    raise EnvFileError(
+        f'the value of {key} holds an apostrophe together with ", $ or a backtick; readers of .env '
+        "differ on that, so use another value"
+    )
 
 
 def update(path: Path, values: Mapping[str, str], *, backup: Path | None = None) -> bool:
@@ -324,16 +328,16 @@ def _problems_of(line: _Line) -> Iterator[Problem]:
         yield Problem(number, "malformed", key, _why_malformed(line.text), serious=True)
     if line.key is None:
         return
-    before, equals, after = line.text.partition("=")
+    name, equals, value_text = line.text.partition("=")
     if not _NAME.fullmatch(key):
         yield Problem(number, "name", key, f"{key!r} is not a name for a setting", serious=True)
     elif not equals:
         message = f"{key} has no '=', so it is taken from the shell that starts the application"
         yield Problem(number, "malformed", key, message, serious=True)
-    if equals and (before != before.rstrip() or after[:1] in (" ", "\t")):
+    if equals and (name != name.rstrip() or value_text[:1] in (" ", "\t")):
         message = f"{key} has spaces around '=', which docker compose refuses or other readers keep"
         yield Problem(number, "spaces", key, message, serious=True)
-    value = after.strip()
+    value = value_text.strip()
     if value[:1] and value[0] in _CURLY_QUOTES:
         message = f"{key} is in typographic quotes, which become part of the value"
         yield Problem(number, "quotes", key, message, serious=True)
@@ -343,7 +347,7 @@ def _problems_of(line: _Line) -> Iterator[Problem]:
 
 
 def _why_malformed(text: str) -> str:
-    before, equals, after = text.strip().partition("=")
-    if equals and after.strip()[:1] in ("'", '"'):
-        return f"{before.strip()} starts with a quote that is not closed, or has text behind it"
+    name, equals, value = text.strip().partition("=")
+    if equals and value.strip()[:1] in ("'", '"'):
+        return f"{name.strip()} starts with a quote that is not closed, or has text behind it"
     return "neither KEY=value nor a comment"

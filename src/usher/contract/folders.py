@@ -1,4 +1,4 @@
-"""Files, folders and commands of a project by which commands recognise how it runs."""
+"""Recognises how a project runs, from its files, folders and commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEV_FOLDER = Path(".usher") / "dev"
 #: The programs that run manage.py in a process of this machine, so that stopping the program stops
 #: the server. Other programs, such as ``docker exec`` or ``ssh``, leave the server running
 #: elsewhere.
-_LOCAL = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
+_LOCAL_PROGRAM = re.compile(r"(python[\d.]*|manage\.py|uv|poetry|pipenv)$")
 
 
 def has_compose_file(folder: Path) -> bool:
@@ -26,16 +26,16 @@ def has_compose_file(folder: Path) -> bool:
 
 
 def runs_here(manage: Sequence[str]) -> bool:
-    """Whether the words of a command are known to run manage.py in a process of this machine, not
-    in containers."""
-    return bool(manage) and bool(_LOCAL.search(manage[0]))
+    """Whether this command certainly runs manage.py in a process of this machine, not in a
+    container. manage: the words of the command."""
+    return bool(manage) and bool(_LOCAL_PROGRAM.search(manage[0]))
 
 
 def is_lms_of_dev(home: Path, address: str) -> bool:
     """Whether the LMS at this address is the one of ``usher dev`` in the folder ``home``."""
     with suppress(EnvFileError, OSError):
-        of_dev = EnvFile.read(home / "env").get(Env.OPENEDX_API_BASE_URL) or ""
-        return bool(address) and address.rstrip("/") == of_dev.rstrip("/")
+        address_of_dev = EnvFile.read(home / "env").get(Env.OPENEDX_API_BASE_URL) or ""
+        return bool(address) and address.rstrip("/") == address_of_dev.rstrip("/")
     return False
 
 
@@ -51,9 +51,9 @@ def is_locked(file: Path) -> bool:
 
 
 def project_folder(base_dir: str | Path | None) -> Path:
-    """The folder of ``manage.py``: ``BASE_DIR``, or the folder above it. ``startproject`` derives
-    ``BASE_DIR`` from the path of the settings file, so ``BASE_DIR`` is one folder too deep if the
-    settings are a package."""
+    """The folder of ``manage.py``: ``BASE_DIR`` or its parent folder; ``BASE_DIR`` if neither has a
+    ``manage.py``. ``startproject`` derives ``BASE_DIR`` from the path of the settings file, so
+    ``BASE_DIR`` is one folder too deep if the settings are a package."""
     base = Path(base_dir or ".")
-    folders = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
-    return next(folders, base)
+    candidates = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
+    return next(candidates, base)

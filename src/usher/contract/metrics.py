@@ -10,10 +10,25 @@ from dataclasses import dataclass
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 #: Upper bounds of the histograms' buckets, in seconds.
-_REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_LAG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LAG_BUCKETS = (
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    900.0,
+    3600.0,
+    21600.0,
+    86400.0,
+)
 #: Upper bounds of the histogram of rows in a request.
-_ROWS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0)
+_ROW_COUNT_BUCKETS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0)
 
 
 @dataclass(frozen=True)
@@ -77,10 +92,14 @@ SETTLE = Metric(
     HISTOGRAM,
     "Seconds from a change of the desired state until the LMS had it, retries included.",
     ("kind",),
-    _LAG,
+    _LAG_BUCKETS,
 )
 BATCH_ROWS = Metric(
-    "usher_batch_rows", HISTOGRAM, "Rows in one request for several rows.", ("kind",), _ROWS
+    "usher_batch_rows",
+    HISTOGRAM,
+    "Rows in one request for several rows.",
+    ("kind",),
+    _ROW_COUNT_BUCKETS,
 )
 PASSES = Metric("usher_passes_total", COUNTER, "Passes of workers over due rows.")
 WORKER_SEEN = Metric(
@@ -112,7 +131,7 @@ REQUEST = Metric(
     "Seconds of one request to the LMS. result: 2xx, 3xx, 4xx, 429, 5xx, or why there was no "
     "answer.",
     ("group", "result"),
-    _REQUEST,
+    _REQUEST_BUCKETS,
 )
 CIRCUIT_OPEN = Metric(
     "usher_circuit_open",
@@ -140,7 +159,7 @@ WEBHOOK_LAG = Metric(
     HISTOGRAM,
     "Seconds from a change in the LMS until the application accepted the message about it.",
     (),
-    _LAG,
+    _LAG_BUCKETS,
 )
 WEBHOOK_RESULTS = ("accepted", "repeated", "refused")
 WEBHOOKS = Metric(

@@ -69,6 +69,8 @@ class ApplicationPath:
     DISCOVERY = "/oauth2/.well-known/openid-configuration"
     JWKS = "/oauth2/.well-known/jwks.json"
     USERS_ME = "/api/users/me"
+    #: Redirect URIs of the application's OAuth client in the LMS: the LMS redirects to them when it
+    #: grants a learner's tokens.
     LANDINGS = ("/login/_private/complete", "/_/auth/complete")
     LOGOUT = "/logout/"
     #: Ends the session of an API gateway (MITx Online has APISIX with openid-connect).

@@ -9,8 +9,6 @@ from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import Any
 
 VERSION = 1
-
-
 #: The longest username that Open edX's forms accept.
 _USERNAME_LENGTH = 30
 
@@ -21,7 +19,7 @@ class DescriptionError(ValueError):
 
 @dataclass(frozen=True)
 class ServiceWorker:
-    """The LMS account that one application acts as: staff and active. ``token`` is its access
+    """The LMS account that one application acts as: staff and active. token: the account's access
     token, valid for ``token_days`` days and renewed before it expires."""
 
     username: str
@@ -32,10 +30,10 @@ class ServiceWorker:
 
 @dataclass(frozen=True)
 class Superuser:
-    """A superuser of the LMS, created if absent. Without a ``password`` it gets a random one.
+    """A superuser of the LMS, created if absent.
 
-    backend: sign-in backend of the application through which this superuser signs in; '' if the
-    superuser signs in to the LMS by password.
+    password: '' for a random one. backend: sign-in backend of the application through which this
+    superuser signs in; '' if the superuser signs in to the LMS by password.
     """
 
     username: str
@@ -44,8 +42,7 @@ class Superuser:
     backend: str = ""
 
 
-#: Purposes of requests that an application sends as a service: copy course runs; retire
-#: learners.
+#: What an application does as a service: create and copy course runs; retire learners.
 COURSES, RETIREMENT = "courses", "retirement"
 PURPOSES = (COURSES, RETIREMENT)
 
@@ -54,8 +51,8 @@ PURPOSES = (COURSES, RETIREMENT)
 class ServiceClient:
     """An OAuth client of the application in the LMS with the grant *client credentials*.
 
-    purpose: one of ``PURPOSES``. username, email: the LMS account that it acts as, created for it;
-    '' means the application's service worker.
+    purpose: one of ``PURPOSES``. username, email: the LMS account that the client acts as, created
+    if absent; '' for the application's service worker.
     """
 
     purpose: str
@@ -71,10 +68,11 @@ class Application:
 
     name: unique in this LMS, such as ``mitxonline``. backend: name of the python-social-auth
     backend. client_id and client_secret: the LMS's OAuth client in the application. The ``oauth_*``
-    fields: the application's OAuth client in the LMS. authorization_url and logout_url are for
-    browsers, all other addresses for servers. webhook_secret signs the LMS's messages to the
-    application. service_worker: the application's own service worker; None for the shared one: see
-    ``Description.service_worker_of``. service_clients: at most one for each purpose.
+    fields: the application's OAuth client in the LMS. authorization_url and logout_url: addresses
+    for browsers; all other addresses are for servers. webhook_secret: signs the LMS's messages to
+    the application. service_worker: the application's own service worker; None for the shared
+    service worker: see ``Description.service_worker_of``. service_clients: at most one for each
+    purpose.
     """
 
     name: str
@@ -103,8 +101,8 @@ class Application:
 @dataclass(frozen=True)
 class Description:
     """All records that the LMS needs. site: domain, with port, of the Django site that the records
-    belong to; '' means the site of ``SITE_ID``. service_worker: the first application's service
-    worker, if that application has none of its own."""
+    belong to; '' means the site of ``SITE_ID``. service_worker: the shared service worker, which
+    the first application has if it has none of its own."""
 
     applications: list[Application]
     service_worker: ServiceWorker | None = None
@@ -116,15 +114,15 @@ class Description:
         return json.dumps(asdict(self), indent=1)
 
     def service_worker_of(self, name: str) -> ServiceWorker | None:
-        """The service worker of the application of that name, or None. No two applications share a
-        service worker."""
+        """The service worker of the application of that name, or None. No two applications have
+        the same service worker: only the first application can have the shared one."""
         for index, application in enumerate(self.applications):
             if application.name == name:
-                shared = self.service_worker if index == 0 else None
-                return application.service_worker or shared
+                shared_worker = self.service_worker if index == 0 else None
+                return application.service_worker or shared_worker
         return None
 
-    def with_own_workers(self) -> list[Application]:
+    def applications_with_workers(self) -> list[Application]:
         """The applications, each with its service worker in ``service_worker``."""
         return [
             replace(application, service_worker=self.service_worker_of(application.name))
@@ -146,7 +144,7 @@ class Description:
         applications = data.get("applications", [])
         if not isinstance(applications, list):
             raise DescriptionError("applications is not a list")
-        built = cls(
+        description = cls(
             applications=[
                 _build(Application, item, f"applications[{index}]")
                 for index, item in enumerate(applications)
@@ -155,21 +153,23 @@ class Description:
             superuser=_build_optional(Superuser, data, "superuser"),
             site=_text(data.get("site", ""), "site"),
         )
-        built._check_service_workers()
-        return built
+        description._check_service_workers()
+        return description
 
     def _check_service_workers(self) -> None:
-        """Raises DescriptionError if two applications share a service worker: either could then
-        act for the learners of both."""
-        named_workers = [
-            self.service_worker_of(application.name) for application in self.applications
+        """Raises DescriptionError if two applications have the same service worker: each of the
+        two could then act for the learners of the other one."""
+        workers = [
+            worker
+            for application in self.applications
+            if (worker := self.service_worker_of(application.name)) is not None
         ]
-        workers = [worker for worker in named_workers if worker is not None]
-        for name in ("username", "token"):
-            values = [getattr(worker, name) for worker in workers]
+        for attribute in ("username", "token"):
+            values = [getattr(worker, attribute) for worker in workers]
             if len(set(values)) < len(values):
                 raise DescriptionError(
-                    f"two applications have the same service worker ({name}); give each its own"
+                    f"two applications have the same service worker ({attribute}); give each "
+                    "application its own"
                 )
 
 
@@ -184,6 +184,8 @@ def retirement_account_name(name: str) -> str:
 
 
 def _account_name(name: str, ending: str) -> str:
+    """``name`` and ``ending``; a name that is too long is cut and gets a hash, so that it stays
+    unique."""
     if len(name + ending) <= _USERNAME_LENGTH:
         return name + ending
     digest = hashlib.sha256(name.encode()).hexdigest()[:6]
@@ -196,8 +198,9 @@ def _text(value: Any, place: str) -> str:
     return value
 
 
-def _build_optional(kind: Any, data: dict[str, Any], key: str, place: str = "") -> Any:
-    return None if data.get(key) is None else _build(kind, data[key], place or key)
+def _build_optional(record_class: Any, data: dict[str, Any], key: str, place: str = "") -> Any:
+    """The record ``data[key]``; None if there is none."""
+    return None if data.get(key) is None else _build(record_class, data[key], place or key)
 
 
 def _build_service_clients(items: Any, place: str) -> list[ServiceClient]:
@@ -215,18 +218,33 @@ def _build_service_clients(items: Any, place: str) -> list[ServiceClient]:
     return clients
 
 
-def _build(kind: Any, data: Any, place: str) -> Any:
+def _build(record_class: Any, data: Any, place: str) -> Any:
+    """A record from its JSON object. place: the object's place in the description, for messages.
+    Raises DescriptionError."""
     if not isinstance(data, dict):
         raise DescriptionError(f"{place} is not a JSON object")
-    field_names = kind.__dataclass_fields__
-    if unknown := sorted(set(data) - set(field_names)):
+    if unknown := sorted(set(data) - set(record_class.__dataclass_fields__)):
         raise DescriptionError(f"{place} has an unknown field: {unknown[0]}")
-    if kind is Application:
+    if record_class is Application:
         worker = _build_optional(ServiceWorker, data, "service_worker", f"{place}.service_worker")
         data = {**data, "service_worker": worker}
         data["service_clients"] = _build_service_clients(data.get("service_clients", []), place)
+    _check_types(record_class, data, place)
+    try:
+        record = record_class(**data)
+    except TypeError as error:
+        raise DescriptionError(f"{place} is incomplete: {error}") from error
+    _check_required_fields(record, place)
+    if isinstance(record, ServiceWorker) and record.token_days < 1:
+        raise DescriptionError(f"{place}.token_days is less than 1")
+    return record
+
+
+def _check_types(record_class: Any, data: dict[str, Any], place: str) -> None:
+    """Raises DescriptionError if a field is not a text, number or list of texts, as it should be.
+    Fields that contain records are built, and so checked, by themselves."""
     for name, value in data.items():
-        expected = field_names[name].type
+        expected = record_class.__dataclass_fields__[name].type
         if expected in (ServiceWorker | None, list[ServiceClient]):
             continue
         matches = {
@@ -234,16 +252,13 @@ def _build(kind: Any, data: Any, place: str) -> Any:
             int: isinstance(value, int) and not isinstance(value, bool),
         }.get(expected, isinstance(value, list) and all(isinstance(v, str) for v in value))
         if not matches:
-            kind_name = getattr(expected, "__name__", expected)
-            raise DescriptionError(f"{place}.{name} is not {kind_name}")
-    try:
-        built = kind(**data)
-    except TypeError as error:
-        raise DescriptionError(f"{place} is incomplete: {error}") from error
-    for name, field_ in field_names.items():
-        required = field_.default is MISSING and field_.default_factory is MISSING
-        if required and not getattr(built, name):
+            type_name = getattr(expected, "__name__", expected)
+            raise DescriptionError(f"{place}.{name} is not {type_name}")
+
+
+def _check_required_fields(record: Any, place: str) -> None:
+    """Raises DescriptionError if a field without a default is empty."""
+    for name, field_ in type(record).__dataclass_fields__.items():
+        is_required = field_.default is MISSING and field_.default_factory is MISSING
+        if is_required and not getattr(record, name):
             raise DescriptionError(f"{place}.{name} is empty")
-    if isinstance(built, ServiceWorker) and built.token_days < 1:
-        raise DescriptionError(f"{place}.token_days is less than 1")
-    return built

@@ -11,50 +11,53 @@ import json
 from typing import Any
 
 #: Keys of the sentence, the best one first.
-_SENTENCE = ("developer_message", "detail", "message", "error_description", "user_message")
-#: Keys that are left out of the sentence: their messages concern the whole request, or name the
-#: fields themselves.
-_NO_FIELD = ("field_errors", "non_field_errors", "__all__")
+_SENTENCE_KEYS = ("developer_message", "detail", "message", "error_description", "user_message")
+#: Keys that name no field: their messages concern the whole request, or name the fields themselves.
+_NOT_FIELDS = ("field_errors", "non_field_errors", "__all__")
 #: Keys whose values are not messages.
-_NO_MESSAGE = (
+_NOT_MESSAGES = (
     *("error_code", "error", "status", "status_code", "success"),
     *("username_suggestions", "authn_error"),
 )
 
 
-def in_words(refusal: Any) -> str:
+def sentence_of(refusal: Any) -> str:
     """The sentence in a refusal; '' for an HTML page and for an answer without a sentence. Errors
-    of fields are listed as ``field: message``. refusal: the answer's text, or its parsed JSON."""
+    of fields are listed as ``field: message``. refusal: the text of an answer, or its parsed
+    JSON."""
     if isinstance(refusal, str):
-        return _of_text(refusal.strip())
+        return _sentence_of_text(refusal.strip())
     if isinstance(refusal, dict):
-        return _of_mapping(refusal)
+        return _sentence_of_mapping(refusal)
     if isinstance(refusal, list):
-        return " ".join(dict.fromkeys(filter(None, map(in_words, refusal))))
+        return " ".join(dict.fromkeys(filter(None, map(sentence_of, refusal))))
     return "" if refusal is None or isinstance(refusal, bool) else str(refusal)
 
 
-def _of_text(text: str) -> str:
+def _sentence_of_text(text: str) -> str:
     if text.startswith(("{", "[")):
         try:
-            return in_words(json.loads(text))
+            return sentence_of(json.loads(text))
         except (ValueError, RecursionError):
             return text
     return "" if text.startswith("<") else text
 
 
-def _of_mapping(body: dict[Any, Any]) -> str:
-    for name in _SENTENCE:
-        if words := in_words(body.get(name)):
-            return words
-    fields = []
-    for name, value in body.items():
-        if name in _NO_MESSAGE or not (words := in_words(value)):
-            continue
-        fields.append(words if name in _NO_FIELD or str(name).isdigit() else f"{name}: {words}")
-    return "; ".join(fields)
+def _sentence_of_mapping(body: dict[Any, Any]) -> str:
+    for key in _SENTENCE_KEYS:
+        if sentence := sentence_of(body.get(key)):
+            return sentence
+    messages = []
+    for key, value in body.items():
+        message = "" if key in _NOT_MESSAGES else sentence_of(value)
+        if message:
+            is_field = key not in _NOT_FIELDS and not str(key).isdigit()
+            messages.append(f"{key}: {message}" if is_field else message)
+    return "; ".join(messages)
 
 
-def answered(status: int, text: str) -> str:
-    """``400: Invalid mode``, for a message about an answer with this status and text."""
-    return f"{status}: {words[:200]}" if (words := in_words(text)) else str(status)
+def status_and_sentence(status: int, text: str) -> str:
+    """``400: Invalid mode``, for a message about an answer with this status and text; only the
+    status if the text has no sentence."""
+    sentence = sentence_of(text)
+    return f"{status}: {sentence[:200]}" if sentence else str(status)

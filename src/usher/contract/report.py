@@ -99,9 +99,10 @@ class Learners(TypedDict, total=False):
     """Learners who are linked to an application. Integers are counts."""
 
     linked: int
-    #: Some learners whose LMS username isn't the uid of their link: pairs of uid and username.
+    #: Some learners whose LMS username differs from the uid of their link: pairs of uid and
+    #: username.
     renamed: list[tuple[str, str]]
-    #: How many learners have an LMS username that isn't the uid of their link.
+    #: How many learners have an LMS username that differs from the uid of their link.
     other_name: int
     #: LMS usernames of the newest learners whose account is not active.
     inactive: list[str]

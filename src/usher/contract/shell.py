@@ -11,28 +11,30 @@ from usher.contract.envfile import EnvFile, EnvFileError
 def with_env_file(command: str, folder: Path | None, env_file: Path | None) -> str:
     """The command to type in any folder: it changes to ``folder`` and gets the settings of
     ``env_file``, if that exists. command: begins with a program, not with an assignment."""
-    before = [f"cd {shlex.quote(str(folder))}"] if folder else []
+    preparations = [f"cd {shlex.quote(str(folder))}"] if folder else []
     if env_file is not None and env_file.is_file():
-        name = shlex.quote(_name_in(folder, env_file))
-        if _same_in_a_shell(env_file):
-            before += ["set -a", f". {name}"]
+        path = shlex.quote(_path_from(folder, env_file))
+        if _is_same_in_a_shell(env_file):
+            preparations += ["set -a", f". {path}"]
         else:
             runner = f"{shlex.quote(sys.executable)} -P -m usher.contract.run_with_env"
-            command = f"{runner} {name} {command}"
-    return f"({' && '.join([*before, command])})" if before else command
+            command = f"{runner} {path} {command}"
+    return f"({' && '.join([*preparations, command])})" if preparations else command
 
 
-def _same_in_a_shell(env_file: Path) -> bool:
+def _is_same_in_a_shell(env_file: Path) -> bool:
     """Whether a shell that sources the file gets the settings that Usher gives the program.
     False if an empty value in the file would replace a value of the environment."""
     try:
         settings = EnvFile.read(env_file)
     except (EnvFileError, OSError):
-        return True  # no program can read it
-    return settings.same_in_a_shell and settings.over(os.environ) == settings.values()
+        return True  # neither Usher nor a shell can read the file
+    gives_the_same = settings.values_for_process(os.environ) == settings.values()
+    return settings.is_same_in_a_shell and gives_the_same
 
 
-def _name_in(folder: Path | None, env_file: Path) -> str:
+def _path_from(folder: Path | None, env_file: Path) -> str:
+    """The path of ``env_file`` for a shell in ``folder``."""
     path = env_file.resolve()
     if folder and path.is_relative_to(folder.resolve()):
         # With a slash, because a shell looks in PATH for a name without a slash.

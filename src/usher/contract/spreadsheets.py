@@ -8,7 +8,8 @@ _BLANKS = " \u00a0"
 
 
 def cell(value: object) -> str:
-    """The value as text. Adds an apostrophe if a spreadsheet would read it as a formula."""
+    """The value as text, with an apostrophe in front if a spreadsheet would read it as a
+    formula."""
     text = str(value)
     return f"'{text}" if text.lstrip(_BLANKS).startswith(_FORMULA) else text
 

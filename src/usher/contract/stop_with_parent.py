@@ -1,8 +1,8 @@
-"""Runs one command and stops it when the parent process ends, or calls ``stop``.
+"""Runs one command, and stops the command when the parent process ends or calls ``stop``.
 
 ``python -m usher.contract.stop_with_parent COMMAND...``: standard input is a pipe from the parent.
-When the pipe closes, even because the parent was killed with SIGKILL, the command and its children
-are stopped. So no server keeps running and using a port.
+The pipe closes when the parent ends, even if the parent was killed with SIGKILL. The command and
+its children are stopped then, so that no server keeps running and occupies a port.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+#: Seconds between SIGTERM and SIGKILL, after the parent has ended.
 GRACE_SECONDS = 5.0
 #: Seconds that ``stop`` waits before it kills the process.
 STOP_SECONDS = 10.0
@@ -39,7 +40,8 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stops what ``start`` has started, with its children; kills it after STOP_SECONDS."""
+    """Stops a process that ``start`` has started, with its children; kills the process after
+    STOP_SECONDS."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -51,14 +53,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Runs the command until it ends or the parent does. Returns its exit code; 128 plus the
-    signal's number, as in shells, if a signal ended it."""
+    """Runs the command until it ends, or until the parent ends. Returns the command's exit code;
+    128 plus the signal's number, as in shells, if a signal ended the command."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(child))
     threading.Thread(target=_stop_when_parent_is_gone, args=(child,), daemon=True).start()
     code = child.wait()
-    # Child processes that the server did not stop would continue to write to its folder.
+    # Children of the command that are still running would continue to write to its folder.
     _signal_group(child, signal.SIGKILL)
     return code if code >= 0 else 128 - code
 

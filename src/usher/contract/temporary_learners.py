@@ -1,13 +1,14 @@
-"""Usernames of test learners, which Usher creates to verify a connection and then removes.
+"""Usernames of temporary test learners. Usher creates such a learner to verify a connection, and
+removes the learner afterwards.
 
-Open edX does not delete accounts, so the LMS account of a removed test learner stays, inactive.
+Open edX does not delete accounts, so the LMS account of a removed learner stays, inactive.
 """
 
 import re
 import secrets
 
-#: How these usernames begin: those of ``usher connect``, which verifies a connection with a test
-#: learner, and those of ``usher doctor --journey``.
+#: How these usernames begin. ``usher-test``: learners of ``usher connect``; ``doctor``: learners of
+#: ``usher doctor --journey``.
 PREFIXES = ("usher-test", "doctor")
 _NAME = re.compile(rf"(?:{'|'.join(PREFIXES)})-[0-9a-f]{{8}}")
 
@@ -18,5 +19,5 @@ def new_username(prefix: str) -> str:
 
 
 def is_temporary_learner(username: str) -> bool:
-    """Whether this is the username of a test learner."""
+    """Whether this is the username of a temporary test learner."""
     return _NAME.fullmatch(username) is not None

@@ -25,14 +25,15 @@ def end_line_of_interrupt() -> None:
 
 
 def printable(text: str) -> str:
-    """``text`` without control characters other than line breaks. Text that comes from learners, an
-    application or an LMS could otherwise send commands to the operator's terminal."""
+    """``text`` without control characters, except for line breaks. Text of a learner, an
+    application or an LMS could otherwise control the operator's terminal."""
     lines = COLOURS.sub("", text).replace("\r\n", "\n").replace("\t", " ")
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in lines)
 
 
 def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
-    """The sentences and the long commands of a text, in order, and whether each is a command.
+    """The parts of a text in their order: sentences and long commands. Yields each part, and
+    whether it is a command.
 
     A text marks commands with backticks. A short command, such as ```usher dev```, stays in its
     sentence. A long command becomes a part of its own that a person can copy, without the backticks
@@ -43,8 +44,8 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
         command = match[1]
         if len(command) <= _MAX_INLINE_LENGTH or " " not in command:
             continue
-        if before := text[start : match.start()].strip(" "):
-            yield before, False
+        if sentence := text[start : match.start()].strip(" "):
+            yield sentence, False
         yield command, True
         start = match.end()
         if text[start : start + 1] in (".", ",", ";") and text[start + 1 : start + 2] in ("", " "):
@@ -54,16 +55,18 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def wrap(text: str, indent: int) -> str:
-    """``printable(text)``, wrapped to end at column ``WIDTH``. Every line but the first is indented
-    by ``indent`` columns; the caller has already written ``indent`` columns in front of the first
-    line. A line that begins with spaces keeps them in its continuations. Long words, such as
-    addresses and paths, are not broken, and line breaks in ``text`` stay. A line that begins with
-    ``$ `` is a command; see ``command_line``. So is a long command in backticks (see
-    ``text_and_commands``); a short one is not broken."""
+    """``printable(text)`` in lines that end at column ``WIDTH`` at the latest.
+
+    indent: columns in front of each line; the caller has written these columns for the first line.
+    If a line begins with spaces, its continuations begin with the same spaces. Long words, such as
+    addresses and paths, are not broken, and line breaks in ``text`` stay. Two things are commands,
+    which ``command_line`` formats: a line that begins with ``$ ``, and a long command in backticks
+    (see ``text_and_commands``). A short command in backticks is not broken.
+    """
     first, *rest = [
-        f"$ {piece}" if is_command else piece
+        f"$ {part}" if is_command else part
         for line in printable(text).split("\n")
-        for piece, is_command in _pieces_of_line(line)
+        for part, is_command in _parts_of_line(line)
     ]
     lines = [first if first.startswith("$ ") else _wrapped_line(first, indent)]
     for line in rest:
@@ -74,7 +77,7 @@ def wrap(text: str, indent: int) -> str:
     return "\n".join(lines)
 
 
-def _pieces_of_line(line: str) -> list[tuple[str, bool]]:
+def _parts_of_line(line: str) -> list[tuple[str, bool]]:
     return [(line, False)] if line.startswith("$ ") else [*text_and_commands(line)] or [("", False)]
 
 
@@ -91,12 +94,13 @@ def _wrapped_line(line: str, indent: int) -> str:
 
 
 def command_line(line: str, indent: int) -> str:
-    """A command to copy, which ends at column ``WIDTH``. The command is indented by ``indent``
-    columns, or by fewer if it then fits on one line. A longer command is split into lines that end
-    with a backslash, as in a shell. It stays whole if one of its words is too long for a line."""
-    if len(line) + _LEAST_INDENT <= WIDTH:
+    """A command that a person can copy, in lines that end at column ``WIDTH`` at the latest. The
+    command is indented by ``indent`` columns, or by fewer columns if it then fits on one line. A
+    longer command is split into lines that end with a backslash, as in a shell. A command stays on
+    one line if one of its words is too long for a line."""
+    if len(line) + _MIN_INDENT <= WIDTH:
         return " " * min(indent, WIDTH - len(line)) + line
-    start = " " * min(indent, _LEAST_INDENT)
+    start = " " * min(indent, _MIN_INDENT)
     words = _WORDS.findall(line)
     lines = [start + words[0]]
     for word in words[1:]:
@@ -104,12 +108,12 @@ def command_line(line: str, indent: int) -> str:
             lines[-1] += f" {word}"
         else:
             lines.append(f"{start}  {word}")
-    # The command stays whole if a word is too long, or a quote is not closed.
-    fits = max(map(len, lines)) <= WIDTH and " ".join(words) == line
-    return " \\\n".join(lines) if fits else start + line
+    # The command stays on one line if a word is too long, or a quote is not closed.
+    can_be_split = max(map(len, lines)) <= WIDTH and " ".join(words) == line
+    return " \\\n".join(lines) if can_be_split else start + line
 
 
 #: Columns in front of a command that is too long for one line.
-_LEAST_INDENT = 2
+_MIN_INDENT = 2
 #: The words of a command, with their quotes.
 _WORDS = re.compile(r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""")

@@ -6,8 +6,8 @@ import itertools
 import re
 from pathlib import Path
 
-#: Errors of syntax: the last place in the traceback is reported, even outside of the folder.
-_OF_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
+#: For these errors the last place in the traceback is reported, even outside of the folder.
+_SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
 #: The error for a variable that ``os.environ`` lacks; its traceback ends in the module ``os``.
@@ -45,7 +45,7 @@ def last_line(text: str, folder: Path | None) -> str:
         for path, number in places
         if path.is_relative_to(root) and "site-packages" not in path.parts
     ]
-    if last.startswith(_OF_SYNTAX):
+    if last.startswith(_SYNTAX_ERRORS):
         own = [(path, number) for path, number in own if root / path == places[-1][0]] or places
     return "{}, line {}: {}".format(*own[-1], last) if own else last
 

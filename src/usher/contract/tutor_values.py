@@ -24,12 +24,14 @@ class NotAllowed(ValueError):
     """A value can't be used. The message names the setting and says what to write instead."""
 
 
-def _matching(pattern: str, words: str) -> Callable[[Any, str], str]:
+def _matching(pattern: str, allowed: str) -> Callable[[Any, str], str]:
+    """A check that accepts text which matches the whole pattern. allowed: what to write instead of
+    other values, for the message."""
     compiled = re.compile(pattern)
 
     def check(value: Any, place: str) -> str:
         if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise NotAllowed(f"{place} is {quoted(value)}: write {words}")
+            raise NotAllowed(f"{place} is {quoted(value)}: write {allowed}")
         return value
 
     return check
@@ -39,8 +41,8 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*"
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~%+-]+)*")
 
-#: Each pattern must match the whole value (``fullmatch``): ``$`` would also accept a line break at
-#: the end.
+#: Patterns have no ``$`` at their end, which would accept a line break after the value; ``check``
+#: uses ``fullmatch``.
 name = _matching(r"[A-Za-z0-9_-]{1,50}", "letters, digits, - and _, at most 50")
 backend = _matching(r"[A-Za-z0-9_-]{1,30}", "letters, digits, - and _, at most 30")
 username = _matching(r"[A-Za-z0-9_.@+-]{1,150}", "letters, digits and _ . @ + -")
@@ -66,8 +68,9 @@ def email(value: Any, place: str) -> str:
             raise NotAllowed
         host(domain, place)
     except NotAllowed:
-        words = "an e-mail address such as ada@example.org"
-        raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
+        raise NotAllowed(
+            f"{place} is {quoted(value)}: write an e-mail address such as ada@example.org"
+        ) from None
     return str(value)
 
 
@@ -78,8 +81,9 @@ def address(value: Any, place: str) -> str:
     try:
         return _normalized_address(value)
     except (ValueError, UnicodeError):
-        words = "an address such as http://example.org:8013"
-        raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
+        raise NotAllowed(
+            f"{place} is {quoted(value)}: write an address such as http://example.org:8013"
+        ) from None
 
 
 def _normalized_address(value: Any) -> str:
@@ -112,16 +116,17 @@ def _normalized_address(value: Any) -> str:
 def pattern(value: Any, place: str) -> str:
     """``value`` if it is a regular expression without template marks. Raises NotAllowed."""
     try:
-        if not isinstance(value, str) or not value.isprintable() or _begins_template(value):
+        if not isinstance(value, str) or not value.isprintable() or _has_template_marks(value):
             raise NotAllowed
         re.compile(value)
     except (NotAllowed, re.error):
-        words = "a regular expression without {{, {% and {#"
-        raise NotAllowed(f"{place} is {quoted(value)}: write {words}") from None
+        raise NotAllowed(
+            f"{place} is {quoted(value)}: write a regular expression without {{{{, {{% and {{#"
+        ) from None
     return value
 
 
-def _begins_template(text: str) -> bool:
+def _has_template_marks(text: str) -> bool:
     return any(mark in text for mark in ("{{", "{%", "{#", "}}", "%}", "#}"))
 
 
@@ -132,13 +137,15 @@ def flag(value: Any, place: str) -> bool:
     return value
 
 
-def _all(check: Callable[[Any, str], Any], words: str) -> Callable[[Any, str], Any]:
-    def each(value: Any, place: str) -> Any:
+def _list_of(check: Callable[[Any, str], Any], noun: str) -> Callable[[Any, str], Any]:
+    """A check that accepts a list whose items pass ``check``. noun: the items, for the message."""
+
+    def check_list(value: Any, place: str) -> Any:
         if not isinstance(value, list):
-            raise NotAllowed(f"{place} is {quoted(value)}: write a list of {words}")
+            raise NotAllowed(f"{place} is {quoted(value)}: write a list of {noun}")
         return [check(item, f"{place}[{index}]") for index, item in enumerate(value)]
 
-    return each
+    return check_list
 
 
 def _or_empty(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
@@ -162,7 +169,7 @@ FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "backend_base": _or_empty(backend),
     "provider_name": label,
     "oauth_name": _or_empty(label),
-    "redirect_uris": _all(address, "addresses"),
+    "redirect_uris": _list_of(address, "addresses"),
     "usher": flag,
     "on_host": lambda value, place: value if value is None else flag(value, place),
     "client_id": _or_empty(secret),
@@ -173,7 +180,7 @@ FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "service_worker_username": _or_empty(username),
     "service_worker_email": _or_empty(email),
     "service_worker_token": _or_empty(secret),
-    "service_clients": _all(_purpose, "purposes"),
+    "service_clients": _list_of(_purpose, "purposes"),
 }
 
 
@@ -191,7 +198,7 @@ def entry(value: Any, place: str) -> dict[str, Any]:
 
 #: Setting of the plugin → its check, which returns the value or raises NotAllowed.
 SETTINGS: dict[str, Callable[[Any, str], Any]] = {
-    APPLICATIONS: _all(entry, "applications"),
+    APPLICATIONS: _list_of(entry, "applications"),
     "USHER_SECRET": secret,
     "USHER_SERVICE_WORKER_TOKEN": secret,
     "USHER_SIGN_IN": flag,
@@ -199,15 +206,15 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "USHER_DEFAULT_APPLICATION": _or_empty(name),
     "USHER_REDIRECT_ANONYMOUS": flag,
     "USHER_DIRECT_REGISTRATION": flag,
-    "USHER_ANONYMOUS_PATHS": _all(pattern, "regular expressions"),
+    "USHER_ANONYMOUS_PATHS": _list_of(pattern, "regular expressions"),
     "USHER_SERVICE_WORKER_USERNAME": username,
     "USHER_SERVICE_WORKER_EMAIL": email,
     "USHER_SUPERUSER_USERNAME": _or_empty(username),
     "USHER_SUPERUSER_EMAIL": _or_empty(email),
     "USHER_SUPERUSER_APPLICATION": _or_empty(name),
-    "USHER_HOST_ALIASES": _all(host, "host names"),
+    "USHER_HOST_ALIASES": _list_of(host, "host names"),
     "USHER_REQUIREMENT": _or_empty(requirement),
-    "USHER_BACKEND_REQUIREMENTS": _all(requirement, "requirements"),
+    "USHER_BACKEND_REQUIREMENTS": _list_of(requirement, "requirements"),
 }
 
 

@@ -13,7 +13,7 @@ import httpx
 
 from usher.contract import agents, temporary_learners
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.contract.refusals import answered
+from usher.contract.refusals import status_and_sentence
 from usher.doctor import fixes
 from usher.doctor.check import Finding, failed, note, ok, skipped, warning
 from usher.doctor.conformance import discovery, learners
@@ -112,7 +112,9 @@ class _Learner:
                 },
             )
         if answer.status_code != 200:
-            raise StrayedError(f"enrolling answers {answered(answer.status_code, answer.text)}")
+            raise StrayedError(
+                f"enrolling answers {status_and_sentence(answer.status_code, answer.text)}"
+            )
 
     def sign_out(self) -> None:
         """Signs out of the application; the LMS's session must end as well."""

@@ -15,10 +15,10 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from usher.contract import agents, temporary_learners
-from usher.contract.cookies import share_session_cookie
+from usher.contract.cookies import session_cookies_collide
 from usher.contract.editions import START_GATEWAY
 from usher.contract.paths import LmsPath
-from usher.contract.refusals import answered
+from usher.contract.refusals import status_and_sentence
 from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
 
 #: Runs ``learner.py`` in the application with the given PARAMS and returns its result.
@@ -169,7 +169,7 @@ def _browser_of(target: Target, session: dict[str, Any]) -> Iterator[Browser]:
 
 
 def _cause_of_no_sign_in(target: Target, where: str, session_cookie: str) -> str:
-    if share_session_cookie(target.application_url, session_cookie, target.lms_url):
+    if session_cookies_collide(target.application_url, session_cookie, target.lms_url):
         return (
             f"both have a session cookie named {session_cookie} on the same host, so that each "
             "replaces the other's: use another host name for one of them, such as localhost in "
@@ -230,9 +230,8 @@ def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[
             json={"user": username, "mode": MODE, "course_details": {"course_id": run}},
         )
     if not answer.is_success:
-        raise BrokenError(
-            f"enrolling {username} in {run} answers {answered(answer.status_code, answer.text)}"
-        )
+        refusal = status_and_sentence(answer.status_code, answer.text)
+        raise BrokenError(f"enrolling {username} in {run} answers {refusal}")
     runs.append(run)
     url = target.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
     page = browser.follow(url, only=target.hosts[:1])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from usher.contract.refusals import in_words
+from usher.contract.refusals import sentence_of
 from usher.sidecar.adapters.adapter import Adapter, Selection, Table
 from usher.sidecar.process import Agent
 
@@ -160,5 +160,5 @@ def error_message_of(data: Any) -> str:
         ]
         if messages:
             return " ".join(messages)
-        return (in_words(data) or str(data.get("error_code") or data))[:300]
-    return in_words(data)[:300]
+        return (sentence_of(data) or str(data.get("error_code") or data))[:300]
+    return sentence_of(data)[:300]

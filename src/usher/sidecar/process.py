@@ -99,7 +99,7 @@ class Agent:
             env_file = EnvFile.read(checkout.env_file)
             self._secrets.add(v for k, v in env_file.values().items() if _is_secret(k, v))
             if not checkout.compose:
-                environment |= env_file.over(environment)
+                environment |= env_file.values_for_process(environment)
         # Otherwise the application would use the settings module of this process.
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         try:

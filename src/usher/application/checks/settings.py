@@ -23,7 +23,7 @@ from usher.application.adapter import adapter, misspelt, mistakes
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE, environment
 from usher.application.metrics.views import networks_of_settings
 from usher.application.tokens.vault import fernet_of_keys
-from usher.contract.cookies import LMS_SESSION_COOKIE, share_session_cookie
+from usher.contract.cookies import LMS_SESSION_COOKIE, session_cookies_collide
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
 from usher.contract.folders import DEV_FOLDER
@@ -202,7 +202,7 @@ def _site() -> Iterator[CheckMessage]:
             hint=f"Add {site.hostname!r} to ALLOWED_HOSTS.",
             id="usher.E007",
         )
-    if share_session_cookie(
+    if session_cookies_collide(
         settings_read.site_base_url,
         django_settings.SESSION_COOKIE_NAME,
         settings_read.base_redirect_url,

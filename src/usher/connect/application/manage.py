@@ -155,7 +155,7 @@ class Manage:
         """
         checkout = self._checkout
         path = None if checkout.compose else checkout.settings_file
-        values = EnvFile.read(path).over(os.environ) if path else {}
+        values = EnvFile.read(path).values_for_process(os.environ) if path else {}
         cwd = checkout.folder or Path.cwd()
         return Runner(self._secrets, cwd=cwd, env=values | self._missing())
 

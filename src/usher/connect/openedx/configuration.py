@@ -119,7 +119,7 @@ def _without_gateway(before: dict[str, Any], entry: dict[str, Any]) -> dict[str,
     return {key: value for key, value in before.items() if key not in obsolete}
 
 
-def with_own_workers(entries_before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def applications_with_workers(entries_before: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the entries, each but the first with its own service worker.
 
     The first application uses ``USHER_SERVICE_WORKER_*``. Each other entry names its own worker, so

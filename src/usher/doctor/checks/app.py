@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from usher.contract import agents
-from usher.contract.cookies import share_session_cookie
+from usher.contract.cookies import session_cookies_collide
 from usher.contract.environment import Env
 from usher.contract.oauth import BACKENDS, SCOPE_USER_READ, social_login_path
 from usher.contract.paths import ApplicationPath, LmsPath
@@ -405,7 +405,7 @@ class SessionCookiesDiffer(Check):
         cookie = context.application.report.get("session_cookie")
         if not cookie or not context.application.url or not context.lms.url:
             raise NotKnownError("the application does not report the name of its session cookie")
-        if not share_session_cookie(context.application.url, cookie, context.lms.url):
+        if not session_cookies_collide(context.application.url, cookie, context.lms.url):
             return ok(f"the application's session cookie {cookie} is not sent to the LMS")
         return failed(
             f"a browser has one session cookie, {cookie}, for the application at "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from usher.contract.paths import LmsPath
-from usher.contract.refusals import in_words
+from usher.contract.refusals import sentence_of
 from usher.doctor.conformance.answers import Answer
 from usher.doctor.conformance.asking import csrf_headers
 
@@ -66,7 +66,7 @@ def _brief(answer: httpx.Response) -> str:
     """Returns the answer's message on one line; the title of an HTML page."""
     body = Answer.of(answer).body
     is_page = isinstance(body, dict) and "title" in body
-    return (str(body["title"]) if is_page else in_words(body))[:200]
+    return (str(body["title"]) if is_page else sentence_of(body))[:200]
 
 
 def remove(learner: RegisteredLearner, worker: httpx.Client, token: str) -> str:

@@ -15,7 +15,7 @@ from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
 from usher.contract.fingerprints import proof_of
 from usher.contract.paths import ApplicationPath
-from usher.contract.refusals import in_words
+from usher.contract.refusals import sentence_of
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
 from usher.doctor.facts.web import Web
@@ -188,5 +188,5 @@ def _readable(report: ApplicationReport) -> ApplicationReport:
     whole answer."""
     for rows in report.get("rows", {}).values():
         for error in rows.get("errors", []):
-            error["message"] = in_words(error.get("message", ""))[:400]
+            error["message"] = sentence_of(error.get("message", ""))[:400]
     return report

@@ -115,7 +115,9 @@ class Command:
 
     def _env_file_values(self) -> dict[str, str]:
         try:
-            return EnvFile.read(self.env_file).over(os.environ) if self.env_file else {}
+            return (
+                EnvFile.read(self.env_file).values_for_process(os.environ) if self.env_file else {}
+            )
         except (EnvFileError, OSError):
             return {}  # the check ENV-1 reports it
 
