@@ -125,7 +125,7 @@ def _replace_real_world() -> Iterator[None]:
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
         # These two values determine only how often waiting code checks again.
         stack.enter_context(mock.patch.object(runner, "_FLUSH_SECONDS", 2.0))
-        stack.enter_context(mock.patch.object(services, "_LOOK_SECONDS", 2.0))
+        stack.enter_context(mock.patch.object(services, "_CHECK_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(Atomic, "__enter__", enter_transaction))
         stack.enter_context(mock.patch.object(Atomic, "__exit__", leave_transaction))
         for kind in all_kinds().values():

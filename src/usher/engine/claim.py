@@ -24,7 +24,7 @@ CLOCKS_APART = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class Scope:
-    """Limits rows of a kind; all conditions that are set must hold.
+    """Selects rows of a kind: those for which all conditions that are set hold.
 
     user_id: rows of this user. related_to: rows that refer to this object, such as a course run.
     first_id, end_id: a range of the rows' ids, ``end_id`` not included.
@@ -35,9 +35,9 @@ class Scope:
     first_id: int | None = None
     end_id: int | None = None
 
-    def of(self, kind: Kind) -> Q | None:
-        """The condition for rows of ``kind``, empty for all rows; None when the scope excludes
-        every row of the kind: for example, the scope is a user and the rows belong to no user."""
+    def condition_for(self, kind: Kind) -> Q | None:
+        """The condition for rows of ``kind``, empty for all rows; None if the scope excludes every
+        row of the kind, for example because the scope is a user and the rows belong to no user."""
         condition = Q()
         if self.user_id is not None:
             if not kind.user_field:
@@ -65,12 +65,15 @@ def claim(
     lane; None claims from all lanes, the most urgent first. Deletes work whose row no longer
     exists. Returns ``("", [])`` when the scope excludes the kind.
     """
-    condition = scope.of(kind)
+    condition = scope.condition_for(kind)
     if condition is None:
         return "", []
     owner = str(uuid.uuid4())
     leased: dict[int, Work] = {}
-    for claimed_lane in (lane,) if lane is not None or condition else tuple(Lane):
+    # With a condition, few rows are left, so that one statement can claim from all lanes. Without a
+    # condition, a statement for each lane can use the queue's index.
+    is_one_statement = lane is not None or condition
+    for claimed_lane in (lane,) if is_one_statement else tuple(Lane):
         leased |= _lease_due(
             kind, condition, claimed_lane, limit - len(leased), owner, lease_seconds
         )
@@ -93,48 +96,48 @@ def _lease_due(
 
     Uses one statement, so that no other worker can claim the same rows in between.
     """
-    waiting = due(kind.name, moment())
+    due_work = due(kind.name, moment())
     if lane is not None:
-        waiting = waiting.filter(lane=lane)
+        due_work = due_work.filter(lane=lane)
     if condition:
-        waiting = waiting.filter(object_id__in=kind.rows().filter(condition).values("pk"))
-    first = waiting.order_by("lane", "due_at", "object_id").values("pk")[:limit]
-    chosen, values = first.query.sql_with_params()
+        due_work = due_work.filter(object_id__in=kind.rows().filter(condition).values("pk"))
+    first_ids = due_work.order_by("lane", "due_at", "object_id").values("pk")[:limit]
+    subquery, parameters = first_ids.query.sql_with_params()
     quote = connection.ops.quote_name
     # The subquery must run once, before the update. In a join, PostgreSQL could run the subquery
     # once for each row.
-    chosen = (
-        f"= ANY(ARRAY({chosen} FOR UPDATE SKIP LOCKED))"
+    is_chosen = (
+        f"= ANY(ARRAY({subquery} FOR UPDATE SKIP LOCKED))"
         if connection.features.has_select_for_update_skip_locked
-        else f"IN ({chosen})"
+        else f"IN ({subquery})"
     )
-    until, until_values = _sql_of(moment(seconds))
+    until, until_parameters = _sql_of(moment(seconds))
     sql = (
         f"UPDATE {quote(Work._meta.db_table)} "  # noqa: S608
-        f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING *"
+        f"SET lease_owner = %s, lease_until = {until} WHERE id {is_chosen} RETURNING *"
     )
-    rows = Work.objects.raw(sql, [owner, *until_values, *values])
-    return {work.object_id: work for work in rows}
+    leased = Work.objects.raw(sql, [owner, *until_parameters, *parameters])
+    return {work.object_id: work for work in leased}
 
 
 def _sql_of(expression: Any) -> tuple[str, list[Any]]:
     """SQL of a Django expression, and its parameters."""
     query = Work.objects.all().query
     compiler = query.get_compiler(connection=connection)
-    sql, values = compiler.compile(expression.resolve_expression(query))
-    return sql, list(values)
+    sql, parameters = compiler.compile(expression.resolve_expression(query))
+    return sql, list(parameters)
 
 
 def renew(kind: Kind, rows: Iterable[Any], lease_seconds: float) -> None:
-    """Extends the leases of these rows to ``lease_seconds`` from now. Skips rows whose lease has
-    gone to another worker."""
+    """Extends the leases of these rows to ``lease_seconds`` from now. Skips rows that another
+    worker has claimed since."""
     rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
     retry_transaction(lambda: _still_leased(kind, rows).update(lease_until=until))
 
 
 def release(kind: Kind, rows: Iterable[Any]) -> None:
-    """Ends the leases of rows that were not tried, so that any worker can claim them immediately.
-    Skips rows whose lease has gone to another worker."""
+    """Ends the leases of rows that were not tried, so that any worker can claim the rows
+    immediately. Skips rows that another worker has claimed since."""
     rows = list(rows)
     retry_transaction(lambda: _still_leased(kind, rows).update(lease_owner="", lease_until=None))
 
@@ -142,11 +145,11 @@ def release(kind: Kind, rows: Iterable[Any]) -> None:
 def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
     """Work of the rows whose lease this worker still has; locked for the transaction."""
     owners = {row.pk: row.lease_owner for row in rows}
-    works = Work.objects.filter(
+    work = Work.objects.filter(
         kind=kind.name, object_id__in=owners, lease_owner__in=set(owners.values())
     )
-    list(works.select_for_update().order_by("object_id").values_list("pk", flat=True))
-    return works
+    list(work.select_for_update().order_by("object_id").values_list("pk", flat=True))
+    return work
 
 
 def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
@@ -159,20 +162,21 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     now = database_now()
     work = Work.objects.filter(kind=kind.name)
     in_lanes = work.filter(lane__in=Lane.values)  # so that the database uses the queue's index
-    far = in_lanes.filter(
+    late_retries = in_lanes.filter(
         attempts__gt=0, due_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
-    ).update(due_at=now)
-    untried = in_lanes.filter(attempts=0, error_code="", due_at__gt=now + CLOCKS_APART)
-    early = untried.filter(object_id__in=kind.rows().unsettled().values("pk")).update(due_at=now)
-    leased = work.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
-        lease_owner="", lease_until=None
     )
+    untried = in_lanes.filter(attempts=0, error_code="", due_at__gt=now + CLOCKS_APART)
+    late_new_rows = untried.filter(object_id__in=kind.rows().unsettled().values("pk"))
+    long_leases = work.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds))
+    changed = late_retries.update(due_at=now)
+    changed += late_new_rows.update(due_at=now)
+    changed += long_leases.update(lease_owner="", lease_until=None)
     # Work left by a worker that died after another process had settled the row.
     work.filter(due_at=None, refused_at=None, lease_until__lte=now).delete()
-    return far + early + leased
+    return changed
 
 
 def restore_lost(kind: Kind) -> int:
-    """Makes due the rows that are not in sync and have no work, for example because one table was
-    restored from a backup. Returns how many."""
+    """Makes due the rows that are not in sync and have no work, for example because one of the two
+    tables was restored from a backup. Returns how many."""
     return kind.lost().make_due()

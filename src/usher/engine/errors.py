@@ -14,16 +14,16 @@ from typing import ClassVar, Protocol, runtime_checkable
 from usher.contract.failures import FailureClass, storable
 
 log = logging.getLogger("usher.engine")
-_logged: set[tuple[str, str, int]] = set()
+_logged_bugs: set[tuple[str, str, int]] = set()
 _lock = threading.Lock()
 
 
 @runtime_checkable
 class KnownError(Protocol):
     """failure_class: decides whether the row is tried again. code: short, for machines. message:
-    for people. retry_after: seconds to wait, if the other system said so, else None. request_id:
-    the id of the failed request, or ''. was_sent: whether a request was sent at all; if not, the
-    failure does not count as an attempt."""
+    for people. retry_after: seconds to wait; None if the other system did not say. request_id: the
+    id of the failed request, or ''. was_sent: whether a request was sent at all; if none was sent,
+    the failure does not count as an attempt."""
 
     @property
     def failure_class(self) -> FailureClass: ...
@@ -73,7 +73,8 @@ class Unwritable(EngineError):
 
 
 class LeaseEnded(EngineError):
-    """Nothing was sent, because the row's lease had ended and another worker may have it."""
+    """Nothing was sent, because the row's lease had ended and another worker may have claimed the
+    row."""
 
     default_code = "lease-ended"
 
@@ -83,21 +84,21 @@ def as_known_error(error: Exception) -> KnownError:
     message. The traceback of a bug is logged once in each process."""
     if isinstance(error, KnownError):
         return error
-    if _is_new(error):
+    if _is_first_occurrence(error):
         log.error("A bug in a job; its rows are tried again later.", exc_info=error)
     return JobFailed(f"{type(error).__name__}: {error}")
 
 
-def _is_new(error: Exception) -> bool:
-    """Whether no error of this type was raised by the same line of code before: a bug that fails
-    every row must not fill the log."""
+def _is_first_occurrence(error: Exception) -> bool:
+    """Whether this process sees an error of this type from this line of code for the first time. A
+    bug that fails every row must not fill the log."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    where = (frame.tb_frame.f_code.co_filename, frame.tb_lineno) if frame else ("", 0)
-    key = (type(error).__name__, *where)
+    place = (frame.tb_frame.f_code.co_filename, frame.tb_lineno) if frame else ("", 0)
+    key = (type(error).__name__, *place)
     with _lock:
-        if key in _logged:
+        if key in _logged_bugs:
             return False
-        _logged.add(key)
+        _logged_bugs.add(key)
     return True

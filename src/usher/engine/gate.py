@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
-#: Seconds: the first pause, the longest one, how long failures are remembered, and how long a probe
-#: may take before the next probe is allowed.
 _FIRST_PAUSE_SECONDS = 15.0
 _MAX_PAUSE_SECONDS = 300.0
+#: Seconds after which the count of failures begins again.
 _MEMORY_SECONDS = 1800.0
+#: Seconds that a probe may take before the next probe is allowed.
 _PROBE_SECONDS = 30.0
 
 
 class State(Protocol):
-    """State that all workers share, such as in Redis. Keys are short names, times are seconds."""
+    """State that all workers share, for example in Redis. Keys are short names; times are in
+    seconds."""
 
     def pause(self, key: str, seconds: float) -> None:
-        """Pauses ``key`` for all workers. Does not shorten a longer pause."""
+        """Pauses ``key`` for all workers. An earlier pause that lasts longer stays."""
 
     def remaining(self, key: str) -> float:
         """Seconds until the pause of ``key`` ends; 0 when ``key`` is not paused."""

@@ -20,12 +20,12 @@ from usher.engine.models import Watermark
 WORKER, SWEEP = "worker", "sweep"
 #: Seconds between two beats of one process.
 _SECONDS_BETWEEN_BEATS = 2.0
-#: Seconds without a beat after which no worker is assumed to run: ``watch`` beats all the time.
+#: Seconds without a beat after which ``watch``, which beats all the time, counts as not running.
 LATE_WATCHING_SECONDS = 30
-#: Seconds without a beat after which no Celery worker is assumed to run: Celery's workers beat at
-#: each sweep, once a minute.
+#: Seconds without a beat after which Celery's workers, which beat at each sweep, once a minute,
+#: count as not running.
 LATE_SWEEPING_SECONDS = 180
-#: Recorded in place of the seconds when a worker was told to stop: no worker is assumed to run.
+#: Recorded in place of these seconds when a worker was told to stop: it counts as not running.
 STOPPED = 0
 #: Seconds for which a thread beats for a worker that waits: enough for several requests that the
 #: other system does not answer, each of which may take a minute.
@@ -38,7 +38,7 @@ _last_beat = 0.0
 
 def beat(late_after: int = LATE_WATCHING_SECONDS) -> None:
     """Records that a worker is running; at most once in two seconds. late_after: seconds without
-    another beat after which no worker is assumed to run."""
+    another beat after which the worker counts as not running."""
     global _last_beat
     if _last_beat and time.monotonic() - _last_beat < _SECONDS_BETWEEN_BEATS:
         return
@@ -49,9 +49,9 @@ def beat(late_after: int = LATE_WATCHING_SECONDS) -> None:
 
 @contextmanager
 def beating(late_after: int = LATE_WATCHING_SECONDS) -> Iterator[None]:
-    """A context manager that beats in a thread. A worker that waits for the other system is alive,
-    even if it writes nothing for a minute. Enter it for each step of the work: the thread
-    stops beating after ten minutes, so a worker that hangs is reported as not running."""
+    """A context manager that beats in a thread, for a worker that may wait for the other system
+    without writing anything. Enter the context manager for each step of the work: its thread stops
+    beating after ten minutes, so that a worker that hangs is reported as not running."""
     ended = threading.Event()
     thread = threading.Thread(target=_beat_until, args=(ended, late_after), daemon=True)
     thread.start()
@@ -87,7 +87,8 @@ def record_sweep() -> None:
 
 
 def _write(name: str, since: str) -> None:
-    """Updates the row of that name, or creates it the first time."""
+    """Sets ``since`` and the current time in the ``Watermark`` of that name, which is created the
+    first time."""
     values = {"since": since, "asked_at": moment()}
     if not Watermark.objects.filter(name=name).update(**values):
         Watermark.objects.bulk_create([Watermark(name=name, **values)], ignore_conflicts=True)

@@ -16,21 +16,22 @@ from usher.engine.summary import Failure
 
 @dataclass
 class Job:
-    """One claimed row, with everything needed to act on it without the database.
-
-    display_name: the row's name for people. data: whatever the kind's ``prepare`` passes to its
-    ``act``. generation: the row's generation when it was claimed, which a success writes as
-    observed. begun: a thread has begun the job, so a request may reach the other system at any
-    later time. is_urgent: a person waits for the row. settled_after: seconds from the last change
-    of the desired state until the other system matched; None before that.
-    """
+    """One claimed row, with everything that is needed to send it without the database."""
 
     row: Any
+    #: The row's name for people.
     display_name: str
+    #: Whatever the kind's ``prepare`` passes to its ``act``.
     data: Any = None
+    #: The row's generation when it was claimed. A success writes it as the observed generation.
     generation: int = field(init=False)
-    begun: bool = field(default=False, init=False)
+    #: Whether a thread has begun the job, so that a request may reach the other system at any later
+    #: time.
+    is_begun: bool = field(default=False, init=False)
+    #: Seconds from the last change of the desired state until the other system matched; None before
+    #: that.
     settled_after: float | None = field(default=None, init=False)
+    #: Whether a person waits for the row.
     is_urgent: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -39,20 +40,20 @@ class Job:
 
 @dataclass
 class Outcome:
-    """The result of a job.
+    """The result of a job."""
 
-    values: the kind's ``observed_fields`` → values to write, when there is no error. changed:
-    whether the other system was changed. error: why the job failed; None for a success.
-    is_waiting: the row was not tried, because another row must be in sync first; ``error`` says
-    which. next_in: seconds after which the row is checked again although it is in sync; None for
-    never. extra: whatever the kind's ``act`` passes to its ``settle``.
-    """
-
+    #: The kind's ``observed_fields`` → the values to write after a success.
     values: dict[str, Any] = field(default_factory=dict)
+    #: Whether the other system was changed.
     changed: bool = False
+    #: Why the job failed; None for a success.
     error: KnownError | None = None
+    #: Whether the row was not tried, because another row must be in sync first. ``error`` then
+    #: names the other row.
     is_waiting: bool = False
+    #: Seconds after which the row is checked again although it is in sync; None for never.
     next_in: float | None = None
+    #: Whatever the kind's ``act`` passes to its ``settle``.
     extra: Any = None
 
 
@@ -106,7 +107,7 @@ class Kind:
         return [self.display_name(row) for row in rows]
 
     def prepare(self, rows: Sequence[Any], context: Any) -> list[tuple[Job, Outcome | None]]:
-        """A job for each row, and an outcome where nothing needs to be sent, else None."""
+        """A job for each row; and its outcome if nothing needs to be sent, else None."""
         raise NotImplementedError
 
     def act(self, job: Job, context: Any) -> Outcome:

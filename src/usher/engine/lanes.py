@@ -1,12 +1,12 @@
 """Lanes of the queue: which work is claimed first.
 
-Work that follows from what a person does, such as a sign-up or a purchase, is interactive: somebody
+Work that an action of a person causes, such as a sign-up or a purchase, is interactive: the person
 waits for the result in a browser. Interactive work is claimed before all other work. Code that
 makes work for many learners, such as an import, should use the background lane::
 
     with background():
         for user in users:
-            want_something_for(user)
+            enroll(user, run)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _current: ContextVar[Lane] = ContextVar("usher_lane", default=Lane.INTERACTIVE)
 
 
 def current_lane() -> Lane:
-    """The lane of work that is made now, in this thread or task: interactive by default."""
+    """The lane that new work gets now, in this thread or task: interactive by default."""
     return _current.get()
 
 
@@ -45,8 +45,8 @@ def background() -> Iterator[None]:
         _current.reset(token)
 
 
-def by_lane(rows: Iterable[Any]) -> dict[Lane, list[int]]:
-    """Lane → the user ids of the rows in it. Work that follows from a row inherits the row's
+def user_ids_by_lane(rows: Iterable[Any]) -> dict[Lane, list[int]]:
+    """Lane → the user ids of the rows in that lane. Work that follows from a row gets the row's
     lane."""
     ids_by_lane: dict[Lane, list[int]] = {}
     for row in rows:

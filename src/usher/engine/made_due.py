@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
+from typing import Any
 
-from django.db.models import Count, Max, Min, Q
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from usher.engine.claim import Scope
 from usher.engine.clock import database_now
@@ -20,9 +21,9 @@ from usher.engine.work import Work
 
 
 class MadeDue(dict[str, Q]):
-    """Rows that a command made due: a kind's name → the condition for its rows. rows: how many were
-    made due; 0 if the command did not count them. failure: why the other system could not be asked
-    for all rows that should exist."""
+    """Rows that a command made due: a kind's name → the condition for its rows. rows: how many rows
+    were made due; 0 if the command did not count them. failure: why the other system could not be
+    asked for all rows that should exist; None if it could."""
 
     rows: int = 0
     failure: Failure | None = None
@@ -35,10 +36,10 @@ _IDS_A_QUERY = 1000
 
 
 def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
-    """Whether another worker has claimed any of these rows, or will claim one soon.
+    """Whether another worker has claimed any of these rows, or is about to claim one.
 
-    Called when this worker found nothing more to claim. A row that is still due is being claimed by
-    another worker, unless the gate of its kind is closed.
+    Call it when this worker finds nothing more to claim. If a row is due nevertheless, another
+    worker is about to claim it, unless the gate of its kind is closed.
     """
     now = database_now()
     leased, due = Q(work__lease_until__gt=now), Q(work__due_at__lte=now)
@@ -59,55 +60,44 @@ def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
         failing = _rows(name, made_due).failing().filter(has_failed)
         failing = failing.select_related("work", *kind_of_rows.related)
         rows = failing.iterator(chunk_size=_IDS_A_QUERY)
-        while some := list(islice(rows, _IDS_A_QUERY)):
-            for row, display_name in zip(some, kind_of_rows.display_names(some), strict=True):
+        while batch := list(islice(rows, _IDS_A_QUERY)):
+            for row, display_name in zip(batch, kind_of_rows.display_names(batch), strict=True):
                 failure = Failure(
                     name, display_name, row.error_class, row.error_code, row.error_message
                 )
                 yield (name, row.pk), failure
 
 
-def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
+def succeeded_since(failed_keys: Iterable[Key]) -> Iterator[Key]:
     """Which of these rows have succeeded since they failed."""
     soon = database_now() + timedelta(seconds=1)  # leaves out rows that have just become due
-    ids: dict[str, list[int]] = {}
-    for name, pk in failing:
-        ids.setdefault(name, []).append(pk)
-    for name, all_of_kind in ids.items():
-        remaining = iter(all_of_kind)
-        while some := list(islice(remaining, _IDS_A_QUERY)):
-            rows = kind(name).rows().filter(pk__in=some)
+    ids_by_kind: dict[str, list[int]] = {}
+    for name, pk in failed_keys:
+        ids_by_kind.setdefault(name, []).append(pk)
+    for name, ids in ids_by_kind.items():
+        remaining_ids = iter(ids)
+        while batch := list(islice(remaining_ids, _IDS_A_QUERY)):
+            rows = kind(name).rows().filter(pk__in=batch)
             open_rows = rows.filter(Q(work__error_code__gt="") | Q(work__due_at__lte=soon))
             open_ids = set(open_rows.values_list("pk", flat=True))
             succeeded = set(rows.values_list("pk", flat=True)) - open_ids
             yield from ((name, pk) for pk in sorted(succeeded))
 
 
-def earlier(
+def failures_of_earlier_passes(
     kinds: Iterable[Kind], scope: Scope, summary: Summary
 ) -> tuple[list[Group], list[Group]]:
     """Failed rows that the summary of a pass does not report, grouped by kind and error code: first
-    those that wait, then those that were refused."""
+    the rows that wait, then the rows that were refused."""
     now, waiting, refused = database_now(), [], []
     reported = Counter((failure.kind, failure.code) for failure in summary.failures)
     for failing_kind in kinds:
-        if (condition := scope.of(failing_kind)) is None:
+        if (condition := scope.condition_for(failing_kind)) is None:
             continue
-        failing = Work.objects.filter(kind=failing_kind.name, error_code__gt="")
-        if condition:
-            failing = failing.filter(
-                object_id__in=failing_kind.rows().filter(condition).values("pk")
-            )
-        groups = failing.values("error_code").annotate(
-            waiting=Count("pk", filter=Q(due_at__isnull=False)),
-            refused=Count("pk", filter=Q(due_at__isnull=True)),
-            message=Max("error_message"),
-            failure_class=Max("error_class"),
-            first=Min("due_at"),
-        )
-        for group in groups.order_by("error_code"):
+        for group in _failures_by_code(failing_kind, condition):
             code, message = group["error_code"], group["message"]
             failure_class = group["failure_class"]
+            # Failures that the summary reports are subtracted from the waiting rows first.
             reported_count = reported[failing_kind.name, code]
             if (count := group["waiting"] - reported_count) > 0:
                 due_in = max(0.0, (group["first"] - now).total_seconds())
@@ -118,6 +108,22 @@ def earlier(
             if (count := group["refused"] - reported_count) > 0:
                 refused.append(Group(failing_kind.name, count, code, message, None, failure_class))
     return waiting, refused
+
+
+def _failures_by_code(failing_kind: Kind, condition: Q) -> QuerySet[Work, dict[str, Any]]:
+    """For each error code of failed rows: how many rows wait and how many are refused, a message, a
+    failure class, and when the first row is due."""
+    failing = Work.objects.filter(kind=failing_kind.name, error_code__gt="")
+    if condition:
+        failing = failing.filter(object_id__in=failing_kind.rows().filter(condition).values("pk"))
+    groups = failing.values("error_code").annotate(
+        waiting=Count("pk", filter=Q(due_at__isnull=False)),
+        refused=Count("pk", filter=Q(due_at__isnull=True)),
+        message=Max("error_message"),
+        failure_class=Max("error_class"),
+        first=Min("due_at"),
+    )
+    return groups.order_by("error_code")
 
 
 def _rows(name: str, made_due: Mapping[str, Q]) -> ReconciledQuerySet:

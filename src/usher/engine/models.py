@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from usher.engine import work as works
 from usher.engine.clock import database_now, moment
-from usher.engine.lanes import Lane, by_lane, current_lane
+from usher.engine.lanes import Lane, current_lane, user_ids_by_lane
 from usher.engine.notify import notify_workers
 from usher.engine.work import ROWS, Work
 
@@ -70,11 +70,12 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         A row that is already waiting stays in its lane if its lane is claimed before ``lane``.
         """
         now = now or database_now()
-        return self._in_order(lambda ids: works.make_due(self.kind, ids, now, lane))
+        return self._change_in_id_order(lambda ids: works.make_due(self.kind, ids, now, lane))
 
     def make_due_after(self, rows: Iterable[Any], now: datetime | None = None) -> None:
-        """Makes due the rows of the users of ``rows``, each in the lane of that user's row."""
-        for lane, user_ids in by_lane(rows).items():
+        """Makes due the rows of all users to whom ``rows`` belong, in the lane of the user's row in
+        ``rows``."""
+        for lane, user_ids in user_ids_by_lane(rows).items():
             self.filter(user_id__in=user_ids).make_due(now, lane=lane)
 
     def recheck(self, now: datetime | None = None) -> int:
@@ -86,7 +87,9 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         before this change.
         """
         now = now or database_now()
-        return self._in_order(lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND))
+        return self._change_in_id_order(
+            lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND)
+        )
 
     def forget_work(self) -> None:
         """Deletes the work of these rows and clears their errors. Rows that a worker has claimed
@@ -94,10 +97,10 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         works.forget(self.kind, self.values_list("pk", flat=True))
 
     def set_work(self, **values: Any) -> int:
-        """Sets columns of these rows' work without regard to leases, for repairs and tests.
-        Returns how many rows."""
+        """Sets columns of these rows' work, even of rows that a worker has claimed; for repairs and
+        tests. Returns how many rows."""
         ids = list(self.values_list("pk", flat=True))
-        works.put(self.kind, ids, **values)
+        works.set_columns(self.kind, ids, **values)
         return len(ids)
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
@@ -114,15 +117,15 @@ class ReconciledQuerySet(models.QuerySet[Any]):
                 new_rows: list[Any] = super().bulk_create(objs, *args, **options)
                 works.create(self.kind, [row.work_of_new(now) for row in new_rows])
                 return new_rows
-            everybody = self.model._default_manager.all()
-            due_works = [obj.work_to_be() for obj in objs if obj.work_to_be().due_at]
-            last = (everybody.aggregate(last=Max("pk"))["last"] or 0) if due_works else 0
+            all_rows = self.model._default_manager.all()
+            due_work = [obj.work_to_be() for obj in objs if obj.work_to_be().due_at]
+            last_id = (all_rows.aggregate(last_id=Max("pk"))["last_id"] or 0) if due_work else 0
             new_rows = super().bulk_create(objs, *args, **options)
-            if due_works:
+            if due_work:
                 # The database does not return which rows were inserted. They are found by their new
                 # ids.
-                lane = Lane(min(row.lane for row in due_works))
-                everybody.filter(pk__gt=last).without_work().make_due(lane=lane)
+                lane = Lane(min(work.lane for work in due_work))
+                all_rows.filter(pk__gt=last_id).without_work().make_due(lane=lane)
         return new_rows
 
     @property
@@ -131,7 +134,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         kind: str = self.model.work_kind
         return kind
 
-    def _in_order(self, change: Any) -> int:
+    def _change_in_id_order(self, change: Any) -> int:
         """Calls ``change`` with the rows' ids in ascending order, the order in which all code locks
         rows, so that there are no deadlocks. Returns the sum of the results."""
         ids = sorted(self.values_list("pk", flat=True))
@@ -175,7 +178,8 @@ class _WorkDescriptor(ForwardManyToOneDescriptor):
 
 
 class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
-    """A relation to the row's work by the name of its kind and its id; it adds no column."""
+    """A relation to the row's work, by the name of the row's kind and the row's id. It needs no
+    column of its own."""
 
     requires_unique_target = False
     db_constraint = False
@@ -205,18 +209,18 @@ class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
 _NO_WORK = Work()
 
 
-def _of_work(column: str) -> property:
+def _work_column(column: str) -> property:
     """A column of the row's work, readable on the row; writable only before it is first saved."""
 
     def get(self: Any) -> Any:
         return getattr(self.work or _NO_WORK, column)
 
-    def put(self: Any, value: Any) -> None:
+    def set_on_new_row(self: Any, value: Any) -> None:
         if not self._state.adding:
             raise AttributeError(f"{column} is written by the engine: use make_due() or want()")
         setattr(self.work_to_be(), column, value)
 
-    return property(get, put)
+    return property(get, set_on_new_row)
 
 
 class Reconciled(models.Model):
@@ -237,15 +241,15 @@ class Reconciled(models.Model):
     observed_at = models.DateTimeField(null=True, blank=True, editable=False)
     work = WorkOf()
 
-    due_at = _of_work("due_at")
-    lane = _of_work("lane")
-    attempts = _of_work("attempts")
-    lease_owner = _of_work("lease_owner")
-    lease_until = _of_work("lease_until")
-    error_class = _of_work("error_class")
-    error_code = _of_work("error_code")
-    error_message = _of_work("error_message")
-    refused_at = _of_work("refused_at")
+    due_at = _work_column("due_at")
+    lane = _work_column("lane")
+    attempts = _work_column("attempts")
+    lease_owner = _work_column("lease_owner")
+    lease_until = _work_column("lease_until")
+    error_class = _work_column("error_class")
+    error_code = _work_column("error_code")
+    error_message = _work_column("error_message")
+    refused_at = _work_column("refused_at")
 
     objects = ReconciledQuerySet.as_manager()
 
@@ -313,13 +317,13 @@ class Reconciled(models.Model):
         self._state.fields_cache.pop("work", None)
 
     def want(self, at: datetime | None = None, **changes: Any) -> bool:
-        """Changes the desired state, makes the row due and saves it. Returns whether anything
-        differed; otherwise nothing is saved.
+        """Changes the desired state, makes the row due and saves it. Returns False, and saves
+        nothing, if the desired state is already so.
 
         The caller has locked the row (``select_for_update``) or has just created it. at: the
         database's time, if the caller knows it already.
         """
-        changed = {k: v for k, v in changes.items() if getattr(self, k) != v}
+        changed = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not changed:
             return False
         now = at or database_now()
@@ -335,9 +339,10 @@ class Reconciled(models.Model):
 
 
 class Watermark(models.Model):
-    """How far the other system's changes have been read, and when regular work was last done.
+    """How far a list of the other system's changes has been read, or when regular work was last
+    done.
 
-    name: a list of changes, or regular work such as ``worker`` and ``sweep`` (see ``heartbeat``).
+    name: the list of changes, or the regular work: ``worker`` or ``sweep`` (see ``heartbeat``).
     since: the cursor that the other system gave for the next request; for ``worker``, the seconds
     after which a beat is late. asked_at: when the list was last read or the work was last done.
     """

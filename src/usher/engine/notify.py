@@ -18,32 +18,34 @@ from usher.engine.lanes import Lane, current_lane
 
 #: Seconds between two messages of one process about background work.
 _SECONDS_BETWEEN_MESSAGES = 5.0
-_WORK = "usher.engine.tasks.work"
+_TASK = "usher.engine.tasks.work"
 _last_sent = 0.0
 #: Seconds in which a broker must accept a message.
-_SECONDS = 1.0
-#: Seconds for which a process sends no message after one failed, so that few visitors wait for a
-#: broker that is down.
+_BROKER_TIMEOUT_SECONDS = 1.0
+#: Seconds for which a process sends no message after a message failed, so that few visitors wait
+#: for a broker that is down.
 _PAUSE_SECONDS = 5.0
 _failed_at = 0.0
 log = logging.getLogger(__name__)
 
 
 def notify_workers(user_id: int | None = None) -> None:
-    """Sends one Celery task for the due rows of this user, or of all users for None, as soon as the
+    """Sends one Celery task for the due rows of this user (None: of all users), as soon as the
     transaction commits. Does nothing without a broker, and never raises.
 
-    In the background lane it sends at most one task in five seconds, for all users.
+    In the background lane, one process sends at most one task in five seconds, for all users.
     """
     if not broker_url():
         return
     if current_lane() is Lane.INTERACTIVE:
         transaction.on_commit(lambda: _send(user_id), robust=True)
     else:
-        transaction.on_commit(_send_now_and_then, robust=True)
+        transaction.on_commit(_send_if_due, robust=True)
 
 
-def _send_now_and_then() -> None:
+def _send_if_due() -> None:
+    """Sends a message about the work of all users, unless this process sent one in the last five
+    seconds."""
     global _last_sent
     if not _last_sent or time.monotonic() - _last_sent >= _SECONDS_BETWEEN_MESSAGES:
         _last_sent = time.monotonic()
@@ -51,10 +53,11 @@ def _send_now_and_then() -> None:
 
 
 def broker_url() -> str:
-    """The URL of Celery's broker; '' when the project has none, or an in-memory one for tests.
+    """The URL of Celery's broker; '' if the project has no broker, or an in-memory broker for
+    tests.
 
-    The setting ``CELERY_BROKER_URL``, or else the broker URL of the current Celery app, which a
-    project may configure without Django's settings.
+    The URL is the setting ``CELERY_BROKER_URL``, or else the broker URL of the current Celery app,
+    which a project may configure without Django's settings.
     """
     url = str(getattr(django_settings, "CELERY_BROKER_URL", "") or "")
     if not url and "celery" in sys.modules:
@@ -68,12 +71,12 @@ def _send(user_id: int | None) -> None:
     global _failed_at
     if _failed_at and time.monotonic() - _failed_at < _PAUSE_SECONDS:
         return
-    work = import_string(_WORK)  # imported late: tasks import this module
+    task = import_string(_TASK)  # imported late: tasks import this module
     queue = interactive_queue() if user_id else ""
     options = {"queue": queue} if queue else {}
     try:
         with _producer() as producer:
-            work.apply_async(
+            task.apply_async(
                 (user_id,),
                 producer=producer,
                 retry=False,
@@ -94,21 +97,23 @@ def broker_error() -> str:
         return ""
     try:
         with _connection() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3 * _SECONDS)
+            connection.ensure_connection(
+                max_retries=1, interval_start=0, timeout=3 * _BROKER_TIMEOUT_SECONDS
+            )
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
-        return error_at(broker_url(), error)
+        return connection_error(broker_url(), error)
     return ""
 
 
-def error_at(url: str, error: Exception) -> str:
-    """A sentence with the broker's address, without its password, and the error of a connection
-    to it."""
-    said = " ".join(str(error).split()) or type(error).__name__
+def connection_error(url: str, error: Exception) -> str:
+    """A sentence about a failed connection to the broker at ``url``: the broker's address without
+    its password, and the error."""
+    reason = " ".join(str(error).split()) or type(error).__name__
     scheme, _, rest = url.split(";")[0].partition("://")
     login, _, server = rest.partition("?")[0].rpartition("@")
     if password := login.partition(":")[2]:
-        said = said.replace(password, "…").replace(unquote(password), "…")
-    return f"{scheme}://{server}: {said.rstrip('.')}."
+        reason = reason.replace(password, "…").replace(unquote(password), "…")
+    return f"{scheme}://{server}: {reason.rstrip('.')}."
 
 
 @contextmanager
@@ -118,7 +123,9 @@ def _producer() -> Iterator[Any]:
     answer."""
     from kombu import pools
 
-    with pools.producers[_connection()].acquire(block=True, timeout=_SECONDS) as producer:
+    with pools.producers[_connection()].acquire(
+        block=True, timeout=_BROKER_TIMEOUT_SECONDS
+    ) as producer:
         yield producer
 
 
@@ -127,7 +134,10 @@ def _connection() -> Any:
 
     options = {**(current_app.conf.broker_transport_options or {}), "max_retries": 0}
     if broker_url().startswith(("redis", "rediss")):
-        options |= {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
+        options |= {
+            "socket_connect_timeout": _BROKER_TIMEOUT_SECONDS,
+            "socket_timeout": _BROKER_TIMEOUT_SECONDS,
+        }
     return current_app.connection_for_write(transport_options=options)
 
 

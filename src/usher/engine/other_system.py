@@ -52,21 +52,23 @@ class Context:
         example because another server answers at the address."""
 
     def prove(self) -> None:
-        """Called before a refusal counts. Raises unless the right system answers now."""
+        """Called before a refusal counts. Raises unless the right system answers at the address
+        now."""
 
     def refresh(self) -> Self | None:
         """A context with the ``batch`` capabilities, if these were unknown when this context was
         made and are known now; otherwise None. Called about once a second."""
         return None
 
-    def asking(self, ask: Ask) -> Self:
-        """This context for use by jobs, which send questions to the database thread by ``ask``."""
+    def for_jobs(self, ask: Ask) -> Self:
+        """This context for the jobs, which must not use the database: by ``ask`` they send their
+        questions to the database thread."""
         return self
 
     def answers(self, questions: Sequence[Any]) -> list[Any]:
         """Called in the database thread: returns the answers to the jobs' questions, in the order
-        of the questions. Raises when a question cannot be answered; then each question is asked by
-        itself."""
+        of the questions. Raises if a question can't be answered; the method is then called once for
+        each question."""
         raise NotImplementedError
 
     def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> AbstractContextManager[Span]:
@@ -79,8 +81,8 @@ class OtherSystem:
     """The other system as a project registers it: one object in each process."""
 
     def context(self, *, accept_missing: bool = False) -> Context:
-        """A context for one pass. accept_missing: objects that the other system does not show count
-        as deleted, however many they are."""
+        """A context for one pass. accept_missing: whether objects that the other system does not
+        show count as deleted, however many they are."""
         raise NotImplementedError
 
     def state(self) -> State:

@@ -1,5 +1,5 @@
-"""Logs one warning when the rows of a kind begin to fail, a second one when rows succeed again, and
-nothing in between.
+"""Logs one warning when the rows of a kind begin to fail, and one warning when rows succeed again;
+logs nothing in between.
 
 The processes of a worker share the counts of failures, so that only one of them logs an outage. A
 failure that stops all rows, or shows that the other system is down, is logged immediately. Any
@@ -23,9 +23,10 @@ from usher.engine.other_system import OtherSystem
 
 #: Consecutive failures after which an outage is logged, if each might concern one row only.
 _FAILURES_TO_LOG = 2
-#: Seconds until failures are forgotten, and until an outage that continues is logged again.
+#: Seconds until failures are forgotten.
 _MEMORY_SECONDS = 7200.0
-_AGAIN = 7 * 86400.0
+#: Seconds until an outage that continues is logged again.
+_REPEAT_SECONDS = 7 * 86400.0
 #: Seconds within which only one worker logs the end of an outage.
 _END_LOCK_SECONDS = 10.0
 
@@ -52,12 +53,12 @@ class Outages:
         self, kind: str, outcomes: Iterable[Outcome], state: State, system: OtherSystem
     ) -> None:
         """Notes the outcomes of rows of one kind that were written together."""
-        tried = [outcome.error for outcome in outcomes if not outcome.is_waiting]
-        failures = [error for error in tried if error is not None and _is_failure(error)]
-        stops = next((error for error in failures if _stops(error)), None)
-        if stops is not None:
-            self.failed(kind, stops, state, system)
-        elif any(error is None or _is_answer(error) for error in tried):
+        errors = [outcome.error for outcome in outcomes if not outcome.is_waiting]
+        failures = [error for error in errors if error is not None and _is_failure(error)]
+        stopping_error = next((error for error in failures if _stops_all_rows(error)), None)
+        if stopping_error is not None:
+            self.failed(kind, stopping_error, state, system)
+        elif any(error is None or _is_refusal(error) for error in errors):
             self.succeeded(kind, state)
         elif failures:
             self.failed(kind, failures[0], state, system)
@@ -66,29 +67,31 @@ class Outages:
         """Notes a failure, with no success at the same time. work: the name of a kind or of other
         work."""
         key = _key(work)
-        times = state.raise_level(key, _MEMORY_SECONDS)
-        if times < _FAILURES_TO_LOG and not (_stops(error) or system.is_down(error)):
+        failures = state.raise_level(key, _MEMORY_SECONDS)
+        is_certain = _stops_all_rows(error) or system.is_down(error)
+        if failures < _FAILURES_TO_LOG and not is_certain:
             return
-        if not state.claim(key, _AGAIN):
-            return  # logged before
+        if not state.claim(key, _REPEAT_SECONDS):
+            return  # the outage is logged already
         with self._lock:
             self._since[work] = time.monotonic()
-        happens = "stopped" if _stops(error) else "fails"
-        text = f"{error.message} [{error.code}] {system.advice(error)}"
-        log.warning("%s %s: %s", work, happens, text.strip())
+        state_in_words = "stopped" if _stops_all_rows(error) else "fails"
+        reason = f"{error.message} [{error.code}] {system.advice(error)}"
+        log.warning("%s %s: %s", work, state_in_words, reason.strip())
 
     def succeeded(self, work: str, state: State) -> None:
         """Notes a success, which ends an outage."""
         key = _key(work)
         with self._lock:
-            began = self._since.pop(work, None)
-        if began is None and not state.level(key):
+            began_at = self._since.pop(work, None)
+        if began_at is None and not state.level(key):
             return
-        was_logged = began is not None or not state.claim(key, _END_LOCK_SECONDS)
+        # A worker that logs an outage claims the key, so a claim that fails shows a logged outage.
+        was_logged = began_at is not None or not state.claim(key, _END_LOCK_SECONDS)
         state.clear(key)
         if was_logged and state.claim(f"{key}:end", _END_LOCK_SECONDS):
-            after = "" if began is None else f" after {time.monotonic() - began:.0f} s"
-            log.warning("%s resumed%s", work, after)
+            duration = "" if began_at is None else f" after {time.monotonic() - began_at:.0f} s"
+            log.warning("%s resumed%s", work, duration)
 
 
 #: The outages of this process.
@@ -99,17 +102,17 @@ def _key(work: str) -> str:
     return f"outage:{_worker}:{work}"
 
 
-def _stops(error: KnownError) -> bool:
+def _stops_all_rows(error: KnownError) -> bool:
     """Whether no row can succeed for now: the kind is stopped, or no requests are sent."""
     return error.failure_class is FailureClass.SYSTEMIC or not error.was_sent
 
 
-def _is_answer(error: KnownError) -> bool:
+def _is_refusal(error: KnownError) -> bool:
     """Whether the other system answered, and refused the row."""
     return error.failure_class is FailureClass.REJECTED
 
 
 def _is_failure(error: KnownError) -> bool:
-    """Whether the other system failed to process the request: it gave no proper answer. The
-    engine's own errors are no failures of the other system."""
-    return not _is_answer(error) and not isinstance(error, EngineError)
+    """Whether the other system failed to process the request, without refusing the row. Errors of
+    the engine itself don't count."""
+    return not _is_refusal(error) and not isinstance(error, EngineError)

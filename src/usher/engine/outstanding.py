@@ -1,4 +1,5 @@
-"""Remembers messages sent to workers and not yet processed, so that none is sent twice."""
+"""Records the messages that were sent to workers and not yet processed, so that no message is sent
+twice."""
 
 from __future__ import annotations
 
@@ -11,16 +12,16 @@ from usher.engine.models import OutstandingMessage
 
 #: Seconds after which a message that no worker took counts as lost, for example because the broker
 #: was emptied. While workers are busy, replacements of lost messages do not fill the queue, because
-#: the sweeps that send them wait in the same queue. A message has no expiry, since a worker whose
-#: clock is ahead would discard it.
-KEPT_SECONDS = 60.0
+#: the sweeps that send the replacements wait in the same queue. Messages have no expiry in Celery,
+#: because a worker whose clock is ahead would discard them.
+LOST_AFTER_SECONDS = 60.0
 
 
 def begin(name: str) -> bool:
     """Marks the message as outstanding. Returns whether to send it: False if a message of that name
     is outstanding already."""
     now = database_now()
-    until = now + timedelta(seconds=KEPT_SECONDS)
+    until = now + timedelta(seconds=LOST_AFTER_SECONDS)
     rows = OutstandingMessage.objects.filter(name=name)
     if rows.filter(until__lte=now).update(until=until):
         return True

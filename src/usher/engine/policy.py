@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from usher.contract.failures import FailureClass
 from usher.engine.errors import KnownError
 
-#: Seconds; the delay doubles with each attempt.
+#: Seconds until the second attempt. The delay doubles with each further attempt, up to
+#: LONGEST_DELAY.
 FIRST_DELAY = 2.0
 LONGEST_DELAY = 3600.0
-#: The first attempts are at most this many seconds apart, since somebody may wait for the row. The
-#: short delays do not overload a system that is down: while it is down, no requests are sent and no
+#: The first EARLY_ATTEMPTS attempts are at most EARLY_DELAY seconds apart, because somebody may
+#: wait for the row. This does not overload a system that is down: then no requests are sent, and no
 #: attempts are counted.
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
+#: Seconds until the second attempt after a systemic failure.
 SYSTEMIC_DELAY = 30.0
 #: Seconds until a row that waits for another row is checked, unless the other row makes the waiting
 #: row due earlier.

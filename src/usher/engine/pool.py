@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: One of this many threads is reserved for urgent calls.
-_THREADS_PER_RESERVED_ONE = 8
+_THREADS_PER_RESERVED_THREAD = 8
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
 
@@ -16,16 +16,16 @@ _Call = tuple[Callable[..., None], tuple[Any, ...]]
 class Pool:
     """At most ``size`` threads, started when there is work.
 
-    Urgent calls start before background calls, which never use all threads: so an urgent call
-    starts even while the other system answers no background call.
+    Urgent calls start before background calls. Background calls never use all threads, so an urgent
+    call can start even while every background call waits for the other system.
 
-    The threads are daemons: they do not keep the process from ending. Requests in progress are
-    then lost, and their rows stay leased until the leases run out.
+    The threads are daemons, so the process can end while they run. Their requests are then lost,
+    and the rows of these requests stay leased until the leases run out.
     """
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = max(1, size), name
-        self._max_background = max(1, self._size - self._size // _THREADS_PER_RESERVED_ONE)
+        self._max_background = max(1, self._size - self._size // _THREADS_PER_RESERVED_THREAD)
         self._urgent: deque[_Call] = deque()
         self._background: deque[_Call] = deque()
         self._changed = threading.Condition()
@@ -44,7 +44,7 @@ class Pool:
                 threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def close(self) -> None:
-        """Drops the calls that have not started. Does not wait for the calls that have."""
+        """Drops the calls that have not started, and does not wait for the others."""
         with self._changed:
             self._is_closed = True
             self._urgent.clear()

@@ -17,10 +17,10 @@ _systems: list[OtherSystem] = []
 
 
 def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
-    """Registers the kinds and the other system, in place of the ones registered before.
+    """Registers the kinds and the other system, and removes those that were registered before.
 
-    kinds: in the order in which they are processed and their rows are locked, so a kind comes after
-    the kinds that it depends on.
+    kinds: in the order in which their rows are processed and locked. A kind comes after the kinds
+    that it depends on.
     """
     _kinds.clear()
     _kinds.update((kind.name, kind) for kind in kinds)

@@ -1,7 +1,7 @@
-"""Writes different values into many rows by one prepared statement, executed once a row.
+"""Writes different values into many rows by one prepared statement, which is executed for each row.
 
-Django's ``bulk_update`` builds a CASE for each column and row instead; building the CASE costs more
-time in Python than the database saves by it.
+Django's ``bulk_update`` builds one statement with a CASE for each column and row; building it costs
+more time in Python than the database saves by it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def update_rows(
     """Saves these fields of existing rows, without signals."""
     fields = columns(model, names)
     quote = connection.ops.quote_name
-    sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
-    sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
+    assignments = ", ".join(f"{quote(field.column)} = %s" for field in fields)
+    sql = f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE id = %s"  # noqa: S608
     values = [
         [*(f.get_db_prep_save(getattr(row, f.attname), connection) for f in fields), row.pk]
         for row in rows

@@ -24,7 +24,7 @@ from django.db import InterfaceError, OperationalError
 from usher.contract.failures import FailureClass
 from usher.engine import observers
 from usher.engine.claim import Scope, claim, release, renew
-from usher.engine.due_query import Due, DueQuery
+from usher.engine.due_query import DueQuery, KindAndLane
 from usher.engine.errors import JobFailed, KnownError, LeaseEnded, Unwritable, as_known_error
 from usher.engine.gate import Gate
 from usher.engine.kinds import Job, Kind, Outcome
@@ -37,19 +37,22 @@ from usher.engine.registry import other_system
 from usher.engine.stopping import Stop
 from usher.engine.writeback import Result, write_back
 
-#: Outcomes are written when this many have come, or when the oldest is this many seconds old.
+#: Outcomes are written when there are _FLUSH_ROWS of them, or when the oldest one is _FLUSH_SECONDS
+#: old.
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 0.25
-#: Background rows claimed or written in one turn: few enough that interactive rows need not wait
-#: long for the database thread.
+#: The most background rows that the database thread claims or writes at a time: few enough that
+#: interactive rows don't wait long for this thread.
 _ROWS_A_TURN = 500
+#: Background rows are claimed when there is room for this many, or for one batch.
 _CLAIM_ROWS = 200
-#: Concurrent batch requests: each keeps the other system busy with hundreds of rows.
+#: The most concurrent batch requests of one kind: each request keeps the other system busy with
+#: hundreds of rows.
 _BATCHES = 4
 #: Seconds between two checks for interactive rows while a pass is busy.
 _CHECK_SECONDS = 0.2
 #: Seconds between two requests for the batch capabilities, while they are not known.
-_ASK_SECONDS = 1.0
+_CAPABILITIES_SECONDS = 1.0
 #: Seconds that a job waits for an answer of the database thread.
 _ANSWER_SECONDS = 120.0
 
@@ -72,16 +75,16 @@ class _Finished:
     """Jobs of one kind that have ended, with their outcomes."""
 
     kind: Kind
-    done: list[Result]
+    results: list[Result]
 
 
 class Runner:
     """One pass of a worker over the due rows.
 
-    Another thread or process may set ``stop``. The pass then releases the rows that no thread has
-    begun, and waits up to ``Options.stop_seconds`` for the rest. A row that was begun is never
-    released: its request might arrive after a request of the next worker. If a row's outcome does
-    not come in time, the row's lease runs out.
+    Another thread or process may set ``stop``. The pass then releases the rows whose jobs no thread
+    has begun, and waits up to ``Options.stop_seconds`` for the outcomes of the others. A row whose
+    job was begun is never released, because its request might arrive after a request of the next
+    worker. If the outcome does not come in time, the row's lease runs out.
     """
 
     def __init__(self, context: Context, opts: Options, report: Report) -> None:
@@ -89,21 +92,22 @@ class Runner:
         self._opts = opts
         self._report = report
         self._events: queue.Queue[_Question | _Finished] = queue.Queue()
-        self._context = context.asking(self._ask)
+        self._context = context.for_jobs(self._ask)
         self._capabilities_asked_at = time.monotonic()
         self.state = context.state
-        #: Rows that are claimed and whose outcomes are not yet written, by primary key.
+        #: Jobs of rows that are claimed and whose outcomes are not yet written, by the rows' ids.
         self._claimed_jobs: dict[Kind, dict[int, Job]] = {}
         #: Outcomes that are not yet written, and when the oldest of them came.
         self._unwritten: dict[Kind, list[Result]] = {}
         self._oldest_unwritten_at = 0.0
         self._renewed_at = time.monotonic()
+        #: Kinds of which one row is tried, because their gate is closed.
         self._probing: set[Kind] = set()
-        self._closed = False
+        self._is_closed = False
         self._begin_lock = threading.Lock()
         self._stop_by: float | None = None
         #: Kinds and lanes that had due rows when last checked, and may still have some.
-        self._due: set[Due] = set()
+        self._due: set[KindAndLane] = set()
         self._checked_at: float | None = None
 
     def run(self, kinds: Iterable[Kind], scope: Scope, interactive: Iterable[Kind] = ()) -> None:
@@ -111,12 +115,12 @@ class Runner:
 
         interactive: kinds whose interactive rows are processed as well, whatever the scope.
         """
-        kinds, self._closed, self._renewed_at = list(kinds), False, time.monotonic()
+        kinds, self._is_closed, self._renewed_at = list(kinds), False, time.monotonic()
         names = {kind.name for kind in kinds}
         interactive_kinds = [kind for kind in interactive if kind.name not in names]
         pool, self._checked_at = Pool(self._opts.concurrency, "usher-lms"), None
         try:
-            with background():  # the lane of new work, unless a kind uses the row's lane
+            with background():  # work that kinds make has this lane, unless they set another one
                 self._loop(pool, kinds, scope, interactive_kinds)
         finally:
             pool.close()
@@ -129,39 +133,40 @@ class Runner:
         while True:
             self._refresh_capabilities()
             if not self.stop.is_set():
-                if self._check_is_due():
+                if self._is_check_due():
                     self._due = query.due()
                     self._checked_at = time.monotonic()
-                self._top_up(pool, kinds, scope, interactive_kinds)
+                self._claim_more(pool, kinds, scope, interactive_kinds)
             if not self._claimed_count() and not self._unwritten:
                 if self.stop.is_set() or not self._due:
                     return
                 continue
             self._collect()
-            if self._stop_timed_out():
+            if self._has_stop_timed_out():
                 self._flush_all()
                 self._abandon()
                 return
-            if self._flush_due():
+            if self._is_flush_due():
                 self._flush()
                 self._checked_at = None  # the written outcomes may have made other rows due
                 observers.passing()
             self._renew_leases()
 
-    def _check_is_due(self) -> bool:
+    def _is_check_due(self) -> bool:
         return self._checked_at is None or time.monotonic() - self._checked_at > _CHECK_SECONDS
 
     def _refresh_capabilities(self) -> None:
         """Asks again for the batch capabilities, which may not have been known at first."""
-        if time.monotonic() - self._capabilities_asked_at < _ASK_SECONDS:
+        if time.monotonic() - self._capabilities_asked_at < _CAPABILITIES_SECONDS:
             return
         self._capabilities_asked_at = time.monotonic()
         self._context = self._context.refresh() or self._context
 
-    def _top_up(
+    def _claim_more(
         self, pool: Pool, kinds: list[Kind], scope: Scope, interactive_kinds: list[Kind]
     ) -> None:
-        """Claims due rows: interactive ones first, full checks when no other row is left."""
+        """Claims due rows: interactive rows first; rows of the lane RECHECK only if no others are
+        due."""
         for kind in (*kinds, *interactive_kinds):
             if (kind, Lane.INTERACTIVE) in self._due:
                 free = self._interactive_capacity()
@@ -174,7 +179,7 @@ class Runner:
                 if free < min(_CLAIM_ROWS, kind.batch_size):
                     continue
                 if claimed := self._claim(pool, kind, scope, lane, min(free, capacity)):
-                    kinds.append(kinds.pop(kinds.index(kind)))  # the next turn is another kind's
+                    kinds.append(kinds.pop(kinds.index(kind)))  # other kinds come first next time
                 capacity -= claimed
                 if capacity <= 0:
                     return
@@ -183,7 +188,7 @@ class Runner:
 
     def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, free: int) -> int:
         """Claims at most ``free`` rows of that kind and lane and starts their jobs. Returns how
-        many."""
+        many. lane: None for all lanes."""
         allowed = Gate(kind.name, self.state).allows()
         if allowed == 0 or kind in self._probing:
             self._due.discard((kind, lane))
@@ -197,20 +202,21 @@ class Runner:
         if len(rows) < limit:
             self._due.discard((kind, lane))
         if rows:
-            self._send(pool, kind, rows, is_urgent=scope.user_id is not None)
+            self._start_jobs(pool, kind, rows, is_urgent=scope.user_id is not None)
         else:
             self._probing.discard(kind)
         return len(rows)
 
     def _background_capacity(self, kind: Kind) -> int:
-        """How many more background rows of that kind to claim: enough to keep all threads busy."""
+        """How many more background rows of that kind may be claimed: enough to keep all threads
+        busy."""
         if self._is_batched(kind):
             return _BATCHES * kind.batch_size - self._background_count([kind])
         unbatched = [claimed for claimed in self._claimed_jobs if not self._is_batched(claimed)]
         return self._opts.concurrency + 2 * _CLAIM_ROWS - self._background_count(unbatched)
 
     def _interactive_capacity(self) -> int:
-        """How many more interactive rows to claim."""
+        """How many more interactive rows may be claimed."""
         return 2 * _CLAIM_ROWS + self._background_count(self._claimed_jobs) - self._claimed_count()
 
     def _background_count(self, kinds: Iterable[Kind]) -> int:
@@ -223,10 +229,10 @@ class Runner:
         return sum(len(jobs) for jobs in self._claimed_jobs.values())
 
     def _is_batched(self, kind: Kind) -> bool:
-        """Whether one request has several rows of that kind."""
+        """Whether one request may have several rows of that kind."""
         return kind.always_in_batches or kind.batch_capability in self._context.batch
 
-    def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
+    def _start_jobs(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
         """Prepares claimed rows and submits their jobs. is_urgent: a person waits for each of the
         rows, even for rows outside of the interactive lane."""
         claimed_jobs = self._claimed_jobs.setdefault(kind, {})
@@ -237,7 +243,8 @@ class Runner:
             job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE
         jobs = [job for job, outcome in prepared if outcome is None]
         claimed_jobs.update({job.row.pk: job for job in jobs})
-        self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
+        finished = [(job, outcome) for job, outcome in prepared if outcome is not None]
+        self._add_results(kind, finished)
         if self._is_batched(kind):
             for start in range(0, len(jobs), kind.batch_size):
                 batch = jobs[start : start + kind.batch_size]
@@ -247,12 +254,12 @@ class Runner:
                 pool.submit(self._act, kind, job, urgent=job.is_urgent)
 
     def _prepare(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
-        """Prepares rows one by one if preparing all of them fails, so that only the row with the
-        fault fails."""
+        """The result of the kind's ``prepare``. If preparing all rows together fails, prepares each
+        row by itself, so that only the row at fault fails."""
         try:
             return kind.prepare(rows, self._context)
         except (OperationalError, InterfaceError):
-            raise  # the database does not answer: no row's fault
+            raise  # the database does not answer, so no row is at fault
         except Exception as error:  # noqa: BLE001 - one row must not stop the rest
             if len(rows) > 1 and not isinstance(error, KnownError):
                 return [prepared for row in rows for prepared in self._prepare(kind, [row])]
@@ -266,10 +273,10 @@ class Runner:
         """Marks the jobs as begun. Returns False when the pass is stopping: the jobs must not be
         sent."""
         with self._begin_lock:
-            if self._closed or self.stop.is_set():
+            if self._is_closed or self.stop.is_set():
                 return False
             for job in jobs:
-                job.begun = True
+                job.is_begun = True
             return True
 
     def _act(self, kind: Kind, job: Job) -> None:
@@ -279,11 +286,13 @@ class Runner:
             outcome = self._act_once(kind, job)
             if self._needs_second_answer(job, outcome):
                 outcome = self._act_once(kind, job)
-            _describe(span, [outcome])
+            _record_in_span(span, [outcome])
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_once(self, kind: Kind, job: Job) -> Outcome:
-        outcome = self._too_late() or _outcome(lambda: self._recognise_and_act(kind, job))
+        outcome = self._suspension_error() or _outcome_of(
+            lambda: self._recognise_and_act(kind, job)
+        )
         return self._verify_refusals([outcome])[0]
 
     def _recognise_and_act(self, kind: Kind, job: Job) -> Outcome:
@@ -303,12 +312,12 @@ class Runner:
                 outcomes_by_job |= zip(
                     map(id, jobs_to_repeat), self._act_many_once(kind, jobs_to_repeat), strict=True
                 )
-            _describe(span, [outcome for _, outcome in outcomes_by_job.values()])
+            _record_in_span(span, [outcome for _, outcome in outcomes_by_job.values()])
         self._events.put(_Finished(kind, list(outcomes_by_job.values())))
 
     def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Result]:
-        too_late = self._too_late()
-        return [(job, too_late) for job in jobs] if too_late else self._send_many(kind, jobs)
+        error = self._suspension_error()
+        return [(job, error) for job in jobs] if error else self._send_many(kind, jobs)
 
     def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
         """Whether to send the job a second time before its refusal counts.
@@ -319,9 +328,10 @@ class Runner:
         """
         return _is_refusal(outcome) and job.row.refused_at is None
 
-    def _too_late(self) -> Outcome | None:
-        """An error, if this process was suspended for longer than its leases last; otherwise None.
-        Another worker may have claimed the rows by then, and the desired state may have changed."""
+    def _suspension_error(self) -> Outcome | None:
+        """The outcome of jobs if this process was suspended for longer than its leases last;
+        otherwise None. Meanwhile another worker may have claimed the rows, and the desired state
+        may have changed."""
         if time.monotonic() - self._renewed_at < self._opts.lease_seconds:
             return None
         return Outcome(error=LeaseEnded("The worker was suspended for longer than its lease."))
@@ -359,9 +369,10 @@ class Runner:
         return self._send_many(kind, jobs[:half]) + self._send_many(kind, jobs[half:])
 
     def _ask(self, question: Any) -> Any:
-        """The database thread's answer. Raises JobFailed while the pass is stopping, TimeoutError
-        without an answer in time, and any error that the database thread raised."""
-        if self._closed:
+        """The database thread's answer to a job's question. Raises JobFailed while the pass is
+        stopping, TimeoutError if there is no answer in time, and any error that the database thread
+        raised."""
+        if self._is_closed:
             raise JobFailed("The engine is stopping.")
         open_question = _Question(question)
         self._events.put(open_question)
@@ -374,7 +385,7 @@ class Runner:
         ready to be written."""
         questions: list[_Question] = []
         try:
-            seconds = 0.0 if self._flush_due() else _FLUSH_SECONDS
+            seconds = 0.0 if self._is_flush_due() else _FLUSH_SECONDS
             event: _Question | _Finished | None = self._events.get(timeout=seconds)
         except queue.Empty:
             event = None
@@ -382,7 +393,7 @@ class Runner:
             if isinstance(event, _Question):
                 questions.append(event)
             else:
-                self._add(event.kind, event.done)
+                self._add_results(event.kind, event.results)
             try:
                 event = self._events.get_nowait()
             except queue.Empty:
@@ -409,13 +420,13 @@ class Runner:
         for question, answer in zip(questions, answers, strict=True):
             question.answer.set_result(answer)
 
-    def _add(self, kind: Kind, results: list[Result]) -> None:
+    def _add_results(self, kind: Kind, results: list[Result]) -> None:
         if results:
             if not self._unwritten:
                 self._oldest_unwritten_at = time.monotonic()
             self._unwritten.setdefault(kind, []).extend(results)
 
-    def _flush_due(self) -> bool:
+    def _is_flush_due(self) -> bool:
         rows = sum(len(results) for results in self._unwritten.values())
         if not rows:
             return False
@@ -440,8 +451,10 @@ class Runner:
 
     def _write(self, kind: Kind, results: list[Result]) -> None:
         if results:
-            jobs = {id(job) for job, _ in results}
-            self._unwritten[kind] = [d for d in self._unwritten[kind] if id(d[0]) not in jobs]
+            job_ids = {id(job) for job, _ in results}
+            self._unwritten[kind] = [
+                (job, outcome) for job, outcome in self._unwritten[kind] if id(job) not in job_ids
+            ]
             if not self._unwritten[kind]:
                 del self._unwritten[kind]
             saved_results = _write_outcomes(kind, results)
@@ -474,11 +487,11 @@ class Runner:
     def _drop_unsent(self) -> None:
         """After a stop: releases rows whose jobs no thread has begun, since no thread will begin
         them."""
-        finished_keys = {
+        finished_rows = {
             (kind, job.row.pk) for kind, results in self._unwritten.items() for job, _ in results
         }
         for kind, rows in self._unbegun_rows().items():
-            unsent = [row for row in rows if (kind, row.pk) not in finished_keys]
+            unsent = [row for row in rows if (kind, row.pk) not in finished_rows]
             if unsent:
                 release(kind, unsent)
             for row in unsent:
@@ -487,11 +500,11 @@ class Runner:
     def _unbegun_rows(self) -> dict[Kind, list[Any]]:
         with self._begin_lock:
             return {
-                kind: [job.row for job in jobs.values() if not job.begun]
+                kind: [job.row for job in jobs.values() if not job.is_begun]
                 for kind, jobs in self._claimed_jobs.items()
             }
 
-    def _stop_timed_out(self) -> bool:
+    def _has_stop_timed_out(self) -> bool:
         """Whether ``stop_seconds`` have passed since the pass was told to stop."""
         if not self.stop.is_set():
             return False
@@ -500,8 +513,8 @@ class Runner:
         return time.monotonic() > self._stop_by
 
     def _abandon(self) -> None:
-        """Ends the pass without the missing outcomes. Renews the leases of their rows a last time,
-        in case the other system still receives their requests."""
+        """Ends the pass although outcomes are missing. Renews the leases of their rows a last time,
+        because the other system may still receive the requests about these rows."""
         self._renewed_at = 0.0
         self._renew_leases()
         log.info(
@@ -511,9 +524,9 @@ class Runner:
 
     def _clean_up(self) -> None:
         """Cleans up, however the pass ended: fails the jobs that wait for an answer, and releases
-        the rows that were not begun."""
+        the rows whose jobs were not begun."""
         with self._begin_lock:
-            self._closed = True
+            self._is_closed = True
         while not self._events.empty():
             event = self._events.get_nowait()
             if isinstance(event, _Question):
@@ -535,26 +548,26 @@ def _write_outcomes(kind: Kind, results: list[Result]) -> list[Result]:
             if isinstance(outcome.error, Unwritable):
                 raise
             log.exception("The answer for %s %s can't be stored.", kind.name, job.display_name)
-            return write_back(kind, [(job, Outcome(error=Unwritable(_about(error))))])
+            return write_back(kind, [(job, Outcome(error=Unwritable(_unwritable_message(error))))])
     half = len(results) // 2
     return _write_outcomes(kind, results[:half]) + _write_outcomes(kind, results[half:])
 
 
-def _about(error: Exception) -> str:
+def _unwritable_message(error: Exception) -> str:
     return (
         f"The LMS's answer can't be stored here ({type(error).__name__}). "
         "The log of the worker says more."
     )
 
 
-def _outcome(act: Callable[[], Outcome]) -> Outcome:
+def _outcome_of(act: Callable[[], Outcome]) -> Outcome:
     try:
         return act()
     except Exception as error:  # noqa: BLE001 - every job must have an outcome
         return Outcome(error=as_known_error(error))
 
 
-def _describe(span: Span, outcomes: Sequence[Outcome]) -> None:
+def _record_in_span(span: Span, outcomes: Sequence[Outcome]) -> None:
     """Adds to the span how many rows changed and failed, and the first failure's code."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     changed = sum(outcome.error is None and outcome.changed for outcome in outcomes)

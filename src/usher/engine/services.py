@@ -24,10 +24,10 @@ from usher.engine.kinds import Job, Kind, Outcome
 from usher.engine.lanes import Lane
 from usher.engine.made_due import (
     MadeDue,
-    earlier,
     failures,
+    failures_of_earlier_passes,
     is_claimed_elsewhere,
-    succeeded_later,
+    succeeded_since,
 )
 from usher.engine.options import options
 from usher.engine.policy import WAITING_DELAY, retry_plan
@@ -44,7 +44,7 @@ _SWEEP_SECONDS = 60.0
 #: Seconds that ``watch`` waits after the database did not answer.
 _DATABASE_PAUSE_SECONDS = 2.0
 #: Seconds between two checks of rows that another worker has claimed, or that are due again soon.
-_LOOK_SECONDS = 0.1
+_CHECK_SECONDS = 0.1
 #: The most failed rows, and the most waiting ones, that a pass remembers one by one; further rows
 #: are only counted.
 _MAX_REMEMBERED = 100_000
@@ -57,8 +57,8 @@ Progress = Callable[[Summary], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """seconds: how long a pass waits in all for rows that failed and are due again soon, including
-    the time in which no row succeeds."""
+    """seconds: how long a pass waits in total for rows that failed and are due again soon. The time
+    in which the pass tries rows and no row succeeds counts as well."""
 
     seconds: float = 0.0
 
@@ -81,10 +81,11 @@ def reconcile(
     kinds: names of kinds; all by default. user, related_to, ids: only rows of this user (or user's
     id), rows that refer to this object, or rows with ids in this range, its end not included.
 
-    made_due: rows that the caller has just made due and reports on, as ``recheck`` returns them.
-    The pass waits for those that another worker has claimed, at most as long as a lease lasts, and
-    includes their failures in the result. A row that failed and then succeeded within this pass
-    counts as changed, not as failed; a row that only waits for something counts as waiting.
+    made_due: rows that the caller has just made due and will report on, as ``recheck`` returns
+    them. If another worker has claimed some of these rows, the pass waits for them, at most as long
+    as a lease lasts, and includes their failures in the result. A row that failed and then
+    succeeded within this pass counts as changed, not as failed; a row that only waits for something
+    counts as waiting.
 
     patience: also wait for rows that failed and are due again soon. progress: called after every
     write. stop: ends the pass early when set. accept_missing: treat objects that the other system
@@ -116,17 +117,17 @@ def reconcile(
             and seconds_for_other_workers > 0
             and is_claimed_elsewhere(made_due, runner.state)
         ):
-            wait = _LOOK_SECONDS
+            wait = _CHECK_SECONDS
             seconds_for_other_workers -= wait
         else:
             tally.add_from_other_workers(made_due or {})
             tally.expected = getattr(made_due, "rows", 0)
             if not tally.is_open or seconds_for_retries <= 0:
                 return tally.end()
-            # A row whose kind's gate is closed is due but not claimed, so waiting for it must
-            # count against the patience as well.
-            due_in = _until_due(selected, scope)
-            if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > seconds_for_retries:
+            # A row whose kind's gate is closed is due, and no worker may claim it. So the pass
+            # waits even if ``due_in`` is 0, and that time counts against the patience as well.
+            due_in = _seconds_until_due(selected, scope)
+            if due_in is None or (wait := max(due_in, _CHECK_SECONDS)) > seconds_for_retries:
                 return tally.end()
             seconds_for_retries -= wait
         runner.stop.wait(wait)
@@ -153,30 +154,31 @@ def _kinds_of(names: Iterable[str] | None) -> list[Kind]:
     return [kind for name, kind in registered.items() if name in names]
 
 
-def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
+def _seconds_until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
     """Seconds until the first failed row in the scope is due again; None when no failed row will be
     due."""
-    soonest = None
+    due_times = []
     for kind in kinds:
-        if (condition := scope.of(kind)) is None:
+        if (condition := scope.condition_for(kind)) is None:
             continue
         waiting = kind.rows().filter(condition, work__due_at__isnull=False).failing()
-        at = waiting.aggregate(at=Min("work__due_at"))["at"]
-        soonest = at if soonest is None or (at and at < soonest) else soonest
-    return None if soonest is None else (soonest - database_now()).total_seconds()
+        if (first := waiting.aggregate(first=Min("work__due_at"))["first"]) is not None:
+            due_times.append(first)
+    return (min(due_times) - database_now()).total_seconds() if due_times else None
 
 
 class _Tally:
-    """Counts the outcomes of a pass; keeps the outcomes of rows that failed or wait, and that have
-    not succeeded since."""
+    """Counts the outcomes of a pass. Keeps the outcomes of rows that failed or wait, until they
+    succeed."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._counts = Summary()
         self._progress = progress
         self.failing: dict[tuple[str, int], Failure] = {}
-        self._waiting = _Waiting()
-        #: How many rows the caller made due; set when no worker has claimed any of them any more.
+        self._waiting = _WaitingRows()
+        #: How many rows the caller made due; set after all workers have processed these rows.
         self.expected = 0
+        #: How many failures are counted but not in ``failing``.
         self._unremembered = 0
 
     def __call__(self, kind: str, results: Sequence[tuple[Job, Outcome]]) -> None:
@@ -189,7 +191,7 @@ class _Tally:
                 self._counts.unchanged += not outcome.changed
             elif outcome.is_waiting or not retry_plan(error, job.row.attempts).is_counted:
                 self.failing.pop(key, None)
-                self._waiting.add(key, _waiting(kind, error, is_tried=not outcome.is_waiting))
+                self._waiting.add(key, _waiting_group(kind, error, is_tried=not outcome.is_waiting))
             elif key in self.failing or len(self.failing) < _MAX_REMEMBERED:
                 self.failing[key] = _failure(kind, job, error)
             else:
@@ -214,7 +216,7 @@ class _Tally:
         self.failing = dict(islice(failures(made_due), free)) | self.failing
         for key in self.failing:
             self._waiting.remove(key)
-        for key in list(succeeded_later([*self.failing, *self._waiting.rows])):
+        for key in list(succeeded_since([*self.failing, *self._waiting.rows])):
             self.failing.pop(key, None)
             self._waiting.remove(key)
             self._counts.changed += 1
@@ -238,9 +240,10 @@ class _Tally:
         return summary
 
 
-class _Waiting:
-    """Counts rows that wait, by kind and code. rows: the first of them. Only rows in ``rows`` are
-    subtracted from the count when they succeed later."""
+class _WaitingRows:
+    """Counts rows that wait, by kind and error code. rows: the first of these rows, each with the
+    key of its group. Only rows in ``rows`` are subtracted from the count when they succeed
+    later."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int], tuple[str, str]] = {}
@@ -248,29 +251,33 @@ class _Waiting:
         self._groups: dict[tuple[str, str], Group] = {}
 
     def add(self, key: tuple[str, int], row: Group) -> None:
-        group = (row.kind, row.code)
-        self._change(group, 1, row)
+        """Counts a row. row: the row as a group of one."""
+        group_key = (row.kind, row.code)
+        self._change_count(group_key, 1, row)
         if len(self.rows) < _MAX_REMEMBERED:
-            self.rows[key] = group
+            self.rows[key] = group_key
 
     def remove(self, key: tuple[str, int]) -> None:
-        if group := self.rows.pop(key, None):
-            self._change(group, -1, self._groups[group])
+        if group_key := self.rows.pop(key, None):
+            self._change_count(group_key, -1, self._groups[group_key])
 
     def groups(self) -> list[Group]:
         return [group for group in self._groups.values() if group.count]
 
-    def _change(self, group: tuple[str, str], by: int, like: Group) -> None:
-        group_so_far = self._groups.get(group)
-        self._groups[group] = replace(like, count=(group_so_far.count if group_so_far else 0) + by)
-        self.count += by
+    def _change_count(self, group_key: tuple[str, str], difference: int, newest: Group) -> None:
+        """Adds ``difference`` to the group's count. The group gets all other values of
+        ``newest``."""
+        former = self._groups.get(group_key)
+        count = (former.count if former else 0) + difference
+        self._groups[group_key] = replace(newest, count=count)
+        self.count += difference
 
 
 def _failure(kind: str, job: Job, error: KnownError) -> Failure:
     return Failure(kind, job.display_name, str(error.failure_class), error.code, error.message)
 
 
-def _waiting(kind: str, error: KnownError, *, is_tried: bool) -> Group:
+def _waiting_group(kind: str, error: KnownError, *, is_tried: bool) -> Group:
     due_in = (error.retry_after or 0.0) if is_tried else WAITING_DELAY
     return Group(kind, 1, error.code, error.message, due_in, str(error.failure_class))
 
@@ -285,7 +292,7 @@ def add_earlier(
     """Adds to the summary of a pass the rows that failed before the pass and were not tried in it,
     so that a command can report them. Arguments as for ``reconcile``; returns the same summary."""
     scope = scope_of(user, related_to)
-    summary.waiting, summary.refused = earlier(_kinds_of(kinds), scope, summary)
+    summary.waiting, summary.refused = failures_of_earlier_passes(_kinds_of(kinds), scope, summary)
     return summary
 
 
@@ -297,26 +304,26 @@ def recheck(
     scope, made_due = scope_of(user, related_to), MadeDue()
     for kind in _kinds_of(kinds):
         made_due.failure = kind.before_recheck(user, related_to) or made_due.failure
-        if (condition := scope.of(kind)) is not None:
+        if (condition := scope.condition_for(kind)) is not None:
             made_due.rows += make_due(kind, condition, Lane.RECHECK)
             made_due[kind.name] = condition
     return made_due
 
 
 def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
-    """Makes the rows of this kind and condition due, in ranges of ids so that no statement changes
-    a whole large table. Returns how many."""
-    manager, last, count = kind.model._default_manager, 0, 0
+    """Makes the rows of this kind and condition due, in ranges of ids, so that no statement changes
+    all rows of a large table. Returns how many."""
+    manager, last_id, count = kind.model._default_manager, 0, 0
     while True:
         ids = list(
-            manager.filter(condition, pk__gt=last)
+            manager.filter(condition, pk__gt=last_id)
             .order_by("pk")
             .values_list("pk", flat=True)[:_ROWS_A_STATEMENT]
         )
         if not ids:
             return count
-        count += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).make_due(lane=lane)
-        last = ids[-1]
+        count += manager.filter(condition, pk__gt=last_id, pk__lte=ids[-1]).make_due(lane=lane)
+        last_id = ids[-1]
 
 
 def open_gates(kinds: Iterable[str] | None = None) -> None:
@@ -328,8 +335,8 @@ def open_gates(kinds: Iterable[str] | None = None) -> None:
 
 
 def sweep_prepare() -> None:
-    """Runs before every sweep: resets timestamps that a clock jump moved into the future, and
-    makes rows due that lost their work or whose objects changed in the other system without a
+    """Runs before every sweep. Resets timestamps that a clock jump moved into the future. Makes
+    rows due that lost their work, or whose objects changed in the other system without a
     message."""
     for kind in all_kinds().values():
         reset_implausible_times(kind, options().lease_seconds)
@@ -357,15 +364,15 @@ def watch(
                     sweep_prepare()
                 swept_at = time.monotonic()
             if query.due():
-                until_sweep = StopAfter(stop, _SWEEP_SECONDS)
+                stop_for_sweep = StopAfter(stop, _SWEEP_SECONDS)
                 with heartbeat.beating():
-                    reconcile(names, stop=until_sweep, **scope)
+                    reconcile(names, stop=stop_for_sweep, **scope)
         except (OperationalError, InterfaceError) as error:
             # The database restarts or is overloaded; the rows stay due.
             log.warning("the database does not answer: %s", str(error).strip())
             stop.wait(_DATABASE_PAUSE_SECONDS)
         close_old_connections()
         stop.wait(every)
-    with suppress(Error):  # the database may have been stopped first
+    with suppress(Error):  # the database may have been stopped before this worker
         heartbeat.record_stop()
     observers.stopped()

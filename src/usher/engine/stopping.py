@@ -6,7 +6,8 @@ import time
 from multiprocessing.sharedctypes import RawValue
 from typing import Protocol
 
-_LOOK_SECONDS = 0.1
+#: Seconds between two checks whether the event is set.
+_CHECK_SECONDS = 0.1
 
 
 class Stop(Protocol):
@@ -20,8 +21,9 @@ class Stop(Protocol):
 
 
 class SharedStop:
-    """An event shared with the processes forked after its creation: Celery's main process sets it
-    for its pool. It has no lock, so that a signal handler can set it at any time."""
+    """An event that processes forked after its creation share: Celery's main process sets the event
+    for the processes of its pool. The event has no lock, so a signal handler can set it at any
+    time."""
 
     def __init__(self) -> None:
         self._flag = RawValue("b", 0)
@@ -56,4 +58,4 @@ class StopAfter:
 def _wait(stop: Stop, timeout: float) -> None:
     until = time.monotonic() + timeout
     while not stop.is_set() and (seconds := until - time.monotonic()) > 0:
-        time.sleep(min(_LOOK_SECONDS, seconds))
+        time.sleep(min(_CHECK_SECONDS, seconds))

@@ -11,8 +11,8 @@ KEPT_FAILURES = 1000
 
 @dataclass(frozen=True)
 class Failure:
-    """A row that failed. kind: the kind's name, such as ``account``. what: the row's name for
-    people. failure_class, code, message: as in ``errors.KnownError``."""
+    """A row that failed. kind: the name of the row's kind, such as ``account``. what: the row's
+    name for people. failure_class, code, message: as in ``errors.KnownError``."""
 
     kind: str
     what: str
@@ -36,23 +36,23 @@ class Group:
 
 @dataclass
 class Summary:
-    """changed: rows whose object the pass changed in the other system. unchanged: rows that matched
-    already. failed: rows whose attempt failed and that have not succeeded since. failures: the
-    first of them. by_others: rows that the caller made due and another worker has processed.
+    """The counts of a pass, and what failed in it."""
 
-    waiting: rows that are tried again without anybody's help. They wait for another row, for
-    something in the application such as a confirmed e-mail address, or for the end of the other
-    system's rate limit.
-    ``services.add_earlier`` also adds rows that failed in earlier passes and are not due yet, and
-    sets ``refused``: rows that were refused in earlier passes.
-    """
-
+    #: How many rows the pass changed in the other system.
     changed: int = 0
+    #: How many rows matched the other system already.
     unchanged: int = 0
+    #: The first of the rows that ``failed`` counts.
     failures: list[Failure] = field(default_factory=list)
+    #: How many rows failed and have not succeeded since.
     failed: int = 0
+    #: How many of the rows that the caller made due another worker has processed.
     by_others: int = 0
+    #: Rows that are tried again without anybody's help. They wait for another row, for something in
+    #: the application such as a confirmed e-mail address, or for the end of the other system's rate
+    #: limit. ``services.add_earlier`` adds rows that failed in earlier passes and are not due yet.
     waiting: list[Group] = field(default_factory=list)
+    #: Rows that were refused in earlier passes, if ``services.add_earlier`` was called.
     refused: list[Group] = field(default_factory=list)
 
     def fail(self, failure: Failure) -> None:
@@ -83,13 +83,13 @@ class Summary:
             f"{self.unchanged} unchanged",
             f"{self.failed} failed",
         ]
-        for count, what in (
+        for count, label in (
             (self.by_others, "done by another worker"),
             (self.waiting_count, "waiting"),
             (sum(group.count for group in self.refused), "refused before"),
         ):
             if count:
-                counts.append(f"{count} {what}")
+                counts.append(f"{count} {label}")
         return ", ".join(counts)
 
     def counts(self) -> dict[str, int]:

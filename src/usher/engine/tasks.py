@@ -1,13 +1,15 @@
-"""Celery tasks. They start workers and distribute the load; the work itself is in the database.
+"""Celery tasks. Their messages start workers and distribute the load; the work itself is in the
+database.
 
-For each kind, a sweep sends one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``. A
-message that is still outstanding is not sent again, so the queue does not grow while workers are
-busy or stopped. A worker processes a message for a limited time; if rows of that kind are then
-still due, it sends the message again and takes the next message.
+For each kind, a sweep sends one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``
+messages. A message that is still outstanding is not sent again, so the queue does not grow while
+workers are busy or stopped. A worker processes a message for a limited time. If rows of that kind
+are still due then, the worker sends the message again and takes the next message.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from celery import shared_task
@@ -33,7 +35,7 @@ stopping = SharedStop()
 
 @worker_shutting_down.connect
 def _shutting_down(**_kwargs: Any) -> None:
-    """Runs in Celery's main process: makes the passes in its pool stop soon."""
+    """Tells the passes in the processes of Celery's pool to stop. Runs in Celery's main process."""
     stopping.set()
 
 
@@ -48,15 +50,15 @@ def work(user_id: int | None = None) -> None:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work_share(kind: str, number: int) -> None:
-    """Reconciles due rows of one kind; several workers do so concurrently. number: the message's
+    """Reconciles due rows of one kind, concurrently with other workers. number: the message's
     number among the messages of its kind, from 0."""
-    name = _name(kind, number)
-    outstanding.extend(name, 2 * SHARE_SECONDS)
+    message = _message_name(kind, number)
+    outstanding.extend(message, 2 * SHARE_SECONDS)
     try:
         with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
             reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
     finally:
-        outstanding.end(name)
+        outstanding.end(message)
     if not stopping.is_set() and due(kind, moment()).exists():
         _send(kind, number)
 
@@ -74,16 +76,16 @@ def sweep() -> None:
 def spread() -> None:
     """Sends messages for the due rows of each kind. A message that was sent earlier and is still
     outstanding is not sent again."""
-    counted = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
-    for name, count in counted.items():
-        for number in range(-(-count // ROWS_A_SHARE)):
-            _send(name, number)
+    due_rows = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
+    for kind, count in due_rows.items():
+        for number in range(math.ceil(count / ROWS_A_SHARE)):
+            _send(kind, number)
 
 
 def _send(kind: str, number: int) -> None:
-    if outstanding.begin(_name(kind, number)):
+    if outstanding.begin(_message_name(kind, number)):
         work_share.delay(kind, number)
 
 
-def _name(kind: str, number: int) -> str:
+def _message_name(kind: str, number: int) -> str:
     return f"{kind}:{number}"

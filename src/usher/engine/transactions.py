@@ -1,4 +1,5 @@
-"""The engine's transactions: repeated after a deadlock, and never open during a request."""
+"""The engine's transactions: they are repeated after a deadlock, and never open during a
+request."""
 
 from __future__ import annotations
 
@@ -18,20 +19,20 @@ _SQLITE_BUSY = "database is locked"
 
 
 class InTransaction(RuntimeError):
-    """Something tried to reconcile within a database transaction."""
+    """The caller tried to reconcile within a database transaction."""
 
     def __init__(self, alternative: str = "") -> None:
         """alternative: what else the caller can do, ending in a comma; '' for nothing."""
         super().__init__(
-            "Nothing can be reconciled within a database transaction: before it answers, the other "
-            "system sends requests to this application, which don't see uncommitted changes. Call "
-            f"this in transaction.on_commit(), {alternative}or decorate the view with "
+            "Nothing can be reconciled within a database transaction: before the other system "
+            "answers, it sends requests to this application, which can't see uncommitted changes. "
+            f"Call this in transaction.on_commit(), {alternative}or decorate the view with "
             "transaction.non_atomic_requests (ATOMIC_REQUESTS)."
         )
 
 
 def refuse_within_transaction(alternative: str = "") -> None:
-    """Raises InTransaction within a transaction other than the one of Django's TestCase.
+    """Raises InTransaction within a transaction; not within the transaction of Django's TestCase.
     alternative: as for InTransaction."""
     blocks = connection.atomic_blocks
     if blocks and not getattr(blocks[-1], "_from_testcase", False):

@@ -21,7 +21,7 @@ ROWS = 5000
 _ROWS_A_STATEMENT = 500
 
 #: The columns that say how a row failed, with their values for a row that did not fail.
-FRESH: dict[str, Any] = {
+NO_FAILURE: dict[str, Any] = {
     "attempts": 0,
     "refused_at": None,
     "error_class": "",
@@ -29,22 +29,21 @@ FRESH: dict[str, Any] = {
     "error_message": "",
 }
 
-#: SQL for the lane that is claimed first: either the lane in which a row already waits, or the new
-#: lane.
-_BETTER_LANE = (
+#: SQL for the more urgent of two lanes: the lane in which the work already waits, and the new lane.
+_MORE_URGENT_LANE = (
     "CASE WHEN work.due_at IS NOT NULL AND work.lane < EXCLUDED.lane "
     "THEN work.lane ELSE EXCLUDED.lane END"
 )
 
 
 class Work(models.Model):
-    """The work of one row of a kind.
+    """What is to be done for one row of a kind, and how the last attempt ended.
 
     kind, object_id: the kind's name and the row's id. lane: which work is claimed first. due_at:
     when the row may be claimed; null for a row that is not to be tried, such as a refused one.
     attempts: failed attempts since the row was last made due. lease_owner, lease_until: which
-    worker has claimed the row, and until when; each claim has a new owner, so a worker that lost
-    its lease cannot write. error_class, error_code, error_message: how the last attempt failed.
+    worker has claimed the row, and until when; each claim has a new owner, so a worker whose lease
+    has ended cannot write. error_class, error_code, error_message: how the last attempt failed.
     refused_at: when the other system refused the row; null for a row that was not refused.
     """
 
@@ -106,11 +105,11 @@ def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     return _insert_or_update(
         kind,
         ids,
-        {"lane": int(lane), "due_at": now, **FRESH},
+        {"lane": int(lane), "due_at": now, **NO_FAILURE},
         ", ".join(
             [
-                f"lane = {_BETTER_LANE}",
-                *(f"{name} = EXCLUDED.{name}" for name in ("due_at", *FRESH)),
+                f"lane = {_MORE_URGENT_LANE}",
+                *(f"{name} = EXCLUDED.{name}" for name in ("due_at", *NO_FAILURE)),
             ]
         ),
     )
@@ -122,24 +121,29 @@ def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     return _insert_or_update(
         kind,
         ids,
-        {"lane": int(lane), "due_at": now, **FRESH},
-        f"lane = {_BETTER_LANE}, due_at = EXCLUDED.due_at "
+        {"lane": int(lane), "due_at": now, **NO_FAILURE},
+        f"lane = {_MORE_URGENT_LANE}, due_at = EXCLUDED.due_at "
         "WHERE work.due_at IS NULL OR work.due_at > EXCLUDED.due_at "
         "OR work.lease_until > EXCLUDED.due_at",
     )
 
 
 def create(kind: str, works: Iterable[Work]) -> None:
-    """Saves the work of rows that were just created, if the work is due, refused or leased."""
-    Work.objects.bulk_create([work for work in works if _matters(work)], batch_size=500)
+    """Saves the work of rows that were just created. Leaves out work that is neither due nor
+    refused nor leased."""
+    Work.objects.bulk_create([work for work in works if _is_needed(work)], batch_size=500)
 
 
-def put(kind: str, ids: Sequence[int], **values: Any) -> None:
-    """Sets these columns of these rows' work without regard to leases. Creates work where there is
-    none, and deletes work that afterwards is neither due nor refused nor leased."""
-    new = {name: _default(name) for name in ("lane", "due_at", "lease_until", *FRESH)} | values
+def set_columns(kind: str, ids: Sequence[int], **values: Any) -> None:
+    """Sets these columns of these rows' work, even of rows that a worker has claimed. Creates work
+    for rows that have none; deletes work that afterwards is neither due nor refused nor leased."""
+    new_work = {
+        name: _default(name) for name in ("lane", "due_at", "lease_until", *NO_FAILURE)
+    } | values
     with transaction.atomic(savepoint=False):
-        _insert_or_update(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
+        _insert_or_update(
+            kind, ids, new_work, ", ".join(f"{name} = EXCLUDED.{name}" for name in values)
+        )
         work = Work.objects.filter(kind=kind, object_id__in=ids)
         work.filter(due_at=None, refused_at=None, lease_until=None).delete()
 
@@ -150,12 +154,12 @@ def forget(kind: str, ids: Iterable[int]) -> None:
     ids = list(ids)
     work = Work.objects.filter(kind=kind, object_id__in=ids)
     with transaction.atomic(savepoint=False):
-        work.filter(lease_until__isnull=False).update(due_at=None, **FRESH)
+        work.filter(lease_until__isnull=False).update(due_at=None, **NO_FAILURE)
         work.filter(lease_until__isnull=True).delete()
 
 
 def leases_of(kind: str, ids: Iterable[int]) -> list[datetime | None]:
-    """When the leases of these rows end, by ascending id; None for work that is not claimed. Rows
+    """When the leases of these rows end, by ascending id; None for rows that are not claimed. Rows
     without work are left out. Locks the work for the transaction."""
     works = Work.objects.select_for_update().filter(kind=kind, object_id__in=list(ids))
     return list(works.order_by("object_id").values_list("lease_until", flat=True))
@@ -167,10 +171,10 @@ def delete(kind: str, ids: Iterable[int]) -> None:
 
 
 def _default(column: str) -> Any:
-    return FRESH.get(column, Lane.BACKGROUND if column == "lane" else None)
+    return NO_FAILURE.get(column, Lane.BACKGROUND if column == "lane" else None)
 
 
-def _matters(work: Work) -> bool:
+def _is_needed(work: Work) -> bool:
     """Whether the work is due, refused or leased."""
     return any((work.due_at, work.refused_at, work.lease_until))
 
@@ -183,13 +187,13 @@ def _insert_or_update(kind: str, ids: Sequence[int], values: dict[str, Any], upd
     quote, meta = connection.ops.quote_name, Work._meta
     values = {"lease_owner": ""} | values
     fields = [meta.get_field(name) for name in values]
-    saved = [
+    database_values = [
         f.get_db_prep_save(value, connection)  # type: ignore[union-attr]
         for f, value in zip(fields, values.values(), strict=True)
     ]
     names = ("kind", "object_id", *values)
     row_placeholders = f"({', '.join(['%s'] * len(names))})"
-    ids, count = sorted(ids), 0
+    ids, changed = sorted(ids), 0
     with connection.cursor() as cursor:
         for start in range(0, len(ids), _ROWS_A_STATEMENT):
             batch = ids[start : start + _ROWS_A_STATEMENT]
@@ -198,7 +202,7 @@ def _insert_or_update(kind: str, ids: Sequence[int], values: dict[str, Any], upd
                 f"({', '.join(map(quote, names))}) "
                 f"VALUES {', '.join([row_placeholders] * len(batch))} "
                 f"ON CONFLICT (kind, object_id) DO UPDATE SET {update}",
-                [parameter for pk in batch for parameter in (kind, pk, *saved)],
+                [parameter for pk in batch for parameter in (kind, pk, *database_values)],
             )
-            count += cursor.rowcount
-    return count
+            changed += cursor.rowcount
+    return changed

@@ -16,7 +16,7 @@ from usher.engine.lanes import Lane
 from usher.engine.policy import EARLY_ATTEMPTS, WAITING_DELAY, retry_plan
 from usher.engine.rows import columns
 from usher.engine.transactions import retry_transaction
-from usher.engine.work import FRESH, Work
+from usher.engine.work import NO_FAILURE, Work
 
 Result = tuple[Job, Outcome]
 
@@ -29,9 +29,9 @@ def write_back(kind: Kind, results: Sequence[Result]) -> list[Result]:
     order, so the row is made due once more.
     """
     in_order = sorted(results, key=lambda result: result[0].row.pk)
-    owned = retry_transaction(lambda: _write_in_transaction(kind, in_order))
-    observers.written(kind.name, owned)
-    return owned
+    written = retry_transaction(lambda: _write_in_transaction(kind, in_order))
+    observers.written(kind.name, written)
+    return written
 
 
 def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]:
@@ -40,23 +40,26 @@ def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]
     kind.settle_earlier_kinds(results)
     locked, now = _lock_leased(kind, results)
     owned = [(job, outcome) for job, outcome in results if job.row.pk in locked]
-    _recheck_lost(kind, [d for d in results if d[0].row.pk not in locked], now)
-    successes = [d for d in owned if d[1].error is None]
+    _recheck_lost(kind, [result for result in results if result[0].row.pk not in locked], now)
+    successes = [(job, outcome) for job, outcome in owned if outcome.error is None]
     _write_observed(kind, successes, now)
-    _write_work(kind, [(d, locked[d[0].row.pk]) for d in owned], now)
+    _write_work(kind, [(result, locked[result[0].row.pk]) for result in owned], now)
     kind.settle(owned, now)
     observers.writing(kind, owned)
     return owned
 
 
 def _recheck_lost(kind: Kind, lost_results: Sequence[Result], now: datetime) -> None:
-    """Makes due the rows whose lease was lost; tells the kind which of these rows were deleted."""
+    """Makes due the rows whose lease this worker has lost; passes those that were deleted to the
+    kind's ``settle_deleted``."""
     if not lost_results:
         return
     rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost_results])
     rows.make_due(now)
-    existing = set(rows.values_list("pk", flat=True))
-    kind.settle_deleted([d for d in lost_results if d[0].row.pk not in existing])
+    existing_ids = set(rows.values_list("pk", flat=True))
+    kind.settle_deleted(
+        [(job, outcome) for job, outcome in lost_results if job.row.pk not in existing_ids]
+    )
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,18 @@ class _Locked:
     refused_at: datetime | None
 
     def is_as_claimed(self, job: Job) -> bool:
-        """Whether the row is as it was when claimed. If somebody has changed the desired state or
-        made the row due since, the row stays due, so that the change is not lost."""
+        """Whether nobody has changed the desired state or made the row due since the row was
+        claimed. If somebody has, the row stays due, so that the change is not lost."""
         return self.generation == job.generation and self.due_at == job.row.due_at
 
 
 def _lock_leased(kind: Kind, results: Sequence[Result]) -> tuple[dict[int, _Locked], datetime]:
-    """Locks the rows whose lease is still valid. Returns the row's id → its state, and the
+    """Locks the rows whose lease this worker still has. Returns the row's id → its state, and the
     database's current time."""
     owners = {job.row.pk: job.row.lease_owner for job, _ in results}
     # Selected by the ids of the work: with the rows' own ids, PostgreSQL chose a nested loop.
-    ids = [job.row.work.pk for job, _ in results]
-    leased = kind.rows().filter(work__pk__in=ids, work__lease_owner__in=set(owners.values()))
+    work_ids = [job.row.work.pk for job, _ in results]
+    leased = kind.rows().filter(work__pk__in=work_ids, work__lease_owner__in=set(owners.values()))
     columns = ("generation", "work__id", "work__lane", "work__due_at", "work__refused_at")
     locked = leased.select_for_update().order_by("pk").annotate(now=moment())
     rows = list(locked.values_list("pk", "work__lease_owner", "now", *columns))
@@ -90,7 +93,7 @@ def _lock_leased(kind: Kind, results: Sequence[Result]) -> tuple[dict[int, _Lock
 
 
 def _write_observed(kind: Kind, successes: Sequence[Result], now: datetime) -> None:
-    """Writes the observed state and its generation; one statement, run once for each row."""
+    """Writes the observed state and the generation in which it was observed."""
     if not successes:
         return
     fields = columns(kind.model, (*kind.observed_fields, "observed_generation", "observed_at"))
@@ -99,8 +102,8 @@ def _write_observed(kind: Kind, successes: Sequence[Result], now: datetime) -> N
         row = job.row
         if row.observed_generation != job.generation:
             job.settled_after = (now - row.wanted_at).total_seconds()
-        own = [outcome.values.get(name, getattr(row, name)) for name in kind.observed_fields]
-        rows.append((row.pk, [*own, job.generation, now]))
+        observed = [outcome.values.get(name, getattr(row, name)) for name in kind.observed_fields]
+        rows.append((row.pk, [*observed, job.generation, now]))
     _update_many(kind.model, fields, rows)
 
 
@@ -144,7 +147,7 @@ def _work_after(result: Result, locked: _Locked, now: datetime) -> dict[str, Any
 
 def _success(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
     next_due = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
-    return FRESH | {"due_at": next_due, "lane": job.row.lane}
+    return NO_FAILURE | {"due_at": next_due, "lane": job.row.lane}
 
 
 def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -167,24 +170,27 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "error_code": error.code[:64],
         "error_message": error.message[:500],
         "due_at": next_due,
-        "lane": row.lane if next_due and attempts < EARLY_ATTEMPTS else _not_interactive(row.lane),
+        "lane": row.lane
+        if next_due and attempts < EARLY_ATTEMPTS
+        else _background_or_later(row.lane),
         "refused_at": refused,
     }
 
 
-def _not_interactive(lane: int) -> int:
-    """The lane of a row that keeps failing: nobody waits for it in a browser any more."""
+def _background_or_later(lane: int) -> int:
+    """``lane``, or the background lane in place of the interactive one: nobody waits in a browser
+    any more for a row that keeps failing."""
     return max(lane, int(Lane.BACKGROUND))
 
 
 def _update_many(
     model: type[Any], fields: Sequence[Any], rows: Sequence[tuple[int, list[Any]]]
 ) -> None:
-    """rows: each row's id, and its values in the order of ``fields``. One statement, run once a
-    row."""
+    """Saves these fields by one statement, which is executed for each row. rows: each row's id, and
+    its values in the order of ``fields``."""
     quote = connection.ops.quote_name
-    sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
-    sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
+    assignments = ", ".join(f"{quote(field.column)} = %s" for field in fields)
+    sql = f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE id = %s"  # noqa: S608
     with connection.cursor() as cursor:
         cursor.executemany(sql, [[*_for_database(fields, values), pk] for pk, values in rows])
 

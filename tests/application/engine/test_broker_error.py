@@ -2,7 +2,7 @@
 
 import pytest
 
-from usher.engine.notify import error_at
+from usher.engine.notify import connection_error
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from usher.engine.notify import error_at
     ],
 )
 def test_the_address_is_named_without_the_password(url: str, error: str, said: str) -> None:
-    assert error_at(url, OSError(error)) == said
+    assert connection_error(url, OSError(error)) == said

@@ -134,7 +134,7 @@ def test_an_interrupted_run_releases_no_row_that_was_sent(system, held_requests,
         assert held_requests.arrived.wait(90)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("usher.engine.runner.Runner._flush_due", interrupted)
+    monkeypatch.setattr("usher.engine.runner.Runner._is_flush_due", interrupted)
     with pytest.raises(KeyboardInterrupt):
         services.reconcile(["enrollment"])
     row.refresh_from_db()

@@ -261,7 +261,7 @@ def test_one_attempt_outlasts_several_failed_sign_ins(system, faulty):
 
 def test_more_waiting_rows_than_are_remembered_are_only_counted(monkeypatch):
     monkeypatch.setattr(services, "_MAX_REMEMBERED", 2)
-    waiting = services._Waiting()
+    waiting = services._WaitingRows()
     for number in range(4):
         waiting.add(("account", number), Group("account", 1, "not-confirmed", "waits", 60.0))
     for number in range(4):

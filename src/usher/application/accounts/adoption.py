@@ -29,7 +29,7 @@ from usher.client import batch
 from usher.client.payloads import ObservedAccount
 from usher.engine.clock import database_now
 from usher.engine.notify import notify_workers
-from usher.engine.work import FRESH
+from usher.engine.work import NO_FAILURE
 
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
@@ -298,7 +298,7 @@ def _await_link(account: LmsAccount, application: str) -> None:
         ),
     ):
         rows.set_work(
-            **FRESH
+            **NO_FAILURE
             | {
                 "due_at": due_at,
                 "error_class": str(error.failure_class),

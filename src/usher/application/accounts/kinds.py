@@ -31,7 +31,7 @@ from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
 from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.engine.kinds import Job, Outcome
-from usher.engine.lanes import Lane, by_lane
+from usher.engine.lanes import Lane, user_ids_by_lane
 
 #: How often a learner gets another username before the account counts as refused.
 MAX_RENAMINGS = 10
@@ -98,7 +98,9 @@ class AccountKind(LmsKind):
             if isinstance(outcome.extra, creation.NewAccount)
         ]
         store_tokens({row.user_id: tokens for row, tokens in created if tokens}, now)
-        for lane, user_ids in by_lane(row for row, tokens in created if not tokens).items():
+        for lane, user_ids in user_ids_by_lane(
+            row for row, tokens in created if not tokens
+        ).items():
             forget_tokens(user_ids, lane)
         _retry_enrollments([row for row, _ in created], now)
         # The retried enrollments then show that their learner's account was refused.
@@ -116,7 +118,7 @@ class AccountKind(LmsKind):
         their accounts. That request may have reached the LMS after the retirement that the deletion
         requested."""
         for job, outcome in results:
-            if job.begun or outcome.values.get("observed_is_active"):
+            if job.is_begun or outcome.values.get("observed_is_active"):
                 row = job.row
                 values = {} if row.is_ready else {"reserved_at": row.reserved_at}
                 retirement, _ = Retirement.objects.get_or_create(

@@ -36,7 +36,7 @@ from usher.contract.environment import SECRET_KEYS
 from usher.contract.fingerprints import fingerprint
 from usher.engine import heartbeat
 from usher.engine.models import IN_SYNC
-from usher.engine.notify import error_at
+from usher.engine.notify import connection_error
 from usher.engine.registry import all_kinds
 from usher.engine.work import Work
 from usher.engine.work import due as due_work
@@ -172,7 +172,7 @@ def _broker_error() -> str:
         with Connection(url, connect_timeout=1) as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
-        return error_at(url, error)
+        return connection_error(url, error)
     return ""
 
 

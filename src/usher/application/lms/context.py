@@ -73,7 +73,7 @@ class LmsContext(Context):
             else replace(self, batch=capabilities_now, batch_is_known=True)
         )
 
-    def asking(self, ask: Ask) -> Self:
+    def for_jobs(self, ask: Ask) -> Self:
         return replace(self, ask=ask)
 
     def answers(self, questions: Sequence[AuthorizationRequest]) -> list[str]:

@@ -151,7 +151,7 @@ def _user(name: str | None) -> Any:
 
 def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
     kind = all_kinds()[name]
-    condition = services.scope_of(**scope).of(kind)
+    condition = services.scope_of(**scope).condition_for(kind)
     rows = kind.rows().due() if only_due else kind.rows()
     return rows.filter(condition).count() if condition is not None else 0
 
