@@ -44,7 +44,7 @@ _FLUSH_SECONDS = 0.25
 #: The most background rows that the database thread claims or writes at a time: few enough that
 #: interactive rows don't wait long for this thread.
 _ROWS_A_TURN = 500
-#: Background rows are claimed when there is room for this many, or for one batch.
+#: Background rows are claimed when at least this many, or one batch, may be claimed.
 _CLAIM_ROWS = 200
 #: The most concurrent batch requests of one kind: each request keeps the other system busy with
 #: hundreds of rows.
