@@ -39,7 +39,7 @@ install: $(STAMP) ## create .venv and install what development needs
 demo: $(DEMO_STAMP) ## run application and LMS (ARGS="--lms-port 8001", for example)
 	@$(BIN)/usher demo --edition $(EDITION) $(ARGS)
 
-test: $(STAMP) ## run all but slow tests (GROUP="application shell" for some)
+test: $(STAMP) ## run all but slow tests (GROUP="application shell": only these groups)
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py $(GROUP)
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Finds Chromium for the browser tests, or installs it, and says which one is used.
+# Finds Chromium for the browser tests, or installs it. Prints its path, or "playwright".
 set -eu
 
 find_browser() {
@@ -22,7 +22,7 @@ if command -v apt-get >/dev/null 2>&1; then
         find_browser && exit 0
     fi
 fi
-# Playwright brings its own where its download is allowed; the tests find that one by themselves.
+# Playwright can download a Chromium of its own, which the tests find by themselves.
 if .venv/bin/playwright install chromium >&2; then
     echo "playwright"
     exit 0

@@ -21,13 +21,13 @@ class NoCircles(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         packages: list[Any] = self.modules  # type: ignore[assignment]
-        within = {
+        files = {
             name
             for name in graph.modules
             if any(name == package or name.startswith(f"{package}.") for package in packages)
         }
         imports = {
-            name: sorted(within & graph.find_modules_directly_imported_by(name)) for name in within
+            name: sorted(files & graph.find_modules_directly_imported_by(name)) for name in files
         }
         circle = _circle(imports)
         return ContractCheck(kept=not circle, metadata={"circle": circle})

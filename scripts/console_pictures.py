@@ -29,14 +29,14 @@ def main() -> int:
     password = json.loads((home / "credentials.json").read_text())["superuser_password"]
     console = f"http://localhost:{port}/staff"
     with chromium() as browser:
-        state = _signed_in(browser, console, password)
-        _wide(browser, state, console)
-        _phones(browser, state, console)
-    _fewer_colours()
+        state = _sign_in(browser, console, password)
+        _draw_pages(browser, state, console)
+        _draw_phones(browser, state, console)
+    _reduce_colours()
     return 0
 
 
-def _signed_in(browser: Browser, console: str, password: str) -> StorageState:
+def _sign_in(browser: Browser, console: str, password: str) -> StorageState:
     page = browser.new_page()
     page.goto(f"{console}/")
     page.fill("input[name=login]", "admin")
@@ -46,7 +46,7 @@ def _signed_in(browser: Browser, console: str, password: str) -> StorageState:
     return page.context.storage_state()
 
 
-def _wide(browser: Browser, state: StorageState, console: str) -> None:
+def _draw_pages(browser: Browser, state: StorageState, console: str) -> None:
     pages: tuple[tuple[str, str, Literal["light", "dark"], int], ...] = (
         ("overview", "/?refresh=off", "light", 1050),
         ("refusals", "/refusals/", "dark", 720),
@@ -59,7 +59,7 @@ def _wide(browser: Browser, state: StorageState, console: str) -> None:
         )
         page = window.new_page()
         page.goto(console + path)
-        if name == "doctor":  # twice, because the page compares a run with the one before
+        if name == "doctor":  # twice, because the page compares a run with the run before
             for _ in range(2):
                 with page.expect_navigation():
                     page.get_by_role("button", name="Run the checks now").click()
@@ -67,25 +67,30 @@ def _wide(browser: Browser, state: StorageState, console: str) -> None:
         window.close()
 
 
-def _phones(browser: Browser, state: StorageState, console: str) -> None:
+def _draw_phones(browser: Browser, state: StorageState, console: str) -> None:
     """Draws two pages next to each other in one picture."""
     window = browser.new_context(viewport={"width": PHONE, "height": 1170}, storage_state=state)
     page = window.new_page()
-    shots = [_shot(page, console + path) for path in ("/?refresh=off", f"/learners/?q={LEARNER}")]
+    screenshots = [
+        _take_screenshot(page, console + path)
+        for path in ("/?refresh=off", f"/learners/?q={LEARNER}")
+    ]
     page.set_viewport_size({"width": 2 * PHONE + 24, "height": 1170})
     page.goto("about:blank")
-    images = "".join(f'<img src="data:image/png;base64,{shot}">' for shot in shots)
+    images = "".join(
+        f'<img src="data:image/png;base64,{screenshot}">' for screenshot in screenshots
+    )
     page.set_content(f'<body style="margin:0;display:flex;gap:24px">{images}</body>')
     page.screenshot(path=IMAGES / "console-phone.png")
     window.close()
 
 
-def _shot(page: Page, address: str) -> str:
+def _take_screenshot(page: Page, address: str) -> str:
     page.goto(address)
     return base64.b64encode(page.screenshot()).decode()
 
 
-def _fewer_colours() -> None:
+def _reduce_colours() -> None:
     """Makes the files a third as large, if pngquant (Debian's package) is installed."""
     files = [str(file) for file in sorted(IMAGES.glob("console-*.png"))]
     try:

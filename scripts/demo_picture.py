@@ -22,7 +22,12 @@ def main() -> int:
         [sys.executable, "-m", "usher.cli.main", "demo", "--once"],
         capture_output=True,
         text=True,
-        env={"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color", **_path()},
+        env={
+            "FORCE_COLOR": "1",
+            "COLUMNS": str(WIDTH),
+            "TERM": "xterm-256color",
+            **_inherited_variables(),
+        },
     )
     if result.returncode != 0:
         print(result.stdout + result.stderr, file=sys.stderr)
@@ -37,7 +42,7 @@ def main() -> int:
     return 0
 
 
-def _path() -> dict[str, str]:
+def _inherited_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
 

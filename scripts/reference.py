@@ -39,7 +39,7 @@ def exits_table() -> list[str]:
         "|---|---|",
         *(f"| {code} | {meaning} |" for code, meaning in rows.items()),
         "",
-        "`usher why` ends as `manage.py why` does. Commands of `manage.py` end with "
+        "`usher why` has the exit codes of `manage.py why`. Commands of `manage.py` end with "
         f"{exits.FAILED} for",
         f"any error, as all of Django's do, and with {exits.NOT_RUN} for a wrong option.",
         "",
@@ -56,17 +56,17 @@ def commands_page() -> str:
         command_context = click.Context(command, info_name=name, parent=context, terminal_width=80)
         parts += [f"## usher {name}", "", "```text", command_context.get_help(), "```", ""]
         if isinstance(command, click.Group):
-            for part in command.list_commands(command_context):
-                subcommand = command.get_command(command_context, part)
+            for subcommand_name in command.list_commands(command_context):
+                subcommand = command.get_command(command_context, subcommand_name)
                 assert subcommand is not None
-                part_context = click.Context(
-                    subcommand, info_name=part, parent=command_context, terminal_width=80
+                subcommand_context = click.Context(
+                    subcommand, info_name=subcommand_name, parent=command_context, terminal_width=80
                 )
                 parts += [
-                    f"### usher {name} {part}",
+                    f"### usher {name} {subcommand_name}",
                     "",
                     "```text",
-                    part_context.get_help(),
+                    subcommand_context.get_help(),
                     "```",
                     "",
                 ]
@@ -82,7 +82,7 @@ def manage_page() -> str:
     from django.core.management.base import DjangoHelpFormatter
 
     django.setup()
-    own = DjangoHelpFormatter.show_last | {"--help", "--traceback", "--no-color"}
+    options_of_django = DjangoHelpFormatter.show_last | {"--help", "--traceback", "--no-color"}
     parts = [
         GENERATED,
         "# manage.py commands",
@@ -102,15 +102,17 @@ def manage_page() -> str:
         rows = []
         for action in command.create_parser("manage.py", name)._actions:
             names = action.option_strings or [action.dest.upper()]
-            if set(names) & own:
+            if set(names) & options_of_django:
                 continue
-            value = "" if action.nargs == 0 or not action.option_strings else f" {_value(action)}"
+            value = (
+                "" if action.nargs == 0 or not action.option_strings else f" {_value_name(action)}"
+            )
             rows.append(f"| `{', '.join(names)}{value}` | {_sentence(str(action.help or ''))} |")
         parts += ["| option | meaning |", "|---|---|", *rows, ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _value(action: argparse.Action) -> str:
+def _value_name(action: argparse.Action) -> str:
     if action.metavar:
         return str(action.metavar)
     return "/".join(map(str, action.choices)) if action.choices else action.dest.upper()
@@ -131,8 +133,10 @@ def settings_page() -> str:
         if isinstance(node, ast.ClassDef) and node.name == "Env":
             for statement in node.body:
                 if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-                    rows.append((str(statement.value.value), _comment(lines, statement.lineno)))
-    rows += _options()
+                    rows.append(
+                        (str(statement.value.value), _comment_above(lines, statement.lineno))
+                    )
+    rows += _option_rows()
     table = [f"| `{name}` | {text} |" for name, text in rows]
     return "\n".join(
         [
@@ -141,9 +145,9 @@ def settings_page() -> str:
             "",
             "Usher reads these from Django's settings; `defaults.apply(globals())` takes them from",
             "the environment and from `.env`, into which `usher connect` writes those of the",
-            "connection. In the same way it reads `SITE_BASE_URL`, the application's address for",
-            "browsers, `OIDC_RSA_PRIVATE_KEY`, the PEM key that signs ID tokens and sign-out",
-            "messages, and `CELERY_BROKER_URL`.",
+            "connection. Three more settings are read in the same way: `SITE_BASE_URL` (the",
+            "application's address for browsers), `OIDC_RSA_PRIVATE_KEY` (the PEM key that signs",
+            "ID tokens and sign-out messages) and `CELERY_BROKER_URL`.",
             "",
             "| name | meaning |",
             "|---|---|",
@@ -153,7 +157,7 @@ def settings_page() -> str:
     )
 
 
-def _options() -> list[tuple[str, str]]:
+def _option_rows() -> list[tuple[str, str]]:
     """Settings of `usher.application`, each with the comment above it."""
     source = (ROOT / "src/usher/application/defaults/environment.py").read_text()
     lines = source.splitlines()
@@ -166,16 +170,16 @@ def _options() -> list[tuple[str, str]]:
     ]
     assert isinstance(options, ast.Dict)
     keys = [key for key in options.keys if isinstance(key, ast.Constant)]
-    return [(str(key.value), _comment(lines, key.lineno)) for key in keys]
+    return [(str(key.value), _comment_above(lines, key.lineno)) for key in keys]
 
 
-def _comment(lines: list[str], number: int) -> str:
+def _comment_above(lines: list[str], number: int) -> str:
     """The comment lines (`#:` or `#`) right above a line, joined."""
     comment_lines: list[str] = []
-    at = number - 2
-    while at >= 0 and lines[at].strip().startswith("#"):
-        comment_lines.insert(0, lines[at].strip().lstrip("#: "))
-        at -= 1
+    index = number - 2
+    while index >= 0 and lines[index].strip().startswith("#"):
+        comment_lines.insert(0, lines[index].strip().lstrip("#: "))
+        index -= 1
     return " ".join(comment_lines)
 
 

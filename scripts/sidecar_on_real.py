@@ -2,11 +2,12 @@
 
     MITXONLINE=~/mitxonline python scripts/sidecar_on_real.py mitxonline [--learners 50] [--plugin]
 
-``MITXONLINE`` or ``MITXPRO``: the checkout, with a migrated database of its own, which this fills.
-``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE``: how its manage.py is run there, by default with
+``MITXONLINE`` or ``MITXPRO``: the checkout, with a migrated database of its own, to which
+this adds learners.
+``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE``: the command that runs its manage.py, by default with
 ``.venv/bin/python``. The checkout's files are not changed. Without ``--plugin`` the LMS has no
 ``usher.lms``, and all goes through its public APIs. Prints the duration of each step; exits with 1
-when one failed.
+if a step failed.
 """
 
 import argparse
@@ -54,18 +55,19 @@ Application.objects.create(name="edx-oauth-app", client_id={id!r}, client_secret
     client_type="confidential", authorization_grant_type="authorization-code",
     skip_authorization=True, redirect_uris={uri!r})
 """
-LEARNERS = """
+CREATE_LEARNERS = """
 from datetime import timedelta
 from django.utils import timezone
 from courses.models import Course, CourseRun, CourseRunEnrollment
 from users.models import LegalAddress, User
 old = timezone.now() - timedelta(days=2)
-more = dict()
+platform_field = dict()
 if {edition!r} == "mitxpro":
     from courses.models import Platform
-    more["platform"] = Platform.objects.get_or_create(name="xPRO")[0]
+    platform_field["platform"] = Platform.objects.get_or_create(name="xPRO")[0]
 course, _ = Course.objects.get_or_create(
-    readable_id={course!r}.rpartition("+")[0], defaults=dict(title="A course", live=True, **more))
+    readable_id={course!r}.rpartition("+")[0],
+    defaults=dict(title="A course", live=True, **platform_field))
 run, _ = CourseRun.objects.get_or_create(courseware_id={course!r},
     defaults=dict(course=course, title="An old title", run_tag="real", live=True,
                   start_date=timezone.now() + timedelta(days=9)))
@@ -79,7 +81,7 @@ for number in range({count}):
     row = CourseRunEnrollment.all_objects.create(user=user, run=run)
     CourseRunEnrollment.all_objects.filter(pk=row.pk).update(created_on=old)
 """
-COURSE = """
+OFFER_COURSE = """
 from usher.embedded.course_modes.models import CourseMode
 course = CourseMode.objects.order_by("pk").first().course_id
 CourseMode.objects.get_or_create(course_id=course, mode_slug={mode!r},
@@ -142,11 +144,11 @@ def main() -> None:
     parser.add_argument("edition", choices=sorted(BASE_URL))
     parser.add_argument("--learners", type=int, default=50)
     parser.add_argument("--plugin", action="store_true")
-    parser.add_argument("--port", type=int, default=0, help="of the application's server")
+    parser.add_argument("--port", type=int, default=0, help="port of the application's server")
     arguments = parser.parse_args()
     folder = os.environ.get(arguments.edition.upper())
     if not folder:
-        raise SystemExit(f"{arguments.edition.upper()} names no checkout")
+        raise SystemExit(f"Set {arguments.edition.upper()} to the folder of the checkout.")
     port = arguments.port or free_port()
     with (
         lms_process(with_plugin=arguments.plugin) as lms,
@@ -171,7 +173,8 @@ def main() -> None:
 
 
 def connect(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Path) -> Checkout:
-    """Connects the checkout: settings in its environment, and the LMS's record in its tables."""
+    """Connects the checkout: writes settings into its environment, and the LMS's OAuth client into
+    its tables."""
     values = {name: str(value) for name, value in lms.settings(url).items()}
     values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
     values_in_env = EnvFile.read(folder / ".env").values()
@@ -186,8 +189,8 @@ def connect(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Pa
     env_file.write_text("".join(f"{k}={v}\n" for k, v in merged.items() if v))
     manage = os.environ.get(f"{edition.upper()}_MANAGE", ".venv/bin/python manage.py")
     checkout = Checkout(edition, folder, manage, env_file, {**os.environ, **merged})
-    record = {"id": LMS_CLIENT_ID, "secret": LMS_CLIENT_SECRET, "uri": lms.redirect_uri}
-    checkout.command("shell", text=PREPARE.format(**record))
+    oauth_client = {"id": LMS_CLIENT_ID, "secret": LMS_CLIENT_SECRET, "uri": lms.redirect_uri}
+    checkout.command("shell", text=PREPARE.format(**oauth_client))
     return checkout
 
 
@@ -206,11 +209,12 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
 
 def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> None:
     """Creates learners without account and token, each enrolled in a run with an outdated title.
-    Reconciles twice and prints what happened. Raises SystemExit if something is not in sync then.
+    Reconciles twice and prints what happened. Raises SystemExit if something is not in sync
+    afterwards.
     """
-    course = lms.shell(COURSE.format(mode=MODE[checkout.edition]))
+    course = lms.shell(OFFER_COURSE.format(mode=MODE[checkout.edition]))
     stem = f"real{int(time.time())}x"
-    script = LEARNERS.format(edition=checkout.edition, course=course, count=count, stem=stem)
+    script = CREATE_LEARNERS.format(edition=checkout.edition, course=course, count=count, stem=stem)
     checkout.command("shell", text=script)
     drift = checkout.usher("drift")
     print(f"           {len(drift['differences'])} differences, {len(drift['given_up'])} given up")
@@ -221,20 +225,20 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
         print(f"           {reason}")
     second_run = checkout.usher("reconcile")
     print(f"           again: {json.dumps(second_run['kinds'])}")
-    usernames_in_lms = lms.shell(
+    counts_in_lms = lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import CourseEnrollment\n"
         f"names = list(get_user_model().objects.filter(username__startswith={stem!r}))\n"
         "print(len(names), CourseEnrollment.objects.filter(user__in=names, is_active=True).count())"
     )
-    print(f"           the LMS has {usernames_in_lms} (accounts, enrollments) of {count}")
-    own = checkout.command(REPAIR, may_fail=True)
-    print(f"           {REPAIR} afterwards: {own.strip().splitlines()[-1:] or 'nothing'}")
+    print(f"           the LMS has {counts_in_lms} (accounts, enrollments) of {count}")
+    repair_output = checkout.command(REPAIR, may_fail=True)
+    print(f"           {REPAIR} afterwards: {repair_output.strip().splitlines()[-1:] or 'nothing'}")
     # Runs may stay due, because MIT xPro refuses those that have ended. Accounts and enrollments
     # may not.
     still_due = {"account", "enrollment"} & set(second_run["kinds"])
-    if usernames_in_lms.split() != [str(count), str(count)] or still_due:
-        raise SystemExit("not everything was put right")
+    if counts_in_lms.split() != [str(count), str(count)] or still_due:
+        raise SystemExit("accounts or enrollments are missing in the LMS, or still due")
 
 
 if __name__ == "__main__":

@@ -34,10 +34,10 @@ NOT_SLOW = ("-m", "not slow")
 FAILED = 1
 #: The most failed tests that are run once more; more failures have another cause than a busy
 #: machine.
-WORTH_ANOTHER_RUN = 5
+MOST_TESTS_TO_RERUN = 5
 
 #: Groups that run at a time: one more than cores, because tests wait for servers.
-SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
+GROUPS_AT_A_TIME = (os.cpu_count() or 1) + 1
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def postgresql() -> Iterator[str]:
 
     with tempfile.TemporaryDirectory(prefix="usher-pg-") as folder:
         Path(folder).chmod(0o755)
-        first = pgserver.get_server(folder, cleanup_mode="stop")
-        first.psql("ALTER SYSTEM SET max_connections = 300;")
-        first.psql("ALTER SYSTEM SET fsync = off;")
-        first.cleanup()  # both settings need a restart
+        server_to_configure = pgserver.get_server(folder, cleanup_mode="stop")
+        server_to_configure.psql("ALTER SYSTEM SET max_connections = 300;")
+        server_to_configure.psql("ALTER SYSTEM SET fsync = off;")
+        server_to_configure.cleanup()  # both settings need a restart
         server = pgserver.get_server(folder, cleanup_mode="stop")
         try:
             yield server.get_uri()
@@ -105,104 +105,108 @@ def postgresql() -> Iterator[str]:
 
 
 class Run:
-    """shown: whether output is shown immediately, as for a single group, or when its group ends."""
+    """Runs groups of tests and adds up their totals. shows_output: True to show output immediately,
+    as for a single group; False to show it when the group ends."""
 
-    def __init__(self, extra: Sequence[str], *, shown: bool) -> None:
-        self.extra, self.shown = extra, shown
+    def __init__(self, extra: Sequence[str], *, shows_output: bool) -> None:
+        self.extra, self.shows_output = extra, shows_output
         self.totals = Totals()
         self.depending_on_load: list[str] = []
         self._failed: list[Group] = []
-        self._printing = threading.Lock()
+        self._print_lock = threading.Lock()
 
-    def group(self, group: Group) -> bool:
-        """Runs a group. Returns whether it passed, or may pass when ``once_more`` runs its failed
-        tests."""
+    def run_group(self, group: Group) -> bool:
+        """Runs a group. Returns whether it passed, or may pass when ``rerun_failed`` repeats its
+        failed tests."""
         totals = Totals()
         code = self._run(group, self.extra, f"{group.name}.xml", totals)
         self.totals.passed += totals.passed
         self.totals.skipped += totals.skipped
-        if not self.shown and code == FAILED and len(totals.failed) <= WORTH_ANOTHER_RUN:
+        if not self.shows_output and code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN:
             self._failed.append(group)
             self.depending_on_load += totals.failed
             return True
         self.totals.failed += totals.failed
         return code == 0
 
-    def once_more(self) -> bool:
+    def rerun_failed(self) -> bool:
         """Runs the failed tests once more. Returns whether all pass."""
-        if len(self.depending_on_load) > WORTH_ANOTHER_RUN:
+        if len(self.depending_on_load) > MOST_TESTS_TO_RERUN:
             self.totals.failed += self.depending_on_load
             self.depending_on_load = []
             return False
-        fine = True
+        all_passed = True
         for group in self._failed:
             totals = Totals()
             only_failed = [*self.extra, "--last-failed", "--last-failed-no-failures=none"]
             code = self._run(group, only_failed, f"{group.name}-once-more.xml", totals)
-            fine = fine and code == 0
+            all_passed = all_passed and code == 0
             self.totals.passed += totals.passed
             self.totals.failed += totals.failed
         self.depending_on_load = [
             name for name in self.depending_on_load if name not in self.totals.failed
         ]
-        return fine
+        return all_passed
 
     def _run(self, group: Group, extra: Sequence[str], name: str, totals: Totals) -> int:
         """Runs pytest and returns its exit code. Adds to ``totals``. name: of the report file."""
         started = time.monotonic()
         report = REPORTS / name
         report.unlink(missing_ok=True)
-        with tempfile.TemporaryFile() as out:
-            self._say(f"== {group.name}")
+        with tempfile.TemporaryFile() as output:
+            self._print(f"== {group.name}")
             with postgresql() if group.database else nullcontext("") as url:
                 code = subprocess.run(
                     [*_command(group, report), *extra],
                     cwd=ROOT,
                     env=_environment(url),
-                    stdout=None if self.shown else out,
-                    stderr=None if self.shown else subprocess.STDOUT,
+                    stdout=None if self.shows_output else output,
+                    stderr=None if self.shows_output else subprocess.STDOUT,
                 ).returncode
-            out.seek(0)
-            with self._printing:
-                sys.stdout.write(out.read().decode(errors="replace"))
+            output.seek(0)
+            with self._print_lock:
+                sys.stdout.write(output.read().decode(errors="replace"))
                 if report.exists():
                     totals.add(report)
-        self._say(f"== {group.name}: exit {code}, {time.monotonic() - started:.0f} s")
+        self._print(f"== {group.name}: exit {code}, {time.monotonic() - started:.0f} s")
         return code
 
-    def _say(self, line: str) -> None:
-        with self._printing:
+    def _print(self, line: str) -> None:
+        with self._print_lock:
             print(line, flush=True)
 
 
 def _command(group: Group, report: Path) -> list[str]:
     # A test directory may be absent, as in a source distribution.
     arguments = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
-    several = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []
+    parallel = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []
     # Groups run at the same time, so each has its own list of failed tests.
     cache = f"cache_dir={REPORTS / (group.name + '.cache')}"
-    command = [sys.executable, "-m", "pytest", "-q", *several, *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", *parallel, *arguments]
     return [*command, "-o", cache, f"--junitxml={report}"]
 
 
 def _environment(database_url: str) -> dict[str, str]:
     # Hundreds of processes import the same modules. Without PYTHONDONTWRITEBYTECODE the first one
     # compiles them for all.
-    without = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
-    environment = {name: value for name, value in os.environ.items() if name not in without}
+    left_out = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**environment, "DATABASE_URL": database_url} if database_url else environment
 
 
 def main(arguments: list[str]) -> int:
     names, extra = arguments, []
     if "--" in arguments:
-        at = arguments.index("--")
-        names, extra = arguments[:at], arguments[at + 1 :]
+        separator = arguments.index("--")
+        names, extra = arguments[:separator], arguments[separator + 1 :]
     everything = "--all" in names
     names = [name for name in names if name != "--all"]
     groups_by_name = {group.name: group for group in GROUPS}
     if unknown := [name for name in names if name not in groups_by_name]:
-        print(f"no group {unknown[0]!r}; there are: {', '.join(groups_by_name)}", file=sys.stderr)
+        print(
+            f"There is no group {unknown[0]!r}. Groups: {', '.join(groups_by_name)}",
+            file=sys.stderr,
+        )
         return 2
     if names or everything:
         groups = [group for group in GROUPS if not names or group.name in names]
@@ -210,18 +214,18 @@ def main(arguments: list[str]) -> int:
         groups = [group for group in GROUPS if not group.database]
         extra = [*NOT_SLOW, *extra]
     REPORTS.mkdir(parents=True, exist_ok=True)
-    run = Run(extra, shown=len(groups) == 1)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        fine = all(list(pool.map(run.group, groups)))
-    fine = run.once_more() and fine
+    run = Run(extra, shows_output=len(groups) == 1)
+    with ThreadPoolExecutor(GROUPS_AT_A_TIME) as pool:
+        all_passed = all(list(pool.map(run.run_group, groups)))
+    all_passed = run.rerun_failed() and all_passed
     totals = run.totals
     for name in run.depending_on_load:
         print(f"\n{name} failed while other tests ran and passed alone: find out why.")
     if os.environ.get("CI") and totals.skipped:
         print(f"\n{totals.skipped} tests were skipped; in CI every test must run.")
-        fine = False
+        all_passed = False
     print(f"\n{totals.passed} passed, {len(totals.failed)} failed, {totals.skipped} skipped")
-    return 0 if fine else 1
+    return 0 if all_passed else 1
 
 
 if __name__ == "__main__":
