@@ -11,18 +11,18 @@ from usher.doctor.check import all_checks
 TESTS = Path(__file__).parent
 
 
-def test_every_row_has_a_test_that_injects_its_fault() -> None:
+def test_every_check_has_a_test_that_injects_its_fault() -> None:
     sources = [path for path in TESTS.rglob("test_*.py") if path.name != "test_runner.py"]
     sources.append(TESTS.parent / "lms/test_service_clients.py")
-    written = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    named = set(re.findall(r'"([A-Z]{3}-\d+)"', written))
-    rows = {
+    source_text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    ids_in_tests = set(re.findall(r'"([A-Z]{3}-\d+)"', source_text))
+    ids = {
         f"{family}-{number}"
         for family, count in CATALOGUE.items()
         for number in range(1, count + 1)
     }
-    assert sorted(rows - named) == []
-    assert rows <= set(all_checks())
+    assert sorted(ids - ids_in_tests) == []
+    assert ids <= set(all_checks())
 
 
 def test_another_distribution_adds_a_check(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from tests.doctor.small_server import Answer, serving
 from usher.contract.fingerprints import configuration_fingerprints
-from usher.doctor.context import Context, Places, look_at
+from usher.doctor.context import Context, Places, create_context
 from usher.doctor.facts.commands import Command
 from usher.doctor.runner import run
 
-GOOD = """# the connection
+CORRECT_FILE = """# the connection
 OPENEDX_OAUTH_PROVIDER=ol-oauth2
 OPENEDX_SERVICE_WORKER_API_TOKEN=0123456789abcdef0123456789abcdef
 """
@@ -21,21 +21,21 @@ OPENEDX_SERVICE_WORKER_API_TOKEN=0123456789abcdef0123456789abcdef
 @pytest.fixture
 def env_file(tmp_path: Path) -> Path:
     path = tmp_path / ".env"
-    path.write_text(GOOD)
+    path.write_text(CORRECT_FILE)
     path.chmod(0o600)
     return path
 
 
-def causes(context: Context, *only: str) -> list[str]:
+def root_cause_ids(context: Context, *only: str) -> list[str]:
     return [line.id for line in run(context, only).root_causes]
 
 
-def env_causes(path: Path) -> list[str]:
-    return causes(look_at(Places(env_file=path)), "ENV-1", "ENV-2")
+def env_root_cause_ids(path: Path) -> list[str]:
+    return root_cause_ids(create_context(Places(env_file=path)), "ENV-1", "ENV-2")
 
 
-def test_a_good_file_has_no_findings(env_file: Path) -> None:
-    assert env_causes(env_file) == []
+def test_a_correct_env_file_has_no_findings(env_file: Path) -> None:
+    assert env_root_cause_ids(env_file) == []
 
 
 @pytest.mark.parametrize(
@@ -46,23 +46,25 @@ def test_a_good_file_has_no_findings(env_file: Path) -> None:
         ("LOGOUT_REDIRECT_URL = http://lms.example/logout", 4),
     ],
 )
-def test_env_1_names_the_line(env_file: Path, line: str, number: int) -> None:
-    env_file.write_text(f"{GOOD}{line}\n")
-    report = run(look_at(Places(env_file=env_file)), ["ENV-1"])
+def test_env_1_names_the_line_that_programs_read_differently(
+    env_file: Path, line: str, number: int
+) -> None:
+    env_file.write_text(f"{CORRECT_FILE}{line}\n")
+    report = run(create_context(Places(env_file=env_file)), ["ENV-1"])
     assert [found.id for found in report.root_causes] == ["ENV-1"]
     assert f"line {number}" in report.root_causes[0].finding.seen
     assert "0123456789abcdef" not in str(report.to_dict())
 
 
-def test_env_2_readable_by_others(env_file: Path) -> None:
+def test_env_2_fails_if_other_users_can_read_the_file(env_file: Path) -> None:
     env_file.chmod(0o644)
-    report = run(look_at(Places(env_file=env_file)), ["ENV-1", "ENV-2"])
+    report = run(create_context(Places(env_file=env_file)), ["ENV-1", "ENV-2"])
     assert [line.id for line in report.root_causes] == ["ENV-2"]
     assert report.root_causes[0].finding.fix == f"chmod 600 {env_file}"
 
 
 @pytest.mark.parametrize(
-    ("line", "is_closed"),
+    ("line", "is_without_secrets"),
     [
         ("SITE_BASE_URL=https://shop.example.org", True),
         ("SECRET_KEY=", True),
@@ -71,22 +73,26 @@ def test_env_2_readable_by_others(env_file: Path) -> None:
         ("DATABASE_URL=postgres://shop:x@localhost/shop", False),
     ],
 )
-def test_env_2_is_about_secrets(env_file: Path, line: str, *, is_closed: bool) -> None:
+def test_env_2_passes_a_readable_file_without_secrets(
+    env_file: Path, line: str, *, is_without_secrets: bool
+) -> None:
     env_file.write_text(f"{line}\n")
     env_file.chmod(0o644)
-    assert env_causes(env_file) == ([] if is_closed else ["ENV-2"])
+    assert env_root_cause_ids(env_file) == ([] if is_without_secrets else ["ENV-2"])
 
 
-def test_env_2_tracked_by_git(env_file: Path) -> None:
+def test_env_2_fails_if_git_tracks_the_file(env_file: Path) -> None:
     folder = env_file.parent
     for words in (["init", "-q"], ["add", "-f", ".env"]):
         subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
-    assert env_causes(env_file) == ["ENV-2"]
+    assert env_root_cause_ids(env_file) == ["ENV-2"]
     subprocess.run(["git", "rm", "-q", "--cached", ".env"], cwd=folder, check=True)
-    assert env_causes(env_file) == []
+    assert env_root_cause_ids(env_file) == []
 
 
-def test_env_3_the_running_process_has_older_values(env_file: Path) -> None:
+def test_env_3_names_settings_with_older_values_in_the_running_process(
+    env_file: Path,
+) -> None:
     values = {
         "OPENEDX_OAUTH_PROVIDER": "ol-oauth2",
         "OPENEDX_SERVICE_WORKER_API_TOKEN": "0123456789abcdef0123456789abcdef",
@@ -94,9 +100,9 @@ def test_env_3_the_running_process_has_older_values(env_file: Path) -> None:
     running = configuration_fingerprints(values, values["OPENEDX_SERVICE_WORKER_API_TOKEN"])
     with serving({"/health/ready": Answer(200, {"configuration": running})}) as url:
         places = Places(env_file=env_file, application_url=url)
-        assert causes(look_at(places), "ENV-3") == []
-        env_file.write_text(GOOD.replace("ol-oauth2", "mitxpro-oauth2"))
-        report = run(look_at(places), ["ENV-3"])
+        assert root_cause_ids(create_context(places), "ENV-3") == []
+        env_file.write_text(CORRECT_FILE.replace("ol-oauth2", "mitxpro-oauth2"))
+        report = run(create_context(places), ["ENV-3"])
     assert [line.id for line in report.root_causes] == ["ENV-3"]
     assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
 
@@ -119,7 +125,7 @@ def test_env_5_names_an_error_of_the_project_with_its_place(
     (tmp_path / "manage.py").write_text("import settings\n")
     (tmp_path / "settings.py").write_text(f"{code}\n")
     manage = Command((sys.executable, "manage.py"), tmp_path)
-    report = run(look_at(Places(env_file=env_file, manage=manage)), ["NET-2"])
+    report = run(create_context(Places(env_file=env_file, manage=manage)), ["NET-2"])
     assert [line.id for line in report.root_causes] == ["ENV-5"]
     seen = report.root_causes[0].finding.seen
     assert seen == f"the application's manage.py can't be run: {error}"
@@ -135,9 +141,9 @@ def test_env_5_names_an_error_of_the_project_with_its_place(
         ),
         ("SECRET_KEY = 'x'", "INSTALLED_APPS of settings has neither usher.application nor "),
     ],
-    ids=["settings that refuse", "settings without the apps"],
+    ids=["settings that raise an error", "settings without the apps"],
 )
-def test_env_5_names_why_the_shell_of_django_lacks_the_settings(
+def test_env_5_names_why_manage_py_shell_has_no_settings(
     tmp_path: Path, env_file: Path, code: str, error: str
 ) -> None:
     """``manage.py shell`` starts even if the settings can't be loaded."""
@@ -148,7 +154,7 @@ def test_env_5_names_why_the_shell_of_django_lacks_the_settings(
     )
     (tmp_path / "settings.py").write_text(f"{code}\n")
     manage = Command((sys.executable, "manage.py"), tmp_path)
-    report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
+    report = run(create_context(Places(env_file=env_file, manage=manage)), ["ENV-5"])
     assert error in report.root_causes[0].finding.seen
 
 
@@ -158,7 +164,7 @@ def test_env_5_names_a_database_that_does_not_answer(tmp_path: Path, env_file: P
         "raise OperationalError('connection to server failed: refused\\n\\tIs it running?')\n"
     )
     manage = Command((sys.executable, "manage.py"), tmp_path)
-    report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
+    report = run(create_context(Places(env_file=env_file, manage=manage)), ["ENV-5"])
     finding = report.root_causes[0].finding
     assert "database can't be used: manage.py, line 3" in finding.seen
     assert finding.seen.endswith(
@@ -167,11 +173,11 @@ def test_env_5_names_a_database_that_does_not_answer(tmp_path: Path, env_file: P
     assert finding.fix.startswith("start the database")
 
 
-def test_env_5_is_not_known_if_manage_py_fails_without_an_error_of_python(
+def test_env_5_is_unknown_if_manage_py_fails_without_a_python_traceback(
     tmp_path: Path, env_file: Path
 ) -> None:
     """``docker compose exec`` fails in this way if the container isn't running."""
     manage = Command(("sh", "-c", "echo no container >&2; exit 1"), tmp_path)
-    report = run(look_at(Places(env_file=env_file, manage=manage)), ["ENV-5"])
+    report = run(create_context(Places(env_file=env_file, manage=manage)), ["ENV-5"])
     assert report.root_causes == []
     assert [line.id for line in report.unknown] == ["ENV-5"]

@@ -11,31 +11,35 @@ from usher.contract import connections
 from usher.contract.temporary_learners import is_temporary_learner, new_username
 from usher.doctor.check import Status
 from usher.doctor.checks.env import EnvFileIsUnambiguous
-from usher.doctor.context import look_at
-from usher.doctor.find import DoctorOptions, NotFoundError, chosen_connection, places
+from usher.doctor.context import create_context
+from usher.doctor.find import DoctorOptions, NotFoundError, connection_notice, places
 from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, adapt
 from usher.doctor.runner import run
 
-TELLS = "import json, os; print(json.dumps([os.environ['TOLD'], os.environ['KEPT']]))"
+PRINT_SETTINGS = (
+    "import json, os; print(json.dumps([os.environ['IN_ENV_FILE'], os.environ['IN_BOTH']]))"
+)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("USHER_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("KEPT", "from the environment")
+    monkeypatch.setenv("IN_BOTH", "from the environment")
     (tmp_path / "manage.py").write_text("")
-    (tmp_path / ".env").write_text("TOLD=yes\nKEPT=\n")
+    (tmp_path / ".env").write_text("IN_ENV_FILE=yes\nKEPT=\n")
     return tmp_path
 
 
-def test_an_application_without_containers_is_given_its_env_file(checkout: Path):
+def test_manage_py_outside_of_containers_gets_the_settings_of_the_env_file(checkout: Path):
     manage = places(DoctorOptions(application=str(checkout), manage=sys.executable)).manage
     assert manage is not None
-    assert manage.output("-c", TELLS).strip() == '["yes", "from the environment"]'
-    assert "TOLD" not in manage.as_typed("shell")
+    assert manage.output("-c", PRINT_SETTINGS).strip() == '["yes", "from the environment"]'
+    assert "IN_ENV_FILE" not in manage.as_typed("shell")
 
 
-def test_only_the_reference_application_gets_the_path_of_its_env_file(checkout: Path):
+def test_the_reference_application_gets_the_path_of_its_env_file_and_other_applications_do_not(
+    checkout: Path,
+):
     manage = places(DoctorOptions(application=str(checkout))).manage
     assert manage is not None
     assert "CAMPUS_ENV_FILE" not in manage.as_typed("check")
@@ -46,7 +50,7 @@ def test_only_the_reference_application_gets_the_path_of_its_env_file(checkout: 
     assert f"CAMPUS_ENV_FILE={checkout / '.env'}" in manage.as_typed("check")
 
 
-def test_containers_read_their_env_file_themselves(checkout: Path):
+def test_manage_py_in_a_container_gets_no_settings_from_doctor(checkout: Path):
     command = "docker compose exec -T web ./manage.py"
     manage = places(DoctorOptions(application=str(checkout), manage=command)).manage
     assert manage is not None
@@ -54,7 +58,7 @@ def test_containers_read_their_env_file_themselves(checkout: Path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "is_found"),
+    ("lines", "is_connected"),
     [
         ("SITE_BASE_URL=https://shop.example.org\n", False),
         ("OPENEDX_API_BASE_URL=http://localhost:1\n", True),
@@ -62,21 +66,21 @@ def test_containers_read_their_env_file_themselves(checkout: Path):
         ("", False),
     ],
 )
-def test_a_project_not_yet_connected_gets_an_error(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, lines: str, *, is_found: bool
+def test_a_project_without_settings_of_an_lms_gets_an_error(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, lines: str, *, is_connected: bool
 ):
     (checkout / ".env").write_text(lines) if lines else (checkout / ".env").unlink()
     monkeypatch.setenv("PATH", "")  # no Tutor
     monkeypatch.chdir(checkout)
-    if is_found:
+    if is_connected:
         assert places(DoctorOptions()).env_file == checkout / ".env"
     else:
-        what = "its .env has no OPENEDX_… settings" if lines else "it has no .env"
-        with pytest.raises(NotFoundError, match=f"not connected to an LMS: {what}, and"):
+        reason = "its .env has no OPENEDX_… settings" if lines else "it has no .env"
+        with pytest.raises(NotFoundError, match=f"not connected to an LMS: {reason}, and"):
             places(DoctorOptions())
 
 
-def test_accounts_of_test_learners_are_distinguished_from_others():
+def test_only_a_generated_username_is_that_of_a_test_learner():
     assert is_temporary_learner(new_username("usher-test"))
     assert is_temporary_learner("doctor-547c5879")
     assert not any(map(is_temporary_learner, ("doctor-who", "usher-test-", "xdoctor-547c5879")))
@@ -100,9 +104,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("named", ["", ".", ".usher/dev"])
-def test_an_lms_of_usher_dev_is_found(project: Path, named: str):
-    chosen_places = places(DoctorOptions(application=named))
+@pytest.mark.parametrize("application_option", ["", ".", ".usher/dev"])
+def test_an_lms_of_usher_dev_is_found(project: Path, application_option: str):
+    chosen_places = places(DoctorOptions(application=application_option))
     assert chosen_places.dev_home == project / ".usher" / "dev"
     assert chosen_places.application_url == "http://localhost:8000"
     assert chosen_places.lms_url == "http://127.0.0.1:18000"
@@ -113,15 +117,15 @@ def test_an_lms_of_usher_dev_is_found(project: Path, named: str):
     )
 
 
-def test_usher_dev_in_another_folder_knows_its_project(project: Path, tmp_path: Path):
-    elsewhere = (project / ".usher" / "dev").rename(tmp_path / "home")
-    chosen_places = places(DoctorOptions(application=str(elsewhere)))
+def test_a_moved_folder_of_usher_dev_leads_to_its_project(project: Path, tmp_path: Path):
+    moved_home = (project / ".usher" / "dev").rename(tmp_path / "home")
+    chosen_places = places(DoctorOptions(application=str(moved_home)))
     assert chosen_places.manage and chosen_places.manage.folder == project
-    with look_at(chosen_places) as context:
-        assert adapt(PROVISION, context) == f"usher dev --home {elsewhere} --provision"
+    with create_context(chosen_places) as context:
+        assert adapt(PROVISION, context) == f"usher dev --home {moved_home} --provision"
 
 
-def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(project: Path):
+def test_the_env_file_names_the_lms_unless_usher_dev_is_running(project: Path):
     (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
     assert places(DoctorOptions()).dev_home
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
@@ -132,33 +136,35 @@ def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(pr
         assert places(DoctorOptions(application=".")).dev_home
 
 
-@pytest.mark.parametrize("named", ["", "."])
+@pytest.mark.parametrize("application_option", ["", "."])
 @pytest.mark.parametrize("line", ["SITE_BASE_URL=x", "OPENEDX_API_BASE_URL=http://localhost:1"])
-def test_a_shell_with_the_settings_of_usher_dev_has_its_lms(
-    project: Path, monkeypatch: pytest.MonkeyPatch, named: str, line: str
+def test_usher_dev_is_found_in_a_shell_that_has_its_settings(
+    project: Path, monkeypatch: pytest.MonkeyPatch, application_option: str, line: str
 ):
-    """This holds even if ``usher dev`` is stopped and the project has a ``.env``."""
+    """The settings count even if ``usher dev`` is stopped and the project has a ``.env``."""
     (project / ".env").write_text(f"{line}\n")
     with (project / ".usher" / "dev" / "env").open("a") as file:
         file.write("export OPENEDX_API_BASE_URL=http://127.0.0.1:18000\n")
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://127.0.0.1:18000")
-    assert places(DoctorOptions(application=named)).dev_home == project / ".usher" / "dev"
+    assert (
+        places(DoctorOptions(application=application_option)).dev_home == project / ".usher" / "dev"
+    )
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
-    assert places(DoctorOptions(application=named)).env_file == project / ".env"
+    assert places(DoctorOptions(application=application_option)).env_file == project / ".env"
 
 
-def test_a_named_project_whose_env_file_names_no_lms_has_that_of_usher_dev(project: Path):
+def test_usher_dev_is_found_for_a_project_whose_env_file_names_no_lms(project: Path):
     (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
     assert places(DoctorOptions(application=".")).dev_home == project / ".usher" / "dev"
 
 
-def test_another_lms_is_not_that_of_usher_dev(project: Path):
+def test_the_option_lms_replaces_the_lms_of_usher_dev(project: Path):
     chosen_places = places(DoctorOptions(application=".", lms_url="http://lms.example.org"))
     assert (chosen_places.dev_home, chosen_places.lms_url) == (None, "http://lms.example.org")
 
 
-def test_fixes_of_usher_dev(project: Path, monkeypatch: pytest.MonkeyPatch):
-    with look_at(places(DoctorOptions())) as context:
+def test_fixes_name_the_commands_of_usher_dev(project: Path, monkeypatch: pytest.MonkeyPatch):
+    with create_context(places(DoctorOptions())) as context:
         assert adapt(CONNECT, context) == "usher dev --provision"
         assert adapt(LMS_LOGS, context) == f"tail -n 100 {project}/.usher/dev/lms.log"
         assert adapt(RESTART, context) == "usher dev"
@@ -169,75 +175,77 @@ def test_fixes_of_usher_dev(project: Path, monkeypatch: pytest.MonkeyPatch):
         assert adapt(CONNECT, context) == f"usher dev {project} --provision"
 
 
-def test_the_file_that_was_read_is_named(project: Path):
-    with look_at(places(DoctorOptions())) as context:
+def test_titles_name_the_env_file_that_was_read(project: Path):
+    with create_context(places(DoctorOptions())) as context:
         lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
     assert lines["ENV-2"].title == "Only its owner can read the .usher/dev/env"
     assert lines["ENV-2"].family == "The application's .usher/dev/env"
     (project / ".env").write_text("OPENEDX_API_BASE_URL=x\n")
-    with look_at(places(DoctorOptions())) as context:
+    with create_context(places(DoctorOptions())) as context:
         lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
     assert lines["ENV-2"].title == "Only its owner can read the .env"
     assert lines["ENV-2"].family == "The application's .env"
 
 
-def test_an_env_file_that_does_not_exist_is_named(project: Path, monkeypatch: pytest.MonkeyPatch):
+def test_env_1_names_an_env_file_that_does_not_exist(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
-    with look_at(places(DoctorOptions(application="."))) as context:
+    with create_context(places(DoctorOptions(application="."))) as context:
         [line] = run(context, ["ENV-1"]).lines
     assert line.finding.seen == f"{project}/.env does not exist"
 
 
-def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
-    with look_at(places(DoctorOptions())) as context:
+def test_env_1_accepts_quotes_in_the_file_of_usher_dev_only(project: Path):
+    with create_context(places(DoctorOptions())) as context:
         assert EnvFileIsUnambiguous().probe(context).status is Status.OK
     (project / ".env").write_text("OPENEDX_API_BASE_URL='http://lms.example.org'\n")
-    with look_at(places(DoctorOptions())) as context:
+    with create_context(places(DoctorOptions())) as context:
         assert EnvFileIsUnambiguous().probe(context).status is Status.WARNING
 
 
-def test_a_project_without_an_lms_reads_two_ways_to_get_one(project: Path):
+def test_the_error_for_a_project_without_an_lms_names_usher_dev_and_usher_connect(project: Path):
     (project / ".usher" / "dev" / "prepared.json").unlink()
     with pytest.raises(NotFoundError, match=r"(?s)\$ usher dev\n.*\$ usher connect"):
         places(DoctorOptions())
 
 
-def test_which_of_several_connections_is_checked_is_said(
+def test_the_notice_names_the_connection_that_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
 
-    def connected(name: str) -> str:
+    def connect(name: str) -> str:
         folder = str(tmp_path / name)
         connections.remember(
             connections.Connection(name, folder, "http://lms", name.title(), lms_home="/lms")
         )
         return folder
 
-    first = connected("shop")
-    assert chosen_connection(DoctorOptions()) == f"Checking Shop, {first}"
-    connected("store")
-    assert chosen_connection(DoctorOptions()) == (
-        f"Checking Store, one of 2 connections. To check another: --application {first}"
+    first_folder = connect("shop")
+    assert connection_notice(DoctorOptions()) == f"Checking Shop, {first_folder}"
+    connect("store")
+    assert connection_notice(DoctorOptions()) == (
+        f"Checking Store, one of 2 connections. To check another: --application {first_folder}"
     )
-    assert chosen_connection(DoctorOptions(application=first)) == ""
+    assert connection_notice(DoctorOptions(application=first_folder)) == ""
     (tmp_path / "shop").mkdir()
-    monkeypatch.chdir(first)
-    assert chosen_connection(DoctorOptions()).startswith("Checking Shop, ")
+    monkeypatch.chdir(first_folder)
+    assert connection_notice(DoctorOptions()).startswith("Checking Shop, ")
 
 
 def test_a_project_is_checked_before_a_connection_of_another_folder(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds even if the project's ``usher dev`` is stopped."""
+    """The project's ``usher dev`` is checked even if it is stopped."""
     other = tmp_path / "other"
     other.mkdir()
     connections.remember(connections.Connection("shop", str(other), "http://lms", lms_home="/lms"))
     assert places(DoctorOptions()).dev_home == project / ".usher" / "dev"
-    assert chosen_connection(DoctorOptions()) == ""
+    assert connection_notice(DoctorOptions()) == ""
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
     assert places(DoctorOptions()).env_file == project / ".env"
-    assert chosen_connection(DoctorOptions()) == ""
+    assert connection_notice(DoctorOptions()) == ""
     monkeypatch.chdir(other)
-    assert chosen_connection(DoctorOptions()) == ""
+    assert connection_notice(DoctorOptions()) == ""

@@ -10,12 +10,12 @@ import pytest
 
 from usher.contract.application_report import ApplicationReport, Celery
 from usher.doctor import fixes
-from usher.doctor.context import Context, Places, look_at
+from usher.doctor.context import Context, Places, create_context
 from usher.doctor.facts.commands import Command
 from usher.doctor.fixes import adapt, is_command, split_into_commands
 
 #: All placeholders of fixes.
-WORDS = [
+PLACEHOLDERS = [
     value
     for name, value in vars(fixes).items()
     if name.isupper() and isinstance(value, str) and value.startswith("<")
@@ -35,7 +35,7 @@ WORDS = [
         "export TUTOR_ROOT='/root (old)'",
     ],
 )
-def test_commands(fix: str) -> None:
+def test_a_single_command_line_is_a_command(fix: str) -> None:
     assert is_command(fix)
 
 
@@ -54,7 +54,7 @@ def test_commands(fix: str) -> None:
         "export",
     ],
 )
-def test_sentences(fix: str) -> None:
+def test_a_fix_with_words_around_a_command_is_no_command(fix: str) -> None:
     assert not is_command(fix)
 
 
@@ -109,19 +109,21 @@ def test_sentences(fix: str) -> None:
         ),
     ],
 )
-def test_commands_in_a_fix_are_separate(fix: str, expected: list[tuple[str, bool]]) -> None:
+def test_a_fix_is_split_into_sentences_and_commands(
+    fix: str, expected: list[tuple[str, bool]]
+) -> None:
     assert split_into_commands(fix) == expected
 
 
 def project(
     folder: Path, report: ApplicationReport | None = None, **places: Path | Command
 ) -> Context:
-    """A project with a ``manage.py`` that doctor need not run, because ``report`` is its answer."""
+    """Doctor's context for a project whose ``manage.py`` is not run: ``report`` is its answer."""
     (folder / ".env").touch()
     manage = Command(("python", "manage.py"), folder, env_file=folder / ".env")
     url = "http://shop.example"
-    context = look_at(Places("http://lms.example", url, folder / ".env", manage, **places))  # type: ignore[arg-type]
-    context.application.ask = lambda: report or {"usher": "1", "celery": None}
+    context = create_context(Places("http://lms.example", url, folder / ".env", manage, **places))  # type: ignore[arg-type]
+    context.application.read_report = lambda: report or {"usher": "1", "celery": None}
     return context
 
 
@@ -135,8 +137,13 @@ def test_no_fix_needs_containers_in_a_project_without_them(tmp_path: Path, lms: 
         "other": {},
     }
     context = project(tmp_path, **places[lms])
-    for word in [*WORDS, fixes.manage("migrate"), fixes.lms_manage("check"), fixes.setting("A=1")]:
-        fix = adapt(word, context)
+    for placeholder in [
+        *PLACEHOLDERS,
+        fixes.manage("migrate"),
+        fixes.lms_manage("check"),
+        fixes.setting("A=1"),
+    ]:
+        fix = adapt(placeholder, context)
         assert "docker" not in fix
         assert "<" not in fix.replace("<description>", "")
         assert ("tutor" in fix) <= (lms == "tutor")
@@ -170,7 +177,9 @@ def test_an_application_with_a_compose_file_may_run_without_containers(tmp_path:
 
 
 @pytest.mark.parametrize("celery", [None, {"workers": 0}])
-def test_the_advised_worker_is_the_one_of_the_project(tmp_path: Path, celery: Celery) -> None:
+def test_the_fix_starts_celery_only_in_a_project_that_uses_celery(
+    tmp_path: Path, celery: Celery
+) -> None:
     """celery: the application's report about its workers, None without a broker."""
     for places in ({}, {"dev_home": tmp_path / ".usher/dev"}):
         context = project(tmp_path, {"usher": "1", "celery": celery}, **places)
@@ -180,16 +189,18 @@ def test_the_advised_worker_is_the_one_of_the_project(tmp_path: Path, celery: Ce
         assert ("stop `usher dev`" in fix) == bool(places)
 
 
-def test_what_runs_both_is_started_if_it_is_stopped(tmp_path: Path) -> None:
+def test_usher_dev_or_the_demo_is_started_if_it_is_stopped_and_restarted_if_it_is_running(
+    tmp_path: Path,
+) -> None:
     dev = project(tmp_path, dev_home=tmp_path / ".usher/dev")
     demo = project(tmp_path, demo_home=tmp_path / ".demo/mitxonline")
-    for word in (fixes.START, fixes.RESTART, fixes.LMS_START, fixes.START_WORKER):
-        assert split_into_commands(adapt(word, dev)) == [(f"usher dev {tmp_path}", True)]
-        assert adapt(word, demo) == "start the demo again"
+    for placeholder in (fixes.START, fixes.RESTART, fixes.LMS_START, fixes.START_WORKER):
+        assert split_into_commands(adapt(placeholder, dev)) == [(f"usher dev {tmp_path}", True)]
+        assert adapt(placeholder, demo) == "start the demo again"
     with running(tmp_path / ".usher/dev"), running(tmp_path / ".demo/mitxonline"):
-        for word in (fixes.START, fixes.RESTART, fixes.LMS_START):
+        for placeholder in (fixes.START, fixes.RESTART, fixes.LMS_START):
             for context, name in ((dev, "`usher dev`"), (demo, "the demo")):
-                assert adapt(word, context) == f"stop {name} with Ctrl-C and start it again"
+                assert adapt(placeholder, context) == f"stop {name} with Ctrl-C and start it again"
 
 
 @contextmanager
@@ -202,13 +213,13 @@ def running(home: Path) -> Iterator[None]:
 
 
 def test_reconcile_names_the_application_only_if_it_is_known(tmp_path: Path) -> None:
-    named = f"usher reconcile --application {tmp_path}"
-    assert adapt(fixes.RECONCILE, project(tmp_path)) == named
-    assert adapt(fixes.RECONCILE, look_at(Places())) == "usher reconcile"
+    expected_command = f"usher reconcile --application {tmp_path}"
+    assert adapt(fixes.RECONCILE, project(tmp_path)) == expected_command
+    assert adapt(fixes.RECONCILE, create_context(Places())) == "usher reconcile"
 
 
 @pytest.mark.parametrize("name", [".usher/dev/env", ".env"])
-def test_an_advised_command_has_the_settings_that_doctor_uses(tmp_path: Path, name: str) -> None:
+def test_a_command_in_a_fix_gets_the_env_file_that_doctor_read(tmp_path: Path, name: str) -> None:
     """The command works as printed, in any folder."""
     settings = tmp_path / "my shop" / name
     settings.parent.mkdir(parents=True)
@@ -216,13 +227,13 @@ def test_an_advised_command_has_the_settings_that_doctor_uses(tmp_path: Path, na
     (tmp_path / "my shop/manage.py").write_text(
         "import os, sys; print(os.environ['OPENEDX_API_BASE_URL'], *sys.argv[1:])"
     )
-    context = look_at(
+    context = create_context(
         Places(
             env_file=settings,
             manage=Command(("python3", "manage.py"), tmp_path / "my shop", env_file=settings),
         )
     )
-    context.application.ask = lambda: {"site_base_url": ""}
+    context.application.read_report = lambda: {"site_base_url": ""}
     fix = adapt(fixes.manage("reconcile --recheck"), context)
     assert is_command(fix)
     result = subprocess.run(["sh", "-c", fix], cwd="/", capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.checkout import PlainCheckout
 from usher.contract import envfile
-from usher.doctor.context import Context, look_at
+from usher.doctor.context import Context, create_context
 from usher.doctor.find import DoctorOptions, places
 from usher.doctor.runner import run
 
@@ -26,27 +26,27 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainCheckout
     folder = tmp_path_factory.mktemp("plain")
     state = folder / "state"
     state.mkdir()
-    made = PlainCheckout(folder / "shop", state)
-    made.up()
+    new_checkout = PlainCheckout(folder / "shop", state)
+    new_checkout.up()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
+        for name, value in new_checkout.environment.items():
             patch.setenv(name, value)
-        yield made
-    made.down()
+        yield new_checkout
+    new_checkout.down()
 
 
-def look(checkout: PlainCheckout) -> Context:
-    return look_at(places(DoctorOptions(application=str(checkout.folder))))
+def context_of(checkout: PlainCheckout) -> Context:
+    return create_context(places(DoctorOptions(application=str(checkout.folder))))
 
 
-def causes(checkout: PlainCheckout, *only: str) -> list[str]:
-    with look(checkout) as context:
+def root_cause_ids(checkout: PlainCheckout, *only: str) -> list[str]:
+    with context_of(checkout) as context:
         return [line.id for line in run(context, only).root_causes]
 
 
 def test_a_plain_application_reports_its_clients_and_settings(checkout: PlainCheckout) -> None:
     checkout.manage("shell", stdin=MAKE_CLIENT)
-    with look(checkout) as context:
+    with context_of(checkout) as context:
         assert context.application.url == checkout.url
         report = context.application.report
     (client,) = report["clients"]
@@ -59,14 +59,16 @@ def test_a_plain_application_reports_its_clients_and_settings(checkout: PlainChe
 
 
 @pytest.mark.slow
-def test_env_3_containers_restarted_not_re_created(checkout: PlainCheckout) -> None:
+def test_env_3_fails_if_containers_were_restarted_and_not_re_created(
+    checkout: PlainCheckout,
+) -> None:
     checkout.env_file.chmod(0o600)
-    assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []
+    assert root_cause_ids(checkout, "ENV-1", "ENV-2", "ENV-3") == []
     envfile.update(checkout.env_file, {"OPENEDX_OAUTH_PROVIDER": "ol-oauth2"})
     checkout.docker("compose", "restart")
-    with look(checkout) as context:
+    with context_of(checkout) as context:
         report = run(context, ["ENV-1", "ENV-2", "ENV-3"])
     assert [line.id for line in report.root_causes] == ["ENV-3"]
     assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
     subprocess.run(report.root_causes[0].finding.fix, shell=True, check=True, timeout=600)
-    assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []
+    assert root_cause_ids(checkout, "ENV-1", "ENV-2", "ENV-3") == []

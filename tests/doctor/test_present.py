@@ -50,23 +50,23 @@ def shown(report: Report, *, verbose: bool = False) -> list[str]:
 def test_the_headline_of_a_finding_says_what_is_wrong(
     finding: Finding, mark: str, verbose: bool
 ) -> None:
-    of_check = line("SVC-1", finding)
-    lines = shown(Report([of_check]), verbose=verbose)
+    checked_line = line("SVC-1", finding)
+    lines = shown(Report([checked_line]), verbose=verbose)
     place = lines.index(f"{mark}the token expired")
     assert lines[place + 1].strip() == "check: Title of SVC-1"
-    assert of_check.to_dict()["headline"] == "the token expired"
-    assert of_check.to_dict()["title"] == "Title of SVC-1"
+    assert checked_line.to_dict()["headline"] == "the token expired"
+    assert checked_line.to_dict()["title"] == "Title of SVC-1"
 
 
 @pytest.mark.parametrize("finding", [ok("it lasts"), skipped("the token is not known")])
-def test_the_headline_of_another_check_is_its_title(finding: Finding) -> None:
+def test_the_headline_of_a_passed_or_skipped_check_is_its_title(finding: Finding) -> None:
     lines = shown(Report([line("SVC-1", finding)]), verbose=True)
     assert lines[0].endswith(f"SVC-1  Title of SVC-1  {finding.seen}")
     assert line("SVC-1", finding).headline == "Title of SVC-1"
 
 
-def test_what_is_wrong_is_said_without_the_title() -> None:
-    """The headline of a failure stands alone, so it can't begin with a pronoun."""
+def test_headlines_of_failures_begin_without_a_pronoun() -> None:
+    """The headline is printed without the check's title, to which a pronoun would refer."""
     sentences = []
     for path in sorted((SOURCES / "doctor" / "checks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -78,13 +78,13 @@ def test_what_is_wrong_is_said_without_the_title() -> None:
     assert sentences == []
 
 
-def test_a_line_for_each_family_if_all_is_well() -> None:
-    without = not_applicable("the LMS is an embedded one")
+def test_the_short_report_has_a_line_for_each_family() -> None:
+    without_tutor = not_applicable("the LMS is an embedded one")
     report = Report(
         [
             line("NET-1", ok("a")),
             line("NET-2", ok("b")),
-            *(line(f"TUT-{number}", without) for number in (1, 2, 3, 7)),
+            *(line(f"TUT-{number}", without_tutor) for number in (1, 2, 3, 7)),
             line("TUT-8", ok("c")),
             line("OAU-3", not_applicable("no client")),
             line("JOURNEY", ok("signed in")),
@@ -110,7 +110,7 @@ def test_a_line_for_each_family_if_all_is_well() -> None:
     assert "Each check: usher doctor --verbose" not in lines
 
 
-def test_every_family_has_a_title() -> None:
+def test_the_short_report_names_the_title_of_every_family() -> None:
     console = Console(record=True, width=200)
     report = Report([line(name, ok("x")) for name in all_checks()])
     show(report, console)
@@ -119,7 +119,7 @@ def test_every_family_has_a_title() -> None:
     assert all(re.search(r"\d ok +\w", text) for text in rows)
 
 
-def test_ranges_of_ids() -> None:
+def test_three_or_more_consecutive_ids_are_shortened_to_a_range() -> None:
     assert ranges([]) == []
     assert ranges(["A-1", "A-2", "B-3", "B-5", "B-6", "B-7", "JOURNEY"]) == [
         "A-1, A-2",
@@ -154,25 +154,27 @@ def test_a_failure_is_next_before_a_warning_that_does_not_cause_it() -> None:
     assert [cause.id for cause in report.root_causes] == ["PRV-1", "PRV-5", "SVC-5"]
 
 
-def test_a_cause_that_was_not_named_says_why_it_is_shown() -> None:
+def test_a_failed_dependency_of_a_named_check_says_why_it_is_shown() -> None:
     report = Report(
         [
             line("NET-3", failed("no answer", cause="c", fix="start the LMS")),
             line("OPS-6", skipped("not checked while NET-3 fails"), "NET-3", because="NET-3"),
         ],
-        asked=frozenset({"OPS-6"}),
+        named_ids=frozenset({"OPS-6"}),
     )
     lines = shown(report)
-    reason = "shown: OPS-6, which depends on it, was not checked"
+    reason = "shown: because of it, OPS-6 was not checked"
     assert [text.strip() for text in lines].index(reason) < lines.index(
         "- skipped OPS-6  Title of OPS-6  not checked while NET-3 fails"
     )
 
 
-def test_named_checks_tell_nothing_about_the_rest() -> None:
-    report = Report([line("NET-1", ok("resolves"))], stage=CONNECTED, asked=frozenset({"NET-1"}))
+def test_a_report_of_named_checks_does_not_say_connected() -> None:
+    report = Report(
+        [line("NET-1", ok("resolves"))], stage=CONNECTED, named_ids=frozenset({"NET-1"})
+    )
     assert shown(report)[-2:] == [
-        "Only the checks that --only names were made, and those they depend on.",
+        "Only the checks named by --only, and their dependencies, were made.",
         "All checks: usher doctor",
     ]
     report.lines = [line("NET-1", failed("no name", cause="c", fix="f"))]
@@ -189,7 +191,7 @@ def test_lines_have_at_most_80_columns() -> None:
         Report([essential], stage=CONNECTED),
         Report([line("NET-1", failed(text, cause=text, fix=text))], stage=CONNECTED),
         Report([line("NET-1", note(text, cause=text)), line("NET-2", ok(text))]),
-        Report([essential], asked=frozenset({"APP-1"})),
+        Report([essential], named_ids=frozenset({"APP-1"})),
     ):
         for verbose in (True, False):
             lines = shown(report, verbose=verbose)
@@ -208,7 +210,7 @@ def test_a_command_in_a_fix_can_be_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent", "said"),
+    ("silent_servers", "summary"),
     [
         (["the application"], "Set up, but the application does not answer."),
         (["the LMS"], "Set up, but the LMS does not answer."),
@@ -219,10 +221,15 @@ def test_a_command_in_a_fix_can_be_copied() -> None:
         ([""], "Connected, but not everything works: see ✗ above."),
     ],
 )
-def test_what_does_not_answer_is_not_called_connected(silent: list[str], said: str) -> None:
-    findings = [failed("no answer", cause="c", fix="start it", silent=each) for each in silent]
+def test_the_summary_names_the_servers_that_do_not_answer(
+    silent_servers: list[str], summary: str
+) -> None:
+    findings = [
+        failed("no answer", cause="c", fix="start it", silent_server=each)
+        for each in silent_servers
+    ]
     lines = [line(f"NET-{number}", each) for number, each in enumerate(findings, 2)]
-    assert said in shown(Report(lines, stage=CONNECTED))
+    assert summary in shown(Report(lines, stage=CONNECTED))
 
 
 def test_no_message_names_a_page_of_the_repository() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from usher.doctor import check as registry
 from usher.doctor.check import Check, Finding, Status, all_checks, failed, ok
-from usher.doctor.context import CONNECTED, Context, Places, look_at
+from usher.doctor.context import CONNECTED, Context, Places, create_context
 from usher.doctor.docs import pages
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 from usher.doctor.present import next_step, show
@@ -27,8 +27,8 @@ CATALOGUE = {
 
 
 @pytest.fixture
-def nothing_known() -> Context:
-    return look_at(Places())
+def empty_context() -> Context:
+    return create_context(Places())
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         depends_on = ("XXX-1",)
 
         def probe(self, context: Context) -> Finding:
-            raise AssertionError("it must not be asked")
+            raise AssertionError("it must not run")
 
     @registry.check
     class Third(Check):
@@ -63,7 +63,7 @@ def own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         depends_on = ("XXX-2",)
 
         def probe(self, context: Context) -> Finding:
-            raise AssertionError("it must not be asked")
+            raise AssertionError("it must not run")
 
     @registry.check
     class Unknown(Check):
@@ -72,7 +72,7 @@ def own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         id = "YYY-1"
 
         def probe(self, context: Context) -> Finding:
-            raise NotKnownError("nobody told")
+            raise NotKnownError("no facts")
 
     @registry.check
     class Broken(Check):
@@ -84,17 +84,17 @@ def own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyError("x")
 
 
-def test_every_row_of_the_catalogue_is_a_check() -> None:
+def test_every_id_of_the_catalogue_is_a_check() -> None:
     ids = {
         f"{family}-{number + 1}" for family, count in CATALOGUE.items() for number in range(count)
     }
     assert set(all_checks()) >= ids
 
 
-def test_dependencies_exist_and_come_first() -> None:
+def test_every_check_that_another_depends_on_exists() -> None:
     checks = all_checks()
-    for kind in checks.values():
-        assert set(kind.depends_on) <= set(checks), kind.id
+    for check_class in checks.values():
+        assert set(check_class.depends_on) <= set(checks), check_class.id
 
 
 def test_the_documentation_is_up_to_date() -> None:
@@ -103,15 +103,15 @@ def test_the_documentation_is_up_to_date() -> None:
     assert text_by_name == pages(), "run: make docs"
 
 
-def test_every_check_says_symptom_cause_and_fix() -> None:
-    for kind in all_checks().values():
-        text = kind.__doc__ or ""
-        assert all(f"{word}:" in text for word in ("Symptom", "Cause", "Fix")), kind.id
+def test_the_docstring_of_every_check_names_symptom_cause_and_fix() -> None:
+    for check_class in all_checks().values():
+        text = check_class.__doc__ or ""
+        assert all(f"{word}:" in text for word in ("Symptom", "Cause", "Fix")), check_class.id
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_a_failed_check_stops_those_after_it(nothing_known: Context) -> None:
-    report = run(nothing_known)
+def test_checks_that_depend_on_a_failed_check_are_skipped(empty_context: Context) -> None:
+    report = run(empty_context)
     by_id = {line.id: line for line in report.lines}
     assert by_id["XXX-2"].because == by_id["XXX-3"].because == "XXX-1"
     assert by_id["XXX-3"].finding.status is Status.SKIPPED
@@ -124,70 +124,72 @@ def test_a_failed_check_stops_those_after_it(nothing_known: Context) -> None:
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_a_check_without_its_facts_is_skipped_and_a_check_that_crashes_fails(
-    nothing_known: Context,
+def test_a_check_without_facts_is_skipped_and_a_check_that_raises_another_error_fails(
+    empty_context: Context,
 ) -> None:
-    by_id = {line.id: line.finding for line in run(nothing_known).lines}
-    assert by_id["YYY-1"] == Finding(Status.SKIPPED, "nobody told")
+    by_id = {line.id: line.finding for line in run(empty_context).lines}
+    assert by_id["YYY-1"] == Finding(Status.SKIPPED, "no facts")
     assert by_id["ZZZ-1"].status is Status.FAILED
     assert "KeyError" in by_id["ZZZ-1"].seen
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_a_named_check_that_could_not_be_made_comes_with_its_root_cause(
-    nothing_known: Context,
+def test_a_named_check_is_reported_with_the_failed_check_that_prevented_it(
+    empty_context: Context,
 ) -> None:
-    report = run(nothing_known, only=["xxx-3"])
+    report = run(empty_context, only=["xxx-3"])
     assert [(line.id, line.because) for line in report.lines] == [("XXX-1", ""), ("XXX-3", "XXX-1")]
     assert report.exit_code == 1
     assert next_step(report) == "Next: XXX-1: a command"
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_a_named_check_that_can_not_run_is_no_success(nothing_known: Context) -> None:
-    report = run(nothing_known, only=["YYY-1"])
+def test_a_named_check_that_can_not_run_has_exit_code_2(empty_context: Context) -> None:
+    report = run(empty_context, only=["YYY-1"])
     assert report.exit_code == 2
-    assert next_step(report) == "Next: YYY-1 could not be checked: nobody told."
+    assert next_step(report) == "Next: YYY-1 could not be checked: no facts."
 
 
-def test_an_unknown_id_is_refused(nothing_known: Context) -> None:
+def test_an_unknown_id_is_refused(empty_context: Context) -> None:
     with pytest.raises(UnknownCheckError, match="no check NOPE-1"):
-        run(nothing_known, only=["NOPE-1"])
+        run(empty_context, only=["NOPE-1"])
 
 
-def test_without_any_facts_no_check_fails_or_passes(nothing_known: Context) -> None:
-    report = run(nothing_known)
+def test_without_any_facts_no_check_fails_and_essential_checks_are_unproven(
+    empty_context: Context,
+) -> None:
+    report = run(empty_context)
     assert report.root_causes == []
     assert report.exit_code == 3
-    said = next_step(report)
+    text_of_next_step = next_step(report)
     for name in ("NET-2", "PRV-5", "APP-1", "SVC-1", "OAU-1"):  # sign-in, tokens, accounts
         assert name in {line.id for line in report.unproven}
-        assert name in said
-    assert f"{len(report.unproven)} essential checks could not be made" in said
+        assert name in text_of_next_step
+    assert f"{len(report.unproven)} essential checks could not be made" in text_of_next_step
     data = report.to_dict()
     assert (data["healthy"], data["proven"], data["exit_code"]) == (True, False, 3)
     assert set(data["not_checked"]) >= {line.id for line in report.unproven}
 
 
 @pytest.mark.parametrize(
-    ("essential", "code", "said"),
+    ("essential", "code", "text_of_next_step"),
     [
-        (True, 3, "Next: 1 essential check could not be made (AAA-1): nobody told"),
-        (False, 0, "Next: nothing to do. 1 check could not be made (AAA-1): nobody told"),
+        (True, 3, "Next: 1 essential check could not be made (AAA-1): no facts"),
+        (False, 0, "Next: nothing to do. 1 check could not be made (AAA-1): no facts"),
     ],
 )
 def test_checks_that_could_not_be_made_are_counted_and_named(
-    nothing_known: Context, own_checks: None, essential: bool, code: int, said: str
+    empty_context: Context, own_checks: None, essential: bool, code: int, text_of_next_step: str
 ) -> None:
     registry._REGISTERED.clear()
 
     class Unknown(Check):
-        """Nobody knows."""
+        """A check without facts."""
 
         id = "AAA-1"
 
         def probe(self, context: Context) -> Finding:
-            raise NotKnownError("nobody told")
+            raise NotKnownError("no facts")
 
     class Elsewhere(Check):
         """There is no such thing here."""
@@ -201,20 +203,20 @@ def test_checks_that_could_not_be_made_are_counted_and_named(
     Unknown.essential = essential
     registry.check(Unknown)
     registry.check(Elsewhere)
-    report = run(nothing_known)
+    report = run(empty_context)
     assert [line.id for line in report.unknown] == ["AAA-1"]
-    assert (report.exit_code, next_step(report)) == (code, said)
+    assert (report.exit_code, next_step(report)) == (code, text_of_next_step)
     report.stage = "connected"
     console = Console(record=True, width=100)
     show(report, console)
     text = console.export_text()
     assert ("Connected." in text) is not essential
-    assert said in text
+    assert text_of_next_step in text
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_checks_run_side_by_side(nothing_known: Context) -> None:
-    together = threading.Barrier(5, timeout=60)
+def test_checks_run_concurrently(empty_context: Context) -> None:
+    barrier = threading.Barrier(5, timeout=60)
     for number in range(5):
 
         class Meets(Check):
@@ -223,22 +225,22 @@ def test_checks_run_side_by_side(nothing_known: Context) -> None:
             id = f"MMM-{number}"
 
             def probe(self, context: Context) -> Finding:
-                together.wait()
+                barrier.wait()
                 return ok("met")
 
         Meets.__qualname__ = f"Meets{number}"
         registry.check(Meets)
-    report = run(nothing_known, only=[f"MMM-{number}" for number in range(5)])
+    report = run(empty_context, only=[f"MMM-{number}" for number in range(5)])
     assert [line.finding.seen for line in report.lines] == ["met"] * 5
 
 
-def test_a_fact_is_gathered_once_and_its_error_is_remembered() -> None:
+def test_a_fact_is_collected_once_even_if_it_raises_an_error() -> None:
     class Facts:
-        asked = 0
+        calls = 0
 
         @fact
         def number(self) -> int:
-            self.asked += 1
+            self.calls += 1
             time.sleep(0.01)  # so that the other threads ask before the answer is known
             raise NotKnownError("no number")
 
@@ -255,11 +257,11 @@ def test_a_fact_is_gathered_once_and_its_error_is_remembered() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert facts.asked == 1
+    assert facts.calls == 1
     assert len(errors) == 8
 
 
-def test_the_check_of_the_page(own_checks: None) -> None:
+def test_the_example_in_the_documentation_is_a_working_check(own_checks: None) -> None:
     page = (Path(__file__).parents[2] / "docs/doctor/README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     scope: dict[str, Any] = {"__name__": "shop.doctor"}
@@ -272,7 +274,7 @@ def test_the_check_of_the_page(own_checks: None) -> None:
         assert found.status == outcome
 
 
-LONG = f"usher demo --home /{'long/' * 20}home"
+LONG_COMMAND = f"usher demo --home /{'long/' * 20}home"
 
 
 @pytest.mark.parametrize(
@@ -282,17 +284,17 @@ LONG = f"usher demo --home /{'long/' * 20}home"
             "usher demo --provision (registers the address)",
             ["fix:   usher demo --provision", "(registers the address)"],
         ),
-        (LONG, ["fix:", LONG]),
+        (LONG_COMMAND, ["fix:", LONG_COMMAND]),
         (
             "correct the address in the settings of the application, then restart it",
             ["fix:   correct the address in the settings of the application,", "then restart it"],
         ),
     ],
 )
-def test_a_command_that_corrects_is_on_a_line_of_its_own(
-    nothing_known: Context, fix: str, lines: list[str]
+def test_a_command_in_a_fix_is_on_a_line_of_its_own(
+    empty_context: Context, fix: str, lines: list[str]
 ) -> None:
-    report = run(nothing_known)
+    report = run(empty_context)
     report.lines = [Line("APP-1", "A title", failed("wrong", cause="a reason", fix=fix))]
     console = Console(record=True, width=200)
     show(report, console)
@@ -302,21 +304,21 @@ def test_a_command_that_corrects_is_on_a_line_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("reasons", "ends"),
+    ("reasons", "ending"),
     [
-        (["nobody told"] * 3 + ["no people yet"], "AAA-1 to AAA-4): nobody told"),
-        (["nobody told"] * 2 + ["no people yet", "no worker"], "; see the reasons above"),
+        (["no facts"] * 3 + ["no users yet"], "AAA-1 to AAA-4): no facts"),
+        (["no facts"] * 2 + ["no users yet", "no worker"], "; see the reasons above"),
     ],
 )
-def test_a_reason_is_named_if_it_is_that_of_most_checks(
-    nothing_known: Context, reasons: list[str], ends: str
+def test_the_next_step_names_the_reason_that_most_skipped_checks_have(
+    empty_context: Context, reasons: list[str], ending: str
 ) -> None:
-    report = run(nothing_known, only=["ENV-1"])
-    report.asked, report.lines = (
+    report = run(empty_context, only=["ENV-1"])
+    report.named_ids, report.lines = (
         frozenset(),
         [
             Line(f"AAA-{number}", "", Finding(Status.SKIPPED, reason))
             for number, reason in enumerate(reasons, start=1)
         ],
     )
-    assert next_step(report).endswith(ends)
+    assert next_step(report).endswith(ending)

@@ -14,7 +14,7 @@ from tests.support.stand_ins import StandIn
 from usher.doctor.check import Finding, Status
 from usher.doctor.checks.app import SignInHasNoLoop
 from usher.doctor.checks.enr import NoLearnerWasGivenUp
-from usher.doctor.context import Context, look_at
+from usher.doctor.context import Context, create_context
 from usher.doctor.find import DoctorOptions, places
 from usher.doctor.runner import run
 
@@ -37,20 +37,20 @@ def mitxonline(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
     return StandIn(tmp_path_factory.mktemp("application") / "mitxonline", "mitxonline")
 
 
-def look(application: StandIn) -> Context:
+def context_of(application: StandIn) -> Context:
     manage = (
         f"env {' '.join(f'{k}={v}' for k, v in application.values.items())} {application.command}"
     )
-    return look_at(places(DoctorOptions(application=str(application.folder), manage=manage)))
+    return create_context(places(DoctorOptions(application=str(application.folder), manage=manage)))
 
 
 def findings(application: StandIn, *only: str) -> dict[str, Finding]:
-    with look(application) as context:
+    with context_of(application) as context:
         return {line.id: line.finding for line in run(context, only).lines}
 
 
 @pytest.mark.slow
-def test_app_9_and_enr_5_by_its_own_tables(mitxonline: StandIn) -> None:
+def test_app_9_and_enr_5_read_the_applications_own_tables(mitxonline: StandIn) -> None:
     mitxonline.run(LEARNER)
     names = ("APP-9", "ACC-1")
     before: dict[str, Any] = findings(mitxonline, *names)
@@ -64,7 +64,7 @@ def test_app_9_and_enr_5_by_its_own_tables(mitxonline: StandIn) -> None:
     )
     assert findings(mitxonline, "APP-9")["APP-9"].status is Status.OK
     assert findings(mitxonline, "ENR-5")["ENR-5"].status is Status.SKIPPED  # no LMS is known
-    with look(mitxonline) as context:
+    with context_of(mitxonline) as context:
         (error,) = context.application.errors("account", "has-sync-error")
         finding = NoLearnerWasGivenUp().probe(context)
     assert (error["count"], error["sample"]) == (1, "zoe@example.org")
@@ -72,7 +72,7 @@ def test_app_9_and_enr_5_by_its_own_tables(mitxonline: StandIn) -> None:
     assert "zoe@example.org" in finding.seen
 
 
-def test_checks_that_the_application_s_tables_can_not_answer_are_skipped(
+def test_checks_without_facts_in_the_applications_tables_are_skipped(
     tmp_path: Path, mitxonline: StandIn
 ) -> None:
     finding_by_id = findings(mitxonline)
@@ -81,7 +81,7 @@ def test_checks_that_the_application_s_tables_can_not_answer_are_skipped(
         assert finding_by_id[name].status is Status.SKIPPED, name
 
 
-def test_keys_that_were_typed_wrong(mitxonline: StandIn) -> None:
+def test_the_report_lists_malformed_course_keys(mitxonline: StandIn) -> None:
     keys = ("course-v1:MITx+1.00x+2T2026", "MITx/1.00x/2T2026", "course-v1:MITx+1.00x", "1.00x 2T")
     mitxonline.run(
         "from courses.models import Course, CourseRun\n"
@@ -91,23 +91,23 @@ def test_keys_that_were_typed_wrong(mitxonline: StandIn) -> None:
         " courseware_id=key)\n"
         "result = 1"
     )
-    with look(mitxonline) as context:
+    with context_of(mitxonline) as context:
         assert sorted(context.application.report["malformed_runs"]) == sorted(keys[2:])
 
 
 @pytest.mark.parametrize(
-    ("gateway", "fix"),
+    ("has_gateway", "fix"),
     [(True, "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False"), (False, "application's base address")],
 )
 def test_the_fix_of_a_sign_in_loop_fits_an_application_with_an_api_gateway(
-    gateway: bool, fix: str
+    has_gateway: bool, fix: str
 ) -> None:
     """MITx Online has no sign-in page of its own, so another base address does not help."""
     context: Any = SimpleNamespace(
         web=SimpleNamespace(follow=lambda _: (["/oauth2/authorize/", "/login/"] * 3, 302)),
         lms=SimpleNamespace(at=str),
-        sign_in_start="/auth/login/ol-oauth2/",
-        application=SimpleNamespace(report={"signs_in_at_gateway": gateway}),
+        sign_in_path="/auth/login/ol-oauth2/",
+        application=SimpleNamespace(report={"signs_in_at_gateway": has_gateway}),
     )
     finding = SignInHasNoLoop().probe(context)
     assert finding.status is Status.FAILED
@@ -115,7 +115,7 @@ def test_the_fix_of_a_sign_in_loop_fits_an_application_with_an_api_gateway(
 
 
 #: Programs that run in the application's own Python, where Usher may not be installed.
-SENT = [
+SCRIPTS = [
     *(SOURCE / "doctor/facts").glob("*_script.py"),
     *(SOURCE / "connect/application/scripts").glob("[a-z]*.py"),
     SOURCE / "doctor/journey_learner.py",
@@ -124,13 +124,13 @@ SENT = [
 ]
 
 
-@pytest.mark.parametrize("script", SENT, ids=lambda path: path.stem)
-def test_a_script_uses_only_what_every_application_has(script: Path) -> None:
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_imports_only_packages_that_every_application_has(script: Path) -> None:
     names = set()
     for node in ast.walk(ast.parse(script.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.partition(".")[0])
-    everywhere = {*sys.stdlib_module_names, "django", "oauth2_provider"}
-    assert names - everywhere <= {"usher"}  # usher: only if it is installed
+    available_packages = {*sys.stdlib_module_names, "django", "oauth2_provider"}
+    assert names - available_packages <= {"usher"}  # usher: only if it is installed

@@ -17,14 +17,14 @@ from usher.doctor import runner
 from usher.doctor.check import SILENT_LMS, Finding, Status, failed, ok, warning
 from usher.doctor.checks.net import ApplicationReachesLms
 from usher.doctor.checks.ops import NoRecordIsRefused, SyncWorkerReportedRecently
-from usher.doctor.context import Context, Places, look_at
+from usher.doctor.context import Context, Places, create_context
 from usher.doctor.facts import web
 from usher.doctor.facts.web import NoAnswerError, Web
 from usher.doctor.runner import Line
 
 
 @pytest.fixture
-def hung() -> Iterator[str]:
+def silent_server() -> Iterator[str]:
     """The address of a server that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -32,38 +32,38 @@ def hung() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_only_the_first_request_waits_long_for_a_server_that_never_answers(
-    hung: str, monkeypatch: pytest.MonkeyPatch
+def test_only_the_first_request_to_a_silent_server_waits_for_the_whole_timeout(
+    silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "_TIMEOUT", httpx.Timeout(1.5))
     monkeypatch.setattr(web, "_TIMEOUT_OF_SILENT", httpx.Timeout(0.1))
-    asked = Web(httpx.Client(timeout=1.5))
+    requests = Web(httpx.Client(timeout=1.5))
     started = time.monotonic()
     for path in ("/heartbeat", "/api/user/v1/me", "/a", "/b", "/c", "/d"):
         with pytest.raises(NoAnswerError, match=f"{path} does not answer: it took too long"):
-            asked.get(hung + path)
+            requests.get(silent_server + path)
     with pytest.raises(NoAnswerError, match="it took too long"):
-        asked.follow(hung + "/e")
+        requests.follow(silent_server + "/e")
     assert 1.5 < time.monotonic() - started < 4
     with serving({"/": Answer(200)}) as other:
-        assert asked.get(other + "/").status_code == 200
-    asked.close()
+        assert requests.get(other + "/").status_code == 200
+    requests.close()
 
 
 def line(name: str, finding: Finding) -> Line:
     return Line(name, name, finding)
 
 
-def test_right_settings_of_an_lms_that_does_not_answer_were_not_seen_to_work() -> None:
-    down = failed("down", cause="c", fix="f", silent=SILENT_LMS)
+def test_passed_checks_of_settings_are_skipped_if_the_lms_does_not_answer() -> None:
+    no_answer = failed("down", cause="c", fix="f", silent_server=SILENT_LMS)
     lines = {
-        "NET-3": line("NET-3", down),
+        "NET-3": line("NET-3", no_answer),
         "LMS-1": line("LMS-1", ok("on")),
         "LMS-2": line("LMS-2", warning("off", cause="c", fix="f")),
         "PRV-1": line("PRV-1", ok("there")),
         "APP-2": line("APP-2", ok("there")),
     }
-    remaining = runner._skip_unseen(lines)
+    remaining = runner._skip_unconfirmed(lines)
     statuses = {name: entry.finding.status for name, entry in remaining.items()}
     assert statuses == {
         "NET-3": Status.FAILED,
@@ -73,22 +73,29 @@ def test_right_settings_of_an_lms_that_does_not_answer_were_not_seen_to_work() -
         "APP-2": Status.OK,
     }
     assert remaining["LMS-1"].because == "NET-3"
-    answers = lines | {"NET-3": line("NET-3", ok("it answers"))}
-    assert runner._skip_unseen(answers) == answers
+    lines_with_an_answer = lines | {"NET-3": line("NET-3", ok("it answers"))}
+    assert runner._skip_unconfirmed(lines_with_an_answer) == lines_with_an_answer
 
 
-def reported(report: dict[str, Any], stopped: str = "") -> Any:
-    return SimpleNamespace(application=SimpleNamespace(report=report), stopped=stopped)
+def context_with_report(report: dict[str, Any], stopped_notice: str = "") -> Any:
+    return SimpleNamespace(
+        application=SimpleNamespace(report=report), stopped_notice=stopped_notice
+    )
 
 
-def test_ops_5_a_worker_that_ended_on_request_is_not_late() -> None:
+def test_ops_5_names_a_worker_that_was_stopped() -> None:
     engine = {"worker_seen_seconds": 5.0, "worker_late_seconds": 0}
-    finding = SyncWorkerReportedRecently().probe(reported({"engine": engine}, "`usher dev` is out"))
+    finding = SyncWorkerReportedRecently().probe(
+        context_with_report({"engine": engine}, "`usher dev` is stopped")
+    )
     assert finding.status is Status.FAILED
     assert finding.seen == "the sync worker was stopped 5 seconds ago"
-    assert finding.cause == "`usher dev` is out, so nothing reaches the LMS"
+    assert finding.cause == "`usher dev` is stopped, so nothing reaches the LMS"
     engine["worker_late_seconds"] = 30
-    assert SyncWorkerReportedRecently().probe(reported({"engine": engine})).status is Status.OK
+    assert (
+        SyncWorkerReportedRecently().probe(context_with_report({"engine": engine})).status
+        is Status.OK
+    )
 
 
 def refused(kind: str, code: str, count: int) -> dict[str, Any]:
@@ -96,19 +103,19 @@ def refused(kind: str, code: str, count: int) -> dict[str, Any]:
     return {kind: {"errors": [error | {"message": "no", "sample": "x"}]}}
 
 
-def test_ops_6_does_not_say_that_nothing_is_refused_if_other_checks_name_it() -> None:
-    assert NoRecordIsRefused().probe(reported({"rows": {}})).status is Status.OK
+def test_ops_6_notes_refusals_that_other_checks_report() -> None:
+    assert NoRecordIsRefused().probe(context_with_report({"rows": {}})).status is Status.OK
     rows = refused("enrollment", "course-closed", 2) | refused("run", "not-found", 1)
-    finding = NoRecordIsRefused().probe(reported({"rows": rows}))
+    finding = NoRecordIsRefused().probe(context_with_report({"rows": rows}))
     assert finding.status is Status.NOTE
     assert finding.seen == "the LMS refuses 2 enrollments, 1 course run"
-    assert finding.cause == "the checks ENR and CRS name the reasons and what to do"
+    assert finding.cause == "the checks ENR and CRS name the reasons and the fixes"
     rows |= refused("account", "protected-account", 3)
-    finding = NoRecordIsRefused().probe(reported({"rows": rows}))
+    finding = NoRecordIsRefused().probe(context_with_report({"rows": rows}))
     assert (finding.status, finding.seen) == (Status.WARNING, "the LMS refuses 3 LMS accounts")
 
 
-def test_usher_dev_that_is_stopped_is_the_cause(tmp_path: Path) -> None:
+def test_net_3_names_a_stopped_usher_dev_as_the_cause(tmp_path: Path) -> None:
     home = tmp_path / ".usher" / "dev"
     home.mkdir(parents=True)
     env = home / "env"
@@ -121,8 +128,8 @@ def test_usher_dev_that_is_stopped_is_the_cause(tmp_path: Path) -> None:
     def cause(context: Context) -> str:
         return ApplicationReachesLms().probe(context).cause
 
-    with look_at(places) as context:
+    with create_context(places) as context:
         assert cause(context) == "`usher dev` is stopped"
-    with look_at(places) as context, lock.open() as held:
+    with create_context(places) as context, lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert cause(context).startswith("the LMS is down")

@@ -16,7 +16,7 @@ from usher.contract.environment import SERVICE_CLIENTS, ServiceEnv
 from usher.contract.provisioning import PURPOSES
 from usher.doctor.check import Finding, Status
 from usher.doctor.checks.oau import ServiceClientsWork
-from usher.doctor.context import Places, look_at
+from usher.doctor.context import Places, create_context
 
 RETIRING = "campus_retirement"
 
@@ -54,7 +54,7 @@ def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Fin
         )
     env = folder / ".env"
     env.write_text("".join(f"{key}={value}\n" for key, value in (values | changed).items()))
-    with look_at(Places(lms_url=lms.url, env_file=env)) as context:
+    with create_context(Places(lms_url=lms.url, env_file=env)) as context:
         return ServiceClientsWork().probe(context)
 
 

@@ -42,17 +42,20 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
-#: ``Finding.silent`` of an LMS that does not answer.
+#: ``Finding.silent_server`` of an LMS that does not answer.
 SILENT_LMS = "the LMS"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """seen: what the check observed, in words. cause: the reason for a note or a failure. fix: ''
-    unless something is wrong; a command to copy, or the line to change, with the placeholders of
-    ``fixes``. repair: the name, in ``repairs``, of the repair that ``--fix`` makes, or ''. applies:
-    False for a skipped check of something that this deployment doesn't have. silent: the server
-    that does not answer at all, such as ``the LMS``, or ''."""
+    """The result of a check.
+
+    seen: what the check observed, in words. cause: the reason for a note or a failure. fix: a
+    command to copy, or the line to change, with the placeholders of ``fixes``; '' if nothing is
+    wrong. repair: the name, in ``repairs``, of the repair that ``--fix`` makes, or ''. applies:
+    False for a skipped check of something that this deployment doesn't have. silent_server: the
+    server that does not answer at all, such as ``the LMS``, or ''.
+    """
 
     status: Status
     seen: str
@@ -60,7 +63,7 @@ class Finding:
     fix: str = ""
     repair: str = ""
     applies: bool = True
-    silent: str = ""
+    silent_server: str = ""
 
     def __post_init__(self) -> None:
         """Removes control characters: the texts may quote an application, an LMS or a learner."""
@@ -81,8 +84,10 @@ def note(seen: str, *, cause: str) -> Finding:
     return Finding(Status.NOTE, seen, cause)
 
 
-def failed(seen: str, *, cause: str, fix: str, repair: str = "", silent: str = "") -> Finding:
-    return Finding(Status.FAILED, seen, cause, fix, repair, silent=silent)
+def failed(
+    seen: str, *, cause: str, fix: str, repair: str = "", silent_server: str = ""
+) -> Finding:
+    return Finding(Status.FAILED, seen, cause, fix, repair, silent_server=silent_server)
 
 
 def warning(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
@@ -99,10 +104,9 @@ def not_applicable(reason: str) -> Finding:
     return Finding(Status.SKIPPED, reason, applies=False)
 
 
-def many(count: int, one: str, several: str = "") -> str:
-    """Returns ``1 learner``, ``2 learners``. several: the plural; '' if the plural is ``one`` with
-    an s."""
-    return f"{count} {one if count == 1 else several or one + 's'}"
+def quantity(count: int, singular: str, plural: str = "") -> str:
+    """Returns ``1 learner``, ``2 learners``. plural: '' if the plural is ``singular`` with an s."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 class Check(ABC):
@@ -137,12 +141,12 @@ class Check(ABC):
 _REGISTERED: dict[str, type[Check]] = {}
 
 
-def check(kind: type[Check]) -> type[Check]:
-    """Registers a check. Raises ValueError for an id that another class has."""
-    registered = _REGISTERED.setdefault(kind.id, kind)
-    if registered.__qualname__ != kind.__qualname__:
-        raise ValueError(f"{kind.id} is the id of {registered.__qualname__} already")
-    return kind
+def check(check_class: type[Check]) -> type[Check]:
+    """Registers a check. Raises ValueError if another class has the same id."""
+    registered = _REGISTERED.setdefault(check_class.id, check_class)
+    if registered.__qualname__ != check_class.__qualname__:
+        raise ValueError(f"{check_class.id} is already the id of {registered.__qualname__}")
+    return check_class
 
 
 def all_checks() -> dict[str, type[Check]]:
@@ -158,9 +162,9 @@ def all_checks() -> dict[str, type[Check]]:
         loaded = point.load()
         if isinstance(loaded, type) and issubclass(loaded, Check):
             check(loaded)
-    order = {family: place for place, family in enumerate(FAMILIES)}
-    ids = sorted(_REGISTERED, key=lambda name: _place(name, order))
-    return {name: _REGISTERED[name] for name in ids}
+    ranks = {family: rank for rank, family in enumerate(FAMILIES)}
+    ids = sorted(_REGISTERED, key=lambda check_id: _sort_key(check_id, ranks))
+    return {check_id: _REGISTERED[check_id] for check_id in ids}
 
 
 def title_of_family(family: str) -> str:
@@ -172,7 +176,8 @@ def title_of_family(family: str) -> str:
     return (module.__doc__ or "").splitlines()[0].rstrip(".").replace("``", "")
 
 
-def _place(name: str, order: dict[str, int]) -> tuple[int, str, int]:
-    family, _, number = name.partition("-")
-    rank = order.get(family.lower(), len(order))
+def _sort_key(check_id: str, ranks: dict[str, int]) -> tuple[int, str, int]:
+    """ranks: the position of each family; families of other distributions come last."""
+    family, _, number = check_id.partition("-")
+    rank = ranks.get(family.lower(), len(ranks))
     return rank, family, int(number) if number.isdigit() else 0

@@ -15,9 +15,9 @@ from usher.contract.terminal import wrap
 from usher.doctor.conformance import run as conformance_run
 from usher.doctor.conformance.discovery import ConformanceError
 from usher.doctor.conformance.table import show as show_conformance
-from usher.doctor.context import Context, look_at
+from usher.doctor.context import Context, create_context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.find import DoctorOptions, NotFoundError, chosen_connection, places
+from usher.doctor.find import DoctorOptions, NotFoundError, connection_notice, places
 from usher.doctor.journey import journey_line
 from usher.doctor.present import list_as_dict, show, show_list
 from usher.doctor.repairs import repairs_for
@@ -65,7 +65,7 @@ def conformance(
         lms_url=lms_url,
         token=_secret(token_file),
         learner_token=_secret(learner_token_file),
-        ended_token=_secret(expired_token_file),
+        expired_token=_secret(expired_token_file),
         client_id=client_id,
         client_secret=_secret(client_secret_file),
         redirect_uri=redirect_uri,
@@ -118,7 +118,7 @@ def conformance(
 )
 @click.option("--fix", "fix", is_flag=True, help="Show safe repairs, ask, then make them.")
 @click.option("--yes", "-y", is_flag=True, help="With --fix: do not ask for confirmation.")
-@click.option("--verbose", is_flag=True, help="Show each check, also those that succeeded.")
+@click.option("--verbose", is_flag=True, help="Show every check, including those that succeeded.")
 @click.option("--journey", is_flag=True, help="Also sign in, enroll and sign out a test learner.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(
@@ -128,7 +128,7 @@ def doctor(
     yes: bool,
     verbose: bool,
     as_json: bool,
-    **named: Any,
+    **other_options: Any,
 ) -> None:
     """Check the connection between an application and Open edX.
 
@@ -144,21 +144,27 @@ def doctor(
         else:
             show_list(console)
         return
-    options = _options_of(named)
+    options = _options_of(other_options)
     try:
-        if words := chosen_connection(options):
+        if words := connection_notice(options):
             click.echo(wrap(words, 0), err=True)
-        with look_at(places(options)) as context:
+        with create_context(places(options)) as context:
             with _show_running(console, as_json=as_json):
                 report = run(context, only)
             if fix:
                 _repair(report, context, yes=yes)
         if fix:
-            with look_at(places(options)) as context, _show_running(console, as_json=as_json):
+            with (
+                create_context(places(options)) as context,
+                _show_running(console, as_json=as_json),
+            ):
                 report = run(context, only)
-        if named["journey"] and report.healthy:
+        if other_options["journey"] and report.healthy:
             started = time.monotonic()
-            with look_at(places(options)) as context, _show_running(console, as_json=as_json):
+            with (
+                create_context(places(options)) as context,
+                _show_running(console, as_json=as_json),
+            ):
                 report.lines.append(journey_line(context))
             report.seconds += time.monotonic() - started
     except (NotFoundError, UnknownCheckError) as error:
@@ -184,24 +190,24 @@ def _exit_not_run(error: Exception, *, as_json: bool) -> NoReturn:
     sys.exit(exits.NOT_RUN)
 
 
-def _options_of(named: dict[str, Any]) -> DoctorOptions:
+def _options_of(other_options: dict[str, Any]) -> DoctorOptions:
     return DoctorOptions(
-        lms_url=named["lms_url"],
-        application=named["application"],
-        env_file=named["env_file"],
-        manage=named["manage"],
-        lms_home=named["lms_home"],
-        tutor_root=named["tutor_root"],
-        tutor_mode=named["mode"] or "",
-        token=_secret(named["token_file"]),
-        tutor=named["tutor"],
+        lms_url=other_options["lms_url"],
+        application=other_options["application"],
+        env_file=other_options["env_file"],
+        manage=other_options["manage"],
+        lms_home=other_options["lms_home"],
+        tutor_root=other_options["tutor_root"],
+        tutor_mode=other_options["mode"] or "",
+        token=_secret(other_options["token_file"]),
+        tutor=other_options["tutor"],
     )
 
 
 def _repair(report: Report, context: Context, *, yes: bool) -> None:
     for name, repair in repairs_for(report).items():
-        click.echo(wrap(f"fix {name}: {repair.says}", 4), err=True)
-        if not (yes or click.confirm("Do that?", err=True)):
+        click.echo(wrap(f"fix {name}: {repair.description}", 4), err=True)
+        if not (yes or click.confirm("Make this repair?", err=True)):
             continue
         try:
             repair.apply(context)

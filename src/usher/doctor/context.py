@@ -51,14 +51,14 @@ class Context:
             return Deployment.DEMO
         if self.dev_home is not None:
             return Deployment.DEV
-        if self.tutor.given:
+        if self.tutor.has_root:
             return Deployment.TUTOR
         return Deployment.EMBEDDED if self.lms_manage is not None else Deployment.OTHER
 
     @property
-    def stopped(self) -> str:
-        """A sentence if ``usher demo`` or ``usher dev``, which runs the application, its worker and
-        the LMS, is stopped; '' if it is running, or if neither is used."""
+    def stopped_notice(self) -> str:
+        """Says that ``usher demo`` or ``usher dev``, which runs the application, its worker and the
+        LMS, is stopped; '' if it is running, or if neither is used."""
         home = self.dev_home or self.demo_home
         if home is None or is_locked(home / "lock"):
             return ""
@@ -118,8 +118,8 @@ class Context:
         return str(self.lms.provider(self.backend).get("client_id", ""))
 
     @property
-    def sign_in_start(self) -> str:
-        """The path at which a browser starts to sign in."""
+    def sign_in_path(self) -> str:
+        """The LMS's path at which a browser starts to sign in."""
         path = self.application.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH)
         return path or social_login_path(self.backend)
 
@@ -127,13 +127,13 @@ class Context:
     def stage(self) -> str:
         """A sentence about how far the setup is; '' if the LMS does not report it."""
         try:
-            settings_done = bool(self.lms.feature("ENABLE_THIRD_PARTY_AUTH"))
-            record_there = bool(self.lms.report.get("providers"))
+            has_settings = bool(self.lms.feature("ENABLE_THIRD_PARTY_AUTH"))
+            has_record = bool(self.lms.report.get("providers"))
         except NotKnownError:
             return ""
-        if not settings_done:
+        if not has_settings:
             return NOT_BEGUN
-        if not record_there:
+        if not has_record:
             return CONNECTED if self.application_is_set_up else RECORD_NEXT
         return CONNECTED if self.application_is_set_up else APPLICATION_NEXT
 
@@ -168,24 +168,25 @@ class Places:
     dev_home: Path | None = None
 
 
-def look_at(places: Places) -> Context:
-    """Returns a context for ``places``. Missing values are read from the ``.env``."""
+def create_context(places: Places) -> Context:
+    """Returns the context of this installation. Missing addresses and a missing token are read from
+    the ``.env``."""
     web = Web()
     tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
     if places.lms_manage:
-        tutor.without = "the LMS is an embedded one, without Tutor"
-        tutor.elsewhere = True
+        tutor.reason_without_root = "the LMS is an embedded one, without Tutor"
+        tutor.is_replaced = True
     application = Application(web, places.application_url, places.env_file, places.manage)
     if not application.url:
         application.url = _application_url(application)
-    public = application.setting_in_env_file(Env.OPENEDX_BASE_REDIRECT_URL)
-    api = application.setting_in_env_file(Env.OPENEDX_API_BASE_URL)
-    lms_url = places.lms_url or _url_by(tutor) or public or api
+    public_url = application.setting_in_env_file(Env.OPENEDX_BASE_REDIRECT_URL)
+    api_url = application.setting_in_env_file(Env.OPENEDX_API_BASE_URL)
+    lms_url = places.lms_url or _lms_url_from_tutor(tutor) or public_url or api_url
     lms = Lms(
         web=web,
         url=(lms_url or application.setting(Env.OPENEDX_API_BASE_URL)).rstrip("/"),
         token=places.token or application.setting_in_env_file(Env.OPENEDX_SERVICE_WORKER_API_TOKEN),
-        ask=_report_of(places.lms_manage, tutor),
+        read_report=_report_reader(places.lms_manage, tutor),
     )
     machine = Machine(places.platform) if places.platform else Machine()
     return Context(
@@ -200,15 +201,16 @@ def look_at(places: Places) -> Context:
     )
 
 
-def _report_of(manage: Command | None, tutor: Tutor) -> Callable[[], LmsReport] | None:
+def _report_reader(manage: Command | None, tutor: Tutor) -> Callable[[], LmsReport] | None:
+    """A function that reads the LMS's report with a command; None if no command is known."""
     if manage is not None:
         return lambda: manage.json("usher_report")
-    return (lambda: tutor.report) if tutor.given else None
+    return (lambda: tutor.report) if tutor.has_root else None
 
 
-def _url_by(tutor: Tutor) -> str:
+def _lms_url_from_tutor(tutor: Tutor) -> str:
     try:
-        return tutor.lms_url if tutor.given else ""
+        return tutor.lms_url if tutor.has_root else ""
     except NotKnownError:
         return ""
 

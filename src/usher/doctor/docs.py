@@ -11,37 +11,42 @@ _INTRO = "intro.md"
 
 
 def pages() -> dict[str, str]:
-    """File name → text, for each family and the index."""
-    checks = {name: kind for name, kind in all_checks().items() if _is_ours(kind)}
+    """The index and a page for each family of checks: file name → text."""
+    checks = {
+        name: check_class
+        for name, check_class in all_checks().items()
+        if _is_own_check(check_class)
+    }
     texts = {}
     index = [(files(__package__) / _INTRO).read_text(encoding="utf-8")]
     for family, names in groupby(checks, key=lambda name: name.split("-")[0]):
-        kinds = [checks[name] for name in names]
+        check_classes = [checks[name] for name in names]
         file_name = f"{family.lower()}.md"
-        title = inspect.getdoc(sys.modules[kinds[0].__module__]) or family
-        texts[file_name] = _page(title, kinds)
+        title = inspect.getdoc(sys.modules[check_classes[0].__module__]) or family
+        texts[file_name] = _family_page(title, check_classes)
         index.append(f"\n## [{title.splitlines()[0].rstrip('.')}]({file_name})\n")
-        index += [f"- {kind.id}: {kind.title()}" for kind in kinds]
+        index += [f"- {check_class.id}: {check_class.title()}" for check_class in check_classes]
     texts["README.md"] = "\n".join(index) + "\n"
     return texts
 
 
-def _is_ours(kind: type[Check]) -> bool:
-    return kind.__module__.startswith("usher.doctor.")
+def _is_own_check(check_class: type[Check]) -> bool:
+    return check_class.__module__.startswith("usher.doctor.")
 
 
-def _page(title: str, kinds: list[type[Check]]) -> str:
+def _family_page(title: str, check_classes: list[type[Check]]) -> str:
     parts = [f"# {title.splitlines()[0].rstrip('.')}\n\n[All checks](README.md)\n"]
-    for kind in kinds:
-        body = (inspect.getdoc(kind) or "").splitlines()
-        parts.append(f'\n<a id="{kind.id.lower()}"></a>\n\n## {kind.id}: {kind.title()}\n')
-        parts += [_line(line) for line in body[1:] if line.strip()]
-        if kind.depends_on:
-            parts.append(f"\nDepends on {', '.join(kind.depends_on)}.")
+    for check_class in check_classes:
+        body = (inspect.getdoc(check_class) or "").splitlines()
+        anchor = f'<a id="{check_class.id.lower()}"></a>'
+        parts.append(f"\n{anchor}\n\n## {check_class.id}: {check_class.title()}\n")
+        parts += [_list_item(line) for line in body[1:] if line.strip()]
+        if check_class.depends_on:
+            parts.append(f"\nDepends on {', '.join(check_class.depends_on)}.")
     return "\n".join(parts) + "\n"
 
 
-def _line(line: str) -> str:
+def _list_item(line: str) -> str:
     word, colon, text = line.partition(":")
     if colon and word in ("Symptom", "Cause", "Fix"):
         return f"- **{word}:**{text}"

@@ -46,8 +46,8 @@ class NothingHereError(NotFoundError):
 @dataclass(frozen=True)
 class DoctorOptions:
     """The options of the command line. application: a folder or an address, or the home of a demo.
-    manage: the command that runs its manage.py. tutor_mode: '' to detect it. tutor: the executable.
-    url: the application's address, if it differs from that in its settings."""
+    manage: the command that runs the application's manage.py. tutor_mode: '' to detect it. tutor:
+    the executable. url: the application's address, if another is in its settings."""
 
     lms_url: str = ""
     application: str = ""
@@ -61,55 +61,60 @@ class DoctorOptions:
     url: str = ""
 
     @property
-    def name_nothing(self) -> bool:
+    def name_no_installation(self) -> bool:
         return not any((self.lms_url, self.application, self.lms_home, self.tutor_root))
 
 
 def places(options: DoctorOptions) -> Places:
-    """Returns the installation that the options name; if they name nothing, the installation found
-    from the current folder. Raises NotFoundError."""
-    options = _search(options) if options.name_nothing else _complete(options)
-    folder, url = _application(options.application)
-    if folder and _is_demo(folder):
-        return _demo(folder, options)
+    """Returns the installation that the options name; without such options, the installation that
+    belongs to the current folder. Raises NotFoundError."""
+    options = (
+        _options_from_folder(options)
+        if options.name_no_installation
+        else _with_stored_connection(options)
+    )
+    folder, url = _folder_and_url(options.application)
+    if folder and _is_demo_folder(folder):
+        return _demo_places(folder, options)
     if folder and (home := _dev_home(folder, options)):
-        return _dev(home, options)
+        return _dev_places(home, options)
     env_file = options.env_file or (folder / ".env" if folder else None)
-    values = _values(env_file)
+    values = _env_file_values(env_file)
     return Places(
         lms_url=options.lms_url,
         application_url=options.url
         or url
-        or _own_address(folder, values)
-        or _by_tutor(options.tutor_root),
+        or _application_url(folder, values)
+        or _application_url_from_tutor(options.tutor_root),
         env_file=env_file,
-        manage=_manage(options.manage, folder, env_file),
-        lms_manage=_embedded(options.lms_home) if options.lms_home else None,
+        manage=_manage_command(options.manage, folder, env_file),
+        lms_manage=_embedded_lms_command(options.lms_home) if options.lms_home else None,
         tutor_root=options.tutor_root,
-        tutor_mode=options.tutor_mode or _mode(values),
+        tutor_mode=options.tutor_mode or _tutor_mode(values),
         tutor_executable=options.tutor or "tutor",
         token=options.token,
     )
 
 
-def _search(options: DoctorOptions) -> DoctorOptions:
-    """Completes the options with what is in the current folder, else from the last connection, else
-    with the root that ``tutor`` uses. Raises NothingHereError."""
+def _options_from_folder(options: DoctorOptions) -> DoctorOptions:
+    """Completes the options with the demo or application in the current folder; without either,
+    from the last connection; without a connection, with the root that ``tutor`` uses. Raises
+    NothingHereError."""
     here = Path.cwd()
-    demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo(folder)]
+    demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo_folder(folder)]
     if demos:
         newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
         return replace(options, application=str(newest))
     home = here / DEV_FOLDER
-    if _is_dev(home) and (is_locked(home / "lock") or _is_loaded(home)):
+    if _is_dev_folder(home) and (is_locked(home / "lock") or _dev_settings_are_loaded(home)):
         return replace(options, application=str(home))
     if connection := _connection_of(here):
-        return _complete_from(options, connection)
-    application = str(here) if (here / "manage.py").is_file() and _names_an_lms(here) else ""
-    if not application and _is_dev(home):
+        return _with_connection(options, connection)
+    application = str(here) if (here / "manage.py").is_file() and _has_lms_settings(here) else ""
+    if not application and _is_dev_folder(home):
         return replace(options, application=str(home))
     if not application and (connections := _stored_connections()):
-        return _complete_from(options, connections[-1])
+        return _with_connection(options, connections[-1])
     root = None
     if shutil.which("tutor"):
         try:
@@ -118,30 +123,29 @@ def _search(options: DoctorOptions) -> DoctorOptions:
             tutor_root = Path()
         root = tutor_root if (tutor_root / "config.yml").is_file() else None
     if not (application or root):
-        raise NothingHereError(_nothing_in(here))
+        raise NothingHereError(_nothing_found_message(here))
     return replace(options, application=application, tutor_root=root)
 
 
-def _is_loaded(home: Path) -> bool:
+def _dev_settings_are_loaded(home: Path) -> bool:
     """Whether this process has the settings of ``usher dev``, as after ``. .usher/dev/env``."""
     return is_lms_of_dev(home, os.environ.get(Env.OPENEDX_API_BASE_URL, ""))
 
 
-def _names_an_lms(folder: Path) -> bool:
-    """Whether the ``.env`` in ``folder`` or the environment has a setting of an LMS. A new
-    project's ``.env`` has other settings only. True if the ``.env`` can't be read, so that a check
-    reports the reason."""
-    if any(name.startswith(_OF_AN_LMS) for name in os.environ):
+def _has_lms_settings(folder: Path) -> bool:
+    """Whether the environment or the ``.env`` in ``folder`` has settings of a connection to an LMS.
+    True if the ``.env`` can't be read, so that a check reports the reason."""
+    if any(name.startswith(_SETTING_PREFIX) for name in os.environ):
         return True
     try:
-        return _OF_AN_LMS.encode() in (folder / ".env").read_bytes()
+        return _SETTING_PREFIX.encode() in (folder / ".env").read_bytes()
     except FileNotFoundError:
         return False
     except OSError:
         return True
 
 
-def _nothing_in(folder: Path) -> str:
+def _nothing_found_message(folder: Path) -> str:
     if (folder / "manage.py").is_file():
         has_file = (folder / ".env").is_file()
         return (
@@ -179,23 +183,23 @@ def _connection_of(folder: Path) -> Connection | None:
     return connections_here[-1] if connections_here else None
 
 
-def chosen_connection(options: DoctorOptions) -> str:
-    """Returns a sentence that names the connection to check, or ''. The sentence is needed if the
-    operator names nothing, and there are several connections or the only connection belongs to
-    another folder."""
-    if not options.name_nothing:
+def connection_notice(options: DoctorOptions) -> str:
+    """Returns a sentence that names the connection that is checked, or ''. The operator needs it if
+    the options name no installation, and there are several connections or the only connection
+    belongs to another folder."""
+    if not options.name_no_installation:
         return ""
     all_connections = _stored_connections()
-    used = _search(options)
-    place = (used.application, used.url)
-    checked = [
+    completed = _options_from_folder(options)
+    place = (completed.application, completed.url)
+    matches = [
         connection
         for connection in all_connections
         if (connection.application, connection.url) == place
     ]
-    if not checked:
+    if not matches:
         return ""  # a demo, or an application that usher connect has not connected
-    connection = checked[-1]
+    connection = matches[-1]
     title = connection.title or connection.name
     if len(all_connections) == 1:
         where = connection.application or connection.url
@@ -205,33 +209,33 @@ def chosen_connection(options: DoctorOptions) -> str:
         for other in all_connections
         if other.application not in ("", connection.application)
     ]
-    names = " or ".join(dict.fromkeys(other_applications)) or "its address"
+    alternatives = " or ".join(dict.fromkeys(other_applications)) or "its address"
     return (
         f"Checking {title}, one of {len(all_connections)} connections. To check another: "
-        f"--application {names}"
+        f"--application {alternatives}"
     )
 
 
-def _complete(options: DoctorOptions) -> DoctorOptions:
+def _with_stored_connection(options: DoctorOptions) -> DoctorOptions:
     """Completes the options from the newest connection of the same application, if there is one."""
     if not options.application or urlsplit(options.application).scheme in ("http", "https"):
-        named = options.application.rstrip("/")
+        application = options.application.rstrip("/")
     else:
-        named = str(Path(options.application).expanduser().resolve())
+        application = str(Path(options.application).expanduser().resolve())
     matches = [
         connection
         for connection in _stored_connections()
-        if named and named in (connection.application, connection.url)
+        if application and application in (connection.application, connection.url)
     ]
-    return _complete_from(options, matches[-1]) if matches else options
+    return _with_connection(options, matches[-1]) if matches else options
 
 
-def _complete_from(options: DoctorOptions, connection: Connection) -> DoctorOptions:
+def _with_connection(options: DoctorOptions, connection: Connection) -> DoctorOptions:
     """Completes the options from a connection; leaves out its LMS if the operator names another."""
-    elsewhere = options.lms_url or options.lms_home or options.tutor_root
-    lms: dict[str, Any] = {}
-    if not elsewhere:
-        lms = {
+    names_lms = options.lms_url or options.lms_home or options.tutor_root
+    connected_lms: dict[str, Any] = {}
+    if not names_lms:
+        connected_lms = {
             "lms_url": connection.lms_url,
             "lms_home": Path(connection.lms_home) if connection.lms_home else None,
             "tutor_root": Path(connection.tutor_root) if connection.tutor_root else None,
@@ -244,24 +248,24 @@ def _complete_from(options: DoctorOptions, connection: Connection) -> DoctorOpti
         tutor_mode=options.tutor_mode or connection.mode,
         tutor=options.tutor or connection.tutor,
         url=options.url or connection.url,
-        **lms,
+        **connected_lms,
     )
 
 
 # -- the demo
 
 
-def _is_demo(folder: Path) -> bool:
+def _is_demo_folder(folder: Path) -> bool:
     parts = ("application/.env", "lms/lms.env.yml", "lock")
     return all((folder / part).is_file() for part in parts)
 
 
-def _demo(home: Path, options: DoctorOptions) -> Places:
+def _demo_places(home: Path, options: DoctorOptions) -> Places:
     """The application and the LMS of ``usher demo``. The LMS's settings have the application's
     address."""
     settings = yaml.safe_load((home / "lms/lms.env.yml").read_text(encoding="utf-8"))
-    sign_outs = settings.get("USHER_LOGOUT_URIS") or [""]
-    url = sign_outs[0].removesuffix("/logout/")
+    logout_urls = settings.get("USHER_LOGOUT_URIS") or [""]
+    url = logout_urls[0].removesuffix("/logout/")
     env_file = home / "application" / ".env"
     environment = {
         "CAMPUS_ENV_FILE": str(env_file),
@@ -273,7 +277,7 @@ def _demo(home: Path, options: DoctorOptions) -> Places:
         application_url=url,
         env_file=env_file,
         manage=Command((sys.executable, "manage.py"), _SOURCE / "campus", environment),
-        lms_manage=_embedded(home / "lms"),
+        lms_manage=_embedded_lms_command(home / "lms"),
         token=options.token,
         demo_home=home,
     )
@@ -282,75 +286,81 @@ def _demo(home: Path, options: DoctorOptions) -> Places:
 # -- usher dev
 
 #: The names of all settings of a connection begin with this.
-_OF_AN_LMS = "OPENEDX_"
+_SETTING_PREFIX = "OPENEDX_"
 
 
-def _is_dev(home: Path) -> bool:
+def _is_dev_folder(home: Path) -> bool:
     return all((home / part).is_file() for part in ("env", "prepared.json", "lms/manage.py"))
 
 
 def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
-    """The folder of ``usher dev``: ``folder`` itself, or the one in the project ``folder`` if
-    neither the operator nor the project's ``.env`` names another LMS; otherwise None."""
-    if _is_dev(folder):
+    """Returns ``folder`` if it is a folder of ``usher dev``; the folder of ``usher dev`` in the
+    project ``folder``, unless the operator or the project's ``.env`` names another LMS; else
+    None."""
+    if _is_dev_folder(folder):
         return folder
-    named = options.env_file or options.lms_url or options.lms_home or options.tutor_root
+    names_lms = options.env_file or options.lms_url or options.lms_home or options.tutor_root
     home = folder / DEV_FOLDER
-    if named or not _is_dev(home):
+    if names_lms or not _is_dev_folder(home):
         return None
-    is_used = is_locked(home / "lock") or _is_loaded(home) or not _names_an_lms(folder)
+    is_used = (
+        is_locked(home / "lock") or _dev_settings_are_loaded(home) or not _has_lms_settings(folder)
+    )
     return home if is_used else None
 
 
-def _dev(home: Path, options: DoctorOptions) -> Places:
+def _dev_places(home: Path, options: DoctorOptions) -> Places:
     """A project and its LMS of ``usher dev``. Raises NotFoundError."""
     try:
         project = Path(json.loads((home / "prepared.json").read_text())["project"])
     except (OSError, ValueError, KeyError, TypeError):
         raise NotFoundError(
-            f"{home} is of an older `usher dev`: run `usher dev` once more."
+            f"{home} was written by an older `usher dev`: run `usher dev` once more."
         ) from None
     env_file = home / "env"
-    values = _values(env_file)
+    values = _env_file_values(env_file)
     return Places(
         lms_url=options.lms_url or values.get(Env.OPENEDX_BASE_REDIRECT_URL, ""),
-        application_url=options.url or _own_address(project, values),
+        application_url=options.url or _application_url(project, values),
         env_file=env_file,
         manage=Command((sys.executable, "manage.py"), project, env_file=env_file),
-        lms_manage=_embedded(home / "lms"),
+        lms_manage=_embedded_lms_command(home / "lms"),
         token=options.token,
         dev_home=home,
     )
 
 
-def _embedded(home: Path) -> Command:
+def _embedded_lms_command(home: Path) -> Command:
     if not (home / "manage.py").is_file():
-        raise NotFoundError(f"{home} has no manage.py: it is no embedded LMS")
+        raise NotFoundError(f"{home} is not the folder of an embedded LMS: it has no manage.py")
     return Command((sys.executable, "manage.py", "lms"), home)
 
 
 # -- an application
 
 
-def _application(named: str) -> tuple[Path | None, str]:
-    if not named:
+def _folder_and_url(application: str) -> tuple[Path | None, str]:
+    """The option ``--application`` as a folder or as an address."""
+    if not application:
         return None, ""
-    if urlsplit(named).scheme in ("http", "https"):
-        return None, named.rstrip("/")
-    folder = Path(named).expanduser()
+    if urlsplit(application).scheme in ("http", "https"):
+        return None, application.rstrip("/")
+    folder = Path(application).expanduser()
     if not folder.is_dir():
-        raise NotFoundError(f"{named} is neither a folder nor an address such as http://host:8013")
+        raise NotFoundError(
+            f"{application} is neither a folder nor an address such as http://host:8013"
+        )
     return folder.resolve(), ""
 
 
-def _values(env_file: Path | None) -> dict[str, str]:
+def _env_file_values(env_file: Path | None) -> dict[str, str]:
     try:
         return EnvFile.read(env_file).values() if env_file else {}
     except (EnvFileError, OSError):
         return {}
 
 
-def _manage(option: str, folder: Path | None, env_file: Path | None) -> Command | None:
+def _manage_command(option: str, folder: Path | None, env_file: Path | None) -> Command | None:
     """The command that runs manage.py: in the running container if there is a compose file, else
     with this Python. A container gets the ``.env`` from docker compose. CAMPUS_ENV_FILE names the
     reference application's ``.env``."""
@@ -369,20 +379,20 @@ def _manage(option: str, folder: Path | None, env_file: Path | None) -> Command 
     return None
 
 
-def _own_address(folder: Path | None, values: dict[str, str]) -> str:
+def _application_url(folder: Path | None, values: dict[str, str]) -> str:
     """The application's address for browsers, from its ``.env`` or its edition."""
     for name in OWN_ADDRESSES:
         if urlsplit(values.get(name, "")).scheme in ("http", "https"):
             return values[name].rstrip("/")
-    texts = [(folder / name) for name in COMPOSE_FILES] if folder else []
-    text = "".join(path.read_text(errors="replace") for path in texts if path.is_file())
+    paths = [(folder / name) for name in COMPOSE_FILES] if folder else []
+    compose_text = "".join(path.read_text(errors="replace") for path in paths if path.is_file())
     for edition in EDITIONS.values():
-        if edition.host in text or edition.name.upper() + "_" in text:
+        if edition.host in compose_text or edition.name.upper() + "_" in compose_text:
             return edition.root_url
     return ""
 
 
-def _by_tutor(root: Path | None) -> str:
+def _application_url_from_tutor(root: Path | None) -> str:
     """The address of the first application in the plugin's configuration."""
     try:
         config = yaml.safe_load((root / "config.yml").read_text()) if root else None
@@ -393,8 +403,8 @@ def _by_tutor(root: Path | None) -> str:
     return str(first.get("root_url") or (edition.root_url if edition else "")).rstrip("/")
 
 
-def _mode(values: dict[str, str]) -> str:
-    """Tutor's mode, from the LMS's address in the settings: only in dev mode its port is 8000."""
+def _tutor_mode(values: dict[str, str]) -> str:
+    """Tutor's mode, according to the LMS's port in the settings: 8000 in dev mode only."""
     try:
         port = urlsplit(values.get(Env.OPENEDX_API_BASE_URL, "")).port
     except ValueError:

@@ -20,7 +20,7 @@ from usher.doctor.conformance import discovery, learners
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import same_origin
-from usher.doctor.journey_browser import Browser, Landing, StrayedError
+from usher.doctor.journey_browser import Browser, JourneyError, Landing
 from usher.doctor.runner import Line
 
 _TIMEOUT = httpx.Timeout(60, connect=10)
@@ -33,7 +33,7 @@ _SIGN_OUT_SECONDS = 10.0
 class _Learner:
     """The steps of one learner. username: in the application. session: the answer of
     ``journey_learner`` with the application's session. notes: remarks about a successful journey.
-    left_over: a text about records that could not be removed from the LMS, or ''."""
+    leftover_text: names records that could not be removed from the LMS; '' if all were removed."""
 
     context: Context
     browser: Browser
@@ -41,11 +41,12 @@ class _Learner:
     session: Mapping[str, str]
     lms_username: str = ""
     run: str = ""
-    left_over: str = ""
+    leftover_text: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def start_anew(self) -> None:
-        """Starts with a new browser that is signed in to the application only."""
+    def start_with_new_cookies(self) -> None:
+        """Replaces the browser's cookies by those of a session in the application, so that the
+        learner is signed in to the application only."""
         host = self.context.application.url.split("/")[2].split(":")[0]
         # Cookie jars add .local to a host name without a dot.
         domain = host if "." in host else f"{host}.local"
@@ -62,34 +63,35 @@ class _Learner:
         a browser can submit. In this case the application creates the account, and the learner
         signs in again.
         """
-        landing = self._start()
-        if self._is_registration(landing):
-            self._make_account()
-            self.start_anew()  # otherwise the LMS would continue the sign-in that it has begun
-            landing = self._start()
-        self.lms_username = self._who_am_i()
+        landing = self._start_sign_in()
+        if self._is_registration_page(landing):
+            self._create_account()
+            # With the old cookies the LMS would continue the sign-in that stopped at the form.
+            self.start_with_new_cookies()
+            landing = self._start_sign_in()
+        self.lms_username = self._username_in_lms()
         if not self.lms_username:
-            raise StrayedError(f"not signed in to the LMS: sign-in ended at {landing.shown}")
+            raise JourneyError(f"not signed in to the LMS: sign-in ended at {landing.shown}")
 
-    def _start(self) -> Landing:
-        return self.browser.go(self.context.lms.at(self.context.sign_in_start))
+    def _start_sign_in(self) -> Landing:
+        return self.browser.go(self.context.lms.at(self.context.sign_in_path))
 
-    def _who_am_i(self) -> str:
+    def _username_in_lms(self) -> str:
         return self.browser.signed_in_as(self.context.lms.url)
 
-    def _is_registration(self, landing: Landing) -> bool:
-        at_lms = same_origin(landing.url, self.context.lms.url)
-        return at_lms and urlsplit(landing.url).path.rstrip("/") == LmsPath.REGISTER
+    def _is_registration_page(self, landing: Landing) -> bool:
+        is_at_lms = same_origin(landing.url, self.context.lms.url)
+        return is_at_lms and urlsplit(landing.url).path.rstrip("/") == LmsPath.REGISTER
 
-    def _make_account(self) -> None:
-        result = _application(self.context, "account", self.username)
+    def _create_account(self) -> None:
+        result = _run_learner_script(self.context, "account", self.username)
         if result["ready"] is None:
             raise NotKnownError(
-                "the LMS's form for new learners needs a browser: enable the usher plugin there, "
-                "or sign in once yourself"
+                "the LMS's form for new learners needs a browser: enable the Tutor plugin usher, "
+                "which signs in without the form, or test the sign-in yourself in a browser"
             )
         if not result["ready"]:
-            raise StrayedError(f"the application could not make the account: {result['error']}")
+            raise JourneyError(f"the application could not create the account: {result['error']}")
 
     def enroll(self) -> None:
         """Enrolls the learner with the service worker's token, as the application does."""
@@ -112,15 +114,15 @@ class _Learner:
                 },
             )
         if answer.status_code != 200:
-            raise StrayedError(
+            raise JourneyError(
                 f"enrolling answers {status_and_sentence(answer.status_code, answer.text)}"
             )
 
     def sign_out(self) -> None:
         """Signs out of the application; the LMS's session must end as well."""
         self._sign_out_of_application()
-        if name := self._who_am_i():
-            raise StrayedError(f"signed out of the application, still signed in to the LMS: {name}")
+        if name := self._username_in_lms():
+            raise JourneyError(f"signed out of the application, still signed in to the LMS: {name}")
 
     def _sign_out_of_application(self) -> None:
         address = self.context.application.url + ApplicationPath.LOGOUT
@@ -128,23 +130,25 @@ class _Learner:
         if landing.page is not None and landing.page.status_code == 405:
             landing = self.browser.submit(address)
         if landing.page is not None and landing.page.status_code >= 400:
-            raise StrayedError(f"signing out of the application ended at {landing.shown}")
+            raise JourneyError(f"signing out of the application ended at {landing.shown}")
 
     def sign_out_of_the_lms(self) -> None:
         """Signs out of the LMS. The application's session must end too, by a message between the
         servers or by the frames that the LMS's page loads."""
-        self.session = _application(self.context, "session", self.username)
-        self.start_anew()
-        begun = self._start()
-        if not self._who_am_i():
-            raise StrayedError(f"a second sign-in to the LMS ended at {begun.shown}")
+        self.session = _run_learner_script(self.context, "session", self.username)
+        self.start_with_new_cookies()
+        second_landing = self._start_sign_in()
+        if not self._username_in_lms():
+            raise JourneyError(f"a second sign-in to the LMS ended at {second_landing.shown}")
         landing = self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
-        if self._who_am_i():
-            raise StrayedError("signing out of the LMS did not end the session there")
-        if self._ends_within(_SIGN_OUT_SECONDS if self._uses_backchannel_sign_out() else 0):
+        if self._username_in_lms():
+            raise JourneyError("signing out of the LMS did not end the session there")
+        if self._application_session_ends_within(
+            _SIGN_OUT_SECONDS if self._uses_backchannel_sign_out() else 0
+        ):
             return
-        statuses = [self._load(address) for address in self.browser.frames_of(landing)]
-        if self._ends_within(0):
+        statuses = [self._status_of(address) for address in self.browser.frames_of(landing)]
+        if self._application_session_ends_within(0):
             self.notes.append("signing out of the LMS needs the browser's frames")
         elif 405 in statuses:
             self.notes.append(
@@ -153,11 +157,11 @@ class _Learner:
             )
         elif self._is_behind_gateway() and not any(status >= 400 for status in statuses):
             self.notes.append(
-                "signing out of the LMS asks the API gateway to end its session; the test learner "
-                "has none there, so this was not checked"
+                "signing out of the LMS asks the API gateway to end its session; this was not "
+                "checked, because the test learner has no session at the API gateway"
             )
         else:
-            raise StrayedError("signed out of the LMS, still signed in to the application")
+            raise JourneyError("signed out of the LMS, still signed in to the application")
 
     def _uses_backchannel_sign_out(self) -> bool:
         try:
@@ -171,30 +175,30 @@ class _Learner:
         except NotKnownError:
             return False
 
-    def _load(self, address: str) -> int:
+    def _status_of(self, address: str) -> int:
         page = self.browser.go(address).page
         return page.status_code if page is not None else 0
 
-    def _ends_within(self, seconds: float) -> bool:
-        """Whether the application's session ends within ``seconds``: then it can't sign in to the
-        LMS any more."""
+    def _application_session_ends_within(self, seconds: float) -> bool:
+        """Whether the application's session ends within ``seconds``, so that the learner can't sign
+        in to the LMS with it any more."""
         deadline = monotonic() + seconds
-        while self._application_signs_in():
+        while self._application_session_signs_in():
             if monotonic() >= deadline:
                 return False
             sleep(0.2)
         return True
 
-    def _application_signs_in(self) -> bool:
-        """Whether the application's session still signs in to the LMS. Tries to sign in with
-        another browser that has only this session. The first browser would have to sign out of the
-        LMS before that, which could itself end the session."""
-        with closing(Browser(*self.browser.homes)) as other:
+    def _application_session_signs_in(self) -> bool:
+        """Whether the learner can still sign in to the LMS with the application's session. Tries it
+        in another browser, which has only this session: the first browser would have to sign out of
+        the LMS first, and that could end the session."""
+        with closing(Browser(*self.browser.server_urls)) as other_browser:
             for cookie in self.browser.client.cookies.jar:
                 if cookie.name == self.session["cookie"]:
-                    other.client.cookies.jar.set_cookie(cookie)
-            other.go(self.context.lms.at(self.context.sign_in_start))
-            return bool(other.signed_in_as(self.context.lms.url))
+                    other_browser.client.cookies.jar.set_cookie(cookie)
+            other_browser.go(self.context.lms.at(self.context.sign_in_path))
+            return bool(other_browser.signed_in_as(self.context.lms.url))
 
 
 def journey_line(context: Context) -> Line:
@@ -209,19 +213,19 @@ def _journey(context: Context) -> Finding:
             steps_done = []
             steps = (learner.sign_in, learner.enroll, learner.sign_out, learner.sign_out_of_the_lms)
             for step in steps:
-                _take(step)
+                _run_step(step)
                 steps_done.append(step.__name__.replace("_", " "))
     except NotKnownError as error:
         return skipped(str(error))
-    except StrayedError as error:
+    except JourneyError as error:
         return failed(
             str(error),
-            cause="no check names a cause: read the logs of this minute",
+            cause="not known: no check failed; the logs of this minute may show it",
             fix=fixes.adapt(fixes.LMS_LOGS, context),
         )
-    if learner.left_over:
+    if learner.leftover_text:
         return warning(
-            learner.left_over,
+            learner.leftover_text,
             cause="the LMS has no way to remove learners",
             fix=f"make {learner.lms_username} inactive in the LMS's admin",
         )
@@ -231,36 +235,36 @@ def _journey(context: Context) -> Finding:
     return ok(seen)
 
 
-def _take(step: Callable[[], None]) -> None:
+def _run_step(step: Callable[[], None]) -> None:
     try:
         step()
     except httpx.HTTPError as error:
-        raise StrayedError(f"{step.__name__}: {error or type(error).__name__}") from error
+        raise JourneyError(f"{step.__name__}: {error or type(error).__name__}") from error
     except (ValueError, KeyError, discovery.ConformanceError) as error:
-        raise StrayedError(f"{step.__name__}: unexpected answer ({error})") from error
+        raise JourneyError(f"{step.__name__}: unexpected answer ({error})") from error
 
 
 @contextmanager
 def _test_learner(context: Context, username: str) -> Iterator[_Learner]:
-    """A learner of the application with a session, who is always removed from the application and
-    the LMS."""
-    made = _application(context, "make", username)
+    """Creates a learner of the application with a session, and removes the learner from the
+    application and the LMS after the block."""
+    session = _run_learner_script(context, "make", username)
     with closing(Browser(context.application.url, context.lms.url)) as browser:
-        learner = _Learner(context, browser, username, made)
-        learner.start_anew()
+        learner = _Learner(context, browser, username, session)
+        learner.start_with_new_cookies()
         try:
             yield learner
         finally:
-            # From the application first: otherwise its worker would create the account again.
+            # First from the application, because its worker would create the LMS account again.
             try:
-                _application(context, "remove", username)
+                _run_learner_script(context, "remove", username)
             finally:
-                learner.left_over = _remove_at_lms(learner)
+                learner.leftover_text = _remove_lms_account(learner)
 
 
-def _application(context: Context, action: str, username: str) -> dict[str, Any]:
-    """Runs a step of ``journey_learner``. The learner's session is passed by a pipe, never as an
-    argument."""
+def _run_learner_script(context: Context, action: str, username: str) -> dict[str, Any]:
+    """Runs an action of ``journey_learner`` in the application. The learner's session is passed
+    through a pipe, never as an argument."""
     if context.application.manage is None:
         raise NotKnownError("the application's manage.py is not known: give --application")
     script = (files(__package__) / "journey_learner.py").read_text(encoding="utf-8")
@@ -269,12 +273,12 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
     return result
 
 
-def _remove_at_lms(learner: _Learner) -> str:
-    """Removes the LMS account. After an unfinished sign-in, finds the account by the username that
-    the learner was to get."""
+def _remove_lms_account(learner: _Learner) -> str:
+    """Removes the LMS account. Returns a text about what could not be removed, or ''. After an
+    unfinished sign-in, assumes that the account has the learner's username in the application."""
     name, token = learner.lms_username or learner.username, learner.context.token
     runs = [learner.run] if learner.run else []
     with httpx.Client(
         base_url=learner.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
     ) as http:
-        return learners.remove_where_there(name, runs, http, token)
+        return learners.remove_if_present(name, runs, http, token)

@@ -17,8 +17,8 @@ _MAX_REDIRECTS = 20
 _FRAME = re.compile(r"<iframe[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
 
 
-class StrayedError(Exception):
-    """A step of the journey ended at another page than expected; the message says where."""
+class JourneyError(Exception):
+    """A step of the journey did not end as expected; the message says at which page or answer."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,28 @@ class Landing:
 
 
 class Browser:
-    """A browser with one learner's cookies. homes: the addresses of the application and the LMS."""
+    """A browser with one learner's cookies. server_urls: the addresses of the application and the
+    LMS."""
 
-    def __init__(self, *homes: str) -> None:
-        self.homes = homes
+    def __init__(self, *server_urls: str) -> None:
+        self.server_urls = server_urls
         self.client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=agents.LEARNER)
 
     def go(self, url: str) -> Landing:
-        """Follows redirects from ``url``. Raises StrayedError for a redirect loop, or if the
+        """Follows redirects from ``url``. Raises JourneyError for a redirect loop, or if the
         application or the LMS does not answer."""
-        return self._on(self.client.build_request("GET", url))
+        return self._follow_redirects(self.client.build_request("GET", url))
 
     def submit(self, url: str) -> Landing:
         """Submits an empty form with the CSRF token of the application."""
         token = next((c.value for c in self.client.cookies.jar if "csrf" in c.name.lower()), "")
         headers = {"Referer": url, "X-CSRFToken": token or ""}
         data = {"csrfmiddlewaretoken": token or ""}
-        return self._on(self.client.build_request("POST", url, data=data, headers=headers))
+        return self._follow_redirects(
+            self.client.build_request("POST", url, data=data, headers=headers)
+        )
 
-    def _on(self, request: httpx.Request) -> Landing:
+    def _follow_redirects(self, request: httpx.Request) -> Landing:
         visited: list[str] = []
         while len(visited) < _MAX_REDIRECTS:
             url = str(request.url)
@@ -62,16 +65,16 @@ class Browser:
             try:
                 answer = self.client.send(request)
             except httpx.HTTPError as error:
-                if any(same_origin(url, home) for home in self.homes):
+                if any(same_origin(url, server_url) for server_url in self.server_urls):
                     reason = str(error) or type(error).__name__
-                    raise StrayedError(f"{visited[-1]} does not answer: {reason}") from error
+                    raise JourneyError(f"{visited[-1]} does not answer: {reason}") from error
                 return Landing(url, None)
             if answer.next_request is None:
                 return Landing(url, answer)
             request = answer.next_request
-        round_ = [page for page, times in Counter(visited).most_common(2) if times > 1]
-        raise StrayedError(
-            f"the redirects form a loop between {' and '.join(round_) or visited[-1]}"
+        repeated_pages = [page for page, times in Counter(visited).most_common(2) if times > 1]
+        raise JourneyError(
+            f"the redirects form a loop between {' and '.join(repeated_pages) or visited[-1]}"
         )
 
     def frames_of(self, landing: Landing) -> list[str]:
@@ -88,7 +91,7 @@ class Browser:
         if answer.status_code in (401, 403):
             return ""
         if answer.status_code != httpx.codes.OK:
-            raise StrayedError(f"{LmsPath.ME} answers {answer.status_code}")
+            raise JourneyError(f"{LmsPath.ME} answers {answer.status_code}")
         return str(answer.json()["username"])
 
     def close(self) -> None:

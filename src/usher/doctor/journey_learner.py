@@ -14,7 +14,7 @@ from django.contrib.auth.backends import RemoteUserBackend
 from django.db import transaction
 from django.http import HttpRequest
 
-PATIENCE_SECONDS = 30
+MAX_WAIT_SECONDS = 30
 
 
 def _make(username):
@@ -32,7 +32,7 @@ def _make(username):
     user = model(**{name: value for name, value in values.items() if name in names})
     user.set_password(secrets.token_urlsafe(32))
     user.save()
-    _name_for_the_lms(user, username)
+    _store_lms_username(user, username)
     return _session_of(user)
 
 
@@ -53,7 +53,7 @@ def _session_of(user):
     return {
         "cookie": settings.SESSION_COOKIE_NAME,
         "session": request.session.session_key,
-        # A browser has the CSRF cookie since its sign-in, and pages need not set it again.
+        # Sign-in set the CSRF cookie in a browser; pages need not set it again.
         "csrf_cookie": settings.CSRF_COOKIE_NAME,
         "csrf": request.META.get("CSRF_COOKIE", ""),
     }
@@ -68,7 +68,7 @@ def _backend():
     return (plain or own or settings.AUTHENTICATION_BACKENDS)[0]
 
 
-def _name_for_the_lms(user, username):
+def _store_lms_username(user, username):
     """Stores the LMS username, if the application has a table for it, as MITx Online does."""
     if not apps.is_installed("openedx") or not hasattr(user, "openedx_users"):
         return
@@ -90,12 +90,12 @@ def _account(username):
     return {"ready": account.is_ready, "error": account.error_message}
 
 
-def _delete(user, late):
+def _delete(user, even_if_claimed):
     """Deletes the user as soon as no worker has claimed its records: a request in progress could
-    create the account again. late: whether to delete the user even if a worker has claimed records.
-    Returns whether it was deleted."""
+    create the account again. Returns whether the user was deleted. even_if_claimed: delete the user
+    even if a worker has claimed records."""
     with transaction.atomic():
-        if apps.is_installed("usher.application") and not late:
+        if apps.is_installed("usher.application") and not even_if_claimed:
             from usher.application.accounts.services import is_worked_on
 
             if is_worked_on(user):
@@ -108,8 +108,8 @@ def _remove(username):
     learners = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
     count = learners.count()
     for user in learners:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _delete(user, late=time.monotonic() > deadline):
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while not _delete(user, even_if_claimed=time.monotonic() > deadline):
             time.sleep(0.1)
     return {"removed": count}
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from usher.contract import exits
 from usher.contract.terminal import WIDTH, command_line, wrap
 from usher.doctor import fixes
-from usher.doctor.check import Status, all_checks
+from usher.doctor.check import Status, all_checks, quantity
 from usher.doctor.context import CONNECTED
 from usher.doctor.runner import Line, Report
 
@@ -32,41 +32,40 @@ _WORST = (Status.FAILED, Status.WARNING, Status.NOTE, Status.OK, Status.SKIPPED)
 
 
 def show(report: Report, console: Console, *, verbose: bool = False) -> None:
-    is_short = not (verbose or report.asked)
+    is_short = not (verbose or report.named_ids)
     if is_short:
         _show_short(report, console)
     else:
         for line in report.lines:
             _show_line(line, console)
-            if report.asked and line.id not in report.asked:
-                names = _join_with_and(
-                    [other.id for other in report.lines if other.because == line.id]
-                )
-                text = wrap(f"{names}, which depends on it, was not checked", 24)
-                _say(console, f"{'':17}shown: {text}")
+            if report.named_ids and line.id not in report.named_ids:
+                skipped_ids = [other.id for other in report.lines if other.because == line.id]
+                verb = "was" if len(skipped_ids) == 1 else "were"
+                reason = f"because of it, {_join_with_and(skipped_ids)} {verb} not checked"
+                _say(console, f"{'':17}shown: {wrap(reason, 24)}")
     console.print()
     counts = ", ".join(f"{len(report.of_status(status))} {status.value}" for status in Status)
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
     if is_short:
         _say(console, "Each check: usher doctor --verbose", "dim")
-    if report.asked:
-        _say(console, "Only the checks that --only names were made, and those they depend on.")
+    if report.named_ids:
+        _say(console, "Only the checks named by --only, and their dependencies, were made.")
         if report.exit_code == exits.DONE:
             _say(console, "All checks: usher doctor")
             return
-    elif report.stage == CONNECTED and report.silent:
-        verb = "does" if len(report.silent) == 1 else "do"
-        _say(console, f"Set up, but {_join_with_and(report.silent)} {verb} not answer.")
+    elif report.stage == CONNECTED and report.silent_servers:
+        verb = "does" if len(report.silent_servers) == 1 else "do"
+        _say(console, f"Set up, but {_join_with_and(report.silent_servers)} {verb} not answer.")
     elif report.stage == CONNECTED and not report.healthy:
         _say(console, "Connected, but not everything works: see ✗ above.")
     elif report.stage == CONNECTED and report.unproven:
-        text = "According to the settings it is connected; whether sign-in works was not checked."
+        text = "Connected according to the settings; whether sign-in works was not checked."
         _say(console, wrap(text, 0))
     elif report.stage:
         _say(console, f"{report.stage[0].upper()}{report.stage[1:]}.")
-    following = next_step(report)
-    label = _LABEL.match(following)[0]  # type: ignore[index]  # it matches any text
-    _say(console, _laid_out(following.removeprefix(label), 6, label))
+    next_text = next_step(report)
+    label = _LABEL.match(next_text)[0]  # type: ignore[index]  # it matches any text
+    _say(console, _format_fix(next_text.removeprefix(label), 6, label))
 
 
 def _show_short(report: Report, console: Console) -> None:
@@ -113,7 +112,7 @@ def _counts(lines: Iterable[Line]) -> str:
 
 
 def ranges(ids: Sequence[str]) -> list[str]:
-    """``TUT-1``, ``TUT-2``, ``TUT-3``, ``TUT-7`` as ``TUT-1 to TUT-3``, ``TUT-7``."""
+    """Shortens ``TUT-1``, ``TUT-2``, ``TUT-3``, ``TUT-7`` to ``TUT-1 to TUT-3``, ``TUT-7``."""
     groups: list[list[str]] = []
     for name in ids:
         family, _, number = name.partition("-")
@@ -148,14 +147,14 @@ def _show_line(line: Line, console: Console) -> None:
         _say(console, f"{'':17}why:   {wrap(finding.cause, 24)}")
     if finding.is_trouble:
         _say(console, f"{'':17}cause: {wrap(finding.cause, 24)}")
-        _say(console, _laid_out(finding.fix, 24, f"{'':17}fix:   "))
+        _say(console, _format_fix(finding.fix, 24, f"{'':17}fix:   "))
         if line.page.startswith("http"):
             _say(console, f"{'':17}page:  {line.page}")
 
 
-def _laid_out(fix: str, indent: int, label: str) -> str:
+def _format_fix(fix: str, indent: int, label: str) -> str:
     """``label`` and a fix. Sentences are wrapped; each command is on a line of its own, so that it
-    can be copied. Every line but the first is indented."""
+    can be copied. All lines after the first are indented."""
     lines = []
     for text, is_command in fixes.split_into_commands(fix):
         if not is_command:
@@ -174,46 +173,45 @@ def next_step(report: Report) -> str:
     """Returns a sentence that begins with ``Next:``. It may contain commands."""
     if root_causes := report.root_causes:
         return f"Next: {root_causes[0].id}: {root_causes[0].finding.fix}"
-    if report.unproven and not report.asked:
-        return f"Next: {_not_checked(report.unproven, 'essential checks')}"
+    if report.unproven and not report.named_ids:
+        return f"Next: {_unchecked_text(report.unproven, 'essential check')}"
     if report.exit_code:
-        missing = next(line for line in report.unknown if line.id in report.asked)
+        missing = next(line for line in report.unknown if line.id in report.named_ids)
         return f"Next: {missing.id} could not be checked: {missing.finding.seen}."
     if report.unknown:
-        return f"Next: nothing to do. {_not_checked(report.unknown, 'checks')}"
+        return f"Next: nothing to do. {_unchecked_text(report.unknown, 'check')}"
     return "Next: nothing to do."
 
 
-def _not_checked(lines: list[Line], what: str) -> str:
-    """A sentence with the number of these checks, their ids, and the reason of most of them: one
-    failing command, such as the application's manage.py, may be the reason for many."""
-    seen = [line.finding.seen for line in lines]
-    often = max(seen, key=seen.count)
-    names = ", ".join(ranges([line.id for line in lines]))
-    number = f"{len(lines)} {what}" if len(lines) > 1 else f"1 {what.removesuffix('s')}"
-    text = f"{number} could not be made ({names})"
-    is_common = 2 * seen.count(often) > len(lines)
-    return f"{text}: {often}" if is_common else f"{text}; see the reasons above"
+def _unchecked_text(lines: list[Line], noun: str) -> str:
+    """A sentence with the number of these checks, their ids, and the reason if most have the same
+    one. noun: in the singular."""
+    reasons = [line.finding.seen for line in lines]
+    commonest_reason = max(reasons, key=reasons.count)
+    ids = ", ".join(ranges([line.id for line in lines]))
+    text = f"{quantity(len(lines), noun)} could not be made ({ids})"
+    is_common = 2 * reasons.count(commonest_reason) > len(lines)
+    return f"{text}: {commonest_reason}" if is_common else f"{text}; see the reasons above"
 
 
 def list_as_dict() -> list[dict[str, Any]]:
     return [
         {
             "id": name,
-            "title": kind.title(),
-            "depends_on": list(kind.depends_on),
-            "page": kind.page(),
+            "title": check_class.title(),
+            "depends_on": list(check_class.depends_on),
+            "page": check_class.page(),
         }
-        for name, kind in all_checks().items()
+        for name, check_class in all_checks().items()
     ]
 
 
 def show_list(console: Console) -> None:
-    for name, kind in all_checks().items():
-        line = Text.assemble((f"{name:<6} ", "bold"), wrap(kind.title(), 7))
+    for name, check_class in all_checks().items():
+        line = Text.assemble((f"{name:<6} ", "bold"), wrap(check_class.title(), 7))
         console.print(line, soft_wrap=True)
-        if kind.depends_on:
-            names = wrap(", ".join(ranges(kind.depends_on)), 13)
+        if check_class.depends_on:
+            names = wrap(", ".join(ranges(check_class.depends_on)), 13)
             _say(console, f"{'':7}after {names}", "dim")
 
 

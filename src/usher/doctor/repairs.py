@@ -11,16 +11,17 @@ from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.runner import Report
 
-#: The module is imported by this name, because it belongs to another package.
-_USHER = "usher.cli.main"
+#: The module of the ``usher`` command. It is named, not imported, because it belongs to another
+#: package.
+_USHER_COMMAND = "usher.cli.main"
 
 
 @dataclass(frozen=True)
 class Repair:
-    """says: a description, shown before the repair. apply: makes the repair; raises NotKnownError
-    if that is impossible."""
+    """description: shown before the repair. apply: makes the repair; raises NotKnownError if it
+    can't be made."""
 
-    says: str
+    description: str
     apply: Callable[[Context], None]
 
 
@@ -30,7 +31,7 @@ def repairs_for(report: Report) -> dict[str, Repair]:
     return {name: REPAIRS[name] for name in names if name in REPAIRS}
 
 
-def _restrict_env(context: Context) -> None:
+def _make_env_file_private(context: Context) -> None:
     path = context.application.env_file
     if path is None:
         raise NotKnownError("there is no .env")
@@ -41,19 +42,21 @@ def _provision(context: Context) -> None:
     """Provisions with the secrets of the demo, of ``usher dev``, or of Tutor's configuration."""
     if context.demo_home is not None:
         home = str(context.demo_home)
-        Command((sys.executable, "-m", _USHER, "demo")).output("--provision", "--home", home)
+        Command((sys.executable, "-m", _USHER_COMMAND, "demo")).output(
+            "--provision", "--home", home
+        )
     elif context.dev_home is not None:
         folder = str(context.application.manage.folder) if context.application.manage else "."
-        Command((sys.executable, "-m", _USHER, "dev")).output(
+        Command((sys.executable, "-m", _USHER_COMMAND, "dev")).output(
             folder, "--provision", "--home", str(context.dev_home)
         )
-    elif context.tutor.given:
+    elif context.tutor.has_root:
         context.tutor.command("do").output("usher-provision", seconds=600)
     else:
         raise NotKnownError("the secrets are not known here: run usher connect")
 
 
-def _shell(context: Context, script: str) -> None:
+def _run_in_shell(context: Context, script: str) -> None:
     manage: Command | None = context.application.manage
     if manage is None:
         raise NotKnownError("the application's manage.py is not known: give --application")
@@ -61,35 +64,37 @@ def _shell(context: Context, script: str) -> None:
 
 
 def _relax_pkce(context: Context) -> None:
-    _shell(context, _RELAX_PKCE.format(client_id=context.lms_client_id))
+    _run_in_shell(context, _RELAX_PKCE_SCRIPT.format(client_id=context.lms_client_id))
 
 
 def _register_redirect(context: Context) -> None:
     address = lms_redirect_uri(context.lms.url, context.backend)
-    _shell(context, _ADD_REDIRECT.format(client_id=context.lms_client_id, address=address))
+    _run_in_shell(
+        context, _REGISTER_REDIRECT_SCRIPT.format(client_id=context.lms_client_id, address=address)
+    )
 
 
-_RELAX_PKCE = """
+_RELAX_PKCE_SCRIPT = """
 from oauth2_provider.models import get_application_model
 from usher.application.provider.models import ClientPolicy
 application = get_application_model().objects.get(client_id={client_id!r})
 ClientPolicy.objects.update_or_create(application=application, defaults={{"pkce_required": False}})
 """
-_ADD_REDIRECT = """
+_REGISTER_REDIRECT_SCRIPT = """
 from oauth2_provider.models import get_application_model
 application = get_application_model().objects.get(client_id={client_id!r})
-known = application.redirect_uris.split()
-if {address!r} not in known:
-    application.redirect_uris = " ".join([*known, {address!r}])
+registered = application.redirect_uris.split()
+if {address!r} not in registered:
+    application.redirect_uris = " ".join([*registered, {address!r}])
     application.save(update_fields=["redirect_uris"])
 """
 
 REPAIRS = {
-    "restrict-env": Repair("chmod 600 the application's .env", _restrict_env),
+    "restrict-env": Repair("chmod 600 the application's .env", _make_env_file_private),
     "provision": Repair(
         "provision again: creates and corrects the records of the LMS and the application",
         _provision,
     ),
     "relax-pkce": Repair("switch PKCE off for the LMS's client at the application", _relax_pkce),
-    "redirect-uri": Repair("register the LMS's address for its client", _register_redirect),
+    "redirect-uri": Repair("register the LMS's redirect URI for its client", _register_redirect),
 }

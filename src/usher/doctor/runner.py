@@ -71,11 +71,11 @@ class Line:
 
 @dataclass
 class Report:
-    """lines: causes before symptoms. stage: how far the setup is. asked: ids that the operator
-    named; empty for all checks."""
+    """lines: causes before symptoms. stage: how far the setup is. named_ids: the checks that the
+    operator named; empty for all checks."""
 
     lines: list[Line] = field(default_factory=list)
-    asked: frozenset[str] = frozenset()
+    named_ids: frozenset[str] = frozenset()
     stage: str = ""
     seconds: float = 0.0
 
@@ -97,9 +97,9 @@ class Report:
         return ordered
 
     @property
-    def silent(self) -> list[str]:
-        """What does not answer: the application, the LMS, or both."""
-        return [line.finding.silent for line in self.lines if line.finding.silent]
+    def silent_servers(self) -> list[str]:
+        """The servers that do not answer: the application, the LMS, or both."""
+        return [line.finding.silent_server for line in self.lines if line.finding.silent_server]
 
     @property
     def healthy(self) -> bool:
@@ -124,8 +124,8 @@ class Report:
         essential one could not; else 0."""
         if not self.healthy:
             return exits.FAILED
-        if self.asked:
-            unknown = any(line.id in self.asked for line in self.unknown)
+        if self.named_ids:
+            unknown = any(line.id in self.named_ids for line in self.unknown)
             return exits.NOT_RUN if unknown else exits.DONE
         return exits.UNFINISHED if self.unproven else exits.DONE
 
@@ -144,77 +144,101 @@ class Report:
 
 def run(context: Context, only: Iterable[str] = ()) -> Report:
     """Runs all checks; with ``only``, the checks with these ids and the checks on which they
-    depend. Of the checks that are run as a dependency, reports only failures that prevented a check
-    in ``only``.
+    depend. A check that is run only as a dependency is reported if its failure prevented a check in
+    ``only``.
 
     Raises UnknownCheckError for an id that no check has.
     """
     started = time.monotonic()
     checks = all_checks()
     selected = _select(checks, only)
-    order = [name for name in _in_order(checks) if name in _with_dependencies(checks, selected)]
+    order = [
+        check_id
+        for check_id in _in_order(checks)
+        if check_id in _with_dependencies(checks, selected)
+    ]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
         for gather in context.slow_facts():
             pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
-        for name in order:
+        for check_id in order:
             # The checks on which this one depends were submitted earlier, so waiting for them can't
             # block the pool.
-            waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
-            needs = frozenset(_with_dependencies(checks, {name}) - {name})
-            futures[name] = pool.submit(_line, checks[name], context, waits_for, needs)
-        lines = _skip_unseen({name: future.result() for name, future in futures.items()})
-    shown_names = selected | {lines[name].because for name in selected}
-    report = Report([lines[name] for name in checks if name in shown_names])
-    report.asked = frozenset(selected) if set(selected) != set(checks) else frozenset()
+            waits_for = [
+                futures[needed] for needed in checks[check_id].depends_on if needed in futures
+            ]
+            needs = frozenset(_with_dependencies(checks, {check_id}) - {check_id})
+            futures[check_id] = pool.submit(_run_check, checks[check_id], context, waits_for, needs)
+        lines = _skip_unconfirmed(
+            {check_id: future.result() for check_id, future in futures.items()}
+        )
+    shown_ids = selected | {lines[check_id].because for check_id in selected}
+    report = Report([lines[check_id] for check_id in checks if check_id in shown_ids])
+    report.named_ids = frozenset(selected) if set(selected) != set(checks) else frozenset()
     report.stage = context.stage
     report.seconds = time.monotonic() - started
     return report
 
 
-def _skip_unseen(lines: dict[str, Line]) -> dict[str, Line]:
+def _skip_unconfirmed(lines: dict[str, Line]) -> dict[str, Line]:
     """If the LMS does not answer, replaces successful checks of its settings and records by skipped
-    ones: files and database have the right values, but nothing has shown that these work. Failures
-    stay."""
-    silent = next((line.id for line in lines.values() if line.finding.silent == SILENT_LMS), "")
-    if not silent:
+    checks: files and database have the right values, but nothing has shown that these work.
+    Failures stay."""
+    failed_id = next(
+        (line.id for line in lines.values() if line.finding.silent_server == SILENT_LMS), ""
+    )
+    if not failed_id:
         return lines
-    unseen = skipped(f"right as written, but not seen to work while {silent} fails")
+    unconfirmed = skipped(
+        f"the stored values are right, but can't be tried while {failed_id} fails"
+    )
     return {
-        name: replace(line, finding=unseen, because=silent)
-        if name.startswith(_OF_THE_LMS) and line.finding.status is Status.OK
+        check_id: replace(line, finding=unconfirmed, because=failed_id)
+        if check_id.startswith(_LMS_FAMILIES) and line.finding.status is Status.OK
         else line
-        for name, line in lines.items()
+        for check_id, line in lines.items()
     }
 
 
 #: The families of checks of the LMS's settings and records.
-_OF_THE_LMS = ("LMS-", "PRV-")
+_LMS_FAMILIES = ("LMS-", "PRV-")
 
 
-def _line(
-    kind: type[Check], context: Context, waits_for: list[Future[Line]], needs: frozenset[str]
+def _run_check(
+    check_class: type[Check], context: Context, waits_for: list[Future[Line]], needs: frozenset[str]
 ) -> Line:
-    stopped = (_stopped_by(future.result()) for future in waits_for)
-    because = next(filter(None, stopped), "")
-    finding = skipped(f"not checked while {because} fails") if because else _probe(kind, context)
-    title, family = map(
-        context.application.naming_env, (kind.title(), title_of_family(kind.id.partition("-")[0]))
+    failed_ids = (_failed_check_of(future.result()) for future in waits_for)
+    because = next(filter(None, failed_ids), "")
+    finding = (
+        skipped(f"not checked while {because} fails") if because else _probe(check_class, context)
     )
-    return Line(kind.id, title, finding, because, kind.page(), kind.essential, needs, family)
+    title, family = map(
+        context.application.with_env_file_name,
+        (check_class.title(), title_of_family(check_class.id.partition("-")[0])),
+    )
+    return Line(
+        check_class.id,
+        title,
+        finding,
+        because,
+        check_class.page(),
+        check_class.essential,
+        needs,
+        family,
+    )
 
 
-def _stopped_by(earlier: Line) -> str:
-    if earlier.finding.status is Status.FAILED:
-        return earlier.id
-    return earlier.because
+def _failed_check_of(line: Line) -> str:
+    """The id of the failed check because of which the checks that depend on this one are skipped;
+    '' if they are made."""
+    return line.id if line.finding.status is Status.FAILED else line.because
 
 
-def _probe(kind: type[Check], context: Context) -> Finding:
+def _probe(check_class: type[Check], context: Context) -> Finding:
     try:
-        finding = kind().probe(context)
-        fix = context.tutor.for_this_root(fixes.adapt(finding.fix, context))
-        seen, cause = map(context.application.naming_env, (finding.seen, finding.cause))
+        finding = check_class().probe(context)
+        fix = context.tutor.adapt_to_root(fixes.adapt(finding.fix, context))
+        seen, cause = map(context.application.with_env_file_name, (finding.seen, finding.cause))
         return replace(finding, seen=seen, cause=cause, fix=fix)
     except NotApplicableError as error:
         return not_applicable(str(error))
@@ -224,32 +248,32 @@ def _probe(kind: type[Check], context: Context) -> Finding:
         return failed(
             f"the check itself failed: {type(error).__name__}: {error}",
             cause="an unexpected answer, or a bug in the check",
-            fix=f"usher doctor --only {kind.id} --json",
+            fix=f"usher doctor --only {check_class.id} --json",
         )
 
 
 def _select(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
-    names = {name.upper() for name in only}
-    if unknown := sorted(names - set(checks)):
+    ids = {check_id.upper() for check_id in only}
+    if unknown := sorted(ids - set(checks)):
         raise UnknownCheckError(f"There is no check {unknown[0]}; usher doctor --list shows all.")
-    return names or set(checks)
+    return ids or set(checks)
 
 
 def _with_dependencies(checks: dict[str, type[Check]], selected: set[str]) -> set[str]:
     ids: set[str] = set()
     to_visit = list(selected)
     while to_visit:
-        name = to_visit.pop()
-        if name not in ids and name in checks:
-            ids.add(name)
-            to_visit += checks[name].depends_on
+        check_id = to_visit.pop()
+        if check_id not in ids and check_id in checks:
+            ids.add(check_id)
+            to_visit += checks[check_id].depends_on
     return ids
 
 
 def _in_order(checks: dict[str, type[Check]]) -> Iterator[str]:
     graph = {
-        name: [needed for needed in kind.depends_on if needed in checks]
-        for name, kind in checks.items()
+        check_id: [needed for needed in check_class.depends_on if needed in checks]
+        for check_id, check_class in checks.items()
     }
     try:
         yield from TopologicalSorter(graph).static_order()

@@ -16,16 +16,20 @@ _MARKS = {"ok": "✓", "note": "i", "warning": "!", "failed": "✗", "skipped": 
 
 
 def run_checks(
-    ask: Callable[[], ApplicationReport], *, application_url: str, lms_url: str, token: str
+    read_report: Callable[[], ApplicationReport],
+    *,
+    application_url: str,
+    lms_url: str,
+    token: str,
 ) -> dict[str, Any]:
     """Runs all checks. Returns ``Report.to_dict`` with ``next``, the sentence about what to do
-    first. Each check in it has a ``mark`` and ``fix_is_command``, too.
+    first, and with ``mark`` and ``fix_is_command`` for each check.
 
-    ask: returns the application's report; called in another thread. token: the service worker's,
-    with which the LMS returns its report.
+    read_report: returns the application's report; called in another thread. token: the service
+    worker's token, with which the LMS returns its report.
     """
     web = Web()
-    application = Application(web, application_url, ask=ask)
+    application = Application(web, application_url, read_report=read_report)
     with Context(Lms(web, lms_url, token), application, web=web) as context:
         report = run(context)
     data = report.to_dict()

@@ -17,7 +17,7 @@ RECORDINGS = {
     int(path.name[:3]): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted((Path(__file__).parents[2] / "recordings").glob("[0-9]*.json"))
 }
-PAIRS = [
+EXPECTATIONS_AND_RECORDINGS = [
     pytest.param(expectation, number, id=f"{expectation.id}-{number:03}")
     for expectation in load()
     for number in expectation.source
@@ -31,14 +31,18 @@ def answer_of(recording: dict[str, Any]) -> Answer:
     return Answer(response["status"], httpx.Headers(headers), response["body"])
 
 
-@pytest.mark.parametrize(("expectation", "number"), PAIRS)
-def test_the_recorded_answer_agrees(expectation: Expectation, number: int) -> None:
+@pytest.mark.parametrize(("expectation", "number"), EXPECTATIONS_AND_RECORDINGS)
+def test_the_recorded_answer_agrees_with_the_expectation(
+    expectation: Expectation, number: int
+) -> None:
     answer = answer_of(RECORDINGS[number])
     assert deviations(expectation, answer, {}) == []
 
 
-@pytest.mark.parametrize(("expectation", "number"), PAIRS)
-def test_the_recorded_request_is_the_one_asked(expectation: Expectation, number: int) -> None:
+@pytest.mark.parametrize(("expectation", "number"), EXPECTATIONS_AND_RECORDINGS)
+def test_the_recorded_request_is_the_request_of_the_expectation(
+    expectation: Expectation, number: int
+) -> None:
     request = RECORDINGS[number]["request"]
     assert request["method"] == expectation.request["method"]
     path = unquote(urlsplit(request["path"]).path)
@@ -47,8 +51,10 @@ def test_the_recorded_request_is_the_one_asked(expectation: Expectation, number:
 
 def test_every_recording_has_an_expectation() -> None:
     assert RECORDINGS, "tests/recordings is empty"
-    used = {number for expectation in load() for number in expectation.source}
-    assert sorted(set(RECORDINGS) - used) == []
+    recordings_with_expectation = {
+        number for expectation in load() for number in expectation.source
+    }
+    assert sorted(set(RECORDINGS) - recordings_with_expectation) == []
 
 
 def test_ids_are_unique_and_sources_exist() -> None:
@@ -57,8 +63,8 @@ def test_ids_are_unique_and_sources_exist() -> None:
     assert all(expectation.source and expectation.says for expectation in load())
 
 
-@pytest.mark.parametrize(("expectation", "number"), PAIRS)
+@pytest.mark.parametrize(("expectation", "number"), EXPECTATIONS_AND_RECORDINGS)
 def test_another_status_is_a_deviation(expectation: Expectation, number: int) -> None:
     recorded = answer_of(RECORDINGS[number])
-    other = Answer(418, recorded.headers, recorded.body)
-    assert deviations(expectation, other, {})
+    answer_with_other_status = Answer(418, recorded.headers, recorded.body)
+    assert deviations(expectation, answer_with_other_status, {})

@@ -26,12 +26,12 @@ from usher.doctor.conformance.shapes import differences, names_in
         (["<int>"], []),
     ],
 )
-def test_fits(shape: Any, value: Any) -> None:
+def test_a_value_that_fits_the_shape_has_no_differences(shape: Any, value: Any) -> None:
     assert differences(shape, value, {"worker": "serviceworker"}) == []
 
 
 @pytest.mark.parametrize(
-    ("shape", "value", "said"),
+    ("shape", "value", "difference"),
     [
         ("<int>", True, "body is True, expected <int>"),
         ("<time>", "yesterday", "body is 'yesterday', expected <time>"),
@@ -43,10 +43,12 @@ def test_fits(shape: Any, value: Any) -> None:
         (True, 1, "body is 1, expected True"),
     ],
 )
-def test_differs(shape: Any, value: Any, said: str) -> None:
-    assert differences(shape, value, {"worker": "serviceworker"}) == [said]
+def test_a_value_that_does_not_fit_the_shape_is_named_with_its_place(
+    shape: Any, value: Any, difference: str
+) -> None:
+    assert differences(shape, value, {"worker": "serviceworker"}) == [difference]
 
 
-def test_names_in_a_request() -> None:
+def test_names_in_finds_every_placeholder_of_a_request() -> None:
     request = {"path": "/a/{course:raw}", "json": {"user": "{learner}", "n": [1, "{org}"]}}
     assert names_in(request) == {"course", "learner", "org"}

@@ -11,7 +11,7 @@ from tests.doctor.faults.system import System
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import MITXONLINE
 
-LEARNER = """
+CREATE_LEARNER = """
 from django.contrib.auth import get_user_model
 from usher.application.accounts.services import ensure_account
 from usher.engine.services import reconcile
@@ -26,7 +26,7 @@ ensure_account(user)
 enroll(user, CourseRun.objects.order_by("course_key").first())
 """
 #: Prints 1 if every record is settled, none is due within ten minutes and none has a lease.
-QUIET = """
+PRINT_IS_QUIET = """
 from datetime import timedelta
 from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
@@ -41,7 +41,7 @@ print(int(all(
 """
 #: Prints 1 if the LMS has delivered all its messages. A message that arrives later would make a row
 #: due again.
-DELIVERED = """
+PRINT_IS_DELIVERED = """
 from usher.lms.events.models import Message
 print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
 """
@@ -56,14 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    # Each run of doctor requests a token with the LMS's credentials and a wrong code; there are
-    # many runs.
-    many = {"USHER_TOKEN_FAILURES_A_MINUTE": "100000"}
+    # Each of the many runs of doctor requests a token with the LMS's credentials and a wrong code.
+    high_limit = {"USHER_TOKEN_FAILURES_A_MINUTE": "100000"}
     folder = tmp_path_factory.mktemp("pair")
-    with Pair(folder, MITXONLINE, extra_environment=many) as pair:
+    with Pair(folder, MITXONLINE, extra_environment=high_limit) as pair:
         system = System(pair)
         try:
-            system.application.run(LEARNER)
+            system.application.run(CREATE_LEARNER)
             _wait_until_quiet(system)
             system.remember()
             system.restore()
@@ -90,11 +89,13 @@ def _wait_until_quiet(system: System) -> None:
     """Waits until the worker has created the learner in the LMS and the LMS has sent its
     webhook."""
     deadline = monotonic() + 180
-    while not (_prints_1(system.lms, DELIVERED) and _prints_1(system.application, QUIET)):
+    while not (
+        _prints_1(system.lms, PRINT_IS_DELIVERED) and _prints_1(system.application, PRINT_IS_QUIET)
+    ):
         system.pair.check()
         assert monotonic() < deadline, "the engine did not settle the learner"
         sleep(0.1)
 
 
-def _prints_1(shell: ManageProcess, question: str) -> bool:
-    return shell.run(question).strip() == "1"
+def _prints_1(shell: ManageProcess, code: str) -> bool:
+    return shell.run(code).strip() == "1"

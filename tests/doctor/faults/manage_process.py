@@ -17,13 +17,15 @@ class ManageProcess(DjangoProcess):
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(folder, environment)
-        self._own = environment
+        self._environment_of_command = environment
 
     def as_typed(self, arguments: str) -> str:
-        return Command(self.words, self.folder, self._own).as_typed(arguments)
+        return Command(self.words, self.folder, self._environment_of_command).as_typed(arguments)
 
-    def output(self, *more: str, stdin: str = "", seconds: float = 60) -> str:
+    def output(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
         try:
-            return self.run(stdin) if more == ("shell",) else self.command(*more).checked()
+            return (
+                self.run(stdin) if arguments == ("shell",) else self.command(*arguments).checked()
+            )
         except DjangoProcessError as error:
             raise CommandError(str(error)) from error

@@ -19,36 +19,39 @@ from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
-class Front:
-    """A running proxy. url: its address. certificate: the file with the certificate to trust, which
-    exists only with https."""
+class RunningProxy:
+    """certificate: the file with the certificate to trust, which exists only with https."""
 
     url: str
     certificate: Path
 
 
 @contextmanager
-def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Front]:
+def proxy(target: str, *, https: bool = False, failing_path: str = "-") -> Iterator[RunningProxy]:
     """Serves a proxy that forwards requests to ``target``. It sends the target's own Host header
-    and no X-Forwarded-Proto. Paths that begin with ``broken`` answer 500."""
+    and no X-Forwarded-Proto. Paths that begin with ``failing_path`` answer 500."""
     host = target.split("//")[1]
     client = httpx.Client(base_url=target, follow_redirects=False, trust_env=False)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _pass_on(self) -> None:
+        def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.path.startswith(broken):
+            if self.path.startswith(failing_path):
                 self._answer(500, {}, b"")
                 return
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             headers["Host"] = host
             answer = client.request(self.command, self.path, headers=headers, content=body)
-            kept = ("content-type", "location", "www-authenticate", "date", "allow")
+            forwarded_headers = ("content-type", "location", "www-authenticate", "date", "allow")
             self._answer(
                 answer.status_code,
-                {name: answer.headers[name] for name in kept if name in answer.headers},
+                {
+                    name: answer.headers[name]
+                    for name in forwarded_headers
+                    if name in answer.headers
+                },
                 answer.content,
             )
 
@@ -61,7 +64,7 @@ def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Fr
             with suppress(ConnectionError):
                 self.wfile.write(body)
 
-        do_GET = do_POST = _pass_on
+        do_GET = do_POST = _forward
 
         def log_message(self, *_: object) -> None:
             """Logs nothing."""
@@ -74,7 +77,7 @@ def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Fr
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         scheme = "https" if https else "http"
         try:
-            yield Front(f"{scheme}://127.0.0.1:{server.server_address[1]}", certificate)
+            yield RunningProxy(f"{scheme}://127.0.0.1:{server.server_address[1]}", certificate)
         finally:
             server.shutdown()
             server.server_close()
@@ -103,9 +106,9 @@ def _encrypted(server: ThreadingHTTPServer, certificate: Path) -> ssl.SSLSocket:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    both = certificate.with_name("both.pem")
-    both.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    key_and_certificate = certificate.with_name("key_and_certificate.pem")
+    key_and_certificate.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
     certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(both)
+    context.load_cert_chain(key_and_certificate)
     return context.wrap_socket(server.socket, server_side=True)

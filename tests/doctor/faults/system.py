@@ -15,7 +15,7 @@ from tests.doctor.faults.manage_process import ManageProcess
 from usher.cli.demo.pair import Pair
 from usher.client import batch
 from usher.contract import envfile
-from usher.doctor.context import Places, look_at
+from usher.doctor.context import Places, create_context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.runner import Report, run
 
@@ -35,43 +35,43 @@ class System:
             manage=self.application,
             lms_manage=self.lms,
         )
-        self._kept_files: dict[Path, tuple[str, bytes]] = {}
+        self._original_files: dict[Path, tuple[str, bytes]] = {}
         self._databases = [
             next(pair.lms_home.glob("*.sqlite3")),
             next(pair.application_home.glob("*.sqlite3")),
         ]
 
-    def examine(self, **other: Any) -> Report:
-        """Doctor's report. other: replaces values of ``places``."""
-        with look_at(replace(self.places, **other)) as context:
+    def examine(self, **replaced_places: Any) -> Report:
+        """Doctor's report. replaced_places: values that replace those of ``places``."""
+        with create_context(replace(self.places, **replaced_places)) as context:
             # The application's report is read first, because doctor's request for the LMS's report
             # makes the LMS try the token endpoint, which may change the application's facts.
             with suppress(NotKnownError):
                 _ = context.application.report
             return run(context)
 
-    def causes(self, **other: Any) -> list[str]:
+    def causes(self, **replaced_places: Any) -> list[str]:
         """Ids of the root causes that doctor finds."""
-        return [line.id for line in self.examine(**other).root_causes]
+        return [line.id for line in self.examine(**replaced_places).root_causes]
 
     # -- the databases
 
     def remember(self) -> None:
         """Copies both databases, for ``restore``."""
         for path in self._databases:
-            _copy(path, _kept(path))
+            _copy(path, _copy_path(path))
 
     def restore(self) -> None:
         """Restores both databases to their state at ``remember``, while the processes use them."""
         for path in self._databases:
-            _copy(_kept(path), path)
+            _copy(_copy_path(path), path)
         _keep_worker_times_current(self._databases[1])
 
     def wait_for_worker(self) -> None:
         """Waits until the worker reports that it is alive. A worker that is still starting does not
         handle signals."""
-        deadline, before = time.monotonic() + 60, self._worker_reported()
-        while self._worker_reported() == before:
+        deadline, first_report = time.monotonic() + 60, self._worker_reported()
+        while self._worker_reported() == first_report:
             assert time.monotonic() < deadline, "the worker does not report"
             time.sleep(0.2)
 
@@ -87,7 +87,7 @@ class System:
     def serve_lms_with(self, **settings: Any) -> None:
         """Restarts the LMS with these settings in its ``lms.env.yml``. ``restore_settings`` undoes
         the change."""
-        original = self._keep(self.pair.lms_home / "lms.env.yml", "lms")
+        original = self._remember_file(self.pair.lms_home / "lms.env.yml", "lms")
         changed = {**yaml.safe_load(original), **settings}
         (self.pair.lms_home / "lms.env.yml").write_text(yaml.safe_dump(changed))
         self._restart("lms")
@@ -95,24 +95,26 @@ class System:
     def serve_application_with(self, **values: str) -> None:
         """Restarts the application with these values in its ``.env``. ``restore_settings`` undoes
         the change."""
-        envfile.write_private(self.pair.env_file, self._keep(self.pair.env_file, "application"))
+        envfile.write_private(
+            self.pair.env_file, self._remember_file(self.pair.env_file, "application")
+        )
         envfile.update(self.pair.env_file, values)
         self._restart("application")
 
     def restore_settings(self) -> None:
         """Restarts the application or the LMS with its original settings if a test has changed
         them."""
-        for path, (server, content) in list(self._kept_files.items()):
+        for path, (server, content) in list(self._original_files.items()):
             path.write_bytes(content)
             self._restart(server)
-            del self._kept_files[path]
+            del self._original_files[path]
 
     def has_other_settings(self, name: str) -> bool:
         """Whether ``lms`` or ``application`` was restarted with other settings."""
-        return any(server == name for server, _ in self._kept_files.values())
+        return any(server == name for server, _ in self._original_files.values())
 
-    def _keep(self, path: Path, server: str) -> bytes:
-        return self._kept_files.setdefault(path, (server, path.read_bytes()))[1]
+    def _remember_file(self, path: Path, server: str) -> bytes:
+        return self._original_files.setdefault(path, (server, path.read_bytes()))[1]
 
     @contextmanager
     def stopped(self, name: str) -> Iterator[None]:
@@ -157,14 +159,17 @@ def _keep_worker_times_current(database: Path) -> None:
     connection.close()
 
 
-def _kept(path: Path) -> Path:
+def _copy_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.kept")
 
 
 def _copy(source: Path, target: Path) -> None:
     # SQLite's own backup is atomic for processes that have the target open.
-    with sqlite3.connect(source, timeout=120) as one, sqlite3.connect(target, timeout=120) as other:
-        one.backup(other)
-    one.close()
-    other.close()
+    with (
+        sqlite3.connect(source, timeout=120) as source_connection,
+        sqlite3.connect(target, timeout=120) as target_connection,
+    ):
+        source_connection.backup(target_connection)
+    source_connection.close()
+    target_connection.close()
     target.chmod(0o600)

@@ -8,11 +8,11 @@ import pytest
 from tests.doctor.faults.system import System
 from usher.doctor.facts.commands import Command
 
-CLIENT = """
+GET_CLIENT = """
 from oauth2_provider.models import get_application_model
 client = get_application_model().objects.get()
 """
-ROWS = """
+DEFINE_REFUSED = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
 from django.utils import timezone
@@ -59,15 +59,17 @@ def refused(model, code, message="the LMS said so", **more):
         ),
     ],
 )
-def test_its_record_of_the_lms(system: System, expected: str, seen: str, fault: str) -> None:
-    system.application.run(CLIENT + fault)
+def test_a_fault_of_the_lmss_client_is_the_root_cause(
+    system: System, expected: str, seen: str, fault: str
+) -> None:
+    system.application.run(GET_CLIENT + fault)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
     finding = report.root_causes[0].finding
     assert seen in f"{finding.seen}\n{finding.cause}"
 
 
-def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
+def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> None:
     (tmp_path / "without_scope.py").write_text(
         "from campus.settings import *\n"
         "SCOPES = {'SCOPES': {'read': 'Read'}, 'DEFAULT_SCOPES': ['read']}\n"
@@ -147,8 +149,10 @@ def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_its_rows(system: System, expected: str, seen: str, fault: str) -> None:
-    system.application.run(ROWS + fault)
+def test_a_fault_of_a_record_is_the_root_cause(
+    system: System, expected: str, seen: str, fault: str
+) -> None:
+    system.application.run(DEFINE_REFUSED + fault)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
     finding = report.root_causes[0].finding
@@ -157,7 +161,7 @@ def test_its_rows(system: System, expected: str, seen: str, fault: str) -> None:
 
 def test_only_crs_2_names_a_malformed_run_that_was_reconciled(system: System) -> None:
     system.application.run(
-        ROWS + "from usher.application.enrollments.services import enroll\n"
+        DEFINE_REFUSED + "from usher.application.enrollments.services import enroll\n"
         "from usher.application.runs.models import RunModes\n"
         "from usher.engine.services import reconcile\n"
         "run = CourseRun.objects.create(course_key='course-v1:a+b+c')\n"
@@ -176,14 +180,14 @@ def test_only_crs_2_names_a_malformed_run_that_was_reconciled(system: System) ->
 
 
 def test_enr_1_names_the_cause_of_the_refusals(system: System) -> None:
-    system.application.run(ROWS + "refused(Enrollment, 'unknown-run')")
+    system.application.run(DEFINE_REFUSED + "refused(Enrollment, 'unknown-run')")
     (cause,) = system.examine().root_causes
     assert cause.id == "ENR-1"
     assert "does not have this course run" in cause.finding.cause
     assert "publish the run" in cause.finding.fix
 
 
-def test_acc_2_as_it_really_happens(system: System) -> None:
+def test_acc_2_names_a_learner_whose_email_address_is_registered_in_the_lms(system: System) -> None:
     """Somebody has registered in the LMS, and then signs up in the application."""
     system.lms.run(
         "from django.contrib.auth import get_user_model\n"
@@ -204,10 +208,10 @@ def test_acc_2_as_it_really_happens(system: System) -> None:
     assert "adopt_users" in report.root_causes[0].finding.fix
 
 
-def test_ops_1_nobody_works(system: System) -> None:
+def test_ops_1_fails_if_a_row_is_overdue(system: System) -> None:
     with system.stopped("worker"):
         system.application.run(
-            ROWS + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))\n"
+            DEFINE_REFUSED + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))\n"
             "from usher.engine.heartbeat import beat\nbeat()"
         )
         report = system.examine()
@@ -216,7 +220,7 @@ def test_ops_1_nobody_works(system: System) -> None:
     assert "reconcile --watch" in report.root_causes[0].finding.fix
 
 
-def test_ops_4_the_broker_is_down(system: System) -> None:
+def test_ops_4_fails_if_the_broker_is_down(system: System) -> None:
     environment = {
         **system.pair.application_environment,
         "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",

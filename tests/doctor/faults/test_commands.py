@@ -23,24 +23,34 @@ def secrets_of(system: System) -> list[str]:
     return [value for name, value in credentials.items() if "id" not in name.split("_")]
 
 
-def test_a_demo_is_found_by_its_folder_and_not_changed(system: System) -> None:
-    count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
-    active = count.replace("objects.count", "objects.filter(is_active=True).count")
-    before = system.application.run(count), system.lms.run(active)
+def test_doctor_with_journey_leaves_a_demo_unchanged(system: System) -> None:
+    print_user_count = (
+        "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    )
+    print_active_user_count = print_user_count.replace(
+        "objects.count", "objects.filter(is_active=True).count"
+    )
+    counts_before = (
+        system.application.run(print_user_count),
+        system.lms.run(print_active_user_count),
+    )
     log = system.pair.home / "lms.log"
-    logged = log.stat().st_size
+    log_size_before = log.stat().st_size
     result = usher("doctor", "--application", str(system.pair.home), "--journey")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "✓ ok      JOURNEY" in result.stdout
     assert "Next: nothing to do." in result.stdout
     assert "0 warning, 0 failed" in result.stdout
-    assert (system.application.run(count), system.lms.run(active)) == before
+    assert (
+        system.application.run(print_user_count),
+        system.lms.run(print_active_user_count),
+    ) == counts_before
     # Doctor's requests that the LMS must refuse leave no lines in the LMS's log.
-    lines = log.read_bytes()[logged:].decode().splitlines()
+    lines = log.read_bytes()[log_size_before:].decode().splitlines()
     assert [line for line in lines if "(requested by usher test learner)" not in line] == []
 
 
-def test_json_for_machines_and_no_secret_in_it(system: System) -> None:
+def test_the_json_report_contains_no_secret(system: System) -> None:
     result = usher("doctor", "--application", str(system.pair.home), "--json")
     report = json.loads(result.stdout)
     assert report["healthy"] is True
@@ -48,16 +58,16 @@ def test_json_for_machines_and_no_secret_in_it(system: System) -> None:
     assert not [secret for secret in secrets_of(system) if secret in result.stdout + result.stderr]
 
 
-def test_fix_shows_and_repairs_what_is_safe(system: System) -> None:
+def test_fix_prints_each_repair_and_makes_it(system: System) -> None:
     system.pair.env_file.chmod(0o644)
     system.application.run(
         "from usher.application.provider.models import ClientPolicy\n"
         "ClientPolicy.objects.update(pkce_required=True)"
     )
     home = str(system.pair.home)
-    refused = usher("doctor", "--application", home)
-    assert refused.returncode == 1
-    assert "Next: ENV-2: chmod 600" in refused.stdout
+    report_without_fix = usher("doctor", "--application", home)
+    assert report_without_fix.returncode == 1
+    assert "Next: ENV-2: chmod 600" in report_without_fix.stdout
     result = usher("doctor", "--application", home, "--fix", "--yes")
     assert "fix restrict-env: chmod 600" in result.stderr
     assert "fix relax-pkce" in result.stderr
@@ -65,12 +75,12 @@ def test_fix_shows_and_repairs_what_is_safe(system: System) -> None:
     assert system.pair.env_file.stat().st_mode & 0o777 == 0o600
 
 
-def test_only_the_check_that_is_named(system: System) -> None:
+def test_only_restricts_the_report_to_the_named_check(system: System) -> None:
     result = usher("doctor", "--application", str(system.pair.home), "--only", "SVC-1", "--json")
     assert [check["id"] for check in json.loads(result.stdout)["checks"]] == ["SVC-1"]
 
 
-def test_two_addresses_and_a_token_are_enough_for_much(system: System, tmp_path: Path) -> None:
+def test_most_checks_need_only_two_addresses_and_a_token(system: System, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(
         json.loads((system.pair.home / "credentials.json").read_text())["service_worker_token"]
@@ -79,21 +89,23 @@ def test_two_addresses_and_a_token_are_enough_for_much(system: System, tmp_path:
     result = usher("doctor", *words, "--token-file", str(token), "--json")
     report = json.loads(result.stdout)
     assert report["healthy"] is True
-    ok = {check["id"] for check in report["checks"] if check["status"] == "ok"}
-    assert {"NET-1", "CLK-1", "LMS-1", "PRV-1", "PRV-5", "SVC-1", "SVC-2", "APP-4"} <= ok
+    passed_ids = {check["id"] for check in report["checks"] if check["status"] == "ok"}
+    assert {"NET-1", "CLK-1", "LMS-1", "PRV-1", "PRV-5", "SVC-1", "SVC-2", "APP-4"} <= passed_ids
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected_error"),
     [
         (("--application", "/no/such/folder"), "neither a folder nor an address"),
         (("--lms", "http://127.0.0.1:9", "--only", "NOPE-1"), "no check NOPE-1"),
     ],
 )
-def test_parts_that_can_not_be_examined_are_reported(words: tuple[str, ...], said: str) -> None:
+def test_a_wrong_option_is_reported_with_exit_code_2(
+    words: tuple[str, ...], expected_error: str
+) -> None:
     result = usher("doctor", *words)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert expected_error in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -129,14 +141,16 @@ def command_line(system: System, tmp_path: Path) -> list[str]:
 
 
 def test_conformance_reads_only(system: System, command_line: list[str]) -> None:
-    count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
-    before = system.lms.run(count)
+    print_user_count = (
+        "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    )
+    counts_before = system.lms.run(print_user_count)
     result = usher(*command_line, "--json")
     data = json.loads(result.stdout)
     assert result.returncode == 0, result.stdout
     assert data["deviate"] == 0
     assert data["agree"] >= 25
-    assert system.lms.run(count) == before
+    assert system.lms.run(print_user_count) == counts_before
     assert not [secret for secret in secrets_of(system) if secret in result.stdout]
 
 
@@ -149,7 +163,9 @@ def test_conformance_with_a_temporary_learner(system: System, command_line: list
     assert data["left_over"] == ""
 
 
-def test_conformance_names_what_deviates(system: System, command_line: list[str]) -> None:
+def test_conformance_names_the_answer_that_deviates(
+    system: System, command_line: list[str]
+) -> None:
     system.lms.run(
         "from usher.lms.connections.models import ServiceWorker\n"
         "from django.contrib.auth import get_user_model as g\n"
@@ -161,7 +177,7 @@ def test_conformance_names_what_deviates(system: System, command_line: list[str]
     assert "status is 403, expected 200" in result.stdout
 
 
-def test_conformance_of_an_lms_that_does_not_answer(tmp_path: Path) -> None:
+def test_conformance_has_exit_code_2_if_the_lms_does_not_answer(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x")
     result = usher(
         "conformance", "--lms", "http://127.0.0.1:9", "--token-file", f"{tmp_path}/token"
@@ -170,8 +186,7 @@ def test_conformance_of_an_lms_that_does_not_answer(tmp_path: Path) -> None:
     assert "does not answer" in result.stderr
 
 
-def test_the_staff_page(system: System) -> None:
-    """A staff member can see doctor's page; nobody else can."""
+def test_the_staff_page_shows_the_checks_to_staff_only(system: System) -> None:
     import httpx
 
     data = json.loads(

@@ -7,7 +7,7 @@ import pytest
 from tests.doctor.faults.system import System
 from usher.contract.oauth import BACKENDS, DEFAULT_BACKEND
 from usher.doctor.check import Finding, Status
-from usher.doctor.context import look_at
+from usher.doctor.context import create_context
 from usher.doctor.journey import journey_line
 from usher.lms.settings.apply import FEATURES
 
@@ -19,12 +19,12 @@ Flag.objects.update_or_create(name="learner_home_mfe.enabled", defaults={"everyo
 """
 
 
-def journey(system: System) -> Finding:
-    with look_at(system.places) as context:
+def journey_finding(system: System) -> Finding:
+    with create_context(system.places) as context:
         return journey_line(context).finding
 
 
-def test_without_the_plugin_the_application_creates_the_account(system: System) -> None:
+def test_the_application_creates_the_account_if_the_lms_has_no_plugin(system: System) -> None:
     system.serve_lms_with(
         USHER_BACKENDS={},
         THIRD_PARTY_AUTH_BACKENDS=[BACKENDS[DEFAULT_BACKEND].class_path],
@@ -32,7 +32,7 @@ def test_without_the_plugin_the_application_creates_the_account(system: System) 
     )
     try:
         with system.stopped("worker"):
-            finding = journey(system)
+            finding = journey_finding(system)
     finally:
         system.restore_settings()
     assert finding.status in (Status.OK, Status.NOTE, Status.WARNING), finding.seen
@@ -48,7 +48,7 @@ def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
     system.restore_settings()
 
 
-def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System) -> None:
+def test_lms_9_notes_a_learner_dashboard_that_is_a_micro_frontend(micro_frontend: System) -> None:
     report = micro_frontend.examine()
     assert report.root_causes == []
     (note,) = report.of_status(Status.NOTE)
@@ -56,11 +56,11 @@ def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System)
         "LMS-9",
         "sign-in ends at the micro-frontend http://apps.usher.invalid/learner",
     )
-    finding = journey(micro_frontend)
+    finding = journey_finding(micro_frontend)
     assert finding.status is Status.OK, finding.seen
 
 
-def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
+def test_the_journey_fails_if_sign_out_leaves_the_lms_session(micro_frontend: System) -> None:
     """Doctor finds the session with the LMS's API, because the dashboard redirects every
     visitor."""
     micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
@@ -68,16 +68,16 @@ def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> 
         "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(jwks_url='')"
     )
-    finding = journey(micro_frontend)
+    finding = journey_finding(micro_frontend)
     assert finding.status is Status.FAILED
     assert "still signed in to the LMS" in finding.seen
 
 
-def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -> None:
+def test_the_journey_notes_that_sign_out_of_the_lms_needs_frames(system: System) -> None:
     system.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(backchannel_logout_url='')"
     )
-    finding = journey(system)
+    finding = journey_finding(system)
     assert finding.status is Status.NOTE  # hidden frames end the session if cookies are sent
     assert "frames" in finding.cause

@@ -12,34 +12,34 @@ import pytest
 from tests.doctor.faults.system import System
 from tests.doctor.small_server import Answer, serving
 from usher.doctor.check import Finding, Status, all_checks
-from usher.doctor.context import look_at
+from usher.doctor.context import create_context
 from usher.doctor.facts.commands import Command
 
-LMS_USER = (
+GET_ADA = (
     "from django.contrib.auth import get_user_model as g\nada = g().objects.get(username='ada')\n"
 )
-ENROLLED = """
+GET_ENROLLMENTS = """
 from django.conf import settings
 from importlib import import_module
 model = import_module(settings.USHER_PLATFORM).enrollment_model()
-mine = model.objects.filter(user__username='ada')
+enrollments = model.objects.filter(user__username='ada')
 """
 
 
-def only_finding(system: System, expected: str, **other: object) -> Finding:
+def finding_of_only_root_cause(system: System, expected: str, **replaced_places: object) -> Finding:
     """The finding of the check ``expected``, which must be doctor's only root cause."""
-    report = system.examine(**other)
+    report = system.examine(**replaced_places)
     assert [line.id for line in report.root_causes] == [expected]
     return report.root_causes[0].finding
 
 
-def carry_out(finding: Finding) -> None:
+def run_fix(finding: Finding) -> None:
     """Runs the finding's fix in a shell, exactly as printed."""
     result = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, f"{finding.fix}\n{result.stdout}{result.stderr}"
 
 
-def with_settings(system: System, folder: Path, lines: str) -> Command:
+def manage_with_settings(system: System, folder: Path, lines: str) -> Command:
     """The application's ``manage.py`` with these lines added to its settings."""
     (folder / "other_settings.py").write_text(f"from campus.settings import *\n{lines}\n")
     environment = {
@@ -50,15 +50,15 @@ def with_settings(system: System, folder: Path, lines: str) -> Command:
     return Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
 
 
-def test_acc_6_staff_deactivated_an_account(system: System) -> None:
-    system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=False)")
-    assert "ada" in only_finding(system, "ACC-6").seen
-    system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=True)")
+def test_acc_6_names_an_account_that_the_lmss_staff_deactivated(system: System) -> None:
+    system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=False)")
+    assert "ada" in finding_of_only_root_cause(system, "ACC-6").seen
+    system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=True)")
     assert system.causes() == []
 
 
-def test_acc_6_an_account_of_a_deleted_learner_is_meant_to_be_inactive(system: System) -> None:
-    system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=False)")
+def test_acc_6_ignores_the_inactive_account_of_a_deleted_learner(system: System) -> None:
+    system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=False)")
     system.application.run(
         "from usher.application.accounts.models import LmsAccount, Retirement\n"
         "account = LmsAccount.objects.get(username='ada')\n"
@@ -67,7 +67,7 @@ def test_acc_6_an_account_of_a_deleted_learner_is_meant_to_be_inactive(system: S
     )
     try:
         assert "ACC-6" not in {line.id for line in system.examine().root_causes}
-        # As after the loss of the application's database.
+        # Without the record of the retirement, as after the loss of the application's database.
         system.application.run(
             "from usher.application.accounts.models import Retirement\n"
             "Retirement.objects.all().delete()"
@@ -80,10 +80,10 @@ def test_acc_6_an_account_of_a_deleted_learner_is_meant_to_be_inactive(system: S
             "Retirement.objects.all().delete()\n"
             "LmsAccount.objects.filter(username='ada_of_before').update(username='ada')"
         )
-        system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=True)")
+        system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=True)")
 
 
-def test_acc_7_a_username_shows_the_email(system: System) -> None:
+def test_acc_7_names_a_username_that_shows_an_email_address(system: System) -> None:
     system.application.run(
         "from django.contrib.auth import get_user_model\n"
         "from django.utils import timezone\n"
@@ -93,10 +93,10 @@ def test_acc_7_a_username_shows_the_email(system: System) -> None:
         "LmsAccount.objects.bulk_create([LmsAccount(user=user, username='ann_smith_example_org',"
         " reserved_at=timezone.now(), observed_generation=1, due_at=None)])"
     )
-    assert "ann_smith_example_org" in only_finding(system, "ACC-7").seen
+    assert "ann_smith_example_org" in finding_of_only_root_cause(system, "ACC-7").seen
 
 
-def test_app_7_sign_in_loops(system: System) -> None:
+def test_app_7_names_the_pages_of_a_redirect_loop(system: System) -> None:
     answers = {
         "/oauth2/authorize/": Answer(302, None, {"Location": "/login/?next=/oauth2/authorize/"}),
         "/login/": Answer(302, None, {"Location": "/oauth2/authorize/"}),
@@ -109,34 +109,40 @@ def test_app_7_sign_in_loops(system: System) -> None:
             f"values['AUTHORIZATION_URL'] = '{gateway}/oauth2/authorize/'\n"
             "row.pk, row.other_settings = None, json.dumps(values)\nrow.save()"
         )
-        finding = only_finding(system, "APP-7", demo_home=system.pair.home)
+        finding = finding_of_only_root_cause(system, "APP-7", demo_home=system.pair.home)
     assert "/login/" in finding.seen
     command = finding.fix.partition(", then ")[2]
     subprocess.run(f"{sys.executable} -m usher.cli.main {command[6:]}", shell=True, check=True)
     assert system.causes() == []
 
 
-def test_app_8_https_only_with_an_http_lms(system: System, tmp_path: Path) -> None:
+def test_app_8_fails_if_the_application_redirects_to_https_only(
+    system: System, tmp_path: Path
+) -> None:
     line = "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, 'ALLOWED_REDIRECT_URI_SCHEMES': ['https']}"
-    finding = only_finding(system, "APP-8", manage=with_settings(system, tmp_path, line))
+    finding = finding_of_only_root_cause(
+        system, "APP-8", manage=manage_with_settings(system, tmp_path, line)
+    )
     assert "https_only=False" in finding.fix
     line = line.replace("['https']", "['http', 'https']")
-    assert system.causes(manage=with_settings(system, tmp_path, line)) == []
+    assert system.causes(manage=manage_with_settings(system, tmp_path, line)) == []
 
 
-def test_app_10_one_session_cookie_for_both(system: System, tmp_path: Path) -> None:
-    manage = with_settings(system, tmp_path, "SESSION_COOKIE_NAME = 'sessionid'")
+def test_app_10_fails_if_both_session_cookies_have_the_same_name(
+    system: System, tmp_path: Path
+) -> None:
+    manage = manage_with_settings(system, tmp_path, "SESSION_COOKIE_NAME = 'sessionid'")
     assert system.causes(manage=manage) == []  # localhost and 127.0.0.1
-    with look_at(replace(system.places, manage=manage)) as context:
+    with create_context(replace(system.places, manage=manage)) as context:
         context.application.url = context.lms.url
         finding = all_checks()["APP-10"]().probe(context)
     assert finding.status is Status.FAILED
     assert "one session cookie, sessionid" in finding.seen
 
 
-def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
+def test_enr_4_names_an_enrollment_that_only_the_lms_has(system: System) -> None:
     system.lms.run(
-        ENROLLED + "row = mine.get()\n"
+        GET_ENROLLMENTS + "row = enrollments.get()\n"
         "other = type(row.course).objects.exclude(pk=row.course_id).first()\n"
         "row.pk, row.course = None, other\nrow.save()"
     )
@@ -147,25 +153,25 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
         "Watermark.objects.update_or_create(name='enrollments-listed', defaults={"
         "'since': '0', 'asked_at': timezone.now() + timedelta(hours=1)})"
     )
-    finding = only_finding(system, "ENR-4")
+    finding = finding_of_only_root_cause(system, "ENR-4")
     assert "ada" in finding.seen
-    carry_out(finding)
+    run_fix(finding)
     assert system.causes() == []
 
 
-def test_enr_2_the_advice_restores_the_enrollment(system: System) -> None:
-    system.lms.run(ENROLLED + "assert mine.update(is_active=False)")
-    carry_out(only_finding(system, "ENR-2"))
+def test_the_fix_of_enr_2_restores_the_enrollment(system: System) -> None:
+    system.lms.run(GET_ENROLLMENTS + "assert enrollments.update(is_active=False)")
+    run_fix(finding_of_only_root_cause(system, "ENR-2"))
     assert system.causes() == []
 
 
-def test_env_4_the_settings_do_not_read_a_name(system: System, tmp_path: Path) -> None:
-    manage = with_settings(system, tmp_path, "OPENEDX_BASE_REDIRECT_URL = ''")
-    finding = only_finding(system, "ENV-4", manage=manage)
+def test_env_4_names_the_line_that_reads_an_ignored_setting(system: System, tmp_path: Path) -> None:
+    manage = manage_with_settings(system, tmp_path, "OPENEDX_BASE_REDIRECT_URL = ''")
+    finding = finding_of_only_root_cause(system, "ENV-4", manage=manage)
     assert 'OPENEDX_BASE_REDIRECT_URL = os.environ.get("OPENEDX_BASE_REDIRECT_URL"' in finding.fix
 
 
-def test_ops_5_no_worker_is_alive(system: System) -> None:
+def test_ops_5_fails_if_no_worker_has_reported(system: System) -> None:
     with system.stopped("worker"):
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
@@ -173,40 +179,40 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
             "killed = {'since': '30', 'asked_at': timezone.now() - timedelta(seconds=40)}\n"
             "Watermark.objects.filter(name='worker').update(**killed)"
         )
-        finding = only_finding(system, "OPS-5")
+        finding = finding_of_only_root_cause(system, "OPS-5")
     assert "alive for 4" in finding.seen
     assert "reconcile --watch" in finding.fix
     system.restore()
     assert system.causes() == []
 
 
-def test_ops_5_the_worker_was_stopped(system: System) -> None:
+def test_ops_5_names_the_time_at_which_the_worker_was_stopped(system: System) -> None:
     system.wait_for_worker()
     with system.stopped("worker"):
-        finding = only_finding(system, "OPS-5")
+        finding = finding_of_only_root_cause(system, "OPS-5")
     assert re.fullmatch(r"the sync worker was stopped \d+ seconds ago", finding.seen)
     system.restore()
     assert system.causes() == []
 
 
-def test_prv_6_links_of_a_former_backend(system: System) -> None:
+def test_the_fix_of_prv_6_moves_the_links_of_a_former_backend(system: System) -> None:
     system.lms.run(
         "from social_django.models import UserSocialAuth\n"
         "assert UserSocialAuth.objects.filter(uid='ada').update(provider='ol-oauth2')"
     )
-    finding = only_finding(system, "PRV-6")
+    finding = finding_of_only_root_cause(system, "PRV-6")
     assert finding.seen.startswith("1 learner is linked by ol-oauth2")
-    carry_out(finding)
+    run_fix(finding)
     assert system.causes() == []
 
 
-def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
+def test_the_fix_of_svc_6_removes_superuser_rights(system: System) -> None:
     system.lms.run(
         "from usher.lms.connections.models import ServiceWorker\n"
         "from django.contrib.auth import get_user_model as g\n"
         "g().objects.filter(pk=ServiceWorker.objects.get().user_id).update(is_superuser=True)"
     )
-    carry_out(only_finding(system, "SVC-6"))
+    run_fix(finding_of_only_root_cause(system, "SVC-6"))
     assert system.causes() == []
 
 
@@ -214,15 +220,15 @@ def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
     ("missing", "schedule", "seen"),
     [(["usher.engine.tasks.work"], True, "do not know"), ([], False, "beat has no")],
 )
-def test_ops_4_celery_knows_no_tasks(
+def test_ops_4_fails_if_workers_lack_a_task_or_beat_has_no_schedule(
     system: System, missing: list[str], schedule: bool, seen: str
 ) -> None:
     """No worker receives a request: the test writes the workers' answers into the report. Other
     tests cover the request."""
     from usher.doctor.checks.ops import CeleryRunsTasks
-    from usher.doctor.context import look_at
+    from usher.doctor.context import create_context
 
-    with look_at(system.places) as context:
+    with create_context(system.places) as context:
         celery = {"workers": 1, "missing_tasks": missing, "is_scheduled": schedule}
         context.application.report["celery"] = celery
         finding = CeleryRunsTasks().probe(context)

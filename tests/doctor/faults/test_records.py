@@ -4,7 +4,7 @@ import pytest
 
 from tests.doctor.faults.system import System
 
-PROVIDER = """
+GET_PROVIDER = """
 from django.conf import settings
 from django.contrib.sites.models import Site
 from django.utils.module_loading import import_string
@@ -13,19 +13,19 @@ Provider = import_module(settings.USHER_PLATFORM).provider_model()
 row = Provider.objects.order_by("-change_date", "-pk").first()
 row.pk = None
 """
-WORKER = """
+GET_WORKER = """
 from django.contrib.auth import get_user_model
 from oauth2_provider.models import get_access_token_model
 from usher.lms.connections.models import ServiceWorker
 worker = ServiceWorker.objects.get().user
 User, Token = get_user_model(), get_access_token_model()
 """
-CLIENT = """
+GET_CLIENTS = """
 from oauth2_provider.models import get_application_model
 Client = get_application_model()
 clients = Client.objects.filter(name="edx-oauth-app")
 """
-LINK = """
+GET_LINK = """
 from social_django.models import UserSocialAuth
 link = UserSocialAuth.objects.get(uid="ada")
 """
@@ -71,21 +71,25 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
         ),
     ],
 )
-def test_the_provider_record(system: System, expected: str, seen: str, fault: str) -> None:
-    system.lms.run(PROVIDER + fault)
+def test_a_fault_of_the_provider_record_is_the_root_cause(
+    system: System, expected: str, seen: str, fault: str
+) -> None:
+    system.lms.run(GET_PROVIDER + fault)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
     assert seen in report.root_causes[0].finding.seen
     assert not report.healthy
 
 
-def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) -> None:
+def test_prv_1_warns_about_a_missing_record_if_the_application_is_not_connected_yet(
+    system: System,
+) -> None:
     """The manual procedure changes the settings first, and creates the provider record later."""
-    system.lms.run(PROVIDER + "Provider.objects.all().delete()")
-    empty = system.pair.home / "not-connected.env"
-    empty.write_text(f"OPENEDX_API_BASE_URL={system.pair.lms_url}\n")
-    empty.chmod(0o600)
-    report = system.examine(env_file=empty, manage=None, application_url="")
+    system.lms.run(GET_PROVIDER + "Provider.objects.all().delete()")
+    env_file = system.pair.home / "not-connected.env"
+    env_file.write_text(f"OPENEDX_API_BASE_URL={system.pair.lms_url}\n")
+    env_file.chmod(0o600)
+    report = system.examine(env_file=env_file, manage=None, application_url="")
     by_id = {line.id: line.finding for line in report.lines}
     assert "as expected before provisioning" in by_id["PRV-1"].seen
     assert by_id["PRV-1"].status == "warning"
@@ -115,15 +119,17 @@ def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) 
         ),
         (
             "SVC-5",
-            "token ends on",
+            "token expires on",
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "soon = timezone.now() + timedelta(days=3)\n"
             "Token.objects.filter(user=worker).update(expires=soon)",
         ),
     ],
 )
-def test_the_service_worker(system: System, expected: str, seen: str, fault: str) -> None:
-    system.lms.run(WORKER + fault)
+def test_a_fault_of_the_service_worker_is_the_root_cause(
+    system: System, expected: str, seen: str, fault: str
+) -> None:
+    system.lms.run(GET_WORKER + fault)
     report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
     assert seen in report.root_causes[0].finding.seen
@@ -149,13 +155,15 @@ def test_the_service_worker(system: System, expected: str, seen: str, fault: str
         ),
     ],
 )
-def test_oauth_clients_of_the_lms(system: System, expected: str, seen: str, fault: str) -> None:
-    system.lms.run(CLIENT + fault)
+def test_a_fault_of_an_oauth_client_of_the_lms_is_the_root_cause(
+    system: System, expected: str, seen: str, fault: str
+) -> None:
+    system.lms.run(GET_CLIENTS + fault)
     report = system.examine()
     # The service worker's token was deleted with its client.
-    also = ["SVC-1"] if fault == "clients.delete()" else []
+    further_causes = ["SVC-1"] if fault == "clients.delete()" else []
     finding_by_id = {line.id: line.finding for line in report.root_causes}
-    assert sorted(finding_by_id) == sorted([expected, *also])
+    assert sorted(finding_by_id) == sorted([expected, *further_causes])
     assert seen in finding_by_id[expected].seen
 
 
@@ -166,13 +174,17 @@ def test_oauth_clients_of_the_lms(system: System, expected: str, seen: str, faul
         ("ACC-5", "link.user.set_unusable_password(); link.user.save()"),
     ],
 )
-def test_learners_of_the_lms(system: System, expected: str, fault: str) -> None:
-    system.lms.run(LINK + fault)
+def test_a_fault_of_a_linked_learner_is_the_root_cause(
+    system: System, expected: str, fault: str
+) -> None:
+    system.lms.run(GET_LINK + fault)
     assert system.causes() == [expected]
 
 
 @pytest.mark.parametrize("field", ["backchannel_logout_url", "jwks_url"])
-def test_out_2_the_servers_cant_tell_each_other(system: System, field: str) -> None:
+def test_out_2_fails_if_the_lms_lacks_an_address_for_messages_about_sign_outs(
+    system: System, field: str
+) -> None:
     system.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"
         f"ConnectedApplication.objects.update({field}='')"
@@ -180,7 +192,7 @@ def test_out_2_the_servers_cant_tell_each_other(system: System, field: str) -> N
     assert system.causes() == ["OUT-2"]
 
 
-def test_out_2_of_an_application_that_can_t_be_asked_is_unknown(system: System) -> None:
+def test_out_2_is_unknown_without_the_applications_report(system: System) -> None:
     system.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(backchannel_logout_url='')"
@@ -190,7 +202,7 @@ def test_out_2_of_an_application_that_can_t_be_asked_is_unknown(system: System) 
     assert "OUT-2" in [line.id for line in report.unknown]
 
 
-def test_enr_2_the_lms_was_changed_behind_everybodys_back(system: System) -> None:
+def test_enr_2_fails_if_an_enrollment_was_changed_in_the_lms(system: System) -> None:
     system.lms.run(
         "from django.conf import settings\nfrom importlib import import_module\n"
         "model = import_module(settings.USHER_PLATFORM).enrollment_model()\n"

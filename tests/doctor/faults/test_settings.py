@@ -1,4 +1,4 @@
-"""Faults of settings. The LMS or the application is restarted with each."""
+"""Faults of settings. The LMS or the application is restarted with each wrong setting."""
 
 import pytest
 
@@ -13,9 +13,9 @@ BACKENDS = [
 ]
 
 
-def as_by_hand(system: System, **different: object) -> dict[str, object]:
-    """The LMS's settings after the manual procedure, without Usher's plugin. different: settings
-    with other values."""
+def manual_settings(system: System, **other_settings: object) -> dict[str, object]:
+    """The LMS's settings after the manual procedure, without Usher's plugin. other_settings: values
+    that differ from these settings."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
         "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
@@ -31,14 +31,14 @@ def as_by_hand(system: System, **different: object) -> dict[str, object]:
         "REGISTRATION_RATELIMIT": "10000/d",
         "IDA_LOGOUT_URI_LIST": [f"{system.pair.application_url}/logout/"],
     }
-    for name, value in different.items():
+    for name, value in other_settings.items():
         target = features if name in features else settings
         target[name] = value
     return {**settings, "FEATURES": features}
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen", "different"),
+    ("expected", "seen", "other_settings"),
     [
         ("", "", {}),
         ("LMS-1", "ENABLE_THIRD_PARTY_AUTH is off", {"ENABLE_THIRD_PARTY_AUTH": False}),
@@ -54,17 +54,17 @@ def as_by_hand(system: System, **different: object) -> dict[str, object]:
         ("OUT-1", "not in IDA_LOGOUT_URI_LIST", {"IDA_LOGOUT_URI_LIST": []}),
     ],
 )
-def test_the_lms_served_with(
-    reconfigurable_system: System, expected: str, seen: str, different: dict[str, object]
+def test_a_wrong_setting_of_the_lms_is_the_root_cause(
+    reconfigurable_system: System, expected: str, seen: str, other_settings: dict[str, object]
 ) -> None:
     system = reconfigurable_system
-    system.serve_lms_with(**as_by_hand(system, **different))
+    system.serve_lms_with(**manual_settings(system, **other_settings))
     report = system.examine()
     assert [line.id for line in report.root_causes] == ([expected] if expected else [])
     assert seen in "".join(line.finding.seen for line in report.root_causes)
 
 
-def test_lms_10_people_can_register_at_the_lms(reconfigurable_system: System) -> None:
+def test_lms_10_warns_if_people_can_register_in_the_lms(reconfigurable_system: System) -> None:
     system = reconfigurable_system
     system.serve_lms_with(USHER_DIRECT_REGISTRATION=True)
     assert system.causes() == ["LMS-10"]
@@ -92,7 +92,7 @@ def test_lms_10_people_can_register_at_the_lms(reconfigurable_system: System) ->
         ("NET-3", "does not answer", {"OPENEDX_API_BASE_URL": "http://127.0.0.1:9"}),
     ],
 )
-def test_the_application_served_with(
+def test_a_wrong_setting_of_the_application_is_the_root_cause(
     reconfigurable_system: System, expected: str, seen: str, values: dict[str, str]
 ) -> None:
     system = reconfigurable_system
@@ -104,31 +104,31 @@ def test_the_application_served_with(
     assert seen in report.root_causes[0].finding.seen
 
 
-def test_env_3_changed_but_not_served_since(system: System) -> None:
+def test_env_3_names_a_setting_that_was_changed_without_a_restart(system: System) -> None:
     from usher.contract import envfile
 
-    before = system.pair.env_file.read_bytes()
+    original_content = system.pair.env_file.read_bytes()
     envfile.update(system.pair.env_file, {"LOGOUT_REDIRECT_URL": "http://elsewhere.example/logout"})
     try:
         report = system.examine()
     finally:
-        envfile.write_private(system.pair.env_file, before)
+        envfile.write_private(system.pair.env_file, original_content)
     assert [line.id for line in report.root_causes] == ["ENV-3"]
     assert "LOGOUT_REDIRECT_URL" in report.root_causes[0].finding.seen
 
 
-def test_net_5_a_proxy_that_keeps_the_scheme_to_itself(
+def test_net_5_fails_if_the_proxy_does_not_forward_the_scheme(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with proxy(system.pair.lms_url, https=True) as front:
-        monkeypatch.setenv("SSL_CERT_FILE", str(front.certificate))
-        report = system.examine(lms_url=front.url)
+    with proxy(system.pair.lms_url, https=True) as running_proxy:
+        monkeypatch.setenv("SSL_CERT_FILE", str(running_proxy.certificate))
+        report = system.examine(lms_url=running_proxy.url)
     assert [line.id for line in report.root_causes] == ["NET-5"]
     assert "X-Forwarded-Proto" in report.root_causes[0].finding.fix
 
 
-def test_lms_8_the_admin_breaks(system: System) -> None:
-    with proxy(system.pair.lms_url, broken="/admin/") as front:
-        report = system.examine(lms_url=front.url)
+def test_lms_8_fails_if_the_admin_answers_500(system: System) -> None:
+    with proxy(system.pair.lms_url, failing_path="/admin/") as running_proxy:
+        report = system.examine(lms_url=running_proxy.url)
     assert [line.id for line in report.root_causes] == ["LMS-8"]
     assert "usher disconnect" in report.root_causes[0].finding.fix

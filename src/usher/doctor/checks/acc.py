@@ -3,19 +3,19 @@
 from usher.contract.failures import RegistrationError
 from usher.contract.report import Learners
 from usher.contract.temporary_learners import is_temporary_learner
-from usher.doctor.check import Check, Finding, check, failed, many, ok, warning
+from usher.doctor.check import Check, Finding, check, failed, ok, quantity, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import PROVISION, manage
 
-_REPAIR = manage("repair_missing_courseware_records")
-_ADOPT = manage("adopt_users --to users.csv")
-_UP = ("OPS-1", "OPS-2", "OPS-3")
+_REPAIR_COMMAND = manage("repair_missing_courseware_records")
+_ADOPT_COMMAND = manage("adopt_users --to users.csv")
+_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 
 
-def _refused(context: Context, *codes: str) -> tuple[int, str]:
-    """How many learners the LMS refuses with one of these codes, and its message about one of
-    them."""
+def _count_and_message(context: Context, *codes: str) -> tuple[int, str]:
+    """The number of learners whom the LMS refuses with one of these codes, and the LMS's message
+    about one of these learners."""
     rows = context.application.refusals("account", *codes)
     message = next((f"{row.get('sample', '')}: {row.get('message', '')}" for row in rows), "")
     return sum(row.get("count", 0) for row in rows), message[:160]
@@ -37,15 +37,16 @@ class NoUsernameIsRefused(Check):
     """
 
     id = "ACC-1"
-    depends_on = _UP
+    depends_on = _WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        count, message = _refused(context, RegistrationError.DUPLICATE_USERNAME)
+        count, message = _count_and_message(context, RegistrationError.DUPLICATE_USERNAME)
         if count:
             return warning(
-                f"{many(count, 'learner waits', 'learners wait')} for another username: {message}",
+                f"{quantity(count, 'learner waits', 'learners wait')} because of a username: "
+                f"{message}",
                 cause="somebody else has their username in the LMS",
-                fix=f"{_REPAIR} (chooses another name)",
+                fix=f"{_REPAIR_COMMAND} (chooses another name)",
             )
         return ok("no learner waits because of a username")
 
@@ -60,17 +61,18 @@ class NoEmailIsRefused(Check):
     """
 
     id = "ACC-2"
-    depends_on = _UP
+    depends_on = _WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        count, message = _refused(
+        count, message = _count_and_message(
             context, RegistrationError.DUPLICATE_EMAIL, RegistrationError.DUPLICATE_EMAIL_USERNAME
         )
         if count:
             return warning(
-                f"{many(count, 'learner waits', 'learners wait')} because of an e-mail: {message}",
+                f"{quantity(count, 'learner waits', 'learners wait')} because of an e-mail: "
+                f"{message}",
                 cause="the LMS has an account with their e-mail that is not linked to them",
-                fix=f"when it is the same person, link the account: {_ADOPT}",
+                fix=f"if it is the same person, link the account: {_ADOPT_COMMAND}",
             )
         return ok("no learner waits because of an e-mail")
 
@@ -85,17 +87,17 @@ class NoNameIsRefused(Check):
     """
 
     id = "ACC-3"
-    depends_on = _UP
+    depends_on = _WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        count, message = _refused(
+        count, message = _count_and_message(
             context, RegistrationError.VALIDATION, RegistrationError.INVALID_COUNTRY
         )
         if count:
             return warning(
-                f"{many(count, 'learner waits', 'learners wait')} because of a name: {message}",
+                f"{quantity(count, 'learner waits', 'learners wait')} because of a name: {message}",
                 cause="the LMS does not accept their username, name or country",
-                fix=f"correct the field in the application's admin, then {_REPAIR}",
+                fix=f"correct the field in the application's admin, then {_REPAIR_COMMAND}",
             )
         return ok("no learner waits because of a name")
 
@@ -116,7 +118,7 @@ class UsernamesAreUnique(Check):
         clashes = self._clashes(context)
         if clashes:
             return failed(
-                f"{many(len(clashes), 'username is', 'usernames are')} reserved for another "
+                f"{quantity(len(clashes), 'username is', 'usernames are')} reserved for another "
                 f"learner: {', '.join(clashes[:3])}",
                 cause="a username was changed, or given to a second learner",
                 fix="compare these learners in both admins before anybody signs in as them, and "
@@ -129,7 +131,7 @@ class UsernamesAreUnique(Check):
             ]
             return failed(
                 "; ".join(pairs[:3])
-                or f"{many(learners['other_name'], 'learner has', 'learners have')} another "
+                or f"{quantity(learners['other_name'], 'learner has', 'learners have')} another "
                 "username in the LMS",
                 cause="the username was changed in the LMS, or a link was edited",
                 fix="in the LMS's admin, restore the username, or the uid of the user social auth",
@@ -159,8 +161,8 @@ class AccountsCanSignIn(Check):
         count = _learners(context).get("unusable_password", 0)
         if count:
             return failed(
-                f"{many(count, 'linked learner has', 'linked learners have')} an unusable password "
-                "in the LMS",
+                f"{quantity(count, 'linked learner has', 'linked learners have')} an unusable "
+                "password in the LMS",
                 cause="the LMS treats an account with an unusable password as disabled",
                 fix=PROVISION,
                 repair="provision",
@@ -184,18 +186,20 @@ class AccountsAreActive(Check):
         inactive = self._inactive(context)
         report = context.application.report
         deactivated = report.get("deactivated_in_lms", [])
-        meant_to_be_inactive = set(report.get("inactive_accounts", []))
+        rightly_inactive = set(report.get("inactive_accounts", []))
         accounts = {
             name
             for name in inactive or deactivated
-            if name not in meant_to_be_inactive and not is_temporary_learner(name)
+            if name not in rightly_inactive and not is_temporary_learner(name)
         }
-        if banned := sorted(accounts):
-            names = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
+        if deactivated_accounts := sorted(accounts):
+            names = deactivated_accounts[0] + (
+                f" and {len(deactivated_accounts) - 1} more" if deactivated_accounts[1:] else ""
+            )
             # The message says "active here" only for accounts that the application reports: the LMS
             # may also name accounts of an application's deleted database, and an application
             # without Usher does not report which learners are active.
-            suffix = " and active here" if banned[0] in deactivated else ""
+            suffix = " and active here" if deactivated_accounts[0] in deactivated else ""
             return warning(
                 f"deactivated in the LMS{suffix}: {names}",
                 cause="the LMS's staff deactivated these accounts",
@@ -233,9 +237,9 @@ class UsernamesHideEmails(Check):
             return warning(
                 f"{len(usernames)} of the newest usernames are e-mail addresses, such as "
                 f"{usernames[0]}",
-                cause="people sign in by e-mail here, and their usernames are made from it",
+                cause="people sign in with their e-mail address, and usernames are made from it",
                 fix="set USHER_ADAPTER to a subclass of usher.application.adapter.DefaultAdapter "
-                "whose lms_username() returns another name; usernames that were given stay as they "
-                "are",
+                "whose lms_username() returns another name; existing usernames stay "
+                "as they are",
             )
         return ok("none of the newest usernames shows an e-mail address")

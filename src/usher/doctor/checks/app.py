@@ -14,7 +14,7 @@ from usher.contract.cookies import session_cookies_collide
 from usher.contract.environment import Env
 from usher.contract.oauth import BACKENDS, SCOPE_USER_READ, social_login_path
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.doctor.check import Check, Finding, check, failed, many, note, ok, skipped
+from usher.doctor.check import Check, Finding, check, failed, note, ok, quantity, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import origin, query_of
@@ -38,11 +38,11 @@ class RedirectUriIsRegistered(Check):
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "NET-5", "APP-6")
 
     def probe(self, context: Context) -> Finding:
-        answer = context.lms.get(context.sign_in_start)
-        sent = query_of(answer.headers.get("location", "")).get("redirect_uri", "")
-        if not sent:
+        answer = context.lms.get(context.sign_in_path)
+        redirect_uri = query_of(answer.headers.get("location", "")).get("redirect_uri", "")
+        if not redirect_uri:
             return skipped(f"sign-in at the LMS answers {answer.status_code}, no redirect")
-        address = sent.split("?")[0]
+        address = redirect_uri.split("?")[0]
         registered = context.application.client(context.lms_client_id).get("redirect_uris", [])
         if address in registered:
             return ok(f"{address} is registered")
@@ -123,11 +123,13 @@ class ServerAnswersConcurrently(Check):
         for _ in range(_MAX_TRIES):
             # The time for one answer is measured before and afterwards, since the machine may be
             # busy.
-            patience = max(_AT_LEAST_SECONDS, _MANY_FACTOR * (_seconds(url) or _LONGEST_SECONDS))
-            with _held_connections(url):
-                if _seconds(url, patience) is not None:
+            seconds_before = _answer_seconds(url) or _LONGEST_WAIT_SECONDS
+            max_wait = max(_SHORTEST_WAIT_SECONDS, _WAIT_FACTOR * seconds_before)
+            with _unfinished_requests(url):
+                if _answer_seconds(url, max_wait) is not None:
                     return ok("it answers while other requests are in progress")
-            if (_seconds(url, patience) or patience) < patience / 2:
+            seconds_afterwards = _answer_seconds(url, max_wait) or max_wait
+            if seconds_afterwards < max_wait / 2:
                 return failed(
                     "the application does not answer while another request is in progress",
                     cause="its server has a single thread, so the LMS's request gets no answer",
@@ -138,21 +140,21 @@ class ServerAnswersConcurrently(Check):
 
 
 _MAX_TRIES = 3
-#: The application has to answer within ``_AT_LEAST_SECONDS`` or, if that is longer,
-#: ``_MANY_FACTOR`` times the seconds of a normal answer.
-_AT_LEAST_SECONDS = 2.0
-_LONGEST_SECONDS = 10.0
-_MANY_FACTOR = 5
+#: The application has to answer within ``_WAIT_FACTOR`` times the seconds of a normal answer, and
+#: always gets at least ``_SHORTEST_WAIT_SECONDS``.
+_SHORTEST_WAIT_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 10.0
+_WAIT_FACTOR = 5
 
 
-def _seconds(url: str, patience: float = _LONGEST_SECONDS) -> float | None:
-    """Seconds that one answer takes; None if there is none within ``patience`` seconds."""
+def _answer_seconds(url: str, max_wait: float = _LONGEST_WAIT_SECONDS) -> float | None:
+    """Seconds that one answer takes; None if there is none within ``max_wait`` seconds."""
     began = time.monotonic()
     try:
         httpx.get(
             url.rstrip("/") + ApplicationPath.USERS_ME,
             headers=agents.DOCTOR,
-            timeout=patience,
+            timeout=max_wait,
             trust_env=False,
         )
     except httpx.HTTPError:
@@ -161,8 +163,9 @@ def _seconds(url: str, patience: float = _LONGEST_SECONDS) -> float | None:
 
 
 @contextlib.contextmanager
-def _held_connections(url: str) -> Iterator[None]:
-    """Opens as many unfinished requests as the LMS may send at once; each occupies one thread."""
+def _unfinished_requests(url: str) -> Iterator[None]:
+    """Begins as many requests as the LMS may send at the same time, and finishes none of them. Each
+    occupies one thread of the server."""
     _, host, port = origin(url)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
@@ -221,7 +224,7 @@ class BackendNamesAgree(Check):
 
     def probe(self, context: Context) -> Finding:
         backend = context.backend
-        path = context.sign_in_start
+        path = context.sign_in_path
         if path.startswith("/auth/login/") and LmsPath.sign_in_start(backend) not in path:
             return self._failed(
                 f"{Env.OPENEDX_OAUTH_PROVIDER} is {backend}, but "
@@ -236,13 +239,13 @@ class BackendNamesAgree(Check):
             )
         return ok(f"both use {backend}")
 
-    def _failed(self, seen: str, right: str) -> Finding:
+    def _failed(self, seen: str, lms_backend: str) -> Finding:
         return failed(
             seen,
             cause="the application and the LMS were set up with different backends",
             fix=setting(
-                f"{Env.OPENEDX_OAUTH_PROVIDER}={right} and "
-                f"{Env.OPENEDX_SOCIAL_LOGIN_PATH}={social_login_path(right)}"
+                f"{Env.OPENEDX_OAUTH_PROVIDER}={lms_backend} and "
+                f"{Env.OPENEDX_SOCIAL_LOGIN_PATH}={social_login_path(lms_backend)}"
             ),
         )
 
@@ -263,18 +266,18 @@ class SignInHasNoLoop(Check):
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "NET-5", "APP-6")
 
     def probe(self, context: Context) -> Finding:
-        visited, status = context.web.follow(context.lms.at(context.sign_in_start))
+        visited, status = context.web.follow(context.lms.at(context.sign_in_path))
         repeated = [page for page, times in Counter(visited).items() if times >= _MAX_VISITS]
         if not repeated and status >= 500:
             return failed(
                 f"sign-in leads to {visited[-1]}, which answers {status}",
-                cause="the application's sign-in page fails, also without the LMS",
+                cause="the application's sign-in page fails, even without the LMS",
                 fix="read the log of the server at that address; after an update, migrate its "
                 "database",
             )
         if not repeated:
             return ok(f"it leads to {visited[-1]}")
-        address = (
+        address_fix = (
             f"write the address where people sign in as the application's base address in "
             f"{ENV_FILE}, then {CONNECT}"
         )
@@ -287,13 +290,13 @@ class SignInHasNoLoop(Check):
                     "not send them there"
                 ),
                 fix="MITx Online: set MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False in "
-                f"{ENV_FILE}, start the gateway, then {CONNECT}. Others: {address}",
+                f"{ENV_FILE}, start the gateway, then {CONNECT}. Others: {address_fix}",
                 repair="provision",
             )
         return failed(
             loop,
-            cause="the application sends people who are not signed in back to where they come from",
-            fix=address,
+            cause="the application redirects people who are not signed in back to the same page",
+            fix=address_fix,
             repair="provision",
         )
 
@@ -323,13 +326,13 @@ class AuthorizeAcceptsLmsRequest(Check):
     depends_on = ("APP-1", "APP-2", "APP-3", "APP-7", "PRV-5")
 
     def probe(self, context: Context) -> Finding:
-        answer = context.lms.get(context.sign_in_start)
-        asked = answer.headers.get("location", "")
-        sent = query_of(asked).get("redirect_uri", "")
-        if not sent:
+        answer = context.lms.get(context.sign_in_path)
+        authorize_url = answer.headers.get("location", "")
+        redirect_uri = query_of(authorize_url).get("redirect_uri", "")
+        if not redirect_uri:
             return skipped(f"sign-in at the LMS answers {answer.status_code}, no redirect")
         schemes = context.application.report.get("redirect_schemes", [])
-        scheme = urlsplit(sent).scheme
+        scheme = urlsplit(redirect_uri).scheme
         if schemes and scheme not in schemes:
             return failed(
                 f"the LMS's address is {scheme}, and the application redirects to "
@@ -338,18 +341,18 @@ class AuthorizeAcceptsLmsRequest(Check):
                 fix="https_only=False in defaults.apply() in the settings, or serve the LMS by "
                 f"https; then {RESTART}",
             )
-        parts = urlsplit(asked)
+        parts = urlsplit(authorize_url)
         page = context.application.authorize(f"{parts.path}?{parts.query}")
         status, location = page.get("status"), page.get("location", "")
         if status is None:
-            return skipped(f"nobody to ask for: {page.get('said')}")
-        if status == 302 and location.startswith(sent.split("?")[0]):
+            return skipped(f"the request needs a user: {page.get('text')}")
+        if status == 302 and location.startswith(redirect_uri.split("?")[0]):
             if error := query_of(location).get("error"):
                 return self._refused(f"the application answers {error} to the LMS's request")
             return ok("the application gives the LMS a code")
-        if status == 200 or (status == 302 and not location.startswith(sent.split("?")[0])):
+        if status == 200 or (status == 302 and not location.startswith(redirect_uri.split("?")[0])):
             return ok(f"the application redirects to {location.split('?')[0] or 'a consent page'}")
-        return self._refused(f"the authorize page answers {status}: {str(page.get('said'))[:160]}")
+        return self._refused(f"the authorize page answers {status}: {str(page.get('text'))[:160]}")
 
     def _refused(self, seen: str) -> Finding:
         return failed(
@@ -379,8 +382,8 @@ class LearnersHaveUsernames(Check):
         if not unfinished.get("count"):
             return ok("every learner who signed in has a username for the LMS")
         return note(
-            f"{many(unfinished['count'], 'learner has', 'learners have')} no username for the LMS "
-            f"yet, such as {unfinished.get('sample')}",
+            f"{quantity(unfinished['count'], 'learner has', 'learners have')} no username for the "
+            f"LMS yet, such as {unfinished.get('sample')}",
             cause=(
                 "they have not finished their profile in the application; the LMS asks them to "
                 "finish it when they sign in"
@@ -392,9 +395,9 @@ class LearnersHaveUsernames(Check):
 class SessionCookiesDiffer(Check):
     """Browsers tell the sessions of the application and the LMS apart.
 
-    Symptom: signing in to one signs out of the other; sign-in from the LMS ends at the sign-in
-    page.
-    Cause: both are on one host, whatever the ports, and their session cookies have the same name.
+    Symptom: signing in to the application signs out of the LMS, and the reverse; sign-in from the
+    LMS ends at the sign-in page.
+    Cause: both are on one host, on any ports, and their session cookies have the same name.
     Fix: use another host name for one of them, or another SESSION_COOKIE_NAME in the application.
     """
 
@@ -410,7 +413,7 @@ class SessionCookiesDiffer(Check):
         return failed(
             f"a browser has one session cookie, {cookie}, for the application at "
             f"{context.application.url} and the LMS at {context.lms.url}",
-            cause="cookies don't depend on the port, and both name their session cookie alike",
+            cause="cookies don't depend on the port, and both session cookies have the same name",
             fix="use another host name for one of them, such as localhost in place of 127.0.0.1, "
             "or set another SESSION_COOKIE_NAME in the application's settings",
         )

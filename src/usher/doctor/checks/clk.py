@@ -29,32 +29,37 @@ class ClocksAgree(Check):
     def probe(self, context: Context) -> Finding:
         answers = {
             "the LMS": context.lms.get(LmsPath.HEARTBEAT),
-            "the application": _application(context),
+            "the application": _application_answer(context),
         }
-        all_off = {
-            who: seconds_off(answer) for who, answer in answers.items() if answer is not None
+        measured_offsets = {
+            server: seconds_off(answer) for server, answer in answers.items() if answer is not None
         }
-        off = {who: seconds for who, seconds in all_off.items() if seconds is not None}
-        if not off:
-            raise NotKnownError("no answer says what time it is")
+        offsets = {
+            server: seconds for server, seconds in measured_offsets.items() if seconds is not None
+        }
+        if not offsets:
+            raise NotKnownError("no answer has a Date header")
         wrong_clocks = {
-            who: seconds for who, seconds in off.items() if abs(seconds) > _TOLERANCE_SECONDS
+            server: seconds
+            for server, seconds in offsets.items()
+            if abs(seconds) > _TOLERANCE_SECONDS
         }
         if wrong_clocks:
             seen = ", ".join(
-                f"{who} is {seconds:+.0f} seconds off" for who, seconds in wrong_clocks.items()
+                f"{server} is {seconds:+.0f} seconds off"
+                for server, seconds in wrong_clocks.items()
             )
             return failed(
                 f"{seen} by this machine's clock",
                 cause="a clock is wrong, so tokens become valid or expire at the wrong time",
-                fix="sudo timedatectl set-ntp true (on the machine that is off)",
+                fix="sudo timedatectl set-ntp true (on the machine whose clock is wrong)",
             )
-        if len(off) < len(answers):
-            return ok(f"the clock of {next(iter(off))} is this machine's, within a minute")
+        if len(offsets) < len(answers):
+            return ok(f"the clock of {next(iter(offsets))} is this machine's, within a minute")
         return ok("both clocks are this machine's, within a minute")
 
 
-def _application(context: Context) -> httpx.Response | None:
+def _application_answer(context: Context) -> httpx.Response | None:
     try:
         return context.application.get(ApplicationPath.HEALTH_LIVE)
     except NotKnownError:
@@ -64,10 +69,10 @@ def _application(context: Context) -> httpx.Response | None:
 def seconds_off(answer: httpx.Response) -> float | None:
     """Returns the seconds by which the answer's Date header is before (negative) or after the time
     between request and answer, which may be minutes on a busy machine; None without a date."""
-    before, after = answer.extensions[SENT_AND_RECEIVED_AT]
+    sent_at, received_at = answer.extensions[SENT_AND_RECEIVED_AT]
     try:
         date = parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)
     except ValueError:
         return None
-    nearest = min(max(date, before), after)
-    return (date - nearest).total_seconds()
+    nearest_possible = min(max(date, sent_at), received_at)
+    return (date - nearest_possible).total_seconds()

@@ -1,10 +1,10 @@
 """Course runs."""
 
-from usher.doctor.check import Check, Finding, check, many, ok, warning
+from usher.doctor.check import Check, Finding, check, ok, quantity, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
-_UP = ("OPS-1", "OPS-2", "OPS-3")
+_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 
 
 @check
@@ -24,7 +24,7 @@ class CourseKeysAreWellFormed(Check):
         malformed = context.application.report["malformed_runs"]
         if malformed:
             return warning(
-                f"{many(len(malformed), 'course key is', 'course keys are')} malformed: "
+                f"{quantity(len(malformed), 'course key is', 'course keys are')} malformed: "
                 f"{', '.join(malformed[:3])}",
                 cause="they were mistyped; a course key has the form course-v1:ORG+NUMBER+RUN",
                 fix=f"correct the course run {malformed[0]!r} in the application's admin; where "
@@ -43,7 +43,7 @@ class LmsHasCourseRuns(Check):
     """
 
     id = "CRS-1"
-    depends_on = (*_UP, "SVC-2", "CRS-2")
+    depends_on = (*_WORKER_CHECKS, "SVC-2", "CRS-2")
 
     def probe(self, context: Context) -> Finding:
         rows = context.application.rows("run")
@@ -71,7 +71,7 @@ class CourseRunSyncCompletes(Check):
     """
 
     id = "CRS-3"
-    depends_on = _UP
+    depends_on = _WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         rows = [*context.application.rows("run").get("errors", [])]
@@ -79,7 +79,7 @@ class CourseRunSyncCompletes(Check):
         if waiting:
             count = sum(row.get("count", 0) for row in waiting)
             return warning(
-                f"{many(count, 'run waits', 'runs wait')} because the LMS throttles the sync",
+                f"{quantity(count, 'run waits', 'runs wait')} because the LMS throttles the sync",
                 cause="the LMS answers 429 to the course list",
                 fix=(
                     "nothing to do: the sync continues when the LMS allows it; with usher.lms "

@@ -6,21 +6,21 @@ from urllib.parse import urlencode
 from usher.contract.application_report import EnrollmentSample
 from usher.contract.failures import MALFORMED
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, many, ok, warning
+from usher.doctor.check import Check, Finding, check, ok, quantity, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import RECONCILE, manage
 
-_UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2", "CRS-1")
+_EARLIER_CHECKS = ("OPS-1", "OPS-2", "OPS-3", "SVC-2", "CRS-1")
 _MISMATCH = "mode-mismatch"
-_ADMIN = "at the enrollment in the application's admin"
-_CLOSED = (
+_IN_ADMIN = "at the enrollment in the application's admin"
+_ENROLLMENT_CLOSED = (
     "the run does not accept enrollments now",
-    f"change its dates in the LMS, or select 'Enroll although closed' {_ADMIN}",
+    f"change its dates in the LMS, or select 'Enroll although closed' {_IN_ADMIN}",
 )
-_NO_MODE = (
+_MODE_NOT_OFFERED = (
     "the run does not offer the mode",
-    f"add the mode to the run in the LMS, or choose another mode {_ADMIN}",
+    f"add the mode to the run in the LMS, or choose another mode {_IN_ADMIN}",
 )
 _RETRY = f"then {manage('reconcile --kind enrollment --recheck --wait 60')}"
 #: Error code → cause and fix.
@@ -36,13 +36,13 @@ _REFUSALS = {
         "the run is open to some learners only",
         f"allow these learners in the LMS, {_RETRY}",
     ),
-    "enrollment-closed": _CLOSED,
-    "mode-not-offered": _NO_MODE,
-    "mode-unavailable": _NO_MODE,
+    "enrollment-closed": _ENROLLMENT_CLOSED,
+    "mode-not-offered": _MODE_NOT_OFFERED,
+    "mode-unavailable": _MODE_NOT_OFFERED,
 }
-_UNKNOWN = (
+_OTHER_REFUSAL = (
     "often the mode is not offered, or enrollment is closed; the LMS's message says more",
-    f"choose another mode, or select 'Enroll although closed', {_ADMIN}",
+    f"choose another mode, or select 'Enroll although closed', {_IN_ADMIN}",
 )
 
 
@@ -52,13 +52,13 @@ class EnrollmentsAreAccepted(Check):
 
     Symptom: an enrollment is refused.
     Cause: its mode is not offered any more, enrollment is closed, or the run is not in the LMS; the
-    LMS says which.
+    LMS's message names the cause.
     Fix: remove the cause that the finding names. Enrollments are sent again when their run changes
     in the LMS; retry them otherwise.
     """
 
     id = "ENR-1"
-    depends_on = _UP
+    depends_on = _EARLIER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         refused = [
@@ -69,10 +69,10 @@ class EnrollmentsAreAccepted(Check):
         ]
         if refused:
             count = sum(row.get("count", 0) for row in refused)
-            cause, fix = _REFUSALS.get(refused[0].get("error_code", ""), _UNKNOWN)
+            cause, fix = _REFUSALS.get(refused[0].get("error_code", ""), _OTHER_REFUSAL)
             other_count = count - refused[0].get("count", 0)
             return warning(
-                f"the LMS refuses {many(count, 'enrollment')}: {refused[0].get('sample')}: "
+                f"the LMS refuses {quantity(count, 'enrollment')}: {refused[0].get('sample')}: "
                 f"{refused[0].get('message', '')[:120]}"
                 + (f" ({other_count} for other reasons)" if other_count else ""),
                 cause=cause,
@@ -81,8 +81,8 @@ class EnrollmentsAreAccepted(Check):
         return ok("the LMS refuses no enrollment")
 
 
-def at_lms(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
-    """(username, course key) → the LMS's enrollment, of these learners."""
+def read_lms_enrollments(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
+    """The enrollments of these learners in the LMS: (username, course key) → enrollment."""
     query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
     answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
     if answer.status_code != 200:
@@ -109,18 +109,17 @@ class EnrollmentsMatch(Check):
         missing_runs = context.application.rows("run").get("missing", [])
         # CRS-1 names the missing runs.
         rows = [row for row in rows if row["course_key"] not in missing_runs]
-        lms_enrollments = at_lms(context, {row["username"] for row in rows})
+        lms_enrollments = read_lms_enrollments(context, {row["username"] for row in rows})
         differing = [row for row in rows if not self._agree(row, lms_enrollments)]
         if differing:
             first = differing[0]
             return warning(
-                f"{len(differing)} of the newest {many(len(rows), 'enrollment')} differ in the "
-                "LMS, first: "
-                f"{first['username']} in {first['course_key']}",
+                f"{len(differing)} of the newest {quantity(len(rows), 'enrollment')} differ in the "
+                f"LMS, such as {first['username']} in {first['course_key']}",
                 cause="somebody changed the LMS, or a change is still in progress",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
-        return ok(f"the newest {many(len(rows), 'enrollment')} agree with the LMS")
+        return ok(f"the newest {quantity(len(rows), 'enrollment')} agree with the LMS")
 
     def _agree(self, row: EnrollmentSample, lms_enrollments: dict[tuple[str, str], Any]) -> bool:
         enrollment = lms_enrollments.get((row["username"], row["course_key"]))
@@ -135,21 +134,21 @@ class UnenrollmentsAreAccepted(Check):
     """The LMS accepts unenrollments.
 
     Symptom: unenrolling is refused: "mode mismatch".
-    Cause: the active mode in the LMS differs from the one sent.
-    Fix: run `manage.py reconcile`, which reads the active mode and sends that one.
+    Cause: the active mode in the LMS differs from the mode in the request.
+    Fix: run `manage.py reconcile`, which reads the active mode and sends it with the request.
     """
 
     id = "ENR-3"
-    depends_on = _UP
+    depends_on = _EARLIER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         rows = context.application.refusals("enrollment", _MISMATCH)
         if rows:
             count = sum(row.get("count", 0) for row in rows)
             return warning(
-                f"the LMS refuses {many(count, 'unenrollment')}: "
+                f"the LMS refuses {quantity(count, 'unenrollment')}: "
                 f"{rows[0].get('message', '')[:120]}",
-                cause="the active mode in the LMS differs from the one sent",
+                cause="the active mode in the LMS differs from the mode in the request",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
         return ok("the LMS refuses no unenrollment")
@@ -175,19 +174,21 @@ class LmsEnrollmentsAreKnown(Check):
             raise NotKnownError("the application reports no learner to compare")
         adopts = context.application.report.get("adopts_enrollments")
         if adopts is False:
-            return ok("enrollments made in the LMS stay there, as USHER_ADOPT_ENROLLMENTS says")
+            return ok(
+                "enrollments made in the LMS are not recorded: USHER_ADOPT_ENROLLMENTS is off"
+            )
         extra = [
             (name, key)
-            for (name, key), row in at_lms(context, set(learner_runs)).items()
+            for (name, key), row in read_lms_enrollments(context, set(learner_runs)).items()
             if row["is_active"] and key not in learner_runs.get(name, [])
         ]
-        newest = f"the newest {many(len(learner_runs), 'learner')}"
+        learners = f"the newest {quantity(len(learner_runs), 'learner')}"
         if not extra:
-            return ok(f"the LMS has no other enrollment of {newest}")
+            return ok(f"the LMS has no other enrollment of {learners}")
         name, key = extra[0]
         return warning(
-            f"{many(len(extra), 'enrollment is', 'enrollments are')} in the LMS only, of {newest}, "
-            f"first: {name} in {key}",
+            f"only the LMS has {quantity(len(extra), 'enrollment')} of {learners}, such as "
+            f"{name} in {key}",
             cause="an instructor or another service enrolled them in the LMS",
             fix=manage("reconcile --kind enrollment --recheck --wait 60")
             if adopts
@@ -212,15 +213,15 @@ class NoLearnerWasGivenUp(Check):
     def probe(self, context: Context) -> Finding:
         if context.application.report.get("usher"):
             return ok("the sync worker keeps every row, see ACC-1 to ACC-3 and ENR-1")
-        learners = [
+        given_up = [
             *context.application.errors("account", _SYNC_ERROR),
             *context.application.errors("enrollment", _GIVEN_UP),
         ]
-        if learners:
-            count = sum(row.get("count", 0) for row in learners)
+        if given_up:
+            count = sum(row.get("count", 0) for row in given_up)
             return warning(
-                f"the application gave up on {count}: {learners[0].get('sample')}: "
-                f"{learners[0].get('message', '')[:120]}",
+                f"the application gave up on {quantity(count, 'record')}, such as "
+                f"{given_up[0].get('sample')}: {given_up[0].get('message', '')[:120]}",
                 cause="it does not retry records that failed too often or have has_sync_error",
                 fix=RECONCILE,
             )

@@ -27,17 +27,19 @@ class EnvFileIsUnambiguous(Check):
 
     def probe(self, context: Context) -> Finding:
         all_problems = context.application.env.problems()
-        # The file of `usher dev` is read by a shell and by Usher only, never by `docker run`.
-        names = () if context.dev_home else ALL_KEYS
-        problems = [problem for problem in all_problems if problem.serious or problem.key in names]
+        # Lesser problems concern `docker run`, which never reads the file of `usher dev`.
+        checked_keys = () if context.dev_home else ALL_KEYS
+        problems = [
+            problem for problem in all_problems if problem.serious or problem.key in checked_keys
+        ]
         path = context.application.env_file
         serious = [problem for problem in problems if problem.serious]
         if not problems:
             return ok(f"{path} is read the same way by all programs")
         first = (serious or problems)[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        say = failed if serious else warning
-        return say(
+        make_finding = failed if serious else warning
+        return make_finding(
             f"{path}, {first}{more}",
             cause="programs that read this file interpret that line differently, or ignore it",
             fix=f"correct line {first.line} of {path}",
@@ -49,8 +51,8 @@ class EnvFileIsPrivate(Check):
     """Only its owner can read the .env.
 
     Symptom: secrets are exposed.
-    Cause: other users of the machine can read `.env`, or git has it.
-    Fix: `chmod 600`, and remove it from git; replace every secret that was published.
+    Cause: other users of the machine can read `.env`, or git tracks it.
+    Fix: run `chmod 600`, and remove the file from git; replace every secret that was published.
     """
 
     id = "ENV-2"
@@ -81,13 +83,14 @@ class EnvFileIsPrivate(Check):
 
 
 #: Words in the names of secret settings, including the application's own.
-_OF_SECRETS = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN", re.IGNORECASE)
 
 
 def _is_secret(name: str, value: str) -> bool:
-    """Whether the value is probably secret: by its name, or as an address with a password."""
+    """Whether the value is probably secret, according to its name or because it is an address with
+    a password."""
     return (
-        name in SECRET_KEYS or bool(_OF_SECRETS.search(name)) or ("://" in value and "@" in value)
+        name in SECRET_KEYS or bool(_SECRET_NAME.search(name)) or ("://" in value and "@" in value)
     )
 
 
@@ -96,8 +99,8 @@ class EnvFileIsInUse(Check):
     """The application has the values of its .env.
 
     Symptom: `.env` was changed without effect.
-    Cause: the server was not restarted, or its containers were restarted and not re-created.
-    Fix: restart it; with containers, `docker compose up -d` re-creates those whose settings
+    Cause: the server was not restarted, or its containers were restarted instead of re-created.
+    Fix: restart the server; with containers, `docker compose up -d` re-creates those whose settings
         changed.
     """
 
@@ -107,14 +110,18 @@ class EnvFileIsInUse(Check):
     def probe(self, context: Context) -> Finding:
         application = context.application
         values = {key: value for key, value in application.env.values().items() if key in ALL_KEYS}
-        running = application.running_fingerprints
-        who = "the running application" if running else "manage.py"
-        if running:
+        running_fingerprints = application.running_fingerprints
+        process = "the running application" if running_fingerprints else "manage.py"
+        if running_fingerprints:
             token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
             file_fingerprints = configuration_fingerprints(values, token)
-            stale = [key for key in file_fingerprints if running.get(key) != file_fingerprints[key]]
-            # All fingerprints are made with the service worker's token. If all fingerprints differ,
-            # the tokens differ.
+            stale = [
+                key
+                for key, fingerprint in file_fingerprints.items()
+                if running_fingerprints.get(key) != fingerprint
+            ]
+            # Every fingerprint is made with the service worker's token. If all fingerprints differ,
+            # the reason is that the tokens differ.
             if len(stale) == len(file_fingerprints):
                 stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         else:
@@ -122,17 +129,17 @@ class EnvFileIsInUse(Check):
             stale = [
                 key
                 for key in values
-                if key in settings and _tidy(settings[key]) != _tidy(values[key])
+                if key in settings and _normalized(settings[key]) != _normalized(values[key])
             ]
         if stale:
             return failed(
-                f"{who} has other values than .env: {', '.join(stale)}",
+                f"{process} has other values than .env: {', '.join(stale)}",
                 cause="it was started with an older .env"
-                if running
-                else "the settings take these from elsewhere, such as the environment",
+                if running_fingerprints
+                else "the settings take these values from another source, such as the environment",
                 fix=RESTART,
             )
-        return ok(f"{who} has the values of .env")
+        return ok(f"{process} has the values of .env")
 
 
 @check
@@ -152,16 +159,13 @@ class SettingsReadTheEnvFile(Check):
         if "read" not in report or "environment" not in report:
             raise NotKnownError("the application does not report which settings it reads")
         file_keys = {key for key, value in context.application.env.values().items() if value}
-        compared_keys = (
-            file_keys & _SETTINGS if not report.get("usher") else file_keys & set(ALL_KEYS)
-        )
-        in_process, read = set(report["environment"]), set(report["read"])
-        # Settings that read the file themselves don't need the environment.
-        reads_file = bool((compared_keys - in_process) & read)
-        ignored = sorted(
-            (compared_keys - read - {Env.OPENEDX_IP})
-            & (compared_keys if reads_file else in_process)
-        )
+        expected_keys = set(ALL_KEYS) if report.get("usher") else _CONNECTION_SETTINGS
+        keys = file_keys & expected_keys
+        environment_keys, read_keys = set(report["environment"]), set(report["read"])
+        # A key that is read, but is not in the environment, shows that the settings read the file.
+        reads_file = bool((keys - environment_keys) & read_keys)
+        readable_keys = keys if reads_file else keys & environment_keys
+        ignored = sorted(readable_keys - read_keys - {Env.OPENEDX_IP})
         if ignored:
             lines = "; ".join(f'{key} = os.environ.get("{key}", "")' for key in ignored)
             return failed(
@@ -188,14 +192,14 @@ class ProjectCodeWorks(Check):
         try:
             _ = context.application.report
         except CodeError as error:
-            if _NO_DATABASE.search(error.error):
+            if _DATABASE_UNREACHABLE.search(error.error):
                 return failed(
                     f"the application's database can't be used: {error.error}",
                     cause="the database is down, or DATABASES in the settings is wrong",
                     fix="start the database, or correct DATABASES; then run `usher doctor` again",
                 )
-            if _OF_DATABASE.search(error.error):
-                raise  # the code was loaded
+            if _DATABASE_ERROR.search(error.error):
+                raise  # the code was loaded; the database answered with an error
             return failed(
                 f"the application's manage.py can't be run: {error.error}",
                 cause="an error in the settings or the code of the application, or a variable that "
@@ -205,14 +209,14 @@ class ProjectCodeWorks(Check):
         return ok("manage.py runs")
 
 
-#: The database's server does not answer, or refuses the connection. SQLite raises OperationalError
-#: for a missing table, too.
-_NO_DATABASE = re.compile(r"\bOperationalError: .*(connect|server|authentication|role )")
-_OF_DATABASE = re.compile(r"\b(Operational|Database|Programming|Interface)Error: ")
+#: The error if the database's server does not answer, or refuses the connection. Other errors are
+#: also OperationalError, such as that of SQLite for a missing table.
+_DATABASE_UNREACHABLE = re.compile(r"\bOperationalError: .*(connect|server|authentication|role )")
+_DATABASE_ERROR = re.compile(r"\b(Operational|Database|Programming|Interface)Error: ")
 
 
 #: The settings that both MITx Online and MIT xPro read.
-_SETTINGS = frozenset(
+_CONNECTION_SETTINGS = frozenset(
     {
         Env.OPENEDX_API_BASE_URL,
         Env.OPENEDX_BASE_REDIRECT_URL,
@@ -226,5 +230,5 @@ _SETTINGS = frozenset(
 )
 
 
-def _tidy(value: str) -> str:
+def _normalized(value: str) -> str:
     return str(value).strip().rstrip("/")

@@ -9,17 +9,17 @@ from usher.doctor.check import (
     Finding,
     check,
     failed,
-    many,
     not_applicable,
     note,
     ok,
+    quantity,
     warning,
 )
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, LMS_SETTINGS, PROVISION
 
-_IN_USE = ("TUT-2", "TUT-3", "TUT-4", "TUT-5", "TUT-7", "TUT-8")
+_TUTOR_CHECKS = ("TUT-2", "TUT-3", "TUT-4", "TUT-5", "TUT-7", "TUT-8")
 
 
 @check
@@ -33,7 +33,7 @@ class ThirdPartyAuthIsOn(Check):
 
     id = "LMS-1"
     essential = True
-    depends_on = _IN_USE
+    depends_on = _TUTOR_CHECKS
 
     def probe(self, context: Context) -> Finding:
         if not context.lms.feature("ENABLE_THIRD_PARTY_AUTH"):
@@ -115,17 +115,17 @@ class RegistrationHasNoExtraFields(Check):
 
     def probe(self, context: Context) -> Finding:
         fields = context.lms.setting("REGISTRATION_EXTRA_FIELDS") or {}
-        required = [name for name in ("country", "terms_of_service") if _is_asked(fields, name)]
+        required = [name for name in ("country", "terms_of_service") if _is_shown(fields, name)]
         if required:
             return failed(
                 f"REGISTRATION_EXTRA_FIELDS shows {' and '.join(required)}",
-                cause="the LMS asks learners for data that the application already provides",
+                cause="the LMS asks learners for data that the application already has",
                 fix=LMS_SETTINGS,
             )
         return ok("country and terms_of_service are hidden")
 
 
-def _is_asked(fields: dict[str, Any], name: str) -> bool:
+def _is_shown(fields: dict[str, Any], name: str) -> bool:
     return fields.get(name, "hidden") != "hidden"
 
 
@@ -172,11 +172,11 @@ class RegistrationIsNotRateLimited(Check):
     depends_on = ("LMS-1",)
 
     def probe(self, context: Context) -> Finding:
-        limited = _forbidden(context)
+        forbidden = _count_forbidden(context)
         rate = str(context.lms.setting("REGISTRATION_RATELIMIT"))
-        if limited:
+        if forbidden:
             return failed(
-                f"the LMS refused {limited} accounts with forbidden-request; its limit is {rate}",
+                f"the LMS refused {forbidden} accounts with forbidden-request; its limit is {rate}",
                 cause="REGISTRATION_RATELIMIT counts all registrations by the application together",
                 fix=LMS_SETTINGS,
             )
@@ -189,7 +189,7 @@ class RegistrationIsNotRateLimited(Check):
         return ok(f"REGISTRATION_RATELIMIT is {rate}")
 
 
-def _forbidden(context: Context) -> int:
+def _count_forbidden(context: Context) -> int:
     try:
         rows = context.application.refusals("account", "forbidden-request")
     except NotKnownError:
@@ -207,7 +207,7 @@ class LoginServiceClientExists(Check):
     """
 
     id = "LMS-7"
-    depends_on = _IN_USE
+    depends_on = _TUTOR_CHECKS
 
     def probe(self, context: Context) -> Finding:
         if "login_service" not in context.lms.report:
@@ -312,7 +312,7 @@ class UuidColumnsFit(Check):
     """
 
     id = "LMS-11"
-    depends_on = _IN_USE
+    depends_on = _TUTOR_CHECKS
 
     def probe(self, context: Context) -> Finding:
         if "short_uuid_columns" not in context.lms.report:
@@ -320,7 +320,7 @@ class UuidColumnsFit(Check):
         # The history of enrollments first: without it, no enrollment can be written.
         columns = sorted(
             context.lms.report["short_uuid_columns"],
-            key=lambda column: column["table"] != _HISTORY,
+            key=lambda column: column["table"] != _ENROLLMENT_HISTORY,
         )
         if not columns:
             return ok("no column for UUIDs is too short")
@@ -331,8 +331,8 @@ class UuidColumnsFit(Check):
             for column in columns
         ]
         return failed(
-            f"{many(len(names), 'column is', 'columns are')} too short for the UUIDs that Django "
-            f"writes: {', '.join(names[:_MAX_SHOWN])}"
+            f"{quantity(len(names), 'column is', 'columns are')} too short for the UUIDs that "
+            f"Django writes: {', '.join(names[:_MAX_SHOWN])}"
             + (f" and {len(names) - _MAX_SHOWN} more" if names[_MAX_SHOWN:] else ""),
             cause="Django 4.2 made these columns on MariaDB, and the LMS runs Django 5 now, which "
             "has another column type for UUIDs",
@@ -340,5 +340,5 @@ class UuidColumnsFit(Check):
         )
 
 
-_HISTORY = "student_courseenrollment_history"
+_ENROLLMENT_HISTORY = "student_courseenrollment_history"
 _MAX_SHOWN = 3

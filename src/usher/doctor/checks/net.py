@@ -16,8 +16,8 @@ from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import NoAnswerError, host_of, query_of, resolves, same_origin
 from usher.doctor.fixes import CONNECT, ENV_FILE, LMS_START, START, manage, setting
 
-_GATEWAY = re.compile(r"^(172\.(1[6-9]|2\d|3[01])|192\.168|10)\.\d")
-_MAC_NAME = "host.docker.internal"
+_GATEWAY_ADDRESS = re.compile(r"^(172\.(1[6-9]|2\d|3[01])|192\.168|10)\.\d")
+_HOST_NAME_ON_MACOS = "host.docker.internal"
 
 
 @check
@@ -70,32 +70,32 @@ class ApplicationReachesLms(Check):
     def probe(self, context: Context) -> Finding:
         url, public = context.api_url, context.lms.url
         differs = not same_origin(url, public)
-        seen = look_at_server(context, url)
-        if context.tutor.given and differs and host_of(url) == host_of(public):
-            other = (
+        server = identify_server(context, url)
+        if context.tutor.has_root and differs and host_of(url) == host_of(public):
+            seen = (
                 f"{Env.OPENEDX_API_BASE_URL} is {url}, but Tutor's mode {context.tutor.mode} "
                 f"serves {public}"
             )
-            return self._other_address(other, public)
-        if not seen.answers and differs and look_at_server(context, public).is_lms:
-            return self._other_address(f"{seen.text}; {public} does", public)
-        if not seen.answers:
+            return self._wrong_address(seen, public)
+        if not server.answers and differs and identify_server(context, public).is_lms:
+            return self._wrong_address(f"{server.text}; {public} answers", public)
+        if not server.answers:
             return failed(
-                f"the LMS doesn't answer: {seen.text}",
-                cause=context.stopped
+                f"the LMS doesn't answer: {server.text}",
+                cause=context.stopped_notice
                 or f"the LMS is down, or {Env.OPENEDX_API_BASE_URL} is not its address",
                 fix=LMS_START,
-                silent=SILENT_LMS,
+                silent_server=SILENT_LMS,
             )
-        if not seen.is_lms and differs and look_at_server(context, public).is_lms:
-            return self._other_address(f"{seen.text}; {public} is the LMS", public)
+        if not server.is_lms and differs and identify_server(context, public).is_lms:
+            return self._wrong_address(f"{server.text}; {public} is the LMS", public)
         return ok(f"{url} answers")
 
-    def _other_address(self, seen: str, right: str) -> Finding:
+    def _wrong_address(self, seen: str, lms_url: str) -> Finding:
         return failed(
             seen,
             cause=f"{Env.OPENEDX_API_BASE_URL} is not the LMS's address",
-            fix=setting(f"{Env.OPENEDX_API_BASE_URL}={right}"),
+            fix=setting(f"{Env.OPENEDX_API_BASE_URL}={lms_url}"),
         )
 
 
@@ -109,26 +109,26 @@ class ServerAnswer:
     text: str
 
 
-def look_at_server(context: Context, url: str) -> ServerAnswer:
-    """Requests the heartbeat and, if its answer is not an LMS's, an API that needs no module store.
-    The heartbeat is slow or fails when one of the services that the LMS uses is slow or fails."""
-    first = _ask_server(context, url + LmsPath.HEARTBEAT)
-    if first.is_lms:
-        return first
-    second = _ask_server(context, url + LmsPath.ME)
-    return second if second.is_lms or not first.answers else first
+def identify_server(context: Context, url: str) -> ServerAnswer:
+    """Requests the heartbeat and, if the answer is not an LMS's, another API. The heartbeat is slow
+    or fails if a service that the LMS uses is slow or fails; the other API needs fewer services."""
+    heartbeat = _request_answer(context, url + LmsPath.HEARTBEAT)
+    if heartbeat.is_lms:
+        return heartbeat
+    me = _request_answer(context, url + LmsPath.ME)
+    return me if me.is_lms or not heartbeat.answers else heartbeat
 
 
-def _ask_server(context: Context, url: str) -> ServerAnswer:
+def _request_answer(context: Context, url: str) -> ServerAnswer:
     try:
         answer = context.web.get(url)
     except NoAnswerError as error:
         return ServerAnswer(False, False, str(error))
-    form = answer.headers.get("content-type", "").split(";")[0]
-    text = f"{url} answers {answer.status_code} ({form or 'no content type'})"
+    content_type = answer.headers.get("content-type", "").split(";")[0]
+    text = f"{url} answers {answer.status_code} ({content_type or 'no content type'})"
     expected_statuses = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
     return ServerAnswer(
-        True, form == "application/json" and answer.status_code in expected_statuses, text
+        True, content_type == "application/json" and answer.status_code in expected_statuses, text
     )
 
 
@@ -150,19 +150,19 @@ class ServerIsThisLms(Check):
         url = _api_url_or_empty(context) or context.lms.url
         if not url:
             raise NotKnownError("the LMS's address is not known: give --lms")
-        seen = look_at_server(context, url)
-        if not seen.answers:
-            raise NotKnownError(seen.text)
-        if not seen.is_lms:
+        server = identify_server(context, url)
+        if not server.answers:
+            raise NotKnownError(server.text)
+        if not server.is_lms:
             return self._failed(
-                f"{seen.text}, not as an LMS does",
+                f"{server.text}, not as an LMS does",
                 "a proxy without its backend, a captive portal or another application answers",
             )
         missing = self._missing_in_lms(context, url)
         if len(missing) == _NUMBER_LOOKED_UP:
             return self._failed(
                 f"this LMS knows neither {' nor '.join(missing)}",
-                "it is another LMS than the one that this application's learners are in, or empty",
+                "this LMS is empty, or this application's learners are in another LMS",
             )
         return ok(f"{url} answers as an LMS does")
 
@@ -174,13 +174,13 @@ class ServerIsThisLms(Check):
             token = context.token
         except NotKnownError:
             return []
-        places = [
+        objects = [
             (f"{LmsPath.ACCOUNTS}/{in_path(row['username'])}", f"learner {row['username']}")
             for row in enrollments
         ] + [(f"{LmsPath.COURSES}{row['course_key']}", row["course_key"]) for row in enrollments]
         return [
-            what
-            for path, what in places
+            description
+            for path, description in objects
             if context.web.get(url + path, token).status_code == httpx.codes.NOT_FOUND
         ]
 
@@ -235,11 +235,11 @@ class LmsReachesApplication(Check):
                 if status is None and (error := _connection_error(context)):
                     return failed(
                         f"the application doesn't answer: {error}",
-                        cause=context.stopped
+                        cause=context.stopped_notice
                         or _error_of_manage(context)
                         or "it does not run, or listens at another address",
                         fix=START,
-                        silent="the application",
+                        silent_server="the application",
                     )
                 return failed(
                     f"the LMS does not reach {probe.get('url')}: {seen}",
@@ -252,8 +252,8 @@ class LmsReachesApplication(Check):
                 raise NotKnownError(f"{probe.get('url')} limits the LMS's requests (429)")
             if not probe.get("oauth_error"):
                 return failed(
-                    f"what answers the LMS at {probe.get('url')} is no OAuth token endpoint: it "
-                    f"answers {status} without an OAuth error",
+                    f"the LMS reaches no OAuth token endpoint at {probe.get('url')}: it gets the "
+                    f"answer {status} without an OAuth error",
                     cause="another server listens there, or a proxy answers in the application's "
                     "place or redirects",
                     fix=f"start the application at that address, or correct the address: {CONNECT}",
@@ -275,7 +275,7 @@ def _error_of_manage(context: Context) -> str:
 
 
 def _connection_error(context: Context) -> str:
-    """Why the application can't be reached from this machine either; '' if it answers."""
+    """Why this machine can't reach the application either; '' if the application answers."""
     try:
         context.application.get("/")
     except NoAnswerError as error:
@@ -287,7 +287,7 @@ def _connection_error(context: Context) -> str:
 class GatewayFitsPlatform(Check):
     """The address of the host machine, as containers see it, fits this operating system.
 
-    Symptom: it works on Linux and not on macOS, or the reverse.
+    Symptom: the connection works on Linux and not on macOS, or the reverse.
     Cause: on macOS containers reach the host machine as `host.docker.internal`, and at no gateway
     address. On Linux without Docker Desktop this name is unknown.
     Fix: set OPENEDX_IP in the application's `.env` to the address that the finding names.
@@ -301,15 +301,15 @@ class GatewayFitsPlatform(Check):
         if not address:
             return ok("no gateway address is in use")
         system = context.machine.system
-        if context.machine.platform == "darwin" and _GATEWAY.match(address):
-            return self._wrong(address, system, setting(f"{Env.OPENEDX_IP}={_MAC_NAME}"))
-        if context.machine.platform == "linux" and address == _MAC_NAME:
+        if context.machine.platform == "darwin" and _GATEWAY_ADDRESS.match(address):
+            return self._wrong(address, system, setting(f"{Env.OPENEDX_IP}={_HOST_NAME_ON_MACOS}"))
+        if context.machine.platform == "linux" and address == _HOST_NAME_ON_MACOS:
             gateway = f"{Env.OPENEDX_IP}=<gateway> in {ENV_FILE}"
             return self._wrong(
                 address,
                 system,
-                f"{gateway}, from: {_INSPECT}"
-                if context.tutor.given
+                f"{gateway}, from: {_INSPECT_COMMAND}"
+                if context.tutor.has_root
                 else f"{gateway}, this machine's address for the LMS's containers",
             )
         return ok(f"{Env.OPENEDX_IP}={address} is what {system} needs")
@@ -322,7 +322,9 @@ class GatewayFitsPlatform(Check):
         )
 
 
-_INSPECT = "docker network inspect tutor_local_default -f '{{(index .IPAM.Config 0).Gateway}}'"
+_INSPECT_COMMAND = (
+    "docker network inspect tutor_local_default -f '{{(index .IPAM.Config 0).Gateway}}'"
+)
 
 
 @check
@@ -340,22 +342,26 @@ class RedirectsKeepScheme(Check):
 
     def probe(self, context: Context) -> Finding:
         scheme = urlsplit(context.lms.url).scheme
-        answer = context.lms.get(context.sign_in_start)
+        answer = context.lms.get(context.sign_in_path)
         redirect_uri = query_of(answer.headers.get("location", "")).get("redirect_uri", "")
         if not redirect_uri:
             return skipped("sign-in does not start, so no redirect was seen")
         if urlsplit(redirect_uri).scheme != scheme:
             return self._wrong(
                 f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}",
-                "tutor config save --set ENABLE_HTTPS=true" if context.tutor.given else _BY_PROXY,
+                "tutor config save --set ENABLE_HTTPS=true"
+                if context.tutor.has_root
+                else _PROXY_FIX,
             )
-        own = urlsplit(context.application.url).scheme
+        application_scheme = urlsplit(context.application.url).scheme
         page = context.application.get("/")
         target = page.headers.get("location", "")
-        if target.startswith("http") and urlsplit(target).scheme != own:
+        if target.startswith("http") and urlsplit(target).scheme != application_scheme:
             seen = f"{context.application.url} redirects to {target[:80]}"
-            return self._wrong(seen, _BY_PROXY)
-        return ok(f"redirects keep {scheme}" if own == scheme else "redirects keep their schemes")
+            return self._wrong(seen, _PROXY_FIX)
+        if application_scheme == scheme:
+            return ok(f"redirects keep {scheme}")
+        return ok("redirects keep their schemes")
 
     def _wrong(self, seen: str, fix: str) -> Finding:
         return failed(
@@ -365,7 +371,7 @@ class RedirectsKeepScheme(Check):
         )
 
 
-_BY_PROXY = (
+_PROXY_FIX = (
     "let the proxy send the header, in nginx by `proxy_set_header X-Forwarded-Proto $scheme;`, and "
     "set SECURE_PROXY_SSL_HEADER in the settings of the server behind it"
 )

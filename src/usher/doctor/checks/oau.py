@@ -14,9 +14,9 @@ from usher.doctor.check import (
     Finding,
     check,
     failed,
-    many,
     not_applicable,
     ok,
+    quantity,
     skipped,
     warning,
 )
@@ -42,7 +42,7 @@ def _own_client_id(context: Context) -> str:
 
 @check
 class ClientIdIsKnown(Check):
-    """The LMS knows the client used to obtain learners' tokens.
+    """The LMS knows the client that obtains learners' tokens.
 
     Symptom: no learner's token can be renewed: `invalid_grant`, or `invalid_client`.
     Cause: the client's id changed, or its tokens were deleted.
@@ -68,14 +68,15 @@ class ClientIdIsKnown(Check):
             )
         if not is_known:
             return skipped("the LMS does not know the client: see OAU-1")
-        if dead := self._dead(context):
+        if useless_tokens := self._count_useless_tokens(context):
             return self._failed(
-                f"the LMS answers invalid_grant for the tokens of {many(dead, 'learner')}",
+                "the LMS answers invalid_grant for the tokens of "
+                f"{quantity(useless_tokens, 'learner')}",
                 _REPAIR,
             )
         return ok("learners' tokens belong to a client that the LMS knows")
 
-    def _dead(self, context: Context) -> int:
+    def _count_useless_tokens(self, context: Context) -> int:
         try:
             rows = context.application.errors("token", "invalid_grant", "invalid_client")
         except NotKnownError:
@@ -115,9 +116,9 @@ class ApplicationClientIsComplete(Check):
             return self._failed(f"{name} is for {client.get('grant_type')}")
         if not client.get("skip_authorization"):
             return self._failed(f"{name} asks learners for consent")
-        return self._secret(context, client_id)
+        return self._check_secret(context, client_id)
 
-    def _secret(self, context: Context, client_id: str) -> Finding:
+    def _check_secret(self, context: Context, client_id: str) -> Finding:
         secret = context.application.setting(Env.OPENEDX_API_CLIENT_SECRET)
         if not secret:
             return ok("the application's client in the LMS is complete")
@@ -146,7 +147,7 @@ class ApplicationClientIsComplete(Check):
 
 @check
 class ServiceClientsWork(Check):
-    """The application's service clients may do their work.
+    """The application's service clients work.
 
     Symptom: course runs can't be copied (`rerun_courserun`), learners can't be retired
     (`retire_users`): the LMS answers `unauthorized_client`, 403 or 404.
@@ -160,7 +161,7 @@ class ServiceClientsWork(Check):
     depends_on = ("ENV-1", "ENV-3", "NET-6")
 
     def probe(self, context: Context) -> Finding:
-        worked = []
+        working_purposes = []
         for purpose, (key_of_id, key_of_secret) in SERVICE_CLIENTS.items():
             client_id = context.application.setting_in_env_file(key_of_id)
             secret = context.application.setting_in_env_file(key_of_secret)
@@ -178,16 +179,18 @@ class ServiceClientsWork(Check):
             )
             if answer.status_code != 200:
                 return self._failed(f"the LMS refuses {key_of_id} ({_error_of(answer)})")
-            if problem := self._use(context, purpose, str(answer.json()["access_token"])):
+            if problem := self._problem_in_use(
+                context, purpose, str(answer.json()["access_token"])
+            ):
                 return problem
-            worked.append(purpose)
-        if not worked:
+            working_purposes.append(purpose)
+        if not working_purposes:
             return not_applicable("the application uses no client for course runs or retirement")
-        return ok(f"clients for {' and '.join(worked)} work")
+        return ok(f"clients for {' and '.join(working_purposes)} work")
 
-    def _use(self, context: Context, purpose: str, token: str) -> Finding | None:
-        """Uses the client for its purpose without changing anything: reads runs, or retires an
-        empty list."""
+    def _problem_in_use(self, context: Context, purpose: str, token: str) -> Finding | None:
+        """Uses the client for its purpose without changing anything: reads course runs, or retires
+        an empty list of learners. Returns a finding about a problem, or None."""
         ask = partial(context.web.request, token=token, scheme="JWT")
         if purpose == RETIREMENT:
             url = context.lms.at(LmsPath.BULK_RETIRE)
@@ -201,7 +204,7 @@ class ServiceClientsWork(Check):
                 answer = ask("GET", url)
             except NotKnownError as error:
                 return warning(
-                    f"Studio can't be asked: {error}",
+                    f"Studio does not answer: {error}",
                     cause="course runs are made and copied in Studio, which does not run or has "
                     "another address",
                     fix=f"start Studio, or correct {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL}",

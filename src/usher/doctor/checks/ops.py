@@ -4,14 +4,14 @@ import shlex
 
 from usher.contract.application_report import NO_CELERY, RowError
 from usher.contract.failures import MALFORMED, RegistrationError
-from usher.doctor.check import Check, Finding, check, failed, many, note, ok, warning
+from usher.doctor.check import Check, Finding, check, failed, note, ok, quantity, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_BROKER, START_WORKER, manage
 
 #: Seconds that a due row may wait. If a worker runs, its sweeps find a due row long before that,
 #: even if the message for the row was lost.
-_PATIENCE_SECONDS = 300
+_MAX_WAIT_SECONDS = 300
 _MANY_ATTEMPTS = 20
 
 
@@ -32,16 +32,17 @@ class SyncWorkerIsRunning(Check):
         if engine is None:
             raise NotApplicableError("the application has no worker")
         overdue = engine.get("overdue_seconds", 0.0)
-        if overdue > _PATIENCE_SECONDS:
+        if overdue > _MAX_WAIT_SECONDS:
+            count = self._count_due(context)
             return failed(
-                f"{many(self._waiting(context), 'record waits', 'records wait')} for the worker, "
-                f"one for {overdue / 60:.0f} minutes",
+                f"{quantity(count, 'record waits', 'records wait')} for the worker, "
+                f"the oldest for {overdue / 60:.0f} minutes",
                 cause="no worker processes them",
                 fix=START_WORKER,
             )
-        return ok("no row has been due for long")
+        return ok("no record has been due for long")
 
-    def _waiting(self, context: Context) -> int:
+    def _count_due(self, context: Context) -> int:
         return sum(rows.get("due", 0) for rows in context.application.report["rows"].values())
 
 
@@ -49,7 +50,7 @@ class SyncWorkerIsRunning(Check):
 class CeleryRunsTasks(Check):
     """Celery's workers know Usher's tasks, and beat starts them.
 
-    Symptom: nothing enrolls; a worker logs "Received unregistered task".
+    Symptom: no learner is enrolled; a worker logs "Received unregistered task".
     Cause: the broker is down, the project's Celery application does not find the tasks, or beat
     has no schedule.
     Fix: start the broker. Call `app.autodiscover_tasks()` in the project's `celery.py`. Call
@@ -66,9 +67,9 @@ class CeleryRunsTasks(Check):
         if error == NO_CELERY:
             return failed(
                 f"{error}, and CELERY_BROKER_URL is set",
-                cause="tasks can't be sent, so nobody is enrolled",
+                cause="tasks can't be sent, so no learner is enrolled",
                 fix="pip install 'openedx-usher[celery]' in the project's virtual environment; or "
-                "remove CELERY_BROKER_URL, and `reconcile --watch` is the worker",
+                "remove CELERY_BROKER_URL and run `manage.py reconcile --watch` as the worker",
             )
         if error:
             return failed(
@@ -80,7 +81,7 @@ class CeleryRunsTasks(Check):
             raise NotApplicableError("the application has no sync worker")
         celery = report.get("celery")
         if celery is None:
-            return ok("no broker is used: `reconcile --watch` is the worker")
+            return ok("the project uses no broker: `reconcile --watch` is its worker")
         if missing := celery.get("missing_tasks"):
             return failed(
                 f"{celery.get('workers')} Celery workers do not know {', '.join(missing)}",
@@ -116,18 +117,18 @@ class SyncWorkerReportedRecently(Check):
         engine = context.application.report.get("engine")
         if engine is None or "worker_seen_seconds" not in engine:
             raise NotKnownError("the application does not report its sync worker")
-        seen = engine["worker_seen_seconds"]
-        late = engine.get("worker_late_seconds", 0)
-        if seen is None:
+        age = engine["worker_seen_seconds"]
+        max_age = engine.get("worker_late_seconds", 0)
+        if age is None:
             return self._failed(context, "no sync worker has run yet")
-        if not late:
-            return self._failed(context, f"the sync worker was stopped {_duration(seen)} ago")
-        if seen > late:
-            return self._failed(context, f"no sync worker has been alive for {_duration(seen)}")
-        return ok(f"a sync worker was alive {seen:.0f} seconds ago")
+        if not max_age:  # a worker that is stopped reports this
+            return self._failed(context, f"the sync worker was stopped {_duration(age)} ago")
+        if age > max_age:
+            return self._failed(context, f"no sync worker has been alive for {_duration(age)}")
+        return ok(f"a sync worker was alive {age:.0f} seconds ago")
 
     def _failed(self, context: Context, seen: str) -> Finding:
-        cause = context.stopped or "no worker runs"
+        cause = context.stopped_notice or "no worker runs"
         return failed(seen, cause=f"{cause}, so nothing reaches the LMS", fix=START_WORKER)
 
 
@@ -154,8 +155,8 @@ class RefusalsAreNotRetried(Check):
             for error in rows.get("errors", []):
                 retried = error.get("count", 0) - error.get("refused", 0)
                 attempts = error.get("attempts", 0)
-                for_good = error.get("error_class") == "rejected"
-                if retried > 0 and ((for_good and attempts > 1) or attempts > _MANY_ATTEMPTS):
+                is_permanent = error.get("error_class") == "rejected"
+                if retried > 0 and ((is_permanent and attempts > 1) or attempts > _MANY_ATTEMPTS):
                     return failed(
                         f"{_records(retried, kind)} with {error.get('error_code')} retried in "
                         f"vain, up to {attempts} times",
@@ -180,36 +181,38 @@ class NoRecordIsRefused(Check):
     def probe(self, context: Context) -> Finding:
         if "rows" not in context.application.report:
             raise NotKnownError("the application keeps no records of refusals")
-        every_kind = [
+        all_refusals = [
             (kind, error)
             for kind, rows in context.application.report["rows"].items()
             for error in rows.get("errors", [])
             if error.get("refused", 0)
         ]
-        if not every_kind:
+        if not all_refusals:
             return ok("no record is refused")
-        refused_kinds = [pair for pair in every_kind if not _is_shown_elsewhere(*pair)]
-        if not refused_kinds:
-            checks = dict.fromkeys(_CHECKS[kind] for kind, _ in every_kind)
+        unreported_refusals = [
+            pair for pair in all_refusals if not _is_reported_by_another_check(*pair)
+        ]
+        if not unreported_refusals:
+            families = dict.fromkeys(_FAMILY_OF_OTHER_CHECKS[kind] for kind, _ in all_refusals)
             return note(
-                f"the LMS refuses {_counts_text(every_kind)}",
-                cause=f"the checks {' and '.join(checks)} name the reasons and what to do",
+                f"the LMS refuses {_counts_text(all_refusals)}",
+                cause=f"the checks {' and '.join(families)} name the reasons and the fixes",
             )
-        refused_kinds.sort(key=lambda kind: -kind[1].get("refused", 0))
+        unreported_refusals.sort(key=lambda refusal: -refusal[1].get("refused", 0))
         reasons = [
             f"{error.get('message', '')[:160] or error.get('error_code')} "
             f"({_records(error.get('refused', 0), kind)}, such as {error.get('sample')})"
-            for kind, error in refused_kinds
+            for kind, error in unreported_refusals
         ]
         more = (
-            f"; and {many(len(reasons) - _MAX_SHOWN, 'other reason')}"
+            f"; and {quantity(len(reasons) - _MAX_SHOWN, 'other reason')}"
             if reasons[_MAX_SHOWN:]
             else ""
         )
-        kinds = dict.fromkeys(kind for kind, _ in refused_kinds)
+        kinds = dict.fromkeys(kind for kind, _ in unreported_refusals)
         options = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
-            f"the LMS refuses {_counts_text(refused_kinds)}",
+            f"the LMS refuses {_counts_text(unreported_refusals)}",
             cause="; ".join(reasons[:_MAX_SHOWN]) + more,
             fix=f"remove the cause, then {manage(f'reconcile {options} --recheck --wait 60')}",
         )
@@ -224,7 +227,7 @@ def _counts_text(errors: list[tuple[str, RowError]]) -> str:
 
 
 def _records(count: int, kind: str) -> str:
-    return many(count, _NOUNS.get(kind, f"record of kind {kind}"))
+    return quantity(count, _NOUNS.get(kind, f"record of kind {kind}"))
 
 
 #: Kind → its name for people.
@@ -236,15 +239,15 @@ _NOUNS = {
 }
 
 
-def _is_shown_elsewhere(kind: str, error: RowError) -> bool:
+def _is_reported_by_another_check(kind: str, error: RowError) -> bool:
     code = error.get("error_code", "")
     if kind == "enrollment":
-        return error.get("error_class") == "rejected" or code in _ELSEWHERE[kind]
-    return code in _ELSEWHERE.get(kind, ())
+        return error.get("error_class") == "rejected" or code in _CODES_OF_OTHER_CHECKS[kind]
+    return code in _CODES_OF_OTHER_CHECKS.get(kind, ())
 
 
-#: Refusals that other checks report.
-_ELSEWHERE = {
+#: Kind → the error codes that other checks report.
+_CODES_OF_OTHER_CHECKS = {
     "account": (
         RegistrationError.DUPLICATE_USERNAME,
         RegistrationError.DUPLICATE_EMAIL,
@@ -259,8 +262,8 @@ _ELSEWHERE = {
     "run": ("not-found", MALFORMED),
     "token": ("invalid_grant", "invalid_client"),
 }
-#: Kind → the family of checks that report these refusals.
-_CHECKS = {
+#: Kind → the family of the checks that report the refusals in ``_CODES_OF_OTHER_CHECKS``.
+_FAMILY_OF_OTHER_CHECKS = {
     "account": "ACC",
     "enrollment": "ENR",
     "mode": "CRS",

@@ -37,9 +37,9 @@ class SignOutEndsBothSessions(Check):
             )
         addresses = context.lms.setting("IDA_LOGOUT_URI_LIST") or []
         own = context.application.url + ApplicationPath.LOGOUT
-        at_gateway = context.application.url + ApplicationPath.GATEWAY_LOGOUT
-        if at_gateway in addresses:
-            return self._at_gateway(at_gateway, context)
+        gateway_logout_url = context.application.url + ApplicationPath.GATEWAY_LOGOUT
+        if gateway_logout_url in addresses:
+            return self._check_gateway(gateway_logout_url, context)
         if own not in addresses:
             return failed(
                 f"{own} is not in IDA_LOGOUT_URI_LIST",
@@ -60,9 +60,9 @@ class SignOutEndsBothSessions(Check):
             raise NotKnownError(f"{own} answers {status}")
         return ok("signing out of the application signs out of the LMS, and the reverse")
 
-    def _at_gateway(self, address: str, context: Context) -> Finding:
-        """Checks the gateway's sign-out, which must redirect; the application itself has no such
-        page."""
+    def _check_gateway(self, address: str, context: Context) -> Finding:
+        """Checks that the gateway's sign-out page redirects. Without the gateway, the application
+        answers 404 there."""
         status = context.application.get(ApplicationPath.GATEWAY_LOGOUT).status_code
         if status in (301, 404):
             return failed(
@@ -98,19 +98,19 @@ class SignOutNeedsNoCookies(Check):
         connections = context.lms.report.get("connections", [])
         own = [row for row in connections if row.get("backend") == context.backend]
         if not own:
-            return skipped("the application isn't connected by provisioning, or has no Usher")
+            return skipped("the LMS has no record of the connection, which provisioning creates")
         if not own[0].get("backchannel_logout_url") and not context.application.report.get("usher"):
             return note(
                 "sign-out at the LMS reaches the application by the browser's frames alone",
-                cause="an application without Usher in it has no address for the LMS's message; "
-                "browsers that keep cookies from frames leave its session",
+                cause="an application without Usher can't receive the LMS's messages; the "
+                "application's session stays if the browser sends no cookies in frames",
             )
         if not own[0].get("backchannel_logout_url"):
             return self._failed(
-                "the LMS has no address at which to notify the application of a sign-out"
+                "the LMS does not have the application's address for messages about sign-outs"
             )
         if not own[0].get("jwks_url"):
-            return self._failed("the LMS has no address of the application's keys")
+            return self._failed("the LMS does not have the address of the application's keys")
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=context.backend)
         answers = {
             context.lms.at(path): {"logout_token": "doctor"},
@@ -120,7 +120,9 @@ class SignOutNeedsNoCookies(Check):
             status = context.web.request("POST", url, data=form).status_code
             # An invalid message must be refused by the endpoint, not answered by a missing page.
             if status not in (400, 401, 403):
-                return self._failed(f"{url} answers {status} to a message that it must refuse")
+                return self._failed(
+                    f"{url} answers {status} to an invalid message, which it must refuse"
+                )
         return ok("the application and the LMS accept each other's messages about sign-outs")
 
     def _failed(self, seen: str) -> Finding:

@@ -3,7 +3,7 @@
 import shlex
 
 from usher.contract.oauth import BACKENDS
-from usher.doctor.check import Check, Finding, check, failed, many, ok, skipped, warning
+from usher.doctor.check import Check, Finding, check, failed, ok, quantity, skipped, warning
 from usher.doctor.context import RECORD_NEXT, Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import host_of, origin
@@ -16,7 +16,7 @@ _FLAGS = (
     "sync_learner_profile_data",
     "enable_sso_id_verification",
 )
-_ADDRESSES = ("AUTHORIZATION_URL", "ACCESS_TOKEN_URL", "API_ROOT")
+_ADDRESS_SETTINGS = ("AUTHORIZATION_URL", "ACCESS_TOKEN_URL", "API_ROOT")
 
 
 @check
@@ -69,8 +69,8 @@ class ProviderIsOnLmsSite(Check):
     """The provider record is on the LMS's own site.
 
     Symptom: sign-in answers 500, as without a provider record (PRV-1).
-    Cause: the record belongs to another site. The LMS has three; only the one of LMS_HOST, with its
-    port, works.
+    Cause: the record belongs to another site. The LMS has three sites; only the site of LMS_HOST,
+    with its port, works.
     Fix: provision the LMS with `usher connect`, which uses the site of SITE_ID.
     """
 
@@ -116,7 +116,7 @@ class ProviderHasAddresses(Check):
         values = record.get("other_settings") or {}
         if values.get("DISCOVERY_URL"):
             return ok("it has the application's discovery address")
-        if missing := [name for name in _ADDRESSES if not values.get(name)]:
+        if missing := [name for name in _ADDRESS_SETTINGS if not values.get(name)]:
             return self._failed(f"other_settings of the provider record lacks {', '.join(missing)}")
         return ok(f"it leads to {values['AUTHORIZATION_URL']}")
 
@@ -162,8 +162,8 @@ class ClientCredentialsMatch(Check):
 
     Symptom: `invalid_client` in the LMS's log.
     Cause: the id or the secret differs. Somebody may have copied the hash of the secret into the
-    LMS, which the application's admin shows instead of the secret. Or the application's SECRET_KEY
-    was changed: Usher hashes the secret with it.
+    LMS, because the application's admin shows the hash instead of the secret. Or the application's
+    SECRET_KEY was changed: Usher hashes the secret with that key.
     Fix: provision the LMS with `usher connect`, which writes the same secret to the application and
     the LMS. If SECRET_KEY was changed by mistake, restore it first.
     """
@@ -179,8 +179,8 @@ class ClientCredentialsMatch(Check):
             if probe.get("oauth_error") == "invalid_client" or probe.get("status") == 401:
                 return failed(
                     "the application refuses the LMS's client id and secret (invalid_client)",
-                    cause="they differ in the LMS, the LMS has the secret's hash, or the "
-                    "application's SECRET_KEY was changed, with which it hashes the secret",
+                    cause="the LMS has another id or secret, or only the secret's hash; or the "
+                    "application hashes the secret with its SECRET_KEY, which was changed",
                     fix=CONNECT,
                     repair="provision",
                 )
@@ -218,26 +218,27 @@ class LinksUseThisBackend(Check):
             for name, count in counts.items()
             if name not in in_use
             and (name in BACKENDS or name not in enabled)
-            and not _is_anothers(name, context)
+            and not _belongs_to_another_application(name, context)
         }
         if not other_links:
             linked = counts.get(context.backend, 0)
-            learners = many(linked, "learner is", "learners are")
+            learners = quantity(linked, "learner is", "learners are")
             return ok(f"{learners} linked by {context.backend}")
         name, count = max(other_links.items(), key=lambda item: item[1])
-        moved = f"--from {shlex.quote(str(name))} --to {shlex.quote(context.backend)}"
+        names_of_backends = f"--from {shlex.quote(str(name))} --to {shlex.quote(context.backend)}"
         return failed(
-            f"{many(count, 'learner is', 'learners are')} linked by {name}, and sign-in uses "
+            f"{quantity(count, 'learner is', 'learners are')} linked by {name}, and sign-in uses "
             f"{context.backend}",
             cause="the backend was changed after they had signed in",
-            fix=lms_manage(f"usher_move_links {moved}"),
+            fix=lms_manage(f"usher_move_links {names_of_backends}"),
         )
 
 
-def _is_anothers(name: str, context: Context) -> bool:
+def _belongs_to_another_application(name: str, context: Context) -> bool:
     """Whether the provider record of that backend leads to another application, for example to one
-    that was disconnected. Moving the links of its learners would give their accounts to learners of
-    this application. The record of a renamed backend leads to the same application."""
+    that was disconnected. If the links of that application's learners were moved, learners of this
+    application would get their accounts. The record of a renamed backend leads to this
+    application."""
     other_origins, own_origins = _origins(name, context), _origins(context.backend, context)
     return bool(other_origins and own_origins) and not other_origins & own_origins
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from usher.contract.environment import Env
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, failed, many, ok, skipped, warning
+from usher.doctor.check import Check, Finding, check, failed, ok, quantity, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage, setting
@@ -29,14 +29,14 @@ class TokenIsAccepted(Check):
         answer = context.lms.me
         if answer.status_code == 200:
             return ok("the LMS accepts the token")
-        ended = "token_expired" in answer.text
+        has_expired = "token_expired" in answer.text
         return failed(
             "the service worker's token expired"
-            if ended
+            if has_expired
             else f"the LMS refuses the service worker's token: {LmsPath.ME} answers "
             f"{answer.status_code}",
-            cause="nothing has renewed it: provisioning does, for example every week"
-            if ended
+            cause="it was not renewed; regular provisioning, for example every week, renews it"
+            if has_expired
             else f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
             fix=CONNECT,
             repair="provision",
@@ -60,15 +60,15 @@ class TokenBelongsToWorker(Check):
         username = context.application.setting(Env.OPENEDX_SERVICE_WORKER_USERNAME)
         if not username:
             raise NotKnownError(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME} is not set")
-        name = str(context.lms.me.json().get("username", ""))
-        if name != username:
+        owner = str(context.lms.me.json().get("username", ""))
+        if owner != username:
             return failed(
-                f"the service worker's token is {name}'s, "
+                f"the service worker's token is {owner}'s, but "
                 f"{Env.OPENEDX_SERVICE_WORKER_USERNAME} is {username}",
                 cause="the token was copied from another user, or the name was changed",
-                fix=setting(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME}={name}"),
+                fix=setting(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME}={owner}"),
             )
-        return ok(f"it is {name}'s")
+        return ok(f"it is {owner}'s")
 
 
 @check
@@ -116,7 +116,7 @@ class WorkerIsActive(Check):
             return ok("its account is active")
         return failed(
             "the service worker's account is not active",
-            cause="it was made inactive, or never activated",
+            cause="the account was deactivated, or never activated",
             fix=CONNECT,
             repair="provision",
         )
@@ -130,7 +130,7 @@ class WorkerIsActive(Check):
         name = context.lms.me.json().get("username", "")
         account = context.lms.get(f"{LmsPath.ACCOUNTS}/{name}", token=context.token)
         if account.status_code != 200:
-            raise NotKnownError(f"the LMS answers {account.status_code} about its account")
+            raise NotKnownError(f"the LMS answers {account.status_code} about the account {name}")
         return bool(account.json().get("is_active", True))
 
 
@@ -150,14 +150,14 @@ class TokenDoesNotExpireSoon(Check):
     def probe(self, context: Context) -> Finding:
         worker = context.lms.report.get("service_worker") or {}
         if not (end := worker.get("token_expires")):
-            raise NotKnownError("the LMS does not report when the token ends")
+            raise NotKnownError("the LMS does not report when the token expires")
         moment = datetime.fromisoformat(end)
         lifetime = moment - context.machine.now
         if lifetime < _SOON:
             return warning(
-                f"the service worker's token ends on {moment:%Y-%m-%d %H:%M} UTC, in "
-                f"{many(lifetime.days, 'day')}",
-                cause="nothing has renewed it",
+                f"the service worker's token expires on {moment:%Y-%m-%d %H:%M} UTC, in "
+                f"{quantity(lifetime.days, 'day')}",
+                cause="it was not renewed",
                 fix=PROVISION,
                 repair="provision",
             )
@@ -182,7 +182,9 @@ class WorkerIsBoundToApplication(Check):
         if worker is None or "application" not in worker:
             if context.lms.report.get("connections"):
                 return self._failed("the token's account is not this application's service worker")
-            raise NotKnownError("the LMS does not report for whom the service worker acts")
+            raise NotKnownError(
+                "the LMS does not report for which application the service worker acts"
+            )
         name = worker.get("username")
         if worker.get("is_superuser"):
             return failed(

@@ -9,12 +9,12 @@ import yaml
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.facts.tutor import place_of
+from usher.doctor.facts.tutor import describe_yaml_error
 from usher.doctor.facts.web import host_of, same_origin
 from usher.doctor.fixes import LMS_PACKAGES
 
 _SUPPORTED = range(20, 23)
-_ENABLE = "tutor plugins enable usher && tutor config save"
+_ENABLE_PLUGIN = "tutor plugins enable usher && tutor config save"
 
 
 @check
@@ -53,7 +53,7 @@ class TutorRootIsInUse(Check):
     """The Tutor root is that of the LMS in use.
 
     Symptom: Tutor's commands do not change the LMS that the application calls.
-    Cause: there are several Tutor roots, and the commands used another one.
+    Cause: there are several Tutor roots, and the commands used the root of another LMS.
     Fix: set TUTOR_ROOT to the root of that LMS, or pass `--root` to each command.
     """
 
@@ -62,8 +62,8 @@ class TutorRootIsInUse(Check):
 
     def probe(self, context: Context) -> Finding:
         root = context.tutor.root
-        used = context.tutor.default_root
-        served = context.tutor.lms_url
+        default_root = context.tutor.default_root
+        lms_url = context.tutor.lms_url
         try:
             api_url = context.api_url
         except NotKnownError:
@@ -71,20 +71,20 @@ class TutorRootIsInUse(Check):
         if (
             api_url
             and host_of(api_url) != context.tutor.lms_host
-            and not same_origin(api_url, served)
+            and not same_origin(api_url, lms_url)
         ):
             return failed(
-                f"{root} is for {served}, the application calls {api_url}",
+                f"{root} is for {lms_url}, but the application calls {api_url}",
                 cause="this Tutor root belongs to another LMS",
                 fix="usher doctor --tutor-root <the root of that LMS>",
             )
-        if root is not None and used.resolve() != root.resolve():
+        if root is not None and default_root.resolve() != root.resolve():
             return warning(
-                f"tutor without --root works in {used}, this LMS is {root}",
-                cause="there are several Tutor roots; a command without --root takes the other",
+                f"tutor without --root uses {default_root}, but the root of this LMS is {root}",
+                cause="there are several Tutor roots; a command without --root uses the other one",
                 fix=f"export TUTOR_ROOT={shlex.quote(str(root))}",
             )
-        return ok(f"{root}, for {served}")
+        return ok(f"{root}, for {lms_url}")
 
 
 @check
@@ -111,7 +111,7 @@ class PluginIsEnabled(Check):
         return failed(
             seen,
             cause="Tutor overwrites its generated files at every `tutor config save`",
-            fix=_ENABLE,
+            fix=_ENABLE_PLUGIN,
         )
 
 
@@ -144,7 +144,7 @@ class RenderedSettingsAreInUse(Check):
             )
         if not report.get("features", {}).get("ENABLE_THIRD_PARTY_AUTH", True):
             return failed(
-                "the rendered files switch third-party sign-in on, the running LMS has it off",
+                "third-party sign-in is on in the rendered files, but off in the running LMS",
                 cause="the containers were started with older files",
                 fix="tutor local restart lms lms-worker",
             )
@@ -197,10 +197,10 @@ class PinnedVersionsAreInstalled(Check):
             return failed(
                 f"{conflicts[0]}{more}",
                 cause="a package was installed with dependencies that displace the platform's",
-                fix="take it out of OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build "
+                fix="remove it from OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build "
                 "openedx"
-                if context.tutor.given
-                else f"{LMS_PACKAGES} again, in the releases that the platform pins",
+                if context.tutor.has_root
+                else f"{LMS_PACKAGES} again, in the versions that the platform pins",
             )
         return ok("the LMS's packages fit together")
 
@@ -224,11 +224,11 @@ class LmsEnvIsValidYaml(Check):
             try:
                 yaml.safe_load(text)
             except yaml.YAMLError as error:
-                own = path.name == "config.yml"
+                is_configuration = path.name == "config.yml"
                 return failed(
-                    f"{path} can't be read: {place_of(error)}",
+                    f"{path} can't be read: {describe_yaml_error(error)}",
                     cause="it was edited by hand; YAML does not allow tabs",
-                    fix=f"correct that line of {path}" if own else "tutor config save",
+                    fix=f"correct that line of {path}" if is_configuration else "tutor config save",
                 )
         return ok("config.yml and lms.env.yml are YAML")
 
@@ -237,8 +237,8 @@ class LmsEnvIsValidYaml(Check):
 class NothingIsInstalledByHand(Check):
     """Nothing was installed in the container by hand.
 
-    Symptom: it worked yesterday. Today there is an import error, or the LMS shows its own sign-in
-    form.
+    Symptom: sign-in worked yesterday. Today there is an import error, or the LMS shows its own
+    sign-in form.
     Cause: a package was installed in a running container, or settings are in
     `lms/envs/private.py`: the package is gone when the container is re-created, and these
     settings override the plugin's.
@@ -253,7 +253,7 @@ class NothingIsInstalledByHand(Check):
         if report.get("private_settings"):
             return failed(
                 "the LMS has settings in lms/envs/private.py",
-                cause="its settings replace the plugin's, and are lost with the mounted folder",
+                cause="these settings replace the plugin's, and are lost with the mounted folder",
                 fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
             )
         extra = report.get("packages_outside_image", [])
@@ -263,7 +263,7 @@ class NothingIsInstalledByHand(Check):
                 f"{', '.join(extra)} installed in the running container",
                 cause="packages installed by hand are lost when the container is re-created",
                 fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx"
-                if context.tutor.given
+                if context.tutor.has_root
                 else "add them to the image that this LMS is started from",
             )
         if "private_settings" not in report:

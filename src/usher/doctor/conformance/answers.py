@@ -59,7 +59,7 @@ def _header_deviations(expectation: Expectation, answer: Answer, variables: Vari
             continue
         value = answer.headers.get(name, "")
         if name == "Allow":
-            # Methods that Usher doesn't use come and go with releases.
+            # Additional methods are no deviation: releases add methods that Usher doesn't use.
             if missing := _methods(shape) - _methods(value):
                 sentences.append(f"header Allow has no {', '.join(sorted(missing))}")
             continue
@@ -76,8 +76,8 @@ def _limit_deviations(expectation: Expectation, answer: Answer) -> list[str]:
     sentences = []
     if (count := expectation.limits.get("count")) is not None and len(results) != count:
         sentences.append(f"{len(results)} results, expected {count}")
-    if (most := expectation.limits.get("at_most")) is not None and len(results) > most:
-        sentences.append(f"{len(results)} results, expected {most} at most")
+    if (at_most := expectation.limits.get("at_most")) is not None and len(results) > at_most:
+        sentences.append(f"{len(results)} results, expected {at_most} at most")
     return sentences
 
 

@@ -16,8 +16,9 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def worker_name(client: httpx.Client, token: str) -> str:
-    """Returns the token's owner. Raises ConformanceError without one, or if this is not an LMS."""
+def find_token_owner(client: httpx.Client, token: str) -> str:
+    """Returns the username of the token's owner. Raises ConformanceError if the LMS refuses the
+    token, or if the server is not an LMS."""
     url = client.base_url
     try:
         answer = client.get(LmsPath.ME, headers=bearer(token))
@@ -47,31 +48,33 @@ def find_runs(client: httpx.Client, token: str, worker: str) -> dict[str, str]:
         headers=bearer(token),
         params={"page_size": 100, "username": worker},
     )
-    rows = answer.json().get("results", []) if answer.status_code == httpx.codes.OK else []
-    ended = [row for row in rows if _enrollment_ended(row)]
-    opened = [row for row in rows if row not in ended and not row.get("invitation_only")]
-    values = {"org": rows[0]["org"]} if rows else {}
-    values |= dict(zip(("course", "course2"), (row["course_id"] for row in opened), strict=False))
-    if ended:
-        values["closed_course"] = ended[0]["course_id"]
+    runs = answer.json().get("results", []) if answer.status_code == httpx.codes.OK else []
+    ended_runs = [run for run in runs if _enrollment_ended(run)]
+    open_runs = [run for run in runs if run not in ended_runs and not run.get("invitation_only")]
+    values = {"org": runs[0]["org"]} if runs else {}
+    values |= dict(
+        zip(("course", "course2"), (run["course_id"] for run in open_runs), strict=False)
+    )
+    if ended_runs:
+        values["closed_course"] = ended_runs[0]["course_id"]
     return values
 
 
-def _enrollment_ended(row: dict[str, str | None]) -> bool:
-    end = row.get("enrollment_end")
+def _enrollment_ended(run: dict[str, str | None]) -> bool:
+    end = run.get("enrollment_end")
     return end is not None and datetime.fromisoformat(end) < datetime.now(UTC)
 
 
-def modes(client: httpx.Client, token: str, course: str) -> frozenset[str]:
+def read_modes(client: httpx.Client, token: str, course: str) -> frozenset[str]:
     """Returns the slugs of a run's modes; empty if the LMS does not return them. course: a key."""
     path = LmsPath.COURSE_MODES.format(course_key=in_path(course))
     answer = client.get(path, headers=bearer(token))
     if answer.status_code != httpx.codes.OK:
         return frozenset()
-    return frozenset(row["mode_slug"] for row in answer.json())
+    return frozenset(mode["mode_slug"] for mode in answer.json())
 
 
-def backend_in_use(client: httpx.Client) -> str:
+def find_backend(client: httpx.Client) -> str:
     """Returns the first of Usher's backends that this LMS can sign in with; '' for none."""
     for name in BACKENDS:
         answer = client.get(LmsPath.sign_in_start(name), params={"auth_entry": "login"})
@@ -80,7 +83,7 @@ def backend_in_use(client: httpx.Client) -> str:
     return ""
 
 
-def account_of(client: httpx.Client, token: str) -> dict[str, str]:
+def read_learner_account(client: httpx.Client, token: str) -> dict[str, str]:
     """Returns the values ``learner`` and ``learner_email`` of the owner of a learner's token."""
     me = client.get(LmsPath.ME, headers=bearer(token))
     if me.status_code != httpx.codes.OK:

@@ -15,7 +15,7 @@ class Expectation:
     """One fact about an endpoint.
 
     actor: who sends the request: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token),
-    ``ended`` (expired token), ``learner_session`` (a learner's cookies). writes: whether the
+    ``expired`` (expired token), ``learner_session`` (a learner's cookies). writes: whether the
     request changes the LMS; it is then sent with ``--write`` only. skip_reason: why conformance
     never sends it, or ''. failure: the class of the failure for a client (``contract.failures``),
     '' for no failure. feature: the platform's setting that the endpoint needs, or ''. needs_mode:
@@ -44,10 +44,11 @@ class Expectation:
 
 @cache
 def load() -> tuple[Expectation, ...]:
-    """All expectations, in the order of the requests; later ones rely on values of earlier ones."""
+    """All expectations, in the order of the requests: a request may need values of the answers
+    before it."""
     shapes = yaml.safe_load((_FOLDER / "shapes.yaml").read_text(encoding="utf-8"))
     expectations = []
-    for name in ORDER:
+    for name in FILES_IN_ORDER:
         text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
         for endpoint in yaml.safe_load_all(text):
             expectations += [
@@ -56,7 +57,7 @@ def load() -> tuple[Expectation, ...]:
     return tuple(expectations)
 
 
-ORDER = (
+FILES_IN_ORDER = (
     "me",
     "courses",
     "registration",
@@ -80,7 +81,7 @@ def _expectation(
         request=entry["request"],
         status=expect["status"],
         headers={**endpoint.get("headers", {}), **expect.get("headers", {})},
-        body=_resolve(expect.get("body", "<any>"), shapes),
+        body=_replace_shape_names(expect.get("body", "<any>"), shapes),
         source=tuple(entry["source"]),
         writes=entry.get("writes", False),
         skip_reason=entry.get("skip_reason", ""),
@@ -92,11 +93,11 @@ def _expectation(
     )
 
 
-def _resolve(shape: Any, shapes: dict[str, Any]) -> Any:
+def _replace_shape_names(shape: Any, shapes: dict[str, Any]) -> Any:
     if isinstance(shape, str) and shape.startswith("$"):
-        return _resolve(shapes[shape[1:]], shapes)
+        return _replace_shape_names(shapes[shape[1:]], shapes)
     if isinstance(shape, dict):
-        return {key: _resolve(part, shapes) for key, part in shape.items()}
+        return {key: _replace_shape_names(part, shapes) for key, part in shape.items()}
     if isinstance(shape, list):
-        return [_resolve(part, shapes) for part in shape]
+        return [_replace_shape_names(part, shapes) for part in shape]
     return shape

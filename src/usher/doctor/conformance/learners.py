@@ -8,7 +8,7 @@ import httpx
 from usher.contract.paths import LmsPath
 from usher.contract.refusals import sentence_of
 from usher.doctor.conformance.answers import Answer
-from usher.doctor.conformance.asking import csrf_headers
+from usher.doctor.conformance.checking import csrf_headers
 
 _DEACTIVATE = "/api/user/v1/accounts/deactivate_logout/"
 
@@ -72,27 +72,27 @@ def _brief(answer: httpx.Response) -> str:
 def remove(learner: RegisteredLearner, worker: httpx.Client, token: str) -> str:
     """Unenrolls and deactivates the learner. Returns a text about the part that failed, or ''.
 
-    An LMS can't delete a learner by its API, only deactivate them.
+    The LMS's API can deactivate a learner, and can't delete one.
     """
     runs = learner.enrolled_runs()
-    if _deactivate_self(learner):
+    if _deactivate_as_learner(learner):
         return _unenroll_all(learner.username, runs, worker, token)
-    return remove_by_worker(learner.username, runs, worker, token)
+    return remove_as_worker(learner.username, runs, worker, token)
 
 
-def remove_where_there(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    """Like ``remove_by_worker``, but succeeds if the LMS has no such account."""
+def remove_if_present(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
+    """Like ``remove_as_worker``, but succeeds if the LMS has no such account."""
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     if worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
         return ""
-    return remove_by_worker(username, runs, worker, token)
+    return remove_as_worker(username, runs, worker, token)
 
 
-def remove_by_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
+def remove_as_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
     """Unenrolls and deactivates with the service worker's token, through usher.lms if possible."""
     remaining = _unenroll_all(username, runs, worker, token)
-    if _deactivate_by_usher(username, worker, token):
+    if _deactivate_as_worker(username, worker, token):
         return remaining
     return f"the account {username} is still active: deactivate it in the LMS admin"
 
@@ -126,14 +126,14 @@ def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool
     return answer.status_code == httpx.codes.OK
 
 
-def _deactivate_self(learner: RegisteredLearner) -> bool:
+def _deactivate_as_learner(learner: RegisteredLearner) -> bool:
     answer = learner.session.post(
         _DEACTIVATE, data={"password": learner.password}, headers=csrf_headers(learner.session)
     )
     return answer.status_code == httpx.codes.NO_CONTENT
 
 
-def _deactivate_by_usher(username: str, worker: httpx.Client, token: str) -> bool:
+def _deactivate_as_worker(username: str, worker: httpx.Client, token: str) -> bool:
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     account = worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers)

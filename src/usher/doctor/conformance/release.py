@@ -7,18 +7,20 @@ import httpx
 from usher.contract.paths import LmsPath
 
 #: Documentation links in the LMS's pages carry the release line (openedx/core/release.py).
-_LINKS = re.compile(r"/(?:open-release-|release-?)([a-z]+)(?:\.master|\.\d+)?/", re.IGNORECASE)
-_RECORDED = "a tree of June 2025 (between Teak and Ulmo)"
+_DOCUMENTATION_LINK = re.compile(
+    r"/(?:open-release-|release-?)([a-z]+)(?:\.master|\.\d+)?/", re.IGNORECASE
+)
+_RECORDED = "the recorded answers of an Open edX of June 2025 (between Teak and Ulmo)"
 
 
-def seen_release(client: httpx.Client, token: str) -> str:
+def find_release(client: httpx.Client, token: str) -> str:
     """Returns the release's name, such as ``teak``; '' if it is unknown."""
     try:
         answer = client.get(LmsPath.USHER_API, headers={"Authorization": f"Bearer {token}"})
         if answer.status_code == httpx.codes.OK and (release := answer.json().get("release")):
             return str(release)
         for path in ("/", LmsPath.LOGIN):
-            if match := _LINKS.search(client.get(path, follow_redirects=True).text):
+            if match := _DOCUMENTATION_LINK.search(client.get(path, follow_redirects=True).text):
                 return match[1].lower()
     except (httpx.HTTPError, ValueError, AttributeError):
         return ""
@@ -26,10 +28,10 @@ def seen_release(client: httpx.Client, token: str) -> str:
 
 
 def describe(release: str, deviating: int) -> str:
-    """A sentence: the release that the LMS reports, and how its answers compare with the recorded
-    ones."""
-    named = f"it says {release}; " if release else "it does not report its release; "
+    """A sentence: the release that the LMS reports, and how many of its answers differ from the
+    recorded answers. deviating: their number."""
+    reported = f"its release is {release}" if release else "it does not report its release"
     if not deviating:
-        return f"{named}in all requests that were sent, it answers like {_RECORDED}"
-    plural = "answer differs" if deviating == 1 else "answers differ"
-    return f"{named}{deviating} {plural} from {_RECORDED}"
+        return f"{reported}; all its answers agree with {_RECORDED}"
+    answers = "1 of its answers differs" if deviating == 1 else f"{deviating} of its answers differ"
+    return f"{reported}; {answers} from {_RECORDED}"

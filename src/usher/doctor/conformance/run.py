@@ -10,37 +10,37 @@ from typing import Any
 import httpx
 
 from usher.contract import agents
-from usher.doctor.conformance.asking import CheckedExpectation, Conversation
+from usher.doctor.conformance.checking import CheckedExpectation, ExpectationChecker
 from usher.doctor.conformance.discovery import (
     ConformanceError,
-    account_of,
-    backend_in_use,
+    find_backend,
     find_runs,
-    modes,
-    worker_name,
+    find_token_owner,
+    read_learner_account,
+    read_modes,
 )
 from usher.doctor.conformance.expectations import load
-from usher.doctor.conformance.learners import LearnerError, register, remove, remove_where_there
-from usher.doctor.conformance.release import describe, seen_release
+from usher.doctor.conformance.learners import LearnerError, register, remove, remove_if_present
+from usher.doctor.conformance.release import describe, find_release
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
-_NEEDS_LEARNER = "give --write to create a test learner"
+_GIVE_WRITE = "give --write to create a test learner"
 _WHY_MISSING = {
     "client_id": "give --client",
     "client_secret": "give --client-secret-file",
     "redirect_uri": "give --redirect-uri",
-    "learner": f"give --learner-token-file, or {_NEEDS_LEARNER}",
-    "learner_email": f"give --learner-token-file, or {_NEEDS_LEARNER}",
-    "learner_session": _NEEDS_LEARNER,
-    "password": _NEEDS_LEARNER,
+    "learner": f"give --learner-token-file, or {_GIVE_WRITE}",
+    "learner_email": f"give --learner-token-file, or {_GIVE_WRITE}",
+    "learner_session": _GIVE_WRITE,
+    "password": _GIVE_WRITE,
     "course": "the LMS shows no run that is open to enrollment",
     "course2": "the LMS shows fewer than two runs that are open to enrollment",
     "closed_course": "the LMS shows no run whose enrollment is over",
     "org": "the LMS shows no run",
-    "ended": "give --expired-token-file",
-    "code": "no code was given before",
-    "refresh_token": "no refresh token was given before",
-    "backend": "sign-in does not start with any backend that Usher knows: see usher doctor",
+    "expired": "give --expired-token-file",
+    "code": "no earlier request obtained a code",
+    "refresh_token": "no earlier request obtained a refresh token",
+    "backend": "sign-in starts with no backend that Usher knows: run usher doctor",
 }
 
 
@@ -51,7 +51,7 @@ class Request:
     lms_url: str
     token: str = field(repr=False)
     learner_token: str = field(default="", repr=False)
-    ended_token: str = field(default="", repr=False)
+    expired_token: str = field(default="", repr=False)
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
     redirect_uri: str = ""
@@ -61,8 +61,8 @@ class Request:
 
 @dataclass
 class Result:
-    """outcomes: one for each expectation. release: a sentence. left_over: a text about records that
-    could not be removed."""
+    """outcomes: one for each expectation. release: a sentence about the LMS's release. left_over:
+    names records that could not be removed; '' if all were removed."""
 
     lms_url: str
     outcomes: list[CheckedExpectation] = field(default_factory=list)
@@ -105,17 +105,17 @@ def check(request: Request) -> Result:
     result = Result(request.lms_url)
     try:
         with _client(request) as client, _client(request) as session:
-            conversation = _conversation(client, request)
-            with _learner(conversation, session, request, result):
-                result.outcomes = list(conversation.ask(load(), write=request.write))
+            checker = _make_checker(client, request)
+            with _test_learner(checker, session, request, result):
+                result.outcomes = list(checker.check(load(), write=request.write))
             client.cookies.clear()
-            seen = seen_release(client, request.token)
+            release = find_release(client, request.token)
     except httpx.HTTPError as error:
         raise ConformanceError(
             f"{request.lms_url} stopped answering ({error or type(error).__name__}). "
             "Read its log and try again."
         ) from error
-    result.release = describe(seen, result.count("deviates"))
+    result.release = describe(release, result.count("deviates"))
     return result
 
 
@@ -128,8 +128,8 @@ def _client(request: Request) -> httpx.Client:
     )
 
 
-def _conversation(client: httpx.Client, request: Request) -> Conversation:
-    worker = worker_name(client, request.token)
+def _make_checker(client: httpx.Client, request: Request) -> ExpectationChecker:
+    worker = find_token_owner(client, request.token)
     values = {
         "newcomer": f"nobody-{secrets.token_hex(4)}",
         "worker": worker,
@@ -137,46 +137,48 @@ def _conversation(client: httpx.Client, request: Request) -> Conversation:
         "client_id": request.client_id,
         "client_secret": request.client_secret,
         "redirect_uri": request.redirect_uri,
-        "backend": request.backend or backend_in_use(client),
+        "backend": request.backend or find_backend(client),
         **find_runs(client, request.token, worker),
     }
     tokens = {
         "worker": request.token,
         "stranger": "nope",
         "learner": request.learner_token,
-        "ended": request.ended_token,
+        "expired": request.expired_token,
     }
     if request.learner_token:
-        values |= account_of(client, request.learner_token)
-    return Conversation(
+        values |= read_learner_account(client, request.learner_token)
+    return ExpectationChecker(
         client,
         values={name: value for name, value in values.items() if value},
         tokens={actor: token for actor, token in tokens.items() if token},
-        modes=modes(client, request.token, values["course"]) if "course" in values else frozenset(),
+        modes=read_modes(client, request.token, values["course"])
+        if "course" in values
+        else frozenset(),
         why_missing=dict(_WHY_MISSING),
     )
 
 
 @contextmanager
-def _learner(
-    conversation: Conversation, session: httpx.Client, request: Request, result: Result
+def _test_learner(
+    checker: ExpectationChecker, session: httpx.Client, request: Request, result: Result
 ) -> Iterator[None]:
     """With ``write``, registers a test learner for the block and removes the learner afterwards. A
     learner's token from the operator is never used to write."""
     if not request.write:
         yield
         return
-    conversation.tokens.pop("learner", None)
+    checker.tokens.pop("learner", None)
     try:
         learner = register(session, request.token)
     except LearnerError as error:
         for name in ("learner", "learner_email", "password"):
-            conversation.values.pop(name, None)
-            conversation.why_missing[name] = str(error)
+            checker.values.pop(name, None)
+            checker.why_missing[name] = str(error)
         yield
         return
-    conversation.session = session
-    conversation.values |= {
+    checker.session = session
+    checker.values |= {
         "learner": learner.username,
         "learner_email": learner.email,
         "password": learner.password,
@@ -185,9 +187,9 @@ def _learner(
         yield
     finally:
         # ``newcomer`` exists if the LMS accepted a registration that it was expected to refuse.
-        newcomer = conversation.values["newcomer"]
+        newcomer = checker.values["newcomer"]
         remaining = [
-            remove(learner, conversation.client, request.token),
-            remove_where_there(newcomer, [], conversation.client, request.token),
+            remove(learner, checker.client, request.token),
+            remove_if_present(newcomer, [], checker.client, request.token),
         ]
         result.left_over = "; ".join(filter(None, remaining))

@@ -10,47 +10,47 @@ Variables = Mapping[str, str]
 _VARIABLE = re.compile(r"\{(\w+)(?::raw)?\}")
 
 
-def differences(shape: Any, value: Any, variables: Variables, where: str = "body") -> list[str]:
+def differences(shape: Any, value: Any, variables: Variables, place: str = "body") -> list[str]:
     """A sentence for each place where ``value`` differs from ``shape``."""
     if isinstance(shape, dict):
-        return _object_differences(shape, value, variables, where)
+        return _object_differences(shape, value, variables, place)
     if isinstance(shape, list):
-        return _list_differences(shape, value, variables, where)
+        return _list_differences(shape, value, variables, place)
     if isinstance(shape, str):
         fits = _text_fits(shape, value, variables)
     else:
         fits = type(shape) is type(value) and shape == value
-    return [] if fits else [f"{where} is {_short(value)}, expected {_short(shape)}"]
+    return [] if fits else [f"{place} is {_short(value)}, expected {_short(shape)}"]
 
 
 def _object_differences(
-    shape: dict[str, Any], value: Any, variables: Variables, where: str
+    shape: dict[str, Any], value: Any, variables: Variables, place: str
 ) -> list[str]:
     if not isinstance(value, dict):
-        return [f"{where} is {_short(value)}, expected an object"]
+        return [f"{place} is {_short(value)}, expected an object"]
     sentences = []
     for key, part in shape.items():
         name = key.removesuffix("?")
         if name in value:
-            sentences += differences(part, value[name], variables, f"{where}.{name}")
+            sentences += differences(part, value[name], variables, f"{place}.{name}")
         elif not key.endswith("?"):
-            sentences.append(f"{where}.{name} is missing")
+            sentences.append(f"{place}.{name} is missing")
     return sentences
 
 
-def _list_differences(shape: list[Any], value: Any, variables: Variables, where: str) -> list[str]:
+def _list_differences(shape: list[Any], value: Any, variables: Variables, place: str) -> list[str]:
     if not isinstance(value, list):
-        return [f"{where} is {_short(value)}, expected a list"]
+        return [f"{place} is {_short(value)}, expected a list"]
     return [
         difference
         for index, item in enumerate(value)
-        for difference in differences(shape[0], item, variables, f"{where}[{index}]")
+        for difference in differences(shape[0], item, variables, f"{place}[{index}]")
     ]
 
 
 def _text_fits(shape: str, value: Any, variables: Variables) -> bool:
     if shape.startswith("<") and shape.endswith(">"):
-        return any(_KINDS[kind](value) for kind in shape[1:-1].split("|"))
+        return any(_TYPES[type_name](value) for type_name in shape[1:-1].split("|"))
     if not isinstance(value, str):
         return False
     if shape.startswith("~"):
@@ -92,7 +92,7 @@ def _is_time(value: Any) -> bool:
     return "T" in value
 
 
-_KINDS = {
+_TYPES = {
     "any": lambda value: True,
     "text": lambda value: isinstance(value, str),
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from usher.contract.terminal import wrap
-from usher.doctor.conformance.asking import CheckedExpectation, Verdict
+from usher.doctor.conformance.checking import CheckedExpectation, Verdict
 from usher.doctor.conformance.run import Result
 
 _MARKS: dict[Verdict, tuple[str, str]] = {

@@ -20,29 +20,29 @@ from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
 from usher.doctor.facts.web import Web
 
-_SCRIPT = "application_script.py"
+_REPORT_SCRIPT = "application_script.py"
 #: Kind in the report → its name for people.
-_KINDS = {
+_KIND_NAMES = {
     "account": "accounts",
     "token": "tokens",
     "enrollment": "enrollments",
     "run": "course runs",
 }
-_AUTHORIZE = "authorize_script.py"
-#: The word with which checks name the application's ``.env``.
-_ENV = re.compile(r"(?<![\w/.])\.env(?![\w.])")
+_AUTHORIZE_SCRIPT = "authorize_script.py"
+#: The word ``.env`` in the texts of checks.
+_ENV_FILE_WORD = re.compile(r"(?<![\w/.])\.env(?![\w.])")
 
 
 @dataclass
 class Application:
-    """url: its address for browsers. manage: its ``manage.py``. ask: returns its report in this
-    process; used by the application's own staff page instead of ``manage``."""
+    """url: its address for browsers. manage: its ``manage.py``. read_report: returns its report in
+    this process; used by the application's own staff page instead of ``manage``."""
 
     web: Web
     url: str
     env_file: Path | None = None
     manage: Command | None = None
-    ask: Callable[[], ApplicationReport] | None = None
+    read_report: Callable[[], ApplicationReport] | None = None
 
     @fact
     def env(self) -> EnvFile:
@@ -50,7 +50,7 @@ class Application:
         if self.env_file is None:
             raise NotKnownError(
                 "the application's .env is not known: give --application"
-                if self.ask is None
+                if self.read_report is None
                 else "`usher doctor` examines the .env, in the folder of the application"
             )
         if not self.env_file.is_file():
@@ -60,45 +60,46 @@ class Application:
         except EnvFileError as error:
             raise NotKnownError(str(error)) from error
 
-    def naming_env(self, text: str) -> str:
+    def with_env_file_name(self, text: str) -> str:
         """Returns ``text`` with ``.env`` replaced by the name of the file that was read."""
         file = self.env_file
         if file is None or file.name == ".env":
             return text
         folder = self.manage.folder if self.manage else None
         name = file.relative_to(folder) if folder and file.is_relative_to(folder) else file
-        return _ENV.sub(lambda _: str(name), text)
+        return _ENV_FILE_WORD.sub(lambda _: str(name), text)
 
     @fact
     def report(self) -> ApplicationReport:
         """The application's report. Raises NotKnownError if it can't be obtained."""
-        if self.ask is not None:
-            return _readable(self.ask())
+        if self.read_report is not None:
+            return _with_error_sentences(self.read_report())
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
-        script = (files(__package__) / _SCRIPT).read_text(encoding="utf-8")
+        script = (files(__package__) / _REPORT_SCRIPT).read_text(encoding="utf-8")
         report: ApplicationReport = self.manage.json("shell", stdin=script)
-        return _readable(report)
+        return _with_error_sentences(report)
 
     def authorize(self, address: str) -> dict[str, Any]:
         """Requests the authorize page for one of the application's users; no grant is kept.
-        address: path and query. Returns ``status`` (None without any user), ``said`` (the body or
+        address: path and query. Returns ``status`` (None without any user), ``text`` (the body or
         an error) and ``location`` (without the code). Raises NotKnownError."""
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
-        script = (files(__package__) / _AUTHORIZE).read_text(encoding="utf-8")
+        script = (files(__package__) / _AUTHORIZE_SCRIPT).read_text(encoding="utf-8")
         result: dict[str, Any] = self.manage.json("shell", stdin=f"ADDRESS = {address!r}\n{script}")
         return result
 
     def setting_in_env_file(self, name: str) -> str:
-        """A setting's value in its ``.env``; '' if there is none."""
+        """A setting's value in the application's ``.env``; '' if there is none."""
         try:
             return self.env.get(name) or ""
         except NotKnownError:
             return ""
 
     def setting(self, name: str) -> str:
-        """A setting's value in its ``.env``, else in the running application; '' if unknown."""
+        """A setting's value in the application's ``.env``, else in the running application; '' if
+        unknown."""
         if value := self.setting_in_env_file(name):
             return value
         try:
@@ -150,14 +151,18 @@ class Application:
         NotKnownError if the application does not report that kind."""
         rows = self.report.get("rows", {})
         if kind not in rows:
-            raise NotKnownError(f"the application does not report its {_KINDS.get(kind, kind)}")
+            raise NotKnownError(
+                f"the application does not report its {_KIND_NAMES.get(kind, kind)}"
+            )
         return rows[kind]
 
     def refusals(self, kind: str, *codes: str) -> list[RowError]:
-        """Like ``errors``. Raises NotKnownError if the application is not built on Usher: it does
-        not store the codes of the LMS's answers."""
+        """Like ``errors``. Raises NotKnownError if the application is not built on Usher, because
+        such an application does not store the codes of the LMS's answers."""
         if not self.report.get("usher"):
-            raise NotKnownError(f"the application does not record why {_KINDS[kind]} are refused")
+            raise NotKnownError(
+                f"the application does not record why {_KIND_NAMES[kind]} are refused"
+            )
         return self.errors(kind, *codes)
 
     def errors(self, kind: str, *codes: str) -> list[RowError]:
@@ -183,7 +188,7 @@ class Application:
         return result.returncode == 0
 
 
-def _readable(report: ApplicationReport) -> ApplicationReport:
+def _with_error_sentences(report: ApplicationReport) -> ApplicationReport:
     """Returns the report with a sentence as the message of each error: MITx Online stores the LMS's
     whole answer."""
     for rows in report.get("rows", {}).values():

@@ -18,13 +18,13 @@ from django.utils import timezone
 
 MAX_NAMED = 25
 #: The applications' own limit of attempts, after which an enrollment is not tried again.
-RETRIES = 5
+MAX_ATTEMPTS = 5
 COURSE_KEY = re.compile(
     r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+|[\w\-~.:]+/[\w\-~.:]+/[\w\-~.:]+"
 )
-#: The time for which the applications' own tasks ignore new learners and enrollments.
-YOUNG = timedelta(minutes=5)
-NAMES = (
+#: The age up to which the applications' own tasks ignore learners and enrollments.
+IGNORED_AGE = timedelta(minutes=5)
+REPORTED_SETTINGS = (
     "OPENEDX_API_BASE_URL",
     "OPENEDX_BASE_REDIRECT_URL",
     "OPENEDX_API_CLIENT_ID",
@@ -83,7 +83,7 @@ def _report_without_usher():
     from oauth2_provider.models import get_application_model
     from oauth2_provider.settings import oauth2_settings
 
-    secret = ("SECRET", "TOKEN", "KEY")
+    words_of_secrets = ("SECRET", "TOKEN", "KEY")
     names = [name for name in dir(settings) if name.startswith("OPENEDX_")]
     report = {
         "version": 1,
@@ -91,10 +91,10 @@ def _report_without_usher():
         "settings": {
             name: str(getattr(settings, name))
             for name in [*names, "LOGOUT_REDIRECT_URL"]
-            if not any(part in name for part in secret) and getattr(settings, name, None)
+            if not any(word in name for word in words_of_secrets) and getattr(settings, name, None)
         },
-        "read": [name for name in NAMES if getattr(settings, name, None)],
-        "environment": [name for name in NAMES if os.environ.get(name)],
+        "read": [name for name in REPORTED_SETTINGS if getattr(settings, name, None)],
+        "environment": [name for name in REPORTED_SETTINGS if os.environ.get(name)],
         "clients": [_client(row) for row in get_application_model().objects.all()],
         "scopes": list(oauth2_settings.SCOPES),
         "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
@@ -106,7 +106,7 @@ def _report_without_usher():
         rows["account"] = _accounts()
         report["unfinished"] = _learners_without_username()
     if _has(TOKEN, "user", "access_token"):
-        rows["token"] = {"due": _without(TOKEN).count(), "errors": []}
+        rows["token"] = {"due": _learners_without(TOKEN).count(), "errors": []}
     if _has(ENROLLMENT, "user", "run", "active", "edx_enrolled"):
         rows["enrollment"] = _enrollments()
         report["enrollments"] = _settled_enrollments()
@@ -124,11 +124,11 @@ def _learners():
     users = model._base_manager.filter(is_active=True, last_login__isnull=False)
     for name in ("created_on", "date_joined"):
         if _has(model, name):
-            return users.filter(**{f"{name}__lt": timezone.now() - YOUNG})
+            return users.filter(**{f"{name}__lt": timezone.now() - IGNORED_AGE})
     return users
 
 
-def _without(model):
+def _learners_without(model):
     return _learners().filter(~Exists(model._base_manager.filter(user=OuterRef("pk"))))
 
 
@@ -170,12 +170,12 @@ def _enrollments():
     missing = _active_enrollments().filter(edx_enrolled=False)
     given_up = missing.none()
     if _has(ENROLLMENT, "edx_enrollment_retry_count"):
-        given_up = missing.filter(edx_enrollment_retry_count__gte=RETRIES)
-        missing = missing.filter(edx_enrollment_retry_count__lt=RETRIES)
+        given_up = missing.filter(edx_enrollment_retry_count__gte=MAX_ATTEMPTS)
+        missing = missing.filter(edx_enrollment_retry_count__lt=MAX_ATTEMPTS)
     errors = []
     if sample := given_up.order_by("-pk").first():
-        what = f"{sample.user.email} in {sample.run.courseware_id}"
-        errors = [_error("given-up", given_up.count(), f"tried {RETRIES} times", what)]
+        sample_name = f"{sample.user.email} in {sample.run.courseware_id}"
+        errors = [_error("given-up", given_up.count(), f"tried {MAX_ATTEMPTS} times", sample_name)]
     return {"due": missing.count(), "refused": given_up.count(), "errors": errors}
 
 

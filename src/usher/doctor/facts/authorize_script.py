@@ -14,26 +14,26 @@ from django.urls import Resolver404, resolve
 
 
 def _answer(address):
-    person = get_user_model()._base_manager.filter(is_active=True).order_by("pk").first()
-    if person is None:
-        return {"status": None, "said": "the application has no people yet"}
+    user = get_user_model()._base_manager.filter(is_active=True).order_by("pk").first()
+    if user is None:
+        return {"status": None, "text": "the application has no users yet"}
     host = settings.ALLOWED_HOSTS[0] if settings.ALLOWED_HOSTS else "localhost"
     host = "localhost" if host.startswith(("*", ".")) else host
     request = RequestFactory().get(address, HTTP_HOST=host, secure=True)
-    request.user, request.session = person, SessionStore()
-    request.resource_owner = person
+    request.user, request.session = user, SessionStore()
+    request.resource_owner = user
     try:
         view, args, kwargs = resolve(address.split("?")[0])
         response = view(request, *args, **kwargs)
         if hasattr(response, "render"):
             response.render()
     except SuspiciousOperation as error:  # Django answers 400
-        return {"status": 400, "said": str(error)}
+        return {"status": 400, "text": str(error)}
     except Resolver404:
-        return {"status": 404, "said": "there is no such page"}
+        return {"status": 404, "text": "there is no such page"}
     location = response.headers.get("Location", "")
     body = "" if location else response.content.decode(errors="replace")
-    return {"status": response.status_code, "said": body[:2000], "location": location}
+    return {"status": response.status_code, "text": body[:2000], "location": location}
 
 
 with transaction.atomic():

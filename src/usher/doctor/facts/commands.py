@@ -53,9 +53,9 @@ class Command:
         line = f"{shlex.join(words)} {arguments}"
         return with_env_file(line, self.folder, self.env_file)
 
-    def output(self, *more: str, stdin: str = "", seconds: float = _SECONDS) -> str:
+    def output(self, *arguments: str, stdin: str = "", seconds: float = _SECONDS) -> str:
         """Returns the command's output. Raises CommandError."""
-        words: Sequence[str] = [*self.words, *more]
+        words: Sequence[str] = [*self.words, *arguments]
         command_text = " ".join(words)
         try:
             result = subprocess.run(
@@ -73,17 +73,19 @@ class Command:
         except subprocess.TimeoutExpired as error:
             raise CommandError(f"`{command_text}` took more than {seconds:.0f} seconds") from error
         if result.returncode:
-            said = last_line(result.stderr or result.stdout, self.folder)[:300] or "no message"
-            message = f"`{command_text}` failed ({result.returncode}): {said}"
+            error_line = (
+                last_line(result.stderr or result.stdout, self.folder)[:300] or "no message"
+            )
+            message = f"`{command_text}` failed ({result.returncode}): {error_line}"
             if is_traceback(result.stderr):
-                raise CodeError(message, said)
+                raise CodeError(message, error_line)
             raise CommandError(message)
         return result.stdout
 
-    def run(self, *more: str) -> int:
-        """Runs the command in this terminal and returns its exit code. Raises CommandError; a
-        traceback is not shown, but raised as CodeError."""
-        words = [*self.words, *more]
+    def run(self, *arguments: str) -> int:
+        """Runs the command in this terminal and returns its exit code. Raises CommandError, or
+        CodeError instead of showing a traceback."""
+        words = [*self.words, *arguments]
         try:
             result = subprocess.run(
                 words,
@@ -97,13 +99,16 @@ class Command:
         except OSError as error:
             raise CommandError(f"`{' '.join(words)}` can't be run: {error.strerror}") from error
         if result.returncode and is_traceback(result.stderr):
-            said = last_line(result.stderr, self.folder)
-            raise CodeError(f"`{' '.join(words)}` failed ({result.returncode}): {said}", said)
-        if result.returncode and f"Unknown command: '{more[0]}'" in result.stderr:
+            error_line = last_line(result.stderr, self.folder)
+            raise CodeError(
+                f"`{' '.join(words)}` failed ({result.returncode}): {error_line}", error_line
+            )
+        if result.returncode and f"Unknown command: '{arguments[0]}'" in result.stderr:
             raise CommandError(
-                f"manage.py of the application has no command {more[0]!r}: the application is not "
-                "built on Usher, or its settings module lacks Usher's apps. If its settings are in "
-                "another module, set the environment variable DJANGO_SETTINGS_MODULE to it. "
+                f"manage.py of the application has no command {arguments[0]!r}: the application "
+                "is not built on Usher, or its settings module lacks Usher's apps. If its settings "
+                "are in another module, set the environment variable DJANGO_SETTINGS_MODULE to "
+                "it. "
                 "In MITx Online and MIT xPro, reconcile says why nothing is done for a learner:\n"
                 "$ usher reconcile --user LEARNER --dry-run"
             )
@@ -121,15 +126,17 @@ class Command:
         except (EnvFileError, OSError):
             return {}  # the check ENV-1 reports it
 
-    def json(self, *more: str, stdin: str = "") -> Any:
+    def json(self, *arguments: str, stdin: str = "") -> Any:
         """Returns the JSON object at the end of the command's output. Raises CommandError."""
-        printed = self.output(*more, stdin=stdin)
+        printed = self.output(*arguments, stdin=stdin)
         start = printed.find("{")
         try:
-            return json.loads(printed[start:]) if start >= 0 else _refuse(printed)
+            return json.loads(printed[start:]) if start >= 0 else _raise_no_json(printed)
         except ValueError as error:
-            raise CommandError(f"`{' '.join((*self.words, *more))}` printed no JSON") from error
+            raise CommandError(
+                f"`{' '.join((*self.words, *arguments))}` printed no JSON"
+            ) from error
 
 
-def _refuse(printed: str) -> Any:
+def _raise_no_json(printed: str) -> Any:
     raise ValueError(printed[:100])

@@ -14,22 +14,22 @@ from usher.doctor.facts.web import NoAnswerError, Web
 
 @dataclass
 class Lms:
-    """url: its address for this machine and browsers. token: the service worker's. ask: returns the
-    LMS's report if its web server does not."""
+    """url: its address for this machine and browsers. token: the service worker's. read_report:
+    reads the LMS's report if the web server does not return it; None if there is no other way."""
 
     web: Web
     url: str
     token: str = field(default="", repr=False)
-    ask: Callable[[], LmsReport] | None = None
+    read_report: Callable[[], LmsReport] | None = None
 
     @fact
     def report(self) -> LmsReport:
         """Raises NotKnownError if usher.lms isn't installed or can't be reached."""
         if report := self._from_the_running_lms():
             return report
-        if self.ask is None:
+        if self.read_report is None:
             raise NotKnownError("the LMS's own report is needed: give --tutor-root or --lms-home")
-        return self.ask()
+        return self.read_report()
 
     def _from_the_running_lms(self) -> LmsReport | None:
         """The report of the LMS's web server, which is fast and has the settings in use. None if

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class NotKnownError(Exception):
-    """This fact can't be found out; the message says why, for people who read the skipped check."""
+    """A fact can't be found out. The message says why; it is printed with the skipped check."""
 
 
 class NotApplicableError(NotKnownError):
@@ -36,10 +36,10 @@ class fact(Generic[T]):
             return self
         with self._lock:
             future: Future[T] | None = vars(instance).get(self._slot)
-            first = future is None
+            is_first_caller = future is None
             if future is None:
                 future = vars(instance)[self._slot] = Future()
-        if first:
+        if is_first_caller:
             try:
                 future.set_result(self.gather(instance))
             except BaseException as error:  # noqa: BLE001 - raised again for each caller

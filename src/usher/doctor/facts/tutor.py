@@ -16,30 +16,36 @@ PLUGIN = "usher"
 CONFIG = "env/apps/openedx/config"
 SETTINGS = "env/apps/openedx/settings/lms"
 #: Text that the plugin renders into lms.env.yml and the settings files.
-_MARK = re.compile(r"^USHER_|usher\.lms", re.MULTILINE)
-#: Text that the manual procedure adds to generated files.
-_BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-oauth2", "ol-oauth2")
+_PLUGIN_TEXT = re.compile(r"^USHER_|usher\.lms", re.MULTILINE)
+#: Texts that the manual procedure adds to generated files.
+_HAND_WRITTEN_TEXTS = (
+    "THIRD_PARTY_AUTH_BACKENDS",
+    "SOCIAL_AUTH_OAUTH_SECRETS",
+    "mitxpro-oauth2",
+    "ol-oauth2",
+)
 
 
 @dataclass
 class Tutor:
     """root: the Tutor root, or None. mode: local, dev, nightly or k8s. executable: name or path.
-    without: why there is no root. elsewhere: whether another program than Tutor runs the LMS."""
+    reason_without_root: why there is no root. is_replaced: whether another program runs the LMS."""
 
     root: Path | None
     mode: str = "local"
     executable: str = "tutor"
-    without: str = "no Tutor here: give --tutor-root when there is one"
-    elsewhere: bool = False
+    reason_without_root: str = "no Tutor root is known: give --tutor-root if there is one"
+    is_replaced: bool = False
 
     @property
     def _known_root(self) -> Path:
         if self.root is None:
-            raise (NotApplicableError if self.elsewhere else NotKnownError)(self.without)
+            error_class = NotApplicableError if self.is_replaced else NotKnownError
+            raise error_class(self.reason_without_root)
         return self.root
 
     @property
-    def given(self) -> bool:
+    def has_root(self) -> bool:
         return self.root is not None
 
     @fact
@@ -67,7 +73,9 @@ class Tutor:
         except OSError as error:
             raise NotKnownError(f"{path} can't be read: {error.strerror}") from error
         except yaml.YAMLError as error:
-            raise NotKnownError(f"{path} is not valid YAML: {place_of(error)}") from error
+            raise NotKnownError(
+                f"{path} is not valid YAML: {describe_yaml_error(error)}"
+            ) from error
         return values if isinstance(values, dict) else {}
 
     @property
@@ -101,37 +109,37 @@ class Tutor:
     @fact
     def rendered(self) -> bool:
         """Whether the rendered files contain the plugin's settings."""
-        return all(_MARK.search(text) for text in self._rendered_texts())
+        return all(_PLUGIN_TEXT.search(text) for text in self._rendered_texts())
 
     @fact
     def edited_by_hand(self) -> list[Path]:
         """Generated files with lines that were added by hand."""
         files = (self.lms_env_file, self.settings_file)
-        return [path for path in files if any(word in _text(path) for word in _BY_HAND)]
+        return [path for path in files if any(text in _read(path) for text in _HAND_WRITTEN_TEXTS)]
 
     def _rendered_texts(self) -> list[str]:
-        return [_text(self.lms_env_file), _text(self.settings_file)]
+        return [_read(self.lms_env_file), _read(self.settings_file)]
 
-    def for_this_root(self, fix: str) -> str:
-        """Returns a fix in which ``tutor local`` is replaced by the command for this root, mode and
-        image."""
+    def adapt_to_root(self, fix: str) -> str:
+        """Returns the fix with this root, this mode and this mode's image in its ``tutor``
+        commands."""
         if self.root is None:
             return fix
-        root, mode = f"--root {shlex.quote(str(self.root))}", self.mode_word
+        root_option, mode = f"--root {shlex.quote(str(self.root))}", self.tutor_mode
         if mode == "dev":
             fix = re.sub(r"\bimages build openedx\b(?!-)", "images build openedx-dev", fix)
         return re.sub(
             r"\btutor (local|config|plugins|images)\b",
-            lambda match: f"tutor {root} {mode if match[1] == 'local' else match[1]}",
+            lambda match: f"tutor {root_option} {mode if match[1] == 'local' else match[1]}",
             fix,
         )
 
     def command(self, *words: str) -> Command:
-        return Command((self.executable, "--root", str(self._known_root), self.mode_word, *words))
+        return Command((self.executable, "--root", str(self._known_root), self.tutor_mode, *words))
 
     @property
-    def mode_word(self) -> str:
-        """Tutor's own name of the mode: nightly is ``dev`` on another branch."""
+    def tutor_mode(self) -> str:
+        """Tutor's own name of the mode: nightly is Tutor's ``dev`` mode on another branch."""
         return "dev" if self.mode == "nightly" else self.mode
 
     @property
@@ -150,14 +158,14 @@ class Tutor:
         return self.report_command.json("usher_report")
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def place_of(error: yaml.YAMLError) -> str:
+def describe_yaml_error(error: yaml.YAMLError) -> str:
     """``line 3, column 1: found character '\\t' …``, without the text of the line."""
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -30,10 +30,11 @@ class CheckedExpectation:
 
 
 @dataclass
-class Conversation:
-    """Everything that requests need. tokens: actor → token. values: name → the value of ``{name}``
-    in requests. why_missing: name → what the operator must give if its value is unknown. modes: the
-    modes of the run ``course``. session: a client with the test learner's cookies, or None."""
+class ExpectationChecker:
+    """Checks an LMS against the expectations. tokens: actor → token. values: name → the value of
+    ``{name}`` in requests. why_missing: name → why its value is unknown, or the option that gives
+    it. modes: the modes of the run ``course``. session: a client with the test learner's cookies,
+    or None."""
 
     client: httpx.Client
     values: dict[str, str] = field(default_factory=dict, repr=False)
@@ -42,7 +43,7 @@ class Conversation:
     session: httpx.Client | None = None
     why_missing: dict[str, str] = field(default_factory=dict)
 
-    def ask(
+    def check(
         self, expectations: tuple[Expectation, ...], *, write: bool
     ) -> Iterator[CheckedExpectation]:
         """Yields each expectation with its result. write: whether to send requests that change the
@@ -51,9 +52,9 @@ class Conversation:
             if reason := self._reason_to_skip(expectation, write=write):
                 yield CheckedExpectation(expectation, "unknown", (reason,))
             else:
-                yield self._ask(expectation)
+                yield self._check_one(expectation)
 
-    def _ask(self, expectation: Expectation) -> CheckedExpectation:
+    def _check_one(self, expectation: Expectation) -> CheckedExpectation:
         try:
             answer = Answer.of(self.send(expectation))
         except httpx.HTTPError as error:
@@ -61,18 +62,18 @@ class Conversation:
             return CheckedExpectation(expectation, "unknown", (reason,))
         if answer.status == 429 and expectation.status != 429:
             return CheckedExpectation(
-                expectation, "unknown", ("the LMS throttles: try again in a minute",)
+                expectation, "unknown", ("the LMS throttles requests: try again in a minute",)
             )
         if answer.status == 404 and expectation.feature:
             reason = f"this LMS has not enabled {expectation.feature}"
             return CheckedExpectation(expectation, "unknown", (reason,))
         sentences = deviations(expectation, answer, self.values)
-        self._keep(expectation, answer)
+        self._store_values(expectation, answer)
         return CheckedExpectation(
             expectation, "deviates" if sentences else "agrees", tuple(sentences)
         )
 
-    def _keep(self, expectation: Expectation, answer: Answer) -> None:
+    def _store_values(self, expectation: Expectation, answer: Answer) -> None:
         for name, expression in expectation.keep.items():
             text = f"{answer.headers.get('location', '')} {json.dumps(answer.body)}"
             if match := re.search(expression, text):
