@@ -106,9 +106,9 @@ def running_services() -> Iterator[Services]:
         signal.signal(signal.SIGTERM, before)
 
 
-def control(lms_url: str, name: str, /, **asked: Any) -> Any:
+def control(lms_url: str, name: str, /, **parameters: Any) -> Any:
     """Calls a control endpoint of the benchmark LMS."""
     from urllib.parse import urlencode
 
-    with urllib.request.urlopen(f"{lms_url}/control/{name}?{urlencode(asked)}") as answer:
+    with urllib.request.urlopen(f"{lms_url}/control/{name}?{urlencode(parameters)}") as answer:
         return json.load(answer)

@@ -71,8 +71,10 @@ class Proxy:
             detail = f"Request was throttled. Expected available in {self.retry_after} seconds."
             return as_json({"detail": detail}, 429)
         if fault == "half body":
-            whole = (answer or Response()).to_bytes()
-            return Broken(whole[: len(whole) - max(1, len((answer or Response()).body) // 2)])
+            full_answer = (answer or Response()).to_bytes()
+            return Broken(
+                full_answer[: len(full_answer) - max(1, len((answer or Response()).body) // 2)]
+            )
         if fault == "invalid JSON" and answer is not None and answer.kind == "application/json":
             return Response(200, b'{"results": [{"id": 1, "sta', kind="application/json")
         status = int(fault) if fault.isdigit() else 500

@@ -18,8 +18,8 @@ def memory(setup: Setup, learners: int) -> tuple[float, dict[str, float]]:
         end = min(learners, first + 50_000)
         control(setup.lms_url, "accounts", name="m{}", first=first, end=end)
     setup.use_batch_api(True)
-    with Contender("benchmarks.ours", setup.our_env) as fresh:
-        cost = fresh.call("sweep_all")
+    with Contender("benchmarks.ours", setup.our_env) as new_process:
+        cost = new_process.call("sweep_all")
     answer = cost["answer"]
     if answer["failed"] or answer["changed"] + answer["unchanged"] < learners:
         raise RuntimeError(f"a sweep did not do its work: {str(answer)[:500]}")

@@ -154,9 +154,9 @@ def _register_oauth_client(application: StandIn, client_id: str, secret: str, ur
     )
 
 
-def _changing_benchmark_runs(lms_url: str, mark: str) -> Callable[[str], None]:
+def _changing_benchmark_runs(lms_url: str, title_mark: str) -> Callable[[str], None]:
     """A function that changes 1% of the runs. Its argument tells its calls apart."""
-    return lambda side: control(lms_url, "change-runs", each=100, mark=mark + side)
+    return lambda side: control(lms_url, "change-runs", each=100, mark=title_mark + side)
 
 
 def _renaming_embedded_run(lms: LmsProcess, number: int) -> Callable[[str], None]:

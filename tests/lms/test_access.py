@@ -37,8 +37,8 @@ def second_application(lms: Lms, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two_app_lms(lms: Lms) -> Iterator[Lms]:
-    both = description(lms.application.description(), second_application(lms))
-    lms.provision(both)
+    two_applications = description(lms.application.description(), second_application(lms))
+    lms.provision(two_applications)
     yield lms
     lms.provision({"applications": [second_application(lms)]}, "--remove", "--purge")
 
@@ -90,12 +90,12 @@ def revoke_refresh_tokens(lms: Lms, name: str) -> None:
 def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
     lms: Lms, name: str, change: str
 ) -> None:
-    asked = account(name, tokens=True)
-    assert first_result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
+    item = account(name, tokens=True)
+    assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"]
     lms.rows(change, name)
     revoke_refresh_tokens(lms, name)
 
-    item_result = first_result(post(lms, ACCOUNTS, asked, request_id=name))
+    item_result = first_result(post(lms, ACCOUNTS, item, request_id=name))
 
     assert (item_result["status"], item_result["tokens"]) == ("created", None)
     assert lms.value(TOKENS_LEFT, name) == 0
@@ -108,14 +108,14 @@ def test_a_linked_account_with_another_username_is_refused_and_not_changed(
     """An account has another name if the LMS's staff renamed it, or if the learner's link leads to
     another person's account."""
     create_learner(lms, name)
-    other = f"{name}_new"
-    lms.rows("update auth_user set username = ? where username = ?", other, name)
+    new_username = f"{name}_new"
+    lms.rows("update auth_user set username = ? where username = ?", new_username, name)
     state = "select email, is_active from auth_user where username = ?"
-    before = lms.rows(state, other)
+    before = lms.rows(state, new_username)
     refused = first_result(post(lms, ACCOUNTS, account(name, tokens=True) | change))
     assert (refused["error"]["code"], refused["tokens"]) == ("linked-elsewhere", None)
-    assert other in refused["error"]["message"]
-    assert lms.rows(state, other) == before
+    assert new_username in refused["error"]["message"]
+    assert lms.rows(state, new_username) == before
 
 
 RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 1}]
@@ -141,14 +141,14 @@ class TestAccountsWithRights:
     ) -> None:
         """The LMS keeps the outcome of the first request for a day. The learner became staff after
         that request."""
-        asked = account(name, tokens=True)
-        assert first_result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
+        item = account(name, tokens=True)
+        assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"]
         for right, value in rights.items():
             lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
-        assert first_result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"] is None
+        assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"] is None
         revoke_refresh_tokens(lms, name)
 
-        item_result = first_result(post(lms, ACCOUNTS, asked, request_id=name))
+        item_result = first_result(post(lms, ACCOUNTS, item, request_id=name))
 
         assert item_result["tokens"] is None
         assert lms.value(TOKENS_LEFT, name) == 0
@@ -241,8 +241,10 @@ class TestLearnersOfAnotherApplication:
         self, two_app_lms: Lms, path: str, method: str
     ) -> None:
         with two_app_lms.api() as api:
-            named = {"client_id": OTHER_CLIENT}
-            answer = api.request(method, path, params=named, json={"items": [], **named})
+            client_parameter = {"client_id": OTHER_CLIENT}
+            answer = api.request(
+                method, path, params=client_parameter, json={"items": [], **client_parameter}
+            )
         assert answer.status_code == 400
         assert "client_id" in answer.json()
 
@@ -250,16 +252,16 @@ class TestLearnersOfAnotherApplication:
     def test_learners_of_another_application_can_not_be_read_or_changed(
         self, two_app_lms: Lms, other_learner: str, client_id: str | None
     ) -> None:
-        named = {} if client_id is None else {"client_id": client_id}
+        client_parameter = {} if client_id is None else {"client_id": client_id}
         item = account(other_learner, email="attacker@evil.example", tokens=True)
-        item_result = first_result(post(two_app_lms, ACCOUNTS, item, **named))
+        item_result = first_result(post(two_app_lms, ACCOUNTS, item, **client_parameter))
         assert (item_result["status"], item_result["tokens"]) == ("refused", None)
         unenrollment = {"id": 1, "username": other_learner, "course_id": DEMO, "is_active": False}
-        unknown = first_result(post(two_app_lms, ENROLLMENTS, unenrollment, **named))
-        assert unknown["error"]["code"] == "unknown-user"
+        refused = first_result(post(two_app_lms, ENROLLMENTS, unenrollment, **client_parameter))
+        assert refused["error"]["code"] == "unknown-user"
         with two_app_lms.api() as api:
             for path in (ACCOUNTS, ENROLLMENTS):
-                listed = api.get(path, params={**named, "limit": 500}).json()["results"]
+                listed = api.get(path, params={**client_parameter, "limit": 500}).json()["results"]
                 assert other_learner not in [row["username"] for row in listed]
         assert two_app_lms.value(
             "select email from auth_user where username = ?", other_learner
@@ -279,8 +281,8 @@ class TestLearnersOfAnotherApplication:
     ) -> None:
         with two_app_lms.api() as api:
             body = api.get(API + "links/", params={"username": other_learner}).json()
-            named = {"username": other_learner, "client_id": OTHER_CLIENT}
-            assert api.get(API + "links/", params=named).status_code == 400
+            parameters = {"username": other_learner, "client_id": OTHER_CLIENT}
+            assert api.get(API + "links/", params=parameters).status_code == 400
         assert body["application"] == "campus"
         assert body["leads_to"] is None
         assert body["account"]["linked_from"] == []
@@ -296,14 +298,16 @@ class TestLearnersOfAnotherApplication:
             with two_app_lms.api(token) as api:
                 data = api.get(API + "report/").json()
             assert data["service_worker"]["username"] == name
-            shown = [
+            connections_with_secret = [
                 row["name"] for row in data["connections"] if row["webhook_secret_fingerprint"]
             ]
-            assert shown == ["campus" if token == TOKEN else "xpro"]
+            assert connections_with_secret == ["campus" if token == TOKEN else "xpro"]
             clients = [row["client_id"] for row in data["oauth_clients"]]
             assert {"campus-at-the-lms", OTHER_CLIENT} <= set(clients)
-            known = [row["client_id"] for row in data["oauth_clients"] if row["secret_fingerprint"]]
-            assert known == ["campus-at-the-lms" if token == TOKEN else OTHER_CLIENT]
+            clients_with_secret = [
+                row["client_id"] for row in data["oauth_clients"] if row["secret_fingerprint"]
+            ]
+            assert clients_with_secret == ["campus-at-the-lms" if token == TOKEN else OTHER_CLIENT]
 
 
 class TestTokens:

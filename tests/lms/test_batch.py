@@ -61,8 +61,14 @@ class TestAccounts:
         }
         refreshed = httpx.post(f"{lms.url}/oauth2/access_token", data=form, trust_env=False)
         assert refreshed.status_code == 200
-        other = {**form, "refresh_token": refreshed.json()["refresh_token"], "client_id": "svc"}
-        stolen = httpx.post(f"{lms.url}/oauth2/access_token", data=other, trust_env=False)
+        form_of_another_client = {
+            **form,
+            "refresh_token": refreshed.json()["refresh_token"],
+            "client_id": "svc",
+        }
+        stolen = httpx.post(
+            f"{lms.url}/oauth2/access_token", data=form_of_another_client, trust_env=False
+        )
         assert stolen.status_code in (400, 401)
 
     def test_a_request_for_an_existing_account_may_ask_for_tokens(
@@ -275,14 +281,14 @@ class TestChanges:
         }
 
     def all_pages(self, api: httpx.Client, kind: str, **params: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         cursor = ""
         while cursor is not None:
             page = api.get(f"/usher/api/v1/{kind}/", params={**params, "cursor": cursor})
             assert page.status_code == 200, page.text
-            found += page.json()["results"]
+            rows += page.json()["results"]
             cursor = page.json()["next"]
-        return found
+        return rows
 
     def test_enrollments_are_listed_page_by_page(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)])
@@ -290,8 +296,8 @@ class TestChanges:
         with lms.api() as api:
             rows = self.all_pages(api, "enrollments", limit=2)
 
-        mine = [row for row in rows if row["username"] == name]
-        assert [(row["course_id"], row["mode"], row["is_active"]) for row in mine] == [
+        rows_of_learner = [row for row in rows if row["username"] == name]
+        assert [(row["course_id"], row["mode"], row["is_active"]) for row in rows_of_learner] == [
             (DEMO, "audit", True)
         ]
 

@@ -57,9 +57,9 @@ returns_keys = mock.patch.object(type(connection.features), returning, given["re
 never_prunes = mock.patch("usher.lms.api.repetitions.prune")
 with never_prunes, returns_keys, CaptureQueriesContext(connection) as statements:
     if given["in_one_batch"]:
-        results = batch(form, given["items"], given["request_id"])
+        results = process_batch(form, given["items"], given["request_id"])
     else:
-        results = [batch(form, [item])[0] for item in given["items"]]
+        results = [process_batch(form, [item])[0] for item in given["items"]]
 # The current site is cached.
 verbs = [each["sql"].split()[0] for each in statements if "django_site" not in each["sql"]]
 outcome = {"sent": sent, "results": results, "statements": verbs}
@@ -111,14 +111,14 @@ def test_accounts_of_one_batch_send_the_same_signals_as_one_by_one(
     lms: Lms, name: str, returns_keys: bool
 ) -> None:
     """This includes databases such as MySQL, which return no keys if several rows are inserted."""
-    alone = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
-    together = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
-    one_by_one = process(lms, "accounts", alone, in_one_batch=False)
-    batched = process(lms, "accounts", together, in_one_batch=True, returns_keys=returns_keys)
+    single_items = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
+    batch_items = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
+    one_by_one = process(lms, "accounts", single_items, in_one_batch=False)
+    batched = process(lms, "accounts", batch_items, in_one_batch=True, returns_keys=returns_keys)
 
     assert {result["status"] for result in batched["results"]} == {"created"}
     assert signals_by_learner(batched, f"{name}_b") == signals_by_learner(one_by_one, f"{name}_a")
-    for username in (item["username"] for item in together):
+    for username in (item["username"] for item in batch_items):
         assert lms.value(
             "select count(*) from auth_user u join auth_userprofile p on p.user_id = u.id "
             "join auth_registration r on r.user_id = u.id "
@@ -133,15 +133,19 @@ def test_accounts_of_one_batch_send_the_same_signals_as_one_by_one(
 def test_enrollments_of_one_batch_send_the_same_signals_as_one_by_one(
     lms: Lms, name: str, mode: str | None, returns_keys: bool
 ) -> None:
-    alone, together = [[f"{name}_{who}{number}" for number in range(3)] for who in "ab"]
-    post(lms, ACCOUNTS, [account(each) for each in [*alone, *together]])
-    one_by_one = process(lms, "enrollments", enrollment_items(alone, mode), in_one_batch=False)
-    items = enrollment_items(together, mode)
+    single_names, batch_names = [
+        [f"{name}_{letter}{number}" for number in range(3)] for letter in "ab"
+    ]
+    post(lms, ACCOUNTS, [account(each) for each in [*single_names, *batch_names]])
+    one_by_one = process(
+        lms, "enrollments", enrollment_items(single_names, mode), in_one_batch=False
+    )
+    items = enrollment_items(batch_names, mode)
     batched = process(lms, "enrollments", items, in_one_batch=True, returns_keys=returns_keys)
 
     assert {result["status"] for result in batched["results"]} == {"changed"}
     assert signals_by_learner(batched, f"{name}_b") == signals_by_learner(one_by_one, f"{name}_a")
-    states = [enrollments_of(lms, each) for each in [*alone, *together]]
+    states = [enrollments_of(lms, each) for each in [*single_names, *batch_names]]
     assert all(state == states[0] != [] for state in states)
 
 
@@ -151,12 +155,14 @@ def test_each_further_item_needs_few_statements(lms: Lms, name: str) -> None:
 
     names = [f"{name}_{number:02}" for number in range(25)]
     few, many = names[:5], names[5:]
-    accounts = [statements("accounts", [account(n) for n in some]) for some in (few, many)]
-    enrollments = [statements("enrollments", enrollment_items(some)) for some in (few, many)]
+    accounts = [statements("accounts", [account(n) for n in learners]) for learners in (few, many)]
+    enrollments = [
+        statements("enrollments", enrollment_items(learners)) for learners in (few, many)
+    ]
 
-    more = len(many) - len(few)
-    assert (accounts[1] - accounts[0]) / more < 1
-    assert (enrollments[1] - enrollments[0]) / more < 2
+    further_items = len(many) - len(few)
+    assert (accounts[1] - accounts[0]) / further_items < 1
+    assert (enrollments[1] - enrollments[0]) / further_items < 2
 
 
 def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
@@ -170,11 +176,11 @@ def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
         ("enrollments", enrollment_items(names), "unchanged", 4, 2),
     ):
         process(lms, kind, items, in_one_batch=True)
-        again = process(lms, kind, items, in_one_batch=True, request_id=f"{name} {kind}")
-        assert {result["status"] for result in again["results"]} == {status}
-        counted = Counter(again["statements"])
-        assert counted["SELECT"] == reads
-        assert counted["INSERT"] + counted["UPDATE"] == writes
+        second_outcome = process(lms, kind, items, in_one_batch=True, request_id=f"{name} {kind}")
+        assert {result["status"] for result in second_outcome["results"]} == {status}
+        statement_counts = Counter(second_outcome["statements"])
+        assert statement_counts["SELECT"] == reads
+        assert statement_counts["INSERT"] + statement_counts["UPDATE"] == writes
 
 
 def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
@@ -242,21 +248,21 @@ def test_only_a_receiver_with_known_source_may_be_skipped(
     monkeypatch.setitem(platform_receivers.KNOWN, name, ("of another release",))
     assert platform_receivers._known_function.__wrapped__(name) is None
 
-    known = platform_receivers.fingerprint(_example)
-    monkeypatch.setitem(platform_receivers.KNOWN, name, (known,))
+    known_fingerprint = platform_receivers.fingerprint(_example)
+    monkeypatch.setitem(platform_receivers.KNOWN, name, (known_fingerprint,))
     assert platform_receivers._known_function.__wrapped__(name) is _example
     assert platform_receivers._known_function.__wrapped__("no.such.module") is None
 
 
 def test_a_receiver_is_skipped_once_for_each_row_and_only_in_the_same_thread() -> None:
     signal = Signal()
-    heard: list[tuple[str, int]] = []
+    calls: list[tuple[str, int]] = []
 
     def replaced(number: int, **_: Any) -> None:
-        heard.append(("replaced", number))
+        calls.append(("replaced", number))
 
     def other(number: int, **_: Any) -> None:
-        heard.append(("other", number))
+        calls.append(("other", number))
 
     def nested(number: int, **_: Any) -> None:
         if number == 1:
@@ -268,13 +274,22 @@ def test_a_receiver_is_skipped_once_for_each_row_and_only_in_the_same_thread() -
         called = [receiver.__name__ for receiver, _ in signal.send(None, number=1)]
         signal.send_robust(None, number=2)
         signal.send(None, number=2)
-        with ThreadPoolExecutor(1) as another:
-            another.submit(signal.send, None, number=4).result()
+        with ThreadPoolExecutor(1) as other_thread:
+            other_thread.submit(signal.send, None, number=4).result()
     signal.send(None, number=2)
 
     assert called == ["replaced", "other", "nested"]
-    assert Counter(number for who, number in heard if who == "replaced") == {2: 2, 3: 1, 4: 1}
-    assert Counter(number for who, number in heard if who == "other") == {1: 1, 2: 3, 3: 1, 4: 1}
+    assert Counter(number for receiver_name, number in calls if receiver_name == "replaced") == {
+        2: 2,
+        3: 1,
+        4: 1,
+    }
+    assert Counter(number for receiver_name, number in calls if receiver_name == "other") == {
+        1: 1,
+        2: 3,
+        3: 1,
+        4: 1,
+    }
 
 
 def _example() -> int:

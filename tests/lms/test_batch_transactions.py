@@ -31,7 +31,7 @@ from usher.lms.connections.models import ConnectedApplication
 platform = conf.platform()
 Enrollment, User = platform.enrollment_model(), get_user_model()
 
-def batch(form, items, request_id=""):
+def process_batch(form, items, request_id=""):
     valid = form(data={"items": items})
     valid.is_valid(raise_exception=True)
     items = valid.validated_data["items"]
@@ -40,10 +40,10 @@ def batch(form, items, request_id=""):
         return process_accounts(items, application, Site.objects.get_current(), request_id)
     return process_enrollments(RequestFactory().get("/"), items, application, request_id)
 
-def during(signal_receiver, sender, form, items):
+def process_with_receiver(signal_receiver, sender, form, items):
     post_save.connect(signal_receiver, sender=sender, weak=False, dispatch_uid="test")
     try:
-        return batch(form, items)
+        return process_batch(form, items)
     finally:
         post_save.disconnect(sender=sender, dispatch_uid="test")
 """
@@ -56,7 +56,7 @@ def roll_back(sender, instance, **kwargs):
     calls.append(1)
     if len(calls) == 20:
         connection.connection.rollback()
-outcome = during(roll_back, Enrollment, EnrollmentBatch, given["items"])
+outcome = process_with_receiver(roll_back, Enrollment, EnrollmentBatch, given["items"])
 """
 
 
@@ -121,7 +121,7 @@ def roll_back(sender, instance, **kwargs):
     if len(calls) == 1:
         connection.connection.rollback()
         raise DatabaseError("Save with update_fields did not affect any rows.")
-outcome = during(roll_back, Enrollment, EnrollmentBatch, given["items"])
+outcome = process_with_receiver(roll_back, Enrollment, EnrollmentBatch, given["items"])
 """
     outcome = run_batch(lms, script, items=enrollments(learners)[:number])
 
@@ -139,7 +139,7 @@ def collide(sender, instance, **kwargs):
     calls.append(1)
     if len(calls) == 7:
         raise OperationalError(given["number"], "as MySQL says it")
-outcome = during(collide, Enrollment, EnrollmentBatch, given["items"])
+outcome = process_with_receiver(collide, Enrollment, EnrollmentBatch, given["items"])
 """
     outcome = run_batch(lms, script, items=enrollments(learners), number=number)
 
@@ -157,7 +157,7 @@ def collide(sender, instance, **kwargs):
     calls.append(1)
     if len(calls) == 1:
         raise IntegrityError(1062, "Duplicate entry")
-outcome = during(collide, User, AccountBatch, given["items"])
+outcome = process_with_receiver(collide, User, AccountBatch, given["items"])
 """
     items = [account(f"{name}{index:02}") for index in range(number)]
     outcome = run_batch(lms, script, items=items)
@@ -172,7 +172,7 @@ from usher.lms.accounts import lookup
 find_taken = lookup.find_taken
 def create_then_find(*values, **named):
     lookup.find_taken = find_taken
-    batch(AccountBatch, given["items"])
+    process_batch(AccountBatch, given["items"])
     return find_taken(*values, **named)
 lookup.find_taken = create_then_find
 """
@@ -182,7 +182,7 @@ def test_accounts_that_another_request_creates_meanwhile_have_the_status_exists(
     lms: Lms, name: str
 ) -> None:
     """The usernames are taken by then, but by accounts that are linked to the application."""
-    script = CREATE_THE_ACCOUNTS_FIRST + "outcome = batch(AccountBatch, given['items'])"
+    script = CREATE_THE_ACCOUNTS_FIRST + "outcome = process_batch(AccountBatch, given['items'])"
     items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
     outcome = run_batch(lms, script, items=items)
 
@@ -197,7 +197,7 @@ def test_an_item_that_the_database_refuses_is_the_only_refused_item(
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
         raise IntegrityError("no")
-outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
+outcome = process_with_receiver(refuse, Enrollment, EnrollmentBatch, given["items"])
 """
     bad = learners[11]
     outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
@@ -214,14 +214,14 @@ from usher.contract.failures import RegistrationError
 def refuse(sender, instance, **kwargs):
     if instance.username == given["bad"]:
         raise AccountRefused(RegistrationError.VALIDATION, {"username": "no"})
-outcome = during(refuse, User, AccountBatch, given["items"])
+outcome = process_with_receiver(refuse, User, AccountBatch, given["items"])
 """
     items = [account(f"{name}{letter}") for letter in "abc"]
     outcome = run_batch(lms, script, items=items, bad=name + "b")
 
     assert [each["status"] for each in outcome] == ["created", "refused", "created"]
-    there = lms.rows("select username from auth_user where username like ?", name + "%")
-    assert sorted(there) == [(name + "a",), (name + "c",)]
+    usernames = lms.rows("select username from auth_user where username like ?", name + "%")
+    assert sorted(usernames) == [(name + "a",), (name + "c",)]
 
 
 def test_a_request_is_not_one_transaction(lms: Lms) -> None:
@@ -246,10 +246,10 @@ class TestRequestIds:
         count += f"on u.id = t.user_id where username like '{name}%'"
 
         with ThreadPoolExecutor(3) as pool:
-            asked = [
+            futures = [
                 pool.submit(post, lms, ACCOUNTS, items, request_id="r-" + name) for _ in range(3)
             ]
-            first, second, third = (each.result() for each in asked)
+            first, second, third = (each.result() for each in futures)
         fourth = post(lms, ACCOUNTS, items, request_id="r-" + name)
 
         def tokens_and_status(outcomes: list[dict[str, Any]]) -> Any:
@@ -270,9 +270,9 @@ class TestRequestIds:
     def test_stored_outcomes_contain_no_tokens(self, lms: Lms, name: str) -> None:
         lms.rows("delete from usher_lms_batchoutcome")
         result = post(lms, ACCOUNTS, [account(name, tokens=True)], request_id="k-" + name)[0]
-        kept = lms.value("select outcomes from usher_lms_batchoutcome")
-        assert result["tokens"]["access_token"] not in kept
-        assert result["tokens"]["refresh_token"] not in kept
+        stored = lms.value("select outcomes from usher_lms_batchoutcome")
+        assert result["tokens"]["access_token"] not in stored
+        assert result["tokens"]["refresh_token"] not in stored
 
     def test_a_request_id_of_a_request_with_another_item_is_refused(
         self, lms: Lms, name: str
@@ -346,7 +346,7 @@ sys.modules["steps_of_a_test"] = steps
 with override_settings(
     OPEN_EDX_FILTERS_CONFIG={REGISTRATION: {"pipeline": ["steps_of_a_test.refuse"]}}
 ):
-    outcome = batch(AccountBatch, given["items"])
+    outcome = process_batch(AccountBatch, given["items"])
 """
 
     def test_registration_filters_change_and_refuse_accounts(self, lms: Lms, name: str) -> None:
@@ -374,7 +374,7 @@ def test_an_account_that_was_invited_to_a_course_is_saved_inactive_and_then_acti
 saves = []
 def note(sender, instance, created, **kwargs):
     saves.append([instance.username[-1], created, instance.is_active])
-during(note, User, AccountBatch, given["items"])
+process_with_receiver(note, User, AccountBatch, given["items"])
 outcome = saves
 """
     items = [account(name + "a"), account(name + "b")]
@@ -393,7 +393,7 @@ def test_an_item_for_which_a_receiver_fails_is_the_only_refused_item(
 def fail(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:
         raise KeyError("of another app")
-outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
+outcome = process_with_receiver(fail, Enrollment, EnrollmentBatch, given["items"])
 """
     bad = learners[2]
     outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
@@ -415,7 +415,7 @@ def remember(sender, instance, **kwargs):
     if len(calls) == 9:
         cache.set(instance.user.username, True)
         raise OperationalError(1213, "as MySQL says it")
-outcome = [during(remember, Enrollment, EnrollmentBatch, given["items"]), remembered]
+outcome = [process_with_receiver(remember, Enrollment, EnrollmentBatch, given["items"]), remembered]
 """
     outcome, remembered = run_batch(lms, script, items=enrollments(learners))
 

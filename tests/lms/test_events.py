@@ -85,13 +85,13 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
     enroll_publicly(lms, name)
     wait_for(lambda: "enrollment.changed" in event_types(lms, name))
 
-    mine: list[Received] = [
+    messages: list[Received] = [
         each
         for each in lms.application.received
         if each.path == "/webhooks/" and each.json["data"]["username"] == name
     ]
     ids = set()
-    for message in mine:
+    for message in messages:
         headers = {key.lower(): value for key, value in message.headers.items()}
         event_id = headers[signatures.HEADER_EVENT_ID.lower()]
         ids.add(event_id)
@@ -103,10 +103,10 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
             body=message.body,
             now=time.time(),
         )
-    assert len(ids) == len(mine)
-    assert abs(datetime.fromisoformat(mine[-1].json["at"]).timestamp() - time.time()) < 600
-    assert mine[-1].json == {
-        "at": mine[-1].json["at"],
+    assert len(ids) == len(messages)
+    assert abs(datetime.fromisoformat(messages[-1].json["at"]).timestamp() - time.time()) < 600
+    assert messages[-1].json == {
+        "at": messages[-1].json["at"],
         "type": "enrollment.changed",
         "data": {"username": name, "course_id": DEMO},
     }

@@ -125,9 +125,9 @@ def test_the_batch_api_creates_the_same_enrollment_rows_as_the_public_api(
     lms: OnMariaDb, name: str
 ) -> None:
     create_accounts(lms, name, 2)
-    public, other = f"{name}_00", f"{name}_01"
-    public_enroll(lms, public)
-    batch_enroll(lms, other)
+    name_of_public_api, name_of_batch_api = f"{name}_00", f"{name}_01"
+    public_enroll(lms, name_of_public_api)
+    batch_enroll(lms, name_of_batch_api)
 
     def rows_of(table: str, username: str) -> list[Any]:
         columns = [row[0] for row in lms.rows(f"describe {table}")]
@@ -143,16 +143,16 @@ def test_the_batch_api_creates_the_same_enrollment_rows_as_the_public_api(
         ]
 
     for table in TABLES:
-        assert rows_of(table, public) == rows_of(table, other), table
-        assert rows_of(table, public), table
+        assert rows_of(table, name_of_public_api) == rows_of(table, name_of_batch_api), table
+        assert rows_of(table, name_of_public_api), table
 
 
 def test_simultaneous_repeated_requests_create_tokens_once(lms: OnMariaDb, name: str) -> None:
     items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
     with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(post, lms, ACCOUNTS, items, request_id=name) for _ in range(3)]
-        found = [[o["tokens"]["access_token"] for o in each.result()] for each in asked]
-    assert found[0] == found[1] == found[2]
+        futures = [pool.submit(post, lms, ACCOUNTS, items, request_id=name) for _ in range(3)]
+        tokens = [[o["tokens"]["access_token"] for o in each.result()] for each in futures]
+    assert tokens[0] == tokens[1] == tokens[2]
     number_of_tokens = (
         "select count(*) from oauth2_provider_accesstoken t join auth_user u on u.id = t.user_id "
         "where username like ?"

@@ -57,8 +57,8 @@ def test_fingerprints_of_application_and_lms_can_be_compared(lms: Lms) -> None:
 
 
 def test_a_client_secret_changed_by_hand_has_no_fingerprint(lms: Lms) -> None:
-    where = "from oauth2_provider_application where client_id = 'campus-at-the-lms'"
-    before = lms.value(f"select client_secret {where}")
+    from_clause = "from oauth2_provider_application where client_id = 'campus-at-the-lms'"
+    before = lms.value(f"select client_secret {from_clause}")
     update = "update oauth2_provider_application set client_secret = ? where client_id = ?"
     lms.rows(update, "pbkdf2_sha256$1$salt$another", "campus-at-the-lms")
     try:

@@ -87,11 +87,11 @@ def test_applying_the_settings_twice_changes_nothing() -> None:
     them again."""
     settings = platform_settings()
     production.plugin_settings(settings)
-    once = dict(vars(settings))
+    values_after_first = dict(vars(settings))
 
     devstack.plugin_settings(settings)
 
-    assert vars(settings) == once
+    assert vars(settings) == values_after_first
 
 
 def test_without_applications_the_lms_is_not_changed() -> None:
@@ -155,9 +155,9 @@ def middleware_with(redirect_anonymous: bool) -> list[str]:
 def test_the_plugin_s_settings_modules_exist() -> None:
     from importlib import import_module
 
-    for kind, described in UsherLmsConfig.plugin_app["settings_config"][LMS].items():
-        found = import_module(f"usher.lms.{described['relative_path']}")
-        assert callable(found.plugin_settings), kind
+    for kind, module_description in UsherLmsConfig.plugin_app["settings_config"][LMS].items():
+        settings_module = import_module(f"usher.lms.{module_description['relative_path']}")
+        assert callable(settings_module.plugin_settings), kind
 
 
 def test_requests_to_the_application_time_out_after_20_seconds() -> None:

@@ -13,7 +13,7 @@ from tests.lms.conftest import Lms, account, connected_lms, description
 USER = "select id, email, is_active, password from auth_user where username = ?"
 
 
-def last(browser: httpx.Client) -> httpx.Response:
+def last_answer(browser: httpx.Client) -> httpx.Response:
     return browser.last  # type: ignore[attr-defined]
 
 
@@ -24,8 +24,8 @@ def steps_of(response: httpx.Response) -> list[tuple[int, str]]:
 def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
 
-    assert last(browser).json() == {"username": name}
-    assert "/register" not in [path for _, path in steps_of(last(browser))]
+    assert last_answer(browser).json() == {"username": name}
+    assert "/register" not in [path for _, path in steps_of(last_answer(browser))]
     user_id, email, is_active, password = lms.rows(USER, name)[0]
     assert (email, is_active) == (f"{name}@learners.example", 1)
     assert password and not password.startswith("!")
@@ -50,7 +50,7 @@ def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
 def test_a_known_learner_signs_in_again(lms: Lms, name: str) -> None:
     lms.sign_in(name)
 
-    assert last(lms.sign_in(name)).json() == {"username": name}
+    assert last_answer(lms.sign_in(name)).json() == {"username": name}
     assert len(lms.rows(USER, name)) == 1
 
 
@@ -78,7 +78,7 @@ def test_sign_in_with_the_micro_frontend_and_redirected_visitors() -> None:
         "USHER_ANONYMOUS_PATHS": [r"^/courses$"],
     }
     with connected_lms(**settings) as lms:
-        assert last(lms.sign_in("mfelearner")).json() == {"username": "mfelearner"}
+        assert last_answer(lms.sign_in("mfelearner")).json() == {"username": "mfelearner"}
         with lms.browser() as browser:
             arrived = browser.get("/login", params={"next": "/api/user/v1/me"})
         assert arrived.json() == {"username": "mfelearner"}
@@ -91,7 +91,7 @@ def test_sign_in_with_the_micro_frontend_and_redirected_visitors() -> None:
                 arrived = browser.get(path, headers=page)
                 assert (arrived.history, arrived.url.path) == ([], path)
         # This username is taken. A page of Usher says so; the micro-frontend would show a form.
-        stopped = last(lms.sign_in("login_service_user"))
+        stopped = last_answer(lms.sign_in("login_service_user"))
         assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")
 
 
@@ -146,7 +146,7 @@ def test_an_account_without_a_link_is_not_given_to_a_learner(lms: Lms, name: str
     by_email = lms.sign_in(name + "x", email=f"{name}@elsewhere.EXAMPLE")
 
     for browser in (by_name, by_email):
-        page = last(browser)
+        page = last_answer(browser)
         assert (page.status_code, page.url.path) == (403, "/usher/stopped/")
         assert "already exists" in page.text
         assert browser.get("/api/user/v1/me").status_code == 401
@@ -159,7 +159,7 @@ def test_an_account_without_a_link_is_not_given_to_a_learner(lms: Lms, name: str
 def test_a_username_that_is_taken_in_another_case_is_refused(lms: Lms, name: str) -> None:
     create_unlinked_account(lms, name)
 
-    page = last(lms.sign_in(name.upper(), email=f"{name}2@learners.example"))
+    page = last_answer(lms.sign_in(name.upper(), email=f"{name}2@learners.example"))
 
     assert page.status_code == 403
     assert lms.rows(USER, name.upper()) == []
@@ -185,8 +185,8 @@ def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str
     assert result.returncode == 1
     assert "nobody" in result.stderr
     assert result.stdout.count('"linked"') == 2
-    for each in (name, other):
-        assert last(lms.sign_in(each)).json() == {"username": each}
+    for username in (name, other):
+        assert last_answer(lms.sign_in(username)).json() == {"username": username}
 
 
 def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
@@ -195,10 +195,10 @@ def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
 
     assert '"linked"' in lms.run(*arguments).stdout
     assert '"unchanged"' in lms.run(*arguments).stdout
-    assert last(lms.sign_in(name)).json() == {"username": name}
+    assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
     assert '"unlinked"' in lms.run(*arguments, "--unlink").stdout
-    assert last(lms.sign_in(name)).status_code == 403
+    assert last_answer(lms.sign_in(name)).status_code == 403
 
 
 def test_removing_a_link_into_another_account_requires_that_account_s_name(
@@ -206,11 +206,11 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
 ) -> None:
     learner = f"{name}l"
     lms.sign_in(name).close()
-    moved = "update social_auth_usersocialauth set uid = ? where uid = ?"
-    lms.rows(moved, learner, name)
+    change_link = "update social_auth_usersocialauth set uid = ? where uid = ?"
+    lms.rows(change_link, learner, name)
     arguments = ("usher_link", "--application", "campus", "--unlink", "--username")
-    led_there = lms.sign_in(learner)
-    assert last(led_there).json() == {"username": name}
+    browser = lms.sign_in(learner)
+    assert last_answer(browser).json() == {"username": name}
 
     # If only one of the two names is given, the command refuses to remove the link.
     by_learner, by_account = lms.run(*arguments, learner), lms.run(*arguments, name)
@@ -219,21 +219,29 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
     assert f"linked to the learner '{learner}'" in by_account.stderr
     assert f"give --username {learner} --account {name}" in by_account.stderr
     assert by_learner.returncode != 0 != by_account.returncode
-    another = lms.run(*arguments, learner, "--account", f"{name}x")
-    assert another.returncode != 0
+    wrong_account = lms.run(*arguments, learner, "--account", f"{name}x")
+    assert wrong_account.returncode != 0
 
     assert '"unlinked"' in lms.run(*arguments, learner, "--account", name).stdout
-    assert led_there.get("/api/user/v1/me").status_code == 401
+    assert browser.get("/api/user/v1/me").status_code == 401
     assert '"unchanged"' in lms.run(*arguments, learner, "--account", name).stdout
     assert lms.rows(USER, name) != []
-    alone = ("usher_link", "--application", "campus", "--username", name, "--account", name)
-    assert "--unlink only" in lms.run(*alone).stderr
+    without_unlink = (
+        "usher_link",
+        "--application",
+        "campus",
+        "--username",
+        name,
+        "--account",
+        name,
+    )
+    assert "--unlink only" in lms.run(*without_unlink).stderr
 
 
 def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: str) -> None:
     other = name + "b"
-    for one in (name, other):
-        last(lms.sign_in(one))
+    for username in (name, other):
+        last_answer(lms.sign_in(username))
     lms.rows(
         "update social_auth_usersocialauth set user_id = (select id from auth_user where "
         "username = ?) where uid = ?",
@@ -254,19 +262,19 @@ def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: 
     assert '"unchanged"' in lms.run(*arguments, "--move").stdout
     assert owner_and_links(name) == (name, [name])
     assert owner_and_links(other) == (other, [other])
-    for one in (name, other):
-        assert last(lms.sign_in(one)).json() == {"username": one}
+    for username in (name, other):
+        assert last_answer(lms.sign_in(username)).json() == {"username": username}
 
 
 def test_linking_creates_a_missing_profile(lms: Lms, name: str) -> None:
     """createsuperuser creates no profile, and the platform's sign-in needs one."""
     create_unlinked_account(lms, name)
-    mine = "user_id = (select id from auth_user where username = ?)"
-    lms.rows(f"delete from auth_userprofile where {mine}", name)
+    condition = "user_id = (select id from auth_user where username = ?)"
+    lms.rows(f"delete from auth_userprofile where {condition}", name)
 
     lms.run("usher_link", "--username", name, "--application", "campus")
 
-    assert last(lms.sign_in(name)).json() == {"username": name}
+    assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
 
 @pytest.mark.parametrize(
@@ -320,12 +328,12 @@ def test_switching_to_another_learner_requires_the_form(lms: Lms, name: str) -> 
 def test_a_page_reports_a_username_name_or_email_that_the_lms_does_not_accept(
     lms: Lms, name: str
 ) -> None:
-    for who in ({"username": name + " !"}, {"name": "<script>"}, {"email": "nonsense"}):
+    for invalid_data in ({"username": name + " !"}, {"name": "<script>"}, {"email": "nonsense"}):
         lms.application.signed_in_learner = {
             "username": name,
             "email": f"{name}@x.example",
             "name": "N",
-            **who,
+            **invalid_data,
         }
         with lms.browser() as browser:
             page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
@@ -357,13 +365,13 @@ def test_an_application_that_sends_neither_username_nor_email_stops_the_sign_in(
 def test_an_application_that_fails_stops_the_sign_in_on_a_page(lms: Lms, name: str) -> None:
     lms.application.token_status = 401
     try:
-        page = last(lms.sign_in(name))
+        page = last_answer(lms.sign_in(name))
     finally:
         lms.application.token_status = 200
 
     assert (page.status_code, page.url.path) == (502, "/usher/stopped/")
     assert len(page.history) == 3
-    assert last(lms.sign_in(name)).json() == {"username": name}
+    assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
 
 def test_a_learner_of_one_application_is_no_learner_of_another(lms: Lms, name: str) -> None:
@@ -388,7 +396,7 @@ def test_a_learner_of_one_application_is_no_learner_of_another(lms: Lms, name: s
         links = "select provider from social_auth_usersocialauth where uid = ?"
         assert lms.rows(links, name) == [("xpro-oauth2",)]
         # The first application's learner of this name is another person.
-        assert last(lms.sign_in(name)).status_code == 403
+        assert last_answer(lms.sign_in(name)).status_code == 403
     finally:
         lms.provision({"applications": [second]}, "--remove", "--purge")
 
@@ -398,7 +406,7 @@ def test_a_learner_signs_in_to_an_account_that_the_batch_api_created(lms: Lms, n
         response = api.post("/usher/api/v1/accounts/", json={"items": [account(name)]})
     assert response.json()["results"][0]["status"] == "created"
 
-    assert last(lms.sign_in(name)).json() == {"username": name}
+    assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
 
 class TestLinkingAnAccountInUse:
@@ -452,7 +460,7 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
         assert browser.post(sign_in, data=form, headers=headers).status_code != 200
         with lms.api(f"access-{used_account}") as api:
             assert api.get("/api/user/v1/me").status_code == 401
-        mine = "user_id = (select id from auth_user where username = ?)"
+        condition = "user_id = (select id from auth_user where username = ?)"
         for table in (
             "oauth2_provider_accesstoken",
             "oauth2_provider_refreshtoken",
@@ -460,10 +468,10 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
             "auth_accountrecovery",
             "student_pendingemailchange",
         ):
-            assert lms.rows(f"select 1 from {table} where {mine}", used_account) == [], table
-        links = f"select provider from social_auth_usersocialauth where {mine}"
+            assert lms.rows(f"select 1 from {table} where {condition}", used_account) == [], table
+        links = f"select provider from social_auth_usersocialauth where {condition}"
         assert lms.rows(links, used_account) == [("mitxpro-oauth2",)]
-        assert last(lms.sign_in(used_account)).json() == {"username": used_account}
+        assert last_answer(lms.sign_in(used_account)).json() == {"username": used_account}
 
     def test_linking_again_ends_no_session_of_the_learner(
         self, lms: Lms, used_account: str
@@ -544,7 +552,7 @@ class TestDirectRegistration:
             answer = browser.post(path, data=self.form(name, **more))
         assert answer.status_code in (403, 404)
         assert lms.rows(USER, name) == []
-        assert last(lms.sign_in(name)).json() == {"username": name}
+        assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
     def test_an_unfinished_sign_in_does_not_allow_registration(self, lms: Lms, name: str) -> None:
         with lms.browser() as browser:

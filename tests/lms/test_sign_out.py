@@ -25,7 +25,7 @@ def is_signed_in(browser: httpx.Client) -> bool:
 
 
 def test_a_logout_token_ends_every_session_of_the_learner(lms: Lms, name: str) -> None:
-    others = lms.sign_in(name + "other")
+    browser_of_other_learner = lms.sign_in(name + "other")
     first, second = lms.sign_in(name), lms.sign_in(name)
     assert is_signed_in(first) or is_signed_in(second)
 
@@ -34,7 +34,7 @@ def test_a_logout_token_ends_every_session_of_the_learner(lms: Lms, name: str) -
     assert (answer.status_code, answer.headers["Cache-Control"].count("no-store")) == (200, 1)
     assert not is_signed_in(first)
     assert not is_signed_in(second)
-    assert is_signed_in(others)
+    assert is_signed_in(browser_of_other_learner)
     assert is_signed_in(lms.sign_in(name))
 
 
@@ -91,10 +91,10 @@ def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
     assert send_logout_token(lms, token).status_code == 200
     browser = lms.sign_in(name)
 
-    again = send_logout_token(lms, token)
+    second_answer = send_logout_token(lms, token)
 
-    assert again.status_code == 400
-    assert "used before" in again.json()["error_description"]
+    assert second_answer.status_code == 400
+    assert "used before" in second_answer.json()["error_description"]
     assert is_signed_in(browser)
 
 

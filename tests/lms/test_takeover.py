@@ -82,12 +82,16 @@ def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
     the test signs in. An account of another application is linked with the other backend."""
     columns, linked = KINDS[kind]
     email = f"{name}@was-here.example"
-    other = next(each for each in BACKENDS if each != backend)
+    other_backend = next(each for each in BACKENDS if each != backend)
     result = lms.run(
         "shell",
         "-c",
         CREATE_ACCOUNT.format(
-            name=name, email=email, password=PASSWORD, columns=columns, linked=linked and other
+            name=name,
+            email=email,
+            password=PASSWORD,
+            columns=columns,
+            linked=linked and other_backend,
         ),
     )
     assert result.returncode == 0, result.stderr
@@ -134,8 +138,8 @@ def test_no_sign_in_gives_a_learner_an_existing_account(
 
     cases = itertools.product(ENTRIES, CLAIMS.items())
     for number, (entry, (claim, claimed_identity)) in enumerate(cases):
-        own = f"{name}x{number}"
-        username, address = claimed_identity(own, name, email)
+        own_username = f"{name}x{number}"
+        username, address = claimed_identity(own_username, name, email)
         two_app_lms.application.signed_in_learner = {
             "username": username,
             "email": address,
@@ -143,13 +147,13 @@ def test_no_sign_in_gives_a_learner_an_existing_account(
         }
         with two_app_lms.browser() as browser:
             arrived = start_sign_in(browser, backend, entry)
-            who = signed_in_as(browser)
+            username_after = signed_in_as(browser)
             case = f"{kind} by {entry!r} with the {claim}"
-            assert who in (None, own), case
-            assert who == own or arrived.url.path == "/usher/stopped/", case
+            assert username_after in (None, own_username), case
+            assert username_after == own_username or arrived.url.path == "/usher/stopped/", case
             # Resuming the pipeline has no effect.
             browser.get(f"/auth/complete/{backend}/")
-            assert signed_in_as(browser) == who, case
+            assert signed_in_as(browser) == username_after, case
         assert links_of(two_app_lms, name) == before, case
 
 

@@ -33,12 +33,12 @@ def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables that may contain people's data."""
     names = lms.rows("select name from sqlite_master where type = 'table'")
     tables = [table for (table,) in names if table not in TABLES_NOT_COMPARED]
-    found = {}
+    rows_by_table = {}
     for table in tables:
         columns = [row[1] for row in lms.rows(f"pragma table_info('{table}')")]
         rows = lms.rows(f"select * from '{table}'")
-        found[table] = [dict(zip(columns, row, strict=True)) for row in rows]
-    return found
+        rows_by_table[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+    return rows_by_table
 
 
 def added_rows(
@@ -46,12 +46,14 @@ def added_rows(
 ) -> dict[str, list[dict[str, Any]]]:
     """Table → its new and changed rows. Values that differ between two learners are replaced.
     name: the learner's username."""
-    known = {table: set(map(repr, rows)) for table, rows in before.items()}
-    new = {
-        table: [without_varying_values(row, name) for row in rows if repr(row) not in known[table]]
+    known_rows = {table: set(map(repr, rows)) for table, rows in before.items()}
+    new_rows = {
+        table: [
+            without_varying_values(row, name) for row in rows if repr(row) not in known_rows[table]
+        ]
         for table, rows in after.items()
     }
-    return {table: rows for table, rows in new.items() if rows}
+    return {table: rows for table, rows in new_rows.items() if rows}
 
 
 def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
@@ -110,14 +112,14 @@ def rows_created_by(lms: Lms, create: Any, name: str) -> dict[str, list[dict[str
 def test_accounts_have_the_same_rows_in_whichever_way_they_are_created(
     lms: Lms, name: str, create: Any
 ) -> None:
-    public = rows_created_by(lms, create_by_registration, name + "p")
-    other = rows_created_by(lms, create, name + "o")
+    registered = rows_created_by(lms, create_by_registration, name + "p")
+    created = rows_created_by(lms, create, name + "o")
 
-    assert {"auth_user", "auth_userprofile", "auth_registration"} < set(public)
-    assert {"social_auth_usersocialauth", "verify_student_ssoverification"} < set(public)
-    assert set(other) == set(public)
-    for table in public:
-        assert other[table] == public[table], table
+    assert {"auth_user", "auth_userprofile", "auth_registration"} < set(registered)
+    assert {"social_auth_usersocialauth", "verify_student_ssoverification"} < set(registered)
+    assert set(created) == set(registered)
+    for table in registered:
+        assert created[table] == registered[table], table
 
 
 def test_a_new_account_is_logged_in_whichever_way_it_is_created(lms: Lms, name: str) -> None:
@@ -150,11 +152,13 @@ def batch_enroll(lms: Lms, name: str) -> None:
 def test_both_apis_create_the_same_enrollment_rows(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name + "p"), account(name + "b")])
 
-    public = rows_created_by(lms, public_enroll, name + "p")
-    other = rows_created_by(lms, batch_enroll, name + "b")
+    rows_of_public_api = rows_created_by(lms, public_enroll, name + "p")
+    rows_of_batch_api = rows_created_by(lms, batch_enroll, name + "b")
 
-    assert "student_courseenrollment" in public
-    assert json.dumps(other, sort_keys=True) == json.dumps(public, sort_keys=True)
+    assert "student_courseenrollment" in rows_of_public_api
+    assert json.dumps(rows_of_batch_api, sort_keys=True) == json.dumps(
+        rows_of_public_api, sort_keys=True
+    )
 
 
 def test_no_password_fits_the_usable_hash_of_an_account_of_the_batch_api(

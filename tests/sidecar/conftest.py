@@ -118,12 +118,12 @@ class System:
         """Tuples of these fields of the application's rows, by primary key; also of rows that the
         model's managers hide. model: ``app.Model``. condition: as for ``filter()``."""
         app, name = model.split(".")
-        found = self.application.run(
+        rows_as_json = self.application.run(
             f"from {app}.models import {name}\n"
             f"result = list({name}._base_manager.filter(**{condition!r}).order_by('pk')"
             f".values_list(*{fields!r}))"
         )
-        return [tuple(row) for row in found]
+        return [tuple(row) for row in rows_as_json]
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Sends a request to the LMS as the service worker and returns the answer's JSON. Raises

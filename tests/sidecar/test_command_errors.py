@@ -150,7 +150,7 @@ def test_new_rows_that_reconcile_leaves_to_the_application_are_counted(
 ) -> None:
     """The count explains why reconcile skips rows that drift lists."""
     name = name_for(system, "newcomer")
-    others = system.json("reconcile")["new"].get("account", 0)
+    other_new_rows = system.json("reconcile")["new"].get("account", 0)
     system.create_users(name)
 
     def set_age(time: str) -> None:
@@ -162,9 +162,9 @@ def test_new_rows_that_reconcile_leaves_to_the_application_are_counted(
 
     set_age("timezone.now()")
     summary = system.json("reconcile")
-    assert (summary["ok"], summary["new"]["account"]) == (True, others + 1)
+    assert (summary["ok"], summary["new"]["account"]) == (True, other_new_rows + 1)
     result = system.usher("reconcile")
-    assert f"{others + 1} new: the application handles" in result.output
+    assert f"{other_new_rows + 1} new: the application handles" in result.output
     assert "nothing to do" not in result.output
     set_age("timezone.now() - timedelta(days=1)")
     summary = system.json("reconcile", "--user", name)

@@ -46,8 +46,8 @@ def record_accounts(system: System, *names: str, token: bool = True) -> None:
     )
 
 
-def differences_of(report: Any, who: str) -> set[str]:
-    return {d["difference"] for d in report["differences"] if d["what"].startswith(who + "@")}
+def differences_of(report: Any, name: str) -> set[str]:
+    return {d["difference"] for d in report["differences"] if d["what"].startswith(name + "@")}
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def report(system: System) -> Any:
         "back",
     ]
     not_in_lms = ["gone", "waiting"]
-    system.create_users(*(f"{name}{who}" for who in in_lms + not_in_lms))
-    system.create_accounts_in_lms(*(f"{name}{who}" for who in in_lms))
+    system.create_users(*(f"{name}{word}" for word in in_lms + not_in_lms))
+    system.create_accounts_in_lms(*(f"{name}{word}" for word in in_lms))
     record_accounts(
-        system, *(f"{name}{who}" for who in [*in_lms, "gone"] if who not in _UNRECORDED)
+        system, *(f"{name}{word}" for word in [*in_lms, "gone"] if word not in _UNRECORDED)
     )
     record_accounts(system, f"{name}tokenless", token=False)
     system.application.run(
@@ -175,7 +175,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
     given_up = system.json("drift", "--given-up")["given_up"]
     listed = {(entry["what"], entry["reason"]) for entry in given_up}
     assert expected <= listed
-    assert not [reason for what, reason in listed if what.startswith(f"{name}back")]
+    assert not [reason for record, reason in listed if record.startswith(f"{name}back")]
 
 
 def test_an_lms_that_can_not_be_reached_is_an_error_and_no_difference(system: System) -> None:

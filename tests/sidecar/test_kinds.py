@@ -8,8 +8,8 @@ from tests.sidecar.test_reconcile import mode_field, name_for, only_for
 
 
 def run_fields(system: System, course: str) -> Any:
-    ((found),) = system.rows("courses.CourseRun", "title", "start_date", courseware_id=course)
-    return found
+    ((fields),) = system.rows("courses.CourseRun", "title", "start_date", courseware_id=course)
+    return fields
 
 
 def change_run(system: System, course: str, **values: str) -> None:
@@ -74,8 +74,8 @@ def test_modes_that_the_lms_offers_are_added_to_the_run(system: System) -> None:
         "print(*found.values_list('mode_slug', flat=True))"
     )
     assert {slug for slug, _ in modes} == {"own", *offered.split()}
-    known = {("own", False), ("audit", False), ("verified", True), ("executive", False)}
-    assert known <= set(map(tuple, modes))
+    expected_modes = {("own", False), ("audit", False), ("verified", True), ("executive", False)}
+    assert expected_modes <= set(map(tuple, modes))
     ((deadline,),) = system.rows("courses.CourseRun", "upgrade_deadline", courseware_id=course)
     assert deadline.startswith("2031-02-03")
     assert system.json("reconcile")["kinds"] == {}
@@ -186,8 +186,8 @@ def test_an_enrollment_with_a_second_order_is_not_ended(system: System) -> None:
 
 
 def test_the_kind_profile_changes_name_and_email_in_the_lms(system: System) -> None:
-    name, same = name_for(system, "moved"), name_for(system, "stayed")
-    system.create_users(name, same)
+    name, unchanged = name_for(system, "moved"), name_for(system, "stayed")
+    system.create_users(name, unchanged)
     system.json("reconcile")
     change_user(system, name)
 

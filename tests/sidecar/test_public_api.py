@@ -64,10 +64,10 @@ def test_enrollments_are_created_by_the_public_api(stock_system: System) -> None
 
 def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
     """The platform allows 120 requests a minute, and refused requests count, too."""
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def enroll(name: str, course: str, *, mode: str, **_: Any) -> None:
-        asked.append((course, mode))
+        requests.append((course, mode))
         if mode != "audit":
             raise EnrollmentRefused("no such mode", code="mode-not-offered", status=400)
 
@@ -82,7 +82,7 @@ def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
         send = sender(system, pool, batched=False)
         results = send(items, "audit")
         assert {result["status"] for result in results.values()} == {"changed"}
-        assert Counter(asked) == {
+        assert Counter(requests) == {
             ("a", "no-id-professional"): 1,
             ("b", "no-id-professional"): 1,
             ("a", "audit"): 3,
@@ -103,15 +103,15 @@ def test_modes_of_a_run_are_read_from_the_public_api(stock_system: System) -> No
     )
     result = stock_system.json("reconcile", "--kind", "run-mode", "--run", course)
     assert result["kinds"]["run-mode"]["done"] == 1, result
-    there = stock_system.lms.shell(
+    modes_in_lms = stock_system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         f"print(*sorted(CourseMode.objects.filter(course_id={course!r})"
         ".values_list('mode_slug', flat=True)))"
     )
-    here = stock_system.rows(
+    modes_in_application = stock_system.rows(
         "courses.CourseRun", "enrollment_modes__mode_slug", courseware_id=course
     )
-    assert sorted(slug for (slug,) in here) == there.split()
+    assert sorted(slug for (slug,) in modes_in_application) == modes_in_lms.split()
 
 
 def test_accounts_and_tokens_are_created_and_a_second_run_has_nothing_to_do(
@@ -136,8 +136,8 @@ def test_accounts_and_tokens_are_created_and_a_second_run_has_nothing_to_do(
         assert owner_of_token(stock_system, access) == name
     assert own_code_refreshes_token(stock_system, names[0])
     assert count_codes_and_tokens(stock_system) == [0, 0]
-    again = without_invalid(stock_system.json("reconcile"))
-    assert (again["ok"], again["kinds"], again["reasons"]) == (True, {}, [])
+    second_run = without_invalid(stock_system.json("reconcile"))
+    assert (second_run["ok"], second_run["kinds"], second_run["reasons"]) == (True, {}, [])
 
 
 def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
@@ -148,38 +148,43 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     other program was first."""
     names = [name_for(stock_system, f"pair{number:02}") for number in range(16)]
     stock_system.create_users(*names)
-    own = subprocess.Popen(
+    application_s_command = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _REGISTER_WITH_OWN_CODE.format(names=names)],
         cwd=stock_system.application.folder,
         env=stock_system.application.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert own.stdout
-    assert any(line == "first\n" for line in own.stdout)
-    assert own.poll() is None
+    assert application_s_command.stdout
+    assert any(line == "first\n" for line in application_s_command.stdout)
+    assert application_s_command.poll() is None
     result = stock_system.json("reconcile", "--kind", "account")
-    output, _ = own.communicate(timeout=300)
-    assert own.returncode == 0, output
+    output, _ = application_s_command.communicate(timeout=300)
+    assert application_s_command.returncode == 0, output
     assert result["ok"], result
     # The first run skipped rows that the application had locked.
     wait_until(lambda: stock_system.json("reconcile", "--kind", "account")["kinds"] == {})
 
-    app = ACCOUNT[stock_system.application.name]
-    rows = stock_system.rows(app, "user__username", "has_been_synced", user__username__in=names)
+    account_model = ACCOUNT[stock_system.application.name]
+    rows = stock_system.rows(
+        account_model, "user__username", "has_been_synced", user__username__in=names
+    )
     assert sorted(rows) == [(name, True) for name in names]
     if stock_system.application.name == "mitxonline":
-        assert stock_system.rows(app, "pk", user__username__in=names, has_sync_error=True) == []
+        assert (
+            stock_system.rows(account_model, "pk", user__username__in=names, has_sync_error=True)
+            == []
+        )
     for name in names:
         ((access, _),) = tokens_of(stock_system, name)
         assert owner_of_token(stock_system, access) == name
     prefix = name_for(stock_system, "pair")
-    there = stock_system.lms.shell(
+    usernames_in_lms = stock_system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"print(*get_user_model().objects.filter(email__startswith={prefix!r})"
         ".values_list('username', flat=True).order_by('username'))"
     )
-    assert there.split() == names
+    assert usernames_in_lms.split() == names
 
 
 #: A script that processes each learner twice with the application's own code: it registers the
@@ -363,12 +368,12 @@ for record in OAuth2ProviderConfig.objects.all():
 
 def own_code_refreshes_token(stock_system: System, name: str) -> bool:
     ((_, refresh),) = tokens_of(stock_system, name)
-    found = stock_system.application.run(
+    new_refresh_token = stock_system.application.run(
         "from users.models import User\n"
         f"from {TOKEN[stock_system.application.name].split('.')[0]}.api import store_tokens\n"
         f"result = store_tokens(User.objects.get(username={name!r})).refresh_token"
     )
-    return bool(found) and found != refresh
+    return bool(new_refresh_token) and new_refresh_token != refresh
 
 
 def count_codes_and_tokens(stock_system: System) -> Any:
@@ -404,7 +409,7 @@ def test_a_rate_limit_that_refuses_every_request_ends_the_run(stock_system: Syst
     with faulty_proxy(stock_system.lms.url) as proxy:
         proxy.break_all(THROTTLED, path="/registration/")
         result = stock_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
-        asked = proxy.count("/registration/")
+        number_of_requests = proxy.count("/registration/")
     assert (result["ok"], result["kinds"]["account"]["failed"]) == (False, 1)
-    assert asked == 3
+    assert number_of_requests == 3
     stock_system.json("reconcile", "--kind", "account")

@@ -63,8 +63,8 @@ def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System
         == [(True,)] * 2
     )
     assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
-    again = system.json("reconcile")
-    assert without_invalid(again) == {
+    second_run = system.json("reconcile")
+    assert without_invalid(second_run) == {
         "ok": True,
         "kinds": {},
         "waiting": {},
@@ -306,13 +306,13 @@ def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: Sys
     assert system.json("reconcile")["ok"]
     for name in names:
         system.create_enrollment(name, course, **mode_field(system))
-    own = subprocess.Popen(
+    application_s_command = subprocess.Popen(
         [sys.executable, "manage.py", "retry_edx_enrollment"],
         cwd=system.application.folder,
         env=system.application.environment(),
     )
     result = system.json("reconcile")
-    assert own.wait(timeout=120) == 0
+    assert application_s_command.wait(timeout=120) == 0
     assert result["ok"], result
     rows = system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
     assert rows == [(True,)] * 40

@@ -203,9 +203,9 @@ def test_the_memory_of_failed_rows_is_limited(monkeypatch: pytest.MonkeyPatch) -
 
 @contextmanager
 def stopping(patience: float, ended: Event) -> Iterator[Stopping]:
-    made = Stopping(ended.set, patience)
-    with made.listening(), made.batches():
-        yield made
+    handler = Stopping(ended.set, patience)
+    with handler.listening(), handler.batches():
+        yield handler
 
 
 def test_a_second_signal_ends_the_run_immediately() -> None:
@@ -245,12 +245,12 @@ def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> Non
     assert watcher.returncode == 0, output
     assert "since the start:\n✓ account" in output
     assert "stopped" in output
-    there = system.lms.shell(
+    accounts_in_lms = system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
     )
     recorded = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
-    assert int(there) == len(recorded)
+    assert int(accounts_in_lms) == len(recorded)
     system.json("reconcile")
 
 
