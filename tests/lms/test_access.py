@@ -87,7 +87,7 @@ def revoke_refresh_tokens(lms: Lms, name: str) -> None:
     ],
     ids=["deactivated", "moved", "unlinked"],
 )
-def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
+def test_a_repeated_request_returns_no_tokens_of_former_learners_of_the_application(
     lms: Lms, name: str, change: str
 ) -> None:
     item = account(name, tokens=True)
@@ -189,7 +189,7 @@ class TestAccountsWithRights:
         enrolled = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
         assert first_result(post(lms, ENROLLMENTS, enrolled))["status"] == "changed"
 
-    def test_other_items_of_the_same_request_succeed(
+    def test_other_items_of_a_request_about_staff_succeed(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
         create_learner(lms, name, **rights)
@@ -373,7 +373,9 @@ class TestTokens:
 
 
 class TestProvisioning:
-    def test_the_token_belongs_to_the_applications_client(self, two_app_lms: Lms) -> None:
+    def test_a_service_worker_s_token_belongs_to_the_application_s_client(
+        self, two_app_lms: Lms
+    ) -> None:
         sql = (
             "select a.client_id from oauth2_provider_accesstoken t "
             "join oauth2_provider_application a on a.id = t.application_id where t.token = ?"
@@ -391,7 +393,7 @@ class TestProvisioning:
         provisioning = lms.run("usher_provision", "--file", "-", "--dry-run", text=text)
 
         assert provisioning.returncode == 1
-        assert "give each its own" in provisioning.stderr
+        assert "give each application its own" in provisioning.stderr
 
     @pytest.mark.parametrize(
         ("rights", "reason"),

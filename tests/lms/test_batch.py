@@ -36,7 +36,7 @@ def error_code(result: dict[str, Any]) -> str:
 
 
 class TestAccounts:
-    def test_a_created_account_exists_at_the_second_request(self, lms: Lms, name: str) -> None:
+    def test_a_second_request_reports_the_accounts_as_existing(self, lms: Lms, name: str) -> None:
         items = [account(f"{name}_{number}") for number in range(40)]
 
         first, second = post(lms, ACCOUNTS, items), post(lms, ACCOUNTS, items)
@@ -46,7 +46,9 @@ class TestAccounts:
         assert {result["status"] for result in second} == {"exists"}
         assert [r["lms_user_id"] for r in first] == [r["lms_user_id"] for r in second]
 
-    def test_tokens_are_for_the_application_s_client(self, lms: Lms, name: str) -> None:
+    def test_only_the_application_s_client_can_refresh_created_tokens(
+        self, lms: Lms, name: str
+    ) -> None:
         result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
 
         tokens = result["tokens"]
@@ -71,9 +73,7 @@ class TestAccounts:
         )
         assert stolen.status_code in (400, 401)
 
-    def test_a_request_for_an_existing_account_may_ask_for_tokens(
-        self, lms: Lms, name: str
-    ) -> None:
+    def test_a_request_creates_tokens_for_an_existing_account(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)])
 
         result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
@@ -214,7 +214,7 @@ class TestEnrollments:
         assert "active mode=audit" in mismatch["error"]["message"]
         assert error_code(enroll(lms, name, course_id=E2E, is_active=False)) == "not-enrolled"
 
-    def test_a_closed_run_needs_force(self, lms: Lms, name: str) -> None:
+    def test_enrolling_in_a_closed_run_requires_force(self, lms: Lms, name: str) -> None:
         table = "course_overviews_courseoverview"
         ended = "2018-12-31 00:00:00"
         before = lms.value(f"select enrollment_end from {table} where id = ?", E2E)

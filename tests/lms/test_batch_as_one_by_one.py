@@ -183,9 +183,7 @@ def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
         assert statement_counts["INSERT"] + statement_counts["UPDATE"] == writes
 
 
-def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
-    lms: Lms, name: str
-) -> None:
+def test_an_invalid_item_is_refused_before_the_other_items_are_written(lms: Lms, name: str) -> None:
     names = [f"{name}_{number}" for number in range(4)]
     post(lms, ACCOUNTS, [account(name) for name in names])
     items = enrollment_items(names)

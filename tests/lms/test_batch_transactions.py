@@ -130,7 +130,7 @@ outcome = process_with_receiver(roll_back, Enrollment, EnrollmentBatch, given["i
 
 
 @pytest.mark.parametrize("number", [1213, 1205, 1305])
-def test_a_transaction_that_mysql_ends_because_of_another_is_repeated(
+def test_a_transaction_is_repeated_after_a_deadlock_lock_timeout_or_lost_savepoint(
     lms: Lms, learners: list[str], number: int
 ) -> None:
     script = """

@@ -105,7 +105,7 @@ class TestBodies:
         assert answer.status_code == 400
         assert "items" in answer.json()
 
-    def test_errors_name_the_field(self, lms: Lms, path: str) -> None:
+    def test_an_error_names_the_invalid_field(self, lms: Lms, path: str) -> None:
         item = {"id": 1, "username": 5, "email": None, "is_active": "perhaps"}
         errors = post(lms, path, json.dumps({"items": [item]}).encode()).json()["items"]
 

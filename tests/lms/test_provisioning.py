@@ -208,7 +208,7 @@ def test_an_unknown_site_is_refused_with_the_list_of_sites(lms: Lms, plan: dict[
         ),
     ],
 )
-def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> None:
+def test_an_invalid_description_is_refused(lms: Lms, text: str, complaint: str) -> None:
     result = lms.run("usher_provision", "--file", "-", text=text)
 
     assert result.returncode == 1
@@ -246,7 +246,7 @@ def test_the_application_s_superuser_signs_in_through_the_application(
 
 
 @pytest.mark.parametrize("shared_field", ["username", "email"])
-def test_an_account_that_existed_before_is_not_made_a_superuser(
+def test_an_existing_account_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, shared_field: str
 ) -> None:
     other = {"username": f"{name}x", "email": f"{name}x@learners.example"}

@@ -41,7 +41,7 @@ def test_the_report_of_a_healthy_connection_has_all_facts(lms: Lms) -> None:
     assert facts["private_settings"] is False
 
 
-def test_fingerprints_of_application_and_lms_can_be_compared(lms: Lms) -> None:
+def test_the_report_has_fingerprints_of_the_application_s_secrets(lms: Lms) -> None:
     facts = report(lms, "--no-probe")
 
     assert "token_probes" not in facts
@@ -107,7 +107,7 @@ def test_other_settings_that_are_no_json_object_are_reported(
     assert complaint in provider["other_settings_error"]
 
 
-def test_learners_that_can_t_sign_in_are_counted(lms: Lms, name: str) -> None:
+def test_the_report_counts_learners_who_can_not_sign_in(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name), account(name + "x")])
     before = report(lms, "--no-probe")["learners"]
     lms.rows("update auth_user set password = '!x' where username = ?", name)

@@ -94,7 +94,7 @@ def test_applying_the_settings_twice_changes_nothing() -> None:
     assert vars(settings) == values_after_first
 
 
-def test_without_applications_the_lms_is_not_changed() -> None:
+def test_settings_without_applications_do_not_change_the_lms() -> None:
     settings = platform_settings(USHER_BACKENDS={}, USHER_LOGOUT_URIS=[])
     before = {name: value for name, value in vars(settings).items() if "USHER" not in name}
 
@@ -116,7 +116,7 @@ def test_the_common_settings_only_set_defaults() -> None:
     assert not hasattr(settings, "AUTHENTICATION_BACKENDS")
 
 
-def test_a_missing_package_does_not_keep_the_lms_from_starting(
+def test_a_backend_whose_package_is_missing_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = platform_settings(

@@ -55,7 +55,9 @@ def test_a_known_learner_signs_in_again(lms: Lms, name: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["/login", "/register"])
-def test_the_lms_s_own_pages_lead_to_the_application(lms: Lms, name: str, page: str) -> None:
+def test_the_lms_s_sign_in_and_registration_pages_redirect_to_the_application(
+    lms: Lms, name: str, page: str
+) -> None:
     lms.sign_in(name)
     with lms.browser() as browser:
         arrived = browser.get(page, params={"next": "/api/user/v1/me"})
@@ -70,7 +72,7 @@ def test_the_operator_can_open_the_lms_s_own_form(lms: Lms) -> None:
     assert (page.status_code, page.url.path, page.history) == (200, "/login", [])
 
 
-def test_sign_in_with_the_micro_frontend_and_redirected_visitors() -> None:
+def test_learners_sign_in_if_the_micro_frontend_is_on_and_visitors_are_redirected() -> None:
     settings = {
         "FEATURES": {"ENABLE_AUTHN_MICROFRONTEND": True},
         "AUTHN_MICROFRONTEND_URL": "http://mfe.invalid",
@@ -500,7 +502,7 @@ class TestCourseLinks:
     @pytest.mark.parametrize(
         "path", ["/learn/course/a/b/home", "/learn/course//home", "/learn/course/x"]
     )
-    def test_other_paths_are_not_found(self, lms: Lms, path: str) -> None:
+    def test_malformed_course_links_are_not_found(self, lms: Lms, path: str) -> None:
         with lms.browser() as browser:
             assert browser.get(path).status_code == 404
 

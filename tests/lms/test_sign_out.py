@@ -86,7 +86,7 @@ def test_a_sign_out_from_the_application_is_not_sent_back_to_it(lms: Lms, name: 
     assert lms.rows(query, name) == []
 
 
-def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
+def test_a_logout_token_is_accepted_once(lms: Lms, name: str) -> None:
     token = lms.application.logout_token(name)
     assert send_logout_token(lms, token).status_code == 200
     browser = lms.sign_in(name)
@@ -152,7 +152,9 @@ def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -
     assert lms.application.key_requests <= key_requests + 2
 
 
-def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name: str) -> None:
+def test_a_logout_token_is_answered_with_503_while_the_application_s_keys_are_missing(
+    lms: Lms, name: str
+) -> None:
     """The LMS answers 503, so the application sends the message again. After a 400 the application
     would drop the message."""
     browser = lms.sign_in(name)

@@ -161,9 +161,7 @@ def test_both_apis_create_the_same_enrollment_rows(lms: Lms, name: str) -> None:
     )
 
 
-def test_no_password_fits_the_usable_hash_of_an_account_of_the_batch_api(
-    lms: Lms, name: str
-) -> None:
+def test_no_password_matches_the_hash_that_the_batch_api_stores(lms: Lms, name: str) -> None:
     """The batch API stores a hash that is quick to compute, in a format that Django accepts."""
     create_by_batch(lms, name)
     script = (

@@ -248,7 +248,7 @@ def test_only_the_token_of_a_deleted_learner_is_refused(agent: Agent, applicatio
     assert second == {"outcome": "written"}
 
 
-def test_the_agent_answers_with_an_error_and_continues(agent: Agent) -> None:
+def test_the_agent_continues_after_a_failed_request(agent: Agent) -> None:
     with pytest.raises(RequestFailed, match="no model users"):
         agent.ask("page", model="users.Nobody", fields=[])
     assert agent.ask("about")["version"] == 1
@@ -298,7 +298,7 @@ def test_the_agent_s_command_line_has_no_secret(checkout: Checkout, application:
         assert b"django-secret" not in command
 
 
-def test_the_agent_ends_with_its_parent(checkout: Checkout, application: StandIn) -> None:
+def test_the_agent_ends_when_its_parent_is_killed(checkout: Checkout, application: StandIn) -> None:
     script = (
         "import sys, time\n"
         "from usher.connect.application.checkout import ApplicationOptions, recognise\n"

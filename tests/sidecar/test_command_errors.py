@@ -64,7 +64,7 @@ def test_without_a_connection_the_error_names_the_commands_for_each_application(
         (["--no-such-option"], "--no-such-option"),
     ],
 )
-def test_errors_are_one_json_object(
+def test_errors_are_printed_as_one_json_object(
     run_usher: Any, command: str, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.env").write_bytes(b"NAME=\xe4\n")
@@ -126,7 +126,7 @@ def test_a_misspelt_user_or_run_is_an_error(
     assert message in json.loads(result.stdout)["error"]
 
 
-def test_a_user_without_work_is_reported_with_the_reason(system: System) -> None:
+def test_reconcile_gives_the_reason_if_a_user_has_no_due_rows(system: System) -> None:
     inactive, new = name_for(system, "inactive"), name_for(system, "fresh")
     system.create_users(inactive, new)
     system.application.run(

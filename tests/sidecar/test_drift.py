@@ -129,7 +129,7 @@ def test_a_run_with_another_title_is_reported(report: Any, system: System) -> No
     assert title.startswith("title 'A run' here, ")
 
 
-def test_comparing_changes_nothing(report: Any, system: System) -> None:
+def test_a_second_comparison_gives_the_same_report(report: Any, system: System) -> None:
     assert system.json("drift") == report
 
 

@@ -38,7 +38,7 @@ def changing_during_request(
         yield proxy
 
 
-def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> None:
+def test_no_account_is_recorded_for_a_learner_renamed_during_the_request(system: System) -> None:
     """Account and token belong to the old name, which is no longer the learner's."""
     name, is_mitxonline = name_for(system, "renamed"), system.application.name == "mitxonline"
     system.create_users(name)
@@ -66,7 +66,7 @@ def test_a_learner_renamed_meanwhile_has_no_account_recorded(system: System) -> 
     _deactivate(system, owner)
 
 
-def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
+def test_a_learner_deleted_during_the_request_is_skipped(system: System) -> None:
     name, other = name_for(system, "deleted"), name_for(system, "staying")
     system.create_users(name, other)
 
@@ -83,7 +83,9 @@ def test_a_learner_deleted_meanwhile_is_skipped(system: System) -> None:
     assert len(tokens_of(system, other)) == 1
 
 
-def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(system: System) -> None:
+def test_an_email_address_changed_during_the_request_is_kept_and_listed_by_drift(
+    system: System,
+) -> None:
     name = name_for(system, "newmail")
     system.create_users(name)
 
@@ -104,7 +106,7 @@ def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(syste
     assert system.json("reconcile", "--kind", "profile", "--user", name)["ok"]
 
 
-def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> None:
+def test_an_enrollment_deleted_during_the_request_is_ended_in_the_lms(system: System) -> None:
     name, course = name_for(system, "vanishing"), course_of(system)
     system.create_users(name)
     assert system.json("reconcile")["ok"]
@@ -125,7 +127,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(system: System) -> 
     assert system.json("drift", "--kind", "enrollment")["differences"] == []
 
 
-def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(
+def test_an_enrollment_ended_during_the_request_is_reported_if_it_stays_active_in_the_lms(
     system: System,
 ) -> None:
     """No column of the application shows that the LMS must still end the enrollment."""

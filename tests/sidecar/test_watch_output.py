@@ -23,7 +23,7 @@ def summary_of(*results: tuple[str, str]) -> Summary:
     return summary
 
 
-def test_rows_that_all_fail_are_printed_once(
+def test_failures_of_all_rows_of_a_kind_are_printed_once(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(5):
