@@ -117,17 +117,17 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, request: Request) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time()
+        received_at = loop.time()
         answer, delay = self._handler(request)
         if isinstance(answer, Response):
-            loop.call_at(until + delay, self._send, answer)
+            loop.call_at(received_at + delay, self._send, answer)
         else:
-            task = loop.create_task(self._later(answer, until + delay))
+            task = loop.create_task(self._send_later(answer, received_at + delay))
             task.add_done_callback(_raise_error)
 
-    async def _later(self, answer: Awaitable[Response], until: float) -> None:
-        response = await answer
-        asyncio.get_running_loop().call_at(until, self._send, response)
+    async def _send_later(self, pending_answer: Awaitable[Response], send_at: float) -> None:
+        response = await pending_answer
+        asyncio.get_running_loop().call_at(send_at, self._send, response)
 
     def _send(self, answer: Response) -> None:
         if self._transport.is_closing():

@@ -98,7 +98,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
     after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.05)
     return found
 

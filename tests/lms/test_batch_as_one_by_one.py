@@ -60,7 +60,7 @@ with never_prunes, returns_keys, CaptureQueriesContext(connection) as statements
         results = process_batch(form, given["items"], given["request_id"])
     else:
         results = [process_batch(form, [item])[0] for item in given["items"]]
-# The current site is cached.
+# Queries for the current site are left out, because the site is cached.
 verbs = [each["sql"].split()[0] for each in statements if "django_site" not in each["sql"]]
 outcome = {"sent": sent, "results": results, "statements": verbs}
 """

@@ -58,8 +58,8 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
 
 
 def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) -> None:
-    """The requested changes are only in the log. The LMS sends events only for further changes that
-    it makes because of the requested ones."""
+    """The LMS logs the changes that the batch API requested, and sends no events for them. It sends
+    events for other enrollments, such as those by invitation or through the public API."""
     invite = (
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')"

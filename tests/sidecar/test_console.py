@@ -79,7 +79,7 @@ def test_a_visitor_without_a_link_causes_a_new_link_in_the_terminal(
 ) -> None:
     with httpx.Client(base_url=address, trust_env=False) as browser:
         browser.get("/")
-        assert len(links) == 1  # it was printed just now
+        assert len(links) == 1  # no second link, because the first was printed just now
         monkeypatch.setattr(server, "_SECONDS_BETWEEN_LINKS", 0.0)
         browser.get("/")
         first, second = links
