@@ -11,8 +11,8 @@ from usher.application.runs.models import CourseRun
 
 
 def require_user(user: Any) -> None:
-    """Raises TypeError unless ``user`` is a user, for example if it is an e-mail address, and
-    ValueError if it is not saved."""
+    """Raises TypeError if ``user`` is something else, such as an e-mail address, and ValueError if
+    the user is not saved."""
     model = get_user_model()
     if not isinstance(user, model._meta.concrete_model or model):
         raise TypeError(
@@ -24,8 +24,8 @@ def require_user(user: Any) -> None:
 
 
 def require_run(run: Any) -> None:
-    """Raises TypeError unless ``run`` is a course run, for example if it is a course key, and
-    ValueError if it is not saved."""
+    """Raises TypeError if ``run`` is something else, such as a course key, and ValueError if the
+    course run is not saved."""
     if not isinstance(run, CourseRun):
         raise TypeError(
             f"run must be a CourseRun, not {_describe(run)}. "
@@ -38,33 +38,33 @@ def require_run(run: Any) -> None:
 
 
 def require_mode(mode: Any) -> None:
-    """Raises TypeError unless ``mode`` is text, for example if it is a course mode."""
+    """Raises TypeError if ``mode`` is not a str, for example a CourseMode."""
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a str such as 'verified', not {_describe(mode)}.")
 
 
 def require_course_key(key: Any) -> None:
-    """Raises TypeError unless ``key`` is text, for example if it is a course run."""
+    """Raises TypeError if ``key`` is not a str, for example a CourseRun."""
     if not isinstance(key, str):
         raise TypeError(
             f"a course key must be a str like 'course-v1:ORG+NUMBER+RUN', not {_describe(key)}. "
-            "A run has one in run.course_key."
+            "The key of a run is run.course_key."
         )
 
 
 def require_course_keys(keys: Iterable[Any]) -> list[str]:
     """The keys as a list. Raises TypeError for one key in place of several, and for a key that is
-    not text."""
+    not a str."""
     if isinstance(keys, str | CourseRun):
         raise TypeError(f"keys must be a list of course keys, not {_describe(keys)}. Pass [key].")
-    listed = list(keys)
-    for key in listed:
+    key_list = list(keys)
+    for key in key_list:
         require_course_key(key)
-    return listed
+    return key_list
 
 
 def require_username(username: Any) -> None:
-    """Raises TypeError unless ``username`` is text, for example if it is a user."""
+    """Raises TypeError if ``username`` is not a str, for example a user."""
     if not isinstance(username, str):
         raise TypeError(
             f"username must be a str, not {_describe(username)}. "

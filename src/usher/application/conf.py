@@ -32,12 +32,12 @@ from usher.contract.paths import LmsPath
 
 #: Edition → default LMS address and backend. '' stands for a project without ``USHER_EDITION``;
 #: such a project has no LMS until a setting names one.
-_BY_EDITION = {
+_LMS_OF_EDITION = {
     "mitxonline": ("http://edx.odl.local:18000", MITXPRO_OAUTH2.name),
     "mitxpro": ("http://local.openedx.io:8000", OL_OAUTH2.name),
     "": ("", DEFAULT_BACKEND),
 }
-_WITH_DEFAULT = [edition for edition, (address, _) in _BY_EDITION.items() if address]
+_EDITIONS_WITH_LMS = [edition for edition, (address, _) in _LMS_OF_EDITION.items() if address]
 _COURSE_BASE, _COURSE_SUFFIX = LmsPath.COURSE_HOME.split("{course_key}")
 
 #: Settings without which the application is not connected to an LMS. ``usher connect`` writes them.
@@ -87,7 +87,7 @@ class Settings:
                 f"course_path takes a course key, such as run.course_key, not {course_key!r}"
             )
         url = f"{self.course_base_url}{course_key}{self.course_base_url_suffix}"
-        # With a slash, because http://lms.example:2000 is not below http://lms.example.
+        # The slash is needed: http://lms.example:2000 is not below http://lms.example.
         is_below = url.startswith(self.base_redirect_url + "/")
         return url.removeprefix(self.base_redirect_url) if is_below else url
 
@@ -98,9 +98,9 @@ class Settings:
             raise TypeError(f"sign_in_url takes a path of the LMS, not {next_path!r}")
         if not self.base_redirect_url:
             raise NotConfigured
-        joint = "&" if "?" in self.social_login_path else "?"
+        separator = "&" if "?" in self.social_login_path else "?"
         query = urlencode({"next": next_path})
-        return f"{self.base_redirect_url}{self.social_login_path}{joint}{query}"
+        return f"{self.base_redirect_url}{self.social_login_path}{separator}{query}"
 
     @property
     def backchannel_logout_url(self) -> str:
@@ -112,7 +112,7 @@ class Settings:
         return self.api_base_url + path
 
 
-_OWN_BACKEND = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
+_BACKEND_OF_APPLICATION = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
 
 
 class _Reader:
@@ -148,10 +148,10 @@ class _Reader:
             return default
         return value
 
-    def number(self, name: str, default: float, kind: Callable[[str], float]) -> float:
+    def number(self, name: str, default: float, convert: Callable[[str], float]) -> float:
         value = self.text(name, str(default))
         try:
-            number = kind(value)
+            number = convert(value)
         except ValueError:
             number = 0
         if not 0 < number < 10**9:
@@ -170,7 +170,7 @@ class _Reader:
         """A known backend, or ``<application>-oauth2``, the name that ``usher connect`` gives to
         the second application of an LMS."""
         value = self.text(name, default)
-        if value not in BACKENDS and not _OWN_BACKEND.fullmatch(value):
+        if value not in BACKENDS and not _BACKEND_OF_APPLICATION.fullmatch(value):
             backend_names = ", ".join(BACKENDS)
             self.problems.append(
                 f"{name} is {value!r}: write one of {backend_names}, or a name of your own that "
@@ -184,8 +184,8 @@ def read(source: Any) -> tuple[Settings, list[str]]:
     """Reads Usher's settings from ``source``, Django's settings. Also returns a sentence for each
     malformed setting, which says what to write."""
     reader = _Reader(source)
-    edition = reader.choice("USHER_EDITION", "", _BY_EDITION)
-    default_api, default_backend = _BY_EDITION[edition]
+    edition = reader.choice("USHER_EDITION", "", _LMS_OF_EDITION)
+    default_api, default_backend = _LMS_OF_EDITION[edition]
     api = reader.url(Env.OPENEDX_API_BASE_URL, default_api)
     browser = reader.url(Env.OPENEDX_BASE_REDIRECT_URL, api)
     backend = reader.backend(Env.OPENEDX_OAUTH_PROVIDER, default_backend)
@@ -209,12 +209,12 @@ def read(source: Any) -> tuple[Settings, list[str]]:
         encryption_keys=_keys(reader),
         timeout_seconds=reader.number(Env.EDX_API_CLIENT_TIMEOUT, 60, float),
     )
-    _check_agreement(reader, settings)
+    _check_same_backend(reader, settings)
     return settings, reader.problems
 
 
 def _course_base(reader: _Reader, browser: str) -> str:
-    """Ends with a slash, because a course key follows."""
+    """The address before a course key, with a slash at the end."""
     default = browser + _COURSE_BASE if browser else ""
     return (reader.url(Env.OPENEDX_COURSE_BASE_URL, default) or _COURSE_BASE.rstrip("/")) + "/"
 
@@ -224,9 +224,9 @@ def _keys(reader: _Reader) -> tuple[str, ...]:
     return tuple(key.strip() for key in text.split(",") if key.strip())
 
 
-def _check_agreement(reader: _Reader, settings: Settings) -> None:
-    """Reports two settings that name different backends: sign-in would end at the LMS's error
-    page."""
+def _check_same_backend(reader: _Reader, settings: Settings) -> None:
+    """Reports a problem if two settings name different backends: sign-in would end at the LMS's
+    error page."""
     start = LmsPath.sign_in_start(settings.oauth_provider)
     path = settings.social_login_path
     if path.startswith("/auth/login/") and not path.startswith(start):
@@ -239,17 +239,17 @@ def _check_agreement(reader: _Reader, settings: Settings) -> None:
 def settings() -> Settings:
     """The settings of this process. Raises ImproperlyConfigured, which names all malformed
     settings."""
-    return _settings(_changes)
+    return _settings(_change_count)
 
 
 #: How often Django's settings were changed in this process.
-_changes = 0
+_change_count = 0
 
 
 @lru_cache(maxsize=1)
-def _settings(_changes: int) -> Settings:
-    """The number of changes is the cache's key, so settings that a thread has read before a change
-    are not returned after it."""
+def _settings(_change_count: int) -> Settings:
+    """The number of changes is the cache's key. So no caller gets settings that another thread read
+    before the last change."""
     settings_read, problems = read(django_settings)
     if problems := [*problems, *environment.malformed(django_settings)]:
         raise ImproperlyConfigured("; ".join(problems))
@@ -259,14 +259,14 @@ def _settings(_changes: int) -> Settings:
 def missing() -> list[str]:
     """The names of required settings that have no value."""
     reader = _Reader(django_settings)
-    has_default = reader.text("USHER_EDITION") in _WITH_DEFAULT
+    has_default = reader.text("USHER_EDITION") in _EDITIONS_WITH_LMS
     needed = REQUIRED if has_default else (Env.OPENEDX_API_BASE_URL, *REQUIRED)
     return [name for name in needed if not reader.text(name)]
 
 
-def _forget(**_kwargs: Any) -> None:
-    global _changes
-    _changes += 1
+def _count_change(**_kwargs: Any) -> None:
+    global _change_count
+    _change_count += 1
 
 
-setting_changed.connect(_forget, dispatch_uid="usher.application.conf")
+setting_changed.connect(_count_change, dispatch_uid="usher.application.conf")

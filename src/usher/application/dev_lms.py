@@ -12,7 +12,7 @@ from usher.contract.folders import DEV_FOLDER, is_lms_of_dev, project_folder
 
 
 def is_used() -> bool:
-    """Whether ``usher dev`` has run here, and this process is connected to its LMS or to none."""
+    """Whether ``usher dev`` has run for this project, and the project has no other LMS."""
     home = _project() / DEV_FOLDER
     if not os.access(home / "env", os.R_OK):  # the file may belong to another user
         return False

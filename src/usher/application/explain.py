@@ -74,7 +74,7 @@ def _identity(user: Any) -> Iterator[Sentence]:
         advice = "A developer must correct that class."
         yield Sentence("identity", names, cause=f"{failure.reason}.", next=advice)
     else:
-        yield Sentence("identity", names, cause=_not_eligible(user))
+        yield Sentence("identity", names, cause=_why_not_eligible(user))
 
 
 def retry(user: Any) -> Sentence:
@@ -83,7 +83,7 @@ def retry(user: Any) -> Sentence:
     name = shlex.quote(str(user.get_username()))
     return Sentence(
         "retry",
-        "After the cause is removed, this sends to the LMS again what is refused:",
+        "When the cause is removed, send the refused records to the LMS again:",
         next=f"`python manage.py reconcile --recheck --user {name}`",
     )
 
@@ -96,7 +96,7 @@ def mistyped(user: Any) -> list[Sentence]:
     rows = Enrollment.objects.refused().filter(user=user, work__error_code="unknown-run")
     in_lms = Enrollment.objects.filter(run=OuterRef("run"), observed_is_active=True)
     rows = rows.filter(~Exists(in_lms), run__observed_at=None).select_related("run")
-    # A shell may read characters of a malformed key in a special way.
+    # Not malformed keys: a shell may interpret their characters.
     runs = [row.run for row in rows.order_by("-id") if not problem_of_key(row.run.course_key)]
     return [_how_to_delete(run) for run in runs]
 
@@ -110,7 +110,7 @@ def _how_to_delete(run: CourseRun) -> Sentence:
     return Sentence(
         "mistyped",
         f"The LMS has never shown {key}. If the key is mistyped, enroll the learner in the "
-        f"right run. This deletes the run here, with its {count} "
+        f"right run. To delete the run here, with its {count} "
         f"enrollment{'s' * (count != 1)}:",
         next=f'`python manage.py shell -c "{code}"`',
         about=key,
@@ -127,7 +127,7 @@ def comparison(user: Any) -> list[Sentence]:
     return [
         Sentence(
             "compare",
-            "This is what was last seen in the LMS. This reads the LMS now:",
+            "The records show what was last seen in the LMS. To read the LMS now:",
             next=f"`python manage.py compare_learner {name}`",
         )
     ]
@@ -151,19 +151,21 @@ def worker() -> Iterator[Sentence]:
 def no_worker() -> Sentence | None:
     """A sentence that no worker is running, and how to start one; None if a worker was seen lately.
     Runs one query."""
-    seconds_ago = heartbeat.seconds_ago()
-    if seconds_ago is not None and seconds_ago[0] <= seconds_ago[1]:
-        return None
-    if seconds_ago is None:
-        said = "No worker has ever run."
-    elif seconds_ago[1] == heartbeat.STOPPED:
-        said = f"The worker was stopped {span(seconds_ago[0])} ago."
+    beat = heartbeat.seconds_ago()
+    if beat is None:
+        text = "No worker has ever run."
     else:
-        said = f"No worker has reported for {span(seconds_ago[0])}."
-    return Sentence("worker", said, next=f"Start {_start_of_worker()}.")
+        seconds_ago, late_after = beat
+        if seconds_ago <= late_after:
+            return None
+        if late_after == heartbeat.STOPPED:
+            text = f"The worker was stopped {span(seconds_ago)} ago."
+        else:
+            text = f"No worker has reported for {span(seconds_ago)}."
+    return Sentence("worker", text, next=f"Start {_processes_to_start()}.")
 
 
-def _start_of_worker() -> str:
+def _processes_to_start() -> str:
     if dev_lms.is_used():  # `usher dev` passes settings to the worker
         return "`usher dev` again"
     return "Celery's workers and beat" if broker_url() else "`manage.py reconcile --watch`"
@@ -186,11 +188,11 @@ def confirmed_address(user: Any) -> bool:
         return False
 
 
-def _not_eligible(user: Any) -> str:
+def _why_not_eligible(user: Any) -> str:
     """Why the user may have no LMS account now; '' for a user who may have one."""
     code = eligibility.code_of(user)
     if code == eligibility.UNCONFIRMED:
-        return f"{eligibility.SENTENCES[code]} Once it is, the LMS account is created."
+        return f"{eligibility.SENTENCES[code]} Once it is confirmed, the LMS account is created."
     return eligibility.SENTENCES[code] if code else ""
 
 
@@ -212,14 +214,12 @@ def _account(user: Any) -> Iterator[Sentence]:
     elif row.is_deactivated_in_lms:
         text = f"The LMS account {row.username} is deactivated in the LMS: no sign-in is possible."
     elif not row.is_active:
-        is_deactivated = row.observed_is_active is False
-        text = (
-            f"The LMS account {row.username} {'is' if is_deactivated else 'will be'} deactivated."
-        )
+        verb = "is" if row.observed_is_active is False else "will be"
+        text = f"The LMS account {row.username} {verb} deactivated."
     else:
         since = _ago(row.created_in_lms_at)
         text = f"LMS account {row.username}, {row.origin} {since}{_explain_number(row)}."
-    yield _of(row, "account", text)
+    yield _sentence_of_row(row, "account", text)
 
 
 def _explain_number(row: LmsAccount) -> str:
@@ -243,14 +243,14 @@ def _token(user: Any) -> Iterator[Sentence]:
         text = "No LMS token yet: it is obtained after the account is created."
     else:
         text = "No LMS token yet."
-    yield _of(row, "token", text)
+    yield _sentence_of_row(row, "token", text)
 
 
 def _profile(user: Any) -> Iterator[Sentence]:
     row = LmsProfile.objects.filter(user=user).first()
     if row is not None and not row.is_settled:
         text = f"The name {row.name} and the e-mail address {row.email} are not in the LMS yet."
-        yield _of(row, "profile", text)
+        yield _sentence_of_row(row, "profile", text)
 
 
 def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
@@ -262,14 +262,16 @@ def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
         where = f" in {run.course_key}" if run else " anywhere"
         yield Sentence("enrollment", f"Not enrolled{where}.")
     for row in enrollments:
-        sentence = _of(row, "enrollment", _enrollment(row), about=row.run.course_key)
+        sentence = _sentence_of_row(
+            row, "enrollment", _enrollment_text(row), about=row.run.course_key
+        )
         if row.is_settled and row.is_active and row.run.missing_since:
             advice = "Restore the course run in the LMS, or unenroll the learner here."
             sentence = replace(sentence, next=advice)
         yield sentence
 
 
-def _enrollment(row: Enrollment) -> str:
+def _enrollment_text(row: Enrollment) -> str:
     key, run = row.run.course_key, row.run
     title = f"{run.title} ({key})" if run.title else key
     if not row.mode:
@@ -301,8 +303,8 @@ def _enrollment(row: Enrollment) -> str:
 
 
 def _known_cause(row: Enrollment) -> str:
-    """Why the run does not accept the learner now, as far as this application knows; '' if it knows
-    no reason."""
+    """For a refused enrollment, why the run may not accept the learner now, as far as this
+    application knows; '' for none."""
     if not row.refused_at:
         return ""
     run, now, cause = row.run, timezone.now(), ""
@@ -311,18 +313,19 @@ def _known_cause(row: Enrollment) -> str:
     if run.enrollment_end and run.enrollment_end <= now:
         cause = f" The run accepted enrollments until {_day(run.enrollment_end)}."
     if row.error_code.startswith("mode-"):
-        cause += _modes(row, CourseMode.objects.filter(run=run))
+        cause += _mode_cause(row, CourseMode.objects.filter(run=run))
     return cause
 
 
-def _modes(row: Enrollment, modes: Iterable[CourseMode]) -> str:
-    now, open_ = timezone.now(), []
+def _mode_cause(row: Enrollment, modes: Iterable[CourseMode]) -> str:
+    """That the enrollment's mode has ended, or else which modes are open; '' for none."""
+    now, open_slugs = timezone.now(), []
     for mode in modes:
         if not mode.expires_at or mode.expires_at > now:
-            open_.append(mode.slug)
+            open_slugs.append(mode.slug)
         elif mode.slug == row.mode:
             return f" Its mode {mode.slug} ended on {_day(mode.expires_at)}."
-    return f" It offers {', '.join(sorted(open_))}." if open_ else ""
+    return f" It offers {', '.join(sorted(open_slugs))}." if open_slugs else ""
 
 
 def _day(moment: datetime) -> str:
@@ -344,7 +347,7 @@ def _history(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
         yield Sentence("history", f"{_ago(event.at)}: {event.sentence}.", about=event.run)
 
 
-def _of(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:
+def _sentence_of_row(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:
     cause = ""
     if row.error_code:
         attempts = f" after {row.attempts} attempts" if row.attempts > 1 else ""

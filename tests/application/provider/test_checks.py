@@ -351,6 +351,6 @@ def test_a_server_does_not_start_with_malformed_settings(project: Any) -> None:
 def test_addresses_without_a_view_are_named_for_production(project: Any) -> None:
     project.LOGIN_REDIRECT_URL = "/nowhere/?tab=1"
     project.USHER_SIGNED_OUT_URL = "https://www.example.org/bye"
-    (message,) = urls.of_deployment()
+    (message,) = urls.deploy_messages()
     assert message.id == "usher.W030"
     assert message.msg.startswith("LOGIN_REDIRECT_URL is '/nowhere/?tab=1', where no view answers")

@@ -26,18 +26,19 @@ def count_suppressed(name: str, address: str | None) -> int | None:
     """
     limit = int(getattr(settings, "USHER_AUDIT_FAILURES_A_MINUTE", FAILURES_A_WINDOW))
     window = int(time.time()) // WINDOW_SECONDS
-    left_out = _key("left-out", name)
-    from_there = _count(_key(name, address or "", str(window)))
-    if from_there > limit or _count(_key(name, str(window))) > ADDRESSES_FACTOR * limit:
-        _count(left_out, seconds=86400)
+    suppressed_key = _key("left-out", name)
+    count_of_address = _increment(_key(name, address or "", str(window)))
+    if count_of_address > limit or _increment(_key(name, str(window))) > ADDRESSES_FACTOR * limit:
+        _increment(suppressed_key, seconds=86400)
         return None
-    count = int(cache.get(left_out) or 0)
-    if count:
-        cache.delete(left_out)
-    return count
+    suppressed = int(cache.get(suppressed_key) or 0)
+    if suppressed:
+        cache.delete(suppressed_key)
+    return suppressed
 
 
-def _count(key: str, seconds: int = 2 * WINDOW_SECONDS) -> int:
+def _increment(key: str, seconds: int = 2 * WINDOW_SECONDS) -> int:
+    """Adds 1 to the counter, which expires after so many seconds, and returns the new value."""
     cache.add(key, 0, seconds)
     try:
         return int(cache.incr(key))

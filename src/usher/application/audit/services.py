@@ -92,8 +92,9 @@ def client_address(request: HttpRequest) -> str | None:
     """
     header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "")
     address = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")
-    text = address.split(",")[-1].strip()
+    # In a list, the proxy itself added the last address.
+    last_address = address.split(",")[-1].strip()
     try:
-        return str(ip_address(text))
+        return str(ip_address(last_address))
     except ValueError:
         return None

@@ -50,17 +50,17 @@ def messages() -> Iterator[CheckMessage]:
             "to 0.",
             id="usher.W028",
         )
-    yield from _addresses()
-    yield from _processes()
+    yield from _client_address_header()
+    yield from _sharing_of_processes()
 
 
-def _addresses() -> Iterator[CheckMessage]:
-    """Rate limits: the setting that tells visitors behind a proxy apart."""
+def _client_address_header() -> Iterator[CheckMessage]:
+    """The setting by which rate limits distinguish visitors behind a proxy."""
     header = str(getattr(django_settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "")
     if header and not re.fullmatch(r"[A-Za-z0-9-]+", header):
         yield WarningMessage(
             f"USHER_CLIENT_ADDRESS_HEADER is {header!r}, which is not the name of a header: all "
-            "visitors share one limit.",
+            "visitors share one rate limit.",
             hint="Write it as in the protocol, such as X-Real-IP.",
             id="usher.W027",
         )
@@ -73,7 +73,7 @@ def _addresses() -> Iterator[CheckMessage]:
     where = "behind your proxy" if has_proxy else "behind a proxy"
     yield WarningMessage(
         f"USHER_CLIENT_ADDRESS_HEADER is not set: {where}, all visitors have the proxy's address "
-        "and share one limit, so a single visitor can lock out all others.",
+        "and share one rate limit, so a single visitor can lock out all others.",
         hint="Set it to the name of the header that the proxy sets to the visitor's address and "
         "removes from visitors' requests, such as X-Real-IP. Without a proxy, silence this "
         'check: SILENCED_SYSTEM_CHECKS = ["usher.W026"]',
@@ -81,7 +81,8 @@ def _addresses() -> Iterator[CheckMessage]:
     )
 
 
-def _processes() -> Iterator[CheckMessage]:
+def _sharing_of_processes() -> Iterator[CheckMessage]:
+    """What processes on several machines must share: the database and, in Redis, rate limits."""
     if any(database.get("ENGINE") == SQLITE for database in django_settings.DATABASES.values()):
         yield WarningMessage(
             "The database is SQLite, which only processes on one machine can use.",

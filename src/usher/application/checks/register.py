@@ -25,4 +25,4 @@ def urls_resolve(**_: Any) -> list[CheckMessage]:
 
 @register(TAG, deploy=True)
 def production_is_ready(**_: Any) -> list[CheckMessage]:
-    return wrap_messages([*settings.of_deployment(), *urls.of_deployment(), *deploy.messages()])
+    return wrap_messages([*settings.deploy_messages(), *urls.deploy_messages(), *deploy.messages()])

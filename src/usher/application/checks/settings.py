@@ -29,34 +29,34 @@ from usher.contract.environment import Env
 from usher.contract.folders import DEV_FOLDER
 
 #: Where `usher dev` writes the settings of its LMS.
-_OF_DEV = DEV_FOLDER / "env"
-#: Works in every shell, unlike ``echo``, which in some shells turns each \\n into a line break.
-_NEW_KEY = (
+_DEV_ENV_FILE = DEV_FOLDER / "env"
+#: Uses ``printf``: in some shells, ``echo`` turns each \\n into a line break.
+_COMMAND_FOR_NEW_KEY = (
     "$ printf \"OIDC_RSA_PRIVATE_KEY='%s'\\n\" "
     '"$(openssl genrsa 2048 | awk \'{printf "%s\\\\n", $0}\')" >> .env'
 )
-_APPLY = "Call defaults.apply(globals()) at the end of settings.py."
+_CALL_APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
 
 #: Warnings about sign-in and sign-out. Until an LMS is connected, only ``check --deploy`` shows
 #: them: otherwise each command of ``manage.py`` would print them next to W001.
-_WITH_AN_LMS = {"usher.W002", "usher.W007"}
+_ONLY_WITH_LMS = {"usher.W002", "usher.W007"}
 
 
 def messages() -> Iterator[CheckMessage]:
-    hidden = _WITH_AN_LMS if conf.missing() else set()
-    return (message for message in _all() if message.id not in hidden)
+    hidden = _ONLY_WITH_LMS if conf.missing() else set()
+    return (message for message in _all_messages() if message.id not in hidden)
 
 
-def of_deployment() -> Iterator[CheckMessage]:
+def deploy_messages() -> Iterator[CheckMessage]:
     """The warnings that ``messages`` leaves out."""
     if conf.missing():
         yield from (
-            message for message in (*_site(), *_signing_key()) if message.id in _WITH_AN_LMS
+            message for message in (*_site(), *_signing_key()) if message.id in _ONLY_WITH_LMS
         )
 
 
-def _all() -> Iterator[CheckMessage]:
+def _all_messages() -> Iterator[CheckMessage]:
     yield from _apps()
     yield from _sessions()
     yield from _connection()
@@ -84,7 +84,7 @@ def _metrics() -> Iterator[CheckMessage]:
 def _apps() -> Iterator[CheckMessage]:
     needed = (name for name in INSTALLED_APPS if name != "usher.console")
     if absent := [name for name in needed if not apps.is_installed(name)]:
-        yield Error(f"INSTALLED_APPS lacks {', '.join(absent)}.", hint=_APPLY, id="usher.E005")
+        yield Error(f"INSTALLED_APPS lacks {', '.join(absent)}.", hint=_CALL_APPLY, id="usher.E005")
 
 
 def _sessions() -> Iterator[CheckMessage]:
@@ -92,7 +92,7 @@ def _sessions() -> Iterator[CheckMessage]:
         yield WarningMessage(
             f"MIDDLEWARE lacks {', '.join(absent)}: a learner who changes their password, and then "
             "signs out of the LMS, stays signed in here.",
-            hint=_APPLY,
+            hint=_CALL_APPLY,
             id="usher.W008",
         )
     if django_settings.SESSION_ENGINE.endswith("signed_cookies"):
@@ -108,13 +108,13 @@ def _connection() -> Iterator[CheckMessage]:
     yield from _env_file()
     settings_read, problems = conf.read(django_settings)
     for problem in [*problems, *environment.malformed(django_settings)]:
-        yield Error(f"{problem}.", hint=_place(problem.split()[0]), id="usher.E001")
+        yield Error(f"{problem}.", hint=_correction_hint(problem.split()[0]), id="usher.E001")
     try:
         if settings_read.encryption_keys:
             fernet_of_keys(settings_read.encryption_keys)
     except ImproperlyConfigured as error:
-        yield Error(str(error), hint=_place(Env.USHER_ENCRYPTION_KEYS), id="usher.E001")
-    for name, correct_name in environment.misspelt(_names()):
+        yield Error(str(error), hint=_correction_hint(Env.USHER_ENCRYPTION_KEYS), id="usher.E001")
+    for name, correct_name in environment.misspelt(_all_names()):
         yield WarningMessage(
             f"{name} is not a setting of Usher and has no effect.",
             hint=f"Did you mean {correct_name}?",
@@ -129,45 +129,45 @@ def _connection() -> Iterator[CheckMessage]:
 
 
 def _connect_hint() -> str:
-    if os.access(_OF_DEV, os.R_OK):  # the file may belong to another user
+    if os.access(_DEV_ENV_FILE, os.R_OK):  # the file may belong to another user
         return (
             "For production, run `usher connect`. To use the LMS of `usher dev`, load its "
-            f"settings:\n$ . {_OF_DEV}"
+            f"settings:\n$ . {_DEV_ENV_FILE}"
         )
-    return "Run `usher dev` or `usher connect`, or write them in the .env file."
+    return "Run `usher dev` or `usher connect`, or set them in the .env file."
 
 
-def _place(name: str) -> str:
-    """Where to correct the value of a setting: the environment or the ``.env``, unless the settings
-    module sets another value."""
+def _correction_hint(name: str) -> str:
+    """A hint where to correct a setting: in the environment or the ``.env`` if its value is from
+    there, else in the settings module."""
     value = str(getattr(django_settings, name, ""))
     if os.environ.get(name, "").strip() == value.strip():
         return f"Correct the environment variable {name}."
-    if _values_of_file().get(name, "").strip() == value.strip():
-        return f"Correct it in this file: {_path_of_file()}"
+    if _env_file_values().get(name, "").strip() == value.strip():
+        return f"Correct it in this file: {_env_file_path()}"
     return "Correct it in your settings."
 
 
-def _names() -> list[str]:
+def _all_names() -> list[str]:
     """The names of settings, environment variables, and lines of the ``.env``."""
-    return sorted({*dir(django_settings), *os.environ, *_values_of_file()})
+    return sorted({*dir(django_settings), *os.environ, *_env_file_values()})
 
 
-def _values_of_file() -> dict[str, str]:
+def _env_file_values() -> dict[str, str]:
     """The values in the ``.env``, by name."""
     with suppress(EnvFileError, OSError):  # reported by _env_file
-        if path := _path_of_file():
+        if path := _env_file_path():
             return EnvFile.read(Path(path)).values()
     return {}
 
 
-def _path_of_file() -> str:
+def _env_file_path() -> str:
     return str(getattr(django_settings, "USHER_ENV_FILE", "") or "")
 
 
 def _env_file() -> Iterator[CheckMessage]:
     """Lines of the ``.env`` whose values are not read as they are written."""
-    path = _path_of_file()
+    path = _env_file_path()
     if not path:
         return
     try:
@@ -232,7 +232,7 @@ def _hashers() -> Iterator[CheckMessage]:
     if KEYED_HASHER not in hashers:
         yield Error(
             "PASSWORD_HASHERS lacks the hasher for client secrets.",
-            hint=f"{_APPLY} Or: PASSWORD_HASHERS = defaults.password_hashers()",
+            hint=f"{_CALL_APPLY} Or: PASSWORD_HASHERS = defaults.password_hashers()",
             id="usher.E002",
         )
     elif hashers[0] == KEYED_HASHER:
@@ -248,8 +248,8 @@ def _signing_key() -> Iterator[CheckMessage]:
     from oauth2_provider.utils import jwk_from_pem
 
     name = "OIDC_RSA_PRIVATE_KEY"
-    hint = f"Set {name} in the environment or in .env, on one line:\n{_NEW_KEY}"
-    pem = _option(name)
+    hint = f"Set {name} in the environment or in .env, on one line:\n{_COMMAND_FOR_NEW_KEY}"
+    pem = _oauth2_option(name)
     if not pem:
         yield WarningMessage(
             f"OAUTH2_PROVIDER[{name!r}] is not set: the LMS is not notified when a learner signs "
@@ -269,7 +269,7 @@ def _signing_key() -> Iterator[CheckMessage]:
         )
 
 
-def _option(name: str) -> Any:
+def _oauth2_option(name: str) -> Any:
     from oauth2_provider.settings import oauth2_settings
 
     return getattr(oauth2_settings, name)
@@ -279,7 +279,7 @@ def _provider() -> Iterator[CheckMessage]:
     yield from _provider_types()
     settings_read, _ = conf.read(django_settings)
     lms = urlsplit(settings_read.base_redirect_url)
-    allowed = _option("ALLOWED_REDIRECT_URI_SCHEMES")
+    allowed = _oauth2_option("ALLOWED_REDIRECT_URI_SCHEMES")
     # Until an LMS is connected, its address is only a default.
     if lms.scheme not in allowed and not conf.missing():
         yield Error(
@@ -289,18 +289,17 @@ def _provider() -> Iterator[CheckMessage]:
             "defaults.oauth2_provider(), or give the LMS an https address.",
             id="usher.E008",
         )
-    setting_name = "OAUTH2_PROVIDER['OAUTH2_VALIDATOR_CLASS']"
     from usher.application.provider.validator import UsherValidator
 
-    if not issubclass(_option("OAUTH2_VALIDATOR_CLASS"), UsherValidator):
+    if not issubclass(_oauth2_option("OAUTH2_VALIDATOR_CLASS"), UsherValidator):
         yield Error(
-            f"{setting_name} is not Usher's: codes could be used twice, and PKCE would be required "
-            "of an LMS that does not support it.",
-            hint=f"{_APPLY} Your own validator must inherit from "
+            "OAUTH2_PROVIDER['OAUTH2_VALIDATOR_CLASS'] is not Usher's: codes could be used twice, "
+            "and PKCE would be required of an LMS that does not support it.",
+            hint=f"{_CALL_APPLY} Your own validator must inherit from "
             "usher.application.provider.validator.UsherValidator.",
             id="usher.E009",
         )
-    if absent := {"user:read", "openid"} - set(_option("SCOPES")):
+    if absent := {"user:read", "openid"} - set(_oauth2_option("SCOPES")):
         yield Error(
             f"OAUTH2_PROVIDER['SCOPES'] lacks {', '.join(sorted(absent))}, which the LMS requests.",
             hint="Add them: OAUTH2_PROVIDER['SCOPES'] = defaults.SCOPES | {...}",
@@ -316,20 +315,20 @@ def _provider_types() -> Iterator[CheckMessage]:
     for name, value in getattr(django_settings, "OAUTH2_PROVIDER", {}).items():
         default = DEFAULTS.get(name)
         if isinstance(default, bool):
-            is_right, write = isinstance(value, bool), "True or False"
-            is_right = is_right or (name == "PKCE_REQUIRED" and callable(value))
+            is_valid, expected = isinstance(value, bool), "True or False"
+            is_valid = is_valid or (name == "PKCE_REQUIRED" and callable(value))
         elif isinstance(default, int) or name == "REFRESH_TOKEN_EXPIRE_SECONDS":
-            is_right, write = not isinstance(value, bool | str | float), "a whole number"
+            is_valid, expected = not isinstance(value, bool | str | float), "a whole number"
         elif isinstance(default, list):
-            is_right, write = isinstance(value, list | tuple | set), "a list"
+            is_valid, expected = isinstance(value, list | tuple | set), "a list"
         elif isinstance(default, dict):
-            is_right, write = isinstance(value, dict), "a dictionary"
+            is_valid, expected = isinstance(value, dict), "a dictionary"
         else:
             continue
-        if not is_right:
+        if not is_valid:
             yield Error(
                 f"OAUTH2_PROVIDER[{name!r}] is {value!r}.",
-                hint=f"Write {write}.",
+                hint=f"Write {expected}.",
                 id="usher.E018",
             )
 

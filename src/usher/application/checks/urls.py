@@ -72,7 +72,7 @@ def messages() -> Iterator[CheckMessage]:
             )
 
 
-def of_deployment() -> Iterator[CheckMessage]:
+def deploy_messages() -> Iterator[CheckMessage]:
     """Warns about addresses where no view answers. These are not errors, since a server in front of
     Django may answer at such an address."""
     if not getattr(django_settings, "ROOT_URLCONF", ""):

@@ -13,7 +13,7 @@ from django.core.checks import Warning as WarningMessage
 from usher.application.defaults.celery import FORMER_SWEEP, SWEEP
 from usher.application.defaults.database import SQLITE
 
-_APP_MODULE = (
+_HINT_FOR_CELERY_APP = (
     "In the package of settings.py: celery.py with app = Celery(...), "
     'app.config_from_object("django.conf:settings", namespace="CELERY") and '
     "app.autodiscover_tasks(), and in __init__.py: from .celery import app as celery_app"
@@ -42,16 +42,16 @@ def _celery() -> Iterator[CheckMessage]:
     if not _is_broker(django_settings.CELERY_BROKER_URL):
         yield Error(
             "CELERY_BROKER_URL is not the address of a broker.",
-            hint="Write one such as redis://localhost:6379/0.",
+            hint="Write an address such as redis://localhost:6379/0.",
             id="usher.E020",
         )
         return
-    # Celery creates an app called "default" if the project has loaded none.
+    # Celery creates an app called "default" if the project has no app of its own.
     if current_app.main == "default" or str(current_app.conf.broker_url or "") != broker:
         yield Error(
             "CELERY_BROKER_URL is set, but this process has no Celery app that uses it: tasks "
             "never reach a worker, so nobody is enrolled.",
-            hint=_APP_MODULE,
+            hint=_HINT_FOR_CELERY_APP,
             id="usher.E014",
         )
         return
@@ -80,8 +80,8 @@ def _redis() -> Iterator[CheckMessage]:
 
 
 def _schedule(app: Any) -> Iterator[CheckMessage]:
-    planned = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
-    if not planned & {SWEEP, FORMER_SWEEP}:
+    scheduled_tasks = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
+    if not scheduled_tasks & {SWEEP, FORMER_SWEEP}:
         yield WarningMessage(
             f"Celery's beat schedule lacks {SWEEP}: a record whose message was lost is never "
             "processed.",

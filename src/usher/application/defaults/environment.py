@@ -24,23 +24,23 @@ def _flag(text: str) -> bool:
     raise ValueError("write True or False")
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    def read_one(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or int(text) < least:
-            raise ValueError(f"write a whole number, {least} or more")
+def _whole_number(minimum: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or int(text) < minimum:
+            raise ValueError(f"write a whole number, {minimum} or more")
         return int(text)
 
-    return read_one
+    return convert
 
 
-def _seconds(text: str) -> float:
-    number = _rate(text)
+def _positive(text: str) -> float:
+    number = _not_negative(text)
     if number == 0:
         raise ValueError("write a number above 0")
     return number
 
 
-def _rate(text: str) -> float:
+def _not_negative(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -51,7 +51,7 @@ def _rate(text: str) -> float:
 
 
 def _share(text: str) -> float:
-    number = _rate(text)
+    number = _not_negative(text)
     if number > 1:
         raise ValueError("write a number from 0 to 1")
     return number
@@ -81,8 +81,8 @@ def _redis(text: str) -> str:
     return text
 
 
-#: Settings besides those of the connection, by name, with their types; docs/reference/settings.md
-#: takes the comment above each.
+#: Settings besides those of the connection: name → function that converts a text to the setting's
+#: type. docs/reference/settings.md shows the comment above each setting.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     # Redis, which workers on several machines share. Default: none.
     "REDIS_URL": _redis,
@@ -97,24 +97,25 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     # true.
     "USHER_ADOPT_ENROLLMENTS": _flag,
     # Days for which audit events are kept; 0 for ever. Default: 400.
-    "USHER_AUDIT_DAYS": _whole(0),
-    # Failed attempts that are recorded in a minute; any more are only counted. Default: 30.
-    "USHER_AUDIT_FAILURES_A_MINUTE": _whole(0),
+    "USHER_AUDIT_DAYS": _whole_number(0),
+    # The most failures of one event from one address that the audit log records in a minute; more
+    # failures are only counted. Default: 30.
+    "USHER_AUDIT_FAILURES_A_MINUTE": _whole_number(0),
     # Header in which a proxy passes the client's address, such as `X-Real-IP`. Default: none.
     "USHER_CLIENT_ADDRESS_HEADER": _header,
     # Concurrent requests of one worker to the LMS. Default: 32.
-    "USHER_CONCURRENCY": _whole(1),
+    "USHER_CONCURRENCY": _whole_number(1),
     # Minutes between two digests of refusals that the console mails to `MANAGERS`. With 0 there is
     # no digest; refusals are mailed as they happen, at most one mail in 15 minutes. Default: 60,
     # and 0 while `DEBUG` is on.
-    "USHER_DIGEST_MINUTES": _whole(0),
+    "USHER_DIGEST_MINUTES": _whole_number(0),
     # Whose state is kept if a recorded enrollment was changed in the LMS: `application` or `lms`.
     # Default: `application`.
     "USHER_ENROLLMENT_WINNER": _winner,
     # Celery queue for work that a learner waits for. Default: the queue of all other tasks.
     "USHER_INTERACTIVE_QUEUE": str,
     # Seconds until another worker may take the records of a worker that was killed. Default: 60.
-    "USHER_LEASE_SECONDS": _seconds,
+    "USHER_LEASE_SECONDS": _positive,
     # Whether tests that `manage.py test` runs may send requests to the LMS. Default: false.
     "USHER_LMS_TRAFFIC_IN_TESTS": _flag,
     # Networks that may read `/metrics`, such as `10.0.0.0/8, 127.0.0.1`. Default: none.
@@ -124,25 +125,26 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     # The number of known objects that may be missing in the LMS. If more are missing, and also more
     # than the share `USHER_MISSING_SHARE`, nothing is changed until an operator runs a command with
     # `--accept-missing`. Default: 20.
-    "USHER_MISSING_COUNT": _whole(0),
+    "USHER_MISSING_COUNT": _whole_number(0),
     # The share of known objects that `USHER_MISSING_COUNT` describes, from 0 to 1. Default: 0.05.
     "USHER_MISSING_SHARE": _share,
     # Requests a second that all workers together send to the LMS; `0` for no limit. Default: `0`.
-    "USHER_REQUESTS_A_SECOND": _rate,
+    "USHER_REQUESTS_A_SECOND": _not_negative,
     # Path or name of the page that a browser is sent to after it signed out. Default: `/`.
     "USHER_SIGNED_OUT_URL": str,
     # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.
-    "USHER_STOP_SECONDS": _rate,
-    # Failed token requests of one client from one address in a minute; any more are refused.
-    # Default: 30.
-    "USHER_TOKEN_FAILURES_A_MINUTE": _whole(1),
+    "USHER_STOP_SECONDS": _not_negative,
+    # The most failed token requests of one client from one address in a minute; after that, its
+    # token requests are refused. Default: 30.
+    "USHER_TOKEN_FAILURES_A_MINUTE": _whole_number(1),
     # Whether to use the batch API of `usher.lms` where the LMS has it. Default: true.
     "USHER_USE_BATCH_API": _flag,
 }
 
 
-#: Variables whose names begin like those of settings, for ``usher dev`` and the Tutor plugin.
-_OTHERS = {
+#: Environment variables whose names begin like those of settings. ``usher dev`` and the Tutor
+#: plugin read them.
+_OTHER_NAMES = {
     *(value for name, value in vars(ServiceEnv).items() if name.isupper()),
     "USHER_EDITION",
     "USHER_ENV_FILE",
@@ -169,11 +171,11 @@ def settings(values: Mapping[str, str]) -> dict[str, Any]:
     converted to their types. A malformed value stays a text: an exception here would end
     ``manage.py check`` before it names the value."""
     result: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
-    for name, kind in OPTIONS.items():
+    for name, convert in OPTIONS.items():
         if not values.get(name):
             continue
         try:
-            result[name] = kind(values[name].strip())
+            result[name] = convert(values[name].strip())
         except ValueError:
             result[name] = values[name]
     return result
@@ -182,17 +184,17 @@ def settings(values: Mapping[str, str]) -> dict[str, Any]:
 def malformed(source: Any) -> Iterator[str]:
     """A sentence for each value in ``source``, Django's settings, that has a wrong type; it says
     what to write."""
-    for name, kind in OPTIONS.items():
+    for name, convert in OPTIONS.items():
         value = getattr(source, name, None)
-        if kind is str or value is None or value == "":
+        if convert is str or value is None or value == "":
             continue
-        if kind is _flag:
+        if convert is _flag:
             # Any text, even "no", would count as True.
             if value not in (True, False):
                 yield f"{name} is {value!r}: write True or False"
             continue
         try:
-            kind(str(value).strip())
+            convert(str(value).strip())
         except ValueError as error:
             yield f"{name} is {_printable(value)}: {error}"
 
@@ -203,10 +205,10 @@ def _printable(value: Any) -> str:
 
 
 def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Those of ``names`` that are almost the name of a setting of Usher. Yields pairs: the name,
-    and the name that is probably meant."""
-    known_names = {*OPTIONS, *ALL_KEYS, *_OTHERS}
+    """Those of ``names`` that look like misspelt settings of Usher. Yields pairs: the name, and the
+    most similar name of a setting."""
+    known_names = {*OPTIONS, *ALL_KEYS, *_OTHER_NAMES}
     for name in names:
         if name.startswith(("USHER_", "OPENEDX_")) and name not in known_names:
-            for close in get_close_matches(name, sorted(known_names), n=1, cutoff=0.9):
-                yield name, close
+            for similar in get_close_matches(name, sorted(known_names), n=1, cutoff=0.9):
+                yield name, similar

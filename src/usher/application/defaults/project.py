@@ -35,7 +35,7 @@ ENV_NEXT_TO_MANAGE_PY = ".env"
 #: Parameters of ``apply`` that are not options.
 _NOT_OPTIONS = ("settings", "unknown")
 #: Argument of one of the functions that ``apply`` calls → what to write instead.
-_OTHER_NAMES = {
+_INSTEAD_OF_ARGUMENT = {
     "rsa_private_key": "oidc_rsa_private_key",
     "broker_url": "CELERY_BROKER_URL = … above the call",
     "hashers": "PASSWORD_HASHERS = [...] above the call",
@@ -74,7 +74,7 @@ def apply(
     Raises ImproperlyConfigured when the file can't be read, or an argument is unknown or of a wrong
     type. ``manage.py check`` names settings of a wrong type, and a server does not start with them.
     """
-    _refuse(unknown)
+    _refuse_unknown(unknown)
     for name, value in (
         ("site_base_url", site_base_url),
         ("oidc_rsa_private_key", oidc_rsa_private_key),
@@ -84,75 +84,76 @@ def apply(
             raise ImproperlyConfigured(
                 f"defaults.apply() got a {type(value).__name__} as {name}: write a text."
             )
-    path = _path(settings, env_file)
+    path = _env_file_path(settings, env_file)
     values = environment.read(path)
     # For `manage.py check`, which names lines of the file that can't be read.
-    _default(settings, "USHER_ENV_FILE", str(path) if path and path.is_file() else "")
-    _default(settings, "SITE_BASE_URL", values.get("SITE_BASE_URL") or site_base_url)
+    _set_default(settings, "USHER_ENV_FILE", str(path) if path and path.is_file() else "")
+    _set_default(settings, "SITE_BASE_URL", values.get("SITE_BASE_URL") or site_base_url)
     for name, value in environment.settings(values).items():
-        _default(settings, name, value)
-    _apps(settings)
-    _middleware(settings)
-    _hashers(settings)
+        _set_default(settings, name, value)
+    _add_apps(settings)
+    _add_middleware(settings)
+    _add_hasher(settings)
     key = (values.get("OIDC_RSA_PRIVATE_KEY") or oidc_rsa_private_key).replace("\\n", "\n")
-    _provider(settings, key, issuer, https_only)
+    _set_provider(settings, key, issuer, https_only)
     settings.setdefault("REST_FRAMEWORK", rest_framework())
     settings["REST_FRAMEWORK"].setdefault(
         "DEFAULT_SCHEMA_CLASS", rest_framework()["DEFAULT_SCHEMA_CLASS"]
     )
-    _celery(
+    _set_celery(
         settings,
         values.get("CELERY_BROKER_URL", ""),
         beat_schedule(sweep_seconds=sweep_seconds, sync_runs_seconds=sync_runs_seconds),
     )
-    _databases(settings)
+    _set_sqlite_options(settings)
 
 
-def _refuse(unknown: Collection[str]) -> None:
+def _refuse_unknown(unknown: Collection[str]) -> None:
     """Raises ImproperlyConfigured for unknown arguments; the message suggests a similar one."""
     parameter_names = [
         name for name in inspect.signature(apply).parameters if name not in _NOT_OPTIONS
     ]
     for name in unknown:
         if name.isupper():
-            advice = f"It is a setting: write it above the call, as {name} = … or in its dictionary"
-        elif name in _OTHER_NAMES:
-            advice = f"Write {_OTHER_NAMES[name]}"
+            advice = (
+                f"It is a setting: write it above the call, as {name} = … or in its dictionary."
+            )
+        elif name in _INSTEAD_OF_ARGUMENT:
+            advice = f"Write {_INSTEAD_OF_ARGUMENT[name]}."
+        elif similar := get_close_matches(name, parameter_names, n=1):
+            advice = f"Did you mean {similar[0]}?"
         else:
-            [close, *_] = get_close_matches(name, parameter_names, n=1) or [""]
-            advice = f"Did you mean {close}" if close else f"It takes {', '.join(parameter_names)}"
-        raise ImproperlyConfigured(
-            f"defaults.apply() has no argument {name!r}. {advice}{'?' * advice.startswith('Did')}"
-        )
+            advice = f"It takes {', '.join(parameter_names)}."
+        raise ImproperlyConfigured(f"defaults.apply() has no argument {name!r}. {advice}")
 
 
-def _path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Path | None:
+def _env_file_path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Path | None:
     if env_file is None:
         return None
-    base = Path(settings.get("BASE_DIR") or ".")
-    path = base / env_file
+    base_dir = Path(settings.get("BASE_DIR") or ".")
+    path = base_dir / env_file
     if env_file != ENV_NEXT_TO_MANAGE_PY or path.exists():
         return path
-    return project_folder(base) / env_file
+    return project_folder(base_dir) / env_file
 
 
-def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:
+def _set_default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:
     """Sets ``name`` unless the project has set it; False and 0 count as set."""
     if value not in ("", None) and settings.get(name) in ("", None):
         settings[name] = value
 
 
-def _apps(settings: MutableMapping[str, Any]) -> None:
+def _add_apps(settings: MutableMapping[str, Any]) -> None:
     apps = list(settings.get("INSTALLED_APPS", ()))
     settings["INSTALLED_APPS"] = [*apps, *(app for app in INSTALLED_APPS if app not in apps)]
 
 
-def _middleware(settings: MutableMapping[str, Any]) -> None:
+def _add_middleware(settings: MutableMapping[str, Any]) -> None:
     middleware = list(settings.get("MIDDLEWARE", ()))
     settings["MIDDLEWARE"] = [*middleware, *(path for path in MIDDLEWARE if path not in middleware)]
 
 
-def _hashers(settings: MutableMapping[str, Any]) -> None:
+def _add_hasher(settings: MutableMapping[str, Any]) -> None:
     hashers = settings.get("PASSWORD_HASHERS")
     if hashers is None:
         settings["PASSWORD_HASHERS"] = password_hashers()
@@ -160,10 +161,10 @@ def _hashers(settings: MutableMapping[str, Any]) -> None:
         settings["PASSWORD_HASHERS"] = [*hashers, KEYED_HASHER]
 
 
-def _provider(
+def _set_provider(
     settings: MutableMapping[str, Any], key: str, issuer: str, https_only: bool | None
 ) -> None:
-    own = settings.get("OAUTH2_PROVIDER", {})
+    project_options = settings.get("OAUTH2_PROVIDER", {})
     site = str(settings.get("SITE_BASE_URL") or "").rstrip("/")
     lms = str(
         settings.get(Env.OPENEDX_BASE_REDIRECT_URL) or settings.get(Env.OPENEDX_API_BASE_URL) or ""
@@ -171,7 +172,7 @@ def _provider(
     if https_only is None:
         # An LMS at an http address has an http redirect URI.
         https_only = site.startswith("https://") and lms.startswith("https://")
-        if not https_only and "ALLOWED_REDIRECT_URI_SCHEMES" not in own:
+        if not https_only and "ALLOWED_REDIRECT_URI_SCHEMES" not in project_options:
             # Usher's checks name the address that is not https (W024), or not set (W001, W007).
             settings["SILENCED_SYSTEM_CHECKS"] = [
                 *settings.get("SILENCED_SYSTEM_CHECKS", ()),
@@ -182,11 +183,11 @@ def _provider(
         rsa_private_key=key,
         https_only=https_only,
     )
-    settings["OAUTH2_PROVIDER"] = options | own
+    settings["OAUTH2_PROVIDER"] = options | project_options
     settings.setdefault("OAUTH2_PROVIDER_APPLICATION_MODEL", "oauth2_provider.Application")
 
 
-def _celery(
+def _set_celery(
     settings: MutableMapping[str, Any], broker_url: str, schedule: dict[str, dict[str, Any]]
 ) -> None:
     """Sets nothing for projects without a broker, which run ``reconcile --watch``."""
@@ -200,7 +201,7 @@ def _celery(
             settings.setdefault(name, value)
 
 
-def _databases(settings: MutableMapping[str, Any]) -> None:
+def _set_sqlite_options(settings: MutableMapping[str, Any]) -> None:
     for database in settings.get("DATABASES", {}).values():
         if database.get("ENGINE") == SQLITE:
             database["OPTIONS"] = sqlite_options() | database.get("OPTIONS", {})

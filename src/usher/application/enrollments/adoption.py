@@ -29,7 +29,7 @@ from usher.engine.models import Watermark
 Pair = tuple[str, str]
 #: The name of the watermark that has the id of the last account whose enrollments were read.
 LISTED = "enrollments-listed"
-_NOT_BEFORE = timedelta(seconds=45)
+_MIN_INTERVAL = timedelta(seconds=45)
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +39,24 @@ def adopt(pairs: Iterable[Pair]) -> int:
 
     Ignores usernames without an account here, and invalid course keys.
     """
-    missing_pairs = set(pairs)
-    if not missing_pairs or not options().adopt_enrollments:
+    pairs_in_lms = set(pairs)
+    if not pairs_in_lms or not options().adopt_enrollments:
         return 0
     accounts = LmsAccount.objects.filter(
-        username__in={name for name, _ in missing_pairs}, created_in_lms_at__isnull=False
+        username__in={name for name, _ in pairs_in_lms}, created_in_lms_at__isnull=False
     )
     users = dict(accounts.values_list("username", "user_id"))
-    present = set(
+    recorded = set(
         Enrollment.objects.filter(
-            user_id__in=users.values(), run__course_key__in={key for _, key in missing_pairs}
+            user_id__in=users.values(), run__course_key__in={key for _, key in pairs_in_lms}
         ).values_list("user_id", "run__course_key")
     )
-    unknown = sorted(
+    unrecorded = sorted(
         (users[name], key)
-        for name, key in missing_pairs
-        if name in users and (users[name], key) not in present
+        for name, key in pairs_in_lms
+        if name in users and (users[name], key) not in recorded
     )
-    runs = _runs({key for _, key in unknown})
+    runs = _run_ids({key for _, key in unrecorded})
     rows = [
         Enrollment(
             user_id=user_id,
@@ -65,7 +65,7 @@ def adopt(pairs: Iterable[Pair]) -> int:
             is_active=False,
             observed_generation=1,
         )
-        for user_id, key in unknown
+        for user_id, key in unrecorded
         if key in runs
     ]
     # On a conflict, the learner was enrolled here at the same time, and that row is kept.
@@ -73,7 +73,9 @@ def adopt(pairs: Iterable[Pair]) -> int:
     return len(rows)
 
 
-def _runs(keys: set[str]) -> dict[str, int]:
+def _run_ids(keys: set[str]) -> dict[str, int]:
+    """Course key → id of the run, which is created if necessary. Leaves out runs that can't be
+    created."""
     run_ids = {key: run.pk for key, run in runs_of(keys).items()}
     for key in sorted(keys - set(run_ids)):
         try:
@@ -91,35 +93,40 @@ def adopt_next_learners() -> int:
     """
     if not options().adopt_enrollments:
         return 0
-    mark = Watermark.objects.filter(name=LISTED).first()
+    watermark = Watermark.objects.filter(name=LISTED).first()
     now = timezone.now()
-    if mark is not None and now - mark.asked_at < _NOT_BEFORE:
+    if watermark is not None and now - watermark.asked_at < _MIN_INTERVAL:
         return 0
-    after = int(mark.since) if mark and mark.since.isdigit() else 0
+    last_id = int(watermark.since) if watermark and watermark.since.isdigit() else 0
     try:
-        count, last = _find_after(after)
+        count, last_id = _adopt_page(last_id)
     except LmsError:
         return 0  # the watermark is unchanged, so the next sweep asks for the same learners
-    Watermark.objects.update_or_create(name=LISTED, defaults={"since": str(last), "asked_at": now})
+    Watermark.objects.update_or_create(
+        name=LISTED, defaults={"since": str(last_id), "asked_at": now}
+    )
     return count
 
 
-def find_all(user: Any = None) -> int:
+def adopt_all(user: Any = None) -> int:
     """Reads the enrollments of all learners, or of one user, from the LMS. Returns how many are
     new. Raises LmsError at the first error of the LMS; later sweeps read the rest."""
-    count, last = 0, 0
+    count, last_id = 0, 0
     while options().adopt_enrollments:
-        new, last = _find_after(last, user)
-        count += new
-        if not last:
+        count_of_page, last_id = _adopt_page(last_id, user)
+        count += count_of_page
+        if not last_id:
             break
     return count
 
 
-def _find_after(last: int, user: Any = None) -> tuple[int, int]:
+def _adopt_page(last_id: int, user: Any = None) -> tuple[int, int]:
     """Reads the enrollments of the next accounts. Returns how many enrollments are new, and the id
-    of the last account, or 0 if no account is left."""
-    accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False, pk__gt=last)
+    of the last of these accounts, or 0 if no account is left.
+
+    last_id: the id of the last account before these. user: reads only this user's enrollments.
+    """
+    accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False, pk__gt=last_id)
     if user is not None:
         accounts = accounts.filter(user=user)
     page = list(accounts.order_by("pk").values_list("pk", "username")[:NAMES_A_REQUEST])

@@ -32,9 +32,9 @@ from usher.engine.summary import Failure
 class EnrollmentData:
     """The data of an enrollment's job.
 
-    look_first: compare with the LMS before sending anything. adopt: record the LMS's state here and
-    send nothing. refusal: for a refused row, the LMS's last answer; None for other rows. Refused
-    rows are compared with the LMS and not sent again.
+    compare_first: read the LMS, and send nothing if it has the desired state. adopt: record the
+    LMS's state here and send nothing. refusal: for a refused row, the LMS's last answer; None for
+    other rows. Refused rows are compared with the LMS and not sent again.
     """
 
     username: str
@@ -42,16 +42,16 @@ class EnrollmentData:
     mode: str
     is_active: bool
     force: bool
-    look_first: bool = False
+    compare_first: bool = False
     adopt: bool = False
     refusal: EnrollmentRefused | None = None
 
-    def is_seen(self, seen: ObservedEnrollment | None) -> bool:
-        """Whether the LMS has the desired state. seen: the enrollment in the LMS; None if it has
-        none."""
-        if seen is None or not self.is_active:
-            return self.is_active == bool(seen and seen.is_active)
-        return seen.is_active and seen.mode == self.mode
+    def matches(self, observed: ObservedEnrollment | None) -> bool:
+        """Whether the LMS has the desired state. observed: the enrollment in the LMS; None if the
+        LMS has no such enrollment."""
+        if observed is None or not self.is_active:
+            return self.is_active == bool(observed and observed.is_active)
+        return observed.is_active and observed.mode == self.mode
 
 
 class EnrollmentKind(LmsKind):
@@ -68,8 +68,8 @@ class EnrollmentKind(LmsKind):
     ) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
         names, ready = usernames(ids)
-        lms_is_right = options().enrollment_winner == LMS
-        if lms_is_right and any(row.is_settled and row.observed_is_active for row in rows):
+        lms_wins = options().enrollment_winner == LMS
+        if lms_wins and any(row.is_settled and row.observed_is_active for row in rows):
             context.evidence.offer("enrollment", _known_enrollments)
         reasons = waiting.reasons(ids - ready)
         prepared: list[tuple[Job, Outcome | None]] = []
@@ -89,113 +89,121 @@ class EnrollmentKind(LmsKind):
                 row.mode,
                 row.is_active,
                 row.force,
-                look_first=row.is_settled or refusal is not None,
-                adopt=row.is_settled and (lms_is_right or not row.mode),
+                compare_first=row.is_settled or refusal is not None,
+                adopt=row.is_settled and (lms_wins or not row.mode),
                 refusal=refusal,
             )
-            refused = Outcome(error=Refused(problem, code=MALFORMED)) if problem else None
-            prepared.append((Job(row, display_name, data), refused))
+            outcome = Outcome(error=Refused(problem, code=MALFORMED)) if problem else None
+            prepared.append((Job(row, display_name, data), outcome))
         return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         try:
             return self._act(job, context)
         except EnrollmentRefused as error:
-            raise _transient_if_unknown(error) from error
+            raise _retry_if_unknown_learner(error) from error
 
     def _act(self, job: Job, context: LmsContext) -> Outcome:
         data: EnrollmentData = job.data
-        if data.look_first:
+        if data.compare_first:
             enrollment = context.lms.enrollment(data.username, data.course_key)
             if data.adopt and enrollment is None and job.row.observed_is_active:
                 # The LMS keeps records of ended enrollments, so it should know this one.
-                context.evidence.require("enrollment", lambda known: _missing(context.lms, known))
-            if data.adopt or data.is_seen(enrollment):
-                seen = enrollment or ObservedEnrollment(data.mode, False)
-                return _outcome(job, seen, adopt=data.adopt)
+                context.evidence.require(
+                    "enrollment", lambda known: _count_missing(context.lms, known)
+                )
+            if data.adopt or data.matches(enrollment):
+                observed = enrollment or ObservedEnrollment(data.mode, False)
+                return _outcome(job, observed, adopt=data.adopt)
             if data.refusal:
                 raise data.refusal
         if not data.is_active:
             return _outcome(job, _unenroll(data, context))
-        seen = context.lms.enroll(
+        observed = context.lms.enroll(
             data.username,
             data.course_key,
             mode=data.mode,
             is_active=True,
             force=data.force,
         )
-        _require_desired_state(data, seen)
-        return _outcome(job, seen)
+        _require_desired_state(data, observed)
+        return _outcome(job, observed)
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
-        items = [_item(job) for job in jobs if not _is_only_compared(job)]
+        items = [_batch_item(job) for job in jobs if not _only_reads(job)]
         results = batch.send(context.lms, batch.ENROLLMENTS, items) if items else {}
-        return [self._one_of_many(job, results, context) for job in jobs]
+        return [self._read_batch_result(job, results, context) for job in jobs]
 
-    def _one_of_many(
+    def _read_batch_result(
         self, job: Job, results: dict[Any, dict[str, Any]], context: LmsContext
     ) -> Outcome:
         try:
-            if _is_only_compared(job):
+            if _only_reads(job):
                 return self.act(job, context)
             result = batch.result_of(results, job.row.pk)
             if result["status"] == "refused":
                 if not job.data.is_active:
                     return self.act(job, context)  # finds out whether the learner is enrolled
                 raise batch.refusal_of(result, EnrollmentRefused)
-            seen = read_enrollment(result)
-            _require_desired_state(job.data, seen)
-            outcome = _outcome(job, seen)
+            observed = read_enrollment(result)
+            _require_desired_state(job.data, observed)
+            outcome = _outcome(job, observed)
             outcome.changed = result["status"] == "changed"
             return outcome
         except LmsError as error:
-            return Outcome(error=_transient_if_unknown(error))
+            return Outcome(error=_retry_if_unknown_learner(error))
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Rechecks accounts that the LMS does not know, and runs in which the LMS refused learners.
 
-        When the check finds that a run is missing or that the run's modes differ, the refused
+        If the check finds that the run is missing or that its modes changed, the refused
         enrollments are sent again as soon as the run or the mode exists. Accounts that were refused
         stay refused.
         """
         LmsAccount.objects.not_refused().make_due_after(
-            j.row for j, o in results if o.error and o.error.code == "unknown-user"
+            job.row
+            for job, outcome in results
+            if outcome.error and outcome.error.code == "unknown-user"
         )
-        refused = {j.row.run_id for j, o in results if isinstance(o.error, EnrollmentRefused)}
-        if refused:
-            CourseRun.objects.filter(pk__in=refused).recheck()
-            RunModes.objects.filter(run_id__in=refused).recheck()
+        refusing_runs = {
+            job.row.run_id
+            for job, outcome in results
+            if isinstance(outcome.error, EnrollmentRefused)
+        }
+        if refusing_runs:
+            CourseRun.objects.filter(pk__in=refusing_runs).recheck()
+            RunModes.objects.filter(run_id__in=refusing_runs).recheck()
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """For jobs with ``adopt``, saves the LMS's state as the desired state. Writes the audit
         log."""
         for job, outcome in results:
             if isinstance(outcome.extra, ObservedEnrollment):
-                _adopt(job, outcome.extra)
+                _save_lms_state(job, outcome.extra)
         record_many(_events(results))
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         if user is None and related_to is not None:
             return None
         try:
-            adoption.find_all(user)
+            adoption.adopt_all(user)
         except LmsError as error:
             failure = (error.failure_class, error.code, error.message)
             return Failure(self.name, "list of the LMS", *failure)
         return None
 
 
-def _require_desired_state(data: EnrollmentData, seen: ObservedEnrollment) -> None:
+def _require_desired_state(data: EnrollmentData, observed: ObservedEnrollment) -> None:
     """Raises LmsError when the LMS's answer differs from the request."""
-    if seen.is_active != data.is_active:
+    if observed.is_active != data.is_active:
         raise BadAnswer("The LMS's answer shows the enrollment as it was before the change.")
-    if not data.is_seen(seen):
+    if not data.matches(observed):
         raise EnrollmentRefused(
-            f"The LMS keeps the mode {seen.mode} instead of {data.mode}.", code="mode-kept"
+            f"The LMS keeps the mode {observed.mode} instead of {data.mode}.", code="mode-kept"
         )
 
 
-def _is_only_compared(job: Job) -> bool:
+def _only_reads(job: Job) -> bool:
     """Whether the job only reads the LMS. Such a job must not use the batch API, which always
     writes."""
     return bool(job.data.adopt or job.data.refusal)
@@ -209,32 +217,35 @@ def _unenroll(data: EnrollmentData, context: LmsContext) -> ObservedEnrollment:
     except EnrollmentRefused as error:
         if error.code == "unknown-user":
             raise
-        seen = context.lms.enrollment(data.username, data.course_key)
-        if seen is None or not seen.is_active:
-            return ObservedEnrollment(seen.mode if seen else data.mode, False)
+        observed = context.lms.enrollment(data.username, data.course_key)
+        if observed is None or not observed.is_active:
+            return ObservedEnrollment(observed.mode if observed else data.mode, False)
         if error.code != "mode-mismatch":
             raise
-        return context.lms.enroll(data.username, data.course_key, mode=seen.mode, is_active=False)
+        return context.lms.enroll(
+            data.username, data.course_key, mode=observed.mode, is_active=False
+        )
 
 
-def _adopt(job: Job, seen: ObservedEnrollment) -> None:
-    """Records the LMS's state, unless the desired state changed in the meantime."""
+def _save_lms_state(job: Job, observed: ObservedEnrollment) -> None:
+    """Saves the LMS's state as the desired state, unless the desired state changed in the
+    meantime."""
     rows = Enrollment.objects.filter(pk=job.row.pk, generation=job.generation)
-    if seen.is_active or job.row.mode:
-        rows.update(mode=seen.mode, is_active=seen.is_active)
+    if observed.is_active or job.row.mode:
+        rows.update(mode=observed.mode, is_active=observed.is_active)
     else:
         rows.delete()  # created by ``adoption.adopt``, and the LMS has no such enrollment
 
 
 def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
-    """Enrollments that changed in the LMS, were found there, or are refused now."""
+    """Audit events: enrollments that changed in the LMS, were found there, or are now refused."""
     for job, outcome in results:
         if job.data is None:
             continue
         row: Enrollment = job.row
         run, error = job.data.course_key, outcome.error
         if error is None:
-            name, detail = _change(row, outcome)
+            name, detail = _change_event(row, outcome)
             if name:
                 yield Event(name, job.data.username, True, {"run": run} | detail)
         elif error.failure_class == FailureClass.REJECTED and row.error_code != error.code:
@@ -243,9 +254,10 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
             yield Event(name, job.data.username, False, detail)
 
 
-def _change(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
-    """What happened to the enrollment in the LMS since the row's last outcome; '' for nothing. row:
-    with the values from before this outcome."""
+def _change_event(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """The name and detail of the audit event about what happened to the enrollment in the LMS since
+    the row's last outcome; the name is '' for nothing. row: with the values from before this
+    outcome."""
     mode, is_active = outcome.values["observed_mode"], outcome.values["observed_is_active"]
     if not is_active:
         return ("unenrolled" if row.observed_is_active else "", {})
@@ -255,16 +267,18 @@ def _change(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
         return "enrolled", {"mode": mode}
     if row.observed_mode != mode:
         return "enrollment-mode-changed", {"mode": mode, "before": row.observed_mode}
-    # Somebody had changed the enrollment in the LMS; now it has the desired state again.
+    # Either nothing changed, or somebody changed the enrollment in the LMS and this job undid that.
     return ("enrolled" if outcome.changed else "", {"mode": mode})
 
 
 def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:
-    seen = Enrollment.objects.filter(observed_is_active=True)
-    return sample_of(seen, "user__lms_account__username", "run__course_key")
+    """The number of enrollments that were seen in the LMS, and a sample: usernames and course
+    keys."""
+    observed = Enrollment.objects.filter(observed_is_active=True)
+    return sample_of(observed, "user__lms_account__username", "run__course_key")
 
 
-def _missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
+def _count_missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
     """How many of these enrollments have no record in the LMS, which also keeps records of ended
     enrollments. Raises TooManyMissing when the LMS has no record of any. pairs: usernames and
     course keys."""
@@ -276,22 +290,23 @@ def _missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
     if missing == len(pairs):
         raise TooManyMissing(
             f"The LMS has none of {missing} known enrollments, so nothing was concluded or "
-            "changed. Is another database behind its address? If the LMS really lost them, run "
-            "this again with --accept-missing."
+            "changed. Is another database behind the LMS's address? If the LMS really lost the "
+            "enrollments, run the command again with --accept-missing."
         )
     return missing
 
 
-def _outcome(job: Job, seen: ObservedEnrollment, *, adopt: bool = False) -> Outcome:
+def _outcome(job: Job, observed: ObservedEnrollment, *, adopt: bool = False) -> Outcome:
+    """The outcome of a success. adopt: the outcome also passes the LMS's state to ``settle``."""
     row: Enrollment = job.row
-    values = {"observed_mode": seen.mode, "observed_is_active": seen.is_active}
-    now = (seen.mode, seen.is_active)
+    values = {"observed_mode": observed.mode, "observed_is_active": observed.is_active}
+    lms_state = (observed.mode, observed.is_active)
     if adopt:
-        return Outcome(values, changed=(row.mode, row.is_active) != now, extra=seen)
-    return Outcome(values, changed=(row.observed_mode, row.observed_is_active) != now)
+        return Outcome(values, changed=(row.mode, row.is_active) != lms_state, extra=observed)
+    return Outcome(values, changed=(row.observed_mode, row.observed_is_active) != lms_state)
 
 
-def _item(job: Job) -> dict[str, Any]:
+def _batch_item(job: Job) -> dict[str, Any]:
     data: EnrollmentData = job.data
     return {
         "id": job.row.pk,
@@ -304,7 +319,7 @@ def _item(job: Job) -> dict[str, Any]:
     }
 
 
-def _transient_if_unknown(error: LmsError) -> LmsError:
+def _retry_if_unknown_learner(error: LmsError) -> LmsError:
     """Makes the refusal of an unknown learner temporary: the account will be created again."""
     if isinstance(error, EnrollmentRefused) and error.code == "unknown-user":
         return LmsError(error.message, code=error.code, status=error.status)

@@ -32,8 +32,8 @@ def check_mode(user: Any, run: CourseRun, mode: str) -> None:
     if allowed is not None and mode not in allowed:
         names = ", ".join(dict.fromkeys(allowed)) or "none"
         raise ModeNotAllowed(
-            f"{mode!r} is not a mode of {run.course_key}; it has {names}. If the LMS has "
-            f"it meanwhile: `python manage.py sync_courserun --run {run.course_key}`"
+            f"{mode!r} is not a mode of {run.course_key}; it has {names}. If the LMS offers that "
+            f"mode now, run `python manage.py sync_courserun --run {run.course_key}`"
         )
 
 
@@ -50,8 +50,8 @@ def choose_mode(user: Any, run: CourseRun) -> str:
     listed_modes = sorted(run_with_modes.modes.all(), key=lambda mode: mode.pk)
     if allowed is None and not listed_modes:
         return DEFAULT_MODE
-    free = free_modes(run_with_modes) if listed_modes else list(allowed or ())
-    slugs = [slug for slug in free if allowed is None or slug in allowed]
+    free_slugs = free_modes(run_with_modes) if listed_modes else list(allowed or ())
+    slugs = [slug for slug in free_slugs if allowed is None or slug in allowed]
     for slug in (*_PREFERRED, *slugs):
         if slug in slugs:
             return slug
@@ -73,11 +73,12 @@ def free_modes(run: CourseRun) -> list[str]:
     """Modes of the run that cost nothing in any currency and have not ended."""
     require_run(run)
     now = timezone.now()
-    free: dict[str, bool] = {}
+    # A mode has one row for each currency.
+    is_free: dict[str, bool] = {}
     for mode in sorted(run.modes.all(), key=lambda mode: mode.pk):
         is_open = mode.expires_at is None or mode.expires_at > now
-        free[mode.slug] = free.get(mode.slug, True) and mode.min_price == 0 and is_open
-    return [slug for slug, is_free in free.items() if is_free]
+        is_free[mode.slug] = is_free.get(mode.slug, True) and mode.min_price == 0 and is_open
+    return [slug for slug in is_free if is_free[slug]]
 
 
 def follow_modes(run: CourseRun) -> None:
@@ -89,18 +90,18 @@ def follow_modes(run: CourseRun) -> None:
     """
     require_run(run)
     slugs = set(run.modes.values_list("slug", flat=True))
-    waiting = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
-    waiting.filter(mode__in=slugs, work__error_code__in=_ABOUT_MODES).make_due()
+    unsettled = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
+    unsettled.filter(mode__in=slugs, work__error_code__in=_MODE_CODES).make_due()
     if not slugs or DEFAULT_MODE in slugs:
         return
-    for row in waiting.filter(mode=DEFAULT_MODE).select_related("user"):
+    for row in unsettled.filter(mode=DEFAULT_MODE).select_related("user"):
         try:
             row.want(mode=choose_mode(row.user, run))
         except ModeNotAllowed:
-            continue  # the mode stays: the LMS refuses it and says why
+            continue  # the LMS then refuses the enrollment and says why
         except AdapterFailed as error:
             log_failure(error)
 
 
 #: Error codes of enrollments that the LMS refused because of their mode.
-_ABOUT_MODES = ("mode-not-offered", "mode-mismatch", "mode-kept")
+_MODE_CODES = ("mode-not-offered", "mode-mismatch", "mode-kept")

@@ -63,7 +63,7 @@ def enroll(
         check_mode(user, run, mode)
     ensure_account(user)
     values = {"mode": mode, "is_active": True, "force": force}
-    row = _make(user, run, values) if enrollment is None else _change_or_make(user, run, values)
+    row = _create(user, run, values) if enrollment is None else _change_or_create(user, run, values)
     return reconcile_enrollment(row) if reconcile_now else row
 
 
@@ -91,7 +91,7 @@ def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = F
     return reconcile_enrollment(row) if reconcile_now else row
 
 
-def _make(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
+def _create(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
     row = Enrollment(user=user, run=run, **values).with_work(lane=current_lane())
     try:
         with transaction.atomic():
@@ -102,14 +102,14 @@ def _make(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
     return row
 
 
-def _change_or_make(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
+def _change_or_create(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
     try:
         return _change(user, run, **values)
     except NotEnrolled:  # deleted in the meantime
-        return _make(user, run, values)
+        return _create(user, run, values)
 
 
-def _change(user: Any, run: CourseRun, *, only_active: bool = False, **wanted: Any) -> Enrollment:
+def _change(user: Any, run: CourseRun, *, only_active: bool = False, **values: Any) -> Enrollment:
     with transaction.atomic():
         rows = Enrollment.objects.select_for_update().annotate(now=moment())
         try:
@@ -118,7 +118,7 @@ def _change(user: Any, run: CourseRun, *, only_active: bool = False, **wanted: A
             raise NotEnrolled(f"{user} is not enrolled in {run.course_key}.") from error
         if only_active and not row.is_active:
             raise NotEnrolled(f"The enrollment of {user} in {run.course_key} has ended.")
-        row.want(row.now, **wanted)
+        row.want(row.now, **values)
         return row
 
 

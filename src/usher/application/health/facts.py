@@ -41,8 +41,9 @@ from usher.engine.registry import all_kinds
 from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
-#: How many of the newest learners and enrollments are checked one by one.
-_MAX_LEARNERS = 10_000
+#: How many of the newest learners and of the newest course runs are searched, how many enrollments
+#: the report has, and how many names each of its lists has.
+_MAX_SEARCHED = 10_000
 _MAX_ENROLLMENTS = 25
 _MAX_NAMED = 10
 #: The code of rows that wait because the circuit to the LMS is open.
@@ -56,7 +57,7 @@ def report() -> ApplicationReport:
 
 def _facts() -> dict[str, Any]:
     settings_read, problems = conf.read(django_settings)
-    rows = {name: _rows(kind.model) for name, kind in all_kinds().items()}
+    rows = {name: _work_facts(kind.model) for name, kind in all_kinds().items()}
     rows["run"]["missing"] = _missing_runs()
     return {
         "version": VERSION,
@@ -96,10 +97,10 @@ def _client(row: Any) -> Client:
     }
 
 
-def _rows(model: Any) -> Rows:
+def _work_facts(model: Any) -> Rows:
     now = timezone.now()
-    waiting = due_work(model.work_kind, now)
-    due = waiting.aggregate(count=Count("pk"), oldest=Min("due_at"))
+    due_rows = due_work(model.work_kind, now)
+    due = due_rows.aggregate(count=Count("pk"), oldest=Min("due_at"))
     oldest = due["oldest"]
     return {
         "due": due["count"],
@@ -122,7 +123,7 @@ def _errors(model: Any) -> list[RowError]:
         .order_by("-count")[:20]
     )
     related = [name for name in ("user", "run") if hasattr(model, name)]
-    newest = model.objects.filter(pk__in=[g["newest"] for g in groups]).select_related(
+    newest = model.objects.filter(pk__in=[group["newest"] for group in groups]).select_related(
         "work", *related
     )
     samples = {row.pk: row for row in newest}
@@ -182,17 +183,17 @@ def _missing_runs() -> list[str]:
 
 
 def _malformed_runs() -> list[str]:
-    keys = CourseRun.objects.order_by("-pk").values_list("course_key", flat=True)[:_MAX_LEARNERS]
+    keys = CourseRun.objects.order_by("-pk").values_list("course_key", flat=True)[:_MAX_SEARCHED]
     return list(islice((key for key in keys if problem_of_key(key)), _MAX_NAMED))
 
 
 def _name_clashes() -> list[str]:
     """LMS usernames of learners that are or were reserved for another learner."""
-    newest = LmsAccount.objects.order_by("-pk").values("pk")[:_MAX_LEARNERS]
-    of_others = UsernameReservation.objects.filter(
+    newest = LmsAccount.objects.order_by("-pk").values("pk")[:_MAX_SEARCHED]
+    reservations_of_others = UsernameReservation.objects.filter(
         username__iexact=OuterRef("username"),
     ).exclude(user_id=OuterRef("user_id"))
-    clashing = LmsAccount.objects.filter(Exists(of_others), pk__in=newest)
+    clashing = LmsAccount.objects.filter(Exists(reservations_of_others), pk__in=newest)
     return list(clashing.values_list("username", flat=True)[:_MAX_NAMED])
 
 

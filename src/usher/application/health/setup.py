@@ -15,9 +15,9 @@ from usher.contract.environment import ALL_KEYS
 
 #: The ends of the names of tasks that a worker must have registered, and of the task that beat must
 #: start.
-_TASKS = ("engine.tasks.work", "engine.tasks.work_share", "engine.tasks.sweep")
-_SWEEP = "engine.tasks.sweep"
-_SECONDS = 1.5
+_TASK_SUFFIXES = ("engine.tasks.work", "engine.tasks.work_share", "engine.tasks.sweep")
+_SWEEP_SUFFIX = "engine.tasks.sweep"
+_ANSWER_SECONDS = 1.5
 
 
 def facts() -> dict[str, Any]:
@@ -40,16 +40,18 @@ def broker_url() -> str:
 
 
 def celery() -> Celery:
-    """The state of the workers that answer within ``_SECONDS``, and whether Celery beat starts the
-    sweep."""
+    """The state of the workers that answer within ``_ANSWER_SECONDS``, and whether Celery beat
+    starts the sweep."""
     from celery import current_app
 
     scheduled = {str(entry.get("task")) for entry in current_app.conf.beat_schedule.values()}
-    result: Celery = {"is_scheduled": any(name.endswith(_SWEEP) for name in scheduled)}
+    result: Celery = {"is_scheduled": any(name.endswith(_SWEEP_SUFFIX) for name in scheduled)}
     try:
-        registered = current_app.control.inspect(timeout=_SECONDS).registered() or {}
+        registered = current_app.control.inspect(timeout=_ANSWER_SECONDS).registered() or {}
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
         return {**result, "error": type(error).__name__}
     task_names = {name.split(" ")[0] for names in registered.values() for name in names}
-    missing = [task for task in _TASKS if not any(name.endswith(task) for name in task_names)]
+    missing = [
+        task for task in _TASK_SUFFIXES if not any(name.endswith(task) for name in task_names)
+    ]
     return {**result, "workers": len(registered), "missing_tasks": missing if registered else []}
