@@ -13,7 +13,7 @@ class UsherConfig(AppConfig):
 
     def import_models(self) -> None:
         # Not in ``ready``: the admin imports the models of oauth2_provider before that.
-        require("oauth2_provider", by="usher.application needs the OAuth2 provider")
+        require("oauth2_provider", reason="usher.application needs the OAuth2 provider")
         super().import_models()
 
     def ready(self) -> None:

@@ -4,11 +4,12 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 
-def require(app: str, *, by: str) -> None:
-    """Raises ImproperlyConfigured if the project lacks ``app``. Call it before a model is imported,
-    whose own error would not name the cause. by: the start of the message: what needs the app."""
+def require(app: str, *, reason: str) -> None:
+    """Raises ImproperlyConfigured if the project has not installed ``app``. Call this before a
+    module imports the app's models: the error of that import would not name the cause. reason: what
+    needs the app, as the start of the message."""
     if not apps.is_installed(app):
         raise ImproperlyConfigured(
-            f"{by}, but INSTALLED_APPS lacks {app}. Call "
-            "defaults.apply(globals()) at the end of settings.py, after all that you set yourself."
+            f"{reason}, but INSTALLED_APPS lacks {app}. Call "
+            "defaults.apply(globals()) at the end of settings.py, after your own settings."
         )

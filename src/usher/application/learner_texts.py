@@ -12,7 +12,7 @@ from usher.application.accounts.eligibility import UNCONFIRMED
 from usher.application.states import State, state
 
 #: How long a learner waits before the text says that the preparation takes longer than usual.
-_LONG = timedelta(minutes=10)
+_LATE_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ _IN_OTHER_MODE = LearnerText(
     "You can open the course. Your enrollment could not be changed yet. Our staff can see this and "
     "will look into it.",
 )
-_LEAVING = LearnerText("preparing", "Leaving", "You are being unenrolled.")
-_NOT_LEFT = LearnerText(
+_BEING_UNENROLLED = LearnerText("preparing", "Leaving", "You are being unenrolled.")
+_UNENROLLMENT_REFUSED = LearnerText(
     "refused",
     "Needs our help",
     "You could not be unenrolled yet. Our staff can see this and will look into it.",
@@ -114,7 +114,7 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
     """The text about an enrollment. row: an ``Enrollment``. account: its learner's ``LmsAccount``,
     or None."""
     if not row.is_active:
-        return _NOT_LEFT if state(row) is State.REFUSED else _LEAVING
+        return _UNENROLLMENT_REFUSED if state(row) is State.REFUSED else _BEING_UNENROLLED
     text = of_account(account)
     if text.needs_staff:
         return text if text is _ACCOUNT_CLOSED else _REFUSED
@@ -130,4 +130,4 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
 
 
 def _is_late(row: Any, since: Any) -> bool:
-    return state(row) is State.RETRYING and timezone.now() - since > _LONG
+    return state(row) is State.RETRYING and timezone.now() - since > _LATE_AFTER

@@ -31,7 +31,7 @@ def client() -> LmsClient:
 def _wrap_request(exchange: Exchange) -> Iterator[None]:
     """Measures one request. Refuses requests in tests that ``manage.py test`` runs, since these
     tests have the settings of the real LMS; in pytest, Usher's plugin refuses requests."""
-    if _is_django_s_test_run() and not is_substituted():
+    if _must_refuse_requests() and not is_substituted():
         from usher.testing.refusal import LmsTrafficRefused
 
         raise LmsTrafficRefused(conf.settings().api_base_url)
@@ -39,8 +39,10 @@ def _wrap_request(exchange: Exchange) -> Iterator[None]:
         yield
 
 
-def _is_django_s_test_run() -> bool:
-    # ``setup_test_environment`` creates the outbox.
+def _must_refuse_requests() -> bool:
+    """Whether this process runs tests of ``manage.py test`` that may not send requests to the
+    LMS."""
+    # Django's ``setup_test_environment`` creates the outbox.
     is_test = hasattr(mail, "outbox") and "pytest" not in sys.modules
     return is_test and not getattr(django_settings, "USHER_LMS_TRAFFIC_IN_TESTS", False)
 

@@ -5,6 +5,6 @@ from django.urls import include, path
 
 from usher.application.installed import require
 
-require("usher.application", by="The URLconf includes usher.application.urls")
+require("usher.application", reason="The URLconf includes usher.application.urls")
 
 urlpatterns = [path("", include("usher.application.routes"))]

@@ -77,11 +77,11 @@ def test_drift_and_a_dry_run_name_it_and_change_nothing(system_with_each_api, de
         "no",
         "",
     )
-    assert "not activated again" in difference.note
+    assert "until somebody activates it" in difference.note
     out = StringIO()
     call_command("reconcile", "--recheck", "--dry-run", "--kind", "account", stdout=out)
     assert "be left as it is" in out.getvalue()
-    assert "0 would be changed; nothing was" in out.getvalue()
+    assert "0 would be changed; nothing was changed" in out.getvalue()
 
 
 def test_staff_of_the_application_can_activate_the_account(system_with_batch_api):

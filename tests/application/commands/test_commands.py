@@ -202,7 +202,7 @@ def test_both_forms_of_all(system):
     code, out, _ = run("sync_courseruns", "--all", "ALL", "--dry-run")
     assert code == 0
     assert re.fullmatch(
-        r"✓ course runs: [1-9]\d* would be changed, nothing was", out.splitlines()[-1]
+        r"✓ course runs: [1-9]\d* would be changed; nothing was changed", out.splitlines()[-1]
     )
     assert not CourseRun.objects.exists()
     with pytest.raises(CommandError):
@@ -321,7 +321,7 @@ def test_an_lms_that_does_not_answer_is_named_with_its_setting(system, settings)
 def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(system, settings):
     enroll(system.learner(), ensure_run(DEMO))
     code, out, _ = run("reconcile", "--dry-run", "--kind", "grade")
-    assert (code, out) == (0, "✓ records: 0 would be changed, nothing was\n")
+    assert (code, out) == (0, "✓ records: 0 would be changed; nothing was changed\n")
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     code, out, _ = run("reconcile", "--dry-run")
     assert code == 1

@@ -150,7 +150,7 @@ def test_a_run_that_the_lms_never_had_can_be_deleted_with_a_printed_command(syst
     assert "mistyped" not in why(user.email)
     enroll(user, mistyped, reconcile_now=True)
     story = why(user.email)
-    assert "deletes the run here, with its 1 enrollment:" in story
+    assert "To delete the run here, with its 1 enrollment:" in story
     command = story.split("$ python manage.py shell -c ")[1].split('"')[1]
     exec(command)
     assert [row.run.course_key for row in Enrollment.objects.filter(user=user)] == [DEMO]

@@ -161,7 +161,7 @@ def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
     unconfirmed.add(refused.username)
     failing("is_eligible")
     differences = {one.what: (one.action, one.note) for one in drift(["account"])}
-    assert differences[good.username][0] == "make it"
+    assert differences[good.username][0] == "create it"
     assert differences[bad.username] == (
         "",
         "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'",

@@ -81,7 +81,7 @@ def test_a_new_run_there_is_a_new_run_here(system_with_batch_api):
 def test_one_bad_key_never_stops_the_others(db, caplog, bad):
     ccx = "ccx-v1:edX+Changed+Run+ccx@7"
     items = [{"course_id": bad}, {}, {"course_id": ccx}, {"course_id": "course-v1:edX+Last+Run"}]
-    changes._runs(items)
+    changes._make_runs_due(items)
     keys = set(CourseRun.objects.values_list("course_key", flat=True))
     assert keys == {ccx, "course-v1:edX+Last+Run"}
     assert "left out" in caplog.text
@@ -100,10 +100,10 @@ def test_one_bad_change_of_a_learner_never_stops_the_others(system_with_batch_ap
     assert reconcile().failed == 0
     name = user.lms_account.username
     account = {"username": name, "is_active": False}
-    assert changes._accounts([{"username": "a\0"}, {"username": None}, "x", account]) == 1
+    assert changes._make_accounts_due([{"username": "a\0"}, {"username": None}, "x", account]) == 1
     enrollment = {"username": name, "course_id": DEMO, "mode": "verified", "is_active": True}
     bad = [enrollment | {"mode": "\ud800"}, enrollment | {"username": 3}, {"course_id": DEMO}]
-    assert changes._enrollments([*bad, enrollment]) == 1
+    assert changes._make_enrollments_due([*bad, enrollment]) == 1
 
 
 def test_the_lms_is_not_asked_more_often_than_needed(system_with_batch_api):

@@ -33,7 +33,7 @@ def test_a_share_and_a_number(missing: int, asked: int, total: int, refused: boo
     limit = MissingLimit(share=0.05, count=20)
     expected = pytest.raises(TooManyMissing, match="--accept-missing") if refused else nullcontext()
     with expected:
-        limit.check("account", missing=missing, of=asked, total=total)
+        limit.check("account", missing=missing, sample_size=asked, total=total)
 
 
 def test_the_sample_is_asked_for_once_a_pass() -> None:

@@ -22,7 +22,7 @@ _DOCTOR = "usher.doctor.staff.run_checks"
 
 
 #: Seconds for which a report is cached, because a report takes some thirty requests to the LMS.
-KEPT_SECONDS = 30
+_CACHE_SECONDS = 30
 _CACHE_KEY = "usher-staff-health"
 
 
@@ -43,7 +43,7 @@ def health(request: HttpRequest) -> HttpResponse:
                 f"The checks need the extra 'shell': {error}", content_type="text/plain", status=501
             )
         report = {**examine(run_checks), "at": timezone.now().isoformat(timespec="seconds")}
-        cache.set(_CACHE_KEY, report, KEPT_SECONDS)
+        cache.set(_CACHE_KEY, report, _CACHE_SECONDS)
     status = 200 if report["healthy"] else 503
     if request.GET.get("format") == "json":
         return JsonResponse(report, status=status)

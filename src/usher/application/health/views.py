@@ -18,7 +18,8 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     """Answers 200, or 503 if the database can't be reached.
 
-    A request with the service worker's token also gets fingerprints of the settings in use.
+    A request that proves that it has the service worker's token also gets fingerprints of the
+    settings in use.
     """
     try:
         with connection.cursor() as cursor:
@@ -26,7 +27,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     except DatabaseError:
         return JsonResponse({"status": "failed", "database": "unreachable"}, status=503)
     body: dict[str, Any] = {"status": "ok", "database": "ok"}
-    if proof := parse_bearer_token(request.META.get("HTTP_AUTHORIZATION")):
-        has_proof = configuration.is_proof(proof)
-        body["configuration"] = configuration.fingerprints() if has_proof else {}
+    if token := parse_bearer_token(request.META.get("HTTP_AUTHORIZATION")):
+        is_proof = configuration.is_proof(token)
+        body["configuration"] = configuration.fingerprints() if is_proof else {}
     return JsonResponse(body)

@@ -30,9 +30,10 @@ from usher.engine.models import Watermark
 from usher.engine.outages import outages
 from usher.engine.registry import other_system
 
-#: How far back the first request goes, and the shortest time between two requests.
-FIRST_LOOK = timedelta(minutes=10)
-NOT_BEFORE = timedelta(seconds=45)
+#: The time before the first request whose changes that request asks for, and the shortest time
+#: between two requests.
+_FIRST_PERIOD = timedelta(minutes=10)
+_MIN_INTERVAL = timedelta(seconds=45)
 
 #: The name of this work in the log.
 _WORK = "reading the changes in the LMS"
@@ -54,10 +55,11 @@ def pull_changes() -> int:
     if not options().use_batch_api:
         return count
     capabilities = batch.capabilities(lms) or frozenset()
-    count += retry_refused_without_batch_api() if batch.ACCOUNTS in capabilities else 0
+    if batch.ACCOUNTS in capabilities:
+        count += retry_refused_without_batch_api()
     try:
-        if capabilities and (waiting := batch.outbox(lms)):
-            metrics.outbox(*waiting)
+        if capabilities and (outbox := batch.outbox(lms)):
+            metrics.outbox(*outbox)
         count += sum(
             _pull(capability, make_due)
             for capability, make_due in _MAKE_DUE.items()
@@ -73,31 +75,32 @@ def pull_changes() -> int:
 
 
 def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
+    """Reads one list of changes since its watermark. Returns how many rows were made due."""
     now = timezone.now()
-    mark = Watermark.objects.filter(name=capability).first()
-    if mark is not None and now - mark.asked_at < NOT_BEFORE:
+    watermark = Watermark.objects.filter(name=capability).first()
+    if watermark is not None and now - watermark.asked_at < _MIN_INTERVAL:
         return 0
-    since: datetime | None = moment(mark.since) if mark else now - FIRST_LOOK
-    count, cursor, following = 0, "", ""
+    since: datetime | None = moment(watermark.since) if watermark else now - _FIRST_PERIOD
+    count, cursor, next_since = 0, "", ""
     for _ in range(MAX_PAGES):
-        asked_from = cursor
-        items, cursor, next_since = batch.changed_since(client(), capability, since, cursor)
-        # The first page's time, so that the next call returns changes made during this call.
-        following = following or next_since
+        requested_cursor = cursor
+        items, cursor, since_of_page = batch.changed_since(client(), capability, since, cursor)
+        # The first page's time, so that the next call also reads changes made during this call.
+        next_since = next_since or since_of_page
         count += reading("changes", partial(make_due, items))
         if not cursor:
             break
-        if cursor == asked_from:
+        if cursor == requested_cursor:
             raise BadAnswer("The LMS's list of changes does not end: it repeats a cursor.")
     else:
         raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
     Watermark.objects.update_or_create(
-        name=capability, defaults={"since": following, "asked_at": now}
+        name=capability, defaults={"since": next_since, "asked_at": now}
     )
     return count
 
 
-def _accounts(items: Items) -> int:
+def _make_accounts_due(items: Items) -> int:
     active_by_username = dict(
         _read_each(items, lambda item: (_text(item["username"]), bool(item["is_active"])))
     )
@@ -108,8 +111,8 @@ def _accounts(items: Items) -> int:
     return LmsAccount.objects.filter(pk__in=differing, work__refused_at__isnull=True).make_due()
 
 
-def _enrollments(items: Items) -> int:
-    enrollments = dict(_read_each(items, _enrollment))
+def _make_enrollments_due(items: Items) -> int:
+    enrollments = dict(_read_each(items, _read_enrollment))
     rows = Enrollment.objects.filter(
         user__lms_account__username__in={name for name, _ in enrollments},
         run__course_key__in={key for _, key in enrollments},
@@ -117,19 +120,23 @@ def _enrollments(items: Items) -> int:
     ).select_related("run", "user__lms_account")
     differing = []
     for row in rows:
-        state = enrollments.get((row.user.lms_account.username, row.run.course_key))
-        if state and state != (row.mode if row.is_active else state[0], row.is_active):
+        lms_state = enrollments.get((row.user.lms_account.username, row.run.course_key))
+        if lms_state is None:
+            continue
+        mode, is_active = lms_state
+        if is_active != row.is_active or (is_active and mode != row.mode):
             differing.append(row.pk)
-    new = adoption.adopt(pair for pair, (_, is_active) in enrollments.items() if is_active)
-    return Enrollment.objects.filter(pk__in=differing).make_due() + new
+    adopted = adoption.adopt(pair for pair, (_, is_active) in enrollments.items() if is_active)
+    return Enrollment.objects.filter(pk__in=differing).make_due() + adopted
 
 
-def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]]:
-    key = _text(item["username"]), _text(item["course_id"])
-    return key, (_text(item["mode"]), bool(item["is_active"]))
+def _read_enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]]:
+    """Username and course key; mode, and whether the enrollment is active."""
+    pair = _text(item["username"]), _text(item["course_id"])
+    return pair, (_text(item["mode"]), bool(item["is_active"]))
 
 
-def _runs(items: Items) -> int:
+def _make_runs_due(items: Items) -> int:
     """Makes known runs and their modes due, and adds unknown runs. Returns how many runs were made
     due."""
     keys = _read_each(items, lambda item: _text(item["course_id"]))
@@ -147,14 +154,14 @@ def _runs(items: Items) -> int:
 
 
 def _read_each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
-    """Reads each item; logs and leaves out those that cannot be read."""
-    pairs = []
+    """The result of ``read`` for each item. Logs and leaves out items that cannot be read."""
+    values = []
     for item in items:
         try:
-            pairs.append(reading("a change", partial(read, item)))
+            values.append(reading("a change", partial(read, item)))
         except LmsError as error:
             log.warning("A change in the LMS is left out: %s", error.message)
-    return pairs
+    return values
 
 
 def _text(value: Any) -> str:
@@ -167,7 +174,7 @@ def _text(value: Any) -> str:
 
 
 _MAKE_DUE: dict[str, Callable[[Items], int]] = {
-    batch.ACCOUNTS: _accounts,
-    batch.ENROLLMENTS: _enrollments,
-    batch.COURSE_RUNS: _runs,
+    batch.ACCOUNTS: _make_accounts_due,
+    batch.ENROLLMENTS: _make_enrollments_due,
+    batch.COURSE_RUNS: _make_runs_due,
 }

@@ -66,12 +66,8 @@ class LmsContext(Context):
     def refresh(self) -> Self | None:
         if self.batch_is_known:
             return None
-        capabilities_now = capabilities(self.lms)
-        return (
-            None
-            if capabilities_now is None
-            else replace(self, batch=capabilities_now, batch_is_known=True)
-        )
+        batch = capabilities(self.lms)
+        return None if batch is None else replace(self, batch=batch, batch_is_known=True)
 
     def for_jobs(self, ask: Ask) -> Self:
         return replace(self, ask=ask)

@@ -25,7 +25,7 @@ from usher.engine.options import options as engine_options
 KINDS = ("account", "enrollment", "run")
 #: Learners in one request: the platform's limit.
 _LEARNERS_A_REQUEST = 100
-_LATER = "waits for the worker"
+_WAITS = "waits for the worker"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,8 +53,8 @@ def drift(
     kinds: Iterable[str] = KINDS, *, user: Any = None, run: Any = None
 ) -> Iterator[Difference]:
     """Yields each difference as soon as it is found. user, run: only differences of this learner or
-    this run. A learner who may have no LMS account now, and has none, is no difference. Iterating
-    raises LmsError when the LMS does not answer."""
+    this run. Leaves out learners without an LMS account who may have none now. Iterating raises
+    LmsError when the LMS does not answer."""
     lms = client()
     if "account" in kinds and run is None:
         yield from _accounts(lms, user)
@@ -73,13 +73,15 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
         for row, account in _concurrently(rows, lambda row: lms.account(row.username)):
             if account is None:
                 if row.is_active:
-                    yield from _absent(row)
+                    yield from _missing_account(row)
                 continue
             if not row.is_ready:
-                action = "take it where it is the learner's own; otherwise choose another name"
-                yield _differs("account", row, row.username, "made by us", "no", "yes", action)
+                action = "record it if it is the learner's own, otherwise choose another username"
+                yield _differs("account", row, row.username, "exists", "no", "yes", action)
             elif row.is_active != account.is_active:
-                yield _activity(row, _yes(row.is_active), _yes(account.is_active))
+                yield _activation_difference(
+                    row, _yes_no(row.is_active), _yes_no(account.is_active)
+                )
             try:
                 email = adapter().email(row.user)
             except AdapterFailed as error:
@@ -93,8 +95,10 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
                 )
 
 
-def _absent(row: LmsAccount) -> Iterator[Difference]:
-    action = "make it again" if row.is_ready else "make it"
+def _missing_account(row: LmsAccount) -> Iterator[Difference]:
+    """The difference of an active account that the LMS does not have; none if the learner may have
+    no account now."""
+    action = "create it again" if row.is_ready else "create it"
     if not row.is_ready:
         try:
             if code_of(row.user):
@@ -111,12 +115,12 @@ def _changes_emails(lms: LmsClient) -> bool:
     return batch.ACCOUNTS in (capabilities or ())
 
 
-def _activity(row: LmsAccount, here: str, there: str) -> Difference:
+def _activation_difference(row: LmsAccount, here: str, there: str) -> Difference:
     if not row.is_active:
         return _differs("account", row, row.username, "active", here, there, "deactivate it")
     if is_to_be_activated(row):
         return _differs("account", row, row.username, "active", here, there, "activate it")
-    note = "deactivated in the LMS, and not activated again until somebody does so, there or here"
+    note = "deactivated in the LMS until somebody activates it, in the LMS or here"
     return Difference("account", row.username, "active", here, there, note)
 
 
@@ -131,12 +135,13 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
         ]
         in_lms: dict[tuple[str, str], Any] = {}
         for _, enrollments in _concurrently(
-            groups, lambda group: list(lms.enrollments_of([a.username for a in group]))
+            groups,
+            lambda group: list(lms.enrollments_of([account.username for account in group])),
         ):
             in_lms |= {
-                (e.username, e.course_key): e
-                for e in enrollments
-                if run is None or e.course_key == run.course_key
+                (enrollment.username, enrollment.course_key): enrollment
+                for enrollment in enrollments
+                if run is None or enrollment.course_key == run.course_key
             }
         names = {account.user_id: account.username for account in accounts}
         rows = Enrollment.objects.filter(user_id__in=names).select_related("run")
@@ -149,47 +154,53 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
         for (username, key), enrollment in in_lms.items():
             if enrollment.is_active:
                 what = f"{username} in {key}"
-                yield Difference("enrollment", what, "exists", "no", "yes", _unknown())
+                yield Difference("enrollment", what, "exists", "no", "yes", _note_of_unrecorded())
 
 
-def _enrollment(row: Enrollment, what: str, seen: Any) -> Iterator[Difference]:
-    is_active = bool(seen and seen.is_active)
+def _enrollment(row: Enrollment, what: str, observed: Any) -> Iterator[Difference]:
+    is_active = bool(observed and observed.is_active)
     action = "enroll" if row.is_active else "unenroll"
     if row.is_settled and options().enrollment_winner == LMS:
         action = "record the LMS's state here"
     if row.is_active != is_active:
         yield _differs(
-            "enrollment", row, what, "active", _yes(row.is_active), _yes(is_active), action
+            "enrollment",
+            row,
+            what,
+            "active",
+            _yes_no(row.is_active),
+            _yes_no(is_active),
+            action,
         )
-    elif is_active and row.mode != seen.mode:
+    elif is_active and row.mode != observed.mode:
         if action == "enroll":
             action = f"change the mode to {row.mode}"
-        yield _differs("enrollment", row, what, "mode", row.mode, seen.mode, action)
+        yield _differs("enrollment", row, what, "mode", row.mode, observed.mode, action)
 
 
 def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
     known_runs = sync.known_runs()
     if run is not None:
         known_runs = {key: value for key, value in known_runs.items() if key == run.course_key}
-    unseen = set(known_runs)
+    keys_not_in_lms = set(known_runs)
     for page in sync.pages(lms, lambda seconds: None, patience=1800.0):
         for raw in page.results:
             key = str(raw.get("course_id"))
-            unseen.discard(key)
-            pk, mark = known_runs.get(key, (0, ""))
+            keys_not_in_lms.discard(key)
+            pk, digest = known_runs.get(key, (0, ""))
             if not pk:
                 if run is None:
-                    yield Difference("run", key, "exists", "no", "yes", _LATER, "add it here")
-            elif mark != sync.digest(raw):
+                    yield Difference("run", key, "exists", "no", "yes", _WAITS, "add it here")
+            elif digest != sync.digest(raw):
                 yield from _run(pk, raw)
-    for key in sorted(unseen):
+    for key in sorted(keys_not_in_lms):
         yield Difference("run", key, "exists", "yes", "no", action="mark it as missing")
 
 
 def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
-    row, seen = CourseRun.objects.get(pk=pk), read_run(raw)
+    row, observed = CourseRun.objects.get(pk=pk), read_run(raw)
     for name in sync.SYNCED_FIELDS:
-        own_value, lms_value = getattr(row, name), getattr(seen, name)
+        own_value, lms_value = getattr(row, name), getattr(observed, name)
         if own_value != lms_value:
             yield _differs(
                 "run",
@@ -198,7 +209,7 @@ def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
                 name,
                 str(own_value),
                 str(lms_value),
-                "take the LMS's value",
+                "copy the LMS's value",
             )
 
 
@@ -209,28 +220,29 @@ def _differs(
     if row.refused_at:
         note = f"refused: {row.error_message}"
     elif row.due_at:
-        note = f"{_LATER}: {row.error_message}" if row.error_message else _LATER
+        note = f"{_WAITS}: {row.error_message}" if row.error_message else _WAITS
     return Difference(kind, what, field, here, there, note, action)
 
 
-def _unknown() -> str:
+def _note_of_unrecorded() -> str:
     if options().adopt_enrollments:
-        return "made in the LMS; reconcile --kind enrollment --recheck records it here"
-    return "made in the LMS; not recorded here, as USHER_ADOPT_ENROLLMENTS says"
+        return "created in the LMS; reconcile --kind enrollment --recheck records it here"
+    return "created in the LMS; not recorded here, because USHER_ADOPT_ENROLLMENTS is False"
 
 
-def _yes(value: bool) -> str:
+def _yes_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
 def _slices(rows: Any, size: int) -> Iterator[list[Any]]:
     """Reads the rows in slices by ascending id, so that memory does not grow with the table."""
-    last = 0
-    while page := list(rows.filter(pk__gt=last).order_by("pk")[:size]):
+    last_pk = 0
+    while page := list(rows.filter(pk__gt=last_pk).order_by("pk")[:size]):
         yield page
-        last = page[-1].pk
+        last_pk = page[-1].pk
 
 
-def _concurrently(items: list[T], ask: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+def _concurrently(items: list[T], request: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Each item with the result of its request; the requests run in several threads."""
     with ThreadPoolExecutor(engine_options().concurrency) as pool:
-        yield from zip(items, pool.map(ask, items), strict=True)
+        yield from zip(items, pool.map(request, items), strict=True)

@@ -46,18 +46,17 @@ class MissingLimit:
     share: float
     count: int
 
-    def check(self, kind: str, *, missing: int, of: int, total: int) -> None:
-        """Raises TooManyMissing if more objects are missing than allowed. of: the size of the
-        sample. missing: how many objects of the sample are missing. total: all known objects, to
-        which the sample's share is projected."""
-        estimated = missing / of * total if of else 0.0
+    def check(self, kind: str, *, missing: int, sample_size: int, total: int) -> None:
+        """Raises TooManyMissing if more objects are missing than allowed. missing: how many objects
+        of the sample are missing. total: the number of all known objects; the sample's share of
+        missing objects is assumed for all of them."""
+        estimated = missing / sample_size * total if sample_size else 0.0
         if estimated <= self.count or estimated <= self.share * total:
             return
-        text = f"{missing} of {of} known {kind}s"
         raise TooManyMissing(
-            f"{text} are missing in the LMS, so nothing was concluded or changed. Is another "
-            "database behind its address? If the LMS really lost them, run this again with "
-            "--accept-missing."
+            f"{missing} of {sample_size} known {kind}s are missing in the LMS, so nothing was "
+            "concluded or changed. Is another database behind the LMS's address? If the LMS really "
+            "lost them, run the command again with --accept-missing."
         )
 
 
@@ -104,41 +103,45 @@ class Evidence:
             return
         with sample.lock:
             if sample.verdict is None:
-                sample.verdict = self._verdict(kind, sample, missing_of)
+                sample.verdict = self._judge(kind, sample, missing_of)
         if isinstance(sample.verdict, LmsError):
             raise sample.verdict
 
-    def require_any(self, kind: str, shows: Callable[[Any], bool], *, of: int = 1) -> None:
+    def require_any(self, kind: str, shows: Callable[[Any], bool], *, min_known: int = 1) -> None:
         """Like ``require``, for objects that need a request each: the LMS must show at least one of
-        a few known objects. shows: asks the LMS for one. of: with fewer known objects than this,
-        missing objects count without a check. Raises LmsError."""
+        a few known objects. shows: asks the LMS for one object, and returns whether it has the
+        object. min_known: with fewer known objects, missing objects count without a check. Raises
+        LmsError."""
         known_items = self.items(kind)[:_SINGLE_SAMPLE]
 
         def missing_of(items: Sequence[Any]) -> int:
-            if len(known_items) >= of and not any(shows(item) for item in known_items):
-                raise TooManyMissing(_none(kind, len(known_items)))
+            if len(known_items) >= min_known and not any(shows(item) for item in known_items):
+                raise TooManyMissing(_text_of_none(kind, len(known_items)))
             return 0
 
         self.require(kind, missing_of)
 
-    def _verdict(
+    def _judge(
         self, kind: str, sample: _Sample, missing_of: Callable[[Sequence[Any]], int]
     ) -> LmsError | bool:
+        """The value for ``_Sample.verdict``. Raises LmsError if the LMS can't be asked."""
         if not sample.items:
             return True
         try:
             missing = missing_of(sample.items)
-            missing_limit().check(kind, missing=missing, of=len(sample.items), total=sample.total)
+            missing_limit().check(
+                kind, missing=missing, sample_size=len(sample.items), total=sample.total
+            )
         except TooManyMissing as error:
             return error
         return True
 
 
-def _none(kind: str, count: int) -> str:
+def _text_of_none(kind: str, count: int) -> str:
     return (
-        f"The LMS shows no {kind} of {count} that have one, so nothing was concluded or changed. "
-        "Does something else answer at that address? If the LMS really lost them, run this again "
-        "with --accept-missing."
+        f"The LMS shows no {kind} for any of {count} records that had one, so nothing was "
+        "concluded or changed. Does something else answer at the LMS's address? If the LMS really "
+        "lost them, run the command again with --accept-missing."
     )
 
 

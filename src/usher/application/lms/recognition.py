@@ -26,7 +26,7 @@ _REUSE_SECONDS_IF_OTHER_LMS = 5.0
 _WAIT_SECONDS = 5.0
 
 _lock = threading.Lock()
-_of_clients: WeakKeyDictionary[LmsClient, Recognition] = WeakKeyDictionary()
+_recognitions: WeakKeyDictionary[LmsClient, Recognition] = WeakKeyDictionary()
 
 
 class Recognition:
@@ -35,34 +35,34 @@ class Recognition:
     def __init__(self) -> None:
         self._loaded_at = float("-inf")
         self._total = 0
-        self._names: Sequence[Any] = ()
-        self._checking, self._proving = threading.Lock(), threading.Lock()
-        self._checked: tuple[float, LmsError | None] = (float("-inf"), None)
-        self._proved: tuple[float, LmsError | None] = (float("-inf"), None)
+        self._known_usernames: Sequence[Any] = ()
+        self._check_lock, self._proof_lock = threading.Lock(), threading.Lock()
+        self._last_check: tuple[float, LmsError | None] = (float("-inf"), None)
+        self._last_proof: tuple[float, LmsError | None] = (float("-inf"), None)
 
     def load(self, sample: Callable[[], tuple[int, Sequence[Any]]]) -> None:
         """Called in the database thread. sample: returns how many accounts are known, and some of
         their usernames."""
         now = time.monotonic()
-        if not self._names or now - self._loaded_at > _REUSE_SECONDS:
-            self._loaded_at, (self._total, self._names) = now, sample()
+        if not self._known_usernames or now - self._loaded_at > _REUSE_SECONDS:
+            self._loaded_at, (self._total, self._known_usernames) = now, sample()
 
     def check(self, lms: LmsClient) -> None:
         """Call before anything is sent; asks the LMS once a minute. Raises TooManyMissing.
 
         Does not raise when the LMS fails to answer this check: its other endpoints may work.
         """
-        if not self._names:
+        if not self._known_usernames:
             return
-        if not self._is_fresh() and self._checking.acquire(timeout=_WAIT_SECONDS):
+        if not self._is_fresh() and self._check_lock.acquire(timeout=_WAIT_SECONDS):
             try:
                 if not self._is_fresh():
-                    error = self._answer(lms)
-                    self._checked = time.monotonic(), error
+                    error = self._find_error(lms)
+                    self._last_check = time.monotonic(), error
             finally:
-                self._checking.release()
-        if isinstance(self._checked[1], TooManyMissing):
-            raise self._checked[1]
+                self._check_lock.release()
+        if isinstance(self._last_check[1], TooManyMissing):
+            raise self._last_check[1]
 
     def prove(self, lms: LmsClient) -> None:
         """Call before a refusal counts. Raises LmsError unless the LMS is recognised now.
@@ -71,28 +71,32 @@ class Recognition:
         calls.
         """
         called_at = time.monotonic()
-        with self._proving:
-            asked_at, error = self._proved
+        with self._proof_lock:
+            asked_at, error = self._last_proof
             if asked_at <= called_at:
                 asked_at = time.monotonic()
-                error = self._answer(lms)
-                self._proved = asked_at, error
+                error = self._find_error(lms)
+                self._last_proof = asked_at, error
         if error is not None:
             raise error
 
     def _is_fresh(self) -> bool:
-        at, error = self._checked
+        checked_at, error = self._last_check
         is_other_lms = isinstance(error, TooManyMissing)
-        return time.monotonic() - at < (
+        return time.monotonic() - checked_at < (
             _REUSE_SECONDS_IF_OTHER_LMS if is_other_lms else _REUSE_SECONDS
         )
 
-    def _answer(self, lms: LmsClient) -> LmsError | None:
-        names = list(self._names)
+    def _find_error(self, lms: LmsClient) -> LmsError | None:
+        """Asks the LMS for the known accounts. Returns why it is not recognised; None if it is."""
+        names = list(self._known_usernames)
         try:
             if names:
-                missing = len(names) - len(lms.accounts(names))  # checks that an LMS answers, too
-                missing_limit().check("account", missing=missing, of=len(names), total=self._total)
+                # ``accounts`` also checks that an LMS answers.
+                missing = len(names) - len(lms.accounts(names))
+                missing_limit().check(
+                    "account", missing=missing, sample_size=len(names), total=self._total
+                )
             else:
                 lms.confirm_lms()
         except Refused as error:
@@ -105,4 +109,4 @@ class Recognition:
 def recognition(lms: LmsClient) -> Recognition:
     """The process's one ``Recognition`` of that client's LMS."""
     with _lock:
-        return _of_clients.setdefault(lms, Recognition())
+        return _recognitions.setdefault(lms, Recognition())

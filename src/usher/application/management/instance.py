@@ -62,7 +62,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) -> list[str]:
-    """All addresses of this LMS to which sign-in may redirect back.
+    """All addresses of this LMS to which browsers may be redirected after sign-in.
 
     platform: where the LMS's containers run, ``linux``, ``macos`` or ``none``. gateway: host name
     or IP address of their network, '' for none; by default Docker's own name on macOS. tutor,
@@ -100,8 +100,8 @@ def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "")
 
 
 def find_user(username: str) -> Any:
-    """The user whom ``configure_instance`` calls by this name, ignoring case; None if there is no
-    such user. If people sign in by e-mail, the user whose address is that name at ``DOMAIN``."""
+    """The user with this username, ignoring case; None if there is no such user. If people sign in
+    by e-mail, the user with the address ``<username>@odl.local``."""
     model = get_user_model()
     if signs_in_by_email(model):
         username = f"{username}@{DOMAIN}"
@@ -117,7 +117,7 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
     """
     model = get_user_model()
     first, _, last = name.partition(" ")
-    known = {
+    values_of_fields = {
         model.USERNAME_FIELD: email if signs_in_by_email(model) else username,
         model.get_email_field_name(): email,
         "name": name,
@@ -127,13 +127,13 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
     }
     field_names = {field.name for field in model._meta.fields}
     create = "create_superuser" if superuser else "create_user"
-    values = {field: value for field, value in known.items() if field in field_names}
+    values = {field: value for field, value in values_of_fields.items() if field in field_names}
     try:
         user = getattr(model._default_manager, create)(password=password, **values)
     except (AttributeError, TypeError, ValueError, IntegrityError) as error:
         raise CantMakeUser(
-            f"{model._meta.label} could not be made by {create}({', '.join(values)}, password): "
-            f"{error}. Make the user {email} yourself, and run this again with "
+            f"{create}({', '.join(values)}, password) of {model._meta.label} failed: {error}. "
+            f"Create the user {email} yourself, and run the command again with "
             "--dont-create-users."
         ) from error
     if apps.is_installed("allauth.account"):

@@ -82,7 +82,7 @@ class EngineCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except BrokenPipeError:  # as after `| head`
-            # At its exit, Python would write the rest of the output, and fail again.
+            # Otherwise Python would write the rest of the output at its exit, and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         except CommandError as error:
@@ -106,7 +106,7 @@ class EngineCommand(BaseCommand):
         except KeyboardInterrupt:
             end_line_of_interrupt()
             raise CommandError(
-                "Interrupted: nothing is lost, run it again.", returncode=130
+                "Interrupted: nothing is lost. Run the command again.", returncode=130
             ) from None
 
     def act(self, **options: Any) -> None:
@@ -130,15 +130,15 @@ class EngineCommand(BaseCommand):
 
     def would_change(self, count: int, kinds_text: str, options: Any, **more: Any) -> None:
         """Writes the last line of a dry run. count: how many records would be changed. kinds_text:
-        which records. more: further keys of its JSON object."""
+        which records, such as ``records`` or ``tokens``. more: further keys of the JSON object."""
         if options["json"]:
             data = Summary(changed=count).as_dict() | {"dry_run": True}
             self.stdout.write(json.dumps(data | more))
         else:
             waiting = sum(group["count"] for group in more.get("waiting", ()))
-            wait = f", {waiting} waiting" if waiting else ""
+            counts = f"{count} would be changed" + (f", {waiting} waiting" if waiting else "")
             mark = "✗" if more.get("stopped") else "✓"
-            self.stdout.write(f"{mark} {kinds_text}: {count} would be changed{wait}, nothing was")
+            self.stdout.write(f"{mark} {kinds_text}: {counts}; nothing was changed")
 
     def show_earlier(self, summary: Summary) -> None:
         """Lists the rows that wait, which a worker will retry, and the rows that were refused
@@ -155,7 +155,7 @@ class EngineCommand(BaseCommand):
     def finish(
         self,
         summary: Summary,
-        of: str,
+        noun: str,
         options: Any,
         *,
         parts: Mapping[str, Summary] | None = None,
@@ -165,7 +165,7 @@ class EngineCommand(BaseCommand):
         """Writes the last line. Exits with 1 if a row failed, if rows wait because nothing can be
         sent to the LMS now, or with ``unread``. Rows that wait for anything else are no failure.
 
-        of: the name of the counted rows. parts: names and summaries that get a line each, instead
+        noun: the name of the counted rows. parts: names and summaries that get a line each, instead
         of the one line. unread: a sentence about a list of the LMS that could not be read to its
         end, '' for none. more: further keys of the JSON object.
         """
@@ -181,14 +181,14 @@ class EngineCommand(BaseCommand):
             self.show_earlier(summary)
             if stopped:
                 self.show_stopped(stopped)
-            for name, part in (parts or {of: summary}).items():
+            for name, part in (parts or {noun: summary}).items():
                 mark = "✗" if part.failed or stopped else "✓"
                 self.stdout.write(f"{mark} {name}: {part.line()}")
         if summary.failed or stopped:
             raise SystemExit(1)
 
-    def show_stopped(self, why: str) -> None:
-        self.stdout.write(f"✗ stopped {wrap(why, 10)}")
+    def show_stopped(self, reason: str) -> None:
+        self.stdout.write(f"✗ stopped {wrap(reason, 10)}")
 
 
 def why_stopped(waiting: Iterable[Group] = ()) -> str:
@@ -208,18 +208,18 @@ def why_stopped(waiting: Iterable[Group] = ()) -> str:
 
 def about_database(error: DatabaseError | InterfaceError) -> str:
     """Why the database can't be used, and what to do."""
-    words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    is_about_tables = isinstance(error, ProgrammingError) and "exist" in words
-    if is_about_tables or words.startswith(("no such table", "no such column")):
-        return f"The database lacks tables or columns: {words}. Run `manage.py migrate`."
-    if words.endswith("does not exist"):
-        return f"The database can't be used: {words}. Create it first."
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    is_about_tables = isinstance(error, ProgrammingError) and "exist" in text
+    if is_about_tables or text.startswith(("no such table", "no such column")):
+        return f"The database lacks tables or columns: {text}. Run `manage.py migrate`."
+    if text.endswith("does not exist"):
+        return f"The database can't be used: {text}. Create it first."
     if connection.vendor == "sqlite":
         file = connection.settings_dict["NAME"]
-        if "readonly" in words:
+        if "readonly" in text:
             return (
                 f"The database can't be written: this user may not write {file} or its folder. "
                 "Change their owner or permissions, or run the command as their owner."
             )
-        return f"The database can't be used: {words}. The file is {file} on this machine."
-    return f"The database can't be used: {words}. Is it running?"
+        return f"The database can't be used: {text}. The file is {file} on this machine."
+    return f"The database can't be used: {text}. Is it running?"

@@ -21,16 +21,21 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     if keys is not None:
         keys = [_validated_key(key) for key in keys]
     if options["dry_run"]:
-        wanted_keys = set(keys or [])
-        differences = [d for d in drift(["run"]) if not wanted_keys or d.what in wanted_keys]
+        only_keys = set(keys or [])
+        differences = [
+            difference
+            for difference in drift(["run"])
+            if not only_keys or difference.what in only_keys
+        ]
         for difference in differences if not options["json"] else []:
             command.stdout.write(
                 f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
             )
-        command.would_change(len({d.what for d in differences}), "course runs", options)
+        changed_keys = {difference.what for difference in differences}
+        command.would_change(len(changed_keys), "course runs", options)
         return
     with command.progress("Course runs", options) as progress:
-        of_runs, of_modes = sync_runs_and_modes(
+        run_summary, mode_summary = sync_runs_and_modes(
             keys,
             accept_missing=options["accept_missing"],
             progress=progress,
@@ -38,21 +43,23 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
                 f"The LMS throttles the course list: waiting {seconds:.0f} s."
             ),
         )
-    total = Summary().add(of_runs).add(of_modes)
+    total = Summary().add(run_summary).add(mode_summary)
     unread = ""
-    if not is_whole(of_runs):
-        of_runs.failed -= 1  # not a run: the failure of the course list
+    if not is_whole(run_summary):
+        run_summary.failed -= 1  # the failure of the course list, which is not a run
         unread = "The LMS's list of course runs could not be read to its end."
-    runs = of_runs.changed + of_runs.unchanged + of_runs.failed + of_runs.waiting_count
+    runs = (
+        run_summary.changed + run_summary.unchanged + run_summary.failed + run_summary.waiting_count
+    )
     rows = CourseMode.objects.filter(run__missing_since__isnull=True)
     modes = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
     counts = {
-        "course_runs": of_runs.counts() | {"count": runs},
-        "modes": of_modes.counts() | {"count": modes},
+        "course_runs": run_summary.counts() | {"count": runs},
+        "modes": mode_summary.counts() | {"count": modes},
     }
-    parts = {f"{runs} course run{'s' * (runs != 1)}": of_runs}
-    if not unread and (modes or of_modes.failed):  # modes are requested after the whole list
-        parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = of_modes
+    parts = {f"{runs} course run{'s' * (runs != 1)}": run_summary}
+    if not unread and (modes or mode_summary.failed):  # without the whole list, no modes are read
+        parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = mode_summary
     command.finish(total, "course runs and modes", options, parts=parts, unread=unread, **counts)
 
 
@@ -66,9 +73,9 @@ def find_run(key: str) -> CourseRun:
         known_key.lower(): known_key
         for known_key in CourseRun.objects.values_list("course_key", flat=True)
     }
-    for close in get_close_matches(key.lower(), keys_by_lower, n=1, cutoff=0.8):
+    for similar in get_close_matches(key.lower(), keys_by_lower, n=1, cutoff=0.8):
         raise CommandError(
-            f"No course run here has the key {key}. Did you mean {keys_by_lower[close]}?"
+            f"No course run here has the key {key}. Did you mean {keys_by_lower[similar]}?"
         )
     raise CommandError(
         f"No course run here has the key {key}. If the LMS has it, run: "

@@ -17,8 +17,8 @@ _MAX_SHOWN = 5
 
 
 def find_user(name: str) -> Any:
-    """The user with this username, e-mail address or LMS username. Letters in another case are
-    accepted if they name one user only. Raises CommandError if there is none, or several."""
+    """The user with this username, e-mail address or LMS username; in another case too, if only one
+    user matches. Raises CommandError if no user or several users match."""
     learners = get_user_model()._default_manager
     users: list[Any] = []
     for exactness in ("exact", "iexact"):
@@ -51,9 +51,9 @@ def _describe_deleted(name: str) -> str:
         return f"{text} The name stays reserved."
     if state(row) is State.IN_SYNC:
         return f"{text} The LMS has no active account of that name; the name stays reserved."
-    why = f" {row.error_message} [{row.error_code}]" if row.error_code else ""
-    then = f" {next_step(row)}" if next_step(row) else ""
-    return f"{text} The LMS account is not deactivated yet: {state(row)}.{why}{then}"
+    error = f" {row.error_message} [{row.error_code}]" if row.error_code else ""
+    step = f" {next_step(row)}" if next_step(row) else ""
+    return f"{text} The LMS account is not deactivated yet: {state(row)}.{error}{step}"
 
 
 def _distinct_name(user: Any) -> str:

@@ -109,7 +109,7 @@ class CertificateKind(_Pulled):
             if job.row.status:
                 context.lms.confirm_lms()
                 context.evidence.require_any(
-                    "certificate", lambda known: _has_certificate(context.lms, *known), of=2
+                    "certificate", lambda known: _has_certificate(context.lms, *known), min_known=2
                 )
             return _outcome(job, {"status": "", "download_url": ""})
         return _outcome(job, {name: getattr(certificate, name) for name in self.observed_fields})

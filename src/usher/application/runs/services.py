@@ -153,7 +153,9 @@ def _missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[s
     if not accept_missing:
         known_count = len(writer.present)
         missing_count = len(missing & writer.present)
-        missing_limit().check("run", missing=missing_count, of=known_count, total=known_count)
+        missing_limit().check(
+            "run", missing=missing_count, sample_size=known_count, total=known_count
+        )
     return missing
 
 

@@ -140,7 +140,8 @@ class Command(EngineCommand):
             self.stdout.write(f"  {wrap(text, 2)}")
         text = (
             f"dry run: {sum(checked.values())} records to check, "
-            f"{len(listed_differences)} differ, {len(changes)} would be changed; nothing was"
+            f"{len(listed_differences)} differ, {len(changes)} would be changed; "
+            "nothing was changed"
         )
         self.stdout.write(f"✓ {wrap(text, 2)}")
 
