@@ -4,7 +4,7 @@ from django.urls import include, path
 
 from usher.application.installed import require
 
-require("usher.console", by="The URLconf includes usher.console.urls")
+require("usher.console", reason="The URLconf includes usher.console.urls")
 
 app_name = "usher_console"
 urlpatterns = [path("", include("usher.console.routes"))]

@@ -210,7 +210,7 @@ def test_lines_of_the_env_file_that_nobody_reads_as_they_look(project: Any, tmp_
 
 def test_urls_without_the_settings_name_the_settings(project: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"lacks no\.such\.app.*apply"):
-        require("no.such.app", by="The URLconf includes usher.application.urls")
+        require("no.such.app", reason="The URLconf includes usher.application.urls")
 
 
 def test_empty_managers_are_warned_of(project: Any) -> None:
