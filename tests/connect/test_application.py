@@ -281,7 +281,7 @@ def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainChe
     later.needed = target.needed
     later.write_env(values | later.needed)
     shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
-    assert later.restore_env(values) == "restored, except MAIL_DOMAIN, changed since"
+    assert later.restore_env(values) == "restored, except for MAIL_DOMAIN: changed after connect"
     assert shop.env_file.read_text() == before.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
     shop.env_file.write_bytes(before)
 

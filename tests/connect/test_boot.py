@@ -179,7 +179,9 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
     ) as refusal:
         target.probe(None, ADDRESSES)
     # The command contains placeholders for settings that the .env lacks, so the application starts.
-    command = str(refusal.value).split("Migrate it: `")[1].split("`, then run this again")[0]
+    command = (
+        str(refusal.value).split("Migrate it: `")[1].split("`, then run this command again")[0]
+    )
     assert "MAILGUN_KEY=no-key-yet" in command
     assert "Its error: OperationalError" in str(refusal.value)  # the application is named once
     subprocess.run(shlex.split(command), cwd=shop.folder, env=shop.environment, check=True)
@@ -221,12 +223,12 @@ def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: Pl
     checkout = recognise(ApplicationOptions(str(shop.folder)))
     with pytest.raises(Refused, match=r"cp \S+/env.example .*\.env; or leave --dry-run out"):
         make_env(checkout, dry_run=True, confirm=lambda _: True)
-    with pytest.raises(Refused, match=r"is missing; make it: cp"):
+    with pytest.raises(Refused, match=r"is missing; create it: cp"):
         make_env(checkout, dry_run=False, confirm=lambda _: False)
     assert not shop.env_file.exists()
     asked: list[str] = []
     error_text = make_env(checkout, dry_run=False, confirm=lambda text: not asked.append(text))
-    assert asked == [f"{shop.env_file} is missing. Make it from env.example?"]
+    assert asked == [f"{shop.env_file} is missing. Create it from env.example?"]
     assert error_text == f"{shop.env_file} created from env.example"
     assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
     assert shop.env_file.stat().st_mode & 0o777 == 0o600

@@ -359,7 +359,7 @@ def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckou
     assert what_of(plan, "record:shop").startswith("create the OAuth2 application")
 
     entry = target.entry(backend, lms_in_containers=False)
-    description = lms.described({configuration.APPLICATIONS: [entry]})
+    description = lms.description_after({configuration.APPLICATIONS: [entry]})
     target.write_record(find(description, "shop"), addresses)
     target.write_env(target.env_values(description, addresses))
     target.probe(None, addresses)

@@ -176,7 +176,7 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
             env={**os.environ, "ROOT_OF_TEST": str(root)},
         )
         root.chmod(0o755)
-    assert "can't be written; run this as its owner" in result.stderr
+    assert "can't be written; run this command as its owner" in result.stderr
 
 
 # -- the mode
@@ -197,7 +197,7 @@ VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
         ("k8s", ["tutor_local"], "22.0.3", "k8s"),
         ("local", ["tutor_dev"], "22.0.3", "would be stopped; use --mode dev"),
         ("nightly", [], "22.0.3", "needs Tutor Main"),
-        ("", ["tutor_dev", "tutor_local"], "22.0.3", "say which with --mode"),
+        ("", ["tutor_dev", "tutor_local"], "22.0.3", "choose one with --mode"),
     ],
 )
 def test_the_mode_is_what_runs_and_never_another(

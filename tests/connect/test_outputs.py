@@ -24,7 +24,7 @@ REPAIR = "repair_missing_courseware_records"
             "Repair Complete: 4 repaired, 1 failures\n",
             "ada (a@x.org): Failed to repair (Response - code: 409, content: taken)\n",
             "warning",
-            "4 repaired; 1 could not be: Response - code: 409",
+            "4 repaired, 1 not repaired: Response - code: 409",
         ),
         ("Repairing 0 users\nRepair Complete: 0 repaired, 0 failures\n", "", "skipped", "nobody"),
         ("Repair Complete: 3 repaired, 0 failures\n", "", "ok", "3 repaired, no failures"),
@@ -34,7 +34,7 @@ REPAIR = "repair_missing_courseware_records"
 def test_the_output_of_a_repair_command_is_understood(
     stdout: str, stderr: str, outcome: str, says: str
 ):
-    check = outputs.of_repair(REPAIR, Output(stdout, stderr))
+    check = outputs.check_of_repair(REPAIR, Output(stdout, stderr))
     assert (check.outcome, says in check.seen) == (outcome, True), check
 
 
@@ -43,12 +43,12 @@ def test_the_output_of_a_repair_command_is_understood(
     [
         ("Sync complete: 2 updated, 0 failures", "ok", "2 course runs read"),
         ("Sync complete: 0 updated, 0 failures, 7 unchanged.", "ok", "7 course runs read"),
-        ("Sync complete: 0 updated, 3 failures", "warning", "3 could not be"),
+        ("Sync complete: 0 updated, 3 failures", "warning", "3 not read"),
         ("Sync complete: 0 updated, 0 failures", "skipped", "none differs"),
     ],
 )
 def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, says: str):
-    check = outputs.of_sync("sync_courserun", Output(stdout))
+    check = outputs.check_of_sync("sync_courserun", Output(stdout))
     assert (check.outcome, says in check.seen) == (outcome, True), check
 
 
@@ -78,7 +78,7 @@ def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, s
     ],
 )
 def test_the_output_of_a_failing_command_is_understood(said: str, outcome: str, says: str):
-    check = outputs.of_failure("repair", REPAIR, ToolFailed(said, 1))
+    check = outputs.check_of_failure("repair", REPAIR, ToolFailed(said, 1))
     assert (check.outcome, says in check.seen) == (outcome, True), check
 
 

@@ -153,7 +153,7 @@ def test_an_application_that_runs_with_an_earlier_secret_key_is_to_be_restarted(
         return made
 
     application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
-    with pytest.raises(BrokenError, match="not signed in there") as raised:
+    with pytest.raises(BrokenError, match="the LMS did not sign the learner in") as raised:
         prove_with_test_learner(target(*both), script)
     assert "restart the application if its .env has changed: SECRET_KEY" in raised.value.fix
 
@@ -170,7 +170,7 @@ def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[
         return {**session, "cookie": "sessionid"}
 
     application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
-    with pytest.raises(BrokenError, match="not signed in there") as raised:
+    with pytest.raises(BrokenError, match="the LMS did not sign the learner in") as raised:
         prove_with_test_learner(target(*both), script)
     assert "use another host name for one of them" in raised.value.fix
 
@@ -218,7 +218,7 @@ def test_where_an_anonymous_visitor_arrives(
 @pytest.mark.parametrize(
     ("path", "page", "says"),
     [
-        ("/api/user/v1/me", 401, "not signed in there"),
+        ("/api/user/v1/me", 401, "the LMS did not sign the learner in"),
         ("/api/user/v1/me", '{"username": "other"}', "is signed in to the LMS as other"),
         ("/api/enrollment/v1/enrollment", 403, "enrolling usher-test-"),
         (f"/courses/{RUN}/course/", 404, "with 404"),
@@ -263,7 +263,7 @@ def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
     both[1].pages["/signin/"] = fails(page)
     with pytest.raises(BrokenError, match="answers 500: ProgrammingError at /signin/") as raised:
         prove_as_anonymous(target(*both))
-    assert "make its table durable_cache: manage.py migrate" in raised.value.fix
+    assert "create the missing table durable_cache: manage.py migrate" in raised.value.fix
     both[1].pages["/signin/"] = fails("<h1>KeyError at /signin/</h1>")
     with pytest.raises(BrokenError, match="KeyError") as raised:
         prove_as_anonymous(target(*both))

@@ -37,6 +37,8 @@ JWT_GRANT = {"grant_type": "client_credentials", "token_type": "jwt"}
 START_SECONDS = 300.0
 #: The reason shown for skipped checks that only prove the connection.
 _SKIPPED = "skipped by --no-prove"
+#: MITx Online's and MIT xPro's command that creates missing LMS accounts.
+REPAIR_COMMAND = "repair_missing_courseware_records"
 #: Seconds between progress messages while waiting.
 PROGRESS_SECONDS = 10.0
 
@@ -66,12 +68,12 @@ def run(
         }
         if application.service_clients:
             over_http["service-clients"] = lambda: _service_clients(client, application, addresses)
-        inside: dict[str, Callable[[], Check]] = {}
+        inside_application: dict[str, Callable[[], Check]] = {}
         if target.checkout.manage:
             probe_inside = functools.cache(
                 lambda: _probe_inside(client, target, application, addresses)
             )
-            inside = {
+            inside_application = {
                 "redirect-uri": lambda: _redirect_uri(*probe_inside()),
                 "from-the-application": lambda: _from_the_application(probe_inside()[1], addresses),
                 "settings-in-force": lambda: _settings_in_force(target, description, addresses),
@@ -80,30 +82,36 @@ def run(
             "sync": lambda: _sync(target),
             "repair": lambda: _repair(target),
         }
-        up = all(check.outcome == "ok" for check in answering)
-        yield from _results(over_http, "" if up else "the application or the LMS does not answer")
-        results_inside = list(_results(inside, ""))
+        both_answer = all(check.outcome == "ok" for check in answering)
+        yield from _results(
+            over_http, "" if both_answer else "the application or the LMS does not answer"
+        )
+        results_inside = list(_results(inside_application, ""))
         yield from results_inside
-        reached = up and all(check.outcome == "ok" for check in results_inside)
-        reason = "" if reached else "an earlier check failed"
+        can_sign_in = both_answer and all(check.outcome == "ok" for check in results_inside)
+        reason_to_skip = "" if can_sign_in else "an earlier check failed"
+        if not prove:
+            reason_to_skip = _SKIPPED
         sign_in_target = _sign_in_target(lms, target, application, description, addresses)
         by_browser: dict[str, Callable[[], Check]] = {
             "sign-in-page": lambda: _sign_in_page(sign_in_target)
         }
         if target.checkout.manage:
             by_browser["learner"] = lambda: _learner(sign_in_target, target)
-        yield from _results(by_browser, reason if prove else _SKIPPED)
-        yield from _results(own_commands, reason if prove else _SKIPPED)
+        yield from _results(by_browser, reason_to_skip)
+        yield from _results(own_commands, reason_to_skip)
 
 
-def _results(probes: dict[str, Callable[[], Check]], reason: str) -> Iterator[Check]:
-    """Yields the result of each probe, or skips all of them if ``reason`` is given."""
+def _results(probes: dict[str, Callable[[], Check]], reason_to_skip: str) -> Iterator[Check]:
+    """Yields the result of each probe. If ``reason_to_skip`` is given, runs none of them."""
     for name, probe in probes.items():
-        yield Check(name, "skipped", reason) if reason else _run_probe(name, probe)
+        yield (
+            Check(name, "skipped", reason_to_skip) if reason_to_skip else _run_probe(name, probe)
+        )
 
 
 def leads_to(application: Application, addresses: Addresses) -> bool:
-    """Whether the running LMS sends a learner to this application."""
+    """Whether the running LMS sends learners to this application to sign in."""
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
         check = _run_probe("sign-in-start", lambda: _sign_in_start(client, application, addresses))
     return check.outcome == "ok"
@@ -112,7 +120,7 @@ def leads_to(application: Application, addresses: Addresses) -> bool:
 def wait_for_lms(addresses: Addresses, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Waits until the LMS answers after a restart. Raises ToolFailed after ``START_SECONDS``.
 
-    meanwhile: called repeatedly; raises an error to end the wait early.
+    meanwhile: called between the attempts; can raise an error to end the wait early.
     """
     _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses), meanwhile)
 
@@ -128,25 +136,25 @@ def wait_for_own_server(target: TargetApplication, meanwhile: Callable[[], None]
 
 
 def _wait_for(
-    what: str,
+    url: str,
     probe: Callable[[httpx.Client], Check],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     start = reported = time.monotonic()
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
-        while (last := _run_probe("", lambda: probe(client))).outcome != "ok":
+        while (check := _run_probe("", lambda: probe(client))).outcome != "ok":
             meanwhile()
             now = time.monotonic()
             if now > start + START_SECONDS:
                 raise ToolFailed(
-                    f"{what} did not come up within {START_SECONDS:.0f} seconds: {last.seen}"
+                    f"{url} did not come up within {START_SECONDS:.0f} seconds: {check.seen}"
                 )
             if now > reported + PROGRESS_SECONDS:
                 reported = now
                 progress = (
-                    f"waiting for {what}, {now - start:.0f} of at most {START_SECONDS:.0f} seconds"
+                    f"waiting for {url}, {now - start:.0f} of at most {START_SECONDS:.0f} seconds"
                 )
-                sys.stderr.write(f"{' ' * 10}{wrap(f'{progress}: {last.seen}', 10)}\n")
+                sys.stderr.write(f"{' ' * 10}{wrap(f'{progress}: {check.seen}', 10)}\n")
             time.sleep(0.5)
 
 
@@ -154,16 +162,16 @@ def _run_probe(name: str, probe: Callable[[], Check]) -> Check:
     try:
         return probe()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        where = getattr(getattr(error, "_request", None), "url", "")
-        fix = "start it if it isn't running" + _hosts_line(str(where))
-        return Check(name, "failed", f"{where} {error}".strip(), fix)
+        url = getattr(getattr(error, "_request", None), "url", "")
+        fix = "start it if it isn't running" + _advice_about_host(str(url))
+        return Check(name, "failed", f"{url} {error}".strip(), fix)
     except ConnectError as error:
         return Check(name, "failed", str(error))
 
 
-def _hosts_line(url: str) -> str:
-    """Returns advice if the URL's host name, such as one for development, does not resolve here;
-    else ""."""
+def _advice_about_host(url: str) -> str:
+    """Returns advice if the URL's host name does not resolve on this machine, as names for
+    development often don't; else ""."""
     host = urlsplit(url).hostname or ""
     if not re.search("[a-z]", host) or resolves(host):
         return ""
@@ -182,21 +190,21 @@ def resolves(host: str) -> bool:
 def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
     """Checks that the LMS answers.
 
-    Its heartbeat also checks the course stores. Sign-in works without these, so an LMS whose
-    heartbeat fails but whose API answers is accepted.
+    The LMS's heartbeat also checks the course stores, and sign-in works without them. So the check
+    passes if the heartbeat fails but the API answers.
     """
     try:
         status = client.get(addresses.lms_url + LmsPath.HEARTBEAT).status_code
-        heart = f"answers {status}"
+        heartbeat = f"answers {status}"
         if status == httpx.codes.OK:
-            return Check("lms-answers", "ok", f"{addresses.lms_url} {heart}")
+            return Check("lms-answers", "ok", f"{addresses.lms_url} {heartbeat}")
     except httpx.ReadTimeout:
-        heart = f"doesn't answer within {client.timeout.read:.0f} seconds"
+        heartbeat = f"doesn't answer within {client.timeout.read:.0f} seconds"
     me = client.get(addresses.lms_url + LmsPath.ME)
     if me.status_code == httpx.codes.UNAUTHORIZED:
-        seen = f"{addresses.lms_url} serves its API, though its {LmsPath.HEARTBEAT} {heart}"
+        seen = f"{addresses.lms_url} serves its API, though its {LmsPath.HEARTBEAT} {heartbeat}"
         return Check("lms-answers", "ok", seen)
-    return Check("lms-answers", "failed", f"{addresses.lms_url} {heart}", "start the LMS")
+    return Check("lms-answers", "failed", f"{addresses.lms_url} {heartbeat}", "start the LMS")
 
 
 def _application_answers(client: httpx.Client, target: TargetApplication) -> Check:
@@ -220,8 +228,8 @@ def _application_answers(client: httpx.Client, target: TargetApplication) -> Che
 def _answers(
     client: httpx.Client, target: TargetApplication
 ) -> tuple[Check, dict[str, httpx.Response]]:
-    """Returns whether the application answers, and its answers by address: its own address first,
-    then that for browsers."""
+    """Returns whether the application answers, and its answers by address: the application's own
+    address first, then its address for browsers."""
     answers: dict[str, httpx.Response] = {}
     for url in dict.fromkeys([target.own_url or target.url, target.url]):
         try:
@@ -230,11 +238,11 @@ def _answers(
             is_gateway = url != target.own_url and target.gateway_url
             what = f"its API gateway (in its checkout: `{START_GATEWAY}`)" if is_gateway else "it"
             seen = f"nothing answers at {url} ({error})"
-            fix = f"start {what}{_hosts_line(url)}"
+            fix = f"start {what}{_advice_about_host(url)}"
             return Check("application-answers", "failed", seen, fix), {}
-    good = not answers[target.url].is_server_error
+    works = not answers[target.url].is_server_error
     seen = f"{target.url} answers {answers[target.url].status_code}"
-    return Check("application-answers", "ok" if good else "failed", seen), answers
+    return Check("application-answers", "ok" if works else "failed", seen), answers
 
 
 def _own_server_answers(client: httpx.Client, target: TargetApplication) -> Check:
@@ -254,7 +262,10 @@ def _sign_in_start(client: httpx.Client, application: Application, addresses: Ad
     seen = f"{answer.request.url.path} answers {answer.status_code}" + (
         f" to {location.partition('?')[0]}" if location else ""
     )
-    fix = "restart the LMS; 404: the settings are not in force, 500: the record is missing"
+    fix = (
+        "restart the LMS. If it still answers 404, it does not use the rendered settings; 500 "
+        "means that the provider record is missing"
+    )
     return Check("sign-in-start", "failed", seen, fix)
 
 
@@ -294,23 +305,24 @@ def _application_client(client: httpx.Client, application: Application) -> Check
         **NO_CODE,
     }
     error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
-    good = error == "invalid_grant"
-    seen = "knows the LMS's id and secret" if good else f"{token_url} answers {error}"
-    return Check("application-client", "ok" if good else "failed", seen)
+    is_known = error == "invalid_grant"
+    seen = "knows the LMS's id and secret" if is_known else f"{token_url} answers {error}"
+    return Check("application-client", "ok" if is_known else "failed", seen)
 
 
 def _service_worker(
     client: httpx.Client, description: Description, name: str, addresses: Addresses
 ) -> Check:
+    """Checks that the LMS accepts the token of the application's service worker."""
     worker = description.service_worker_of(name)
-    answer = client.get(addresses.lms_url + LmsPath.ME, headers=_as_worker(worker))
+    answer = client.get(addresses.lms_url + LmsPath.ME, headers=_authorization_of(worker))
     username = _json(answer).get("username")
     if worker and username == worker.username:
         return Check("service-worker", "ok", f"its token is {username}'s")
     return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
 
 
-def _as_worker(worker: ServiceWorker | None) -> dict[str, str]:
+def _authorization_of(worker: ServiceWorker | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {worker.token if worker else ''}"}
 
 
@@ -325,9 +337,9 @@ def _lms_client(client: httpx.Client, application: Application, addresses: Addre
         data={**data, **NO_CODE, "redirect_uri": application.oauth_redirect_uris[0]},
     )
     error = _oauth_error(answer)
-    good = error == "invalid_grant"
-    seen = "knows the application's id and secret" if good else f"answers {error}"
-    return Check("lms-client", "ok" if good else "failed", seen)
+    is_known = error == "invalid_grant"
+    seen = "knows the application's id and secret" if is_known else f"answers {error}"
+    return Check("lms-client", "ok" if is_known else "failed", seen)
 
 
 def _service_clients(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
@@ -359,7 +371,8 @@ def _service_clients(client: httpx.Client, application: Application, addresses: 
 
 
 def connected_names(description: Description, addresses: Addresses) -> set[str] | None:
-    """Returns the names of the applications in the running LMS; None if it can't be asked."""
+    """Returns the names of the applications that the running LMS is connected to; None if the LMS
+    gives no report."""
     try:
         with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
             workers = [
@@ -367,18 +380,18 @@ def connected_names(description: Description, addresses: Addresses) -> set[str] 
                 for application in description.applications_with_workers()
             ]
             worker = next(filter(None, workers), None)
-            report = _report(client, worker, addresses)
+            report = _fetch_report(client, worker, addresses)
     except (httpx.HTTPError, ToolFailed):
         return None
     return {connection["name"] for connection in report.get("connections", [])}
 
 
-def _report(
+def _fetch_report(
     client: httpx.Client, worker: ServiceWorker | None, addresses: Addresses
 ) -> dict[str, Any]:
-    """Returns ``usher_report`` of the LMS's web server process. Raises ToolFailed."""
+    """Returns the LMS's ``usher_report`` about its own web server process. Raises ToolFailed."""
     url = addresses.lms_url + LmsPath.USHER_REPORT
-    answer = client.get(url, headers=_as_worker(worker))
+    answer = client.get(url, headers=_authorization_of(worker))
     if not answer.is_success:
         raise ToolFailed(f"{url} answers {answer.status_code}")
     return _json(answer)
@@ -389,7 +402,7 @@ def _from_the_lms(
 ) -> Check:
     """Checks that the LMS's server reaches the application."""
     worker = description.service_worker_of(application.name)
-    for probe in _report(client, worker, addresses).get("token_probes", []):
+    for probe in _fetch_report(client, worker, addresses).get("token_probes", []):
         if probe.get("backend_name") == application.backend:
             if probe.get("oauth_error") == "invalid_grant":
                 return Check("from-the-lms", "ok", f"reaches {probe['url']}")
@@ -477,33 +490,34 @@ def _sync(target: TargetApplication) -> Check:
     """Runs the application's own command that reads course runs from the LMS."""
     commands: list[str] = target.facts.get("commands", [])
     if target.checkout.sync_command and target.checkout.sync_command[0] in commands:
-        return _command("sync", outputs.of_sync, target, *target.checkout.sync_command)
+        return _run_command("sync", outputs.check_of_sync, target, *target.checkout.sync_command)
     if "sync_courserun" in commands:
-        return _command("sync", outputs.of_sync, target, "sync_courserun", "--all", "ALL")
+        return _run_command("sync", outputs.check_of_sync, target, "sync_courserun", "--all", "ALL")
     if "sync_courseruns" in commands:
-        return _command("sync", outputs.of_sync, target, "sync_courseruns")
+        return _run_command("sync", outputs.check_of_sync, target, "sync_courseruns")
     return Check("sync", "skipped", "the application has no sync command that Usher knows")
 
 
 def _repair(target: TargetApplication) -> Check:
     """Runs the application's own command that creates missing LMS accounts."""
-    if "repair_missing_courseware_records" not in target.facts.get("commands", []):
+    if REPAIR_COMMAND not in target.facts.get("commands", []):
         return Check("repair", "skipped", "the application has no repair command that Usher knows")
-    return _command("repair", outputs.of_repair, target, "repair_missing_courseware_records")
+    return _run_command("repair", outputs.check_of_repair, target, REPAIR_COMMAND)
 
 
-def _command(
-    name: str, understand: Callable[[str, Output], Check], target: TargetApplication, *command: str
+def _run_command(
+    name: str, parse: Callable[[str, Output], Check], target: TargetApplication, *command: str
 ) -> Check:
-    words = [*command, "--json"] if target.facts.get("usher") else list(command)
+    """Runs a management command of the application. parse: returns the result of a command that
+    prints no JSON."""
+    arguments = [*command, "--json"] if target.facts.get("usher") else list(command)
     try:
-        output = target.manage.command(*words)
+        output = target.manage.command(*arguments)
     except ToolFailed as error:
         summary = outputs.check_of_summary(name, command[0], error.stdout)
-        return summary or outputs.of_failure(name, command[0], error)
-    return outputs.check_of_summary(name, command[0], output.stdout) or understand(
-        command[0], output
-    )
+        return summary or outputs.check_of_failure(name, command[0], error)
+    summary = outputs.check_of_summary(name, command[0], output.stdout)
+    return summary or parse(command[0], output)
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

@@ -42,8 +42,8 @@ from usher.contract.oauth import BACKENDS
 from usher.contract.terminal import end_line_of_interrupt
 
 _REPEATED = (
-    "With several --application options, repeat --edition, --name, --manage, --env-file and those "
-    "about one application once for each, in the same order."
+    "With several --application options, give each option that describes an application (such as "
+    "--edition, --name, --manage and --env-file) once for each application, in the same order."
 )
 
 
@@ -90,7 +90,7 @@ _common_options = _options(
         "--edition",
         multiple=True,
         type=click.Choice(sorted(EDITIONS)),
-        help="Which application it is, if Usher can't detect it.",
+        help="The application's edition, if Usher can't detect it.",
     ),
     click.option(
         "--name", multiple=True, metavar="NAME", help="The application's name in the LMS."
@@ -156,7 +156,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
     at any time; it changes only what differs.
     """
     view = View(as_json)
-    with _ending(view):
+    with _exit_code_of_errors(view):
         options_given = _options_of(arguments)
         applications = [
             with_earlier_options(options)
@@ -167,8 +167,8 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
         options_given = replace(options_given, applications=applications)
         context = find_lms(with_earlier_lms(options_given))
         for application in options_given.applications:
-            may = functools.partial(_may, yes=yes, as_json=as_json)
-            if change := make_env(recognise(application), dry_run=dry_run, confirm=may):
+            confirm = functools.partial(_confirms, yes=yes, as_json=as_json)
+            if change := make_env(recognise(application), dry_run=dry_run, confirm=confirm):
                 view.print_preparation(change, dry_run=dry_run)
         targets = find_targets(options_given, context, dry_run=dry_run)
         warn_of_moves(targets, context)
@@ -188,15 +188,15 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
                 remember(target, context)
             SavedDescription(context.lms.folder).forget()
             apply(plan, view)
-        for before in moved_connections(targets, context):
-            connections.forget(*before.key)
+        for replaced in moved_connections(targets, context):
+            connections.forget(*replaced.key)
         for target, backend in targets:
             connections.remember(connection_of(target, backend, context))
         results = _check_and_show(
             [target for target, _ in targets], context, view, prove=not arguments["no_prove"]
         )
-        if remains := _start_advice([target for target, _ in targets], results):
-            raise NeedsPerson("start", remains)
+        if advice := _start_advice([target for target, _ in targets], results):
+            raise NeedsPerson("start", advice)
 
 
 def _check_and_show(
@@ -209,7 +209,7 @@ def _check_and_show(
     """
     results: list[Check] = []
     with ExitStack() as servers:
-        commands = {}
+        started_commands = {}
         for target in targets:
             server = development_server.running(
                 target,
@@ -217,7 +217,7 @@ def _check_and_show(
                 announce=functools.partial(view.print_server, target),
             )
             if started := servers.enter_context(server):
-                commands[target.name] = started.command
+                started_commands[target.name] = started.command
         for target in targets:
             view.print_heading(f"Checking {target.checkout.title}")
             for check in checks.run(context.lms, target, context.addresses, prove=prove):
@@ -226,8 +226,10 @@ def _check_and_show(
         if prove and not view.failed:
             for target in targets:
                 connections.mark_verified((str(context.lms.folder), target.name))
-        steps = manual.of(context.lms, targets, context.addresses, view.changed, commands)
-    view.print_connected(targets, context.addresses, steps)
+        manual_steps = manual.sort_steps(
+            context.lms, targets, context.addresses, view.changed, started_commands
+        )
+    view.print_connected(targets, context.addresses, manual_steps)
     return results
 
 
@@ -244,7 +246,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
     Without --application it disconnects all applications connected to this Tutor root.
     """
     view = View(as_json)
-    with _ending(view):
+    with _exit_code_of_errors(view):
         options_given = with_defaults(_options_of(arguments))
         applications = [
             with_earlier_options(application) for application in options_given.applications
@@ -275,7 +277,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             return
         if plan.due:
             _confirm(yes, as_json)
-            disconnection.keep()
+            disconnection.keep_description()
             apply(plan, view)
         for name in names:
             connections.forget(root, name)
@@ -283,20 +285,19 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
 
 
 def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) -> str:
-    """Returns advice to start the servers without which the connection can't be verified; "" if
-    there are none.
+    """Returns advice to start the applications that do not answer; "" if all of them answer, or if
+    other checks failed too.
 
-    Connect starts containers, and the development server of an application without containers. It
-    can't start an application whose manage.py runs through ``docker exec``, ``ssh`` or the like.
+    Connect starts containers, and the development server of an application without containers.
+    Connect can't start an application whose manage.py runs through ``docker exec``, ``ssh`` or the
+    like, so the operator must start this application.
     """
     failed = [check for check in checks_made if check.outcome == "failed"]
-    by_hand = [target.checkout.title for target in targets if not target.checkout.compose]
-    if not by_hand or any(check.id != "application-answers" for check in failed):
+    all_in_compose = all(target.checkout.compose for target in targets)
+    if all_in_compose or any(check.id != "application-answers" for check in failed):
         return ""
-    todo = [f"{check.seen}: {check.fix}" for check in failed]
-    return "; ".join(todo) and (
-        "; ".join(todo) + ". Then run usher connect again: it proves the connection"
-    )
+    fixes = "; ".join(f"{check.seen}: {check.fix}" for check in failed)
+    return fixes and f"{fixes}. Then run usher connect again: it proves the connection"
 
 
 def _with_warnings(plan: Plan, context: LmsContext) -> Plan:
@@ -308,14 +309,18 @@ def _options_of(arguments: dict[str, Any]) -> CommandOptions:
     targets = list(arguments["targets"])
     fields = ("edition", "backend", "name", "manage", "env_file", "url", "server_url")
     for name in fields:
-        if len(arguments.get(name, ())) > max(len(targets), 0):
+        if len(arguments.get(name, ())) > len(targets):
             raise Refused(f"--{name.replace('_', '-')} is given more often than --application")
     applications = [
         ApplicationOptions(
             target=target,
-            **{key: values[i] for key in fields if i < len(values := arguments.get(key, ()))},
+            **{
+                name: values[index]
+                for name in fields
+                if index < len(values := arguments.get(name, ()))
+            },
         )
-        for i, target in enumerate(targets)
+        for index, target in enumerate(targets)
     ]
     return CommandOptions(
         lms=arguments["lms"] or "",
@@ -333,12 +338,13 @@ def _confirm(yes: bool, as_json: bool) -> None:
     if yes:
         return
     if not _can_ask(yes, as_json):
-        raise Refused("connect can't ask for confirmation here; give --yes to apply the plan")
+        raise Refused("there is no terminal for a confirmation; give --yes to apply the plan")
     if not click.confirm("Apply these changes?", err=True):
         raise Refused("you did not confirm")
 
 
-def _may(question: str, *, yes: bool, as_json: bool) -> bool:
+def _confirms(question: str, *, yes: bool, as_json: bool) -> bool:
+    """Whether the operator agrees: with ``--yes``, or by the answer to the question."""
     return yes or (_can_ask(yes, as_json) and click.confirm(question, err=True))
 
 
@@ -347,15 +353,15 @@ def _can_ask(yes: bool, as_json: bool) -> bool:
 
 
 def _offer_to_build() -> bool:
-    words = (
+    question = (
         "        The LMS's image has no Usher yet. Build it now? It takes ten minutes to an hour"
     )
-    return click.confirm(words, err=True)
+    return click.confirm(question, err=True)
 
 
 @contextmanager
-def _ending(view: View) -> Iterator[None]:
-    """Turns every outcome of a command into a message and an exit code."""
+def _exit_code_of_errors(view: View) -> Iterator[None]:
+    """Turns an error, an interrupt or the end of a command into a message and an exit code."""
     code, message = exits.DONE, ""
     try:
         yield
@@ -368,13 +374,13 @@ def _ending(view: View) -> Iterator[None]:
         code, message = exits.UNFINISHED, f"Remains for you: {error}"
     except (Refused, EnvFileError) as error:
         # An EnvFileError while a step writes is reported by plan.apply as StepFailed.
-        nothing = "Nothing else was changed." if view.has_preparations else "Nothing was changed."
-        code, message = exits.NOT_RUN, f"{error}\n{nothing}"
+        changes = "Nothing else was changed." if view.has_preparations else "Nothing was changed."
+        code, message = exits.NOT_RUN, f"{error}\n{changes}"
     except connections.ConnectionsError as error:
         has_changed = view.has_preparations or view.changed
         code, message = exits.FAILED if has_changed else exits.NOT_RUN, str(error)
     except ConnectError as error:
-        message = f"{error}\nThe steps before it are done; run the command again to continue."
+        message = f"{error}\nThe earlier steps are done; run the command again to continue."
         code = exits.FAILED
     if message:
         view.print_error(message)

@@ -57,28 +57,27 @@ class Connecting:
         for target, _ in self._targets:
             warnings += _env_warnings(target)
         names = [target.name for target, _ in self._targets]
-        configuration_steps, lms, of_the_image = self._steps_of_the_lms(names, running=running)
-        plan = Plan(
-            facts, self._steps(configuration_steps, lms, of_the_image, names), warnings=warnings
-        ).find_due()
-        plan.warnings += lms.warnings()
-        if isinstance(lms, TutorLmsSteps):
-            lms.may_run_jobs = True
+        configuration_steps, lms_steps, image_steps = self._steps_of_the_lms(names, running=running)
+        steps = self._steps(configuration_steps, lms_steps, image_steps, names)
+        plan = Plan(facts, steps, warnings=warnings).find_due()
+        plan.warnings += lms_steps.warnings()
+        if isinstance(lms_steps, TutorLmsSteps):
+            lms_steps.may_run_jobs = True
         return plan
 
     def _steps_of_the_lms(
         self, names: list[str], *, running: bool
     ) -> tuple[ConfigurationSteps, LmsSteps, list[Step]]:
         """Returns the steps for the LMS's configuration, the steps for the LMS itself, and a list
-        of the steps that must come before the LMS's records are created."""
+        of the steps to apply before the LMS's records are created."""
         if isinstance(self._lms, EmbeddedLms):
-            configuration_steps = EmbeddedSteps(self._lms, self._values)
+            configuration_steps = EmbeddedSteps(self._lms, self._config_values)
             return (
                 configuration_steps,
                 EmbeddedLmsSteps(self._lms, configuration_steps, names, self._addresses),
                 [],
             )
-        tutor = TutorSteps(self._lms, self._values, self._runner)
+        tutor = TutorSteps(self._lms, self._config_values, self._runner)
         lms = TutorLmsSteps(
             tutor, self._addresses, names, build=self._options.build, running=running
         )
@@ -88,7 +87,7 @@ class Connecting:
         self,
         configuration_steps: ConfigurationSteps,
         lms: LmsSteps,
-        of_the_image: list[Step],
+        image_steps: list[Step],
         names: list[str],
     ) -> list[Step]:
         applications = [
@@ -101,7 +100,7 @@ class Connecting:
             *([self._superuser_step()] if self._options.superuser else []),
             *configuration_steps.steps(" and ".join(names)),
             *[step for application in applications for step in application.record_steps()],
-            *of_the_image,
+            *image_steps,
             lms.provision(),
             *[step for application in applications for step in application.settings_steps()],
             *([] if self._lms.in_cluster else [lms.restart()]),
@@ -118,14 +117,14 @@ class Connecting:
             target.reserve_superuser,
         )
 
-    def _values(self) -> dict[str, Any]:
+    def _config_values(self) -> dict[str, Any]:
         """Returns the keys and values that config.yml must have. Raises Refused."""
         entries = self._lms.entries()
         in_containers = not isinstance(self._lms, EmbeddedLms)
         for target, backend in self._targets:
             entry = target.entry(backend, lms_in_containers=in_containers)
             entries = configuration.with_entry(entries, entry)
-        entries = configuration.applications_with_workers(entries)
+        entries = configuration.entries_with_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if isinstance(self._lms, EmbeddedLms):
             values |= self._lms.generated()

@@ -43,10 +43,10 @@ class Disconnection(ABC):
         self._addresses = addresses
         self._purge = purge
         self._running = False
-        self._mark = RestartMark(lms.folder)
+        self._restart_mark = RestartMark(lms.folder)
         self._saved_description = SavedDescription(lms.folder)
         self._description = _merge(self._saved_description.description(), lms.description())
-        entries = configuration.applications_with_workers(lms.entries())
+        entries = configuration.entries_with_workers(lms.entries())
         self._remaining_entries = [entry for entry in entries if entry.get("name") not in names]
 
     @property
@@ -54,7 +54,7 @@ class Disconnection(ABC):
         """Whether no other application stays connected; the plugin is then disabled as well."""
         return not self._remaining_entries
 
-    def keep(self) -> None:
+    def keep_description(self) -> None:
         """Saves a copy of the description. Must be called before the first change."""
         self._saved_description.keep(self._description)
 
@@ -90,15 +90,15 @@ class Disconnection(ABC):
             trust_apply=True,
         )
 
-    def _config_step(self, step: str) -> Step:
+    def _config_step(self, step_id: str) -> Step:
         return Step(
-            step,
+            step_id,
             str(self._lms.config_file),
-            "remove Usher's settings" if self._purges else "remove the application",
+            "remove Usher's settings" if self._purges_settings else "remove the application",
             "--purge was given"
-            if self._purges
+            if self._purges_settings
             else "it is disconnected; its secrets stay, for connecting it again",
-            lambda: not self._values(),
+            lambda: not self._config_changes(),
             self._configure,
         )
 
@@ -135,27 +135,31 @@ class Disconnection(ABC):
         return "; ".join(outcomes) or "there were none"
 
     @property
-    def _purges(self) -> bool:
+    def _purges_settings(self) -> bool:
+        """Whether all of Usher's settings are removed: with ``purge``, but not while another
+        application stays connected."""
         return self._purge and self.is_last
 
-    def _values(self) -> dict[str, Any]:
-        """Returns the changes to config.yml; None for keys to remove."""
+    def _config_changes(self) -> dict[str, Any]:
+        """Returns the keys of config.yml to change and their new values; None removes a key."""
         present = configuration.read(self._lms.config_file)
-        if self._purges:
+        if self._purges_settings:
             return {key: None for key in present if key.startswith(configuration.PREFIX)}
-        values: dict[str, Any] = dict.fromkeys(configuration.of_applications(present, self._names))
+        values: dict[str, Any] = dict.fromkeys(
+            configuration.keys_of_applications(present, self._names)
+        )
         if present.get(configuration.APPLICATIONS, []) != self._remaining_entries:
             values[configuration.APPLICATIONS] = self._remaining_entries
         return values
 
     def _configure(self) -> str:
-        configuration.write(self._lms.config_file, self._values())
+        configuration.write(self._lms.config_file, self._config_changes())
         self._lms.forget()
         return "written"
 
     def _offers_no_sign_in(self) -> bool:
         """Whether the running LMS no longer offers sign-in through these applications."""
-        if self._mark.is_set:
+        if self._restart_mark.is_set:
             return False
         return not any(
             checks.leads_to(application, self._addresses)
@@ -214,7 +218,7 @@ class Disconnection(ABC):
                 f"state:{target.name}",
                 str(target.saved_state.folder),
                 "delete the saved copies of record and .env",
-                "both are restored by then",
+                "the record and the .env are restored by the steps before",
                 lambda: not target.saved_state.folder.exists(),
                 target.saved_state.forget,
             )
@@ -261,7 +265,7 @@ class DisconnectionFromTutor(Disconnection):
                     str(instance.root),
                     "disable the plugin usher",
                     "without its patches the LMS uses its own sign-in",
-                    lambda: not self._platform.now.enabled,
+                    lambda: not self._platform.current_instance.enabled,
                     self._disable,
                 )
             )
@@ -273,7 +277,7 @@ class DisconnectionFromTutor(Disconnection):
                 str(instance.root / "env"),
                 "render Tutor's environment",
                 "restores the settings that Tutor renders without the plugin",
-                lambda: not self._platform.now.report["stale"],
+                lambda: not self._platform.current_instance.report["stale"],
                 self._render,
             ),
             Step(
@@ -289,19 +293,19 @@ class DisconnectionFromTutor(Disconnection):
 
     def _disable(self) -> str:
         # Tutor renders when a plugin is disabled.
-        self._mark.set()
+        self._restart_mark.set()
         self._platform.tutor("plugins", "disable", "usher")
         return "disabled"
 
     def _render(self) -> str:
-        self._mark.set()
+        self._restart_mark.set()
         self._platform.tutor("config", "save")
         return "rendered"
 
     def _restart(self) -> str:
         self._platform.restart(running=self._running)
         checks.wait_for_lms(self._addresses)
-        self._mark.clear()
+        self._restart_mark.clear()
         return "up"
 
     def _files_step(self) -> Step:
@@ -342,7 +346,7 @@ class DisconnectionFromEmbedded(Disconnection):
 
     def remaining(self) -> list[str]:
         if self.is_last and self._purge:
-            return [words for words in super().remaining() if not words.startswith("LMS: ")]
+            return [text for text in super().remaining() if not text.startswith("LMS: ")]
         folder = [f"LMS: its folder {self._embedded.folder}"] if self.is_last else []
         return super().remaining() + folder
 
@@ -395,14 +399,14 @@ class DisconnectionFromEmbedded(Disconnection):
         return "stopped"
 
     def _render(self) -> str:
-        self._mark.set()
+        self._restart_mark.set()
         self._embedded.render()
         return "written"
 
     def _restart(self) -> str:
         self._embedded.restart(running=True)
         checks.wait_for_lms(self._addresses, meanwhile=self._embedded.server.check)
-        self._mark.clear()
+        self._restart_mark.clear()
         return "up"
 
     def _files_step(self) -> Step:
@@ -438,8 +442,8 @@ def disconnection_for(lms: Platform | EmbeddedLms, *rest: Any, purge: bool) -> D
 
 
 def _merge(saved: Description | None, rendered: Description | None) -> Description:
-    """Returns a description with the applications of both. The saved entry wins if both have
-    one."""
+    """Returns a description with the applications of both descriptions. Of an application in both,
+    the saved entry is used."""
     by_name = {
         application.name: application
         for description in (rendered, saved)

@@ -33,8 +33,8 @@ from usher.connect.openedx.instance import (
     find_root,
     find_tutor,
     inspect_root,
+    lms_runs,
     running_modes,
-    runs,
 )
 from usher.connect.openedx.platform import Platform
 from usher.connect.process import Runner, Secrets
@@ -45,8 +45,8 @@ from usher.contract.cookies import session_cookies_collide
 from usher.contract.provisioning import Application
 
 _OPEN_TO_ALL = (
-    "the embedded LMS listens on port {port} of every interface, as the application's containers "
-    "must reach it: close the port to others with your firewall"
+    "the embedded LMS listens on port {port} of every interface, because the application's "
+    "containers must reach it. Close this port to other machines with your firewall"
 )
 
 
@@ -129,8 +129,9 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     }
     if present_url and url != present_url and other_names:
         raise Refused(
-            f"the LMS in {home} is at {present_url}, where {', '.join(sorted(other_names))} finds "
-            "it; disconnect that one first, or leave --lms-url out"
+            f"the LMS in {home} has the address {present_url}, which is in the settings of "
+            f"{', '.join(sorted(other_names))}. To change the address, disconnect the others "
+            "first; to keep it, leave --lms-url out"
         )
     lms = EmbeddedLms(home, url, runner, open_to_containers=in_containers)
     secrets.add(lms.generated().values())
@@ -201,20 +202,22 @@ def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
             "LMS": lms_url,
         },
         warnings=[warning] if warning else [],
-        running=_is_up(instance, runner) if instance.command in running else False,
+        running=_is_running(instance, runner) if instance.command in running else False,
     )
 
 
-def _is_up(instance: Instance, runner: Runner) -> bool:
+def _is_running(instance: Instance, runner: Runner) -> bool:
     try:
-        return runs(instance, runner)
+        return lms_runs(instance, runner)
     except ToolFailed as error:
         raise Refused(f"docker does not answer: {error}") from error
 
 
-def _address(value: str, what: str) -> str:
+def _address(value: str, name: str) -> str:
+    """Returns the address without a slash at the end. Raises Refused, with ``name``, if it isn't
+    an http address."""
     try:
-        return tutor_values.address(value, what)
+        return tutor_values.address(value, name)
     except tutor_values.NotAllowed as error:
         raise Refused(str(error)) from error
 
@@ -234,30 +237,31 @@ def find_targets(
             entries, target.name, options.backend, target.default_backend
         )
         target.check_backend(backend.base)
-        context.warnings += _change_of_backend(entries, target, backend)
-        context.warnings += _shared_session_cookie(target, context.addresses)
+        context.warnings += _warnings_of_backend_change(entries, target, backend)
+        context.warnings += _warnings_of_shared_cookie(target, context.addresses)
         entries = configuration.with_entry(entries, target.entry(backend))
         targets.append((target, backend))
         context.facts |= _facts_of(target, backend)
     return targets
 
 
-def _change_of_backend(
+def _warnings_of_backend_change(
     entries: list[dict[str, Any]], target: TargetApplication, backend: Choice
 ) -> list[str]:
-    before = next(
+    earlier_backend = next(
         (entry.get("backend") for entry in entries if entry.get("name") == target.name), None
     )
-    if before in (None, backend.name):
+    if earlier_backend in (None, backend.name):
         return []
     return [
-        f"{target.checkout.title} has signed in with backend {before} until now, and the links of "
-        f"its learners in the LMS name it. Provisioning moves all links to {backend.name} in one "
-        f"transaction; to move them back, connect with --backend {before}"
+        f"{target.checkout.title} has had the backend {earlier_backend} in the LMS until now, and "
+        f"the links of its learners name this backend. Provisioning moves all links to "
+        f"{backend.name} in one transaction; to move them back, connect with --backend "
+        f"{earlier_backend}"
     ]
 
 
-def _shared_session_cookie(target: TargetApplication, addresses: Addresses) -> list[str]:
+def _warnings_of_shared_cookie(target: TargetApplication, addresses: Addresses) -> list[str]:
     cookie = target.facts.get("session_cookie", "")
     if not session_cookies_collide(target.url, cookie, addresses.lms_url):
         return []
@@ -271,12 +275,12 @@ def _shared_session_cookie(target: TargetApplication, addresses: Addresses) -> l
 def find_connected(
     command_options: CommandOptions, context: LmsContext
 ) -> tuple[list[TargetApplication], list[str]]:
-    """Returns the applications to disconnect that can be reached: those requested, or all of this
-    LMS.
+    """Returns the applications to disconnect that can be reached from here, and the names of all
+    applications to disconnect.
 
-    The second list has the names of all applications to disconnect, also of those that only the LMS
-    knows. Raises Refused if a requested application can't be reached. An unreachable application
-    that was not requested by name is left as it is, with a warning.
+    These are the requested applications, or all applications of this LMS, also those that only the
+    LMS knows. Raises Refused if a requested application can't be reached. If no application was
+    requested, an unreachable one is left as it is, with a warning.
     """
     if command_options.applications:
         targets = [_reopen(options, context) for options in command_options.applications]
@@ -292,7 +296,8 @@ def find_connected(
             targets.append(_reopen(options, context))
         except Refused as error:
             warning = (
-                f"{options.name} keeps its OAuth2 record and .env; disconnect it later: {error}"
+                f"{options.name} can't be reached and keeps its OAuth2 record and .env. Disconnect "
+                f"it later: {error}"
             )
             context.warnings.append(warning)
     description = SavedDescription(folder).description()
@@ -355,9 +360,8 @@ def connection_of(target: TargetApplication, backend: Choice, context: LmsContex
 
 
 def with_defaults(command_options: CommandOptions) -> CommandOptions:
-    """Completes options that name no LMS.
-
-    Takes the LMS from the connections of the requested applications, or from the only connection.
+    """Adds the LMS to options that name none: the LMS to which the requested applications are
+    connected, or the only connected LMS.
     """
     names_an_lms = (
         command_options.tutor
@@ -443,9 +447,8 @@ def connected_applications() -> list[ApplicationOptions]:
 
 
 def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
-    """Returns ``options``, completed with the options given when this application was connected.
-
-    So the path or address is enough to connect it again.
+    """Returns ``options``, completed with the options given when this application was connected,
+    so that an operator who connects it again needs to give only its path or address.
     """
     entries = _saved_entries(options)
     if not entries:
@@ -515,13 +518,15 @@ def _facts_of(target: TargetApplication, backend: Choice) -> dict[str, str]:
     if backend.base != backend.name:
         backend_text += f", which behaves as {backend.base}"
     facts = target.facts
-    how = "docker compose" if target.checkout.compose else target.manage.as_typed().strip()
-    how = how or "known by its address alone"
+    if target.checkout.compose:
+        access = "docker compose"
+    else:
+        access = target.manage.as_typed().strip() or "on another machine"
     description = "built on Usher, " if facts["usher"] else ""
     if target.gateway_url and target.url == target.gateway_url:
         description += "its API gateway, where it signs people in, "
     return {
-        target.name: f"{target.checkout.title} at {target.url}, {description}{how}",
+        target.name: f"{target.checkout.title} at {target.url}, {description}{access}",
         f"{target.name}, versions": f"Django {facts['django']}, OAuth toolkit {facts['toolkit']}",
         f"{target.name}, .env": str(target.checkout.env_file or "(none)"),
         f"{target.name}, backend": backend_text,

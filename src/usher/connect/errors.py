@@ -2,7 +2,7 @@
 
 ConnectError
 ├── Refused        the plan can't be made; nothing was changed
-├── StepFailed     a step failed; the steps before it are done, and the command can be repeated
+├── StepFailed     a step failed; the earlier steps are done, and the command can be repeated
 │   └── NeedsPerson    the operator must do or allow something, then repeat the command
 └── ToolFailed     a program (tutor, docker, manage.py) failed; includes the end of its output
     └── ToolMissing    the program is not installed

@@ -27,15 +27,14 @@ class Manual:
     left: list[str] = field(default_factory=list)
 
 
-def of(
+def sort_steps(
     lms: Platform | EmbeddedLms,
     targets: list[TargetApplication],
     addresses: Addresses,
     changed_ids: list[str],
     started_commands: Mapping[str, str],
 ) -> Manual:
-    """Returns for each manual step whether connect did it, it is unnecessary, or it is left to the
-    operator.
+    """Returns the manual steps, sorted: done by connect, unnecessary, or left to the operator.
 
     changed_ids: ids of steps that changed something; started_commands: the commands of the
     development servers that ran for the checks, by the application's name.
@@ -45,7 +44,7 @@ def of(
         title = target.checkout.title
         steps.done += [
             f"{title}: OAuth2 application {EDX_OAUTH_APP} with the LMS's redirect URI",
-            f"{title}: its settings in {target.checkout.env_file or 'the file to hand over'}",
+            f"{title}: its settings in {target.checkout.env_file or 'a file for its operator'}",
             f"LMS: provider record, OAuth client and service worker for {title}",
         ]
         steps.left += _left_to_operator(target, changed_ids, started_commands.get(target.name, ""))

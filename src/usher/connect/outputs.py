@@ -24,57 +24,57 @@ _CRASH = re.compile(
 _UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments?: (.*)")
 
 
-def of_repair(command: str, output: Output) -> Check:
+def check_of_repair(command: str, output: Output) -> Check:
     """Returns the result of a command that creates missing LMS accounts."""
     tally = _TALLY.search(output.text)
     if tally is None:
-        return Check("repair", "ok", f"{command}: {_last(output.text)}")
-    good, bad = int(tally[1]), int(tally[2])
+        return Check("repair", "ok", f"{command}: {_last_line(output.text)}")
+    repaired, failed = int(tally[1]), int(tally[2])
     reasons = list(dict.fromkeys(_FAILURE.findall(output.text)))
     why = f": {reasons[0]}" if reasons else ""
-    if bad and not good:
+    if failed and not repaired:
         return Check(
             "repair",
             "failed",
-            f"{command}: none of {bad} learners could be repaired{why}",
+            f"{command}: none of {failed} learners could be repaired{why}",
             "look at the checks above and at the LMS's log; the command's exit code was 0",
         )
-    if bad:
+    if failed:
         return Check(
             "repair",
             "warning",
-            f"{command}: {good} repaired; {bad} could not be{why}",
+            f"{command}: {repaired} repaired, {failed} not repaired{why}",
             "the connection works; find out why the LMS refuses these learners",
         )
-    if not good:
+    if not repaired:
         return Check(
             "repair",
             "skipped",
             f"{command} found nobody to repair, which proves nothing: it skips learners who never "
             "signed in or signed up less than 5 minutes ago",
         )
-    return Check("repair", "ok", f"{command}: {good} repaired, no failures")
+    return Check("repair", "ok", f"{command}: {repaired} repaired, no failures")
 
 
-def of_sync(command: str, output: Output) -> Check:
+def check_of_sync(command: str, output: Output) -> Check:
     """Returns the result of a command that reads course runs."""
     tally = _TALLY.search(output.text)
     if tally is None:
-        return Check("sync", "ok", f"{command}: {_last(output.text)}")
-    good, bad = int(tally[1]) + int(tally[3] or 0), int(tally[2])
-    if bad:
+        return Check("sync", "ok", f"{command}: {_last_line(output.text)}")
+    read, failed = int(tally[1]) + int(tally[3] or 0), int(tally[2])
+    if failed:
         return Check(
             "sync",
             "warning",
-            f"{command}: {good} course runs read, {bad} could not be",
+            f"{command}: {read} course runs read, {failed} not read",
             "usher drift --kind run names them: the LMS has no run with that course key, or the "
             "application does not accept its dates",
         )
-    if not good:
+    if not read:
         return Check(
             "sync", "skipped", f"{command} changed no course run: it found none, or none differs"
         )
-    return Check("sync", "ok", f"{command}: {good} course runs read, no failures")
+    return Check("sync", "ok", f"{command}: {read} course runs read, no failures")
 
 
 def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
@@ -102,7 +102,7 @@ def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
     return Check(name, "warning", text, fix)
 
 
-def of_failure(name: str, command: str, error: ToolFailed) -> Check:
+def check_of_failure(name: str, command: str, error: ToolFailed) -> Check:
     """Returns the result of a command that failed."""
     text = str(error)
     if crash := _last_match(_CRASH, text):
@@ -123,6 +123,6 @@ def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return matches[-1] if matches else None
 
 
-def _last(text: str) -> str:
+def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "done"

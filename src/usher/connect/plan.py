@@ -98,17 +98,19 @@ def apply(plan: Plan, progress: Progress) -> list[str]:
     for number, step in enumerate(plan.steps, start=1):
         progress.start_step(step, number, len(plan.steps))
         try:
-            due = not step.is_done() if changed_ids else step.id in plan.due
-            result = step.apply() if due else "already so"
-            if due and not step.trust_apply and not step.is_done():
-                raise StepFailed(step.id, f"{step.what}: done, but it did not take ({result})")
+            is_due = not step.is_done() if changed_ids else step.id in plan.due
+            result = step.apply() if is_due else "already so"
+            if is_due and not step.trust_apply and not step.is_done():
+                raise StepFailed(
+                    step.id, f"{step.what}: done ({result}), but a check finds no change"
+                )
         except StepFailed:
             raise
         except ConnectError as error:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
         except (OSError, EnvFileError) as error:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
-        if due:
+        if is_due:
             changed_ids.append(step.id)
-        progress.finish_step(step, due, result)
+        progress.finish_step(step, is_due, result)
     return changed_ids

@@ -98,12 +98,12 @@ class Runner:
                 f"{self.as_typed(command)} did not end within {timeout:.0f} seconds"
             ) from error
         if finished.returncode != 0:
-            words = (
+            output_end = (
                 last_lines(finished.stderr) or last_lines(finished.stdout) or "(it printed nothing)"
             )
             raise ToolFailed(
                 f"{self.as_typed(command)} ended with {finished.returncode}:\n"
-                f"{self.secrets.hide(words)}",
+                f"{self.secrets.hide(output_end)}",
                 finished.returncode,
                 finished.stdout,
             )
@@ -128,23 +128,23 @@ class Runner:
             )
         except OSError as error:
             raise ToolMissing(f"{command[0]} can't be run: {error.strerror}") from error
-        last: deque[str] = deque(maxlen=_LAST_LINES)
+        newest_lines: deque[str] = deque(maxlen=_LAST_LINES)
         try:
             for line in process.stdout or ():
-                last.append(self.secrets.hide(line.rstrip()))
-                sys.stderr.write(f"          {last[-1]}\n")
+                newest_lines.append(self.secrets.hide(line.rstrip()))
+                sys.stderr.write(f"          {newest_lines[-1]}\n")
             code = process.wait()
         finally:
             process.kill()
         if code:
-            words = last_lines("\n".join(last))
-            raise ToolFailed(f"{self.as_typed(command)} ended with {code}:\n{words}", code)
+            output_end = last_lines("\n".join(newest_lines))
+            raise ToolFailed(f"{self.as_typed(command)} ended with {code}:\n{output_end}", code)
 
     def start(self, argv: Sequence[str | Path], log: Path) -> "subprocess.Popen[bytes]":
         """Starts a program and doesn't wait for it.
 
         ``usher.contract.stop_with_parent`` stops the program, also when this process ends. log: a
-        file for its output, readable by its owner only.
+        file for the program's output, readable by the file's owner only.
         """
         write_private(log, b"")
         return stop_with_parent.start([str(part) for part in argv], self.cwd, self.env, log)

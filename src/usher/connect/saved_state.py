@@ -34,7 +34,7 @@ def state_home() -> Path:
 
 
 def saved_applications() -> list[dict[str, Any]]:
-    """Returns what ``save_application`` has saved, for all applications on this machine."""
+    """Returns the saved entries of ``save_application`` for all applications on this machine."""
     files = sorted(state_home().glob(f"*/{_APPLICATION}"))
     return [dict(json.loads(file.read_text())) for file in files]
 
@@ -91,11 +91,12 @@ class SavedState:
     """The state of one application before Usher; saved once, never overwritten."""
 
     def __init__(self, application: str) -> None:
-        """application: the path of its ``.env``, or its address."""
+        """application: the path of the application's ``.env``, or its address."""
         self.folder = state_home() / hashlib.sha256(application.encode()).hexdigest()[:16]
 
     def keep_env(self, path: Path) -> None:
-        """Saves the ``.env``, or that there was none."""
+        """Saves a copy of the ``.env``, or the fact that there was none. Does nothing if one of
+        both was saved before."""
         if (self.folder / _ENV).exists() or (self.folder / _NO_ENV).exists():
             return
         if path.exists():
@@ -104,7 +105,8 @@ class SavedState:
             self._write(_NO_ENV, b"")
 
     def keep_record(self, record: dict[str, Any] | None) -> None:
-        """Saves the fields of the OAuth2 record; None if there was none."""
+        """Saves the fields of the OAuth2 record, unless they were saved before. record: None if
+        there was no record."""
         if not (self.folder / _RECORD).exists():
             self._write(_RECORD, json.dumps(record).encode())
 
@@ -121,12 +123,12 @@ class SavedState:
         return EnvFile.read(self.folder / _ENV) if (self.folder / _ENV).exists() else None
 
     def keep_examples(self, values: dict[str, str]) -> None:
-        """Saves example values that are about to be written into the ``.env``."""
+        """Saves the example values that connect is about to write into the ``.env``."""
         if values:
             self._write(_EXAMPLES, json.dumps(self.examples() | values).encode())
 
     def examples(self) -> dict[str, str]:
-        """Returns the example values that were written into the ``.env``."""
+        """Returns the example values that connect has written into the ``.env``."""
         file = self.folder / _EXAMPLES
         return dict(json.loads(file.read_text())) if file.exists() else {}
 

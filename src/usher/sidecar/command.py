@@ -60,7 +60,7 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--edition",
                 type=click.Choice(sorted(EDITIONS)),
-                help="Which application it is, if Usher can't detect it.",
+                help="The application's edition, if Usher can't detect it.",
             ),
             click.option(
                 "--manage",

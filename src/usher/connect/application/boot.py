@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from usher.connect.application.settings import KEYS
 from usher.journey.sign_in import missing_table
 
-#: The value of settings that connect will write, while it examines the application.
+#: The temporary value, while connect examines the application, of settings that it will write.
 PLACEHOLDER = "usher-placeholder"
 #: Example values with which the application starts without contacting other servers.
 EXAMPLES = {
@@ -24,7 +24,7 @@ EXAMPLES = {
     "MITXPRO_ADMIN_EMAIL": "admin@localhost",
 }
 #: Settings for which no example value works.
-_ONLY_A_PERSON_KNOWS = ("DATABASE_URL",)
+_WITHOUT_EXAMPLE = ("DATABASE_URL",)
 _NAME = r"[A-Z][A-Z0-9_]{2,}"
 _MISSING = (
     # mitol-django-common, used by MITx Online and MIT xPro
@@ -37,7 +37,8 @@ _MISSING = (
     re.compile(rf"^\s*KeyError: '({_NAME})'", re.MULTILINE),
 )
 _EMPTY = re.compile(rf"Expected value in ({_NAME})= to be an? (\w+)")
-_OF_KIND = {"int": "1", "boolean": "False", "float": "1", "list": "[]"}
+#: Type that an error names → an example value of this type.
+_EXAMPLE_OF_TYPE = {"int": "1", "boolean": "False", "float": "1", "list": "[]"}
 _WEBPACK = re.compile(r"([^\s'\"]*webpack-stats[^\s'\"]*?\.json)")
 _NO_COMPOSE = re.compile(
     r"unknown flag: --rm|unknown shorthand flag|'compose' is not a docker command|docker: not found"
@@ -61,7 +62,8 @@ _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 class Missing:
     """The settings that an application needs to start.
 
-    ours: those that connect will write, with placeholders; others: with example values.
+    ours: the settings that connect will write, with placeholders; others: all other settings, with
+    example values.
     """
 
     ours: dict[str, str]
@@ -73,37 +75,41 @@ class Missing:
 
 def missing(error_text: str, known_names: Iterable[str] = ()) -> Missing:
     """Returns the settings that ``error_text`` names, except those in ``known_names``."""
-    kinds = dict.fromkeys(_names(error_text), "") | dict(_EMPTY.findall(error_text))
-    kinds_of_missing = {
-        name: kind
-        for name, kind in kinds.items()
-        if name not in set(known_names) and name not in _ONLY_A_PERSON_KNOWS
+    types = dict.fromkeys(_missing_names(error_text), "") | dict(_EMPTY.findall(error_text))
+    missing_types = {
+        name: type_name
+        for name, type_name in types.items()
+        if name not in set(known_names) and name not in _WITHOUT_EXAMPLE
     }
     return Missing(
-        {name: PLACEHOLDER for name in kinds_of_missing if name in KEYS},
-        {name: _example(name, kind) for name, kind in kinds_of_missing.items() if name not in KEYS},
+        ours={name: PLACEHOLDER for name in missing_types if name in KEYS},
+        others={
+            name: _example(name, type_name)
+            for name, type_name in missing_types.items()
+            if name not in KEYS
+        },
     )
 
 
-def _names(error_text: str) -> list[str]:
+def _missing_names(error_text: str) -> list[str]:
     matches = [match for pattern in _MISSING for match in pattern.findall(error_text)]
     return [name.strip() for names in matches for name in names.split(",") if name.strip()]
 
 
-def _example(name: str, kind: str) -> str:
+def _example(name: str, type_name: str) -> str:
     if name == "SECRET_KEY":
         return secrets.token_urlsafe(48)
-    return EXAMPLES.get(name) or _OF_KIND.get(kind, PLACEHOLDER)
+    return EXAMPLES.get(name) or _EXAMPLE_OF_TYPE.get(type_name, PLACEHOLDER)
 
 
 def advice(error_text: str, *, compose: bool, migrate: str, needs_postgresql: bool = False) -> str:
     """Returns advice about an application that can't start; "" if its error is unknown.
 
     compose: whether docker compose runs the application. migrate: the command that creates its
-    tables. needs_postgresql: whether its migrations fail on SQLite, which it uses without
-    DATABASE_URL.
+    tables. needs_postgresql: whether its migrations fail on SQLite, its database if DATABASE_URL is
+    not set.
     """
-    last_step = "then run this again"
+    last_step = "then run this command again"
     if match := _WEBPACK.search(error_text):
         build = (
             "Start the service that builds them: docker compose up -d watch; wait until the file "
@@ -137,5 +143,5 @@ def advice(error_text: str, *, compose: bool, migrate: str, needs_postgresql: bo
             "its database has no TLS; set MITX_ONLINE_DB_DISABLE_SSL=True (MIT xPro: "
             f"MITXPRO_DB_DISABLE_SSL=True) in its .env, {last_step}"
         )
-    names = [name for name in _ONLY_A_PERSON_KNOWS if name in _names(error_text)]
+    names = [name for name in _WITHOUT_EXAMPLE if name in _missing_names(error_text)]
     return f"it needs {names[0]}; set it in its .env, {last_step}" if names else ""

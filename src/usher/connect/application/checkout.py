@@ -25,8 +25,9 @@ MARKS: dict[Edition, str] = {
 class ApplicationOptions:
     """The operator's options for one application; '' for values to detect.
 
-    url: for browsers; server_url: for the LMS's containers; manage: the command that runs its
-    manage.py; env_file: its ``.env``.
+    target: the path of the checkout, or the application's address; url: the address for browsers;
+    server_url: the address for the LMS's containers; manage: the command that runs the
+    application's manage.py; env_file: the path of its ``.env``.
     """
 
     target: str
@@ -43,9 +44,9 @@ class ApplicationOptions:
 class Checkout:
     """An application, as detected from its files.
 
-    folder: None if only its address is known; manage: argv before the name of a management
-    command, empty if it can't be run; compose: whether docker compose runs it; url: '' if the
-    application must be asked.
+    folder: None if only the application's address is known; manage: argv before the name of a
+    management command, empty if manage.py can't be run; compose: whether docker compose runs the
+    application; url: '' if only the application's own settings have the address.
     """
 
     name: str
@@ -66,8 +67,8 @@ class Checkout:
 
     @property
     def runs_here(self) -> bool:
-        """Whether the application is known to run in processes of this machine, not in
-        containers."""
+        """Whether the application runs in processes of this machine; False if it runs in containers
+        or on another machine."""
         return runs_here(self.manage)
 
     @property
@@ -129,7 +130,7 @@ def _edition_of(folder: Path, options: ApplicationOptions) -> Edition | None:
     if detected and option and detected is not option and _is_upstream(folder, detected):
         raise Refused(
             f"{folder} is a checkout of {detected.title}, but --edition says {option.title}; "
-            "leave --edition out or name the other folder"
+            f"leave --edition out, or give the checkout of {option.title}"
         )
     if detected and _is_upstream(folder, detected):
         return detected
@@ -171,9 +172,9 @@ def _manage_of(folder: Path, options: ApplicationOptions) -> tuple[tuple[str, ..
     if _has_web_service(folder):
         command = ("docker", "compose", "run", "--rm", "-T", WEB_SERVICE, "./manage.py")
         return command, True
-    for home in (folder, folder.parent):
+    for parent in (folder, folder.parent):
         for environment in (".venv", "venv"):
-            python = home / environment / "bin" / "python"
+            python = parent / environment / "bin" / "python"
             if python.exists():
                 return (str(python), "manage.py"), False
     raise Refused(
@@ -190,13 +191,14 @@ def _has_web_service(folder: Path) -> bool:
         try:
             data = yaml.safe_load(file.read_text())
         except yaml.YAMLError as error:
-            raise Refused(f"{file} is not YAML: {_where(error)}") from error
+            raise Refused(f"{file} is not YAML: {_problem_of(error)}") from error
         services = data.get("services") if isinstance(data, dict) else None
         return isinstance(services, dict) and WEB_SERVICE in services
     return False
 
 
-def _where(error: yaml.YAMLError) -> str:
+def _problem_of(error: yaml.YAMLError) -> str:
+    """Returns the line and the problem, for people."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     return f"line {mark.line + 1}: {problem}" if mark else problem

@@ -9,14 +9,15 @@ from usher.connect.application.checkout import Checkout
 from usher.connect.errors import Refused
 from usher.contract.envfile import write_private
 
+#: Names of example files, in the order in which they are looked for.
 NAMES = (".env.example", "env.example", ".env.sample", ".env.template", ".env.dist")
 
 
 def make_env(checkout: Checkout, *, dry_run: bool, confirm: Callable[[str], bool]) -> str:
     """Creates a missing ``.env`` and returns what was done, for people; "" if nothing was done.
 
-    docker compose fails in a checkout without the ``.env`` that it names. confirm: called with a
-    yes-or-no question; returns the answer. Raises Refused.
+    docker compose fails if the compose file names a ``.env`` that does not exist. confirm: asks a
+    yes-or-no question and returns whether the answer is yes. Raises Refused.
     """
     path = checkout.env_file
     if path is None or path.exists() or checkout.folder is None:
@@ -24,18 +25,18 @@ def make_env(checkout: Checkout, *, dry_run: bool, confirm: Callable[[str], bool
     example = _example_in(checkout.folder)
     if example is None:
         if checkout.compose:
-            raise Refused(f"{path} is missing, and there is no .env.example to make it from")
+            raise Refused(f"{path} is missing, and there is no .env.example to create it from")
         return ""
-    todo = f"cp {example} {path}"
+    copy_command = f"cp {example} {path}"
     if dry_run:
         if not checkout.compose:
             return f"{path} would be created from {example.name}"
         raise Refused(
-            f"{path} is missing, and docker compose does not start without it. Make it: {todo}; "
-            "or leave --dry-run out, and it is created for you"
+            f"{path} is missing, and docker compose does not start without it. Create it: "
+            f"{copy_command}; or leave --dry-run out, and connect creates it"
         )
-    if not confirm(f"{path} is missing. Make it from {example.name}?"):
-        raise Refused(f"{path} is missing; make it: {todo}")
+    if not confirm(f"{path} is missing. Create it from {example.name}?"):
+        raise Refused(f"{path} is missing; create it: {copy_command}")
     return _copy(example, path)
 
 

@@ -36,12 +36,12 @@ class Manage:
         Script and parameters, including secrets, are passed on standard input. Raises ToolFailed.
         """
         output = self._runner().run(self._argv("shell"), stdin=as_line(name, params))
-        return self._answer(output)
+        return self._parse_answer(output)
 
     def test_learner(self, params: dict[str, Any]) -> dict[str, Any]:
         """Creates or removes the test learner of ``usher.journey``. Raises ToolFailed."""
         line = as_line("learner.py", params, package="usher.journey")
-        return self._answer(self._runner().run(self._argv("shell"), stdin=line))
+        return self._parse_answer(self._runner().run(self._argv("shell"), stdin=line))
 
     def command(self, *arguments: str) -> Output:
         """Runs a management command. Raises ToolFailed."""
@@ -59,16 +59,16 @@ class Manage:
         return self._runner().as_typed([*self._checkout.manage, *arguments])
 
     def runnable(self, *arguments: str) -> str:
-        """Returns a management command as the operator types it before connect has written the
+        """Returns a management command that the operator can run before connect has written the
         settings.
 
-        The command sets placeholders for settings that the application needs to start; none of them
-        is secret. It works in any folder. Without containers the command also reads the ``.env``,
+        The command works in any folder. It sets placeholders, which are not secret, for settings
+        that the application needs to start. Without containers the command also reads the ``.env``,
         because MITx Online and MIT xPro rely on docker compose to read it.
         """
         assignments = [
             f"{key}={PLACEHOLDER if key in SECRET_KEYS else value}"
-            for key, value in self._missing().items()
+            for key, value in self._missing_settings().items()
         ]
         command = [*self._checkout.manage, *arguments]
         if self._checkout.compose:
@@ -93,8 +93,8 @@ class Manage:
 
     def _compose_command(self) -> list[str]:
         manage = self._checkout.manage
-        ends = [manage.index(word) for word in ("run", "exec") if word in manage]
-        return list(manage[: min(ends)]) if ends else ["docker", "compose"]
+        subcommands = [manage.index(word) for word in ("run", "exec") if word in manage]
+        return list(manage[: min(subcommands)]) if subcommands else ["docker", "compose"]
 
     @property
     def service(self) -> str:
@@ -102,11 +102,14 @@ class Manage:
         manage = self._checkout.manage
         if not self._checkout.compose:
             return WEB_SERVICE
-        program = next((i for i, word in enumerate(manage) if word.endswith("manage.py")), 0)
-        before = [word for word in manage[:program] if not word.startswith("python")]
-        return before[-1] if before else WEB_SERVICE
+        program = next(
+            (index for index, word in enumerate(manage) if word.endswith("manage.py")), 0
+        )
+        words = [word for word in manage[:program] if not word.startswith("python")]
+        return words[-1] if words else WEB_SERVICE
 
-    def _answer(self, output: str) -> dict[str, Any]:
+    def _parse_answer(self, output: str) -> dict[str, Any]:
+        """Returns the result that a script has printed after ``ANSWER_MARK``. Raises ToolFailed."""
         for line in reversed(output.splitlines()):
             _, mark, answer = line.partition(ANSWER_MARK)
             if mark:
@@ -117,8 +120,8 @@ class Manage:
                 if not isinstance(data, dict):
                     raise ToolFailed(f"{self._checkout.title} printed a result that is not JSON")
                 if "error" in data:
-                    words = self._secrets.hide(str(data["error"]))[:_MAX_ERROR_LENGTH]
-                    raise ToolFailed(f"{self._checkout.title}: {words}")
+                    error_text = self._secrets.hide(str(data["error"]))[:_MAX_ERROR_LENGTH]
+                    raise ToolFailed(f"{self._checkout.title}: {error_text}")
                 return data
         raise ToolFailed(
             f"{self.as_typed('shell')} gave no result; is this the manage.py of a Django "
@@ -128,17 +131,18 @@ class Manage:
     def _argv(self, *arguments: str) -> list[str]:
         """Returns the program and arguments that run a management command.
 
-        ``docker compose run -e NAME`` passes on a variable of this process. If the argument
-        contained the value, every user of this machine could read it.
+        The arguments name the missing settings without their values, because every user of this
+        machine can read arguments: ``docker compose run -e NAME`` takes the value from this
+        process's environment.
         """
         manage = list(self._checkout.manage)
-        names = list(self._missing()) if self._checkout.compose and "run" in manage else []
+        names = list(self._missing_settings()) if self._checkout.compose and "run" in manage else []
         if names:
             position = manage.index("run") + 1
             manage[position:position] = [word for name in names for word in ("-e", name)]
         return [*manage, *arguments]
 
-    def _missing(self) -> dict[str, str]:
+    def _missing_settings(self) -> dict[str, str]:
         """Returns the placeholders for settings that the ``.env`` doesn't have."""
         present = self._env_file_values()
         return {key: value for key, value in self.placeholders.items() if not present.get(key)}
@@ -150,14 +154,15 @@ class Manage:
     def _runner(self) -> Runner:
         """Returns a Runner with the environment for manage.py.
 
-        docker compose reads the ``.env`` itself; otherwise it is passed as environment variables.
-        An empty value in the ``.env`` does not override a value of this process's environment.
+        docker compose reads the ``.env`` itself. Without docker compose, the values of the ``.env``
+        are passed as environment variables; an empty value does not replace a variable of this
+        process.
         """
         checkout = self._checkout
         path = None if checkout.compose else checkout.settings_file
         values = EnvFile.read(path).values_for_process(os.environ) if path else {}
         cwd = checkout.folder or Path.cwd()
-        return Runner(self._secrets, cwd=cwd, env=values | self._missing())
+        return Runner(self._secrets, cwd=cwd, env=values | self._missing_settings())
 
 
 def as_line(

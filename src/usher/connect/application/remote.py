@@ -46,7 +46,7 @@ class RemoteApplication(TargetApplication):
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
         params = self._params("write", application, addresses)
-        raise self._handed_over(params, "then run this again")
+        raise self._write_script(params, "then run this command again")
 
     @property
     def hand_over_env(self) -> Path:
@@ -57,7 +57,7 @@ class RemoteApplication(TargetApplication):
         return EnvFile.read(self.hand_over_env).values() == values
 
     def write_env_to_hand_over(self, description: Description, addresses: Addresses) -> str:
-        """Writes a file, mode 0600, with the settings to add to the application's own."""
+        """Writes a file, mode 0600, with the settings that the application's operator must add."""
         values = self.env_values(description, addresses)
         write_private(self.hand_over_env, EnvFile().with_values(values).text.encode())
         return f"add the settings in {self.hand_over_env} to the application's own"
@@ -65,7 +65,8 @@ class RemoteApplication(TargetApplication):
     def has_record(self, client_id: str, client_secret: str = "") -> bool:
         """Whether the application knows this client.
 
-        The toolkit's answer to a wrong or missing secret is the same as to an unknown client.
+        The result is also False if the secret is wrong: the toolkit answers as for an unknown
+        client.
         """
         data = {"client_id": client_id, "client_secret": client_secret, **NO_CODE}
         try:
@@ -81,14 +82,16 @@ class RemoteApplication(TargetApplication):
 
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove", None) | {"client_id": client_id, "before": None}
-        raise self._handed_over(params, "and remove the OPENEDX_* settings")
+        raise self._write_script(params, "and remove the OPENEDX_* settings")
 
-    def _handed_over(self, params: dict[str, Any], after: str) -> NeedsPerson:
+    def _write_script(self, params: dict[str, Any], next_step: str) -> NeedsPerson:
+        """Writes a script for the application's operator. Returns the error that says how to run
+        the script, and then ``next_step``."""
         script = self.saved_state.folder / f"{params['action']}_record.py"
         write_private(script, as_line(SCRIPT, params).encode())
         return NeedsPerson(
             f"record:{self.name}",
             f"{self.checkout.title} can't be changed from here. On its machine run\n"
             f"  ./manage.py shell < {shlex.quote(str(script))}\n"
-            f"(the file holds a secret), {after}",
+            f"(the file holds a secret), {next_step}",
         )

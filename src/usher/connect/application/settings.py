@@ -12,8 +12,8 @@ from usher.contract.provisioning import (
     ServiceWorker,
 )
 
-#: docker compose replaces this value by the machine's address as containers see it, on Linux and
-#: macOS, so nobody has to look up a gateway's address.
+#: docker compose replaces this value with the address at which containers reach the machine, on
+#: Linux and macOS. So nobody has to look up a gateway's address.
 HOST_GATEWAY = "host-gateway"
 
 #: All settings that connect writes into a ``.env`` and ``disconnect`` restores.
@@ -94,8 +94,8 @@ def settings_for(
 
     lms_url: for browsers; lms_server_url: for the application's server; studio_url: Studio's, for
     the application's server; with_gateway: whether the LMS runs on this machine;
-    registration_token_key: the application's setting for the token that exempts it from the LMS's
-    rate limit of registrations.
+    registration_token_key: the name of the setting for the token that exempts the application from
+    the LMS's rate limit of registrations; '' if the application has no such setting.
     """
     values = {
         Env.OPENEDX_API_BASE_URL: lms_server_url,

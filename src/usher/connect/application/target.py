@@ -68,7 +68,7 @@ class TargetApplication:
         self.manage = Manage(checkout, secrets)
         self.saved_state = SavedState(str(checkout.env_file or checkout.url))
         self.facts: dict[str, Any] = {}
-        #: Settings that the application needs to start and has no value for, with example values.
+        #: Example values of settings that the application needs to start and has no value for.
         self.needed: dict[str, str] = {}
         self.backend = ""
         self._last_params: dict[str, Any] = {}
@@ -117,31 +117,31 @@ class TargetApplication:
         if SCOPE_USER_READ not in self.facts["scopes"]:
             raise Refused(
                 f"{self.checkout.title} offers no scope {SCOPE_USER_READ!r}; add it to "
-                "OAUTH2_PROVIDER['SCOPES'], then run this again"
+                "OAUTH2_PROVIDER['SCOPES'], then run this command again"
             )
 
     def _inspect(self, params: dict[str, Any]) -> dict[str, Any]:
         """Returns the script's report about the application. Raises Refused."""
         try:
-            return self._as_known(self._script(params))
+            return self._require_facts(self._script(params))
         except ToolFailed as error:
             migrate = self.manage.runnable("migrate")
             title = self.checkout.title
             text = str(error).removeprefix(f"{title}: ").rstrip()
-            todo = boot.advice(
+            advice = boot.advice(
                 text,
                 compose=self.checkout.compose,
                 migrate=migrate,
                 needs_postgresql=self.checkout.edition is not None,
             )
-            how = f"{todo}\nIts error: {text}" if todo else text
-            raise Refused(f"{title} can't be reached: {how}") from error
+            detail = f"{advice}\nIts error: {text}" if advice else text
+            raise Refused(f"{title} can't be reached: {detail}") from error
 
-    def _as_known(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Returns the report if it has the expected shape. Raises ToolFailed."""
+    def _require_facts(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Returns ``facts`` if all of ``_FACTS`` are in it. Raises ToolFailed."""
         wrong_keys = [key for key, kind in _FACTS.items() if not isinstance(facts.get(key), kind)]
         if wrong_keys:
-            raise ToolFailed(f"it doesn't say its {', '.join(wrong_keys)}")
+            raise ToolFailed(f"its report lacks {', '.join(wrong_keys)}")
         return facts
 
     def _script(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -154,20 +154,26 @@ class TargetApplication:
             try:
                 return self.manage.script(SCRIPT, params)
             except ToolFailed as error:
-                needs = boot.missing(str(error), self.manage.placeholders)
-                if not needs:
+                missing = boot.missing(str(error), self.manage.placeholders)
+                if not missing:
                     raise
-                other_values = {k: self._own_address_for(k) or v for k, v in needs.others.items()}
-                self.manage.placeholders |= needs.ours | other_values
-                self.needed |= other_values
-                self._secrets.add(v for k, v in needs.others.items() if k in SECRET_KEYS)
+                example_values = {
+                    key: self._own_address_for(key) or value
+                    for key, value in missing.others.items()
+                }
+                self.manage.placeholders |= missing.ours | example_values
+                self.needed |= example_values
+                self._secrets.add(
+                    value for key, value in missing.others.items() if key in SECRET_KEYS
+                )
 
     def _own_address_for(self, key: str) -> str:
-        """Returns the application's address if the setting holds it (``*_BASE_URL``), else ''."""
+        """Returns the application's address if ``key`` is the setting for it (``*_BASE_URL``), else
+        ''."""
+        if not key.endswith("_BASE_URL"):
+            return ""
         edition = self.checkout.edition
-        return (self.checkout.url or (edition.root_url if edition else "")) * key.endswith(
-            "_BASE_URL"
-        )
+        return self.checkout.url or (edition.root_url if edition else "")
 
     def check_backend(self, backend: str) -> None:
         """Raises Refused if the application requires PKCE and this backend sends none."""
@@ -176,7 +182,7 @@ class TargetApplication:
             raise Refused(
                 f"{self.checkout.title} requires PKCE of every client and {backend} sends none; "
                 "set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that returns False for "
-                "the LMS's client, then run this again"
+                "the LMS's client, then run this command again"
             )
 
     def entry(self, backend: Choice, *, lms_in_containers: bool = True) -> dict[str, Any]:
@@ -212,8 +218,8 @@ class TargetApplication:
 
     @property
     def service_purposes(self) -> list[str]:
-        """Returns the purposes for which the application needs service clients: those whose
-        settings it has."""
+        """Returns the purposes for which the application needs service clients: it has the settings
+        of a client for each of these purposes."""
         readable = set(self.facts.get("readable") or ())
         return [purpose for purpose, keys in SERVICE_CLIENTS.items() if readable >= set(keys)]
 
@@ -230,18 +236,20 @@ class TargetApplication:
         """The superuser's username in the LMS and e-mail address. The username is '' if it isn't
         reserved yet.
 
-        Raises Refused if there is no superuser, or if the application doesn't use Usher and has not
-        given the superuser a username in the LMS.
+        Raises Refused if there is no superuser. Also raises Refused if the superuser has no
+        username in the LMS and the application isn't built on Usher: connect can't reserve one
+        there.
         """
         if not self.facts.get("superuser"):
             raise Refused(
-                f"{self.checkout.title} has no superuser; make one there, or leave out --superuser"
+                f"{self.checkout.title} has no superuser; create one there, or leave out "
+                "--superuser"
             )
         name, email = self.facts["superuser"]
         if not name and not self.facts["usher"]:
             raise Refused(
-                f"{self.checkout.title} has given its superuser {email} no name in the LMS yet; "
-                "run its repair_missing_courseware_records, then this again"
+                f"{self.checkout.title} has given its superuser {email} no username in the LMS "
+                "yet; run its repair_missing_courseware_records, then run this command again"
             )
         return str(name), str(email)
 
@@ -274,8 +282,8 @@ class TargetApplication:
     def check(
         self, application: Application, addresses: Addresses, redirect_uri: str
     ) -> dict[str, Any]:
-        """Examines the application again; also whether it accepts ``redirect_uri`` and reaches the
-        LMS."""
+        """Examines the application again and returns the facts. They also say whether the
+        application accepts ``redirect_uri`` and whether it reaches the LMS."""
         params = self._params("check", application, addresses)
         params |= {
             "redirect_uri": redirect_uri,
@@ -343,7 +351,8 @@ class TargetApplication:
         return values
 
     def planned_env(self, addresses: Addresses) -> dict[str, str]:
-        """Like ``env_values``, before there is a description: ids and secrets are ``GENERATED``."""
+        """Returns the settings as ``env_values`` does, but needs no description: ids and secrets
+        are ``GENERATED``."""
         identity = Identity(
             self.backend,
             GENERATED,
@@ -381,23 +390,23 @@ class TargetApplication:
         return private and not self.differing(values)
 
     def runs_with(self, values: dict[str, str]) -> bool:
-        """Whether the running container has these values, and all others that docker compose would
-        set now.
-
-        False if no container is running.
-        """
+        """Whether a container is running with these values, and with all other values that docker
+        compose would set now."""
         present = self._container_env()
         expected = self._composed_env() | values
-        return present is not None and all(present.get(k) == value for k, value in expected.items())
+        return present is not None and all(
+            present.get(key) == value for key, value in expected.items()
+        )
 
     def runs_with_old(self, values: dict[str, str]) -> bool:
-        """Whether the running container still has one of these values, which the ``.env`` no longer
-        has."""
-        present = self._container_env() or {}
+        """Whether the running container still has one of these values although the ``.env`` has
+        another one."""
+        container_values = self._container_env() or {}
         path = self.checkout.env_file
-        now = envfile.EnvFile.read(path).values() if path else {}
+        env_values = envfile.EnvFile.read(path).values() if path else {}
         return any(
-            present.get(key) == value and now.get(key) != value for key, value in values.items()
+            container_values.get(key) == value and env_values.get(key) != value
+            for key, value in values.items()
         )
 
     def recreate(self) -> str:
@@ -405,17 +414,17 @@ class TargetApplication:
         return "up"
 
     def _composed_env(self) -> dict[str, str]:
-        """Returns the environment of a container created now; {} if docker compose does not report
-        it."""
+        """Returns the environment that a container would have if it were created now; {} if docker
+        compose does not report it."""
         try:
             config = json.loads(self.manage.compose("config", "--format", "json"))
             environment = config["services"][self.manage.service].get("environment") or {}
         except (ToolFailed, ValueError, KeyError, TypeError, AttributeError):
             return {}
-        # A key without a value is passed on from docker's own environment; $ is written as $$.
+        # A key without a value gets its value from docker's own environment; $ is written as $$.
         return {
-            k: str(value).replace("$$", "$")
-            for k, value in environment.items()
+            key: str(value).replace("$$", "$")
+            for key, value in environment.items()
             if value is not None
         }
 
@@ -432,8 +441,9 @@ class TargetApplication:
     def examples(self) -> list[str]:
         """Returns the settings that still have the example values that connect wrote."""
         path = self.checkout.env_file
-        now = envfile.EnvFile.read(path).values() if path else {}
-        return [key for key, value in self.saved_state.examples().items() if now.get(key) == value]
+        present = envfile.EnvFile.read(path).values() if path else {}
+        saved = self.saved_state.examples()
+        return [key for key, value in saved.items() if present.get(key) == value]
 
     def write_env(self, values: dict[str, str]) -> str:
         """Writes these values into the ``.env``, and saves the earlier file. Returns what was done,
@@ -445,48 +455,53 @@ class TargetApplication:
         self.saved_state.keep_examples(self.needed)
         keys = self.differing(values)
         envfile.update(path, values)
-        return f"{_settings(len(keys))} written" if keys else "mode set to 0600"
+        return f"{_count_settings(len(keys))} written" if keys else "mode set to 0600"
 
     def restore_env(self, written_values: dict[str, str]) -> str:
-        """Restores the saved values; without a saved copy, removes values that Usher wrote."""
+        """Restores the saved values; without a saved copy, removes values that Usher wrote. Returns
+        what was done, for people."""
         path = self.checkout.env_file
         if path is None or not path.exists():
             return "there is no .env"
-        before, now = self.saved_state.env(), envfile.EnvFile.read(path)
-        if before is None:
-            keys = [key for key, value in written_values.items() if now.get(key) == value]
-            envfile.write(path, now.without(keys))
+        saved, present = self.saved_state.env(), envfile.EnvFile.read(path)
+        if saved is None:
+            keys = [key for key, value in written_values.items() if present.get(key) == value]
+            envfile.write(path, present.without(keys))
             return f"no saved copy; removed {', '.join(keys) or 'nothing'}"
-        restored = now.restored(self._written_keys, before)
+        restored = present.restored(self._written_keys, saved)
         if self.saved_state.had_no_env and not restored.text.strip():
             path.unlink()
             return "removed; there was none before Usher"
         envfile.write(path, restored)
-        present, earlier = restored.values(), before.values()
-        changed_since = [key for key, value in present.items() if earlier.get(key) != value]
-        return "restored" + (
-            f", except {', '.join(changed_since)}, changed since" if changed_since else ""
-        )
+        saved_values = saved.values()
+        changed_keys = [
+            key for key, value in restored.values().items() if saved_values.get(key) != value
+        ]
+        if not changed_keys:
+            return "restored"
+        return f"restored, except for {', '.join(changed_keys)}: changed after connect"
 
     def env_restored(self, written_values: dict[str, str]) -> bool:
         """Whether ``restore_env`` has nothing to do."""
-        path, before = self.checkout.env_file, self.saved_state.env()
+        path, saved = self.checkout.env_file, self.saved_state.env()
         if path is None or not path.exists():
             return True
-        now = envfile.EnvFile.read(path).values()
-        if before is None:
-            return not any(now.get(key) == value for key, value in written_values.items())
-        empty = self.saved_state.had_no_env and not path.read_text().strip()
-        return not empty and all(now.get(k) == before.get(k) for k in self._written_keys)
+        present = envfile.EnvFile.read(path).values()
+        if saved is None:
+            return not any(present.get(key) == value for key, value in written_values.items())
+        must_be_deleted = self.saved_state.had_no_env and not path.read_text().strip()
+        return not must_be_deleted and all(
+            present.get(key) == saved.get(key) for key in self._written_keys
+        )
 
     @property
     def _written_keys(self) -> set[str]:
-        """The settings to restore: those that connect writes, and those with an example value that
-        nobody has replaced."""
+        """The settings to restore: the settings that connect writes, and the settings that still
+        have an example value from connect."""
         return {*KEYS, *self.examples}
 
 
-def _settings(count: int) -> str:
+def _count_settings(count: int) -> str:
     return "1 setting" if count == 1 else f"{count} settings"
 
 

@@ -28,12 +28,12 @@ SUPERUSER = "USHER_SUPERUSER_USERNAME"
 SUPERUSER_EMAIL = "USHER_SUPERUSER_EMAIL"
 SUPERUSER_APPLICATION = "USHER_SUPERUSER_APPLICATION"
 #: A setting that names an application → the settings that have no meaning without that application.
-_OF_ONE_APPLICATION = {
+_KEYS_OF_ONE_APPLICATION = {
     DEFAULT_APPLICATION: (DEFAULT_APPLICATION,),
     SUPERUSER_APPLICATION: (SUPERUSER_APPLICATION, SUPERUSER, SUPERUSER_EMAIL),
 }
 #: The keys of an entry that connect writes only for an application with an API gateway.
-_OF_A_GATEWAY = ("gateway_url", "logout_url", "server_url")
+_KEYS_OF_A_GATEWAY = ("gateway_url", "logout_url", "server_url")
 #: The length of Open edX's database column for a backend's name.
 BACKEND_NAME_LENGTH = 30
 
@@ -44,10 +44,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def require_safe(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns ``values`` if Tutor can render them safely. Raises Refused.
-
-    Values may come from an application, so they are not trusted.
-    """
+    """Returns ``values`` if Tutor can render them safely, since an application may have chosen
+    them. Raises Refused."""
     try:
         return tutor_values.check_settings(values)
     except tutor_values.NotAllowed as error:
@@ -101,45 +99,49 @@ def entries(path: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(item) for item in applications]
 
 
-def with_entry(entries_before: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns ``entries_before`` with this application's entry updated, or added at the end."""
-    names = [item.get("name") for item in entries_before]
+def with_entry(
+    earlier_entries: list[dict[str, Any]], entry: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Returns ``earlier_entries`` with this application's entry updated, or added at the end."""
+    names = [item.get("name") for item in earlier_entries]
     if entry["name"] not in names:
-        return [*entries_before, entry]
+        return [*earlier_entries, entry]
     return [
         {**_without_gateway(item, entry), **entry} if item.get("name") == entry["name"] else item
-        for item in entries_before
+        for item in earlier_entries
     ]
 
 
-def _without_gateway(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """Returns the earlier entry without the addresses of an API gateway that is no longer used."""
-    used = str(before.get("logout_url", "")).endswith(ApplicationPath.GATEWAY_LOGOUT)
-    obsolete = _OF_A_GATEWAY if used and "logout_url" not in entry else ()
-    return {key: value for key, value in before.items() if key not in obsolete}
+def _without_gateway(earlier_entry: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """Returns the earlier entry without the addresses of an API gateway if ``entry`` has no
+    gateway."""
+    had_gateway = str(earlier_entry.get("logout_url", "")).endswith(ApplicationPath.GATEWAY_LOGOUT)
+    obsolete_keys = _KEYS_OF_A_GATEWAY if had_gateway and "logout_url" not in entry else ()
+    return {key: value for key, value in earlier_entry.items() if key not in obsolete_keys}
 
 
-def applications_with_workers(entries_before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the entries, each but the first with its own service worker.
+def entries_with_workers(earlier_entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the entries. Each entry after the first names a service worker of its own.
 
-    The first application uses ``USHER_SERVICE_WORKER_*``. Each other entry names its own worker, so
-    that the application keeps it when the first one is disconnected.
+    The first application uses ``USHER_SERVICE_WORKER_*``. If another application is disconnected,
+    the others keep their service workers.
     """
     return [
         {"service_worker_username": own_worker_name(str(item.get("name"))), **item}
         if index
         else item
-        for index, item in enumerate(entries_before)
+        for index, item in enumerate(earlier_entries)
     ]
 
 
-def of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
-    """Returns the keys of ``present`` that have no meaning after these applications are removed."""
-    leaving = set(names)
+def keys_of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
+    """Returns the keys of the configuration ``present`` that have no meaning after these
+    applications are removed."""
+    removed_names = set(names)
     return {
         key
-        for setting, keys in _OF_ONE_APPLICATION.items()
-        if present.get(setting) in leaving
+        for setting, keys in _KEYS_OF_ONE_APPLICATION.items()
+        if present.get(setting) in removed_names
         for key in keys
         if key in present
     }
@@ -147,7 +149,8 @@ def of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend. name: unique for each application; base: the known backend it is a variant of."""
+    """A backend. name: unique for each application; base: the known backend of which it is a
+    variant, or the same name."""
 
     name: str
     base: str
@@ -165,24 +168,26 @@ def choose_backend(
     The LMS identifies an application by its backend's name, so a second application with the same
     backend gets a variant named ``<application>-oauth2``. Raises Refused.
     """
-    own = next((item for item in present_entries if item.get("name") == name), {})
-    before = own.get("backend", "")
-    base = option or own.get("backend_base") or before or default
-    if before and base in (before, own.get("backend_base")):
-        return Choice(before, base)
+    own_entry = next((item for item in present_entries if item.get("name") == name), {})
+    present = own_entry.get("backend", "")
+    base = option or own_entry.get("backend_base") or present or default
+    if present and base in (present, own_entry.get("backend_base")):
+        return Choice(present, base)
     used_names = {
         item.get("backend", oauth.DEFAULT_BACKEND)
         for item in present_entries
         if item.get("name") != name
     }
     # The names of known backends are never used for variants.
-    names = [base, *(variant for variant in _names_for(name) if variant not in oauth.BACKENDS)]
+    names = [base, *(variant for variant in _variants_for(name) if variant not in oauth.BACKENDS)]
     free = [variant for variant in names if variant not in used_names]
     if not free:
-        raise Refused(f"other applications sign in by {' and '.join(names)}; choose another --name")
+        raise Refused(
+            f"other applications have the backends {' and '.join(names)}; choose another --name"
+        )
     return Choice(free[0], base)
 
 
-def _names_for(name: str) -> list[str]:
+def _variants_for(name: str) -> list[str]:
     endings = ("-oauth2", "-app-oauth2")
     return [name[: BACKEND_NAME_LENGTH - len(ending)] + ending for ending in endings]

@@ -33,14 +33,14 @@ from usher.contract.provisioning import Description
 
 #: The default port, as in MITx Online's default OPENEDX_API_BASE_URL.
 PORT = 18000
-#: A host name of this machine. DNS resolves it on the machine; in the containers of MITx Online and
-#: MIT xPro, their compose files do.
+#: A host name of this machine: the machine itself resolves it by DNS, and containers of MITx Online
+#: and MIT xPro resolve it by a line in their compose files.
 CONTAINER_HOST = "local.openedx.io"
 #: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
 _REQUIRED_PACKAGES = ("django", "granian", "oauth2_provider", "social_django", "waffle")
 #: The file with the fingerprint of the Usher that created or updated the folder.
-_MADE_OF = "made-of.txt"
+_FINGERPRINT_FILE = "made-of.txt"
 
 
 def check_installed() -> None:
@@ -67,7 +67,7 @@ class EmbeddedLms:
         host = "0.0.0.0" if open_to_containers else "127.0.0.1"  # noqa: S104 - asked for
         self.server = Server(home, host, _port(url))
         self._runner = runner
-        self._made = {key: secrets.token_hex(32) for key in configuration.GENERATED}
+        self._new_secrets = {key: secrets.token_hex(32) for key in configuration.GENERATED}
         self._preview: dict[str, Any] | ToolFailed | None = None
 
     @property
@@ -82,12 +82,12 @@ class EmbeddedLms:
     @property
     def exists(self) -> bool:
         """Whether the folder has an LMS, of this or another version of Usher."""
-        return (self.folder / _MADE_OF).is_file()
+        return (self.folder / _FINGERPRINT_FILE).is_file()
 
     @property
     def is_current(self) -> bool:
         """Whether the folder has an LMS of this version and installation of Usher."""
-        return self.exists and (self.folder / _MADE_OF).read_text() == _fingerprint()
+        return self.exists and (self.folder / _FINGERPRINT_FILE).read_text() == _fingerprint()
 
     @property
     def enabled(self) -> bool:
@@ -117,13 +117,15 @@ class EmbeddedLms:
     def generated(self) -> dict[str, str]:
         """Returns the secrets that config.yml must have; present ones are kept."""
         present = configuration.read(self.config_file)
-        return {key: str(present.get(key) or self._made[key]) for key in configuration.GENERATED}
+        return {
+            key: str(present.get(key) or self._new_secrets[key]) for key in configuration.GENERATED
+        }
 
     def make(self) -> None:
         """Creates the folder with its database and two courses, or migrates an older one."""
         self._init()
         self._manage("seed_courses")
-        write_private(self.folder / _MADE_OF, _fingerprint().encode())
+        write_private(self.folder / _FINGERPRINT_FILE, _fingerprint().encode())
 
     def is_rendered(self) -> bool:
         if not (self.is_current and self.description_file.is_file()):
@@ -144,7 +146,7 @@ class EmbeddedLms:
             return None
         return Description.from_json(self.description_file.read_text())
 
-    def described(self, values: dict[str, Any]) -> Description:
+    def description_after(self, values: dict[str, Any]) -> Description:
         config = configuration.read(self.config_file)
         return configuration.description_of(self.config_file, config | values)
 
@@ -155,15 +157,15 @@ class EmbeddedLms:
         else:
             self.description_file.unlink(missing_ok=True)
 
-    def _config(self) -> dict[str, Any]:
+    def _full_config(self) -> dict[str, Any]:
         return DEFAULTS | self.generated() | configuration.read(self.config_file)
 
     def _description_json(self) -> str:
-        return configuration.description_of(self.config_file, self._config()).to_json()
+        return configuration.description_of(self.config_file, self._full_config()).to_json()
 
     def _settings(self) -> dict[str, Any]:
         try:
-            settings = lms_settings(self._config())
+            settings = lms_settings(self._full_config())
         except EntryError as error:
             raise Refused(f"{self.config_file}: {error}") from error
         # Defaults for an LMS without any application.
@@ -197,17 +199,17 @@ class EmbeddedLms:
         description = self.description()
         if description is None:
             raise ToolFailed(f"{self.description_file} was not rendered")
-        words = ("usher_provision", *options, "--file", "-")
-        return last_json(self._manage(*words, stdin=description.to_json()))
+        arguments = ("usher_provision", *options, "--file", "-")
+        return last_json(self._manage(*arguments, stdin=description.to_json()))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
         self.forget()
-        words = ["usher_provision", "--remove", *(["--purge"] if purge else []), "--file", "-"]
-        return last_json(self._manage(*words, stdin=description.to_json()))
+        arguments = ["usher_provision", "--remove", *(["--purge"] if purge else []), "--file", "-"]
+        return last_json(self._manage(*arguments, stdin=description.to_json()))
 
-    def _manage(self, *words: str, stdin: str = "") -> str:
+    def _manage(self, *arguments: str, stdin: str = "") -> str:
         return self._runner.run(
-            [sys.executable, str(self.folder / "manage.py"), "lms", *words], stdin=stdin
+            [sys.executable, str(self.folder / "manage.py"), "lms", *arguments], stdin=stdin
         )
 
     # -- its process

@@ -76,16 +76,16 @@ def find_tutor(option: str) -> tuple[Path, Path]:
     """Returns the ``tutor`` executable and the Python that it runs in. Raises Refused."""
     path = shutil.which(option or "tutor")
     if not path:
-        where = f"{option} is not a program" if option else "There is no tutor on PATH"
+        problem = f"{option} is not a program" if option else "There is no tutor on PATH"
         raise Refused(
-            f"{where}. Activate Tutor's virtual environment, or name the program with --tutor. To "
-            f"install Tutor:\n$ {INSTALL}\nTo use a small LMS on this machine instead, without "
+            f"{problem}. Activate Tutor's virtual environment, or name the program with --tutor. "
+            f"To install Tutor:\n$ {INSTALL}\nTo use a small LMS on this machine instead, without "
             "Tutor, add `--lms embedded`; in a Django project of your own, run `usher dev`."
         )
     tutor = Path(path).absolute()
-    first = tutor.read_bytes().split(b"\n", 1)[0]
-    if first.startswith(b"#!/") and b"/env " not in first:
-        python = Path(first[2:].decode().split()[0])
+    first_line = tutor.read_bytes().split(b"\n", 1)[0]
+    if first_line.startswith(b"#!/") and b"/env " not in first_line:
+        python = Path(first_line[2:].decode().split()[0])
         if python.name.startswith("python") and python.exists():
             return tutor, python
     for name in ("python", "python3"):
@@ -106,27 +106,33 @@ def find_root(option: str, tutor: Path, runner: Runner) -> Path:
     name = option or os.environ.get("TUTOR_ROOT", "")
     if name:
         root = Path(name).expanduser().resolve()
-        return _checked_root(root, "named by --tutor-root" if option else "named by TUTOR_ROOT")
+        return _require_usable_root(
+            root, "named by --tutor-root" if option else "named by TUTOR_ROOT"
+        )
     default = Path(runner.run([tutor, "config", "printroot"]).strip().splitlines()[-1])
     candidates = sorted(default.parent.glob("tutor*")) if default.parent.is_dir() else []
     roots = [path for path in candidates if (path / "config.yml").is_file()]
     if len(roots) > 1:
         lines = "\n".join(f"  --tutor-root {path}" for path in roots)
         raise Refused(f"there are {len(roots)} Tutor roots; name one of them:\n{lines}")
-    return _checked_root(default, "printed by 'tutor config printroot'")
+    return _require_usable_root(default, "printed by 'tutor config printroot'")
 
 
-def _checked_root(root: Path, how: str) -> Path:
+def _require_usable_root(root: Path, origin: str) -> Path:
+    """Returns ``root`` if its config.yml can be read and changed. origin: for the message, where
+    the path comes from. Raises Refused."""
     config = root / "config.yml"
     if not config.is_file():
         raise Refused(
-            f"{root} ({how}) holds no config.yml; name the right root with --tutor-root, or make "
-            "the platform first: tutor local launch"
+            f"{root} ({origin}) holds no config.yml; name the right root with --tutor-root, or "
+            "create the platform first: tutor local launch"
         )
     text = config.read_text(errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if re.match(r" *\t", line):
-            raise Refused(f"{config}, line {number}: a tab; YAML allows only spaces there")
+            raise Refused(
+                f"{config}, line {number}: a tab in the indentation; YAML allows only spaces there"
+            )
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -137,7 +143,9 @@ def _checked_root(root: Path, how: str) -> Path:
         raise Refused(f"{config}, line 1: not a list of settings (NAME: value)")
     for place in (root, config, root / "env"):
         if place.exists() and not os.access(place, os.W_OK):
-            raise Refused(f"{place} can't be written; run this as its owner, or make it writable")
+            raise Refused(
+                f"{place} can't be written; run this command as its owner, or make it writable"
+            )
     return root
 
 
@@ -159,7 +167,7 @@ def inspect_root(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
             if "error" in data:
                 raise Refused(f"Tutor can't read {root}: {data['error']}")
             return dict(data)
-    raise Refused(f"{python} is not the Python of a Tutor: it gave no answer")
+    raise Refused(f"{python} gave no answer; is it the Python that Tutor runs in?")
 
 
 def check_version(version: str) -> str:
@@ -170,7 +178,7 @@ def check_version(version: str) -> str:
     if OLDEST <= major <= NEWEST:
         return ""
     if is_main and major > NEWEST:
-        return f"Tutor {version} is newer than what Usher was tested with ({NEWEST})"
+        return f"Usher was tested with Tutor {OLDEST} to {NEWEST}; this is Tutor {version}"
     raise Refused(
         f"Tutor {version} is not supported; Usher supports {OLDEST} to {NEWEST}. "
         f"Install one: {INSTALL}"
@@ -180,8 +188,9 @@ def check_version(version: str) -> str:
 def find_mode(option: str, version: str, running: list[str]) -> tuple[str, str]:
     """Returns the mode, and the reason for it as shown to people.
 
-    running: the result of ``running_modes``. Raises Refused if the mode is ambiguous or another
-    mode is running: when Tutor starts anything in one mode, it stops the platform of the other.
+    running: the result of ``running_modes``. Raises Refused if the mode is ambiguous. Also raises
+    Refused if the platform runs in another mode: a command of Tutor in one mode stops the platform
+    of the other mode.
     """
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
     if option == "nightly" and not is_main:
@@ -196,11 +205,11 @@ def find_mode(option: str, version: str, running: list[str]) -> tuple[str, str]:
             )
         return option, "by --mode"
     if len(running) > 1:
-        raise Refused("the platform runs in local and in dev mode; say which with --mode")
+        raise Refused("the platform runs in local and in dev mode; choose one with --mode")
     if running:
         mode = "nightly" if is_main and running == ["dev"] else running[0]
-        return mode, "it runs"
-    return "local", "nothing runs; --mode says otherwise"
+        return mode, "the platform runs in this mode"
+    return "local", "the platform does not run; choose another mode with --mode"
 
 
 def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
@@ -217,16 +226,17 @@ def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
     return [mode for mode, name in modes.items() if name in names]
 
 
-def runs(instance: "Instance", runner: Runner) -> bool:
+def lms_runs(instance: Instance, runner: Runner) -> bool:
     """Whether the LMS is running, and in local mode also its proxy. Raises ToolFailed.
 
     Running databases don't count: jobs start them and leave them running.
     """
     label = "com.docker.compose"
     service = '{{.Label "' + label + '.service"}}'
-    words = ["--filter", f"label={label}.project={instance.project}", "--format", service]
-    up = set(runner.run(["docker", "ps", *words], timeout=60).split())
-    return up >= ({"lms"} if instance.command == "dev" else {"lms", "caddy"})
+    options = ["--filter", f"label={label}.project={instance.project}", "--format", service]
+    running_services = set(runner.run(["docker", "ps", *options], timeout=60).split())
+    needed_services = {"lms"} if instance.command == "dev" else {"lms", "caddy"}
+    return running_services >= needed_services
 
 
 def check_cluster(runner: Runner, namespace: str) -> None:

@@ -10,23 +10,24 @@ def find_edits(root: Path, report: dict[str, Any]) -> Iterator[str]:
     private = root / "env/build/openedx/requirements/private.txt"
     if private.is_file() and private.read_text(errors="replace").strip():
         yield (
-            f"{private} lists packages by hand. Tutor no longer reads it, and the plugin installs "
-            "the backends in the image: remove it"
+            f"{private} lists packages by hand. Remove the file: Tutor no longer reads it, and the "
+            "plugin installs the backends in the image"
         )
     for platform in _mounted_platforms(report["values"].get("MOUNTS") or []):
         for name in ("private.py", "private_requirements.txt"):
             file = platform / "lms/envs" / name if name.endswith(".py") else platform / name
             if file.is_file():
                 yield (
-                    f"{file} overrides settings of the plugin: remove it when the plugin is enabled"
+                    f"{file} overrides settings of the plugin: remove this file after the plugin "
+                    "is enabled"
                 )
-    by_file: dict[str, list[str]] = {}
-    for name, mark in report["edits"]:
-        by_file.setdefault(name, []).append(mark)
-    for name, marks in by_file.items():
+    edited_files: dict[str, list[str]] = {}
+    for name, edited_setting in report["edits"]:
+        edited_files.setdefault(name, []).append(edited_setting)
+    for name, edited_settings in edited_files.items():
         yield (
-            f"{root / 'env' / name} was edited by hand ({', '.join(marks)}). Rendering replaces "
-            "it; the plugin sets these values instead"
+            f"{root / 'env' / name} was edited by hand ({', '.join(edited_settings)}). Rendering "
+            "replaces the file, and the plugin sets these values"
         )
 
 

@@ -23,7 +23,8 @@ class Lms(Protocol):
         """The LMS's address for browsers."""
 
     @property
-    def in_cluster(self) -> bool: ...
+    def in_cluster(self) -> bool:
+        """Whether Tutor runs the LMS in Kubernetes."""
 
     @property
     def enabled(self) -> bool:
@@ -42,12 +43,13 @@ class Lms(Protocol):
     def connection(self) -> dict[str, str]:
         """Returns the fields of this LMS for ``usher.contract.connections.Connection``."""
 
-    def forget(self) -> None: ...
+    def forget(self) -> None:
+        """Clears the cached results."""
 
     def description(self) -> Description | None:
         """Returns the last rendered description of the LMS's records, or None. Raises Refused."""
 
-    def described(self, values: dict[str, Any]) -> Description:
+    def description_after(self, values: dict[str, Any]) -> Description:
         """Returns the description that will be rendered if config.yml gets these values.
 
         Raises Refused.

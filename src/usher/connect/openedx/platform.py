@@ -10,7 +10,7 @@ import yaml
 
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration, leftovers
-from usher.connect.openedx.instance import Instance, refresh, runs
+from usher.connect.openedx.instance import Instance, lms_runs, refresh
 from usher.connect.process import Runner
 from usher.contract.provisioning import Description, DescriptionError
 
@@ -19,7 +19,7 @@ JOB_TIMEOUT = 1800.0
 #: Errors of ``usher_provision`` in an image without Usher.
 _NOT_IN_IMAGE = ("Unknown command", "No module named 'usher'", "No module named 'usher.lms'")
 _MANAGE = ("./manage.py", "lms")
-#: How Tutor prints the name of a job in a cluster; it doesn't print the job's output.
+#: Tutor's line with the name of a job in a cluster. Tutor doesn't print the output of such a job.
 _JOB = re.compile(r"\bJob (\S+) (?:is running|successful|failed)")
 #: Seconds for the pods of a deployment to be replaced.
 ROLLOUT_SECONDS = 600
@@ -44,17 +44,17 @@ class Platform:
     def __init__(self, instance: Instance, runner: Runner) -> None:
         self.instance = instance
         self._runner = runner
-        self._fresh = True
+        self._is_inspected = True
         self._preview: dict[str, Any] | ToolFailed | None = None
-        self._applied: bool | None = None
+        self._is_applied: bool | None = None
 
     def forget(self) -> None:
         """Clears the cache. Call it after changes of configuration, plugins or rendered files."""
-        self._fresh = False
-        self._forget_running()
+        self._is_inspected = False
+        self._forget_preview()
 
-    def _forget_running(self) -> None:
-        self._preview, self._applied = None, None
+    def _forget_preview(self) -> None:
+        self._preview, self._is_applied = None, None
 
     @property
     def folder(self) -> Path:
@@ -70,17 +70,17 @@ class Platform:
 
     @property
     def enabled(self) -> bool:
-        return self.now.enabled
+        return self.current_instance.enabled
 
     @property
     def logs_command(self) -> str:
         return f"tutor {self.instance.command} logs --tail=100 lms"
 
     def entries(self) -> list[dict[str, Any]]:
-        return configuration.entries(self.config_file, self.now.report)
+        return configuration.entries(self.config_file, self.current_instance.report)
 
     def leftovers(self) -> Iterable[str]:
-        return leftovers.find_edits(self.now.root, self.now.report)
+        return leftovers.find_edits(self.current_instance.root, self.current_instance.report)
 
     def connection(self) -> dict[str, str]:
         instance = self.instance
@@ -94,11 +94,12 @@ class Platform:
         return self.as_typed("config", "save")
 
     @property
-    def now(self) -> Instance:
-        """The instance. Its root is inspected again if ``forget`` was called."""
-        if not self._fresh:
+    def current_instance(self) -> Instance:
+        """The instance with the present state of its root, which is inspected again if ``forget``
+        was called."""
+        if not self._is_inspected:
             self.instance = refresh(self.instance, self._runner)
-            self._fresh = True
+            self._is_inspected = True
         return self.instance
 
     def tutor(self, *arguments: str) -> str:
@@ -111,9 +112,9 @@ class Platform:
         """Returns the command of ``tutor`` as the operator types it in a shell."""
         return self._runner.as_typed(["tutor", "--root", str(self.instance.root), *arguments])
 
-    def in_mode(self, *arguments: str, stdin: str = "") -> str:
+    def run_in_mode(self, *arguments: str, stdin: str = "") -> str:
         """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing. Raises ToolFailed."""
-        self._forget_running()
+        self._forget_preview()
         return self._run(self.instance.command, *arguments, stdin=stdin)
 
     def description(self) -> Description | None:
@@ -126,8 +127,10 @@ class Platform:
         except DescriptionError as error:
             raise Refused(f"{path}: {error}; render it again: tutor config save") from error
 
-    def described(self, values: dict[str, Any]) -> Description:
-        return configuration.description_of(self.config_file, self.now.report["usher"] | values)
+    def description_after(self, values: dict[str, Any]) -> Description:
+        return configuration.description_of(
+            self.config_file, self.current_instance.report["usher"] | values
+        )
 
     def preview(self) -> dict[str, Any]:
         """Returns the report of ``usher_provision --dry-run`` in the running LMS.
@@ -136,38 +139,37 @@ class Platform:
         Raises ImageLacksUsher, NotRunning, ToolFailed.
         """
         if self._preview is None:
-            self._preview = self._ask(self._ask_the_running)
+            self._preview = self._parse_preview(self._preview_in_running_lms)
         if isinstance(self._preview, ToolFailed):
             raise self._preview
         return self._preview
 
     def has_usher_in_image(self) -> bool:
-        """Whether the image has Usher. Runs a job, since the running container may be older than
-        the image."""
-        if not self._image_is_there():
+        """Whether Usher is in the image. A job examines the image, because a running container may
+        be older than the image."""
+        if not self._has_image():
             return False
-        return not isinstance(self._ask(self._ask_by_job), ImageLacksUsher)
+        return not isinstance(self._parse_preview(self._preview_by_job), ImageLacksUsher)
 
-    def _ask(self, ask: Callable[[], str]) -> dict[str, Any] | ToolFailed:
+    def _parse_preview(self, run: Callable[[], str]) -> dict[str, Any] | ToolFailed:
         try:
-            return last_json(ask())
+            return last_json(run())
         except ToolFailed as error:
-            lacks = any(words in str(error) for words in _NOT_IN_IMAGE)
-            return ImageLacksUsher(str(error)) if lacks else error
+            lacks_usher = any(message in str(error) for message in _NOT_IN_IMAGE)
+            return ImageLacksUsher(str(error)) if lacks_usher else error
 
-    def _ask_by_job(self) -> str:
-        return self._job("usher-provision", "--dry-run")
+    def _preview_by_job(self) -> str:
+        return self._run_job("usher-provision", "--dry-run")
 
-    def _ask_the_running(self) -> str:
+    def _preview_in_running_lms(self) -> str:
         script = " ".join(_PREVIEW)
         if self.in_cluster:
-            words = ["exec", "-i", "deploy/lms", "--", "sh", "-e", "-c", script]
-            return self._kubectl(*words)
-        if not runs(self.instance, self._runner):
+            return self._kubectl("exec", "-i", "deploy/lms", "--", "sh", "-e", "-c", script)
+        if not lms_runs(self.instance, self._runner):
             raise NotRunning("the LMS isn't running, so its records can't be examined")
         return self._run(self.instance.command, "exec", "-T", "lms", "sh", "-e", "-c", script)
 
-    def _image_is_there(self) -> bool:
+    def _has_image(self) -> bool:
         """Whether the image is on this machine. Otherwise a job would build or pull it without
         confirmation."""
         if self.in_cluster:
@@ -183,8 +185,8 @@ class Platform:
 
     def provision(self) -> dict[str, Any]:
         """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
-        self._forget_running()
-        return last_json(self._job("init", "--limit=usher"))
+        self._forget_preview()
+        return last_json(self._run_job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
         """Removes the records that were created from this description, passed through standard
@@ -194,10 +196,10 @@ class Platform:
         stdin = description.to_json()
         if self.in_cluster:
             return last_json(self._kubectl("exec", "-i", "deploy/lms", "--", *command, stdin=stdin))
-        return last_json(self.in_mode("run", "lms", *command, stdin=stdin))
+        return last_json(self.run_in_mode("run", "lms", *command, stdin=stdin))
 
     def build(self) -> None:
-        self._forget_running()
+        self._forget_preview()
         for image in self.images():
             self._runner.watch(self._argv("images", "build", image))
 
@@ -207,14 +209,14 @@ class Platform:
     def restart(self, *, running: bool) -> None:
         """Restarts the LMS, so that it reads its settings; in a cluster, waits for the rollout."""
         if self.in_cluster:
-            self.in_mode("start")
+            self.run_in_mode("start")
             for service in self.services():
-                wait = f"--timeout={ROLLOUT_SECONDS}s"
-                self._kubectl("rollout", "status", f"deployment/{service}", wait)
+                timeout = f"--timeout={ROLLOUT_SECONDS}s"
+                self._kubectl("rollout", "status", f"deployment/{service}", timeout)
         elif running:
-            self.in_mode("reboot", "--detach", *self.services())
+            self.run_in_mode("reboot", "--detach", *self.services())
         else:
-            self.in_mode("start", "--detach")
+            self.run_in_mode("start", "--detach")
 
     @property
     def in_cluster(self) -> bool:
@@ -225,7 +227,7 @@ class Platform:
 
         The name of each ConfigMap ends in a hash of its content, so the names are compared.
         """
-        if self._applied is None:
+        if self._is_applied is None:
             rendered = self._kubectl("kustomize", str(self.instance.root / "env"))
             manifests = [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
             names = [
@@ -236,36 +238,36 @@ class Platform:
             try:
                 self._kubectl("get", "configmaps", *names)
             except ToolFailed:
-                self._applied = False
+                self._is_applied = False
             else:
-                self._applied = True
-        return self._applied
+                self._is_applied = True
+        return self._is_applied
 
     def services(self) -> list[str]:
         return ["lms"] if self.instance.command == "dev" else ["lms", "lms-worker"]
 
-    def _job(self, *words: str) -> str:
-        """Runs ``tutor local|dev|k8s do WORDS`` and returns its output. Raises ToolFailed."""
+    def _run_job(self, *arguments: str) -> str:
+        """Runs ``tutor local|dev|k8s do ARGUMENTS`` and returns its output. Raises ToolFailed."""
         try:
-            output = self._run(self.instance.command, "do", *words)
+            output = self._run(self.instance.command, "do", *arguments)
         except ToolFailed as error:
             if not self.in_cluster:
                 raise
             try:
-                logs = self._logs(str(error))
+                logs = self._logs_of_jobs(str(error))
             except ToolFailed:
                 logs = ""
             raise ToolFailed(f"{error}\n{logs}".strip(), error.exit_code) from error
-        return self._logs(output) if self.in_cluster else output
+        return self._logs_of_jobs(output) if self.in_cluster else output
 
-    def _logs(self, output: str) -> str:
+    def _logs_of_jobs(self, output: str) -> str:
         """Returns the logs of the jobs that Tutor's ``output`` names. Raises ToolFailed."""
         names = dict.fromkeys(_JOB.findall(output))
         return "\n".join(self._kubectl("logs", f"job/{name}") for name in names)
 
-    def _kubectl(self, *words: str, stdin: str = "") -> str:
+    def _kubectl(self, *arguments: str, stdin: str = "") -> str:
         namespace = str(self.instance.report["values"]["K8S_NAMESPACE"])
-        command = ["kubectl", "--namespace", namespace, *words]
+        command = ["kubectl", "--namespace", namespace, *arguments]
         return self._runner.run(command, stdin=stdin, timeout=JOB_TIMEOUT)
 
     def _run(self, *arguments: str, stdin: str = "") -> str:
@@ -289,4 +291,4 @@ def last_json(output: str) -> dict[str, Any]:
                 continue
             if isinstance(data, dict):
                 return data
-    raise ToolFailed("the LMS's command printed no JSON; is the image older than the plugin?")
+    raise ToolFailed("usher_provision printed no JSON; is the LMS's image older than the plugin?")

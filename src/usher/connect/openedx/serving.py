@@ -75,7 +75,7 @@ class Server:
         if not self._wait_until_stopped():
             self._signal(pid, signal.SIGKILL)
             if not self._wait_until_stopped():
-                raise ToolFailed(f"the LMS in {self._home} (process {pid}) does not end; stop it")
+                raise ToolFailed(f"the LMS in {self._home} does not stop; end process {pid}")
         self._pid_file.unlink(missing_ok=True)
         return True
 

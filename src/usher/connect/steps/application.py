@@ -26,7 +26,7 @@ class ApplicationSteps:
         self._target = target
         self._configuration = configuration_steps
         self._addresses = addresses
-        self._recreate_now = recreate
+        self._may_recreate = recreate
 
     def record_steps(self) -> list[Step]:
         """Returns the steps to apply before the LMS knows the application."""
@@ -38,14 +38,20 @@ class ApplicationSteps:
             f"{verb} the OAuth2 application that the LMS signs in with",
             "it holds the LMS's client id, secret and redirect URI",
             self._with_description(
-                lambda d: target.record_agrees(find(d, target.name), self._addresses)
+                lambda description: target.record_agrees(
+                    find(description, target.name), self._addresses
+                )
             ),
             lambda: target.write_record(
                 find(self._configuration.description_or_error(), target.name), self._addresses
             ),
             trust_apply=True,
         )
-        return [self._hand_over(target), step] if isinstance(target, RemoteApplication) else [step]
+        return (
+            [self._hand_over_step(target), step]
+            if isinstance(target, RemoteApplication)
+            else [step]
+        )
 
     def settings_steps(self) -> list[Step]:
         """Returns the steps to apply after the LMS knows the application."""
@@ -57,10 +63,14 @@ class ApplicationSteps:
                 f"env:{target.name}",
                 str(target.checkout.env_file),
                 "write its settings",
-                "they name the LMS's addresses and the application's ids and secrets there; other "
-                "lines stay as they are, mode 0600",
-                self._with_description(lambda d: target.env_agrees(self._env(d))),
-                lambda: target.write_env(self._env(self._configuration.description_or_error())),
+                "they are the LMS's addresses and the application's ids and secrets in the LMS; "
+                "other lines stay as they are, and the file gets mode 0600",
+                self._with_description(
+                    lambda description: target.env_agrees(self._expected_env(description))
+                ),
+                lambda: target.write_env(
+                    self._expected_env(self._configuration.description_or_error())
+                ),
                 details=self._changed_lines,
             )
         ]
@@ -71,7 +81,9 @@ class ApplicationSteps:
                     f"{target.checkout.title}, containers",
                     "re-create them: docker compose up -d",
                     "a restarted container keeps its old environment",
-                    self._with_description(lambda d: target.runs_with(self._env(d))),
+                    self._with_description(
+                        lambda description: target.runs_with(self._expected_env(description))
+                    ),
                     self._recreate,
                     trust_apply=True,
                 )
@@ -83,23 +95,25 @@ class ApplicationSteps:
         target = self._target
         description = self._description_or_planned()
         if description:
-            values = self._env(description)
+            values = self._expected_env(description)
         else:
             values = target.planned_env(self._addresses) | target.needed
-        example = "   (an example, because it does not start without a value; replace it)"
+        note = "   (an example: the application needs a value to start; replace it)"
         return [
             f"{key}={'(secret)' if key in SECRET_KEYS else values[key]}"
-            + (example if key in target.needed else "")
+            + (note if key in target.needed else "")
             for key in target.differing(values)
         ]
 
-    def _hand_over(self, target: RemoteApplication) -> Step:
+    def _hand_over_step(self, target: RemoteApplication) -> Step:
         return Step(
             f"settings:{target.name}",
             str(target.hand_over_env),
             "write the settings into a file for its operator",
             "the application can't be changed from here",
-            self._with_description(lambda d: target.env_is_written(d, self._addresses)),
+            self._with_description(
+                lambda description: target.env_is_written(description, self._addresses)
+            ),
             lambda: target.write_env_to_hand_over(
                 self._configuration.description_or_error(), self._addresses
             ),
@@ -107,26 +121,27 @@ class ApplicationSteps:
 
     def _recreate(self) -> str:
         target = self._target
-        if not self._recreate_now:
+        if not self._may_recreate:
             raise NeedsPerson(
                 f"recreate:{target.name}",
-                f"run 'docker compose up -d' in {target.checkout.folder}, then run this again",
+                f"run 'docker compose up -d' in {target.checkout.folder}, then run this command "
+                "again",
             )
         target.recreate()
         checks.wait_for_application(target)
         return "up"
 
-    def _env(self, description: Description) -> dict[str, str]:
+    def _expected_env(self, description: Description) -> dict[str, str]:
         return self._target.env_values(description, self._addresses) | self._target.needed
 
     def _with_description(self, check: Callable[[Description], bool]) -> Callable[[], bool]:
         """Returns ``check`` as a function that returns False while there is no description."""
 
-        def checked() -> bool:
+        def check_description() -> bool:
             description = self._description_or_planned()
             return check(description) if description else False
 
-        return checked
+        return check_description
 
     def _description_or_planned(self) -> Description | None:
         """Returns the description, or the one that earlier steps of the plan will render."""

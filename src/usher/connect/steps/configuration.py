@@ -42,7 +42,7 @@ class ConfigurationSteps(ABC):
         present = configuration.read(self.lms.config_file)
         if not all(present.get(key) for key in configuration.GENERATED):
             return None
-        return self.lms.described(self._values())
+        return self.lms.description_after(self._values())
 
     def description_or_error(self) -> Description:
         """Returns the LMS's description. Raises StepFailed if it was not rendered."""

@@ -139,8 +139,8 @@ class TutorLmsSteps(LmsSteps):
     def _is_in_image(self) -> bool:
         """Whether Usher is in the image.
 
-        Asks the running LMS. If none is running, or it runs an older image, a job examines the
-        image, but only after the operator has confirmed the plan.
+        Asks the running LMS. If the LMS isn't running, or runs an image without Usher, a job
+        examines the image. Jobs run only after the operator has confirmed the plan.
         """
         if not self._jobs_can_run():
             return False
@@ -157,8 +157,8 @@ class TutorLmsSteps(LmsSteps):
         lines = super().warnings()
         if self._jobs_can_run() and self._is_stopped():
             lines.append(
-                "the LMS isn't running, so its image and its records can't be examined yet; steps "
-                "whose change turns out to be made already will be skipped"
+                "the LMS isn't running, so its image and its records can't be examined yet; later "
+                "connect will skip a step if its change is made already"
             )
         return lines
 
@@ -187,12 +187,12 @@ class TutorLmsSteps(LmsSteps):
                 self._platform.as_typed("images", "push", *images),
                 self._platform.as_typed("k8s", "reboot"),
             ]
-        or_else = "" if may_build else "; or run it with --build, which takes up to an hour"
+        alternative = "" if may_build else ", or add --build, which takes up to an hour"
         raise NeedsPerson(
             "image",
             "the LMS's image has no Usher yet. Run\n  "
             + "\n  ".join(commands)
-            + f"\nthen this again{or_else}",
+            + f"\nthen run this command again{alternative}",
         )
 
     # -- k8s
@@ -206,7 +206,8 @@ class TutorLmsSteps(LmsSteps):
             "apply",
             f"namespace {self._platform.instance.report['values']['K8S_NAMESPACE']}",
             "apply the rendered configuration: tutor k8s start",
-            "its jobs and its LMS read their settings from it; pods are replaced",
+            "jobs and the LMS read their settings from the applied configuration; Kubernetes "
+            "replaces the pods",
             self._jobs_can_run,
             self._apply,
         )

@@ -29,14 +29,14 @@ class TutorSteps(ConfigurationSteps):
                 str(instance.python),
                 "install openedx-usher into Tutor's environment",
                 "Tutor loads plugins from its own Python only",
-                lambda: bool(self.platform.now.report["installed"]),
+                lambda: bool(self.platform.current_instance.report["installed"]),
                 self._install,
             ),
             Step(
                 "tutor-config",
                 str(instance.config_file),
                 f"name {names} in {configuration.APPLICATIONS}",
-                "the plugin derives everything else from it; 'tutor config save' keeps it",
+                "the plugin derives ids, secrets and settings from it; tutor config save keeps it",
                 self.is_configured,
                 self.configure,
             ),
@@ -45,22 +45,22 @@ class TutorSteps(ConfigurationSteps):
                 str(instance.root),
                 "enable the plugin usher",
                 "its patches replace edits of generated files",
-                lambda: self.platform.now.enabled,
+                lambda: self.platform.current_instance.enabled,
                 self._enable,
             ),
             Step(
                 "tutor-render",
                 str(instance.root / "env"),
                 "render Tutor's environment",
-                "it holds settings, image and a description of the LMS's records",
+                "it holds the LMS's settings, its Dockerfile and a description of its records",
                 self.is_rendered,
                 self._render,
             ),
         ]
 
     def is_rendered(self) -> bool:
-        now = self.platform.now
-        return self.is_configured() and now.enabled and not now.report["stale"]
+        instance = self.platform.current_instance
+        return self.is_configured() and instance.enabled and not instance.report["stale"]
 
     def _install(self) -> str:
         package.install(self.platform.instance.python, self._runner)

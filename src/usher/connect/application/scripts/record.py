@@ -60,8 +60,8 @@ def inspect(params):
 
 
 def check(params):
-    """Returns the result of ``inspect``, with "accepts", whether the redirect URI is accepted, and
-    "lms_status", the result of ``_status_of``."""
+    """Returns the result of ``inspect`` with two more keys: "accepts" (whether the redirect URI is
+    accepted) and "lms_status" (the result of ``_status_of``)."""
     return {
         **inspect(params),
         "accepts": _accepts(params),
@@ -146,7 +146,8 @@ def _name(params):
 
 
 def _differences(record, params):
-    """Returns the fields to change, by name. Other redirect URIs are kept."""
+    """Returns the fields of ``record`` to change, and their new values. Redirect URIs that the
+    record has already are kept."""
     present = (record.redirect_uris or "").split()
     expected = {
         "name": record.name or _name(params),
@@ -184,7 +185,7 @@ def _pkce_required(record, params):
     from oauth2_provider.settings import oauth2_settings
 
     if record is None and _has_client_policy():
-        return False  # it will be created with its own policy
+        return False  # ``write`` will create the record with a policy that exempts it
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
     client_id = record.client_id if record else params["client_id"]
     request = SimpleNamespace(client=record)
@@ -192,8 +193,8 @@ def _pkce_required(record, params):
 
 
 def _has_client_policy():
-    """Whether this is Usher's provider, which requires PKCE of each client whose own policy does
-    not exempt it."""
+    """Whether this is Usher's provider, in which a policy for each client says whether the client
+    must use PKCE."""
     from django.apps import apps
 
     return apps.is_installed("usher.application.provider")
@@ -220,8 +221,9 @@ def _signs_in_at_gateway():
     return settings.LOGIN_URL == "gateway-login" and not switched_off
 
 
-def _be_ready():
-    """Raises the error if settings can't be read: Django runs ``shell`` even then."""
+def _load_django():
+    """Raises the error if settings can't be read, because ``manage.py shell`` starts without
+    raising the error."""
     import django
     from django.apps import apps
     from django.conf import settings
@@ -306,7 +308,7 @@ def main(params):
     }
     action = actions[params["action"]]
     try:
-        _be_ready()
+        _load_django()
         answer = action(params)
     except Exception as error:  # noqa: BLE001 - reported to the caller, whatever it is
         answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031

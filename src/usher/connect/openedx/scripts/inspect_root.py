@@ -20,7 +20,8 @@ VALUES = (
     "DOCKER_IMAGE_OPENEDX",
     "DOCKER_IMAGE_OPENEDX_DEV",
 )
-#: Rendered files that contain the plugin's patches; compared with what Tutor would render now.
+#: Rendered files that contain the plugin's patches. They are stale if Tutor would render another
+#: content now.
 RENDERED_FILES = (
     "apps/openedx/config/lms.env.yml",
     "apps/openedx/config/usher.json",
@@ -29,7 +30,7 @@ RENDERED_FILES = (
     "build/openedx/Dockerfile",
 )
 #: Names that the manual procedure tells people to write into rendered files.
-MANUAL = (
+NAMES_OF_MANUAL_EDITS = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
     "SKIP_EMAIL_VALIDATION",
     "THIRD_PARTY_AUTH_BACKENDS",
@@ -80,7 +81,11 @@ def _compare(root, config, enabled):
         if present == expected:
             continue
         stale.append(name)
-        edits += [[name, mark] for mark in MANUAL if mark in present and mark not in expected]
+        edits += [
+            [name, setting]
+            for setting in NAMES_OF_MANUAL_EDITS
+            if setting in present and setting not in expected
+        ]
     return stale, edits
 
 
