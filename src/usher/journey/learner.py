@@ -67,8 +67,8 @@ def _profile(user):
             continue
         if "desired_edx_username" in fields:
             values = {**values, "desired_edx_username": user.username}
-        values_it_has = {key: value for key, value in values.items() if key in fields}
-        model._base_manager.update_or_create(user=user, defaults=values_it_has)
+        present_fields = {key: value for key, value in values.items() if key in fields}
+        model._base_manager.update_or_create(user=user, defaults=present_fields)
 
 
 def _session(user, auth):
@@ -82,7 +82,7 @@ def _session(user, auth):
     store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
     store.set_expiry(600)
     store.create()
-    # With signed_cookies the session's key is its signed content, which ``save`` makes.
+    # With signed_cookies the session key is the signed content, and only ``save`` computes it.
     store.save()
     return store
 

@@ -19,7 +19,14 @@ from usher.contract.cookies import session_cookies_collide
 from usher.contract.editions import START_GATEWAY
 from usher.contract.paths import LmsPath
 from usher.contract.refusals import status_and_sentence
-from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
+from usher.journey.steps import (
+    TIMEOUT,
+    BrokenError,
+    Browser,
+    LoopError,
+    UnreachableError,
+    without_query,
+)
 
 #: Runs ``learner.py`` in the application with the given PARAMS and returns its result.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
@@ -29,7 +36,7 @@ MODE = "audit"
 _NO_TABLE = re.compile(
     r"relation \"(\S+?)\" does not exist|no such table: ([^\s<]+)|Table '(\S+?)' doesn't exist"
 )
-_GATEWAY = (
+_FIX_FOR_GATEWAY = (
     "the application signs people in at its API gateway only, and the LMS does not send them "
     "there; connect again with --url and the gateway's address, such as "
     "http://mitxonline.odl.local:9080"
@@ -79,27 +86,28 @@ def prove_as_anonymous(target: Target) -> str:
     try:
         page = browser.follow(target.sign_in(LmsPath.DASHBOARD))
     except LoopError as error:
-        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, target)) from error
+        raise LoopError(f"sign-in never ends: {error}", _fix_for_loop(browser, target)) from error
     except UnreachableError as error:
         if error.host in target.hosts:
-            gateway = f"start the API gateway (in its checkout: `{START_GATEWAY}`)"
-            fix = gateway if target.gateway else "start it"
-            raise BrokenError(str(error), fix) from error
+            start_gateway = f"start the API gateway (in its checkout: `{START_GATEWAY}`)"
+            raise BrokenError(
+                str(error), start_gateway if target.gateway else "start it"
+            ) from error
         return f"sign-in continues at {error.host}, which was not followed: it does not answer here"
     finally:
         browser.close()
-    where = plain(str(page.url))
+    where = without_query(str(page.url))
     if page.status_code >= httpx.codes.BAD_REQUEST:
         detail = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
             f"sign-in ends at {where}, which answers {page.status_code}{detail}",
-            _cause_of_error(page, where),
+            _fix_for_error_page(page, where),
         )
     if urlsplit(where).netloc == target.hosts[0]:
         raise BrokenError(
             f"an anonymous visitor ends at {where}, a page of the LMS, instead of the "
             "application's sign-in page",
-            "is the provider record enabled? usher doctor says",
+            "the provider record may be disabled; run usher doctor",
         )
     return f"people sign in at {where}"
 
@@ -110,22 +118,25 @@ def missing_table(error_text: str) -> str:
     return next(filter(None, match.groups())) if match else ""
 
 
-def _cause_of_error(page: httpx.Response, where: str) -> str:
+def _fix_for_error_page(page: httpx.Response, where: str) -> str:
     if table := missing_table(unescape(page.text)):
-        return f"make its table {table}: manage.py migrate; if it is a cache's, createcachetable"
+        return (
+            f"create the missing table {table}: manage.py migrate; for a cache's table: manage.py "
+            "createcachetable"
+        )
     return (
-        f"the page fails: read the log of the server at {urlsplit(where).netloc}; a new "
-        "database lacks the tables of caches until manage.py createcachetable made them"
+        f"the page fails: read the log of the server at {urlsplit(where).netloc}. A new database "
+        "has no tables for caches until you run manage.py createcachetable"
     )
 
 
-def _cause_of_loop(browser: Browser, target: Target) -> str:
+def _fix_for_loop(browser: Browser, target: Target) -> str:
     pages = [urlsplit(page) for page in browser.visited]
     redirects_to_itself = any(
         "/login" in page.path and page.netloc in target.hosts for page in pages
     )
     if target.gateway and redirects_to_itself:
-        return _GATEWAY
+        return _FIX_FOR_GATEWAY
     return (
         "the application's sign-in page redirects back to the page that redirected to it; check "
         "LOGIN_URL. MITx Online signs people in only at its API gateway: set "
@@ -138,20 +149,20 @@ def prove_with_test_learner(target: Target, script: Script) -> Proof:
     """Creates a test learner, signs the learner in, enrolls them in a course and opens it. Removes
     the learner afterwards. Raises BrokenError."""
     username = temporary_learners.new_username("usher-test")
-    runs: list[str] = []
+    enrolled_runs: list[str] = []
     sentences: list[str] = []
     try:
         session = script({"action": "make", "username": username})
         with _browser_of(target, session) as browser:
-            sentences.append(_signs_in(browser, target, username, session["cookie"]))
-            sentences.append(_opens_a_course(browser, target, username, runs))
+            sentences.append(_sign_in_learner(browser, target, username, session["cookie"]))
+            sentences.append(_enroll_and_open_course(browser, target, username, enrolled_runs))
     finally:
         # Remove the learner from the application first; otherwise it would create the LMS account
         # again.
         try:
             script({"action": "remove", "username": username})
         finally:
-            leftovers = _remove_at_lms(target, username, runs)
+            leftovers = _remove_at_lms(target, username, enrolled_runs)
     return Proof(", ".join(sentences) + ("" if leftovers else ", and was removed"), leftovers)
 
 
@@ -168,12 +179,12 @@ def _browser_of(target: Target, session: dict[str, Any]) -> Iterator[Browser]:
         browser.close()
 
 
-def _cause_of_no_sign_in(target: Target, where: str, session_cookie: str) -> str:
+def _fix_for_no_sign_in(target: Target, where: str, session_cookie: str) -> str:
     if session_cookies_collide(target.application_url, session_cookie, target.lms_url):
         return (
-            f"both have a session cookie named {session_cookie} on the same host, so that each "
-            "replaces the other's: use another host name for one of them, such as localhost in "
-            "place of 127.0.0.1"
+            f"the application and the LMS have a session cookie named {session_cookie} on the same "
+            "host, so each replaces the other's cookie: use another host name for one of them, "
+            "such as localhost in place of 127.0.0.1"
         )
     if urlsplit(where).netloc == target.hosts[1]:
         # The application does not accept the session that its manage.py made.
@@ -184,21 +195,22 @@ def _cause_of_no_sign_in(target: Target, where: str, session_cookie: str) -> str
     return target.logs
 
 
-def _signs_in(browser: Browser, target: Target, username: str, session_cookie: str) -> str:
+def _sign_in_learner(browser: Browser, target: Target, username: str, session_cookie: str) -> str:
+    """Signs the learner in to the LMS. Returns a sentence for people. Raises BrokenError."""
     try:
         page = browser.follow(target.sign_in(LmsPath.DASHBOARD), only=target.hosts)
     except LoopError as error:
-        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, target)) from error
+        raise LoopError(f"sign-in never ends: {error}", _fix_for_loop(browser, target)) from error
     # The dashboard differs between releases. This endpoint of the LMS names the signed-in user in
     # every release.
     me = browser.client.get(target.lms_url + LmsPath.ME)
-    where = plain(str(page.url))
+    where = without_query(str(page.url))
     if me.status_code != httpx.codes.OK:
         detail = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
-            f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there"
-            f"{detail}",
-            _cause_of_no_sign_in(target, where, session_cookie),
+            f"a learner's sign-in ends at {where} with {page.status_code}{detail}; the LMS did not "
+            "sign the learner in",
+            _fix_for_no_sign_in(target, where, session_cookie),
         )
     username_there = str(me.json().get("username"))
     if username_there != username:
@@ -213,13 +225,17 @@ def _heading(page: httpx.Response) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", match[1])).split())[:200] if match else ""
 
 
-def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[str]) -> str:
+def _enroll_and_open_course(
+    browser: Browser, target: Target, username: str, enrolled_runs: list[str]
+) -> str:
+    """Enrolls the learner in the first course of the LMS, adds this run to ``enrolled_runs``, and
+    opens the course. Returns a sentence for people. Raises BrokenError."""
     with httpx.Client(
         base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
     ) as worker:
         headers = {"Authorization": f"Bearer {target.token}"}
-        answer_of_list = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
-        courses = answer_of_list.json().get("results", []) if answer_of_list.is_success else []
+        course_list = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
+        courses = course_list.json().get("results", []) if course_list.is_success else []
         if not courses:
             return "no course was opened: the LMS has none"
         run = str(courses[0]["course_id"])
@@ -232,17 +248,17 @@ def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[
     if not answer.is_success:
         refusal = status_and_sentence(answer.status_code, answer.text)
         raise BrokenError(f"enrolling {username} in {run} answers {refusal}")
-    runs.append(run)
+    enrolled_runs.append(run)
     url = target.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
     page = browser.follow(url, only=target.hosts[:1])
     where = urlsplit(str(page.url)).path
-    asked_again = where.startswith((LmsPath.LOGIN, LmsPath.REGISTER, "/auth/"))
-    if page.status_code >= httpx.codes.BAD_REQUEST or asked_again:
+    must_sign_in = where.startswith((LmsPath.LOGIN, LmsPath.REGISTER, "/auth/"))
+    if page.status_code >= httpx.codes.BAD_REQUEST or must_sign_in:
         raise BrokenError(f"the course {run} ends at {where} with {page.status_code}")
     return f"was enrolled in {run} and opened it"
 
 
-def _remove_at_lms(target: Target, username: str, runs: list[str]) -> str:
+def _remove_at_lms(target: Target, username: str, enrolled_runs: list[str]) -> str:
     """Unenrolls and deactivates the learner, since an LMS can't delete an account. Returns a
     sentence about records that are still active, or ''."""
     sentences: list[str] = []
@@ -253,7 +269,7 @@ def _remove_at_lms(target: Target, username: str, runs: list[str]) -> str:
         try:
             if worker.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
                 return ""
-            for run in runs:
+            for run in enrolled_runs:
                 enrollment = {"user": username, "mode": MODE, "is_active": False}
                 body = {**enrollment, "course_details": {"course_id": run}}
                 if not worker.post(LmsPath.ENROLLMENT, json=body).is_success:

@@ -13,7 +13,7 @@ from usher.contract import agents
 MOST_REDIRECTS = 30
 #: The number of visits of the same page that counts as a loop. A normal sign-in visits the LMS's
 #: ``/auth/complete/`` twice.
-SAME_PAGE = 4
+VISITS_IN_A_LOOP = 4
 TIMEOUT = httpx.Timeout(30, connect=10)
 
 
@@ -63,9 +63,9 @@ class Browser:
         return answer
 
     def _get(self, url: str) -> httpx.Response:
-        page = plain(url)
+        page = without_query(url)
         self.visited.append(page)
-        if self.visited.count(page) >= SAME_PAGE or len(self.visited) > MOST_REDIRECTS:
+        if self.visited.count(page) >= VISITS_IN_A_LOOP or len(self.visited) > MOST_REDIRECTS:
             raise LoopError(
                 "the redirects form a loop between " + " and ".join(self._pages_in_loop())
             )
@@ -75,13 +75,13 @@ class Browser:
             raise UnreachableError(urlsplit(url).netloc, str(error)) from error
 
     def _pages_in_loop(self) -> list[str]:
-        often = [page for page in dict.fromkeys(self.visited) if self.visited.count(page) > 1]
-        return often or self.visited[-2:]
+        repeated = [page for page in dict.fromkeys(self.visited) if self.visited.count(page) > 1]
+        return repeated or self.visited[-2:]
 
     def close(self) -> None:
         self.client.close()
 
 
-def plain(url: str) -> str:
+def without_query(url: str) -> str:
     """Returns ``url`` without its query, which may contain authorization codes."""
     return url.partition("?")[0].partition("#")[0]
