@@ -23,10 +23,10 @@ COURSES = (
 Job = Iterator[tuple[str, str]]
 
 
-def _as(check: Callable[[str, str], str]) -> Callable[..., Any]:
+def _checked_by(check: Callable[[str, str], str]) -> Callable[..., Any]:
     """Returns a click callback that checks a value, or each value of an option that may be
-    repeated. Tutor renders a job's script as a template and a shell runs it, so only safe
-    characters may be in it."""
+    repeated. Tutor renders a job's script as a template and a shell runs it, so values may have
+    safe characters only."""
 
     def callback(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
         place = f"--{parameter.name}"
@@ -40,7 +40,7 @@ def _as(check: Callable[[str, str], str]) -> Callable[..., Any]:
     return callback
 
 
-@click.command(help="Create in the LMS what the applications need: records, service worker, token")
+@click.command(help="Create the applications' records, service workers and tokens in the LMS")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_provision(dry_run: bool) -> Job:
     yield "lms", provision("--dry-run" if dry_run else "")
@@ -60,7 +60,7 @@ def usher_send_events() -> Job:
 @click.option(
     "--purge",
     is_flag=True,
-    help="Also delete accounts and provider versions that are otherwise only disabled",
+    help="Also delete accounts and provider versions; without --purge they are only disabled",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_remove(purge: bool, dry_run: bool) -> Job:
@@ -73,36 +73,38 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
     required=True,
     multiple=True,
     metavar="NAME...",
-    callback=_as(tutor_values.username),
-    help="The learner's username; several separated by spaces",
+    callback=_checked_by(tutor_values.username),
+    help="The learner's username; to give several, separate them by spaces",
 )
 # An option of click takes one value: the other names of ``--username ann bob`` are arguments.
-@click.argument("username_too", metavar="", nargs=-1, callback=_as(tutor_values.username))
+@click.argument("more_usernames", metavar="", nargs=-1, callback=_checked_by(tutor_values.username))
 @click.option(
     "--application",
     required=True,
-    callback=_as(tutor_values.name),
+    callback=_checked_by(tutor_values.name),
     help="The application's name in USHER_APPLICATIONS",
 )
 @click.option("--unlink", is_flag=True, help="Remove the link; the account stays")
 @click.option(
     "--account",
     default="",
-    callback=_as(lambda value, place: value and tutor_values.username(value, place)),
+    callback=_checked_by(lambda value, place: value and tutor_values.username(value, place)),
     help="With --unlink: username of the linked LMS account, if it differs from the learner's",
 )
 @click.option(
-    "--move", is_flag=True, help="Replace the learner's link to another account; that access ends"
+    "--move",
+    is_flag=True,
+    help="Replace the learner's link to another account, so that the learner loses that account",
 )
 def usher_link(
     username: tuple[str, ...],
-    username_too: tuple[str, ...],
+    more_usernames: tuple[str, ...],
     application: str,
     unlink: bool,
     account: str,
     move: bool,
 ) -> Job:
-    arguments = ["./manage.py", "lms", "usher_link", "--username", *username, *username_too]
+    arguments = ["./manage.py", "lms", "usher_link", "--username", *username, *more_usernames]
     arguments += ["--application", application, *(["--unlink"] if unlink else [])]
     arguments += ["--account", account] if account else []
     arguments += ["--move"] if move else []
@@ -113,7 +115,7 @@ def usher_link(
 @click.option(
     "--owner",
     required=True,
-    callback=_as(tutor_values.email),
+    callback=_checked_by(tutor_values.email),
     help="E-mail address of a staff user of the LMS",
 )
 def usher_courses(owner: str) -> Job:

@@ -32,20 +32,21 @@ class ComposeError(ValueError):
 def write_hosts(env: Path, names: Sequence[str]) -> None:
     """Make ``names`` resolve to this machine in every service of SERVICES under ``env``.
 
-    Writes only files that differ. Raises ComposeError before it changes the file in question.
+    Writes only files that differ. Raises ComposeError, and leaves the file that the error names
+    unchanged.
     """
     for name, service in SERVICES.items():
         path = env / name
         if not path.exists():
             continue
-        before = path.read_text()
+        present = path.read_text()
         try:
-            after = with_hosts(before, service, names)
+            changed = with_hosts(present, service, names)
         except ComposeError as error:
             raise ComposeError(f"{path}: {error}") from None
-        if after != before:
+        if changed != present:
             draft = path.with_suffix(".usher")
-            draft.write_text(after)
+            draft.write_text(changed)
             draft.replace(path)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from usher.contract import description
 
-#: Generated and saved in config.yml once: new values would break the connection.
+#: Secrets that are generated once and saved in config.yml. Other values would break the connection.
 UNIQUE: dict[str, str] = {
     "USHER_SECRET": secrets.token_hex(32),
     "USHER_SERVICE_WORKER_TOKEN": secrets.token_hex(32),

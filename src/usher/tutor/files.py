@@ -17,10 +17,11 @@ WHEELS = Path("env/build/openedx/usher")
 def protect_secrets(root: Path) -> None:
     """Make config.yml and the description, which contain all secrets, unreadable for other users.
 
-    This is also called before Tutor renders, because an existing file keeps its mode when it is
-    written. The container's user has to read the description. If a user with another id runs Tutor,
-    the file must be readable by all. Then the mode of a parent folder keeps other users of this
-    machine out; in the container, where the file is mounted, that mode has no effect.
+    Must be called before Tutor renders: an existing file keeps its mode when it is written.
+
+    The container's user must be able to read the description. If the user who runs Tutor has
+    another id, the file is readable by all users, and the mode of a parent folder keeps other users
+    of this machine out. That mode has no effect in the container, where only the file is mounted.
     """
     if (root / "config.yml").exists():
         _chmod(root / "config.yml", 0o600)

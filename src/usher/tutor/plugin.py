@@ -3,8 +3,9 @@
 Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_APPLICATIONS              list of the connected applications; fields of an entry are
                                     those of usher.contract.applications.Entry, mostly ``name``,
-                                    ``root_url``, ``server_url``, ``backend``, ``usher: false`` for
-                                    one that isn't built on Usher. The first is the default one
+                                    ``root_url``, ``server_url``, ``backend``, and ``usher: false``
+                                    if the application isn't built on Usher. The first application
+                                    is the default
     USHER_SIGN_IN                   true; false restores the LMS's own sign-in and keeps the rest
     USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off; true leaves
                                     it as tutor-mfe has it. Sign-in works either way
@@ -15,8 +16,8 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_DIRECT_REGISTRATION       false; true lets people also register in the LMS itself
     USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    the account that applications use
     USHER_SERVICE_WORKER_TOKEN      its access token; generated
-    USHER_SECRET                    generated; from it are derived the ids and secrets that an entry
-                                    doesn't state, different ones for each application and purpose
+    USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
+                                    derived from it, others for each application and purpose
     USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    becomes a superuser; "": none
     USHER_SUPERUSER_APPLICATION     name of the application where superusers sign in; "": none
     USHER_HOST_ALIASES              further host names that resolve to this machine in containers
@@ -81,27 +82,27 @@ def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
 
     @jinja2.pass_context
     @wraps(function)
-    def called(context: jinja2.runtime.Context) -> Any:
+    def template_function(context: jinja2.runtime.Context) -> Any:
         try:
             return function(context.get_all())
         except EntryError as error:
             raise exceptions.TutorError(str(error)) from error
 
-    return called
+    return template_function
 
 
 def _description(config: Config) -> str:
     """Returns the description as JSON. Protects the description's file before Tutor writes it."""
     text = describe(config).to_json()
     if root := _root():
-        _keep_generated(root, config)
+        _save_secrets(root, config)
         files.protect_secrets(root)
     return text
 
 
-def _keep_generated(root: Path, config: Config) -> None:
-    """Saves the secrets that Tutor is rendering: ``tutor plugins enable`` does not, and the next
-    command would generate others."""
+def _save_secrets(root: Path, config: Config) -> None:
+    """Saves the generated secrets that Tutor is rendering. ``tutor plugins enable`` does not save
+    them, so the next command would generate others."""
     path = tutor_config.config_path(str(root))
     saved = tutor_config.get_yaml_file(path)
     if missing := {name: config[name] for name in configuration.UNIQUE if name not in saved}:
@@ -131,7 +132,7 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
     try:
         compose.write_hosts(Path(root) / "env", description.host_aliases(config))
     except (EntryError, compose.ComposeError) as error:
-        # The LMS starts without these host names, but can't reach the application.
+        # Only an alert: the LMS starts without these host names, but can't reach the application.
         fmt.echo_alert(f"Usher: {error}")
 
 
@@ -160,7 +161,8 @@ def _build_on_launch(images: list[str], mode: str) -> list[str]:
 
 
 def _root() -> Path | None:
-    """Tutor's root, from the running command of Tutor (hooks don't pass it); None without one."""
+    """Tutor's root, taken from the running command of Tutor, since hooks don't pass the root; None
+    if no command is running."""
     context = click.get_current_context(silent=True)
     root = context.find_root().params.get("root") if context else None
     return Path(root) if root else None

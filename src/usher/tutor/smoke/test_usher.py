@@ -50,7 +50,7 @@ def get(url: str, cookies: dict[str, str] | None = None) -> tuple[int, HTTPMessa
     return response
 
 
-def test_sign_in_leads_to_the_application() -> None:
+def test_the_login_page_of_the_lms_redirects_to_the_application() -> None:
     url, cookies = lms_url() + "/login", dict[str, str]()
     for _ in range(_MAX_REDIRECTS):
         status, headers = get(url, cookies)
@@ -68,7 +68,7 @@ def test_sign_in_leads_to_the_application() -> None:
     )
 
 
-def test_the_batch_api_is_there_for_the_service_worker_only() -> None:
+def test_the_batch_api_refuses_requests_without_a_token() -> None:
     status, _ = get(lms_url() + LmsPath.USHER_API)
     assert status == 401, (
         f"{LmsPath.USHER_API} answers {status} without a token, not 401: usher.lms is not "
