@@ -14,7 +14,7 @@ from tests.cli.test_processes import eventually
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import is_listening
 from usher.cli.demo.setup import Step
-from usher.cli.dev.command import _take, _through_saves
+from usher.cli.dev.command import _repeat_after_saves, _run_steps
 from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
 from usher.cli.dev.project_files import ProjectFiles
@@ -149,7 +149,7 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         assert eventually(lambda: started.read_text() == "1 20 ")
         code.write_text("VERSION =\n")
         assert servers.follow_changes() == ""
-        assert eventually(lambda: bool(worker.ended()))
+        assert eventually(lambda: bool(worker.end_report()))
         servers.check()  # raises nothing, so the command continues
         message = servers.follow_changes()
         assert "SyntaxError" in message
@@ -226,7 +226,7 @@ def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_pa
     try:
         servers._start_all([project])
         settings.write_text("FOO = (\n")
-        assert eventually(lambda: bool(project.ended()))
+        assert eventually(lambda: bool(project.end_report()))
         while not (message := servers.follow_changes()):
             servers.check()
         assert "settings.py, line 1: SyntaxError" in message
@@ -253,7 +253,7 @@ def test_a_worker_that_stops_without_a_change_of_the_code_ends_the_command(tmp_p
     _, worker = servers._create_project_processes()
     try:
         servers._start_all([worker])
-        assert eventually(lambda: bool(worker.ended()))
+        assert eventually(lambda: bool(worker.end_report()))
         assert servers.follow_changes() == ""
         with pytest.raises(DemoError, match=r"exit code 3.*(?s:.*)Start this command again"):
             servers.check()
@@ -383,7 +383,7 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "manage.py").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     (tmp_path / "lms" / "lock").mkdir(parents=True)
-    with pytest.raises(DemoError, match=r"lms can't be made or changed: Is a directory"):
+    with pytest.raises(DemoError, match=r"lms can't be created or changed: Is a directory"):
         servers.is_running()
 
 
@@ -408,7 +408,7 @@ def test_code_that_is_saved_during_the_start_does_not_end_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failed step is repeated after a moment, and then after the next change of the code."""
-    monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOADED_WITHIN", 1.0)
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOAD_SECONDS", 1.0)
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
     (tmp_path / "manage.py").write_text(WORKER)
     code.write_text("VERSION =\n")
@@ -422,7 +422,7 @@ def test_code_that_is_saved_during_the_start_does_not_end_the_command(
         if len(attempts) == 1:
             code.write_text("VERSION = (\n")
         while not started.exists():
-            servers._require_all()
+            servers._require_all_running()
             time.sleep(0.01)
         return "enrolled"
 
@@ -436,8 +436,8 @@ def test_code_that_is_saved_during_the_start_does_not_end_the_command(
     steps: list[Step] = []
     try:
         servers._start_all([worker])
-        run = _through_saves(servers, console, once=False)
-        _take([("learner", enrolls_the_learner)], steps, console, run)
+        run = _repeat_after_saves(servers, console, once=False)
+        _run_steps([("learner", enrolls_the_learner)], steps, console, run)
         assert started.read_text() == "300 "
     finally:
         servers.stop()
@@ -450,7 +450,7 @@ def test_code_that_is_saved_during_the_start_does_not_end_the_command(
 def test_once_ends_if_the_saved_code_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOADED_WITHIN", 0.5)
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOAD_SECONDS", 0.5)
     code = tmp_path / "code_of_shop.py"
     (tmp_path / "manage.py").write_text(WORKER)
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
@@ -459,15 +459,17 @@ def test_once_ends_if_the_saved_code_is_broken(
     code.write_text("VERSION =\n")
 
     def ends() -> str:
-        assert eventually(lambda: bool(worker.ended()))
-        servers._require_all()
+        assert eventually(lambda: bool(worker.end_report()))
+        servers._require_all_running()
         return ""
 
     console = Console(record=True)
     try:
         servers._start_all([worker])
         with pytest.raises(DemoError, match="SyntaxError"):
-            _take([("learner", ends)], [], console, _through_saves(servers, console, once=True))
+            _run_steps(
+                [("learner", ends)], [], console, _repeat_after_saves(servers, console, once=True)
+            )
     finally:
         servers.stop()
 
@@ -508,7 +510,7 @@ HTTPServer((host, int(port)), SimpleHTTPRequestHandler).serve_forever()
 def test_a_project_that_missed_a_change_is_started_again_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTENS_WITHIN", 0.3)
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTEN_SECONDS", 0.3)
     code = tmp_path / "code.py"
     (tmp_path / "manage.py").write_text(SERVES_OR_WAITS)
     code.write_text("VERSION = (\n")

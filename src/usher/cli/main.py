@@ -121,12 +121,13 @@ class LazyCommands(click.Group):
             if isinstance(error, click.UsageError):
                 if as_json:
                     click.echo(json.dumps({"ok": False, "error": error.format_message()}))
-                of = error.ctx or ctx
+                failed = error.ctx or ctx
                 click.echo(
-                    f"{of.get_usage()}\nTry '{of.command_path} --help' for help.\n", err=True
+                    f"{failed.get_usage()}\nTry '{failed.command_path} --help' for help.\n",
+                    err=True,
                 )
-            # The message is printed here: a new ClickException with the wrapped message would not
-            # have the exit code of the error's subclass.
+            # Not click but this method prints the message: a new ClickException with the wrapped
+            # message would not have the exit code of the error's subclass.
             click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -145,7 +146,7 @@ class LazyCommands(click.Group):
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(usher.__version__, prog_name="usher")
 def main() -> None:
-    """Usher joins a Django application to Open edX: one account, one sign-in."""
+    """Usher connects a Django application and Open edX: one account, one sign-in."""
 
 
 if __name__ == "__main__":

@@ -40,6 +40,6 @@ def show_rows(rows: Iterable[tuple[str, str]], console: Console) -> None:
 
 
 def relative_to_here(folder: Path) -> Path:
-    """``folder`` relative to the current folder, if it is inside it."""
+    """The path relative to the current folder if ``folder`` is inside it; else ``folder``."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder

@@ -35,10 +35,10 @@ def why(learner: str, run: str, application: str, compare: bool, as_json: bool) 
     """
     if compare and run:
         raise click.UsageError("--compare compares all records of a learner: leave out the run.")
-    named = application or ("." if Path("manage.py").is_file() else "")
+    path = application or ("." if Path("manage.py").is_file() else "")
     arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
     try:
-        manage = places(DoctorOptions(application=named)).manage
+        manage = places(DoctorOptions(application=path)).manage
         if manage is None:
             raise CannotRun(
                 f"{application or Path.cwd()} has no manage.py: name the application's folder with "

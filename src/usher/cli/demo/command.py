@@ -55,7 +55,9 @@ from usher.contract.terminal import wrap
 @click.option(
     "--lms-port", type=click.IntRange(1, 65535), help=f"Port of the LMS. [default: {LMS_PORT}]"
 )
-@click.option("--trouble", is_flag=True, help="Break thirty things, to practise support.")
+@click.option(
+    "--trouble", is_flag=True, help="Break the records of thirty learners, to practise support."
+)
 @click.option(
     "--provision",
     is_flag=True,
@@ -73,9 +75,9 @@ def demo(
 ) -> None:
     """Run the reference application and an embedded LMS, connected.
 
-    A test learner signs up, signs in to the LMS, is enrolled and signs out. A demo that is
-    running keeps running during --provision. --trouble lists the questions of thirty learners, to
-    practise support; the answers are in docs/trouble.md.
+    A test learner signs up, signs in to the LMS, is enrolled and signs out. --provision does not
+    stop a running demo. --trouble prints the questions of the thirty learners; the answers are in
+    docs/trouble.md.
     """
     if provision:
         _provision(home or checkout_folder() / ".demo" / edition)
@@ -123,24 +125,24 @@ def demo(
                 text = "The servers are stopped; without --once they keep running."
                 say(console, f"\nEverything works. {text}")
     except (DemoError, OSError) as error:
-        words = str(error) if isinstance(error, DemoError) else _about_folder(error)
+        message = str(error) if isinstance(error, DemoError) else _message_about_folder(error)
         if as_json:
-            click.echo(json.dumps({"ok": False, "edition": edition, "steps": [], "error": words}))
+            click.echo(json.dumps({"ok": False, "edition": edition, "steps": [], "error": message}))
             sys.exit(as_click_error(error).exit_code)
-        raise as_click_error(error, words) from error
+        raise as_click_error(error, message) from error
     except KeyboardInterrupt:
-        data = (
+        state_of_data = (
             "the data are kept for the next run"
             if keeps_home
             else "the temporary folder is deleted"
         )
-        say(console, f"\nStopped. Both servers are down; {data}.")
+        say(console, f"\nStopped. Both servers are down; {state_of_data}.")
         sys.exit(exits.INTERRUPTED if once else exits.DONE)
     sys.exit(exits.DONE if ok else exits.FAILED)
 
 
 def _provision(home: Path) -> None:
-    """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
+    """Runs ``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
         pair = Pair.existing(home)
@@ -150,12 +152,12 @@ def _provision(home: Path) -> None:
     say(console, "Restored. If settings had been changed, restart the demo.")
 
 
-def _about_folder(error: OSError) -> str:
-    """The message for a full disk, a folder without write permission, or a file in the folder's
-    place."""
+def _message_about_folder(error: OSError) -> str:
+    """The message for a full disk, a folder without write permission, or a file at the folder's
+    path."""
     return (
         f"The folder of the demo can't be used: {error}. "
-        "Correct that, or choose another folder with --home FOLDER."
+        "Correct this, or choose another folder with --home FOLDER."
     )
 
 
@@ -191,14 +193,14 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
 
 
 #: The column in which a learner's question begins.
-_QUESTION = len("  30  ") + 26 + len(" ")
+_QUESTION_COLUMN = len("  30  ") + 26 + len(" ")
 
 
 def _print_trouble(console: Console) -> None:
     """Prints the learners' questions; the answers are in docs/trouble.md."""
     console.print(f"\n[bold]{len(CASES)} learners write to support[/bold]\n")
     for number, case in enumerate(CASES, 1):
-        question = wrap(f"“{case.says}”", _QUESTION)
+        question = wrap(f"“{case.says}”", _QUESTION_COLUMN)
         console.print(f"  {number:>2}  {case.email:<26} {question}", soft_wrap=True)
     say(
         console,
@@ -251,9 +253,10 @@ def _print_logs(pair: Pair, console: Console, *, keeps_home: bool) -> None:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does; both stop the servers.
+    """Makes SIGTERM raise KeyboardInterrupt within the block, as Ctrl-C does, so that both stop the
+    servers.
 
-    SIGINT gets a handler too: shells start commands in the background with SIGINT ignored.
+    SIGINT gets a handler too, because a shell ignores SIGINT for commands in the background.
     """
 
     def interrupt(*_: object) -> None:

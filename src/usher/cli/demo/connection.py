@@ -55,7 +55,7 @@ def describe(name: str, application_url: str, credentials: Credentials) -> Descr
 
 
 def environment(lms_url: str, credentials: Credentials) -> dict[str, str]:
-    """The application's settings for that LMS."""
+    """The application's settings for the LMS at ``lms_url``."""
     return {
         Env.OPENEDX_API_BASE_URL: lms_url,
         Env.OPENEDX_BASE_REDIRECT_URL: lms_url,

@@ -9,19 +9,19 @@ from pathlib import Path
 from usher.contract.envfile import write_private
 
 FILE_NAME = "credentials.json"
-#: Letters and digits only. A word that begins with ``-`` would be read as an option, and a double
-#: click would not select a whole word with other characters.
+#: Letters and digits only: a secret that begins with ``-`` would be read as an option, and a double
+#: click selects a whole word only if it has no other characters.
 _CHARACTERS = string.ascii_letters + string.digits
 
 
-def made_secret(length: int = 43) -> str:
+def new_secret(length: int = 43) -> str:
     """A new secret of letters and digits."""
     return "".join(secrets.choice(_CHARACTERS) for _ in range(length))
 
 
-def made_password() -> str:
+def new_password() -> str:
     """A new password, short enough to type."""
-    return made_secret(20)
+    return new_secret(20)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Credentials:
 
     @classmethod
     def empty(cls) -> "Credentials":
-        """Placeholders, until ``load_or_make``."""
+        """Empty values, in place until ``load_or_make`` is called."""
         return cls(**{field.name: "" for field in fields(cls)})
 
     @classmethod
@@ -51,8 +51,8 @@ class Credentials:
             return cls(**json.loads(path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             names = [field.name for field in fields(cls)]
-            passwords = {name: made_password() for name in names if name.endswith("_password")}
-            others = {name: made_secret() for name in names if name not in passwords}
+            passwords = {name: new_password() for name in names if name.endswith("_password")}
+            others = {name: new_secret() for name in names if name not in passwords}
             credentials = cls(**passwords, **others)
             credentials._write(path)
             return credentials

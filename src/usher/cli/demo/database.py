@@ -16,8 +16,8 @@ from usher.embedded.home.template import cached_template, copy_whole
 
 #: Packages, apart from Usher, whose apps have tables in the database.
 _PACKAGES = ("django", "django-allauth", "django-oauth-toolkit")
-#: Variables that must not be taken from the caller's environment.
-_OWN_ENVIRONMENT = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
+#: Empty values for variables that migrating must not take from the caller's environment.
+_EMPTY_VARIABLES = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
 
 
 def migrated_database(campus: Path) -> Path:
@@ -49,7 +49,7 @@ def _migrate(campus: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as home:
         environment = {
             **os.environ,
-            **_OWN_ENVIRONMENT,
+            **_EMPTY_VARIABLES,
             "CAMPUS_HOME": home,
             "CAMPUS_ENV_FILE": str(Path(home) / ".env"),
         }

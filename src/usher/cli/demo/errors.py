@@ -10,15 +10,15 @@ class DemoError(Exception):
 
 
 class ProcessEnded(DemoError):
-    """A process ended by itself. what: a text with the name of the process, how it ended, and the
-    cause or the end of its log."""
+    """A process ended by itself. report: the name of the process, how it ended, and the cause or
+    the end of its log."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, report: str) -> None:
         super().__init__(
-            f"{what}\nStart this command again. If the process stops again, correct the cause that "
-            "the log names."
+            f"{report}\nStart this command again. If the process stops again, correct the cause "
+            "that the log names."
         )
-        self.what = what
+        self.report = report
 
 
 class NotStarted(DemoError):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from usher.cli.demo.browser import Browser
-from usher.cli.demo.credentials import made_password
+from usher.cli.demo.credentials import new_password
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.cli.demo.setup import Step
@@ -20,13 +20,13 @@ from usher.contract.paths import LmsPath, in_path
 DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
 #: How long the worker may take for an account, a token or an enrollment.
 WORKER_SECONDS = 90.0
-#: Name of a file in the demo's folder. It exists once `--trouble` has broken things in this demo.
-TROUBLE = "trouble.json"
+#: Name of the file in the demo's folder which says that `--trouble` has broken things there.
+TROUBLE_FILE = "trouble.json"
 #: The code in allauth's mail is alone on its line: AB12-CD34, or letters only.
 CODE_IN_MAIL = r"^([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})*)$"
 
 #: A script for ``manage.py shell``: deletes the learner's token.
-REMOVE_ACCESS = """
+DELETION_SCRIPT = """
 from usher.application.models import LmsToken
 count, _ = LmsToken.objects.filter(user__username="{username}").delete()
 print("deleted", count)
@@ -40,8 +40,8 @@ def last_line(output: str) -> str:
 
 class LearnerJourney:
     """The learner signs up, gets an LMS account and a token, signs in to the LMS, opens the
-    dashboard, is enrolled, and signs out; in between, course runs are synced and a lost token is
-    repaired. Each step needs the one before, so a failed step is the last one."""
+    dashboard, is enrolled, and signs out. Before signing out, course runs are synced and a lost
+    token is repaired. Each step needs the earlier ones, so a failed step is the last one."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -54,7 +54,7 @@ class LearnerJourney:
         )
         self.username = f"learner-{secrets.token_hex(4)}"
         self.email = f"{self.username}@learners.example"
-        self.password = made_password()
+        self.password = new_password()
         self.lms_username = ""
 
     def steps(self) -> Iterator[Step]:
@@ -96,13 +96,13 @@ class LearnerJourney:
             name="Ada Lovelace",
             password1=self.password,
         )
-        self._expect(answer.status_code == 200, f"sign-up answered {answer.status_code}")
+        self._require(answer.status_code == 200, f"sign-up answered {answer.status_code}")
         match = re.search(CODE_IN_MAIL, self.pair.newest_mail(self.email), re.MULTILINE)
-        self._expect(match is not None, f"no code was mailed to {self.email}")
+        self._require(match is not None, f"no code was mailed to {self.email}")
         assert match  # noqa: S101 - for the type checker; checked above
         self.browser.submit(answer, "/confirm-email/", code=match[1])
         page = self.browser.get(self._application("/dashboard/"))
-        self._expect(page.url.path == "/dashboard/", "signing up did not sign the learner in")
+        self._require(page.url.path == "/dashboard/", "signing up did not sign the learner in")
         return f"{self.username} signed up and confirmed the e-mail address"
 
     def lms_account(self) -> str:
@@ -111,12 +111,12 @@ class LearnerJourney:
             lambda: self._lms_list(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
         )[0]
         self.lms_username = account["username"]
-        self._wait_for(lambda: not self._missing(), "an LMS token")
+        self._wait_for(lambda: not self._is_missing(), "an LMS token")
         return f"the worker created the LMS account {self.lms_username} and its token"
 
     def sign_in_lms(self) -> str:
         page = self.browser.get(self.pair.lms_url + social_login_path(DEFAULT_BACKEND))
-        self._expect(
+        self._require(
             str(page.url) == self.pair.lms_url + LmsPath.DASHBOARD and page.status_code == 200,
             f"sign-in ended at {page.url.copy_with(query=None)} with {page.status_code}",
         )
@@ -125,7 +125,7 @@ class LearnerJourney:
 
     def dashboard(self) -> str:
         page = self.browser.get(self._lms(LmsPath.DASHBOARD))
-        self._expect(self.lms_username in page.text, "the LMS dashboard does not name the learner")
+        self._require(self.lms_username in page.text, "the LMS dashboard does not name the learner")
         return f"the LMS's dashboard shows {self.lms_username}"
 
     def enroll(self) -> str:
@@ -134,14 +134,14 @@ class LearnerJourney:
         self.browser.submit(page, "/enroll/")
         enrollment = self._wait_for(self._enrollment, "the enrollment in the LMS")
         run = self.browser.get(self._lms(LmsPath.COURSE_HOME.format(course_key=DEMO_RUN)))
-        self._expect(run.status_code == 200, f"the run's page answered {run.status_code}")
+        self._require(run.status_code == 200, f"the run's page answered {run.status_code}")
         return (
             f"enrolled in {enrollment['course_details']['course_name']}, mode {enrollment['mode']}"
         )
 
     def sync_runs(self) -> str:
         command = self.pair.edition.sync_command
-        if (self.pair.home / TROUBLE).exists():
+        if (self.pair.home / TROUBLE_FILE).exists():
             # The edition's own command would fail because of the runs that were broken.
             command = ("sync_courserun", "--run", DEMO_RUN)
         out = self.pair.manage_application(*command)
@@ -150,23 +150,23 @@ class LearnerJourney:
     def repair(self) -> str:
         """Deletes the learner's token and runs the application's repair command."""
         output = self.pair.manage_application(
-            "shell", stdin=REMOVE_ACCESS.format(username=self.username)
+            "shell", stdin=DELETION_SCRIPT.format(username=self.username)
         )
-        self._expect(output.strip().endswith("deleted 1"), "the learner had no token to delete")
+        self._require(output.strip().endswith("deleted 1"), "the learner had no token to delete")
         out = self.pair.manage_application(
             *self.pair.edition.repair_command, "--user", self.username
         )
-        self._expect(self._missing() == 0, "the token was not repaired")
+        self._require(not self._is_missing(), "the token was not repaired")
         return f"deleted the token and restored it: {last_line(out)}"
 
     def sign_out(self) -> str:
         self.browser.get(self._application("/logout/"))
         application_page = self.browser.get(self._application("/dashboard/"))
-        self._expect(
+        self._require(
             "/accounts/login/" in str(application_page.url), "still signed in to the application"
         )
         lms_page = self.browser.client.get(self._lms(LmsPath.DASHBOARD), follow_redirects=False)
-        self._expect(lms_page.status_code == 302, "still signed in to the LMS")
+        self._require(lms_page.status_code == 302, "still signed in to the LMS")
         return "the sessions in the application and in the LMS ended"
 
     # -- requests to the application and the LMS
@@ -186,27 +186,29 @@ class LearnerJourney:
         enrollment = answer.json() if answer.status_code == 200 and answer.content else None
         return enrollment if enrollment and enrollment["is_active"] else None
 
-    def _missing(self) -> int:
-        """1 if the learner lacks an account or a token, else 0. The repair command counts such
-        learners."""
+    def _is_missing(self) -> bool:
+        """Whether the learner lacks an account or a token, according to the repair command, which
+        counts such learners."""
         out = self.pair.manage_application(
             *self.pair.edition.repair_command, "--user", self.username, "--dry-run", "--json"
         )
-        return int(json.loads(out)["changed"])
+        return bool(json.loads(out)["changed"])
 
-    def _wait_for(self, look: Callable[[], Any], what: str) -> Any:
+    def _wait_for(self, find: Callable[[], Any], name: str) -> Any:
+        """Waits until ``find`` returns an object, and returns this object. name: for the message.
+        Raises DemoError."""
         deadline = time.monotonic() + WORKER_SECONDS
         while time.monotonic() < deadline:
             self.pair.check()
-            if result := look():
+            if result := find():
                 return result
             time.sleep(0.1)
         raise DemoError(
-            f"The worker did not create {what} within {WORKER_SECONDS:.0f} seconds; "
+            f"The worker did not create {name} within {WORKER_SECONDS:.0f} seconds; "
             f"see {self.pair.home}/worker.log and {self.pair.home}/lms.log."
         )
 
     @staticmethod
-    def _expect(condition: bool, otherwise: str) -> None:
+    def _require(condition: bool, error: str) -> None:
         if not condition:
-            raise DemoError(otherwise)
+            raise DemoError(error)

@@ -121,7 +121,8 @@ class Pair(RunningServers):
 
     @property
     def environment_file(self) -> Path:
-        """For the shell: after ``. .demo/mitxonline/env``, manage.py uses this application."""
+        """A file of exports for the shell: after ``. .demo/mitxonline/env``, manage.py uses this
+        application."""
         return self.home / "env"
 
     @property
@@ -163,7 +164,7 @@ class Pair(RunningServers):
             holder = lock.read().strip() or "another process"
             raise NotStarted(
                 f"A demo is already running in {self.home} ({holder}). Nothing was started. "
-                "Use that one, or stop it with Ctrl-C first."
+                "Use the running demo, or stop it with Ctrl-C first."
             ) from error
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, {self.application_url} and {self.lms_url}\n")
@@ -171,8 +172,8 @@ class Pair(RunningServers):
         self._lock = lock
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
-        """Sets up the application and the LMS, unless an earlier run did. report: called after each
-        step. Raises DemoError."""
+        """Sets up the application and the LMS, unless an earlier run has done this. report: called
+        after each step. Raises DemoError."""
         saved = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / FILE_NAME).write_text(json.dumps(saved))
         write_exports(self.environment_file, self.application_environment)
@@ -246,7 +247,7 @@ class Pair(RunningServers):
         )
         if result.returncode != 0:
             command_text = " ".join(command[1:])
-            error_text = _in_short(result.stderr or result.stdout)
+            error_text = _end_of(result.stderr or result.stdout)
             raise DemoError(
                 f"`{command_text}` failed with exit code {result.returncode}: {error_text}\n"
                 f"If the data are broken, move {self.home} away: the next run makes new data."
@@ -293,7 +294,7 @@ class Pair(RunningServers):
         )
 
 
-def _in_short(output: str) -> str:
+def _end_of(output: str) -> str:
     """The end of a failed command's output; of a traceback only the last line."""
     text = output.strip()
     if "Traceback (most recent call last)" in text:

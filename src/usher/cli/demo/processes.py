@@ -29,12 +29,12 @@ def free_port() -> int:
         return port
 
 
-def require_free_port(port: int, who: str, option: str) -> None:
-    """Raises DemoError if the port is taken or not allowed. who: the program that needs it; option:
-    the option that chooses another; both for the message."""
+def require_free_port(port: int, program: str, option: str) -> None:
+    """Raises DemoError if the port is taken or not allowed. For the message: ``program`` needs the
+    port, and ``option`` chooses another port."""
     with socket.socket() as listener:
-        # With this option, which servers set too, a port is free even if earlier connections to it
-        # are in TIME_WAIT.
+        # Servers set this option, too. With it a port is free even if earlier connections to it are
+        # in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
@@ -43,7 +43,7 @@ def require_free_port(port: int, who: str, option: str) -> None:
                 raise
             reason = "is taken" if error.errno == errno.EADDRINUSE else "needs root's permissions"
             raise NotStarted(
-                f"Port {port}, which {who} needs, {reason}. Nothing was started. "
+                f"Port {port}, which {program} needs, {reason}. Nothing was started. "
                 f"Stop the program that listens there, or choose another port with {option} PORT."
             ) from error
 
@@ -81,8 +81,8 @@ class ServerProcess:
 
     def wait_until_ready(self, check: Callable[[], None] | None = None) -> None:
         """Returns when the server answers. Raises DemoError, with the end of the log, if it ends or
-        does not answer within START_SECONDS. check: called meanwhile, and raises an error to stop
-        waiting; by default the method of this name."""
+        does not answer within START_SECONDS. check: called before each attempt; it can raise an
+        error to end the wait. The default is the method ``check``."""
         if not self.ready_url:
             return
         check = check or self.check
@@ -102,15 +102,16 @@ class ServerProcess:
 
     def check(self) -> None:
         """Raises DemoError if the process has ended."""
-        if ended := self.ended():
-            raise ProcessEnded(ended)
+        if report := self.end_report():
+            raise ProcessEnded(report)
 
-    def ended(self) -> str:
-        """A message with the cause, or the end of its log, if the process has ended by itself;
-        otherwise ''."""
+    def end_report(self) -> str:
+        """'' while the process runs. If it has ended by itself: a message with the cause or the end
+        of its log."""
         if self.process is None or self.process.poll() is None:
             return ""
-        return f"{self.name} stopped by itself {_how(self.process.returncode)}.{self._log_tail()}"
+        reason = _reason_for_end(self.process.returncode)
+        return f"{self.name} stopped by itself {reason}.{self._log_tail()}"
 
     def stop(self) -> None:
         """Stops the process and its children."""
@@ -123,8 +124,8 @@ class ServerProcess:
         self.start()
 
     def _log_tail(self) -> str:
-        """The error, with its place in ``folder``, if the process printed a traceback; else the
-        last lines that it printed. An earlier process may have written to the same log."""
+        """The error and its place in ``folder`` if the process printed a traceback; else the last
+        lines that the process printed. Lines of earlier processes in the same log are left out."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             text = file.read().decode(errors="replace").rstrip()
@@ -136,9 +137,9 @@ class ServerProcess:
         return f" The end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _how(code: int) -> str:
-    """How a process ended. code: of ``Popen``, negative for a signal; or of ``stop_with_parent``,
-    128 + the number of the signal."""
+def _reason_for_end(code: int) -> str:
+    """A phrase that says why a process ended. code: the exit code of ``Popen``, which is negative
+    for a signal, or of ``stop_with_parent``, which is 128 + the number of the signal."""
     number = -code if code < 0 else code - 128
     try:
         return f"because of the signal {signal.Signals(number).name}"
@@ -159,13 +160,13 @@ class RunningServers:
         for server in servers:
             server.start()
         for server in servers:
-            server.wait_until_ready(self._require_all)
+            server.wait_until_ready(self._require_all_running)
 
     def check(self) -> None:
         """Raises DemoError if one of the processes has ended."""
-        self._require_all()
+        self._require_all_running()
 
-    def _require_all(self) -> None:
+    def _require_all_running(self) -> None:
         for server in self._servers:
             server.check()
 

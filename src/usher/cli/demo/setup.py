@@ -50,17 +50,19 @@ class SetUp:
             folder.chmod(0o700)  # databases with sessions, and mail with codes
         pair.credentials = Credentials.load_or_make(pair.home)
         if prepared.is_prepared(pair.home, self._fingerprint()):
-            self.report(Step("prepared", True, 0.0, f"with data of the earlier run in {pair.home}"))
+            self.report(
+                Step("prepared", True, 0.0, f"uses the data of the earlier run in {pair.home}")
+            )
             return
         self._step("application-settings", self._write_environment)
         self._at_the_same_time(self._set_up_lms, self._set_up_application)
-        prepared.note(pair.home, self._fingerprint())
+        prepared.save_record(pair.home, self._fingerprint())
 
     def _at_the_same_time(self, *parts: Callable[[], None]) -> None:
         """Runs each part in a thread. After an interrupt no part begins another step.
 
-        All threads are started before the first part begins. Otherwise, after an interrupt while a
-        thread starts, the pool would not wait for that thread."""
+        The first part begins after all threads are started. Otherwise an interrupt could come while
+        a thread starts, and the pool would not wait for this thread."""
         begin = threading.Event()
 
         def after_all_started(part: Callable[[], None]) -> None:
@@ -136,8 +138,8 @@ class SetUp:
     def _migrate_application(self) -> str:
         pair = self.pair
         database = pair.application_home / "campus.sqlite3"
-        elsewhere = "DATABASE_URL" in {**os.environ, **pair.application_environment}
-        if elsewhere or database.exists():
+        has_own_database = "DATABASE_URL" in {**os.environ, **pair.application_environment}
+        if has_own_database or database.exists():
             pair.manage_application("migrate", "--verbosity", "0")
         else:
             copy_migrated(pair.campus_folder, database)
@@ -151,7 +153,8 @@ class SetUp:
             "none",
             "--no-input",
             "--skip-checks",  # the worker runs them
-            f"--edx-oauth-client={credentials.lms_client_id}",  # =: the id may begin with a dash
+            # With "=", because the id may begin with a dash.
+            f"--edx-oauth-client={credentials.lms_client_id}",
             extra={
                 "USHER_EDX_OAUTH_SECRET": credentials.lms_client_secret,
                 "DJANGO_SUPERUSER_PASSWORD": credentials.superuser_password,

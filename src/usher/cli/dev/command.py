@@ -26,8 +26,8 @@ from usher.contract.folders import DEV_FOLDER
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
 
-#: Seconds between two attempts of a step of the start.
-_BETWEEN_ATTEMPTS = 0.5
+#: Seconds between two attempts of a step.
+_SECONDS_BETWEEN_ATTEMPTS = 0.5
 
 
 @click.command()
@@ -40,7 +40,7 @@ _BETWEEN_ATTEMPTS = 0.5
     "--recheck",
     is_flag=True,
     help="Also re-check records that are in sync and retry refused ones, as reconcile --recheck "
-    "does. This creates accounts that your database records for another LMS.",
+    "does. Accounts that your database has from another LMS are created in this LMS.",
 )
 @click.option(
     "--provision",
@@ -50,12 +50,12 @@ _BETWEEN_ATTEMPTS = 0.5
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help=f"Port of your project. [default: that of the last start, or {Ports.project}]",
+    help=f"Port of your project. [default: the port of the last start, or {Ports.project}]",
 )
 @click.option(
     "--lms-port",
     type=click.IntRange(1, 65535),
-    help=f"Port of the LMS. [default: that of the last start, or {Ports.lms}]",
+    help=f"Port of the LMS. [default: the port of the last start, or {Ports.lms}]",
 )
 @click.option(
     "--home",
@@ -75,8 +75,7 @@ def dev(
     """Run an embedded LMS, connected to the Django project in FOLDER.
 
     It migrates your project's database and adds the OAuth2 client of that LMS, two course runs and
-    a learner. No file of your project is changed. Servers that are running
-    keep running during --provision.
+    a learner. No file of your project is changed. --provision does not stop running servers.
     """
     if provision:
         _provision(folder, home or folder / DEV_FOLDER)
@@ -89,29 +88,29 @@ def dev(
     try:
         with stopped_by_signals():
             project = Project.at(folder)
-            folder_of_data = home or project.folder / DEV_FOLDER
-            ports = Ports.of_last_start(folder_of_data).but(port, lms_port)
-            servers = ProjectWithLms(project, folder_of_data, ports)
+            data_folder = home or project.folder / DEV_FOLDER
+            ports = Ports.of_last_start(data_folder).replaced(project=port, lms=lms_port)
+            servers = ProjectWithLms(project, data_folder, ports)
             servers.open()
             say(console, f"{project.name} and an embedded LMS\n", title="usher dev")
-            _take(
+            _run_steps(
                 servers.steps(recheck=recheck),
                 steps,
                 console,
-                _through_saves(servers, console, once),
+                _repeat_after_saves(servers, console, once=once),
             )
             if as_json:
-                shown = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
-                click.echo(json.dumps({"ok": True, "steps": shown}))
+                data = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
+                click.echo(json.dumps({"ok": True, "steps": data}))
             if not once:
                 _stay_up(servers, console)
-            works = "Everything works. " if servers.is_signed_in else ""
+            success = "Everything works. " if servers.is_signed_in else ""
             text = "The servers are stopped; without --once they keep running."
-            say(console, f"\n{works}{text}")
+            say(console, f"\n{success}{text}")
     except (DemoError, OSError, httpx.HTTPError) as error:
         if as_json:
-            shown = [asdict(step) for step in steps]
-            click.echo(json.dumps({"ok": False, "steps": shown, "error": str(error)}))
+            data = [asdict(step) for step in steps]
+            click.echo(json.dumps({"ok": False, "steps": data, "error": str(error)}))
             sys.exit(as_click_error(error).exit_code)
         raise as_click_error(error) from error
     except KeyboardInterrupt:
@@ -123,13 +122,13 @@ def dev(
 
 
 def _provision(folder: Path, home: Path) -> None:
-    """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
+    """Runs ``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
         servers = ProjectWithLms.existing(folder, home)
         is_running = servers.is_running()
         try:
-            _take(servers.restore(), [], console)
+            _run_steps(servers.restore(), [], console)
         finally:
             servers.stop()
     except (DemoError, OSError) as error:
@@ -142,11 +141,12 @@ def _provision(folder: Path, home: Path) -> None:
         say(console, "The worker of `usher dev` now compares the learner's enrollments.")
 
 
-def _through_saves(
-    servers: ProjectWithLms, console: Console, once: bool
+def _repeat_after_saves(
+    servers: ProjectWithLms, console: Console, *, once: bool
 ) -> Callable[[Callable[[], str]], str]:
-    """A function that runs a step, and repeats it if it fails because a file of the project was
-    saved during the start. once: raise the error, without waiting for another change of a file."""
+    """Returns a function that runs a step. If the step fails and a file of the project was saved
+    during the start, the function repeats the step. If the step then fails again, the function
+    waits for the next save; with ``once``, it raises the error."""
 
     def run(action: Callable[[], str]) -> str:
         while True:
@@ -155,19 +155,21 @@ def _through_saves(
             except DemoError as error:
                 if isinstance(error, NotStarted) or not servers.can_repeat():
                     raise
-                if servers.is_reloaded():
+                if servers.has_had_time_to_reload():
                     if once:
                         raise
-                    cause = error.what if isinstance(error, ProcessEnded) else str(error)
-                    again = "when a Python file or .env of your project changes."
-                    say(console, f"\n{cause}\nThis step is repeated {again}\n")
+                    cause = error.report if isinstance(error, ProcessEnded) else str(error)
+                    advice = (
+                        "This step is repeated when a Python file or .env of your project changes."
+                    )
+                    say(console, f"\n{cause}\n{advice}\n")
                     servers.wait_for_change()
-            time.sleep(_BETWEEN_ATTEMPTS)
+            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
 
     return run
 
 
-def _take(
+def _run_steps(
     actions: Iterable[tuple[str, Callable[[], str]]],
     steps: list[Step],
     console: Console,
@@ -182,12 +184,12 @@ def _take(
 
 
 def _stay_up(servers: ProjectWithLms, console: Console) -> None:
-    shown = relative_to_here(servers.home)
+    """Prints addresses, accounts and commands. Then follows changes of the project until Ctrl-C or
+    until a server ends."""
+    home = relative_to_here(servers.home)
     folder = servers.project.folder
-    enter = "" if folder == Path.cwd() else f"cd {quote(str(relative_to_here(folder)))} && "
-    env = quote(
-        str(servers.environment_file if enter else relative_to_here(servers.environment_file))
-    )
+    cd = "" if folder == Path.cwd() else f"cd {quote(str(relative_to_here(folder)))} && "
+    env = quote(str(servers.environment_file if cd else relative_to_here(servers.environment_file)))
     learner, password = servers.learner, servers.credentials.superuser_password
     rows = (
         (servers.project.name, servers.url),
@@ -199,9 +201,9 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
         ),
         ("LMS admin", f"{servers.lms_url}/admin/"),
         ("LMS superuser", f"{SUPERUSER}   {password}"),
-        ("logs", f"{shown}/project.log, worker.log, lms.log"),
-        ("manage.py", f"{enter}. {env} && python manage.py shell"),
-        ("doctor", f"{enter}usher doctor"),
+        ("logs", f"{home}/project.log, worker.log, lms.log"),
+        ("manage.py", f"{cd}. {env} && python manage.py shell"),
+        ("doctor", f"{cd}usher doctor"),
     )
     show_rows(rows, console)
     say(
@@ -212,8 +214,8 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
         "the project and the worker restart. Ctrl-C stops everything.",
     )
     while True:
-        # Changes first: a process may have ended because of one.
-        if said := servers.follow_changes():
-            say(console, f"\n{said}")
+        # Before ``check``, because a changed file may be the reason why a process has ended.
+        if message := servers.follow_changes():
+            say(console, f"\n{message}")
         servers.check()
         time.sleep(1)

@@ -26,9 +26,9 @@ LEARNER = "testlearner"
 PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
 
 
-def _check(wanted):
-    """Whether the project has Usher's settings, and which of ``wanted`` (name → value) it does not
-    take from the environment."""
+def _check(expected):
+    """Whether the project has Usher's settings, and which of the ``expected`` settings (name →
+    value) it does not take from the environment."""
     if not apps.is_installed("usher.application"):
         return {
             "problem": "Usher's apps are not in INSTALLED_APPS of "
@@ -37,20 +37,20 @@ def _check(wanted):
             "set the environment variable DJANGO_SETTINGS_MODULE to it."
         }
     messages = [message for message in run_checks() if not message.is_silenced()]
-    wrong = [_text(message) for message in messages if message.is_serious()]
+    errors = [_text(message) for message in messages if message.is_serious()]
     warnings = [
         _text(message)
         for message in messages
         if not message.is_serious() and str(message.id).startswith("usher.")
     ]
-    celery = _celery()
+    celery = _celery_package()
     problem = (
-        "\n".join(wrong)
-        or _without_migrations()
-        or (_broker_down() if celery else "")
-        or _database_down()
+        "\n".join(errors)
+        or _problem_of_migrations()
+        or (_problem_of_broker() if celery else "")
+        or _problem_of_database()
     )
-    unread = [key for key, value in wanted.items() if str(getattr(settings, key, "")) != value]
+    unread = [key for key, value in expected.items() if str(getattr(settings, key, "")) != value]
     return {"problem": problem, "warnings": warnings, "unread": unread, "celery": celery}
 
 
@@ -64,20 +64,21 @@ def _text(message):
     return text.strip()
 
 
-def _broker_down():
+def _problem_of_broker():
     """An error message if Celery's broker does not answer, otherwise ""."""
     from usher.engine.notify import broker_error
 
     if error := broker_error():
         return (
-            f"Celery's broker does not answer: {error} Start it, or remove CELERY_BROKER_URL, and "
-            "`manage.py reconcile --watch` is the worker."
+            f"Celery's broker does not answer: {error} Start it; or remove CELERY_BROKER_URL, and "
+            "`usher dev` runs `manage.py reconcile --watch` as the worker."
         )
     return ""
 
 
-def _database_down():
-    """An error message if the database can't be used, otherwise "". Creates the file of SQLite."""
+def _problem_of_database():
+    """An error message if the database can't be used, otherwise "". Creates SQLite's file if it is
+    missing."""
     from usher.application.management.output import about_database
 
     try:
@@ -87,12 +88,12 @@ def _database_down():
     return ""
 
 
-def _without_migrations():
-    """Instructions if the app of the user model has no migrations, else "". Without them
-    ``migrate`` would fail after it has created other apps' tables."""
+def _problem_of_migrations():
+    """Instructions if the app of the user model has no migrations, else "". Without these
+    migrations, ``migrate`` would fail after it has created the tables of other apps."""
     label = auth.get_user_model()._meta.app_label
-    # An app without migrations has an empty folder for them if ``startapp`` created it. Django then
-    # does not count it as unmigrated.
+    # The migrations themselves are looked for, because ``startapp`` creates an empty folder of
+    # migrations, and Django does not count an app with this folder as unmigrated.
     migrations = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     if any(app == label for app, _ in migrations):
         return ""
@@ -102,7 +103,7 @@ def _without_migrations():
     )
 
 
-def _celery():
+def _celery_package():
     """The package for ``celery -A``; "" if the project has no broker."""
     from usher.engine.notify import broker_url
 
@@ -116,12 +117,12 @@ def _prepare(client_id, is_new_lms, lms_accounts):
 
     lms_accounts: the accounts in the LMS of an earlier run, the result of ``cli.dev.lms_accounts``.
 
-    Returns, among others, ``done``: the changes, for people. ``to_link``: the LMS username of the
-    learner's account if it is not linked to the learner in the LMS. ``unknown``: the e-mail
-    addresses of learners' LMS accounts that the database has no record of.
+    Returns a dict, among others with these keys:
 
-    Changes nothing but the tables if the LMS is new and the database has accounts of another LMS;
-    their number is returned as ``foreign``."""
+    ``done``: the changes, for people. ``to_link``: the LMS username of the learner's account, if
+    the LMS must still link it to the learner. ``unknown``: the e-mail addresses of learners' LMS
+    accounts that are not in the database. ``foreign``: the number of accounts that the database has
+    from another LMS, if the LMS is new. If this number isn't 0, only the tables are created."""
     executor = MigrationExecutor(connection)
     pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     call_command("migrate", verbosity=0)
@@ -132,7 +133,7 @@ def _prepare(client_id, is_new_lms, lms_accounts):
         return {"foreign": foreign}
     from usher.application.management.instance import CantMakeUser
 
-    before = _records()
+    earlier_counts = _count_records()
     arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
     arguments.append("--edx-oauth-client=" + client_id)
     no_learner_reason, out = "", io.StringIO()
@@ -143,9 +144,9 @@ def _prepare(client_id, is_new_lms, lms_accounts):
             return {"foreign": 0, "problem": str(error)}
         no_learner_reason, out = str(error), io.StringIO()
         call_command("configure_instance", *arguments, "--dont-create-users", stdout=out)
-    learner = _learner()
-    done = [_count(pending, "migration") + " applied"] if pending else []
-    done += _list_changes(before, is_changed=json.loads(out.getvalue())["changed"])
+    learner = _find_learner()
+    done = [_number_of(pending, "migration") + " applied"] if pending else []
+    done += _list_changes(earlier_counts, is_changed=json.loads(out.getvalue())["changed"])
     if learner is not None and not learner.check_password(os.environ[PASSWORD]):
         learner.set_password(os.environ[PASSWORD])
         learner.save()
@@ -178,8 +179,9 @@ def _login_name():
 
 
 def _adopt(learner, lms_accounts):
-    """Links the LMS account with the learner's address to the learner, if the learner has none, as
-    after somebody deleted the earlier user or the database. Returns the account, or None."""
+    """Links the LMS account with the learner's address to the learner if the learner has no LMS
+    account: somebody may have deleted the earlier user or the database. Returns the linked account,
+    or None."""
     from usher.application.accounts.services import adopt, reactivate
     from usher.application.adapter import adapter
     from usher.application.models import LmsAccount, UsernameReservation
@@ -202,7 +204,7 @@ def _adopt(learner, lms_accounts):
 
 
 def _emails_of_unknown_accounts(lms_accounts):
-    """The e-mail addresses of learners' LMS accounts that this database has no record of."""
+    """The e-mail addresses of learners' LMS accounts that are not in this database."""
     from usher.application.models import UsernameReservation
 
     names = {
@@ -215,7 +217,7 @@ def _emails_of_unknown_accounts(lms_accounts):
     ]
 
 
-def _records():
+def _count_records():
     """Kind of record that ``configure_instance`` creates → number of records."""
     from oauth2_provider.models import get_application_model
 
@@ -223,7 +225,7 @@ def _records():
     from usher.application.management.instance import COURSES
     from usher.application.models import CourseRun
 
-    learner, name = _learner(), conf.settings().oauth_app_name
+    learner, name = _find_learner(), conf.settings().oauth_app_name
     return {
         "client": get_application_model().objects.filter(name=name).count(),
         "run": CourseRun.objects.filter(course_key__in=COURSES).count(),
@@ -232,30 +234,31 @@ def _records():
     }
 
 
-def _list_changes(before, is_changed):
-    """The changes that ``configure_instance`` made, for people. before: ``_records()`` before these
-    changes."""
-    created = {name: count - before[name] for name, count in _records().items()}
+def _list_changes(earlier_counts, is_changed):
+    """The changes that ``configure_instance`` made, for people. earlier_counts: the result of
+    ``_count_records`` before the command ran; is_changed: whether the command changed anything."""
+    created = {name: count - earlier_counts[name] for name, count in _count_records().items()}
     changes = []
     if created["client"]:
         changes.append("OAuth2 client created")
     elif is_changed and not created["learner"]:
         changes.append("OAuth2 client restored")
     if created["run"]:
-        changes.append(_count(created["run"], "course run") + " created")
+        changes.append(_number_of(created["run"], "course run") + " created")
     if created["learner"]:
         changes.append("learner created")
     if created["enrollment"]:
-        changes.append(_count(created["enrollment"], "enrollment") + " requested")
+        changes.append(_number_of(created["enrollment"], "enrollment") + " requested")
     return changes
 
 
-def _count(number, name):
+def _number_of(number, name):
+    """For example "2 enrollments"."""
     return f"{number} {name}" + ("" if number == 1 else "s")
 
 
 def _recheck(learner):
-    """Makes the learner's records due, for the worker to compare them with the LMS."""
+    """Makes the learner's records due, so that the worker compares them with the LMS."""
     from usher.application.models import Enrollment, LmsAccount
     from usher.engine.notify import notify_workers
 
@@ -264,19 +267,19 @@ def _recheck(learner):
     notify_workers(learner.pk)
 
 
-def _learner():
+def _find_learner():
     from usher.application.management.instance import find_user
 
     return find_user(LEARNER)
 
 
 def _state():
-    """Which of the learner's records for the two course runs are in sync with the LMS. closed: why
-    the learner can't sign in to the LMS; "" if they can."""
+    """The state of the learner's account, token and enrollments in the two course runs. closed: the
+    reason why the learner can't sign in to the LMS; "" if the learner can."""
     from usher.application.accounts import eligibility
     from usher.application.management.instance import COURSES
 
-    learner = _learner()
+    learner = _find_learner()
     account = learner.lms_account
     rows = list(learner.lms_enrollments.filter(run__course_key__in=COURSES).select_related("run"))
     records = [account, learner.lms_token, *rows]
@@ -299,7 +302,7 @@ def _state():
 
 def _session():
     """Creates a session of the learner, like the one after the project's own sign-in."""
-    learner = _learner()
+    learner = _find_learner()
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     store[auth.SESSION_KEY] = learner._meta.pk.value_to_string(learner)
     store[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]

@@ -1,4 +1,5 @@
-"""The accounts in the LMS of an earlier run, read from its database: the LMS isn't running yet."""
+"""Reads the accounts in the LMS of an earlier run from its database, because the LMS isn't running
+yet."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ class Ports:
         except (OSError, ValueError, TypeError, KeyError):
             return cls()
 
-    def but(self, project: int | None, lms: int | None) -> Ports:
-        """These ports, with the arguments that are not None in their place."""
+    def replaced(self, *, project: int | None, lms: int | None) -> Ports:
+        """A copy with these ports; None keeps the present port."""
         return Ports(project or self.project, lms or self.lms)
 
     def remember(self, home: Path) -> None:

@@ -16,7 +16,9 @@ from usher.cli.demo.errors import DemoError, NotStarted
 from usher.contract.tracebacks import last_line
 
 _MARK = "usher-dev: "
-_ADVICE = "\nInstall Celery: pip install 'openedx-usher[celery]'. Then run `usher dev` again."
+_ADVICE_FOR_CELERY = (
+    "\nInstall Celery: pip install 'openedx-usher[celery]'. Then run `usher dev` again."
+)
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Project:
         """Runs one step of ``inside_project`` and returns its result. Raises DemoError if the
         project can't be run."""
         script = resources.files("usher.cli.dev").joinpath("inside_project.py").read_text()
-        done = subprocess.run(
+        finished = subprocess.run(
             self.command("shell"),
             cwd=self.folder,
             env={**os.environ, **self.environment, "PYTHONWARNINGS": "ignore"},
@@ -58,18 +60,18 @@ class Project:
             capture_output=True,
             check=False,
         )
-        for line in reversed(done.stdout.splitlines()):
+        for line in reversed(finished.stdout.splitlines()):
             if line.startswith(_MARK):
-                found: dict[str, Any] = json.loads(line.removeprefix(_MARK))
-                return found
-        said = _last_lines(done.stderr, self.folder)
-        advice = _ADVICE if "No module named 'celery'" in said else ""
-        raise DemoError(f"The project in {self.folder} can't be run: {said}{advice}")
+                result: dict[str, Any] = json.loads(line.removeprefix(_MARK))
+                return result
+        error_text = _last_lines(finished.stderr, self.folder)
+        advice = _ADVICE_FOR_CELERY if "No module named 'celery'" in error_text else ""
+        raise DemoError(f"The project in {self.folder} can't be run: {error_text}{advice}")
 
 
 def _last_lines(text: str, folder: Path) -> str:
     """The error of a traceback and its place in ``folder``; otherwise the end of the output."""
-    said = text.strip()
-    if "Traceback (most recent call last)" in said:
-        return last_line(said, folder)
-    return said[-2000:] or "it printed no error"
+    output = text.strip()
+    if "Traceback (most recent call last)" in output:
+        return last_line(output, folder)
+    return output[-2000:] or "it printed no error"

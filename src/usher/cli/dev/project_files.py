@@ -1,4 +1,4 @@
-"""The Python files and the ``.env`` of a project, to notice that one was changed."""
+"""Notices changes of the Python files and the ``.env`` of a project."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class ProjectFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen = self._state()
+        self._last_state = self._state()
 
     def changed(self) -> set[str]:
         """The names of files that were changed, added or deleted since the last call."""
         state = self._state()
-        changes = state.items() ^ self._seen.items()
-        self._seen = state
+        changes = state.items() ^ self._last_state.items()
+        self._last_state = state
         return {Path(path).name for path, _ in changes}
 
     def _state(self) -> dict[str, tuple[int, int]]:

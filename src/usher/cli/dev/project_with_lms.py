@@ -43,23 +43,27 @@ PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
 #: The names of the project's processes, for messages and logs.
 _PROJECT, _WORKER = "project", "worker"
 #: Seconds within which the learner must be enrolled.
-_ENROLLED_WITHIN = 60.0
+_ENROLL_SECONDS = 60.0
 #: Seconds within which ``runserver`` reloads the project after a change, and answers again.
-_RELOADED_WITHIN = 6.0
-#: A project that does not listen this many seconds after a change has missed a later change.
-_LISTENS_WITHIN = 15.0
+_RELOAD_SECONDS = 6.0
+#: If the project does not listen this many seconds after a change, ``runserver`` has missed a
+#: change.
+_LISTEN_SECONDS = 15.0
 #: The most addresses that one message lists.
-_SHOWN = 5
+_MAX_ADDRESSES = 5
 _SETTINGS_MODULE = "DJANGO_SETTINGS_MODULE"
-#: Settings that stay the project's own: with another key, stored tokens could not be decrypted.
-_NEVER_UNSET = {Env.USHER_ENCRYPTION_KEYS}
+#: Settings that ``usher dev`` never empties: without its key, the project could not decrypt stored
+#: tokens.
+_NEVER_EMPTIED = {Env.USHER_ENCRYPTION_KEYS}
 
 
 @dataclass(frozen=True)
 class DevLearner:
-    """The test learner in the project. login: what to type at the project's sign-in page; '' if the
-    learner could not be created, and then missing_reason says why. login_name: the kind of login,
-    such as ``e-mail address``."""
+    """The test learner in the project.
+
+    login: the name to enter at the project's sign-in page; '' if the learner could not be created.
+    missing_reason: why the learner could not be created. login_name: the kind of login, such as
+    ``e-mail address``."""
 
     login: str
     password: str = field(repr=False)
@@ -78,7 +82,7 @@ class ProjectWithLms(RunningServers):
         self.url = f"http://{PROJECT_HOST}:{ports.project}"
         self.lms_url = f"http://{LMS_HOST}:{ports.lms}"
         self.ports = ports
-        #: Why the learner can't sign in to the LMS; "" if they can.
+        #: The reason why the learner can't sign in to the LMS; "" if the learner can.
         self.closed = ""
         self.credentials = Credentials.empty()
         self.learner = DevLearner("", "")
@@ -88,21 +92,22 @@ class ProjectWithLms(RunningServers):
         self.is_signed_in = False
         #: Whether ``restore`` found other settings of the LMS.
         self.settings_restored = False
-        #: Set by ``open``.
+        #: None before ``open``.
         self._files: ProjectFiles | None = None
         #: When a file of the project changed last (monotonic seconds); None if none has changed
         #: since ``open``.
         self._changed_at: float | None = None
-        #: The last ``_changed_at`` for which ``_has_missed_a_change`` has made its check.
-        self._listened_at: float | None = None
+        #: The value of ``_changed_at`` at the last check of
+        #: ``_restart_server_that_missed_a_change``.
+        self._checked_change: float | None = None
 
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
-        """Project and LMS of an earlier run in ``home``, which may still be running. Raises
-        DemoError if there was none."""
+        """Project and LMS of the earlier run in ``home``, which may still be running. Raises
+        DemoError if there was no earlier run."""
         try:
-            recorded = prepared.read_note(home)
-            ports = Ports(*(urlsplit(str(recorded[name])).port or 0 for name in ("url", "lms_url")))
+            record = prepared.read_record(home)
+            ports = Ports(*(urlsplit(str(record[name])).port or 0 for name in ("url", "lms_url")))
         except (ValueError, KeyError) as error:
             raise NotStarted(
                 f"{home} has no LMS of `usher dev` yet. Run `usher dev` once to create it."
@@ -127,14 +132,14 @@ class ProjectWithLms(RunningServers):
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self.home.chmod(0o700)  # secrets, logs, and databases with sessions
-            if not (ignored := self.home / ".gitignore").exists():
-                ignored.write_text("*\n")
+            if not (gitignore := self.home / ".gitignore").exists():
+                gitignore.write_text("*\n")
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self._folder_error(error) from error
         if self.is_running():
             raise NotStarted(
                 f"`usher dev` is already running for {self.project.folder}. "
-                "Use that one, or stop it with Ctrl-C first."
+                "Use the running servers, or stop them with Ctrl-C first."
             )
         if self.ports.project == self.ports.lms:
             raise NotStarted(
@@ -154,7 +159,7 @@ class ProjectWithLms(RunningServers):
         try:
             lock = (self.home / "lock").open("a+")
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self._folder_error(error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -163,21 +168,21 @@ class ProjectWithLms(RunningServers):
         self._lock = lock
         return False
 
-    def _unusable(self, error: OSError) -> DemoError:
+    def _folder_error(self, error: OSError) -> DemoError:
         return DemoError(
-            f"The folder {self.home} can't be made or changed: {error.strerror}. Nothing was "
+            f"The folder {self.home} can't be created or changed: {error.strerror}. Nothing was "
             "started. Choose another folder with --home FOLDER."
         )
 
     def _environment(self) -> dict[str, str]:
         """The project's settings for this LMS. All other settings of a connection are emptied,
         because the project's ``.env`` may have values for another LMS."""
-        unset = {key: "" for key in ALL_KEYS if key not in _NEVER_UNSET}
+        empty_values = {key: "" for key in ALL_KEYS if key not in _NEVER_EMPTIED}
         return {
-            **unset,
+            **empty_values,
             **connection.environment(self.lms_url, self.credentials),
             "SITE_BASE_URL": self.url,
-            "OIDC_RSA_PRIVATE_KEY": _kept_key(self.home / "oidc_rsa_private_key.pem"),
+            "OIDC_RSA_PRIVATE_KEY": _load_or_make_key(self.home / "oidc_rsa_private_key.pem"),
             "USHER_EDX_OAUTH_SECRET": self.credentials.lms_client_secret,
             "USHER_TEST_LEARNER_PASSWORD": self.credentials.learner_password,
         }
@@ -186,7 +191,7 @@ class ProjectWithLms(RunningServers):
     def environment_file(self) -> Path:
         return self.home / "env"
 
-    def _keep_environment(self) -> None:
+    def _write_environment_file(self) -> None:
         """Writes the settings to a file for the shell: after ``. .usher/dev/env``, manage.py uses
         this LMS, and the settings module of this run. The file contains secrets."""
         variables = dict(self.project.environment)
@@ -198,7 +203,7 @@ class ProjectWithLms(RunningServers):
 
     def steps(self, *, recheck: bool) -> Iterator[tuple[str, Callable[[], str]]]:
         """(name, action) of each step, in order. An action returns one line for people, or raises
-        DemoError. recheck: also create in this LMS the accounts that the database has from another
+        DemoError. recheck: also creates accounts in this LMS that the database has from another
         LMS."""
         yield "project", self._check_project
         yield "lms", self._make_lms
@@ -210,11 +215,11 @@ class ProjectWithLms(RunningServers):
                 yield "sign-in", self._sign_in
 
     def _check_project(self) -> str:
-        wanted = {
+        expected = {
             key: self.project.environment[key]
             for key in (*connection.environment("", self.credentials), "SITE_BASE_URL")
         }
-        report = self.project.ask("check", wanted)
+        report = self.project.ask("check", expected)
         if report["problem"]:
             raise DemoError(f"{report['problem']}\nThen run `usher dev` again.")
         if report["unread"]:
@@ -225,8 +230,8 @@ class ProjectWithLms(RunningServers):
             )
         self._celery = str(report["celery"])
         if warnings := report["warnings"]:
-            listed = "\n".join(warnings)
-            return f"settings of {self.project.name} work, with warnings of the check:\n{listed}"
+            lines = "\n".join(warnings)
+            return f"settings of {self.project.name} work, with warnings of the check:\n{lines}"
         return f"settings of {self.project.name} are complete"
 
     def _make_lms(self) -> str:
@@ -254,10 +259,12 @@ class ProjectWithLms(RunningServers):
         """Creates the LMS or restores its settings and records. Returns how many of the records
         differed."""
         connection.make_lms(self.lms_home, self.lms_url, self.url)
-        described = connection.describe(self.project.name, self.url, self.credentials)
+        description = connection.describe(self.project.name, self.url, self.credentials)
         try:
             manage(self.lms_home, "seed_courses")
-            out = manage(self.lms_home, "usher_provision", "--file", "-", text=described.to_json())
+            out = manage(
+                self.lms_home, "usher_provision", "--file", "-", text=description.to_json()
+            )
         except FolderError as error:
             raise DemoError(str(error)) from error
         return int(json.loads(out)["changed"])
@@ -278,7 +285,7 @@ class ProjectWithLms(RunningServers):
         if "problem" in report:
             raise DemoError(f"{report['problem']}\nThen run `usher dev` again.")
         if report["to_link"]:
-            self._link(report["to_link"])
+            self._link_learner(report["to_link"])
         if recheck:
             self._manage("reconcile", "--recheck", allow_failure=True)
         self.learner = DevLearner(
@@ -287,8 +294,8 @@ class ProjectWithLms(RunningServers):
             report["without_learner"],
             report["login_name"],
         )
-        self._keep_environment()
-        prepared.note(
+        self._write_environment_file()
+        prepared.save_record(
             self.home,
             self._fingerprint(),
             project=str(self.project.folder),
@@ -296,32 +303,37 @@ class ProjectWithLms(RunningServers):
             lms_url=self.lms_url,
         )
         records = "tables, OAuth2 client, course runs" + (" and learner" * bool(self.learner.login))
-        done = ", ".join(report["done"]) or f"{records} exist"
-        lines = [f"{done}. {self.learner.missing_reason}" if self.learner.missing_reason else done]
+        changes = ", ".join(report["done"]) or f"{records} exist"
+        reason = self.learner.missing_reason
+        lines = [f"{changes}. {reason}" if reason else changes]
         if report["unknown"]:
-            lines.append(self._about_unknown(report["unknown"]))
+            lines.append(self._advice_about_unknown(report["unknown"]))
         return "\n".join(lines)
 
-    def _about_unknown(self, addresses: list[str]) -> str:
-        """What to do about accounts in the LMS that the project's database has no record of."""
-        more = len(addresses) - _SHOWN
-        shown = ", ".join(addresses[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    def _advice_about_unknown(self, addresses: list[str]) -> str:
+        """Advice about learners' accounts in the LMS that are not in the project's database."""
+        more = len(addresses) - _MAX_ADDRESSES
+        list_of_addresses = ", ".join(addresses[:_MAX_ADDRESSES]) + (
+            f" and {more} more" if more > 0 else ""
+        )
         amount = "an account" if len(addresses) == 1 else f"{len(addresses)} accounts"
         load_environment = f". {shlex.quote(str(self.environment_file))}"
         file = shlex.quote(str(self.home / "users.csv"))
         return (
-            f"The LMS has {amount} of learners that your database does not have: {shown}. Such a "
-            "learner gets no second account with the same e-mail address. To keep an account, "
-            "create the user in your project, and link the account. In the folder of "
-            f"your project:\n$ {load_environment}\n$ python manage.py adopt_users --to {file}\n"
-            "If you need none of them, stop `usher dev`, delete the LMS, and start `usher dev` "
+            f"The LMS has {amount} of learners that your database does not have: "
+            f"{list_of_addresses}. Such a learner gets no second account with the same e-mail "
+            "address. To keep an account, create the user in your project, and link the account. "
+            f"In the folder of your project:\n$ {load_environment}\n"
+            f"$ python manage.py adopt_users --to {file}\n"
+            "If you don't need these accounts, stop `usher dev`, delete the LMS, and start "
+            "`usher dev` "
             f"again:\n$ rm -r {shlex.quote(str(self.lms_home))}"
         )
 
-    def _link(self, username: str) -> None:
+    def _link_learner(self, username: str) -> None:
         """Links the test learner to their account in the LMS."""
-        name = connection.describe(self.project.name, self.url, self.credentials)
-        application = name.applications[0].name
+        description = connection.describe(self.project.name, self.url, self.credentials)
+        application = description.applications[0].name
         try:
             manage(
                 self.lms_home,
@@ -331,18 +343,18 @@ class ProjectWithLms(RunningServers):
             raise DemoError(str(error)) from error
 
     def _start(self) -> str:
-        self._stop_servers()  # those of an earlier attempt
+        self._stop_servers()  # an earlier attempt may have started some
         self._start_all([self._lms(), *self._create_project_processes()])
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
-        deadline = time.monotonic() + _ENROLLED_WITHIN
+        deadline = time.monotonic() + _ENROLL_SECONDS
         while True:
-            self._require_all()
+            self._require_all_running()
             state = self.project.ask("state")
             self.closed = state["closed"]
             if self.closed:
-                return f"{self.closed} Sign-in is not tried."
+                return f"{self.closed} `usher dev` does not try to sign in."
             if state["problems"]:
                 raise DemoError(
                     f"The LMS refused: {' '.join(state['problems'])}\n"
@@ -350,14 +362,13 @@ class ProjectWithLms(RunningServers):
                     "$ usher dev --provision"
                 )
             if state["account"] and state["token"] and not state["waiting"]:
-                courses, self._username = len(state["enrolled"]), state["username"]
-                several = "" if courses == 1 else "s"
-                enrolled = f"enrolled in {courses or 'no'} course{several}"
-                return f"LMS account {state['username']}, {enrolled}"
+                self._username, count = state["username"], len(state["enrolled"])
+                courses = "1 course" if count == 1 else f"{count or 'no'} courses"
+                return f"LMS account {self._username}, enrolled in {courses}"
             if time.monotonic() > deadline:
                 errors = " ".join(dict.fromkeys(state["errors"]))
                 raise DemoError(
-                    f"The learner is not enrolled in the LMS after {_ENROLLED_WITHIN:.0f} s: "
+                    f"The learner is not enrolled in the LMS after {_ENROLL_SECONDS:.0f} s: "
                     f"{errors or 'no attempt of the worker failed.'} See {self.home}/worker.log."
                 )
             time.sleep(0.2)
@@ -380,17 +391,17 @@ class ProjectWithLms(RunningServers):
             browser.client.cookies.set(session["cookie"], session["session"], domain)
             browser.get(self.lms_url + social_login_path(DEFAULT_BACKEND))
             page = browser.get(self.lms_url + LmsPath.DASHBOARD)
-            greeted = page.url.path == LmsPath.DASHBOARD and self._username in page.text
-            if page.status_code != 200 or not greeted:
+            is_dashboard = page.url.path == LmsPath.DASHBOARD and self._username in page.text
+            if page.status_code != 200 or not is_dashboard:
                 raise DemoError(
                     f"Signing in to the LMS ended at {page.url} ({page.status_code}), not at the "
                     f"learner's dashboard; see {self.home}/project.log and lms.log."
                 )
         except httpx.HTTPError as error:
-            self._require_all()  # names the cause if a server has ended
+            self._require_all_running()  # names the cause if a server has ended
             raise DemoError(
                 f"Signing in to the LMS failed: {error.request.url.copy_with(query=None)} gave no "
-                f"answer: {error}. The cause may be in {self.home}/project.log or lms.log. Then "
+                f"answer: {error}. Look for the cause in {self.home}/project.log and lms.log, then "
                 "run `usher dev` again."
             ) from error
         finally:
@@ -433,45 +444,44 @@ class ProjectWithLms(RunningServers):
         return self._process(_WORKER, [*celery, "--concurrency", "2", "--schedule", schedule])
 
     def follow_changes(self) -> str:
-        """Restarts the worker if a Python file of the project changed, and the worker and the
-        project's server if its ``.env`` changed. ``runserver`` itself reloads Python files.
+        """Restarts the worker if a Python file of the project changed. Restarts the worker and the
+        project's server if the ``.env`` changed. ``runserver`` itself reloads Python files.
 
-        Returns a message if the worker or the server has stopped by itself, or was started again
-        after such a stop; otherwise ''. The command continues: the next change starts the process
-        again."""
+        If the worker or the server has stopped by itself, the next change starts it again. Returns
+        a message about such a stop or start; otherwise ''."""
         changed = self._notice_changes()
         messages, restarted = [], []
         for process in self._servers:
             if not self._may_end(process):
                 continue
-            ended, was_stopped = process.ended(), process.process is None
-            if _has_new_code(process, changed) or (changed and (was_stopped or ended)):
+            end_report, was_stopped = process.end_report(), process.process is None
+            if _has_new_code(process, changed) or (changed and (was_stopped or end_report)):
                 process.restart()
                 restarted += [process.name] if was_stopped else []
-            elif ended:
+            elif end_report:
                 process.stop()
-                messages.append(ended)
+                messages.append(end_report)
         if messages:
-            it = "It starts" if len(messages) == 1 else "They start"
-            messages.append(f"{it} again when a Python file or .env of your project changes.")
-        if self._has_missed_a_change():
+            subject = "It starts" if len(messages) == 1 else "They start"
+            messages.append(f"{subject} again when a Python file or .env of your project changes.")
+        if self._restart_server_that_missed_a_change():
             restarted.append(_PROJECT)
         if restarted:
             messages.append(f"{' and '.join(restarted)} started again.")
         return "\n".join(messages)
 
-    def _has_missed_a_change(self) -> bool:
-        """Restarts the project's server if it does not listen, at most once after each change.
-        Returns whether it was restarted.
+    def _restart_server_that_missed_a_change(self) -> bool:
+        """Restarts the project's server if it does not listen some time after a change, at most
+        once for each change. Returns whether it was restarted.
 
-        ``runserver`` does not notice a file that is saved while it reloads the project. If the
-        project did not run before that save, ``runserver`` reports the old error and waits."""
+        ``runserver`` misses a file that is saved while it reloads the project. If the project could
+        not run before this save, ``runserver`` reports the old error and waits for another save."""
         changed_at = self._changed_at
-        if changed_at == self._listened_at or not changed_at:
+        if changed_at == self._checked_change or not changed_at:
             return False
-        if time.monotonic() - changed_at < _LISTENS_WITHIN:
+        if time.monotonic() - changed_at < _LISTEN_SECONDS:
             return False
-        self._listened_at = changed_at
+        self._checked_change = changed_at
         for process in self._servers:
             if (
                 process.name == _PROJECT
@@ -490,16 +500,16 @@ class ProjectWithLms(RunningServers):
         return changed
 
     def can_repeat(self) -> bool:
-        """Whether a failed step of the start should be repeated, because a file of the project has
-        changed since ``open``: the step may have read the file half written, or ``runserver`` may
-        have been reloading the project. Also restarts processes that have ended."""
+        """Whether a failed step should be repeated, because a file of the project has changed since
+        ``open``. The step may have read a half-written file, or ``runserver`` may have been
+        reloading the project. Also restarts processes that have ended."""
         self._restart(self._notice_changes())
         return self._changed_at is not None
 
-    def is_reloaded(self) -> bool:
-        """Whether the project has had time to start with the last change."""
+    def has_had_time_to_reload(self) -> bool:
+        """Whether ``runserver`` has had time to reload the project after the last change."""
         changed_at = self._changed_at or 0.0
-        return time.monotonic() - changed_at > _RELOADED_WITHIN
+        return time.monotonic() - changed_at > _RELOAD_SECONDS
 
     def wait_for_change(self) -> None:
         """Waits until a file of the project changes, then restarts the processes that run its
@@ -512,7 +522,7 @@ class ProjectWithLms(RunningServers):
         for process in self._servers:
             if not self._may_end(process):
                 continue
-            if _has_new_code(process, changed) or process.ended():
+            if _has_new_code(process, changed) or process.end_report():
                 process.restart()
 
     def _may_end(self, process: ServerProcess) -> bool:
@@ -521,9 +531,9 @@ class ProjectWithLms(RunningServers):
         return self._changed_at is not None and process.name in (_PROJECT, _WORKER)
 
     def check(self) -> None:
-        """Raises DemoError if one of the processes has ended. After a change of the project, the
-        processes that run its code are not checked: the change may have ended them, and
-        ``follow_changes`` reports that."""
+        """Raises DemoError if one of the processes has ended. After a change of the project, only
+        the LMS is checked: the change may have ended the other processes, and ``follow_changes``
+        reports this."""
         for server in self._servers:
             if not self._may_end(server):
                 server.check()
@@ -531,7 +541,7 @@ class ProjectWithLms(RunningServers):
     def _wait_until_ready(self) -> None:
         """Returns when project and LMS answer. Raises DemoError if a process has ended."""
         for server in self._servers:
-            server.wait_until_ready(self._require_all)
+            server.wait_until_ready(self._require_all_running)
 
     def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
         return ServerProcess(
@@ -557,7 +567,7 @@ class ProjectWithLms(RunningServers):
         )
 
     def _manage(self, *arguments: str, allow_failure: bool) -> None:
-        done = subprocess.run(
+        finished = subprocess.run(
             self.project.command(*arguments),
             cwd=self.project.folder,
             env={**os.environ, **self.project.environment},
@@ -565,8 +575,8 @@ class ProjectWithLms(RunningServers):
             text=True,
             check=False,
         )
-        if done.returncode and not allow_failure:
-            raise DemoError(f"`manage.py {arguments[0]}` failed: {done.stderr[-2000:]}")
+        if finished.returncode and not allow_failure:
+            raise DemoError(f"`manage.py {arguments[0]}` failed: {finished.stderr[-2000:]}")
 
     # -- data of an earlier run
 
@@ -585,9 +595,9 @@ def _has_new_code(process: ServerProcess, changed: set[str]) -> bool:
     return bool(changed) and (process.name == _WORKER or ENV_FILE in changed)
 
 
-def _kept_key(path: Path) -> str:
-    """The key that signs ID tokens and sign-outs, as PEM on one line. It is made once and kept in
-    the file ``path``."""
+def _load_or_make_key(path: Path) -> str:
+    """The key that signs ID tokens and sign-outs, as PEM on one line. The first call creates the
+    key and the file ``path``; later calls read the file."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.cli.demo.errors import DemoError
-from usher.cli.demo.learner_journey import TROUBLE
+from usher.cli.demo.learner_journey import TROUBLE_FILE
 from usher.cli.demo.pair import Pair
 from usher.cli.demo.setup import Step
 from usher.cli.demo.trouble.cases import CASES, LEARNERS, RUNS
@@ -25,18 +25,18 @@ class Trouble:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self._made = pair.home / TROUBLE
+        self._file = pair.home / TROUBLE_FILE
 
     def steps(self) -> Iterator[Step]:
         """Does the steps in order and yields each when it is done. The first step that failed is
         the last."""
-        if self._made.exists():
-            yield Step("trouble", True, 0.0, f"of the earlier run in {self.pair.home}")
+        if self._file.exists():
+            yield Step("trouble", True, 0.0, f"from the earlier run in {self.pair.home}")
             return
         for name, action in (
-            ("trouble-before", self._before),
+            ("trouble-before", self._prepare),
             ("trouble-break", self._break),
-            ("trouble-seen", self._look),
+            ("trouble-seen", self._wait_for_all),
         ):
             started = time.monotonic()
             try:
@@ -47,10 +47,10 @@ class Trouble:
             if not ok:
                 return
 
-    def _before(self) -> str:
+    def _prepare(self) -> str:
         self._lms("prepare", RUNS)
         self._application("prepare", LEARNERS, RUNS)
-        self._application("leave", RUNS)
+        self._application("unenroll_wanda", RUNS)
         # A late message from the LMS would make the worker repair the things that the next step
         # breaks.
         self._lms("wait_for_messages")
@@ -62,30 +62,30 @@ class Trouble:
         self._application("break_things", RUNS)
         return f"{len(CASES)} things are broken"
 
-    def _look(self) -> str:
+    def _wait_for_all(self) -> str:
         """Waits until every case has its expected state, which may need a message from the LMS.
         Raises DemoError after SECONDS."""
         deadline = time.monotonic() + SECONDS
         while True:
             try:
-                self._expect_all()
+                self._require_all_cases()
                 break
             except DemoError:
                 if time.monotonic() > deadline:
                     raise
                 self.pair.check()
-        self._made.write_text(json.dumps(as_data()))
+        self._file.write_text(json.dumps(as_data()))
         return f"all {len(CASES)} are seen in the application or the LMS"
 
-    def _expect_all(self) -> None:
+    def _require_all_cases(self) -> None:
         """Raises DemoError for the first case whose observed state is not the expected one."""
         in_application = self._application("look", [case.learner for case in CASES])
         names = {case.learner: in_application[case.learner]["lms username"] for case in CASES}
         in_lms = self._lms("look", [names[case.learner] or case.learner for case in CASES])
         for case in CASES:
             observed = {
-                **_flat("application", in_application[case.learner]),
-                **_flat("LMS", in_lms[names[case.learner] or case.learner]),
+                **_flatten("application", in_application[case.learner]),
+                **_flatten("LMS", in_lms[names[case.learner] or case.learner]),
             }
             case.expect(observed)
         if self._application("run_ends", RUNS["moved"][0]) == self._lms(
@@ -118,10 +118,12 @@ def _answer(output: str) -> Any:
     return json.loads(output.strip().splitlines()[-1])
 
 
-def _flat(system: str, seen: dict[str, Any]) -> dict[str, Any]:
+def _flatten(system: str, observed: dict[str, Any]) -> dict[str, Any]:
     """The observed values by name: ``application account``, ``application enrollment main`` …"""
-    values = {f"{system} {name}": value for name, value in seen.items() if name != "enrollments"}
-    short = {key: name for name, (key, _) in RUNS.items()}
-    for key, value in seen["enrollments"].items():
-        values[f"{system} enrollment {short.get(key, key)}"] = value
+    values = {
+        f"{system} {name}": value for name, value in observed.items() if name != "enrollments"
+    }
+    short_names = {key: name for name, (key, _) in RUNS.items()}
+    for key, value in observed["enrollments"].items():
+        values[f"{system} enrollment {short_names.get(key, key)}"] = value
     return values

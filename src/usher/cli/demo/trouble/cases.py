@@ -61,9 +61,9 @@ class Case:
     """One case. learner: username in the application. says: the learner's question to support.
     cause, repair: the answer.
 
-    observed: the state of the application and the LMS after the case is prepared, as name → value;
-    names are for example ``application account`` and ``LMS account``. address: the learner's e-mail
-    address, if it isn't made of the username.
+    observed: name → value, such as ``application account`` or ``LMS account``; the state of the
+    application and the LMS after things are broken. address: the learner's e-mail address if it
+    isn't derived from the username.
     """
 
     learner: str

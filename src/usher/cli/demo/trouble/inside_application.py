@@ -29,6 +29,7 @@ from usher.engine.models import Watermark
 from usher.engine.registry import all_kinds
 
 User = get_user_model()
+#: Seconds in which the worker must process all due rows.
 SECONDS = 120.0
 
 
@@ -45,7 +46,7 @@ def prepare(learners, runs):
             ensure_account(user)
         elif run and mode:
             _enroll_unchecked(user, ensure_run(runs.get(run, [run])[0]), mode)
-    _wait()
+    _wait_for_worker()
     return {}
 
 
@@ -65,9 +66,9 @@ def _enroll_unchecked(user, run, mode, **work):
     return Enrollment.objects.get_or_create(user=user, run=run, defaults={"mode": mode, **work})[0]
 
 
-def leave(runs):
+def unenroll_wanda(runs):
     unenroll(User.objects.get(username="wanda"), CourseRun.objects.get(course_key=runs["main"][0]))
-    _wait()
+    _wait_for_worker()
     return {}
 
 
@@ -76,11 +77,12 @@ def settle():
     and later requests list only newer ones. Otherwise the next request would list all changes, and
     the worker would repair the broken things."""
     pull_changes()
-    _wait()
+    _wait_for_worker()
     now = timezone.now()
-    for name in (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS):
-        marks = {"since": now.isoformat(), "asked_at": now}
-        Watermark.objects.update_or_create(name=name, defaults=marks)
+    for collection in (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS):
+        Watermark.objects.update_or_create(
+            name=collection, defaults={"since": now.isoformat(), "asked_at": now}
+        )
     return {}
 
 
@@ -90,15 +92,16 @@ def break_things(runs):
     now = database_now()
     other = ensure_run(runs["other"][0])
     sync_runs([runs["gone"][0]], accept_missing=True)
-    staff_decided = User.objects.get(username="nadia")
-    staff_decided.is_active = False
-    staff_decided.save()
-    _move("elif", "elif.new@learners.example")
-    past, unreadable = now - timedelta(days=400), {"access_token": "made with a lost key"}
+    nadia = User.objects.get(username="nadia")
+    nadia.is_active = False
+    nadia.save()
+    _change_address("elif", "elif.new@learners.example")
+    past = now - timedelta(days=400)
     LmsToken.objects.filter(user__username="adele").update(expires_at=past)
+    unreadable = {"access_token": "made with a lost key"}
     LmsToken.objects.filter(user__username="bruno").update(**unreadable)
-    second = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
-    _enroll_unchecked(second, ensure_run(runs["main"][0]), "audit")
+    second_user = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
+    _enroll_unchecked(second_user, ensure_run(runs["main"][0]), "audit")
     # As if a worker had been killed after it claimed the row: its lease has not ended yet.
     _enroll_unchecked(
         User.objects.get(username="clara"),
@@ -118,7 +121,7 @@ def break_things(runs):
         error_code="server-error",
         error_message="The LMS failed with 502 at /usher/api/v1/enrollments/.",
     )
-    _wait()
+    _wait_for_worker()
     # As if an import had written last year's dates. The empty digest makes the next synchronisation
     # write the run again.
     CourseRun.objects.filter(course_key=runs["moved"][0]).update(
@@ -127,7 +130,7 @@ def break_things(runs):
     return {}
 
 
-def _move(username, email):
+def _change_address(username, email):
     user = User.objects.get(username=username)
     user.email = email
     user.save()
@@ -135,28 +138,26 @@ def _move(username, email):
     follow_profile(user)
 
 
-def _wait():
+def _wait_for_worker():
     """Waits until the worker has nothing more to do, except for the row that the killed worker
     claimed. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
-    quiet = 0
-    while quiet < 3:
+    idle_checks = 0
+    while idle_checks < 3:
         now = database_now()
-        busy = any(
+        is_busy = any(
             kind.rows().due(now).exists()
-            or kind.rows()
-            .filter(work__lease_until__gt=now)
-            .exclude(is_in_claras_run(kind))
-            .exists()
+            or kind.rows().filter(work__lease_until__gt=now).exclude(_rows_of_clara(kind)).exists()
             for kind in all_kinds().values()
         )
-        quiet = 0 if busy else quiet + 1
+        idle_checks = 0 if is_busy else idle_checks + 1
         if time.monotonic() > deadline:
-            raise TimeoutError(f"The worker had not done all within {SECONDS:.0f} s.")
+            raise TimeoutError(f"The worker was not idle within {SECONDS:.0f} s.")
         time.sleep(0.2)
 
 
-def is_in_claras_run(kind):
+def _rows_of_clara(kind):
+    """A condition that selects Clara's enrollments, and no rows of another kind."""
     from django.db.models import Q
 
     return Q(user__username="clara") if kind.name == "enrollment" else Q(pk__in=[])

@@ -26,7 +26,7 @@ from usher.lms.events.models import Message
 
 #: Seconds in which all messages must reach the application.
 SECONDS = 120.0
-#: The age that messages and runs get, so that nothing looks changed lately.
+#: The age that messages and runs get, so that no change looks recent.
 TIME_SINCE_CONNECTION = timedelta(hours=2)
 
 
@@ -38,6 +38,7 @@ def prepare(runs):
     ConnectedApplication.objects.update(created=now - TIME_SINCE_CONNECTION)
     opened, later = now - timedelta(days=60), now + timedelta(days=120)
     past = now - timedelta(days=9)
+    # Start and end of the run, start and end of enrollment.
     dates = {
         "closed": (opened, later, opened, past),
         "upcoming": (now + timedelta(days=40), later, now + timedelta(days=30), later),
@@ -49,20 +50,20 @@ def prepare(runs):
     CourseMode.objects.filter(course_id=runs["upgrade"][0], mode_slug="verified").update(
         _expiration_datetime=past
     )
-    first = seeds.create_person("early_bird", "early.bird@example.org")
-    CourseEnrollment.enroll(first, CourseOverview.objects.get(id=full).id, mode="audit")
+    early_bird = seeds.create_person("early_bird", "early.bird@example.org")
+    CourseEnrollment.enroll(early_bird, CourseOverview.objects.get(id=full).id, mode="audit")
     seeds.create_person("jana", "jana@learners.example", name="Jana Novakova")
     seeds.create_person("kofi", "kofi.mensah.77@example.org", name="Kofi Mensah")
     seeds.create_person("elif_1", "elif.new@learners.example", name="Elif Kaya")
     seeds.create_person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
-    _retired("samir_old", "samir@learners.example")
-    # The accounts were made long before the application reserved the learners' usernames, so that
-    # none of these accounts counts as a learner's own.
+    _create_retired("samir_old", "samir@learners.example")
+    # An account that is older than the reservation of its username does not count as the learner's
+    # own account.
     User.objects.update(date_joined=opened)
     return {}
 
 
-def _retired(username, email):
+def _create_retired(username, email):
     user = seeds.create_person(username, f"retired.{username}@retired.invalid", active=False)
     state, _ = RetirementState.objects.get_or_create(
         state_name="COMPLETE", defaults={"state_execution_order": 100, "is_dead_end_state": True}
@@ -98,9 +99,9 @@ def break_things(runs):
     long_ago = timezone.now() - TIME_SINCE_CONNECTION
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = runs["main"][0], runs["other"][0]
-    banned = User.objects.get(username="marek")
-    banned.is_active = False
-    banned.save()
+    marek = User.objects.get(username="marek")
+    marek.is_active = False
+    marek.save()
     User.objects.filter(username="omar").delete()
     User.objects.filter(username="petra").update(username="petra_married")
     UserSocialAuth.objects.filter(uid="quentin").delete()
@@ -137,7 +138,7 @@ def _state_of(name):
         "account": "none" if user is None else "active" if user.is_active else "inactive",
         "linked to": link.user.username if link else "",
         "tokens": AccessToken.objects.filter(user=user).count() if user else 0,
-        "enrollments": {str(r.course_id): r.mode if r.is_active else "left" for r in rows},
+        "enrollments": {str(row.course_id): row.mode if row.is_active else "left" for row in rows},
     }
 
 
