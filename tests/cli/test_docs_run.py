@@ -24,7 +24,7 @@ RUN_BY = {
         f"{WHOLE}::test_connect_killed_at_every_step_ends_in_the_same_state"
     ),
     "usher connect … --mode k8s": f"{WHOLE}::test_connect_and_disconnect_in_a_cluster",
-    "usher connect … --mode nightly": f"{WHOLE}::test_two_applications_on_one_lms",
+    "usher connect … --mode nightly": f"{WHOLE}::test_one_of_two_applications_on_an_lms_can_be_disconnected",
     "usher disconnect": f"{WHOLE}::test_connect_and_disconnect",
     "usher status": f"{WHOLE}::test_connect_and_disconnect",
     "usher doctor": "tests/doctor/faults/test_commands.py"

@@ -28,10 +28,12 @@ from tests.support.tutor import (
 )
 from usher.embedded.home.folder import Plan
 
+#: The password of every learner.
 PASSWORD = "pass-word-of-the-test"
 #: Tutor uses LMS_HOST as the domain of cookies. A domain can't have a port, but here LMS_HOST has
 #: one.
 PORT_PLUGIN = "name: port\nversion: '1'\npatches:\n  lms-env: |\n    SESSION_COOKIE_DOMAIN: ''\n"
+#: Seconds within which a command must end.
 DEADLINE = 600.0
 
 
@@ -94,8 +96,8 @@ class Machine:
         return TutorRoot.make(release, path, plugins=("mfe", "port"), config=hosts)
 
     def set_image(self, *, usher: bool) -> None:
-        """Adds Usher to the LMS, as the stand-in's ``buildx build`` does, or removes Usher from the
-        LMS."""
+        """Makes the LMS an image with or without Usher. The stand-in's ``buildx build`` adds Usher,
+        too."""
         file = self.lms_home / "lms.env.yml"
         settings = yaml.safe_load(file.read_text())
         plugins = ["usher"] if usher else []
@@ -144,11 +146,11 @@ class Machine:
             "--tutor-root",
             str(self.root.path),
             "--yes",
-            *self._words_of_mode(),
+            *self._mode_options(),
             *arguments,
         ]
 
-    def _words_of_mode(self) -> list[str]:
+    def _mode_options(self) -> list[str]:
         if self.mode == "local":
             return []
         # Tutor's dev mode has the LMS on port 8000. Here the LMS has a free port, so connect needs
@@ -159,12 +161,12 @@ class Machine:
     def connect(
         self, checkout: PlainCheckout, *arguments: str, code: int | None = 0
     ) -> dict[str, Any]:
-        return self.usher("connect", *of(checkout), *arguments, code=code)
+        return self.usher("connect", *options_for(checkout), *arguments, code=code)
 
     def converse(self, answers: dict[str, str], *arguments: str) -> tuple[int, str]:
         """Runs ``usher`` with these arguments on a terminal. answers: question → what to type.
         Returns the exit code and the output."""
-        ours, terminal = os.openpty()
+        controller, terminal = os.openpty()
         argv = [word for word in self.argv(*arguments) if word != "--yes"]
         process = subprocess.Popen(
             argv,
@@ -176,13 +178,13 @@ class Machine:
             start_new_session=True,
         )
         os.close(terminal)
-        screen, left = "", dict(answers)
+        screen, unanswered = "", dict(answers)
         with suppress(OSError):  # the terminal closes when the command ends
-            while data := os.read(ours, 4096):
+            while data := os.read(controller, 4096):
                 screen += data.decode(errors="replace")
-                for question in [each for each in left if each in screen]:
-                    os.write(ours, f"{left.pop(question)}\n".encode())
-        os.close(ours)
+                for question in [text for text in unanswered if text in screen]:
+                    os.write(controller, f"{unanswered.pop(question)}\n".encode())
+        os.close(controller)
         return process.wait(DEADLINE), screen
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
@@ -197,9 +199,9 @@ class Machine:
             start_new_session=True,
         )
         assert process.stdout
-        seen = ""
+        output = ""
         for line in process.stdout:
-            seen += line
+            output += line
             if re.search(rf"^ *\[\d+/\d+\] {re.escape(step)} ", line):
                 time.sleep(after)
                 if process.poll() is not None:
@@ -207,7 +209,7 @@ class Machine:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 return True
-        assert process.wait(DEADLINE) == 0, seen
+        assert process.wait(DEADLINE) == 0, output
         return False
 
     # -- the state
@@ -254,7 +256,7 @@ class Machine:
             return browser.post(str(page.url), data=form, headers={"Referer": str(page.url)})
 
 
-def of(checkout: PlainCheckout) -> list[str]:
+def options_for(checkout: PlainCheckout) -> list[str]:
     """The options that name the checkout for ``usher connect``."""
     return ["--application", str(checkout.folder), "--server-url", checkout.url]
 

@@ -28,6 +28,7 @@ SECRET = "s3cret-" + "x" * 40
 
 
 def application(url: str, **changes) -> Application:
+    """The entry of an application at ``url`` in the LMS's description."""
     values = {
         "name": "shop",
         "backend": "ol-oauth2",
@@ -46,17 +47,18 @@ def application(url: str, **changes) -> Application:
     return Application(**{**values, **changes})
 
 
-def description(wanted: Application) -> Description:
+def description(application_entry: Application) -> Description:
     worker = ServiceWorker("worker", "worker@example.org", "token-" + "z" * 40)
-    return Description(applications=[wanted], service_worker=worker)
+    return Description(applications=[application_entry], service_worker=worker)
 
 
-def target_of(shop: PlainCheckout, **more: str) -> TargetApplication:
-    options = ApplicationOptions(str(shop.folder), **more)
+def target_of(shop: PlainCheckout, **given: str) -> TargetApplication:
+    """The application with these options of the command line."""
+    options = ApplicationOptions(str(shop.folder), **given)
     return TargetApplication(recognise(options), options, Secrets())
 
 
-def record_of(shop: PlainCheckout) -> list[dict]:
+def records_of(shop: PlainCheckout) -> list[dict]:
     with sqlite3.connect(shop.folder / "db.sqlite3") as database:
         database.row_factory = sqlite3.Row
         rows = database.execute(
@@ -77,26 +79,26 @@ def test_a_compose_checkout_is_recognised_by_its_web_service(shop: PlainCheckout
 
 
 @pytest.mark.parametrize(
-    ("mark", "key", "edition"),
+    ("command_file", "key", "edition"),
     [
         ("courses/management/commands/sync_courserun.py", "MITX_ONLINE_BASE_URL", MITXONLINE),
         ("courses/management/commands/sync_courseruns.py", "MITXPRO_BASE_URL", MITXPRO),
     ],
 )
-def test_mitx_online_and_mit_xpro_are_distinguished(tmp_path: Path, mark, key, edition):
-    (tmp_path / mark).parent.mkdir(parents=True)
-    (tmp_path / mark).touch()
+def test_mitx_online_and_mit_xpro_are_distinguished(tmp_path: Path, command_file, key, edition):
+    (tmp_path / command_file).parent.mkdir(parents=True)
+    (tmp_path / command_file).touch()
     (tmp_path / "manage.py").touch()
     compose = f"x-environment:\n  {key}: here\nservices:\n  web:\n    image: x\n"
     (tmp_path / "docker-compose.yml").write_text(compose)
     checkout = recognise(ApplicationOptions(str(tmp_path)))
     assert (checkout.edition, checkout.name) == (edition, edition.name)
-    other = next(name for name in ("mitxonline", "mitxpro") if name != edition.name)
+    other_edition = next(name for name in ("mitxonline", "mitxpro") if name != edition.name)
     with pytest.raises(Refused, match="leave --edition out"):
-        recognise(ApplicationOptions(str(tmp_path), edition=other))
+        recognise(ApplicationOptions(str(tmp_path), edition=other_edition))
 
 
-def test_a_virtualenv_checkout_uses_its_own_python(tmp_path: Path):
+def test_a_checkout_with_a_virtualenv_uses_the_python_of_the_virtualenv(tmp_path: Path):
     (tmp_path / "manage.py").touch()
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").touch()
@@ -107,17 +109,17 @@ def test_a_virtualenv_checkout_uses_its_own_python(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("files", "says"),
+    ("files", "message"),
     [
         ({}, "no manage.py"),
         ({"manage.py": ""}, "neither a compose file"),
         ({"manage.py": "", "compose.yml": "services:\n\tweb:"}, "compose.yml is not YAML: line 2"),
     ],
 )
-def test_a_folder_that_is_no_application_is_refused_with_what_to_do(tmp_path: Path, files, says):
+def test_a_folder_that_is_no_application_is_refused_with_the_reason(tmp_path: Path, files, message):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(Refused, match=message):
         recognise(ApplicationOptions(str(tmp_path)))
 
 
@@ -129,65 +131,69 @@ def test_a_target_that_is_neither_a_folder_nor_an_address_is_refused():
 # -- the record
 
 
-def test_the_record_is_created_once_and_its_secret_works(shop: PlainCheckout):
-    target, wanted = target_of(shop), application(shop.url)
+def test_a_created_oauth2_record_agrees_and_its_secret_works(shop: PlainCheckout):
+    target, application_entry = target_of(shop), application(shop.url)
     target.probe(None, ADDRESSES)
     assert target.url == shop.url
-    assert not target.record_agrees(wanted, ADDRESSES)
-    assert target.write_record(wanted, ADDRESSES) == "created"
-    assert target.record_agrees(wanted, ADDRESSES)
-    [record] = record_of(shop)
+    assert not target.record_agrees(application_entry, ADDRESSES)
+    assert target.write_record(application_entry, ADDRESSES) == "created"
+    assert target.record_agrees(application_entry, ADDRESSES)
+    [record] = records_of(shop)
     assert record["name"] == "edx-oauth-app"
     assert record["redirect_uris"] == "http://lms.example:8000/auth/complete/ol-oauth2/"
     assert record["client_secret"] != SECRET  # the toolkit stores a hash
     shop.up()
     with httpx.Client() as client:
-        assert checks._application_client(client, wanted).outcome == "ok"
-        wrong = application(shop.url, client_secret="wrong")
-        assert checks._application_client(client, wrong).seen.endswith("answers invalid_client")
+        assert checks._application_client(client, application_entry).outcome == "ok"
+        wrong_secret = application(shop.url, client_secret="wrong")
+        assert checks._application_client(client, wrong_secret).seen.endswith(
+            "answers invalid_client"
+        )
 
 
-def test_an_earlier_record_is_adopted_and_restored_unchanged(shop: PlainCheckout):
+def test_an_existing_oauth2_record_is_updated_and_restored_unchanged(shop: PlainCheckout):
     shop.manage(
         "shell",
         stdin="from oauth2_provider.models import Application as A; A.objects.create("
         "name='edx-oauth-app', client_id='old', client_secret='old', client_type='confidential',"
         "authorization_grant_type='authorization-code', redirect_uris='http://elsewhere/x/')",
     )
-    [before] = record_of(shop)
-    target, wanted = target_of(shop), application(shop.url)
-    target.record_agrees(wanted, ADDRESSES)
-    target.write_record(wanted, ADDRESSES)
-    [written] = record_of(shop)
-    assert written["client_id"] == wanted.client_id
+    [original] = records_of(shop)
+    target, application_entry = target_of(shop), application(shop.url)
+    target.record_agrees(application_entry, ADDRESSES)
+    target.write_record(application_entry, ADDRESSES)
+    [written] = records_of(shop)
+    assert written["client_id"] == application_entry.client_id
     assert written["redirect_uris"].split() == [
         "http://elsewhere/x/",
         "http://lms.example:8000/auth/complete/ol-oauth2/",
     ]
-    assert target_of(shop).remove_record(wanted.client_id) == "restored"
-    assert record_of(shop) == [before]
+    assert target_of(shop).remove_record(application_entry.client_id) == "restored"
+    assert records_of(shop) == [original]
 
 
 def test_a_record_that_connect_created_is_removed(shop: PlainCheckout):
-    target, wanted = target_of(shop), application(shop.url)
-    target.record_agrees(wanted, ADDRESSES)
-    target.write_record(wanted, ADDRESSES)
-    assert target.has_record(wanted.client_id)
-    assert target.remove_record(wanted.client_id) == "removed"
-    assert record_of(shop) == []
-    assert target.remove_record(wanted.client_id) == "removed already"
+    target, application_entry = target_of(shop), application(shop.url)
+    target.record_agrees(application_entry, ADDRESSES)
+    target.write_record(application_entry, ADDRESSES)
+    assert target.has_record(application_entry.client_id)
+    assert target.remove_record(application_entry.client_id) == "removed"
+    assert records_of(shop) == []
+    assert target.remove_record(application_entry.client_id) == "removed already"
 
 
 def test_secrets_are_passed_on_standard_input_only(shop: PlainCheckout):
-    target, wanted = target_of(shop), application(shop.url)
-    target.record_agrees(wanted, ADDRESSES)
-    target.write_record(wanted, ADDRESSES)
+    target, application_entry = target_of(shop), application(shop.url)
+    target.record_agrees(application_entry, ADDRESSES)
+    target.write_record(application_entry, ADDRESSES)
     calls = next(shop.state.rglob("calls.log")).read_text()
     assert "shell" in calls
     assert SECRET not in calls
 
 
-def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
+def test_an_application_that_requires_pkce_is_refused_with_a_backend_that_sends_none(
+    shop: PlainCheckout,
+):
     shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
     target = target_of(shop)
     target.probe(None, ADDRESSES)
@@ -195,7 +201,7 @@ def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
         target.check_backend("mitxpro-oauth2")
 
 
-def test_an_application_that_does_not_start_is_named_with_the_end_of_its_output(
+def test_the_refusal_of_an_application_that_does_not_start_has_the_end_of_its_output(
     shop: PlainCheckout,
 ):
     (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
@@ -222,7 +228,7 @@ def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout
     ("manage", "has_address"),
     [("", True), ("docker exec web ./manage.py", True), ("/venv/bin/python manage.py", False)],
 )
-def test_only_containers_get_an_address_of_this_machine(
+def test_openedx_ip_is_set_unless_the_application_runs_in_processes_of_this_machine(
     shop: PlainCheckout, manage: str, has_address: bool
 ):
     target = target_of(shop, manage=manage)
@@ -230,29 +236,29 @@ def test_only_containers_get_an_address_of_this_machine(
     assert ("OPENEDX_IP" in values) == has_address
 
 
-def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout):
-    before, tree = shop.env_file.read_bytes(), shop.tree()
+def test_restoring_the_env_restores_the_earlier_file_exactly(shop: PlainCheckout):
+    original, files = shop.env_file.read_bytes(), shop.tree()
     target = target_of(shop)
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     assert not target.env_agrees(values)
-    said = target.write_env(values)
-    assert said == "11 settings written"
-    assert SECRET not in said
+    result = target.write_env(values)
+    assert result == "11 settings written"
+    assert SECRET not in result
     assert target.env_agrees(values)
     assert stat.S_IMODE(shop.env_file.stat().st_mode) == 0o600
     text = shop.env_file.read_text()
     assert "export SHOP_NAME=Shop # shown on every page" in text
     assert "#OPENEDX_IP=172.22.0.1" in text
     assert "OPENEDX_SOCIAL_LOGIN_PATH=/auth/login/ol-oauth2/?auth_entry=login\n" in text
-    changed = {name for name, data in shop.tree().items() if tree.get(name) != data}
+    changed = {name for name, data in shop.tree().items() if files.get(name) != data}
     assert changed == {".env"}
     assert not target.env_restored(values)
     assert target.restore_env(values) == "restored"
-    assert shop.env_file.read_bytes() == before
+    assert shop.env_file.read_bytes() == original
     assert target.env_restored(values)
 
 
-def test_later_changes_survive_disconnecting(shop: PlainCheckout):
+def test_restoring_the_env_keeps_lines_that_were_added_after_connecting(shop: PlainCheckout):
     target = target_of(shop)
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     target.write_env(values)
@@ -264,26 +270,31 @@ def test_later_changes_survive_disconnecting(shop: PlainCheckout):
     assert "OPENEDX_API_BASE_URL" not in text
 
 
-def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainCheckout):
+def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
+    shop: PlainCheckout,
+):
     shop.env_file.write_text(shop.env_file.read_text() + "MAIL_KEY=\n")
-    before = shop.env_file.read_bytes()
+    original = shop.env_file.read_bytes()
     target = target_of(shop)
     target.needed = {"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"}
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     target.write_env(values | target.needed)
 
-    later = target_of(shop)
-    later.write_env(values)
-    assert later.restore_env(values) == "restored"
-    assert shop.env_file.read_bytes() == before
-    assert later.env_restored(values)
+    later_target = target_of(shop)
+    later_target.write_env(values)
+    assert later_target.restore_env(values) == "restored"
+    assert shop.env_file.read_bytes() == original
+    assert later_target.env_restored(values)
 
-    later.needed = target.needed
-    later.write_env(values | later.needed)
+    later_target.needed = target.needed
+    later_target.write_env(values | later_target.needed)
     shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
-    assert later.restore_env(values) == "restored, except for MAIL_DOMAIN: changed after connect"
-    assert shop.env_file.read_text() == before.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
-    shop.env_file.write_bytes(before)
+    assert (
+        later_target.restore_env(values)
+        == "restored, except for MAIL_DOMAIN: changed after connect"
+    )
+    assert shop.env_file.read_text() == original.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
+    shop.env_file.write_bytes(original)
 
 
 def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
@@ -293,16 +304,16 @@ def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: P
     target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
     target.saved_state.keep_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
 
-    later = target_of(shop)
-    later.probe(None, ADDRESSES)
-    (left,) = manual._left_to_operator(later, [], "")
-    assert left.startswith("give MAIL_KEY, MAIL_DOMAIN in ")
+    later_target = target_of(shop)
+    later_target.probe(None, ADDRESSES)
+    (sentence,) = manual._left_to_operator(later_target, [], "")
+    assert sentence.startswith("give MAIL_KEY, MAIL_DOMAIN in ")
 
     shop.env_file.write_text(shop.env_file.read_text().replace("no-key-yet", "key-of-mine"))
-    assert manual._left_to_operator(later, [], "")[0].startswith("give MAIL_DOMAIN in ")
+    assert manual._left_to_operator(later_target, [], "")[0].startswith("give MAIL_DOMAIN in ")
 
 
-def test_a_checkout_without_env_gets_one_and_loses_it_again(shop: PlainCheckout):
+def test_restoring_deletes_an_env_that_connect_created(shop: PlainCheckout):
     target = target_of(shop)
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     shop.env_file.unlink()
@@ -314,7 +325,7 @@ def test_a_checkout_without_env_gets_one_and_loses_it_again(shop: PlainCheckout)
     shop.env_file.touch()
 
 
-def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckout):
+def test_new_settings_take_effect_only_in_recreated_containers(shop: PlainCheckout):
     shop.up()
     target = target_of(shop)
     values = target.env_values(description(application(shop.url)), ADDRESSES)
@@ -331,8 +342,8 @@ def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckou
 def test_errors_of_failing_commands_contain_no_secrets(shop: PlainCheckout):
     secrets = Secrets()
     secrets.add([SECRET])
-    wish = ApplicationOptions(str(shop.folder))
-    target = TargetApplication(recognise(wish), wish, secrets)
+    options = ApplicationOptions(str(shop.folder))
+    target = TargetApplication(recognise(options), options, secrets)
     with pytest.raises(ToolFailed, match=r"Unknown command: '\(hidden\)'") as failure:
         target.manage.command(SECRET)
     assert SECRET not in str(failure.value)
@@ -354,31 +365,35 @@ def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TargetApplication
         monkeypatch.setenv(key, value)
     folder = Path(__file__).parents[2] / "campus"
     manage = f"{sys.executable} manage.py"
-    wish = ApplicationOptions(str(folder), env_file=str(env_file), manage=manage, edition="mitxpro")
+    options = ApplicationOptions(
+        str(folder), env_file=str(env_file), manage=manage, edition="mitxpro"
+    )
     (tmp_path / "home").mkdir()
     copy_migrated(folder, tmp_path / "home" / "campus.sqlite3")
-    return TargetApplication(recognise(wish), wish, Secrets())
+    return TargetApplication(recognise(options), options, Secrets())
 
 
-def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: TargetApplication):
+def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pkce(
+    campus: TargetApplication,
+):
     campus.probe(None, ADDRESSES)
     assert campus.facts["usher"]
     entry = campus.entry(Choice("mitxpro-oauth2", "mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
-    wanted = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
-    assert campus.write_record(wanted, ADDRESSES) == "created, PKCE relaxed for it"
+    application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
+    assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE relaxed for it"
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
-    result = campus.check(wanted, ADDRESSES, redirect_uri)
+    result = campus.check(application_entry, ADDRESSES, redirect_uri)
     assert (result["agrees"], result["accepts"], result["pkce_required"]) == (True, True, False)
-    values = campus.env_values(description(wanted), ADDRESSES)
+    values = campus.env_values(description(application_entry), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
     assert values["MITXPRO_REGISTRATION_ACCESS_TOKEN"] == values["OPENEDX_SERVICE_WORKER_API_TOKEN"]
-    assert campus.check(wanted, ADDRESSES, redirect_uri)["settings"] == {
+    assert campus.check(application_entry, ADDRESSES, redirect_uri)["settings"] == {
         key: values[key] for key in SETTINGS
     }
-    assert campus.remove_record(wanted.client_id) == "removed"
+    assert campus.remove_record(application_entry.client_id) == "removed"
 
 
 # -- a remote application: only its address is known
@@ -388,30 +403,33 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
     """After the application's operator has run one file and added the other file to the
     application's settings, the application agrees with the connection."""
     shop.up()
-    wish = ApplicationOptions(shop.url, name="shop")
-    remote, wanted = RemoteApplication(recognise(wish), wish, Secrets()), application(shop.url)
+    options = ApplicationOptions(shop.url, name="shop")
+    remote, application_entry = (
+        RemoteApplication(recognise(options), options, Secrets()),
+        application(shop.url),
+    )
     remote.probe(None, ADDRESSES)
-    assert not remote.record_agrees(wanted, ADDRESSES)
+    assert not remote.record_agrees(application_entry, ADDRESSES)
     with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
-        remote.write_record(wanted, ADDRESSES)
+        remote.write_record(application_entry, ADDRESSES)
     script = Path(re.search(r"shell < (\S+)", str(refusal.value))[1])
     assert stat.S_IMODE(script.stat().st_mode) == 0o600
     assert SECRET not in str(refusal.value)
     shop.manage("shell", stdin=script.read_text())
-    assert remote.record_agrees(wanted, ADDRESSES)
-    remote.write_env_to_hand_over(description(wanted), ADDRESSES)
-    assert remote.env_is_written(description(wanted), ADDRESSES)
+    assert remote.record_agrees(application_entry, ADDRESSES)
+    remote.write_env_to_hand_over(description(application_entry), ADDRESSES)
+    assert remote.env_is_written(description(application_entry), ADDRESSES)
     assert stat.S_IMODE(remote.hand_over_env.stat().st_mode) == 0o600
 
 
-def test_a_remote_application_that_does_not_answer():
-    wish = ApplicationOptions("http://127.0.0.1:9")
+def test_a_remote_application_that_does_not_answer_is_refused():
+    options = ApplicationOptions("http://127.0.0.1:9")
     with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
-        RemoteApplication(recognise(wish), wish, Secrets()).probe(None, ADDRESSES)
+        RemoteApplication(recognise(options), options, Secrets()).probe(None, ADDRESSES)
 
 
 def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
-    """This holds even if the changed setting is not one of Usher's."""
+    """The edited line is not a setting of Usher."""
     shop.up()
     target = target_of(shop)
     assert target.runs_with({})
@@ -423,21 +441,21 @@ def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
 
 
 def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheckout):
-    """Without these options Docker compose may be unable to read the compose file."""
-    options = shop.folder.parent / "compose.env"
-    options.write_text("")
-    manage = f"docker compose --env-file {options} run --rm -T web ./manage.py"
+    """Docker compose may need these options to read the compose file."""
+    env_file = shop.folder.parent / "compose.env"
+    env_file.write_text("")
+    manage = f"docker compose --env-file {env_file} run --rm -T web ./manage.py"
     target = target_of(shop, manage=manage)
     assert not target.runs_with({})  # nothing is running yet
     target.recreate()
     assert target.runs_with({})
     (log,) = shop.state.glob("*/calls.log")
     calls = [json.loads(line) for line in log.read_text().splitlines()]
-    mine = [call[1:3] for call in calls if {"up", "ps", "config", "exec"} & set(call)]
-    assert mine
-    assert all(each == ["--env-file", str(options)] for each in mine)
-    options.unlink()
+    compose_options = [call[1:3] for call in calls if {"up", "ps", "config", "exec"} & set(call)]
+    assert compose_options
+    assert all(words == ["--env-file", str(env_file)] for words in compose_options)
+    env_file.unlink()
     with pytest.raises(ToolFailed, match="couldn't find env file"):
         target.runs_with({})  # an error does not mean that nothing runs
-    other = f"docker compose --env-file {options} exec -T app python campus/manage.py"
-    assert target_of(shop, manage=other).manage.service == "app"
+    with_exec = f"docker compose --env-file {env_file} exec -T app python campus/manage.py"
+    assert target_of(shop, manage=with_exec).manage.service == "app"

@@ -16,15 +16,17 @@ from usher.connect.application.example import make_env, with_example
 from usher.connect.errors import Refused
 from usher.contract.envfile import EnvFile
 
-OURS = {"OPENEDX_API_CLIENT_ID", "OPENEDX_API_CLIENT_SECRET"}
-NEEDED = ("MAILGUN_SENDER_DOMAIN", "MAILGUN_KEY", "SHOP_SECRET_PLACE")
+#: Required settings that connect writes.
+WRITTEN_BY_CONNECT = {"OPENEDX_API_CLIENT_ID", "OPENEDX_API_CLIENT_SECRET"}
+#: Required settings that get example values.
+OTHER_REQUIRED = ("MAILGUN_SENDER_DOMAIN", "MAILGUN_KEY", "SHOP_SECRET_PLACE")
 #: The command that creates the application's tables.
 MIGRATE = "./manage.py migrate"
 
 
-def demand(shop: PlainCheckout) -> None:
+def require_settings(shop: PlainCheckout) -> None:
     """Makes the shop refuse to start without the settings that the real applications require."""
-    names = " ".join([*sorted(OURS), *NEEDED])
+    names = " ".join([*sorted(WRITTEN_BY_CONNECT), *OTHER_REQUIRED])
     text = shop.env_file.read_text()
     shop.env_file.write_text(f'{text}SHOP_COMPANY_ID=\nSHOP_REQUIRED="{names}"\n')
 
@@ -32,8 +34,8 @@ def demand(shop: PlainCheckout) -> None:
 def test_an_application_is_examined_with_placeholders_and_example_values_are_written(
     shop: PlainCheckout,
 ):
-    demand(shop)
-    before = shop.env_file.read_text()
+    require_settings(shop)
+    original_text = shop.env_file.read_text()
     target = target_of(shop)
     target.probe(None, ADDRESSES)
     assert target.facts["oauth_name"] == "edx-oauth-app"
@@ -43,42 +45,42 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
         "MAILGUN_KEY": "no-key-yet",
         "SHOP_SECRET_PLACE": boot.PLACEHOLDER,
     }
-    assert shop.env_file.read_text() == before  # examining writes nothing
+    assert shop.env_file.read_text() == original_text  # examining writes nothing
 
-    wanted = application(shop.url)
-    target.write_record(wanted, ADDRESSES)
-    target.write_env(target.env_values(description(wanted), ADDRESSES) | target.needed)
+    application_entry = application(shop.url)
+    target.write_record(application_entry, ADDRESSES)
+    target.write_env(target.env_values(description(application_entry), ADDRESSES) | target.needed)
     values = EnvFile.read(shop.env_file).values()
     assert values["MAILGUN_KEY"] == "no-key-yet"
     assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
     # From now on the application starts with the written values and without placeholders.
-    other_target = target_of(shop)
-    other_target.probe(None, ADDRESSES)
-    assert other_target.manage.placeholders == {}
-    assert other_target.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
+    later_target = target_of(shop)
+    later_target.probe(None, ADDRESSES)
+    assert later_target.manage.placeholders == {}
+    assert later_target.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
 
 
-def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
+def test_the_oauth2_record_can_be_removed_after_the_settings_were_restored(shop: PlainCheckout):
     """Disconnecting restores the ``.env`` before it removes the record. In between, the application
     starts only with placeholders."""
-    demand(shop)
+    require_settings(shop)
     target = target_of(shop)
     target.probe(None, ADDRESSES)
-    wanted = application(shop.url)
-    target.write_record(wanted, ADDRESSES)
-    written = target.env_values(description(wanted), ADDRESSES)
-    target.write_env(written | target.needed)
+    application_entry = application(shop.url)
+    target.write_record(application_entry, ADDRESSES)
+    written_values = target.env_values(description(application_entry), ADDRESSES)
+    target.write_env(written_values | target.needed)
 
-    leaving = target_of(shop)
-    leaving.probe(None, ADDRESSES)
-    leaving.restore_env(written)
+    later_target = target_of(shop)
+    later_target.probe(None, ADDRESSES)
+    later_target.restore_env(written_values)
     assert "OPENEDX_API_CLIENT_ID" not in EnvFile.read(shop.env_file).values()
-    assert leaving.remove_record(wanted.client_id) == "removed"
-    assert not leaving.has_record(wanted.client_id)
+    assert later_target.remove_record(application_entry.client_id) == "removed"
+    assert not later_target.has_record(application_entry.client_id)
 
 
-def test_placeholders_are_no_arguments(shop: PlainCheckout):
-    demand(shop)
+def test_values_of_placeholders_are_not_in_arguments(shop: PlainCheckout):
+    require_settings(shop)
     target = target_of(shop)
     target.probe(None, ADDRESSES)
     calls = "".join(file.read_text() for file in shop.state.rglob("calls.log"))
@@ -107,7 +109,9 @@ def test_placeholders_are_no_arguments(shop: PlainCheckout):
         ("OperationalError: connection refused", set(), set()),
     ],
 )
-def test_the_error_of_an_application_that_does_not_start(error_text: str, ours: set, others: set):
+def test_missing_settings_are_read_from_the_error_of_an_application(
+    error_text: str, ours: set, others: set
+):
     missing = boot.missing(error_text)
     assert (set(missing.ours), set(missing.others)) == (ours, others)
     assert not boot.missing(
@@ -140,19 +144,19 @@ def test_a_secret_key_is_generated_each_time():
         ("something else", ""),
     ],
 )
-def test_steps_that_only_a_person_can_do_are_named(error_text: str, advice: str):
+def test_an_error_that_only_the_operator_can_correct_leads_to_advice(error_text: str, advice: str):
     text = boot.advice(error_text, compose=True, migrate=MIGRATE)
     assert advice in text
     assert bool(text) == bool(advice)
 
 
-def test_advice_fits_how_the_application_runs():
-    stats = "FileNotFoundError: No such file or directory: '/src/webpack-stats/default.json'"
-    with_compose, without = (
-        boot.advice(stats, compose=compose, migrate=MIGRATE) for compose in (True, False)
+def test_advice_mentions_docker_only_for_an_application_in_containers():
+    assets_error = "FileNotFoundError: No such file or directory: '/src/webpack-stats/default.json'"
+    with_compose, without_compose = (
+        boot.advice(assets_error, compose=compose, migrate=MIGRATE) for compose in (True, False)
     )
     assert "(/src/webpack-stats/default.json is missing)" in with_compose
-    assert "docker" not in without
+    assert "docker" not in without_compose
     assert "docker" not in boot.advice("no such table: users_user", compose=False, migrate=MIGRATE)
     error_text = (
         "docker compose run --rm -T web ./manage.py shell ended with 125:\n unknown flag: --rm"
@@ -162,7 +166,7 @@ def test_advice_fits_how_the_application_runs():
     assert "--manage" in advice
 
 
-def test_an_application_that_needs_postgresql_is_not_migrated_on_sqlite():
+def test_advice_for_an_application_that_needs_postgresql_is_not_to_migrate_sqlite():
     error_text = "OperationalError: no such table: oauth2_provider_application"
     advice = boot.advice(error_text, compose=False, migrate=MIGRATE, needs_postgresql=True)
     assert "DATABASE_URL=postgres://" in advice
@@ -170,9 +174,11 @@ def test_an_application_that_needs_postgresql_is_not_migrated_on_sqlite():
     assert MIGRATE in boot.advice(error_text, compose=False, migrate=MIGRATE, needs_postgresql=True)
 
 
-def test_an_application_that_was_never_migrated_names_the_command(shop: PlainCheckout):
+def test_the_refusal_of_an_unmigrated_application_has_a_migrate_command_that_works(
+    shop: PlainCheckout,
+):
     (shop.folder / "db.sqlite3").unlink()
-    demand(shop)
+    require_settings(shop)
     target = target_of(shop)
     with pytest.raises(
         Refused, match=r"no table oauth2_provider_application. Migrate it:"
@@ -218,7 +224,7 @@ def test_a_migration_without_containers_and_env_gets_only_the_placeholders(shop:
     assert target.manage.runnable("migrate") == f"(cd {shop.folder} && python manage.py migrate)"
 
 
-def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: PlainCheckout):
+def test_a_missing_env_is_created_from_the_example_if_the_operator_agrees(shop: PlainCheckout):
     shop.env_file.unlink()
     checkout = recognise(ApplicationOptions(str(shop.folder)))
     with pytest.raises(Refused, match=r"cp \S+/env.example .*\.env; or leave --dry-run out"):
@@ -226,10 +232,10 @@ def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: Pl
     with pytest.raises(Refused, match=r"is missing; create it: cp"):
         make_env(checkout, dry_run=False, confirm=lambda _: False)
     assert not shop.env_file.exists()
-    asked: list[str] = []
-    error_text = make_env(checkout, dry_run=False, confirm=lambda text: not asked.append(text))
-    assert asked == [f"{shop.env_file} is missing. Create it from env.example?"]
-    assert error_text == f"{shop.env_file} created from env.example"
+    questions: list[str] = []
+    result = make_env(checkout, dry_run=False, confirm=lambda text: not questions.append(text))
+    assert questions == [f"{shop.env_file} is missing. Create it from env.example?"]
+    assert result == f"{shop.env_file} created from env.example"
     assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
     assert shop.env_file.stat().st_mode & 0o777 == 0o600
     assert make_env(checkout, dry_run=False, confirm=lambda _: False) == ""
@@ -249,7 +255,7 @@ def test_a_dry_run_examines_an_application_with_the_example_in_place_of_a_missin
     assert with_example(replace(target.checkout, example=None)).settings_file == shop.env_file
 
 
-def test_a_missing_example_is_reported(shop: PlainCheckout):
+def test_a_compose_checkout_with_neither_env_nor_example_is_refused(shop: PlainCheckout):
     shop.env_file.unlink()
     (shop.folder / "env.example").unlink()
     with pytest.raises(Refused, match=r"there is no \.env\.example"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.connect.machine import Machine, of
+from tests.connect.machine import Machine, options_for
 from tests.support.checkout import PlainCheckout
 
 pytestmark = [pytest.mark.xdist_group("connect-command"), pytest.mark.slow]
@@ -13,9 +13,9 @@ pytestmark = [pytest.mark.xdist_group("connect-command"), pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = Machine(tmp_path_factory.mktemp("machine"), usher_in_image=False)
-    yield made
-    made.stop()
+    machine = Machine(tmp_path_factory.mktemp("machine"), usher_in_image=False)
+    yield machine
+    machine.stop()
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ((), "no application named"),
         (("--application", "/no/such/folder"), "neither a folder nor an http address"),
@@ -35,20 +35,20 @@ def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
         (("--application", ".", "--mode", "nightly"), "needs Tutor Main"),
     ],
 )
-def test_a_refusal_says_why_and_changes_nothing(
-    machine: Machine, shop: PlainCheckout, arguments, says, monkeypatch
+def test_a_refused_connect_names_the_reason_and_changes_nothing(
+    machine: Machine, shop: PlainCheckout, arguments, message
 ):
-    before = machine.facts()
+    earlier_facts = machine.facts()
     answer = machine.usher("connect", *arguments, code=2)
-    assert says in answer["error"]
+    assert message in answer["error"]
     assert answer["error"].endswith("Nothing was changed.")
     assert (answer["ok"], answer["changed"]) == (False, [])
-    assert machine.facts() == before
+    assert machine.facts() == earlier_facts
     assert not (machine.state / "usher").exists()
 
 
 def test_without_a_terminal_connect_requires_yes(machine: Machine, shop: PlainCheckout):
-    argv = [word for word in machine.argv("connect", *of(shop)) if word != "--yes"]
+    argv = [word for word in machine.argv("connect", *options_for(shop)) if word != "--yes"]
     result = machine.run(argv)
     assert result.returncode == 2
     assert "give --yes to apply" in result.stderr
@@ -61,20 +61,22 @@ def test_an_image_without_usher_stops_connect_until_it_is_built(
     answer = machine.connect(shop, code=3)
     assert "Remains for you: the LMS's image has no Usher yet" in answer["error"]
     assert f"tutor --root {machine.root.path} images build openedx" in answer["error"]
-    # No change was made that would break sign-in.
+    # The steps that switch sign-in over were not applied.
     assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
     assert not shop.env_file.read_text().count("OPENEDX_API_CLIENT_SECRET")
     assert machine.connect(shop, code=3)["changed"] == []
     # The operator is asked, and sees the output of the build.
-    words = ("connect", *of(shop), "--no-prove")
-    code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "n"}, *words)
+    arguments = ("connect", *options_for(shop), "--no-prove")
+    code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "n"}, *arguments)
     assert (code, "Remains for you" in screen) == (3, True), screen
-    code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "y"}, *words)
+    code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "y"}, *arguments)
     assert code == 0, screen
     assert "docker buildx build" in screen
 
 
-def test_the_image_of_a_cluster_comes_from_a_registry(machine: Machine, shop: PlainCheckout):
+def test_connect_in_a_cluster_tells_the_operator_to_push_the_built_image(
+    machine: Machine, shop: PlainCheckout
+):
     machine.set_image(usher=False)
     machine.make_cluster()
     answer = machine.connect(shop, "--mode", "k8s", "--build", code=3)
@@ -83,27 +85,27 @@ def test_the_image_of_a_cluster_comes_from_a_registry(machine: Machine, shop: Pl
 
 
 @pytest.mark.machine(22, "local")
-def test_an_application_s_answers_run_nothing_on_this_machine(
+def test_templates_in_the_answers_of_an_application_are_refused_and_not_executed(
     machine: Machine, shop: PlainCheckout
 ):
     """Tutor renders its configuration as templates, so an answer that contains a template must not
     be written to the configuration."""
-    mark = machine.home / "MARK"
-    attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {mark}').read() }}}}"
+    attack_file = machine.home / "ATTACKED"
+    attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {attack_file}').read() }}}}"
     config = machine.root.config()
-    plain = shop.env_file.read_text()
+    original_env = shop.env_file.read_text()
     for address in (f"http://x{attack}", f"http://x.org/{attack}", "http://u:p@x.org"):
         line = f"SHOP_BASE_URL={shop.url}"
-        assert line in plain
-        shop.env_file.write_text(plain.replace(line, f'SHOP_BASE_URL="{address}"'))
-        result = machine.run([*machine.argv("connect", *of(shop))])
+        assert line in original_env
+        shop.env_file.write_text(original_env.replace(line, f'SHOP_BASE_URL="{address}"'))
+        result = machine.run([*machine.argv("connect", *options_for(shop))])
         assert result.returncode == 2, result.stdout + result.stderr
         assert "root_url is" in result.stderr
         assert "Nothing was changed" in result.stderr
-    shop.env_file.write_text(plain)
+    shop.env_file.write_text(original_env)
     shop.make_learner(attack, "password", is_superuser=True)
-    result = machine.run([*machine.argv("connect", *of(shop)), "--superuser"])
+    result = machine.run([*machine.argv("connect", *options_for(shop)), "--superuser"])
     assert result.returncode == 2
     assert "USHER_SUPERUSER_USERNAME is" in result.stderr
     assert machine.root.config() == config
-    assert not mark.exists()
+    assert not attack_file.exists()

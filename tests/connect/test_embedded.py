@@ -54,9 +54,9 @@ class Operator:
         self.lms = f"http://localhost:{free_port()}"
         self.home = shop.state / "usher/lms"
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(VENV_BIN / "usher"), *words],
+            [str(VENV_BIN / "usher"), *arguments],
             capture_output=True,
             text=True,
             env=self.shop.environment,
@@ -64,16 +64,16 @@ class Operator:
             check=False,
         )
 
-    def usher(self, *words: str, code: int = 0) -> dict[str, Any]:
-        result = self.run(*words, "--yes", "--json")
+    def usher(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        result = self.run(*arguments, "--yes", "--json")
         assert result.returncode == code, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
         return dict(json.loads(result.stdout.splitlines()[-1]))
 
-    def connect(self, *more: str, code: int = 0) -> dict[str, Any]:
-        words = ("--application", str(self.shop.folder), "--lms-url", self.lms)
-        return self.usher("connect", *words, *more, code=code)
+    def connect(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        options = ("--application", str(self.shop.folder), "--lms-url", self.lms)
+        return self.usher("connect", *options, *arguments, code=code)
 
-    def remembered(self) -> list[dict[str, str]]:
+    def saved_connections(self) -> list[dict[str, str]]:
         return list(json.loads(self.run("status", "--json").stdout)["connections"])
 
     @property
@@ -94,15 +94,17 @@ def answers(url: str) -> bool:
 
 @pytest.fixture
 def operator(shop: PlainCheckout) -> Iterator[Operator]:
-    made = Operator(shop)
-    yield made
-    made.run("disconnect", "--yes", "--purge")
+    operator = Operator(shop)
+    yield operator
+    operator.run("disconnect", "--yes", "--purge")
 
 
-def test_an_lms_that_would_share_its_session_cookie_with_the_application(operator: Operator):
+def test_a_plan_warns_of_a_session_cookie_that_application_and_lms_share(operator: Operator):
     def is_warned() -> bool:
         plan = operator.connect("--lms", "embedded", "--dry-run")["plan"]
-        return any("share a browser's session cookie, sessionid" in w for w in plan["warnings"])
+        return any(
+            "share a browser's session cookie, sessionid" in warning for warning in plan["warnings"]
+        )
 
     settings = operator.shop.folder / "shop/settings.py"
     settings.write_text(settings.read_text().replace('"shop_session"', '"sessionid"'))
@@ -112,35 +114,39 @@ def test_an_lms_that_would_share_its_session_cookie_with_the_application(operato
 
 
 @pytest.mark.slow
-def test_connect_and_disconnect(operator: Operator):
+def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Operator):
     shop = operator.shop
     shop.make_learner("ada", PASSWORD)
-    before = shop.tree()
+    original_files = shop.tree()
 
-    planned = operator.connect("--lms", "embedded", "--dry-run")
-    assert "lms-folder" in {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+    dry_run = operator.connect("--lms", "embedded", "--dry-run")
+    assert "lms-folder" in {change["id"] for change in dry_run["plan"]["changes"] if change["due"]}
     assert not operator.home.exists()
-    assert shop.tree() == before
+    assert shop.tree() == original_files
 
-    done = operator.connect("--lms", "embedded")
-    assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
+    connected = operator.connect("--lms", "embedded")
+    assert {check["id"]: check["outcome"] for check in connected["checks"]} == dict.fromkeys(
         CHECKS, "ok"
     )
-    seen = next(check["seen"] for check in done["checks"] if check["id"] == "learner")
-    assert seen.endswith("opened it, and was removed")
-    assert any("provider record" in said for said in done["manual"]["done"])
-    assert any("ids and secrets" in said for said in done["manual"]["unnecessary"])
-    assert done["manual"]["left"] == []
-    assert {name for name, data in shop.tree().items() if before.get(name) != data} == {".env"}
-    open_to_others = [p for p in operator.home.iterdir() if p.suffix in {".json", ".yml"}]
-    assert {path.stat().st_mode & 0o77 for path in open_to_others} == {0}
+    learner_result = next(
+        check["seen"] for check in connected["checks"] if check["id"] == "learner"
+    )
+    assert learner_result.endswith("opened it, and was removed")
+    assert any("provider record" in sentence for sentence in connected["manual"]["done"])
+    assert any("ids and secrets" in sentence for sentence in connected["manual"]["unnecessary"])
+    assert connected["manual"]["left"] == []
+    assert {name for name, data in shop.tree().items() if original_files.get(name) != data} == {
+        ".env"
+    }
+    secret_files = [file for file in operator.home.iterdir() if file.suffix in {".json", ".yml"}]
+    assert {file.stat().st_mode & 0o77 for file in secret_files} == {0}
 
-    (known,) = operator.remembered()
-    assert (known["lms"], known["lms_home"]) == ("embedded", str(operator.home))
-    assert known["verified"] >= known["connected"] > ""
+    (connection,) = operator.saved_connections()
+    assert (connection["lms"], connection["lms_home"]) == ("embedded", str(operator.home))
+    assert connection["verified"] >= connection["connected"] > ""
     assert "embedded" in operator.run("status").stdout
 
-    # Without --lms, and after the LMS was killed.
+    # Connecting again needs no --lms, and restarts an LMS that was killed.
     assert operator.connect("--no-prove")["changed"] == []
     operator.kill()
     assert operator.connect("--no-prove")["changed"] == ["restart"]
@@ -152,28 +158,30 @@ def test_connect_and_disconnect(operator: Operator):
 
     # An LMS that an earlier version of Usher created is cleaned up and stopped, too.
     (operator.home / "made-of.txt").write_text("an earlier version\n")
-    undone = operator.usher("disconnect")
-    assert undone["changed"][:2] == ["lms-folder", "lms-records"]
-    assert f"shop: {shop.env_file}, with your own settings" in undone["stays"]
-    assert f"LMS: its folder {operator.home}" in undone["stays"]
-    assert any("accounts, enrollments and progress" in stay for stay in undone["stays"])
-    assert undone["ok"]
+    disconnected = operator.usher("disconnect")
+    assert disconnected["changed"][:2] == ["lms-folder", "lms-records"]
+    assert f"shop: {shop.env_file}, with your own settings" in disconnected["stays"]
+    assert f"LMS: its folder {operator.home}" in disconnected["stays"]
+    assert any(
+        "accounts, enrollments and progress" in sentence for sentence in disconnected["stays"]
+    )
+    assert disconnected["ok"]
     assert not operator.lms_answers
-    assert (operator.remembered(), records(shop)) == ([], [])
-    assert shop.env_file.read_bytes() == before[".env"]
+    assert (operator.saved_connections(), records(shop)) == ([], [])
+    assert shop.env_file.read_bytes() == original_files[".env"]
     assert not (operator.home / "usher.json").exists()
 
 
 def test_connect_refuses_before_it_creates_anything(shop: PlainCheckout, tmp_path: Path):
-    asked = CommandOptions(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
+    options = CommandOptions(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
     with pytest.raises(Refused, match="can't be used with an embedded LMS"):
-        find_lms(replace(asked, tutor_root=str(tmp_path)))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        url = f"http://localhost:{taken.getsockname()[1]}"
+        find_lms(replace(options, tutor_root=str(tmp_path)))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://localhost:{listener.getsockname()[1]}"
         with pytest.raises(Refused, match="can't be used"):
-            find_lms(replace(asked, lms_url=url))
+            find_lms(replace(options, lms_url=url))
     assert not embedded_home().exists()
 
 
@@ -183,51 +191,62 @@ def test_the_lms_listens_on_every_interface_only_for_containers(shop: PlainCheck
     context = find_lms(CommandOptions(lms="embedded", lms_url=url, applications=[in_containers]))
     assert "every interface" in context.warnings[0]
     assert "0.0.0.0" in server_of(context).command
-    by_hand = replace(in_containers, manage="python manage.py")
-    context = find_lms(CommandOptions(lms="embedded", lms_url=url, applications=[by_hand]))
+    without_containers = replace(in_containers, manage="python manage.py")
+    context = find_lms(
+        CommandOptions(lms="embedded", lms_url=url, applications=[without_containers])
+    )
     assert context.warnings == []
     assert "127.0.0.1" in server_of(context).command
 
 
-def test_connecting_again_remembers_what_runs_the_lms(shop: PlainCheckout):
-    asked = CommandOptions(applications=[ApplicationOptions(str(shop.folder))])
-    assert with_earlier_lms(asked) == asked
-    place = {"lms": "embedded", "lms_home": "/lms"}
-    connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **place))
-    assert (with_earlier_lms(asked).lms, with_earlier_lms(asked).lms_home) == ("embedded", "/lms")
-    assert with_defaults(asked).lms_home == "/lms"
+def test_connecting_again_uses_the_embedded_lms_of_the_last_connection(shop: PlainCheckout):
+    options = CommandOptions(applications=[ApplicationOptions(str(shop.folder))])
+    assert with_earlier_lms(options) == options
+    lms_fields = {"lms": "embedded", "lms_home": "/lms"}
+    connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **lms_fields))
+    assert (with_earlier_lms(options).lms, with_earlier_lms(options).lms_home) == (
+        "embedded",
+        "/lms",
+    )
+    assert with_defaults(options).lms_home == "/lms"
     # An embedded LMS in another folder would have none of the learners' accounts.
-    assert with_earlier_lms(replace(asked, lms="embedded")).lms_home == "/lms"
-    tutor = replace(asked, lms="tutor")
-    assert with_earlier_lms(tutor) == tutor
+    assert with_earlier_lms(replace(options, lms="embedded")).lms_home == "/lms"
+    with_tutor = replace(options, lms="tutor")
+    assert with_earlier_lms(with_tutor) == with_tutor
 
 
 def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path: Path):
     folder = str(shop.folder.resolve())
-    before = {"target": folder, "name": "shop", "manage": "python manage.py", "url": "http://a:1"}
-    SavedState(str(shop.env_file)).save_application(before, root="/lms")
-    again = with_earlier_options(ApplicationOptions(str(shop.folder), url="http://a:2"))
-    assert again == ApplicationOptions(
+    earlier_options = {
+        "target": folder,
+        "name": "shop",
+        "manage": "python manage.py",
+        "url": "http://a:1",
+    }
+    SavedState(str(shop.env_file)).save_application(earlier_options, root="/lms")
+    completed = with_earlier_options(ApplicationOptions(str(shop.folder), url="http://a:2"))
+    assert completed == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
     )
     # If the earlier run was interrupted before it connected anything, this run uses the same LMS.
-    SavedState(str(shop.env_file)).save_application(before, root="/lms", lms="embedded")
-    begun = with_earlier_lms(CommandOptions(applications=[again]))
-    assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
-    other = ApplicationOptions(str(tmp_path))
-    assert with_earlier_options(other) == other
+    SavedState(str(shop.env_file)).save_application(earlier_options, root="/lms", lms="embedded")
+    command_options = with_earlier_lms(CommandOptions(applications=[completed]))
+    assert (command_options.lms, command_options.lms_home) == ("embedded", "/lms")
+    other_application = ApplicationOptions(str(tmp_path))
+    assert with_earlier_options(other_application) == other_application
     assert connected_applications() == []
     for home in ("/lms", "/other"):
-        place = {"lms": "embedded", "lms_home": home}
-        connections.remember(Connection("shop", folder, "http://localhost:1", **place))
+        lms_fields = {"lms": "embedded", "lms_home": home}
+        connections.remember(Connection("shop", folder, "http://localhost:1", **lms_fields))
         if home == "/lms":
             assert connected_applications() == [ApplicationOptions(folder, name="shop")]
     with pytest.raises(Refused, match="several LMSs"):
         connected_applications()
 
 
-def without_containers(operator: Operator, manage: str) -> subprocess.CompletedProcess[str]:
-    """Stops the application and connects it. manage: the command that runs its manage.py."""
+def connect_without_containers(operator: Operator, manage: str) -> subprocess.CompletedProcess[str]:
+    """Stops the application's containers and connects the application. manage: the command that
+    runs its manage.py."""
     operator.shop.down()
     return operator.run(
         *("connect", "--application", str(operator.shop.folder), "--manage", manage),
@@ -240,13 +259,13 @@ def test_an_application_without_containers_runs_during_the_checks(operator: Oper
     """The application can't start before its ``.env`` is written, so connect starts it for the
     checks."""
     shop = operator.shop
-    result = without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
+    result = connect_without_containers(operator, f"{VENV_BIN / 'python'} manage.py")
     assert result.returncode == 0, result.stdout + result.stderr
-    planned, applied = result.stdout.split("[1/", 1)
-    assert f"OPENEDX_API_BASE_URL={operator.lms}" in planned
-    assert "OPENEDX_API_CLIENT_SECRET=(secret)" in planned
-    assert "OPENEDX_API_BASE_URL" not in applied  # not printed twice
-    assert "settings written" in applied
+    plan_text, progress_text = result.stdout.split("[1/", 1)
+    assert f"OPENEDX_API_BASE_URL={operator.lms}" in plan_text
+    assert "OPENEDX_API_CLIENT_SECRET=(secret)" in plan_text
+    assert "OPENEDX_API_BASE_URL" not in progress_text  # not printed twice
+    assert "settings written" in progress_text
     log = shop.state / "usher/shop-server.log"
     text = " ".join(result.stdout.replace("\\\n", "").split())
     assert f"Starting shop for the checks; its log: {log}" in text
@@ -257,19 +276,21 @@ def test_an_application_without_containers_runs_during_the_checks(operator: Oper
     assert "✗" not in result.stdout
     with pytest.raises(httpx.ConnectError):
         httpx.get(shop.url, trust_env=False)
-    assert operator.remembered()[0]["verified"]
+    assert operator.saved_connections()[0]["verified"]
 
 
 @pytest.mark.slow
-def test_an_application_that_another_program_runs_is_left_to_be_started(operator: Operator):
-    result = without_containers(operator, f"env {VENV_BIN / 'python'} manage.py")
+def test_the_operator_must_start_an_application_whose_manage_py_another_program_runs(
+    operator: Operator,
+):
+    result = connect_without_containers(operator, f"env {VENV_BIN / 'python'} manage.py")
     assert result.returncode == 3, result.stdout + result.stderr
     assert "restart shop, so that it reads its .env again" in result.stdout
     assert f"nothing answers at {operator.shop.url}" in result.stderr
     assert "Then run usher connect again" in result.stderr
 
 
-class Shop:
+class ScriptedShop:
     """An application whose manage.py is a script of the test. site: the application's own
     address."""
 
@@ -286,13 +307,13 @@ class Shop:
 
 
 def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path):
-    shop = Shop(tmp_path, "import sys; print('no database', 'pass-word-123'); sys.exit(7)")
+    shop = ScriptedShop(tmp_path, "import sys; print('no database', 'pass-word-123'); sys.exit(7)")
     shop.secrets.add(["pass-word-123"])
     with pytest.raises(ToolFailed, match=r"ended with 7(.|\n)*no database \(hidden\)"):
         shop.running_server().__enter__()
 
 
-SERVES = """
+SERVER_SCRIPT = """
 import http.server, sys
 host, port = sys.argv[-1].split(":")
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -303,7 +324,7 @@ http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 
 
 def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
-    shop = Shop(tmp_path, SERVES)
+    shop = ScriptedShop(tmp_path, SERVER_SCRIPT)
     with shop.running_server() as started:
         assert started is not None
         assert started.command.startswith(f"(cd {tmp_path} && ")  # works in any folder
@@ -315,7 +336,7 @@ def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
 
 
 def test_a_server_is_announced_before_the_wait_for_its_answer(tmp_path: Path):
-    shop = Shop(tmp_path, "import sys; sys.exit(7)")
+    shop = ScriptedShop(tmp_path, "import sys; sys.exit(7)")
     announced: list[development_server.StartedServer] = []
     server = development_server.running(
         shop.target, for_containers=False, announce=announced.append
@@ -328,7 +349,7 @@ def test_a_server_is_announced_before_the_wait_for_its_answer(tmp_path: Path):
 def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path: Path):
     """Debian's /etc/hosts gives the machine's own name the address 127.0.1.1."""
     port = free_port()
-    shop = Shop(tmp_path, SERVES, f"http://127.0.1.1:{port}")
+    shop = ScriptedShop(tmp_path, SERVER_SCRIPT, f"http://127.0.1.1:{port}")
     with shop.running_server() as started:
         assert started is not None
         assert started.command.rstrip(")").endswith(f"127.0.1.1:{port}")
@@ -338,11 +359,11 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
     "site", ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"]
 )
 def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_path: Path):
-    with Shop(tmp_path, SERVES, site).running_server() as started:
+    with ScriptedShop(tmp_path, SERVER_SCRIPT, site).running_server() as started:
         assert started is None
 
 
-def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckout):
+def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCheckout):
     """If the application's address changes, neither its record nor its ``.env`` changes."""
     shop.down()
     lms_url = "http://lms.example:8000"
@@ -356,7 +377,7 @@ def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckou
     connecting = Connecting(lms, [(target, backend)], addresses, Options(), Runner(Secrets()))
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
-    assert what_of(plan, "record:shop").startswith("create the OAuth2 application")
+    assert text_of_step(plan, "record:shop").startswith("create the OAuth2 application")
 
     entry = target.entry(backend, lms_in_containers=False)
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
@@ -367,10 +388,10 @@ def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckou
     assert plan.due >= {"lms-config", "lms-render"}
     assert not plan.due & {"record:shop", "env:shop"}
     # As in MITx Online, whose migrations create the record with other values.
-    assert what_of(plan, "record:shop").startswith("update the OAuth2 application")
+    assert text_of_step(plan, "record:shop").startswith("update the OAuth2 application")
 
 
-def what_of(plan: Plan, step_id: str) -> str:
+def text_of_step(plan: Plan, step_id: str) -> str:
     return next(step.what for step in plan.steps if step.id == step_id)
 
 

@@ -53,21 +53,21 @@ def root(tmp_path: Path, plain_root: Path) -> Path:
 # -- Tutor
 
 
-def test_no_tutor_says_what_to_install():
+def test_the_refusal_without_tutor_says_what_to_install():
     with pytest.raises(
         Refused, match=r"(?s)There is no tutor on PATH.*pip install.*--lms embedded.*usher dev"
     ):
         instance.find_tutor("")
 
 
-def test_a_binary_can_have_no_plugins(tmp_path: Path):
+def test_the_binary_of_tutor_is_refused_because_it_can_have_no_plugins(tmp_path: Path):
     (tmp_path / "tutor").write_bytes(b"\x7fELF")
     (tmp_path / "tutor").chmod(0o755)
     with pytest.raises(Refused, match="binary, which can't have plugins"):
         instance.find_tutor(str(tmp_path / "tutor"))
 
 
-def test_the_python_of_a_linked_tutor_is_its_own(tmp_path: Path):
+def test_a_symbolic_link_to_tutor_leads_to_the_python_of_tutor(tmp_path: Path):
     tutor = tutor_executable(NEWEST)
     (tmp_path / "tutor").symlink_to(tutor)
     _, python = instance.find_tutor(str(tmp_path / "tutor"))
@@ -75,33 +75,35 @@ def test_the_python_of_a_linked_tutor_is_its_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("version", "outcome"),
+    ("version", "message"),
     [
         ("19.0.9", "not supported"),
         ("20.0.0", ""),
         ("22.1.3", ""),
         ("23.0.0", "not supported"),
-        ("23.0.0-main", "newer than"),
+        ("23.0.0-main", "Usher was tested with"),
         ("rubbish", "not supported"),
     ],
 )
-def test_supported_versions_of_tutor_are_accepted_and_others_refused(version, outcome):
+def test_supported_versions_of_tutor_are_accepted_and_others_refused(version, message):
     try:
-        said = instance.check_version(version)
+        result = instance.check_version(version)
     except Refused as refusal:
-        said = str(refusal)
-    assert outcome in said
-    assert bool(outcome) == bool(said)
+        result = str(refusal)
+    assert message in result
+    assert bool(message) == bool(result)
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: Runner):
-    """This works with every release of Tutor. Files edited by hand are distinguished from rendered
-    ones."""
+def test_the_report_of_each_release_of_tutor_names_plugins_and_stale_files(
+    release, tmp_path: Path, runner: Runner
+):
+    """A file that was edited by hand is reported as stale. Tutor is examined with its own
+    Python."""
     root = TutorRoot.make(release, tmp_path / "root", plugins=("mfe", "usher"))
     root.run("config", "save")
     _, python = instance.find_tutor(str(tutor_executable(release)))
-    before = {path: path.stat().st_mtime_ns for path in root.path.rglob("*")}
+    modification_times = {path: path.stat().st_mtime_ns for path in root.path.rglob("*")}
     report = instance.inspect_root(python, root.path, runner)
     assert report["version"].startswith(f"{release}.")
     assert report["enabled"] == ["mfe", "usher"]
@@ -112,8 +114,10 @@ def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: 
     assert instance.inspect_root(python, root.path, runner)["stale"] == [
         "apps/openedx/config/lms.env.yml"
     ]
-    before.pop(root.lms_config)
-    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was changed
+    modification_times.pop(root.lms_config)
+    assert {
+        path: path.stat().st_mtime_ns for path in modification_times
+    } == modification_times  # nothing was changed
 
 
 # -- the root
@@ -123,7 +127,7 @@ def test_the_named_root_is_used(root: Path, runner: Runner):
     assert instance.find_root(str(root), tutor_executable(NEWEST), runner) == root
 
 
-def test_the_environment_names_a_root(root: Path, runner: Runner, monkeypatch):
+def test_the_root_in_the_variable_tutor_root_is_used(root: Path, runner: Runner, monkeypatch):
     monkeypatch.setenv("TUTOR_ROOT", str(root))
     assert instance.find_root("", tutor_executable(NEWEST), runner) == root
 
@@ -142,27 +146,29 @@ def test_the_only_root_is_found_and_several_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("LMS_HOST: x\nMOUNTS:\n\t- a\n", "config.yml, line 3: a tab"),
         ("LMS_HOST: 'x\nB: 1\n", "config.yml, line 3: not YAML"),
         ("- a\n", "config.yml, line 1: not a list of settings"),
     ],
 )
-def test_a_broken_config_is_named_by_line(root: Path, runner: Runner, text, says):
+def test_a_broken_config_is_refused_with_the_line_of_the_error(
+    root: Path, runner: Runner, text, message
+):
     (root / "config.yml").write_text(text)
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(Refused, match=message):
         instance.find_root(str(root), tutor_executable(NEWEST), runner)
     assert (root / "config.yml").read_text() == text
 
 
 def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
-    """The check runs as another user if the tests run as root, because root may write
+    """The check runs as an unprivileged user if the tests run as root, because root may write
     everywhere."""
     script = (
         "import os; from pathlib import Path; from usher.connect.openedx import instance;"
         "os.geteuid() or os.setuid(65534);"
-        "instance._checked_root(Path(os.environ['ROOT_OF_TEST']), 'named')"
+        "instance._require_usable_root(Path(os.environ['ROOT_OF_TEST']), 'named')"
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
@@ -185,7 +191,7 @@ VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
 
 
 @pytest.mark.parametrize(
-    ("given", "running", "version", "mode"),
+    ("option", "running", "version", "mode_or_message"),
     [
         ("", [], "22.0.3", "local"),
         ("", ["tutor_local"], "22.0.3", "local"),
@@ -200,15 +206,15 @@ VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
         ("", ["tutor_dev", "tutor_local"], "22.0.3", "choose one with --mode"),
     ],
 )
-def test_the_mode_is_what_runs_and_never_another(
-    engine: ContainerEngine, runner: Runner, given, running, version, mode
+def test_the_mode_is_the_running_one_and_an_option_that_contradicts_it_is_refused(
+    engine: ContainerEngine, runner: Runner, option, running, version, mode_or_message
 ):
     (engine.home / "running.json").write_text(json.dumps(running))
     try:
-        text = instance.find_mode(given, version, instance.running_modes(VALUES, runner))[0]
+        text = instance.find_mode(option, version, instance.running_modes(VALUES, runner))[0]
     except Refused as refusal:
         text = str(refusal)
-    assert mode in text
+    assert mode_or_message in text
 
 
 def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_path: Path):
@@ -227,16 +233,16 @@ def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_pa
         ("k8s", True, "https://learn.example"),
     ],
 )
-def test_the_address_of_the_lms_carries_a_port_in_dev(mode, https, url):
+def test_the_address_of_the_lms_has_a_port_only_in_dev_mode(mode, https, url):
     values = {"LMS_HOST": "learn.example", "ENABLE_HTTPS": https}
-    made = instance.Instance(Path(), Path(), Path(), mode, {"values": values})
-    assert made.lms_url == url
+    tutor_instance = instance.Instance(Path(), Path(), Path(), mode, {"values": values})
+    assert tutor_instance.lms_url == url
 
 
 # -- configuration
 
 
-def test_values_are_written_in_one_step_and_closed_to_others(tmp_path: Path):
+def test_configuration_values_are_written_to_a_file_that_only_its_owner_can_read(tmp_path: Path):
     file = tmp_path / "config.yml"
     file.write_text("LMS_HOST: x\nPLUGINS:\n- mfe\n")
     file.chmod(0o644)
@@ -252,8 +258,10 @@ def test_each_application_gets_a_backend_of_its_own():
     default, other = "mitxpro-oauth2", "ol-oauth2"
     choice = configuration.Choice
 
-    def choose(found: list, name: str, given: str, says: str = default) -> configuration.Choice:
-        return configuration.choose_backend(found, name, given, says)
+    def choose(
+        entries: list, name: str, option: str, setting: str = default
+    ) -> configuration.Choice:
+        return configuration.choose_backend(entries, name, option, setting)
 
     first = [{"name": "mitxonline", "backend": default}]
     assert choose([], "shop", "") == choice(default, default)
@@ -272,12 +280,12 @@ def test_each_application_gets_a_backend_of_its_own():
     assert choose(second, "store", "") == choice("store-oauth2", default)
     assert choose(second, "store", default) == choice("store-oauth2", default)
     assert len(choose(first, "a" * 40, "").name) == configuration.BACKEND_NAME_LENGTH
-    both = [{"name": "p", "backend": "y-oauth2"}, {"name": "q", "backend": "y-app-oauth2"}]
+    variants = [{"name": "p", "backend": "y-oauth2"}, {"name": "q", "backend": "y-app-oauth2"}]
     with pytest.raises(Refused, match="choose another --name"):
-        choose([*first, *both], "y", "")
+        choose([*first, *variants], "y", "")
 
 
-def test_an_entry_keeps_what_a_person_added():
+def test_updating_an_entry_keeps_the_fields_that_a_person_added():
     entries = [{"name": "shop", "provider_name": "Our shop"}, {"name": "other"}]
     assert configuration.with_entry(entries, {"name": "shop", "root_url": "http://s"}) == [
         {"name": "shop", "provider_name": "Our shop", "root_url": "http://s"},
@@ -285,23 +293,27 @@ def test_an_entry_keeps_what_a_person_added():
     ]
 
 
-def test_an_entry_loses_the_addresses_of_a_gateway_that_is_no_longer_used():
-    own, gateway = "http://app:8013", "http://app:9080"
+def test_updating_an_entry_removes_the_addresses_of_a_gateway_that_is_no_longer_used():
+    own_address, gateway = "http://app:8013", "http://app:9080"
     with_gateway = {
         "name": "mitxonline",
         "provider_name": "MITx",
         "root_url": gateway,
-        "gateway_url": own,
-        "server_url": own,
+        "gateway_url": own_address,
+        "server_url": own_address,
         "logout_url": f"{gateway}/logout/oidc",
     }
-    without = {"name": "mitxonline", "root_url": own}
-    changed = configuration.with_entry([with_gateway], without)
-    assert changed == [{"name": "mitxonline", "provider_name": "MITx", "root_url": own}]
+    without_gateway = {"name": "mitxonline", "root_url": own_address}
+    changed = configuration.with_entry([with_gateway], without_gateway)
+    assert changed == [{"name": "mitxonline", "provider_name": "MITx", "root_url": own_address}]
     assert configuration.with_entry(changed, with_gateway) == [with_gateway]
     # An address that a person has set is not changed.
-    by_hand = {**without, "logout_url": "http://app:8013/leave", "server_url": "http://10.0.0.1"}
-    assert configuration.with_entry([by_hand], without) == [by_hand]
+    by_hand = {
+        **without_gateway,
+        "logout_url": "http://app:8013/leave",
+        "server_url": "http://10.0.0.1",
+    }
+    assert configuration.with_entry([by_hand], without_gateway) == [by_hand]
 
 
 # -- manual edits of rendered files

@@ -34,6 +34,6 @@ def test_malformed_answers_are_refused_with_a_message(answer: str, tmp_path: Pat
     checkout = checkout_of(script)
     target = TargetApplication(checkout, ApplicationOptions(str(tmp_path)), Secrets())
     lms = Addresses("http://lms.example", "http://lms.example", with_gateway=False)
-    with pytest.raises(Refused, match="Shop") as caught:
+    with pytest.raises(Refused, match="Shop") as refusal:
         target.probe(None, lms)
-    assert len(str(caught.value)) < 20_000
+    assert len(str(refusal.value)) < 20_000

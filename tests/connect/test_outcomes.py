@@ -11,7 +11,7 @@ import pytest
 from tests.support.checkout import free_port
 from usher.connect import checks
 from usher.connect.application.target import TargetApplication
-from usher.connect.command import _ending
+from usher.connect.command import _exit_code_of_errors
 from usher.connect.errors import Refused
 from usher.connect.view import View
 from usher.contract import exits
@@ -22,41 +22,43 @@ class Terminal(io.StringIO):
         return True
 
 
-def ended(error: BaseException, view: View, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str]:
-    """The exit code of a run that raises ``error``, and the text that a terminal shows."""
+def end_command(
+    error: BaseException, view: View, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, str]:
+    """Ends a command with ``error``. Returns its exit code and the text that a terminal shows."""
     screen = Terminal()
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr("sys.stderr", screen)
-    with pytest.raises(SystemExit) as exit_, _ending(view):
+    with pytest.raises(SystemExit) as exit_, _exit_code_of_errors(view):
         raise error
     return exit_.value.code, screen.getvalue()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
-def test_a_message_does_not_follow_the_terminal_s_interrupt_sign_in_its_line(
+def test_the_message_of_an_interrupted_command_begins_on_a_new_line(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ):
     view = View(as_json=False)
-    code, screen = ended(error, view, monkeypatch)
+    code, screen = end_command(error, view, monkeypatch)
     assert (code, screen) == (exits.INTERRUPTED, "\ninterrupted; nothing was changed\n")
     view.print_preparation(".env from .env.example", dry_run=False)
-    _, screen = ended(error, view, monkeypatch)
+    _, screen = end_command(error, view, monkeypatch)
     assert screen.startswith("\ninterrupted; completed steps are kept.")
 
 
 @pytest.mark.parametrize(
-    ("dry_run", "words"), [(True, "Nothing was changed."), (False, "Nothing else was changed.")]
+    ("dry_run", "message"), [(True, "Nothing was changed."), (False, "Nothing else was changed.")]
 )
 def test_a_refusal_says_whether_something_was_changed(
-    dry_run: bool, words: str, monkeypatch: pytest.MonkeyPatch
+    dry_run: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ):
     view = View(as_json=False)
     view.print_preparation(".env from .env.example", dry_run=dry_run)
-    code, screen = ended(Refused("no database"), view, monkeypatch)
-    assert (code, screen.splitlines()) == (exits.NOT_RUN, ["no database", words])
+    code, screen = end_command(Refused("no database"), view, monkeypatch)
+    assert (code, screen.splitlines()) == (exits.NOT_RUN, ["no database", message])
 
 
-def test_a_gateway_that_does_not_run_is_named_with_the_page_that_says_how_to_start_it():
+def test_the_fix_for_a_stopped_gateway_is_the_command_that_starts_it():
     gateway_url = f"http://127.0.0.1:{free_port()}"
     target = SimpleNamespace(own_url="http://own.example", url=gateway_url, gateway_url=gateway_url)
     own_server = httpx.MockTransport(lambda request: httpx.Response(200))

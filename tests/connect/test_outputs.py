@@ -12,7 +12,7 @@ REPAIR = "repair_missing_courseware_records"
 
 
 @pytest.mark.parametrize(
-    ("stdout", "stderr", "outcome", "says"),
+    ("stdout", "stderr", "outcome", "text"),
     [
         (
             "Repairing 12 users\nRepair Complete: 0 repaired, 12 failures\n",
@@ -31,15 +31,15 @@ REPAIR = "repair_missing_courseware_records"
         ("Created edX user for ada\nDone\n", "", "ok", "Done"),
     ],
 )
-def test_the_output_of_a_repair_command_is_understood(
-    stdout: str, stderr: str, outcome: str, says: str
+def test_the_output_of_a_repair_command_becomes_a_check(
+    stdout: str, stderr: str, outcome: str, text: str
 ):
     check = outputs.check_of_repair(REPAIR, Output(stdout, stderr))
-    assert (check.outcome, says in check.seen) == (outcome, True), check
+    assert (check.outcome, text in check.seen) == (outcome, True), check
 
 
 @pytest.mark.parametrize(
-    ("stdout", "outcome", "says"),
+    ("stdout", "outcome", "text"),
     [
         ("Sync complete: 2 updated, 0 failures", "ok", "2 course runs read"),
         ("Sync complete: 0 updated, 0 failures, 7 unchanged.", "ok", "7 course runs read"),
@@ -47,13 +47,13 @@ def test_the_output_of_a_repair_command_is_understood(
         ("Sync complete: 0 updated, 0 failures", "skipped", "none differs"),
     ],
 )
-def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, says: str):
+def test_the_output_of_a_sync_command_becomes_a_check(stdout: str, outcome: str, text: str):
     check = outputs.check_of_sync("sync_courserun", Output(stdout))
-    assert (check.outcome, says in check.seen) == (outcome, True), check
+    assert (check.outcome, text in check.seen) == (outcome, True), check
 
 
 @pytest.mark.parametrize(
-    ("said", "outcome", "says"),
+    ("error_text", "outcome", "text"),
     [
         (
             "ended with 1:\n  Traceback (most recent call last):\n"
@@ -77,9 +77,9 @@ def test_the_output_of_a_sync_command_is_understood(stdout: str, outcome: str, s
         ("ended with 1:\n  CommandError: 2 users failed", "failed", "2 users failed"),
     ],
 )
-def test_the_output_of_a_failing_command_is_understood(said: str, outcome: str, says: str):
-    check = outputs.check_of_failure("repair", REPAIR, ToolFailed(said, 1))
-    assert (check.outcome, says in check.seen) == (outcome, True), check
+def test_the_output_of_a_failing_command_becomes_a_check(error_text: str, outcome: str, text: str):
+    check = outputs.check_of_failure("repair", REPAIR, ToolFailed(error_text, 1))
+    assert (check.outcome, text in check.seen) == (outcome, True), check
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,17 @@ def test_the_output_of_a_failing_command_is_understood(said: str, outcome: str, 
         (["rejected"], 2, "failed"),  # the output has more failures than it lists
     ],
 )
-def test_a_learner_whom_the_lms_refuses_is_no_broken_connection(
+def test_learners_whom_the_lms_refuses_give_only_a_warning(
     classes: list[str], failed: int, outcome: str
 ):
     failures = [
-        {"failure_class": each, "what": "ada", "message": "e-mail taken", "code": "duplicate-email"}
-        for each in classes
+        {
+            "failure_class": failure_class,
+            "what": "ada",
+            "message": "e-mail taken",
+            "code": "duplicate-email",
+        }
+        for failure_class in classes
     ]
     summary = {"changed": 3, "unchanged": 2, "failed": failed, "failures": failures}
     check = outputs.check_of_summary("repair", REPAIR, f"noise\n{json.dumps(summary)}\n")
@@ -106,5 +111,5 @@ def test_a_learner_whom_the_lms_refuses_is_no_broken_connection(
 
 
 @pytest.mark.parametrize("text", ["", "Done", "[]", '{"failed": 1}', '"x"'])
-def test_output_of_another_format_is_no_summary(text: str):
+def test_output_in_another_format_gives_no_check(text: str):
     assert outputs.check_of_summary("repair", REPAIR, text) is None

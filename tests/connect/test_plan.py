@@ -1,4 +1,4 @@
-"""A plan examines each step before it acts, and can be interrupted anywhere."""
+"""A plan checks each step before it is applied, and can be interrupted at any point."""
 
 from dataclasses import dataclass, field
 
@@ -21,25 +21,25 @@ class World:
 
     values: dict[str, int] = field(default_factory=dict)
     changes: int = 0
-    dies_at: int = -1
+    killed_at: int = -1
 
     def step(self, name: str) -> Step:
-        def act() -> str:
+        def change() -> str:
             self.changes += 1
-            if self.changes * 2 == self.dies_at:
+            if self.changes * 2 == self.killed_at:
                 raise Killed
             self.values[name] = 1
-            if self.changes * 2 + 1 == self.dies_at:
+            if self.changes * 2 + 1 == self.killed_at:
                 raise Killed
             return "set"
 
-        return Step(name, "here", f"set {name}", "why not", lambda: name in self.values, act)
+        return Step(name, "here", f"set {name}", "why not", lambda: name in self.values, change)
 
     def plan(self, names: list[str]) -> Plan:
         return Plan({}, [self.step(name) for name in names]).find_due()
 
 
-class Quiet:
+class SilentProgress:
     def __init__(self) -> None:
         self.results: list[tuple[str, bool, str]] = []
 
@@ -56,24 +56,24 @@ NAMES = ["a", "b", "c", "d"]
 def test_only_due_steps_are_applied_and_a_second_run_changes_nothing():
     world = World({"b": 1})
     assert world.plan(NAMES).due == {"a", "c", "d"}
-    assert apply(world.plan(NAMES), Quiet()) == ["a", "c", "d"]
-    progress = Quiet()
+    assert apply(world.plan(NAMES), SilentProgress()) == ["a", "c", "d"]
+    progress = SilentProgress()
     assert apply(world.plan(NAMES), progress) == []
     assert progress.results == [(name, False, "already so") for name in NAMES]
     assert world.changes == 3
 
 
 @given(st.lists(st.integers(2, 9), max_size=6))
-def test_a_plan_killed_at_any_point_ends_in_the_same_state(deaths):
+def test_a_plan_killed_at_any_point_ends_in_the_same_state(kill_times):
     world = World()
-    for death in deaths:
-        world.changes, world.dies_at = 0, death
+    for kill_time in kill_times:
+        world.changes, world.killed_at = 0, kill_time
         try:
-            apply(world.plan(NAMES), Quiet())
+            apply(world.plan(NAMES), SilentProgress())
         except Killed:
             continue
-    world.dies_at = -1
-    apply(world.plan(NAMES), Quiet())
+    world.killed_at = -1
+    apply(world.plan(NAMES), SilentProgress())
     assert world.values == dict.fromkeys(NAMES, 1)
 
 
@@ -83,7 +83,7 @@ def test_a_step_without_effect_stops_the_plan():
     with pytest.raises(
         StepFailed, match=r"write to nowhere: done \(.*\), but a check finds no change"
     ) as failure:
-        apply(Plan({}, [world.step("a"), lost, world.step("z")]).find_due(), Quiet())
+        apply(Plan({}, [world.step("a"), lost, world.step("z")]).find_due(), SilentProgress())
     assert failure.value.step == "lost"
     assert world.values == {"a": 1}
 
@@ -97,16 +97,19 @@ def test_a_step_without_effect_stops_the_plan():
     ],
 )
 def test_an_error_in_a_step_names_the_step(error, kind):
-    def act() -> str:
+    def change() -> str:
         raise error
 
     with pytest.raises(kind) as failure:
-        apply(Plan({}, [Step("x", "here", "do x", "", lambda: False, act)]).find_due(), Quiet())
+        apply(
+            Plan({}, [Step("x", "here", "do x", "", lambda: False, change)]).find_due(),
+            SilentProgress(),
+        )
     assert type(failure.value) is kind
     assert failure.value.step == "x"
 
 
-def test_a_plan_is_available_as_data():
+def test_a_plan_as_data_says_which_changes_are_due():
     assert World({"a": 1}).plan(["a", "b"]).as_data()["changes"] == [
         {
             "id": "a",

@@ -31,7 +31,7 @@ START_SECONDS = 300.0
 NAMES = [name for name in ("mitxonline", "mitxpro") if os.environ.get(name.upper())]
 
 
-class Real:
+class RealCheckout:
     """A real checkout. name: ``mitxonline`` or ``mitxpro``. state: the folder of Usher's state."""
 
     def __init__(self, name: str, state: Path) -> None:
@@ -41,9 +41,9 @@ class Real:
         self.state = state
         self.environment = {**os.environ, "USHER_STATE_HOME": str(state)}
 
-    def usher(self, *words: str, code: int = 0) -> dict[str, Any]:
+    def usher(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         result = subprocess.run(
-            [str(VENV_BIN / "usher"), *words, "--json"],
+            [str(VENV_BIN / "usher"), *arguments, "--json"],
             capture_output=True,
             text=True,
             env=self.environment,
@@ -52,11 +52,13 @@ class Real:
         assert result.returncode == code, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
         return dict(json.loads(result.stdout))
 
-    def connect(self, *more: str, code: int = 0) -> dict[str, Any]:
-        words = ("--application", str(self.folder), "--lms", "embedded", "--lms-url", self.lms)
-        return self.usher("connect", *words, "--manage", self.manage, *more, "--yes", code=code)
+    def connect(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        options = ("--application", str(self.folder), "--lms", "embedded", "--lms-url", self.lms)
+        return self.usher(
+            "connect", *options, "--manage", self.manage, *arguments, "--yes", code=code
+        )
 
-    def settings_before(self) -> dict[str, str]:
+    def initial_settings(self) -> dict[str, str]:
         """The settings in the checkout's ``.env`` or, if there is none, in the example that connect
         copies."""
         env = self.folder / ".env"
@@ -65,7 +67,7 @@ class Real:
     @property
     def has_gateway(self) -> bool:
         """Whether learners sign in at an API gateway."""
-        env = self.settings_before()
+        env = self.initial_settings()
         return env.get("MITOL_APIGATEWAY_DISABLE_MIDDLEWARE", "").lower() == "false"
 
     @contextmanager
@@ -73,12 +75,12 @@ class Real:
         """Runs the application's development server and, if people sign in at an API gateway, a
         small gateway in front of it."""
         (connection,) = self.usher("status")["connections"]
-        browser, server = connection["url"], connection["url"]
-        entry = EnvFile.read(self.folder / ".env").values()
+        browser_url = server_url = connection["url"]
+        env_values = EnvFile.read(self.folder / ".env").values()
         for key in ("MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL"):
-            server = entry.get(key) or os.environ.get(key) or server
+            server_url = env_values.get(key) or os.environ.get(key) or server_url
         env = EnvFile.read(self.folder / ".env").values_for_process(os.environ)
-        address = f"127.0.0.1:{urlsplit(server).port}"
+        address = f"127.0.0.1:{urlsplit(server_url).port}"
         command = [*shlex.split(self.manage), "runserver", "--noreload", address]
         process = subprocess.Popen(
             command,
@@ -89,8 +91,8 @@ class Real:
         )
         try:
             with ExitStack() as stack:
-                if browser != server:
-                    stack.enter_context(gateway(urlsplit(browser).port or 80, address))
+                if browser_url != server_url:
+                    stack.enter_context(gateway(urlsplit(browser_url).port or 80, address))
                 deadline = time.monotonic() + START_SECONDS
                 while not answers(f"http://{address}/"):
                     assert time.monotonic() < deadline, f"nothing answers at {address}"
@@ -109,9 +111,9 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def gateway(port: int, behind: str) -> Iterator[None]:
+def gateway(port: int, application: str) -> Iterator[None]:
     """Serves an API gateway on ``port``, like APISIX with Keycloak: the gateway has its own pages
-    to sign in and out, and forwards all other requests to ``behind`` (host:port)."""
+    to sign in and out, and forwards all other requests to ``application`` (host:port)."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -120,15 +122,17 @@ def gateway(port: int, behind: str) -> Iterator[None]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = self.path.partition("?")[0].rstrip("/")
             if path in ("/login", "/signin", "/logout/oidc"):
-                self.say(200, [], b"<form>sign in here</form>")
+                self.send_answer(200, [], b"<form>sign in here</form>")
                 return
-            client = http.client.HTTPConnection(behind, timeout=120)
-            headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
+            client = http.client.HTTPConnection(application, timeout=120)
+            headers = {
+                name: value for name, value in self.headers.items() if name.lower() != "connection"
+            }
             client.request(self.command, self.path, body, headers)
             answer = client.getresponse()
-            self.say(answer.status, answer.getheaders(), answer.read())
+            self.send_answer(answer.status, answer.getheaders(), answer.read())
 
-        def say(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        def send_answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
             self.send_response(status)
             for key, value in headers:
                 if key.lower() not in ("transfer-encoding", "connection", "content-length"):
@@ -152,30 +156,34 @@ def gateway(port: int, behind: str) -> Iterator[None]:
 
 
 @pytest.fixture(params=NAMES)
-def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
-    made = Real(request.param, tmp_path / "state")
-    yield made
-    words = ["disconnect", "--yes", "--purge"]
-    subprocess.run([str(VENV_BIN / "usher"), *words], env=made.environment, check=False)
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealCheckout]:
+    checkout = RealCheckout(request.param, tmp_path / "state")
+    yield checkout
+    command = [str(VENV_BIN / "usher"), "disconnect", "--yes", "--purge"]
+    subprocess.run(command, env=checkout.environment, check=False)
 
 
-def test_an_application_is_connected_verified_and_disconnected(real: Real):
+def test_an_application_is_connected_verified_and_disconnected(real: RealCheckout):
     env = real.folder / ".env"
-    before = real.settings_before()
+    earlier_values = real.initial_settings()
     # Connect starts the application for the checks, but no API gateway.
     first = real.connect(code=3 if real.has_gateway else 0)
     assert first["started"]
     assert "API gateway" in first.get("error", "") or not real.has_gateway
     with real.running_server():
-        done = real.connect()
-        outcomes = {check["id"]: check["outcome"] for check in done["checks"]}
-        assert done["changed"] == []
+        second = real.connect()
+        outcomes = {check["id"]: check["outcome"] for check in second["checks"]}
+        assert second["changed"] == []
         assert "failed" not in outcomes.values()
         assert (outcomes["sign-in-page"], outcomes["learner"]) == ("ok", "ok")
         report = real.usher("doctor", "--journey")
         assert report["healthy"]
         # Doctor knew how to run the application's manage.py.
-        assert [c for c in report["checks"] if "manage.py is not known" in c["seen"]] == []
+        assert [
+            check for check in report["checks"] if "manage.py is not known" in check["seen"]
+        ] == []
         assert real.usher("disconnect", "--yes")["ok"]
-    after = EnvFile.read(env).values()
-    assert {key: after.get(key) for key in KEYS} == {key: before.get(key) for key in KEYS}
+    final_values = EnvFile.read(env).values()
+    assert {key: final_values.get(key) for key in KEYS} == {
+        key: earlier_values.get(key) for key in KEYS
+    }

@@ -35,7 +35,7 @@ class Served:
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         served = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ class Served:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length).decode()
                 path = self.path.partition("?")[0]
-                served.asked.append(f"{self.command} {path} {body}".strip())
+                served.requests.append(f"{self.command} {path} {body}".strip())
                 page = served.pages.get(path, 404)
                 page = page(self) if callable(page) else page
                 status = 302 if isinstance(page, str) and page.startswith("http") else page
@@ -71,19 +71,19 @@ class Served:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Pages], Served]]:
-    made: list[Served] = []
+    servers: list[Served] = []
 
     def start(pages: Pages) -> Served:
-        made.append(Served(pages))
-        return made[-1]
+        servers.append(Served(pages))
+        return servers[-1]
 
     yield start
-    for server in made:
+    for server in servers:
         server.close()
 
 
 @pytest.fixture
-def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
+def lms_and_application(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
     """A working LMS and a working application."""
     lms, application = serve({}), serve({})
     lms.pages |= {
@@ -108,18 +108,18 @@ def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
 
 class Learners:
     """Called in place of the script ``learner.py``. Creates the test learner in the LMS, too.
-    there: usernames of the learners that exist."""
+    usernames: those of the learners that exist."""
 
     def __init__(self, lms: Served) -> None:
         self.lms = lms
-        self.there: set[str] = set()
+        self.usernames: set[str] = set()
 
     def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
         name = params["username"]
         if params["action"] == "remove":
-            self.there.discard(name)
+            self.usernames.discard(name)
             return {"removed": 1}
-        self.there.add(name)
+        self.usernames.add(name)
         self.lms.pages["/api/user/v1/me"] = f'{{"username": "{name}"}}'
         self.lms.pages[f"/api/user/v1/accounts/{name}"] = "{}"
         return {"cookie": "shop_session", "session": "signed"}
@@ -129,39 +129,43 @@ def target(lms: Served, application: Served, *, gateway: bool = False) -> Target
     return Target(lms.url, application.url, "ol-oauth2", "token", gateway=gateway)
 
 
-def test_a_test_learner_signs_in_opens_a_course_and_is_removed(both: tuple[Served, Served]):
-    lms, application = both
+def test_a_test_learner_signs_in_opens_a_course_and_is_removed(
+    lms_and_application: tuple[Served, Served],
+):
+    lms, application = lms_and_application
     learners = Learners(lms)
-    said = prove_as_anonymous(target(*both))
-    assert said == f"people sign in at {application.url}/signin/"
-    proof = prove_with_test_learner(target(*both), learners)
+    result = prove_as_anonymous(target(*lms_and_application))
+    assert result == f"people sign in at {application.url}/signin/"
+    proof = prove_with_test_learner(target(*lms_and_application), learners)
     assert proof.summary.endswith(f"was enrolled in {RUN} and opened it, and was removed")
-    assert (proof.leftovers, learners.there) == ("", set())
-    assert any('"is_active":false' in each.replace(" ", "") for each in lms.asked)
+    assert (proof.leftovers, learners.usernames) == ("", set())
+    assert any('"is_active":false' in request.replace(" ", "") for request in lms.requests)
 
 
-def test_an_application_that_runs_with_an_earlier_secret_key_is_to_be_restarted(
-    both: tuple[Served, Served],
+def test_the_fix_for_a_rejected_session_is_to_restart_the_application(
+    lms_and_application: tuple[Served, Served],
 ):
     """The application does not accept the test learner's session, and shows its sign-in page."""
-    lms, application = both
+    lms, application = lms_and_application
     learners = Learners(lms)
 
     def script(params: dict[str, Any]) -> dict[str, Any]:
-        made = learners(params)
+        session = learners(params)
         lms.pages["/api/user/v1/me"] = 401
-        return made
+        return session
 
     application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
     with pytest.raises(BrokenError, match="the LMS did not sign the learner in") as raised:
-        prove_with_test_learner(target(*both), script)
+        prove_with_test_learner(target(*lms_and_application), script)
     assert "restart the application if its .env has changed: SECRET_KEY" in raised.value.fix
 
 
-def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[Served, Served]):
+def test_the_fix_for_a_shared_session_cookie_is_another_host_name(
+    lms_and_application: tuple[Served, Served],
+):
     """The application and the LMS are on 127.0.0.1, and the LMS's session replaces the
     application's."""
-    lms, application = both
+    lms, application = lms_and_application
     learners = Learners(lms)
 
     def script(params: dict[str, Any]) -> dict[str, Any]:
@@ -171,32 +175,34 @@ def test_an_application_that_shares_its_session_cookie_with_the_lms(both: tuple[
 
     application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
     with pytest.raises(BrokenError, match="the LMS did not sign the learner in") as raised:
-        prove_with_test_learner(target(*both), script)
+        prove_with_test_learner(target(*lms_and_application), script)
     assert "use another host name for one of them" in raised.value.fix
 
 
-def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
-    """There is such a loop, for example, at MITx Online's own address if people can sign in only at
-    its API gateway."""
-    lms, application = both
+def test_the_error_of_a_sign_in_loop_names_its_pages_and_the_fix(
+    lms_and_application: tuple[Served, Served],
+):
+    """MITx Online's own address, for example, redirects in a loop if people can sign in only at its
+    API gateway."""
+    lms, application = lms_and_application
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
     with pytest.raises(LoopError, match=r"sign-in never ends: .*/oauth2/authorize/ and .*/login/"):
-        prove_as_anonymous(target(*both))
+        prove_as_anonymous(target(*lms_and_application))
     with pytest.raises(LoopError) as raised:
-        prove_as_anonymous(target(*both))
+        prove_as_anonymous(target(*lms_and_application))
     assert "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False" in raised.value.fix
     with pytest.raises(LoopError) as raised:
-        prove_as_anonymous(target(*both, gateway=True))
+        prove_as_anonymous(target(*lms_and_application, gateway=True))
     assert "API gateway only" in raised.value.fix
     learners = Learners(lms)
     with pytest.raises(LoopError):
-        prove_with_test_learner(target(*both, gateway=True), learners)
-    assert learners.there == set()  # the learner is removed although sign-in failed
+        prove_with_test_learner(target(*lms_and_application, gateway=True), learners)
+    assert learners.usernames == set()  # the learner is removed although sign-in failed
 
 
 @pytest.mark.parametrize(
-    ("system", "path", "page", "says"),
+    ("system", "path", "page", "message"),
     [
         ("lms", "/auth/login/ol-oauth2/", 500, "which answers 500"),
         ("lms", "/auth/login/ol-oauth2/", 200, "a page of the LMS"),
@@ -204,19 +210,21 @@ def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
         ("application", "/oauth2/authorize/", "http://127.0.0.1:9/", "was not followed"),
     ],
 )
-def test_where_an_anonymous_visitor_arrives(
-    both: tuple[Served, Served], system: str, path: str, page: Any, says: str
+def test_the_result_says_where_the_sign_in_of_an_anonymous_visitor_ends(
+    lms_and_application: tuple[Served, Served], system: str, path: str, page: Any, message: str
 ):
-    {"lms": both[0], "application": both[1]}[system].pages[path] = page
+    {"lms": lms_and_application[0], "application": lms_and_application[1]}[system].pages[path] = (
+        page
+    )
     try:
-        said = prove_as_anonymous(target(*both))
+        result = prove_as_anonymous(target(*lms_and_application))
     except BrokenError as error:
-        said = str(error)
-    assert says in said
+        result = str(error)
+    assert message in result
 
 
 @pytest.mark.parametrize(
-    ("path", "page", "says"),
+    ("path", "page", "message"),
     [
         ("/api/user/v1/me", 401, "the LMS did not sign the learner in"),
         ("/api/user/v1/me", '{"username": "other"}', "is signed in to the LMS as other"),
@@ -224,29 +232,33 @@ def test_where_an_anonymous_visitor_arrives(
         (f"/courses/{RUN}/course/", 404, "with 404"),
     ],
 )
-def test_the_failing_request_is_named(both: tuple[Served, Served], path: str, page: Any, says: str):
-    lms = both[0]
+def test_the_error_of_a_failed_sign_in_names_the_request_that_failed(
+    lms_and_application: tuple[Served, Served], path: str, page: Any, message: str
+):
+    lms = lms_and_application[0]
     learners = Learners(lms)
 
     def script(params: dict[str, Any]) -> dict[str, Any]:
-        made = learners(params)
+        session = learners(params)
         lms.pages[path] = page
-        return made
+        return session
 
-    with pytest.raises(BrokenError, match=says):
-        prove_with_test_learner(target(*both), script)
-    assert learners.there == set()
+    with pytest.raises(BrokenError, match=message):
+        prove_with_test_learner(target(*lms_and_application), script)
+    assert learners.usernames == set()
 
 
-def test_records_that_remain_in_the_lms_are_named(both: tuple[Served, Served]):
-    lms = both[0]
+def test_the_proof_names_records_that_could_not_be_removed_from_the_lms(
+    lms_and_application: tuple[Served, Served],
+):
+    lms = lms_and_application[0]
     lms.pages["/usher/api/v1/accounts/"] = 404
-    proof = prove_with_test_learner(target(*both), Learners(lms))
+    proof = prove_with_test_learner(target(*lms_and_application), Learners(lms))
     assert "is still active" in proof.leftovers
     assert not proof.summary.endswith("was removed")
 
 
-def fails(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
+def failing_page(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
     """A page that answers 500 with this text."""
 
     def page(request: BaseHTTPRequestHandler) -> str:
@@ -256,22 +268,22 @@ def fails(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
     return page
 
 
-def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
-    both: tuple[Served, Served],
+def test_the_error_of_a_failing_sign_in_page_has_the_heading_of_the_page(
+    lms_and_application: tuple[Served, Served],
 ):
     page = "<h1>ProgrammingError at /signin/</h1> relation &quot;durable_cache&quot; does not exist"
-    both[1].pages["/signin/"] = fails(page)
+    lms_and_application[1].pages["/signin/"] = failing_page(page)
     with pytest.raises(BrokenError, match="answers 500: ProgrammingError at /signin/") as raised:
-        prove_as_anonymous(target(*both))
+        prove_as_anonymous(target(*lms_and_application))
     assert "create the missing table durable_cache: manage.py migrate" in raised.value.fix
-    both[1].pages["/signin/"] = fails("<h1>KeyError at /signin/</h1>")
+    lms_and_application[1].pages["/signin/"] = failing_page("<h1>KeyError at /signin/</h1>")
     with pytest.raises(BrokenError, match="KeyError") as raised:
-        prove_as_anonymous(target(*both))
+        prove_as_anonymous(target(*lms_and_application))
     assert "read the log of the server at 127.0.0.1" in raised.value.fix
     assert "manage.py createcachetable" in raised.value.fix  # for a page without details
 
 
-def test_an_lms_without_one_of_its_stores_is_up(
+def test_the_lms_counts_as_up_if_its_heartbeat_fails_and_its_api_answers(
     serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
 ):
     lms = serve({"/heartbeat": 503, "/api/user/v1/me": 401})
@@ -282,13 +294,13 @@ def test_an_lms_without_one_of_its_stores_is_up(
         checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
 
 
-def test_an_lms_whose_heartbeat_is_slow_is_up(
+def test_the_lms_counts_as_up_if_its_heartbeat_is_slow_and_its_api_answers(
     serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
 ):
-    answered = threading.Event()
+    checked = threading.Event()
 
     def slow(_: BaseHTTPRequestHandler) -> str:
-        answered.wait(60)
+        checked.wait(60)
         return "at last"
 
     monkeypatch.setattr(checks, "TIMEOUT", 0.5)
@@ -296,21 +308,21 @@ def test_an_lms_whose_heartbeat_is_slow_is_up(
     try:
         checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
     finally:
-        answered.set()
+        checked.set()
 
 
-def test_waiting_for_a_server_is_shown(
+def test_progress_is_printed_while_connect_waits_for_a_server(
     serve: Callable[[Pages], Served],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setattr(checks, "PROGRESS_SECONDS", 0.0)
     lms = serve({"/heartbeat": 502, "/api/user/v1/me": 502})
-    asked = []
+    calls = []
 
     def meanwhile() -> None:
-        asked.append(1)
-        if len(asked) == 3:
+        calls.append(1)
+        if len(calls) == 3:
             lms.pages["/heartbeat"] = "OK"
 
     checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False), meanwhile)
@@ -325,7 +337,7 @@ def test_waiting_for_a_server_is_shown(
     ("edition", "setting"),
     [(MITXPRO, "MITXPRO_SECURE_SSL_REDIRECT"), (None, "SECURE_SSL_REDIRECT")],
 )
-def test_an_application_that_redirects_to_https_is_named(
+def test_the_check_of_an_application_that_redirects_to_https_names_the_setting(
     serve: Callable[[Pages], Served], edition: Edition | None, setting: str
 ):
     """MITx Online and MIT xPro redirect unless variables of their compose files are set."""
@@ -354,18 +366,21 @@ def test_an_application_that_redirects_to_https_is_named(
 def test_an_application_that_signs_out_by_post_only_is_reported(
     serve: Callable[[Pages], Served],
 ):
-    def failed_checks(status: int | str, gateway: str = "") -> list[str]:
+    def advice_about_sign_out(status: int | str, gateway: str = "") -> list[str]:
         served = serve({"/logout/": status})
-        title = SimpleNamespace(title="MIT xPro")
+        checkout = SimpleNamespace(title="MIT xPro")
         return manual._sign_out(
-            SimpleNamespace(url=served.url, gateway_url=gateway, checkout=title)  # type: ignore[arg-type]
+            SimpleNamespace(url=served.url, gateway_url=gateway, checkout=checkout)  # type: ignore[arg-type]
         )
 
-    assert "leaves them signed in to MIT xPro: it signs out by POST only" in failed_checks(405)[0]
     assert (
-        failed_checks("signed out")
-        == failed_checks(302)
-        == failed_checks(405, gateway="http://gateway")
+        "leaves them signed in to MIT xPro: it signs out by POST only"
+        in advice_about_sign_out(405)[0]
+    )
+    assert (
+        advice_about_sign_out("signed out")
+        == advice_about_sign_out(302)
+        == advice_about_sign_out(405, gateway="http://gateway")
         == []
     )
 
@@ -378,9 +393,9 @@ def application(tmp_path: Path) -> StandIn:
     return StandIn(tmp_path / "mitxonline", "mitxonline")
 
 
-def target_of(application: StandIn, **more: str) -> TargetApplication:
+def target_of(application: StandIn, **given: str) -> TargetApplication:
     options = ApplicationOptions(
-        str(application.folder), edition="mitxonline", manage=application.command, **more
+        str(application.folder), edition="mitxonline", manage=application.command, **given
     )
     target = TargetApplication(recognise(options), options, Secrets())
     target.probe(None, ADDRESSES)
@@ -388,7 +403,9 @@ def target_of(application: StandIn, **more: str) -> TargetApplication:
 
 
 @pytest.mark.slow
-def test_the_gateway_is_used_where_people_sign_in(application: StandIn):
+def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_itself(
+    application: StandIn,
+):
     application.set(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090")
     target = target_of(application)
     assert target.url == "http://mitxonline.odl.local:9090"
@@ -403,7 +420,7 @@ def test_the_gateway_is_used_where_people_sign_in(application: StandIn):
     assert other_target.url == "http://mitxonline.odl.local:8013"  # as the operator chose
 
 
-def test_an_application_gets_oauth_clients_for_its_services(application: StandIn):
+def test_an_application_gets_the_service_clients_for_which_it_has_settings(application: StandIn):
     target = target_of(application)
     entry = target.entry(Choice("ol-oauth2", "ol-oauth2"))
     assert entry["service_clients"] == ["courses", "retirement"]
@@ -418,12 +435,12 @@ def test_an_application_gets_oauth_clients_for_its_services(application: StandIn
 
 def test_a_temporary_learner_is_created_with_a_session_and_removed(application: StandIn):
     target = target_of(application)
-    made = target.manage.test_learner({"action": "make", "username": "usher-test-1"})
-    assert made["cookie"] == "mitxonline_sessionid"
-    assert len(made["session"]) > 20  # signed_cookies: the cookie contains the session
-    counted = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
-    counted += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
-    assert application.run(counted) == [1, "usher-test-1"]
+    session = target.manage.test_learner({"action": "make", "username": "usher-test-1"})
+    assert session["cookie"] == "mitxonline_sessionid"
+    assert len(session["session"]) > 20  # signed_cookies: the cookie contains the session
+    script = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
+    script += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
+    assert application.run(script) == [1, "usher-test-1"]
     assert (
         target.manage.test_learner({"action": "remove", "username": "usher-test-1"})["removed"] == 1
     )

@@ -1,5 +1,5 @@
-"""One command connects the application and the LMS so that a learner can sign in. Another command
-disconnects them."""
+"""``usher connect`` makes learners' sign-in work, and ``usher disconnect`` undoes everything. Each
+test uses another release of Tutor and another mode."""
 
 import json
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.connect.machine import PASSWORD, Machine, of, records
+from tests.connect.machine import PASSWORD, Machine, options_for, records
 from tests.support.checkout import VENV_BIN, PlainCheckout
 from usher.contract.envfile import EnvFile
 
 pytestmark = pytest.mark.slow
 
-#: Each test uses another release and another mode.
+#: The ids of steps that every first connection of the shop applies.
 STEPS = (
     "tutor-config",
     "tutor-plugin",
@@ -23,6 +23,7 @@ STEPS = (
     "recreate:shop",
     "restart",
 )
+#: The ids of all checks.
 CHECKS = {
     "lms-answers",
     "application-answers",
@@ -45,9 +46,9 @@ CHECKS = {
 def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
     """The machine with the release and mode in the test's mark ``machine``."""
     mark = request.node.get_closest_marker("machine")
-    made = Machine(tmp_path, *mark.args, **mark.kwargs)
-    yield made
-    made.stop()
+    machine = Machine(tmp_path, *mark.args, **mark.kwargs)
+    yield machine
+    machine.stop()
 
 
 @pytest.fixture
@@ -56,15 +57,15 @@ def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
 
 
 @pytest.mark.machine(22, "local", usher_in_tutor=False)
-def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
-    before = machine.facts()
-    tree = shop.tree()
+def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheckout):
+    earlier_facts = machine.facts()
+    files = shop.tree()
     shop.make_learner("boss", PASSWORD, is_superuser=True, is_staff=True)
 
-    planned = machine.connect(shop, "--dry-run")
-    due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+    dry_run = machine.connect(shop, "--dry-run")
+    due = {change["id"] for change in dry_run["plan"]["changes"] if change["due"]}
     assert due >= {"tutor-package", *STEPS}
-    assert machine.facts() == before
+    assert machine.facts() == earlier_facts
 
     result = machine.connect(shop, "--superuser")
     assert result["ok"]
@@ -72,46 +73,49 @@ def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
     assert {check["id"]: check["outcome"] for check in result["checks"]} == dict.fromkeys(
         CHECKS, "ok"
     )
-    assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
+    assert {name for name, data in shop.tree().items() if files.get(name) != data} == {".env"}
 
     # ada has an LMS account, from the application's repair command; grace is new.
     for learner in ("ada", "grace"):
         if learner == "grace":
             shop.make_learner("grace", PASSWORD)
-        arrives(machine, shop, learner)
-    arrives(machine, shop, "boss", at="/admin/")
+        assert_learner_arrives(machine, shop, learner)
+    assert_learner_arrives(machine, shop, "boss", at="/admin/")
 
-    no_secret_is_shown(machine)
-    connected = machine.facts()
+    assert_secrets_are_protected(machine)
+    connected_facts = machine.facts()
     machine.root.run("config", "save")  # as an operator may do at any time
     again = machine.connect(shop)
     assert (again["ok"], again["changed"]) == (True, [])
-    assert machine.facts() == connected
+    assert machine.facts() == connected_facts
 
-    (known,) = remembered(machine)
-    assert (known["application"], known["tutor_root"]) == (str(shop.folder), str(machine.root.path))
-    assert known["verified"] >= known["connected"] > ""
-    no_secret_is_in(json.dumps(known), machine)
+    (connection,) = saved_connections(machine)
+    assert (connection["application"], connection["tutor_root"]) == (
+        str(shop.folder),
+        str(machine.root.path),
+    )
+    assert connection["verified"] >= connection["connected"] > ""
+    assert_no_secret_in(json.dumps(connection), machine)
     output = machine.run([str(VENV_BIN / "usher"), "status"]).stdout
     assert f"{shop.folder} at {shop.url}" in " ".join(output.split())
 
     # If no option names Tutor, disconnect uses the Tutor that is recorded for the connection.
-    undone = json.loads(
+    result = json.loads(
         machine.run([str(VENV_BIN / "usher"), "disconnect", "--yes", "--json"]).stdout
     )
-    assert undone["ok"]
-    assert remembered(machine) == []
-    assert shop.env_file.read_text() == before["env"][0]
+    assert result["ok"]
+    assert saved_connections(machine) == []
+    assert shop.env_file.read_text() == earlier_facts["env"][0]
     assert records(shop) == []
     assert not leads_to(machine, shop)
     assert "usher" not in machine.root.config()["PLUGINS"]
     assert not machine.root.lms_config.with_name("usher.json").exists()
 
     assert machine.connect(shop, "--no-prove")["ok"]
-    assert machine.facts()["records"] == connected["records"]  # the same ids as before
+    assert machine.facts()["records"] == connected_facts["records"]  # the same ids as before
 
 
-def arrives(
+def assert_learner_arrives(
     machine: Machine,
     checkout: PlainCheckout,
     learner: str,
@@ -122,12 +126,12 @@ def arrives(
     assert (page.status_code, str(page.url)) == (200, f"{machine.lms}{at}")
 
 
-def remembered(machine: Machine) -> list[dict[str, str]]:
+def saved_connections(machine: Machine) -> list[dict[str, str]]:
     result = machine.run([str(VENV_BIN / "usher"), "status", "--json"])
     return json.loads(result.stdout)["connections"]
 
 
-def no_secret_is_in(text: str, machine: Machine) -> None:
+def assert_no_secret_in(text: str, machine: Machine) -> None:
     assert not [secret for secret in secrets_of(machine) if secret in text]
 
 
@@ -146,7 +150,7 @@ def secrets_of(machine: Machine) -> list[str]:
     return secrets
 
 
-def no_secret_is_shown(machine: Machine) -> None:
+def assert_secrets_are_protected(machine: Machine) -> None:
     """Asserts that secrets are neither in arguments of processes, which every user can see, nor in
     files that other users can read."""
     secrets = secrets_of(machine)
@@ -167,10 +171,10 @@ def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainChecko
     assert "images build openedx-dev" in refused["error"]
     assert "tutor-plugin" in refused["changed"]
     for _ in range(2):
-        planned = machine.connect(shop, "--dry-run")
-        due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+        dry_run = machine.connect(shop, "--dry-run")
+        due = {change["id"] for change in dry_run["plan"]["changes"] if change["due"]}
         assert {"image", "provision"} <= due
-        assert any("can't be examined yet" in warning for warning in planned["plan"]["warnings"])
+        assert any("can't be examined yet" in warning for warning in dry_run["plan"]["warnings"])
     started = [
         call
         for call in machine.engine.calls()
@@ -194,11 +198,11 @@ def test_containers_that_a_job_left_are_not_a_running_platform(
 
 @pytest.mark.machine(20, "dev")
 def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, shop: PlainCheckout):
-    before = machine.facts()
+    earlier_facts = machine.facts()
     for step in STEPS:
-        assert machine.kill_during(step, "connect", *of(shop), "--no-prove"), step
+        assert machine.kill_during(step, "connect", *options_for(shop), "--no-prove"), step
     assert machine.connect(shop)["ok"]
-    arrives(machine, shop, "ada")
+    assert_learner_arrives(machine, shop, "ada")
     facts = machine.facts()
     assert len(facts["providers"]) == 1
     assert len(facts["records"][0]) == 1
@@ -207,37 +211,39 @@ def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, s
     for step in ("lms-records", "tutor-config", "restart", "env:shop", "tutor-files"):
         assert machine.kill_during(step, "disconnect", "--purge"), step
     assert machine.usher("disconnect", "--purge")["ok"]
-    assert machine.facts() == before
+    assert machine.facts() == earlier_facts
     assert list((machine.state / "usher").iterdir()) == []
 
 
 @pytest.mark.machine(22, "nightly")
-def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop_database: Path):
+def test_one_of_two_applications_on_an_lms_can_be_disconnected(
+    machine: Machine, shop: PlainCheckout, shop_database: Path
+):
     store = machine.checkout("store", shop_database, "lise")
-    result = machine.usher("connect", *of(shop), *of(store))
+    result = machine.usher("connect", *options_for(shop), *options_for(store))
     assert result["ok"]
-    arrives(machine, shop, "ada")
-    arrives(machine, store, "lise", "store-oauth2")
-    each_has_a_service_worker_of_its_own(machine, shop, store)
+    assert_learner_arrives(machine, shop, "ada")
+    assert_learner_arrives(machine, store, "lise", "store-oauth2")
+    assert_separate_service_workers(machine, shop, store)
 
     # Disconnecting must also change these settings, because they may not name an unknown
     # application.
     machine.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert machine.usher("disconnect", "--application", str(shop.folder))["ok"]
-    arrives(machine, store, "lise", "store-oauth2")
-    assert calls_as(machine, store) == "store_serviceworker"
+    assert_learner_arrives(machine, store, "lise", "store-oauth2")
+    assert service_worker_username(machine, store) == "store_serviceworker"
     assert records(shop) == []
     assert len(records(store)) == 1
     assert not leads_to(machine, shop)
 
 
-def each_has_a_service_worker_of_its_own(machine: Machine, *checkouts: PlainCheckout) -> None:
+def assert_separate_service_workers(machine: Machine, *checkouts: PlainCheckout) -> None:
     """Asserts that each worker's token belongs to its application's OAuth client, so that the token
     gives no access to learners of the other application."""
     clients = [
         application.oauth_client_id for application in machine.root.description().applications
     ]
-    for checkout, own in zip(checkouts, clients, strict=True):
+    for checkout, own_client in zip(checkouts, clients, strict=True):
         token = EnvFile.read(checkout.env_file).values()["OPENEDX_SERVICE_WORKER_API_TOKEN"]
         with machine.browser() as browser:
             headers = {"Authorization": f"Bearer {token}"}
@@ -247,14 +253,14 @@ def each_has_a_service_worker_of_its_own(machine: Machine, *checkouts: PlainChec
                     params={"client_id": client},
                     headers=headers,
                 )
-                assert answer.status_code == (200 if client == own else 400)
-    assert [calls_as(machine, checkout) for checkout in checkouts] == [
+                assert answer.status_code == (200 if client == own_client else 400)
+    assert [service_worker_username(machine, checkout) for checkout in checkouts] == [
         "mit_Application_serviceworker",
         "store_serviceworker",
     ]
 
 
-def calls_as(machine: Machine, checkout: PlainCheckout) -> str:
+def service_worker_username(machine: Machine, checkout: PlainCheckout) -> str:
     """The LMS user to whom the application's service worker token belongs."""
     values = EnvFile.read(checkout.env_file).values()
     headers = {"Authorization": f"Bearer {values['OPENEDX_SERVICE_WORKER_API_TOKEN']}"}
@@ -266,7 +272,7 @@ def calls_as(machine: Machine, checkout: PlainCheckout) -> str:
 
 @pytest.mark.machine(21, "k8s")
 def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainCheckout):
-    before = machine.facts()
+    earlier_facts = machine.facts()
 
     result = machine.connect(shop)
     assert result["ok"]
@@ -275,12 +281,12 @@ def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainChecko
     steps = ("apply", "provision", "env:shop")
     assert [step for step in result["changed"] if step in steps] == list(steps)
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
-    arrives(machine, shop, "ada")
-    no_secret_is_shown(machine)
+    assert_learner_arrives(machine, shop, "ada")
+    assert_secrets_are_protected(machine)
     again = machine.connect(shop)
     assert (again["ok"], again["changed"]) == (True, [])
 
     assert machine.kill_during("lms-records", "disconnect", "--purge")
     assert machine.usher("disconnect", "--purge")["ok"]
     assert not leads_to(machine, shop)
-    assert machine.facts() == before
+    assert machine.facts() == earlier_facts
