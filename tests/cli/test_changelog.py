@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def test_an_entry_is_its_text_without_the_name_of_its_file(tmp_path):
+def test_a_changelog_entry_has_its_text_and_not_the_name_of_its_file(tmp_path):
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "config", tmp_path / "config")

@@ -35,8 +35,8 @@ def test_the_demo_works_and_prints_one_json_object(
     edition: str, trouble: list[str], tmp_path: Path
 ) -> None:
     # Generated secrets and ids may contain any of these characters, also as the first one.
-    odd = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
-    (tmp_path / FILE_NAME).write_text(json.dumps(odd))
+    unusual_values = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
+    (tmp_path / FILE_NAME).write_text(json.dumps(unusual_values))
     result = run("--once", "--json", "--edition", edition, "--home", str(tmp_path), *trouble)
     report = json.loads(result.stdout)
     failed = [f"{step['id']}: {step['detail']}" for step in report["steps"] if not step["ok"]]
@@ -45,11 +45,11 @@ def test_the_demo_works_and_prints_one_json_object(
     assert report["edition"] == edition
     assert all(step["ok"] and step["seconds"] >= 0 and step["detail"] for step in report["steps"])
     steps = [step["id"] for step in report["steps"]]
-    broken = ["trouble-before", "trouble-break", "trouble-seen"] if trouble else []
+    trouble_steps = ["trouble-before", "trouble-break", "trouble-seen"] if trouble else []
     expected = [
         *("sign-up", "lms-account", "sign-in-lms", "dashboard"),
         *("enroll", "sync-runs", "repair", "sign-out"),
-        *broken,
+        *trouble_steps,
     ]
     assert steps[-len(expected) :] == expected
     assert len(report.get("trouble", [])) == (30 if trouble else 0)
@@ -74,11 +74,11 @@ def unwrapped(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_a_taken_port_stops_it_before_anything_is_started(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+def test_a_demo_whose_port_is_taken_starts_nothing(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
         result = run("--once", "--home", str(tmp_path), "--application-port", port)
     assert result.returncode == 2
     assert f"Port {port}, which MITx Online needs, is taken. Nothing was started." in unwrapped(
@@ -97,7 +97,7 @@ def test_the_same_port_for_application_and_lms_is_refused(tmp_path: Path) -> Non
     assert f"can't both have the port {port}. Nothing was started." in unwrapped(result.stderr)
 
 
-def test_a_home_that_is_no_folder_is_named_without_a_traceback(tmp_path: Path) -> None:
+def test_a_home_that_is_no_folder_gives_a_message_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run("--once", "--json", "--home", str(tmp_path / "file"))
     assert result.returncode == 1
@@ -105,7 +105,7 @@ def test_a_home_that_is_no_folder_is_named_without_a_traceback(tmp_path: Path) -
     assert result.stderr == ""
 
 
-def test_a_command_that_fails_prints_one_line(tmp_path: Path) -> None:
+def test_the_error_of_a_failing_management_command_has_no_traceback(tmp_path: Path) -> None:
     pair = Pair(tmp_path, EDITIONS["mitxonline"])
     (pair.application_home).mkdir()
     (pair.application_home / "campus.sqlite3").write_text("not a database")
@@ -116,7 +116,7 @@ def test_a_command_that_fails_prints_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in str(raised.value)
 
 
-def test_json_without_once_is_refused() -> None:
+def test_the_option_json_without_once_is_refused() -> None:
     result = run("--json")
     assert result.returncode == 2
     assert "--json needs --once" in result.stderr
@@ -130,41 +130,41 @@ def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_ke
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports += [option, str(free.getsockname()[1])]
-    first = up(ports)
-    twin = run(*ports)
-    assert twin.returncode == 2
-    assert "A demo is already running" in twin.stderr
-    printed = first.said  # type: ignore[attr-defined]
-    command = next(line for line in printed.splitlines() if line.startswith("  manage.py"))
+    first = start_demo(ports)
+    second_start = run(*ports)
+    assert second_start.returncode == 2
+    assert "A demo is already running" in second_start.stderr
+    output = first.output  # type: ignore[attr-defined]
+    command = next(line for line in output.splitlines() if line.startswith("  manage.py"))
     command = command.split(maxsplit=1)[1].replace(" shell", " drift")
     assert "✓ no differences" in subprocess.check_output(["sh", "-c", command], text=True)
     assert interrupt(first) == 0
-    assert "Both servers are down" in first.said  # type: ignore[attr-defined]
+    assert "Both servers are down" in first.output  # type: ignore[attr-defined]
     restored = run("--provision", "--home", str(tmp_path))
     assert restored.returncode == 0, restored.stderr
-    second = up(ports)
+    second = start_demo(ports)
     assert interrupt(second) == 0
-    assert "data of the earlier run" in second.said  # type: ignore[attr-defined]
-    assert "sent mail" in second.said  # type: ignore[attr-defined]
-    for side in ("application", "lms"):
-        assert (tmp_path / side).stat().st_mode & 0o777 == 0o700
+    assert "data of the earlier run" in second.output  # type: ignore[attr-defined]
+    assert "sent mail" in second.output  # type: ignore[attr-defined]
+    for name in ("application", "lms"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
 
 
-def test_an_interrupted_demo_once_leaves_nothing(tmp_path: Path) -> None:
-    walking = up(["--once"], "application-settings", TMPDIR=str(tmp_path))
+def test_an_interrupted_demo_with_once_deletes_its_temporary_folder(tmp_path: Path) -> None:
+    process = start_demo(["--once"], "application-settings", TMPDIR=str(tmp_path))
     assert list(tmp_path.glob("usher-demo-*"))
-    assert interrupt(walking) == 130
-    assert "the temporary folder is deleted" in walking.said  # type: ignore[attr-defined]
+    assert interrupt(process) == 130
+    assert "the temporary folder is deleted" in process.output  # type: ignore[attr-defined]
     assert not list(tmp_path.glob("usher-demo-*"))
 
 
-def up(
-    arguments: list[str], words: str = "Ctrl-C stops everything", **environment: str
+def start_demo(
+    arguments: list[str], text: str = "Ctrl-C stops everything", **environment: str
 ) -> subprocess.Popen[str]:
-    """Starts the demo, and returns its process as soon as the output contains ``words``.
+    """Starts the demo, and returns its process as soon as the output contains ``text``.
 
-    The process has a further attribute ``said``: the output so far. Raises AssertionError if the
-    demo ends before it has printed ``words``.
+    The process has a further attribute ``output``: the output so far. Raises AssertionError if the
+    demo ends before it has printed ``text``.
     """
     process = subprocess.Popen(
         [*USHER, *arguments],
@@ -172,19 +172,19 @@ def up(
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
     )
-    process.said = ""  # type: ignore[attr-defined]
+    process.output = ""  # type: ignore[attr-defined]
     assert process.stdout
     for line in process.stdout:
-        process.said += line  # type: ignore[attr-defined]
-        if words in line:
+        process.output += line  # type: ignore[attr-defined]
+        if text in line:
             return process
-    raise AssertionError(f"the demo did not say {words!r}:\n{process.said}")  # type: ignore[attr-defined]
+    raise AssertionError(f"the demo did not print {text!r}:\n{process.output}")  # type: ignore[attr-defined]
 
 
 def interrupt(process: subprocess.Popen[str]) -> int:
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
-    process.said += rest  # type: ignore[attr-defined]
+    process.output += rest  # type: ignore[attr-defined]
     return process.returncode
 
 

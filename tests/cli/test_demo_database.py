@@ -14,7 +14,7 @@ from usher.contract.editions import MITXONLINE
 CAMPUS = Path(__file__).resolve().parents[2] / "campus"
 
 
-def test_a_copy_is_migrated_empty_and_private(tmp_path: Path) -> None:
+def test_the_copied_database_is_migrated_empty_and_private(tmp_path: Path) -> None:
     copy = tmp_path / "campus.sqlite3"
     database.copy_migrated(CAMPUS, copy)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -30,13 +30,13 @@ def test_a_template_database_is_created_once_for_each_state_of_the_migrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made: list[Path] = []
+    created: list[Path] = []
 
-    def make(_campus: Path, target: Path) -> None:
-        made.append(target)
+    def create(_campus: Path, target: Path) -> None:
+        created.append(target)
         target.write_text("a database")
 
-    monkeypatch.setattr(database, "_migrate", make)
+    monkeypatch.setattr(database, "_migrate", create)
     campus = tmp_path / "campus"
     migrations = campus / "accounts" / "migrations"
     migrations.mkdir(parents=True)
@@ -44,7 +44,7 @@ def test_a_template_database_is_created_once_for_each_state_of_the_migrations(
     (campus / "campus/settings.py").write_text("INSTALLED_APPS = []")
     first = database.migrated_database(campus)
     assert database.migrated_database(campus) == first
-    assert made == [first]
+    assert created == [first]
     (migrations / "0002_more.py").write_text("operations = []")
     second = database.migrated_database(campus)
-    assert made == [first, second]
+    assert created == [first, second]

@@ -3,7 +3,6 @@ changed."""
 
 import stat
 import time
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,9 @@ def some_ports() -> Ports:
     return Ports(free_port(), free_port())
 
 
-def test_the_folder_is_private_and_nothing_of_the_project_is_changed(tmp_path: Path) -> None:
+def test_opening_creates_a_private_folder_and_changes_no_file_of_the_project(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "manage.py").write_text("")
     (tmp_path / ".gitignore").write_text("build/\n")
     home = tmp_path / "lms"
@@ -48,14 +49,15 @@ def test_the_folder_is_private_and_nothing_of_the_project_is_changed(tmp_path: P
     assert set(modes.values()) == {0o600}, modes
 
 
-@pytest.mark.parametrize("folder", [False, True], ids=["no folder", "as startapp makes it"])
-def test_a_user_model_without_migrations_is_named_before_anything_is_made(
-    tmp_path: Path, *, folder: bool
+@pytest.mark.parametrize(
+    "has_folder", [False, True], ids=["no folder", "the empty folder of startapp"]
+)
+def test_a_user_model_without_migrations_is_refused_before_tables_are_created(
+    tmp_path: Path, *, has_folder: bool
 ) -> None:
-    """Without this check ``migrate`` would create the admin's tables and then fail, at each later
-    run too."""
+    """Without this check, ``migrate`` would fail after it has created the admin's tables."""
     (tmp_path / "people").mkdir()
-    if folder:
+    if has_folder:
         (tmp_path / "people" / "migrations").mkdir()
         (tmp_path / "people" / "migrations" / "__init__.py").touch()
     (tmp_path / "people" / "__init__.py").touch()
@@ -82,9 +84,9 @@ def test_a_user_model_without_migrations_is_named_before_anything_is_made(
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     try:
         servers.open()
-        _, look = next(servers.steps(recheck=False))
+        _, run_step = next(servers.steps(recheck=False))
         with pytest.raises(DemoError, match=r"(?m)^\$ python manage.py makemigrations people$"):
-            look()
+            run_step()
     finally:
         servers.stop()
     assert not (tmp_path / "db.sqlite3").exists()
@@ -101,15 +103,15 @@ def test_project_and_lms_need_different_ports(tmp_path: Path) -> None:
         servers.stop()
 
 
-def settings_of(folder: Path, more: str = "") -> None:
-    """Creates a project whose sign-in page does not exist. more: lines to add to the project's
+def create_project(folder: Path, lines: str = "") -> None:
+    """Creates a project whose sign-in page does not exist. lines: added to the project's
     settings."""
     (folder / "shop.py").write_text(
         "SECRET_KEY = 'x' * 50\nROOT_URLCONF = 'shop_urls'\n"
         "INSTALLED_APPS = ['django.contrib.auth', 'django.contrib.contenttypes',\n"
         "    'django.contrib.sessions']\n"
         "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db.sqlite3'}}\n"
-        f"DEBUG = True\n{more}"
+        f"DEBUG = True\n{lines}"
     )
     (folder / "shop_urls.py").write_text(
         "from django.urls import include, path\n"
@@ -164,7 +166,7 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
 
 #: The server and the worker of a project. Each writes its name and the value in ``.env`` to a file
 #: when it starts. The server exits if the value is "broken".
-BOTH = """
+SERVER_AND_WORKER = """
 import pathlib, signal, sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 command, value = sys.argv[1], pathlib.Path(".env").read_text()
@@ -181,21 +183,21 @@ signal.pause()
 
 def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: Path) -> None:
     env, started = tmp_path / ".env", tmp_path / "started.txt"
-    (tmp_path / "manage.py").write_text(BOTH)
+    (tmp_path / "manage.py").write_text(SERVER_AND_WORKER)
     env.write_text("1")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     servers.home.mkdir()
 
-    def starts(*words: str) -> bool:
-        return eventually(lambda: sorted(started.read_text().split()) == sorted(words))
+    def wait_for_starts(*lines: str) -> bool:
+        return eventually(lambda: sorted(started.read_text().split()) == sorted(lines))
 
     try:
         servers._start_all(servers._create_project_processes())
         assert eventually(started.exists)
-        assert starts("runserver=1", "reconcile=1")
+        assert wait_for_starts("runserver=1", "reconcile=1")
         env.write_text("20")
         assert servers.follow_changes() == ""
-        assert starts("runserver=1", "reconcile=1", "runserver=20", "reconcile=20")
+        assert wait_for_starts("runserver=1", "reconcile=1", "runserver=20", "reconcile=20")
         env.write_text("broken")
         assert servers.follow_changes() == ""
         assert eventually(lambda: "exit code 4" in servers.follow_changes())
@@ -204,12 +206,12 @@ def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: 
         started.write_text("")
         env.write_text("300")
         assert servers.follow_changes() == "project started again."
-        assert starts("runserver=300", "reconcile=300")
+        assert wait_for_starts("runserver=300", "reconcile=300")
     finally:
         servers.stop()
 
 
-def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_path: Path) -> None:
+def test_usher_dev_continues_if_the_project_ends_because_of_a_change(tmp_path: Path) -> None:
     """``runserver`` reloads the project by itself, and ends if the settings can't be loaded."""
     program = (
         "import pathlib, time\n"
@@ -238,7 +240,7 @@ def test_a_project_that_ends_because_of_a_change_does_not_end_the_command(tmp_pa
         servers.stop()
 
 
-def test_without_processes_of_the_project_its_files_are_not_read(tmp_path: Path) -> None:
+def test_the_files_of_a_project_without_processes_are_not_read(tmp_path: Path) -> None:
     """``usher dev --provision``, for example, starts no process."""
     (tmp_path / "manage.py").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
@@ -278,58 +280,62 @@ def test_files_of_virtual_environments_and_hidden_folders_are_not_watched(tmp_pa
     assert files.changed() == {".env"}
 
 
+#: The lines of a settings file that apply Usher's settings.
 APPLY = "from usher.application import defaults\ndefaults.apply(globals())\n"
 
 
 def first_step(folder: Path) -> str:
+    """Runs the first step of ``usher dev``, which checks the project. Returns the step's result."""
     servers = ProjectWithLms(Project.at(folder), folder / "lms", some_ports())
     try:
         servers.open()
-        _, look = next(servers.steps(recheck=False))
-        return look()
+        _, run_step = next(servers.steps(recheck=False))
+        return run_step()
     finally:
         servers.stop()
 
 
 def test_warnings_of_the_check_are_shown(tmp_path: Path) -> None:
-    settings_of(tmp_path, APPLY)
+    create_project(tmp_path, APPLY)
     message = first_step(tmp_path)
     assert "usher.W004: LOGIN_URL is '/accounts/login/', where no view answers" in message
     assert "Set LOGIN_URL to your sign-in page." in message
 
 
-def test_a_project_without_the_call_is_refused_with_it(tmp_path: Path) -> None:
-    settings_of(tmp_path)
+def test_a_project_that_does_not_call_defaults_apply_is_refused(tmp_path: Path) -> None:
+    create_project(tmp_path)
     with pytest.raises(DemoError, match=r"Call defaults\.apply\(globals\(\)\)"):
         first_step(tmp_path)
 
 
-def test_the_address_that_usher_dev_sets_is_named_as_its_own(tmp_path: Path) -> None:
-    settings_of(tmp_path, "ALLOWED_HOSTS = ['shop.example.org']\n" + APPLY)
+def test_an_error_about_allowed_hosts_names_the_address_that_usher_dev_sets(tmp_path: Path) -> None:
+    create_project(tmp_path, "ALLOWED_HOSTS = ['shop.example.org']\n" + APPLY)
     with pytest.raises(DemoError, match=r"Add 'localhost'.* `usher dev` sets SITE_BASE_URL to h"):
         first_step(tmp_path)
 
 
-def test_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_path: Path) -> None:
+def test_the_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_path: Path) -> None:
     """``manage.py check`` tells people to load the file of settings as soon as the file exists."""
-    settings_of(tmp_path)
+    create_project(tmp_path)
     with pytest.raises(DemoError):
         first_step(tmp_path)
     assert not (tmp_path / "lms" / "env").exists()
 
 
-def test_errors_of_the_check_are_sentences(tmp_path: Path) -> None:
-    settings_of(tmp_path, "USHER_CONCURRENCY = 'many'\n" + APPLY)
+def test_an_error_of_the_check_begins_with_its_id(tmp_path: Path) -> None:
+    create_project(tmp_path, "USHER_CONCURRENCY = 'many'\n" + APPLY)
     with pytest.raises(DemoError, match=r"^usher\.E001: USHER_CONCURRENCY is 'many'"):
         first_step(tmp_path)
 
 
-def test_a_broker_that_is_down_is_named_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_project_whose_broker_is_down_is_refused_before_tables_are_created(
+    tmp_path: Path,
+) -> None:
     app = (
         "import sys\nfrom celery import Celery\n"
         "app = Celery('shop')\napp.conf.broker_url = CELERY_BROKER_URL\n"
     )
-    settings_of(tmp_path, "CELERY_BROKER_URL = 'redis://127.0.0.1:9/0'\n" + app + APPLY)
+    create_project(tmp_path, "CELERY_BROKER_URL = 'redis://127.0.0.1:9/0'\n" + app + APPLY)
     with pytest.raises(DemoError, match="broker does not answer"):
         first_step(tmp_path)
     assert not (tmp_path / "db.sqlite3").exists()
@@ -339,14 +345,16 @@ def test_ports_are_remembered_for_the_next_start(tmp_path: Path) -> None:
     (tmp_path / "manage.py").write_text("")
     home, chosen = tmp_path / "lms", some_ports()
     servers = ProjectWithLms(
-        Project.at(tmp_path), home, Ports.of_last_start(home).but(*astuple(chosen))
+        Project.at(tmp_path),
+        home,
+        Ports.of_last_start(home).replaced(project=chosen.project, lms=chosen.lms),
     )
     try:
         servers.open()
     finally:
         servers.stop()
-    assert Ports.of_last_start(home).but(None, None) == chosen
-    assert Ports.of_last_start(home).but(None, 9) == Ports(chosen.project, 9)
+    assert Ports.of_last_start(home).replaced(project=None, lms=None) == chosen
+    assert Ports.of_last_start(home).replaced(project=None, lms=9) == Ports(chosen.project, 9)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"project": "x", "lms": null}'])
@@ -355,29 +363,31 @@ def test_a_file_of_ports_that_cannot_be_read_is_ignored(tmp_path: Path, text: st
     assert Ports.of_last_start(tmp_path) == Ports(8000, 18000)
 
 
-def test_a_database_that_cannot_be_used_is_named_before_an_lms_is_made(tmp_path: Path) -> None:
-    elsewhere = "DATABASES['default']['NAME'] = '/nowhere/db.sqlite3'\n"
-    settings_of(tmp_path, elsewhere + APPLY)
+def test_the_error_about_a_database_that_cannot_be_used_names_its_file(tmp_path: Path) -> None:
+    unusable = "DATABASES['default']['NAME'] = '/nowhere/db.sqlite3'\n"
+    create_project(tmp_path, unusable + APPLY)
     with pytest.raises(DemoError, match=r"The file is /nowhere/db\.sqlite3"):
         first_step(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:
+def test_the_error_about_a_folder_that_cannot_be_created_names_the_option_home(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "manage.py").write_text("")
     (tmp_path / "file").write_text("")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "file" / "dev", some_ports())
-    with pytest.raises(DemoError, match=r"file/dev can't be made .*: Not a directory.*--home"):
+    with pytest.raises(DemoError, match=r"file/dev can't be created .*: Not a directory.*--home"):
         servers.open()
 
 
-def test_the_place_of_an_error_in_the_settings_is_named(tmp_path: Path) -> None:
-    settings_of(tmp_path, "FOO = bar\n" + APPLY)
+def test_an_error_in_the_settings_is_shown_with_file_and_line(tmp_path: Path) -> None:
+    create_project(tmp_path, "FOO = bar\n" + APPLY)
     line = (tmp_path / "shop.py").read_text().splitlines().index("FOO = bar") + 1
     with pytest.raises(DemoError, match=rf"run: shop\.py, line {line}: NameError: name 'bar'"):
         first_step(tmp_path)
 
 
-def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+def test_the_error_about_a_folder_that_cannot_be_locked_names_the_folder(tmp_path: Path) -> None:
     """``usher dev`` tries to lock a file in the folder to find out whether it is running
     already."""
     (tmp_path / "manage.py").write_text("")
@@ -387,14 +397,14 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
         servers.is_running()
 
 
-def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> None:
-    """If the step succeeded, the LMS would start with nobody enrolled."""
+def test_connecting_the_project_fails_if_the_adapter_fails_for_the_learner(tmp_path: Path) -> None:
+    """If connecting succeeded, the LMS would start and nobody would be enrolled."""
     (tmp_path / "adapters.py").write_text(
         "from usher.application.adapter import DefaultAdapter\n"
         "class Adapter(DefaultAdapter):\n"
         "    def lms_username(self, user):\n        return user.nickname\n"
     )
-    settings_of(tmp_path, "USHER_ADAPTER = 'adapters.Adapter'\n" + APPLY)
+    create_project(tmp_path, "USHER_ADAPTER = 'adapters.Adapter'\n" + APPLY)
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     try:
         servers.open()
@@ -404,10 +414,11 @@ def test_an_adapter_that_fails_for_the_learner_ends_the_step(tmp_path: Path) -> 
         servers.stop()
 
 
-def test_code_that_is_saved_during_the_start_does_not_end_the_command(
+def test_a_failed_step_is_repeated_after_code_was_saved_during_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The failed step is repeated after a moment, and then after the next change of the code."""
+    """The step is repeated soon after it failed. If it fails again, it is repeated after the next
+    change of the code."""
     monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOAD_SECONDS", 1.0)
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
     (tmp_path / "manage.py").write_text(WORKER)
@@ -417,7 +428,7 @@ def test_code_that_is_saved_during_the_start_does_not_end_the_command(
     _, worker = servers._create_project_processes()
     attempts: list[str] = []
 
-    def enrolls_the_learner() -> str:
+    def enroll_learner() -> str:
         attempts.append("learner")
         if len(attempts) == 1:
             code.write_text("VERSION = (\n")
@@ -426,28 +437,28 @@ def test_code_that_is_saved_during_the_start_does_not_end_the_command(
             time.sleep(0.01)
         return "enrolled"
 
-    class Correcting(Console):
+    class CorrectingConsole(Console):
         def print(self, *objects: Any, **options: Any) -> None:
             super().print(*objects, **options)
             if "This step is repeated" in str(objects):
                 code.write_text("VERSION = 300\n")
 
-    console = Correcting(record=True, width=200)
+    console = CorrectingConsole(record=True, width=200)
     steps: list[Step] = []
     try:
         servers._start_all([worker])
         run = _repeat_after_saves(servers, console, once=False)
-        _run_steps([("learner", enrolls_the_learner)], steps, console, run)
+        _run_steps([("learner", enroll_learner)], steps, console, run)
         assert started.read_text() == "300 "
     finally:
         servers.stop()
     assert [step.detail for step in steps] == ["enrolled"]
-    said = " ".join(console.export_text().split())
-    assert "code_of_shop.py, line 1: SyntaxError" in said
-    assert "Start this command again" not in said
+    output = " ".join(console.export_text().split())
+    assert "code_of_shop.py, line 1: SyntaxError" in output
+    assert "Start this command again" not in output
 
 
-def test_once_ends_if_the_saved_code_is_broken(
+def test_the_option_once_ends_the_command_if_the_saved_code_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOAD_SECONDS", 0.5)
@@ -458,7 +469,7 @@ def test_once_ends_if_the_saved_code_is_broken(
     _, worker = servers._create_project_processes()
     code.write_text("VERSION =\n")
 
-    def ends() -> str:
+    def fail_with_worker() -> str:
         assert eventually(lambda: bool(worker.end_report()))
         servers._require_all_running()
         return ""
@@ -468,26 +479,29 @@ def test_once_ends_if_the_saved_code_is_broken(
         servers._start_all([worker])
         with pytest.raises(DemoError, match="SyntaxError"):
             _run_steps(
-                [("learner", ends)], [], console, _repeat_after_saves(servers, console, once=True)
+                [("learner", fail_with_worker)],
+                [],
+                console,
+                _repeat_after_saves(servers, console, once=True),
             )
     finally:
         servers.stop()
 
 
-def test_settings_in_another_module_are_named_and_kept_for_the_shell(
+def test_the_settings_module_is_in_the_error_and_in_the_settings_for_the_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings_of(tmp_path)
+    create_project(tmp_path)
     with pytest.raises(DemoError, match=r"INSTALLED_APPS of shop\. .*DJANGO_SETTINGS_MODULE"):
         first_step(tmp_path)
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     try:
         servers.open()
         monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
-        servers._keep_environment()
+        servers._write_environment_file()
         assert "DJANGO_SETTINGS_MODULE" not in servers.environment_file.read_text()
         monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop.settings.local")
-        servers._keep_environment()
+        servers._write_environment_file()
     finally:
         servers.stop()
     lines = servers.environment_file.read_text().splitlines()
@@ -495,7 +509,7 @@ def test_settings_in_another_module_are_named_and_kept_for_the_shell(
 
 
 #: Behaves like ``runserver``: if the code has a syntax error, it keeps running and serves nothing.
-SERVES_OR_WAITS = """
+RUNSERVER_SUBSTITUTE = """
 import pathlib, signal, sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 try:
@@ -507,12 +521,12 @@ HTTPServer((host, int(port)), SimpleHTTPRequestHandler).serve_forever()
 """
 
 
-def test_a_project_that_missed_a_change_is_started_again_once(
+def test_a_project_that_does_not_listen_after_a_change_is_restarted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTEN_SECONDS", 0.3)
     code = tmp_path / "code.py"
-    (tmp_path / "manage.py").write_text(SERVES_OR_WAITS)
+    (tmp_path / "manage.py").write_text(RUNSERVER_SUBSTITUTE)
     code.write_text("VERSION = (\n")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     servers.open()

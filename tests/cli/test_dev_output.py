@@ -11,7 +11,7 @@ from usher.cli.dev.command import _stay_up
 from usher.cli.dev.project_with_lms import DevLearner
 
 
-def test_they_say_what_to_type_at_the_sign_in_page(tmp_path: Path) -> None:
+def test_the_last_lines_name_the_kind_of_login_for_the_sign_in_page(tmp_path: Path) -> None:
     def stop() -> str:
         raise KeyboardInterrupt
 
@@ -28,5 +28,5 @@ def test_they_say_what_to_type_at_the_sign_in_page(tmp_path: Path) -> None:
     console = Console(record=True, width=200)
     with pytest.raises(KeyboardInterrupt):
         _stay_up(servers, console)
-    said = " ".join(console.export_text().split())
-    assert "asks for the learner's e-mail address and password" in said
+    output = " ".join(console.export_text().split())
+    assert "asks for the learner's e-mail address and password" in output

@@ -18,10 +18,10 @@ def test_links_have_a_target(page: Path) -> None:
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        found = (page.parent / path) if path else page
-        assert found.exists(), f"{page.name} links to {target}"
+        linked_page = (page.parent / path) if path else page
+        assert linked_page.exists(), f"{page.name} links to {target}"
         if anchor:
-            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            headings = re.findall(r"^#+ (.+)$", linked_page.read_text(), re.MULTILINE)
             slugs = [
                 re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
             ]
@@ -29,7 +29,7 @@ def test_links_have_a_target(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_named_tests_exist(page: Path) -> None:
+def test_tests_that_a_page_names_exist(page: Path) -> None:
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
         assert f"def {name}(" in (ROOT / path).read_text(), f"{page.name} names {path}::{name}"
 
@@ -39,5 +39,5 @@ def test_code_needs_no_horizontal_scrolling(page: Path) -> None:
     if "reference" in page.parts:
         return  # generated from the code
     for language, code in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):
-        wide = [line for line in code.splitlines() if len(line) > CODE_WIDTH]
-        assert language == "mermaid" or not wide, f"{page.name}: {wide}"
+        wide_lines = [line for line in code.splitlines() if len(line) > CODE_WIDTH]
+        assert language == "mermaid" or not wide_lines, f"{page.name}: {wide_lines}"

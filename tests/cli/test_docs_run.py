@@ -18,15 +18,19 @@ EMBEDDED = "tests/connect/test_embedded.py"
 #: The beginning of a command → the test that runs it. If several match, the longest one counts.
 #: Text after `` … `` is an option that the command must have.
 RUN_BY = {
-    "usher connect": f"{WHOLE}::test_connect_and_disconnect",
-    "usher connect … --lms embedded": f"{EMBEDDED}::test_connect_and_disconnect",
+    "usher connect": f"{WHOLE}::test_connect_and_disconnect_in_local_mode",
+    "usher connect … --lms embedded": (
+        f"{EMBEDDED}::test_connect_creates_an_embedded_lms_and_disconnect_stops_it"
+    ),
     "usher connect … --mode dev": (
         f"{WHOLE}::test_connect_killed_at_every_step_ends_in_the_same_state"
     ),
     "usher connect … --mode k8s": f"{WHOLE}::test_connect_and_disconnect_in_a_cluster",
-    "usher connect … --mode nightly": f"{WHOLE}::test_one_of_two_applications_on_an_lms_can_be_disconnected",
-    "usher disconnect": f"{WHOLE}::test_connect_and_disconnect",
-    "usher status": f"{WHOLE}::test_connect_and_disconnect",
+    "usher connect … --mode nightly": (
+        f"{WHOLE}::test_one_of_two_applications_on_an_lms_can_be_disconnected"
+    ),
+    "usher disconnect": f"{WHOLE}::test_connect_and_disconnect_in_local_mode",
+    "usher status": f"{WHOLE}::test_connect_and_disconnect_in_local_mode",
     "usher doctor": "tests/doctor/faults/test_commands.py"
     "::test_a_demo_is_found_by_its_folder_and_not_changed",
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
@@ -36,8 +40,8 @@ RUN_BY = {
     "::test_learners_are_repaired_and_a_second_run_has_nothing_to_do",
     "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"
     "::test_watching_continues_after_the_application_s_process_is_killed",
-    "usher why": f"{GUIDE}::test_records_that_somebody_changed_are_restored",
-    "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
+    "usher why": f"{GUIDE}::test_usher_dev_provision_restores_changed_records",
+    "usher dev": f"{GUIDE}::test_usher_dev_enrolls_the_test_learner",
     "usher demo": "tests/cli/test_demo.py::test_the_demo_works_and_prints_one_json_object",
     "usher demo … --provision": "tests/cli/test_demo.py"
     "::test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
@@ -46,17 +50,17 @@ RUN_BY = {
     "make simulate": "tests/simulation/test_simulation.py"
     "::test_a_seed_reproduces_exactly_and_prints_its_events",
     "django-admin startproject": f"{GUIDE}::integrator",
-    ". .usher/dev/env": f"{GUIDE}::test_the_page_s_code_enrolls",
+    ". .usher/dev/env": f"{GUIDE}::test_the_code_of_the_page_enrolls_and_unenrolls_a_learner",
     "python manage.py check": f"{GUIDE}"
-    "::test_the_check_warns_only_of_the_lms_that_is_not_there_yet",
-    "python manage.py shell": f"{GUIDE}::test_the_page_s_code_enrolls",
+    "::test_the_check_after_the_second_step_warns_only_of_the_missing_lms",
+    "python manage.py shell": f"{GUIDE}::test_the_code_of_the_page_enrolls_and_unenrolls_a_learner",
     "python manage.py reconcile --watch": "tests/application/engine/test_stopping.py"
     "::test_reconcile_ends_with_exit_code_130_after_a_signal",
     "python manage.py adopt_users": "tests/application/accounts/test_adoption.py"
     "::test_after_usher_link_the_same_command_makes_the_records_due",
     "./manage.py lms usher_link": "tests/application/accounts/test_adoption.py"
     "::test_after_usher_link_the_same_command_makes_the_records_due",
-    "celery": f"{GUIDE}::test_with_celery_as_the_page_describes",
+    "celery": f"{GUIDE}::test_usher_dev_runs_celery_as_the_page_describes",
     "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
     "::test_new_env_writes_a_file_for_its_owner_only_and_keeps_an_existing_file",
     "tutor plugins enable": "tests/tutor/test_whole.py::connected",
@@ -93,7 +97,7 @@ SNIPPETS = {
         "::test_a_learner_is_enrolled_in_the_free_mode"
     ),
     "docs/client.md": "tests/client/test_alone.py::test_the_sessions_of_the_page_run",
-    "docs/integrate.md": f"{GUIDE}::test_the_page_s_code_enrolls",
+    "docs/integrate.md": f"{GUIDE}::test_the_code_of_the_page_enrolls_and_unenrolls_a_learner",
     "docs/metrics.md": "tests/deploy/test_prometheus.py"
     "::test_promtool_accepts_the_names_and_help_texts_of_the_metrics",
     "docs/doctor/README.md": "tests/doctor/test_runner.py::test_the_check_of_the_page",
@@ -104,7 +108,7 @@ SNIPPETS = {
 }
 
 
-def known(command: str) -> str:
+def matching_key(command: str) -> str:
     """The key of RUN_BY or NOT_RUN that matches the command; '' if no key matches."""
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):
@@ -113,29 +117,29 @@ def known(command: str) -> str:
         words[0] = "usher"
     text = " ".join(words)
 
-    def fits(key: str) -> bool:
+    def matches(key: str) -> bool:
         begin, _, option = key.partition(" … ")
         return text.startswith(begin) and f" {option}" in f" {text}"
 
-    return max((key for key in (*RUN_BY, *NOT_RUN) if fits(key)), key=len, default="")
+    return max((key for key in (*RUN_BY, *NOT_RUN) if matches(key)), key=len, default="")
 
 
 @pytest.mark.parametrize(("page", "command"), list(commands()))
-def test_a_command_is_run_or_the_reason_is_known(page: str, command: str) -> None:
-    assert known(command), f"{page}: say in this file which test runs `{command}`"
+def test_every_command_in_the_documentation_matches_an_entry(page: str, command: str) -> None:
+    assert matching_key(command), f"{page}: say in this file which test runs `{command}`"
 
 
-def test_no_entry_is_about_a_removed_command() -> None:
-    used = {known(command) for _, command in commands()}
-    assert {*RUN_BY, *NOT_RUN} - used == set()
+def test_every_entry_matches_a_command_in_the_documentation() -> None:
+    matching_keys = {matching_key(command) for _, command in commands()}
+    assert {*RUN_BY, *NOT_RUN} - matching_keys == set()
 
 
-def test_snippets_have_a_test() -> None:
+def test_every_page_with_snippets_has_an_entry() -> None:
     pages = {page for page, language, _ in all_blocks() if language in ("python", "ini", "yaml")}
     assert pages == set(SNIPPETS)
 
 
 @pytest.mark.parametrize("test", sorted({*RUN_BY.values(), *SNIPPETS.values()}))
-def test_the_named_tests_exist(test: str) -> None:
+def test_the_tests_in_the_entries_exist(test: str) -> None:
     path, _, name = test.partition("::")
     assert re.search(rf"def {re.escape(name)}\(", (ROOT / path).read_text()), test

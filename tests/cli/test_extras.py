@@ -29,6 +29,7 @@ SCRIPTS = (
     "usher.cli.dev.inside_project",
     "usher.sidecar.agent",
 )
+#: Modules of Celery tasks, which need the extra ``celery``.
 TASKS = (
     "usher.engine.tasks",
     "usher.application.provider.tasks",
@@ -38,7 +39,7 @@ TASKS = (
 
 #: A script that hides the top-level modules in ``foreign``, imports every module of ``packages``
 #: and prints their number.
-PROGRAM = """
+IMPORT_SCRIPT = """
 import importlib, json, pkgutil, sys
 
 wheel, foreign, packages, skipped, django = json.load(sys.stdin)
@@ -51,8 +52,8 @@ class Finder:
             raise ModuleNotFoundError(message, name=name)
 
 sys.meta_path.insert(0, Finder())
-for name in [n for n in sys.modules if n.partition(".")[0] in foreign]:
-    del sys.modules[name]
+for loaded in [name for name in sys.modules if name.partition(".")[0] in foreign]:
+    del sys.modules[loaded]
 if django:
     import os
     from django.conf import settings
@@ -64,7 +65,7 @@ if django:
     }
     from usher.application import defaults
     defaults.apply(values, env_file=None)
-    settings.configure(**{k: v for k, v in values.items() if k.isupper()})
+    settings.configure(**{key: value for key, value in values.items() if key.isupper()})
     import django as web
     web.setup()
 count = 0
@@ -86,32 +87,32 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--wheel-dir", folder, ROOT], check=True)
-    (built,) = folder.glob("*.whl")
-    with zipfile.ZipFile(built) as archive:
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
         archive.extractall(folder / "unpacked")
     return folder / "unpacked"
 
 
-def closure(*wanted: str) -> set[str]:
+def required_distributions(*requirements: str) -> set[str]:
     """The names of the distributions that these requirements need, directly or indirectly."""
-    found: set[tuple[str, str]] = set()
-    todo = [Requirement(one) for one in wanted]
-    while todo:
-        one = todo.pop()
-        name = canonicalize_name(one.name)
-        for extra in ("", *one.extras):
-            if (name, extra) in found:
+    names_and_extras: set[tuple[str, str]] = set()
+    pending = [Requirement(text) for text in requirements]
+    while pending:
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in names_and_extras:
                 continue
             try:
                 requires = metadata.requires(name) or []
             except metadata.PackageNotFoundError:
                 continue  # for another platform or Python
-            found.add((name, extra))
+            names_and_extras.add((name, extra))
             for text in requires:
                 required = Requirement(text)
                 if required.marker is None or required.marker.evaluate({"extra": extra}):
-                    todo.append(required)
-    return {name for name, _ in found}
+                    pending.append(required)
+    return {name for name, _ in names_and_extras}
 
 
 def import_all(
@@ -125,16 +126,16 @@ def import_all(
     """Imports all modules of ``packages``, except modules whose names begin with one of
     ``skipped``, in an interpreter that has only the distributions that ``requirements`` need.
     Returns the number of imported modules."""
-    allowed = closure(*requirements)
-    tops = metadata.packages_distributions()
+    allowed = required_distributions(*requirements)
+    distributions_by_module = metadata.packages_distributions()
     foreign = [
-        top
-        for top, owners in tops.items()
-        if top not in ("usher", "campus")
-        and not {canonicalize_name(owner) for owner in owners} & allowed
+        module
+        for module, distributions in distributions_by_module.items()
+        if module not in ("usher", "campus")
+        and not {canonicalize_name(name) for name in distributions} & allowed
     ]
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", IMPORT_SCRIPT],
         input=json.dumps([str(wheel), foreign, packages, skipped, django]),
         capture_output=True,
         text=True,
@@ -168,20 +169,24 @@ def import_all(
         ),
     ],
 )
-def test_an_extra_alone_is_enough(
+def test_the_modules_of_an_extra_import_with_this_extra_alone(
     wheel: Path, extra: str, packages: tuple[str, ...], skipped: tuple[str, ...], django: bool
 ) -> None:
-    pytest_too = ("pytest",) if extra == "embedded" else ()
+    # usher.testing is a plugin of pytest, which its users have installed.
+    other_requirements = ("pytest",) if extra == "embedded" else ()
     assert (
-        import_all(wheel, (f"{USHER}[{extra}]", *pytest_too), packages, skipped, django=django) > 3
+        import_all(
+            wheel, (f"{USHER}[{extra}]", *other_requirements), packages, skipped, django=django
+        )
+        > 3
     )
 
 
-def test_pytest_starts_where_only_the_lms_plugin_is_installed(wheel: Path) -> None:
+def test_the_pytest_plugin_imports_without_any_extra(wheel: Path) -> None:
     assert import_all(wheel, (USHER, "pytest"), ("usher.testing.plugin",)) == 1
 
 
-def test_a_missing_package_would_be_noticed(wheel: Path) -> None:
+def test_importing_the_client_without_its_extra_fails(wheel: Path) -> None:
     with pytest.raises(AssertionError, match="No module named 'idna'"):
         import_all(wheel, (USHER,), ("usher.client",))
 
@@ -196,7 +201,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     assert files(wheel / "usher") == files(ROOT / "src" / "usher")
 
 
-def test_the_wheel_names_what_its_packages_are_found_by(wheel: Path) -> None:
+def test_the_wheel_has_the_entry_points_of_the_command_and_the_plugins(wheel: Path) -> None:
     (information,) = wheel.glob("*.dist-info")
     entry_points = metadata.PathDistribution(information).entry_points
     assert {(point.group, point.name) for point in entry_points} == {

@@ -23,7 +23,8 @@ from usher.cli.demo.processes import free_port
 pytestmark = pytest.mark.slow
 
 GUIDE = Path(__file__).parents[2] / "docs" / "integrate.md"
-PEOPLE = """
+#: A user model with sign-in by e-mail.
+USER_MODEL = """
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.db import models
 
@@ -48,7 +49,7 @@ class User(AbstractUser):
 """
 
 #: Another user model: a UUID as primary key, other field names, no ``is_active``.
-MEMBERS = """
+UNUSUAL_USER_MODEL = """
 import uuid
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -76,7 +77,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 """
 
 
-def page(heading: str) -> str:
+def section(heading: str) -> str:
     """The page's text below this heading; '' for the text before the first heading."""
     parts = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}[heading]
@@ -102,7 +103,7 @@ def snippets(text: str) -> list[str]:
 
 
 class Integrator:
-    """A person who follows the page in ``folder``."""
+    """A integrator who follows the page in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,14 +127,14 @@ class Integrator:
 
     def write(self, heading: str) -> None:
         """Writes the files below this heading of the page."""
-        for path, code in files(page(heading)).items():
+        for path, code in files(section(heading)).items():
             with (self.folder / path.rstrip("+")).open("a" if path.endswith("+") else "w") as file:
                 file.write(code)
 
     def usher_dev(self, **environment: str) -> dict[str, str]:
         """Runs ``usher dev`` as the page says, but on free ports. Later runs use the same ports.
         Returns the successful steps: name → detail."""
-        assert "usher dev" in commands(page("3. An Open edX for your project"))
+        assert "usher dev" in commands(section("3. An Open edX for your project"))
         ports = "" if (self.folder / ".usher").exists() else " ".join(self.ports)
         out = self.run(f"usher dev --once --json {ports}", **environment)
         data = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
@@ -147,34 +148,36 @@ def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
     path."""
     folder = tmp_path_factory.mktemp("a-long-path-as-in-the-folders-of-many-people") / "shop"
     folder.mkdir()
-    return begin(folder)
+    return create_project(folder)
 
 
-def begin(folder: Path, people: str = PEOPLE) -> Integrator:
-    """An integrator in ``folder`` who has followed the page's first two steps. people: the code of
-    the user model."""
-    me = Integrator(folder)
-    install, start = commands(page(""))
+def create_project(folder: Path, user_model: str = USER_MODEL) -> Integrator:
+    """An integrator in ``folder`` who has followed the first two steps of the page. user_model:
+    the code of the user model."""
+    integrator = Integrator(folder)
+    install, start = commands(section(""))
     assert install.startswith("pip install")
-    me.run(start)
-    me.run("python manage.py startapp people")
-    (me.folder / "people" / "models.py").write_text(people)
-    with (me.folder / "shop" / "settings.py").open("a") as settings:
+    integrator.run(start)
+    integrator.run("python manage.py startapp people")
+    (integrator.folder / "people" / "models.py").write_text(user_model)
+    with (integrator.folder / "shop" / "settings.py").open("a") as settings:
         settings.write('INSTALLED_APPS += ["people"]\nAUTH_USER_MODEL = "people.User"\n')
-    me.write("1. Settings")
-    me.write("2. URLs")
-    me.run("python manage.py makemigrations people")
-    return me
+    integrator.write("1. Settings")
+    integrator.write("2. URLs")
+    integrator.run("python manage.py makemigrations people")
+    return integrator
 
 
-def test_the_check_warns_only_of_the_lms_that_is_not_there_yet(integrator: Integrator) -> None:
-    (check,) = commands(page("2. URLs"))
+def test_the_check_after_the_second_step_warns_only_of_the_missing_lms(
+    integrator: Integrator,
+) -> None:
+    (check,) = commands(section("2. URLs"))
     output = integrator.run(check)
     assert set(re.findall(r"usher\.\w+", output)) == {"usher.W001"}
     assert "1 issue" in output
 
 
-def test_a_learner_is_in_a_course(integrator: Integrator) -> None:
+def test_usher_dev_enrolls_the_test_learner(integrator: Integrator) -> None:
     steps = integrator.usher_dev()
     assert list(steps) == ["project", "lms", "connected", "servers", "learner", "sign-in"]
     assert steps["project"].endswith(" are complete")  # the warning of the check is gone
@@ -182,20 +185,20 @@ def test_a_learner_is_in_a_course(integrator: Integrator) -> None:
     output = integrator.run("python manage.py why testlearner@odl.local")
     assert "LMS account learner_" in output
     assert "Enrolled in Demonstration Course" in " ".join(output.split())
-    tables = integrator.run("git init -q . && git status --short --ignored")
-    assert ".env" not in tables
+    changed_files = integrator.run("git init -q . && git status --short --ignored")
+    assert ".env" not in changed_files
 
 
-def test_records_that_somebody_changed_are_restored(integrator: Integrator) -> None:
+def test_usher_dev_provision_restores_changed_records(integrator: Integrator) -> None:
     integrator.usher_dev()
     lms = integrator.folder / ".usher" / "dev" / "lms" / "db.sqlite3"
     secrets = "SELECT DISTINCT secret FROM third_party_auth_oauth2providerconfig"
     with sqlite3.connect(lms) as database:
-        before = set(database.execute(secrets))
+        secrets_before = set(database.execute(secrets))
         database.execute("UPDATE third_party_auth_oauth2providerconfig SET secret = 'another'")
     integrator.run("usher dev --provision")
     with sqlite3.connect(lms) as database:
-        assert before <= set(database.execute(secrets))
+        assert secrets_before <= set(database.execute(secrets))
         database.execute("DELETE FROM student_courseenrollment")
     output = integrator.run("usher dev --provision")
     expected = "settings of the LMS unchanged, none of the connection's records changed"
@@ -206,8 +209,8 @@ def test_records_that_somebody_changed_are_restored(integrator: Integrator) -> N
     assert steps["learner"].endswith("enrolled in 2 courses")
     with sqlite3.connect(lms) as database:
         assert database.execute("SELECT count(*) FROM student_courseenrollment").fetchone() == (2,)
-    story = integrator.run("usher why testlearner@odl.local")
-    assert "LMS account learner_" in story
+    explanation = integrator.run("usher why testlearner@odl.local")
+    assert "LMS account learner_" in explanation
 
 
 DELETE_LEARNER = """
@@ -216,12 +219,14 @@ get_user_model().objects.get(email="testlearner@odl.local").delete()
 """
 
 
-def test_a_deleted_learner_gets_the_lms_account_of_before(integrator: Integrator) -> None:
+def test_a_learner_who_is_created_again_gets_the_earlier_lms_account(
+    integrator: Integrator,
+) -> None:
     """Deleting a learner only deactivates the LMS account. A learner who returns gets the account
     again, even if somebody removed the account's link in the LMS."""
     integrator.usher_dev()
     username = lms_username(integrator)
-    _, environment, shell = commands(page("3. An Open edX for your project"))
+    _, environment, shell = commands(section("3. An Open edX for your project"))
     for unlink in (False, True):
         integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{DELETE_LEARNER}\nCODE")
         if unlink:
@@ -233,7 +238,9 @@ def test_a_deleted_learner_gets_the_lms_account_of_before(integrator: Integrator
         assert "signs in" in steps["sign-in"]
 
 
-def test_a_new_database_for_an_lms_that_has_accounts(integrator: Integrator) -> None:
+def test_usher_dev_with_a_new_database_lists_the_accounts_of_the_lms(
+    integrator: Integrator,
+) -> None:
     """The test learner gets its account back. For other accounts, the output says how to link or
     delete them."""
     integrator.usher_dev()
@@ -246,19 +253,19 @@ def test_a_new_database_for_an_lms_that_has_accounts(integrator: Integrator) -> 
     with sqlite3.connect(integrator.folder / LMS) as database:
         sql = "UPDATE auth_user SET email = 'ann@example.org' WHERE username = ?"
         assert database.execute(sql, [username]).rowcount == 1
-    printed = integrator.usher_dev()["connected"]
-    words = "an account of learners that your database does not have: ann@example.org"
-    assert words in " ".join(printed.split())
-    environment, adopt, delete = [line[2:] for line in printed.split("\n") if line.startswith("$ ")]
+    output = integrator.usher_dev()["connected"]
+    sentence = "an account of learners that your database does not have: ann@example.org"
+    assert sentence in " ".join(output.split())
+    environment, adopt, delete = [line[2:] for line in output.split("\n") if line.startswith("$ ")]
     assert delete == f"rm -r {integrator.folder / LMS.parent}"
     integrator.run(f"{environment}\n{NEW_ANN}")
     _, file = adopt.split(" --to ")
-    with up(integrator):
-        printed = re.sub(r" \\\n +", " ", integrator.run(f"{environment}\n{adopt}"))
-        decide = next(line[2:] for line in printed.splitlines() if line.startswith("$ "))
+    with running_usher_dev(integrator):
+        output = re.sub(r" \\\n +", " ", integrator.run(f"{environment}\n{adopt}"))
+        decide = next(line[2:] for line in output.splitlines() if line.startswith("$ "))
         assert decide == f"python manage.py adopt_users --decisions {file}"
-        printed = integrator.run(f"{environment}\nsed -i '2s/$/link/' {file}\n{decide}")
-        assert f"{username}: linked here, and in the LMS" in printed
+        output = integrator.run(f"{environment}\nsed -i '2s/$/link/' {file}\n{decide}")
+        assert f"{username}: linked here, and in the LMS" in output
     integrator.run(delete)
     steps = integrator.usher_dev()
     assert "The LMS has" not in steps["connected"]
@@ -275,7 +282,7 @@ CODE
 
 
 @contextmanager
-def up(integrator: Integrator) -> Iterator[str]:
+def running_usher_dev(integrator: Integrator) -> Iterator[str]:
     """Runs ``usher dev`` and yields its output so far; Ctrl-C ends it when the block ends."""
     process = subprocess.Popen(
         ["usher", "dev"],
@@ -287,13 +294,13 @@ def up(integrator: Integrator) -> Iterator[str]:
     )
     assert process.stdout
     try:
-        printed = ""
+        output = ""
         for line in process.stdout:
-            printed += line
-            if "stops everything." in " ".join(printed.split()):
+            output += line
+            if "stops everything." in " ".join(output.split()):
                 break
-        assert process.poll() is None, printed
-        yield printed
+        assert process.poll() is None, output
+        yield output
     finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
@@ -301,24 +308,24 @@ def up(integrator: Integrator) -> Iterator[str]:
     assert rest == "\nStopped. The LMS's data are kept for the next run.\n"
 
 
-def test_the_output_fits_a_terminal(integrator: Integrator) -> None:
+def test_the_output_of_usher_dev_fits_a_terminal(integrator: Integrator) -> None:
     """The output has at most 80 columns, on a wider terminal too. Passwords have letters and digits
     only."""
     integrator.usher_dev()
-    with up(integrator) as printed:
-        assert [line for line in printed.splitlines() if len(line) > 80] == []
-        assert [line for line in printed.splitlines() if line != line.rstrip()] == []
+    with running_usher_dev(integrator) as output:
+        assert [line for line in output.splitlines() if len(line) > 80] == []
+        assert [line for line in output.splitlines() if line != line.rstrip()] == []
         for name in ("learner", "LMS superuser"):
-            assert re.search(rf"(?m)^  {name} +\S+   [A-Za-z0-9]{{20}}$", printed), printed
-        again = subprocess.run(
+            assert re.search(rf"(?m)^  {name} +\S+   [A-Za-z0-9]{{20}}$", output), output
+        second_start = subprocess.run(
             ["usher", "dev"],
             cwd=integrator.folder,
             env=integrator.environment,
             capture_output=True,
             text=True,
         )
-        assert again.returncode == 2
-        assert "is already running" in again.stderr
+        assert second_start.returncode == 2
+        assert "is already running" in second_start.stderr
 
 
 def lms_username(integrator: Integrator) -> str:
@@ -329,36 +336,36 @@ def lms_username(integrator: Integrator) -> str:
         return str(rows.fetchone()[0])
 
 
-def test_the_page_s_code_enrolls(integrator: Integrator) -> None:
+def test_the_code_of_the_page_enrolls_and_unenrolls_a_learner(integrator: Integrator) -> None:
     integrator.usher_dev()
-    learner, calls, link = snippets(page("4. Enroll learners"))
-    _, environment, shell = commands(page("3. An Open edX for your project"))
+    learner, calls, link = snippets(section("4. Enroll learners"))
+    _, environment, shell = commands(section("3. An Open edX for your project"))
     script = "\n".join([learner, calls, link, "print('link:', link)"])
-    printed = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
+    output = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
     lms = f"http://127.0.0.1:{integrator.ports[3]}"
     start = "/auth/login/mitxpro-oauth2/?auth_entry=login&next=%2Fcourses%2Fcourse-v1"
-    assert f"link: {lms}{start}" in printed
-    story = integrator.run("python manage.py why testlearner@odl.local")
-    printed = " ".join(story.split()).lower()
-    assert re.search("unenrolled (yet )?from demonstration course", printed), story
+    assert f"link: {lms}{start}" in output
+    explanation = integrator.run("python manage.py why testlearner@odl.local")
+    output = " ".join(explanation.split()).lower()
+    assert re.search("unenrolled (yet )?from demonstration course", output), explanation
 
 
-def test_without_a_sign_in_page_nothing_starts(integrator: Integrator) -> None:
+def test_the_check_refuses_a_project_without_a_sign_in_page(integrator: Integrator) -> None:
     urls = integrator.folder / "shop" / "urls.py"
-    before = urls.read_text()
-    urls.write_text(re.sub(r'LoginView.*"\)', "LoginView.as_view()", before))
+    original = urls.read_text()
+    urls.write_text(re.sub(r'LoginView.*"\)', "LoginView.as_view()", original))
     try:
         with pytest.raises(AssertionError, match=r"(?s)E015.*admin/login\.html"):
             integrator.run("python manage.py check")
     finally:
-        urls.write_text(before)
+        urls.write_text(original)
 
 
-def test_the_page_s_signals_and_adapter_load(integrator: Integrator) -> None:
+def test_the_signal_receivers_and_the_adapter_of_the_page_load(integrator: Integrator) -> None:
     integrator.write("React to changes")
-    printed = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{WELCOME}\nCODE")
-    assert "connected: True" in printed
-    assert "Subject: Welcome to Demo" in printed, "the page's settings need no mail server"
+    output = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{WELCOME}\nCODE")
+    assert "connected: True" in output
+    assert "Subject: Welcome to Demo" in output, "the page's settings need no mail server"
     integrator.write("Decide yourself")
     integrator.run("python manage.py check", USHER_ADAPTER="shop.openedx.Adapter")
 
@@ -374,17 +381,17 @@ enrollment_settled.send(
 """
 
 
-def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator) -> None:
+def test_the_test_of_the_page_passes_and_the_fixtures_work(integrator: Integrator) -> None:
     integrator.write("Test your project")
-    (integrator.folder / "test_fixtures.py").write_text(TESTS_OF_FIXTURES)
+    (integrator.folder / "test_fixtures.py").write_text(FIXTURE_TESTS)
     output = integrator.run(
         "python -m pytest -q -p no:cacheprovider test_orders.py test_fixtures.py"
     )
     assert "8 passed" in output
 
 
-def test_a_refused_request_is_reported_once(integrator: Integrator) -> None:
-    (integrator.folder / "test_refused.py").write_text(REFUSED)
+def test_a_refused_request_fails_the_test_or_its_teardown(integrator: Integrator) -> None:
+    (integrator.folder / "test_refused.py").write_text(REFUSED_REQUESTS)
     output = integrator.run("python -m pytest -q -p no:cacheprovider test_refused.py || true")
     # One test does not catch the error, and fails. The other test catches the error, and fails in
     # its teardown.
@@ -392,11 +399,11 @@ def test_a_refused_request_is_reported_once(integrator: Integrator) -> None:
     assert "Use the fixture usher_lms" in output.replace("\n", " ")
 
 
-REFUSED = """
+REFUSED_REQUESTS = """
 from usher.testing import LmsTrafficRefused
 
 
-def ask(settings):
+def send_request(settings):
     from usher.application.lms_client import client
 
     settings.OPENEDX_API_CLIENT_ID = settings.OPENEDX_API_CLIENT_SECRET = "x"
@@ -404,19 +411,19 @@ def ask(settings):
     client().confirm_lms()
 
 
-def test_lets_it_through(settings):
-    ask(settings)
+def test_that_does_not_catch_the_error(settings):
+    send_request(settings)
 
 
-def test_catches_it(settings):
+def test_that_catches_the_error(settings):
     try:
-        ask(settings)
+        send_request(settings)
     except LmsTrafficRefused:
         pass
 """
 
 
-TESTS_OF_FIXTURES = '''
+FIXTURE_TESTS = '''
 import time
 
 import pytest
@@ -433,7 +440,7 @@ def learner(model):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_other_lms(django_user_model, settings):
+def test_a_request_to_another_lms_is_refused(django_user_model, settings):
     settings.OPENEDX_API_CLIENT_ID = settings.OPENEDX_API_CLIENT_SECRET = "x"
     settings.OPENEDX_SERVICE_WORKER_USERNAME = settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "x"
     run = CourseRun.objects.create(course_key=DEMO)
@@ -442,16 +449,16 @@ def test_no_other_lms(django_user_model, settings):
 
 
 @pytest.fixture(autouse=True)
-def forgive(request, _usher_no_lms):
+def expect_refusal(request, _usher_no_lms):
     """This test expects the refusal."""
     yield
-    if request.node.name == "test_no_other_lms":
+    if request.node.name == "test_a_request_to_another_lms_is_refused":
         assert _usher_no_lms.base_urls
         _usher_no_lms.base_urls.clear()
 
 
-@pytest.mark.parametrize("again", [1, 2])
-def test_it_is_empty_again(usher_lms, django_user_model, again):
+@pytest.mark.parametrize("repetition", [1, 2])
+def test_a_reset_empties_the_lms_within_a_second(usher_lms, django_user_model, repetition):
     started = time.monotonic()
     usher_lms.reset()
     assert time.monotonic() - started < 1
@@ -517,8 +524,8 @@ def redis() -> Iterator[str]:
         server.wait()
 
 
-def test_with_celery_as_the_page_describes(tmp_path: Path) -> None:
-    integrator = begin(tmp_path, MEMBERS)
+def test_usher_dev_runs_celery_as_the_page_describes(tmp_path: Path) -> None:
+    integrator = create_project(tmp_path, UNUSUAL_USER_MODEL)
     with redis() as url:
         broker = {"CELERY_BROKER_URL": url}
         result = subprocess.run(

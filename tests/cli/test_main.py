@@ -31,7 +31,7 @@ def test_every_command_loads_and_has_help(name: str) -> None:
     assert "Usage:" in result.output
 
 
-def test_a_missing_package_is_named_with_its_extra() -> None:
+def test_the_message_about_a_missing_package_names_the_extra_to_install() -> None:
     program = (
         "import sys; sys.modules['httpx'] = None\n"
         "from usher.cli.main import main; main(['dev', '--help'])"
@@ -42,7 +42,7 @@ def test_a_missing_package_is_named_with_its_extra() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_the_command_without_its_extra_names_it() -> None:
+def test_the_message_of_usher_without_click_names_the_extra_to_install() -> None:
     program = "import sys; sys.modules['click'] = None\nfrom usher.cli.main import main"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 2
@@ -57,7 +57,7 @@ def test_an_unknown_command_is_refused() -> None:
 
 
 #: Command → arguments with which the command fails in an empty folder.
-NOT_RUN = {
+FAILING_ARGUMENTS = {
     "demo": ["--provision", "--home", "."],
     "dev": ["."],
     "why": ["ann@learners.example"],
@@ -71,16 +71,16 @@ NOT_RUN = {
 }
 
 
-def in_folder(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Runs ``usher WORDS`` in the folder. For ``status``, the file of connections is not valid
-    JSON."""
+def run_in_folder(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs ``usher`` with these arguments in the folder. For ``status``, the file of connections is
+    not valid JSON."""
     (folder / "token").write_text("t")
-    if "status" in words:
+    if "status" in arguments:
         settings = folder / ".config/usher"
         settings.mkdir(parents=True)
         (settings / "connections.json").write_text("{")
     return subprocess.run(
-        [sys.executable, "-m", "usher.cli.main", *words],
+        [sys.executable, "-m", "usher.cli.main", *arguments],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
@@ -95,8 +95,8 @@ def is_wrapped(text: str) -> bool:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_that_can_not_run_ends_with_2(name: str, tmp_path: Path) -> None:
-    result = in_folder(tmp_path, name, *NOT_RUN[name])
+def test_a_command_that_can_not_run_ends_with_exit_code_2(name: str, tmp_path: Path) -> None:
+    result = run_in_folder(tmp_path, name, *FAILING_ARGUMENTS[name])
     assert result.returncode == 2, result.stderr
     assert result.stderr
     assert "Traceback" not in result.stderr
@@ -104,11 +104,11 @@ def test_a_command_that_can_not_run_ends_with_2(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_wrong_option_ends_with_2_and_is_named(name: str, tmp_path: Path) -> None:
-    wrong = "--" + "no-such-option-of-this-command" * 2
-    result = in_folder(tmp_path, name, *NOT_RUN[name], wrong)
+def test_a_wrong_option_is_named_and_ends_with_exit_code_2(name: str, tmp_path: Path) -> None:
+    wrong_option = "--" + "no-such-option-of-this-command" * 2
+    result = run_in_folder(tmp_path, name, *FAILING_ARGUMENTS[name], wrong_option)
     assert result.returncode == 2
-    assert wrong in result.stderr
+    assert wrong_option in result.stderr
     assert (
         f"Try 'main.py {name} --help' for help." in result.stderr
         or f"usher {name}" in result.stderr
@@ -126,44 +126,46 @@ def test_why_names_an_error_of_the_project_without_a_traceback(tmp_path: Path) -
     assert "Traceback" not in result.stderr
 
 
-def test_why_names_settings_without_usher(tmp_path: Path) -> None:
+def test_why_explains_that_the_settings_lack_the_apps_of_usher(tmp_path: Path) -> None:
     (tmp_path / "manage.py").write_text(
         "import sys\nfrom django.conf import settings\n"
         "from django.core.management import execute_from_command_line\n"
         "settings.configure()\nexecute_from_command_line(sys.argv)\n"
     )
-    result = in_folder(tmp_path, "why", "ann")
+    result = run_in_folder(tmp_path, "why", "ann")
     assert result.returncode == 2
-    said = " ".join(result.stderr.split())
-    assert "its settings module lacks Usher's apps" in said
-    assert "DJANGO_SETTINGS_MODULE" in said
-    assert "$ usher reconcile --user LEARNER --dry-run" in said
+    error_text = " ".join(result.stderr.split())
+    assert "its settings module lacks Usher's apps" in error_text
+    assert "DJANGO_SETTINGS_MODULE" in error_text
+    assert "$ usher reconcile --user LEARNER --dry-run" in error_text
 
 
 def test_without_a_project_doctor_and_why_say_how_to_name_one(tmp_path: Path) -> None:
-    result = in_folder(tmp_path, "doctor")
+    result = run_in_folder(tmp_path, "doctor")
     assert "$ usher doctor --application FOLDER" in result.stderr
     assert "run `usher dev` or `usher connect`" in " ".join(result.stderr.split())
-    result = in_folder(tmp_path, "why", "ann")
+    result = run_in_folder(tmp_path, "why", "ann")
     assert result.returncode == 2
     assert "$ usher why ann --application FOLDER" in result.stderr
     assert "--lms" not in result.stderr
 
 
 def test_without_a_connection_and_tutor_there_is_nothing_to_disconnect(tmp_path: Path) -> None:
-    result = in_folder(tmp_path, "disconnect")
+    result = run_in_folder(tmp_path, "disconnect")
     assert result.stdout == "Nothing to do: no connection was made on this machine.\n"
     assert result.returncode == 0
-    result = in_folder(tmp_path, "disconnect", "--tutor", "/no/tutor")
+    result = run_in_folder(tmp_path, "disconnect", "--tutor", "/no/tutor")
     assert "/no/tutor is not a program" in result.stderr
     assert result.returncode == 2
 
 
-def test_ctrl_c_is_no_failed_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
+def test_an_interrupted_command_ends_with_exit_code_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("usher.cli.why.places", interrupted)
+    monkeypatch.setattr("usher.cli.why.places", interrupt)
     result = CliRunner().invoke(main, ["why", "ann"])
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")

@@ -15,17 +15,18 @@ import pytest
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
 
-SERVE = """
+SERVER_SCRIPT = """
 import http.server, sys
 address = ("127.0.0.1", int(sys.argv[1]))
 http.server.ThreadingHTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 
 
-def eventually(look: Callable[[], bool], seconds: float = 90) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 90) -> bool:
+    """Whether the condition becomes true within ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if look():
+        if condition():
             return True
         time.sleep(0.02)
     return False
@@ -36,7 +37,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def server(folder: Path, port: int, program: str = SERVE) -> ServerProcess:
+def sample_server(folder: Path, port: int, program: str = SERVER_SCRIPT) -> ServerProcess:
     return ServerProcess(
         name="sample",
         command=[sys.executable, "-c", program, str(port)],
@@ -47,9 +48,9 @@ def server(folder: Path, port: int, program: str = SERVE) -> ServerProcess:
     )
 
 
-def test_a_server_is_up_when_it_answers_and_gone_after_stop(tmp_path: Path) -> None:
+def test_a_server_listens_when_it_is_ready_and_no_longer_after_stop(tmp_path: Path) -> None:
     port = free_port()
-    running = server(tmp_path, port)
+    running = sample_server(tmp_path, port)
     running.start()
     try:
         running.wait_until_ready()
@@ -59,46 +60,46 @@ def test_a_server_is_up_when_it_answers_and_gone_after_stop(tmp_path: Path) -> N
     assert not listens(port)
 
 
-def test_a_server_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
-    dying = server(tmp_path, free_port(), "import sys; sys.exit('no database today')")
-    dying.start()
+def test_the_error_about_a_server_that_ended_has_the_end_of_its_log(tmp_path: Path) -> None:
+    failing = sample_server(tmp_path, free_port(), "import sys; sys.exit('no database today')")
+    failing.start()
     with pytest.raises(
         DemoError,
         match=r"(?s)by itself with exit code 1\..*no database today.*Start this command again",
     ):
-        dying.wait_until_ready()
-    dying.stop()
-    assert "Fatal Python error" not in dying.log.read_text()
+        failing.wait_until_ready()
+    failing.stop()
+    assert "Fatal Python error" not in failing.log.read_text()
 
 
-def test_a_server_that_dies_of_an_error_is_named_with_the_error_of_this_start(
+def test_the_error_about_a_crashed_server_has_the_exception_of_this_start(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "sample.log").write_text("the output of an earlier start\n")
     (tmp_path / "own.py").write_text("FOO = (\n")
-    dying = server(tmp_path, free_port(), "import own")
-    dying.start()
-    with pytest.raises(DemoError, match=r"cause: own\.py, line 1: SyntaxError: ") as caught:
-        dying.wait_until_ready()
-    dying.stop()
-    assert "earlier start" not in str(caught.value)
-    assert "Traceback" not in str(caught.value)
+    failing = sample_server(tmp_path, free_port(), "import own")
+    failing.start()
+    with pytest.raises(DemoError, match=r"cause: own\.py, line 1: SyntaxError: ") as raised:
+        failing.wait_until_ready()
+    failing.stop()
+    assert "earlier start" not in str(raised.value)
+    assert "Traceback" not in str(raised.value)
 
 
-def test_a_server_that_was_killed_is_named_with_the_signal(tmp_path: Path) -> None:
+def test_the_error_about_a_killed_server_names_the_signal(tmp_path: Path) -> None:
     program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    dying = server(tmp_path, free_port(), program)
-    dying.start()
+    failing = sample_server(tmp_path, free_port(), program)
+    failing.start()
     with pytest.raises(DemoError, match=r"because of the signal SIGKILL\. It wrote nothing to "):
-        dying.wait_until_ready()
-    dying.stop()
+        failing.wait_until_ready()
+    failing.stop()
 
 
-def test_a_taken_port_is_named_with_what_to_do() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+def test_the_error_about_a_taken_port_names_the_option_for_another_port() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         with pytest.raises(
             DemoError, match=f"Port {port}, which the LMS needs, is taken.*--lms-port"
         ):
@@ -106,12 +107,12 @@ def test_a_taken_port_is_named_with_what_to_do() -> None:
     require_free_port(port, "the LMS", "--lms-port")
 
 
-def test_a_killed_parent_leaves_no_server_behind(tmp_path: Path) -> None:
+def test_a_server_stops_when_its_parent_is_killed(tmp_path: Path) -> None:
     port = free_port()
     program = (
         "import sys,time;from pathlib import Path;"
-        "from tests.cli.test_processes import server;"
-        f"s=server(Path({str(tmp_path)!r}),{port});s.start();s.wait_until_ready();"
+        "from tests.cli.test_processes import sample_server;"
+        f"s=sample_server(Path({str(tmp_path)!r}),{port});s.start();s.wait_until_ready();"
         "print('up',flush=True);time.sleep(60)"
     )
     root = Path(__file__).parents[2]

@@ -30,19 +30,19 @@ def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:
     folder: Path = tmp_path_factory.mktemp(request.param)
-    with Pair(folder, EDITIONS[request.param]) as running:
-        yield running
+    with Pair(folder, EDITIONS[request.param]) as pair:
+        yield pair
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A private window: no cookies of other tests."""
+    """A private window, without cookies of other tests."""
     window = browser.new_context()
     window.set_default_timeout(PATIENCE)
     yield window

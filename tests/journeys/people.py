@@ -10,7 +10,7 @@ from usher.cli.demo.learner_journey import CODE_IN_MAIL
 from usher.cli.demo.pair import Pair
 
 
-def _name() -> str:
+def _new_username() -> str:
     return f"ada-{secrets.token_hex(4)}"
 
 
@@ -18,7 +18,7 @@ def _name() -> str:
 class Person:
     """A person who signs up, with the values for the form."""
 
-    username: str = field(default_factory=_name)
+    username: str = field(default_factory=_new_username)
     email: str = ""
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
 
@@ -52,4 +52,4 @@ def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
         if not page.get_by_text("Your Open edX account is being created").is_visible():
             return
         page.wait_for_timeout(200)
-    raise AssertionError("the LMS account was not made within a minute")
+    raise AssertionError("the LMS account was not created within a minute")

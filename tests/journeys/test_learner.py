@@ -15,7 +15,9 @@ def lms_dashboard(pair: Pair) -> re.Pattern[str]:
     return re.compile(re.escape(f"{pair.lms_url}/dashboard") + r"(\?tpa_hint=[\w-]+)?$")
 
 
-def test_from_sign_up_to_the_lms_dashboard_without_a_second_form(page: Page, pair: Pair) -> None:
+def test_a_learner_reaches_the_lms_dashboard_after_sign_up_without_a_second_form(
+    page: Page, pair: Pair
+) -> None:
     person = Person()
     person.sign_up(page, pair)
     wait_until_account_is_ready(page, pair)
@@ -40,7 +42,7 @@ def test_a_learner_who_opens_the_lms_first_is_redirected_to_the_application(
     expect(page.locator("body")).to_contain_text(person.username)
 
 
-def test_enroll_open_the_run_and_leave(page: Page, pair: Pair) -> None:
+def test_a_learner_enrolls_in_a_run_opens_it_and_leaves_it(page: Page, pair: Pair) -> None:
     pair.manage_application("sync_courserun", "--run", DEMO_RUN)
     Person().sign_up(page, pair)
     page.goto(pair.application_url)
@@ -93,7 +95,7 @@ def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> No
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_two_learners_at_the_same_time_in_two_windows(
+def test_two_learners_sign_in_at_the_same_time_in_two_windows(
     page: Page, context: BrowserContext, pair: Pair
 ) -> None:
     """Each window has its own learner, in the application and in the LMS."""
@@ -102,13 +104,13 @@ def test_two_learners_at_the_same_time_in_two_windows(
     other_window = browser.new_context()
     try:
         first, second = Person(), Person()
-        other = other_window.new_page()
+        other_page = other_window.new_page()
         first.sign_up(page, pair)
-        second.sign_up(other, pair)
-        for tab in (page, other):
+        second.sign_up(other_page, pair)
+        for tab in (page, other_page):
             wait_until_account_is_ready(tab, pair)
             tab.goto(f"{pair.lms_url}/login")
         expect(page.locator("body")).to_contain_text(first.username)
-        expect(other.locator("body")).to_contain_text(second.username)
+        expect(other_page.locator("body")).to_contain_text(second.username)
     finally:
         other_window.close()

@@ -1,5 +1,5 @@
-"""Learners meet an obstacle: nobody gets another person's account, nothing is lost, and a page says
-what happened."""
+"""Learners whose names, addresses or LMS cause trouble: nobody gets another person's account,
+nothing is lost, and a page says what happened."""
 
 import re
 import time
@@ -44,13 +44,15 @@ def lms_accounts(pair: Pair, email: str) -> list[dict[str, object]]:
 def wait_for_lms_account(pair: Pair, email: str, seconds: float = 180) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := lms_accounts(pair, email):
-            return str(found[0]["username"])
+        if accounts := lms_accounts(pair, email):
+            return str(accounts[0]["username"])
         time.sleep(0.2)
     raise AssertionError(f"no LMS account for {email} within {seconds} seconds")
 
 
-def test_a_username_that_the_lms_has_already_becomes_another_one(page: Page, pair: Pair) -> None:
+def test_a_learner_gets_another_lms_username_if_the_lms_has_the_learners_username(
+    page: Page, pair: Pair
+) -> None:
     person = Person()
     make_lms_user(pair, person.username, "somebody.else@example.org")
     person.sign_up(page, pair)
@@ -61,11 +63,11 @@ def test_a_username_that_the_lms_has_already_becomes_another_one(page: Page, pai
     expect(page.locator("body")).to_contain_text(lms_username)
 
 
-def test_an_email_that_the_lms_has_already_is_reported_and_never_linked(
+def test_an_lms_account_with_the_address_of_a_new_learner_is_reported_and_never_linked(
     page: Page, pair: Pair
 ) -> None:
     person = Person()
-    make_lms_user(pair, "owner-of-it", person.email)
+    make_lms_user(pair, "earlier-owner", person.email)
     person.sign_up(page, pair)
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     for _ in range(300):
@@ -77,7 +79,9 @@ def test_an_email_that_the_lms_has_already_is_reported_and_never_linked(
     page.goto(f"{pair.lms_url}/login")
     expect(page.locator("body")).not_to_contain_text("My Courses")
     expect(page.locator("body")).to_contain_text(re.compile("e-?mail", re.IGNORECASE))
-    assert [account["username"] for account in lms_accounts(pair, person.email)] == ["owner-of-it"]
+    assert [account["username"] for account in lms_accounts(pair, person.email)] == [
+        "earlier-owner"
+    ]
 
 
 def test_the_name_of_a_deleted_learner_is_refused_for_ever(page: Page, pair: Pair) -> None:
@@ -93,7 +97,9 @@ def test_the_name_of_a_deleted_learner_is_refused_for_ever(page: Page, pair: Pai
         expect(page.get_by_text(re.compile("already exists|taken", re.IGNORECASE))).to_be_visible()
 
 
-def test_a_dead_lms_loses_nothing(page: Page, pair: Pair) -> None:
+def test_a_learner_who_signs_up_while_the_lms_is_down_gets_an_lms_account_later(
+    page: Page, pair: Pair
+) -> None:
     lms = pair.server("lms")
     lms.stop()
     try:
@@ -113,18 +119,18 @@ def test_a_dead_lms_loses_nothing(page: Page, pair: Pair) -> None:
 def test_nobody_is_redirected_to_a_foreign_site(pair: Pair, target: str) -> None:
     with httpx.Client(trust_env=False) as client:
         quoted = quote(target, safe="")
-        places = [
+        urls = [
             f"{pair.application_url}{ApplicationPath.LOGOUT}?next={quoted}",
             f"{pair.application_url}/accounts/login/?next={quoted}",
             *(f"{pair.application_url}{path}?next={quoted}" for path in ApplicationPath.LANDINGS),
             f"{pair.lms_url}/logout?redirect_url={quoted}",
             f"{pair.lms_url}/login?next={quoted}",
         ]
-        for place in places:
-            answer = client.get(place)
-            assert answer.status_code < 500, place
+        for url in urls:
+            answer = client.get(url)
+            assert answer.status_code < 500, url
             location = answer.headers.get("Location", "")
-            assert not re.match(r"(https?:)?[/\\]{2}evil|javascript:", location), (place, location)
+            assert not re.match(r"(https?:)?[/\\]{2}evil|javascript:", location), (url, location)
 
 
 def test_authorize_refuses_a_redirect_uri_that_is_not_registered(page: Page, pair: Pair) -> None:

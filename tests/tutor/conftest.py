@@ -16,7 +16,7 @@ ORDERS = (("mfe", "usher"), ("usher", "mfe"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    line = "newest: only with the newest release, for what doesn't differ between them"
+    line = "newest: runs with the newest release of Tutor only, because all releases do the same"
     config.addinivalue_line("markers", line)
 
 
@@ -24,11 +24,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "release" in metafunc.fixturenames:
         newest = metafunc.definition.get_closest_marker("newest")
         # Tests of one release run in one process, so that they share its roots.
-        marked = [
+        parameters = [
             pytest.param(release, marks=pytest.mark.xdist_group(f"tutor-{release}"))
             for release in (RELEASES[-1:] if newest else RELEASES)
         ]
-        metafunc.parametrize("release", marked, scope="session")
+        metafunc.parametrize("release", parameters, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +44,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TutorRoo
     ) -> TutorRoot:
         name = "-".join(["tutor", str(release), *order, *(["nightly"] if nightly else [])])
         path = shared / name
-        with (shared / f"{name}.lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        with (shared / f"{name}.lock").open("w") as lock_file:
+            fcntl.flock(lock_file, fcntl.LOCK_EX)
             if not path.exists():
                 TutorRoot.make(release, path, plugins=order, nightly=nightly)
         return TutorRoot(release, path, nightly)

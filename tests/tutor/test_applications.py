@@ -16,8 +16,9 @@ SECRET = "0" * 64
 
 
 def config(*applications: Any, **values: Any) -> dict[str, Any]:
-    own = {"USHER_APPLICATIONS": list(applications)} if applications else {}
-    return {**configuration.DEFAULTS, **configuration.UNIQUE, **own, **values}
+    """The plugin's configuration with these entries of applications and other values."""
+    entries = {"USHER_APPLICATIONS": list(applications)} if applications else {}
+    return {**configuration.DEFAULTS, **configuration.UNIQUE, **entries, **values}
 
 
 def test_an_edition_needs_only_its_name() -> None:
@@ -47,13 +48,13 @@ def test_browsers_and_servers_may_use_different_addresses() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_localhost_of_the_machine_is_not_that_of_the_container(host: str) -> None:
+def test_containers_reach_an_application_on_localhost_by_another_host_name(host: str) -> None:
     (entry,) = read_entries([{"name": "shop", "root_url": f"http://{host}:8099"}])
     assert entry.root_url == f"http://{host}:8099"
     assert entry.server_url == "http://host.docker.internal:8099"
 
 
-def test_an_application_without_usher_gets_no_messages() -> None:
+def test_an_application_that_is_not_built_on_usher_gets_no_webhook_address() -> None:
     (entry,) = read_entries([{"name": "mitxpro", "usher": False}])
     application = to_application(entry, SECRET)
     assert application.webhook_url == application.backchannel_logout_url == ""
@@ -70,10 +71,10 @@ def test_explicit_values_of_an_entry_are_kept() -> None:
 
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=2, max_size=2, unique=True))
 def test_each_application_and_purpose_has_a_secret_of_its_own(pair: list[tuple[str, str]]) -> None:
-    one, other = (derive(SECRET, name, purpose) for name, purpose in pair)
+    first, second = (derive(SECRET, name, purpose) for name, purpose in pair)
     if ":".join(pair[0]) != ":".join(pair[1]):
-        assert one != other
-    assert derive("1" * 64, *pair[0]) != one
+        assert first != second
+    assert derive("1" * 64, *pair[0]) != first
 
 
 def test_the_second_application_has_an_oauth_client_of_its_own() -> None:
@@ -83,7 +84,7 @@ def test_the_second_application_has_an_oauth_client_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("applications", "words"),
+    ("applications", "message"),
     [
         ("mitxonline", "not a list"),
         (["mitxonline"], "USHER_APPLICATIONS[0] is not a mapping"),
@@ -98,13 +99,13 @@ def test_the_second_application_has_an_oauth_client_of_its_own() -> None:
         ([{"name": "mitxpro"}, {"name": "mitxonline"}], "the same backend"),
     ],
 )
-def test_unusable_values_are_named(applications: Any, words: str) -> None:
-    with pytest.raises(EntryError) as caught:
+def test_an_invalid_entry_is_refused_with_the_reason(applications: Any, message: str) -> None:
+    with pytest.raises(EntryError) as refusal:
         read_entries(applications)
-    assert words in str(caught.value)
+    assert message in str(refusal.value)
 
 
-def test_the_description_is_what_the_lms_reads() -> None:
+def test_a_description_is_the_same_after_a_round_trip_through_json() -> None:
     description = describe(config(USHER_SUPERUSER_USERNAME="edx"))
     assert Description.from_json(description.to_json()) == description
     assert description.service_worker is not None
@@ -117,12 +118,15 @@ def test_the_description_is_what_the_lms_reads() -> None:
 
 def test_a_superuser_of_an_application_signs_in_by_its_backend() -> None:
     first, second = {"name": "mitxonline"}, {"name": "mitxpro", "backend": "ol-oauth2"}
-    named = {"USHER_SUPERUSER_USERNAME": "edx", "USHER_SUPERUSER_APPLICATION": "mitxpro"}
-    superuser = describe(config(first, second, **named)).superuser
+    superuser_settings = {
+        "USHER_SUPERUSER_USERNAME": "edx",
+        "USHER_SUPERUSER_APPLICATION": "mitxpro",
+    }
+    superuser = describe(config(first, second, **superuser_settings)).superuser
     assert superuser is not None
     assert superuser.backend == "ol-oauth2"
     with pytest.raises(EntryError, match="USHER_SUPERUSER_APPLICATION is 'mitxpro'"):
-        describe(config(first, **named))
+        describe(config(first, **superuser_settings))
 
 
 def test_each_application_has_a_service_worker_of_its_own() -> None:
@@ -143,7 +147,7 @@ def test_each_application_has_a_service_worker_of_its_own() -> None:
     assert len({worker.token for worker in workers if worker}) == 3
     assert Description.from_json(description.to_json()) == description
 
-    # An entry's own name is used, whatever the other entries are.
+    # The username in an entry is used even if this entry is the only one.
     alone = describe(config({**second, "service_worker_username": "shop_serviceworker"}))
     assert alone.service_worker_of("shop") == workers[1]
 
@@ -155,7 +159,7 @@ def test_two_applications_can_not_have_the_same_service_worker() -> None:
         describe(config(first, second))
 
 
-def test_only_names_of_this_machine_resolve_to_it() -> None:
+def test_host_aliases_are_the_host_names_of_applications_on_this_machine() -> None:
     public = {"name": "shop", "root_url": "https://shop.org", "backend": "ol-oauth2"}
     assert host_aliases(config({"name": "mitxpro"}, public)) == [
         "host.docker.internal",
@@ -166,22 +170,22 @@ def test_only_names_of_this_machine_resolve_to_it() -> None:
 
 
 def test_the_default_application_is_the_first_or_the_named_one() -> None:
-    both = [{"name": "mitxonline"}, {"name": "mitxpro", "backend": "ol-oauth2"}]
-    assert lms_settings(config(*both))["USHER_DEFAULT_BACKEND"] == "mitxpro-oauth2"
-    named = config(*both, USHER_DEFAULT_APPLICATION="mitxpro")
+    two_applications = [{"name": "mitxonline"}, {"name": "mitxpro", "backend": "ol-oauth2"}]
+    assert lms_settings(config(*two_applications))["USHER_DEFAULT_BACKEND"] == "mitxpro-oauth2"
+    named = config(*two_applications, USHER_DEFAULT_APPLICATION="mitxpro")
     assert lms_settings(named)["USHER_DEFAULT_BACKEND"] == "ol-oauth2"
-    choice = config(*both, USHER_DEFAULT_APPLICATION="choice")
+    choice = config(*two_applications, USHER_DEFAULT_APPLICATION="choice")
     assert lms_settings(choice)["USHER_DEFAULT_BACKEND"] == ""
     with pytest.raises(EntryError, match="mitxonline, mitxpro, or choice"):
-        lms_settings(config(*both, USHER_DEFAULT_APPLICATION="xpro"))
+        lms_settings(config(*two_applications, USHER_DEFAULT_APPLICATION="xpro"))
 
 
-def test_no_application_leaves_the_lms_plain() -> None:
+def test_an_lms_without_applications_gets_no_settings() -> None:
     assert lms_settings(config(USHER_SIGN_IN=False)) == {}
     assert lms_settings({**config(), "USHER_APPLICATIONS": []}) == {}
 
 
-WORDS = st.one_of(
+VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.text(max_size=30), st.just("http://[")
 )
 FIELDS = st.sampled_from(["name", "root_url", "server_url", "backend", "redirect_uris", "usher"])
@@ -189,8 +193,8 @@ FIELDS = st.sampled_from(["name", "root_url", "server_url", "backend", "redirect
 
 @given(
     st.one_of(
-        WORDS,
-        st.lists(st.dictionaries(FIELDS, st.one_of(WORDS, st.lists(WORDS, max_size=2)))),
+        VALUES,
+        st.lists(st.dictionaries(FIELDS, st.one_of(VALUES, st.lists(VALUES, max_size=2)))),
         st.lists(
             st.fixed_dictionaries(
                 {"name": st.just("shop")},
@@ -206,5 +210,5 @@ def test_any_configuration_is_read_or_refused_with_a_message(items: Any) -> None
         assert str(refusal)
     else:
         for entry in entries:
-            described = Description([to_application(entry, SECRET)]).to_json()
-            assert Description.from_json(described).applications[0].name == entry.name
+            text = Description([to_application(entry, SECRET)]).to_json()
+            assert Description.from_json(text).applications[0].name == entry.name

@@ -43,10 +43,10 @@ def test_secrets_are_in_no_other_file_that_usher_renders(rendered: Rendered, rel
     for path in root.env.rglob("*"):
         if path.is_file() and path.name != "usher.json":
             content = path.read_bytes()
-            assert not [s for s in secrets if s.encode() in content], path
+            assert not [secret for secret in secrets if secret.encode() in content], path
 
 
-def test_if_the_user_is_not_the_containers_the_folder_is_made_private(
+def test_the_folder_is_made_private_if_tutor_runs_as_another_user_than_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files.os, "geteuid", lambda: 1234)
@@ -84,9 +84,9 @@ def test_containers_find_the_applications_of_this_machine(
 
 def extra_hosts(root: TutorRoot) -> dict[str, list[str]]:
     """Service → its extra_hosts in the compose files of ``local``, which dev mode uses, too."""
-    found: dict[str, list[str]] = {}
+    hosts: dict[str, list[str]] = {}
     for path in (root.env / "local").glob("docker-compose*.yml"):
         for name, service in yaml.safe_load(path.read_text())["services"].items():
             if "extra_hosts" in service:
-                found[name] = service["extra_hosts"]
-    return found
+                hosts[name] = service["extra_hosts"]
+    return hosts

@@ -43,13 +43,13 @@ PARTS = [
     "shop.example",
     "ol-oauth2",
 ]
-hostile = st.lists(st.sampled_from(PARTS) | st.text(max_size=4), min_size=1, max_size=3).map(
+hostile_values = st.lists(st.sampled_from(PARTS) | st.text(max_size=4), min_size=1, max_size=3).map(
     "".join
 )
-OF_ENTRY = ("root_url", "server_url", "backend", "provider_name", "oauth_name", "client_secret")
-OF_CONFIG = ("USHER_REQUIREMENT", "USHER_SUPERUSER_USERNAME", "USHER_SUPERUSER_EMAIL")
-LISTS = ("USHER_HOST_ALIASES", "USHER_BACKEND_REQUIREMENTS", "USHER_ANONYMOUS_PATHS")
-places = st.sampled_from([*OF_ENTRY, *OF_CONFIG, *LISTS])
+ENTRY_FIELDS = ("root_url", "server_url", "backend", "provider_name", "oauth_name", "client_secret")
+CONFIG_KEYS = ("USHER_REQUIREMENT", "USHER_SUPERUSER_USERNAME", "USHER_SUPERUSER_EMAIL")
+LIST_KEYS = ("USHER_HOST_ALIASES", "USHER_BACKEND_REQUIREMENTS", "USHER_ANONYMOUS_PATHS")
+places = st.sampled_from([*ENTRY_FIELDS, *CONFIG_KEYS, *LIST_KEYS])
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +65,12 @@ def root(
 
 
 @pytest.fixture(scope="module")
-def plain(root: TutorRoot) -> dict[str, Any]:
+def plain_structure(root: TutorRoot) -> dict[str, Any]:
     """The configuration without hostile values."""
-    return parsed(root)
+    return parse_rendered(root)
 
 
-def parsed(root: TutorRoot) -> dict[str, Any]:
+def parse_rendered(root: TutorRoot) -> dict[str, Any]:
     """The structure of all rendered files that have Usher's values: parsed, without the values."""
     env = root.env
     for place, service in compose.SERVICES.items():
@@ -94,13 +94,14 @@ def parsed(root: TutorRoot) -> dict[str, Any]:
 
 
 def with_value(place: str, value: str) -> dict[str, Any]:
-    if place in OF_ENTRY:
+    """The configuration that has the value at this place."""
+    if place in ENTRY_FIELDS:
         return {"USHER_APPLICATIONS": [{**ENTRY, "backend_base": "ol-oauth2", place: value}]}
-    return {place: [value] if place in LISTS else value}
+    return {place: [value] if place in LIST_KEYS else value}
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(place=places, value=hostile)
+@given(place=places, value=hostile_values)
 @example(place="backend", value="shop-oauth2\nimport os")
 @example(
     place="USHER_HOST_ALIASES", value='shop.example:host-gateway"\n    privileged: true\n    #'
@@ -108,29 +109,29 @@ def with_value(place: str, value: str) -> dict[str, Any]:
 @example(place="USHER_REQUIREMENT", value="openedx-usher' ; touch MARK ; '")
 @example(place="USHER_HOST_ALIASES", value="shop.example")
 @pytest.mark.slow
-def test_only_the_value_arrives(
-    root: TutorRoot, plain: dict[str, Any], place: str, value: str
+def test_a_hostile_value_is_refused_or_rendered_as_one_value(
+    root: TutorRoot, plain_structure: dict[str, Any], place: str, value: str
 ) -> None:
-    mark = root.path.parent / "MARK"
-    before = dict(root.config())
+    attack_file = root.path.parent / "MARK"
+    original_config = dict(root.config())
     try:
-        root.configure(**with_value(place, value.replace("MARK", str(mark))))
+        root.configure(**with_value(place, value.replace("MARK", str(attack_file))))
         result = root.run("config", "save", check=False)
-        assert not mark.exists()
+        assert not attack_file.exists()
         assert "Traceback" not in result.stderr
         if result.returncode == 0:
-            found = parsed(root)
-            assert found["python"] == plain["python"]
-            assert set(found["lms.env.yml"]) == set(plain["lms.env.yml"])
-            assert found["Dockerfile"] == plain["Dockerfile"]
+            structure = parse_rendered(root)
+            assert structure["python"] == plain_structure["python"]
+            assert set(structure["lms.env.yml"]) == set(plain_structure["lms.env.yml"])
+            assert structure["Dockerfile"] == plain_structure["Dockerfile"]
         else:
             assert "write" in result.stderr + result.stdout
     finally:
-        (root.path / "config.yml").write_text(yaml.safe_dump(before))
+        (root.path / "config.yml").write_text(yaml.safe_dump(original_config))
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("usher-link", "--application", "shop", "--username", "{{ 7 * 7 }}"),
         ("usher-link", "--application", "shop", "--username", "ada", "{{ 7 * 7 }}"),
@@ -139,8 +140,8 @@ def test_only_the_value_arrives(
     ],
 )
 def test_arguments_of_a_job_are_not_rendered_as_templates(
-    root: TutorRoot, words: tuple[str, ...]
+    root: TutorRoot, arguments: tuple[str, ...]
 ) -> None:
-    result = root.run("local", "do", *words, check=False)
+    result = root.run("local", "do", *arguments, check=False)
     assert result.returncode != 0
     assert "write" in result.stderr

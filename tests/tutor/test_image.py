@@ -20,7 +20,7 @@ def dockerfile(root: TutorRoot) -> str:
     return (root.env / "build/openedx/Dockerfile").read_text()
 
 
-def test_the_image_is_built_with_this_very_code(rendered: Rendered, release: int) -> None:
+def test_the_dockerfile_installs_the_wheel_of_this_code(rendered: Rendered, release: int) -> None:
     root = rendered(release)
     context = root.env / "build/openedx/usher"
     assert [path.name for path in context.iterdir()] == [wheel.filename()]
@@ -29,12 +29,12 @@ def test_the_image_is_built_with_this_very_code(rendered: Rendered, release: int
     assert "RUN --mount=type=bind,source=usher,target=/mnt/usher-wheel \\\n    " + install in text
     # Usher is installed after the platform's requirements, in a stage that the images of local and
     # dev share.
-    places = [text.index(part) for part in ("edx/base.txt", install, BACKENDS, "AS production")]
-    assert places == sorted(places)
+    positions = [text.index(part) for part in ("edx/base.txt", install, BACKENDS, "AS production")]
+    assert positions == sorted(positions)
 
 
 @pytest.mark.newest
-def test_a_released_version_can_be_named_instead(own_root: TutorRoot) -> None:
+def test_a_requirement_replaces_the_wheel_in_the_dockerfile(own_root: TutorRoot) -> None:
     own_root.configure(USHER_REQUIREMENT="openedx-usher==1.2.3", USHER_BACKEND_REQUIREMENTS=[])
     own_root.run("config", "save")
     text = dockerfile(own_root)
@@ -50,12 +50,12 @@ def test_a_stale_wheel_is_replaced_when_the_image_is_built(
 ) -> None:
     root, engine = own_root, ContainerEngine.make(tmp_path / "engine")
     root.environment.update(engine.environment)
-    carried = root.env / "build/openedx/usher" / wheel.filename()
-    carried.write_bytes(b"of yesterday")
-    (carried.parent / "openedx_usher-0.0.1-py3-none-any.whl").write_bytes(b"of last year")
+    wheel_file = root.env / "build/openedx/usher" / wheel.filename()
+    wheel_file.write_bytes(b"stale")
+    (wheel_file.parent / "openedx_usher-0.0.1-py3-none-any.whl").write_bytes(b"stale")
     root.run("images", "build", image)
-    assert list(carried.parent.iterdir()) == [carried]
-    with zipfile.ZipFile(carried) as archive:
+    assert list(wheel_file.parent.iterdir()) == [wheel_file]
+    with zipfile.ZipFile(wheel_file) as archive:
         assert archive.read("usher/tutor/wheel.py") == Path(wheel.__file__).read_bytes()
     build = engine.calls()[-1]
     assert build[:3] == ["docker", "buildx", "build"]
@@ -69,7 +69,7 @@ def test_launch_builds_the_image_because_the_published_one_has_no_usher(
         "from tutor.commands.cli import main; from tutor import hooks; import sys;"
         "hooks.Actions.CORE_READY.do();"
         f"hooks.Actions.PROJECT_ROOT_READY.do({str(rendered(release).path)!r});"
-        "print(*(hooks.Filters.IMAGES_BUILD_REQUIRED.apply([], m) for m in ('local', 'dev')))"
+        "print(*(hooks.Filters.IMAGES_BUILD_REQUIRED.apply([], mode) for mode in ('local', 'dev')))"
     )
     python = rendered(release).python
     result = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)

@@ -13,10 +13,10 @@ from tests.support.tutor.environments import tutor_executable
 
 MODES = ("local", "dev", "k8s")
 MANAGE = """#!/bin/sh
-# Tells how it was called, and what it was given to read.
-echo "manage.py $*" >> called
+# Records its arguments, and a copy of the description that it must read.
+echo "manage.py $*" >> calls.txt
 for last; do :; done
-case "$last" in *usher.json) cp "$last" given.json;; esac
+case "$last" in *usher.json) cp "$last" description.json;; esac
 """
 
 
@@ -38,18 +38,18 @@ def engine(tmp_path: Path, lms: Path) -> ContainerEngine:
 def secrets_of(root: TutorRoot) -> list[str]:
     description = root.description()
     assert description.service_worker is not None
-    found = [root.config()["USHER_SECRET"], description.service_worker.token]
+    secrets = [root.config()["USHER_SECRET"], description.service_worker.token]
     for application in description.applications:
-        found += [
+        secrets += [
             application.client_secret,
             application.oauth_client_secret,
             application.webhook_secret,
         ]
-    return found
+    return secrets
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_initialization_hands_the_description_over_as_a_file(
+def test_initialization_passes_the_description_as_a_file(
     rendered: Callable[..., TutorRoot],
     release: int,
     mode: str,
@@ -62,20 +62,22 @@ def test_initialization_hands_the_description_over_as_a_file(
         if mode == "k8s":
             root.run("k8s", "start")
         result = root.run(mode, "do", "init", "--limit=usher")
-    config = lms / "given.json"
-    assert [line.split(" --file")[0] for line in (lms / "called").read_text().splitlines()] == [
+    passed = lms / "description.json"
+    assert [line.split(" --file")[0] for line in (lms / "calls.txt").read_text().splitlines()] == [
         "manage.py lms migrate usher_lms",
         "manage.py lms usher_provision",
     ]
-    assert config.read_text() == (root.lms_config.parent / "usher.json").read_text()
-    shown = [word for call in engine.calls() for word in call]
-    shown += [result.stdout, result.stderr]
-    assert not [secret for secret in secrets_of(root) if any(secret in word for word in shown)]
+    assert passed.read_text() == (root.lms_config.parent / "usher.json").read_text()
+    visible_texts = [word for call in engine.calls() for word in call]
+    visible_texts += [result.stdout, result.stderr]
+    assert not [
+        secret for secret in secrets_of(root) if any(secret in text for text in visible_texts)
+    ]
 
 
 @pytest.mark.newest
 @pytest.mark.parametrize(
-    ("command", "asked"),
+    ("command", "manage_arguments"),
     [
         (("usher-provision", "--dry-run"), "lms usher_provision --file {} --dry-run"),
         (("usher-report",), "lms usher_report"),
@@ -102,23 +104,23 @@ def test_initialization_hands_the_description_over_as_a_file(
         ),
     ],
 )
-def test_commands_reach_the_lms(
+def test_each_do_command_runs_its_management_command_in_the_lms(
     rendered: Callable[..., TutorRoot],
     release: int,
     command: tuple[str, ...],
-    asked: str,
+    manage_arguments: str,
     engine: ContainerEngine,
     lms: Path,
 ) -> None:
     root = TutorRoot(release, rendered(release).path, environment=engine.environment)
     root.run("local", "do", *command)
     description = root.lms_config.parent / "usher.json"
-    first = (lms / "called").read_text().splitlines()[0]
-    assert first == "manage.py " + asked.format(description)
+    first_call = (lms / "calls.txt").read_text().splitlines()[0]
+    assert first_call == "manage.py " + manage_arguments.format(description)
 
 
 @pytest.mark.xdist_group("tutor-22")
-def test_a_job_that_fails_fails_the_command(
+def test_a_do_command_fails_if_its_job_fails(
     rendered: Callable[..., TutorRoot], engine: ContainerEngine, lms: Path
 ) -> None:
     (lms / "manage.py").write_text("#!/bin/sh\nexit 3\n")
@@ -130,7 +132,7 @@ def test_a_job_that_fails_fails_the_command(
 
 
 @pytest.mark.xdist_group("tutor-22")
-def test_the_replaced_docker_refuses_unknown_calls(
+def test_the_stand_in_for_docker_refuses_unknown_calls(
     rendered: Callable[..., TutorRoot], engine: ContainerEngine
 ) -> None:
     root = TutorRoot(22, rendered(22).path, environment=engine.environment)
@@ -140,14 +142,16 @@ def test_the_replaced_docker_refuses_unknown_calls(
     assert "stand-in docker: no answer for: compose pause" in result.stderr
 
 
-@pytest.mark.parametrize("recent", [21, 22])
-def test_tutor_s_smoke_tests_include_ours(recent: int) -> None:
+@pytest.mark.parametrize("release_with_smoke_tests", [21, 22])
+def test_the_smoke_tests_of_tutor_include_those_of_the_plugin(
+    release_with_smoke_tests: int,
+) -> None:
     script = (
         "import usher.tutor.plugin; from tutor import hooks; "
         "print([path for service, suite, path in hooks.Filters.TESTS.iterate() "
         "if (service, suite) == ('lms', 'smoke')])"
     )
-    python = tutor_executable(recent).parent / "python"
+    python = tutor_executable(release_with_smoke_tests).parent / "python"
     result = subprocess.run(
         [python, "-c", script], capture_output=True, text=True, check=True
     ).stdout

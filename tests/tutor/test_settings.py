@@ -10,14 +10,15 @@ from tests.tutor.conftest import ORDERS
 
 MITXPRO = "social_auth_mitxpro.backends.MITxProOAuth2"
 OL = "ol_social_auth.backends.OLOAuth2"
-SWITCHED_ON = (
+ENABLED_FEATURES = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
     "ENABLE_COMBINED_LOGIN_REGISTRATION",
     "ENABLE_THIRD_PARTY_AUTH",
     "ENABLE_OAUTH2_PROVIDER",
     "SKIP_EMAIL_VALIDATION",
 )
-FLAT = ("ENABLE_AUTHN_MICROFRONTEND", "SKIP_EMAIL_VALIDATION", "ENABLE_THIRD_PARTY_AUTH")
+#: Settings that newer platforms have both as a setting of this name and in FEATURES.
+FLAT_SETTINGS = ("ENABLE_AUTHN_MICROFRONTEND", "SKIP_EMAIL_VALIDATION", "ENABLE_THIRD_PARTY_AUTH")
 MODES = ("local", "dev", "k8s")
 Rendered = Callable[..., TutorRoot]
 
@@ -26,7 +27,7 @@ def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
     """Asserts that the LMS has all settings of the manual procedure, for MITx Online. Returns its
     settings."""
     settings = read_back(root, mode)
-    assert [settings[f"FEATURES.{name}"] for name in SWITCHED_ON] == [True] * 5
+    assert [settings[f"FEATURES.{name}"] for name in ENABLED_FEATURES] == [True] * 5
     assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is False
     assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
     assert settings["THIRD_PARTY_AUTH_BACKENDS"] == [MITXPRO]
@@ -52,7 +53,7 @@ def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ORDERS, ids="-then-".join)
-def test_everything_holds_whatever_the_order_of_plugins(
+def test_the_lms_is_connected_in_each_order_of_plugins(
     rendered: Rendered, release: int, order: tuple[str, ...], mode: str
 ) -> None:
     assert_connected(rendered(release, order), mode)
@@ -60,7 +61,7 @@ def test_everything_holds_whatever_the_order_of_plugins(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.xdist_group("tutor-22")
-def test_everything_holds_in_nightly(rendered: Rendered, mode: str) -> None:
+def test_the_lms_is_connected_in_nightly(rendered: Rendered, mode: str) -> None:
     root = rendered(22, nightly=True)
     assert root.run("--version").stdout.strip().endswith("-main")
     assert_connected(root, mode)
@@ -68,15 +69,17 @@ def test_everything_holds_in_nightly(rendered: Rendered, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_flat_settings_agree_with_features(rendered: Rendered, release: int, mode: str) -> None:
-    """Some code of the platform reads the flat setting, some reads FEATURES."""
-    both = read_back(rendered(release), mode)
+    """The platform reads the flat setting in some places and FEATURES in others."""
+    settings = read_back(rendered(release), mode)
     if release == 20:
-        assert [both[name] for name in FLAT] == [None] * len(FLAT)
+        assert [settings[name] for name in FLAT_SETTINGS] == [None] * len(FLAT_SETTINGS)
     else:
-        assert [both[name] for name in FLAT] == [both[f"FEATURES.{name}"] for name in FLAT]
+        assert [settings[name] for name in FLAT_SETTINGS] == [
+            settings[f"FEATURES.{name}"] for name in FLAT_SETTINGS
+        ]
 
 
-def test_the_micro_frontend_may_stay_on(own_root: TutorRoot) -> None:
+def test_a_setting_keeps_the_sign_in_micro_frontend_enabled(own_root: TutorRoot) -> None:
     own_root.configure(USHER_AUTHN_MICROFRONTEND=True)
     own_root.run("config", "save")
     for mode in MODES:
@@ -86,7 +89,7 @@ def test_the_micro_frontend_may_stay_on(own_root: TutorRoot) -> None:
 
 
 @pytest.mark.newest
-def test_two_applications_have_a_backend_each(own_root: TutorRoot) -> None:
+def test_each_of_two_applications_has_a_backend_of_its_own(own_root: TutorRoot) -> None:
     own_root.configure(
         USHER_APPLICATIONS=[
             {"name": "mitxonline", "backend": "ol-oauth2"},
@@ -107,20 +110,24 @@ def test_two_applications_have_a_backend_each(own_root: TutorRoot) -> None:
 
 
 @pytest.mark.newest
-def test_a_disabled_plugin_leaves_a_plain_lms(own_root: TutorRoot) -> None:
+def test_an_lms_without_sign_in_has_the_settings_of_an_lms_without_the_plugin(
+    own_root: TutorRoot,
+) -> None:
     own_root.configure(USHER_SIGN_IN=False)
     own_root.run("config", "save")
-    off = read_back(own_root, "local")
+    without_sign_in = read_back(own_root, "local")
     own_root.run("plugins", "disable", "usher")
     own_root.run("config", "save")
-    assert off == read_back(own_root, "local")
-    left = [path for path in own_root.env.rglob("*") if "usher" in path.name]
-    assert left == []
-    assert MITXPRO not in off["AUTHENTICATION_BACKENDS"]
-    assert off["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
+    assert without_sign_in == read_back(own_root, "local")
+    remaining_files = [path for path in own_root.env.rglob("*") if "usher" in path.name]
+    assert remaining_files == []
+    assert MITXPRO not in without_sign_in["AUTHENTICATION_BACKENDS"]
+    assert without_sign_in["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
 
 
-def test_an_image_without_the_package_still_starts(rendered: Rendered, release: int) -> None:
+def test_an_image_without_the_package_usher_loads_its_settings(
+    rendered: Rendered, release: int
+) -> None:
     settings = read_back(rendered(release), "local", package=False)
     assert MITXPRO not in settings["AUTHENTICATION_BACKENDS"]
     assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True

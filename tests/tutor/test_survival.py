@@ -21,15 +21,15 @@ def fingerprints(root: TutorRoot) -> dict[str, str]:
     }
 
 
-def test_saving_and_making_anew_change_nothing(own_root: TutorRoot) -> None:
+def test_rendering_a_root_again_gives_the_same_files(own_root: TutorRoot) -> None:
     own_root.run("config", "save")
-    before = fingerprints(own_root)
+    original = fingerprints(own_root)
     own_root.run("config", "save")
-    assert fingerprints(own_root) == before
+    assert fingerprints(own_root) == original
     # config.yml is enough to render a root's files again.
     shutil.rmtree(own_root.env)
     own_root.run("config", "save")
-    assert fingerprints(own_root) == before
+    assert fingerprints(own_root) == original
 
 
 @pytest.mark.newest
@@ -59,7 +59,7 @@ def test_upgrades_of_tutor_keep_the_connection(tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("tutor-22")
-def test_another_root_gets_secrets_of_its_own(tmp_path: Path) -> None:
-    made = [TutorRoot.make(22, tmp_path / name).description() for name in ("one", "two")]
-    assert made[0].applications[0].client_secret != made[1].applications[0].client_secret
-    assert made[0].service_worker != made[1].service_worker
+def test_two_roots_have_different_secrets(tmp_path: Path) -> None:
+    first, second = (TutorRoot.make(22, tmp_path / name).description() for name in ("one", "two"))
+    assert first.applications[0].client_secret != second.applications[0].client_secret
+    assert first.service_worker != second.service_worker

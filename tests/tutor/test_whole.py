@@ -39,14 +39,16 @@ Application.objects.create(
 
 @dataclass
 class Connected:
+    """A provisioned LMS, its Tutor root, and the application that it is connected to."""
+
     root: TutorRoot
     lms_url: str
     shop: PlainCheckout
 
     def provision(self, *options: str) -> list[dict[str, Any]]:
         """Runs ``usher-provision`` and returns its report."""
-        done = self.root.run("local", "do", "usher-provision", *options)
-        return list(json.loads(done.stdout[done.stdout.index("{\n") :])["items"])
+        result = self.root.run("local", "do", "usher-provision", *options)
+        return list(json.loads(result.stdout[result.stdout.index("{\n") :])["items"])
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def connected(tmp_path: Path) -> Iterator[Connected]:
     }
     shop.manage("shell", stdin=MAKE_RECORD.format(**record))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LMS_CFG", str(as_in_dev(root, url, home)))
+        patch.setenv("LMS_CFG", str(settings_of_dev_mode(root, url, home)))
         shop.up()
         try:
             with running_lms(lms, port):
@@ -82,7 +84,7 @@ def connected(tmp_path: Path) -> Iterator[Connected]:
             shop.down()
 
 
-def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
+def settings_of_dev_mode(root: TutorRoot, url: str, home: Path) -> Path:
     """The path of a copy of the rendered lms.env.yml, in which the LMS's address has a port, as
     development.py sets it."""
     settings = yaml.safe_load(root.lms_config.read_text())
@@ -94,33 +96,35 @@ def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
     return path
 
 
-def test_from_nothing_to_a_signed_in_learner_and_back(connected: Connected) -> None:
-    a_learner_signs_in_to_the_lms(connected)
-    the_service_workers_token_works(connected)
-    provisioning_again_changes_nothing(connected)
-    the_report_tells_what_the_patches_made(connected)
-    removal_ends_sign_in_and_provisioning_restores_it(connected)
+def test_a_learner_signs_in_to_a_provisioned_lms_until_the_records_are_removed(
+    connected: Connected,
+) -> None:
+    assert_learner_signs_in_to_the_lms(connected)
+    assert_service_worker_token_works(connected)
+    assert_provisioning_again_changes_nothing(connected)
+    assert_report_has_the_settings_of_the_patches(connected)
+    assert_removal_ends_sign_in_and_provisioning_restores_it(connected)
 
 
-def a_learner_signs_in_to_the_lms(connected: Connected) -> None:
+def assert_learner_signs_in_to_the_lms(connected: Connected) -> None:
     with httpx.Client(follow_redirects=True, trust_env=False, timeout=120) as browser:
         form = browser.get(f"{connected.shop.url}/signin/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
         assert token
         answers = {"username": LEARNER, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
         browser.post(f"{connected.shop.url}/signin/", data=answers)
-        arrived = browser.get(f"{connected.lms_url}/login", params={"next": "/dashboard"})
-        way = [str(step.url) for step in arrived.history]
+        page = browser.get(f"{connected.lms_url}/login", params={"next": "/dashboard"})
+        redirects = [str(step.url) for step in page.history]
         # The platform leaves its provider hint in the address.
-        assert str(arrived.url).split("?")[0] == f"{connected.lms_url}/dashboard", way
+        assert str(page.url).split("?")[0] == f"{connected.lms_url}/dashboard", redirects
         # The LMS shows no form in between: /login redirects to the application and back.
-        assert any(step.startswith(f"{connected.shop.url}/oauth2/authorize/") for step in way)
-        assert not any("/register" in step for step in way)
+        assert any(url.startswith(f"{connected.shop.url}/oauth2/authorize/") for url in redirects)
+        assert not any("/register" in url for url in redirects)
         me = browser.get(f"{connected.lms_url}/api/user/v1/me")
         assert me.json() == {"username": LEARNER}
 
 
-def the_service_workers_token_works(connected: Connected) -> None:
+def assert_service_worker_token_works(connected: Connected) -> None:
     worker = connected.root.description().service_worker
     assert worker is not None
     answer = httpx.get(
@@ -131,11 +135,11 @@ def the_service_workers_token_works(connected: Connected) -> None:
     assert answer.json() == {"username": worker.username}
 
 
-def provisioning_again_changes_nothing(connected: Connected) -> None:
+def assert_provisioning_again_changes_nothing(connected: Connected) -> None:
     assert {item["outcome"] for item in connected.provision()} == {"unchanged"}
 
 
-def the_report_tells_what_the_patches_made(connected: Connected) -> None:
+def assert_report_has_the_settings_of_the_patches(connected: Connected) -> None:
     result = connected.root.run("local", "do", "usher-report")
     report = json.loads(result.stdout[result.stdout.index("{\n") :])
     assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"
@@ -147,7 +151,7 @@ def the_report_tells_what_the_patches_made(connected: Connected) -> None:
         assert secret not in result.stdout
 
 
-def removal_ends_sign_in_and_provisioning_restores_it(connected: Connected) -> None:
+def assert_removal_ends_sign_in_and_provisioning_restores_it(connected: Connected) -> None:
     start = f"{connected.lms_url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
     assert httpx.get(start, trust_env=False).is_redirect
     connected.root.run("local", "do", "usher-remove")
