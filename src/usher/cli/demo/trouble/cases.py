@@ -124,7 +124,8 @@ CASES: tuple[Case, ...] = (
         "dalia",
         "Everybody from my class is in Biology but me.",
         "An import enrolled her in the mode honor, which the run does not have.",
-        "Change the mode to audit in the admin; a worker then sends it to the LMS.",
+        "Change the mode to audit in the application's admin; a worker then enrolls her in the "
+        "LMS.",
         {"application enrollment main": "Refused mode-unavailable"},
     ),
     Case(
@@ -132,7 +133,7 @@ CASES: tuple[Case, ...] = (
         "I bought the certificate for Statistics and the course is missing.",
         "The upgrade deadline of the verified mode has passed in the LMS.",
         "Move the deadline in the LMS, then Repair now; or change the mode to audit in the "
-        "admin and refund him.",
+        "application's admin and refund him.",
         {"application enrollment upgrade": "Refused mode-unavailable"},
     ),
     Case(
@@ -179,24 +180,24 @@ CASES: tuple[Case, ...] = (
         "lena",
         "I signed up yesterday and can't start.",
         "Her e-mail address is not confirmed, so no LMS account is created.",
-        "Have her sign in here, which sends the confirmation again. Her account is created "
-        "within ten minutes after she confirms, or with Repair now.",
+        "Have her sign in to the application, which sends the confirmation again. Her account is "
+        "created within ten minutes after she confirms, or with Repair now.",
         {"application account": "Pending unconfirmed", "LMS account": "none"},
     ),
     Case(
         "marek",
         "The course site says that my account is disabled.",
         "Staff of the LMS deactivated the account.",
-        "Ask them why. Then activate it there, or with the action Activate in the LMS in the "
-        "admin here.",
+        "Ask them why. Then activate the account in the LMS, or with the action Activate in the "
+        "LMS in the application's admin.",
         {"application account": "Deactivated in the LMS", "LMS account": "inactive"},
     ),
     Case(
         "nadia",
         "I can't sign in anywhere.",
         "Her user was deactivated in the application, which also deactivated the LMS account.",
-        "If that was a mistake, activate the user in the admin here. A worker then activates "
-        "the LMS account.",
+        "If that was a mistake, activate the user in the application's admin. A worker then "
+        "activates the LMS account.",
         {
             "application account": "In sync",
             "LMS account": "inactive",
@@ -240,8 +241,8 @@ CASES: tuple[Case, ...] = (
     Case(
         "samir",
         "I deleted my old account and now I can't get a new one.",
-        "His e-mail address belongs to a retired LMS account, and the LMS never releases the "
-        "address of one.",
+        "His e-mail address belongs to a retired LMS account, and the LMS never releases such an "
+        "address.",
         "He needs another e-mail address. Then Repair now.",
         {"application account": "Refused duplicate-email", "LMS account": "none"},
     ),
@@ -264,8 +265,8 @@ CASES: tuple[Case, ...] = (
         "Why do I get mail from Physics? I never enrolled.",
         "Somebody enrolled him in Physics in the LMS. The application has recorded the "
         "enrollment, as the audit log on his page shows.",
-        "Ask who enrolled him. Then unenroll him with the action Unenroll in the LMS in the "
-        "admin here, or in the LMS.",
+        "Ask who enrolled him. Then unenroll him in the LMS, or with the action Unenroll in the "
+        "LMS in the application's admin.",
         {"LMS enrollment other": "audit"},
     ),
     Case(
