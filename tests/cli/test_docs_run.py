@@ -32,7 +32,7 @@ RUN_BY = {
     "usher disconnect": f"{WHOLE}::test_connect_and_disconnect_in_local_mode",
     "usher status": f"{WHOLE}::test_connect_and_disconnect_in_local_mode",
     "usher doctor": "tests/doctor/faults/test_commands.py"
-    "::test_a_demo_is_found_by_its_folder_and_not_changed",
+    "::test_doctor_with_journey_leaves_a_demo_unchanged",
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
     "usher drift": "tests/sidecar/test_drift.py"
     "::test_differences_are_printed_and_end_with_exit_code_1",
@@ -100,7 +100,8 @@ SNIPPETS = {
     "docs/integrate.md": f"{GUIDE}::test_the_code_of_the_page_enrolls_and_unenrolls_a_learner",
     "docs/metrics.md": "tests/deploy/test_prometheus.py"
     "::test_promtool_accepts_the_names_and_help_texts_of_the_metrics",
-    "docs/doctor/README.md": "tests/doctor/test_runner.py::test_the_check_of_the_page",
+    "docs/doctor/README.md": "tests/doctor/test_runner.py"
+    "::test_the_example_in_the_documentation_is_a_working_check",
     "docs/console.md": "tests/campus/test_console.py"
     "::test_the_overview_refreshes_itself_until_that_is_turned_off",
     "docs/production.md": "tests/application/engine/test_lanes.py"
