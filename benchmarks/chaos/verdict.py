@@ -153,5 +153,5 @@ def _check_runs(verdict: Verdict, lms_url: str) -> None:
     for key in journal.titles:
         if titles.get(key) != lms_titles[key]:
             verdict.wrong.append(
-                f"run {key}: {titles.get(key)!r} here, {lms_titles[key]!r} in the LMS"
+                f"run {key}: {titles.get(key)!r} in the application, {lms_titles[key]!r} in the LMS"
             )

@@ -148,19 +148,19 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
     other program was first."""
     names = [name_for(stock_system, f"pair{number:02}") for number in range(16)]
     stock_system.create_users(*names)
-    application_s_command = subprocess.Popen(
+    application_process = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _REGISTER_WITH_OWN_CODE.format(names=names)],
         cwd=stock_system.application.folder,
         env=stock_system.application.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert application_s_command.stdout
-    assert any(line == "first\n" for line in application_s_command.stdout)
-    assert application_s_command.poll() is None
+    assert application_process.stdout
+    assert any(line == "first\n" for line in application_process.stdout)
+    assert application_process.poll() is None
     result = stock_system.json("reconcile", "--kind", "account")
-    output, _ = application_s_command.communicate(timeout=300)
-    assert application_s_command.returncode == 0, output
+    output, _ = application_process.communicate(timeout=300)
+    assert application_process.returncode == 0, output
     assert result["ok"], result
     # The first run skipped rows that the application had locked.
     wait_until(lambda: stock_system.json("reconcile", "--kind", "account")["kinds"] == {})

@@ -306,13 +306,13 @@ def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: Sys
     assert system.json("reconcile")["ok"]
     for name in names:
         system.create_enrollment(name, course, **mode_field(system))
-    application_s_command = subprocess.Popen(
+    application_process = subprocess.Popen(
         [sys.executable, "manage.py", "retry_edx_enrollment"],
         cwd=system.application.folder,
         env=system.application.environment(),
     )
     result = system.json("reconcile")
-    assert application_s_command.wait(timeout=120) == 0
+    assert application_process.wait(timeout=120) == 0
     assert result["ok"], result
     rows = system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
     assert rows == [(True,)] * 40
