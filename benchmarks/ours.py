@@ -97,7 +97,7 @@ def forget_capabilities() -> None:
     """Makes the client request the LMS's batch capabilities again, after the LMS changed them."""
     from usher.client import batch
 
-    batch._known.clear()
+    batch._cached_capabilities.clear()
 
 
 def sync_runs() -> dict[str, Any]:

@@ -12,14 +12,14 @@ from usher.client.pacing import (
     GOOD_PROBES,
     MOST_CONCURRENT,
     PATIENCE_SECONDS,
-    PROBE_EVERY,
+    PROBE_INTERVAL_SECONDS,
     SHORTEST_SECONDS,
+    SLOT_RETRY_SECONDS,
     SMALLEST_SIZE,
     TARGET_SECONDS,
-    TRIAL_EVERY,
-    TRIAL_PART,
-    TRIAL_PATIENCE,
-    TRY_EVERY_SECONDS,
+    TRIAL_DIVISOR,
+    TRIAL_INTERVAL_SECONDS,
+    TRIAL_PATIENCE_SECONDS,
     Pacing,
 )
 from usher.client.shared import LocalState
@@ -152,14 +152,14 @@ def test_a_probe_is_due_once_a_second_and_faster_on_trial() -> None:
     pacing = Pacing(500, clock=lambda: now[0])
     with pacing.turn(KIND), pacing.turn(KIND, urgent=True):
         assert not pacing.probe_is_due()
-        now[0] += PROBE_EVERY + 0.1
+        now[0] += PROBE_INTERVAL_SECONDS + 0.1
         assert [pacing.probe_is_due() for _ in range(3)] == [True, False, False]
         probe_lms_with(16, pacing, GOOD_PROBES)
         assert pacing.concurrency == 2
-        now[0] += TRIAL_EVERY + 0.1
+        now[0] += TRIAL_INTERVAL_SECONDS + 0.1
         assert pacing.probe_is_due()
         probe_lms_with(16, pacing, GOOD_PROBES)
-        now[0] += TRIAL_EVERY + 0.1
+        now[0] += TRIAL_INTERVAL_SECONDS + 0.1
         assert not pacing.probe_is_due()
 
 
@@ -168,7 +168,7 @@ def test_batches_are_smaller_while_one_more_concurrent_batch_is_tried() -> None:
     process_batches(pacing, 0.0001, 10)
     probe_lms_with(16, pacing, GOOD_PROBES)
     with pacing.turn(KIND) as size:
-        assert size == 500 // TRIAL_PART
+        assert size == 500 // TRIAL_DIVISOR
         pacing.record_time(KIND, size, size * 0.0001)
     probe_lms_with(16, pacing, GOOD_PROBES)
     with pacing.turn(KIND) as size:
@@ -178,7 +178,7 @@ def test_batches_are_smaller_while_one_more_concurrent_batch_is_tried() -> None:
 def test_a_probe_that_waits_a_little_ends_the_trial() -> None:
     pacing = Pacing(500)
     probe_lms_with(16, pacing, GOOD_PROBES)
-    pacing.record_probe(0.02 + TRIAL_PATIENCE + 0.01)
+    pacing.record_probe(0.02 + TRIAL_PATIENCE_SECONDS + 0.01)
     assert pacing.concurrency == 1
 
 
@@ -234,7 +234,7 @@ def test_workers_take_turns() -> None:
     with pacing.turn(KIND):
         thread.start()
         assert waits.wait(60)
-        time.sleep(2 * TRY_EVERY_SECONDS)
+        time.sleep(2 * SLOT_RETRY_SECONDS)
     for _ in range(50):
         with pacing.turn(KIND):
             turns.append("one")
@@ -244,7 +244,7 @@ def test_workers_take_turns() -> None:
 
 
 def test_a_killed_worker_keeps_its_slot_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing_module, "SLOT_KEPT", 0.2)
+    monkeypatch.setattr(pacing_module, "SLOT_SECONDS", 0.2)
     state = LocalState()
     killed = Pacing(500, state).turn(KIND)
     killed.__enter__()  # a killed worker never leaves its turn

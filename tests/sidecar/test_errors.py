@@ -91,7 +91,7 @@ def test_refusals_and_failures_have_request_ids() -> None:
         "request_id": "abc",
     }
     summary.add_result("enrollment", REFUSED, "ada in a run", answer)
-    summary.add_error("account", "bob", BadAnswer("Half.", code="half").of_request("def"))
+    summary.add_error("account", "bob", BadAnswer("Half.", code="half").with_request_id("def"))
     refused, failed = summary.reasons
     assert (refused["reason"], refused["code"], refused["request_id"]) == (
         "No such mode (mode-unavailable)",

@@ -2,8 +2,8 @@
 
 Sign-in starts with the LMS's authorize address as ``next``, so sign-in and authorization are one
 chain of redirects: start, complete, complete, authorize. The code is in the ``Location`` of the
-last answer; the page that it leads to is never requested. A learner whose account was registered a
-moment ago is signed in already, and needs only the last step.
+last answer, and that address is never requested. A learner whose account was registered a moment
+ago is signed in already, and needs only the last step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from usher.contract.paths import LmsPath
 SCOPE = "read write"
 _MAX_REDIRECTS = 8
 #: How often sign-in is started when transient failures interrupt it. A sign-in takes several
-#: requests. Some of them can't be repeated alone, so each failure needs a new start.
+#: requests, and some of these can't be repeated alone, so that each failure needs a new start.
 _MAX_SIGN_INS = 6
 #: How many codes are exchanged for tokens before giving up.
 _MAX_EXCHANGES = 3
@@ -74,14 +74,14 @@ class AuthorizationFlow:
         """
         self._cookies = dict(cookies or {})
         code = self._code_of_session() if cookies else ""
-        code = code or _with_retries(self._signed_in_code)
+        code = code or _with_retries(self._code_by_sign_in)
         for _ in range(_MAX_EXCHANGES - 1):
             try:
                 return self._lms.exchange_code(code, self._redirect_uri)
             except LmsError as error:
                 # The code may have been used although the answer was lost. The session is signed
                 # in, so a new code takes one request; a new sign-in takes four.
-                code = self._code_of_session() if _may_succeed_again(error) else ""
+                code = self._code_of_session() if _may_succeed_immediately(error) else ""
                 if not code:
                     raise
         return self._lms.exchange_code(code, self._redirect_uri)
@@ -90,7 +90,7 @@ class AuthorizationFlow:
         """A code from a session that is signed in; '' if the session isn't signed in."""
         return self._code_of(self._get(self._authorize_path()))
 
-    def _signed_in_code(self) -> str:
+    def _code_by_sign_in(self) -> str:
         """Starts the sign-in and follows the LMS's redirects until one contains the code."""
         self._cookies = {}
         path: str | None = self._complete_path(self._start())
@@ -122,8 +122,8 @@ class AuthorizationFlow:
         """The path at which the LMS receives this application's code. The code comes from
         ``grant``, so the application needs no request to itself."""
         query = {k: v[0] for k, v in parse_qs(urlsplit(location).query).items()}
-        callback = query.get("redirect_uri", "")
-        path = self._lms.http.own_path(callback)
+        lms_redirect_uri = query.get("redirect_uri", "")
+        path = self._lms.http.own_path(lms_redirect_uri)
         if path is None or not query.get("state") or query.get("response_type") != "code":
             raise Misconfigured(
                 "The LMS's sign-in does not request a code from this application. Check "
@@ -134,14 +134,14 @@ class AuthorizationFlow:
             AuthorizationRequest(
                 user_id=self._user_id,
                 client_id=query.get("client_id", ""),
-                redirect_uri=callback,
+                redirect_uri=lms_redirect_uri,
                 scope=query.get("scope", ""),
                 code_challenge=query.get("code_challenge", ""),
                 code_challenge_method=query.get("code_challenge_method", ""),
             )
         )
-        joint = "&" if "?" in path else "?"
-        return path + joint + urlencode({"code": code, "state": query["state"]})
+        separator = "&" if "?" in path else "?"
+        return path + separator + urlencode({"code": code, "state": query["state"]})
 
     def _authorize_path(self) -> str:
         query = {
@@ -183,14 +183,14 @@ class AuthorizationFlow:
         if answer.status not in (301, 302, 303) or path is None:
             raise SignInStopped(
                 f"The LMS did not sign the learner in: it answered {answer.status}.",
-                code=_why(answer),
+                code=_stop_code(answer),
                 status=answer.status,
             )
-        landing = urlsplit(path).path.rstrip("/")
-        if landing in (LmsPath.LOGIN, LmsPath.REGISTER):
+        page = urlsplit(path).path.rstrip("/")
+        if page in (LmsPath.LOGIN, LmsPath.REGISTER):
             raise SignInStopped(
                 "The LMS has no account that is linked to this learner of the application: it "
-                f"redirects to the page {landing} instead.",
+                f"redirects to the page {page} instead.",
                 code="not-linked",
             )
         return path
@@ -206,8 +206,9 @@ class AuthorizationFlow:
         return answer
 
 
-def _may_succeed_again(error: LmsError) -> bool:
-    """Whether the same request may succeed immediately: not while the circuit breaker is open."""
+def _may_succeed_immediately(error: LmsError) -> bool:
+    """Whether the same request may succeed now: after a transient failure, unless the circuit
+    breaker is open."""
     return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, CircuitOpen)
 
 
@@ -217,12 +218,13 @@ def _with_retries(sign_in: Callable[[], str]) -> str:
         try:
             return sign_in()
         except LmsError as error:
-            if not _may_succeed_again(error):
+            if not _may_succeed_immediately(error):
                 raise
     return sign_in()
 
 
-def _why(answer: Answer) -> str:
+def _stop_code(answer: Answer) -> str:
+    """The error code for an answer that ends the sign-in."""
     if answer.status == 403 and b"disabled" in answer.body[:300]:
         return "account-disabled"
     return "sign-in-stopped"

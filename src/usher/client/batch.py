@@ -37,23 +37,26 @@ STATUSES = ("created", "updated", "exists", "changed", "unchanged", "refused")
 _CHANGES_A_PAGE = 5000
 _MAX_CURSOR_LENGTH = 500
 #: How far the LMS's clock may be ahead of this machine's before its answer is refused.
-_AHEAD = timedelta(days=1)
+_MAX_CLOCK_DIFFERENCE = timedelta(days=1)
 
 _lock = threading.Lock()
 _paces: WeakKeyDictionary[LmsClient, Pacing] = WeakKeyDictionary()
-_names: WeakKeyDictionary[LmsClient, str] = WeakKeyDictionary()
-_known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = WeakKeyDictionary()
+_application_names: WeakKeyDictionary[LmsClient, str] = WeakKeyDictionary()
+_cached_capabilities: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = (
+    WeakKeyDictionary()
+)
 
 
 def capabilities(lms: LmsClient) -> frozenset[str] | None:
     """Which of ``accounts``, ``enrollments`` and ``course-runs`` the LMS takes in batches. Empty if
-    ``usher.lms`` isn't installed in the LMS. None if the LMS's capabilities are unknown for now:
-    call again later.
+    ``usher.lms`` isn't installed in the LMS. None if the capabilities are not known now, so that
+    the caller must ask again later.
 
-    Empty is returned only after the LMS has shown the service worker's account.
+    Returns an empty set only after the LMS has shown the service worker's account: another server
+    at the address must not count as an LMS without ``usher.lms``.
     """
     with _lock:
-        asked_at, cached = _known.get(lms, (0.0, None))
+        asked_at, cached = _cached_capabilities.get(lms, (0.0, None))
     if cached is not None and time.monotonic() - asked_at < _CAPABILITIES_SECONDS:
         return cached
     try:
@@ -65,8 +68,8 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
     except LmsError:
         return None
     with _lock:
-        _known[lms] = (time.monotonic(), cached)
-        _names[lms] = _name(body)
+        _cached_capabilities[lms] = (time.monotonic(), cached)
+        _application_names[lms] = _read_application_name(body)
     return cached
 
 
@@ -76,14 +79,15 @@ def application_name(lms: LmsClient, *, ask: bool = False) -> str:
     if ask:
         capabilities(lms)
     with _lock:
-        return _names.get(lms, "")
+        return _application_names.get(lms, "")
 
 
-def _name(body: Any) -> str:
+def _read_application_name(body: Any) -> str:
     """The name in an answer of ``/usher/api/v1/``, which lists the caller's application alone."""
     applications = body.get("applications") if isinstance(body, dict) else None
-    only = applications[0] if isinstance(applications, list) and len(applications) == 1 else None
-    name = only.get("name") if isinstance(only, dict) else None
+    has_one = isinstance(applications, list) and len(applications) == 1
+    application = applications[0] if has_one else None
+    name = application.get("name") if isinstance(application, dict) else None
     # The name becomes part of a command that a person copies.
     is_plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name)
     return str(name) if is_plain else ""
@@ -119,11 +123,11 @@ def _get_or_none(lms: LmsClient, path: str, params: Mapping[str, Any] | None = N
     return answer.json_or_none() if answer.status == 200 else None
 
 
-def _forget(lms: LmsClient) -> None:
+def _forget_capabilities(lms: LmsClient) -> None:
     """Forgets the LMS's capabilities after a batch endpoint gave an unexpected answer. The next
     call requests them again."""
     with _lock:
-        _known.pop(lms, None)
+        _cached_capabilities.pop(lms, None)
 
 
 def _read_capabilities(body: Any) -> frozenset[str]:
@@ -143,23 +147,23 @@ class Results(dict[Any, dict[str, Any]]):
 
 
 def send(
-    lms: LmsClient, capability: str, items: Sequence[Mapping[str, Any]], **more: Any
+    lms: LmsClient, capability: str, items: Sequence[Mapping[str, Any]], **fields: Any
 ) -> Results:
     """Sends items and returns their results; read them with ``result_of``.
 
     capability: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. items: each with an ``id``, unique
-    in this call. more: further fields of the request. The items are sent in requests that the LMS
+    in this call. fields: further fields of the request. The items are sent in requests that the LMS
     answers in about a second (``usher.client.pacing``). Sending the same items again is safe: the
-    endpoints are idempotent. Raises LmsError if the first request fails. If a later one fails, the
-    items from there on have no result, and ``result_of`` raises the error.
+    endpoints are idempotent. Raises LmsError if the first request fails. If a later request
+    fails, its items and all following items have no result, and ``result_of`` raises the error.
     """
     results, pace = Results(), _pacing(lms)
     remaining = list(items)
     while remaining:
         with pace.turn(capability, urgent=is_urgent()) as size:
-            part, remaining = remaining[:size], remaining[size:]
+            batch, remaining = remaining[:size], remaining[size:]
             try:
-                results.update(_send_timed(lms, capability, part, more, pace))
+                results.update(_send_timed(lms, capability, batch, fields, pace))
             except LmsError as error:
                 if not results:
                     raise
@@ -180,17 +184,18 @@ def _send_timed(
     lms: LmsClient,
     capability: str,
     items: Sequence[Mapping[str, Any]],
-    more: Mapping[str, Any],
+    fields: Mapping[str, Any],
     pace: Pacing,
 ) -> dict[Any, dict[str, Any]]:
-    # The repeated request has the same id: if only the answer was lost, the LMS returns it again.
-    body = {"items": items, "request_id": secrets.token_hex(16), **more}
+    # The repeated request has the same id: if only the answer was lost, the LMS sends the same
+    # answer again.
+    body = {"items": items, "request_id": secrets.token_hex(16), **fields}
     started = time.monotonic()
     try:
         try:
             results = _send_once(lms, capability, body)
         except TimedOut:
-            # The LMS may still be working on the request, or have just finished.
+            # The LMS may still be processing the request, or have just finished.
             results = _send_once(lms, capability, body)
     except (TimedOut, ServerFailed):
         pace.record_failure(capability)
@@ -202,7 +207,7 @@ def _send_timed(
 def _probe(lms: LmsClient, capability: str, pace: Pacing) -> None:
     """Measures how long the LMS takes for a small request."""
     try:
-        with urgent():  # otherwise the time would include waiting for the budget of requests
+        with urgent():  # otherwise the time would include the wait for the budget of requests
             pace.probe(lambda: _get_or_none(lms, LmsPath.USHER_API))
     except LmsError:
         pace.record_failure(capability)
@@ -227,7 +232,7 @@ def _send_once(
         errors, items = invalid.errors, body["items"]
     request_id = {"request_id": body["request_id"]}
     results = {
-        item["id"]: _validation(errors[position]) | request_id
+        item["id"]: _invalid_item_result(errors[position]) | request_id
         for position, item in enumerate(items)
         if position in errors
     }
@@ -240,14 +245,14 @@ def _send_once(
     return results
 
 
-def _validation(fields: dict[str, str]) -> dict[str, Any]:
+def _invalid_item_result(fields: dict[str, str]) -> dict[str, Any]:
     """The result of an invalid item."""
-    message = "; ".join(f"{name}: {words}" for name, words in fields.items())
+    message = "; ".join(f"{name}: {error_text}" for name, error_text in fields.items())
     error = {"code": RegistrationError.VALIDATION.value, "message": message, "fields": fields}
     return {"status": "refused", "error": error}
 
 
-def _invalid(body: Any) -> dict[int, dict[str, str]]:
+def _read_invalid_items(body: Any) -> dict[int, dict[str, str]]:
     """Position of an item → field → message, from a refusal of Django REST framework. The framework
     gives either a mapping of positions or a list with one entry for each item."""
     items = body.get("items") if isinstance(body, dict) else None
@@ -256,15 +261,15 @@ def _invalid(body: Any) -> dict[int, dict[str, str]]:
     if not isinstance(items, dict):
         return {}
     return {
-        int(position): {text(name, 64): _words(words) for name, words in fields.items()}
+        int(position): {text(name, 64): _message_of(errors) for name, errors in fields.items()}
         for position, fields in items.items()
         if isinstance(fields, dict) and fields
         if str(position).isascii() and str(position).isdigit()
     }
 
 
-def _words(words: Any) -> str:
-    return text(sentence_of(words), 400)
+def _message_of(errors: Any) -> str:
+    return text(sentence_of(errors), 400)
 
 
 def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
@@ -286,16 +291,17 @@ def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any,
 
 def _json_or_refusal(lms: LmsClient, answer: Answer) -> Any:
     """The JSON of a successful answer. Raises _InvalidItems or another refusal for the statuses of
-    the batch API. Any other status shows that no batch endpoint answered, so it says nothing about
-    the items: raises NotTheLms."""
+    the batch API. Raises NotTheLms for any other status: then no batch endpoint answered, and the
+    status says nothing about the items."""
     if answer.status < 300:
         return answer.json()
     if answer.status in (400, 401, 403, 422):
         error = refusal(answer)
-        if isinstance(error, Refused) and (invalid_items := _invalid(answer.json_or_none())):
+        invalid_items = _read_invalid_items(answer.json_or_none())
+        if isinstance(error, Refused) and invalid_items:
             raise _InvalidItems(invalid_items)
         raise error
-    _forget(lms)
+    _forget_capabilities(lms)
     raise not_the_lms_error(answer)
 
 
@@ -312,7 +318,8 @@ def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, 
         raise results.error
     if not isinstance(result, dict) or "status" not in result:
         raise BadAnswer(f"The LMS gave no result for the item {item_id} of a batch.")
-    status, error = result["status"], reading("a refusal", lambda: _reason(result.get("error")))
+    status = result["status"]
+    error = reading("a refusal", lambda: _read_reason(result.get("error")))
     if status == "failed" and error:
         raise LmsError(error["message"], code=error["code"])
     if status not in STATUSES or bool(error) != (status == "refused"):
@@ -322,13 +329,14 @@ def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, 
     return {**result, "error": error}
 
 
-def refusal_of(result: Mapping[str, Any], kind: type[Refused] = Refused) -> Refused:
-    """The error for a refused item. result: from ``result_of``. kind: class of the error."""
-    error = kind(result["error"]["message"], code=result["error"]["code"])
-    return error.of_request(result.get("request_id", ""))
+def refusal_of(result: Mapping[str, Any], error_class: type[Refused] = Refused) -> Refused:
+    """The error for a refused item. result: from ``result_of``. error_class: the class of the
+    error."""
+    error = error_class(result["error"]["message"], code=result["error"]["code"])
+    return error.with_request_id(result.get("request_id", ""))
 
 
-def _reason(error: Any) -> dict[str, Any] | None:
+def _read_reason(error: Any) -> dict[str, Any] | None:
     """The ``error`` of a result, checked and shortened. An unexpected shape raises an exception."""
     if error is None:
         return None
@@ -340,7 +348,9 @@ def _reason(error: Any) -> dict[str, Any] | None:
         "suggestions": [
             suggestion for suggestion in list_of(suggestions) if isinstance(suggestion, str)
         ],
-        "fields": {text(field, 64): text(words, 400) for field, words in fields.items()},
+        "fields": {
+            text(field, 64): text(field_message, 400) for field, field_message in fields.items()
+        },
     }
 
 
@@ -368,7 +378,7 @@ def _changes(body: Any) -> tuple[list[Any], str, str]:
     items, now = list_of(body["results"]), moment(body["now"])
     if len(items) > _CHANGES_A_PAGE or now is None:
         raise ValueError("more changes than a page has, or no time")
-    if now > datetime.now(UTC) + _AHEAD:
+    if now > datetime.now(UTC) + _MAX_CLOCK_DIFFERENCE:
         # If this time were used as ``since``, the LMS would report no changes made before it.
         raise ValueError("a time that is too far in the future")
     cursor = body["next"] or ""

@@ -14,12 +14,16 @@ from usher.client.errors import BadAnswer
 
 #: The largest answer that is read, in bytes. A page of a hundred runs is some 100 kB.
 MAX_BODY = 8 * 1024 * 1024
-_WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_WINDOW_BITS = {
+    "gzip": 16 + zlib.MAX_WBITS,
+    "x-gzip": 16 + zlib.MAX_WBITS,
+    "deflate": zlib.MAX_WBITS,
+}
 
 
 @dataclass(frozen=True)
 class Received:
-    """An answer as read from a connection. body: all of it, decompressed."""
+    """An answer as read from a connection. body: the whole body, decompressed."""
 
     status: int
     headers: Message = field(repr=False)
@@ -28,17 +32,17 @@ class Received:
 
 class Body:
     """Collects and decompresses the parts of an answer's body. encoding: the answer's
-    Content-Encoding; BadAnswer is raised for an unknown one. limit: the most bytes,
-    decompressed."""
+    Content-Encoding. limit: the most bytes, decompressed. Raises BadAnswer for an unknown
+    encoding."""
 
     def __init__(self, encoding: str, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
-        self._left = limit
+        self._bytes_left = limit
         self._decompressor = None
         name = encoding.strip().lower()
-        if name in _WINDOW:
-            self._decompressor = zlib.decompressobj(_WINDOW[name])
+        if name in _WINDOW_BITS:
+            self._decompressor = zlib.decompressobj(_WINDOW_BITS[name])
         elif name not in ("", "identity"):
             raise BadAnswer(
                 f"The LMS's answer has the Content-Encoding {ascii(encoding)[:60]}, which the "
@@ -51,11 +55,11 @@ class Body:
         if self._decompressor is not None:
             try:
                 # One byte above the limit shows that the body is too large.
-                part = self._decompressor.decompress(part, self._left + 1)
+                part = self._decompressor.decompress(part, self._bytes_left + 1)
             except zlib.error as error:
                 raise BadAnswer("The LMS's answer can't be decompressed.") from error
-        self._left -= len(part)
-        if self._left < 0:
+        self._bytes_left -= len(part)
+        if self._bytes_left < 0:
             raise BadAnswer(f"The LMS sent more than {self._limit} bytes.")
         self._parts.append(part)
 

@@ -14,15 +14,17 @@ from typing import NoReturn
 from usher.client.errors import CircuitOpen
 from usher.client.shared import SharedState
 
-#: How many of the last outcomes count, and the share of failures among them that opens the circuit.
+#: How many of the last outcomes count.
 _WINDOW = 20
+#: The share of failures among these outcomes that opens the circuit.
 _FAILURE_SHARE = 0.9
-#: This many failures to connect in a row open the circuit too.
-_CONNECTION_FAILURES = 5
-#: Seconds: the first and the longest pause, the time for a probe, and until failures are forgotten.
+#: This many failures to connect in a row open the circuit, too.
+_MAX_CONNECTION_FAILURES = 5
 _FIRST_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 30.0
+#: Seconds that a probe may take before the next probe is allowed.
 _PROBE_SECONDS = 20.0
+#: Seconds after which the count of failures begins again.
 _MEMORY_SECONDS = 600.0
 
 
@@ -36,8 +38,8 @@ class Circuit:
         self._lock = threading.Lock()
         #: The subject of each failure, '' for each success.
         self._window: deque[str] = deque(maxlen=_WINDOW)
-        self._unconnected = 0
-        self._why = ""
+        self._connection_failures = 0
+        self._reason = ""
 
     @property
     def seconds_open(self) -> float:
@@ -61,41 +63,42 @@ class Circuit:
         self.refuse(seconds)
 
     def refuse(self, seconds: float) -> NoReturn:
-        """Raises CircuitOpen. seconds: until the next request is allowed. The message does not name
-        the seconds, because records keep the message for minutes."""
+        """Raises CircuitOpen. seconds: until the next request is allowed; the message does not name
+        them, because records show the message for minutes."""
         wait = (seconds or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise CircuitOpen(
-            f"Not sent, because requests to the LMS failed. {self._why}".strip(), retry_after=wait
+            f"Not sent, because requests to the LMS failed. {self._reason}".strip(),
+            retry_after=wait,
         )
 
     def record_success(self) -> None:
         """Call it after each answer that shows that the LMS works, refusals included."""
-        self._unconnected = 0
+        self._connection_failures = 0
         self._window.append("")
         if self._state.level(self._key):
             self._state.clear(self._key)
 
-    def record_failure(self, why: str, *, subject: str, connected: bool) -> None:
+    def record_failure(self, reason: str, *, subject: str, is_connected: bool) -> None:
         """Call it after each request without an answer, or with an answer that shows a broken LMS.
 
-        why: for people. subject: the run or learner of the request; repeated failures of the same
-        subject count once. connected: whether a connection was made.
+        reason: for people. subject: the run or learner of the request; repeated failures of the
+        same subject count once. is_connected: whether a connection was made.
         """
-        self._why = why
+        self._reason = reason
         if self.seconds_open > 0:
-            return  # the request was sent before the circuit opened
+            return  # the circuit opened after this request was sent
         with self._lock:
             if subject not in self._window:
                 self._window.append(subject)
-            self._unconnected = 0 if connected else self._unconnected + 1
+            self._connection_failures = 0 if is_connected else self._connection_failures + 1
             failures = len(self._window) - self._window.count("")
-            is_down = self._unconnected >= _CONNECTION_FAILURES or (
+            is_down = self._connection_failures >= _MAX_CONNECTION_FAILURES or (
                 len(self._window) == _WINDOW and failures >= _WINDOW * _FAILURE_SHARE
             )
             if not is_down and not self._state.level(self._key):
                 return
             self._window.clear()
-            self._unconnected = 0
+            self._connection_failures = 0
         level = self._state.raise_level(self._key, _MEMORY_SECONDS)
         pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(level - 1, 10))
         self._state.clear(f"claim:{self._key}")

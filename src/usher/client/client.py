@@ -31,19 +31,17 @@ from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
 from usher.contract.refusals import sentence_of
 
-#: Groups of endpoints. The LMS rate limits a group as one, and each group has its own circuit
-#: breaker.
+#: Groups of endpoints. Each group has a rate limit of the LMS and a circuit breaker of its own.
 COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "enrollment"
 ACCOUNTS, TOKENS, GRADES, CERTIFICATES = "accounts", "tokens", "grades", "certificates"
-#: All groups: these, the batch API, and the pages that belong to no API.
+#: All groups, including the batch API and the pages that belong to no API.
 GROUPS = (
     *(COURSES, MODES, REGISTRATION, ENROLLMENT, ACCOUNTS, TOKENS, GRADES, CERTIFICATES),
     *("batch", "pages"),
 )
 #: The most usernames in one request.
 NAMES_A_REQUEST = 100
-_MISMATCH = "mode mismatch"
-_DEACTIVATE = "/api/user/v1/accounts/{username}/deactivate/"
+_DEACTIVATION_PATH = "/api/user/v1/accounts/{username}/deactivate/"
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ class LmsClient:
     def __init__(self, http: Http, credentials: Credentials) -> None:
         self.http = http
         self.who = credentials
-        self._confirming = threading.Lock()
-        self._confirmed: tuple[float, LmsError | None] = (0.0, None)
+        self._confirm_lock = threading.Lock()
+        self._last_confirmation: tuple[float, LmsError | None] = (0.0, None)
 
     # Accounts
 
@@ -102,20 +100,20 @@ class LmsClient:
         return accounts
 
     def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.ObservedAccount]:
-        control = self.who.service_worker
-        names = [*usernames, *([control] if control and control not in usernames else [])]
+        worker = self.who.service_worker
+        names = [*usernames, *([worker] if worker and worker not in usernames else [])]
         path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(names)})}"
         try:
-            data = self._get(path, ACCOUNTS, may_lack=True)
+            data = self._get(path, ACCOUNTS, has_plain_404=True)
         except NotThere:
             data = []
         if not isinstance(data, list):
             raise BadAnswer("The LMS answered a request for accounts with something else.")
         accounts = {account.username: account for account in map(payloads.read_account, data)}
-        if control.casefold() not in {name.casefold() for name in accounts}:
+        if worker.casefold() not in {name.casefold() for name in accounts}:
             raise NotTheLms(
                 f"The LMS at {self.http.base_url} doesn't show the account of the service worker "
-                f"{control!r}, so its answer proves nothing about other accounts. Check that the "
+                f"{worker!r}, so its answer proves nothing about other accounts. Check that the "
                 "right LMS answers there, and OPENEDX_SERVICE_WORKER_USERNAME."
             )
         names_casefolded = {name.casefold() for name in usernames}
@@ -130,7 +128,7 @@ class LmsClient:
         an absence only if ``confirm_lms`` succeeds afterwards."""
         try:
             path = f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}"
-            data = self._get(path, ACCOUNTS, may_lack=True)
+            data = self._get(path, ACCOUNTS, has_plain_404=True)
         except NotThere:
             return None
         items = data if isinstance(data, list) else [data]
@@ -143,13 +141,13 @@ class LmsClient:
         """Raises LmsError unless the LMS shows the service worker's account now. Call it after an
         answer that any other server could have given too, such as an empty list.
 
-        A thread uses another thread's request only if that request was sent after the thread called
-        this method.
+        Threads that call this method at the same time share a request, if that request was sent
+        after each of them had called the method.
         """
-        called = time.monotonic()
-        with self._confirming:
-            asked_at, error = self._confirmed
-            if asked_at <= called:
+        called_at = time.monotonic()
+        with self._confirm_lock:
+            asked_at, error = self._last_confirmation
+            if asked_at <= called_at:
                 asked_at, error = time.monotonic(), None
                 try:
                     self._accounts([])
@@ -161,13 +159,13 @@ class LmsClient:
                     )
                 except LmsError as problem:
                     error = problem
-                self._confirmed = asked_at, error
+                self._last_confirmation = asked_at, error
         if error is not None:
             raise error
 
     def change_account(self, username: str, changes: Mapping[str, str], token: str) -> None:
-        """Changes a learner's full name or country. ``changes``: field of the accounts API → value.
-        ``token``: the learner's own. The platform refuses a token of staff here, as a recording
+        """Changes a learner's full name or country. changes: field of the accounts API → value.
+        token: the learner's own; the platform refuses a token of staff here, as a recording
         shows."""
         answer = self.http.request(
             "PATCH",
@@ -178,10 +176,8 @@ class LmsClient:
             headers={"Content-Type": "application/merge-patch+json"},
             again=True,
         )
-        if (
-            payloads.read_account(_json_or_refusal(answer)).username.casefold()
-            != username.casefold()
-        ):
+        account = payloads.read_account(_json_or_refusal(answer))
+        if account.username.casefold() != username.casefold():
             raise BadAnswer(
                 f"The LMS answered a change of the account {username} with another account."
             )
@@ -191,7 +187,7 @@ class LmsClient:
         AccessRefused if the service worker lacks the permission, which a stock LMS doesn't give."""
         answer = self.http.request(
             "POST",
-            _DEACTIVATE.format(username=in_path(username)),
+            _DEACTIVATION_PATH.format(username=in_path(username)),
             group=ACCOUNTS,
             token=self.who.service_token,
             again=True,
@@ -217,7 +213,7 @@ class LmsClient:
         if keys:
             params["course_keys"] = list(keys)
         # An LMS without any run has an empty first page.
-        data = self._get(LmsPath.COURSES, COURSES, params, may_lack=page > 1)
+        data = self._get(LmsPath.COURSES, COURSES, params, has_plain_404=page > 1)
         return payloads.read_page(data)
 
     def run_modes(self, course_key: str) -> list[payloads.ObservedMode]:
@@ -284,29 +280,30 @@ class LmsClient:
     def _pages(self, path: str | None, group: str, subject: str = "") -> Iterator[Any]:
         """The JSON of each page of a list, following ``next``. Raises BadAnswer if the list does
         not end."""
-        seen: set[str] = set()
-        requested_path = urlsplit(path).path if path else ""
+        requested_pages: set[str] = set()
+        path_of_list = urlsplit(path).path if path else ""
         while path:
-            if path in seen or len(seen) >= payloads.MAX_PAGES:
+            if path in requested_pages or len(requested_pages) >= payloads.MAX_PAGES:
                 raise BadAnswer(f"The LMS's list of {group} does not end.")
-            seen.add(path)
+            requested_pages.add(path)
             data = self._get(path, group, subject=subject)
             yield data
-            following = data.get("next") if isinstance(data, dict) else None
-            path = self._next_page(requested_path, following) if following else None
+            next_url = data.get("next") if isinstance(data, dict) else None
+            path = self._next_page(path_of_list, next_url) if next_url else None
 
-    def _next_page(self, requested_path: str, following: Any) -> str:
-        """The path of the next page. Behind a proxy the LMS may name another scheme or host than
-        those of its address, so only the query is used. Raises BadAnswer if the path is another
-        list's: an incomplete list must not count as complete."""
+    def _next_page(self, path_of_list: str, next_url: Any) -> str:
+        """The path of the next page, with its query. Behind a proxy the LMS may name another scheme
+        or host than those of its address, so only the query of ``next_url`` is used. Raises
+        BadAnswer if ``next_url`` has another path: an incomplete list must not count as
+        complete."""
         try:
-            url = urlsplit(following if isinstance(following, str) else "")
+            url = urlsplit(next_url if isinstance(next_url, str) else "")
         except ValueError as error:
             raise BadAnswer("The LMS's address of the next page can't be read.") from error
         query = quote(url.query, safe="%&=+/:?@!$'()*,;-._~")
-        if unquote(url.path) != unquote(requested_path) or not query:
-            raise BadAnswer(f"The LMS's list at {requested_path} continues at another path.")
-        return f"{requested_path}?{query}"
+        if unquote(url.path) != unquote(path_of_list) or not query:
+            raise BadAnswer(f"The LMS's list at {path_of_list} continues at another path.")
+        return f"{path_of_list}?{query}"
 
     def grade(self, username: str, course_key: str) -> payloads.ObservedGrade | None:
         """The learner's grade in that run; None if the LMS has none."""
@@ -366,11 +363,11 @@ class LmsClient:
         params: Mapping[str, Any] | None = None,
         *,
         subject: str = "",
-        may_lack: bool = False,
+        has_plain_404: bool = False,
     ) -> Any:
-        """The JSON of a GET request by the service worker. may_lack: whether this endpoint answers
-        404 without an error code for objects that don't exist. Other endpoints give an error code;
-        if they answer 404 without a code, the endpoint does not exist: raises NotTheLms."""
+        """The JSON of a GET request by the service worker. has_plain_404: whether this endpoint
+        answers 404 without an error code for objects that don't exist. Raises NotTheLms if any
+        other endpoint answers so, because then the endpoint does not exist."""
         answer = self.http.request(
             "GET",
             path,
@@ -382,7 +379,7 @@ class LmsClient:
         try:
             return _json_or_refusal(answer)
         except NotThere as error:
-            if may_lack or error.code != NotThere.default_code:
+            if has_plain_404 or error.code != NotThere.default_code:
                 raise
             raise NotTheLms(
                 f"The server at {self.http.base_url} has no {group} API, so it is not the LMS. "
@@ -405,7 +402,7 @@ def refusal(answer: Answer) -> LmsError:
     Only an answer in the LMS's own form counts as a refusal of one learner or run; any other answer
     gives NotTheLms.
     """
-    return _refusal(answer).of_request(answer.request_id)
+    return _refusal(answer).with_request_id(answer.request_id)
 
 
 def _refusal(answer: Answer) -> LmsError:
@@ -418,13 +415,13 @@ def _refusal(answer: Answer) -> LmsError:
             code=code or f"http-{answer.status}",
             status=answer.status,
         )
-    if not _in_the_form_of_the_lms(answer):
+    if not _is_in_lms_form(answer):
         return not_the_lms_error(answer)
-    kind = NotThere if answer.status == 404 else Refused
-    return kind(f"The LMS refuses: {message}", code=code, status=answer.status)
+    error_class = NotThere if answer.status == 404 else Refused
+    return error_class(f"The LMS refuses: {message}", code=code, status=answer.status)
 
 
-def _in_the_form_of_the_lms(answer: Answer) -> bool:
+def _is_in_lms_form(answer: Answer) -> bool:
     """Whether Django REST framework can have written this refusal: JSON, or an empty body with the
     header ``Allow``."""
     if answer.status not in (400, 404, 406, 409, 422):
@@ -436,9 +433,10 @@ def _in_the_form_of_the_lms(answer: Answer) -> bool:
 
 def not_the_lms_error(answer: Answer) -> NotTheLms:
     """The error for an answer that Open edX would not give."""
-    kind = str(answer.headers.get("content-type", "")).split(";")[0] or "no content type"
+    header = str(answer.headers.get("content-type", ""))
+    content_type = header.split(";")[0][:40] or "no content type"
     return NotTheLms(
-        f"The answer ({answer.status}, {kind[:40]}) is not the LMS's. It may come from a proxy "
+        f"The answer ({answer.status}, {content_type}) is not the LMS's. It may come from a proxy "
         "without its backend, a sign-in page or another application. Check OPENEDX_API_BASE_URL "
         "and the proxy.",
         status=answer.status,
@@ -461,7 +459,7 @@ def api_error_of(lms: LmsClient, answer: Answer) -> LmsError:
         "example because its database was busy; the reason is in the LMS's log.",
         code="bad-request",
         status=400,
-    ).of_request(answer.request_id)
+    ).with_request_id(answer.request_id)
 
 
 def code_and_message(answer: Answer) -> tuple[str, str]:
@@ -470,17 +468,16 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
     body = answer.json_or_none()
     code: Any = ""
     if isinstance(body, dict):
-        # The platform's answer to a wrong token: the code and the message are one level deeper.
-        inner = [body[name] for name in _NESTED if isinstance(body.get(name), dict)]
-        code = next(
-            (one[name] for one in (*inner, body) for name in _CODES if _is_code(one.get(name))), ""
-        )
-    words = sentence_of(body) or str(code) or f"status {answer.status} without a reason"
-    return str(code)[:64], words[:400]
+        # In the platform's answer to a wrong token, code and message are one level deeper.
+        inner_objects = [body[key] for key in _NESTING_KEYS if isinstance(body.get(key), dict)]
+        codes = [data.get(key) for data in (*inner_objects, body) for key in _CODE_KEYS]
+        code = next(filter(_is_code, codes), "")
+    message = sentence_of(body) or str(code) or f"status {answer.status} without a reason"
+    return str(code)[:64], message[:400]
 
 
-_NESTED = ("developer_message", "detail")
-_CODES = ("error_code", "error")
+_NESTING_KEYS = ("developer_message", "detail")
+_CODE_KEYS = ("error_code", "error")
 
 
 def _is_code(value: Any) -> bool:
@@ -489,12 +486,12 @@ def _is_code(value: Any) -> bool:
 
 def _enrollment_json(answer: Answer) -> Any:
     if answer.status in (400, 406):
-        if not _in_the_form_of_the_lms(answer):
+        if not _is_in_lms_form(answer):
             raise not_the_lms_error(answer)
         _, message = code_and_message(answer)
         code = _enrollment_code(message)
         refused = EnrollmentRefused(message, code=code, status=answer.status)
-        raise refused.of_request(answer.request_id)
+        raise refused.with_request_id(answer.request_id)
     if answer.status == 404:
         # The platform hides from a caller that isn't staff whether the learner exists.
         raise _not_staff()
@@ -511,13 +508,12 @@ def _not_staff() -> AccessRefused:
 
 
 def _enrollment_code(message: str) -> str:
-    words = message.lower()
-    for part, code in (
-        (_MISMATCH, "mode-mismatch"),
+    for words, code in (
+        ("mode mismatch", "mode-mismatch"),
         ("no course", "unknown-run"),
         ("does not exist", "unknown-user"),
         ("mode", "mode-not-offered"),
     ):
-        if part in words:
+        if words in message.lower():
             return code
     return "enrollment-refused"

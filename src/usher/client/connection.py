@@ -1,9 +1,9 @@
 """A connection to the LMS with one deadline for a whole request and answer.
 
 It uses ``http.client`` of the standard library, which needs less than half of the processor time of
-httpx. Timeouts of sockets apply to a single read, so a server that sends one byte from time to time
-could keep a caller waiting without limit. Here the time left until the deadline limits each read
-and write.
+httpx. The timeout of a socket applies to a single read, so a server that sends one byte from time
+to time could keep a caller waiting without limit. So each read and write gets the time that is left
+until the deadline as its timeout.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT = 10.0
 #: Seconds for which an idle connection is kept.
 _KEEPALIVE_SECONDS = 20.0
-_PART = 64 * 1024
-_UNREADABLE = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
+_READ_BYTES = 64 * 1024
+_HEADER_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
 
 class Transport(Protocol):
@@ -60,23 +60,23 @@ class Connection:
             else http.client.HTTPConnection(host, url.port)
         )
         self._used_at = 0.0
-        self._timed: _TimedSocket | None = None
+        self._timed_socket: _TimedSocket | None = None
 
     def exchange(self, outgoing: Outgoing, timeout: float) -> Received:
         deadline = time.monotonic() + timeout
         try:
-            timed = self._open(deadline)
-            timed.deadline = deadline
+            timed_socket = self._open(deadline)
+            timed_socket.deadline = deadline
             answer = self._send(outgoing)
             body = Body(answer.headers.get("Content-Encoding", ""), MAX_BODY)
-            while part := answer.read(_PART):
+            while part := answer.read(_READ_BYTES):
                 body.add(part)
             if answer.length:
                 raise http.client.IncompleteRead(b"", answer.length)
             received = Received(answer.status, answer.headers, body.whole())
         except TimeoutError as error:
             self.close()
-            raise TimedOut.of(outgoing.path, timeout) from error
+            raise TimedOut.after(outgoing.path, timeout) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable.broken_off(outgoing.path, _message_of(error)) from error
@@ -90,16 +90,17 @@ class Connection:
 
     def close(self) -> None:
         self._http.close()
-        if self._timed is not None:
-            self._timed.end()
-        self._timed = None
+        if self._timed_socket is not None:
+            self._timed_socket.end()
+        self._timed_socket = None
 
     def _open(self, deadline: float) -> _TimedSocket:
         """The open connection, or a new one if none is open or the LMS has closed the connection.
         Raises TimedOut, Unreachable."""
-        if self._timed is not None:
-            if time.monotonic() - self._used_at < _KEEPALIVE_SECONDS and self._timed.is_quiet():
-                return self._timed
+        if self._timed_socket is not None:
+            is_recent = time.monotonic() - self._used_at < _KEEPALIVE_SECONDS
+            if is_recent and self._timed_socket.is_quiet():
+                return self._timed_socket
             self.close()
         self._http.timeout = min(max(deadline - time.monotonic(), 0.001), _CONNECT_TIMEOUT)
         try:
@@ -110,23 +111,24 @@ class Connection:
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that DNS can't have
             self.close()
             raise Unreachable.not_connected(self._base_url, error) from error
-        self._timed = _TimedSocket(self._http.sock)
-        self._http.sock = self._timed
-        return self._timed
+        self._timed_socket = _TimedSocket(self._http.sock)
+        self._http.sock = self._timed_socket
+        return self._timed_socket
 
     def _send(self, outgoing: Outgoing) -> http.client.HTTPResponse:
         """Sends the request and reads the status and headers of the answer."""
         try:
             self._http.request(outgoing.method, outgoing.target, outgoing.content, outgoing.headers)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # A server may answer and close before it has read a large request.
+            pass  # a server may answer and close the connection before it has read a large request
         except (ValueError, http.client.InvalidURL) as error:
             # The message of the error repeats the header, which may hold a secret.
             raise Unreachable(
                 f"The request for {outgoing.path} can't be sent.", code="unsendable"
             ) from error
         answer = self._http.getresponse()
-        if answer.status < 200 or any(isinstance(d, _UNREADABLE) for d in answer.headers.defects):
+        defects = [d for d in answer.headers.defects if isinstance(d, _HEADER_DEFECTS)]
+        if answer.status < 200 or defects:
             raise http.client.HTTPException("its status line or headers can't be read")
         return answer
 
@@ -148,8 +150,8 @@ class _TimedSocket:
         self.deadline = math.inf
 
     def is_quiet(self) -> bool:
-        """Whether nothing was received since the last answer. A connection that the LMS has closed,
-        or on which it sent data without a request, is not quiet."""
+        """Whether the LMS has neither sent anything since the last answer nor closed the
+        connection."""
         with suppress(OSError, ValueError):
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
@@ -159,11 +161,11 @@ class _TimedSocket:
     def sendall(self, data: bytes) -> None:
         remaining = memoryview(data)
         while remaining:
-            self._limit()
+            self._set_timeout()
             remaining = remaining[self._socket.send(remaining) :]
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
-        self._limit()
+        self._set_timeout()
         return self._socket.recv_into(buffer)
 
     def makefile(self, mode: str) -> io.BufferedReader:
@@ -176,7 +178,7 @@ class _TimedSocket:
     def end(self) -> None:
         self._socket.close()
 
-    def _limit(self) -> None:
+    def _set_timeout(self) -> None:
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("the deadline of the exchange has passed")
@@ -186,14 +188,14 @@ class _TimedSocket:
 class _Reader(io.RawIOBase):
     """Reads from the socket. Closing it leaves the socket open for the next request."""
 
-    def __init__(self, timed: _TimedSocket) -> None:
-        self._timed = timed
+    def __init__(self, timed_socket: _TimedSocket) -> None:
+        self._timed_socket = timed_socket
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return self._timed.recv_into(buffer)
+        return self._timed_socket.recv_into(buffer)
 
 
 #: Opens a connection to the LMS at an address. An exception that it raises reaches the caller of
@@ -232,8 +234,8 @@ def opened_by(opener: Opener) -> Iterator[None]:
     process. ``opener`` can refuse, or return a transport of httpx that answers without a
     network."""
     global _opener
-    before, _opener = _opener, opener
+    previous_opener, _opener = _opener, opener
     try:
         yield
     finally:
-        _opener = before
+        _opener = previous_opener

@@ -27,8 +27,8 @@ from typing import Self
 from usher.contract.failures import FailureClass, storable
 
 _NOT_CONNECTED = "no-connection"
-#: OpenSSL's name for an answer that is not TLS.
-_NO_TLS = "WRONG_VERSION_NUMBER"
+#: OpenSSL's reason of an error for an answer that is not TLS.
+_ANSWER_WITHOUT_TLS = "WRONG_VERSION_NUMBER"
 
 
 class LmsError(Exception):
@@ -61,8 +61,8 @@ class LmsError(Exception):
         self.status = status
         self.retry_after = retry_after
 
-    def of_request(self, request_id: str) -> Self:
-        """Returns this error, with the id of the request that failed."""
+    def with_request_id(self, request_id: str) -> Self:
+        """Sets the id of the request that failed, and returns this error."""
         self.request_id = request_id
         return self
 
@@ -75,7 +75,7 @@ class Unreachable(LmsError):
     @classmethod
     def not_connected(cls, base_url: str, error: Exception) -> Self:
         """No connection was made, so nothing was sent."""
-        if getattr(error, "reason", "") == _NO_TLS:
+        if getattr(error, "reason", "") == _ANSWER_WITHOUT_TLS:
             return cls(
                 f"A server answers at {base_url}, but without TLS: does its address begin with "
                 "http:// instead?",
@@ -100,14 +100,14 @@ class TimedOut(Unreachable):
     default_code = "timed-out"
 
     @classmethod
-    def of(cls, path: str, seconds: float) -> Self:
+    def after(cls, path: str, seconds: float) -> Self:
         """No answer to the request for ``path`` within this many seconds."""
         return cls(f"The LMS did not answer {path} within {seconds:.3g} s.")
 
 
 class CircuitOpen(LmsError):
-    """Not sent: the circuit breaker is open after many failures. ``retry_after`` is always set:
-    when the next request is allowed."""
+    """Not sent: the circuit breaker is open after many failures. ``retry_after`` is always set: the
+    seconds until the next request is allowed."""
 
     default_code = "circuit-open"
     was_sent = False
@@ -141,8 +141,8 @@ class ServerFailed(LmsError):
 
 
 class Throttled(LmsError):
-    """The LMS limits the rate of requests. ``retry_after`` is always set: from the answer, or
-    guessed."""
+    """The LMS limits the rate of requests. ``retry_after`` is always set: to the seconds in the
+    answer, or to a guess."""
 
     failure_class = FailureClass.THROTTLED
     default_code = "throttled"
@@ -156,10 +156,10 @@ class AccessRefused(LmsError):
 
 
 class NotTheLms(LmsError):
-    """The answer isn't one that Open edX gives, or it lacks an account that is known to exist. Such
-    an answer comes from a proxy without its backend, a sign-in page, another application, or an LMS
-    with another database. It proves nothing about the object of the request, and other requests
-    would fail in the same way."""
+    """Open edX does not give such an answer, or the answer lacks an account that is known to exist.
+    It comes from a proxy without its backend, a sign-in page, another application, or an LMS with
+    another database. It proves nothing about the object of the request, and other requests would
+    fail in the same way."""
 
     failure_class = FailureClass.SYSTEMIC
     default_code = "not-the-lms"

@@ -1,5 +1,4 @@
-"""The health of the LMS as one process has observed it in its own requests; no request is sent for
-this."""
+"""The health of the LMS, as one process has observed it in the requests that it sent anyway."""
 
 from __future__ import annotations
 
@@ -13,21 +12,24 @@ _MAX_DURATIONS = 100
 
 @dataclass(frozen=True)
 class Health:
-    """answered_at, failed_at: when a request last succeeded and failed, Unix seconds, None for
-    never. failure: message of the last failure. milliseconds: durations of the last requests.
-    open_circuits: group of endpoints → seconds until a request is allowed again (0: now).
-    throttled: group → seconds until the LMS's rate limit ends."""
+    """The health of the LMS at one moment."""
 
+    #: When a request last succeeded, Unix seconds; None for never.
     answered_at: float | None = None
+    #: When a request last failed, Unix seconds; None for never.
     failed_at: float | None = None
+    #: The message of the last failure.
     failure: str = ""
+    #: Durations of the last requests.
     milliseconds: tuple[int, ...] = ()
+    #: Group of endpoints with an open circuit breaker → seconds until a request is allowed again.
     open_circuits: dict[str, float] = field(default_factory=dict)
+    #: Group of endpoints → seconds until the LMS's rate limit ends.
     throttled: dict[str, float] = field(default_factory=dict)
 
 
 class HealthRecorder:
-    """Records the outcomes of requests. Threads write without a lock: the last one counts."""
+    """Records the outcomes of requests. Threads write without a lock: the last value counts."""
 
     def __init__(self) -> None:
         self.answered_at: float | None = None

@@ -40,12 +40,12 @@ from usher.client.shared import SharedState
 from usher.client.tracing import span
 from usher.client.urgency import is_urgent, seconds_left
 
-#: Seconds to pause after 429 if the answer doesn't say how many; the shortest and longest pause.
+#: Seconds to pause after 429 if the answer doesn't say how many.
 _DEFAULT_WAIT_SECONDS = 60.0
 _MIN_WAIT_SECONDS = 1.0
 _MAX_WAIT_SECONDS = 3600.0
-_SECONDS = re.compile(r"[0-9]{1,9}")
-_IN_BODY = re.compile(rb"available in (\d{1,9}) second")
+_WHOLE_SECONDS = re.compile(r"[0-9]{1,9}")
+_SECONDS_IN_BODY = re.compile(rb"available in (\d{1,9}) second")
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,14 @@ class Http:
         self._counter = itertools.count()
         self._timeout = timeout
         self._per_second = per_second
-        self._in_turn = threading.Lock()
+        self._budget_lock = threading.Lock()
         self._idle: deque[Transport] = deque()
         self._ssl: ssl.SSLContext | None = None
         if self.base_url.startswith("https:"):
             self._ssl = ssl.create_default_context()
-        self._headers = self._standing_headers()
+        self._headers = self._common_headers()
 
-    def _standing_headers(self) -> dict[str, str]:
+    def _common_headers(self) -> dict[str, str]:
         """Headers of every request. The LMS builds its own addresses from ``Host`` and
         ``X-Forwarded-Proto``, so these two headers name the address that browsers use."""
         server_url, browser_url = urlsplit(self.base_url), urlsplit(self.browser_url)
@@ -183,13 +183,13 @@ class Http:
     ) -> Answer:
         """Sends one request. Returns the answer, whatever its status, except for 429 and 5xx.
 
-        path: begins with one slash. group: endpoints that the LMS rate limits as one; while it is
-        paused, Throttled is raised without a request. again: whether the request may be sent a
-        second time after a failure (default: only GET). subject: the run or learner that the
-        request is about, because an endpoint may fail for one and work for all others. request_id:
-        for ``X-Request-ID``, '' for a new one.
-        Raises Unreachable, TimedOut, CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429),
-        NotConfigured, and Misconfigured for a header or token that can't be sent.
+        path: begins with one slash. group: the endpoint's group, which has one rate limit; while
+        the group is paused, Throttled is raised without a request. again: whether the request may
+        be sent a second time after a failure (default: only GET). subject: the run or learner that
+        the request is about; an endpoint may fail for one subject and work for all others.
+        request_id: for ``X-Request-ID``, '' for a new one. Raises Unreachable, TimedOut,
+        CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429), NotConfigured, and
+        Misconfigured for a header or token that can't be sent.
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
@@ -198,14 +198,16 @@ class Http:
         outgoing.add(
             json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token
         )
-        repeatable = method == "GET" if again is None else again
+        is_repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
             try:
-                answer = self._once(outgoing, group, subject or f"request {next(self._counter)}")
+                answer = self._request_once(
+                    outgoing, group, subject or f"request {next(self._counter)}"
+                )
                 return replace(answer, request_id=request_id)
             except LmsError as error:
-                error.of_request(request_id)
-                if attempt or not _worth_again(error, repeatable):
+                error.with_request_id(request_id)
+                if attempt or not _should_repeat(error, is_repeatable):
                     raise
                 time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - spreads load, no secret
         raise AssertionError("unreachable")
@@ -215,7 +217,7 @@ class Http:
             raise ValueError(f"a path of the LMS begins with one slash, not so {path[:200]!r}")
         return self.base_url + path
 
-    def _once(self, outgoing: Outgoing, group: str, subject: str) -> Answer:
+    def _request_once(self, outgoing: Outgoing, group: str, subject: str) -> Answer:
         if group and (pause := self.state.remaining(f"group:{group}")) > 0:
             raise Throttled(f"Rate limited by the LMS ({group}).", retry_after=pause)
         circuit = self._circuit(group)
@@ -232,17 +234,17 @@ class Http:
             raise  # no LMS was asked, so its health is unknown
         except LmsError as error:
             self._health.record_failure(error.message)
-            connected = not (isinstance(error, Unreachable) and error.is_unconnected)
-            failing = circuit if connected else self._host_circuit
-            failing.record_failure(error.message, subject=subject, connected=connected)
+            is_connected = not (isinstance(error, Unreachable) and error.is_unconnected)
+            failed_circuit = circuit if is_connected else self._host_circuit
+            failed_circuit.record_failure(error.message, subject=subject, is_connected=is_connected)
             raise
         if answer.status >= 500:
             failure = ServerFailed(
                 f"The LMS failed with {answer.status} at {outgoing.path}.",
                 status=answer.status,
-                retry_after=_header_wait(answer),
+                retry_after=_seconds_in_header(answer),
             )
-            circuit.record_failure(failure.message, subject=subject, connected=True)
+            circuit.record_failure(failure.message, subject=subject, is_connected=True)
             self._health.record_failure(failure.message)
             raise failure
         self._health.record_answer(time.monotonic() - began)
@@ -250,25 +252,24 @@ class Http:
         self._host_circuit.record_success()
         if answer.status == 429:
             wait = retry_after(answer)
-            raise self.throttled(
+            raise self.pause_group(
                 group, _DEFAULT_WAIT_SECONDS if wait is None else max(wait, _MIN_WAIT_SECONDS)
             )
         return answer
 
     def _wait_for_the_budget(self) -> None:
         """Waits until the budget of requests allows one more request. An urgent request reserves
-        the next free time. Other requests never reserve further ahead than one interval, so that an
-        urgent request does not have to wait behind many reservations."""
+        the next free time, however late. Other requests reserve a time only if it begins within one
+        interval, so that an urgent request does not wait behind many reservations."""
         if is_urgent():
             time.sleep(self.state.take("budget", self._per_second))
             return
-        with self._in_turn:  # one thread of this process at a time
-            is_taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
+        with self._budget_lock:  # one thread of this process at a time
+            interval = 1 / self._per_second
+            is_taken, wait = self.state.take_soon("budget", self._per_second, interval)
             while not is_taken:
                 time.sleep(wait)
-                is_taken, wait = self.state.take_soon(
-                    "budget", self._per_second, 1 / self._per_second
-                )
+                is_taken, wait = self.state.take_soon("budget", self._per_second, interval)
         time.sleep(wait)
 
     def _circuit(self, group: str) -> Circuit:
@@ -291,7 +292,7 @@ class Http:
             throttled={name: seconds for name, seconds in throttled.items() if seconds > 0},
         )
 
-    def throttled(self, group: str, seconds: float) -> Throttled:
+    def pause_group(self, group: str, seconds: float) -> Throttled:
         """Pauses the group for all workers for this many seconds. Returns the error to raise."""
         seconds = min(seconds, _MAX_WAIT_SECONDS)
         if group:
@@ -334,7 +335,8 @@ class Http:
         the other idle connections expire."""
         with suppress(IndexError):
             return self._idle.pop()
-        # Outside of ``suppress``, so that an error does not have the IndexError as its context.
+        # Outside of ``suppress``, so that an error here does not have the IndexError as its
+        # context.
         return open_connection(self.base_url, self._ssl)
 
     def close(self) -> None:
@@ -343,8 +345,8 @@ class Http:
             self._idle.pop().close()
 
     def own_path(self, location: str) -> str | None:
-        """``location`` as a path with its query, if ``location`` is on this LMS (its address for
-        servers or for browsers); None otherwise."""
+        """The path and query of ``location`` if ``location`` is an address of this LMS, for servers
+        or for browsers; None otherwise."""
         try:
             target = urljoin(self.browser_url + "/", location)
             url = urlsplit(target)
@@ -365,35 +367,35 @@ def read_json(body: bytes) -> Any:
     """``body`` as JSON. Raises ValueError if it isn't valid JSON. ``NaN`` and ``Infinity`` are not
     valid, although Python accepts them."""
     try:
-        return json.loads(body, parse_constant=_no_number)
+        return json.loads(body, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _no_number(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _worth_again(error: LmsError, repeatable: bool) -> bool:
-    """Whether to send the request a second time: always if no connection was made; after another
-    transient error if the request may be repeated, but not after a timeout, which would double the
-    wait."""
+def _should_repeat(error: LmsError, is_repeatable: bool) -> bool:
+    """Whether to send the request a second time: always if no connection was made; never after a
+    timeout, because the caller would wait twice as long; after other transient errors if the
+    request is repeatable."""
     if isinstance(error, Unreachable) and error.is_unconnected:
         return True
     if isinstance(error, TimedOut):
         return False
-    return repeatable and isinstance(error, Unreachable | BadAnswer | ServerFailed)
+    return is_repeatable and isinstance(error, Unreachable | BadAnswer | ServerFailed)
 
 
-def _header_wait(answer: Answer) -> float | None:
+def _seconds_in_header(answer: Answer) -> float | None:
     value = answer.headers.get("retry-after", "")
-    return min(float(value), _MAX_WAIT_SECONDS) if _SECONDS.fullmatch(value) else None
+    return min(float(value), _MAX_WAIT_SECONDS) if _WHOLE_SECONDS.fullmatch(value) else None
 
 
 def retry_after(answer: Answer) -> float | None:
-    """Seconds to wait, from the header ``Retry-After`` or from the body, where the course list
-    gives them; None if the answer does not say."""
-    if (seconds := _header_wait(answer)) is not None:
+    """Seconds to wait, from the header ``Retry-After`` or, for the course list, from the body; None
+    if the answer does not say."""
+    if (seconds := _seconds_in_header(answer)) is not None:
         return seconds
-    match = _IN_BODY.search(answer.body[:2000])
+    match = _SECONDS_IN_BODY.search(answer.body[:2000])
     return float(match.group(1)) if match else None

@@ -1,8 +1,8 @@
 """Decides whether an LMS account that exists already is this learner's own.
 
-The LMS may have created the account although its answer was lost, or the worker died before it
-stored the result. The next attempt is then refused as a duplicate. A decision by username or e-mail
-address could give the learner a stranger's account, so two proofs are needed:
+The LMS may have created the account for this learner, and its answer was lost, or the worker died
+before it stored the answer. The next attempt is then refused as a duplicate. The same username or
+e-mail address proves nothing, because the account may be a stranger's. So two proofs are needed:
 
 1. The LMS account was created after the username was reserved for this learner.
 2. Signing the learner in through this application leads to exactly this account. Since the
@@ -34,12 +34,15 @@ def is_created_after(lms: LmsClient, username: str, reserved_at: datetime) -> bo
             f"The LMS says that the username {username} is taken, but shows no such account.",
             code="unclear",
         )
-    return account.username.lower() == username.lower() and is_younger(account, reserved_at)
+    return account.username.lower() == username.lower() and joined_after(account, reserved_at)
 
 
-def is_younger(seen: ObservedAccount, reserved_at: datetime) -> bool:
-    """Whether the account was created after ``reserved_at``; False if the LMS doesn't say when."""
-    return seen.date_joined is not None and seen.date_joined >= reserved_at - CLOCKS_APART
+def joined_after(account: ObservedAccount, reserved_at: datetime) -> bool:
+    """Whether the account was created after ``reserved_at``; False if the LMS doesn't say when the
+    account was created."""
+    if account.date_joined is None:
+        return False
+    return account.date_joined >= reserved_at - CLOCKS_APART
 
 
 def tokens_if_ours(
@@ -51,8 +54,8 @@ def tokens_if_ours(
 
 
 def own_tokens(lms: LmsClient, flow: AuthorizationFlow, username: str) -> TokenPair | None:
-    """The second proof, for an account that passed the first: its tokens if signing in leads to it,
-    else None. Raises SignInStopped if the account is disabled."""
+    """The second proof, for an account that passed the first proof: the account's tokens if signing
+    in leads to this account, else None. Raises SignInStopped if the account is disabled."""
     try:
         tokens = flow.tokens()
     except SignInStopped as error:

@@ -5,8 +5,9 @@ the time that batches take, and the number of batches is limited so that one pro
 small request, the probe, shows whether a process is free: the probe takes longer as soon as there
 are too many batches.
 
-Workers that share a state (``usher.client.shared``) also share slots for batches: each takes one
-for as long as its batch lasts. So several workers keep the LMS no busier than one does.
+Workers that share a state (``usher.client.shared``) also share slots for batches: a worker takes a
+slot for each batch until the batch ends. So several workers keep the LMS no busier than one
+worker.
 """
 
 from __future__ import annotations
@@ -18,31 +19,33 @@ from contextlib import contextmanager
 
 from usher.client.shared import LocalState, SharedState
 
-#: Seconds that a batch should take, and the lowest value to which this time is reduced: in shorter
-#: batches, the LMS needs too much time for each item.
+#: Seconds that a batch should take; and the least to which this time is reduced, because in shorter
+#: batches the LMS needs too much time for each item.
 TARGET_SECONDS, SHORTEST_SECONDS = 1.0, 0.25
 #: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
-#: Never more concurrent batches than this, however fast the LMS is.
+#: The most concurrent batches, however fast the LMS is.
 MOST_CONCURRENT = 4
 #: A probe is good if it takes at most this many seconds longer than the fastest probe. Visitors of
 #: the LMS wait that much longer, too.
 PATIENCE_SECONDS = 0.3
 #: Seconds between two probes, and how many good probes in a row allow one more concurrent batch.
-PROBE_EVERY, GOOD_PROBES = 1.0, 3
-#: A higher number of batches is on trial until GOOD_PROBES more probes were good. During the trial,
-#: probes are sent every TRIAL_EVERY seconds and may take only TRIAL_PATIENCE seconds longer. The
-#: size of batches is divided by TRIAL_PART. So visitors hardly notice a number that is too high.
-TRIAL_EVERY, TRIAL_PART, TRIAL_PATIENCE = 0.1, 4, 0.1
-#: After this many good probes, a number of batches that was too high is tried again: the LMS may
-#: have more processes by now.
-TRY_AGAIN = 120
-#: Seconds from the end of a batch to the probe; by then the next batch has been sent. An earlier
-#: probe would get the process that has just become free.
-NEXT_SENT = 0.05
+PROBE_INTERVAL_SECONDS, GOOD_PROBES = 1.0, 3
+#: One more concurrent batch is on trial until GOOD_PROBES more probes were good. During the trial,
+#: a probe is sent every TRIAL_INTERVAL_SECONDS and may take only TRIAL_PATIENCE_SECONDS longer, and
+#: the size of batches is divided by TRIAL_DIVISOR, so that visitors hardly notice a batch too many.
+TRIAL_INTERVAL_SECONDS, TRIAL_DIVISOR, TRIAL_PATIENCE_SECONDS = 0.1, 4, 0.1
+#: After this many good probes, a number of concurrent batches that was too high is tried again,
+#: because the LMS may have more processes by now.
+PROBES_UNTIL_RETRY = 120
+#: Seconds from the end of a batch to the probe. Meanwhile another thread sends the next batch; an
+#: earlier probe would get the process that has just become free.
+PROBE_DELAY_SECONDS = 0.05
 #: Seconds after which a slot becomes free although its worker did not release it, because the
-#: worker was killed or the LMS is very slow. And seconds between two attempts to take a slot.
-SLOT_KEPT, TRY_EVERY_SECONDS = 30.0, 0.05
+#: worker was killed or the LMS is very slow.
+SLOT_SECONDS = 30.0
+#: Seconds between two attempts to take a slot.
+SLOT_RETRY_SECONDS = 0.05
 
 
 class Pacing:
@@ -64,7 +67,7 @@ class Pacing:
         self._target = TARGET_SECONDS
         self._ceiling = MOST_CONCURRENT
         self._on_trial = False
-        self._good = 0
+        self._good_probes = 0
         self._fastest = float("inf")
         self._in_progress = 0
         #: Threads that wait for their turn, in the order in which they came.
@@ -88,7 +91,7 @@ class Pacing:
             self._in_progress += 1
             size = self.size(kind)
             if self._on_trial:
-                size = max(size // TRIAL_PART, SMALLEST_SIZE)
+                size = max(size // TRIAL_DIVISOR, SMALLEST_SIZE)
         slot = None
         try:
             if not urgent:
@@ -116,51 +119,52 @@ class Pacing:
         """Waits until one of the slots that workers share is free, and takes it."""
         while True:
             for number in range(self.concurrency):
-                if self._state.claim(slot := f"batch:{number}", SLOT_KEPT):
+                if self._state.claim(slot := f"batch:{number}", SLOT_SECONDS):
                     return slot
-            self._state.raise_level("batch:waiting", 4 * TRY_EVERY_SECONDS)
-            time.sleep(TRY_EVERY_SECONDS)
+            self._state.raise_level("batch:waiting", 4 * SLOT_RETRY_SECONDS)
+            time.sleep(SLOT_RETRY_SECONDS)
 
     def _release_slot(self, slot: str) -> None:
         self._state.clear(slot)
         if self._state.level("batch:waiting"):
-            time.sleep(2 * TRY_EVERY_SECONDS)  # otherwise this worker would take the slot again
+            time.sleep(2 * SLOT_RETRY_SECONDS)  # otherwise this worker would take the slot again
 
     def record_time(self, kind: str, items: int, seconds: float) -> None:
         """Call it after a batch was answered; adapts the size so that the next batch takes the
         intended time. The size only grows after a full batch: a small batch doesn't show how long
         larger batches take."""
         with self._changed:
-            fitting, size = int(items * self._target / max(seconds, 0.001)), self.size(kind)
-            self._is_growing = items >= size and min(fitting, self.largest) >= size * 2
-            if fitting < size:
-                self._sizes[kind] = max(fitting, size // 2, SMALLEST_SIZE)
+            size = self.size(kind)
+            ideal_size = int(items * self._target / max(seconds, 0.001))
+            self._is_growing = items >= size and min(ideal_size, self.largest) >= size * 2
+            if ideal_size < size:
+                self._sizes[kind] = max(ideal_size, size // 2, SMALLEST_SIZE)
             elif items >= size:
-                self._sizes[kind] = min(fitting, size * 2, self.largest)
+                self._sizes[kind] = min(ideal_size, size * 2, self.largest)
 
     def record_failure(self, kind: str) -> None:
         """Call it after a batch timed out or failed: the next batches are smaller, and fewer are
         sent at the same time."""
         with self._changed:
             self._sizes[kind] = max(self.size(kind) // 2, SMALLEST_SIZE)
-            self._fewer()
+            self._reduce()
 
     def probe_is_due(self) -> bool:
-        """Whether the caller should send a probe now. One caller at a time gets True. Nobody does
-        while fewer batches than allowed are in progress or waiting: a probe would not show whether
-        the allowed number is too high."""
+        """Whether the caller should send a probe now. Only one of several callers gets True. All
+        get False while fewer batches than allowed are in progress or waiting: a probe would then
+        not show whether the allowed number is too high."""
         with self._changed:
             if self._in_progress + len(self._waiting) < self.concurrency:
                 return False
-            every = TRIAL_EVERY if self._on_trial else PROBE_EVERY
-            if self._clock() - self._probed_at < every:
+            interval = TRIAL_INTERVAL_SECONDS if self._on_trial else PROBE_INTERVAL_SECONDS
+            if self._clock() - self._probed_at < interval:
                 return False
             self._probed_at = self._clock()
             return True
 
     def probe(self, ask: Callable[[], object]) -> None:
         """Sends a probe with ``ask()``, and adapts to the time that it takes."""
-        time.sleep(NEXT_SENT)
+        time.sleep(PROBE_DELAY_SECONDS)
         started = self._clock()
         ask()
         self.record_probe(self._clock() - started)
@@ -170,30 +174,31 @@ class Pacing:
         seconds: duration of the last probe."""
         with self._changed:
             self._fastest = min(self._fastest, seconds)
-            if seconds - self._fastest > (TRIAL_PATIENCE if self._on_trial else PATIENCE_SECONDS):
-                self._fewer()
+            patience = TRIAL_PATIENCE_SECONDS if self._on_trial else PATIENCE_SECONDS
+            if seconds - self._fastest > patience:
+                self._reduce()
                 return
-            self._good += 1
-            if self._good % TRY_AGAIN == 0:
+            self._good_probes += 1
+            if self._good_probes % PROBES_UNTIL_RETRY == 0:
                 self._ceiling = min(self._ceiling + 1, MOST_CONCURRENT)
-            if self._good >= GOOD_PROBES:
-                self._allow_more()
+            if self._good_probes >= GOOD_PROBES:
+                self._increase()
 
-    def _allow_more(self) -> None:
+    def _increase(self) -> None:
         """Allows longer batches or, if they are long enough already, one more concurrent batch."""
         if self._on_trial:
-            self._on_trial, self._good = False, 0
+            self._on_trial, self._good_probes = False, 0
         elif self._target < TARGET_SECONDS:
-            self._target, self._good = min(self._target * 1.25, TARGET_SECONDS), 0
+            self._target, self._good_probes = min(self._target * 1.25, TARGET_SECONDS), 0
         elif self.concurrency < self._ceiling and not self._is_growing:
             # While batches grow, they are too short for a probe to notice them.
             self.concurrency += 1
-            self._on_trial, self._good = True, 0
+            self._on_trial, self._good_probes = True, 0
             self._changed.notify_all()
 
-    def _fewer(self) -> None:
-        """Allows one concurrent batch less or, if there was only one, only shorter batches."""
-        self._on_trial, self._good = False, 0
+    def _reduce(self) -> None:
+        """Allows one concurrent batch less or, if only one is allowed, only shorter batches."""
+        self._on_trial, self._good_probes = False, 0
         if self.concurrency == 1:
             self._target = max(self._target / 2, SHORTEST_SECONDS)
             return

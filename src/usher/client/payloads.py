@@ -41,9 +41,10 @@ class ObservedAccount:
 class ObservedLinks:
     """Which LMS account one learner of the application signs in to.
 
-    application: its name in the LMS. leads_to: username and LMS id of that account, None if there
-    is no link. exists: whether the LMS has an account with the learner's username; linked_from:
-    usernames of the application's learners who sign in to that account.
+    application: the application's name in the LMS. leads_to: username and LMS id of the account to
+    which the learner signs in; None if there is no link. exists: whether the LMS has an account
+    with the learner's username. linked_from: usernames of the application's learners who sign in to
+    the account with the learner's username.
     """
 
     application: str
@@ -193,8 +194,8 @@ class BadValue(Refused):
 
 
 def reading(noun: str, read: Callable[[], T]) -> T:
-    """The result of ``read()``. Exceptions that a wrong shape causes become BadAnswer. noun: the
-    object that is read, for the message."""
+    """The result of ``read()``, a function that reads an answer. Exceptions that an unexpected
+    shape causes become BadAnswer. noun: what is read, for the message."""
     try:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
@@ -204,9 +205,10 @@ def reading(noun: str, read: Callable[[], T]) -> T:
 
 
 def moment(value: Any) -> datetime | None:
-    """An ISO time, with its time zone, UTC if it has none; None for an empty value. Times at the
-    ends of the calendar, which stand for "always" and "never", are moved by a day or two, so that
-    they can be converted to any time zone. Raises BadValue, or ValueError for another format."""
+    """An ISO time as a datetime, in UTC if it names no time zone; None for an empty value. Times at
+    the ends of the calendar, which stand for "always" and "never", are moved by a day or two, so
+    that they can be converted to any time zone. Raises BadValue, or ValueError for another
+    format."""
     if not value:
         return None
     if not isinstance(value, str):

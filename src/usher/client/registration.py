@@ -28,7 +28,7 @@ from usher.contract.refusals import sentence_of
 
 #: Seconds to pause after the registration limit was reached. The limit applies to seven days, and
 #: the platform doesn't say when they end.
-_LIMIT_PAUSE = 3600.0
+_LIMIT_PAUSE_SECONDS = 3600.0
 #: The provider record is checked at most once in this many seconds.
 _SECONDS_BETWEEN_CHECKS = 30.0
 
@@ -82,7 +82,7 @@ def _read_registration(lms: LmsClient, answer: Answer) -> Registered:
             "a registration", lambda: _registered_user(data["authenticated_user"], answer)
         )
     if code == RegistrationError.RATE_LIMITED:
-        error = lms.http.throttled(REGISTRATION, _LIMIT_PAUSE)
+        error = lms.http.pause_group(REGISTRATION, _LIMIT_PAUSE_SECONDS)
         error.code = code
         error.message = (
             "The LMS allows no more new accounts from this IP address for now. Install usher.lms "
@@ -97,7 +97,7 @@ def _read_registration(lms: LmsClient, answer: Answer) -> Registered:
             status=answer.status,
         )
     if answer.status in (400, 409) and isinstance(body, dict):
-        raise _refusal_of(body, code, answer.status).of_request(answer.request_id)
+        raise _refusal_of(body, code, answer.status).with_request_id(answer.request_id)
     if answer.status == 401:  # this endpoint needs no token
         raise AccessRefused(
             "The LMS, or a proxy in front of it, asks for a password or token to register a "
@@ -131,9 +131,9 @@ def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRef
     }
     usernames = body.get("username_suggestions")
     suggestions = [str(name) for name in usernames] if isinstance(usernames, list) else []
-    words = "; ".join(f"{field}: {text}" for field, text in fields.items())
+    field_errors = "; ".join(f"{field}: {text}" for field, text in fields.items())
     return RegistrationRefused(
-        words or sentence_of(body) or f"status {status}",
+        field_errors or sentence_of(body) or f"status {status}",
         code=code or "registration-refused",
         status=status,
         fields=fields,
@@ -153,24 +153,24 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
         try:
             answer = lms.http.request("GET", social_login_path(lms.who.backend), again=False)
         except ServerFailed as error:
-            failed = error
+            failure = error
             continue
         except LmsError:
             return
         check_start(lms, answer)
         return
-    if failed.status == 500 and _answers(lms):
+    if failure.status == 500 and _works_apart_from_sign_in(lms):
         raise Misconfigured(
             f"The LMS can't start sign-in with the backend {lms.who.backend}: its provider record "
             "is disabled, missing, or belongs to another site. Run usher doctor.",
             code="provider-disabled",
             status=500,
-        ) from failed
+        ) from failure
 
 
-def _answers(lms: LmsClient) -> bool:
-    """Whether the LMS works apart from sign-in. While its database is down, each page answers
-    500."""
+def _works_apart_from_sign_in(lms: LmsClient) -> bool:
+    """Whether the LMS answers other requests than those of sign-in. While the LMS's database is
+    down, each page answers 500."""
     try:
         lms.confirm_lms()
     except LmsError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 #: Seconds for which a value read from Redis is used.
 _CACHE_SECONDS = 0.25
-#: Seconds to wait for an answer of Redis; and, if there was none, seconds until Redis is asked
-#: again.
+#: Seconds to wait for an answer of Redis.
 _REDIS_TIMEOUT_SECONDS = 0.1
+#: Seconds until Redis is asked again after it did not answer.
 _REDIS_PAUSE_SECONDS = 5.0
 
 
@@ -29,8 +30,8 @@ class SharedState(Protocol):
         """Seconds until the pause of ``key`` ends; 0 if there is none."""
 
     def claim(self, key: str, seconds: float) -> bool:
-        """True for the first caller within ``seconds``, False for all others, so that only one
-        worker does what ``key`` names."""
+        """True for the first caller within ``seconds``, False for all others: only one worker does
+        what ``key`` names."""
 
     def raise_level(self, key: str, seconds: float) -> int:
         """Counts a failure of ``key`` and returns the count. The count becomes 0 again ``seconds``
@@ -43,13 +44,13 @@ class SharedState(Protocol):
         """Removes the pause, the claim and the count of ``key``."""
 
     def take(self, key: str, per_second: float) -> float:
-        """Reserves the next request of the budget ``key``, which allows ``per_second`` requests a
-        second. Returns the seconds to wait before sending it."""
+        """Reserves the time of one request in the budget ``key``, which allows ``per_second``
+        requests a second. Returns the seconds to wait before sending the request."""
 
     def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
-        """As ``take``, if the wait is at most ``within`` seconds: True and the seconds to wait.
-        Otherwise nothing is reserved: False and the seconds after which to try again. So callers
-        of ``take`` can still reserve requests in between."""
+        """As ``take``, if the wait is at most ``within`` seconds: returns True and the seconds to
+        wait. Otherwise reserves nothing, so that callers of ``take`` come first: returns False and
+        the seconds after which to try again."""
 
 
 class LocalState:
@@ -97,18 +98,18 @@ class LocalState:
     def take(self, key: str, per_second: float) -> float:
         with self._lock:
             now = time.monotonic()
-            at = max(now, self._next.get(key, 0.0))
-            self._next[key] = at + 1.0 / per_second
-            return at - now
+            slot_at = max(now, self._next.get(key, 0.0))
+            self._next[key] = slot_at + 1.0 / per_second
+            return slot_at - now
 
     def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
         with self._lock:
             now = time.monotonic()
-            at = max(now, self._next.get(key, 0.0))
-            if at - now > within:
-                return False, at - now - within
-            self._next[key] = at + 1.0 / per_second
-            return True, at - now
+            slot_at = max(now, self._next.get(key, 0.0))
+            if slot_at - now > within:
+                return False, slot_at - now - within
+            self._next[key] = slot_at + 1.0 / per_second
+            return True, slot_at - now
 
 
 class RedisState:
@@ -155,13 +156,15 @@ class RedisState:
     def pause(self, key: str, seconds: float) -> None:
         self._local.pause(key, seconds)
         self._cache.pop(key, None)
-        self._try(lambda: self._run_pause([self._prefix + key], [max(1, int(seconds * 1000))]))
+        self._ask_redis(
+            lambda: self._run_pause([self._prefix + key], [max(1, int(seconds * 1000))])
+        )
 
     def remaining(self, key: str) -> float:
         now = time.monotonic()
         asked_at, until = self._cache.get(key, (0.0, 0.0))
         if now - asked_at > _CACHE_SECONDS:
-            milliseconds = self._try(lambda: self._redis.pttl(self._prefix + key))
+            milliseconds = self._ask_redis(lambda: self._redis.pttl(self._prefix + key))
             until = now + (
                 self._local.remaining(key) if milliseconds is None else max(0, milliseconds) / 1000
             )
@@ -170,8 +173,8 @@ class RedisState:
 
     def claim(self, key: str, seconds: float) -> bool:
         name = f"{self._prefix}claim:{key}"
-        result = self._try(
-            lambda: bool(self._redis.set(name, "1", nx=True, px=int(seconds * 1000))), None
+        result = self._ask_redis(
+            lambda: bool(self._redis.set(name, "1", nx=True, px=int(seconds * 1000)))
         )
         return self._local.claim(key, seconds) if result is None else bool(result)
 
@@ -183,13 +186,13 @@ class RedisState:
             return int(pipe.execute()[0])
 
         self._cache.pop(f"level:{key}", None)
-        return self._try(count) or self._local.raise_level(key, seconds)
+        return self._ask_redis(count) or self._local.raise_level(key, seconds)
 
     def level(self, key: str) -> int:
         now = time.monotonic()
         asked_at, value = self._cache.get(f"level:{key}", (0.0, 0.0))
         if now - asked_at > _CACHE_SECONDS:
-            reply = self._try(lambda: [self._redis.get(f"{self._prefix}level:{key}")])
+            reply = self._ask_redis(lambda: [self._redis.get(f"{self._prefix}level:{key}")])
             value = float(reply[0] or 0) if reply else self._local.level(key)
             self._cache[f"level:{key}"] = (now, value)
         return int(value)
@@ -199,25 +202,26 @@ class RedisState:
         self._cache.pop(key, None)
         self._cache.pop(f"level:{key}", None)
         names = [f"{self._prefix}{kind}{key}" for kind in ("", "claim:", "level:")]
-        self._try(lambda: self._redis.delete(*names))
+        self._ask_redis(lambda: self._redis.delete(*names))
 
     def take(self, key: str, per_second: float) -> float:
-        reply = self._try(lambda: self._run_take([f"{self._prefix}next:{key}"], [per_second]))
+        reply = self._ask_redis(lambda: self._run_take([f"{self._prefix}next:{key}"], [per_second]))
         return self._local.take(key, per_second) if reply is None else float(reply)
 
     def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
         name = f"{self._prefix}next:{key}"
-        reply = self._try(lambda: self._run_take([name], [per_second, within]))
+        reply = self._ask_redis(lambda: self._run_take([name], [per_second, within]))
         if reply is None:
             return self._local.take_soon(key, per_second, within)
         text = reply.decode() if isinstance(reply, bytes) else str(reply)
         return not text.startswith("-"), abs(float(text))
 
-    def _try(self, call: Any, otherwise: Any = None) -> Any:
+    def _ask_redis(self, call: Callable[[], Any]) -> Any:
+        """The result of ``call()``; None if Redis fails, or failed a moment ago."""
         if time.monotonic() < self._redis_paused_until:
-            return otherwise
+            return None
         try:
             return call()
         except self._errors:
             self._redis_paused_until = time.monotonic() + _REDIS_PAUSE_SECONDS
-            return otherwise
+            return None

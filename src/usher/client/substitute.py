@@ -29,7 +29,7 @@ class Substitute:
             response = self._transport.handle_request(request)
             return Received(response.status_code, _headers(response), _read_body(response))
         except httpx.TimeoutException as error:
-            raise TimedOut.of(outgoing.path, timeout) from error
+            raise TimedOut.after(outgoing.path, timeout) from error
         except httpx.ConnectError as error:
             raise Unreachable.not_connected(self._base_url, error) from error
         except (httpx.TransportError, httpx.StreamError) as error:

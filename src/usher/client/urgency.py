@@ -1,8 +1,8 @@
 """Requests that a person waits for are sent before the requests of a backlog.
 
-Within ``with urgent():`` a request gets the next free place in the budget of requests, and does not
-wait for batches in progress. ``with within(seconds):`` limits the time of all requests of this
-thread together; when that time has passed, the requests raise TimedOut.
+In a block ``with urgent():`` a request gets the next free time in the budget of requests, and does
+not wait for batches in progress. A block ``with within(seconds):`` limits the total time of this
+thread's requests; requests after that time raise TimedOut.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def urgent() -> Iterator[None]:
 
 
 def seconds_left(timeout: float) -> float:
-    """The seconds that a request may take: ``timeout``, or less if a ``within`` ends earlier; 0
-    after its end."""
+    """The seconds that a request may take: ``timeout``, or less if the time of a block ``within``
+    ends earlier; 0 after that time."""
     return max(0.0, min(timeout, _until.get() - time.monotonic()))
 
 

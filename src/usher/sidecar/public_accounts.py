@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from usher.client.authorization import AuthorizationFlow, AuthorizationRequest
 from usher.client.errors import LmsError, Misconfigured, RegistrationRefused
-from usher.client.ownership import is_younger, own_tokens
+from usher.client.ownership import joined_after, own_tokens
 from usher.client.payloads import ObservedAccount, TokenPair, moment
 from usher.client.registration import register
 from usher.contract.environment import Env
@@ -241,7 +241,7 @@ class PublicAccounts:
         code ``being-made`` if the LMS is still creating the account."""
         lms = self._session.lms
         account, since = lms.account(learner.username), moment(learner.since)
-        if account is None or since is None or not is_younger(account, since):
+        if account is None or since is None or not joined_after(account, since):
             return None
         if account.email.casefold() != learner.email.casefold():
             return None

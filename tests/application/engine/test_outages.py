@@ -39,7 +39,7 @@ from usher.engine.services import watch
 
 STOPS = [AccessRefused("a"), NotTheLms("b"), CircuitOpen("c", retry_after=1.0), NotConfigured()]
 DOWN = [
-    TimedOut.of("/x", 60.0),
+    TimedOut.after("/x", 60.0),
     Unreachable.not_connected("http://lms", OSError("Name or service not known")),
 ]
 FAILS = [

@@ -26,7 +26,7 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.client.ownership import is_created_after, is_younger, own_tokens, tokens_if_ours
+from usher.client.ownership import is_created_after, joined_after, own_tokens, tokens_if_ours
 from usher.client.payloads import ObservedAccount, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
@@ -209,7 +209,7 @@ def active_account(
         require_known_accounts(context)
     if account is None or not account.is_active:
         return None
-    is_older = reserved_at is not None and not is_younger(account, reserved_at)
+    is_older = reserved_at is not None and not joined_after(account, reserved_at)
     return None if is_older else account
 
 
@@ -357,7 +357,7 @@ def _outcomes_without_request(
     outcomes: dict[int, Outcome] = {}
     for learner in learners:
         account = accounts.get(learner.username)
-        is_someone_elses = account is not None and not is_younger(account, learner.reserved_at)
+        is_someone_elses = account is not None and not joined_after(account, learner.reserved_at)
         if not learner.is_active:
             if account is None:
                 require_known_accounts(context)
