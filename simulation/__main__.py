@@ -14,12 +14,16 @@ from simulation.run import SeedResult, Simulator, simulate
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, help="how many, from --first on")
-    parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--seed", type=int, help="only this one, with its event log")
-    parser.add_argument("--processes", type=int, help="default: one for each core")
+    parser.add_argument(
+        "--seeds", type=int, default=1000, help="the number of seeds to run, default: 1000"
+    )
+    parser.add_argument("--first", type=int, default=1, help="the first seed, default: 1")
+    parser.add_argument("--seed", type=int, help="run only this seed, and print its event log")
+    parser.add_argument(
+        "--processes", type=int, help="run this many seeds at a time, default: one for each core"
+    )
     arguments = parser.parse_args()
-    _fix_hashes()
+    _restart_with_fixed_hashes()
     if arguments.seed is not None:
         with Simulator():
             return _print_seed(simulate(arguments.seed))
@@ -28,9 +32,9 @@ def main() -> int:
     )
 
 
-def _fix_hashes() -> None:
-    """Start this program again with a fixed PYTHONHASHSEED, because the order of a set of strings
-    otherwise differs between processes."""
+def _restart_with_fixed_hashes() -> None:
+    """Start this program again with a fixed PYTHONHASHSEED. Without it, the order of a set of
+    strings differs between processes."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
         sys.stdout.flush()
@@ -50,16 +54,16 @@ def _print_seed(outcome: SeedResult) -> int:
 
 def _run_seeds(seeds: range, processes: int | None) -> int:
     started, failed = time.monotonic(), []
-    for number, (seed, why, _, _) in enumerate(simulate_many(seeds, processes), 1):
-        if why:
+    for number, (seed, error, _, _) in enumerate(simulate_many(seeds, processes), 1):
+        if error:
             failed.append(seed)
-            print(f"seed {seed} fails: {why}", flush=True)
+            print(f"seed {seed} fails: {error}", flush=True)
         if sys.stdout.isatty() and number % 10 == 0:
             print(f"\r{number} of {len(seeds)}", end="\r", flush=True)
     seconds = time.monotonic() - started
     print(f"{len(seeds)} seeds in {seconds:.0f} s, {len(failed)} failed")
     if failed:
-        print(f"its event log: make simulate SEED={min(failed)}")
+        print(f"To print the events of a failed seed: make simulate SEED={min(failed)}")
     return 1 if failed else 0
 
 

@@ -76,7 +76,7 @@ def empty_database() -> bytes:
     return connection.connection.serialize()
 
 
-def begin_anew() -> None:
+def reset() -> None:
     """Empty the database and clear all caches of an earlier seed."""
     from django.core.cache import cache
     from django.db import connection

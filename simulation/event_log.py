@@ -19,31 +19,33 @@ Line = tuple[float, str, Callable[[], str]]
 
 @dataclass
 class EventLog:
-    """Lines are formatted only when they are read. clock: returns the virtual time."""
+    """The lines of the log, which are formatted only when they are read. clock: returns the virtual
+    time."""
 
     clock: Callable[[], float]
     lines: list[Line] = field(default_factory=list)
 
     def add(self, who: Any, text: str | Callable[[], str]) -> None:
-        words = text if callable(text) else lambda: text
-        self.lines.append((self.clock(), str(who), words))
+        """Add a line. who: the process, or "LMS"."""
+        format_text = text if callable(text) else lambda: text
+        self.lines.append((self.clock(), str(who), format_text))
 
-    def sent(self, message: Message) -> None:
+    def add_request(self, message: Message) -> None:
         self.add(message.process, lambda: f"→ #{message.number} {describe(message)}")
 
-    def got(self, message: Message, answer: Response | Exception) -> None:
+    def add_answer(self, message: Message, answer: Response | Exception) -> None:
         self.add(message.process, lambda: f"← #{message.number} {_answer(answer)}")
 
-    def answered(self, message: Message, answer: Response) -> None:
+    def add_lms_answer(self, message: Message, answer: Response) -> None:
         self.add("LMS", lambda: f"  #{message.number} {describe(message)}: {_answer(answer)}")
 
-    def lms(self, text: str, message: Message) -> None:
+    def add_lms_event(self, text: str, message: Message) -> None:
         self.add("LMS", lambda: f"  #{message.number} {text}")
 
     def text(self) -> str:
         width = max((len(who) for _, who, _ in self.lines), default=0)
         return "\n".join(
-            f"{at:10.3f} s  {who:<{width}}  {words()}" for at, who, words in self.lines
+            f"{at:10.3f} s  {who:<{width}}  {format_text()}" for at, who, format_text in self.lines
         )
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulation.event_log import EventLog, short
-from simulation.lms import Sim
+from simulation.lms import LmsData
 from simulation.network import Message, Network
 from simulation.records import Records, Row, seconds
 from simulation.scheduler import Process, Scheduler
 
 #: The most attempts of one row during failures, and the most requests of one seed.
-MOST_ATTEMPTS, MOST_REQUESTS = 30, 3000
+MAX_ATTEMPTS, MAX_REQUESTS = 30, 3000
 #: Codes of refusals that the application decides without a request to the LMS.
 _OWN_REFUSALS = {
     "retirement-by-hand",
@@ -25,34 +25,37 @@ _OWN_REFUSALS = {
 _WAITS_FOR_ACCOUNT = {"no-account", "account-refused", "inactive", "no-token"}
 
 
-class Broken(AssertionError):
+class InvariantBroken(AssertionError):
     """An invariant does not hold."""
 
 
 @dataclass
 class Invariants:
-    """foreign: (username, course key) of enrollments that were changed in the LMS and not yet
-    reported to the application. lost: usernames, in lower case, of accounts that the LMS lost. Only
-    a recheck is sure to notice a lost account."""
+    """Checks the invariants of one seed.
+
+    unreported_changes: (username, course key) of enrollments that were changed in the LMS and not
+    yet reported to the application. lost_accounts: usernames, in lower case, of accounts that the
+    LMS lost. Only a recheck is sure to notice a lost account.
+    """
 
     scheduler: Scheduler
     records: Records
-    world: Sim
+    world: LmsData
     network: Network
     event_log: EventLog
-    #: ``lease_owner`` of a row → the process that claimed it.
+    #: ``lease_owner`` of a row → the process that claimed the row.
     owners: dict[str, Process] = field(default_factory=dict)
-    foreign: set[tuple[str, str]] = field(default_factory=set)
-    lost: set[str] = field(default_factory=set)
+    unreported_changes: set[tuple[str, str]] = field(default_factory=set)
+    lost_accounts: set[str] = field(default_factory=set)
     _names: dict[int, str] = field(default_factory=dict)
 
     # After every step
 
-    def after_step(self) -> None:
+    def check_step(self) -> None:
         before = self.records.refresh()
         if before is None:
             return
-        task = self.scheduler.task_that_ran
+        task = self.scheduler.last_task
         for kind, rows in self.records.rows.items():
             for pk, row in rows.items():
                 old = before[kind].get(pk)
@@ -62,7 +65,7 @@ class Invariants:
                 self._log_change(kind, row, old, task)
                 self._check_limits(kind, row)
                 self._check_refusal(kind, row, old)
-                check = getattr(self, f"_{kind}", None)
+                check = getattr(self, f"_check_{kind}", None)
                 if check is not None:
                     check(row, old)
         for kind, rows in before.items():
@@ -75,71 +78,75 @@ class Invariants:
             self.owners.setdefault(row["lease_owner"], task.process)
 
     def _check_limits(self, kind: str, row: Row) -> None:
-        if row["attempts"] > MOST_ATTEMPTS:
-            raise Broken(f"{self._subject(kind, row)}: {row['attempts']} attempts")
-        if len(self.network.messages) > MOST_REQUESTS:
-            raise Broken(f"{MOST_REQUESTS} requests, and no end")
+        if row["attempts"] > MAX_ATTEMPTS:
+            raise InvariantBroken(f"{self._subject(kind, row)}: {row['attempts']} attempts")
+        if len(self.network.messages) > MAX_REQUESTS:
+            raise InvariantBroken(f"{MAX_REQUESTS} requests, and no end")
 
     def _check_refusal(self, kind: str, row: Row, old: Row | None) -> None:
-        """Raises Broken for a refused row without a reason, or one that the LMS did not refuse."""
+        """Raises InvariantBroken for a refused row without a reason, or one that the LMS did not
+        refuse."""
         if not row["refused_at"] or (old and old["refused_at"]):
             return
         subject = self._subject(kind, row)
         if not row["error_code"] or not row["error_message"]:
-            raise Broken(f"{subject} is refused without a reason")
+            raise InvariantBroken(f"{subject} is refused without a reason")
         if row["error_code"] in _OWN_REFUSALS:
             return
         if kind == "run":
             if row["course_key"] in self.world.runs:
-                raise Broken(f"{subject} is refused as missing, and the LMS has it")
+                raise InvariantBroken(f"{subject} is refused as missing, and the LMS has it")
             return
-        about = subject.removeprefix(f"{kind} ")
-        codes = {("token", "")} if kind == "token" else {(kind, about)}
-        if not codes & self.world.refused:
-            raise Broken(
+        name = "" if kind == "token" else subject.removeprefix(f"{kind} ")
+        if (kind, name) not in self.world.refused:
+            raise InvariantBroken(
                 f"{subject} is refused ({row['error_code']}: {row['error_message']}), and the LMS "
                 "never did that"
             )
 
-    def _account(self, row: Row, old: Row | None) -> None:
+    def _check_account(self, row: Row, old: Row | None) -> None:
         was_ready = old and old["created_in_lms_at"] and old["username"] == row["username"]
-        if was_ready and not row["created_in_lms_at"] and self._lms_has(row):
-            raise Broken(f"account {row['username']} counts as lost, and the LMS has it")
-        if row["created_in_lms_at"] and row["username"].lower() not in self.lost:
+        if was_ready and not row["created_in_lms_at"] and self._is_in_lms(row):
+            raise InvariantBroken(f"account {row['username']} counts as lost, and the LMS has it")
+        if row["created_in_lms_at"] and row["username"].lower() not in self.lost_accounts:
             person = self.world.people.get(row["username"].lower(), "nobody")
             if person != row["user_id"]:
-                raise Broken(
+                raise InvariantBroken(
                     f"account {row['username']} of learner {row['user_id']} is in the LMS that of "
                     f"{'a stranger' if person is None else person}"
                 )
 
-    def _lms_has(self, row: Row) -> bool:
+    def _is_in_lms(self, row: Row) -> bool:
         return self.world.people.get(row["username"].lower()) == row["user_id"]
 
-    def _token(self, row: Row, old: Row | None) -> None:
+    def _check_token(self, row: Row, old: Row | None) -> None:
         from usher.application.tokens import vault
 
         if not row["access_token"] or (old and old["access_token"] == row["access_token"]):
             return
         owner = self.world.access.get(vault.decrypt(row["access_token"]))
-        if (owner or "").lower() in self.lost or (owner is None and self.lost):
+        if (owner or "").lower() in self.lost_accounts or (owner is None and self.lost_accounts):
             return
         person = self.world.people.get((owner or "").lower(), "nobody")
         if person != row["user_id"]:
-            raise Broken(f"learner {row['user_id']} has a token of {owner}, whose is {person}")
+            raise InvariantBroken(
+                f"learner {row['user_id']} has a token of {owner}, whose is {person}"
+            )
 
-    def _run(self, row: Row, old: Row | None) -> None:
+    def _check_run(self, row: Row, old: Row | None) -> None:
         is_new = row["missing_since"] and not (old and old["missing_since"])
         if is_new and row["course_key"] in self.world.runs:
-            raise Broken(f"{short(row['course_key'])} is marked missing, and the LMS has it")
+            raise InvariantBroken(
+                f"{short(row['course_key'])} is marked missing, and the LMS has it"
+            )
 
     # No desired state is forgotten
 
     def check_nothing_is_forgotten(self) -> None:
         for kind, row, difference in self.differences():
             is_known = row["due_at"] or row["refused_at"]
-            if not is_known and not self._somebody_works_on(kind, row):
-                raise Broken(
+            if not is_known and not self._is_processed_after_pause(kind, row):
+                raise InvariantBroken(
                     f"{self._subject(kind, row)} is forgotten: {difference}, and nothing is due"
                 )
 
@@ -147,20 +154,20 @@ class Invariants:
         """Kind, row and description of every row whose desired state differs from the LMS."""
         rows = self.records.rows
         for row in rows["account"].values():
-            if row["username"].lower() in self.lost:
+            if row["username"].lower() in self.lost_accounts:
                 continue
-            lms_account = self.world.account_of(row["username"]) if self._lms_has(row) else None
+            lms_account = self.world.account_of(row["username"]) if self._is_in_lms(row) else None
             if row["is_active"] and (lms_account is None or not row["created_in_lms_at"]):
                 yield "account", row, "there is no account"
             elif lms_account is not None and lms_account.is_active and not row["is_active"]:
                 yield "account", row, "it is active in the LMS"
         for row in rows["enrollment"].values():
-            if (difference := self._enrollment_differs(row)) is not None:
+            if (difference := self._enrollment_difference(row)) is not None:
                 yield "enrollment", row, difference
         for row in rows["profile"].values():
             account = self.records.account_of(row["user_id"])
             lms_account = self.world.account_of(account["username"]) if account else None
-            if lms_account is None or lms_account.username.lower() in self.lost:
+            if lms_account is None or lms_account.username.lower() in self.lost_accounts:
                 continue
             for name in ("name", "country", "email"):
                 if row[name] and getattr(lms_account, name) != row[name]:
@@ -168,40 +175,40 @@ class Invariants:
                     break
         for row in rows["retirement"].values():
             lms_account = self.world.account_of(row["username"])
-            is_strange = self.world.people.get(row["username"].lower()) is None
-            if lms_account is not None and lms_account.is_active and not is_strange:
+            is_strangers = self.world.people.get(row["username"].lower()) is None
+            if lms_account is not None and lms_account.is_active and not is_strangers:
                 yield "retirement", row, "the account is active"
 
-    def _enrollment_differs(self, row: Row) -> str | None:
+    def _enrollment_difference(self, row: Row) -> str | None:
         key = self.records.rows["run"][row["run_id"]]["course_key"]
         account = self.records.account_of(row["user_id"])
         username = account["username"] if account else ""
-        if (username, key) in self.foreign or username.lower() in self.lost:
+        if (username, key) in self.unreported_changes or username.lower() in self.lost_accounts:
             return None
         in_lms = self.world.enrollments.get((username, key)) if account else None
-        desired = (row["mode"], row["is_active"] == 1)
+        desired_mode, desired_active = row["mode"], row["is_active"] == 1
         if in_lms is None:
-            return "the LMS has none" if desired[1] else None
+            return "the LMS has none" if desired_active else None
         mode, is_active = in_lms[:2]
-        if is_active != desired[1] or (is_active and mode != desired[0]):
+        if is_active != desired_active or (is_active and mode != desired_mode):
             return f"the LMS has {mode}, {'active' if is_active else 'inactive'}"
         return None
 
-    def _somebody_works_on(self, kind: str, row: Row) -> bool:
+    def _is_processed_after_pause(self, kind: str, row: Row) -> bool:
         """Whether a worker that was paused has sent, or is about to send, a request about the row.
         That is allowed: the worker checks the row again when it writes the result."""
         return any(
             task.process.was_paused(task.began - 60, self.scheduler.now)
-            and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.jobs)
+            and any((kind, row["id"]) == (job_kind, job.row.pk) for job_kind, job in task.jobs)
             for task in self.scheduler.tasks
             if task.jobs and not task.dead and not task.process.is_dead
         )
 
     # When a request changes the LMS
 
-    def arriving(self, message: Message) -> None:
-        """Raises Broken if another worker has claimed a row that the request is about, unless the
-        sender was paused."""
+    def check_arrival(self, message: Message) -> None:
+        """Raises InvariantBroken if another worker has claimed a row that the request is about,
+        unless the sender was paused."""
         if message.request.method == "GET" or not message.jobs:
             return
         now = self.scheduler.now
@@ -209,45 +216,45 @@ class Invariants:
             row = self.records.rows.get(kind, {}).get(job.row.pk)
             if row is None or row["lease_owner"] in ("", job.row.lease_owner):
                 continue
-            is_held = seconds(row["lease_until"], 0.0) > now
-            if is_held and not message.process.was_paused(message.began - 60, now):
+            is_leased = seconds(row["lease_until"], 0.0) > now
+            if is_leased and not message.process.was_paused(message.began - 60, now):
                 holder = self.owners.get(row["lease_owner"], "somebody")
-                raise Broken(
+                raise InvariantBroken(
                     f"a request of {message.process} about {self._subject(kind, row)} reaches the "
-                    f"LMS while {holder} has that row"
+                    f"LMS while {holder} has claimed that row"
                 )
 
-    def answered(self, message: Message) -> None:
+    def check_answer(self, message: Message) -> None:
         for name, account in self.world.accounts.items():
             person = self.world.people.get(name, "nobody")
             if person is None and (account.uid or not account.is_active):
-                raise Broken(f"the account of the stranger {account.username} was changed")
+                raise InvariantBroken(f"the account of the stranger {account.username} was changed")
         self.check_nothing_is_forgotten()
 
     # A message of the LMS
 
-    def webhook(self, act: Callable[[], Any]) -> None:
-        """Deliver a message of the LMS, and check that this only makes rows due and loses no
-        information."""
-        unchanged_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
-        self.after_step()
+    def deliver_webhook(self, act: Callable[[], Any]) -> None:
+        """Deliver a message of the LMS by ``act()``, and check that this makes rows due and changes
+        nothing else that a worker has written."""
+        kept_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
+        self.check_step()
         before = self.records.rows
         act()
-        self.after_step()
+        self.check_step()
         for kind, rows in before.items():
             for pk, old in rows.items():
                 row = self.records.rows[kind].get(pk, old)
-                for name in unchanged_fields:
+                for name in kept_fields:
                     if row[name] != old[name]:
-                        raise Broken(
-                            f"a message of the LMS made {self._subject(kind, row)} forget its "
+                        raise InvariantBroken(
+                            f"a message of the LMS made {self._subject(kind, row)} lose its "
                             f"{name} {old[name]!r}"
                         )
 
     # At the end
 
     def unsettled(self) -> list[str]:
-        """Reasons why the application and the LMS are not in sync yet."""
+        """A sentence for each row for which the application and the LMS are not in sync yet."""
         sentences = []
         for kind, rows in self.records.rows.items():
             for row in rows.values():
@@ -266,30 +273,32 @@ class Invariants:
         account = self.records.account_of(row["user_id"])
         return account is None or bool(account["refused_at"]) or not account["is_active"]
 
-    def check_at_rest(self) -> None:
-        """Raises Broken unless the application and the LMS agree, except for refused rows, each of
-        which needs a reason."""
+    def check_end(self) -> None:
+        """Raises InvariantBroken unless the application and the LMS agree, except for refused rows,
+        each of which needs a reason."""
         for kind, row, difference in self.differences():
             if not row["refused_at"] and not self._waits_for_refused(row):
-                raise Broken(f"in the end {self._subject(kind, row)} differs: {difference}")
+                raise InvariantBroken(
+                    f"in the end {self._subject(kind, row)} differs: {difference}"
+                )
         for row in self.records.rows["token"].values():
             account = self.records.account_of(row["user_id"])
-            is_wanted = account and account["created_in_lms_at"] and account["is_active"]
-            if is_wanted and not row["access_token"] and not row["refused_at"]:
-                raise Broken(f"in the end learner {row['user_id']} has no token")
-        self._check_deleted_are_inactive()
+            should_have_token = account and account["created_in_lms_at"] and account["is_active"]
+            if should_have_token and not row["access_token"] and not row["refused_at"]:
+                raise InvariantBroken(f"in the end learner {row['user_id']} has no token")
+        self._check_deleted_users()
         for row in self.records.rows["run"].values():
             lms_run = self.world.runs.get(row["course_key"])
             if lms_run is not None and lms_run["name"] != row["title"]:
-                raise Broken(
+                raise InvariantBroken(
                     f"in the end {short(row['course_key'])} is called {row['title']!r} here and "
                     f"{lms_run['name']!r} in the LMS"
                 )
         self._check_modes()
 
-    def _check_deleted_are_inactive(self) -> None:
-        """Raises Broken if the LMS account of a deleted user is still active and staff were not
-        notified."""
+    def _check_deleted_users(self) -> None:
+        """Raises InvariantBroken if the LMS account of a deleted user is still active and staff
+        were not notified."""
         user_ids = {row["user_id"] for row in self.records.rows["account"].values()}
         deactivated = {
             row["username"].lower()
@@ -297,10 +306,17 @@ class Invariants:
             if row["refused_at"]
         }
         for name, person in self.world.people.items():
-            if person is None or person in user_ids or name in deactivated or name in self.lost:
+            if (
+                person is None
+                or person in user_ids
+                or name in deactivated
+                or name in self.lost_accounts
+            ):
                 continue
             if self.world.accounts[name].is_active:
-                raise Broken(f"in the end {name} is gone here and has an active account in the LMS")
+                raise InvariantBroken(
+                    f"in the end {name} is gone here and has an active account in the LMS"
+                )
 
     def _check_modes(self) -> None:
         from usher.application.runs.models import CourseMode
@@ -311,11 +327,13 @@ class Invariants:
                 continue
             rows = CourseMode.objects.filter(run_id=run["id"])
             own_modes = sorted(rows.values_list("slug", "currency", "min_price"))
-            lms = sorted((m["mode_slug"], m["currency"], m["min_price"]) for m in lms_modes)
-            if own_modes != lms:
-                raise Broken(
+            modes_in_lms = sorted(
+                (m["mode_slug"], m["currency"], m["min_price"]) for m in lms_modes
+            )
+            if own_modes != modes_in_lms:
+                raise InvariantBroken(
                     f"in the end the modes of {short(run['course_key'])} are {own_modes} here and "
-                    f"{lms} in the LMS"
+                    f"{modes_in_lms} in the LMS"
                 )
 
     # Texts

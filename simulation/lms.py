@@ -27,7 +27,7 @@ def course_key(number: int) -> str:
     return str(run_of(number)["course_id"])
 
 
-class Sim(World):
+class LmsData(World):
     """The data of the LMS.
 
     people: username in lower case → id of the application's user to whom the account belongs, None
@@ -56,13 +56,13 @@ class Sim(World):
             self.modes[run["course_id"]] = [_mode("audit", 0), _mode("verified", 49)]
         self.render_pages()
 
-    def stranger(self, username: str, email: str) -> None:
+    def add_stranger(self, username: str, email: str) -> None:
         """Add an account that somebody created in the LMS before the application was connected."""
         account = self.add_account(username, email, "Somebody else", "", "")
         account.date_joined = moment(-timedelta(days=30))
         self.people[username.lower()] = None
 
-    def lose(self, username: str) -> None:
+    def lose_account(self, username: str) -> None:
         """Delete an account with its enrollments, as restoring an old backup would."""
         account = self.accounts.pop(username.lower())
         self.by_email.pop(account.email.lower(), None)
@@ -75,17 +75,17 @@ class Sim(World):
         for key in self.by_user.pop(account.username, ()):
             self.enrollments.pop((account.username, key), None)
 
-    def rename(self, key: str, title: str) -> None:
+    def rename_run(self, key: str, title: str) -> None:
         self.runs[key]["name"] = title
         self.render_pages()
 
-    def close(self, key: str, is_closed: bool) -> None:
+    def set_closed(self, key: str, is_closed: bool) -> None:
         (self.closed.add if is_closed else self.closed.discard)(key)
         end = timedelta(days=-1 if is_closed else 300)
         self.runs[key]["enrollment_end"] = moment(end)
         self.render_pages()
 
-    def offer(self, key: str, *modes: tuple[str, int, str]) -> None:
+    def set_modes(self, key: str, *modes: tuple[str, int, str]) -> None:
         """Set the run's modes. modes: slug, price and currency of each."""
         self.modes[key] = [_mode(*mode) for mode in modes]
 
@@ -107,17 +107,17 @@ def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
 
 
 @dataclass
-class Asking:
-    """Answers the LMS's requests to the application from the application's database, without HTTP.
+class DirectCallbacks:
+    """The LMS's requests to the application, answered from the application's database without HTTP.
     callback_fails: returns whether the application is unreachable."""
 
-    world: Sim
+    world: LmsData
     callback_fails: Any = field(default=lambda: False)
 
     async def me(self, token: str) -> str | None:
         from oauth2_provider.models import get_access_token_model
 
-        self._reach()
+        self._fail_if_unreachable()
         import hashlib
 
         digest = hashlib.sha256(token.encode()).hexdigest()
@@ -127,7 +127,7 @@ class Asking:
     async def exchange(self, code: str, redirect_uri: str) -> str | None:
         from oauth2_provider.models import get_grant_model
 
-        self._reach()
+        self._fail_if_unreachable()
         row = get_grant_model().objects.filter(code=code).first()
         if row is None:
             return None
@@ -140,20 +140,20 @@ class Asking:
         names = LmsAccount.objects.filter(user_id=user_id).values_list("username", flat=True)
         return names.first()
 
-    def _reach(self) -> None:
+    def _fail_if_unreachable(self) -> None:
         if self.callback_fails():
             raise CallbackFailed("the application does not answer")
 
 
-class Model(Lms):
+class SimulatedLms(Lms):
     """The benchmark LMS with the model's data and rules. It answers each request immediately."""
 
-    world: Sim
+    world: LmsData
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.asking = Asking(self.world)
-        self.sign_in = _SignIn(self.world, self.asking)
+        self.callbacks = DirectCallbacks(self.world)
+        self.sign_in = _SignIn(self.world, self.callbacks)
         self.api = _PublicApi(self.world)
         self.batch_api = _BatchApi(self.world, self.batch)
         self.route()
@@ -175,7 +175,7 @@ class Model(Lms):
 
 
 class _SignIn(SignIn):
-    world: Sim
+    world: LmsData
 
     async def register(self, request: Request) -> Response:
         form = request.form()
@@ -194,7 +194,7 @@ class _SignIn(SignIn):
         return answer
 
 
-#: The id in place of a learner who was deleted.
+#: The id of learners who were deleted.
 GONE = -1
 
 
@@ -207,7 +207,7 @@ def _learner(username: str) -> int:
 
 
 class _PublicApi(PublicApi):
-    world: Sim
+    world: LmsData
 
     def enroll(self, request: Request) -> Response:
         if request.token != self.world.service_token:
@@ -217,9 +217,13 @@ class _PublicApi(PublicApi):
         if username.lower() not in self.world.accounts:
             return super().enroll(request)
         try:
-            desired = body.get("mode"), body.get("is_active", True)
             mode, is_active = enroll(
-                self.world, username, key, *desired, force=body.get("force_enrollment", False)
+                self.world,
+                username,
+                key,
+                body.get("mode"),
+                body.get("is_active", True),
+                force=body.get("force_enrollment", False),
             )
         except NoEnrollment as refusal:
             return as_json({"message": str(refusal)}, 400)
@@ -232,7 +236,7 @@ class _PublicApi(PublicApi):
 
 
 def enroll(
-    world: Sim, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
+    world: LmsData, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
     """Changes an enrollment as the platform does for the service worker. Returns the mode and
     whether it is active. Raises NoEnrollment with the platform's message."""
@@ -244,7 +248,7 @@ def enroll(
 
 
 def _enroll(
-    world: Sim, username: str, key: str, mode: str | None, is_active: bool, force: bool
+    world: LmsData, username: str, key: str, mode: str | None, is_active: bool, force: bool
 ) -> tuple[str, bool]:
     enrollment = world.enrollments.get((username, key))
     if key not in world.runs:
@@ -263,14 +267,14 @@ def _enroll(
             f"Enrollment mode mismatch: active mode={enrollment[0]}, requested mode={mode}. "
             "Won't deactivate."
         )
-    after = world.enroll(
+    changed = world.enroll(
         username, key, mode or (enrollment[0] if enrollment else "audit"), is_active
     )
-    return after[0], after[1]
+    return changed[0], changed[1]
 
 
 class _BatchApi(BatchApi):
-    world: Sim
+    world: LmsData
 
     def no_changes(self, request: Request) -> Response:
         if not self._is_authorized(request):
@@ -324,24 +328,24 @@ class _BatchApi(BatchApi):
                 force=item["force"],
             )
         except NoEnrollment as refusal:
-            return _refused_result(item, _code(str(refusal)), str(refusal))
+            return _refused_result(item, _error_code(str(refusal)), str(refusal))
         status = "unchanged" if before == after else "changed"
         mode, is_active = after
         result = {"id": item["id"], "status": status, "error": None}
         return result | {"mode": mode, "is_active": is_active}
 
 
-def _code(words: str) -> str:
-    for part, code in (
+def _error_code(message: str) -> str:
+    for words, code in (
         ("No course", "unknown-run"),
         ("not enrolled", "not-enrolled"),
         ("unavailable", "mode-unavailable"),
         ("closed", "closed"),
         ("mismatch", "mode-mismatch"),
     ):
-        if part in words:
+        if words in message:
             return code
-    raise AssertionError(words)
+    raise AssertionError(message)
 
 
 def _refused_result(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:

@@ -11,27 +11,27 @@ from multiprocessing.process import BaseProcess
 
 from simulation.run import Simulator, simulate
 
-#: Seed, what is broken ('' for nothing), steps, requests.
+#: Seed, error ('' if every invariant held), number of steps, number of requests.
 SeedSummary = tuple[int, str, int, int]
 
 
 def summarize(seed: int) -> SeedSummary:
-    outcome = simulate(seed)
-    error = outcome.error
-    why = "" if error is None else f"{type(error).__name__}: {error}"
-    return seed, why, outcome.steps, outcome.requests
+    result = simulate(seed)
+    error = result.error
+    error_text = "" if error is None else f"{type(error).__name__}: {error}"
+    return seed, error_text, result.steps, result.requests
 
 
 def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[SeedSummary]:
     """Yield the outcomes, in no particular order. Each seed runs in a forked process of its own, so
-    that no seed can affect another."""
-    most = processes or os.cpu_count() or 1
+    that no seed can affect another one."""
+    max_processes = processes or os.cpu_count() or 1
     running: dict[Connection, tuple[int, BaseProcess]] = {}
     with Simulator():
         gc.collect()
-        gc.freeze()  # so that the copies share the memory of the imported modules
+        gc.freeze()  # so that the forked processes share the memory of the imported modules
         for seed in seeds:
-            if len(running) == most:
+            if len(running) == max_processes:
                 yield from _results_of_ended(running)
             pipe, process = _start(seed)
             running[pipe] = seed, process
@@ -40,12 +40,12 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
 
 
 def _start(seed: int) -> tuple[Connection, BaseProcess]:
-    forking = multiprocessing.get_context("fork")
-    own_end, other_end = forking.Pipe(duplex=False)
-    process = forking.Process(target=_send_result, args=(seed, other_end), daemon=True)
+    context = multiprocessing.get_context("fork")
+    receiving_end, sending_end = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(seed, sending_end), daemon=True)
     process.start()
-    other_end.close()
-    return own_end, process
+    sending_end.close()
+    return receiving_end, process
 
 
 def _send_result(seed: int, pipe: Connection) -> None:

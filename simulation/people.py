@@ -17,72 +17,72 @@ UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
 
 
 class People:
-    """Does random actions, one for each call: ``act`` in a web process, ``in_the_lms`` in the
-    LMS."""
+    """Does random actions. Each call of ``act`` does one action in a web process; each call of
+    ``act_in_lms`` does one action in the LMS."""
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
         self.rng = seed.rng
         self.signed_up: list[str] = []
-        self.titles = 0
-        self.deleted = False
+        self.title_count = 0
+        self.has_deleted_user = False
 
     def act(self) -> None:
         """Do one action of a user or staff."""
         if len(self.signed_up) < 2:
-            return self._signs_up()
-        acts: dict[Callable[[], None], int] = {
-            self._signs_up: 12,
-            self._enrolls: 34,
-            self._leaves: 12,
-            self._changes_mode: 12,
-            self._enrolls_and_waits: 8,
-            self._enrolls_within_a_transaction: 5,
-            self._token_runs_out: 6,
-            self._asks_for_token: 5,
-            self._changes_name: 6,
-            self._is_deleted: 4,
-            self._is_deactivated: 4,
-            self._retries: 6,
-            self._rechecks: 3,
-            self._syncs_runs: 4,
-            self._enrolls_in_vain: 5,
+            return self._sign_up()
+        weights: dict[Callable[[], None], int] = {
+            self._sign_up: 12,
+            self._enroll: 34,
+            self._unenroll: 12,
+            self._change_mode: 12,
+            self._enroll_and_wait: 8,
+            self._enroll_within_transaction: 5,
+            self._expire_token: 6,
+            self._request_token: 5,
+            self._change_name: 6,
+            self._delete_user: 4,
+            self._deactivate_user: 4,
+            self._retry_refused: 6,
+            self._recheck: 3,
+            self._sync_runs: 4,
+            self._enroll_in_missing_run_or_mode: 5,
         }
-        return self.rng.choices(list(acts), weights=list(acts.values()))[0]()
+        return self.rng.choices(list(weights), weights=list(weights.values()))[0]()
 
     def act_unless_deleted(self) -> None:
-        """Do one action; ignore its error if the user was deleted meanwhile."""
+        """Do one action. Ignore an error that can occur if the user was deleted meanwhile."""
         from django.core.exceptions import ObjectDoesNotExist
         from django.db import IntegrityError
 
         try:
             self.act()
         except (ObjectDoesNotExist, IntegrityError) as error:
-            if not self.deleted:
+            if not self.has_deleted_user:
                 raise
             self._log(f"too late: {error}")
 
-    def in_the_lms(self) -> None:
+    def act_in_lms(self) -> None:
         """Do one action of somebody in the LMS."""
         acts = (
-            self._renames_run,
-            self._closes_run,
-            self._changes_modes,
-            self._instructor_enrolls,
-            self._account_is_lost,
+            self._rename_run,
+            self._open_or_close_run,
+            self._change_modes_of_run,
+            self._change_enrollment_in_lms,
+            self._lose_account,
         )
         self.rng.choice(acts)()
 
     # Learners
 
-    def _signs_up(self) -> None:
+    def _sign_up(self) -> None:
         from django.contrib.auth import get_user_model
 
         from usher.application.accounts.services import ensure_account
 
         free_names = [name for name in NAMES if name not in self.signed_up]
         if not free_names:
-            return self._enrolls()
+            return self._enroll()
         name = self.rng.choice(free_names)
         self.signed_up.append(name)
         self._log(f"{name} signs up")
@@ -97,7 +97,8 @@ class People:
 
         return get_user_model().objects.filter(username=name).first()
 
-    def _pick(self) -> tuple[Any, Any, str]:
+    def _choose_enrollment(self) -> tuple[Any, Any, str]:
+        """A user (None if deleted), a course run and a mode."""
         from usher.application.runs.models import CourseRun
 
         name, number = self.rng.choice(self.signed_up), self.rng.randrange(RUNS)
@@ -105,10 +106,10 @@ class People:
         run = CourseRun.objects.get(course_key=course_key(number))
         return self._user(name), run, mode
 
-    def _enrolls(self, *, reconcile_now: bool = False) -> None:
+    def _enroll(self, *, reconcile_now: bool = False) -> None:
         from usher.application.enrollments.services import ModeNotAllowed, enroll
 
-        user, run, mode = self._pick()
+        user, run, mode = self._choose_enrollment()
         if user is None:
             return
         self._log(f"{user.username} enrolls in {short(run.course_key)}, {mode}")
@@ -117,10 +118,10 @@ class People:
         except ModeNotAllowed as error:
             self._log(f"not allowed: {error}")
 
-    def _enrolls_and_waits(self) -> None:
-        self._enrolls(reconcile_now=True)
+    def _enroll_and_wait(self) -> None:
+        self._enroll(reconcile_now=True)
 
-    def _enrolls_within_a_transaction(self) -> None:
+    def _enroll_within_transaction(self) -> None:
         """Enroll within a transaction, as a view with ATOMIC_REQUESTS does."""
         from django.db import transaction
 
@@ -128,41 +129,43 @@ class People:
 
         try:
             with transaction.atomic():
-                self._enrolls(reconcile_now=True)
+                self._enroll(reconcile_now=True)
         except InTransaction:
             self._log("refused: within a transaction")
 
-    def _on_enrollment(self, words: str, act: Callable[[Any, Any, str], Any]) -> None:
+    def _act_on_enrollment(self, verb: str, act: Callable[[Any, Any, str], Any]) -> None:
+        """Call ``act`` with user, run and mode of an enrollment. verb: what the user does, for the
+        log."""
         from usher.application.enrollments.models import Enrollment
         from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled
 
         rows = list(Enrollment.objects.select_related("user", "run").order_by("pk"))
         if not rows:
-            return self._enrolls()
+            return self._enroll()
         row, mode = self.rng.choice(rows), self.rng.choice(("audit", "verified"))
-        self._log(f"{row.user.username} {words} {short(row.run.course_key)} ({mode})")
+        self._log(f"{row.user.username} {verb} {short(row.run.course_key)} ({mode})")
         try:
             act(row.user, row.run, mode)
         except (ModeNotAllowed, NotEnrolled) as error:
             self._log(f"not done: {error}")
         return None
 
-    def _leaves(self) -> None:
+    def _unenroll(self) -> None:
         from usher.application.enrollments.services import unenroll
 
-        self._on_enrollment("leaves", lambda user, run, _: unenroll(user, run))
+        self._act_on_enrollment("leaves", lambda user, run, _: unenroll(user, run))
 
-    def _changes_mode(self) -> None:
+    def _change_mode(self) -> None:
         from usher.application.enrollments.services import change_mode
 
-        self._on_enrollment("changes the mode in", change_mode)
+        self._act_on_enrollment("changes the mode in", change_mode)
 
-    def _enrolls_in_vain(self) -> None:
-        """Enroll in a run that the LMS does not have, or in a mode that it no longer has."""
+    def _enroll_in_missing_run_or_mode(self) -> None:
+        """Enroll in a run that the LMS does not have, or in a mode that the run does not offer."""
         from usher.application.enrollments.services import enroll
         from usher.application.runs.services import ensure_run
 
-        user, run, _ = self._pick()
+        user, run, _ = self._choose_enrollment()
         if user is None:
             return
         if self.rng.random() < 0.5:
@@ -170,7 +173,7 @@ class People:
         self._log(f"{user.username} enrolls in {short(run.course_key)}, masters")
         enroll(user, run, "masters", force=True)
 
-    def _token_runs_out(self) -> None:
+    def _expire_token(self) -> None:
         from django.utils import timezone
 
         from usher.application.tokens.models import LmsToken
@@ -181,7 +184,7 @@ class People:
         rows.update(expires_at=timezone.now())
         rows.make_due()
 
-    def _asks_for_token(self) -> None:
+    def _request_token(self) -> None:
         from usher.application.tokens.errors import NoAccount
         from usher.application.tokens.services import access_token_for
         from usher.client.errors import LmsError
@@ -195,7 +198,7 @@ class People:
         except (NoAccount, LmsError) as error:
             self._log(f"no token: {error}")
 
-    def _changes_name(self) -> None:
+    def _change_name(self) -> None:
         user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
@@ -204,18 +207,18 @@ class People:
         self._log(f"{user.username} is now called {user.name}")
         user.save()
 
-    def _is_deleted(self) -> None:
+    def _delete_user(self) -> None:
         from django.db import transaction
 
         user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
         self._log(f"{user.username} is deleted")
-        self.deleted = True
+        self.has_deleted_user = True
         with transaction.atomic():
             user.delete()
 
-    def _is_deactivated(self) -> None:
+    def _deactivate_user(self) -> None:
         user = self._user(self.rng.choice(self.signed_up))
         if user is None:
             return
@@ -225,7 +228,7 @@ class People:
 
     # Staff
 
-    def _retries(self) -> None:
+    def _retry_refused(self) -> None:
         """Retry refused rows, as the admin's action does."""
         from usher.application.accounts.models import LmsAccount
         from usher.application.enrollments.models import Enrollment
@@ -234,14 +237,14 @@ class People:
         Enrollment.objects.refused().make_due()
         LmsAccount.objects.refused().make_due()
 
-    def _rechecks(self) -> None:
+    def _recheck(self) -> None:
         from usher.engine.services import recheck
 
         kind = self.rng.choice(("account", "enrollment", "profile", "mode"))
         self._log(f"staff recheck every {kind}")
         recheck([kind])
 
-    def _syncs_runs(self) -> None:
+    def _sync_runs(self) -> None:
         from usher.application.runs.services import sync_runs
 
         self._log("staff run sync_courserun")
@@ -250,50 +253,52 @@ class People:
 
     # In the LMS
 
-    def _renames_run(self) -> None:
+    def _rename_run(self) -> None:
         key = course_key(self.rng.randrange(RUNS))
-        self.titles += 1
-        self.seed.world.rename(key, f"Title {self.titles}")
-        self._log_lms(f"{short(key)} is now called Title {self.titles}")
+        self.title_count += 1
+        self.seed.world.rename_run(key, f"Title {self.title_count}")
+        self._log_lms(f"{short(key)} is now called Title {self.title_count}")
         self.seed.notify("course_run.changed", "", key)
 
-    def _closes_run(self) -> None:
+    def _open_or_close_run(self) -> None:
         key = course_key(self.rng.randrange(RUNS))
         is_closed = key not in self.seed.world.closed
-        self.seed.world.close(key, is_closed)
+        self.seed.world.set_closed(key, is_closed)
         self._log_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
         self.seed.notify("course_run.changed", "", key)
 
-    def _changes_modes(self) -> None:
+    def _change_modes_of_run(self) -> None:
         """Change a run's modes; one mode may be in several currencies, as the platform allows."""
         key = course_key(self.rng.randrange(RUNS))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
-        self.seed.world.offer(key, *modes[: self.rng.randrange(1, 4)])
+        self.seed.world.set_modes(key, *modes[: self.rng.randrange(1, 4)])
         self._log_lms(f"{short(key)} has other modes")
         self.seed.notify("course_run.changed", "", key)
 
-    def _instructor_enrolls(self) -> None:
+    def _change_enrollment_in_lms(self) -> None:
         """Change an enrollment in the LMS; the application is notified later, or never."""
         world = self.seed.world
         enrollments = sorted(
-            k for k in world.enrollments if world.people.get(k[0].lower()) is not None
+            (username, key)
+            for username, key in world.enrollments
+            if world.people.get(username.lower()) is not None
         )
         if not enrollments:
             return
         username, key = self.rng.choice(enrollments)
         world.enrollments[username, key][:2] = "verified", self.rng.random() < 0.5
         self._log_lms(f"an instructor changes {username} in {short(key)}")
-        self.seed.invariants.foreign.add((username, key))
-        self.seed.notify("enrollment.changed", username, key, certain=False)
+        self.seed.invariants.unreported_changes.add((username, key))
+        self.seed.notify("enrollment.changed", username, key, must_arrive=False)
 
-    def _account_is_lost(self) -> None:
+    def _lose_account(self) -> None:
         world = self.seed.world
         usernames = sorted(name for name, person in world.people.items() if person is not None)
         if usernames:
             name = self.rng.choice(usernames)
-            world.lose(name)
+            world.lose_account(name)
             self._log_lms(f"the account {name} is lost, as by a restored backup")
-            self.seed.invariants.lost.add(name)
+            self.seed.invariants.lost_accounts.add(name)
 
     # Log
 

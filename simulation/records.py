@@ -1,4 +1,4 @@
-"""The sync worker's rows as they are after a step, read without Django's models."""
+"""The reconciled rows after a step, read without Django's models."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from simulation.threads import BEGIN
 
-#: The columns that all reconciled rows and their work have: name → column.
-COMMON = {
+#: The columns that the rows of every kind and their work have: name → SQL.
+COMMON_COLUMNS = {
     "generation": "generation",
     "observed_generation": "observed_generation",
     "attempts": "coalesce(work.attempts, 0)",
@@ -21,7 +21,8 @@ COMMON = {
     "error_message": "coalesce(work.error_message, '')",
     "refused_at": "work.refused_at",
 }
-OWN = {
+#: Kind → further columns of its rows.
+OWN_COLUMNS = {
     "account": ("user_id", "username", "is_active", "created_in_lms_at", "observed_is_active"),
     "token": ("user_id", "access_token", "expires_at"),
     "run": ("course_key", "title", "missing_since", "digest", "enrollment_end"),
@@ -38,7 +39,7 @@ Rows = dict[str, dict[int, Row]]
 class Records:
     """rows: kind → primary key → row, as of the last ``refresh``."""
 
-    rows: Rows = field(default_factory=lambda: {name: {} for name in OWN})
+    rows: Rows = field(default_factory=lambda: {name: {} for name in OWN_COLUMNS})
     #: The earliest virtual time at which a row is due.
     due_at: float = float("inf")
     _writes: int = -1
@@ -53,12 +54,12 @@ class Records:
         if raw.total_changes == self._writes:
             return None
         self._writes = raw.total_changes
-        before, self.rows = self.rows, {}
-        for name, own in OWN.items():
-            columns = ("id", *COMMON, *own)
-            raw_rows = raw.execute(self._query(name)).fetchall()
-            self.rows[name] = {
-                values[0]: dict(zip(columns, values, strict=True)) for values in raw_rows
+        earlier_rows, self.rows = self.rows, {}
+        for kind, own_columns in OWN_COLUMNS.items():
+            names = ("id", *COMMON_COLUMNS, *own_columns)
+            raw_rows = raw.execute(self._query(kind)).fetchall()
+            self.rows[kind] = {
+                values[0]: dict(zip(names, values, strict=True)) for values in raw_rows
             }
         self.due_at = min(
             (
@@ -69,7 +70,7 @@ class Records:
             ),
             default=float("inf"),
         )
-        return before
+        return earlier_rows
 
     def due_kinds(self, now: float) -> list[str]:
         """Kinds with a due row that no worker has claimed."""
@@ -84,27 +85,28 @@ class Records:
             )
         ]
 
-    def _query(self, name: str) -> str:
-        if not self._queries:
+    def _query(self, kind: str) -> str:
+        """The SQL that reads the rows of this kind with their work."""
+        if kind not in self._queries:
             from usher.engine.registry import all_kinds
 
-            for each, own in OWN.items():
-                table = all_kinds()[each].model._meta.db_table
-                columns = ", ".join((f"{table}.id", *COMMON.values(), *own))
-                self._queries[each] = (
-                    f"SELECT {columns} FROM {table} LEFT JOIN usher_engine_work work "
-                    f"ON work.kind = '{each}' AND work.object_id = {table}.id ORDER BY {table}.id"
-                )
-        return self._queries[name]
+            table = all_kinds()[kind].model._meta.db_table
+            columns = (f"{table}.id", *COMMON_COLUMNS.values(), *OWN_COLUMNS[kind])
+            self._queries[kind] = (
+                f"SELECT {', '.join(columns)} FROM {table} LEFT JOIN usher_engine_work work "
+                f"ON work.kind = '{kind}' AND work.object_id = {table}.id ORDER BY {table}.id"
+            )
+        return self._queries[kind]
 
     def account_of(self, user_id: int) -> Row | None:
         accounts = self.rows["account"].values()
         return next((row for row in accounts if row["user_id"] == user_id), None)
 
 
-def seconds(text: Any, otherwise: float = float("inf")) -> float:
-    """A timestamp of the database as virtual time, in seconds; ``otherwise`` if there is none."""
-    if not text:
-        return otherwise
-    moment = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
+def seconds(timestamp: Any, default: float = float("inf")) -> float:
+    """A timestamp of the database as virtual time, in seconds; ``default`` if there is none."""
+    if not timestamp:
+        return default
+    is_text = not isinstance(timestamp, datetime)
+    moment = datetime.fromisoformat(str(timestamp)) if is_text else timestamp
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - BEGIN).total_seconds()

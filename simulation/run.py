@@ -15,16 +15,16 @@ from unittest import mock
 
 from simulation import application, threads
 from simulation.event_log import EventLog
-from simulation.invariants import Broken, Invariants
-from simulation.lms import Model, Sim
+from simulation.invariants import InvariantBroken, Invariants
+from simulation.lms import LmsData, SimulatedLms
 from simulation.locks import Locks
 from simulation.network import Connection, FaultRates, Network
 from simulation.people import RUNS, People
-from simulation.records import OWN, Records
+from simulation.records import OWN_COLUMNS, Records
 from simulation.scheduler import Process, Scheduler
 from simulation.substitution import substitutes
 
-KINDS = tuple(OWN)
+KINDS = tuple(OWN_COLUMNS)
 #: Virtual seconds: how long failures happen, and how soon after them everything must be in sync.
 FAULTS_END_AT, MAX_REST_SECONDS = 110.0, 4 * 3600.0
 _PAUSE_SECONDS = (20.0, 70.0, 130.0)
@@ -43,13 +43,14 @@ class SeedResult:
 
 def simulate(seed: int) -> SeedResult:
     """Run one seed. Raises no exception: a failure is the result's ``error``."""
-    one = Seed(seed)
+    simulation = Seed(seed)
     error: BaseException | None = None
     try:
-        one.run()
-    except Exception as found:  # noqa: BLE001 - whatever it is, it is the result
-        error = found
-    return SeedResult(seed, error, one.event_log, one.scheduler.steps, len(one.network.messages))
+        simulation.run()
+    except Exception as raised:  # noqa: BLE001 - any error is the result of the seed
+        error = raised
+    requests = len(simulation.network.messages)
+    return SeedResult(seed, error, simulation.event_log, simulation.scheduler.steps, requests)
 
 
 class Simulator:
@@ -70,7 +71,7 @@ class Simulator:
 _seed: Seed | None = None
 
 
-def _running() -> Seed:
+def _running_seed() -> Seed:
     if _seed is None:
         raise RuntimeError("no seed is being simulated")
     return _seed
@@ -93,33 +94,33 @@ def _replace_real_world() -> Iterator[None]:
 
     real_options = options.options
 
-    def of_process() -> Any:
-        task = _running().scheduler.task
-        by_batch = task.process.use_batch_api if task else True
-        return replace(real_options(), use_batch_api=by_batch)
+    def options_of_process() -> Any:
+        task = _running_seed().scheduler.task
+        use_batch_api = task.process.use_batch_api if task else True
+        return replace(real_options(), use_batch_api=use_batch_api)
 
-    more = {
-        lms_client.client: lambda: _running().client(),
-        options.options: of_process,
+    further_substitutes = {
+        lms_client.client: lambda: _running_seed().client(),
+        options.options: options_of_process,
     }
     enter, leave = Atomic.__enter__, Atomic.__exit__
 
     def enter_transaction(self: Atomic) -> None:
         if not _in_transaction():
-            _running().scheduler.let_others_run()
+            _running_seed().scheduler.let_others_run()
         enter(self)
 
     def leave_transaction(self: Atomic, *error: Any) -> Any:
         result = leave(self, *error)  # type: ignore[func-returns-value]
         if not _in_transaction():
-            _running().locks.transaction_ended()
+            _running_seed().locks.transaction_ended()
             if error[0] is None:
-                _running().scheduler.let_others_run()
+                _running_seed().scheduler.let_others_run()
         return result
 
     with ExitStack() as stack:
-        stack.enter_context(substitutes(more))
-        opener = opened_by(lambda *_: Connection(_running().network))
+        stack.enter_context(substitutes(further_substitutes))
+        opener = opened_by(lambda *_: Connection(_running_seed().network))
         stack.enter_context(opener)
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
@@ -129,9 +130,9 @@ def _replace_real_world() -> Iterator[None]:
         stack.enter_context(mock.patch.object(Atomic, "__enter__", enter_transaction))
         stack.enter_context(mock.patch.object(Atomic, "__exit__", leave_transaction))
         for kind in all_kinds().values():
-            for name, many in (("act", False), ("act_many", True)):
+            for name, is_act_many in (("act", False), ("act_many", True)):
                 if name in vars(type(kind)) and type(kind) is not Kind:
-                    act = _record_jobs(getattr(type(kind), name), many=many)
+                    act = _record_jobs(getattr(type(kind), name), is_act_many=is_act_many)
                     stack.enter_context(mock.patch.object(type(kind), name, act))
         yield
 
@@ -148,16 +149,16 @@ def _import_everything() -> None:
                 importlib.import_module(module.name)
 
 
-def _record_jobs(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
+def _record_jobs(act: Callable[..., Any], *, is_act_many: bool) -> Callable[..., Any]:
     """Wrap ``act`` or ``act_many`` of a kind, so that the current task records the jobs that it
-    works on."""
+    processes."""
 
     def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
-        task = _running().scheduler.task
+        task = _running_seed().scheduler.task
         if task is None or task.jobs is not None:
             return act(self, jobs, context)
-        task.jobs = [(self.name, job) for job in (jobs if many else [jobs])]
-        task.began = _running().scheduler.now
+        task.jobs = [(self.name, job) for job in (jobs if is_act_many else [jobs])]
+        task.began = _running_seed().scheduler.now
         try:
             return act(self, jobs, context)
         finally:
@@ -180,28 +181,28 @@ class Seed:
         self.rng = random.Random(f"seed {number}")
         self.scheduler = Scheduler(number)
         self.event_log = EventLog(lambda: self.scheduler.now)
-        threads.use(self.scheduler)
-        self.world = Sim()
+        threads.set_scheduler(self.scheduler)
+        self.world = LmsData()
         self.world.add_runs(RUNS)
         self.has_plugin = self.rng.random() < 0.85
-        lms = Model(self.world, 0.0, batch=self.has_plugin)
+        lms = SimulatedLms(self.world, 0.0, batch=self.has_plugin)
         self.network = Network(
             self.scheduler, lms, self.event_log, random.Random(f"network {number}")
         )
-        lms.asking.callback_fails = lambda: self.rng.random() < self.network.fault_rates.callback
+        lms.callbacks.callback_fails = lambda: self.rng.random() < self.network.fault_rates.callback
         self.records = Records()
         self.invariants = Invariants(
             self.scheduler, self.records, self.world, self.network, self.event_log
         )
         self.people = People(self)
         self.processes: list[Process] = []
-        # As with Redis: pauses and circuit breakers of one process hold for all.
+        #: Whether all processes share pauses and circuit breakers, as with Redis.
         self.share_state = self.rng.random() < 0.5
         self.state: Any = None
         self.actions_left = self.rng.randint(8, 18)
         self.faults_stopped = False
         self.error: BaseException | None = None
-        self.events = 0
+        self.webhook_count = 0
 
     # The course of a seed
 
@@ -211,15 +212,15 @@ class Seed:
         global _seed
         _seed = self
         self.locks = Locks(
-            self._tables(), self._watches_locks, self.scheduler.let_others_run, self._report
+            self._tables(), self._is_worker_running, self.scheduler.let_others_run, self._report
         )
         self.network.report = self._report
-        self.network.arriving, self.network.answered = (
-            self.invariants.arriving,
-            self.invariants.answered,
+        self.network.on_arrival, self.network.on_answer = (
+            self.invariants.check_arrival,
+            self.invariants.check_answer,
         )
-        application.begin_anew()
-        with connection.execute_wrapper(self.locks), self.scheduler.ending():
+        application.reset()
+        with connection.execute_wrapper(self.locks), self.scheduler.ending_threads():
             self._prepare()
             self.scheduler.observe = self._after_step
             self.scheduler.run(
@@ -228,16 +229,18 @@ class Seed:
             self._stop_faults()
             self.scheduler.run(self._is_at_rest)
             if not self._is_at_rest():
-                raise Broken("no thread can run: " + "; ".join(self.invariants.unsettled()[:5]))
-            self.invariants.lost.clear()
-            self.invariants.check_at_rest()
+                raise InvariantBroken(
+                    "no thread can run: " + "; ".join(self.invariants.unsettled()[:5])
+                )
+            self.invariants.lost_accounts.clear()
+            self.invariants.check_end()
 
     def _tables(self) -> dict[str, str]:
         from usher.engine.registry import all_kinds
 
         return {name: all_kinds()[name].model._meta.db_table for name in KINDS}
 
-    def _watches_locks(self) -> bool:
+    def _is_worker_running(self) -> bool:
         task = self.scheduler.task
         return task is not None and task.process.name.startswith("worker")
 
@@ -249,17 +252,19 @@ class Seed:
     def _after_step(self) -> None:
         if self.error is not None:
             raise self.error
-        self.invariants.after_step()
+        self.invariants.check_step()
 
     def _is_at_rest(self) -> bool:
         if self.invariants.records.due_at < float("inf") and self.invariants.unsettled():
             if self.scheduler.now > FAULTS_END_AT + MAX_REST_SECONDS:
-                raise Broken(
+                raise InvariantBroken(
                     "not in sync after hours without failures: "
                     + "; ".join(self.invariants.unsettled()[:5])
                 )
             return False
-        return self.swept and not any(message.in_flight for message in self.network.messages)
+        return self.has_run_last_sweep and not any(
+            message.in_flight for message in self.network.messages
+        )
 
     # Preparation
 
@@ -271,42 +276,42 @@ class Seed:
             ensure_run(course_key(number))
         for name in self.rng.sample(("ann", "bob", "eve", "kim", "lee"), self.rng.randint(0, 2)):
             email = self.rng.choice((f"{name}@learners.example", "somebody@else.example"))
-            self.world.stranger(name, email)
+            self.world.add_stranger(name, email)
             self.event_log.add("LMS", f"a stranger has the account {name}, {email}")
-        self.network.soon = self.rng.choice((0.2, 1.0, 5.0))
-        heavy = self.rng.choice((0.3, 1.0, 1.0, 2.0))
+        self.network.max_usual_seconds = self.rng.choice((0.2, 1.0, 5.0))
+        severity = self.rng.choice((0.3, 1.0, 1.0, 2.0))
         self.network.fault_rates = FaultRates(
-            lost_request=0.04 * heavy,
-            lost_answer=0.06 * heavy,
-            late_request=0.06 * heavy,
-            late_answer=0.02 * heavy,
-            failure=0.06 * heavy,
-            throttle=0.01 * heavy,
-            cut=0.02 * heavy,
-            callback=0.03 * heavy,
+            lost_request=0.04 * severity,
+            lost_answer=0.06 * severity,
+            late_request=0.06 * severity,
+            late_answer=0.02 * severity,
+            failure=0.06 * severity,
+            throttle=0.01 * severity,
+            half_answer=0.02 * severity,
+            callback=0.03 * severity,
         )
         for number in range(1, 5):
             self._start_worker(number)
         for number in (1, 2):
             web = self._process(f"web {number}")
             self.scheduler.spawn(web, partial(self._run_reporting_errors, self._run_visitors))
-        self.swept = False
+        self.has_run_last_sweep = False
         beat = self._process("beat")
         self.scheduler.spawn(beat, partial(self._run_reporting_errors, self._run_beat))
-        self._plan()
+        self._plan_faults()
 
-    def _process(self, name: str, *, by_batch: bool = True) -> Process:
+    def _process(self, name: str, *, use_batch_api: bool = True) -> Process:
         ahead = self.rng.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
-        process = Process(name, ahead, by_batch)
+        process = Process(name, ahead, use_batch_api)
         process.world |= {"stop": threads.Event()}
         self.processes.append(process)
         return process
 
     def _start_worker(self, number: int) -> None:
-        by_batch = number <= 2
-        worker = self._process(f"worker {number}", by_batch=by_batch)
+        use_batch_api = number <= 2
+        worker = self._process(f"worker {number}", use_batch_api=use_batch_api)
         worker.world["number"] = number
-        self.event_log.add(worker, f"starts, {'batch' if by_batch else 'public'} API")
+        self.event_log.add(worker, f"starts, {'batch' if use_batch_api else 'public'} API")
         self.scheduler.spawn(worker, partial(self._run_reporting_errors, self._run_worker))
 
     def client(self) -> Any:
@@ -325,7 +330,7 @@ class Seed:
                 self.state = world["lms"].http.state
         return world["lms"]
 
-    # What processes do
+    # Processes
 
     def _run_reporting_errors(self, act: Callable[[], None]) -> None:
         """Run ``act``; an error that ends the process fails the seed."""
@@ -352,16 +357,17 @@ class Seed:
                 stop.is_set, self.rng.uniform(0.1, 1.0) if busy else self.rng.uniform(3, 20)
             )
         self.event_log.add(worker, "has stopped")
-        self.scheduler.after(
+        self.scheduler.call_after(
             self.rng.uniform(0.5, 5), partial(self._start_worker, worker.world["number"])
         )
 
     def _choose_work(self) -> tuple[list[str], dict[str, Any]]:
-        """Choose kinds and scope of a worker's next pass: all kinds, as for ``reconcile --watch``;
-        or the records of one learner or the due kinds, as for a message to a Celery worker."""
+        """The kinds and the scope of a worker's next pass. They are all kinds, as for ``reconcile
+        --watch``; or, as for a message to a Celery worker, the rows of one learner or the due
+        kinds."""
         due = self.records.due_kinds(self.scheduler.now)
-        way = self.rng.random()
-        if way < 0.15:
+        draw = self.rng.random()
+        if draw < 0.15:
             return list(KINDS), {}
         users = sorted(
             row["user_id"]
@@ -369,7 +375,7 @@ class Seed:
             for row in self.records.rows[kind].values()
             if row.get("user_id") and row["due_at"]
         )
-        if way < 0.4 and users:
+        if draw < 0.4 and users:
             return ["account", "token", "enrollment", "profile"], {"user": self.rng.choice(users)}
         return due or ["account"], {}
 
@@ -392,49 +398,49 @@ class Seed:
                 return
 
     def _knows_batch_api(self) -> bool:
-        """Whether the client knows that the LMS has the batch API, which finds changes that no
-        message reported. A client remembers for some minutes that there is none."""
+        """Whether the client knows that the LMS has the batch API, if the LMS has it. Only the
+        batch API finds changes that no message reported, and a client remembers for some minutes
+        that an LMS has no batch API."""
         from usher.client.batch import capabilities
 
         return not self.has_plugin or bool(capabilities(self.client()))
 
     def _last_sweep(self) -> None:
-        """Run a full sweep at the end, without failures, to find everything that could have been
-        missed."""
+        """Check everything that the worker could have missed, at the end and without failures."""
         from usher.application.runs.services import sync_runs
         from usher.engine.services import recheck
 
         sync_runs()
         recheck(["mode"])
-        if not self.has_plugin or self.invariants.lost:
+        if not self.has_plugin or self.invariants.lost_accounts:
             recheck(["enrollment"])
-        if self.invariants.lost:
+        if self.invariants.lost_accounts:
             recheck(["account"])
-        self.invariants.foreign.clear()
-        self.swept = True
+        self.invariants.unreported_changes.clear()
+        self.has_run_last_sweep = True
 
-    def notify(self, kind: str, username: str, key: str, *, certain: bool = True) -> None:
-        """Send a webhook of the LMS to the application, once or twice. certain: whether it must
-        arrive; otherwise it may be lost."""
+    def notify(self, kind: str, username: str, key: str, *, must_arrive: bool = True) -> None:
+        """Send a webhook of the LMS to the application, once or twice. must_arrive:
+        otherwise the message may be lost."""
         from usher.application.webhooks.services import process_message
 
-        if not certain and (not self.has_plugin or self.rng.random() < 0.3):
+        if not must_arrive and (not self.has_plugin or self.rng.random() < 0.3):
             return
-        self.events += 1
-        event = f"event-{self.events}"
+        self.webhook_count += 1
+        event_id = f"event-{self.webhook_count}"
 
         def deliver() -> None:
             self.event_log.add("LMS", f"message {kind} {username}")
-            self.invariants.webhook(lambda: process_message(event, kind, username, key))
-            self.invariants.foreign.discard((username, key))
+            self.invariants.deliver_webhook(lambda: process_message(event_id, kind, username, key))
+            self.invariants.unreported_changes.discard((username, key))
             self.invariants.check_nothing_is_forgotten()
 
         for _ in range(self.rng.choice((1, 1, 2))):
-            self.scheduler.after(self.rng.uniform(0.2, 10), deliver)
+            self.scheduler.call_after(self.rng.uniform(0.2, 10), deliver)
 
-    # What goes wrong
+    # Faults
 
-    def _plan(self) -> None:
+    def _plan_faults(self) -> None:
         acts = (
             self._kill,
             self._kill,
@@ -442,18 +448,18 @@ class Seed:
             self._stop,
             self._pause,
             self._pause,
-            self._impostor,
-            self._impostor,
+            self._start_impostor,
+            self._start_impostor,
             self._restart_lms,
             self._lose_plugin,
-            self.people.in_the_lms,
-            self.people.in_the_lms,
-            self.people.in_the_lms,
-            self.people.in_the_lms,
-            self._messages,
+            self.people.act_in_lms,
+            self.people.act_in_lms,
+            self.people.act_in_lms,
+            self.people.act_in_lms,
+            self._send_needless_webhooks,
         )
         for _ in range(self.rng.randint(5, 12)):
-            self.scheduler.at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(acts))
+            self.scheduler.call_at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(acts))
 
     def _workers(self) -> list[Process]:
         return [
@@ -465,26 +471,26 @@ class Seed:
             and process.paused_until < self.scheduler.now
         ]
 
-    def _choose_process(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
-        """A random process, preferably one that is waiting for the LMS. If none is waiting, mostly
-        returns None and calls ``again`` a little later."""
+    def _choose_process(self, workers: list[Process], retry: Callable[[], None]) -> Process | None:
+        """A random process of ``workers``, preferably one that waits for the LMS. If no process
+        waits for the LMS, mostly returns None and calls ``retry`` a little later."""
         if not workers or self.faults_stopped:
             return None
         waiting = [worker for worker in workers if worker in self.network.senders()]
         if not waiting and self.rng.random() < 0.8:
-            self.scheduler.after(self.rng.uniform(0.5, 3), again)
+            self.scheduler.call_after(self.rng.uniform(0.5, 3), retry)
             return None
         return self.rng.choice(waiting or workers)
 
     def _kill(self) -> None:
-        # A worker that was paused may send a late request. It must live until it has checked the
-        # row again, so it is not killed.
+        # A worker that was paused may send a late request. It is not killed, because it must check
+        # the row of this request again.
         workers = [worker for worker in self._workers() if worker.paused_until < 0]
         if not (victim := self._choose_process(workers, self._kill)):
             return
         self.event_log.add(victim, "is killed")
         self.scheduler.kill(victim)
-        self.scheduler.after(
+        self.scheduler.call_after(
             self.rng.uniform(0.5, 20), partial(self._start_worker, victim.world["number"])
         )
 
@@ -500,24 +506,24 @@ class Seed:
             victim.paused_at = self.scheduler.now
             victim.paused_until = self.scheduler.now + seconds
 
-    def _impostor(self) -> None:
+    def _start_impostor(self) -> None:
         from tests.support import impostors
 
-        every = [
-            each
-            for each in (
+        candidates = [
+            impostor
+            for impostor in (
                 *impostors.PROXIES,
                 *impostors.PAGES,
                 *impostors.APPLICATIONS,
                 *impostors.MIGRATIONS,
             )
-            if each.spoil is None and not each.drip
+            if impostor.spoil is None and not impostor.drip
         ]
-        self.network.impostor = impostor = self.rng.choice(every)
+        self.network.impostor = impostor = self.rng.choice(candidates)
         self.event_log.add("LMS", f"something else answers at its address: {impostor.name}")
-        self.scheduler.after(self.rng.uniform(2, 40), self._no_impostor)
+        self.scheduler.call_after(self.rng.uniform(2, 40), self._end_impostor)
 
-    def _no_impostor(self) -> None:
+    def _end_impostor(self) -> None:
         self.network.impostor = None
         self.event_log.add("LMS", "answers itself again")
 
@@ -525,11 +531,11 @@ class Seed:
         self.network.is_down = True
         self.event_log.add("LMS", "restarts")
 
-        def is_back() -> None:
+        def end_restart() -> None:
             self.network.is_down = False
             self.event_log.add("LMS", "is back")
 
-        self.scheduler.after(self.rng.uniform(1, 30), is_back)
+        self.scheduler.call_after(self.rng.uniform(1, 30), end_restart)
 
     def _lose_plugin(self) -> None:
         api = self.network.lms.batch_api
@@ -537,13 +543,13 @@ class Seed:
             api.has_plugin = False
             self.event_log.add("LMS", "has no batch API any more")
 
-            def is_back() -> None:
+            def restore_plugin() -> None:
                 api.has_plugin = True
                 self.event_log.add("LMS", "has the batch API again")
 
-            self.scheduler.after(self.rng.uniform(5, 60), is_back)
+            self.scheduler.call_after(self.rng.uniform(5, 60), restore_plugin)
 
-    def _messages(self) -> None:
+    def _send_needless_webhooks(self) -> None:
         """Send webhooks of the LMS about rows that did not change."""
         enrollments = sorted(self.world.enrollments) or [("nobody", "")]
         refused = [

@@ -16,30 +16,32 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-#: Virtual seconds for one step, and for one reading of the clock, so that no two times are equal.
-STEP, LOOK = 1e-3, 1e-6
+#: Virtual seconds that one step takes, and that one reading of the clock takes. So no two times are
+#: equal.
+STEP_SECONDS, CLOCK_READING_SECONDS = 1e-3, 1e-6
 
 
 class ThreadEnded(BaseException):
     """Raised in threads that are still alive at the end of their seed, to end them."""
 
 
-class TooLong(Exception):
+class TooManySteps(Exception):
     """The seed took too many steps."""
 
 
 @dataclass(eq=False)
 class Process:
-    """One process of the application. ahead: seconds by which its clock is ahead of the database's.
-    paused_until: it is paused until then, as by SIGSTOP; paused_at: when the pause began. world:
-    objects of its own, such as its LMS client."""
+    """One process of the application."""
 
     name: str
+    #: Seconds by which the process's clock is ahead of the database's clock.
     ahead: float = 0.0
     use_batch_api: bool = True
     is_dead: bool = False
+    #: When the last pause, as by SIGSTOP, began, and when it ends.
     paused_at: float = -1.0
     paused_until: float = -1.0
+    #: Objects of this process only, such as its LMS client.
     world: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -51,9 +53,9 @@ class Process:
 
 
 class Task(greenlet):
-    """A thread of a process. It can run when ``until()`` is true or at ``deadline``; at any time if
-    both are None. jobs: (kind, job) of the jobs that it works on, for the invariants; None between
-    jobs. began: the virtual time when it began with these jobs."""
+    """A thread of a process. The thread can run when ``until()`` is true, or at ``deadline``; at
+    any time if both are None. jobs: (kind, job) of the jobs that the thread processes, for the
+    invariants; None between jobs. began: the virtual time when the thread began with these jobs."""
 
     def __init__(self, process: Process, act: Callable[[], Any], parent: greenlet) -> None:
         super().__init__(act, parent)
@@ -63,7 +65,7 @@ class Task(greenlet):
         self.jobs: Any = None
         self.began = 0.0
 
-    def can_go(self, now: float) -> bool:
+    def can_run(self, now: float) -> bool:
         if self.until is None and self.deadline is None:
             return True
         if self.deadline is not None and self.deadline <= now:
@@ -72,40 +74,40 @@ class Task(greenlet):
 
 
 class Scheduler:
-    """Chooses the thread that takes the next step. most_steps: the number of steps after which
-    ``run`` raises TooLong. observe: called after each step."""
+    """Chooses the thread that takes the next step. max_steps: the number of steps after which
+    ``run`` raises TooManySteps. observe: called after each step."""
 
-    def __init__(self, seed: int, *, most_steps: int = 60_000) -> None:
+    def __init__(self, seed: int, *, max_steps: int = 60_000) -> None:
         self.rng = random.Random(f"schedule {seed}")
         #: Random numbers of the code under test come from a generator of their own.
-        self.code_draw = random.Random(f"code {seed}")
+        self.code_rng = random.Random(f"code {seed}")
         self.now = 0.0
         self.steps = 0
         self.observe: Callable[[], None] = lambda: None
         self.is_over = False
-        self._most_steps = most_steps
-        #: The thread that took the last step; None if the last step was an event of ``at``.
-        self.task_that_ran: Task | None = None
+        self._max_steps = max_steps
+        #: The thread that took the last step; None if the last step was an event of ``call_at``.
+        self.last_task: Task | None = None
         self.tasks: list[Task] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._hub = getcurrent()
 
-    # From anywhere
+    # Called by the scheduler's users
 
     def spawn(self, process: Process, act: Callable[[], Any]) -> Task:
         task = Task(process, act, self._hub)
         self.tasks.append(task)
         return task
 
-    def at(self, moment: float, act: Callable[[], None]) -> None:
+    def call_at(self, moment: float, act: Callable[[], None]) -> None:
         """Call ``act`` at this virtual time, independent of all processes. ``act`` must not
         wait."""
         self._number += 1
         heapq.heappush(self._events, (moment, self._number, act))
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        self.at(self.now + seconds, act)
+    def call_after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.call_at(self.now + seconds, act)
 
     def kill(self, process: Process) -> None:
         """Kill a process as by SIGKILL: its threads stop, without cleaning up."""
@@ -119,10 +121,10 @@ class Scheduler:
 
     def read_clock(self) -> float:
         """The virtual time, a little later at each call, so that no two calls return the same."""
-        self.now += LOOK
+        self.now += CLOCK_READING_SECONDS
         return self.now
 
-    # From a thread
+    # Called by threads
 
     def wait(self, until: Callable[[], bool] | None, seconds: float | None = None) -> bool:
         """Let other threads run until ``until()`` is true or the time is over. Return whether
@@ -143,7 +145,7 @@ class Scheduler:
         return until is None or until()
 
     def let_others_run(self) -> None:
-        """Let any thread run next."""
+        """Let the scheduler choose any thread, this one included, for the next step."""
         if self.task is not None:
             self.wait(None, 0.0)
 
@@ -151,13 +153,13 @@ class Scheduler:
 
     def run(self, is_done: Callable[[], bool]) -> None:
         """Run until ``is_done()`` is true or no thread can run any more. Raises what a thread
-        raised, and TooLong."""
+        raised, and TooManySteps."""
         while not is_done():
             self.tasks = [t for t in self.tasks if not t.dead and not t.process.is_dead]
-            ready = [t for t in self.tasks if self._runs(t) and t.can_go(self.now)]
+            ready = [t for t in self.tasks if self._is_running(t) and t.can_run(self.now)]
             while self._events and self._events[0][0] <= self.now:
                 ready = []
-                self.task_that_ran = None
+                self.last_task = None
                 heapq.heappop(self._events)[2]()
                 self.observe()
             if ready:
@@ -167,17 +169,17 @@ class Scheduler:
 
     def _somebody_is_ready(self) -> bool:
         """Whether a thread can run now, perhaps because of an event."""
-        return any(self._runs(task) and task.can_go(self.now) for task in self.tasks)
+        return any(self._is_running(task) and task.can_run(self.now) for task in self.tasks)
 
-    def _runs(self, task: Task) -> bool:
+    def _is_running(self, task: Task) -> bool:
         return not task.process.is_dead and task.process.paused_until <= self.now
 
     def _step(self, task: Task) -> None:
         self.steps += 1
-        if self.steps > self._most_steps:
-            raise TooLong(f"{self._most_steps} steps were not enough")
-        self.now += STEP
-        self.task_that_ran = task
+        if self.steps > self._max_steps:
+            raise TooManySteps(f"{self._max_steps} steps were not enough")
+        self.now += STEP_SECONDS
+        self.last_task = task
         task.switch()
         self.observe()
 
@@ -197,18 +199,18 @@ class Scheduler:
         return True
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
+    def ending_threads(self) -> Iterator[None]:
         """At the end of the block, end all threads: each gets ThreadEnded, so that its ``finally``
         blocks run."""
         self._hub = getcurrent()
         tasks: list[Task] = []
         spawn = self.spawn
 
-        def spawned(process: Process, act: Callable[[], Any]) -> Task:
+        def spawn_and_remember(process: Process, act: Callable[[], Any]) -> Task:
             tasks.append(spawn(process, act))
             return tasks[-1]
 
-        self.spawn = spawned  # type: ignore[method-assign]
+        self.spawn = spawn_and_remember  # type: ignore[method-assign]
         try:
             yield
         finally:

@@ -22,22 +22,22 @@ from typing import Any
 from simulation import threads
 
 _PACKAGES = ("usher.application", "usher.engine", "usher.client", "benchmarks.lms")
-#: Modules that call ``datetime.now``.
-_TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
+#: Modules that call ``datetime.now``: the class is replaced in these modules only.
+_MODULES_WITH_DATETIME = ("usher.client.client", "benchmarks.lms.world")
 
 
 @contextmanager
-def substitutes(more: Mapping[Any, Any]) -> Iterator[None]:
-    """Replace time and threads within the block. more: further replacements, {object: its
-    replacement}."""
+def substitutes(further: Mapping[Any, Any]) -> Iterator[None]:
+    """Replace time and threads within the block. further: further replacements, object → its
+    substitute."""
     from django.utils import timezone
 
     from usher.engine import clock
 
-    exchanges = _Exchanges()
-    places: dict[int, Any] = {
-        id(real): stand_in
-        for real, stand_in in (
+    replacements = _Replacements()
+    substitutes_by_id: dict[int, Any] = {
+        id(original): substitute
+        for original, substitute in (
             (time, threads.Time()),
             (threading, threads.Threading()),
             (queue, threads.Queues()),
@@ -46,22 +46,22 @@ def substitutes(more: Mapping[Any, Any]) -> Iterator[None]:
             (uuid, threads.Uuid()),
             (ThreadPoolExecutor, threads.Pool),
             (wait, threads.wait_for_futures),
-            *more.items(),
+            *further.items(),
         )
     }
     for module in _modules():
         for name, value in list(vars(module).items()):
-            if id(value) in places:
-                exchanges.replace(module, name, places[id(value)])
-            elif value is datetime and module.__name__ in _TELL_TIME:
-                exchanges.replace(module, name, threads.Moment)
-    exchanges.replace(Future, "result", threads.result)
-    exchanges.replace(timezone, "now", threads.process_time)
-    exchanges.replace(clock, "timezone", _DatabaseClock)
+            if id(value) in substitutes_by_id:
+                replacements.replace(module, name, substitutes_by_id[id(value)])
+            elif value is datetime and module.__name__ in _MODULES_WITH_DATETIME:
+                replacements.replace(module, name, threads.Datetime)
+    replacements.replace(Future, "result", threads.result)
+    replacements.replace(timezone, "now", threads.process_time)
+    replacements.replace(clock, "timezone", _DatabaseClock)
     try:
         yield
     finally:
-        exchanges.undo()
+        replacements.undo()
 
 
 class _DatabaseClock:
@@ -78,15 +78,15 @@ def _modules() -> list[Any]:
     ]
 
 
-class _Exchanges:
+class _Replacements:
     def __init__(self) -> None:
-        self._before: list[tuple[Any, str, Any]] = []
+        self._originals: list[tuple[Any, str, Any]] = []
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
-        """Sets an attribute until ``undo``."""
-        self._before.append((owner, name, getattr(owner, name)))
+        """Sets an attribute, whose original value ``undo`` restores."""
+        self._originals.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
     def undo(self) -> None:
-        for owner, name, value in reversed(self._before):
+        for owner, name, value in reversed(self._originals):
             setattr(owner, name, value)

@@ -20,7 +20,7 @@ BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _current: Scheduler | None = None
 
 
-def use(scheduler: Scheduler | None) -> None:
+def set_scheduler(scheduler: Scheduler | None) -> None:
     """Set the scheduler whose time and threads are used from now on."""
     global _current
     _current = scheduler
@@ -65,7 +65,7 @@ class Time:
         return getattr(time, name)
 
 
-class Moment(datetime):
+class Datetime(datetime):
     """Replaces the class ``datetime``."""
 
     @classmethod
@@ -112,8 +112,8 @@ class Condition:
         self._lock.__exit__(*error)
 
     def wait(self, timeout: float | None = None) -> bool:
-        before = self._notified
-        return self._wait(lambda: self._notified != before, timeout)
+        notified_before = self._notified
+        return self._wait(lambda: self._notified != notified_before, timeout)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         return predicate() or self._wait(lambda: bool(predicate()), timeout)
@@ -206,18 +206,18 @@ class Queues:
 
 
 class Pool:
-    """Replaces ``ThreadPoolExecutor``. Its threads end when there is no work, and are started
-    again."""
+    """Replaces ``ThreadPoolExecutor``. Its threads end when there is no work; new work starts new
+    threads."""
 
     def __init__(self, max_workers: int = 1, **_: Any) -> None:
-        self._most = max_workers
+        self._max_workers = max_workers
         self._running = 0
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, act: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         self._waiting.append((future, lambda: act(*args, **kwargs)))
-        if self._running < self._most:
+        if self._running < self._max_workers:
             self._running += 1
             task = scheduler().task
             if task is None:
@@ -226,7 +226,7 @@ class Pool:
         return future
 
     def map(self, act: Callable[..., Any], *iterables: Iterable[Any]) -> Iterable[Any]:
-        futures = [self.submit(act, *each) for each in zip(*iterables, strict=False)]
+        futures = [self.submit(act, *arguments) for arguments in zip(*iterables, strict=False)]
         return [result(future) for future in futures]
 
     def _work(self) -> None:
@@ -237,7 +237,7 @@ class Pool:
                     continue
                 try:
                     future.set_result(act())
-                except Exception as error:  # noqa: BLE001 - as the real one does
+                except Exception as error:  # noqa: BLE001 - as the real executor does
                     future.set_exception(error)
         finally:
             self._running -= 1
@@ -272,40 +272,40 @@ def wait_for_futures(
     futures: Iterable[Future[Any]], timeout: float | None = None, return_when: str = "ALL_COMPLETED"
 ) -> Any:
     """Replaces ``concurrent.futures.wait``."""
-    every = set(futures)
-    some = any if return_when != "ALL_COMPLETED" else all
-    scheduler().wait(lambda: some(future.done() for future in every), timeout)
-    finished = {future for future in every if future.done()}
-    return finished, every - finished
+    all_futures = set(futures)
+    enough = all if return_when == "ALL_COMPLETED" else any
+    scheduler().wait(lambda: enough(future.done() for future in all_futures), timeout)
+    finished = {future for future in all_futures if future.done()}
+    return finished, all_futures - finished
 
 
 class Random:
     """Replaces the module ``random``, seeded."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(scheduler().code_draw, name)
+        return getattr(scheduler().code_rng, name)
 
 
 class Secrets:
     """Replaces the module ``secrets``, seeded: nothing is secret in the simulation."""
 
     def token_hex(self, size: int = 32) -> str:
-        return scheduler().code_draw.randbytes(size).hex()
+        return scheduler().code_rng.randbytes(size).hex()
 
     token_urlsafe = token_hex
 
     def randbelow(self, limit: int) -> int:
-        return scheduler().code_draw.randrange(limit)
+        return scheduler().code_rng.randrange(limit)
 
     def choice(self, items: Any) -> Any:
-        return scheduler().code_draw.choice(items)
+        return scheduler().code_rng.choice(items)
 
 
 class Uuid:
     """Replaces the module ``uuid``, seeded."""
 
     def uuid4(self) -> uuid.UUID:
-        return uuid.UUID(int=scheduler().code_draw.getrandbits(128), version=4)
+        return uuid.UUID(int=scheduler().code_rng.getrandbits(128), version=4)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(uuid, name)
