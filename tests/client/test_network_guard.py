@@ -40,34 +40,34 @@ def refused(lms: HTTPServer) -> Iterator[Refused]:
     guard.is_active = False
 
 
-async def asynchronously(url: str) -> None:
+async def get_with_async_httpx(url: str) -> None:
     async with httpx.AsyncClient() as client:
         await client.get(url)
 
 
-async def by_streams(url: str) -> None:
+async def open_asyncio_connection(url: str) -> None:
     parts = httpx.URL(url)
     await asyncio.open_connection(parts.host, parts.port or 443)
 
 
-def by_http_client(url: str) -> None:
+def get_with_http_client(url: str) -> None:
     parts = httpx.URL(url)
     http.client.HTTPConnection(parts.host, parts.port or 443).request("GET", "/")
 
 
 @pytest.mark.parametrize(
-    "request_to",
+    "send_request",
     [
         httpx.get,
         urllib.request.urlopen,
-        by_http_client,
-        lambda url: asyncio.run(asynchronously(url)),
-        lambda url: asyncio.run(by_streams(url)),
+        get_with_http_client,
+        lambda url: asyncio.run(get_with_async_httpx(url)),
+        lambda url: asyncio.run(open_asyncio_connection(url)),
     ],
     ids=["httpx", "urllib", "http.client", "async httpx", "streams"],
 )
-def test_no_library_reaches_the_lms(
-    lms: HTTPServer, refused: Refused, request_to: Callable[[str], object]
+def test_requests_to_the_lms_are_refused_whichever_library_sends_them(
+    lms: HTTPServer, refused: Refused, send_request: Callable[[str], object]
 ) -> None:
     for url in (
         f"http://127.0.0.1:{lms.server_port}/",
@@ -77,11 +77,11 @@ def test_no_library_reaches_the_lms(
     ):
         # Async httpx uses anyio, which puts the exception into a group.
         with pytest.raises((LmsTrafficRefused, ExceptionGroup)):
-            request_to(url)
+            send_request(url)
     assert len(refused.base_urls) == 4
 
 
-def test_other_servers_are_reached(lms: HTTPServer) -> None:
+def test_requests_to_other_servers_are_not_refused(lms: HTTPServer) -> None:
     guard = NetworkGuard([f"http://127.0.0.1:{lms.server_port + 1}"], Refused())
     sys.addaudithook(guard)
     guard.is_active = True

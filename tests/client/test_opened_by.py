@@ -7,25 +7,21 @@ from usher.client import OpenEdx
 from usher.client.connection import opened_by
 
 
-class Answers(httpx.MockTransport):
-    deadline = 0.0
-
-
-def test_an_opener_answers_without_a_network() -> None:
-    opened = []
+def test_a_transport_of_the_opener_answers_without_a_network() -> None:
+    opened_urls = []
 
     def opener(base_url, ssl_context):
-        opened.append(base_url)
-        return Answers(lambda request: httpx.Response(200, json={"username": "worker"}))
+        opened_urls.append(base_url)
+        return httpx.MockTransport(lambda request: httpx.Response(200, json={"username": "worker"}))
 
     lms = OpenEdx("http://lms.invalid", worker="worker", token="t")
     with opened_by(opener):
         assert lms.me("t") == "worker"
         assert lms.me("t") == "worker"
-    assert opened == ["http://lms.invalid"], "a connection is used again"
+    assert opened_urls == ["http://lms.invalid"], "the connection is opened once"
 
 
-def test_an_opener_refuses() -> None:
+def test_an_exception_of_the_opener_reaches_the_caller() -> None:
     def opener(base_url, ssl_context):
         raise AssertionError(f"no request to {base_url}")
 

@@ -25,7 +25,8 @@ JSON = st.recursive(
     max_leaves=12,
 )
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-GOOD: dict[str, tuple[Any, Any]] = {
+#: Name of an object → the function that reads it, and a correct answer.
+CORRECT_OBJECTS: dict[str, tuple[Any, Any]] = {
     "account": (
         payloads.read_account,
         {"username": "ada", "email": "a@b.co", "name": "Ada", "country": "FR", "id": 5,
@@ -46,7 +47,8 @@ GOOD: dict[str, tuple[Any, Any]] = {
         {"results": [], "pagination": {"num_pages": 1, "count": 0}},
     ),
 }  # fmt: skip
-LISTS: dict[str, tuple[Any, Any]] = {
+#: Name of an object that comes in a list → the function that reads the list, and a correct item.
+CORRECT_ITEMS: dict[str, tuple[Any, Any]] = {
     "modes": (
         payloads.read_modes,
         {"mode_slug": "audit", "mode_display_name": "Audit", "min_price": 0, "currency": "usd"},
@@ -60,50 +62,53 @@ LISTS: dict[str, tuple[Any, Any]] = {
 
 
 def texts_of(value: Any) -> list[str]:
+    """All texts in ``value``: in its items and its attributes."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list | tuple):
-        return [text for each in value for text in texts_of(each)]
+        return [text for item in value for text in texts_of(item)]
     return (
-        [text for each in vars(value).values() for text in texts_of(each)]
+        [text for attribute in vars(value).values() for text in texts_of(attribute)]
         if hasattr(value, "__dict__")
         else []
     )
 
 
-def assert_kept(value: Any) -> None:
+def assert_storable(value: Any) -> None:
     """Asserts that the database can store every text in ``value``: valid Unicode without NUL."""
     for text in texts_of(value):
         text.encode()
         assert "\0" not in text
 
 
-@pytest.mark.parametrize("what", GOOD)
+@pytest.mark.parametrize("object_name", CORRECT_OBJECTS)
 @given(data=JSON)
-def test_any_json_is_read_or_refused(what: str, data: Any) -> None:
-    read, _ = GOOD[what]
+def test_any_json_is_read_as_storable_values_or_refused(object_name: str, data: Any) -> None:
+    read, _ = CORRECT_OBJECTS[object_name]
     with suppress(LmsError):
-        assert_kept(read(data))
+        assert_storable(read(data))
 
 
-@pytest.mark.parametrize("what", [*GOOD, *LISTS])
+@pytest.mark.parametrize("object_name", [*CORRECT_OBJECTS, *CORRECT_ITEMS])
 @given(data=st.data())
-def test_one_wrong_field_is_an_error_of_ours(what: str, data: st.DataObject) -> None:
-    read, good = (GOOD | LISTS)[what]
-    field = data.draw(st.sampled_from(sorted(good)))
-    broken = {**good, field: data.draw(JSON)}
+def test_an_answer_with_one_wrong_field_is_read_as_storable_values_or_refused(
+    object_name: str, data: st.DataObject
+) -> None:
+    read, correct = (CORRECT_OBJECTS | CORRECT_ITEMS)[object_name]
+    field = data.draw(st.sampled_from(sorted(correct)))
+    broken = {**correct, field: data.draw(JSON)}
     with suppress(LmsError):
-        assert_kept(read([broken] if what in LISTS else broken))
+        assert_storable(read([broken] if object_name in CORRECT_ITEMS else broken))
 
 
-@pytest.mark.parametrize("what", [*GOOD, *LISTS])
-def test_a_good_answer_is_read(what: str) -> None:
-    read, good = (GOOD | LISTS)[what]
-    assert read([good] if what in LISTS else good) is not None
+@pytest.mark.parametrize("object_name", [*CORRECT_OBJECTS, *CORRECT_ITEMS])
+def test_a_correct_answer_is_read(object_name: str) -> None:
+    read, correct = (CORRECT_OBJECTS | CORRECT_ITEMS)[object_name]
+    assert read([correct] if object_name in CORRECT_ITEMS else correct) is not None
 
 
 @pytest.mark.parametrize(
-    ("what", "field", "value"),
+    ("object_name", "field", "value"),
     [
         ("run", "name", "NUL \0 in a title"),
         ("run", "name", "half a pair \ud800"),
@@ -115,20 +120,18 @@ def test_a_good_answer_is_read(what: str) -> None:
         ("tokens", "expires_in", 2**40),
     ],
 )
-def test_a_value_that_can_t_be_kept_is_refused_with_its_reason(
-    what: str, field: str, value: Any
-) -> None:
-    read, good = GOOD[what]
+def test_a_value_that_can_t_be_stored_is_refused(object_name: str, field: str, value: Any) -> None:
+    read, correct = CORRECT_OBJECTS[object_name]
     with pytest.raises(payloads.BadValue, match="can't be stored"):
-        read({**good, field: value})
+        read({**correct, field: value})
 
 
-def test_a_wrong_token_is_never_shown() -> None:
+def test_the_error_for_a_malformed_token_does_not_show_the_token() -> None:
     with pytest.raises(payloads.BadValue) as caught:
         payloads.read_tokens({"access_token": "secret\0secret", "expires_in": 1}, NOW)
     assert "secret" not in str(caught.value)
 
 
-def test_more_pages_than_any_lms_has() -> None:
+def test_a_course_list_with_too_many_pages_is_refused() -> None:
     with pytest.raises(BadAnswer):
         payloads.read_page({"results": [], "pagination": {"num_pages": 3_000_000, "count": 1}})

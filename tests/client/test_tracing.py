@@ -23,19 +23,15 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-class Answers(httpx.MockTransport):
-    deadline = 0.0
-
-
-def ask_an_lms_that_answers(answer: httpx.Response) -> None:
+def send_request_answered_by(answer: httpx.Response) -> None:
     lms = OpenEdx("http://lms.invalid", worker="worker", token="secret-token")
-    opener = opened_by(lambda base_url, ssl_context: Answers(lambda request: answer))
+    opener = opened_by(lambda base_url, ssl_context: httpx.MockTransport(lambda request: answer))
     with opener, suppress(LmsError):
         lms.me("token-of-ada-lovelace")
 
 
-def test_a_request_is_a_span(spans: InMemorySpanExporter) -> None:
-    ask_an_lms_that_answers(httpx.Response(200, json={"username": "ada-lovelace"}))
+def test_a_request_makes_a_span_without_names_of_learners(spans: InMemorySpanExporter) -> None:
+    send_request_answered_by(httpx.Response(200, json={"username": "ada-lovelace"}))
 
     (span,) = spans.get_finished_spans()
     assert span.kind is trace.SpanKind.CLIENT
@@ -46,31 +42,35 @@ def test_a_request_is_a_span(spans: InMemorySpanExporter) -> None:
     assert "ada-lovelace" not in span.to_json()
 
 
-def test_refused_and_failed_requests_are_failed_spans(spans: InMemorySpanExporter) -> None:
-    ask_an_lms_that_answers(httpx.Response(403, json={"detail": "ada-lovelace may not"}))
+def test_the_span_of_a_refused_request_fails_with_its_status(spans: InMemorySpanExporter) -> None:
+    send_request_answered_by(httpx.Response(403, json={"detail": "ada-lovelace may not"}))
 
     (span,) = spans.get_finished_spans()
     assert (span.status.is_ok, span.attributes["error.type"]) == (False, "403")
     assert "ada-lovelace" not in span.to_json()
 
 
-def test_steps_within_are_its_children(spans: InMemorySpanExporter) -> None:
+def test_the_span_of_a_request_is_a_child_of_the_span_around_it(
+    spans: InMemorySpanExporter,
+) -> None:
     with tracing.span("reconcile account", usher__rows=1):
-        ask_an_lms_that_answers(httpx.Response(200, json={"username": "ada-lovelace"}))
+        send_request_answered_by(httpx.Response(200, json={"username": "ada-lovelace"}))
 
     request, step = spans.get_finished_spans()
     assert request.parent is not None and request.parent.span_id == step.context.span_id
     assert step.attributes == {"usher.rows": 1}
 
 
-def test_an_exception_passes_and_its_message_is_not_recorded(spans: InMemorySpanExporter) -> None:
+def test_the_message_of_an_exception_is_not_recorded_in_the_span(
+    spans: InMemorySpanExporter,
+) -> None:
     with pytest.raises(ValueError, match="ada-lovelace"), tracing.span("x"):
         raise ValueError("ada-lovelace")
     (span,) = spans.get_finished_spans()
     assert "ada-lovelace" not in span.to_json()
 
 
-def test_without_opentelemetry_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_do_nothing_if_opentelemetry_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "HAS_TRACES", False)
     with tracing.span("x", usher__rows=1) as traced:
         traced.set_attributes(a=1)

@@ -1,4 +1,4 @@
-"""Whether the application and the LMS share a session cookie, by their addresses."""
+"""Whether the session cookies of the application and the LMS collide depends on the addresses."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from usher.contract.cookies import session_cookies_collide
 
 
 @pytest.mark.parametrize(
-    ("application", "cookie", "lms", "shared"),
+    ("application", "cookie", "lms", "collide"),
     [
         ("http://127.0.0.1:8053", "sessionid", "http://127.0.0.1:8000", True),
         ("http://LOCALHOST:8053", "sessionid", "http://localhost", True),
@@ -18,7 +18,7 @@ from usher.contract.cookies import session_cookies_collide
         ("", "sessionid", "", False),
     ],
 )
-def test_a_session_cookie_is_shared_on_one_host_and_below_the_lms(
-    application: str, cookie: str, lms: str, shared: bool
+def test_session_cookies_collide_on_one_host_and_on_subdomains_of_the_lms(
+    application: str, cookie: str, lms: str, collide: bool
 ) -> None:
-    assert session_cookies_collide(application, cookie, lms) is shared
+    assert session_cookies_collide(application, cookie, lms) is collide

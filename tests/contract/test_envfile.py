@@ -33,7 +33,7 @@ FILES = st.builds(
 )
 
 
-def writable(value: str) -> bool:
+def can_be_written(value: str) -> bool:
     try:
         format_value("KEY", value)
     except EnvFileError:
@@ -42,14 +42,14 @@ def writable(value: str) -> bool:
 
 
 @given(st.text())
-def test_any_text_is_read_and_kept(text):
+def test_any_text_can_be_read_and_is_kept_unchanged(text):
     assert EnvFile(text).without([]).text == text
     EnvFile(text).problems()
 
 
 @given(FILES, st.dictionaries(NAMES, VALUES, max_size=4))
 def test_a_written_value_is_read_back_and_other_lines_stay(text, values):
-    assume(all(writable(value) for value in values.values()))
+    assume(all(can_be_written(value) for value in values.values()))
     before = EnvFile(text)
     after = before.with_values(values)
     assert after.values() == {**before.values(), **values}
@@ -58,7 +58,7 @@ def test_a_written_value_is_read_back_and_other_lines_stay(text, values):
 
 
 @given(FILES, st.dictionaries(NAMES, TOKENS, max_size=4))
-def test_undoing_restores_the_file_exactly(text, values):
+def test_restoring_all_written_keys_restores_the_file_exactly(text, values):
     before = EnvFile(text)
     assert before.with_values(values).restored(values, before) == before
 
@@ -66,16 +66,20 @@ def test_undoing_restores_the_file_exactly(text, values):
 @given(
     FILES, st.dictionaries(NAMES, TOKENS, min_size=1, max_size=3), st.dictionaries(NAMES, TOKENS)
 )
-def test_taking_back_keeps_what_others_changed_since(text, ours, theirs):
-    theirs = {key: value for key, value in theirs.items() if key not in ours}
+def test_restoring_keys_keeps_later_changes_of_other_keys(text, restored_values, other_values):
+    other_values = {key: value for key, value in other_values.items() if key not in restored_values}
     before = EnvFile(text)
-    after = before.with_values(ours).with_values(theirs).restored(ours, before)
-    assert after.values() == {**before.values(), **theirs}
+    after = (
+        before.with_values(restored_values)
+        .with_values(other_values)
+        .restored(restored_values, before)
+    )
+    assert after.values() == {**before.values(), **other_values}
 
 
 @given(VALUES)
-def test_python_dotenv_reads_what_was_written(value):
-    assume(writable(value))
+def test_python_dotenv_reads_a_written_value(value):
+    assume(can_be_written(value))
     text = EnvFile().with_values({"KEY": value}).text
     assert dotenv_values(stream=io.StringIO(text, newline=""), interpolate=True) == {"KEY": value}
 
@@ -84,22 +88,22 @@ def test_python_dotenv_reads_what_was_written(value):
 @given(
     st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00")), min_size=20)
 )
-def test_a_shell_reads_what_was_written(tmp_path_factory, values):
-    values = {f"K{i}": value for i, value in enumerate(values) if writable(value)}
+def test_a_shell_reads_written_values(tmp_path_factory, values):
+    values = {f"K{i}": value for i, value in enumerate(values) if can_be_written(value)}
     file = tmp_path_factory.mktemp("env") / ".env"
     write(file, EnvFile().with_values(values))
-    shown = subprocess.run(
+    output = subprocess.run(
         ["sh", "-c", 'set -a; . "$1"; exec env -0', "sh", str(file)],
         capture_output=True,
         check=True,
         env={},
     ).stdout
-    seen = dict(item.split("=", 1) for item in shown.decode().split("\0") if item)
-    assert {key: seen.get(key) for key in values} == values
+    read_values = dict(item.split("=", 1) for item in output.decode().split("\0") if item)
+    assert {key: read_values.get(key) for key in values} == values
 
 
 @pytest.mark.parametrize(
-    ("text", "same"),
+    ("text", "is_same"),
     [
         ("# head (local)\n\nexport A=1 # why\nB='two words' # c\nC=\"x y\"\nD=\n", True),
         ("A=1\r\n", False),
@@ -111,14 +115,14 @@ def test_a_shell_reads_what_was_written(tmp_path_factory, values):
         ("A='two\nlines'\n", False),
     ],
 )
-def test_whether_a_shell_reads_the_same(tmp_path, text, same):
+def test_is_same_in_a_shell_is_true_only_if_a_shell_reads_the_same_values(tmp_path, text, is_same):
     file = tmp_path / ".env"
     file.write_text(text, newline="")
-    assert EnvFile(text).is_same_in_a_shell == same
-    if same:
+    assert EnvFile(text).is_same_in_a_shell == is_same
+    if is_same:
         command = ["sh", "-c", 'set -a; . "$1"; exec env -0', "sh", str(file)]
-        shown = subprocess.run(command, capture_output=True, check=True, env={}).stdout.decode()
-        assert {f"{k}={v}" for k, v in EnvFile(text).values().items()} <= set(shown.split("\0"))
+        output = subprocess.run(command, capture_output=True, check=True, env={}).stdout.decode()
+        assert {f"{k}={v}" for k, v in EnvFile(text).values().items()} <= set(output.split("\0"))
 
 
 @pytest.mark.parametrize(
@@ -132,12 +136,12 @@ def test_whether_a_shell_reads_the_same(tmp_path, text, same):
         ("", ""),
     ],
 )
-def test_how_values_are_written(value, written):
+def test_a_value_is_quoted_only_if_needed(value, written):
     assert format_value("KEY", value) == written
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\x00b", "a\\b c", "${HOME}", "'$\""])
-def test_a_value_that_readers_differ_on_is_refused_without_showing_it(value):
+def test_a_value_that_programs_would_read_differently_is_refused_and_not_shown(value):
     with pytest.raises(EnvFileError, match="value of SECRET") as refusal:
         EnvFile().with_values({"SECRET": value})
     assert value not in str(refusal.value)
@@ -150,20 +154,20 @@ def test_a_changed_value_keeps_its_place_and_its_comment():
     )
 
 
-def test_the_line_that_counts_is_the_one_changed():
+def test_the_last_line_of_a_key_is_changed():
     assert EnvFile("A=1\nA=2\n").with_values({"A": "3"}).text == "A=1\nA=3\n"
 
 
-def test_windows_line_ends_and_a_missing_last_one():
+def test_windows_line_ends_are_kept_and_a_missing_last_line_end_is_added():
     assert EnvFile("A=1\r\nB=2").with_values({"A": "3", "C": "4"}).text == "A=3\r\nB=2\r\nC=4\r\n"
 
 
-def test_an_open_quote_is_not_closed_by_accident():
+def test_a_file_with_an_open_quote_is_not_changed():
     with pytest.raises(EnvFileError, match="line 1: A starts with a quote"):
         EnvFile("A='open\nB=1\n").with_values({"C": "two words"})
 
 
-def test_problems_are_named_by_line_and_never_show_values():
+def test_problems_name_their_lines_and_do_not_show_values():
     text = (
         "A=s3cret\n# c\n\nA=other\nB = s3cret\nC='s3cret'\nD=“s3cret”\nno sense s3cret\n"
         "E\nF-G=s3cret\nH='s3cret\n"
@@ -182,11 +186,11 @@ def test_problems_are_named_by_line_and_never_show_values():
     assert "s3cret" not in " ".join(map(str, problems))
 
 
-def test_the_number_of_a_line_counts_blank_lines_in_front():
+def test_blank_lines_count_in_the_numbers_of_lines():
     assert EnvFile("\n\n  \nA=1\n").line_of("A") == 4
 
 
-def test_writing_is_private_keeps_a_backup_and_changes_nothing_twice(tmp_path: Path):
+def test_written_files_are_private_and_the_backup_keeps_the_first_content(tmp_path: Path):
     file, backup = tmp_path / ".env", tmp_path / "kept" / "before"
     file.write_text("A=1\n")
     file.chmod(0o644)
@@ -198,7 +202,7 @@ def test_writing_is_private_keeps_a_backup_and_changes_nothing_twice(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {".env", "kept"}
 
 
-def test_a_file_that_others_can_read_becomes_private_even_if_its_text_is_right(tmp_path: Path):
+def test_a_file_that_others_can_read_becomes_private_even_if_its_text_stays(tmp_path: Path):
     file = tmp_path / ".env"
     file.write_text("A=1\n")
     file.chmod(0o644)
@@ -206,7 +210,7 @@ def test_a_file_that_others_can_read_becomes_private_even_if_its_text_is_right(t
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_link_is_followed(tmp_path: Path):
+def test_the_target_of_a_symbolic_link_is_changed(tmp_path: Path):
     (tmp_path / "real").write_text("A=1\n")
     (tmp_path / ".env").symlink_to("real")
     write(tmp_path / ".env", EnvFile("A=2\n"))
@@ -214,34 +218,34 @@ def test_a_link_is_followed(tmp_path: Path):
     assert (tmp_path / "real").read_text() == "A=2\n"
 
 
-def test_text_that_is_not_utf8_is_named_by_line(tmp_path: Path):
+def test_the_error_for_text_that_is_not_utf8_names_the_line(tmp_path: Path):
     (tmp_path / ".env").write_bytes(b"A=1\nB=\xff\n")
     with pytest.raises(EnvFileError, match="line 2: not UTF-8"):
         EnvFile.read(tmp_path / ".env")
 
 
-def test_a_name_without_a_value_does_not_hide_the_value_in_the_environment():
-    written = EnvFile("SECRET_KEY=\nDEBUG=False\nLOCALE=\n")
+def test_an_empty_value_does_not_replace_a_value_of_the_environment():
+    env_file = EnvFile("SECRET_KEY=\nDEBUG=False\nLOCALE=\n")
     environment = {"SECRET_KEY": "from-the-environment", "DEBUG": "True"}
-    assert written.values_for_process(environment) == {"DEBUG": "False", "LOCALE": ""}
+    assert env_file.values_for_process(environment) == {"DEBUG": "False", "LOCALE": ""}
 
 
-def test_a_path_that_is_not_a_file_is_named(tmp_path: Path):
+def test_the_error_for_a_path_that_is_not_a_file_names_the_path(tmp_path: Path):
     folder = tmp_path / ".env"
     folder.mkdir()
     with pytest.raises(EnvFileError, match="is a folder; docker makes one"):
         EnvFile.read(folder)
-    around = tmp_path / "around.env"
-    around.symlink_to(around)
-    with pytest.raises(EnvFileError, match=r"around\.env can't be read"):
-        EnvFile.read(around)
+    circular_link = tmp_path / "circular.env"
+    circular_link.symlink_to(circular_link)
+    with pytest.raises(EnvFileError, match=r"circular\.env can't be read"):
+        EnvFile.read(circular_link)
 
 
-def test_a_byte_order_mark_windows_line_ends_and_long_values_stay(tmp_path: Path):
+def test_a_byte_order_mark_windows_line_ends_and_long_values_are_kept(tmp_path: Path):
     path = tmp_path / "folder with spaces 🚀" / ".env"
     path.parent.mkdir()
-    long = "x" * 10_000
-    path.write_bytes(f"\ufeffA=1\r\nLONG={long}\r\n".encode())
-    update(path, {"A": "2", "NEW": long})
-    assert path.read_bytes() == f"\ufeffA=2\r\nLONG={long}\r\nNEW={long}\r\n".encode()
-    assert EnvFile.read(path).values() == {"A": "2", "LONG": long, "NEW": long}
+    long_value = "x" * 10_000
+    path.write_bytes(f"\ufeffA=1\r\nLONG={long_value}\r\n".encode())
+    update(path, {"A": "2", "NEW": long_value})
+    assert path.read_bytes() == f"\ufeffA=2\r\nLONG={long_value}\r\nNEW={long_value}\r\n".encode()
+    assert EnvFile.read(path).values() == {"A": "2", "LONG": long_value, "NEW": long_value}

@@ -9,7 +9,7 @@ from usher.contract.refusals import sentence_of, status_and_sentence
 
 
 @pytest.mark.parametrize(
-    ("refusal", "words"),
+    ("refusal", "sentence"),
     [
         ({"developer_message": "No such run."}, "No such run."),
         (
@@ -45,12 +45,12 @@ from usher.contract.refusals import sentence_of, status_and_sentence
         ("", ""),
     ],
 )
-def test_the_sentence_is_found(refusal: Any, words: str) -> None:
-    assert sentence_of(refusal) == words
+def test_the_sentence_in_a_refusal_is_found(refusal: Any, sentence: str) -> None:
+    assert sentence_of(refusal) == sentence
     if isinstance(refusal, dict | list):
-        assert sentence_of(json.dumps(refusal)) == words
+        assert sentence_of(json.dumps(refusal)) == sentence
 
 
-def test_an_answer_without_a_sentence_is_named_by_its_status() -> None:
+def test_an_answer_without_a_sentence_is_described_by_its_status_alone() -> None:
     assert status_and_sentence(502, "<h1>Bad gateway</h1>") == "502"
     assert status_and_sentence(400, '{"message": "No such mode."}') == "400: No such mode."

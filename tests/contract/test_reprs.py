@@ -50,11 +50,11 @@ def fields_in_reprs() -> set[tuple[str, str]]:
     return fields
 
 
-def test_no_field_that_is_named_as_a_secret_is_in_a_repr() -> None:
+def test_a_field_with_the_name_of_a_secret_is_not_in_a_repr() -> None:
     assert fields_in_reprs() - HARMLESS == set()
 
 
-def test_values_that_hold_a_secret_don_t_show_it() -> None:
+def test_the_repr_of_an_object_with_a_secret_does_not_show_the_secret() -> None:
     secret = "a-secret-of-some-length"
     secrets = Secrets()
     secrets.add([secret])

@@ -24,7 +24,9 @@ PRINT = f"{sys.executable} -c 'import os; print(os.environ[\"SITE\"], os.getcwd(
         ("SITE=\n", ""),
     ],
 )
-def test_a_printed_command_has_the_settings(tmp_path: Path, text: str, value: str) -> None:
+def test_a_printed_command_gives_the_program_the_settings_of_the_file(
+    tmp_path: Path, text: str, value: str
+) -> None:
     folder = tmp_path / "a shop"
     folder.mkdir()
     env_file = folder / ".env"
@@ -34,7 +36,7 @@ def test_a_printed_command_has_the_settings(tmp_path: Path, text: str, value: st
     assert result.stdout == f"{value} {folder}\n"
 
 
-def test_an_empty_value_does_not_replace_one_of_the_environment(
+def test_an_empty_value_in_the_file_does_not_replace_a_value_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITE", "of the environment")
@@ -45,7 +47,7 @@ def test_an_empty_value_does_not_replace_one_of_the_environment(
     assert result.stdout == f"of the environment {tmp_path}\n"
 
 
-def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_program_that_does_not_exist_names_the_program(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("SITE=a b\n")
     command = with_env_file("no-such-program", tmp_path, env_file)
@@ -56,6 +58,6 @@ def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_without_a_file_or_a_folder_the_command_stays(tmp_path: Path) -> None:
+def test_a_command_without_env_file_and_folder_is_not_changed(tmp_path: Path) -> None:
     assert with_env_file("make", None, tmp_path / ".env") == "make"
     assert with_env_file("make", None, None) == "make"

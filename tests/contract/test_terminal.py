@@ -17,7 +17,7 @@ def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
     assert " ".join(wrapped.split()) == "✓ ok " + " ".join(["a word and another"] * 10)
 
 
-def test_addresses_stay_whole_and_own_lines_stay() -> None:
+def test_addresses_are_not_broken_and_line_breaks_are_kept() -> None:
     address = "http://lms.example/" + "x" * 90
     assert wrap(f"see {address}\nthen go on", 4).splitlines() == [
         "see",
@@ -36,14 +36,14 @@ LONG = "(cd '/srv/a shop' && set -a && . ./.env && DAY='a b' python manage.py wh
 
 @pytest.mark.parametrize("command", [SHORT, MEDIUM], ids=["short", "medium"])
 @pytest.mark.parametrize("indent", [0, 4, 36, 60])
-def test_a_command_stays_on_a_line_of_its_own_that_fits(command: str, indent: int) -> None:
+def test_a_command_that_fits_a_line_stays_on_a_line_of_its_own(command: str, indent: int) -> None:
     first, line = wrap(f"start it:\n{command}", indent).splitlines()
     assert first == "start it:"
     assert line.strip() == command
     assert len(line) == min(indent + len(command), WIDTH)
 
 
-def test_a_longer_command_is_continued_as_shells_read_it() -> None:
+def test_a_shell_reads_a_command_of_several_lines_as_the_same_command() -> None:
     lines = command_line(LONG, 24).splitlines()
     assert len(lines) == 2
     assert all(len(line) <= WIDTH for line in lines)
@@ -56,7 +56,7 @@ def test_a_longer_command_is_continued_as_shells_read_it() -> None:
     assert words == shlex.split(LONG[1:-1].replace("&&", "and"))
 
 
-def test_a_command_with_an_open_quote_stays_as_it_is() -> None:
+def test_a_command_with_an_open_quote_is_not_split() -> None:
     command = "echo 'never closed " + "x" * 80
     assert command_line(command, 24) == f"  {command}"
 
@@ -65,7 +65,7 @@ def test_no_line_ends_with_spaces() -> None:
     assert wrap("one\n\ntwo", 4) == "one\n\n    two"
 
 
-def test_continuations_of_an_indented_line_are_indented_like_it() -> None:
+def test_continuations_have_the_indentation_of_their_line() -> None:
     """Errors contain indented lines if they quote a log."""
     lines = wrap("The log:\n  " + "a word and another " * 10, 7).splitlines()
     assert len(lines) > 3
@@ -75,7 +75,7 @@ def test_continuations_of_an_indented_line_are_indented_like_it() -> None:
 
 #: Characters that write to the clipboard, set the title, move the cursor, set colours, reverse
 #: text, or begin a line.
-STEERING = (
+CONTROLLING_TEXTS = (
     "\x1b]52;c;cm0gLXJmIH4=\x07",
     "\x1b]0;title\x1b\\",
     "\x1b[2J\x1b[H",
@@ -88,8 +88,8 @@ STEERING = (
 )
 
 
-@pytest.mark.parametrize("text", STEERING, ids=ascii)
-def test_quoted_text_can_not_control_the_terminal(text: str) -> None:
+@pytest.mark.parametrize("text", CONTROLLING_TEXTS, ids=ascii)
+def test_text_with_control_characters_can_not_control_the_terminal(text: str) -> None:
     """The name of a learner or a course may contain such characters."""
     findings = (
         ok(text),
@@ -112,7 +112,7 @@ def test_ordinary_text_is_not_changed() -> None:
     assert printable("Łukasz 李\r\nname\tand more") == "Łukasz 李\nname and more"
 
 
-def test_a_short_command_is_not_broken_and_a_long_one_has_a_line_of_its_own() -> None:
+def test_a_short_command_is_not_broken_and_a_long_command_has_a_line_of_its_own() -> None:
     short = "a word and another " * 3 + "now run `usher dev --once` again, and go on with it"
     wrapped = wrap(short, 10)
     assert "`usher dev --once`" in wrapped

@@ -12,41 +12,41 @@ from usher.contract.tracebacks import last_line
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("FOO = bar", "own.py, line 2: NameError: name 'bar' is not defined"),
+        ("FOO = bar", "shop.py, line 2: NameError: name 'bar' is not defined"),
         (
             "import os; os.environ['SHOP_KEY']",
-            "own.py, line 2: KeyError: 'SHOP_KEY' (the environment variable SHOP_KEY is not set)",
+            "shop.py, line 2: KeyError: 'SHOP_KEY' (the environment variable SHOP_KEY is not set)",
         ),
         (
             "raise OSError('refused\\n\\tIs the server running?')",
-            "own.py, line 2: OSError: refused Is the server running?",
+            "shop.py, line 2: OSError: refused Is the server running?",
         ),
-        ("{}['SHOP_KEY']", "own.py, line 2: KeyError: 'SHOP_KEY'"),
-        ("FOO = (", "own.py, line 2: SyntaxError: '(' was never closed"),
+        ("{}['SHOP_KEY']", "shop.py, line 2: KeyError: 'SHOP_KEY'"),
+        ("FOO = (", "shop.py, line 2: SyntaxError: '(' was never closed"),
         (
             "import json; json.loads('')",
-            "own.py, line 2: json.decoder.JSONDecodeError: Expecting value: line 1 column 1 "
+            "shop.py, line 2: json.decoder.JSONDecodeError: Expecting value: line 1 column 1 "
             "(char 0)",
         ),
     ],
 )
-def test_the_place_of_an_error_is_that_in_the_project(
+def test_the_file_and_line_of_an_error_are_those_in_the_project(
     tmp_path: Path, code: str, expected: str
 ) -> None:
-    (tmp_path / "own.py").write_text(f"\n{code}\n")
-    stderr = error_of_import("own", tmp_path)
+    (tmp_path / "shop.py").write_text(f"\n{code}\n")
+    stderr = error_of_import("shop", tmp_path)
     assert last_line(stderr, tmp_path) == expected
     if "SyntaxError" not in expected:
         assert last_line(stderr, tmp_path / "elsewhere") == expected.split(": ", 1)[1]
 
 
-def test_an_error_of_syntax_in_a_library_is_not_placed_in_the_project(tmp_path: Path) -> None:
+def test_a_syntax_error_in_a_library_is_reported_with_the_library_s_file(tmp_path: Path) -> None:
     project, library = tmp_path / "project", tmp_path / "library.py"
     project.mkdir()
     library.write_text("FOO = (\n")
-    (project / "own.py").write_text("import sys; sys.path.append('..')\nimport library\n")
-    named_line = last_line(error_of_import("own", project), project)
-    assert named_line == f"{library}, line 1: SyntaxError: '(' was never closed"
+    (project / "shop.py").write_text("import sys; sys.path.append('..')\nimport library\n")
+    summary = last_line(error_of_import("shop", project), project)
+    assert summary == f"{library}, line 1: SyntaxError: '(' was never closed"
 
 
 def error_of_import(module: str, folder: Path) -> str:
@@ -54,12 +54,12 @@ def error_of_import(module: str, folder: Path) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr
 
 
-def test_what_a_program_prints_after_an_error_is_not_part_of_it(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text("FOO = bar\n")
-    output = error_of_import("own", tmp_path) + "Watching for changes\n"
+def test_output_after_an_error_is_not_part_of_the_error(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("FOO = bar\n")
+    output = error_of_import("shop", tmp_path) + "Watching for changes\n"
     assert last_line(output, tmp_path).endswith("NameError: name 'bar' is not defined")
 
 
-def test_other_output_is_its_last_line() -> None:
+def test_output_without_a_traceback_is_summarised_by_its_last_line() -> None:
     assert last_line("one\ntwo\n", Path()) == "two"
     assert last_line("", Path()) == ""

@@ -14,11 +14,11 @@ from usher.contract.tutor_values import NotAllowed
 
 SPECIAL = ["{{", "}}", "{%", "%}", "{#", "\n", "\r", "\x00", "\u2028", "'", '"', "`", "$(", "\\"]
 #: Checks that accept an apostrophe: names and e-mail addresses are written to JSON only.
-QUOTED = (tutor_values.label, tutor_values.email)
-hostile = st.lists(
+CHECKS_THAT_ACCEPT_APOSTROPHES = (tutor_values.label, tutor_values.email)
+hostile_texts = st.lists(
     st.one_of(st.sampled_from(SPECIAL), st.text(max_size=8), st.just("http://x.org")), max_size=6
 ).map("".join)
-TEXTS = (
+TEXT_CHECKS = (
     tutor_values.name,
     tutor_values.backend,
     tutor_values.username,
@@ -31,47 +31,55 @@ TEXTS = (
 )
 
 
-@pytest.mark.parametrize("check", TEXTS)
-@given(text=hostile)
+@pytest.mark.parametrize("check", TEXT_CHECKS)
+@given(text=hostile_texts)
 @example(text="http://x{{ cycler.__init__.__globals__.os.popen('id').read() }}")
 @example(text="ol-oauth2\nimport os")
 @example(text="ol-oauth2\n")
 @example(text="shop.example\n    privileged: true")
 def test_no_accepted_value_has_special_characters(check: Any, text: str) -> None:
     try:
-        passed = check(text, "value")
+        accepted_value = check(text, "value")
     except NotAllowed as error:
         assert str(error).isprintable()
         assert str(error).isascii()
         assert len(str(error)) < 300
         return
-    assert passed.isprintable()
+    assert accepted_value.isprintable()
     assert not [
-        mark for mark in SPECIAL if mark in passed and not (mark == "'" and check in QUOTED)
+        mark
+        for mark in SPECIAL
+        if mark in accepted_value and not (mark == "'" and check in CHECKS_THAT_ACCEPT_APOSTROPHES)
     ]
     # YAML and the shell read the value back as the same single string.
-    assert yaml.safe_load(yaml.safe_dump({"x": passed})) == {"x": passed}
-    assert shlex.split(shlex.quote(passed)) == [passed]
+    assert yaml.safe_load(yaml.safe_dump({"x": accepted_value})) == {"x": accepted_value}
+    assert shlex.split(shlex.quote(accepted_value)) == [accepted_value]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | hostile, st.lists))
-def test_values_of_another_type_are_refused_too(value: Any) -> None:
-    for check in (*TEXTS, tutor_values.pattern, tutor_values.flag):
+@given(st.recursive(st.none() | st.booleans() | st.integers() | hostile_texts, st.lists))
+def test_a_value_of_another_type_is_refused(value: Any) -> None:
+    for check in (*TEXT_CHECKS, tutor_values.pattern, tutor_values.flag):
         try:
-            passed = check(value, "value")
+            accepted_value = check(value, "value")
         except NotAllowed:
             continue
         assert isinstance(value, str | bool)
-        assert isinstance(passed, str | bool)
+        assert isinstance(accepted_value, str | bool)
 
 
-@given(st.dictionaries(st.sampled_from([*tutor_values.FIELDS, "x", "{{"]), hostile | st.booleans()))
-def test_an_entry_is_accepted_whole_or_refused(entry: dict[str, Any]) -> None:
+@given(
+    st.dictionaries(
+        st.sampled_from([*tutor_values.FIELDS, "x", "{{"]), hostile_texts | st.booleans()
+    )
+)
+def test_an_entry_is_accepted_with_all_its_fields_or_refused(entry: dict[str, Any]) -> None:
     try:
-        passed = tutor_values.check_settings({tutor_values.APPLICATIONS: [entry]})
+        accepted_value = tutor_values.check_settings({tutor_values.APPLICATIONS: [entry]})
     except NotAllowed:
         return
-    assert set(passed[tutor_values.APPLICATIONS][0]) == set(entry) <= set(tutor_values.FIELDS)
+    assert (
+        set(accepted_value[tutor_values.APPLICATIONS][0]) == set(entry) <= set(tutor_values.FIELDS)
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,11 +124,11 @@ def test_an_address_is_normalized(text: str, normalized: str) -> None:
         "http://" + "a" * 300 + ".org",
     ],
 )
-def test_malformed_addresses_are_not_allowed(text: str) -> None:
+def test_a_malformed_address_is_refused(text: str) -> None:
     with pytest.raises(NotAllowed, match="write an address such as"):
         tutor_values.address(text, "address")
 
 
-def test_a_name_that_is_no_setting_is_not_written() -> None:
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(NotAllowed, match="is not a setting of Usher"):
         tutor_values.check_settings({"LMS_HOST": "x.org"})

@@ -24,7 +24,7 @@ def simulator() -> Iterator[None]:
         yield
 
 
-def expect_found(mutation: Callable[[Patch], None], *words: str, first: int) -> SeedResult:
+def assert_found(mutation: Callable[[Patch], None], *words: str, first: int) -> SeedResult:
     """Returns the outcome of a seed that finds the mutation. Raises AssertionError if no seed finds
     it.
 
@@ -45,7 +45,7 @@ def expect_found(mutation: Callable[[Patch], None], *words: str, first: int) -> 
     raise AssertionError(f"not found in {len(SEEDS)} seeds")
 
 
-def test_rows_whose_request_was_sent_are_released():
+def test_releasing_rows_whose_request_was_sent_is_found():
     """A worker that is stopped releases rows although their requests were sent. Another worker
     claims them, and the first worker's request arrives last."""
 
@@ -57,10 +57,10 @@ def test_rows_whose_request_was_sent_are_released():
 
         patch.setattr(Runner, "_unbegun_rows", every_row)
 
-    expect_found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
+    assert_found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
 
 
-def test_the_lms_is_asked_within_a_transaction():
+def test_sending_a_request_within_a_transaction_is_found():
     """The LMS requests data from the application before it answers, and can't see rows that are not
     committed yet."""
 
@@ -73,10 +73,10 @@ def test_the_lms_is_asked_within_a_transaction():
             patch.setattr(module, "refuse_reconcile_now", lambda: None)
         patch.setattr(engine, "refuse_within_transaction", lambda: None)
 
-    expect_found(mutation, "RequestInTransaction", first=3)
+    assert_found(mutation, "RequestInTransaction", first=3)
 
 
-def test_write_backs_lock_tables_in_different_orders():
+def test_locking_tables_in_different_orders_is_found():
     """One write-back locks enrollments first and then accounts, another one in the opposite order.
 
     SQLite has one writer at a time, so the simulation has no deadlocks. It finds the fault in the
@@ -96,10 +96,10 @@ def test_write_backs_lock_tables_in_different_orders():
         patch.setattr(EnrollmentKind, "settle_earlier_kinds", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
 
-    expect_found(mutation, "LockOrderBroken", first=7)
+    assert_found(mutation, "LockOrderBroken", first=7)
 
 
-def test_a_message_of_the_lms_starts_everything_afresh():
+def test_a_webhook_that_retries_refused_rows_is_found():
     """The message makes refused rows due again, and resets the number of attempts."""
 
     def mutation(patch: Patch) -> None:
@@ -107,10 +107,10 @@ def test_a_message_of_the_lms_starts_everything_afresh():
 
         patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
-    expect_found(mutation, "a message of the LMS made", first=7)
+    assert_found(mutation, "a message of the LMS made", first=7)
 
 
-def test_another_server_at_the_address_makes_runs_missing():
+def test_marking_runs_as_missing_because_of_another_server_is_found():
     """Any server's answer counts as the LMS's, and objects that the answer lacks count as
     missing."""
 
@@ -131,10 +131,10 @@ def test_another_server_at_the_address_makes_runs_missing():
         patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
-    expect_found(mutation, "is marked missing", "is refused as missing", first=34)
+    assert_found(mutation, "is marked missing", "is refused as missing", first=34)
 
 
-def test_another_server_at_the_address_makes_accounts_lost():
+def test_treating_accounts_as_lost_because_of_another_server_is_found():
     def mutation(patch: Patch) -> None:
         from usher.application.accounts import creation
         from usher.client.client import LmsClient
@@ -151,10 +151,10 @@ def test_another_server_at_the_address_makes_accounts_lost():
         patch.setattr(LmsClient, "_accounts", accept_any_answer)
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
-    expect_found(mutation, "counts as lost", first=34)
+    assert_found(mutation, "counts as lost", first=34)
 
 
-def test_another_server_at_the_address_refuses_batches():
+def test_refusing_rows_because_of_another_server_is_found():
     def mutation(patch: Patch) -> None:
         from usher.client import batch, client
         from usher.engine.runner import Runner
@@ -167,10 +167,10 @@ def test_another_server_at_the_address_refuses_batches():
         patch.setattr(batch, "_json_or_refusal", accepted)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
-    expect_found(mutation, "and the LMS never did that", first=2)
+    assert_found(mutation, "and the LMS never did that", first=2)
 
 
-def test_one_mode_in_two_currencies_is_kept_once():
+def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
     def mutation(patch: Patch) -> None:
         from usher.application.runs import kinds
 
@@ -181,10 +181,10 @@ def test_one_mode_in_two_currencies_is_kept_once():
 
         patch.setattr(kinds, "_write_modes", one_of_each)
 
-    expect_found(mutation, "in the end the modes of", first=2)
+    assert_found(mutation, "in the end the modes of", first=2)
 
 
-def test_a_row_that_cannot_be_written_ends_the_worker():
+def test_a_row_that_ends_the_worker_because_it_can_not_be_written_is_found():
     """A mode in two currencies was such a row when the database allowed each mode once a run."""
 
     def mutation(patch: Patch) -> None:
@@ -203,4 +203,4 @@ def test_a_row_that_cannot_be_written_ends_the_worker():
         patch.setattr(kinds, "_write_modes", once_a_run)
         patch.setattr(runner, "_write_outcomes", runner.write_back)
 
-    expect_found(mutation, "IntegrityError", first=2)
+    assert_found(mutation, "IntegrityError", first=2)

@@ -3,7 +3,7 @@
 from simulation.run import Simulator, simulate
 
 
-def test_nothing_is_left_of_an_earlier_seed():
+def test_an_earlier_seed_does_not_change_the_events_of_a_seed():
     with Simulator():
         from usher.console.recording.services import recorder
         from usher.engine.outages import outages
