@@ -11,7 +11,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from usher.testing.refusal import LmsTrafficRefused, NetworkGuard, Refused
+from usher.testing.refusal import LmsTrafficRefused, NetworkGuard, RefusingOpener
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def lms() -> Iterator[HTTPServer]:
 
 
 @pytest.fixture
-def refused(lms: HTTPServer) -> Iterator[Refused]:
-    refused = Refused()
-    guard = NetworkGuard([f"http://localhost:{lms.server_port}", "https://LMS.example."], refused)
+def refusing_opener(lms: HTTPServer) -> Iterator[RefusingOpener]:
+    opener = RefusingOpener()
+    guard = NetworkGuard([f"http://localhost:{lms.server_port}", "https://LMS.example."], opener)
     sys.addaudithook(guard)
     guard.is_active = True
-    yield refused
+    yield opener
     guard.is_active = False
 
 
@@ -67,7 +67,7 @@ def get_with_http_client(url: str) -> None:
     ids=["httpx", "urllib", "http.client", "async httpx", "streams"],
 )
 def test_requests_to_the_lms_are_refused_whichever_library_sends_them(
-    lms: HTTPServer, refused: Refused, send_request: Callable[[str], object]
+    lms: HTTPServer, refusing_opener: RefusingOpener, send_request: Callable[[str], object]
 ) -> None:
     for url in (
         f"http://127.0.0.1:{lms.server_port}/",
@@ -78,11 +78,11 @@ def test_requests_to_the_lms_are_refused_whichever_library_sends_them(
         # Async httpx uses anyio, which puts the exception into a group.
         with pytest.raises((LmsTrafficRefused, ExceptionGroup)):
             send_request(url)
-    assert len(refused.base_urls) == 4
+    assert len(refusing_opener.base_urls) == 4
 
 
 def test_requests_to_other_servers_are_not_refused(lms: HTTPServer) -> None:
-    guard = NetworkGuard([f"http://127.0.0.1:{lms.server_port + 1}"], Refused())
+    guard = NetworkGuard([f"http://127.0.0.1:{lms.server_port + 1}"], RefusingOpener())
     sys.addaudithook(guard)
     guard.is_active = True
     try:

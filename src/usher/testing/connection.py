@@ -36,7 +36,7 @@ def set_up(settings: Any, lms_url: str, application_url: str) -> None:
         Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(DEFAULT_BACKEND),
         Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
         Env.USHER_WEBHOOK_SECRET: WEBHOOK_SECRET,
-        # Redis may contain pauses and limits of another LMS.
+        # Not used, because Redis may contain pauses and limits of another LMS.
         "REDIS_URL": "",
     }
     for name, value in values.items():
@@ -48,7 +48,7 @@ def set_up(settings: Any, lms_url: str, application_url: str) -> None:
 
 
 def forget_clients() -> None:
-    """Drops the LMS clients, and with them the pauses, limits and outages of the last test."""
+    """Drops the LMS clients, so that pauses, limits and outages of the last test are forgotten."""
     from usher.application import lms_client
     from usher.engine.outages import outages
 

@@ -40,7 +40,8 @@ class UsherLms:
 
     def __init__(self, url: str, database: Path) -> None:
         self.url = url
-        self._database, self._initial = database, database.with_suffix(".first")
+        self._database = database
+        self._snapshot = database.with_suffix(".snapshot")
         self._api = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {connection.SERVICE_TOKEN}"},
@@ -67,26 +68,26 @@ class UsherLms:
     def save_snapshot(self) -> None:
         """Saves the present state of the LMS for ``reset``."""
         with (
-            closing(sqlite3.connect(self._database)) as now,
-            closing(sqlite3.connect(self._initial)) as first,
+            closing(sqlite3.connect(self._database)) as database,
+            closing(sqlite3.connect(self._snapshot)) as snapshot,
         ):
-            now.backup(first)
+            database.backup(snapshot)
 
     def reset(self) -> None:
         """Restores the state that ``save_snapshot`` saved. Accounts, enrollments and sessions
         created since then are removed."""
         with closing(sqlite3.connect(self._database, timeout=20, isolation_level=None)) as database:
             database.execute("PRAGMA foreign_keys = OFF")
-            database.execute("ATTACH ? AS first", (str(self._initial),))
-            names = database.execute(
-                "SELECT name FROM first.sqlite_master WHERE type = 'table' "
+            database.execute("ATTACH ? AS snapshot", (str(self._snapshot),))
+            table_names = database.execute(
+                "SELECT name FROM snapshot.sqlite_master WHERE type = 'table' "
                 "AND name NOT LIKE 'sqlite_%'"
             )
             database.execute("BEGIN IMMEDIATE")
-            for (name,) in names.fetchall():
+            for (name,) in table_names.fetchall():
                 table = '"' + name.replace('"', '""') + '"'
                 database.execute(f"DELETE FROM main.{table}")  # noqa: S608 - names of its own tables
-                database.execute(f"INSERT INTO main.{table} SELECT * FROM first.{table}")  # noqa: S608
+                database.execute(f"INSERT INTO main.{table} SELECT * FROM snapshot.{table}")  # noqa: S608
             database.execute("COMMIT")
 
     def close(self) -> None:

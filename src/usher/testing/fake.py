@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,9 +25,6 @@ class UsherFakeLms:
     """
 
     demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
-    #: Required by ``usher.client.connection.Transport``. It is infinite here, since every request
-    #: is answered immediately.
-    deadline = math.inf
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
@@ -60,12 +56,12 @@ class UsherFakeLms:
         }
 
     def refuse(self, course_key: str, code: str = "closed", message: str = "Refused.") -> None:
-        """Refuses all further enrollments in this run with this error code and message. Raises
-        TypeError for another argument than text, such as a course run."""
+        """From now on, refuses all enrollments in this run with this error code and message. Raises
+        TypeError for an argument that is not text, such as a course run."""
         for value in (course_key, code, message):
             if not isinstance(value, str):
                 raise TypeError(
-                    f"refuse() takes a course key, such as run.course_key, an error code and a "
+                    "refuse() takes a course key, such as run.course_key, an error code and a "
                     f"message, not {value!r}."
                 )
         self._refusals[course_key] = (code, message)
@@ -95,19 +91,19 @@ class UsherFakeLms:
         """Does nothing: there is no connection to close."""
 
     def _answer(self, request: httpx.Request, path: str) -> tuple[int, Any]:
-        posts: dict[str, Callable[[Item], Item]] = {
-            LmsPath.USHER_ACCOUNTS: self._keep_account,
-            LmsPath.USHER_ENROLLMENTS: self._keep_enrollment,
+        save_functions: dict[str, Callable[[Item], Item]] = {
+            LmsPath.USHER_ACCOUNTS: self._save_account,
+            LmsPath.USHER_ENROLLMENTS: self._save_enrollment,
         }
-        if request.method == "POST" and path in posts:
+        if request.method == "POST" and path in save_functions:
             items = json.loads(request.content)["items"]
-            return 200, {"results": [posts[path](item) for item in items]}
+            return 200, {"results": [save_functions[path](item) for item in items]}
         if request.method == "GET" and path == LmsPath.USHER_API:
             return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
         if request.method == "GET" and path == LmsPath.ENROLLMENTS:
             return 200, self._enrollments_answer(request.url.params.get("username", "").split(","))
         if request.method == "GET" and path.startswith(LmsPath.ENROLLMENT + "/"):
-            return self._enrollment(path.removeprefix(LmsPath.ENROLLMENT + "/"))
+            return self._enrollment_answer(path.removeprefix(LmsPath.ENROLLMENT + "/"))
         if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
             return self._accounts_answer(path, request.url.params)
         raise AssertionError(
@@ -128,7 +124,7 @@ class UsherFakeLms:
         ]
         return (200, items) if items else (404, {})
 
-    def _enrollment(self, learner_and_run: str) -> tuple[int, Any]:
+    def _enrollment_answer(self, learner_and_run: str) -> tuple[int, Any]:
         username, _, run = learner_and_run.partition(",")
         mode, is_active = self._enrollments.get((username, run), ("", False))
         if not mode:
@@ -143,15 +139,15 @@ class UsherFakeLms:
         ]
         return {"next": None, "previous": None, "results": items}
 
-    def _keep_account(self, item: Item) -> Item:
+    def _save_account(self, item: Item) -> Item:
         name = item["username"]
-        before = self._accounts.get(name)
-        account = before or {
+        existing = self._accounts.get(name)
+        account = existing or {
             "username": name,
             "id": len(self._accounts) + 1,
             "date_joined": datetime.now(UTC).isoformat(),
         }
-        may_activate = before is None or before["is_active"] or item.get("reactivate", False)
+        may_activate = existing is None or existing["is_active"] or item.get("reactivate", False)
         self._accounts[name] = account | {
             **{key: item[key] for key in ("email", "name", "country")},
             "is_active": item["is_active"] and may_activate,
@@ -164,7 +160,7 @@ class UsherFakeLms:
         }
         return {
             "id": item["id"],
-            "status": "updated" if before else "created",
+            "status": "updated" if existing else "created",
             "username": name,
             "lms_user_id": account["id"],
             "is_active": self._accounts[name]["is_active"],
@@ -172,7 +168,7 @@ class UsherFakeLms:
             "tokens": tokens if item.get("tokens") else None,
         }
 
-    def _keep_enrollment(self, item: Item) -> Item:
+    def _save_enrollment(self, item: Item) -> Item:
         key = (item["username"], item["course_id"])
         result: Item = {"id": item["id"], "mode": None, "is_active": None, "error": None}
         refusal = self._refusals.get(item["course_id"])
@@ -181,8 +177,8 @@ class UsherFakeLms:
         if refusal and item["is_active"]:
             error = {"code": refusal[0], "message": refusal[1]}
             return result | {"status": "refused", "error": error}
-        before = self._enrollments.get(key)
-        mode = item["mode"] or (before[0] if before else "audit")
-        after = self._enrollments[key] = (mode, item["is_active"])
-        status = "unchanged" if before == after else "changed"
+        existing = self._enrollments.get(key)
+        mode = item["mode"] or (existing[0] if existing else "audit")
+        saved = self._enrollments[key] = (mode, item["is_active"])
+        status = "unchanged" if existing == saved else "changed"
         return result | {"status": status, "mode": mode, "is_active": item["is_active"]}

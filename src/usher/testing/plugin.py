@@ -14,16 +14,18 @@ import pytest
 if TYPE_CHECKING:
     from usher.testing.embedded import UsherLms
     from usher.testing.fake import UsherFakeLms
-    from usher.testing.refusal import Refused
+    from usher.testing.refusal import RefusingOpener
 
 OPTION = "usher_lms_traffic"
 #: The name of the exception in ``usher.testing.refusal`` for a refused request.
-_REFUSED = "LmsTrafficRefused"
+_EXCEPTION_NAME = "LmsTrafficRefused"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "requests to an LMS that is not one of Usher's fixtures: refused (default) or allowed"
-    parser.addini(OPTION, text, default="refused")
+    help_text = (
+        "requests to an LMS that is not one of Usher's fixtures: refused (default) or allowed"
+    )
+    parser.addini(OPTION, help_text, default="refused")
 
 
 @pytest.hookimpl(trylast=True)
@@ -35,8 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _keep_test_databases_in_files(config: pytest.Config) -> None:
-    """Puts SQLite test databases into files. A database in memory is shared by all threads and does
-    not wait for locks. So a test could fail with "database table is locked" while ``live_server``
+    """Puts SQLite test databases into files. All threads share a database in memory, which does not
+    wait for locks, so a test could fail with "database table is locked" while ``live_server``
     answers the LMS."""
     from django.conf import settings
 
@@ -61,7 +63,9 @@ def _uses_usher() -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
+def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[RefusingOpener | None]:
+    """Refuses requests to an LMS during all tests. Yields the opener that refuses them; None if the
+    project allows the requests or does not use Usher."""
     if pytestconfig.getini(OPTION) == "allowed" or not _uses_usher():
         yield None
         return
@@ -69,16 +73,16 @@ def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
 
     from usher.application import conf
     from usher.client.connection import opened_by
-    from usher.testing.refusal import NetworkGuard, Refused
+    from usher.testing.refusal import NetworkGuard, RefusingOpener
 
-    refused = Refused()
+    refusing_opener = RefusingOpener()
     lms, _ = conf.read(settings)
-    guard = NetworkGuard([lms.api_base_url, lms.base_redirect_url], refused)
+    guard = NetworkGuard([lms.api_base_url, lms.base_redirect_url], refusing_opener)
     sys.addaudithook(guard)
     guard.is_active = True
     try:
-        with opened_by(refused.open):
-            yield refused
+        with opened_by(refusing_opener.open):
+            yield refusing_opener
     finally:
         guard.is_active = False
 
@@ -91,17 +95,21 @@ _failed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Iterator[pytest.TestReport]:
-    if call.when == "call" and type(getattr(call.excinfo, "value", None)).__name__ == _REFUSED:
+    if (
+        call.when == "call"
+        and type(getattr(call.excinfo, "value", None)).__name__ == _EXCEPTION_NAME
+    ):
         item.stash[_failed] = True
     return (yield)
 
 
 @pytest.fixture(autouse=True)
-def _usher_names_refused(
-    request: pytest.FixtureRequest, _usher_no_lms: Refused | None
+def _usher_fail_after_refused_request(
+    request: pytest.FixtureRequest, _usher_no_lms: RefusingOpener | None
 ) -> Iterator[None]:
-    """Fails a test that sent a refused request, even if code such as a worker's thread caught the
-    error. A test that already failed because of the request is not reported twice."""
+    """Fails a test during which a request was refused, even if other code, such as a worker's
+    thread, caught the error. A test that already failed because of the request is not reported
+    twice."""
     yield
     if _usher_no_lms is not None and _usher_no_lms.base_urls:
         from usher.testing.refusal import LmsTrafficRefused
@@ -135,11 +143,11 @@ def usher_lms(
     course runs and no learners."""
     from usher.client.connection import opened_by
     from usher.testing import connection
-    from usher.testing.refusal import only
+    from usher.testing.refusal import opener_for
 
     _usher_lms_process.reset()
     connection.set_up(settings, _usher_lms_process.url, live_server.url)
-    with opened_by(only(_usher_lms_process.url)):
+    with opened_by(opener_for(_usher_lms_process.url)):
         yield _usher_lms_process
     connection.forget_clients()
 
@@ -148,7 +156,8 @@ def usher_lms(
 def usher_fake_lms(
     _usher_no_lms: None, transactional_db: None, settings: Any
 ) -> Iterator[UsherFakeLms]:
-    """An LMS in memory that accepts every account and enrollment, unless told to refuse."""
+    """An LMS in memory that accepts every account, and every enrollment unless ``refuse`` was
+    called for its run."""
     from usher.client.connection import opened_by
     from usher.testing import connection, fake
 

@@ -26,7 +26,7 @@ class LmsTrafficRefused(AssertionError):
         )
 
 
-class Refused:
+class RefusingOpener:
     """An opener for ``usher.client.connection.opened_by`` that refuses every LMS. base_urls: the
     LMS addresses of the requests refused during the current test, in all threads."""
 
@@ -41,17 +41,18 @@ class Refused:
 
 class NetworkGuard:
     """An audit hook of Python that refuses connections to an LMS, whichever library opens them,
-    since a project may call the LMS without Usher's client. base_urls: the LMS's addresses.
-    is_active: whether the hook refuses anything; Python can't remove an audit hook again."""
+    because a project may call the LMS without Usher's client. base_urls: the LMS's addresses.
+    opener: gets the addresses of refused connections. is_active: whether the hook refuses anything;
+    Python can't remove an audit hook again."""
 
-    def __init__(self, base_urls: Iterable[str], refused: Refused) -> None:
+    def __init__(self, base_urls: Iterable[str], opener: RefusingOpener) -> None:
         self.is_active = False
-        self._refused = refused
+        self._opener = opener
         self._base_urls = {}
         for base_url in base_urls:
             parts = urlsplit(base_url)
             port = parts.port or _PORTS.get(parts.scheme)
-            for host in _other_names(_plain(parts.hostname or "")):
+            for host in _equivalent_hosts(_normalised_host(parts.hostname or "")):
                 self._base_urls[host, port] = base_url
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -65,9 +66,9 @@ class NetworkGuard:
         else:
             return
         number = _PORTS.get(port, port) if isinstance(port, str) else port
-        base_url = self._base_urls.get((_plain(host), number))
+        base_url = self._base_urls.get((_normalised_host(host), number))
         if base_url:
-            self._refused.base_urls.append(base_url)
+            self._opener.base_urls.append(base_url)
             raise LmsTrafficRefused(base_url)
 
 
@@ -75,16 +76,16 @@ _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def _plain(host: Any) -> str:
+def _normalised_host(host: Any) -> str:
     text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
     return text.rstrip(".").lower()
 
 
-def _other_names(host: str) -> tuple[str, ...]:
+def _equivalent_hosts(host: str) -> tuple[str, ...]:
     return _LOOPBACK if host in _LOOPBACK else (host,)
 
 
-def only(allowed: str) -> Opener:
+def opener_for(allowed: str) -> Opener:
     """Returns an opener that opens real connections to the LMS at ``allowed`` and refuses any other
     LMS."""
     from usher.client.connection import over_the_network
