@@ -94,7 +94,7 @@ def reset() -> None:
     cache.clear()
     heartbeat._last_beat, retention._last = 0.0, float("inf")
     outages.forget()
-    recorder._start()
+    recorder._reset()
     metrics.forget()
     conditions._shown.clear()
     conditions._read_at = -conditions._SECONDS_BETWEEN_READS

@@ -32,46 +32,46 @@ View = Callable[..., HttpResponse]
 log = logger("usher.console")
 
 
-def page(*needed: str) -> Callable[[View], View]:
+def page(*permissions: str) -> Callable[[View], View]:
     """Decorates a page, which changes nothing. Staff need the permission to see the console, and
-    those in ``needed``."""
-    return lambda view: require_safe(_require_permissions(view, needed))
+    all ``permissions``."""
+    return lambda view: require_safe(_require_permissions(view, permissions))
 
 
-def action(*needed: str) -> Callable[[View], View]:
-    """Decorates an action, which is a POST request and needs the same permissions as a page. The
-    action's URL is below the URL of a page. A GET request, which a browser sends after signing in
-    again, redirects to that page.
+def action(*permissions: str) -> Callable[[View], View]:
+    """Decorates an action, which is a POST request. Staff need the same permissions as for a page.
+    The action's URL is below the URL of a page. A GET request, which a browser sends if the user
+    had to sign in again, redirects to that page.
     """
 
     def guard(view: View) -> View:
-        guarded = _require_permissions(view, needed)
+        guarded = _require_permissions(view, permissions)
 
         @wraps(view)
-        def act(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def act_or_redirect(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if request.method in ("GET", "HEAD"):
                 return HttpResponseRedirect("../")
             return guarded(request, *args, **kwargs)
 
-        return require_http_methods(["GET", "HEAD", "POST"])(act)
+        return require_http_methods(["GET", "HEAD", "POST"])(act_or_redirect)
 
     return guard
 
 
-def _require_permissions(view: View, needed: tuple[str, ...]) -> View:
+def _require_permissions(view: View, permissions: tuple[str, ...]) -> View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         user: Any = request.user
         if not user.is_authenticated:
             return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
-        if not (user.is_active and user.is_staff and user.has_perms((VIEW, *needed))):
+        if not (user.is_active and user.is_staff and user.has_perms((VIEW, *permissions))):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 
     return never_cache(guarded)
 
 
-def may(request: HttpRequest) -> dict[str, bool]:
+def allowed_actions(request: HttpRequest) -> dict[str, bool]:
     """Returns the user's permissions for templates: action → whether it is allowed."""
     user: Any = request.user
     names = {

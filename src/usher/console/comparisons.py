@@ -10,27 +10,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """A value in this application and in the LMS, as last seen there. subject: what is compared,
-    for people. wanted, seen: the two values. differs: None when unknown. advice: what to do about a
-    difference. record: kind and key of the record."""
+    """A value in this application, and the value that was last seen in the LMS.
+
+    subject: the name of the value, for people. differs: None if unknown. advice: what to do about a
+    difference. record: kind and key of the record.
+    """
 
     subject: str
-    wanted: str
-    seen: str
+    here: str
+    in_lms: str
     differs: bool | None
     advice: str = ""
     record: tuple[str, int] | None = None
 
 
-def compare_fields(here: Any, there: Any, fields: Iterable[tuple[str, str]]) -> list[Comparison]:
+def compare_fields(here: Any, in_lms: Any, fields: Iterable[tuple[str, str]]) -> list[Comparison]:
     """Compares attributes of two objects. fields: pairs of a title and the attribute's name."""
     return [
-        compare_values(title, getattr(here, name), getattr(there, name)) for title, name in fields
+        compare_values(title, getattr(here, name), getattr(in_lms, name)) for title, name in fields
     ]
 
 
-def compare_values(subject: str, here: Any, there: Any) -> Comparison:
-    return Comparison(subject, _text(here), _text(there), here != there)
+def compare_values(subject: str, here: Any, in_lms: Any) -> Comparison:
+    return Comparison(subject, _text(here), _text(in_lms), here != in_lms)
 
 
 def _text(value: Any) -> str:

@@ -45,7 +45,7 @@ def count_rows(rows: QuerySet[Any], limit: int = MAX_EXACT_COUNT) -> Count:
     return Count(max(count, _estimate_by_plan(rows)), is_estimate=True)
 
 
-def total(model: type[Any]) -> Count:
+def count_all_rows(model: type[Any]) -> Count:
     """Returns the number of rows of a table; for a large table, the estimate in the database's
     statistics."""
     if (estimate := _estimate_by_statistics(model)) > MAX_EXACT_COUNT:

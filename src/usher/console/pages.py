@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from usher.application.explain import no_worker
-from usher.console.access import may
+from usher.console.access import allowed_actions
 
 
 def render_page(
@@ -21,7 +21,7 @@ def render_page(
     navigation."""
     frame = {
         "section": name.split("/")[0],
-        "may": may(request),
+        "may": allowed_actions(request),
         "site_title": str(getattr(settings, "SITE_NAME", "") or "Open edX"),
         "is_theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
         "notices": list(messages.get_messages(request)),
@@ -31,7 +31,7 @@ def render_page(
     return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)
 
 
-def add_message(request: HttpRequest, text: str, *, good: bool = True) -> None:
+def add_message(request: HttpRequest, text: str, *, is_success: bool = True) -> None:
     """Shows a message on the next page; does nothing in a project without Django's messages."""
-    level = messages.SUCCESS if good else messages.WARNING
+    level = messages.SUCCESS if is_success else messages.WARNING
     messages.add_message(request, level, text, fail_silently=True)

@@ -46,12 +46,12 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "protected-account": (
         "The LMS account has staff rights of its own",
-        "Link it by hand, or remove the rights in the LMS, then {retry}.",
+        "Link the account by hand, or remove its rights in the LMS, then {retry}.",
     ),
     "linked-elsewhere": (
         "The learner signs in to another LMS account",
-        "Compare the learner with the LMS, which shows whether that account was renamed or is "
-        "another person's.",
+        "Compare the learner with the LMS. The comparison shows whether that account was renamed, "
+        "or is another person's.",
     ),
     "enrollment-closed": (
         "The run does not accept enrollments now",
@@ -77,8 +77,8 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "malformed-course-key": (
         "The course key is mistyped",
-        "It has the form course-v1:ORG+NUMBER+RUN. Delete the run in the admin, and add it with "
-        "the right key.",
+        "A course key has the form course-v1:ORG+NUMBER+RUN. Delete the run in the admin, and add "
+        "it with the right key.",
     ),
     "unknown-run": (
         "The LMS does not have this course run",
@@ -100,14 +100,14 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "not-enrolled": (
         "The LMS has no such enrollment",
-        "Compare the learner with the LMS. There is nothing to end.",
+        "Compare the learner with the LMS. There is no enrollment to end.",
     ),
     "invalid": (
         "The LMS does not understand the request",
         "Compare the versions of usher.lms and of this application, then {retry}.",
     ),
     "refused": (
-        "The LMS refuses it",
+        "The LMS refuses the change",
         "Read the LMS's message, remove the cause, then {retry}.",
     ),
     "bad-value": (
@@ -171,7 +171,7 @@ REASONS: dict[str, tuple[str, str]] = {
 
 #: Codes whose message is Usher's own, because nothing was sent, or because the message describes
 #: the LMS's answer.
-_OWN = {
+_CODES_WITH_OWN_MESSAGE = {
     "activation-by-hand",
     "adapter-failed",
     "awaiting-link",
@@ -185,13 +185,13 @@ _OWN = {
     "unwritable",
 }
 
-_READ = "Read the LMS's message, remove the cause, then {retry}."
-_TAKEN_ADDRESS = (
+_DEFAULT_ADVICE = "Read the LMS's message, remove the cause, then {retry}."
+_TAKEN_ADDRESS_ADVICE = (
     "Find out whose account that is, in the LMS's admin. If it is the same person's, give it "
     "another address there, then {retry}."
 )
 #: The label of the retry button on a learner's page.
-REPAIR = "choose Repair now"
+REPAIR_LABEL = "choose Repair now"
 
 
 def singular(kind: str) -> str:
@@ -209,16 +209,15 @@ def reason(code: str) -> str:
 
 def advice(code: str, kind: str = "", retry: str = "retry") -> str:
     """Advice about an error code. retry: the label of the page's retry button."""
-    text = REASONS[code][1] if code in REASONS else _READ
+    text = REASONS[code][1] if code in REASONS else _DEFAULT_ADVICE
     if kind == "profile" and code == "duplicate-email":
-        text = _TAKEN_ADDRESS
+        text = _TAKEN_ADDRESS_ADVICE
     return text.replace("{retry}", retry)
 
 
-def code_in_words(code: str, kind: str = "") -> str:
-    """The label of a refusal's message: ``The LMS says``, or ``Why`` if the message is Usher's
-    own."""
-    is_own = code in _OWN or (kind in ("run", "profile") and code == "not-found")
+def message_label(code: str, kind: str = "") -> str:
+    """The label of a refusal's message: ``The LMS says``, or ``Why`` if Usher wrote the message."""
+    is_own = code in _CODES_WITH_OWN_MESSAGE or (kind in ("run", "profile") and code == "not-found")
     return "Why" if is_own else "The LMS says"
 
 

@@ -29,7 +29,7 @@ from usher.application.models import (
 )
 from usher.application.states import State, state
 from usher.application.webhooks.services import process_message
-from usher.console.learners.services import learner
+from usher.console.learners.services import read_learner
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.engine.services import reconcile
 
@@ -313,7 +313,9 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
     story = explain(user)
     (account,) = [one.text for one in story if one.topic == "account"]
     assert account.startswith(f"LMS account {name}, linked "), account
-    assert learner(user).linked.startswith("An operator linked it to an LMS account that existed")
+    assert read_learner(user).linked.startswith(
+        "An operator linked it to an LMS account that existed"
+    )
     names = AuditEvent.objects.filter(subject=name).order_by("pk").values_list("name", flat=True)
     assert [one for one in names if one.startswith("lms-account")] == [
         "lms-account-linked",

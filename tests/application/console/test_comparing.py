@@ -121,7 +121,7 @@ def test_an_account_that_was_renamed_is_no_other_account(
         "bad",
         f"The LMS account was renamed to {user.username}_new.",
     )
-    assert "change it back" in page.comparisons["Sign-in"].advice
+    assert "Change the username back" in page.comparisons["Sign-in"].advice
     assert page.command == ""
 
 
@@ -148,7 +148,7 @@ def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> Non
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
     assert fine.comparisons["Sign-in"].differs is None
-    assert fine.comparisons["Token"].seen == f"valid, of {user.username}"
+    assert fine.comparisons["Token"].in_lms == f"valid, of {user.username}"
 
     row = LmsToken.objects.filter(user=user)
     for broken, seen in (
@@ -159,7 +159,7 @@ def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> Non
         broken()
         page = Page(staff, user)
         assert page.differing == ["Token"]
-        assert page.comparisons["Token"].seen.startswith(seen)
+        assert page.comparisons["Token"].in_lms.startswith(seen)
         assert page.headline[0] == "warning"
         repair(staff, user)
         assert Page(staff, user).differing == []
@@ -171,9 +171,9 @@ def test_a_token_of_another_account_is_seen(system: Any, staff: Client) -> None:
     theirs = LmsToken.objects.get(user=other)
     LmsToken.objects.filter(user=user).update(access_token=theirs.access_token)
     page = Page(staff, user)
-    assert page.comparisons["Token"].seen == f"of {other.username}"
+    assert page.comparisons["Token"].in_lms == f"of {other.username}"
     repair(staff, user)
-    assert Page(staff, user).comparisons["Token"].seen == f"valid, of {user.username}"
+    assert Page(staff, user).comparisons["Token"].in_lms == f"valid, of {user.username}"
 
 
 def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client) -> None:

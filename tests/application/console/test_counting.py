@@ -24,9 +24,9 @@ def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
 ) -> None:
     people(7)
     rows = get_user_model().objects.all()
-    assert counting.count_rows(rows) == counting.total(get_user_model()) == Count(7)
+    assert counting.count_rows(rows) == counting.count_all_rows(get_user_model()) == Count(7)
     monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
-    assert counting.total(get_user_model()).is_estimate
+    assert counting.count_all_rows(get_user_model()).is_estimate
     count = counting.count_rows(rows, 5)
     assert count.is_estimate
     assert count.value >= 6
@@ -47,7 +47,7 @@ def test_a_whole_name_finds_one(text: str) -> None:
     people(40)
     matches = find(text)
     assert [user.username for user in matches.users] == ["Learner3"]
-    assert not matches.is_part
+    assert not matches.is_prefix_search
 
 
 def test_an_id_and_an_lms_username_find_one() -> None:
@@ -63,7 +63,7 @@ def test_a_part_of_a_name_finds_names_that_begin_with_it() -> None:
     matches = find("LEARNER3")
     assert len(matches.users) == 1, "a whole name before parts"
     matches = find("learn")
-    assert matches.is_part
+    assert matches.is_prefix_search
     assert len(matches.users) == 20
     assert {u.username for u in find("learner39@").users} == {"Learner39"}
     for nothing in ("ner3", "le", "%", "learner3_", "_earner", ""):

@@ -47,12 +47,12 @@ def test_a_refusal_is_shown_with_its_attempts_and_repaired(system: Any, staff: C
     assert story.verdict == ("bad", f"Not enrolled yet in {NOWHERE} as audit (refused).")
     (record,) = story.unsettled
     assert record.cause == row.error_message
-    assert [(attempt.succeeded, attempt.message) for attempt in record.tries] == [
+    assert [(attempt.succeeded, attempt.message) for attempt in record.latest_attempts] == [
         (False, row.error_message)
     ]
     assert "Sent again by itself when the course run changes" in record.next
     assert [
-        (comparison.wanted, comparison.seen, comparison.differs)
+        (comparison.here, comparison.in_lms, comparison.differs)
         for comparison in record.comparisons
     ] == [("enrolled as audit", "", None)]
     assert row.error_message in unescape(page.content.decode())
@@ -110,7 +110,7 @@ def test_the_comparison_shows_what_differs_and_changes_nothing(system: Any, staf
     assert "Repaired: 1 changed" in post(staff, user, "repair")
     assert system.enrollments(user.username) == {DEMO: ("verified", True)}
     run = staff.post(f"/staff/runs/{Enrollment.objects.get().run_id}/compare/")
-    assert run.context["compared"].seen.course_key == DEMO
+    assert run.context["compared"].lms_run.course_key == DEMO
     assert not run.context["compared"].problem
 
 
@@ -159,7 +159,7 @@ def test_an_account_that_is_there_is_linked_after_the_warning(system: Any, staff
 def test_attempts_and_work_are_written_down(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
-    recording.recorder._start()
+    recording.recorder._reset()
     user = system.learner()
     enroll(user, ensure_run(NOWHERE))
     reconcile(["account", "token", "enrollment"], user=user)

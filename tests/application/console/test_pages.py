@@ -242,7 +242,7 @@ def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyP
 
     overview = staff.get("/staff/").context["overview"]
     accounts = overview.kinds[0]
-    counts = [accounts.in_sync, accounts.waiting, accounts.retrying, accounts.refused]
+    counts = [accounts.in_sync, accounts.pending, accounts.retrying, accounts.refused]
     assert [str(count) for count in counts] == ["1", "1", "1", "2"]
     assert overview.verdict.text == "2 records are refused."
     assert [(m.done, m.failed) for m in overview.throughput if m.done] == [(10, 3)]
@@ -271,7 +271,7 @@ def test_reports_of_workers_about_the_lms_are_shown(staff: Client) -> None:
     overview = staff.get("/staff/").context["overview"]
     assert overview.lms.state == "failing"
     assert overview.lms.sentence.startswith("The LMS can't be reached.")
-    assert (overview.lms.median, overview.lms.slow) == (20, 20)
+    assert (overview.lms.median, overview.lms.percentile_95) == (20, 20)
     assert [group for group, _ in overview.lms.circuits] == ["host"]
     assert [gate.kind for gate in overview.gates] == ["Enrollments"]
     states = [(worker.name, worker.state) for worker in overview.workers]
@@ -330,7 +330,7 @@ def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrol
         refused_at=timezone.now(), error_code="not-found", error_message="It is not there."
     )
     groups = staff.get("/staff/refusals/").context["groups"]
-    assert {group.kind: group.code_in_words for group in groups} == {
+    assert {group.kind: group.message_label for group in groups} == {
         "enrollment": "The LMS says",
         "run": "Why",
     }

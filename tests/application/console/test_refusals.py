@@ -92,8 +92,8 @@ def test_a_group_is_retried(staff: Client, rows: list[int]) -> None:
 def test_too_many_for_one_request_are_said_to_be_left(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "_ROWS", 1)
-    monkeypatch.setattr(services, "_MOST_ROWS", 2)
+    monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
+    monkeypatch.setattr(services, "_MAX_ROWS", 2)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (2, True)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (1, False)
 
@@ -103,7 +103,7 @@ def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
 ) -> None:
     """The work queue keeps the row of a record that was deleted with SQL. That row can't be
     retried, and must not block the retry of other rows."""
-    monkeypatch.setattr(services, "_ROWS", 1)
+    monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     gone = [row + 1000 for row in rows]
     works = [
         Work(kind="enrollment", object_id=pk, refused_at=at, error_code="mode-not-offered")
@@ -117,7 +117,7 @@ def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
 def test_a_record_refused_again_during_a_retry_is_not_retried_again(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "_ROWS", 1)
+    monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     make_due = ReconciledQuerySet.make_due
 
     def and_refuse(found: Any, *args: Any, **options: Any) -> int:
@@ -208,7 +208,7 @@ def test_ignored_ones_are_shown_again_on_demand(staff: Client, rows: list[int]) 
 def test_pages_of_a_group_go_on_where_the_last_ended(
     staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "PAGE", 2)
+    monkeypatch.setattr(services, "PAGE_SIZE", 2)
     page = staff.get("/staff/refusals/group/", {"kind": "enrollment", "code": "mode-not-offered"})
     pks = [row.pk for row in page.context["rows"]]
     more = {"kind": "enrollment", "code": "mode-not-offered", "before": page.context["before"]}
@@ -222,7 +222,7 @@ def test_pages_of_a_group_go_on_where_the_last_ended(
         page = staff.get("/staff/refusals/group/", more | {"before": earliest_or_latest})
         assert page.status_code == 200
     past_the_end = staff.get("/staff/refusals/group/", more | {"before": "1999-01-01T00:00:00|1"})
-    assert "No older ones are refused" in past_the_end.content.decode()
+    assert "No older record is refused" in past_the_end.content.decode()
 
 
 def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
@@ -243,7 +243,7 @@ def test_an_export_skips_records_that_are_no_longer_refused(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record may be deleted or retried between the two queries of one page."""
-    monkeypatch.setattr(services, "_ROWS_A_QUERY", 1)
+    monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     last = rows[2]
     Work.objects.filter(object_id=last).update(object_id=last + 1000, refused_at=timezone.now())
     exported = services.export_rows(kind("enrollment"), "mode-not-offered")
@@ -252,7 +252,7 @@ def test_an_export_skips_records_that_are_no_longer_refused(
 
 def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """An export of 100,000 records is never in memory as a whole."""
-    monkeypatch.setattr(services, "_ROWS_A_QUERY", 2)
+    monkeypatch.setattr(services, "_ROWS_PER_QUERY", 2)
     lines = table.lines(
         "enrollment",
         "mode-not-offered",
@@ -272,7 +272,7 @@ def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.Mon
 def test_an_export_is_not_kept_in_memory_under_asgi(
     staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "_ROWS_A_QUERY", 1)
+    monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     monkeypatch.setattr(table, "_LINES_AT_A_TIME", 2)
     read, positions = [], services._newest_positions
     monkeypatch.setattr(
@@ -330,6 +330,6 @@ def test_every_error_code_of_the_lms_is_explained() -> None:
     refused = [subclass for subclass in Refused.__subclasses__() if subclass is not InvalidGrant]
     codes |= {one.default_code for one in refused}
     assert codes - words.REASONS.keys() == set()
-    assert words.code_in_words("bad-value") == "Why"
+    assert words.message_label("bad-value") == "Why"
     assert words.reason("something-new") == "Refused with something-new"
     assert words.advice("something-new")

@@ -53,7 +53,7 @@ def send_if_due() -> bool:
     minutes = digest_minutes()
     if minutes <= 0 or not settings.MANAGERS:
         return False
-    since = _begin(timedelta(minutes=minutes))
+    since = _begin_period(timedelta(minutes=minutes))
     if since is None:
         return False
     groups = groups_since(all_kinds().values(), since)
@@ -67,7 +67,7 @@ def send_if_due() -> bool:
     return True
 
 
-def _begin(every: timedelta) -> datetime | None:
+def _begin_period(every: timedelta) -> datetime | None:
     """Returns the time from which refusals must be reported now; None if no mail is due, or another
     worker is sending it."""
     now = database_now()
@@ -92,7 +92,7 @@ def compose(groups: list[Group], since: datetime) -> Mail:
     for group in groups:
         lines += [
             f"- {words.plural(group.kind)}, {group.count:,}: {group.title} [{group.code}]",
-            f"  {group.code_in_words}: {' '.join(group.message.split())[:300]}",
+            f"  {group.message_label}: {' '.join(group.message.split())[:300]}",
             f"  {group.advice}",
             "",
         ]

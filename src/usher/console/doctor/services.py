@@ -21,7 +21,7 @@ MAX_RUNS = 20
 _LOCK, _LOCK_SECONDS = "usher-console-doctor", 120
 #: Worst first.
 _ORDER = ("failed", "warning", "skipped", "note", "ok")
-_WORDS = {
+_STATUS_LABELS = {
     "failed": "Failed",
     "warning": "Warning",
     "note": "Note",
@@ -72,8 +72,8 @@ class Line:
     previous_status: str = ""
 
     @property
-    def word(self) -> str:
-        return _WORDS.get(self.status, self.status)
+    def status_label(self) -> str:
+        return _STATUS_LABELS.get(self.status, self.status)
 
     @property
     def is_open(self) -> bool:
@@ -123,7 +123,7 @@ def last_findings() -> Findings | None:
         at=run.at,
         started_by=str(run.by or ""),
         next=str(run.report.get("next", "")),
-        counts={_WORDS[name]: counts[name] for name in _ORDER if counts.get(name)},
+        counts={_STATUS_LABELS[name]: counts[name] for name in _ORDER if counts.get(name)},
         areas=_areas(run.report["checks"], earlier),
         previous_run_at=previous_run.at if previous_run else None,
     )
@@ -134,25 +134,25 @@ def _areas(checks: Sequence[dict[str, Any]], earlier: dict[str, str]) -> list[Ar
     for check in checks:
         area = str(check["id"]).partition("-")[0]
         line = _line(check, earlier)
-        of_area = areas.setdefault(area, Area(AREAS.get(area, area)))
-        (of_area.findings if line.is_open else of_area.other_lines).append(line)
-    for area_ in areas.values():
-        area_.findings.sort(key=lambda finding: _ORDER.index(finding.status))
+        lines_of_area = areas.setdefault(area, Area(AREAS.get(area, area)))
+        (lines_of_area.findings if line.is_open else lines_of_area.other_lines).append(line)
+    for each_area in areas.values():
+        each_area.findings.sort(key=lambda finding: _ORDER.index(finding.status))
     return sorted(areas.values(), key=lambda area: area.worst)
 
 
 def _line(check: dict[str, Any], earlier: dict[str, str]) -> Line:
     earlier_status = earlier.get(check["id"], "")
     texts = {name: str(check.get(name, "")) for name in ("id", "title", "status", "seen")}
-    more = {name: str(check.get(name, "")) for name in ("cause", "fix")}
+    explanations = {name: str(check.get(name, "")) for name in ("cause", "fix")}
     is_command = bool(check.get("fix_is_command"))
     return Line(
         **texts,
-        **more,
+        **explanations,
         # A stored run of an earlier release has no headline.
         headline=str(check.get("headline") or check["title"]),
         fix_is_command=is_command,
-        previous_status=_WORDS.get(earlier_status, earlier_status)
+        previous_status=_STATUS_LABELS.get(earlier_status, earlier_status)
         if earlier_status != check["status"]
         else "",
     )

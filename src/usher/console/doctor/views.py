@@ -20,14 +20,18 @@ def run_now(request: HttpRequest) -> HttpResponse:
     try:
         run = services.run_now(request.user)
     except services.NoDoctor as error:
-        add_message(request, str(error), good=False)
+        add_message(request, str(error), is_success=False)
     except services.AlreadyRunning:
-        add_message(request, "The checks are running already; reload in a moment.", good=False)
+        add_message(
+            request, "The checks are running already; reload in a moment.", is_success=False
+        )
     else:
         failed = run.report["counts"].get("failed", 0)
         audit(request, "doctor", "checks", failed=failed)
         noun = "check" if failed == 1 else "checks"
         add_message(
-            request, f"{failed} {noun} failed." if failed else "No check failed.", good=not failed
+            request,
+            f"{failed} {noun} failed." if failed else "No check failed.",
+            is_success=not failed,
         )
     return redirect("usher_console:doctor")

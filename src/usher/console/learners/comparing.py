@@ -23,21 +23,21 @@ from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.payloads import ListedEnrollment, ObservedAccount, ObservedLinks, read_run
-from usher.console import asking, words
+from usher.console import lms_requests, words
 from usher.console.comparisons import Comparison, compare_fields
 from usher.console.learners import tokens
-from usher.console.learners.services import ENROLLMENTS, LearnerDetails, Record, desired_state
+from usher.console.learners.services import MAX_ENROLLMENTS, LearnerDetails, Record, desired_state
 
 #: Advice for a difference that a repair removes.
-REPAIR = "Repair now sends it to the LMS."
+REPAIR_ADVICE = "Repair now sends the desired value to the LMS."
 SIGN_IN = "Sign-in"
 #: The text of the page before the LMS is asked.
-_AS_SEEN = (
+_NOT_COMPARED = (
     "This is the last known state of the LMS. Compare with the LMS now reads its current state."
 )
 _NO_COURSE = "The learner is in no course here: no enrollment was requested."
 _NO_COURSE_ADVICE = (
-    "Do they use another address, or did they never enroll? There is nothing to repair."
+    "There is nothing to repair. Check whether the learner enrolled with another e-mail address."
 )
 #: The most course runs whose dates are compared: they are read with one request.
 _MAX_RUNS = 20
@@ -72,8 +72,9 @@ class ComparedLearner:
 
 
 def compare(user: Any) -> ComparedLearner:
-    """Reads the LMS, which takes at most ``asking.SECONDS``, and compares. Changes nothing."""
-    with asking.page_requests():
+    """Reads the LMS, which takes at most ``lms_requests.MAX_SECONDS``, and compares; changes
+    nothing."""
+    with lms_requests.page_requests():
         return _compare(user)
 
 
@@ -86,26 +87,26 @@ def _compare(user: Any) -> ComparedLearner:
         account = lms.account(row.username)
         links = batch.links_of(lms, row.username)
         enrollments = list(lms.enrollments_of([row.username])) if account else []
-        comparisons = [] if account is None else list(_account(user, row, account))
+        comparisons = [] if account is None else list(_compare_account(user, row, account))
         alarm = _alarm(row, links)
         if account is None:
-            comparisons = [_no_account(row, links)]
+            comparisons = [_missing_account(row, links)]
             alarm = alarm or f"The LMS has no account {row.username} any more."
-        comparisons.append(sign_in(row, links))
+        comparisons.append(compare_sign_in(row, links))
         if account is not None and account.is_active:
-            comparisons += _token(row, user)
+            comparisons += _compare_token(row, user)
         if account is not None:
-            comparisons += _enrollments(user, enrollments)
-            comparisons += _runs(lms, user)
+            comparisons += _compare_enrollments(user, enrollments)
+            comparisons += _compare_run_dates(lms, user)
     except LmsError as error:
         return ComparedLearner(now, problem=f"{error.message} [{error.code}]")
     comparisons.sort(key=lambda comparison: not comparison.differs)  # differences first
-    return ComparedLearner(now, comparisons, alarm=alarm, command=_command(row, links))
+    return ComparedLearner(now, comparisons, alarm=alarm, command=_link_command(row, links))
 
 
 def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple[str, str, str]:
     """The state (``ok``, ``waiting``, ``warning`` or ``bad``), the most important finding, and
-    advice about it."""
+    advice about that finding."""
     state, text, detail = _stored_headline(learner)
     if compared is None or compared.problem:
         return state, text, detail
@@ -116,23 +117,20 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
             for comparison in differing
             if comparison.subject == SIGN_IN and compared.command
         ]
-        candidates = about_sign_in or differing
-        return (
-            "bad",
-            compared.alarm,
-            next((candidate.advice for candidate in candidates if candidate.advice), ""),
-        )
+        relevant = about_sign_in or differing
+        advice = next((comparison.advice for comparison in relevant if comparison.advice), "")
+        return "bad", compared.alarm, advice
     if state == "ok" and differing:
         first = differing[0]
         if len(differing) == 1:
-            text = f"{first.subject} in the LMS: {first.seen}. Desired: {first.wanted}."
+            text = f"{first.subject} in the LMS: {first.in_lms}. Desired: {first.here}."
             return "warning", text, first.advice
         subjects = ", ".join(comparison.subject for comparison in differing)
         return "warning", f"{len(differing)} differences in the LMS: {subjects}.", first.advice
     if state == "ok":
         return state, "All of this learner's records in the LMS have the desired state.", ""
     if not compared.candidates and _is_email_taken(learner):
-        return state, text, _RETIRED_TEXT
+        return state, text, _RETIRED_ADDRESS_ADVICE
     return state, text, detail
 
 
@@ -142,7 +140,7 @@ def _stored_headline(learner: LearnerDetails) -> tuple[str, str, str]:
     if state == "ok":
         if not any(record.kind == "enrollment" for record in learner.records):
             return "warning", _NO_COURSE, _NO_COURSE_ADVICE
-        return state, text, _AS_SEEN
+        return state, text, _NOT_COMPARED
     if not learner.is_active:
         advice = (
             "If the reason no longer applies, activate the user in the admin; a worker then "
@@ -150,7 +148,7 @@ def _stored_headline(learner: LearnerDetails) -> tuple[str, str, str]:
         )
         return state, text, advice
     if learner.unsettled:
-        return state, text, _detail(learner.unsettled[0])
+        return state, text, _cause_and_advice(learner.unsettled[0])
     if learner.account is None:
         return state, text, "" if learner.notes else _NO_COURSE
     if any(record.is_missing for record in learner.records):
@@ -165,13 +163,13 @@ def _is_email_taken(learner: LearnerDetails) -> bool:
 
 
 #: The advice if the LMS refuses an e-mail address and shows no account that has it.
-_RETIRED_TEXT = (
+_RETIRED_ADDRESS_ADVICE = (
     "The LMS shows no account with this address. It never releases the address of a retired "
     "account: the learner needs another address."
 )
 
 
-def _detail(record: Record) -> str:
+def _cause_and_advice(record: Record) -> str:
     """The LMS's last error and the record's next step, in one text."""
     text = f"{record.cause_label}: {record.cause}" if record.cause else ""
     if text and text[-1] not in ".!?":
@@ -179,45 +177,45 @@ def _detail(record: Record) -> str:
     return " ".join(filter(None, (text, record.advice or record.next)))
 
 
-def _no_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
+def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
     renamed = links is not None and links.leads_to is not None
     advice = (
         "Usernames must never change: see Sign-in."
         if renamed
-        else "Repair now creates account and enrollments again. The learner's work in the LMS can "
-        "be restored only from the LMS's backup."
+        else "Repair now creates the account and the enrollments again. The learner's work in the "
+        "LMS can be restored only from the LMS's backup."
     )
     return Comparison("LMS account", row.username, "none", True, advice, ("account", row.pk))
 
 
-def _account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
+def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
     active = "active" if account.is_active else "deactivated"
     wanted = "active" if row.is_active else "deactivated"
-    advice = REPAIR if wanted != active else ""
+    advice = REPAIR_ADVICE if wanted != active else ""
     if row.is_active and not account.is_active:
         advice = (
-            "Staff of the LMS deactivated it: ask them why. Then activate it there, or with the "
-            "action Activate in the LMS in the admin here."
+            "Staff of the LMS deactivated the account: ask them why. Then activate it there, or "
+            "with the action “Activate in the LMS” in the admin here."
         )
     yield Comparison("Account", wanted, active, wanted != active, advice, ("account", row.pk))
     email, name = _from_adapter("email", user), _from_adapter("full_name", user)
     profile = LmsProfile.objects.filter(user=user).first()
-    for what, own_value, lms_value in (
+    for subject, own_value, lms_value in (
         ("E-mail", email, account.email),
         ("Name", name, account.name),
     ):
         if own_value:
             differs = (
                 own_value.lower() != lms_value.lower()
-                if what == "E-mail"
+                if subject == "E-mail"
                 else own_value != lms_value
             )
             yield Comparison(
-                what,
+                subject,
                 own_value,
                 lms_value,
                 differs,
-                _how_to_rename(profile, own_value) if differs else "",
+                _profile_advice(profile, own_value) if differs else "",
             )
 
 
@@ -230,53 +228,55 @@ def _from_adapter(method: str, user: Any) -> str:
         return ""
 
 
-def _how_to_rename(profile: LmsProfile | None, wanted: str) -> str:
+def _profile_advice(profile: LmsProfile | None, wanted: str) -> str:
     """Advice for a name or address that differs. The LMS may refuse the new value, for example
     because another account has the address."""
     if profile is None or not profile.refused_at:
-        return REPAIR
-    advice = words.advice(profile.error_code, "profile", words.REPAIR)
+        return REPAIR_ADVICE
+    advice = words.advice(profile.error_code, "profile", words.REPAIR_LABEL)
     other = client().account_by_email(wanted) if "@" in wanted else None
     return f"The LMS account {other.username} has this address. {advice}" if other else advice
 
 
-def _enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
+def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
     in_lms = {enrollment.course_key: enrollment for enrollment in listed}
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
-    for row in rows[:ENROLLMENTS]:
+    for row in rows[:MAX_ENROLLMENTS]:
         enrollment = in_lms.pop(row.run.course_key, None)
-        is_in = enrollment is not None and enrollment.is_active
-        wants = desired_state(row)
-        has = f"enrolled as {enrollment.mode}" if enrollment and is_in else "not enrolled"
-        differs = bool(row.mode) and wants != has
-        advice = _how_to_enroll(row) if differs else ""
-        yield Comparison(str(row.run), wants, has, differs, advice, ("enrollment", row.pk))
+        is_enrolled = enrollment is not None and enrollment.is_active
+        desired = desired_state(row)
+        actual = f"enrolled as {enrollment.mode}" if enrollment and is_enrolled else "not enrolled"
+        differs = bool(row.mode) and desired != actual
+        advice = _enrollment_advice(row) if differs else ""
+        yield Comparison(str(row.run), desired, actual, differs, advice, ("enrollment", row.pk))
     known_keys = set(
         CourseRun.objects.filter(course_key__in=in_lms).values_list("course_key", flat=True)
     )
     for key, unknown in in_lms.items():
         if unknown.is_active:
             advice = (
-                "It has no record here, so Repair now does not change it. Unenroll the learner in "
-                "the LMS, or enroll them here."
+                "This enrollment has no record here, so Repair now does not change it. Unenroll "
+                "the learner in the LMS, or enroll them here."
                 if key in known_keys
-                else "This course run is not known here."
+                else "This application has no such course run."
             )
             yield Comparison(key, "no record here", f"enrolled as {unknown.mode}", True, advice)
 
 
-def _how_to_enroll(row: Enrollment) -> str:
+def _enrollment_advice(row: Enrollment) -> str:
     if row.run.missing_since:
-        return "The LMS does not show this course run: restore it there, or end it here."
+        return "The LMS does not show this course run: restore the run there, or unenroll here."
     if row.refused_at:
-        return words.advice(row.error_code, "enrollment", words.REPAIR)
+        return words.advice(row.error_code, "enrollment", words.REPAIR_LABEL)
     if not row.is_settled:
         return next_step(row)
-    what = f"sends “{desired_state(row)}” to the LMS again"
-    return f"Somebody changed it in the LMS. Is that right? If not, Repair now {what}."
+    return (
+        "Somebody changed the enrollment in the LMS. If that was a mistake, Repair now sends "
+        f"“{desired_state(row)}” to the LMS again."
+    )
 
 
-def _runs(lms: LmsClient, user: Any) -> Iterator[Comparison]:
+def _compare_run_dates(lms: LmsClient, user: Any) -> Iterator[Comparison]:
     """Yields the differing dates of the learner's runs. Leaves out runs that were never synced."""
     rows = Enrollment.objects.filter(user=user, is_active=True, run__observed_at__isnull=False)
     rows = rows.select_related("run")
@@ -285,7 +285,7 @@ def _runs(lms: LmsClient, user: Any) -> Iterator[Comparison]:
     for key, raw in lms_runs.items():
         for comparison in compare_fields(runs[key], read_run(raw), _DATES):
             if comparison.differs:
-                advice = "Synchronise now on the page of the course run copies it here."
+                advice = "Synchronise now, on the page of the course run, copies the date here."
                 yield replace(
                     comparison, subject=f"{comparison.subject} of {runs[key]}", advice=advice
                 )
@@ -294,14 +294,15 @@ def _runs(lms: LmsClient, user: Any) -> Iterator[Comparison]:
 # The account that the learner signs in to
 
 
-def sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
-    """Compares the account into which the LMS signs the learner in with the learner's own."""
+def compare_sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
+    """Compares the account into which the LMS signs the learner in with the learner's own
+    account."""
     expected, record = f"into {row.username}", ("account", row.pk)
     if links is None:
-        advice = "Only an LMS with usher.lms reports it."
+        advice = "Only an LMS with usher.lms reports the account to which sign-in leads."
         return Comparison(SIGN_IN, expected, "", None, advice, record)
     if links.leads_to is None and not links.exists:
-        advice = "It is linked when the account is created."
+        advice = "The learner is linked when the account is created."
         return Comparison(SIGN_IN, expected, "not linked", True, advice, record)
     if links.leads_to is None:
         advice = (
@@ -315,14 +316,14 @@ def sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
     advice = "This is another learner's account. See the command below."
     if _is_renamed(row, links):
         advice = (
-            f"It is the same account (id {lms_id}) under another name: staff of the LMS changed "
-            f"its username. Usernames must never change: change it back to {row.username} in the "
-            "LMS's admin, before any repair."
+            f"This is the learner's account (id {lms_id}) under another name: staff of the LMS "
+            "changed its username. Usernames must never change. Change the username back to "
+            f"{row.username} in the LMS's admin, before any repair."
         )
     elif not links.exists:
         advice = (
-            f"The LMS has no account {row.username}. Either this one was renamed, or it is "
-            "another learner's: find out which, in the LMS's admin."
+            f"The LMS has no account {row.username}. Find out in the LMS's admin whether {name} is "
+            "that account under a new name, or another learner's account."
         )
     return Comparison(SIGN_IN, expected, f"into {name}", True, advice, record)
 
@@ -350,7 +351,7 @@ def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
     return ""
 
 
-def _command(row: LmsAccount, links: ObservedLinks | None) -> str:
+def _link_command(row: LmsAccount, links: ObservedLinks | None) -> str:
     """Returns the command that the LMS's staff must run, or ''. Usher does not run the command: no
     application may assign an LMS account to a person."""
     if links is None or not links.exists:
@@ -363,7 +364,7 @@ def _command(row: LmsAccount, links: ObservedLinks | None) -> str:
     )
 
 
-def _token(row: LmsAccount, user: Any) -> Iterator[Comparison]:
+def _compare_token(row: LmsAccount, user: Any) -> Iterator[Comparison]:
     token = LmsToken.objects.filter(user=user).first()
     if token is not None:
         token_state = tokens.check(token, row.username)
@@ -371,7 +372,7 @@ def _token(row: LmsAccount, user: Any) -> Iterator[Comparison]:
         yield Comparison(
             "Token",
             f"valid, of {row.username}",
-            token_state.seen,
+            token_state.result,
             token_state.is_wrong,
             token_state.advice,
             record,

@@ -21,17 +21,17 @@ _MAX_SIMILAR = 5
 #: The fewest characters for a search by the beginning of a name.
 _MIN_LENGTH = 3
 #: The limit for one query: PostgreSQL cancels a slower one, for example if an index is missing.
-_MILLISECONDS = 1000
+_MAX_MILLISECONDS = 1000
 
 
 @dataclass
 class SearchResult:
-    """users: at most ``MAX_RESULTS``. is_part: whether they were found by the beginning of a name
-    or address. is_slow: whether a query was cancelled because a large table has no index for the
-    query."""
+    """users: at most ``MAX_RESULTS``. is_prefix_search: whether the users were searched by the
+    beginning of a name or address. is_slow: whether a query was cancelled because a large table has
+    no index for the query."""
 
     users: list[Any] = field(default_factory=list)
-    is_part: bool = False
+    is_prefix_search: bool = False
     is_slow: bool = False
 
 
@@ -42,35 +42,35 @@ def find(text: str) -> SearchResult:
     if not text or not is_storable(text):
         return SearchResult()
     result = SearchResult()
-    for rows in _whole(text):
+    for rows in _exact_matches(text):
         users = _fetch_with_timeout(rows, result)
         result.users += [user for user in users if user not in result.users]
     if not result.users and len(text) >= _MIN_LENGTH:
-        result.is_part = True
-        for rows in _begins(text):
-            users = [user for user in _fetch_with_timeout(rows, result) if _begins_with(user, text)]
+        result.is_prefix_search = True
+        for rows in _prefix_matches(text):
+            users = [user for user in _fetch_with_timeout(rows, result) if _has_prefix(user, text)]
             result.users += [user for user in users if user not in result.users]
     result.users = result.users[:MAX_RESULTS]
     return result
 
 
-def similar(user: Any) -> list[Any]:
+def find_similar(user: Any) -> list[Any]:
     """Returns other users whose username or e-mail address begins with this user's username or
     e-mail address, up to its ``@``."""
     values = (str(getattr(user, name) or "").partition("@")[0] for name in naming_fields())
     users: list[Any] = []
     for text in dict.fromkeys(value for value in values if len(value) >= _MIN_LENGTH):
-        for rows in _begins(text):
+        for rows in _prefix_matches(text):
             matches = [
                 match
                 for match in _fetch_with_timeout(rows, SearchResult())
-                if _begins_with(match, text)
+                if _has_prefix(match, text)
             ]
             users += [match for match in matches if match != user and match not in users]
     return users[:_MAX_SIMILAR]
 
 
-def _whole(text: str) -> Iterator[QuerySet[Any]]:
+def _exact_matches(text: str) -> Iterator[QuerySet[Any]]:
     model = get_user_model()
     users = model._default_manager.all()
     if (pk := key(text)) is not None:
@@ -88,20 +88,20 @@ def _whole(text: str) -> Iterator[QuerySet[Any]]:
         yield users.filter(pk__in=list(ids.values_list("user_id", flat=True)))
 
 
-def _begins(text: str) -> Iterator[QuerySet[Any]]:
+def _prefix_matches(text: str) -> Iterator[QuerySet[Any]]:
     model = get_user_model()
     users = model._default_manager.all()
     for name in naming_fields():
         if _has_index(model, name, Lower):
-            low = text.lower()
+            lowered_text = text.lower()
             rows = users.annotate(lowered=Lower(name)).order_by("lowered")
             # The matches come first in this order; the caller leaves out the rest.
-            yield rows.filter(lowered__gte=low)
+            yield rows.filter(lowered__gte=lowered_text)
         else:
             yield users.filter(**{f"{name}__startswith": text}).order_by(name)
 
 
-def _begins_with(user: Any, text: str) -> bool:
+def _has_prefix(user: Any, text: str) -> bool:
     values = (str(getattr(user, name) or "") for name in naming_fields())
     return any(value.lower().startswith(text.lower()) for value in values)
 
@@ -109,10 +109,14 @@ def _begins_with(user: Any, text: str) -> bool:
 def _has_index(model: Any, name: str, function: type[Func]) -> bool:
     """Whether an index or unique constraint starts with that function of the field."""
     for definition in (*model._meta.indexes, *model._meta.constraints):
-        first = next(iter(getattr(definition, "expressions", ()) or ()), None)
-        if isinstance(first, OrderBy):
-            first = first.expression
-        source = first.get_source_expressions() if isinstance(first, function) else ()
+        first_expression = next(iter(getattr(definition, "expressions", ()) or ()), None)
+        if isinstance(first_expression, OrderBy):
+            first_expression = first_expression.expression
+        source = (
+            first_expression.get_source_expressions()
+            if isinstance(first_expression, function)
+            else ()
+        )
         if source and getattr(source[0], "name", "") == name:
             return True
     return False
@@ -120,16 +124,16 @@ def _has_index(model: Any, name: str, function: type[Func]) -> bool:
 
 def _fetch_with_timeout(rows: QuerySet[Any], result: SearchResult) -> list[Any]:
     """Reads at most ``MAX_RESULTS`` rows. Returns none, and sets ``is_slow`` of the result, if the
-    query takes more than ``_MILLISECONDS``."""
+    query takes more than ``_MAX_MILLISECONDS``."""
     if connection.vendor != "postgresql":
         return list(rows[:MAX_RESULTS])
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('statement_timeout')")
-            before = cursor.fetchone()[0]
-            cursor.execute(f"SET LOCAL statement_timeout = {_MILLISECONDS}")
+            previous_timeout = cursor.fetchone()[0]
+            cursor.execute(f"SET LOCAL statement_timeout = {_MAX_MILLISECONDS}")
             users = list(rows[:MAX_RESULTS])
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [previous_timeout])
             return users
     except OperationalError as error:
         if not _is_cancelled(error):

@@ -17,9 +17,9 @@ from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
 from usher.client.errors import LmsError
-from usher.console import asking, words
+from usher.console import lms_requests, words
 from usher.console.learners import tokens
-from usher.console.learners.services import learner
+from usher.console.learners.services import read_learner
 from usher.engine.clock import database_now
 from usher.engine.gate import Gate
 from usher.engine.lanes import Lane
@@ -50,10 +50,10 @@ def repair(user: Any) -> Summary:
     except AdapterFailed as error:
         log_failure(error)  # the page shows the reason; existing records are repaired
     _renew_token(user)
-    for kind in _kinds():
+    for kind in _learner_kinds():
         rows = kind.rows().filter(user_id=user.pk)
-        has_work = Q(work__due_at__isnull=False) | Q(work__refused_at__isnull=False)
-        rows.filter(~IN_SYNC).filter(has_work).make_due(lane=Lane.INTERACTIVE)
+        is_due_or_refused = Q(work__due_at__isnull=False) | Q(work__refused_at__isnull=False)
+        rows.filter(~IN_SYNC).filter(is_due_or_refused).make_due(lane=Lane.INTERACTIVE)
     due = 0
     for name in ("account", "enrollment"):
         # Records in sync are compared with the LMS, and sent only if they differ.
@@ -70,18 +70,20 @@ def repair(user: Any) -> Summary:
     return summary
 
 
-def _kinds() -> list[Any]:
+def _learner_kinds() -> list[Any]:
     return [kind for kind in all_kinds().values() if kind.user_field == "user_id"]
 
 
 def _count_due(user: Any) -> int:
     now = database_now()
-    return sum(kind.rows().filter(user_id=user.pk).due(now).count() for kind in _kinds())
+    return sum(kind.rows().filter(user_id=user.pk).due(now).count() for kind in _learner_kinds())
 
 
 def _is_any_claimed(user: Any) -> bool:
     now = database_now()
-    rows = (kind.rows().filter(user_id=user.pk, work__lease_until__gt=now) for kind in _kinds())
+    rows = (
+        kind.rows().filter(user_id=user.pk, work__lease_until__gt=now) for kind in _learner_kinds()
+    )
     return any(row.exists() for row in rows)
 
 
@@ -93,7 +95,7 @@ def _renew_token(user: Any) -> None:
     if account is None or token is None or not account.is_ready or not account.observed_is_active:
         return
     try:
-        with asking.page_requests(_TOKEN_CHECK_SECONDS):
+        with lms_requests.page_requests(_TOKEN_CHECK_SECONDS):
             token_state = tokens.check(token, account.username)
     except LmsError:
         return  # whether the token works is unknown; the repair reports the LMS's error
@@ -107,9 +109,9 @@ def _renew_token(user: Any) -> None:
 def stopped_kinds(user: Any) -> list[str]:
     """Returns the kinds of this learner's records whose gate is closed. A repair of one learner
     does not open a gate, since the cause concerns all learners."""
-    state_of_all = client().http.state
-    kinds = dict.fromkeys(record.kind for record in learner(user).unsettled)
-    return [words.plural(name) for name in kinds if Gate(name, state_of_all).is_closed]
+    shared_state = client().http.state
+    kinds = dict.fromkeys(record.kind for record in read_learner(user).unsettled)
+    return [words.plural(name) for name in kinds if Gate(name, shared_state).is_closed]
 
 
 def link(user: Any, lms_username: str, lms_user_id: str) -> str:
@@ -126,5 +128,5 @@ def link(user: Any, lms_username: str, lms_user_id: str) -> str:
         "lms_user_id": lms_user_id,
         "decision": adoption.LINK,
     }
-    decided = next(iter(adoption.decide([row])))
-    return decided.problem
+    result = next(iter(adoption.decide([row])))
+    return result.problem

@@ -23,12 +23,12 @@ from usher.console.recording.models import Attempt
 #: The most attempts of one record, events of the audit log, and enrollments that the page shows.
 _MAX_ATTEMPTS = 10
 _MAX_EVENTS = 15
-ENROLLMENTS = 200
+MAX_ENROLLMENTS = 200
 _LINK_EVENT = "console-link"
 
 
 @dataclass(frozen=True)
-class Try:
+class AttemptSummary:
     at: datetime
     succeeded: bool
     code: str
@@ -51,8 +51,8 @@ class Record:
     advice: str = ""
     next: str = ""
     comparisons: list[Comparison] = field(default_factory=list)
-    tries: list[Try] = field(default_factory=list)
-    attempts: int = 0
+    latest_attempts: list[AttemptSummary] = field(default_factory=list)
+    failed_attempts: int = 0
     run_pk: int | None = None
     differs: bool = False
     is_missing: bool = False
@@ -61,8 +61,8 @@ class Record:
     def cause_label(self) -> str:
         """The label of the cause."""
         if self.state is State.REFUSED:
-            return words.code_in_words(self.code, self.kind)
-        return "Last answer" if self.attempts else "Why"
+            return words.message_label(self.code, self.kind)
+        return "Last answer" if self.failed_attempts else "Why"
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class LearnerDetails:
         return "ok", "All records of this learner are in sync."
 
 
-def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDetails:
+def read_learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDetails:
     """Reads the database only. differing: records that a comparison found to differ."""
     account = LmsAccount.objects.filter(user=user).first()
-    story = explain(user)
+    sentences = explain(user)
     return LearnerDetails(
         user=user,
         username=str(user.get_username()),
@@ -134,10 +134,12 @@ def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDe
         account=account,
         linked=_describe_link(account),
         notes=[
-            sentence.cause for sentence in story if sentence.topic == "identity" and sentence.cause
+            sentence.cause
+            for sentence in sentences
+            if sentence.topic == "identity" and sentence.cause
         ],
-        records=_with_tries(list(_records(user, account, story)), differing),
-        events=_events(user),
+        records=_with_latest_attempts(list(_records(user, account, sentences)), differing),
+        events=_audit_events(user),
     )
 
 
@@ -165,8 +167,8 @@ def _who_linked(account: LmsAccount) -> str:
     return "An operator"
 
 
-def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> Iterator[Record]:
-    sentences = {(sentence.topic, sentence.about): sentence for sentence in story}
+def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -> Iterator[Record]:
+    by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
     if account is not None:
         active = {True: "active", False: "deactivated", None: ""}[account.observed_is_active]
         seen = active or ("created" if account.is_ready else "not created")
@@ -174,7 +176,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
         yield _record(
             "account",
             account,
-            sentences.get(("account", "")),
+            by_subject.get(("account", "")),
             advice=_advice_after_unlinking(account),
             comparisons=[
                 Comparison(
@@ -189,30 +191,30 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
     token = LmsToken.objects.filter(user=user).first()
     # A token that waits for the account to be created is not listed.
     if token and (token.due_at is not None or token.error_code or token.is_settled):
-        yield _record("token", token, sentences.get(("token", "")))
+        yield _record("token", token, by_subject.get(("token", "")))
     if profile := LmsProfile.objects.filter(user=user).first():
         yield _record(
             "profile",
             profile,
-            sentences.get(("profile", "")),
+            by_subject.get(("profile", "")),
             comparisons=[
                 Comparison(
-                    what,
+                    subject,
                     getattr(profile, name),
                     getattr(profile, f"observed_{name}"),
                     _differs(getattr(profile, name), getattr(profile, f"observed_{name}")),
                 )
-                for what, name in (("Name", "name"), ("E-mail", "email"), ("Country", "country"))
+                for subject, name in (("Name", "name"), ("E-mail", "email"), ("Country", "country"))
             ],
         )
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
-    for row in rows[:ENROLLMENTS]:
+    for row in rows[:MAX_ENROLLMENTS]:
         wanted = desired_state(row)
         seen = _state_in_lms(row)
         yield _record(
             "enrollment",
             row,
-            sentences.get(("enrollment", row.run.course_key)),
+            by_subject.get(("enrollment", row.run.course_key)),
             title=str(row.run),
             run_pk=row.run_id,
             is_missing=row.is_active and row.run.missing_since is not None,
@@ -255,11 +257,11 @@ def _differs(wanted: str, seen: str) -> bool | None:
     return wanted.lower() != seen.lower() if seen else None
 
 
-def _record(kind: str, row: Any, sentence: Sentence | None, **more: Any) -> Record:
-    title = more.pop("title", "") or words.singular(kind).capitalize().replace("Lms", "LMS")
-    advice = more.pop("advice", "")
+def _record(kind: str, row: Any, sentence: Sentence | None, **values: Any) -> Record:
+    title = values.pop("title", "") or words.singular(kind).capitalize().replace("Lms", "LMS")
+    advice = values.pop("advice", "")
     if not advice and row.error_code and row.refused_at:
-        advice = words.advice(row.error_code, kind, words.REPAIR)
+        advice = words.advice(row.error_code, kind, words.REPAIR_LABEL)
     return Record(
         kind=kind,
         title=title,
@@ -270,8 +272,8 @@ def _record(kind: str, row: Any, sentence: Sentence | None, **more: Any) -> Reco
         code=row.error_code,
         advice=advice,
         next=next_step(row),
-        attempts=row.attempts,
-        **more,
+        failed_attempts=row.attempts,
+        **values,
     )
 
 
@@ -279,29 +281,31 @@ def _describe_state(row: Any) -> str:
     return "The LMS has the desired state." if state(row) is State.IN_SYNC else "Not yet in sync."
 
 
-def _with_tries(records: list[Record], differing: Collection[tuple[str, int]]) -> list[Record]:
+def _with_latest_attempts(
+    records: list[Record], differing: Collection[tuple[str, int]]
+) -> list[Record]:
     """Adds to each record its newest attempts, read with one query."""
     condition = Q()
     for record in records:
         condition |= Q(kind=record.kind, row_id=record.pk)
     if not records:
         return records
-    tries_by_record: dict[tuple[str, int], list[Try]] = {}
+    attempts_by_record: dict[tuple[str, int], list[AttemptSummary]] = {}
     for row in Attempt.objects.filter(condition).order_by("-id")[: 20 * _MAX_ATTEMPTS]:
-        tries = tries_by_record.setdefault((row.kind, row.row_id), [])
-        if len(tries) < _MAX_ATTEMPTS:
-            tries.append(Try(row.at, row.succeeded, row.code, row.message))
+        latest_attempts = attempts_by_record.setdefault((row.kind, row.row_id), [])
+        if len(latest_attempts) < _MAX_ATTEMPTS:
+            latest_attempts.append(AttemptSummary(row.at, row.succeeded, row.code, row.message))
     return [
         replace(
             record,
-            tries=tries_by_record.get((record.kind, record.pk), []),
+            latest_attempts=attempts_by_record.get((record.kind, record.pk), []),
             differs=(record.kind, record.pk) in differing,
         )
         for record in records
     ]
 
 
-def _events(user: Any) -> list[Any]:
+def _audit_events(user: Any) -> list[Any]:
     if not apps.is_installed("usher.application.audit"):
         return []
     from usher.application.audit.models import AuditEvent

@@ -10,15 +10,15 @@ from usher.application.tokens.models import LmsToken
 from usher.client.errors import AccessRefused
 from usher.console import words
 
-_AGAIN = "Repair now obtains a new one."
+_REPAIR_ADVICE = "Repair now obtains a new one."
 
 
 @dataclass(frozen=True)
 class TokenCheck:
-    """seen: the result in words. is_wrong: None if there is no token to check. is_useless: whether
+    """result: in words. is_wrong: None if there is no token to check. is_useless: whether
     the token can be deleted without loss."""
 
-    seen: str
+    result: str
     is_wrong: bool | None
     advice: str = ""
     is_useless: bool = False
@@ -28,24 +28,24 @@ def check(token: LmsToken, username: str) -> TokenCheck:
     """Asks the LMS to which account the token belongs. Raises LmsError when the LMS does not
     answer."""
     if not token.access_token:
-        return TokenCheck("none yet", None, "It is obtained when it is needed.")
+        return TokenCheck("none yet", None, "A token is obtained when it is needed.")
     try:
         access_token = vault.decrypt(token.access_token)
     except vault.Unreadable:
         advice = (
-            "It was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key after "
-            f"the newest one. If the key is lost: {_AGAIN}"
+            "The token was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key "
+            f"after the newest one. If the key is lost: {_REPAIR_ADVICE}"
         )
         return TokenCheck("no key here decrypts it", True, advice, True)
     if not token.is_valid_for(0):
-        advice = f"It is renewed when it is needed. {_AGAIN}"
+        advice = f"The token is renewed when it is needed. {_REPAIR_ADVICE}"
         return TokenCheck(f"expired {words.ago(token.expires_at)}", True, advice)
     try:
         owner = client().me(access_token)
     except AccessRefused as error:
         if error.status != 401:
             raise
-        advice = f"It was revoked in the LMS before it expired. {_AGAIN}"
+        advice = f"The token was revoked in the LMS before it expired. {_REPAIR_ADVICE}"
         return TokenCheck("the LMS refuses it", True, advice, True)
     if owner != username:
         advice = "Correct the sign-in first; then Repair now obtains a token of the right account."

@@ -14,7 +14,7 @@ from usher.console import access, words
 from usher.console.access import action, audit, page
 from usher.console.learners import comparing, finding, repairing, services
 from usher.console.pages import add_message, render_page
-from usher.console.refusals.services import newest_of_all
+from usher.console.refusals.services import newest_refusals_of_all
 from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
 from usher.engine.transactions import InTransaction
@@ -27,12 +27,12 @@ def find(request: HttpRequest) -> HttpResponse:
     """``/staff/learners/?q=…``: search; redirects to the learner if only one is found."""
     text = request.GET.get("q", "")[:_MAX_QUERY_LENGTH]
     result = finding.find(text)
-    if len(result.users) == 1 and not result.is_part:
+    if len(result.users) == 1 and not result.is_prefix_search:
         return redirect("usher_console:learner", pk=result.users[0].pk)
     context = {
         "text": text.replace("\x00", ""),
-        "found": result,
-        "recent": [] if text else newest_of_all(all_kinds().values(), 10),
+        "result": result,
+        "recent_refusals": [] if text else newest_refusals_of_all(all_kinds().values(), 10),
     }
     return render_page(request, "learners", context)
 
@@ -40,35 +40,35 @@ def find(request: HttpRequest) -> HttpResponse:
 @page()
 def learner(request: HttpRequest, pk: str) -> HttpResponse:
     """``/staff/learners/<id>/``"""
-    return _page(request, _user(pk))
+    return _render_learner(request, _user_or_404(pk))
 
 
 @action(access.COMPARE)
 def compare(request: HttpRequest, pk: str) -> HttpResponse:
     """The page with the LMS's current state; changes nothing here or in the LMS."""
-    user = _user(pk)
+    user = _user_or_404(pk)
     compared = comparing.compare(user)
     audit(request, "compare", user.get_username(), differences=compared.differences)
-    return _page(request, user, compared)
+    return _render_learner(request, user, compared)
 
 
-def _page(
+def _render_learner(
     request: HttpRequest, user: Any, compared: comparing.ComparedLearner | None = None
 ) -> HttpResponse:
-    learner = services.learner(user, compared.differing if compared else ())
+    learner = services.read_learner(user, compared.differing if compared else ())
     is_in_no_course = not any(record.kind == "enrollment" for record in learner.records)
     context = {
         "learner": learner,
         "compared": compared,
         "headline": comparing.headline(learner, compared),
-        "similar": finding.similar(user) if is_in_no_course else [],
+        "similar": finding.find_similar(user) if is_in_no_course else [],
     }
     return render_page(request, "learners/learner", context)
 
 
 @action(access.REPAIR)
 def repair(request: HttpRequest, pk: str) -> HttpResponse:
-    user = _user(pk)
+    user = _user_or_404(pk)
     try:
         summary = repairing.repair(user)
     except InTransaction:
@@ -80,22 +80,24 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
             "records.",
         )
         return redirect("usher_console:learner", pk=pk)
-    audit(request, "repair", user.get_username(), **_counts(summary))
-    if stopped := repairing.stopped_kinds(user):
+    audit(request, "repair", user.get_username(), **_audited_counts(summary))
+    if stopped_kinds := repairing.stopped_kinds(user):
         add_message(
             request,
-            f"Stopped for all learners: {', '.join(stopped)}. The overview says why.",
-            good=False,
+            f"Stopped for all learners: {', '.join(stopped_kinds)}. The overview says why.",
+            is_success=False,
         )
     elif summary.failed:
         add_message(
-            request, f"Not everything was repaired. {_causes_text(summary.failures)}", good=False
+            request,
+            f"Not everything was repaired. {_causes_text(summary.failures)}",
+            is_success=False,
         )
     elif summary.waiting:
         add_message(
             request,
             f"Not everything could be sent yet. {_causes_text(summary.waiting)}",
-            good=False,
+            is_success=False,
         )
     elif summary.by_others:
         add_message(
@@ -105,20 +107,22 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
         )
     elif summary.changed:
         add_message(request, f"Repaired: {summary.line()}.")
-    elif services.learner(user).verdict[0] == "ok":
+    elif services.read_learner(user).verdict[0] == "ok":
         add_message(request, "There was nothing to repair.")
     else:
-        add_message(request, "Repair now can't correct this. A person must; see below.", good=False)
+        add_message(
+            request, "Repair now can't correct this. See below what to do.", is_success=False
+        )
     return redirect("usher_console:learner", pk=pk)
 
 
-def _causes_text(result: Sequence[Any]) -> str:
+def _causes_text(failures: Sequence[Any]) -> str:
     """Returns why records failed or wait. Leaves out records that only wait for the account."""
     causes = [
         failure
-        for failure in result
+        for failure in failures
         if failure.kind == "account" or failure.code not in waiting.CODES
-    ] or list(result)
+    ] or list(failures)
     sentences = (
         f"{words.singular(cause.kind).capitalize()}: {cause.message.rstrip('.')}."
         for cause in causes[:3]
@@ -126,7 +130,7 @@ def _causes_text(result: Sequence[Any]) -> str:
     return " ".join(sentences)
 
 
-def _counts(summary: Any) -> dict[str, Any]:
+def _audited_counts(summary: Any) -> dict[str, Any]:
     return {name: getattr(summary, name) for name in ("changed", "unchanged", "failed")}
 
 
@@ -134,10 +138,12 @@ def _counts(summary: Any) -> dict[str, Any]:
 def link(request: HttpRequest, pk: str) -> HttpResponse:
     """Links the learner to an LMS account. The parameter ``sure``, the checkbox under the warning,
     is required."""
-    user = _user(pk)
+    user = _user_or_404(pk)
     name, lms_id = request.POST.get("lms_username", ""), request.POST.get("lms_user_id", "")
     if not request.POST.get("sure"):
-        add_message(request, "Not linked: confirm that both belong to the same person.", good=False)
+        add_message(
+            request, "Not linked: confirm that both belong to the same person.", is_success=False
+        )
         return redirect("usher_console:learner", pk=pk)
     try:
         problem = repairing.link(user, name, lms_id)
@@ -146,15 +152,15 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
     detail = {"lms_username": name, "problem": problem}
     audit(request, "link", user.get_username(), succeeded=not problem, **detail)
     if problem:
-        add_message(request, f"Not linked: {problem}.", good=False)
+        add_message(request, f"Not linked: {problem}.", is_success=False)
         return redirect("usher_console:learner", pk=pk)
     add_message(request, f"Linked here to the LMS account {name}.")
     # Shows the command for the LMS's staff; until they run it, the learner can't sign in to the
     # LMS.
-    return _page(request, user, comparing.compare(user))
+    return _render_learner(request, user, comparing.compare(user))
 
 
-def _user(text: str) -> Any:
+def _user_or_404(text: str) -> Any:
     pk = user_model.key(text) if "\x00" not in text else None
     user = get_user_model()._default_manager.filter(pk=pk).first() if pk is not None else None
     if user is None:

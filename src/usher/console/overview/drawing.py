@@ -24,16 +24,16 @@ class Chart:
     last_done: int
 
 
-def chart(minutes: Sequence[Minute]) -> Chart:
-    top = _round_up(max((max(m.done, m.failed) for m in minutes), default=0))
-    done = _points([m.done for m in minutes], top)
+def make_chart(minutes: Sequence[Minute]) -> Chart:
+    top = _round_up(max((max(minute.done, minute.failed) for minute in minutes), default=0))
+    done = _points([minute.done for minute in minutes], top)
     return Chart(
         done=done,
-        failed=_points([m.failed for m in minutes], top),
+        failed=_points([minute.failed for minute in minutes], top),
         area=f"0,{HEIGHT} {done} {WIDTH},{HEIGHT}",
         top=top,
-        total_done=sum(m.done for m in minutes),
-        total_failed=sum(m.failed for m in minutes),
+        total_done=sum(minute.done for minute in minutes),
+        total_failed=sum(minute.failed for minute in minutes),
         last_done=minutes[-1].done if minutes else 0,
     )
 

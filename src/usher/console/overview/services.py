@@ -20,7 +20,7 @@ from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
 from usher.console import words
-from usher.console.counting import MAX_EXACT_COUNT, Count, count_rows, total
+from usher.console.counting import MAX_EXACT_COUNT, Count, count_all_rows, count_rows
 from usher.console.recording.models import WorkDone, Worker
 from usher.contract import metrics
 from usher.engine import heartbeat
@@ -33,7 +33,7 @@ from usher.engine.work import due as due_work
 
 #: Seconds for which the overview is cached for all visitors.
 CACHE_SECONDS = 3
-_KEY = "usher-console-overview"
+_CACHE_KEY = "usher-console-overview"
 #: The most refusals that are counted exactly. The limit is higher than for other rows, since only
 #: an index is read.
 MAX_EXACT_REFUSED = 100_000
@@ -48,33 +48,35 @@ _REPORT_SECONDS = 180
 _GONE_SECONDS = 600
 _GONE_SHOWN_SECONDS = 3600
 #: What to do about a failure that concerns all learners.
-_DOCTOR = (
+_DOCTOR_ADVICE = (
     "Run the checks on the page Doctor: they name the cause and its fix. Workers retry meanwhile."
 )
 #: The order of the index of due rows.
-_QUEUE = ("work__lane", "work__due_at", "work__object_id")
+_QUEUE_ORDER = ("work__lane", "work__due_at", "work__object_id")
 
 
 @dataclass(frozen=True)
 class KindCounts:
-    """Records of one kind by state. waiting: the number of pending records. oldest: when the record
-    that has waited longest became due; None if no record is due."""
+    """Records of one kind by state. oldest_due_at: when the record that has waited longest became
+    due; None if no record is due."""
 
     name: str
     title: str
     in_sync: Count
-    waiting: Count
+    pending: Count
     retrying: Count
     refused: Count
-    oldest: datetime | None
+    oldest_due_at: datetime | None
 
     @property
     def is_empty(self) -> bool:
-        return not (self.in_sync or self.waiting or self.retrying or self.refused)
+        return not (self.in_sync or self.pending or self.retrying or self.refused)
 
     @property
-    def oldest_for(self) -> str:
-        seconds = (timezone.now() - self.oldest).total_seconds() if self.oldest else 0.0
+    def oldest_age(self) -> str:
+        seconds = (
+            (timezone.now() - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
+        )
         return span(seconds) if seconds >= 1 else ""
 
 
@@ -92,22 +94,22 @@ class WorkerStatus:
 @dataclass(frozen=True)
 class Gate:
     kind: str
-    why: str
+    reason: str
     code: str
-    again: str
+    next_try: str
 
 
 @dataclass(frozen=True)
 class LmsHealth:
-    """state: ``ok``, ``failing`` or ``unknown``. sentence: the same for people. median, slow: the
-    median and the 95th percentile of the last requests, in milliseconds; None if unknown. circuits,
-    throttled: groups of endpoints whose circuit is open or whose rate is limited, and when each is
-    tried again."""
+    """state: ``ok``, ``failing`` or ``unknown``. sentence: the state for people. median,
+    percentile_95: durations of the last requests, in milliseconds; None if unknown. circuits,
+    throttled: groups of endpoints whose circuit is open or whose rate is limited, each with the
+    time of the next try."""
 
     state: str
     sentence: str
     median: int | None = None
-    slow: int | None = None
+    percentile_95: int | None = None
     circuits: list[tuple[str, str]] = field(default_factory=list)
     throttled: list[tuple[str, str]] = field(default_factory=list)
 
@@ -160,31 +162,35 @@ class Overview:
     messages: Messages
 
     @property
-    def shown(self) -> list[KindCounts]:
+    def shown_kinds(self) -> list[KindCounts]:
         return [kind for kind in self.kinds if not kind.is_empty] or self.kinds[:1]
 
     @property
     def empty_titles(self) -> str:
         """The titles of kinds without records, separated by commas."""
-        shown_names = {kind.name for kind in self.shown}
+        shown_names = {kind.name for kind in self.shown_kinds}
         titles = [kind.title for kind in self.kinds if kind.name not in shown_names]
         return ", ".join(titles)
 
 
 def overview() -> Overview:
     """The overview, at most ``CACHE_SECONDS`` seconds old."""
-    cached = cache.get(_KEY)
+    cached = cache.get(_CACHE_KEY)
     if not isinstance(cached, Overview):
         cached = read_overview()
-        cache.set(_KEY, cached, CACHE_SECONDS)
+        cache.set(_CACHE_KEY, cached, CACHE_SECONDS)
     return cached
 
 
 def read_overview() -> Overview:
     kinds = kind_counts()
     reports = list(Worker.objects.order_by("-seen_at")[:50])
-    fresh = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
-    lms, gates, workers = _lms(reports), _gates(fresh), _workers(reports)
+    recent_reports = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
+    lms, gates, workers = (
+        _lms_health(reports),
+        _closed_gates(recent_reports),
+        _worker_statuses(reports),
+    )
     refused = sum((kind.refused for kind in kinds), Count(0))
     return Overview(
         at=timezone.now(),
@@ -196,7 +202,7 @@ def read_overview() -> Overview:
         lms=lms,
         gates=gates,
         workers=workers,
-        swept_at=_asked_at(heartbeat.SWEEP),
+        swept_at=_newest_watermark(heartbeat.SWEEP),
         messages=_messages(),
     )
 
@@ -215,58 +221,58 @@ def _count_deactivated() -> Count:
 def kind_counts() -> list[KindCounts]:
     rows: list[KindCounts] = []
     for name, kind in all_kinds().items():
-        counts = _counts(name, kind.model)
+        counts = _count_by_state(name, kind.model)
         if name == "token" and rows and counts.in_sync.is_estimate:
             counts = _without_dormant(counts, rows[0])
         rows.append(counts)
     return rows
 
 
-def _counts(name: str, model: Any) -> KindCounts:
+def _count_by_state(name: str, model: Any) -> KindCounts:
     rows = model._default_manager.all()
     now = database_now()
-    longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE)
+    longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE_ORDER)
     due = longest_due_first[: MAX_EXACT_COUNT + 1].aggregate(
         all=Counted("pk"),
-        waiting=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
+        pending=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
     work = Work.objects.filter(kind=name).values("object_id")
     refused = count_rows(work.filter(refused_at__isnull=False), MAX_EXACT_REFUSED)
-    waiting, retrying = Count(due["waiting"]), Count(due["retrying"])
+    pending, retrying = Count(due["pending"]), Count(due["retrying"])
     if due["all"] > MAX_EXACT_COUNT:
         # Only the first rows were counted; estimate the number of all rows from these.
         factor = count_rows(work.filter(due_at__isnull=False)).value / due["all"]
-        waiting = Count(round(waiting.value * factor), is_estimate=True)
+        pending = Count(round(pending.value * factor), is_estimate=True)
         retrying = Count(round(retrying.value * factor), is_estimate=True)
-    all_rows = total(model)
+    all_rows = count_all_rows(model)
     if all_rows.is_estimate:
-        settled = all_rows.value - refused.value - waiting.value - retrying.value
+        settled = all_rows.value - refused.value - pending.value - retrying.value
         in_sync = Count(max(0, settled), is_estimate=True)
     else:
         in_sync = Count(rows.filter(IN_SYNC, work__refused_at__isnull=True).count())
-    oldest = None
+    oldest_due_at = None
     if due["all"]:
-        oldest = min(
+        oldest_due_at = min(
             filter(None, (_oldest(due_work(name, now), lane) for lane in Lane)), default=None
         )
-    return KindCounts(name, words.plural(name), in_sync, waiting, retrying, refused, oldest)
+    return KindCounts(name, words.plural(name), in_sync, pending, retrying, refused, oldest_due_at)
 
 
 def _oldest(due: Any, lane: Lane) -> datetime | None:
     """Returns when the first row of a lane, in the order of the index, became due."""
-    oldest: datetime | None = (
+    oldest_due_at: datetime | None = (
         due.filter(lane=lane)
         .order_by("due_at", "object_id")
         .values_list("due_at", flat=True)
         .first()
     )
-    return oldest
+    return oldest_due_at
 
 
 def _without_dormant(token: KindCounts, account: KindCounts) -> KindCounts:
     """Corrects an estimate: a token whose account is not created yet is neither due nor in sync."""
-    dormant = account.waiting + account.retrying + account.refused
+    dormant = account.pending + account.retrying + account.refused
     values = vars(token) | {
         "in_sync": Count(max(0, token.in_sync.value - dormant.value), is_estimate=True)
     }
@@ -292,7 +298,7 @@ def throughput() -> list[Minute]:
     return result
 
 
-def _workers(reports: list[Worker]) -> list[WorkerStatus]:
+def _worker_statuses(reports: list[Worker]) -> list[WorkerStatus]:
     """Leaves out workers that have been gone for an hour, unless there is no other."""
     workers = [WorkerStatus(r.name, r.role, r.seen_at, _worker_state(r)) for r in reports]
     recent = [
@@ -311,35 +317,37 @@ def _worker_state(row: Worker) -> str:
     return "late" if age > late else "alive"
 
 
-def _lms(reports: list[Worker]) -> LmsHealth:
+def _lms_health(reports: list[Worker]) -> LmsHealth:
     lms_reports: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
     answered = max(
         (lms_report.get("answered_at") or 0.0 for lms_report in lms_reports), default=0.0
     )
-    last: dict[str, Any] = max(
+    last_failure: dict[str, Any] = max(
         lms_reports, key=lambda lms_report: lms_report.get("failed_at") or 0.0, default={}
     )
-    failed = last.get("failed_at") or 0.0
-    fresh = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
+    failed = last_failure.get("failed_at") or 0.0
+    recent_reports = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
     milliseconds = sorted(
-        ms for row in fresh for ms in row.report.get("lms", {}).get("milliseconds", ())
+        ms for row in recent_reports for ms in row.report.get("lms", {}).get("milliseconds", ())
     )
     common: dict[str, Any] = {
         "median": round(median(milliseconds)) if milliseconds else None,
-        "slow": milliseconds[int(0.95 * (len(milliseconds) - 1))] if milliseconds else None,
-        "circuits": _waits(fresh, "circuits"),
-        "throttled": _waits(fresh, "throttled"),
+        "percentile_95": milliseconds[int(0.95 * (len(milliseconds) - 1))]
+        if milliseconds
+        else None,
+        "circuits": _paused_groups(recent_reports, "circuits"),
+        "throttled": _paused_groups(recent_reports, "throttled"),
     }
     if failed > answered:
-        why = last.get("failure") or "The last request failed."
-        return LmsHealth("failing", f"{why} Seen {words.ago(_moment(failed))}.", **common)
+        why = last_failure.get("failure") or "The last request failed."
+        return LmsHealth("failing", f"{why} Seen {words.ago(_from_timestamp(failed))}.", **common)
     if answered:
-        state = "ok" if fresh else "unknown"
-        return LmsHealth(state, f"Last answer {words.ago(_moment(answered))}.", **common)
+        state = "ok" if recent_reports else "unknown"
+        return LmsHealth(state, f"Last answer {words.ago(_from_timestamp(answered))}.", **common)
     return LmsHealth("unknown", "No worker has sent a request to the LMS yet.", **common)
 
 
-def _waits(reports: list[Worker], key: str) -> list[tuple[str, str]]:
+def _paused_groups(reports: list[Worker], key: str) -> list[tuple[str, str]]:
     """Returns the groups of endpoints to which no requests are sent now, and when each is tried
     again."""
     waits: dict[str, float] = {}
@@ -349,43 +357,44 @@ def _waits(reports: list[Worker], key: str) -> list[tuple[str, str]]:
             waits[group] = max(remaining, waits.get(group, 0.0))
     if key == "throttled":
         waits = {group: remaining for group, remaining in waits.items() if remaining > 0}
-    return [(group, _again(remaining)) for group, remaining in sorted(waits.items())]
+    return [(group, _next_try_text(remaining)) for group, remaining in sorted(waits.items())]
 
 
-def _gates(fresh: list[Worker]) -> list[Gate]:
-    """Returns the kinds that are stopped for all learners: why, and when each is tried again."""
+def _closed_gates(recent_reports: list[Worker]) -> list[Gate]:
+    """Returns the kinds that are stopped for all learners, each with the reason and the time of the
+    next try."""
     gates: dict[str, Gate] = {}
-    for row in fresh:
+    for row in recent_reports:
         for kind, gate in row.report.get("gates", {}).items():
             seconds = gate.get("again_in", 0.0) - _age(row.seen_at)
-            if kind not in gates or (gate.get("message") and not gates[kind].why):
+            if kind not in gates or (gate.get("message") and not gates[kind].reason):
                 gates[kind] = Gate(
                     words.plural(kind),
                     gate.get("message", ""),
                     gate.get("code", ""),
-                    _again(seconds),
+                    _next_try_text(seconds),
                 )
     return list(gates.values())
 
 
-def _again(seconds: float) -> str:
+def _next_try_text(seconds: float) -> str:
     return f"tried again in {span(seconds)}" if seconds > 0 else "tried again now"
 
 
 def _messages() -> Messages:
     received = ReceivedEvent.objects.order_by("-received_at").values_list("received_at", flat=True)
-    waiting: dict[str, Any] = {"count": 0, "oldest": None}
+    waiting_sign_outs: dict[str, Any] = {"count": 0, "oldest": None}
     if apps.is_installed("usher.application.provider"):
         from usher.application.provider.models import SignOutMessage
 
-        waiting = SignOutMessage.objects.order_by("pk")[:1000].aggregate(
+        waiting_sign_outs = SignOutMessage.objects.order_by("pk")[:1000].aggregate(
             count=Counted("pk"), oldest=Min("created_at")
         )
     return Messages(
         received_at=received.first(),
-        pulled_at=_asked_at("accounts", "enrollments", "course-runs"),
-        sign_outs=waiting["count"],
-        sign_outs_oldest_at=waiting["oldest"],
+        pulled_at=_newest_watermark("accounts", "enrollments", "course-runs"),
+        sign_outs=waiting_sign_outs["count"],
+        sign_outs_oldest_at=waiting_sign_outs["oldest"],
         **_outbox(),
     )
 
@@ -404,22 +413,24 @@ def _outbox() -> dict[str, Any]:
     }
 
 
-def _asked_at(*names: str) -> datetime | None:
+def _newest_watermark(*names: str) -> datetime | None:
     marks = Watermark.objects.filter(name__in=names).order_by("-asked_at")
     return marks.values_list("asked_at", flat=True).first()
 
 
 def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: list[Gate]) -> Verdict:
-    """The most important finding."""
-    open_ = sum((kind.waiting + kind.retrying for kind in kinds), Count(0))
+    """The most important finding about all records."""
+    unsettled = sum((kind.pending + kind.retrying for kind in kinds), Count(0))
     if (missing := no_worker()) is not None:
         return Verdict("bad", missing.text, missing.next)
     if lms.state == "failing":
-        return Verdict("bad", "The last request to the LMS failed.", f"{lms.sentence} {_DOCTOR}")
+        return Verdict(
+            "bad", "The last request to the LMS failed.", f"{lms.sentence} {_DOCTOR_ADVICE}"
+        )
     if gates:
         names = ", ".join(gate.kind for gate in gates)
-        why = gates[0].why or "No record of these kinds can be sent to the LMS now."
-        return Verdict("bad", f"Stopped: {names}.", f"{why} {_DOCTOR}")
+        why = gates[0].reason or "No record of these kinds can be sent to the LMS now."
+        return Verdict("bad", f"Stopped: {names}.", f"{why} {_DOCTOR_ADVICE}")
     if refused:
         noun = "record is" if refused.value == 1 else "records are"
         return Verdict(
@@ -430,8 +441,8 @@ def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: lis
     if retrying := sum((kind.retrying for kind in kinds), Count(0)):
         noun = "record" if retrying.value == 1 else "records"
         return Verdict("waiting", f"{retrying} {noun} failed and will be retried.")
-    if open_:
-        return Verdict("waiting", f"{open_} waiting to be sent.")
+    if unsettled:
+        return Verdict("waiting", f"{unsettled} waiting to be sent.")
     return Verdict("ok", "Everything is in sync.")
 
 
@@ -439,5 +450,5 @@ def _age(moment: datetime) -> float:
     return max(0.0, (timezone.now() - moment).total_seconds())
 
 
-def _moment(epoch: float | None) -> datetime | None:
+def _from_timestamp(epoch: float | None) -> datetime | None:
     return datetime.fromtimestamp(epoch, tz=timezone.get_current_timezone()) if epoch else None

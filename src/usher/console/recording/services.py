@@ -31,9 +31,10 @@ from usher.engine.policy import retry_plan
 from usher.engine.registry import names
 
 #: Seconds between two writes by one process.
-EVERY = 5.0
-#: This many failures of a record are all kept. Only some later failures are kept: see ``_is_kept``.
-_FIRST = 8
+WRITE_INTERVAL = 5.0
+#: The number of a record's first failures that are all kept. ``_is_kept`` selects some of the later
+#: failures.
+_FIRST_FAILURES_KEPT = 8
 #: How long rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)
 WORK_KEPT = timedelta(days=2)
@@ -48,49 +49,51 @@ class Recorder(Observer):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pid = 0
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         """Starts with no counts. Also called in a forked process, such as a process of Celery's
         pool."""
         self._pid = os.getpid()
         self.name = f"{socket.gethostname()[:80]}:{self._pid}"
         self._counts: Counter[str] = Counter()
-        self._stopped: dict[str, dict[str, Any]] = {}
-        self._flushed = self._reported = 0.0
+        self._systemic_failures: dict[str, dict[str, Any]] = {}
+        self._flushed_at = self._reported_at = 0.0
 
     def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
         if os.getpid() != self._pid:
-            self._start()
+            self._reset()
         with self._lock:
             for _, outcome in results:
-                self._counts[_what(outcome)] += 1
+                self._counts[_count_column(outcome)] += 1
         for _, outcome in results:
-            self._note_systemic(kind, outcome)
-        rows = [attempt for job, outcome in results if (attempt := _attempt(kind, job, outcome))]
+            self._remember_systemic_failure(kind, outcome)
+        rows = [
+            attempt for job, outcome in results if (attempt := _attempt_row(kind, job, outcome))
+        ]
         if rows:
             Attempt.objects.bulk_create(rows, batch_size=500)
 
-    def _note_systemic(self, kind: str, outcome: Any) -> None:
+    def _remember_systemic_failure(self, kind: str, outcome: Any) -> None:
         error = outcome.error
         if error is None:
-            self._stopped.pop(kind, None)
+            self._systemic_failures.pop(kind, None)
         elif error.failure_class is FailureClass.SYSTEMIC:
             report = {"message": error.message[:MESSAGE_MAX_LENGTH], "code": error.code[:64]}
-            self._stopped[kind] = report | {"at": time.time()}
+            self._systemic_failures[kind] = report | {"at": time.time()}
 
     def beat(self) -> None:
         if os.getpid() != self._pid:
-            self._start()
+            self._reset()
         now = time.monotonic()
-        if now - self._flushed >= EVERY:
+        if now - self._flushed_at >= WRITE_INTERVAL:
             self.flush()
-        if now - self._reported >= EVERY:
-            self._show()
+        if now - self._reported_at >= WRITE_INTERVAL:
+            self._write_worker_row()
 
-    def _show(self) -> None:
+    def _write_worker_row(self) -> None:
         """Writes the worker's row; does nothing in a process that is not a worker."""
-        self._reported = time.monotonic()
+        self._reported_at = time.monotonic()
         if worker_role := role():
             values = {"role": worker_role, "seen_at": database_now(), "report": self.report()}
             Worker.objects.update_or_create(name=self.name, defaults=values)
@@ -107,7 +110,7 @@ class Recorder(Observer):
         """Adds the counts to the row of this minute."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
-        self._flushed = time.monotonic()
+        self._flushed_at = time.monotonic()
         counts.pop("", None)
         if not counts:
             return
@@ -129,7 +132,7 @@ class Recorder(Observer):
             "throttled": health.throttled,
             "gates": {
                 name: {"again_in": http.state.remaining(f"kind:{name}")}
-                | self._stopped.get(name, {})
+                | self._systemic_failures.get(name, {})
                 for name in names()
                 if Gate(name, http.state).is_closed
             },
@@ -146,13 +149,13 @@ def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
         values.insert(0, connection.ops.adapt_datetimefield_value(now))
     else:
         minute = "date_trunc('minute', statement_timestamp())"
-    places = ", ".join(["%s"] * (1 + len(_COUNT_COLUMNS)))
-    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNT_COLUMNS)
+    placeholders = ", ".join(["%s"] * (1 + len(_COUNT_COLUMNS)))
+    additions = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNT_COLUMNS)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} (minute, worker, {', '.join(_COUNT_COLUMNS)}) "  # noqa: S608
-            f"VALUES ({minute}, {places}) "
-            f"ON CONFLICT (minute, worker) DO UPDATE SET {sums}",
+            f"VALUES ({minute}, {placeholders}) "
+            f"ON CONFLICT (minute, worker) DO UPDATE SET {additions}",
             values,
         )
 
@@ -165,7 +168,7 @@ def role() -> str:
     return "reconcile --watch" if "--watch" in sys.argv else ""
 
 
-def _what(outcome: Any) -> str:
+def _count_column(outcome: Any) -> str:
     """The column that counts this outcome; '' for none."""
     error: LmsError | None = outcome.error
     if error is None:
@@ -175,7 +178,7 @@ def _what(outcome: Any) -> str:
     return "refused" if error.failure_class is FailureClass.REJECTED else "failed"
 
 
-def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
+def _attempt_row(kind: str, job: Any, outcome: Any) -> Attempt | None:
     error, row = outcome.error, job.row
     if error is None:
         if not row.attempts:
@@ -199,7 +202,7 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
 def _is_kept(number: int) -> bool:
     """Whether to keep a record's failure with this number. The first eight are kept, then the 16th,
     the 32nd and so on, so that records that fail for weeks do not fill the table."""
-    return number <= _FIRST or number & (number - 1) == 0
+    return number <= _FIRST_FAILURES_KEPT or number & (number - 1) == 0
 
 
 def forget_old() -> int:

@@ -22,14 +22,14 @@ from usher.engine.registry import all_kinds
 from usher.engine.work import Work
 
 #: Rows on a page, and examples in a group.
-PAGE = 50
-EXAMPLES = 3
+PAGE_SIZE = 50
+EXAMPLES_PER_GROUP = 3
 #: Limits of one request that retries records: records, seconds, and rows in a statement.
-_MOST_ROWS = 100_000
-_SECONDS = 20.0
-_ROWS = 5000
+_MAX_ROWS = 100_000
+_MAX_SECONDS = 20.0
+_ROWS_PER_STATEMENT = 5000
 #: Rows of an export that one query reads.
-_ROWS_A_QUERY = 1000
+_ROWS_PER_QUERY = 1000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Group:
     first_refused_at: datetime
     last_refused_at: datetime
     message: str = ""
-    examples: list[Example] = field(default_factory=list)
+    examples: list[Refusal] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -54,8 +54,8 @@ class Group:
         return words.advice(self.code, self.kind)
 
     @property
-    def code_in_words(self) -> str:
-        return words.code_in_words(self.code, self.kind)
+    def message_label(self) -> str:
+        return words.message_label(self.code, self.kind)
 
     @property
     def kind_title(self) -> str:
@@ -63,21 +63,20 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A refused record. who, where: the names of its learner and course run. user_pk, run_pk: None
-    if the record has no learner or no run. sort: the record's position in the list, for the
-    parameter ``before`` of ``newest``."""
+class Refusal:
+    """A refused record. user_pk, run_pk: None if the record has no learner or no run. position: the
+    record's position in the list, for the parameter ``before`` of ``newest_refusals``."""
 
     pk: int
-    who: str
-    where: str
+    learner_name: str
+    course_key: str
     message: str
     refused_at: datetime
     user_pk: Any = None
     run_pk: int | None = None
 
     @property
-    def sort(self) -> str:
+    def position(self) -> str:
         return f"{self.refused_at.isoformat()}|{self.pk}"
 
 
@@ -88,13 +87,13 @@ def groups() -> list[Group]:
 
 def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
     """Like ``groups``, for these kinds only, and for records that were refused after ``since``."""
-    hidden = Hidden()
-    groups = [group for kind in kinds for group in _groups_of(kind, since, hidden)]
+    decisions = IgnoreDecisions()
+    groups = [group for kind in kinds for group in _groups_of(kind, since, decisions)]
     return sorted(groups, key=lambda group: (-group.count, group.kind, group.code))
 
 
-def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[Group]:
-    rows = not_ignored(kind, hidden).order_by()
+def _groups_of(kind: Kind, since: datetime | None, decisions: IgnoreDecisions) -> Iterator[Group]:
+    rows = not_ignored(kind, decisions).order_by()
     if since is not None:
         rows = rows.filter(refused_at__gt=since)
     # Counts a column of the index, so that the table is not read.
@@ -102,7 +101,7 @@ def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[G
         count=Counted("refused_at"), first=Min("refused_at"), last=Max("refused_at")
     )
     for row in grouped.order_by("-count")[:50]:
-        examples = newest(kind, row["error_code"], EXAMPLES, hidden=hidden)
+        examples = newest_refusals(kind, row["error_code"], EXAMPLES_PER_GROUP, decisions=decisions)
         yield Group(
             kind.name,
             row["error_code"],
@@ -114,30 +113,32 @@ def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[G
         )
 
 
-class Hidden:
+class IgnoreDecisions:
     """The decisions to ignore records, read once for a page.
 
-    rules: kind → ignored codes, each with its ``up_to``. single: the kinds with records that are
-    ignored one by one.
+    ignored_codes: kind → ignored codes, each with its ``up_to``. kinds_with_ignored_records: the
+    kinds of which single records are ignored.
     """
 
     def __init__(self) -> None:
-        self.rules: dict[str, list[tuple[str, datetime]]] = {}
+        self.ignored_codes: dict[str, list[tuple[str, datetime]]] = {}
         for name, code, up_to in Ignored.objects.filter(row_id=None).values_list(
             "kind", "code", "up_to"
         ):
-            self.rules.setdefault(name, []).append((code, up_to))
-        single = Ignored.objects.filter(row_id__isnull=False)
-        self.single = set(single.order_by().values_list("kind", flat=True).distinct())
+            self.ignored_codes.setdefault(name, []).append((code, up_to))
+        single_records = Ignored.objects.filter(row_id__isnull=False)
+        self.kinds_with_ignored_records = set(
+            single_records.order_by().values_list("kind", flat=True).distinct()
+        )
 
 
-def not_ignored(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
+def not_ignored(kind: Kind, decisions: IgnoreDecisions | None = None) -> QuerySet[Work]:
     """The work of refused records of this kind that are not ignored."""
-    hidden = hidden or Hidden()
+    decisions = decisions or IgnoreDecisions()
     rows = _refused_work(kind)
-    for code, up_to in hidden.rules.get(kind.name, ()):
+    for code, up_to in decisions.ignored_codes.get(kind.name, ()):
         rows = rows.exclude(error_code=code, refused_at__lte=up_to)
-    if kind.name in hidden.single:
+    if kind.name in decisions.kinds_with_ignored_records:
         rows = rows.filter(~_ignored_one_by_one(kind))
     return rows
 
@@ -154,25 +155,27 @@ def _ignored_one_by_one(kind: Kind) -> Exists:
     )
 
 
-def newest(
-    kind: Kind, code: str, limit: int, before: str = "", hidden: Hidden | None = None
-) -> list[Example]:
-    """The records of one group, the last refused first. before: the ``Example.sort`` of the last
-    record on the previous page."""
-    works = not_ignored(kind, hidden).filter(error_code=code)
-    if position := _position(before):
-        works = works.filter(_before(*position))
-    return examples(kind, _records(kind, [pk for _, pk in _newest_positions(works, limit)]))
+def newest_refusals(
+    kind: Kind, code: str, limit: int, before: str = "", decisions: IgnoreDecisions | None = None
+) -> list[Refusal]:
+    """The records of one group, the last refused first. before: the ``position`` of the last record
+    on the previous page."""
+    refused_work = not_ignored(kind, decisions).filter(error_code=code)
+    if position := _parse_position(before):
+        refused_work = refused_work.filter(_refused_before(*position))
+    return describe_refusals(
+        kind, _records(kind, [pk for _, pk in _newest_positions(refused_work, limit)])
+    )
 
 
-def _newest_positions(works: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
+def _newest_positions(refused_work: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
     """The time of each refusal and its record's id, the last refused first, from the index."""
-    newest_first = works.order_by("-refused_at", "-object_id")
+    newest_first = refused_work.order_by("-refused_at", "-object_id")
     positions: Any = newest_first.values_list("refused_at", "object_id")[:limit]
     return list(positions)
 
 
-def _before(at: datetime, pk: int) -> Q:
+def _refused_before(at: datetime, pk: int) -> Q:
     """Returns the condition for records that were refused before this record. Such records come
     after it in a list with the last refused first."""
     # The first condition lets the database begin at the position in the index.
@@ -186,7 +189,7 @@ def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
     return [records[pk] for pk in ids if pk in records]
 
 
-def _position(before: str) -> tuple[datetime, int] | None:
+def _parse_position(before: str) -> tuple[datetime, int] | None:
     at, _, pk = before.partition("|")
     try:
         return datetime.fromisoformat(at).astimezone(UTC), int(pk)
@@ -194,15 +197,15 @@ def _position(before: str) -> tuple[datetime, int] | None:
         return None
 
 
-def examples(kind: Kind, rows: Sequence[Any]) -> list[Example]:
+def describe_refusals(kind: Kind, rows: Sequence[Any]) -> list[Refusal]:
     """The rows with the names of their learners and runs; two queries."""
     users = _users(kind, rows)
     runs = _runs(kind, rows)
     return [
-        Example(
+        Refusal(
             pk=row.pk,
-            who=_who(kind, row, users),
-            where=runs.get(_run_pk(kind, row), ""),
+            learner_name=_learner_name(kind, row, users),
+            course_key=runs.get(_run_pk(kind, row), ""),
             message=row.error_message,
             refused_at=row.refused_at,
             user_pk=_user_pk(kind, row),
@@ -236,7 +239,7 @@ def _runs(kind: Kind, rows: Sequence[Any]) -> dict[Any, str]:
     return dict(keys)
 
 
-def _who(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
+def _learner_name(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
     user = users.get(_user_pk(kind, row))
     if user is not None:
         return str(user.get_username())
@@ -259,13 +262,15 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     return count, are_left
 
 
-def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
+def _retry_all(refused_work: QuerySet[Work], refused: Any) -> tuple[int, bool]:
     """Retries each record once, the first refused first. Leaves out records that are refused again
     meanwhile, and work whose record was deleted."""
-    until, count = time.monotonic() + _SECONDS, 0
-    remaining = works.filter(refused_at__lte=database_now()).order_by("refused_at", "object_id")
-    while count < _MOST_ROWS and time.monotonic() < until:
-        batch = list(remaining.values_list("refused_at", "object_id")[:_ROWS])
+    deadline, count = time.monotonic() + _MAX_SECONDS, 0
+    remaining = refused_work.filter(refused_at__lte=database_now()).order_by(
+        "refused_at", "object_id"
+    )
+    while count < _MAX_ROWS and time.monotonic() < deadline:
+        batch = list(remaining.values_list("refused_at", "object_id")[:_ROWS_PER_STATEMENT])
         if not batch:
             return count, False
         count += refused.filter(pk__in=[pk for _, pk in batch]).make_due()
@@ -310,21 +315,23 @@ def unignore(pk: int) -> Ignored | None:
     return row
 
 
-def export_rows(kind: Kind, code: str) -> Iterator[Example]:
+def export_rows(kind: Kind, code: str) -> Iterator[Refusal]:
     """All records of a group, the last refused first. Reads them page by page."""
-    works = remaining = not_ignored(kind).filter(error_code=code)
-    while positions := _newest_positions(remaining, _ROWS_A_QUERY):
-        yield from examples(kind, _records(kind, [pk for _, pk in positions]))
-        remaining = works.filter(_before(*positions[-1]))
+    refused_work = remaining = not_ignored(kind).filter(error_code=code)
+    while positions := _newest_positions(remaining, _ROWS_PER_QUERY):
+        yield from describe_refusals(kind, _records(kind, [pk for _, pk in positions]))
+        remaining = refused_work.filter(_refused_before(*positions[-1]))
 
 
-def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:
+def newest_refusals_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Refusal]]:
     """The last refused records of these kinds, each with the title of its kind and its code."""
-    refusals, hidden = [], Hidden()
+    entries, decisions = [], IgnoreDecisions()
     for kind in kinds:
-        rows = _records(kind, [pk for _, pk in _newest_positions(not_ignored(kind, hidden), limit)])
-        refusals += [
-            (words.singular(kind.name), row.error_code, example)
-            for row, example in zip(rows, examples(kind, rows), strict=True)
+        rows = _records(
+            kind, [pk for _, pk in _newest_positions(not_ignored(kind, decisions), limit)]
+        )
+        entries += [
+            (words.singular(kind.name), row.error_code, refusal)
+            for row, refusal in zip(rows, describe_refusals(kind, rows), strict=True)
         ]
-    return sorted(refusals, key=lambda refusal: refusal[2].refused_at, reverse=True)[:limit]
+    return sorted(entries, key=lambda entry: entry[2].refused_at, reverse=True)[:limit]

@@ -8,7 +8,7 @@ from itertools import islice
 
 from asgiref.sync import sync_to_async
 
-from usher.console.refusals.services import Example
+from usher.console.refusals.services import Refusal
 from usher.contract.spreadsheets import cell
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
@@ -23,14 +23,14 @@ class _Echo:
         return text
 
 
-def lines(kind: str, code: str, records: Iterable[Example]) -> Iterator[str]:
+def lines(kind: str, code: str, records: Iterable[Refusal]) -> Iterator[str]:
     writer = csv.writer(_Echo())
     yield writer.writerow(HEADER)
     for record in records:
         row = (
             f"{kind} {record.pk}",
-            record.who,
-            record.where,
+            record.learner_name,
+            record.course_key,
             code,
             record.message,
             record.refused_at.isoformat(timespec="seconds"),
@@ -38,10 +38,10 @@ def lines(kind: str, code: str, records: Iterable[Example]) -> Iterator[str]:
         yield writer.writerow([cell(value) for value in row])
 
 
-async def for_asgi(text_parts: Iterator[str]) -> AsyncIterator[str]:
+async def for_asgi(lines_of_table: Iterator[str]) -> AsyncIterator[str]:
     """Yields the same lines for an ASGI server. Django would keep all lines of a synchronous
     iterator in memory. The lines are read in the thread of the request, which may use the
     database."""
-    read = sync_to_async(lambda: "".join(islice(text_parts, _LINES_AT_A_TIME)))
+    read = sync_to_async(lambda: "".join(islice(lines_of_table, _LINES_AT_A_TIME)))
     while text := await read():
         yield text

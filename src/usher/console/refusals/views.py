@@ -37,19 +37,21 @@ def groups(request: HttpRequest) -> HttpResponse:
 @page()
 def group(request: HttpRequest) -> HttpResponse:
     """``/staff/refusals/group/?kind=…&code=…``, newest first; ``&before=…`` for the next page."""
-    kind, code = _group(request.GET)
-    page = services.newest(kind, code, services.PAGE + 1, request.GET.get("before", ""))
-    rows, more = page[: services.PAGE], page[services.PAGE :]
+    kind, code = _kind_and_code(request.GET)
+    found = services.newest_refusals(
+        kind, code, services.PAGE_SIZE + 1, request.GET.get("before", "")
+    )
+    rows, further_rows = found[: services.PAGE_SIZE], found[services.PAGE_SIZE :]
     context = {
         "kind": kind.name,
         "kind_title": words.plural(kind.name),
         "code": code,
         "title": words.reason(code),
         "advice": words.advice(code, kind.name),
-        "said": words.code_in_words(code, kind.name),
+        "message_label": words.message_label(code, kind.name),
         "rows": rows,
         "count": services.not_ignored(kind).filter(error_code=code).count(),
-        "before": rows[-1].sort if more else "",
+        "before": rows[-1].position if further_rows else "",
         "is_first": not request.GET.get("before"),
     }
     return render_page(request, "refusals/group", context)
@@ -57,43 +59,45 @@ def group(request: HttpRequest) -> HttpResponse:
 
 @action(access.RETRY)
 def retry(request: HttpRequest) -> HttpResponse:
-    kind, code = _group(request.POST)
+    kind, code = _kind_and_code(request.POST)
     ids = _selected_ids(request)
     if ids == []:
-        add_message(request, "Nothing was chosen: select the records to retry first.", good=False)
-        return redirect(_address(kind, code))
-    count, more = services.retry(kind, code, ids)
-    audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_count_text(ids))
+        add_message(
+            request, "Nothing was chosen: select the records to retry first.", is_success=False
+        )
+        return redirect(_group_url(kind, code))
+    count, are_left = services.retry(kind, code, ids)
+    audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_ids_text(ids))
     retried = f"{count:,} retried: a worker will send them to the LMS."
     message = retried if count else "Nothing was retried."
-    more_text = " More are left: choose Retry all once more." if more else ""
-    add_message(request, f"{message}{_changed_text(ids, count)}{more_text}", good=count > 0)
-    return redirect("usher_console:refusals" if ids is None else _address(kind, code))
+    more_text = " More are left: choose Retry all once more." if are_left else ""
+    add_message(request, f"{message}{_unchanged_text(ids, count)}{more_text}", is_success=count > 0)
+    return redirect("usher_console:refusals" if ids is None else _group_url(kind, code))
 
 
 @action(access.IGNORE)
 def ignore(request: HttpRequest) -> HttpResponse:
-    kind, code = _group(request.POST)
+    kind, code = _kind_and_code(request.POST)
     ids, note = (
         _selected_ids(request),
         request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH],
     )
     if ids == [] or not note:
         problem = "Select the records first." if note else "Write a note that says why."
-        add_message(request, f"Nothing was ignored. {problem}", good=False)
-        return redirect(_address(kind, code))
+        add_message(request, f"Nothing was ignored. {problem}", is_success=False)
+        return redirect(_group_url(kind, code))
     count = services.ignore(kind, code, note, request.user, ids)
-    audit(
-        request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_count_text(ids)
-    )
+    audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_ids_text(ids))
     message = "They are shown again when they are refused again." if count else "Nothing changed."
-    add_message(request, f"{count:,} ignored. {message}{_changed_text(ids, count)}", good=count > 0)
-    return redirect("usher_console:refusals" if ids is None else _address(kind, code))
+    add_message(
+        request, f"{count:,} ignored. {message}{_unchanged_text(ids, count)}", is_success=count > 0
+    )
+    return redirect("usher_console:refusals" if ids is None else _group_url(kind, code))
 
 
 @action(access.IGNORE)
 def unignore(request: HttpRequest) -> HttpResponse:
-    pk = _id(request.POST.get("ignored", ""))
+    pk = _parse_id(request.POST.get("ignored", ""))
     row = services.unignore(pk) if pk is not None else None
     if row is not None:
         audit(request, "unignore", f"{row.kind} {row.code}", record=row.row_id, note=row.note)
@@ -105,7 +109,7 @@ def unignore(request: HttpRequest) -> HttpResponse:
 def export(request: HttpRequest) -> HttpResponse:
     """A group as CSV. A POST request, because the export contains learners' names and is
     audited."""
-    kind, code = _group(request.POST)
+    kind, code = _kind_and_code(request.POST)
     audit(request, "export", f"{kind.name} {code}")
     lines = table.lines(kind.name, code, services.export_rows(kind, code))
     content: Any = table.for_asgi(lines) if isinstance(request, ASGIRequest) else lines
@@ -114,7 +118,7 @@ def export(request: HttpRequest) -> HttpResponse:
     return answer  # type: ignore[no-any-return]
 
 
-def _group(data: Any) -> tuple[Kind, str]:
+def _kind_and_code(data: Any) -> tuple[Kind, str]:
     name, code = data.get("kind", ""), data.get("code", "")
     if name not in names() or len(code) > 64 or "\x00" in code:
         raise Http404("no such group of refusals")
@@ -126,24 +130,24 @@ def _selected_ids(request: HttpRequest) -> list[int] | None:
     if request.POST.get("all"):
         return None
     texts = dict.fromkeys(request.POST.getlist("row")[:_MAX_CHOSEN])
-    return [pk for text in texts if (pk := _id(text)) is not None]
+    return [pk for text in texts if (pk := _parse_id(text)) is not None]
 
 
-def _id(text: str) -> int | None:
+def _parse_id(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def _changed_text(ids: list[int] | None, count: int) -> str:
+def _unchanged_text(ids: list[int] | None, count: int) -> str:
     """A sentence with the number of selected records that are no longer refused; '' for none."""
     count_gone = 0 if ids is None else len(ids) - count
     return f" {count_gone:,} not changed: no longer refused for this reason." if count_gone else ""
 
 
-def _count_text(ids: list[int] | None) -> str:
+def _ids_text(ids: list[int] | None) -> str:
     """Returns the chosen ids as text for the audit log."""
     return "all" if ids is None else ",".join(map(str, ids))
 
 
-def _address(kind: Kind, code: str) -> str:
+def _group_url(kind: Kind, code: str) -> str:
     query = urlencode({"kind": kind.name, "code": code})
     return f"{reverse('usher_console:refusal-group')}?{query}"

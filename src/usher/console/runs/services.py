@@ -18,14 +18,14 @@ from usher.application.runs.services import sync_runs
 from usher.application.states import State, next_step, state
 from usher.client.errors import LmsError
 from usher.client.payloads import ObservedMode, ObservedRun, read_run
-from usher.console import asking
+from usher.console import lms_requests
 from usher.console.comparisons import Comparison, compare_fields, compare_values
 from usher.console.counting import MAX_EXACT_COUNT, Count, count_rows
-from usher.console.refusals.services import Example, examples
+from usher.console.refusals.services import Refusal, describe_refusals
 from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
 
-PAGE = 50
+PAGE_SIZE = 50
 #: The most refused enrollments that a run's page shows.
 _MAX_REFUSED = 10
 _DATES = (
@@ -48,23 +48,23 @@ class RunDetails:
     modes_state: RunModes | None
     dates: list[tuple[str, datetime | None]]
     counts: list[tuple[State, Count]]
-    refused: list[Example] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
 
 
-def runs(words: str = "") -> QuerySet[CourseRun]:
+def search_runs(text: str = "") -> QuerySet[CourseRun]:
     """Searches by key or title; the newest first."""
     rows = CourseRun.objects.all()
-    for word in words[:100].replace("\x00", " ").split():
+    for word in text[:100].replace("\x00", " ").split():
         rows = rows.filter(Q(course_key__icontains=word) | Q(title__icontains=word))
     return rows.order_by("-id")
 
 
-def page_of(run: CourseRun) -> RunDetails:
+def read_run_details(run: CourseRun) -> RunDetails:
     """Reads the database only."""
     rows = Enrollment.objects.filter(run=run)
     # In the order of the index. Any other order would read all refused enrollments of the run.
-    by_reason = rows.refused().order_by("work__error_code", "work__refused_at", "work__object_id")
-    refused = list(by_reason.select_related("work")[:_MAX_REFUSED])
+    ordered = rows.refused().order_by("work__error_code", "work__refused_at", "work__object_id")
+    refused = list(ordered.select_related("work")[:_MAX_REFUSED])
     return RunDetails(
         run=run,
         state=state(run),
@@ -72,42 +72,42 @@ def page_of(run: CourseRun) -> RunDetails:
         modes=list(run.modes.order_by("min_price", "id")),
         modes_state=RunModes.objects.filter(run=run).first(),
         dates=[(title, getattr(run, name)) for title, name in _DATES],
-        counts=_by_state(run),
-        refused=examples(all_kinds()["enrollment"], refused),
+        counts=_count_by_state(run),
+        refused=describe_refusals(all_kinds()["enrollment"], refused),
     )
 
 
-def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
+def _count_by_state(run: CourseRun) -> list[tuple[State, Count]]:
     """Counts due and refused enrollments; the rest is in sync."""
-    of_run, due = Q(run=run), ~IN_SYNC
+    of_run, unsettled = Q(run=run), ~IN_SYNC
     # Reads only the first due enrollments of all runs, since there is no index by run.
     all_due = Enrollment.objects.filter(work__due_at__isnull=False)
     counts = all_due.order_by("work__lane", "work__due_at", "work__object_id")[
         : MAX_EXACT_COUNT + 1
     ].aggregate(
         all=Counted("pk"),
-        pending=Counted("pk", filter=of_run & due & Q(work__attempts=0)),
-        retrying=Counted("pk", filter=of_run & due & Q(work__attempts__gt=0)),
+        pending=Counted("pk", filter=of_run & unsettled & Q(work__attempts=0)),
+        retrying=Counted("pk", filter=of_run & unsettled & Q(work__attempts__gt=0)),
     )
-    is_part = counts["all"] > MAX_EXACT_COUNT
+    is_partial_count = counts["all"] > MAX_EXACT_COUNT
     refused = count_rows(Enrollment.objects.filter(of_run).refused())
     all_rows = count_rows(Enrollment.objects.filter(of_run))
     settled = all_rows.value - counts["pending"] - counts["retrying"] - refused.value
     return [
-        (State.IN_SYNC, Count(max(0, settled), all_rows.is_estimate or is_part)),
-        (State.PENDING, Count(counts["pending"], is_part)),
-        (State.RETRYING, Count(counts["retrying"], is_part)),
+        (State.IN_SYNC, Count(max(0, settled), all_rows.is_estimate or is_partial_count)),
+        (State.PENDING, Count(counts["pending"], is_partial_count)),
+        (State.RETRYING, Count(counts["retrying"], is_partial_count)),
         (State.REFUSED, refused),
     ]
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """The LMS's current values of a run. seen: None if the LMS does not show the run. problem: why
-    the LMS could not be read."""
+    """The LMS's current values of a run. lms_run: None if the LMS does not show the run. problem:
+    why the LMS could not be read."""
 
     at: datetime
-    seen: ObservedRun | None = None
+    lms_run: ObservedRun | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     problem: str = ""
 
@@ -120,7 +120,7 @@ def compare(run: CourseRun) -> ComparedRun:
     """Reads the run from the LMS; changes nothing."""
     now, lms = timezone.now(), client()
     try:
-        with asking.page_requests():
+        with lms_requests.page_requests():
             lms.confirm_lms()
             raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
             if raw is None:
@@ -131,11 +131,13 @@ def compare(run: CourseRun) -> ComparedRun:
             modes = lms.run_modes(run.course_key)
     except LmsError as error:
         return ComparedRun(now, problem=f"{error.message} [{error.code}]")
-    return ComparedRun(now, lms_run, _comparisons(run, lms_run, modes))
+    return ComparedRun(now, lms_run, _compare_values_of_run(run, lms_run, modes))
 
 
-def _comparisons(run: CourseRun, seen: ObservedRun, modes: list[ObservedMode]) -> list[Comparison]:
-    comparisons = compare_fields(run, seen, [("Title", "title"), *_DATES])
+def _compare_values_of_run(
+    run: CourseRun, lms_run: ObservedRun, modes: list[ObservedMode]
+) -> list[Comparison]:
+    comparisons = compare_fields(run, lms_run, [("Title", "title"), *_DATES])
     own_prices = {mode.slug: _price(mode) for mode in run.modes.all()}
     lms_prices = {mode.slug: _price(mode) for mode in modes}
     for slug in dict.fromkeys((*own_prices, *lms_prices)):

@@ -19,7 +19,7 @@ from usher.engine.transactions import InTransaction
 def find(request: HttpRequest) -> HttpResponse:
     """``/staff/runs/?q=…``"""
     text = request.GET.get("q", "")
-    pages = Paginator(services.runs(text), services.PAGE)
+    pages = Paginator(services.search_runs(text), services.PAGE_SIZE)
     page = pages.get_page(request.GET.get("page"))
     context = {"text": text, "page": page, "runs": [(run, state(run)) for run in page]}
     return render_page(request, "runs", context)
@@ -29,7 +29,7 @@ def find(request: HttpRequest) -> HttpResponse:
 def run(request: HttpRequest, pk: int) -> HttpResponse:
     """``/staff/runs/<id>/``"""
     row = get_object_or_404(CourseRun, pk=pk)
-    return render_page(request, "runs/run", {"found": services.page_of(row)})
+    return render_page(request, "runs/run", {"details": services.read_run_details(row)})
 
 
 @action(access.REPAIR)
@@ -50,7 +50,7 @@ def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect("usher_console:run", pk=pk)
     audit(request, "synchronise", row.course_key, succeeded=not problem, problem=problem)
     if problem:
-        add_message(request, f"Not synchronised: {problem}", good=False)
+        add_message(request, f"Not synchronised: {problem}", is_success=False)
     else:
         add_message(request, "Synchronised: the LMS's values were copied here.")
     return redirect("usher_console:run", pk=pk)
@@ -62,5 +62,5 @@ def compare(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(CourseRun, pk=pk)
     compared = services.compare(row)
     audit(request, "compare", row.course_key, differences=compared.differences)
-    context = {"found": services.page_of(row), "compared": compared}
+    context = {"details": services.read_run_details(row), "compared": compared}
     return render_page(request, "runs/run", context)

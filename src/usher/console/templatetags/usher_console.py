@@ -49,11 +49,11 @@ def css(state: object) -> str:
 def with_commands(text: str) -> str:
     """Formats the commands in backticks of a text as code. A long command gets a line of its own,
     so that it can be copied."""
-    shown = [
+    formatted_pieces = [
         format_html('<code class="fix">{}</code>', piece) if is_command else _with_code(piece)
         for piece, is_command in text_and_commands(str(text or ""))
     ]
-    return mark_safe(" ".join(shown))  # noqa: S308 - each part is escaped
+    return mark_safe(" ".join(formatted_pieces))  # noqa: S308 - each part is escaped
 
 
 def _with_code(text: str) -> str:
@@ -69,7 +69,7 @@ def _with_code(text: str) -> str:
 @register.simple_tag(takes_context=True)
 def in_admin(context: Any, row: Any) -> str:
     """The URL of an object in Django's admin; '' if there is none or the person may not see it."""
-    return _in_admin(context["request"].user, type(row), row.pk)
+    return _admin_url(context["request"].user, type(row), row.pk)
 
 
 @register.simple_tag(takes_context=True)
@@ -78,18 +78,18 @@ def record_in_admin(context: Any, record: Any) -> str:
 
     An account's actions are on the list page, so the URL leads to a list with this account only.
     """
-    is_in_list = record.kind == "account"
+    is_on_list_page = record.kind == "account"
     model = all_kinds()[record.kind].model
-    return _in_admin(context["request"].user, model, record.pk, is_in_list=is_in_list)
+    return _admin_url(context["request"].user, model, record.pk, is_on_list_page=is_on_list_page)
 
 
-def _in_admin(user: Any, model: Any, pk: Any, *, is_in_list: bool = False) -> str:
+def _admin_url(user: Any, model: Any, pk: Any, *, is_on_list_page: bool = False) -> str:
     meta = model._meta
     if not user.has_perm(f"{meta.app_label}.view_{meta.model_name}"):
         return ""
     name = f"admin:{meta.app_label}_{meta.model_name}"
     try:
-        if is_in_list:
+        if is_on_list_page:
             return f"{reverse(f'{name}_changelist')}?id__exact={pk}"
         return reverse(f"{name}_change", args=[pk])
     except NoReverseMatch:

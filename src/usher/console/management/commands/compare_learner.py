@@ -27,7 +27,9 @@ class Command(EngineCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("learner", help="e-mail address, username or LMS username")
         parser.add_argument(
-            "--repair", action="store_true", help="first do what the console's “Repair now” does"
+            "--repair",
+            action="store_true",
+            help="first repair the records, as the console's “Repair now” does",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -40,7 +42,7 @@ class Command(EngineCommand):
         compared = comparing.compare(user)
         if compared.problem:
             raise CommandError(f"The LMS's records could not be read: {compared.problem}")
-        details = services.learner(user, compared.differing)
+        details = services.read_learner(user, compared.differing)
         _, text, advice = comparing.headline(details, compared)
         has_findings = bool(
             compared.differences
@@ -54,20 +56,20 @@ class Command(EngineCommand):
             self.stdout.write(f"{'✗' if has_findings else '✓'} {wrap(text, 2)}")
             if advice:
                 self.stdout.write(f"  {wrap(advice, 2)}")
-            self._show(compared, advice)
+            self._show_comparisons(compared, advice)
             self._show_commands(compared, details)
         if has_findings:
             raise SystemExit(1)
 
-    def _show(self, compared: comparing.ComparedLearner, said: str) -> None:
-        """said: advice that was shown already and is not repeated."""
+    def _show_comparisons(self, compared: comparing.ComparedLearner, shown_advice: str) -> None:
+        """shown_advice: advice that was shown already and is not repeated."""
         for comparison in compared.comparisons:
-            values = comparison.seen or "not known"
+            values = comparison.in_lms or "not known"
             if comparison.differs:
-                values += f"; desired: {comparison.wanted or '–'}"
+                values += f"; desired: {comparison.here or '–'}"
             line = f"{_MARKS[comparison.differs]} {comparison.subject:<14} "
             self.stdout.write(line + wrap(values, 17))
-            if comparison.advice and comparison.advice != said:
+            if comparison.advice and comparison.advice != shown_advice:
                 self.stdout.write(f"{'':<17}{wrap(comparison.advice, 17)}")
         for candidate in compared.candidates:
             text = (
@@ -81,7 +83,7 @@ class Command(EngineCommand):
     ) -> None:
         if compared.command:
             self.stdout.write(f"{wrap(details.link_condition, 0)}\n$ {compared.command}")
-        if any(_REPAIRED in each.advice for each in compared.comparisons):
+        if any(_REPAIRED in comparison.advice for comparison in compared.comparisons):
             command = f"python manage.py compare_learner {shlex.quote(details.username)} --repair"
             self.stdout.write(
                 f"“{_REPAIRED}” is a button in the console. Here, it is:\n$ {command}"
@@ -93,17 +95,17 @@ def _as_dict(compared: comparing.ComparedLearner, text: str, advice: str) -> dic
         "result": text,
         "advice": advice,
         "differences": compared.differences,
-        "comparisons": [_comparison(each) for each in compared.comparisons],
+        "comparisons": [_comparison_as_dict(comparison) for comparison in compared.comparisons],
         "candidates": [candidate.lms_username for candidate in compared.candidates],
         "command": compared.command,
     }
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
     return {
         "subject": comparison.subject,
-        "here": comparison.wanted,
-        "in_lms": comparison.seen,
+        "here": comparison.here,
+        "in_lms": comparison.in_lms,
         "differs": comparison.differs,
         "advice": comparison.advice,
     }

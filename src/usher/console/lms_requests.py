@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from usher.client.urgency import urgent, within
 
 #: Seconds that a page waits for an LMS that does not answer.
-SECONDS = 10.0
+MAX_SECONDS = 10.0
 
 
 @contextmanager
-def page_requests(seconds: float = SECONDS) -> Iterator[None]:
+def page_requests(seconds: float = MAX_SECONDS) -> Iterator[None]:
     """Makes requests within the block urgent. Together they take at most ``seconds``."""
     with urgent(), within(seconds):
         yield
