@@ -32,12 +32,12 @@ def main() -> None:
         session = open_session(checkout, adapter, agent)
         for number in range(passes):
             started = time.monotonic()
-            pass_scope = quick.next(started) if number else scope
+            pass_scope = quick.next_scope(started) if number else scope
             summary = reconcile(session, pass_scope, Summary())
-            quick.done(started, 0.0)
+            quick.finish_pass(started, 0.0)
             seconds.append(time.monotonic() - started)
         figures = {
-            "ok": summary.ok,
+            "ok": summary.succeeded,
             "numbers": sum(summary.numbers.values()),
             "reasons": summary.reasons[:5],
             "seconds": seconds[0],

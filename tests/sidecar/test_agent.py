@@ -118,7 +118,7 @@ def test_a_write_adds_an_audit_row_and_never_overwrites_a_changed_row(
 
     def write() -> list[dict[str, str]]:
         return agent.ask(
-            "write", model="courses.CourseRunEnrollment", by="save_and_log", rows=[row]
+            "write", model="courses.CourseRunEnrollment", save_method="save_and_log", rows=[row]
         )
 
     assert write() == [{"outcome": "written"}]
@@ -148,7 +148,7 @@ def test_a_batch_adds_the_same_audit_rows_as_the_application_s_own_code(
     def write(keys: list[int], audit: dict[str, Any]) -> list[dict[str, str]]:
         expect, values = {"edx_enrolled": False}, {"edx_enrolled": True}
         rows = [{"pk": pk, "expect": expect, "set": values} for pk in keys]
-        return agent.ask("write", model=model, by="save_and_log", audit=audit, rows=rows)
+        return agent.ask("write", model=model, save_method="save_and_log", audit=audit, rows=rows)
 
     application.run(
         "from courses.models import CourseRunEnrollment\n"

@@ -40,7 +40,7 @@ def watch_state() -> WatchState:
 
 @pytest.fixture
 def address(watch_state: WatchState, links: list[str]) -> Iterator[str]:
-    with server.serving(watch_state, 0, links.append) as base_url:
+    with server.serve_pages(watch_state, 0, links.append) as base_url:
         yield base_url
 
 
@@ -131,7 +131,7 @@ def test_the_pages_show_refusals_and_escape_texts_of_the_lms(
         browser.get(links[0].removeprefix(address))
         assert "The first pass is in progress." in browser.get("/").text
         watch_state.record_pass(Summary())
-        watch_state.pass_succeeded()
+        watch_state.record_success()
         assert "The LMS has the desired state." in browser.get("/").text
         for _ in range(2):
             watch_state.record_pass(summary_with_a_refusal())
@@ -151,7 +151,7 @@ def test_metrics_count_outcomes_passes_and_requests() -> None:
     watch_state.record_pass(summary_with_a_refusal())
     with watch_state.measure_request(Exchange("GET", "accounts", status=200)) as _:
         pass
-    with metrics.serving(recorded_metrics, "127.0.0.1", 0) as port:
+    with metrics.serve_metrics(recorded_metrics, "127.0.0.1", 0) as port:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
     assert 'usher_outcomes_total{kind="account",outcome="changed"} 1.0' in text
     assert 'usher_outcomes_total{kind="enrollment",outcome="rejected"} 1.0' in text
@@ -172,7 +172,7 @@ def test_counters_of_outcomes_begin_at_zero() -> None:
 
 
 def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links: list[str]) -> None:
-    with server.serving(watch_state, 0, links.append, server.ALL) as base_url:
+    with server.serve_pages(watch_state, 0, links.append, server.ALL_INTERFACES) as base_url:
         port = urlsplit(base_url).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
         # Requests to a port that Docker publishes arrive at another address than 127.0.0.1, too.
@@ -190,7 +190,7 @@ def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links:
 def test_the_link_names_the_address_on_which_the_pages_listen(
     watch_state: WatchState, links: list[str]
 ) -> None:
-    with server.serving(watch_state, 0, links.append, "127.0.0.2") as base_url:
+    with server.serve_pages(watch_state, 0, links.append, "127.0.0.2") as base_url:
         assert base_url.startswith("http://127.0.0.2:")
         with httpx.Client(trust_env=False) as browser:
             assert browser.get(links[0]).status_code == 303

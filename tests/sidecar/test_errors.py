@@ -18,7 +18,7 @@ from usher.client.http import Answer, Http
 from usher.client.payloads import read_account, reading
 from usher.client.shared import LocalState
 from usher.sidecar.errors import RequestFailed, explain
-from usher.sidecar.public_accounts import _is_new
+from usher.sidecar.public_accounts import _may_be_registering
 from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 
@@ -62,7 +62,10 @@ def error_of_html_page() -> LmsError:
 @pytest.mark.parametrize(
     ("error", "next_step"),
     [
-        (error_of_answer(401, b'{"detail": "Token has expired."}'), "usher connect renews it"),
+        (
+            error_of_answer(401, b'{"detail": "Token has expired."}'),
+            "Run usher connect to renew it",
+        ),
         (error_of_answer(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
         (error_of_answer(404, b"<html>", "text/html"), "Check OPENEDX_API_BASE_URL"),
         (NotTheLms("What answers has no accounts: it is not the LMS."), "--lms-url"),
@@ -105,7 +108,7 @@ def test_refusals_and_failures_have_request_ids() -> None:
 def test_an_account_counts_as_new_for_ten_minutes(age: int, is_new: bool) -> None:
     joined = datetime.now(UTC) - timedelta(seconds=age)
     account = replace(read_account({"username": "ada"}), date_joined=joined)
-    assert _is_new(account) is is_new
+    assert _may_be_registering(account) is is_new
 
 
 def test_an_error_of_several_lines_is_printed_as_one_line() -> None:

@@ -83,7 +83,9 @@ def test_a_failing_agent_is_reported_and_stopped(case: str, tmp_path: Path) -> N
     script = tmp_path / "manage.py"
     script.write_text(AGENT + FAILURES[case])
     with (
-        Agent(checkout_of(script), start_timeout=120, silence=3, longest=5) as agent,
+        Agent(
+            checkout_of(script), start_timeout=120, silence_timeout=3, request_timeout=5
+        ) as agent,
         pytest.raises(AgentFailed) as caught,
     ):
         agent.ask("about")
@@ -98,7 +100,7 @@ def test_an_agent_that_stops_reading_is_ended(tmp_path: Path) -> None:
     beginning, _, _ = AGENT.rpartition("lines.readline()")
     script.write_text(beginning + "import signal; os.kill(os.getpid(), signal.SIGSTOP)")
     with (
-        Agent(checkout_of(script), start_timeout=120, silence=1) as agent,
+        Agent(checkout_of(script), start_timeout=120, silence_timeout=1) as agent,
         pytest.raises(AgentFailed, match="did not answer for 1 seconds"),
     ):
         agent.ask("write", rows=["x" * 1_000_000])

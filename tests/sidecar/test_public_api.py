@@ -25,7 +25,7 @@ from tests.sidecar.test_reconcile import (
 from tests.support.faults import LOST_ANSWER, THROTTLED, faulty_proxy
 from tests.support.stand_ins import BASE_URL, StandIn
 from usher.client.errors import EnrollmentRefused
-from usher.sidecar.enrollments import sender
+from usher.sidecar.enrollments import make_sender
 
 
 def test_enrollments_are_created_by_the_public_api(stock_system: System) -> None:
@@ -79,7 +79,7 @@ def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
         for number, course in enumerate(["a", "a", "b", "a", "b"])
     ]
     with ThreadPoolExecutor(1) as pool:
-        send = sender(system, pool, batched=False)
+        send = make_sender(system, pool, batched=False)
         results = send(items, "audit")
         assert {result["status"] for result in results.values()} == {"changed"}
         assert Counter(requests) == {

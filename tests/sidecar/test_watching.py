@@ -35,10 +35,10 @@ from usher.sidecar.runs import RUN
 from usher.sidecar.summary import DONE, FAILED, REFUSED, SKIPPED, Memory, Summary
 from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import (
-    COMPARED_EVERY,
-    EVERY,
-    FULL_PAUSE,
-    QUICK_PAUSE,
+    FULL_PAUSE_FACTOR,
+    QUICK_PAUSE_FACTOR,
+    SECONDS_BETWEEN_COMPARISONS,
+    SECONDS_BETWEEN_PASSES,
     FullPasses,
     PassThreads,
     QuickPasses,
@@ -49,22 +49,22 @@ from usher.sidecar.watching import (
 
 def test_a_quick_pass_reads_the_changes_since_the_last_pass() -> None:
     quick = QuickPasses(PassScope())
-    first = quick.next(1000.0)
+    first = quick.next_scope(1000.0)
     assert first.changed_in is not None
-    quick.done(1000.0, 0.01)
+    quick.finish_pass(1000.0, 0.01)
     # 200 seconds later, for example because the application or the LMS did not answer.
-    later = quick.next(1200.0)
+    later = quick.next_scope(1200.0)
     assert later.changed_in is not None
     assert later.changed_in > 200.0
 
 
 def test_a_slow_pass_runs_less_often() -> None:
     quick, full = QuickPasses(PassScope()), FullPasses(PassScope(kinds=(ACCOUNT_KIND,)))
-    assert quick.done(1000.0, 0.01) == EVERY
-    assert quick.done(1000.0, 3.0) == 3.0 * QUICK_PAUSE
-    full.done(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
-    assert full.next(1040.0 + 30.0 * FULL_PAUSE - 1.0) is None
-    assert full.next(1040.0 + 30.0 * FULL_PAUSE) == ACCOUNT_KIND
+    assert quick.finish_pass(1000.0, 0.01) == SECONDS_BETWEEN_PASSES
+    assert quick.finish_pass(1000.0, 3.0) == 3.0 * QUICK_PAUSE_FACTOR
+    full.finish_pass(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
+    assert full.next_kind(1040.0 + 30.0 * FULL_PAUSE_FACTOR - 1.0) is None
+    assert full.next_kind(1040.0 + 30.0 * FULL_PAUSE_FACTOR) == ACCOUNT_KIND
 
 
 def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
@@ -78,32 +78,34 @@ def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
         found.add(RUN, DONE, "course-v1:a+b+c")
 
     system: Any = SimpleNamespace(
-        agent=SimpleNamespace(busy=0.0), adapter=SimpleNamespace(title="MIT xPro")
+        agent=SimpleNamespace(busy_seconds=0.0), adapter=SimpleNamespace(title="MIT xPro")
     )
     scope = PassScope(kinds=(RUN,))
     watching = Watching(scope, WatchState(), summaries.append)
     with patch("usher.sidecar.watching.reconcile", reconcile):
-        assert watching._pass_within_limits(system, scope, PassThreads([])) == 0.0
+        assert watching._run_pass_within_rate_limit(system, scope, PassThreads([])) == 0.0
     first, second = (each.as_data()["kinds"][RUN] for each in summaries)
     assert (first[FAILED], second[DONE]) == (1, 1)
 
 
 def test_a_slow_lms_does_not_make_passes_less_frequent() -> None:
     full = FullPasses(PassScope(kinds=(ACCOUNT_KIND,)))
-    full.done(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
-    assert full.next(1900.0 + EVERY) == ACCOUNT_KIND
+    full.finish_pass(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
+    assert full.next_kind(1900.0 + SECONDS_BETWEEN_PASSES) == ACCOUNT_KIND
 
 
 def test_full_passes_process_one_kind_at_a_time_and_rarely_compare_with_the_lms() -> None:
     full, kinds = FullPasses(PassScope()), []
-    while kind := full.next(1000.0):
+    while kind := full.next_kind(1000.0):
         kinds.append(kind)
-        full.done(kind, 1000.0, 1000.1, 0.01)
+        full.finish_pass(kind, 1000.0, 1000.1, 0.01)
     assert kinds == ["account", "enrollment", "run", "run-mode"]
-    assert full.next(1000.1 + EVERY) == "account"
+    assert full.next_kind(1000.1 + SECONDS_BETWEEN_PASSES) == "account"
     for kind in ("account", "enrollment"):
-        full.done(kind, 1000.0 + COMPARED_EVERY, 1000.0 + COMPARED_EVERY, 0.01)
-    assert full.next(1000.0 + COMPARED_EVERY) == "run"
+        full.finish_pass(
+            kind, 1000.0 + SECONDS_BETWEEN_COMPARISONS, 1000.0 + SECONDS_BETWEEN_COMPARISONS, 0.01
+        )
+    assert full.next_kind(1000.0 + SECONDS_BETWEEN_COMPARISONS) == "run"
 
 
 def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> None:
@@ -204,7 +206,7 @@ def test_the_memory_of_failed_rows_is_limited(monkeypatch: pytest.MonkeyPatch) -
 @contextmanager
 def stopping(patience: float, ended: Event) -> Iterator[Stopping]:
     handler = Stopping(ended.set, patience)
-    with handler.listening(), handler.batches():
+    with handler.handle_signals(), handler.stop_between_batches():
         yield handler
 
 

@@ -15,23 +15,23 @@ from usher.client.errors import LmsError
 from usher.client.payloads import TokenPair, read_tokens
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.sidecar.adapters.adapter import Selection
-from usher.sidecar.learners import Learner, learners
+from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.process import MOST_ROWS
-from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
+from usher.sidecar.public_accounts import BATCH_SIZE as PUBLIC_BATCH_SIZE
 from usher.sidecar.public_accounts import PublicAccounts
 from usher.sidecar.session import Session
 from usher.sidecar.summary import FAILED, REFUSED, SKIPPED, Summary
 
 ACCOUNT = "account"
 #: Learners in a batch. A batch takes some seconds, so it ends before the learners' locks expire.
-SIZE = 200
+BATCH_SIZE = 200
 #: Seconds between two checks of locked learners.
-LOCKS_EVERY = 2.0
+LOCK_CHECK_SECONDS = 2.0
 #: Seconds to wait for locked learners after the time at which their locks must have expired.
 SECONDS_AFTER_EXPIRY = 10.0
 #: Outcomes of a write after which the row has the intended values.
-_RECORDED = ("written", "same")
+_WRITTEN_OUTCOMES = ("written", "same")
 _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
 
 #: The learner's primary key → the LMS's result in the batch API's form, but with ``tokens`` as a
@@ -48,12 +48,12 @@ def reconcile_accounts(
     """Creates the accounts and tokens that are ``due``. Raises LmsError if the LMS refuses all
     learners for the same reason."""
     if batched:
-        _reconcile(session, due, summary, _batch_sender(session), SIZE)
+        _reconcile(session, due, summary, _batch_sender(session), BATCH_SIZE)
     else:
         with PublicAccounts(session) as send:
             # Small pages if few requests are sent at a time: learners are locked until the whole
             # page is done.
-            size = min(PUBLIC_SIZE, 2 * session.concurrency)
+            size = min(PUBLIC_BATCH_SIZE, 2 * session.concurrency)
             _reconcile(session, due, summary, send, size)
 
 
@@ -64,25 +64,25 @@ def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, s
     until = time.monotonic() + (
         lock.expire + SECONDS_AFTER_EXPIRY if lock and summary.waits_for_locks else 0.0
     )
-    locked = _pass(session, due, summary, send, size)
+    locked = _process_due_learners(session, due, summary, send, size)
     if locked and summary.waits_for_locks:
         summary.notify(
             f"{len(locked)} learners are locked, by {session.adapter.title} or by a run that was "
             "killed; waiting until the locks end"
         )
     while locked and time.monotonic() < until:
-        time.sleep(LOCKS_EVERY)
+        time.sleep(LOCK_CHECK_SECONDS)
         summary.report_progress()
         keys, locked = list(locked), {}
         for start in range(0, len(keys), MOST_ROWS):
-            selection = due.also({"pk__in": keys[start : start + MOST_ROWS]})
-            locked |= _pass(session, selection, summary, send, size)
+            selection = due.narrowed_by({"pk__in": keys[start : start + MOST_ROWS]})
+            locked |= _process_due_learners(session, selection, summary, send, size)
     for email, content in locked.values():
         reason = "the application is creating it now"
         summary.add(ACCOUNT, SKIPPED, email, reason, key=content)
 
 
-def _pass(
+def _process_due_learners(
     session: Session, due: Selection, summary: Summary, send: Send, size: int
 ) -> dict[Any, tuple[str, Any]]:
     """Processes all due learners once. Returns the locked learners: primary key → e-mail address
@@ -90,15 +90,19 @@ def _pass(
     locked_elsewhere: dict[Any, tuple[str, Any]] = {}
 
     def work(page: list[Learner]) -> None:
-        due_now = [learner for learner in page if summary.memory.is_due(ACCOUNT, learner.content)]
-        with summary.memory.claim(ACCOUNT, [learner.pk for learner in due_now]) as free:
-            claimed = [learner for learner in due_now if learner.pk in free]
-            with _with_locks(session, claimed, locked_elsewhere) as locked_page:
-                ready = _with_usernames(session, locked_page, summary)
-                if ready:
-                    _create(session, ready, send, summary)
+        due_learners = [
+            learner for learner in page if summary.memory.is_due(ACCOUNT, learner.content)
+        ]
+        with summary.memory.claim(
+            ACCOUNT, [learner.pk for learner in due_learners]
+        ) as claimed_keys:
+            claimed = [learner for learner in due_learners if learner.pk in claimed_keys]
+            with _lock_learners(session, claimed, locked_elsewhere) as locked_page:
+                named_learners = _choose_missing_usernames(session, locked_page, summary)
+                if named_learners:
+                    _create_accounts(session, named_learners, send, summary)
 
-    pages = learners(
+    pages = read_learners(
         session.agent, session.adapter, size=size, selection=due, with_enrollments=False
     )
     with in_parallel(work, pages) as results:
@@ -113,13 +117,15 @@ def _batch_sender(session: Session) -> Send:
         corrected = [
             learner_to_retry
             for learner in page
-            if (learner_to_retry := _without_refused_value(learner, results.get(learner.pk)))
+            if (learner_to_retry := _drop_refused_value(learner, results.get(learner.pk)))
         ]
         yield results | send_once(corrected) if corrected else results
 
     def send_once(page: Sequence[Learner]) -> Results:
         now = datetime.now(UTC)
-        results = batch.send(session.lms, batch.ACCOUNTS, [_item(learner) for learner in page])
+        results = batch.send(
+            session.lms, batch.ACCOUNTS, [_batch_item(learner) for learner in page]
+        )
         return {learner.pk: _result(results, learner, now) for learner in page}
 
     return send
@@ -137,7 +143,7 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 
 
 @contextmanager
-def _with_locks(
+def _lock_learners(
     session: Session, page: list[Learner], locked_elsewhere: dict[Any, tuple[str, Any]]
 ) -> Iterator[list[Learner]]:
     """Tries to lock the learners. Yields the locked ones, and adds the others to
@@ -166,7 +172,9 @@ def _with_locks(
         session.agent.ask("unlock", holder=holder)
 
 
-def _with_usernames(session: Session, page: list[Learner], summary: Summary) -> list[Learner]:
+def _choose_missing_usernames(
+    session: Session, page: list[Learner], summary: Summary
+) -> list[Learner]:
     """Reads the locked learners again, and lets the application's own code choose missing
     usernames.
 
@@ -204,7 +212,7 @@ def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
     selection = Selection(filter=({"pk__in": keys},))
     reread = [
         learner
-        for rows in learners(
+        for rows in read_learners(
             session.agent,
             session.adapter,
             size=len(keys),
@@ -216,10 +224,10 @@ def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
     return [learner for learner in reread if not (learner.has_account and learner.token)]
 
 
-def _create(session: Session, page: list[Learner], send: Send, summary: Summary) -> None:
+def _create_accounts(session: Session, page: list[Learner], send: Send, summary: Summary) -> None:
     remaining = {learner.pk: learner for learner in page}
     try:
-        with closing(_results_of(session, page, send)) as batches:
+        with closing(_send_and_rename(session, page, send)) as batches:
             for results in batches:
                 _handle_results(session, [remaining.pop(key) for key in results], results, summary)
     except LmsError as error:
@@ -235,7 +243,7 @@ def _handle_results(
     created = []
     for learner in page:
         result = results[learner.pk]
-        learner = replace(learner, username=result.get("named", learner.username))
+        learner = replace(learner, username=result.get("new_username", learner.username))
         if result["status"] == FAILED:
             summary.add_result(ACCOUNT, FAILED, learner.email, result, learner.content)
         elif result["error"]:
@@ -243,41 +251,46 @@ def _handle_results(
         else:
             created.append((learner, result))
     if created:
-        _record(session, created, summary)
+        _record_accounts(session, created, summary)
 
 
-def _results_of(session: Session, page: list[Learner], send: Send) -> Generator[Results]:
+def _send_and_rename(session: Session, page: list[Learner], send: Send) -> Generator[Results]:
     """Yields results by primary key. If another person has the username in the LMS, the learner
     gets a username that the LMS suggests, as in the application's own code; the result holds that
-    username as ``named``."""
+    username as ``new_username``."""
     with closing(send(page)) as batches:
         for results in batches:
-            repeated = _with_other_names(session, page, results)
-            for learner in repeated:
+            renamed_learners = _rename_if_name_taken(session, page, results)
+            for learner in renamed_learners:
                 del results[learner.pk]
             yield results
-            if repeated:
-                names = {learner.pk: {"named": learner.username} for learner in repeated}
-                with closing(send(repeated)) as batches_again:
-                    for results_again in batches_again:
-                        yield {key: result | names[key] for key, result in results_again.items()}
+            if renamed_learners:
+                new_usernames = {
+                    learner.pk: {"new_username": learner.username} for learner in renamed_learners
+                }
+                with closing(send(renamed_learners)) as results_of_renamed:
+                    for renamed_results in results_of_renamed:
+                        yield {
+                            key: result | new_usernames[key]
+                            for key, result in renamed_results.items()
+                        }
 
 
-def _with_other_names(session: Session, page: list[Learner], results: Results) -> list[Learner]:
+def _rename_if_name_taken(session: Session, page: list[Learner], results: Results) -> list[Learner]:
     if session.adapter.account_name != "account":
         return []
-    renamed = []
+    renamed_learners = []
     for learner in page:
         error = results.get(learner.pk, {}).get("error")
         suggestions = error.get("suggestions") if error else None
         if not error or not suggestions or error["code"] != _NAME_TAKEN:
             continue
         if _rename(session, learner, suggestions[0]):
-            renamed.append(replace(learner, username=suggestions[0]))
-    return renamed
+            renamed_learners.append(replace(learner, username=suggestions[0]))
+    return renamed_learners
 
 
-def _without_refused_value(learner: Learner, result: dict[str, Any] | None) -> Learner | None:
+def _drop_refused_value(learner: Learner, result: dict[str, Any] | None) -> Learner | None:
     """Returns the learner without the optional value that the LMS refused; None if the LMS refused
     nothing or a required value."""
     error = result.get("error") if result else None
@@ -289,7 +302,7 @@ def _without_refused_value(learner: Learner, result: dict[str, Any] | None) -> L
     return replace(learner, name=learner.username) if is_name else None
 
 
-def _item(learner: Learner) -> dict[str, Any]:
+def _batch_item(learner: Learner) -> dict[str, Any]:
     return {
         "id": learner.pk,
         "username": learner.username,
@@ -300,7 +313,7 @@ def _item(learner: Learner) -> dict[str, Any]:
     }
 
 
-def _rename(session: Session, learner: Learner, name: str) -> bool:
+def _rename(session: Session, learner: Learner, new_username: str) -> bool:
     columns = session.adapter.account.columns
     (result,) = session.agent.ask(
         "write",
@@ -309,7 +322,7 @@ def _rename(session: Session, learner: Learner, name: str) -> bool:
             {
                 "find": {columns["user"]: learner.pk},
                 "expect": {columns["username"]: learner.username, columns["has_account"]: False},
-                "set": {columns["username"]: name},
+                "set": {columns["username"]: new_username},
             }
         ],
     )
@@ -350,7 +363,7 @@ def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -
     return bool(result["outcome"] == "written")
 
 
-def _record(
+def _record_accounts(
     session: Session, created: list[tuple[Learner, dict[str, Any]]], summary: Summary
 ) -> None:
     """Writes the accounts, then the tokens. If an account could not be written, its token is
@@ -362,7 +375,7 @@ def _record(
         session.agent.ask(
             "write",
             model=account.model,
-            owner=_owner(session),
+            owner=_owner_relation(session),
             rows=[_account_row(session, learner) for learner in unrecorded],
         )
         if unrecorded
@@ -376,11 +389,11 @@ def _record(
         [
             (learner, result["tokens"])
             for (learner, result), write_result in zip(created, write_results, strict=True)
-            if result["tokens"] and write_result["outcome"] in _RECORDED
+            if result["tokens"] and write_result["outcome"] in _WRITTEN_OUTCOMES
         ],
     )
     for (learner, result), write_result in zip(created, write_results, strict=True):
-        if result.get("token_error") and write_result["outcome"] in _RECORDED:
+        if result.get("token_error") and write_result["outcome"] in _WRITTEN_OUTCOMES:
             reason = f"the account was created; no token yet: {result['token_error']}"
             summary.add(ACCOUNT, FAILED, learner.email, reason, key=learner.content)
         else:
@@ -404,8 +417,8 @@ def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) ->
         session.agent.ask("write", model=token.model, rows=rows)
 
 
-def _owner(session: Session) -> dict[str, str]:
-    return {"model": session.adapter.users.model, "by": session.adapter.account.columns["user"]}
+def _owner_relation(session: Session) -> dict[str, str]:
+    return {"model": session.adapter.users.model, "column": session.adapter.account.columns["user"]}
 
 
 def _account_row(session: Session, learner: Learner) -> dict[str, Any]:

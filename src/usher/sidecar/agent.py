@@ -4,7 +4,7 @@ It uses only the standard library and the application's own Django (4.2 or newer
 newer). ``manage.py shell -c`` reads this file as text from standard input, so the application needs
 no package of Usher.
 
-A request and an answer are one JSON line each: ``{"id": 1, "do": "page", ...}`` and ``{"id": 1,
+A request and an answer are one JSON line each: ``{"id": 1, "action": "page", ...}`` and ``{"id": 1,
 "ok": ...}`` or ``{"id": 1, "error": {"code": ..., "message": ...}}``. Answers begin with a mark
 that the sidecar chose, because the application may print other lines. While a request is processed,
 a line ``{"id": 1, "alive": seconds}`` is sent every few seconds.
@@ -24,8 +24,8 @@ import django
 
 VERSION = 1
 #: Seconds between two lines ``alive``, and seconds without a request after which the agent ends.
-HEARTBEAT = 5.0
-SILENCE = 120.0
+SECONDS_BETWEEN_ALIVE_LINES = 5.0
+MAX_SILENCE_SECONDS = 120.0
 #: The most rows in a request. The rows stay locked until the request is done.
 MOST_ROWS = 1000
 
@@ -48,17 +48,17 @@ class Channel:
         self.requests = queue.Queue()
         self._lock = threading.Lock()
         sys.stdout.flush()
-        self._out = os.fdopen(os.dup(1), "wb", buffering=0)
+        self._output = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)
         threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._send_alive_lines, daemon=True).start()
 
     def send(self, message):
         line = "\n{} {}\n".format(self.mark, json.dumps(message, default=as_json))
         data = line.encode()
         with self._lock:
             while data:
-                data = data[self._out.write(data) :]
+                data = data[self._output.write(data) :]
 
     def _listen(self):
         for line in sys.stdin.buffer:
@@ -68,13 +68,13 @@ class Channel:
         # The sidecar has ended. The database rolls back an open transaction.
         os._exit(0)
 
-    def _beat(self):
+    def _send_alive_lines(self):
         started = time.monotonic()
         while True:
-            time.sleep(HEARTBEAT)
+            time.sleep(SECONDS_BETWEEN_ALIVE_LINES)
             now = time.monotonic()
             if self.current_id is None:
-                if now - self.last_line_at > SILENCE:
+                if now - self.last_line_at > MAX_SILENCE_SECONDS:
                     os._exit(0)
                 continue
             try:
@@ -111,7 +111,7 @@ def answer_all(channel):
         try:
             request = json.loads(line)
             answer["id"] = channel.current_id = request["id"]
-            answer["ok"] = ACTIONS[request["do"]](request)
+            answer["ok"] = ACTIONS[request["action"]](request)
         except RequestError as error:
             answer["error"] = {"code": error.code, "message": str(error)}
         except Exception as error:
@@ -146,25 +146,25 @@ def check(request):
     missing = []
     for table in request["tables"]:
         try:
-            model = model_of(table["model"])
+            model = find_model(table["model"])
         except RequestError:
             missing.append(table["model"])
             continue
         for path in table.get("fields", []):
-            if not has_path(model, path):
+            if not has_field(model, path):
                 missing.append("{}.{}".format(table["model"], path))
         for method in table.get("methods", []):
             if not callable(getattr(model, method, None)):
                 missing.append("{}.{}()".format(table["model"], method))
     for name in request.get("functions", []):
         try:
-            function_of(name)
+            find_function(name)
         except RequestError:
             missing.append(name + "()")
     return {"missing": missing}
 
 
-def model_of(label):
+def find_model(label):
     from django.apps import apps
 
     try:
@@ -173,7 +173,7 @@ def model_of(label):
         raise RequestError("unknown-model", "no model {}".format(label)) from error
 
 
-def has_path(model, path):
+def has_field(model, path):
     from django.core.exceptions import FieldDoesNotExist
 
     names = path.split("__")
@@ -190,7 +190,7 @@ def has_path(model, path):
     return True
 
 
-def function_of(dotted):
+def find_function(dotted):
     from importlib import import_module
 
     module, _, name = dotted.rpartition(".")
@@ -215,20 +215,24 @@ def all_rows(model):
     return model._base_manager.all()
 
 
-def filtered(rows, request):
+def apply_conditions(rows, request):
+    """Returns the rows for which every condition of ``filter`` holds and none of ``exclude``. A
+    condition in ``filter`` may be a list of alternatives."""
     from django.db.models import Q
 
     for condition in request.get("filter", []):
-        either = Q()
+        any_alternative = Q()
         for alternative in condition if isinstance(condition, list) else [condition]:
-            either |= Q(**{path: resolved_value(value) for path, value in alternative.items()})
-        rows = rows.filter(either)
+            any_alternative |= Q(
+                **{path: resolve_time(value) for path, value in alternative.items()}
+            )
+        rows = rows.filter(any_alternative)
     for condition in request.get("exclude", []):
-        rows = rows.exclude(**{path: resolved_value(value) for path, value in condition.items()})
+        rows = rows.exclude(**{path: resolve_time(value) for path, value in condition.items()})
     return rows
 
 
-def resolved_value(value):
+def resolve_time(value):
     """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to times by this machine's clock."""
     from django.utils import timezone
 
@@ -242,12 +246,12 @@ def resolved_value(value):
 def page(request):
     """Returns a page of rows in the order of their primary keys, with their related rows.
 
-    ``after``: the ``next`` of the page before, or null. ``with``: name → {model, by, fields,
-    filter, exclude}: rows of another table, whose column ``by`` refers to the page's rows. Returns
+    ``after``: the ``next`` of the page before, or null. ``related``: name → {model, column, fields,
+    filter, exclude}: rows of another table, whose ``column`` refers to the page's rows. Returns
     {rows, next, related}. ``next`` is null on the last page. ``related``: name → rows.
     """
-    model, fields, limit = model_of(request["model"]), request["fields"], row_limit(request)
-    rows = filtered(all_rows(model), request)
+    model, fields, limit = find_model(request["model"]), request["fields"], row_limit(request)
+    rows = apply_conditions(all_rows(model), request)
     if request.get("after") is not None:
         rows = rows.filter(pk__gt=request["after"])
     keys = rows.order_by("pk").values_list("pk", flat=True).distinct()
@@ -258,15 +262,16 @@ def page(request):
         "next": keys[-1] if len(keys) == limit else None,
         "related": {},
     }
-    for name, related in request.get("with", {}).items():
-        rows = filtered(all_rows(model_of(related["model"])), related)
-        rows = rows.filter(**{related["by"] + "__in": keys}).order_by("pk")
-        result["related"][name] = list(rows.values("pk", related["by"], *related["fields"]))
+    for name, related in request.get("related", {}).items():
+        column = related["column"]
+        rows = apply_conditions(all_rows(find_model(related["model"])), related)
+        rows = rows.filter(**{column + "__in": keys}).order_by("pk")
+        result["related"][name] = list(rows.values("pk", column, *related["fields"]))
     return result
 
 
 def count(request):
-    rows = filtered(all_rows(model_of(request["model"])), request)
+    rows = apply_conditions(all_rows(find_model(request["model"])), request)
     return rows.values("pk").distinct().count()
 
 
@@ -287,7 +292,8 @@ def write(request):
     must exist and still have these values; without ``expect``, the row is written only if it does
     not exist. ``set``: values to write. ``owner``: values that the row's owner must still have. The
     owner is the row of the model ``request["owner"]["model"]`` to which the column
-    ``request["owner"]["by"]`` refers.
+    ``request["owner"]["column"]`` refers. ``save_method``: ``save_and_log`` for a model with this
+    method, which writes audit rows.
 
     Outcomes: written, same, changed (by another process; nothing is written), busy (locked by
     another process), gone, refused.
@@ -296,7 +302,7 @@ def write(request):
 
     if len(request["rows"]) > MOST_ROWS:
         raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
-    model, rows = model_of(request["model"]), request["rows"]
+    model, rows = find_model(request["model"]), request["rows"]
     if request.get("dry_run"):
         return [{"outcome": "dry-run"} for _ in rows]
     try:
@@ -310,35 +316,48 @@ def write(request):
 
 
 def write_together(model, rows, request):
-    """Writes all rows after locking them with one statement, without a savepoint for each."""
+    """Writes all rows after locking them with a few statements, without a savepoint for each. Rows
+    with the same lookup column are locked with one statement; a row with several lookup columns is
+    locked alone."""
     outcomes = [outcome and {"outcome": outcome} for outcome in lock_owners(rows, request)]
     changes = []
-    by_key = {}
+    positions_by_column = {}
     for position, row in enumerate(rows):
         if outcomes[position]:
             continue
         lookup = lookup_of(row)
         if len(lookup) == 1:
-            by_key.setdefault(next(iter(lookup)), []).append(position)
+            positions_by_column.setdefault(next(iter(lookup)), []).append(position)
         else:
-            outcomes[position] = {"outcome": changed_row(model, row, {**request, "owner": None})}
-    for key, positions in by_key.items():
-        attname = model._meta.pk.attname if key == "pk" else key
-        values = [lookup_of(rows[position])[key] for position in positions]
-        matching = all_rows(model).filter(**{key + "__in": values})
-        locked = matching.order_by("pk").select_for_update(skip_locked=True)
-        locked = {str(getattr(row, attname)): row for row in locked}
-        existing = set(locked)
-        if len(locked) < len(values):
-            existing = {str(value) for value in matching.values_list(key, flat=True)}
+            outcome = lock_and_write_row(model, row, {**request, "owner": None})
+            outcomes[position] = {"outcome": outcome}
+    for column, positions in positions_by_column.items():
+        values = [lookup_of(rows[position])[column] for position in positions]
+        locked_rows, existing_values = lock_rows(model, column, values)
         for position in positions:
-            name = str(lookup_of(rows[position])[key])
-            outcome, change = decide(model, rows[position], locked.get(name), name in existing)
+            value = str(lookup_of(rows[position])[column])
+            outcome, change = outcome_and_change(
+                model, rows[position], locked_rows.get(value), value in existing_values
+            )
             outcomes[position] = {"outcome": outcome}
             if change:
                 changes.append(change)
     save(model, changes, request)
     return outcomes
+
+
+def lock_rows(model, column, values):
+    """Locks the rows whose ``column`` has one of ``values``. Returns value → locked row, and the
+    values of all existing rows, including rows that another process has locked. The returned values
+    are strings."""
+    attname = model._meta.pk.attname if column == "pk" else column
+    matching_rows = all_rows(model).filter(**{column + "__in": values})
+    locked = matching_rows.order_by("pk").select_for_update(skip_locked=True)
+    locked_rows = {str(getattr(row, attname)): row for row in locked}
+    if len(locked_rows) == len(values):
+        return locked_rows, set(locked_rows)
+    existing_values = matching_rows.values_list(column, flat=True)
+    return locked_rows, {str(value) for value in existing_values}
 
 
 def write_row(model, row, request):
@@ -348,7 +367,7 @@ def write_row(model, row, request):
 
     try:
         with transaction.atomic():
-            return {"outcome": changed_row(model, row, request)}
+            return {"outcome": lock_and_write_row(model, row, request)}
     except Exception as error:
         if is_database_error(error):
             raise
@@ -375,27 +394,30 @@ def is_database_error(error):
     ProgrammingError, such as TransactionManagementError, comes from the code that saves one row."""
     from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
 
-    for_all = (InterfaceError, InternalError, OperationalError)
-    return isinstance(error, for_all) or type(error) is ProgrammingError
+    errors_of_database = (InterfaceError, InternalError, OperationalError)
+    return isinstance(error, errors_of_database) or type(error) is ProgrammingError
 
 
-def refusals(request):
+def reasons_of_refusal(request):
     """Takes the same request as ``write``. Returns for each row why the model's own ``clean``
     refuses the new values, or null. Writes nothing."""
-    model = model_of(request["model"])
+    model = find_model(request["model"])
     existing = all_rows(model).filter(pk__in=[row["pk"] for row in request["rows"]])
     existing = {str(row.pk): row for row in existing}
-    return [refusal(model, existing.get(str(row["pk"])), row["set"]) for row in request["rows"]]
+    return [
+        reason_of_refusal(model, existing.get(str(row["pk"])), row["set"])
+        for row in request["rows"]
+    ]
 
 
-def refusal(model, row, values):
+def reason_of_refusal(model, row, values):
     from django.core.exceptions import ValidationError
 
     if row is None:
         return None
     try:
         for name, value in values.items():
-            setattr(row, name, value_for(model, name, value))
+            setattr(row, name, as_field_type(model, name, value))
         row.clean()
     except ValidationError as error:
         return message_of(error)[:500]
@@ -416,17 +438,17 @@ def lock_owners(rows, request):
     written."""
     if not request.get("owner"):
         return [None] * len(rows)
-    model, by = model_of(request["owner"]["model"]), request["owner"]["by"]
-    keys = {lookup_of(row)[by] for row in rows}
-    matching = all_rows(model).filter(pk__in=keys)
-    locked = matching.order_by("pk").select_for_update(skip_locked=True)
+    model, column = find_model(request["owner"]["model"]), request["owner"]["column"]
+    keys = {lookup_of(row)[column] for row in rows}
+    owners = all_rows(model).filter(pk__in=keys)
+    locked = owners.order_by("pk").select_for_update(skip_locked=True)
     locked = {row.pk: row for row in locked}
     existing = set(locked)
     if len(locked) < len(keys):
-        existing = set(matching.values_list("pk", flat=True))
+        existing = set(owners.values_list("pk", flat=True))
     outcomes = []
     for row in rows:
-        key = lookup_of(row)[by]
+        key = lookup_of(row)[column]
         if key not in locked:
             outcomes.append("busy" if key in existing else "gone")
         else:
@@ -436,16 +458,18 @@ def lock_owners(rows, request):
 
 
 def has_values(model, row, values):
-    return all(getattr(row, name) == value_for(model, name, values[name]) for name in values)
+    return all(getattr(row, name) == as_field_type(model, name, values[name]) for name in values)
 
 
-def changed_row(model, row, request):
+def lock_and_write_row(model, row, request):
     (outcome,) = lock_owners([row], request)
     if outcome:
         return outcome
     matching = all_rows(model).filter(**lookup_of(row))
     locked = matching.select_for_update(skip_locked=True).first()
-    outcome, change = decide(model, row, locked, locked is not None or matching.exists())
+    outcome, change = outcome_and_change(
+        model, row, locked, locked is not None or matching.exists()
+    )
     save(model, [change] if change else [], request)
     return outcome
 
@@ -463,10 +487,10 @@ class Change:
         return self.row
 
 
-def decide(model, row, locked, exists):
+def outcome_and_change(model, row, locked, exists):
     """Returns the outcome, and the Change if it is ``written``. locked: the row; None if the row
     does not exist or another process has locked it. exists: whether the row exists."""
-    values = {name: value_for(model, name, value) for name, value in row["set"].items()}
+    values = {name: as_field_type(model, name, value) for name, value in row["set"].items()}
     if locked is None:
         if exists:
             return "busy", None
@@ -484,10 +508,10 @@ def decide(model, row, locked, exists):
     return "written", Change(locked, values)
 
 
-def value_for(model, name, value):
+def as_field_type(model, name, value):
     """Converts a value from JSON to the field's type."""
     field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
-    value = resolved_value(value)
+    value = resolve_time(value)
     if value is None or isinstance(value, (dict, list)):
         return value
     return field.to_python(value)
@@ -497,22 +521,22 @@ def save(model, changes, request):
     """Saves the changes with the application's own code, which validates values and writes audit
     rows. If a few statements for all rows have the same effect, executes these statements
     instead."""
-    if request.get("by") == "save_and_log":
-        save_logged(model, changes, request.get("audit"))
-    elif is_plain(model):
+    if request.get("save_method") == "save_and_log":
+        save_with_audit_rows(model, changes, request.get("audit"))
+    elif saving_writes_only_the_row(model):
         save_many(model, changes)
     else:
         for change in changes:
             change.apply().save()
 
 
-def is_plain(model):
+def saving_writes_only_the_row(model):
     """Whether saving a row of this model only writes the row."""
     from django.db.models import Model
     from django.db.models.signals import post_save
 
-    own = model.save is Model.save and model.save_base is Model.save_base
-    return own and not post_save.has_listeners(model)
+    has_default_save = model.save is Model.save and model.save_base is Model.save_base
+    return has_default_save and not post_save.has_listeners(model)
 
 
 def send_pre_save(row):
@@ -521,24 +545,24 @@ def send_pre_save(row):
     from django.db import router
     from django.db.models.signals import pre_save
 
-    before, model = columns_of(row), type(row)
-    alias = router.db_for_write(model, instance=row)
-    pre_save.send(sender=model, instance=row, raw=False, using=alias, update_fields=None)
-    return columns_of(row) == before
+    values_before, model = column_values(row), type(row)
+    database = router.db_for_write(model, instance=row)
+    pre_save.send(sender=model, instance=row, raw=False, using=database, update_fields=None)
+    return column_values(row) == values_before
 
 
 def save_many(model, changes):
     """Inserts new rows with one statement, and updates rows that get the same values with one."""
-    create(model, [change.apply() for change in changes if change.new])
-    by_values = {}
+    insert_rows(model, [change.apply() for change in changes if change.new])
+    changes_by_values = {}
     for change in changes:
         if not change.new:
-            name = json.dumps(change.values, default=as_json, sort_keys=True)
-            by_values.setdefault(name, []).append(change)
-    for matching in by_values.values():
-        values = {**matching[0].values, **moments_of_change(model)}
+            values_as_text = json.dumps(change.values, default=as_json, sort_keys=True)
+            changes_by_values.setdefault(values_as_text, []).append(change)
+    for changes_with_same_values in changes_by_values.values():
+        values = {**changes_with_same_values[0].values, **auto_now_values(model)}
         keys = []
-        for change in matching:
+        for change in changes_with_same_values:
             change.values = values
             if send_pre_save(change.apply()):
                 keys.append(change.row.pk)
@@ -547,14 +571,14 @@ def save_many(model, changes):
         model._base_manager.filter(pk__in=keys).update(**values)
 
 
-def create(model, rows):
+def insert_rows(model, rows):
     for row in rows:
         send_pre_save(row)
     if rows:
         model._base_manager.bulk_create(rows)
 
 
-def moments_of_change(model):
+def auto_now_values(model):
     """The columns that every save sets to the current time, with their values."""
     fields = [field for field in model._meta.concrete_fields if getattr(field, "auto_now", False)]
     return {field.name: field.pre_save(model(), False) for field in fields}
@@ -569,77 +593,83 @@ def moments_of_change(model):
 # rows.
 
 #: The number of rows in a batch that the application's own code always saves.
-SAMPLES = 2
+SAMPLE_SIZE = 2
 
 
-def save_logged(model, changes, audit):
-    """audit: {model, row, before, after, with}: the table of audit rows, its columns, and the
-    relations that ``to_dict`` reads; None if the application's own code must save all rows."""
+def save_with_audit_rows(model, changes, audit):
+    """Saves changes with ``save_and_log``, or writes the same rows in a few statements.
+
+    audit: {model, row, before, after, relations}: the table of audit rows, its columns, and the
+    relations that ``to_dict`` reads; None if the application's own code must save all rows.
+    """
     remaining = changes
-    many = len(changes) > 2 * SAMPLES and not any(change.new for change in changes)
-    if audit and many and is_plain(model):
+    is_large_batch = len(changes) > 2 * SAMPLE_SIZE and not any(change.new for change in changes)
+    if audit and is_large_batch and saving_writes_only_the_row(model):
         from django.db.models import prefetch_related_objects
 
-        prefetch_related_objects([change.row for change in changes], *audit["with"])
-        samples, remaining = changes[:SAMPLES], changes[SAMPLES:]
-        logged = [save_sample(model, change, audit) for change in samples]
-        if logged[0] is not None and all(entry == logged[0] for entry in logged):
-            save_many_logged(model, remaining, audit, logged[0])
+        prefetch_related_objects([change.row for change in changes], *audit["relations"])
+        samples, remaining = changes[:SAMPLE_SIZE], changes[SAMPLE_SIZE:]
+        first, *others = [save_and_learn_audit_values(model, change, audit) for change in samples]
+        if first is not None and all(audit_values == first for audit_values in others):
+            save_many_with_audit_rows(model, remaining, audit, audit_values=first)
             return
     for change in remaining:
         change.apply().save_and_log(None)
 
 
-def save_sample(model, change, audit):
+def save_and_learn_audit_values(model, change, audit):
     """Saves one row with the application's own code. Returns the columns of its audit row that do
     not depend on the row; None if anything else was written."""
     from copy import copy
 
     from django.db import connection
 
-    table = model_of(audit["model"])
-    moments = moments_of_change(model)
-    before = plain(change.row.to_dict())
+    table = find_model(audit["model"])
+    auto_now = auto_now_values(model)
+    before = as_stored_json(change.row.to_dict())
     predicted = Change(copy(change.row), change.values).apply()
-    after = plain(predicted.to_dict())
+    after = as_stored_json(predicted.to_dict())
     recorder, hooks = WriteRecorder(), len(connection.run_on_commit)
     with connection.execute_wrapper(recorder):
         change.apply().save_and_log(None)
     row = all_rows(table).filter(**{audit["row"]: change.row.pk}).order_by("-pk").first()
     as_expected = (
-        is_plain(table)
+        saving_writes_only_the_row(table)
         and recorder.are_update_and_insert(model._meta.db_table, table._meta.db_table)
         and len(connection.run_on_commit) == hooks
         and row is not None
         and getattr(row, audit["before"]) == before
-        and without(getattr(row, audit["after"]), moments) == without(after, moments)
-        and without(columns_of(change.row), moments) == without(columns_of(predicted), moments)
+        and without_keys(getattr(row, audit["after"]), auto_now) == without_keys(after, auto_now)
+        and without_keys(column_values(change.row), auto_now)
+        == without_keys(column_values(predicted), auto_now)
     )
     if not as_expected:
         return None
-    own = {table._meta.pk.attname, audit["row"], audit["before"], audit["after"]}
+    row_specific_columns = {table._meta.pk.attname, audit["row"], audit["before"], audit["after"]}
     for field in table._meta.concrete_fields:
         if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
-            own.add(field.attname)
-    return without(columns_of(row), own)
+            row_specific_columns.add(field.attname)
+    return without_keys(column_values(row), row_specific_columns)
 
 
-def save_many_logged(model, changes, audit, logged):
-    table = model_of(audit["model"])
-    before = {change.row.pk: change.row.to_dict() for change in changes}
+def save_many_with_audit_rows(model, changes, audit, audit_values):
+    """Saves changes and inserts their audit rows. audit_values: the columns of the audit rows that
+    do not depend on the row."""
+    table = find_model(audit["model"])
+    data_before = {change.row.pk: change.row.to_dict() for change in changes}
     save_many(model, changes)
     rows = [
         table(
-            **logged,
+            **audit_values,
             **{
                 audit["row"]: change.row.pk,
-                audit["before"]: before[change.row.pk],
+                audit["before"]: data_before[change.row.pk],
                 audit["after"]: change.row.to_dict(),
             },
         )
         for change in changes
     ]
-    create(table, rows)
+    insert_rows(table, rows)
 
 
 class WriteRecorder:
@@ -664,16 +694,16 @@ class WriteRecorder:
         return len(statements) == 2 and all(map(str.startswith, statements, begins))
 
 
-def plain(data):
+def as_stored_json(data):
     """Returns a value as a JSON column returns it."""
     return json.loads(json.dumps(data))
 
 
-def columns_of(row):
+def column_values(row):
     return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
 
 
-def without(data, names):
+def without_keys(data, names):
     return {name: value for name, value in data.items() if name not in names}
 
 
@@ -684,9 +714,9 @@ def make(request):
 
     if len(request["rows"]) > MOST_ROWS:
         raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
-    model = model_of(request["model"])
+    model = find_model(request["model"])
     rows = [
-        model(**{name: value_for(model, name, value) for name, value in row.items()})
+        model(**{name: as_field_type(model, name, value) for name, value in row.items()})
         for row in request["rows"]
     ]
     with transaction.atomic():
@@ -695,7 +725,7 @@ def make(request):
 
 def remove(request):
     """Deletes rows that ``make`` inserted."""
-    all_rows(model_of(request["model"])).filter(pk__in=request["keys"]).delete()
+    all_rows(find_model(request["model"])).filter(pk__in=request["keys"]).delete()
 
 
 def address(request):
@@ -715,7 +745,7 @@ def call(request):
     savepoint."""
     from django.db import transaction
 
-    function, model = function_of(request["function"]), model_of(request["model"])
+    function, model = find_function(request["function"]), find_model(request["model"])
     try:
         rows = all_rows(model).in_bulk(request["keys"])
         with transaction.atomic():
@@ -775,14 +805,14 @@ def lock(request):
     expire after ``expire`` seconds, for example if this process dies. ``holder``: any name;
     ``unlock`` releases all locks of a holder.
     """
-    make, model = function_of(request["function"]), model_of(request["model"])
+    make_lock, model = find_function(request["function"]), find_model(request["model"])
     rows = all_rows(model).filter(pk__in=request["keys"])
     values = dict(rows.values_list("pk", request["column"]))
     answers, holder, expire = [], request["holder"], request["expire"]
     for key in request["keys"]:
         name = request["name"].format(values.get(key))
         if name not in held_locks:
-            new_lock = make(name, expire=expire)
+            new_lock = make_lock(name, expire=expire)
             if not new_lock.acquire(blocking=False):
                 answers.append(False)
                 continue
@@ -793,13 +823,13 @@ def lock(request):
 
 def unlock(request):
     """Releases the holder's locks. A lock that has expired is no error."""
-    for name, held in list(held_locks.items()):
-        held.holders.discard(request["holder"])
-        if held.holders:
+    for name, held_lock in list(held_locks.items()):
+        held_lock.holders.discard(request["holder"])
+        if held_lock.holders:
             continue
         del held_locks[name]
         try:
-            held.lock.release()
+            held_lock.lock.release()
         except Exception as error:
             sys.stderr.write("a lock had expired: {}\n".format(error))
 
@@ -813,7 +843,7 @@ ACTIONS = {
     "lock": lock,
     "make": make,
     "page": page,
-    "refusals": refusals,
+    "refusals": reasons_of_refusal,
     "remove": remove,
     "settings": settings,
     "unlock": unlock,

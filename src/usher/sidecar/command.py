@@ -29,9 +29,8 @@ from usher.sidecar import reconcile as reconciling
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.adapters.known import adapter_of
-from usher.sidecar.console.server import HOST as LOOPBACK
-from usher.sidecar.console.server import serving
-from usher.sidecar.drift import KINDS, USUAL, drift
+from usher.sidecar.console.server import LOOPBACK, serve_pages
+from usher.sidecar.drift import DEFAULT_KINDS, KINDS, drift
 from usher.sidecar.errors import SidecarError, explain
 from usher.sidecar.given_up import find_given_up
 from usher.sidecar.output import MAX_SHOWN, DriftOutput, ReconcileOutput
@@ -104,7 +103,12 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="List only learners on whom the application gave up; send no requests to the LMS.",
 )
-@click.option("--all", "show_all", is_flag=True, help=f"Show all, not {MAX_SHOWN} of a kind.")
+@click.option(
+    "--all",
+    "show_all",
+    is_flag=True,
+    help=f"Show all differences, not only the first {MAX_SHOWN} of each kind.",
+)
 def drift_command(
     kinds: tuple[str, ...], only_given_up: bool, show_all: bool, as_json: bool, **arguments: Any
 ) -> None:
@@ -116,14 +120,14 @@ def drift_command(
     output = DriftOutput(as_json, show_all)
     with _reporting_errors(output):
         options, lms_url = _options_of(arguments)
-        _lacks_modes(options, kinds, output.console)
+        _warn_if_without_run_modes(options, kinds, output.console)
         with _open_application(options, output.console) as (checkout, adapter, agent):
             output.set_application(adapter.title)
             for learner in find_given_up(agent, adapter):
                 output.print_given_up(learner.kind, learner.what, learner.reason)
             if not only_given_up:
                 session = open_session(checkout, adapter, agent, lms_url)
-                for difference in drift(session, kinds or USUAL):
+                for difference in drift(session, kinds or DEFAULT_KINDS):
                     output.print_difference(**asdict(difference))
         output.print_end(
             "the application gave up on nobody" if only_given_up else "nothing differs in the LMS"
@@ -156,7 +160,9 @@ def drift_command(
     help="Requests at a time to an LMS without the batch API.",
 )
 @click.option("--dry-run", is_flag=True, help="Show how much is due and change nothing.")
-@click.option("--watch", "watching", is_flag=True, help="Continue until stopped.")
+@click.option(
+    "--watch", "watching", is_flag=True, help="Check the application every second until stopped."
+)
 @click.option(
     "--console",
     "with_console",
@@ -174,7 +180,7 @@ def drift_command(
     default=LOOPBACK,
     metavar="ADDRESS",
     show_default=True,
-    help="Address that the pages listen on: 0.0.0.0 in a container whose port is published on "
+    help="Address that the pages listen on. Use 0.0.0.0 in a container whose port is published on "
     "127.0.0.1 of its host.",
 )
 @click.option(
@@ -204,40 +210,22 @@ def reconcile_command(
     titles and dates of course runs from the LMS. Orders, payments and messages are never changed.
     It can be stopped and run again at any time.
     """
-    scope = reconciling.PassScope(kinds or reconciling.USUAL, user, run)
+    scope = reconciling.PassScope(kinds or reconciling.DEFAULT_KINDS, user, run)
     if (with_console or metrics_at) and (dry_run or not watching):
         raise click.UsageError("--console and --metrics go with --watch.")
     watch_output = WatchOutput(as_json)
     output = watch_output if watching and not dry_run else ReconcileOutput(as_json)
     with _reporting_errors(output):
         options, lms_url = _options_of(arguments)
-        if _lacks_modes(options, kinds, output.console):
+        if _warn_if_without_run_modes(options, kinds, output.console):
             scope = replace(scope, kinds=[kind for kind in kinds if kind != RUN_MODE])
             if not scope.kinds:
                 output.print_dry_run({}) if dry_run else output.print_summary(Summary())
                 return
         if watching and not dry_run:
-            console_at = (console_host, console_port) if with_console else None
-            with _serve(console_at, metrics_at, output) as state:
-
-                def show_end() -> None:
-                    output.print_state(state)
-                    output.print_stopped()
-
-                stopping = Stopping(lambda: _exit_now(show_end, 0))
-                output.print_line(f"starting manage.py of {options.target}")
-                watch(
-                    options,
-                    lms_url,
-                    scope,
-                    concurrency=concurrency,
-                    on_start=watch_output.print_start,
-                    on_pass=output.print_summary,
-                    on_trouble=watch_output.print_trouble,
-                    state=state,
-                    stopping=stopping,
-                )
-            show_end()
+            console_address = (console_host, console_port) if with_console else None
+            with _serve(console_address, metrics_at, output) as state:
+                _watch(options, lms_url, scope, concurrency, watch_output, state)
             return
         with _open_application(options, output.console) as (checkout, adapter, agent):
             reconciling.check(agent, adapter, scope)
@@ -249,30 +237,69 @@ def reconcile_command(
                 output.print_dry_run(due)
                 return
             output.print_due(adapter.title, due)
-            summary = Summary(waits_for_locks=True, notify=output.console.print)
-            why = reconciling.why_not_eligible(agent, adapter, user) if user else ""
-            stopping = Stopping(
-                lambda: _exit_now(lambda: output.print_interrupted(summary), exits.INTERRUPTED)
-            )
-            try:
-                with stopping.listening(), output.progress(due) as progress:
-                    _reconcile(session, scope, summary, stopping, progress)
-            except (SidecarError, LmsError):
-                output.print_before_error(summary)
-                raise
-            if stopping.is_set:
-                output.print_interrupted(summary)
-            else:
-                if why:
-                    summary.add(ACCOUNT, SKIPPED, user, why)
-                else:
-                    summary.new = reconciling.count_new(agent, adapter, scope)
-                summary.waiting = reconciling.count_waiting(agent, adapter, scope)
-                output.print_summary(summary)
-    if stopping.is_set:
-        sys.exit(exits.INTERRUPTED)
-    if not summary.ok:
-        sys.exit(exits.FAILED)
+            exit_code = _reconcile_once(session, scope, due, output)
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _watch(
+    options: ApplicationOptions,
+    lms_url: str,
+    scope: reconciling.PassScope,
+    concurrency: int,
+    output: WatchOutput,
+    state: WatchState,
+) -> None:
+    """Reconciles until SIGTERM or SIGINT, then prints the results since the start."""
+
+    def print_end() -> None:
+        output.print_state(state)
+        output.print_stopped()
+
+    output.print_line(f"starting manage.py of {options.target}")
+    watch(
+        options,
+        lms_url,
+        scope,
+        concurrency=concurrency,
+        on_start=output.print_start,
+        on_pass=output.print_summary,
+        on_trouble=output.print_trouble,
+        state=state,
+        stopping=Stopping(lambda: _exit_now(print_end, 0)),
+    )
+    print_end()
+
+
+def _reconcile_once(
+    session: Session, scope: reconciling.PassScope, due: dict[str, int], output: ReconcileOutput
+) -> int:
+    """Reconciles and prints the results. Returns the exit code. due: kind → number of rows to
+    process, if known."""
+    agent, adapter = session.agent, session.adapter
+    summary = Summary(waits_for_locks=True, notify=output.console.print)
+    reason_not_eligible = (
+        reconciling.why_not_eligible(agent, adapter, scope.user) if scope.user else ""
+    )
+    stopping = Stopping(
+        lambda: _exit_now(lambda: output.print_interrupted(summary), exits.INTERRUPTED)
+    )
+    try:
+        with stopping.handle_signals(), output.progress(due) as show_progress:
+            _reconcile(session, scope, summary, stopping, show_progress)
+    except (SidecarError, LmsError):
+        output.print_results_before_error(summary)
+        raise
+    if stopping.is_requested:
+        output.print_interrupted(summary)
+        return exits.INTERRUPTED
+    if reason_not_eligible:
+        summary.add(ACCOUNT, SKIPPED, scope.user, reason_not_eligible)
+    else:
+        summary.new = reconciling.count_new(agent, adapter, scope)
+    summary.waiting = reconciling.count_waiting(agent, adapter, scope)
+    output.print_summary(summary)
+    return 0 if summary.succeeded else exits.FAILED
 
 
 def _exit_now(report: Callable[[], None], exit_code: int) -> None:
@@ -284,9 +311,11 @@ def _exit_now(report: Callable[[], None], exit_code: int) -> None:
         os._exit(exit_code)
 
 
-def _lacks_modes(options: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
-    """Whether the operator named the modes of runs although the application has none. If so, prints
-    a line."""
+def _warn_if_without_run_modes(
+    options: ApplicationOptions, kinds: Sequence[str], console: Console
+) -> bool:
+    """Prints a line if the operator named the modes of runs although the application has none.
+    Returns whether this is so."""
     edition = recognise(options).edition if RUN_MODE in kinds else None
     if edition is None or adapter_of(edition.name).run_modes is not None:
         return False
@@ -308,32 +337,34 @@ def _open_application(
 
 @contextmanager
 def _serve(
-    console_at: tuple[str, int] | None, metrics_at: str, output: ReconcileOutput
+    console_address: tuple[str, int] | None, metrics_address: str, output: ReconcileOutput
 ) -> Iterator[WatchState]:
-    """Serves pages and metrics if requested. console_at: address and port; None for no pages."""
+    """Serves pages and metrics if requested. Yields the state that they show. console_address: host
+    and port of the pages; None for no pages. metrics_address: the value of ``--metrics``; '' for no
+    metrics."""
     with ExitStack() as stack:
-        counting = None
-        if metrics_at:
+        pass_metrics = None
+        if metrics_address:
             from usher.sidecar import metrics
 
-            host, _, port = metrics_at.rpartition(":")
+            host, _, port = metrics_address.rpartition(":")
             if not port.isascii() or not port.isdigit() or int(port) > 65535:
-                raise click.UsageError(f"--metrics: {metrics_at!r} is no [HOST:]PORT.")
-            counting, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
+                raise click.UsageError(f"--metrics: {metrics_address!r} is not [HOST:]PORT.")
+            pass_metrics, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
             metrics_port = stack.enter_context(
-                _listening(metrics_at, metrics.serving(counting, host, int(port)))
+                _listening(metrics_address, metrics.serve_metrics(pass_metrics, host, int(port)))
             )
             output.print_line(f"metrics at http://{host}:{metrics_port}/metrics")
-        state = WatchState(counting)
-        if console_at is not None:
-            host, at = console_at
+        state = WatchState(pass_metrics)
+        if console_address is not None:
+            host, console_port = console_address
             if not _is_loopback(host):
                 output.print_line(
                     f"! the pages listen on {host}, beyond this machine's loopback: anybody who "
-                    "sees the link gets in, and it travels unencrypted"
+                    "sees the link can open them, and nothing is encrypted"
                 )
-            pages = serving(state, at, output.print_link, host)
-            stack.enter_context(_listening(f"{host}:{at}", pages))
+            pages = serve_pages(state, console_port, output.print_link, host)
+            stack.enter_context(_listening(f"{host}:{console_port}", pages))
         yield state
 
 
@@ -345,13 +376,14 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _listening(where: str, server: AbstractContextManager[T]) -> Iterator[T]:
+def _listening(address_text: str, server: AbstractContextManager[T]) -> Iterator[T]:
+    """Runs the server within the block. Raises SidecarError if the address can't be listened on."""
     with ExitStack() as stack:
         try:
             address = stack.enter_context(server)
         except OSError as error:
             raise SidecarError(
-                f"{where} can't be listened on: {error.strerror or error}"
+                f"{address_text} can't be listened on: {error.strerror or error}"
             ) from error
         yield address
 
@@ -361,19 +393,21 @@ def _reconcile(
     scope: reconciling.PassScope,
     summary: Summary,
     stopping: Stopping,
-    progress: Callable[[Summary], None],
+    show_progress: Callable[[Summary], None],
 ) -> None:
-    with stopping.batches() as stop_if_asked:
+    """Reconciles until nothing is due, or until a signal is received. Shows the progress after each
+    batch."""
+    with stopping.stop_between_batches() as stop_if_requested:
 
         def after_batch(so_far: Summary) -> None:
-            progress(so_far)
-            stop_if_asked(so_far)
+            show_progress(so_far)
+            stop_if_requested(so_far)
 
         def wait(seconds: float) -> None:
             summary.notify(f"the LMS limits the rate of requests; continuing in {seconds:.0f} s")
             until = time.monotonic() + seconds
             while (remaining := until - time.monotonic()) > 0:
-                stop_if_asked(summary)
+                stop_if_requested(summary)
                 time.sleep(min(remaining, _STOP_CHECK_SECONDS))
 
         summary.progress = after_batch
@@ -381,11 +415,11 @@ def _reconcile(
 
 
 def _options_of(arguments: dict[str, Any]) -> tuple[ApplicationOptions, str]:
-    """Returns the options, completed from the remembered connection, and the LMS's address. Raises
-    SidecarError."""
+    """Returns the options, completed from the remembered connection, and the value of
+    ``--lms-url``. Raises SidecarError."""
     if arguments["env_file"] and not Path(arguments["env_file"]).expanduser().exists():
         raise SidecarError(f"--env-file: {arguments['env_file']} does not exist.")
-    target = _as_stored(arguments["application"])
+    target = _as_stored_target(arguments["application"])
     remembered = [
         connection
         for connection in connections.read_all()
@@ -399,19 +433,19 @@ def _options_of(arguments: dict[str, Any]) -> tuple[ApplicationOptions, str]:
             else "no application named; give its checkout: --application ~/mitxonline. In your own "
             "Django project, run `python manage.py reconcile` or `python manage.py drift`."
         )
-    last = remembered[-1] if remembered else None
+    latest = remembered[-1] if remembered else None
     return (
         ApplicationOptions(
-            target=target or (last.application if last else ""),
-            edition=arguments["edition"] or (last.edition if last else ""),
-            manage=arguments["manage"] or (last.manage if last else ""),
-            env_file=arguments["env_file"] or (last.env_file if last else ""),
+            target=target or (latest.application if latest else ""),
+            edition=arguments["edition"] or (latest.edition if latest else ""),
+            manage=arguments["manage"] or (latest.manage if latest else ""),
+            env_file=arguments["env_file"] or (latest.env_file if latest else ""),
         ),
         arguments["lms_url"],
     )
 
 
-def _as_stored(target: str) -> str:
+def _as_stored_target(target: str) -> str:
     """Returns an application's folder or URL in the form in which connections are stored."""
     if not target or urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")
@@ -430,9 +464,9 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
         click.echo("stopped", err=True)
         sys.exit(exits.INTERRUPTED)
     except (SidecarError, ConnectError, EnvFileError, connections.ConnectionsError) as error:
-        _end_with(output, str(error))
+        _exit_with_error(output, str(error))
     except LmsError as error:
-        _end_with(output, f"The LMS could not be asked: {explain(error)}")
+        _exit_with_error(output, f"The LMS could not be asked: {explain(error)}")
     except click.ClickException:
         raise
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, as FAILED
@@ -441,7 +475,7 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
         sys.exit(exits.NOT_RUN)
 
 
-def _end_with(output: ReconcileOutput | DriftOutput, reason: str) -> NoReturn:
+def _exit_with_error(output: ReconcileOutput | DriftOutput, reason: str) -> NoReturn:
     output.print_error(reason)
     click.echo(f"✗ {wrap(reason, 2)}", err=True)
     sys.exit(exits.NOT_RUN)

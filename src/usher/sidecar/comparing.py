@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.client.payloads import ListedEnrollment
-from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.enrollments import due_rows, enroll, pages_of, sender
-from usher.sidecar.learners import Enrollment, Learner, learners
+from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
+from usher.sidecar.enrollments import claim_due_rows, enroll, enrollment_pages, make_sender
+from usher.sidecar.learners import Enrollment, Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
 from usher.sidecar.summary import Memory, Summary
@@ -64,36 +64,36 @@ def pairs_of(learner: Learner, lms_enrollments: list[ListedEnrollment]) -> Itera
         )
 
 
-def is_other_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
+def mode_differs(adapter: Adapter, pair: EnrollmentPair) -> bool:
     """Whether the mode in the LMS is one that the application's own code would change."""
     if pair.row is None or pair.in_lms is None or not pair.in_lms.is_active or not pair.row.mode:
         return False
-    return pair.in_lms.mode not in (pair.row.mode, adapter.mode_instead)
+    return pair.in_lms.mode not in (pair.row.mode, adapter.fallback_mode)
 
 
-def _is_missing(adapter: Adapter, pair: EnrollmentPair) -> bool:
+def _is_missing_in_lms(adapter: Adapter, pair: EnrollmentPair) -> bool:
     return pair.row is not None and pair.row.enrolled and pair.in_lms is None
 
 
-def _is_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
+def _must_change_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
     """Whether to change the mode. A learner who has a paid mode in the LMS keeps it."""
-    if pair.row is None or pair.in_lms is None or not is_other_mode(adapter, pair):
+    if pair.row is None or pair.in_lms is None or not mode_differs(adapter, pair):
         return False
     return pair.row.mode not in _FREE or pair.in_lms.mode in _FREE
 
 
-def _is_adopted(adapter: Adapter, pair: EnrollmentPair) -> bool:
+def _is_unknown_here(adapter: Adapter, pair: EnrollmentPair) -> bool:
     return pair.row is None and pair.ended is None and pair.in_lms is not None
 
 
-_DIFFERS: dict[str, Callable[[Adapter, EnrollmentPair], bool]] = {
-    MISSING: _is_missing,
-    MODE: _is_mode,
-    ADOPT: _is_adopted,
+_IS_DIFFERENCE: dict[str, Callable[[Adapter, EnrollmentPair], bool]] = {
+    MISSING: _is_missing_in_lms,
+    MODE: _must_change_mode,
+    ADOPT: _is_unknown_here,
 }
 
 
-def differing(
+def find_differing(
     session: Session,
     kind: str,
     user: str = "",
@@ -106,13 +106,13 @@ def differing(
     changed in the last ``changed_in`` seconds; None for all. memory: used with ``changed_in``, to
     leave out learners that have not changed since they agreed with the LMS."""
     if changed_in is not None:
-        for keys in _with_changes(session, changed_in):
-            yield from _differing(session, kind, user, run, keys, memory)
+        for keys in _keys_of_changed_learners(session, changed_in):
+            yield from _find_differing(session, kind, user, run, keys, memory)
     else:
-        yield from _differing(session, kind, user, run)
+        yield from _find_differing(session, kind, user, run)
 
 
-def _with_changes(session: Session, seconds: float) -> Iterator[list[Any]]:
+def _keys_of_changed_learners(session: Session, seconds: float) -> Iterator[list[Any]]:
     """Yields the primary keys of learners whose enrollments changed."""
     table, user = session.adapter.enrollments, session.adapter.enrollments.columns["user"]
     selection = Selection(filter=(session.adapter.changed_enrollments(seconds),))
@@ -123,7 +123,7 @@ def _with_changes(session: Session, seconds: float) -> Iterator[list[Any]]:
             yield sorted({row[user] for row in page["rows"]})
 
 
-def _differing(
+def _find_differing(
     session: Session,
     kind: str,
     user: str,
@@ -133,9 +133,9 @@ def _differing(
 ) -> Iterator[list[EnrollmentPair]]:
     selection = session.adapter.eligible_users
     if user:
-        selection = selection.also([{"email": user}, {"username": user}])
+        selection = selection.narrowed_by(user_condition(user))
     if keys is not None:
-        selection = selection.also({"pk__in": keys})
+        selection = selection.narrowed_by({"pk__in": keys})
 
     def compare_page(page: list[Learner]) -> list[EnrollmentPair]:
         by_username = {
@@ -151,17 +151,17 @@ def _differing(
                 in_lms[enrollment.username].append(enrollment)
         differing_pairs: list[EnrollmentPair] = []
         for name, learner in by_username.items():
-            of_learner = [
+            pairs_of_learner = [
                 pair
                 for pair in pairs_of(learner, in_lms[name])
-                if run in ("", pair.course) and _DIFFERS[kind](session.adapter, pair)
+                if run in ("", pair.course) and _IS_DIFFERENCE[kind](session.adapter, pair)
             ]
-            if memory is not None and not of_learner:
-                memory.note_agreement(kind, learner.pk, learner.enrollments)
-            differing_pairs += of_learner
+            if memory is not None and not pairs_of_learner:
+                memory.record_agreement(kind, learner.pk, learner.enrollments)
+            differing_pairs += pairs_of_learner
         return differing_pairs
 
-    pages = learners(session.agent, session.adapter, selection=selection)
+    pages = read_learners(session.agent, session.adapter, selection=selection)
     with in_parallel(compare_page, pages, _CONCURRENCY) as results:
         for pairs in results:
             active = [pair for pair in pairs if kind != ADOPT or _is_active(pair)]
@@ -173,11 +173,11 @@ def _is_active(pair: EnrollmentPair) -> bool:
 
 
 def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[EnrollmentPair]:
-    run_keys = _runs(session, pairs)
+    run_keys = _run_keys(session, pairs)
     return [pair for pair in pairs if pair.course in run_keys]
 
 
-def _runs(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
+def _run_keys(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
     """Returns course key → primary key, for the runs that the application has."""
     table = session.adapter.runs
     keys = sorted({pair.course for pair in pairs})
@@ -191,7 +191,7 @@ def _runs(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
 
 
 def count_differing(session: Session, kind: str, user: str = "", run: str = "") -> int:
-    return sum(len(page) for page in differing(session, kind, user, run))
+    return sum(len(page) for page in find_differing(session, kind, user, run))
 
 
 def reconcile_compared(
@@ -207,15 +207,15 @@ def reconcile_compared(
     """Processes all differences of ``kind``. Raises LmsError if the LMS refuses all learners for
     the same reason."""
     with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
-        send = sender(session, pool, batched=batched)
-        for page in differing(session, kind, user, run, changed_in, summary.memory):
+        send = make_sender(session, pool, batched=batched)
+        for page in find_differing(session, kind, user, run, changed_in, summary.memory):
             if kind == ADOPT:
                 _adopt(session, page, summary)
             else:
                 keys = [pair.row.pk for pair in page if pair.row]
                 selection = Selection(filter=({"pk__in": keys},))
-                for rows in pages_of(session, selection) if keys else ():
-                    with due_rows(kind, rows, summary) as due:
+                for rows in enrollment_pages(session, selection) if keys else ():
+                    with claim_due_rows(kind, rows, summary) as due:
                         if due:
                             enroll(session, due, send, summary, kind)
             summary.report_progress()
@@ -224,7 +224,7 @@ def reconcile_compared(
 def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> None:
     """Creates enrollments as the application's sync does. Unlike that sync, uses the LMS's mode and
     writes audit rows."""
-    columns, run_keys = session.adapter.enrollments.columns, _runs(session, page)
+    columns, run_keys = session.adapter.enrollments.columns, _run_keys(session, page)
     due = [pair for pair in page if summary.memory.is_due(ADOPT, (pair.learner.pk, pair.course))]
     if not due:
         return
@@ -239,7 +239,7 @@ def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> No
         }
         rows.append({"find": find, "set": values})
     results = session.agent.ask(
-        "write", model=session.adapter.enrollments.model, by="save_and_log", rows=rows
+        "write", model=session.adapter.enrollments.model, save_method="save_and_log", rows=rows
     )
     for pair, result in zip(due, results, strict=True):
         key = (pair.learner.pk, pair.course)

@@ -14,8 +14,8 @@ from usher.client import batch
 from usher.client.errors import LmsError
 from usher.client.payloads import ObservedAccount, TokenPair
 from usher.contract.failures import FailureClass
-from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.learners import Learner, learners
+from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
+from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.public_accounts import PublicAccounts
 from usher.sidecar.session import Session
 from usher.sidecar.summary import DONE, REFUSED, Memory, Summary
@@ -24,7 +24,7 @@ PROFILE = "profile"
 
 
 @dataclass(frozen=True)
-class Differing:
+class DifferingLearner:
     """A learner whose details differ. changes: ``name``, ``email`` or ``country`` → the
     application's value."""
 
@@ -32,17 +32,17 @@ class Differing:
     changes: dict[str, str]
 
 
-def differing(
+def find_differing(
     session: Session,
     user: str = "",
     changed_in: float | None = None,
     memory: Memory | None = None,
-) -> Iterator[list[Differing]]:
+) -> Iterator[list[DifferingLearner]]:
     """Yields pages of differing learners with an account. changed_in: only users that changed in
     the last ``changed_in`` seconds; None for all. memory: used with ``changed_in``, to leave out
     users that have not changed since they agreed with the LMS."""
     recent_memory = memory if changed_in is not None else None
-    for page in learners(
+    for page in read_learners(
         session.agent, session.adapter, selection=_select_learners(session, user, changed_in)
     ):
         with_account = [
@@ -61,14 +61,16 @@ def differing(
             else {}
         )
         compared_learners = [
-            Differing(learner, _changes(session.adapter, learner, accounts[learner.username]))
+            DifferingLearner(
+                learner, _differing_details(session.adapter, learner, accounts[learner.username])
+            )
             for learner in with_account
             if learner.username in accounts
         ]
         if recent_memory is not None:
             for compared in compared_learners:
                 if not compared.changes:
-                    recent_memory.note_agreement(
+                    recent_memory.record_agreement(
                         PROFILE, compared.learner.pk, _details_of(compared.learner)
                     )
         yield [compared for compared in compared_learners if compared.changes]
@@ -81,13 +83,15 @@ def _details_of(learner: Learner) -> tuple[str, ...]:
 def _select_learners(session: Session, user: str, changed_in: float | None) -> Selection:
     selection = session.adapter.eligible_users
     if user:
-        selection = selection.also([{"email": user}, {"username": user}])
+        selection = selection.narrowed_by(user_condition(user))
     if changed_in is not None:
-        selection = selection.also(session.adapter.changed_profiles(changed_in))
+        selection = selection.narrowed_by(session.adapter.changed_profiles(changed_in))
     return selection
 
 
-def _changes(adapter: Adapter, learner: Learner, account: ObservedAccount) -> dict[str, str]:
+def _differing_details(
+    adapter: Adapter, learner: Learner, account: ObservedAccount
+) -> dict[str, str]:
     """Returns the details that differ; none for an inactive account, which the LMS's staff may have
     banned."""
     if not account.is_active:
@@ -104,7 +108,7 @@ def _changes(adapter: Adapter, learner: Learner, account: ObservedAccount) -> di
 
 
 def count_differing(session: Session, user: str = "") -> int:
-    return sum(len(page) for page in differing(session, user))
+    return sum(len(page) for page in find_differing(session, user))
 
 
 def reconcile_profiles(
@@ -117,8 +121,8 @@ def reconcile_profiles(
 ) -> None:
     """Sends the details that differ. Raises LmsError if the LMS refuses all learners for the same
     reason."""
-    with PublicAccounts(session) as public:
-        for page in differing(session, user, changed_in, summary.memory):
+    with PublicAccounts(session) as public_accounts:
+        for page in find_differing(session, user, changed_in, summary.memory):
             due = [
                 compared
                 for compared in page
@@ -126,13 +130,15 @@ def reconcile_profiles(
             ]
             if due:
                 errors = (
-                    _by_batch(session, due) if batched else _by_public_api(session, public, due)
+                    _update_with_batch_api(session, due)
+                    if batched
+                    else _update_with_public_api(session, public_accounts, due)
                 )
                 _verify(session, due, errors, summary)
             summary.report_progress()
 
 
-def _by_batch(session: Session, due: list[Differing]) -> dict[Any, LmsError]:
+def _update_with_batch_api(session: Session, due: list[DifferingLearner]) -> dict[Any, LmsError]:
     """Updates profiles in batches. Returns primary key → error of those that failed."""
     items = [
         {
@@ -158,8 +164,8 @@ def _by_batch(session: Session, due: list[Differing]) -> dict[Any, LmsError]:
     return errors
 
 
-def _by_public_api(
-    session: Session, public: PublicAccounts, due: list[Differing]
+def _update_with_public_api(
+    session: Session, public_accounts: PublicAccounts, due: list[DifferingLearner]
 ) -> dict[Any, LmsError]:
     """Signs in on each learner's behalf, which updates the e-mail address in the LMS. Changes the
     other details with the learner's own token, since the LMS accepts no other token for them.
@@ -175,7 +181,9 @@ def _by_public_api(
             session.lms.change_account(learner.username, other_changes, tokens.access_token)
 
     errors: dict[Any, LmsError] = {}
-    for key, error in public.signed_in([compared.learner for compared in due], change).items():
+    for key, error in public_accounts.sign_in_each(
+        [compared.learner for compared in due], change
+    ).items():
         if error is not None and error.failure_class is FailureClass.SYSTEMIC:
             raise error
         if error is not None:
@@ -184,7 +192,7 @@ def _by_public_api(
 
 
 def _verify(
-    session: Session, due: list[Differing], errors: dict[Any, LmsError], summary: Summary
+    session: Session, due: list[DifferingLearner], errors: dict[Any, LmsError], summary: Summary
 ) -> None:
     """Reads the accounts again, because a sign-in changes different fields in different releases of
     the LMS. Records as done the accounts that now agree."""
@@ -196,7 +204,7 @@ def _verify(
             continue
         account = accounts.get(learner.username)
         still_different = (
-            _changes(session.adapter, learner, account) if account else compared.changes
+            _differing_details(session.adapter, learner, account) if account else compared.changes
         )
         if not still_different:
             summary.add(PROFILE, DONE, key=learner.content)

@@ -10,8 +10,8 @@ from usher.client.errors import NotThere
 from usher.client.payloads import ListedEnrollment, ObservedAccount, moment
 from usher.sidecar import records, runs
 from usher.sidecar.adapters.adapter import Adapter
-from usher.sidecar.comparing import is_other_mode, pairs_of
-from usher.sidecar.learners import Learner, learners
+from usher.sidecar.comparing import mode_differs, pairs_of
+from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.records import CERTIFICATE, GRADE
 from usher.sidecar.run_modes import RUN_MODE, compared_modes
@@ -20,7 +20,7 @@ from usher.sidecar.session import Session
 KINDS = ("account", "enrollment", "run", RUN_MODE, GRADE, CERTIFICATE)
 #: The kinds compared by default. Grades need a request for each run, and certificates one for each
 #: learner.
-USUAL = ("account", "enrollment", "run", RUN_MODE)
+DEFAULT_KINDS = ("account", "enrollment", "run", RUN_MODE)
 #: Concurrent requests to the LMS.
 _CONCURRENCY = 8
 
@@ -36,23 +36,26 @@ class Difference:
     waiting: bool = False
 
 
-def drift(session: Session, kinds: Collection[str] = USUAL) -> Iterator[Difference]:
+def drift(session: Session, kinds: Collection[str] = DEFAULT_KINDS) -> Iterator[Difference]:
     """Yields differences as they are found. Raises LmsError, SidecarError."""
     if "account" in kinds or "enrollment" in kinds:
-        yield from _learners(session, kinds)
+        yield from _compare_learners(session, kinds)
     if "run" in kinds:
-        yield from _runs(session)
+        yield from _compare_runs(session)
     if RUN_MODE in kinds:
-        yield from _run_modes(session)
-    for kind, compare in ((GRADE, records.grades), (CERTIFICATE, records.certificates)):
+        yield from _compare_run_modes(session)
+    for kind, compare in (
+        (GRADE, records.compare_grades),
+        (CERTIFICATE, records.compare_certificates),
+    ):
         if kind in kinds:
             yield from (Difference(kind, *values) for values in compare(session))
 
 
-def _learners(session: Session, kinds: Collection[str]) -> Iterator[Difference]:
+def _compare_learners(session: Session, kinds: Collection[str]) -> Iterator[Difference]:
     """Compares learners. Reads pages one after another, and sends requests about several pages at a
     time."""
-    pages = learners(session.agent, session.adapter)
+    pages = read_learners(session.agent, session.adapter)
     with in_parallel(
         lambda page: differences_of(session, page, kinds), pages, _CONCURRENCY
     ) as results:
@@ -69,42 +72,44 @@ def differences_of(
     differences: list[Difference] = []
     if "account" in kinds:
         for learner in page:
-            differences += _account(learner, accounts.get(learner.username))
+            differences += _compare_account(learner, accounts.get(learner.username))
     if "enrollment" in kinds:
         lms_enrollments: dict[str, list[ListedEnrollment]] = {}
         names_in_lms = [name for name in names if name in accounts]
         for enrollment in session.lms.enrollments_of(names_in_lms) if names_in_lms else ():
             lms_enrollments.setdefault(enrollment.username, []).append(enrollment)
         for learner in page:
-            differences += _enrollments(
+            differences += _compare_enrollments(
                 session.adapter, learner, lms_enrollments.get(learner.username, [])
             )
     return differences
 
 
-def _account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
-    def differs(text: str, *, waiting: bool = False) -> Difference:
+def _compare_account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
+    def difference(text: str, *, waiting: bool = False) -> Difference:
         return Difference("account", learner.email, text, waiting and not learner.given_up)
 
     if account is None:
         if learner.has_account:
-            yield differs(f"{learner.username} does not exist in the LMS; recorded here as created")
+            yield difference(
+                f"{learner.username} does not exist in the LMS; recorded here as created"
+            )
         else:
-            yield differs("no account in the LMS yet", waiting=True)
+            yield difference("no account in the LMS yet", waiting=True)
         return
     if not learner.has_account:
-        yield differs(f"{learner.username} exists in the LMS; not recorded here", waiting=True)
+        yield difference(f"{learner.username} exists in the LMS; not recorded here", waiting=True)
     if account.email and account.email.lower() != learner.email.lower():
-        yield differs(f"the LMS has another e-mail for {learner.username}: {account.email}")
+        yield difference(f"the LMS has another e-mail for {learner.username}: {account.email}")
     if learner.name and account.name and account.name != learner.name:
-        yield differs(f"the name is {learner.name!r} here, {account.name!r} in the LMS")
+        yield difference(f"the name is {learner.name!r} here, {account.name!r} in the LMS")
     if not account.is_active:
-        yield differs(f"{learner.username} is inactive in the LMS")
+        yield difference(f"{learner.username} is inactive in the LMS")
     if not learner.token:
-        yield differs("no token of the LMS", waiting=True)
+        yield difference("no token of the LMS", waiting=True)
 
 
-def _enrollments(
+def _compare_enrollments(
     adapter: Adapter, learner: Learner, lms_enrollments: list[ListedEnrollment]
 ) -> Iterator[Difference]:
     for pair in pairs_of(learner, lms_enrollments):
@@ -112,10 +117,10 @@ def _enrollments(
         what = f"{learner.email} in {pair.course}"
         if row is None:
             if in_lms is not None and in_lms.is_active:
-                why = "no record here"
+                own_state = "no record here"
                 if pair.ended:
-                    why = f"{pair.ended.change_status or 'inactive'} here"
-                yield Difference("enrollment", what, f"enrolled in the LMS; {why}")
+                    own_state = f"{pair.ended.change_status or 'inactive'} here"
+                yield Difference("enrollment", what, f"enrolled in the LMS; {own_state}")
             continue
         if in_lms is None or not in_lms.is_active:
             state = "not enrolled" if in_lms is None else "unenrolled"
@@ -127,12 +132,12 @@ def _enrollments(
         if not row.enrolled:
             text = "enrolled in the LMS; not recorded here"
             yield Difference("enrollment", what, text, waiting=True)
-        if is_other_mode(adapter, pair):
+        if mode_differs(adapter, pair):
             text = f"mode {row.mode} here, {in_lms.mode} in the LMS"
             yield Difference("enrollment", what, text)
 
 
-def _run_modes(session: Session) -> Iterator[Difference]:
+def _compare_run_modes(session: Session) -> Iterator[Difference]:
     batched = batch.COURSE_RUNS in (batch.capabilities(session.lms) or ())
     for page in compared_modes(session, batched=batched):
         for run in page:
@@ -149,7 +154,7 @@ def _run_modes(session: Session) -> Iterator[Difference]:
                 yield Difference(RUN_MODE, course, text, waiting=True)
 
 
-def _runs(session: Session) -> Iterator[Difference]:
+def _compare_runs(session: Session) -> Iterator[Difference]:
     for page in runs.compare_runs(session):
         for run in page:
             if run.error is not None:

@@ -18,7 +18,7 @@ from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 #: Enrollments in a batch.
-SIZE = 300
+BATCH_SIZE = 300
 #: Error codes for a mode that the LMS does not offer: the batch API's code, and the client's code
 #: for the public API's message.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
@@ -38,44 +38,44 @@ class Send(Protocol):
 
 
 def reconcile_enrollments(
-    session: Session, due: Selection, summary: Summary, *, batched: bool, ends: bool = False
+    session: Session, due: Selection, summary: Summary, *, batched: bool, unenrolls: bool = False
 ) -> None:
-    """Creates the enrollments in ``due`` in the LMS. ends: end enrollments instead; ``due`` then
-    holds enrollments that the application ended, but could not end in the LMS. Raises LmsError if
-    the LMS refuses all learners for the same reason."""
-    kind = UNENROLLMENT if ends else ENROLLMENT
+    """Creates the enrollments in ``due`` in the LMS. unenrolls: ends enrollments in the LMS
+    instead; ``due`` then holds enrollments that the application ended, but could not end in the
+    LMS. Raises LmsError if the LMS refuses all learners for the same reason."""
+    kind = UNENROLLMENT if unenrolls else ENROLLMENT
     with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
-        send = sender(session, pool, batched=batched)
+        send = make_sender(session, pool, batched=batched)
 
         def work(rows: list[dict[str, Any]]) -> None:
-            with due_rows(kind, rows, summary) as due:
-                if due and ends:
-                    _unenroll(session, due, send, summary)
-                elif due:
-                    enroll(session, due, send, summary)
+            with claim_due_rows(kind, rows, summary) as claimed_rows:
+                if claimed_rows and unenrolls:
+                    _unenroll(session, claimed_rows, send, summary)
+                elif claimed_rows:
+                    enroll(session, claimed_rows, send, summary)
 
-        with in_parallel(work, pages_of(session, due)) as results:
+        with in_parallel(work, enrollment_pages(session, due)) as results:
             for _ in results:
                 summary.report_progress()
 
 
 @contextmanager
-def due_rows(
+def claim_due_rows(
     kind: str, rows: list[dict[str, Any]], summary: Summary
 ) -> Iterator[list[dict[str, Any]]]:
     """Claims rows until the block ends, and yields them. Leaves out rows that were refused recently
     and rows that another thread has claimed."""
     due = [row for row in rows if summary.memory.is_due(kind, _content(row))]
-    with summary.memory.claim(ENROLLMENT, [row["pk"] for row in due]) as free:
-        yield [row for row in due if row["pk"] in free]
+    with summary.memory.claim(ENROLLMENT, [row["pk"] for row in due]) as claimed_keys:
+        yield [row for row in due if row["pk"] in claimed_keys]
 
 
-def pages_of(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
+def enrollment_pages(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
     """Yields pages of enrollments with the sidecar's names and ``username``, the learner's LMS
     username. Leaves out learners without one."""
     table, username = session.adapter.enrollments, session.adapter.enrollment_username
     for page in session.agent.pages(
-        model=table.model, fields=[*table.paths, username], limit=SIZE, **due.request()
+        model=table.model, fields=[*table.paths, username], limit=BATCH_SIZE, **due.request()
     ):
         rows = [{**table.rename_columns(row), "username": row[username]} for row in page["rows"]]
         if rows:
@@ -92,28 +92,28 @@ def enroll(
     """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
     ENROLLMENT, or a kind of ``comparing``, for which the application's rows are not changed."""
     try:
-        fallback_mode = session.adapter.mode_instead if kind == ENROLLMENT else ""
-        results = send([_item(session, row) for row in rows], fallback_mode)
+        fallback_mode = session.adapter.fallback_mode if kind == ENROLLMENT else ""
+        results = send([_batch_item(session, row) for row in rows], fallback_mode)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            summary.add_error(kind, _what(row), error, _content(row))
+            summary.add_error(kind, _learner_and_run(row), error, _content(row))
         return
     enrolled = []
     for row in rows:
-        result = _result(results, row)
+        result = _result_of_row(results, row)
         if result["status"] == FAILED:
-            summary.add_result(kind, FAILED, _what(row), result, _content(row))
+            summary.add_result(kind, FAILED, _learner_and_run(row), result, _content(row))
         elif result["error"]:
             _add_refusal(session, row, result, summary, kind)
         else:
             enrolled.append((row, result))
     if enrolled:
-        _record(session, enrolled, send, summary, kind)
+        _record_enrolled(session, enrolled, send, summary, kind)
 
 
-def _item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
+def _batch_item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     """Returns the batch API's item; ``force`` as the application's own code sets it."""
     return {
         "id": row["pk"],
@@ -125,7 +125,7 @@ def _item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record(
+def _record_enrolled(
     session: Session,
     enrolled: list[tuple[dict[str, Any], dict[str, Any]]],
     send: Send,
@@ -138,7 +138,7 @@ def _record(
     results = session.agent.ask(
         "write",
         model=table.model,
-        by="save_and_log",
+        save_method="save_and_log",
         audit=session.adapter.audit.request(),
         rows=[
             {
@@ -152,19 +152,21 @@ def _record(
     changed_rows = [
         row
         for (row, result), write_result in zip(enrolled, results, strict=True)
-        if not summary.add_write(kind, _what(row), write_result, _content(row))
+        if not summary.add_write(kind, _learner_and_run(row), write_result, _content(row))
         and write_result["outcome"] in ("changed", "gone")
         and result["status"] == "changed"
     ]
     if changed_rows:
-        _end_obsolete(session, changed_rows, send, summary)
+        _end_obsolete_enrollments(session, changed_rows, send, summary)
 
 
 def _values_to_set(session: Session, enrolled: bool) -> dict[str, Any]:
     """Returns the values that the application's own code sets when it enrolls or unenrolls."""
-    more = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
+    further_values = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
     columns = session.adapter.enrollments.columns
-    return {columns[name]: value for name, value in {"enrolled": enrolled, **more}.items()}
+    return {
+        columns[name]: value for name, value in {"enrolled": enrolled, **further_values}.items()
+    }
 
 
 def _expected_values(session: Session, row: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _expected_values(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     return {columns[name]: row[name] for name in names if name in columns}
 
 
-def _end_obsolete(
+def _end_obsolete_enrollments(
     session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary
 ) -> None:
     """Ends enrollments that this pass made for rows that were refunded meanwhile. No column shows
@@ -183,25 +185,27 @@ def _end_obsolete(
     obsolete = _without_active_row(session, rows)
     if not obsolete:
         return
-    failed: LmsError | None = None
+    error_for_all: LmsError | None = None
     try:
         # Without a mode: the enrollment is ended in any mode.
         results = send(
-            [{**_item(session, row), "is_active": False, "mode": ""} for row in obsolete]
+            [{**_batch_item(session, row), "is_active": False, "mode": ""} for row in obsolete]
         )
     except LmsError as error:
-        results, failed = {}, error
+        results, error_for_all = {}, error
     for row in obsolete:
-        result = _in_batch_form(failed, FAILED) if failed else _result(results, row)
+        result = (
+            _in_batch_form(error_for_all, FAILED) if error_for_all else _result_of_row(results, row)
+        )
         if lms_error := result["error"]:
             reason = (
                 "ended here while it was created in the LMS, where it is still active: "
                 f"{lms_error['message']}"
             )
             result_with_reason = {**result, "error": {**lms_error, "message": reason}}
-            summary.add_result(ENROLLMENT, FAILED, _what(row), result_with_reason)
-    if failed is not None and failed.failure_class is FailureClass.SYSTEMIC:
-        raise failed
+            summary.add_result(ENROLLMENT, FAILED, _learner_and_run(row), result_with_reason)
+    if error_for_all is not None and error_for_all.failure_class is FailureClass.SYSTEMIC:
+        raise error_for_all
 
 
 def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -219,7 +223,7 @@ def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[di
         )
     )
     active_keys = {
-        (row["user"], row["course"]) for page in pages_of(session, active) for row in page
+        (row["user"], row["course"]) for page in enrollment_pages(session, active) for row in page
     }
     return [row for row in rows if (row["user"], row["course"]) not in active_keys]
 
@@ -227,7 +231,7 @@ def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[di
 def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary) -> None:
     names = sorted({row["username"] for row in rows})
     try:
-        active = {
+        active_in_lms = {
             (enrollment.username, enrollment.course_key)
             for start in range(0, len(names), NAMES_A_REQUEST)
             for enrollment in session.lms.enrollments_of(names[start : start + NAMES_A_REQUEST])
@@ -236,32 +240,34 @@ def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary:
         to_end = [
             row
             for row in _without_active_row(session, rows)
-            if (row["username"], row["course"]) in active
+            if (row["username"], row["course"]) in active_in_lms
         ]
         # Without a mode: the enrollment is ended in any mode.
-        results = send([{**_item(session, row), "is_active": False, "mode": ""} for row in to_end])
+        results = send(
+            [{**_batch_item(session, row), "is_active": False, "mode": ""} for row in to_end]
+        )
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            summary.add_error(UNENROLLMENT, _what(row), error, _content(row))
+            summary.add_error(UNENROLLMENT, _learner_and_run(row), error, _content(row))
         return
-    keys = {row["pk"] for row in to_end}
+    keys_to_end = {row["pk"] for row in to_end}
     ended = []
     for row in rows:
         unchanged: dict[str, Any] = {"status": "same", "error": None}
-        result = _result(results, row) if row["pk"] in keys else unchanged
+        result = _result_of_row(results, row) if row["pk"] in keys_to_end else unchanged
         if result["status"] == FAILED:
-            summary.add_result(UNENROLLMENT, FAILED, _what(row), result, _content(row))
+            summary.add_result(UNENROLLMENT, FAILED, _learner_and_run(row), result, _content(row))
         elif result["error"]:
-            summary.add_result(UNENROLLMENT, REFUSED, _what(row), result, _content(row))
+            summary.add_result(UNENROLLMENT, REFUSED, _learner_and_run(row), result, _content(row))
         else:
             ended.append(row)
     if ended:
-        _record_ended(session, ended, send, summary)
+        _record_unenrolled(session, ended, send, summary)
 
 
-def _record_ended(
+def _record_unenrolled(
     session: Session, ended: list[dict[str, Any]], send: Send, summary: Summary
 ) -> None:
     """Records ended enrollments. A learner who enrolled again meanwhile is enrolled again in the
@@ -269,7 +275,7 @@ def _record_ended(
     results = session.agent.ask(
         "write",
         model=session.adapter.enrollments.model,
-        by="save_and_log",
+        save_method="save_and_log",
         audit=session.adapter.audit.request(),
         rows=[
             {
@@ -283,14 +289,14 @@ def _record_ended(
     changed_rows = [
         row
         for row, write_result in zip(ended, results, strict=True)
-        if not summary.add_write(UNENROLLMENT, _what(row), write_result, _content(row))
+        if not summary.add_write(UNENROLLMENT, _learner_and_run(row), write_result, _content(row))
     ]
     if changed_rows:
         changed_again = Selection(filter=({"pk__in": [row["pk"] for row in changed_rows]},))
-        rows = [row for page in pages_of(session, changed_again) for row in page]
+        rows = [row for page in enrollment_pages(session, changed_again) for row in page]
         active_rows = [row for row in rows if row["is_active"] and not row["change_status"]]
         if active_rows:
-            send([_item(session, row) for row in active_rows])
+            send([_batch_item(session, row) for row in active_rows])
 
 
 def _add_refusal(
@@ -300,7 +306,7 @@ def _add_refusal(
     up as usual. If staff reset the count, the enrollment is tried again immediately."""
     column = session.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
     counted_row = {**row, "attempts": row["attempts"] + 1} if column else row
-    summary.add_result(kind, REFUSED, _what(row), result, _content(counted_row))
+    summary.add_result(kind, REFUSED, _learner_and_run(row), result, _content(counted_row))
     if column:
         attempts = row["attempts"]
         session.agent.ask(
@@ -316,7 +322,7 @@ def _add_refusal(
         )
 
 
-def sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
+def make_sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
     """Returns a function that enrolls. batched: with the batch API; otherwise with the public API,
     by the threads of ``pool``."""
     return _batch_sender(session) if batched else _public_sender(session, pool)
@@ -325,7 +331,7 @@ def sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send
 def _batch_sender(session: Session) -> Send:
     def send(items: Items, fallback_mode: str = "") -> Results:
         results = batch.send(session.lms, batch.ENROLLMENTS, items)
-        refused = [item for item in items if _code(results.get(item["id"])) in _MODE_REFUSED]
+        refused = [item for item in items if _error_code(results.get(item["id"])) in _MODE_REFUSED]
         if fallback_mode and refused:
             items_in_other_mode = [{**item, "mode": fallback_mode} for item in refused]
             results |= batch.send(session.lms, batch.ENROLLMENTS, items_in_other_mode)
@@ -350,7 +356,7 @@ def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
         course_and_mode = item["course_id"], item["mode"]
         if not fallback_mode or course_and_mode not in not_offered:
             result = enroll_in_mode(item, item["mode"])
-            if not fallback_mode or _code(result) not in _MODE_REFUSED:
+            if not fallback_mode or _error_code(result) not in _MODE_REFUSED:
                 return result
             not_offered.add(course_and_mode)
         return enroll_in_mode(item, fallback_mode)
@@ -374,7 +380,7 @@ def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
     return send
 
 
-def _result(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
+def _result_of_row(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
     """Returns the LMS's result for one item; a failure if the LMS left the item out."""
     try:
         return batch.result_of(results, row["pk"])
@@ -387,7 +393,7 @@ def _in_batch_form(error: LmsError, status: str) -> dict[str, Any]:
     return {"status": status, "error": error_data, "request_id": error.request_id}
 
 
-def _code(result: dict[str, Any] | None) -> str:
+def _error_code(result: dict[str, Any] | None) -> str:
     error = result.get("error") if result else None
     return str(error["code"]) if error else ""
 
@@ -398,5 +404,5 @@ def _content(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in names)
 
 
-def _what(row: dict[str, Any]) -> str:
+def _learner_and_run(row: dict[str, Any]) -> str:
     return f"{row['email']} in {row['course']}"

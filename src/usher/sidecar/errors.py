@@ -36,9 +36,9 @@ class RequestFailed(SidecarError):
     with the class of the application's exception."""
 
     def __init__(self, title: str, code: str, message: str) -> None:
-        do = _what_to_do(message) if code == "failed" else ""
+        advice = _database_advice(message) if code == "failed" else ""
         super().__init__(
-            f"{title} could not process a request of the sidecar: {_sentence(message)} {do}"
+            f"{title} could not process a request of the sidecar: {_sentence(message)} {advice}"
             "The next run finds what is still due."
         )
         self.code = code
@@ -50,18 +50,18 @@ def _sentence(message: str) -> str:
     return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 
 
-def _what_to_do(message: str) -> str:
+def _database_advice(message: str) -> str:
     """Returns advice for an error of the database, or ''. message: the class of an exception, a
     colon and its text."""
     lower_message = message.lower()
-    for phrase, do in _PHRASES.items():
+    for phrase, advice in _ADVICE_BY_PHRASE.items():
         if phrase in lower_message:
-            return do
-    return _DATABASE.get(message.partition(":")[0], "")
+            return advice
+    return _ADVICE_BY_EXCEPTION.get(message.partition(":")[0], "")
 
 
 #: Messages of SQLite and PostgreSQL → what to do.
-_PHRASES = {
+_ADVICE_BY_PHRASE = {
     "readonly database": "Its database can't be written to: check who owns its file and folder. ",
     "read-only transaction": "Its database takes no writes: is it a replica? Use the primary. ",
     "disk is full": "The disk of its database is full: free some space. ",
@@ -71,7 +71,7 @@ _PHRASES = {
     "no such column": "Its tables are older than its code: run its migrate command. ",
 }
 #: Exceptions of Django's databases → what to do.
-_DATABASE = {
+_ADVICE_BY_EXCEPTION = {
     "OperationalError": "Its database did not answer: start it. ",
     "InterfaceError": "Its database did not answer: start it. ",
     "ProgrammingError": "Its tables may be older than its code: run its migrate command. ",
@@ -79,11 +79,12 @@ _DATABASE = {
 
 
 class NotAsKnown(SidecarError):
-    """missing: names of models, columns and functions."""
+    """The application lacks tables, columns or functions that the adapter needs. missing: their
+    names."""
 
     def __init__(self, title: str, missing: list[str]) -> None:
         super().__init__(
-            f"{title} is not as this version of Usher knows it: it has no {', '.join(missing)}. "
+            f"{title} is not as this version of Usher expects it: it has no {', '.join(missing)}. "
             "Nothing was read or changed. Upgrade openedx-usher, or report the release you run."
         )
         self.missing = missing
@@ -102,20 +103,20 @@ class NotTrusted(SidecarError):
 
 _RENEW = (
     "The service worker's token (OPENEDX_SERVICE_WORKER_API_TOKEN) has expired, was revoked or is "
-    "another LMS's: usher connect renews it."
+    "another LMS's. Run usher connect to renew it."
 )
-_STAFF = "Make the service worker staff in the LMS: usher connect does."
+_STAFF = "Make the service worker staff in the LMS: run usher connect."
 _ADDRESS = "Check OPENEDX_API_BASE_URL, or name the LMS's address from here with --lms-url."
-_RUNNING = "Is it running, and is that its address from here? --lms-url names another."
+_RUNNING = "Is the LMS running, and is this its address from here? --lms-url names another."
 _RELEASE = (
-    "Something else may answer at that address, or this release of Open edX differs: usher doctor "
-    "tells which."
+    "Another server may answer at this address, or this release of Open edX differs: usher doctor "
+    "finds out which."
 )
-_LATER = "Run this again later; a lower --concurrency asks less of it."
+_LATER = "Run this again later; a lower --concurrency sends the LMS fewer requests at a time."
 
 
 def explain(error: LmsError) -> str:
-    """Returns the message of an error that concerns all learners, with what to do about it."""
+    """Returns the message of an error that concerns all learners, with advice."""
     return f"{error.message.rstrip('. ')}. {_advice(error)}".rstrip()
 
 

@@ -44,11 +44,11 @@ def _accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
 
 def _enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     columns = adapter.enrollments.columns
-    waiting = adapter.eligible_enrollments.also({columns["enrolled"]: False})
+    waiting = adapter.eligible_enrollments.narrowed_by({columns["enrolled"]: False})
     if adapter.retry_limit:
-        waiting = waiting.also({f"{columns['attempts']}__gte": adapter.retry_limit})
+        waiting = waiting.narrowed_by({f"{columns['attempts']}__gte": adapter.retry_limit})
     else:
-        waiting = waiting.also({"created_on__lt": {"ago": OVERDUE}})
+        waiting = waiting.narrowed_by({"created_on__lt": {"ago": OVERDUE}})
     for row in _rows(agent, adapter.enrollments.model, adapter.enrollments.paths, waiting):
         enrollment = adapter.enrollments.rename_columns(row)
         reason = (

@@ -55,7 +55,7 @@ class Learner:
         return self.pk, self.username, self.email, self.name, self.country
 
 
-def learners(
+def read_learners(
     agent: Agent,
     adapter: Adapter,
     *,
@@ -70,12 +70,12 @@ def learners(
         fields=adapter.users.paths,
         limit=size,
         **(selection or adapter.eligible_users).request(),
-        **{"with": _related_tables(adapter, with_enrollments)},
+        related=_related_tables(adapter, with_enrollments),
     )
-    return (_read(adapter, page) for page in pages if page["rows"])
+    return (_learners_of_page(adapter, page) for page in pages if page["rows"])
 
 
-def runs(
+def read_runs(
     agent: Agent, adapter: Adapter, size: int = 500, *, selection: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields course runs that the application's own sync updates. selection: only these runs; None
@@ -90,22 +90,22 @@ def runs(
 
 
 def _related_tables(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
-    def of(table: Table, **more: Any) -> dict[str, Any]:
-        by = table.columns["user"]
-        fields = [path for path in table.paths if path != by]
-        return {"model": table.model, "by": by, "fields": fields, **more}
+    def related_table(table: Table, **conditions: Any) -> dict[str, Any]:
+        column = table.columns["user"]
+        fields = [path for path in table.paths if path != column]
+        return {"model": table.model, "column": column, "fields": fields, **conditions}
 
     related = {
-        "account": of(adapter.account),
-        "token": of(Table(adapter.token.model, {"user": adapter.token.columns["user"]})),
+        "account": related_table(adapter.account),
+        "token": related_table(Table(adapter.token.model, {"user": adapter.token.columns["user"]})),
     }
     if with_enrollments:
         excluded = list(adapter.eligible_enrollments.exclude)
-        related["enrollments"] = of(adapter.enrollments, exclude=excluded)
+        related["enrollments"] = related_table(adapter.enrollments, exclude=excluded)
     return related
 
 
-def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
+def _learners_of_page(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
     accounts = {
         row["user"]: row for row in map(adapter.account.rename_columns, page["related"]["account"])
     }
@@ -113,11 +113,11 @@ def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
     enrollments = defaultdict(list)
     for row in map(adapter.enrollments.rename_columns, page["related"].get("enrollments", ())):
         enrollments[row["user"]].append(row)
-    page_of_learners = []
+    learners = []
     for user in map(adapter.users.rename_columns, page["rows"]):
         account = accounts.get(user["pk"], {})
         name_row = account if adapter.account_name == "account" else user
-        page_of_learners.append(
+        learners.append(
             Learner(
                 pk=user["pk"],
                 email=user["email"] or "",
@@ -132,7 +132,7 @@ def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
                 enrollments=[_enrollment(adapter, row) for row in enrollments[user["pk"]]],
             )
         )
-    return page_of_learners
+    return learners
 
 
 def _enrollment(adapter: Adapter, row: dict[str, Any]) -> Enrollment:

@@ -6,9 +6,9 @@ Labels are kinds, outcomes and groups of endpoints; none is about a learner.
 
 from __future__ import annotations
 
+import collections
 import threading
 import time
-from collections import Counter as Counted
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -23,7 +23,7 @@ from usher.contract import metrics
 from usher.contract.metrics import Metric
 from usher.sidecar.reconcile import KINDS
 from usher.sidecar.summary import DONE, FAILED, INVALID, REFUSED, SKIPPED, Summary
-from usher.sidecar.watch_state import Refused
+from usher.sidecar.watch_state import RefusedRow
 
 #: The result of a row → its label.
 _LABELS = {
@@ -66,13 +66,13 @@ class Metrics:
     def _gauge(self, metric: Metric) -> Gauge:
         return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
 
-    def record_pass(self, summary: Summary, refusals: list[Refused]) -> None:
+    def record_pass(self, summary: Summary, refusals: list[RefusedRow]) -> None:
         self._passes.inc()
         self._seen.set_to_current_time()
         for (kind, result), number in summary.numbers.items():
             self._outcomes.labels(kind, _LABELS[result]).inc(number)
         self._refused.clear()
-        numbers = Counted(
+        numbers = collections.Counter(
             (refusal.kind, refusal.code) for refusal in refusals if refusal.result == REFUSED
         )
         for (kind, code), number in numbers.items():
@@ -89,12 +89,12 @@ class Metrics:
 
 
 @contextmanager
-def serving(counts: Metrics, host: str, port: int) -> Iterator[int]:
+def serve_metrics(pass_metrics: Metrics, host: str, port: int) -> Iterator[int]:
     """Serves ``/metrics`` until the block ends. Yields the port. port: 0 for a free one. Raises
     OSError if the address can't be listened on."""
     server: WSGIServer
     thread: threading.Thread
-    server, thread = start_http_server(port, addr=host, registry=counts.registry)
+    server, thread = start_http_server(port, addr=host, registry=pass_metrics.registry)
     try:
         yield int(server.server_port)
     finally:

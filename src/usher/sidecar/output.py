@@ -22,7 +22,7 @@ from usher.sidecar.watch_state import WatchState
 #: The most differences, and refusals, of one kind that are shown without ``--all``.
 MAX_SHOWN = 10
 #: Seconds between two lines about progress if the output is not a terminal.
-_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_PROGRESS_LINES = 30.0
 
 
 class ReconcileOutput:
@@ -30,7 +30,7 @@ class ReconcileOutput:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._before = Summary()
+        self._summary_before_error = Summary()
         self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
 
     def print_due(self, title: str, numbers: dict[str, int]) -> None:
@@ -47,7 +47,7 @@ class ReconcileOutput:
         """Yields a function that shows the progress. due: kind → number of rows to process, if
         known."""
         if not self.console.is_terminal:
-            yield self._lines(due)
+            yield self._progress_lines(due)
             return
         columns = (
             TextColumn("{task.description:<12}"),
@@ -72,15 +72,15 @@ class ReconcileOutput:
 
             yield show_progress
 
-    def _lines(self, due: dict[str, int]) -> Callable[[Summary], None]:
-        """Prints a line from time to time, for logs."""
-        last = time.monotonic()
+    def _progress_lines(self, due: dict[str, int]) -> Callable[[Summary], None]:
+        """Returns a function that prints the progress, at most every half minute, for logs."""
+        last_printed = time.monotonic()
 
         def show_progress(summary: Summary) -> None:
-            nonlocal last
-            if time.monotonic() - last < _SECONDS_BETWEEN_LINES:
+            nonlocal last_printed
+            if time.monotonic() - last_printed < _SECONDS_BETWEEN_PROGRESS_LINES:
                 return
-            last = time.monotonic()
+            last_printed = time.monotonic()
             for kind, numbers in summary.as_data()["kinds"].items():
                 text = progress_text(
                     sum(numbers.values()), due.get(kind, 0), numbers[REFUSED], numbers[FAILED]
@@ -92,39 +92,42 @@ class ReconcileOutput:
     def print_summary(self, summary: Summary) -> None:
         if self._as_json:
             click.echo(json.dumps(summary.as_data()))
-        self._results(summary)
+        self._print_results(summary)
 
-    def print_before_error(self, summary: Summary) -> None:
-        """Prints the results before the error; ``print_error`` then prints the error."""
-        self._before = summary
+    def print_results_before_error(self, summary: Summary) -> None:
+        """Prints the results of a run that an error ended; ``print_error`` then prints the
+        error."""
+        self._summary_before_error = summary
         if summary.numbers:
-            self._results(summary)
+            self._print_results(summary)
 
     def print_interrupted(self, summary: Summary) -> None:
         if self._as_json:
             click.echo(json.dumps(summary.as_data() | {"ok": False, "error": "interrupted"}))
         if summary.numbers:
-            self._results(summary)
+            self._print_results(summary)
         self.print_stopped()
 
     def print_error(self, reason: str) -> None:
         """Prints the error that ended the command."""
         if self._as_json:
-            click.echo(json.dumps(self._before.as_data() | {"ok": False, "error": reason}))
+            click.echo(
+                json.dumps(self._summary_before_error.as_data() | {"ok": False, "error": reason})
+            )
 
-    def print_state(self, since_start: WatchState) -> None:
+    def print_state(self, state: WatchState) -> None:
         """Prints the results since the start."""
-        counts = since_start.as_summary()
+        counts = state.as_summary()
         self.console.print("since the start:" + ("" if counts.numbers else " nothing was done"))
         if counts.numbers:
-            self._numbers(counts)
+            self._print_numbers(counts)
 
-    def _results(self, summary: Summary) -> None:
+    def _print_results(self, summary: Summary) -> None:
         numbers: Counter[tuple[str, str]] = Counter()
         for entry in summary.reasons:
-            which = entry["result"], entry["kind"]
-            numbers[which] += 1
-            if numbers[which] <= MAX_SHOWN:
+            result_and_kind = entry["result"], entry["kind"]
+            numbers[result_and_kind] += 1
+            if numbers[result_and_kind] <= MAX_SHOWN:
                 mark = "·" if entry["result"] in (SKIPPED, INVALID) else "✗"
                 request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
                 text = wrap(escape(f"{entry['what']}: {entry['reason']}{request}"), 26)
@@ -133,19 +136,19 @@ class ReconcileOutput:
             if number > MAX_SHOWN:
                 more = f"and {number - MAX_SHOWN} more {result}; --json lists all"
                 self.console.print(f"    {'':<8} {kind:<12} {more}")
-        self._numbers(summary)
+        self._print_numbers(summary)
 
-    def _numbers(self, summary: Summary) -> None:
+    def _print_numbers(self, summary: Summary) -> None:
         for kind, numbers in summary.as_data()["kinds"].items():
             text = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
             mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
             self.console.print(f"{mark} {kind:<12} {text}")
         for kind, number in summary.waiting.items():
-            whose = "its learner's account" if number == 1 else "their learners' accounts"
-            self.console.print(f"· {kind:<12} {number} waiting for {whose}")
+            accounts = "its learner's account" if number == 1 else "their learners' accounts"
+            self.console.print(f"· {kind:<12} {number} waiting for {accounts}")
         for kind, number in summary.new.items():
-            them = "it" if number == 1 else "them"
-            text = f"{number} new: the application handles {them} itself for some minutes"
+            pronoun = "it" if number == 1 else "them"
+            text = f"{number} new: the application handles {pronoun} itself for some minutes"
             self.console.print(f"· {kind:<12} {text}")
         if not summary.numbers and not summary.waiting and not summary.new:
             self.console.print("✓ nothing to do")
@@ -154,7 +157,7 @@ class ReconcileOutput:
         """Prints the link to standard error only, because it gives access to the pages."""
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"console  {address}\n"
-            "         The link works once; the browser then stays signed in until this ends."
+            "         The link works once. You stay signed in until you press Ctrl-C."
         )
 
     def print_line(self, what: str) -> None:
@@ -165,9 +168,11 @@ class ReconcileOutput:
 
 
 def count_text(number: int, kind: str) -> str:
-    """``1 account``, ``2 accounts``."""
-    if kind in (MISSING, ADOPT):
-        return f"{number} to {kind}" if kind == ADOPT else f"{number} {kind}"
+    """``1 account``, ``2 accounts``; ``3 missing``, ``3 to adopt``."""
+    if kind == MISSING:
+        return f"{number} {kind}"
+    if kind == ADOPT:
+        return f"{number} to {kind}"
     return f"{number} {kind}" + ("" if number == 1 else "s")
 
 
@@ -178,10 +183,12 @@ def progress_text(done: int, total: int, refused: int = 0, failed: int = 0) -> s
 
 
 class DriftOutput:
+    """Prints lines for people; with ``as_json`` one JSON object at the end."""
+
     def __init__(self, as_json: bool, show_all: bool) -> None:
         self._as_json, self._show_all = as_json, show_all
         self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-        self._found: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
 
     @property
@@ -195,7 +202,7 @@ class DriftOutput:
         if not self._data["given_up"]:
             self._print(f"Given up by {self._data['application']} itself:")
         self._data["given_up"].append({"kind": kind, "what": what, "reason": reason})
-        self._line("given_up", "[red]✗[/red]", kind, what, reason)
+        self._print_entry("given_up", "[red]✗[/red]", kind, what, reason)
 
     def print_difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
         if not self._data["differences"]:
@@ -205,15 +212,16 @@ class DriftOutput:
         self._data["differences"].append(entry)
         section = "waiting" if waiting else "different"
         mark = "[yellow]·[/yellow]" if waiting else "[red]✗[/red]"
-        self._line(section, mark, kind, what, difference)
+        self._print_entry(section, mark, kind, what, difference)
 
-    def print_end(self, agreed: str) -> None:
+    def print_end(self, text_if_none: str) -> None:
+        """Prints the counts. text_if_none: printed if nothing was found."""
         if self._as_json:
             click.echo(json.dumps(self._data))
         differences = self._data["differences"]
         waiting = sum(entry["waiting"] for entry in differences)
         if not self.count:
-            self._print(f"✓ {self._data['application']}: {agreed}")
+            self._print(f"✓ {self._data['application']}: {text_if_none}")
             return
         self._print_hidden_counts("given_up", "waiting", "different")
         given_up = len(self._data["given_up"])
@@ -226,18 +234,18 @@ class DriftOutput:
         if self._as_json:
             click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
 
-    def _line(self, section: str, mark: str, kind: str, what: str, text: str) -> None:
-        self._found[section, kind] += 1
-        if self._show_all or self._found[section, kind] <= MAX_SHOWN:
+    def _print_entry(self, section: str, mark: str, kind: str, what: str, text: str) -> None:
+        self._counts[section, kind] += 1
+        if self._show_all or self._counts[section, kind] <= MAX_SHOWN:
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), 16)}")
 
     def _print_hidden_counts(self, *sections: str) -> None:
         """Prints for each kind how many lines were not shown."""
-        for (section, kind), number in list(self._found.items()):
+        for (section, kind), number in list(self._counts.items()):
             if section in sections and number > MAX_SHOWN and not self._show_all:
                 mark = "·" if section == "waiting" else "✗"
                 self._print(f"  {mark} {kind:<11} and {number - MAX_SHOWN} more; --all shows them")
-                del self._found[section, kind]
+                del self._counts[section, kind]
 
     def _print(self, text: str) -> None:
         self.console.print(text)

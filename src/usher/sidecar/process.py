@@ -32,53 +32,55 @@ BOOTSTRAP = (
     " s['serve'](m.decode())"
 )
 #: Seconds that the start may take: containers may have to be started first.
-START = 300.0
+START_TIMEOUT = 300.0
 #: Seconds without an answer or an ``alive`` line after which AgentFailed is raised.
-SILENCE = 60.0
-#: The most seconds for one request, since a table may be locked for ever.
-LONGEST = 900.0
+SILENCE_TIMEOUT = 60.0
+#: The most seconds for one request: without a limit, a locked table would block the sidecar for
+#: ever.
+REQUEST_TIMEOUT = 900.0
 #: Seconds between two checks whether the process is still running.
 _POLL_SECONDS = 1.0
-_LAST_LINES = 15
+_KEPT_LINES = 15
 #: A line that Django's shell always prints at the start.
-_IMPORTED = "objects imported automatically"
+_SHELL_START_LINE = "objects imported automatically"
 #: The most bytes that are kept of a line of the application's output.
-_MAX_NOISE_BYTES = 1000
+_MAX_LINE_BYTES = 1000
 #: The most bytes in an answer of the agent; a thousand rows need far less.
-_LONGEST_ANSWER = 64 * 1024 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class Agent:
     """The agent's process. Use it as a context manager. It processes one request at a time; other
     threads wait.
 
-    start_timeout, silence, longest: as START, SILENCE and LONGEST. busy: seconds that the requests
-    of the calling thread have taken so far.
+    start_timeout, silence_timeout, request_timeout: see START_TIMEOUT, SILENCE_TIMEOUT and
+    REQUEST_TIMEOUT. busy_seconds: seconds that the requests of the calling thread have taken so
+    far.
     """
 
     def __init__(
         self,
         checkout: Checkout,
         *,
-        start_timeout: float = START,
-        silence: float = SILENCE,
-        longest: float = LONGEST,
+        start_timeout: float = START_TIMEOUT,
+        silence_timeout: float = SILENCE_TIMEOUT,
+        request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
         self._checkout = checkout
-        self._silence, self._longest = silence, longest
+        self._silence_timeout, self._request_timeout = silence_timeout, request_timeout
         self._mark = "usher-agent-" + secrets.token_hex(8)
         self._number = 0
-        self._worked = threading.local()
-        self._asking = threading.Lock()
+        self._busy = threading.local()
+        self._request_lock = threading.Lock()
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._noise: deque[str] = deque(maxlen=_LAST_LINES)
+        self._output_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._secrets = Secrets()
         self._process = self._start()
         threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._gather_noise, daemon=True).start()
+        threading.Thread(target=self._collect_stderr, daemon=True).start()
         try:
             self._send_source()
-            description: dict[str, Any] = self._answer(0, start_timeout)
+            description: dict[str, Any] = self._wait_for_answer(0, start_timeout)
         except BaseException:
             self.close()
             raise
@@ -141,22 +143,22 @@ class Agent:
         return self._process.pid
 
     @property
-    def busy(self) -> float:
-        return float(getattr(self._worked, "seconds", 0.0))
+    def busy_seconds(self) -> float:
+        return float(getattr(self._busy, "seconds", 0.0))
 
-    def ask(self, do: str, **request: Any) -> Any:
-        """Sends a request and returns the agent's answer. do: the name of one of the ACTIONS of
+    def ask(self, action: str, **request: Any) -> Any:
+        """Sends a request and returns the agent's answer. action: the name of one of the ACTIONS of
         ``agent.py``, which describes their requests and answers. Raises RequestFailed if the agent
         answers with an error, AgentFailed if it ends or does not answer in time."""
-        with self._asking:
+        with self._request_lock:
             self._number += 1
-            line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
+            line = json.dumps({"id": self._number, "action": action, **request}) + "\n"
             began = time.monotonic()
             try:
                 self._write(line.encode())
-                return self._answer(self._number, self._silence)
+                return self._wait_for_answer(self._number, self._silence_timeout)
             finally:
-                self._worked.seconds = self.busy + time.monotonic() - began
+                self._busy.seconds = self.busy_seconds + time.monotonic() - began
 
     def pages(self, **request: Any) -> Iterator[dict[str, Any]]:
         """Yields all answers to ``page`` (see ``agent.page``), one after another. Raises what
@@ -171,50 +173,57 @@ class Agent:
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin  # noqa: S101 - a pipe was asked for
-        late = threading.Event()
+        timed_out = threading.Event()
 
-        def give_up() -> None:
-            late.set()
+        def kill_suspended_process() -> None:
+            timed_out.set()
             self._process.kill()
 
         # If the process is suspended, a write to a full pipe would never return.
-        waiting = threading.Timer(self._silence, give_up)
-        waiting.daemon = True
-        waiting.start()
+        timer = threading.Timer(self._silence_timeout, kill_suspended_process)
+        timer.daemon = True
+        timer.start()
         try:
             self._process.stdin.write(data)
             self._process.stdin.flush()
         except OSError as error:
-            if late.is_set():
-                text = self._why_late(self._silence, time.monotonic()) + self._last_output()
+            if timed_out.is_set():
+                text = (
+                    self._timeout_reason(self._silence_timeout, time.monotonic())
+                    + self._last_output()
+                )
                 raise AgentFailed(text) from error
-            raise self._error_of_ended() from error
+            raise self._process_ended_error() from error
         finally:
-            waiting.cancel()
+            timer.cancel()
 
-    def _answer(self, number: int, silence: float) -> Any:
-        until = time.monotonic() + silence
-        last = time.monotonic() + self._longest
+    def _wait_for_answer(self, number: int, silence_timeout: float) -> Any:
+        silence_ends_at = time.monotonic() + silence_timeout
+        request_ends_at = time.monotonic() + self._request_timeout
         while True:
             now = time.monotonic()
             try:
                 message = self._lines.get(
-                    timeout=max(0.0, min(until - now, last - now, _POLL_SECONDS))
+                    timeout=max(
+                        0.0, min(silence_ends_at - now, request_ends_at - now, _POLL_SECONDS)
+                    )
                 )
             except queue.Empty:
                 if self._process.poll() is not None:
                     # One of its child processes may keep its output open.
-                    raise self._error_of_ended() from None
-                if time.monotonic() < min(until, last):
+                    raise self._process_ended_error() from None
+                if time.monotonic() < min(silence_ends_at, request_ends_at):
                     continue
                 self._process.kill()
-                raise AgentFailed(self._why_late(silence, until) + self._last_output()) from None
+                raise AgentFailed(
+                    self._timeout_reason(silence_timeout, silence_ends_at) + self._last_output()
+                ) from None
             if message is None:
-                raise self._error_of_ended()
+                raise self._process_ended_error()
             if message.get("id") != number:
                 continue
             if "alive" in message:
-                until = time.monotonic() + silence
+                silence_ends_at = time.monotonic() + silence_timeout
                 continue
             if "error" in message:
                 error = message["error"]
@@ -225,13 +234,13 @@ class Agent:
                 raise AgentFailed("the agent's answer holds neither a result nor an error")
             return message["ok"]
 
-    def _why_late(self, silence: float, until: float) -> str:
+    def _timeout_reason(self, silence_timeout: float, silence_ends_at: float) -> str:
         title = self._checkout.title
-        if time.monotonic() >= until:
-            return f"{title} did not answer for {silence:.0f} seconds"
+        if time.monotonic() >= silence_ends_at:
+            return f"{title} did not answer for {silence_timeout:.0f} seconds"
         return (
-            f"{title} worked on one request for {self._longest:.0f} seconds; is a table of its "
-            "database locked?"
+            f"{title} worked on one request for {self._request_timeout:.0f} seconds; is a table of "
+            "its database locked?"
         )
 
     def _listen(self) -> None:
@@ -241,39 +250,42 @@ class Agent:
         mark = self._mark.encode() + b" "
         for line in _lines_of(self._process.stdout, mark):
             if line.startswith(mark):
-                message = _message(line[len(mark) :])
+                message = _parse_answer(line[len(mark) :])
                 if message is None:
-                    self._noise.append("the agent wrote an answer that can't be read")
+                    self._output_lines.append("the agent wrote an answer that can't be read")
                     self._process.kill()
                     break
                 self._lines.put(message)
             else:
-                self._note(line)
+                self._keep_output(line)
         self._lines.put(None)
 
-    def _gather_noise(self) -> None:
+    def _collect_stderr(self) -> None:
         assert self._process.stderr  # noqa: S101
         for line in _lines_of(self._process.stderr):
-            self._note(line)
+            self._keep_output(line)
 
-    def _note(self, line: bytes) -> None:
+    def _keep_output(self, line: bytes) -> None:
         if line.strip():
-            self._noise.append(printable(line[:_MAX_NOISE_BYTES].decode(errors="replace").rstrip()))
+            self._output_lines.append(
+                printable(line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip())
+            )
 
-    def _error_of_ended(self) -> AgentFailed:
+    def _process_ended_error(self) -> AgentFailed:
         try:
             code: int | None = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = None
         self._lines.put(None)
         return AgentFailed(
-            f"{self._checkout.title}'s manage.py {_end_of(code)}{self._last_output()}"
+            f"{self._checkout.title}'s manage.py {_describe_end(code)}{self._last_output()}"
         )
 
     def _last_output(self) -> str:
-        noise = [line for line in self._noise if _IMPORTED not in line]
-        lines = [line for line in noise if not line.startswith(("  File ", "    "))]
-        text = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or noise)
+        lines = [line for line in self._output_lines if _SHELL_START_LINE not in line]
+        # Tracebacks without their source lines, unless there are no other lines.
+        shown_lines = [line for line in lines if not line.startswith(("  File ", "    "))] or lines
+        text = "\n".join(f"  {self._secrets.hide(line)}" for line in shown_lines)
         return f":\n{text}" if text else ""
 
 
@@ -281,17 +293,17 @@ def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
     """Yields the lines of a process's output. Cuts lines that are too long. Lines that begin with
     ``mark`` may be as long as an answer."""
     is_rest = False
-    while line := stream.readline(_MAX_NOISE_BYTES):
+    while line := stream.readline(_MAX_LINE_BYTES):
         is_whole = line.endswith(b"\n")
         if not is_rest and not is_whole and mark is not None and line.startswith(mark):
-            line += stream.readline(_LONGEST_ANSWER)
+            line += stream.readline(_MAX_ANSWER_BYTES)
             is_whole = line.endswith(b"\n")
         if not is_rest:
             yield line
         is_rest = not is_whole
 
 
-def _end_of(code: int | None) -> str:
+def _describe_end(code: int | None) -> str:
     """Describes an exit code; a negative one is a signal."""
     if code is None:
         return "ended"
@@ -300,7 +312,7 @@ def _end_of(code: int | None) -> str:
     return f"ended with {code}"
 
 
-def _message(text: bytes) -> dict[str, Any] | None:
+def _parse_answer(text: bytes) -> dict[str, Any] | None:
     """Parses a line. Returns None if it is not an answer of the agent."""
     try:
         message = json.loads(text)

@@ -32,7 +32,7 @@ from usher.sidecar.learners import Learner
 from usher.sidecar.session import Session
 
 #: Learners in a batch: few enough that the batch ends before the learners' locks expire.
-SIZE = 64
+BATCH_SIZE = 64
 #: The number of learners processed at a time when temporary failures are tried again: a small LMS
 #: or application may have been overloaded.
 RETRY_CONCURRENCY = 4
@@ -43,20 +43,23 @@ _SECONDS_BETWEEN_RESULTS = 1.0
 #: be busy.
 _TOKEN_SECONDS = 300
 _CODE_SECONDS = 300
-_BYTES = 32
+_SECRET_BYTES = 32
 #: The prefix of the sidecar's own codes and tokens. It identifies codes and tokens that a killed
 #: run left.
-_OURS = "usher-"
+_SECRET_PREFIX = "usher-"  # noqa: S105 - a prefix
 #: Seconds after an account's creation in which the LMS may still be processing its registration.
 _REGISTRATION_TIME = timedelta(minutes=10)
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
 _GRANT = "oauth2_provider.Grant"
-_TAKEN = (RegistrationError.DUPLICATE_USERNAME, RegistrationError.DUPLICATE_EMAIL_USERNAME)
+_NAME_TAKEN_CODES = (
+    RegistrationError.DUPLICATE_USERNAME,
+    RegistrationError.DUPLICATE_EMAIL_USERNAME,
+)
 
 
 @dataclass(frozen=True)
-class OwnRecord:
+class LmsRecord:
     """The LMS's OAuth record in the application. landing: the redirect URI of the application's own
     client in the LMS."""
 
@@ -74,9 +77,9 @@ class PublicAccounts:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._grants_lock = Lock()
-        self._known_grants: Grants | None = None
+        self._cached_grants: Grants | None = None
         self._pool = ThreadPoolExecutor(session.concurrency, thread_name_prefix="learner")
-        self._retry_pool = ThreadPoolExecutor(RETRY_CONCURRENCY, thread_name_prefix="again")
+        self._retry_pool = ThreadPoolExecutor(RETRY_CONCURRENCY, thread_name_prefix="retry")
 
     def __enter__(self) -> PublicAccounts:
         return self
@@ -90,10 +93,10 @@ class PublicAccounts:
         """The grants, created at the first use: if nobody is due, the application needs no OAuth
         record."""
         with self._grants_lock:
-            if self._known_grants is None:
-                self._known_grants = Grants(self._session, own_record(self._session))
-                _remove_expired(self._session, self._known_grants.record)
-            return self._known_grants
+            if self._cached_grants is None:
+                self._cached_grants = Grants(self._session, find_lms_record(self._session))
+                _remove_expired(self._session, self._cached_grants.record)
+            return self._cached_grants
 
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
         """Raises LmsError if the LMS refuses all learners for the same reason, after yielding the
@@ -102,7 +105,7 @@ class PublicAccounts:
         with self._registration_tokens(new) as tokens:
             retries = []
             for results in self._process(learners, tokens, self._pool):
-                to_retry = {key for key, result in results.items() if result.get("again")}
+                to_retry = {key for key, result in results.items() if result.get("should_retry")}
                 retries += [learner for learner in learners if learner.pk in to_retry]
                 yield {key: result for key, result in results.items() if key not in to_retry}
             if retries:
@@ -124,28 +127,28 @@ class PublicAccounts:
                     # Wait for requests in progress: they may still create accounts.
                     pending = {future for future in pending if not future.cancel()}
                     finished |= wait(pending).done
-                good = [future for future in finished if future.exception() is None]
-                yield {futures[future].pk: future.result() for future in good}
+                successful = [future for future in finished if future.exception() is None]
+                yield {futures[future].pk: future.result() for future in successful}
         finally:
             for future in pending:
                 future.cancel()
         if error is not None:
             raise error
 
-    def signed_in(
-        self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
+    def sign_in_each(
+        self, learners: Sequence[Learner], action: Callable[[Learner, TokenPair], None]
     ) -> dict[Any, LmsError | None]:
-        """Signs each learner in and calls ``do`` with the learner's tokens. Returns primary key →
-        error, or None."""
+        """Signs each learner in and calls ``action`` with the learner's tokens. Returns primary key
+        → error, or None."""
 
-        def one(learner: Learner) -> LmsError | None:
+        def sign_in(learner: Learner) -> LmsError | None:
             try:
-                do(learner, self.flow(learner).tokens())
+                action(learner, self.flow(learner).tokens())
             except LmsError as error:
                 return error
             return None
 
-        errors = self._pool.map(one, learners)
+        errors = self._pool.map(sign_in, learners)
         return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
 
     def flow(self, learner: Learner) -> AuthorizationFlow:
@@ -194,9 +197,9 @@ class PublicAccounts:
         try:
             cookies = self._register_with_lms(learner, token)
         except RegistrationRefused as error:
-            if error.code not in _TAKEN:
+            if error.code not in _NAME_TAKEN_CODES:
                 raise
-            tokens = self._tokens_if_ours(learner, flow)
+            tokens = self._tokens_of_unrecorded_account(learner, flow)
             if tokens is None:
                 raise
             return _result("exists", tokens)
@@ -232,13 +235,18 @@ class PublicAccounts:
                     raise
         raise AssertionError("unreachable")
 
-    def _tokens_if_ours(self, learner: Learner, flow: AuthorizationFlow) -> TokenPair | None:
+    def _tokens_of_unrecorded_account(
+        self, learner: Learner, flow: AuthorizationFlow
+    ) -> TokenPair | None:
         """Returns the tokens of an account that an earlier run created and could not record; None
-        if the account is not the learner's. It is the learner's if it is younger than the
-        application's own record of the learner, has the same e-mail address, and a sign-in through
-        the application leads to it. Sign-in is not tried for an older account: the platform would
-        link that account to the learner because of the e-mail address. Raises LmsError with the
-        code ``being-made`` if the LMS is still creating the account."""
+        if the account is not the learner's.
+
+        The account is the learner's if it is younger than the application's own record of the
+        learner, has the same e-mail address, and a sign-in through the application leads to it.
+        Sign-in is not tried for an older account: the platform would link that account to the
+        learner because of the e-mail address. Raises LmsError with the code ``being-made`` if the
+        LMS is still creating the account.
+        """
         lms = self._session.lms
         account, since = lms.account(learner.username), moment(learner.since)
         if account is None or since is None or not joined_after(account, since):
@@ -246,7 +254,7 @@ class PublicAccounts:
         if account.email.casefold() != learner.email.casefold():
             return None
         tokens = own_tokens(lms, flow, learner.username)
-        if tokens is None and _is_new(account):
+        if tokens is None and _may_be_registering(account):
             # A killed run may have begun this registration, which the LMS has not finished.
             raise LmsError(
                 f"The LMS created {learner.username} a moment ago and can't sign it in yet; the "
@@ -260,20 +268,20 @@ class Grants:
     """Issues authorization codes of the application for the LMS. Threads that call it at the same
     time share one write."""
 
-    def __init__(self, session: Session, record: OwnRecord) -> None:
+    def __init__(self, session: Session, record: LmsRecord) -> None:
         self._session, self.record = session, record
         self._waiting: list[tuple[AuthorizationRequest, Future[str]]] = []
-        self._adding, self._writing = Lock(), Lock()
+        self._waiting_lock, self._write_lock = Lock(), Lock()
 
     def __call__(self, request: AuthorizationRequest) -> str:
         """Returns a new code. Raises Misconfigured unless the client id and redirect URI are the
         same as in the LMS's record."""
         self._check(request)
         future: Future[str] = Future()
-        with self._adding:
+        with self._waiting_lock:
             self._waiting.append((request, future))
-        with self._writing:
-            with self._adding:
+        with self._write_lock:
+            with self._waiting_lock:
                 batch, self._waiting = self._waiting, []
             if batch:
                 self._write(batch)
@@ -319,7 +327,7 @@ class Grants:
             )
 
 
-def own_record(session: Session) -> OwnRecord:
+def find_lms_record(session: Session) -> LmsRecord:
     """Returns the LMS's OAuth record. Raises SidecarError if the application has none."""
     name = session.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
     name = name[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
@@ -338,27 +346,28 @@ def own_record(session: Session) -> OwnRecord:
     (row,) = page["rows"]
     landing = session.agent.ask("address", name=session.adapter.landing)
     uris = frozenset(row["redirect_uris"].split())
-    return OwnRecord(row["pk"], row["client_id"], uris, landing)
+    return LmsRecord(row["pk"], row["client_id"], uris, landing)
 
 
 def _own_secret() -> str:
-    return _OURS + secrets.token_urlsafe(_BYTES)
+    return _SECRET_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
 
 
-def _remove_expired(session: Session, record: OwnRecord) -> None:
+def _remove_expired(session: Session, record: LmsRecord) -> None:
     """Deletes the expired codes and tokens of killed runs, and no others."""
     for model, column in ((_TOKEN, "token"), (_GRANT, "code")):
         condition = {
             "application_id": record.pk,
             "expires__lt": {"ago": 0},
-            f"{column}__startswith": _OURS,
+            f"{column}__startswith": _SECRET_PREFIX,
         }
         pages = session.agent.pages(model=model, fields=[column], filter=[condition], limit=500)
         for keys in [[row["pk"] for row in page["rows"]] for page in pages]:
             session.agent.ask("remove", model=model, keys=keys)
 
 
-def _is_new(account: ObservedAccount) -> bool:
+def _may_be_registering(account: ObservedAccount) -> bool:
+    """Whether the account is so new that the LMS may still be processing its registration."""
     return (
         account.date_joined is not None
         and datetime.now(UTC) - account.date_joined < _REGISTRATION_TIME
@@ -386,5 +395,5 @@ def _failed_result(error: LmsError) -> dict[str, Any]:
         "error": error_data,
         "tokens": None,
         "request_id": error.request_id,
-        "again": error.failure_class is FailureClass.TRANSIENT,
+        "should_retry": error.failure_class is FailureClass.TRANSIENT,
     }

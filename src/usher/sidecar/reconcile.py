@@ -11,25 +11,26 @@ from dataclasses import dataclass
 
 from usher.client import batch
 from usher.client.errors import Throttled
-from usher.sidecar import comparing, details, runs
+from usher.sidecar import comparing, details, run_modes, runs
 from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
-from usher.sidecar.adapters.adapter import Adapter, Selection
+from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
 from usher.sidecar.details import PROFILE, reconcile_profiles
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enrollments
 from usher.sidecar.errors import SidecarError
-from usher.sidecar.learners import learners
+from usher.sidecar.learners import read_learners
 from usher.sidecar.process import Agent
-from usher.sidecar.run_modes import RUN_MODE, count_lacking, reconcile_run_modes
+from usher.sidecar.run_modes import RUN_MODE, reconcile_run_modes
 from usher.sidecar.runs import RUN, reconcile_runs
 from usher.sidecar.session import Session
 from usher.sidecar.summary import DONE, Summary
 
 KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
-#: The kinds processed by default: none of them ends an enrollment or overwrites values in the LMS.
-USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
-#: A run ends after this many passes in a row in which the LMS's rate limit let nothing through.
+#: The kinds processed by default. They end no enrollments and overwrite no values in the LMS.
+DEFAULT_KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
+#: A run ends after this many consecutive passes that completed no row because of the LMS's rate
+#: limit.
 _IDLE_PASSES = 3
-#: Seconds: the shortest pause after a pass that the rate limit ended.
+#: The shortest pause, in seconds, after a pass that the rate limit ended.
 _MIN_PAUSE_SECONDS = 1.0
 
 
@@ -39,28 +40,28 @@ class PassScope:
     changed_in: only rows that the application changed in the last ``changed_in`` seconds; None for
     all."""
 
-    kinds: Collection[str] = USUAL
+    kinds: Collection[str] = DEFAULT_KINDS
     user: str = ""
     run: str = ""
     changed_in: float | None = None
 
     def includes(self, kind: str) -> bool:
-        """Whether a kind is processed. With a user, kinds of course runs are not."""
+        """Whether a kind is processed. If the scope names a user, no course runs are."""
         return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
 
 
-def due(
+def select_due(
     adapter: Adapter, scope: PassScope, *, waiting: bool = False
 ) -> dict[str, tuple[str, Selection]]:
-    """Returns kind → (model, selection of its due rows). waiting: select the enrollments that
-    become due when their learners have accounts, in place of the due ones."""
+    """Returns kind → (model, selection of its due rows). waiting: select not the due enrollments
+    but those that become due when their learners have accounts."""
     selections: dict[str, tuple[str, Selection]] = {}
     if ACCOUNT in scope.kinds:
         users = adapter.users_due
         if scope.user:
-            users = users.also([{"email": scope.user}, {"username": scope.user}])
+            users = users.narrowed_by(user_condition(scope.user))
         if scope.changed_in is not None:
-            users = users.also(adapter.changed_users(scope.changed_in))
+            users = users.narrowed_by(adapter.changed_users(scope.changed_in))
         selections[ACCOUNT] = (adapter.users.model, users)
     for kind, rows in (
         (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
@@ -69,11 +70,11 @@ def due(
         if kind not in scope.kinds:
             continue
         if scope.user:
-            rows = rows.also([{"user__email": scope.user}, {"user__username": scope.user}])
+            rows = rows.narrowed_by(user_condition(scope.user, "user__"))
         if scope.run:
-            rows = rows.also({adapter.enrollments.columns["course"]: scope.run})
+            rows = rows.narrowed_by({adapter.enrollments.columns["course"]: scope.run})
         if scope.changed_in is not None:
-            rows = rows.also(adapter.newly_due_enrollments(scope.changed_in))
+            rows = rows.narrowed_by(adapter.newly_due_enrollments(scope.changed_in))
         selections[kind] = (adapter.enrollments.model, rows)
     return selections
 
@@ -82,7 +83,7 @@ def check(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
     """Raises SidecarError for a user or a course run that the application does not have, for
     example because it is misspelt."""
     if scope.user:
-        user = Selection().also([{"email": scope.user}, {"username": scope.user}])
+        user = Selection().narrowed_by(user_condition(scope.user))
         if not agent.ask("count", model=adapter.users.model, **user.request()):
             raise SidecarError(
                 f"{adapter.title} has no user with the username or e-mail address {scope.user!r}."
@@ -90,22 +91,25 @@ def check(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
     if scope.run:
         run = Selection(filter=({adapter.runs.columns["course"]: scope.run},))
         if not agent.ask("count", model=adapter.runs.model, **run.request()):
-            form = "" if runs.is_key(scope.run) else " A key is course-v1:<org>+<course>+<run>."
+            form = (
+                "" if runs.is_course_key(scope.run) else " A key is course-v1:<org>+<course>+<run>."
+            )
             raise SidecarError(f"{adapter.title} has no course run {scope.run!r}.{form}")
 
 
 def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
-    """Returns why no account is created for a user; '' if the user is eligible."""
-    this = Selection().also([{"email": user}, {"username": user}])
-    eligible = adapter.eligible_users.also(*this.filter)
-    page = next(iter(learners(agent, adapter, selection=eligible, with_enrollments=False)), [])
+    """Returns why no account is created for a user; '' if the user is eligible. user: e-mail
+    address or username."""
+    named_user = Selection().narrowed_by(user_condition(user))
+    eligible = adapter.eligible_users.narrowed_by(*named_user.filter)
+    page = next(iter(read_learners(agent, adapter, selection=eligible, with_enrollments=False)), [])
     for learner in page:
         if not learner.given_up:
             return ""
         reason = learner.reason or "no reason was kept"
         return f"{adapter.title} gave the account up: {reason} (reset its has_sync_error to retry)"
     page_of_user = agent.ask(
-        "page", model=adapter.users.model, fields=adapter.users.paths, **this.request()
+        "page", model=adapter.users.model, fields=adapter.users.paths, **named_user.request()
     )
     rows = [adapter.users.rename_columns(row) for row in page_of_user["rows"]]
     if not any(row["is_active"] for row in rows):
@@ -120,7 +124,7 @@ def count_due(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int
     """Counts due rows, including enrollments that become due when their learners have accounts."""
     numbers = {
         kind: agent.ask("count", model=model, **selection.request())
-        for kind, (model, selection) in due(adapter, scope).items()
+        for kind, (model, selection) in select_due(adapter, scope).items()
     }
     for kind, number in count_waiting(agent, adapter, scope).items():
         numbers[kind] += number
@@ -131,7 +135,7 @@ def count_waiting(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str,
     """Counts the enrollments that become due when their learners have accounts; {} for none."""
     if ACCOUNT not in scope.kinds or ENROLLMENT not in scope.kinds:
         return {}
-    model, waiting = due(adapter, scope, waiting=True)[ENROLLMENT]
+    model, waiting = select_due(adapter, scope, waiting=True)[ENROLLMENT]
     number = agent.ask("count", model=model, **waiting.request())
     return {ENROLLMENT: number} if number else {}
 
@@ -140,11 +144,13 @@ def count_new(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int
     """Counts rows that are not due yet because they are too new: during their grace period the
     application's own code handles them. {} for none."""
     numbers = {}
-    for kind, (model, selection) in due(adapter, scope).items():
-        of_any_age = selection.of_any_age()
-        if of_any_age != selection:
-            of_all = agent.ask("count", model=model, **of_any_age.request())
-            numbers[kind] = of_all - agent.ask("count", model=model, **selection.request())
+    for kind, (model, selection) in select_due(adapter, scope).items():
+        selection_of_any_age = selection.without_age_limit()
+        if selection_of_any_age != selection:
+            number_of_any_age = agent.ask("count", model=model, **selection_of_any_age.request())
+            numbers[kind] = number_of_any_age - agent.ask(
+                "count", model=model, **selection.request()
+            )
     return {kind: number for kind, number in numbers.items() if number > 0}
 
 
@@ -155,7 +161,7 @@ def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
         numbers[RUN] = runs.count_differing(session, scope.run)
     if scope.includes(RUN_MODE) and session.adapter.run_modes:
         batched = batch.COURSE_RUNS in _capabilities(session)
-        numbers[RUN_MODE] = count_lacking(session, batched=batched, only_run=scope.run)
+        numbers[RUN_MODE] = run_modes.count_differing(session, batched=batched, only_run=scope.run)
     if scope.includes(PROFILE):
         numbers[PROFILE] = details.count_differing(session, scope.user)
     for kind in comparing.KINDS:
@@ -211,13 +217,15 @@ def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
     returns. Accounts come first, because enrollments need them. Raises SidecarError, LmsError."""
     capabilities = _capabilities(session)
     accounts, enrollments = batch.ACCOUNTS in capabilities, batch.ENROLLMENTS in capabilities
-    selections = {kind: selection for kind, (_, selection) in due(session.adapter, scope).items()}
+    selections = {
+        kind: selection for kind, (_, selection) in select_due(session.adapter, scope).items()
+    }
     if ACCOUNT in selections:
         reconcile_accounts(session, selections[ACCOUNT], summary, batched=accounts)
-    for kind, ends in ((ENROLLMENT, False), (UNENROLLMENT, True)):
+    for kind, unenrolls in ((ENROLLMENT, False), (UNENROLLMENT, True)):
         if kind in selections:
             reconcile_enrollments(
-                session, selections[kind], summary, batched=enrollments, ends=ends
+                session, selections[kind], summary, batched=enrollments, unenrolls=unenrolls
             )
     if scope.includes(RUN):
         reconcile_runs(session, summary, scope.run, scope.changed_in)

@@ -9,7 +9,7 @@ from typing import Any
 from usher.client.errors import NotThere
 from usher.client.payloads import ObservedGrade
 from usher.sidecar.adapters.adapter import Table
-from usher.sidecar.learners import learners, runs
+from usher.sidecar.learners import read_learners, read_runs
 from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.session import Session
 
@@ -24,10 +24,10 @@ _ISSUED = "downloadable"
 DifferenceText = tuple[str, str]
 
 
-def grades(session: Session) -> Iterator[DifferenceText]:
+def compare_grades(session: Session) -> Iterator[DifferenceText]:
     """Compares grades, with one request for each run. Leaves out grades that staff set in the
     application."""
-    for run in runs(session.agent, session.adapter, selection=session.adapter.graded):
+    for run in read_runs(session.agent, session.adapter, selection=session.adapter.graded):
         try:
             lms_grades = dict(session.lms.grades_of_run(run["course"]))
         except NotThere:
@@ -36,10 +36,10 @@ def grades(session: Session) -> Iterator[DifferenceText]:
             row["username"]: row for row in _rows_of(session, session.adapter.grades, run["course"])
         }
         for username, lms_grade in lms_grades.items():
-            yield from _grade(username, run["course"], own_grades.get(username), lms_grade)
+            yield from _compare_grade(username, run["course"], own_grades.get(username), lms_grade)
 
 
-def _grade(
+def _compare_grade(
     username: str, course: str, row: dict[str, Any] | None, lms_grade: ObservedGrade
 ) -> Iterator[DifferenceText]:
     lms_text = f"{lms_grade.percent:.0%}{', passed' if lms_grade.passed else ''} in the LMS"
@@ -64,17 +64,17 @@ def _rows_of(session: Session, table: Table, course: str) -> Iterator[dict[str, 
         yield from map(table.rename_columns, page["rows"])
 
 
-def certificates(session: Session) -> Iterator[DifferenceText]:
+def compare_certificates(session: Session) -> Iterator[DifferenceText]:
     """Compares the certificates of enrolled learners. Sends one request for each learner, several
     at a time."""
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        for page in learners(session.agent, session.adapter):
+        for page in read_learners(session.agent, session.adapter):
             enrolled_learners = [
                 learner
                 for learner in page
                 if learner.has_account and any(row.enrolled for row in learner.enrollments)
             ]
-            own_courses = _certificates_of(session, [learner.pk for learner in enrolled_learners])
+            own_courses = _own_certificates(session, [learner.pk for learner in enrolled_learners])
             courses_in_lms = pool.map(
                 lambda learner: _courses_with_certificate(session, learner.username),
                 enrolled_learners,
@@ -97,7 +97,7 @@ def _courses_with_certificate(session: Session, username: str) -> set[str]:
     }
 
 
-def _certificates_of(session: Session, keys: list[Any]) -> dict[Any, set[str]]:
+def _own_certificates(session: Session, keys: list[Any]) -> dict[Any, set[str]]:
     """Returns learner → course keys of the certificates in the application, including revoked ones,
     since the application decided to revoke them."""
     table = session.adapter.certificates

@@ -16,7 +16,7 @@ from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import ModeTables
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.process import MOST_ROWS
-from usher.sidecar.runs import content_of, is_key, to_compare
+from usher.sidecar.runs import content_of, is_course_key, select_runs_to_compare
 from usher.sidecar.session import Session
 from usher.sidecar.summary import Memory, Summary
 
@@ -50,15 +50,15 @@ def compared_modes(
     memory: Memory | None = None,
 ) -> Iterator[list[ComparedModes]]:
     """Yields pages of compared runs. batched: whether the LMS lists all runs with their modes;
-    otherwise each run needs a request. only_run, changed_in, memory: as for ``runs.to_compare``.
-    Raises LmsError."""
+    otherwise each run needs a request. only_run, changed_in, memory: as for
+    ``runs.select_runs_to_compare``. Raises LmsError."""
     table = session.adapter.run_modes
     if table is None:
         return
     rows = (
         row
-        for row in to_compare(session, RUN_MODE, only_run, changed_in, memory)
-        if is_key(row["course"])
+        for row in select_runs_to_compare(session, RUN_MODE, only_run, changed_in, memory)
+        if is_course_key(row["course"])
     )
     pages = iter(lambda: list(islice(rows, _SIZE)), [])
     if batched and not only_run and changed_in is None:
@@ -71,8 +71,10 @@ def compared_modes(
     for page in pages:
         with in_parallel(
             lambda key: _request_modes(session, key), _keys(page), session.concurrency
-        ) as answers:
-            yield _compare_page(session, table, page, dict(zip(_keys(page), answers, strict=True)))
+        ) as write_results:
+            yield _compare_page(
+                session, table, page, dict(zip(_keys(page), write_results, strict=True))
+            )
 
 
 def _keys(page: list[dict[str, Any]]) -> list[str]:
@@ -114,13 +116,13 @@ def _compare_page(
 ) -> list[ComparedModes]:
     own_slugs: dict[Any, set[str]] = {row["pk"]: set() for row in page}
     run = table.links.columns["run"]
-    for pages in session.agent.pages(
+    for links_page in session.agent.links_page(
         model=table.links.model,
         fields=table.links.paths,
         filter=[{f"{run}__in": list(own_slugs)}],
         limit=MOST_ROWS,
     ):
-        for row in map(table.links.rename_columns, pages["rows"]):
+        for row in map(table.links.rename_columns, links_page["rows"]):
             own_slugs[row["run"]].add(row["slug"])
     return [
         _compare_run(table, row, own_slugs[row["pk"]], lms_modes[row["course"]]) for row in page
@@ -135,16 +137,18 @@ def _compare_run(
 ) -> ComparedModes:
     if isinstance(lms_modes, LmsError):
         return ComparedModes(row, [], error=lms_modes)
-    ends = next((mode.expires_at for mode in lms_modes if mode.slug == table.paid), None)
+    lms_deadline = next((mode.expires_at for mode in lms_modes if mode.slug == table.paid), None)
     return ComparedModes(
         row,
         [mode for mode in lms_modes if mode.slug not in own_slugs],
         # If the LMS has no deadline, one that staff set in the application is kept.
-        ends if ends is not None and ends != moment(row["deadline"]) else None,
+        lms_deadline
+        if lms_deadline is not None and lms_deadline != moment(row["deadline"])
+        else None,
     )
 
 
-def count_lacking(session: Session, *, batched: bool, only_run: str = "") -> int:
+def count_differing(session: Session, *, batched: bool, only_run: str = "") -> int:
     return sum(
         compared.differs
         for page in compared_modes(session, batched=batched, only_run=only_run)
@@ -171,7 +175,7 @@ def reconcile_run_modes(
     for page in pages:
         for compared in page:
             if changed_in is not None and compared.error is None and not compared.differs:
-                summary.memory.note_agreement(RUN_MODE, compared.row["pk"], compared.row)
+                summary.memory.record_agreement(RUN_MODE, compared.row["pk"], compared.row)
             if (
                 compared.error is not None
                 and compared.error.failure_class is not FailureClass.REJECTED
@@ -183,12 +187,12 @@ def reconcile_run_modes(
             if compared.differs and summary.memory.is_due(RUN_MODE, content_of(compared.row))
         ]
         if due:
-            _add(session, table, due)
+            _add_missing_modes(session, table, due)
             _set_deadlines(session, due, summary)
         summary.report_progress()
 
 
-def _add(session: Session, table: ModeTables, due: list[ComparedModes]) -> None:
+def _add_missing_modes(session: Session, table: ModeTables, due: list[ComparedModes]) -> None:
     missing_modes = {mode.slug: mode for compared in due for mode in compared.missing_modes}
     if not missing_modes:
         return
@@ -231,19 +235,22 @@ def _mode_keys(session: Session, table: ModeTables, slugs: list[str]) -> dict[st
 
 def _set_deadlines(session: Session, due: list[ComparedModes], summary: Summary) -> None:
     column = session.adapter.runs.columns["deadline"]
-    ending = [compared for compared in due if compared.deadline]
+    runs_with_deadline = [compared for compared in due if compared.deadline]
     rows = [
         {
             "pk": compared.row["pk"],
             "expect": {column: compared.row["deadline"]},
             "set": {column: compared.deadline.isoformat() if compared.deadline else None},
         }
-        for compared in ending
+        for compared in runs_with_deadline
     ]
-    answers = (
+    write_results = (
         session.agent.ask("write", model=session.adapter.runs.model, rows=rows) if rows else []
     )
-    results = {compared.row["pk"]: result for compared, result in zip(ending, answers, strict=True)}
+    results = {
+        compared.row["pk"]: result
+        for compared, result in zip(runs_with_deadline, write_results, strict=True)
+    }
     for compared in due:
         result = results.get(compared.row["pk"], {"outcome": "written"})
         summary.add_write(RUN_MODE, compared.row["course"], result, content_of(compared.row))

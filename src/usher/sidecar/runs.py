@@ -14,7 +14,7 @@ from usher.client.errors import LmsError, NotThere
 from usher.client.payloads import ObservedRun, moment, read_run
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.sidecar.adapters.adapter import Adapter
-from usher.sidecar.learners import runs
+from usher.sidecar.learners import read_runs
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
 from usher.sidecar.summary import INVALID, Memory, Summary
@@ -47,7 +47,7 @@ class ComparedRun:
         return bool(self.changes) and not self.refused
 
 
-def is_key(text: str) -> bool:
+def is_course_key(text: str) -> bool:
     return bool(_KEY.fullmatch(text))
 
 
@@ -59,13 +59,13 @@ def select_runs(
     for all."""
     selection = session.adapter.eligible_runs
     if only_run:
-        selection = selection.also({session.adapter.runs.columns["course"]: only_run})
+        selection = selection.narrowed_by({session.adapter.runs.columns["course"]: only_run})
     if changed_in is not None:
-        selection = selection.also(session.adapter.changed_runs(changed_in))
-    return runs(session.agent, session.adapter, selection=selection)
+        selection = selection.narrowed_by(session.adapter.changed_runs(changed_in))
+    return read_runs(session.agent, session.adapter, selection=selection)
 
 
-def to_compare(
+def select_runs_to_compare(
     session: Session, kind: str, only_run: str, changed_in: float | None, memory: Memory | None
 ) -> Iterator[dict[str, Any]]:
     """Yields runs as ``select_runs`` does. memory: used with ``changed_in``, to leave out runs that
@@ -81,31 +81,34 @@ def compare_runs(
     changed_in: float | None = None,
     memory: Memory | None = None,
 ) -> Iterator[list[ComparedRun]]:
-    """Yields pages of the runs of ``to_compare`` with the LMS's data, one page for each request."""
-    rows = to_compare(session, RUN, only_run, changed_in, memory)
+    """Yields pages of the runs of ``select_runs_to_compare`` with the LMS's data, one page for each
+    request."""
+    rows = select_runs_to_compare(session, RUN, only_run, changed_in, memory)
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
-    with in_parallel(lambda page: _page(session, page), pages, _CONCURRENCY) as results:
+    with in_parallel(lambda page: _compare_page(session, page), pages, _CONCURRENCY) as results:
         for page in results:
-            yield _with_refusals(session, page)
+            yield _add_refusals(session, page)
 
 
-def _with_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun]:
+def _add_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun]:
     changed_runs = [run for run in page if run.changes]
     if not changed_runs:
         return page
     table = session.adapter.runs
-    rows = [_request(table.columns, run) for run in changed_runs]
+    rows = [_write_request(table.columns, run) for run in changed_runs]
     answers = session.agent.ask("refusals", model=table.model, rows=rows)
     reasons = {run.row["pk"]: why for run, why in zip(changed_runs, answers, strict=True) if why}
     return [replace(run, refused=reasons.get(run.row["pk"], "")) for run in page]
 
 
-def _page(session: Session, rows: list[dict[str, Any]]) -> list[ComparedRun]:
-    lms_runs = _runs_in_lms(session.lms, [row["course"] for row in rows if is_key(row["course"])])
-    return [_compare(session.adapter, row, lms_runs.get(row["course"])) for row in rows]
+def _compare_page(session: Session, rows: list[dict[str, Any]]) -> list[ComparedRun]:
+    lms_runs = _read_runs_of_lms(
+        session.lms, [row["course"] for row in rows if is_course_key(row["course"])]
+    )
+    return [_compare_run(session.adapter, row, lms_runs.get(row["course"])) for row in rows]
 
 
-def _runs_in_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | LmsError]:
+def _read_runs_of_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | LmsError]:
     if not keys:
         return {}
     try:
@@ -124,7 +127,7 @@ def _runs_in_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | Lms
     return lms_runs
 
 
-def _compare(
+def _compare_run(
     adapter: Adapter, row: dict[str, Any], lms_run: ObservedRun | LmsError | None
 ) -> ComparedRun:
     if lms_run is None:
@@ -156,6 +159,7 @@ def content_of(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def own_value(row: dict[str, Any], name: str) -> Any:
+    """Returns a value of the application's run, in the type of the LMS's value."""
     return moment(row[name]) if name in _MOMENTS else row[name]
 
 
@@ -188,7 +192,7 @@ def reconcile_runs(
         if changed_in is not None:
             for run in page:
                 if not run.is_due and run.error is None:
-                    summary.memory.note_agreement(RUN, run.row["pk"], run.row)
+                    summary.memory.record_agreement(RUN, run.row["pk"], run.row)
         due = [
             run for run in page if run.is_due and summary.memory.is_due(RUN, content_of(run.row))
         ]
@@ -202,13 +206,13 @@ def count_differing(session: Session, only_run: str = "") -> int:
 
 
 def _write(session: Session, due: list[ComparedRun], summary: Summary) -> None:
-    rows = [_request(session.adapter.runs.columns, run) for run in due]
+    rows = [_write_request(session.adapter.runs.columns, run) for run in due]
     results = session.agent.ask("write", model=session.adapter.runs.model, rows=rows)
     for run, result in zip(due, results, strict=True):
         summary.add_write(RUN, run.row["course"], result, content_of(run.row))
 
 
-def _request(columns: Mapping[str, str], run: ComparedRun) -> dict[str, Any]:
+def _write_request(columns: Mapping[str, str], run: ComparedRun) -> dict[str, Any]:
     """Returns the changes of a run as the agent writes them."""
     new_values = {columns[name]: value for name, value in run.changes.items()}
     if {"start", "end"} & set(run.changes):

@@ -34,7 +34,7 @@ _SETTINGS = (
 WrapRequest = Callable[[Exchange], AbstractContextManager[Any]]
 #: The most usernames of recorded accounts that are looked up in the LMS. If the LMS knows none of
 #: them, it is not the right LMS.
-_SAMPLE = 50
+_SAMPLE_SIZE = 50
 #: Seconds for one request, the default of both applications.
 _TIMEOUT = 60.0
 #: The same as the default of ``USHER_CONCURRENCY``, the sync worker's setting.
@@ -79,13 +79,13 @@ def open_session(
 ) -> Session:
     """Opens the application with its LMS, and checks that the LMS is the right one.
 
-    lms_url: '' for the application's own setting. wrap_request: entered for each request to the
-    LMS. Raises SidecarError.
+    lms_url: '' for the address in the application's settings. wrap_request: makes a context manager
+    that is entered for each request to the LMS. Raises SidecarError.
     """
     names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
     settings = agent.ask("settings", names=names)
     token = settings.get(adapter.registration_token) or ""
-    lms = _client(settings, lms_url, checkout, token, wrap_request)
+    lms = _make_client(settings, lms_url, checkout, token, wrap_request)
     try:
         worker = _check_lms(lms, adapter, agent)
     except LmsError as error:
@@ -93,7 +93,7 @@ def open_session(
     return Session(checkout, adapter, agent, lms, worker, concurrency)
 
 
-def _client(
+def _make_client(
     settings: Mapping[str, Any],
     lms_url: str,
     checkout: Checkout,
@@ -152,16 +152,15 @@ def _check_lms(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
     worker = lms.me(lms.who.service_token)
     if worker not in lms.accounts([worker]):
         raise NotTrusted(
-            f"The LMS at {lms.http.base_url} does not find its own service worker {worker!r} by "
-            "the account API; nothing is concluded from its answers. Make the service worker staff."
+            f"The account API of the LMS at {lms.http.base_url} does not find the service worker "
+            f"{worker!r}, so the LMS's answers are not used. Make the service worker staff."
         )
     names = _some_usernames(adapter, agent)
     if len(names) >= 5 and not lms.accounts(names):
         raise NotTrusted(
             f"The LMS at {lms.http.base_url} knows none of {len(names)} learners whose accounts "
             f"{adapter.title} has recorded as created, such as {names[0]!r}. Is it the right LMS, "
-            "with its "
-            "data? Nothing was compared or changed."
+            "with its data? Nothing was compared or changed."
         )
     return worker
 
@@ -175,6 +174,6 @@ def _some_usernames(adapter: Adapter, agent: Agent) -> list[str]:
     else:
         path = "user__" + adapter.users.columns["username"]
     page = agent.ask(
-        "page", model=adapter.account.model, fields=[path], filter=[condition], limit=_SAMPLE
+        "page", model=adapter.account.model, fields=[path], filter=[condition], limit=_SAMPLE_SIZE
     )
     return [row[path] for row in page["rows"] if row[path]]

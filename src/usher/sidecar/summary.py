@@ -37,7 +37,7 @@ class Memory:
         #: Kind and content of a row → the time until which it is not tried, and the pause in
         #: seconds.
         self._pauses: dict[tuple[str, Any], tuple[float, float]] = {}
-        self._clear_at = _MAX_PAUSES
+        self._prune_at_count = _MAX_PAUSES
         self._agreeing: dict[tuple[str, Any], Any] = {}
         self._claimed: set[tuple[str, Any]] = set()
         self._claim_lock = Lock()
@@ -48,23 +48,25 @@ class Memory:
         if result == DONE:
             self._pauses.pop((kind, key), None)
             return
-        _, last = self._pauses.get((kind, key), (0.0, 0.0))
+        _, last_pause = self._pauses.get((kind, key), (0.0, 0.0))
         if result in (REFUSED, INVALID):
             pause = REFUSED_PAUSE
         else:
             longest = _MAX_SKIPPED_SECONDS if result == SKIPPED else _MAX_PAUSE_SECONDS
-            pause = max(_FIRST_PAUSE_SECONDS, min(2 * last, longest))
-        if len(self._pauses) >= self._clear_at:
+            pause = max(_FIRST_PAUSE_SECONDS, min(2 * last_pause, longest))
+        if len(self._pauses) >= self._prune_at_count:
             self._forget_expired()
         self._pauses[kind, key] = (time.monotonic() + pause, pause)
 
     def _forget_expired(self) -> None:
         """Removes entries an hour after their pause ended: a row that still fails has a newer entry
         by then."""
-        past = time.monotonic() - REFUSED_PAUSE
+        an_hour_ago = time.monotonic() - REFUSED_PAUSE
         with self._claim_lock:
-            remaining = {key: pause for key, pause in list(self._pauses.items()) if pause[0] > past}
-            self._pauses, self._clear_at = remaining, max(_MAX_PAUSES, 2 * len(remaining))
+            remaining = {
+                key: pause for key, pause in list(self._pauses.items()) if pause[0] > an_hour_ago
+            }
+            self._pauses, self._prune_at_count = remaining, max(_MAX_PAUSES, 2 * len(remaining))
 
     def forget_failures(self) -> None:
         """Makes rows that failed or were skipped due again. Refused rows stay refused."""
@@ -81,7 +83,7 @@ class Memory:
         quick passes read each recently changed row many times."""
         return bool(self._agreeing.get((kind, key)) == content)
 
-    def note_agreement(self, kind: str, key: Any, content: Any) -> None:
+    def record_agreement(self, kind: str, key: Any, content: Any) -> None:
         if len(self._agreeing) >= _MAX_AGREEING:
             self._agreeing.clear()
         self._agreeing[kind, key] = content
@@ -123,7 +125,7 @@ class Summary:
     new: dict[str, int] = field(default_factory=dict)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
-    _adding: Lock = field(default_factory=Lock)
+    _add_lock: Lock = field(default_factory=Lock)
 
     def add(
         self,
@@ -138,7 +140,7 @@ class Summary:
         """Counts one row. code: of the refusal, or ''. request_id: of the request that the LMS
         refused, or ''. key: the row's content; unless the result is DONE, the row is not tried
         again for a while. Several threads may call this."""
-        described = {
+        entry = {
             "kind": kind,
             "what": what,
             "result": result,
@@ -148,10 +150,10 @@ class Summary:
         }
         if key is not None:
             self.memory.record(kind, key, result)
-        with self._adding:
+        with self._add_lock:
             self.numbers[kind, result] += 1
             if reason:
-                self.reasons.append(described)
+                self.reasons.append(entry)
 
     def add_error(self, kind: str, what: str, error: LmsError, key: Any = None) -> None:
         """Counts a temporary failure: the row is due again."""
@@ -209,14 +211,14 @@ class Summary:
         )
 
     @property
-    def ok(self) -> bool:
+    def succeeded(self) -> bool:
         return not self.total(REFUSED) and not self.total(FAILED)
 
     def as_data(self) -> dict[str, Any]:
         kinds = sorted({kind for kind, _ in self.numbers})
         results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
         return {
-            "ok": self.ok,
+            "ok": self.succeeded,
             "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},
             "waiting": self.waiting,
             "new": self.new,

@@ -25,59 +25,69 @@ class WatchOutput(ReconcileOutput):
         super().__init__(as_json)
         self._lock = Lock()
         #: Kind → when all its rows began to fail.
-        self._failing: dict[str, float] = {}
+        self._failing_since: dict[str, float] = {}
         #: Why the application or the LMS can't be reached, and since when; empty while both can be
         #: reached.
-        self._reasons: list[str] = []
+        self._printed_reasons: list[str] = []
         self._unreachable_since = 0.0
 
     def print_trouble(self, reason: str, wait: float) -> None:
         """Prints why the application or the LMS can't be reached. A later attempt may report the
         same reason in a longer sentence."""
         reason = reason.strip().rstrip(".")
-        if any(printed in reason for printed in self._reasons):
+        if any(printed in reason for printed in self._printed_reasons):
             return
-        if not self._reasons:
+        if not self._printed_reasons:
             self._unreachable_since = time.monotonic()
-        self._reasons.append(reason)
+        self._printed_reasons.append(reason)
         text = f"{reason}; trying again at least once a minute"
         self.console.print(f"✗ {wrap(escape(text), 2)}")
 
     def print_start(self, title: str, lms_url: str) -> None:
-        after = ""
-        if self._reasons:
-            after = f" again after {time.monotonic() - self._unreachable_since:.0f} s"
-            self._reasons.clear()
-        text = f"{title}: watching{after}, every second; the LMS is {lms_url}. Ctrl-C stops this."
+        duration = ""
+        if self._printed_reasons:
+            duration = f" again after {time.monotonic() - self._unreachable_since:.0f} s"
+            self._printed_reasons.clear()
+        text = (
+            f"{title}: watching{duration}, every second; the LMS is {lms_url}. Ctrl-C stops this."
+        )
         self.console.print(wrap(escape(text), 0))
 
-    def _results(self, summary: Summary) -> None:
+    def _print_results(self, summary: Summary) -> None:
         with self._lock:
             for kind in sorted({kind for kind, _ in summary.numbers}):
-                self._note(kind, summary)
-            repeated = {kind for kind in self._failing if summary.numbers[kind, FAILED]}
+                self._print_change_of_state(kind, summary)
+            repeated = {kind for kind in self._failing_since if summary.numbers[kind, FAILED]}
 
         def is_new(kind: str, result: str) -> bool:
             return not (result == FAILED and kind in repeated)
 
         numbers = {key: number for key, number in summary.numbers.items() if is_new(*key)}
-        reasons = [each for each in summary.reasons if is_new(each["kind"], each["result"])]
+        reasons = [entry for entry in summary.reasons if is_new(entry["kind"], entry["result"])]
         if numbers:
-            super()._results(replace(summary, numbers=Counter(numbers), reasons=reasons))
+            super()._print_results(replace(summary, numbers=Counter(numbers), reasons=reasons))
 
-    def _note(self, kind: str, summary: Summary) -> None:
+    def _print_change_of_state(self, kind: str, summary: Summary) -> None:
         """Prints when all rows of this kind begin to fail, and when one succeeds again."""
         failed = summary.numbers[kind, FAILED]
         if any(summary.numbers[kind, result] for result in _ANSWERED):
-            if (since := self._failing.pop(kind, None)) is not None:
+            if (since := self._failing_since.pop(kind, None)) is not None:
                 seconds = time.monotonic() - since
                 self.console.print(f"✓ {kind:<12} succeeds again after {seconds:.0f} s")
-        elif failed and kind not in self._failing:
-            self._failing[kind] = time.monotonic()
+        elif failed and kind not in self._failing_since:
+            self._failing_since[kind] = time.monotonic()
             reasons = (e for e in summary.reasons if (e["kind"], e["result"]) == (kind, FAILED))
-            first = next(reasons, None)
-            request = f" [request {first['request_id']}]" if first and first["request_id"] else ""
-            why = f": {first['what']}: {first['reason'].rstrip('.')}{request}" if first else ""
+            first_failure = next(reasons, None)
+            request = (
+                f" [request {first_failure['request_id']}]"
+                if first_failure and first_failure["request_id"]
+                else ""
+            )
+            why = (
+                f": {first_failure['what']}: {first_failure['reason'].rstrip('.')}{request}"
+                if first_failure
+                else ""
+            )
             text = escape(
                 f"{failed} failed{why}. Retried until it succeeds; usher doctor checks why"
             )

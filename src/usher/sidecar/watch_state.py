@@ -18,12 +18,12 @@ from usher.sidecar.summary import FAILED, REFUSED, REFUSED_PAUSE, Summary
 #: ``REFUSED_PAUSE``.
 _SHOWN_SECONDS = timedelta(seconds=2 * REFUSED_PAUSE)
 #: The time without a successful pass after which the sidecar counts as late.
-LATE = timedelta(minutes=5)
+LATE_AFTER = timedelta(minutes=5)
 _MAX_REFUSED = 10_000
 
 
 @dataclass
-class Refused:
+class RefusedRow:
     """A refused or failed row. result: ``refused`` or ``failed``. request_id: of the request to the
     LMS, or ''. first, last: the times of its first and last attempt."""
 
@@ -40,7 +40,7 @@ class Refused:
 class PassMetrics(Protocol):
     """The interface of ``metrics.Metrics``."""
 
-    def record_pass(self, summary: Summary, refused: list[Refused]) -> None: ...
+    def record_pass(self, summary: Summary, refused: list[RefusedRow]) -> None: ...
     def exchange(self, exchange: Exchange) -> AbstractContextManager[None]: ...
 
 
@@ -49,10 +49,10 @@ class WatchState:
     and its LMS; None while they can't be reached. trouble: why they can't be reached, and the time
     of the next try."""
 
-    def __init__(self, counting: PassMetrics | None = None) -> None:
+    def __init__(self, metrics: PassMetrics | None = None) -> None:
         self._lock = threading.Lock()
-        self._counting = counting
-        self._refused: dict[tuple[str, str], Refused] = {}
+        self._metrics = metrics
+        self._refused: dict[tuple[str, str], RefusedRow] = {}
         self.started = now()
         self.session: Session | None = None
         self.has_opened = False
@@ -62,44 +62,46 @@ class WatchState:
 
     def measure_request(self, exchange: Exchange) -> AbstractContextManager[None]:
         """Returns a context manager to enter for each request to the LMS."""
-        return self._counting.exchange(exchange) if self._counting else nullcontext()
+        return self._metrics.exchange(exchange) if self._metrics else nullcontext()
 
     def record_start(self, session: Session) -> None:
         self.session, self.has_opened = session, True
 
     def record_pass(self, summary: Summary) -> None:
         """Records the summary of a pass that ended or failed."""
-        at = now()
+        ended_at = now()
         with self._lock:
             self.numbers.update(summary.numbers)
             for entry in summary.reasons:
                 if entry["result"] in (REFUSED, FAILED):
-                    self._record_reason(entry, at)
+                    self._record_reason(entry, ended_at)
             recent = (
-                refusal for refusal in self._refused.values() if at - refusal.last < _SHOWN_SECONDS
+                refusal
+                for refusal in self._refused.values()
+                if ended_at - refusal.last < _SHOWN_SECONDS
             )
             self._refused = {(refusal.kind, refusal.what): refusal for refusal in recent}
-        if self._counting:
-            self._counting.record_pass(summary, self.refused())
+        if self._metrics:
+            self._metrics.record_pass(summary, self.refused())
 
-    def pass_succeeded(self) -> None:
+    def record_success(self) -> None:
         """Records that a pass succeeded."""
         self.last_pass, self.trouble = now(), None
 
-    def _record_reason(self, entry: dict[str, str], at: datetime) -> None:
+    def _record_reason(self, entry: dict[str, str], ended_at: datetime) -> None:
         key = (entry["kind"], entry["what"])
         if (row := self._refused.get(key)) is not None:
-            row.result, row.reason, row.last = entry["result"], entry["reason"], at
+            row.result, row.reason, row.last = entry["result"], entry["reason"], ended_at
             row.request_id = entry["request_id"]
         elif len(self._refused) < _MAX_REFUSED:
-            self._refused[key] = Refused(**entry, first=at, last=at)
+            self._refused[key] = RefusedRow(**entry, first=ended_at, last=ended_at)
 
     def record_trouble(self, reason: str, wait: float) -> None:
         """Records why the application or the LMS can't be reached. wait: seconds until the next
         try."""
         self.session, self.trouble = None, (reason, now() + timedelta(seconds=wait))
 
-    def refused(self) -> list[Refused]:
+    def refused(self) -> list[RefusedRow]:
         """Returns rows that were refused or failed recently, newest first."""
         with self._lock:
             return sorted(self._refused.values(), key=lambda refusal: refusal.last, reverse=True)
@@ -111,7 +113,7 @@ class WatchState:
 
     @property
     def is_late(self) -> bool:
-        return now() - (self.last_pass or self.started) > LATE
+        return now() - (self.last_pass or self.started) > LATE_AFTER
 
 
 def now() -> datetime:

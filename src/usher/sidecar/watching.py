@@ -33,28 +33,29 @@ from usher.sidecar.summary import Memory, Summary
 from usher.sidecar.watch_state import WatchState
 
 #: Seconds between two passes.
-EVERY = 1.0
+SECONDS_BETWEEN_PASSES = 1.0
 #: Seconds until the next try if the application or the LMS can't be reached: the first pause,
 #: doubled each time, and the longest.
 _FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 2.0, 60.0
-#: Seconds of pause for each second that the application's database worked: quick and full passes
-#: together use at most a fifth of its time.
-QUICK_PAUSE, FULL_PAUSE = 5.0, 30.0
+#: Seconds of pause for each second that the application's database worked. Quick and full passes
+#: together use at most a fifth of the database's time.
+QUICK_PAUSE_FACTOR, FULL_PAUSE_FACTOR = 5.0, 30.0
 #: Seconds between two full passes that compare with the LMS.
-COMPARED_EVERY = 300.0
-#: The same for the modes of runs. An LMS without the batch API needs a request for each run.
-RUN_MODES_EVERY = 3600.0
+SECONDS_BETWEEN_COMPARISONS = 300.0
+#: Seconds between two full passes that compare the modes of runs. An LMS without the batch API
+#: needs a request for each run.
+SECONDS_BETWEEN_RUN_MODES = 3600.0
 #: Kinds that are due according to the application's own tables: if none is due, no request is sent.
-_RECORDED = (ACCOUNT, ENROLLMENT, UNENROLLMENT)
-_COMPARED = tuple(kind for kind in KINDS if kind not in _RECORDED)
+_RECORDED_KINDS = (ACCOUNT, ENROLLMENT, UNENROLLMENT)
+_COMPARED_KINDS = tuple(kind for kind in KINDS if kind not in _RECORDED_KINDS)
 #: Seconds within which the failure of a thread is noticed.
 _FAILURE_CHECK_SECONDS = 0.2
-#: Seconds for a batch in progress after SIGTERM or SIGINT: less than the 60 after which containers
-#: are killed. Otherwise an LMS that does not answer would delay the end for minutes.
-PATIENCE = 30.0
-_STOPPING = b"\nstopping after the batch in progress; a second Ctrl-C stops immediately\n"
+#: Seconds that a batch in progress may take after SIGTERM or SIGINT, even if the LMS does not
+#: answer. Containers are killed after 60 seconds.
+LAST_BATCH_SECONDS = 30.0
+_STOPPING_LINE = b"\nstopping after the batch in progress; a second Ctrl-C stops immediately\n"
 #: Errors of reading the application's files, which a new release may be replacing.
-_OF_FILES = (ConnectError, EnvFileError, OSError)
+_FILE_ERRORS = (ConnectError, EnvFileError, OSError)
 #: Seconds by which a pass overlaps with the one before, because transactions commit later than
 #: their timestamps.
 _OVERLAP_SECONDS = 60.0
@@ -69,18 +70,19 @@ class Stopping:
 
     end_now: ends the process; nothing is lost, since the next run finds the rows that are still
     due. ``end_now`` is called at a second signal, and when the batch takes longer than ``patience``
-    seconds.
+    seconds after the first signal.
     """
 
-    def __init__(self, end_now: Callable[[], None], patience: float = PATIENCE) -> None:
-        self._asked = Event()
-        self._busy = False
+    def __init__(self, end_now: Callable[[], None], patience: float = LAST_BATCH_SECONDS) -> None:
+        self._requested = Event()
+        self._in_batches = False
         self._end_now = end_now
-        self._giving_up = Timer(patience, end_now)
-        self._giving_up.daemon = True
+        self._timer = Timer(patience, end_now)
+        self._timer.daemon = True
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
+        """Handles the signals within the block, and ends the block when Stopped is raised in it."""
         signals = (signal.SIGTERM, signal.SIGINT)
         earlier_handlers = [
             signal.signal(signal_number, self._on_signal) for signal_number in signals
@@ -90,38 +92,39 @@ class Stopping:
         except Stopped:
             return
         finally:
-            self._giving_up.cancel()
+            self._timer.cancel()
             for signal_number, handler in zip(signals, earlier_handlers, strict=True):
                 signal.signal(signal_number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
+        if self._requested.is_set():
             self._end_now()
             return
-        self._asked.set()
-        self._giving_up.start()
+        self._requested.set()
+        self._timer.start()
         with suppress(OSError):
             # Not with ``print``, because the signal may have interrupted another ``print``.
-            os.write(2, _STOPPING)
-        if not self._busy:
+            os.write(2, _STOPPING_LINE)
+        if not self._in_batches:
             raise Stopped
 
     @contextmanager
-    def batches(self) -> Iterator[Callable[[Summary], None]]:
-        """Yields a function to call between two batches."""
-        self._busy = True
+    def stop_between_batches(self) -> Iterator[Callable[[Summary], None]]:
+        """Within the block, a signal does not interrupt a batch. Yields a function to call between
+        two batches; it raises Stopped after a signal."""
+        self._in_batches = True
         try:
-            yield lambda summary: self.stop_if_asked()
+            yield lambda summary: self.stop_if_requested()
         finally:
-            self._busy = False
-        self.stop_if_asked()
+            self._in_batches = False
+        self.stop_if_requested()
 
     @property
-    def is_set(self) -> bool:
-        return self._asked.is_set()
+    def is_requested(self) -> bool:
+        return self._requested.is_set()
 
-    def stop_if_asked(self) -> None:
-        if self._asked.is_set():
+    def stop_if_requested(self) -> None:
+        if self._requested.is_set():
             raise Stopped
 
 
@@ -131,17 +134,18 @@ class QuickPasses:
     million learners such a pass takes a fraction of a full one. Times are of ``time.monotonic``."""
 
     scope: PassScope
-    _last: float | None = None
+    _last_start: float | None = None
 
-    def next(self, now: float) -> PassScope:
-        since = 0.0 if self._last is None else now - self._last
+    def next_scope(self, now: float) -> PassScope:
+        """Returns the scope of a pass that starts now."""
+        since = 0.0 if self._last_start is None else now - self._last_start
         return replace(self.scope, changed_in=since + _OVERLAP_SECONDS)
 
-    def done(self, started: float, busy: float) -> float:
-        """Returns seconds until the next pass. busy: seconds that the application's database
-        worked."""
-        self._last = started
-        return max(EVERY, QUICK_PAUSE * busy)
+    def finish_pass(self, started: float, busy_seconds: float) -> float:
+        """Records that the pass which began at ``started`` has ended. Returns the seconds until the
+        next pass. busy_seconds: seconds that the application's database worked."""
+        self._last_start = started
+        return max(SECONDS_BETWEEN_PASSES, QUICK_PAUSE_FACTOR * busy_seconds)
 
 
 @dataclass
@@ -151,32 +155,39 @@ class FullPasses:
     such as bulk updates and deleted rows. Times are of ``time.monotonic``."""
 
     scope: PassScope
-    _due: dict[str, float] = field(default_factory=dict)
+    _due_times: dict[str, float] = field(default_factory=dict)
 
-    def next(self, now: float) -> str | None:
+    def next_kind(self, now: float) -> str | None:
         """Returns the kind of the next pass; None if none is due yet."""
         kinds = [kind for kind in KINDS if self.scope.includes(kind)]
-        return next((kind for kind in kinds if now >= self._due.get(kind, now)), None)
+        return next((kind for kind in kinds if now >= self._due_times.get(kind, now)), None)
 
-    def done(self, kind: str, started: float, ended: float, busy: float) -> None:
-        """busy: seconds that the application's database worked."""
-        if kind in _RECORDED:
-            self._due[kind] = ended + max(EVERY, FULL_PAUSE * busy)
+    def finish_pass(self, kind: str, started: float, ended: float, busy_seconds: float) -> None:
+        """Sets the time of the next pass of this kind. busy_seconds: seconds that the application's
+        database worked."""
+        if kind in _RECORDED_KINDS:
+            self._due_times[kind] = ended + max(
+                SECONDS_BETWEEN_PASSES, FULL_PAUSE_FACTOR * busy_seconds
+            )
         elif kind in (RUN, RUN_MODE):
-            self._due[kind] = started + (COMPARED_EVERY if kind == RUN else RUN_MODES_EVERY)
+            self._due_times[kind] = started + (
+                SECONDS_BETWEEN_COMPARISONS if kind == RUN else SECONDS_BETWEEN_RUN_MODES
+            )
         else:
-            self._due[kind] = started + max(COMPARED_EVERY, 20 * (ended - started))
+            self._due_times[kind] = started + max(
+                SECONDS_BETWEEN_COMPARISONS, 20 * (ended - started)
+            )
 
 
 #: A thread's function: runs quick or full passes until ``PassThreads`` ends.
-Passes = Callable[["PassThreads"], None]
+PassFunction = Callable[["PassThreads"], None]
 
 
 class PassThreads:
     """Runs each of the functions in a thread of its own until the block ends. Then each thread
     finishes its batch."""
 
-    def __init__(self, functions: Iterable[Passes]) -> None:
+    def __init__(self, functions: Iterable[PassFunction]) -> None:
         self._ended = Event()
         self._failed: BaseException | None = None
         self._threads = [
@@ -193,7 +204,7 @@ class PassThreads:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, passes: Passes) -> None:
+    def _run(self, passes: PassFunction) -> None:
         try:
             passes(self)
         except Stopped:
@@ -228,37 +239,50 @@ class Watching:
     ) -> None:
         self._scope, self._state, self._on_pass = scope, state, on_pass
         self._memory, self._report_lock = Memory(), Lock()
-        kinds_of_groups = (
-            [kind for kind in function if scope.includes(kind)]
-            for function in (_RECORDED, _COMPARED)
+        kinds_of_scopes = (
+            [kind for kind in kinds if scope.includes(kind)]
+            for kinds in (_RECORDED_KINDS, _COMPARED_KINDS)
         )
-        groups = [replace(scope, kinds=kinds) for kinds in kinds_of_groups if kinds]
-        self._quick = [QuickPasses(group) for group in groups]
-        self._full = [FullPasses(group) for group in groups]
+        scopes = [replace(scope, kinds=kinds) for kinds in kinds_of_scopes if kinds]
+        self._quick_schedules = [QuickPasses(scope) for scope in scopes]
+        self._full_schedules = [FullPasses(scope) for scope in scopes]
 
     def threads(self, session: Session) -> PassThreads:
-        quick = [partial(self._quick_passes, session, passes) for passes in self._quick]
-        full = [partial(self._full_passes, session, passes) for passes in self._full]
+        """Returns the threads of quick and full passes, which are not started yet."""
+        quick = [
+            partial(self._run_quick_passes, session, schedule) for schedule in self._quick_schedules
+        ]
+        full = [
+            partial(self._run_full_passes, session, schedule) for schedule in self._full_schedules
+        ]
         return PassThreads([*quick, *full])
 
-    def _quick_passes(self, session: Session, passes: QuickPasses, threads: PassThreads) -> None:
+    def _run_quick_passes(
+        self, session: Session, schedule: QuickPasses, threads: PassThreads
+    ) -> None:
         while True:
             started = time.monotonic()
-            busy = self._pass_within_limits(session, passes.next(started), threads)
-            self._state.pass_succeeded()
-            threads.pause(passes.done(started, busy))
+            busy_seconds = self._run_pass_within_rate_limit(
+                session, schedule.next_scope(started), threads
+            )
+            self._state.record_success()
+            threads.pause(schedule.finish_pass(started, busy_seconds))
 
-    def _full_passes(self, session: Session, passes: FullPasses, threads: PassThreads) -> None:
+    def _run_full_passes(
+        self, session: Session, schedule: FullPasses, threads: PassThreads
+    ) -> None:
         while True:
             started = time.monotonic()
-            kind = passes.next(started)
+            kind = schedule.next_kind(started)
             if kind is None:
-                threads.pause(EVERY / 2)
+                threads.pause(SECONDS_BETWEEN_PASSES / 2)
                 continue
-            busy = self._pass_within_limits(session, replace(self._scope, kinds=(kind,)), threads)
-            passes.done(kind, started, time.monotonic(), busy)
+            busy_seconds = self._run_pass_within_rate_limit(
+                session, replace(self._scope, kinds=(kind,)), threads
+            )
+            schedule.finish_pass(kind, started, time.monotonic(), busy_seconds)
 
-    def _pass_within_limits(
+    def _run_pass_within_rate_limit(
         self, session: Session, scope: PassScope, threads: PassThreads
     ) -> float:
         """Runs one pass. Returns seconds that the application's database worked.
@@ -266,13 +290,14 @@ class Watching:
         If the LMS limits the rate of requests, waits and runs the pass again. The limit concerns
         the kinds of this pass only, so other threads continue.
         """
-        busy = session.agent.busy
-        while pause := self._pass(session, scope, threads):
+        busy_before = session.agent.busy_seconds
+        while pause := self._run_pass(session, scope, threads):
             threads.pause(pause)
-        return session.agent.busy - busy
+        return session.agent.busy_seconds - busy_before
 
-    def _pass(self, session: Session, scope: PassScope, threads: PassThreads) -> float:
-        """Returns seconds to wait before another try; 0 if none is necessary."""
+    def _run_pass(self, session: Session, scope: PassScope, threads: PassThreads) -> float:
+        """Runs one pass. Returns the seconds to wait before it is run again because of the LMS's
+        rate limit; 0 if the limit did not end it."""
         summary = Summary(threads.stop_if_ended, memory=self._memory)
         try:
             reconcile(session, scope, summary)
@@ -306,7 +331,7 @@ def watch(
     meanwhile."""
     state, wait = state or WatchState(), _FIRST_WAIT_SECONDS
     watching = Watching(scope, state, on_pass)
-    with stopping.listening():
+    with stopping.handle_signals():
         while True:
             start = time.monotonic()
             try:
@@ -319,11 +344,11 @@ def watch(
                     state.record_start(session)
                     with watching.threads(session) as threads:
                         threads.wait()
-            except (SidecarError, LmsError, *_OF_FILES) as error:
+            except (SidecarError, LmsError, *_FILE_ERRORS) as error:
                 # After the first start, a new release may be replacing the application's folder.
-                if isinstance(error, _OF_FILES) and not state.has_opened:
+                if isinstance(error, _FILE_ERRORS) and not state.has_opened:
                     raise
-                stopping.stop_if_asked()
+                stopping.stop_if_requested()
                 if time.monotonic() - start > _MAX_WAIT_SECONDS:
                     wait = _FIRST_WAIT_SECONDS
                 reason = explain(error) if isinstance(error, LmsError) else str(error)

@@ -15,6 +15,12 @@ CREATED = "created_on"
 Condition = Mapping[str, Any] | list[Mapping[str, Any]]
 
 
+def user_condition(name: str, prefix: str = "") -> Condition:
+    """Returns the condition for the user with this e-mail address or username. prefix: the path
+    from the selected table to the user, such as ``user__``."""
+    return [{f"{prefix}email": name}, {f"{prefix}username": name}]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of the application. model: app label and name. columns: the sidecar's name → the
@@ -54,7 +60,7 @@ class Audit:
             "row": self.row,
             "before": self.before,
             "after": self.after,
-            "with": self.related,
+            "relations": self.related,
         }
 
 
@@ -87,30 +93,29 @@ class Selection:
     filter: tuple[Condition, ...] = ()
     exclude: tuple[Condition, ...] = ()
 
-    def also(self, *conditions: Condition, exclude: tuple[Condition, ...] = ()) -> Selection:
-        """Returns the selection with further conditions."""
+    def narrowed_by(self, *conditions: Condition, exclude: tuple[Condition, ...] = ()) -> Selection:
+        """Returns the selection with further conditions, all of which must hold too."""
         return Selection((*self.filter, *conditions), (*self.exclude, *exclude))
 
     def request(self) -> dict[str, Any]:
         """Returns the selection as values of the agent's requests ``page`` and ``count``."""
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
 
-    def by(self, relation: str) -> Selection:
-        """Returns a selection of another table: its rows whose ``relation`` refers to a row of this
-        selection."""
+    def conditions_through(self, relation: str) -> tuple[Condition, ...]:
+        """Returns the conditions of ``filter`` for another table: for its rows whose ``relation``
+        refers to a row of this selection."""
 
-        def path(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
-            return {f"{relation}__{name}": value for name, value in alternative.items()}
+        def add_relation(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {f"{relation}__{path}": value for path, value in alternative.items()}
 
-        conditions = tuple(
-            [path(alternative) for alternative in condition]
+        return tuple(
+            [add_relation(alternative) for alternative in condition]
             if isinstance(condition, list)
-            else path(condition)
+            else add_relation(condition)
             for condition in self.filter
         )
-        return Selection(conditions)
 
-    def of_any_age(self) -> Selection:
+    def without_age_limit(self) -> Selection:
         """Returns the selection without the conditions that leave out new rows."""
         return Selection(
             tuple(
@@ -124,7 +129,7 @@ class Selection:
 
     @property
     def paths(self) -> set[str]:
-        """Returns the columns in the conditions."""
+        """The columns in the conditions."""
         paths: set[str] = set()
         for condition in (*self.filter, *self.exclude):
             for alternative in condition if isinstance(condition, list) else [condition]:
@@ -150,11 +155,12 @@ class Adapter:
 
     users: the table of users.
     eligible_users: the users for whom its own code would create accounts.
-    users_due: those of ``eligible_users`` who lack an account or a token.
+    users_due: the eligible users who lack an account or a token.
     user_change_columns: columns with the time of a user's last change. Only a full pass finds
         changes that these columns do not show. ``enrollment_change_columns`` and
         ``run_change_columns`` are the same for enrollments and runs.
-    profile_change_columns: further such columns, for profiles.
+    profile_change_columns: columns with the time of the last change of a user's profile, in
+        addition to ``user_change_columns``.
     profile: the details of a learner that its own code sends to the LMS.
     account, token: tables with one row for each user, found by ``user``.
     account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
@@ -162,8 +168,8 @@ class Adapter:
     lock: the lock that its own code holds while it creates an account.
     grace: seconds for which its own code leaves new rows to the request that created them.
     retry_limit: attempts after which the application gives up; 0 if it never does.
-    eligible_enrollments, eligible_runs: the enrollments that its own code creates in the LMS, done
-        or not, and the runs that its own sync updates.
+    eligible_enrollments, eligible_runs: the enrollments that its own code creates in the LMS,
+        including those that it has created, and the runs that its own sync updates.
     enrollments_due: enrollments to create, of learners who have an account.
     enrollments_waiting: enrollments that become due when their learners have accounts.
     unenrollments_due: enrollments that the application ended, but could not end in the LMS.
@@ -172,7 +178,7 @@ class Adapter:
     account_change_columns: paths from an enrollment to columns with the time of the last change
         of its learner's account.
     enrollment_mode: the mode of all enrollments; '' if the table has a column for it.
-    mode_instead: the mode that its own code takes if the LMS doesn't offer the desired one.
+    fallback_mode: the mode that its own code takes if the LMS doesn't offer the desired one.
     when_enrolled, when_unenrolled: further values that its own code writes when it enrolls or
         unenrolls, by the sidecar's names.
     audit: the audit table of enrollments.
@@ -212,7 +218,7 @@ class Adapter:
     when_enrolled: Mapping[str, Any] = field(default_factory=dict)
     when_unenrolled: Mapping[str, Any] = field(default_factory=dict)
     enrollment_mode: str = ""
-    mode_instead: str = ""
+    fallback_mode: str = ""
     enrollment_run: str = "run_id"
     landing: str = "openedx-private-oauth-complete"
     registration_token: str = ""
@@ -275,7 +281,7 @@ class Adapter:
         }
         audit = [self.audit.row, self.audit.before, self.audit.after]
         return {
-            "do": "check",
+            "action": "check",
             "tables": [
                 {
                     "model": table.model,

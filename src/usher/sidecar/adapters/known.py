@@ -27,7 +27,7 @@ def missing(agent: Agent, adapter: Adapter) -> list[str]:
     """Returns the models, columns and functions that the adapter needs and the application does not
     have."""
     request = adapter.check_request()
-    return list(agent.ask(request.pop("do"), **request)["missing"])
+    return list(agent.ask(request.pop("action"), **request)["missing"])
 
 
 def check(agent: Agent, adapter: Adapter) -> None:

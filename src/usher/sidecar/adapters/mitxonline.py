@@ -30,7 +30,7 @@ ENROLLMENTS = Selection(
     ),
     exclude=({"run__run_tag__startswith": "fake"},),
 )
-MISSING = ENROLLMENTS.also({"edx_enrolled": False, "edx_enrollment_retry_count__lt": 5})
+MISSING = ENROLLMENTS.narrowed_by({"edx_enrolled": False, "edx_enrollment_retry_count__lt": 5})
 
 MITXONLINE = Adapter(
     name="mitxonline",
@@ -48,7 +48,7 @@ MITXONLINE = Adapter(
         },
     ),
     eligible_users=USERS,
-    users_due=USERS.also(
+    users_due=USERS.narrowed_by(
         [
             {"openedx_users__isnull": True},
             {"openedx_users__has_been_synced": False},
@@ -96,8 +96,8 @@ MITXONLINE = Adapter(
     ),
     eligible_enrollments=ENROLLMENTS,
     audit=ENROLLMENT_AUDIT,
-    enrollments_due=MISSING.also({"user__openedx_users__has_been_synced": True}),
-    enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
+    enrollments_due=MISSING.narrowed_by({"user__openedx_users__has_been_synced": True}),
+    enrollments_waiting=MISSING.narrowed_by(*USERS.conditions_through("user")).narrowed_by(
         [
             {"user__openedx_users__isnull": True},
             {"user__openedx_users__has_been_synced": False},

@@ -21,7 +21,7 @@ ENROLLMENTS = Selection(
         },
     )
 )
-MISSING = ENROLLMENTS.also({"edx_enrolled": False})
+MISSING = ENROLLMENTS.narrowed_by({"edx_enrolled": False})
 
 MITXPRO = Adapter(
     name="mitxpro",
@@ -39,7 +39,7 @@ MITXPRO = Adapter(
         },
     ),
     eligible_users=USERS,
-    users_due=USERS.also(
+    users_due=USERS.narrowed_by(
         [{"courseware_users__isnull": True}, {"openedx_api_auth__isnull": True}],
     ),
     # If there is a row, the account was created: has_been_synced is true by default.
@@ -71,8 +71,8 @@ MITXPRO = Adapter(
     ),
     eligible_enrollments=ENROLLMENTS,
     audit=ENROLLMENT_AUDIT,
-    enrollments_due=MISSING.also({"user__courseware_users__isnull": False}),
-    enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
+    enrollments_due=MISSING.narrowed_by({"user__courseware_users__isnull": False}),
+    enrollments_waiting=MISSING.narrowed_by(*USERS.conditions_through("user")).narrowed_by(
         {"user__courseware_users__isnull": True}
     ),
     # Enrollments that courses.api.deactivate_run_enrollment ended in the application although the
@@ -126,5 +126,5 @@ MITXPRO = Adapter(
     ),
     registration_token=Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
     enrollment_mode="no-id-professional",
-    mode_instead="audit",
+    fallback_mode="audit",
 )

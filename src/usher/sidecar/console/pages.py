@@ -14,53 +14,60 @@ from usher.client.errors import LmsError
 from usher.sidecar.drift import Difference, differences_of
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.given_up import find_given_up
-from usher.sidecar.learners import Learner
-from usher.sidecar.learners import learners as pages_of_learners
+from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.session import Session
 from usher.sidecar.summary import DONE, FAILED, INVALID, REFUSED, SKIPPED
-from usher.sidecar.watch_state import Refused, WatchState, now
+from usher.sidecar.watch_state import RefusedRow, WatchState, now
 
 _PAGES = (("/", "Overview"), ("/refusals/", "Refusals"), ("/learners/", "Learners"))
 #: The most learners that are listed as given up by the application.
 _MAX_GIVEN_UP = 200
 _MAX_FOUND = 20
 #: The most refusals that are listed for one reason.
-_MAX_NAMED = 50
+_MAX_LINES_A_REASON = 50
 
 
-def overview(watched: WatchState) -> str:
-    state, text, then = _verdict(watched)
-    kinds = sorted({kind for kind, _ in watched.numbers})
+def overview(state: WatchState) -> str:
+    tone, sentence, detail = _verdict(state)
+    kinds = sorted({kind for kind, _ in state.numbers})
     head = ("Records", "Done", "Refused", "Failed", "Skipped", "Invalid")
     results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
     rows = [
-        (kind.capitalize(), *(watched.numbers[kind, result] for result in results))
-        for kind in kinds
+        (kind.capitalize(), *(state.numbers[kind, result] for result in results)) for kind in kinds
     ]
     table = _table(head, rows) if rows else "<p>Nothing was due yet.</p>"
-    body = _verdict_box(state, text, then)
-    body += _panel(f"Since {watched.started:%H:%M} UTC", table) + _lms(watched) + _as_of()
-    return _page("/", "Overview", body, watched)
+    body = _verdict_box(tone, sentence, detail)
+    body += (
+        _panel(f"Since {state.started:%H:%M} UTC", table)
+        + _connection_panel(state)
+        + _time_of_page()
+    )
+    return _page("/", "Overview", body, state)
 
 
-def _verdict(watched: WatchState) -> tuple[str, str, str]:
-    if watched.trouble is not None:
-        reason, retry_at = watched.trouble
+def _verdict(state: WatchState) -> tuple[str, str, str]:
+    """Returns a key of ``_MARKS``, a sentence about the state of the sidecar, and a detail."""
+    if state.trouble is not None:
+        reason, retry_at = state.trouble
         seconds = max(0, round((retry_at - now()).total_seconds()))
         return "bad", "The sidecar can't work now.", f"{reason} Tried again in {seconds} s."
-    if watched.is_late:
-        return "bad", "No pass has ended for five minutes.", "Look at the terminal."
-    if number := len(watched.refused()):
+    if state.is_late:
+        return (
+            "bad",
+            "No pass has succeeded for five minutes.",
+            "The terminal of the sidecar shows the reason.",
+        )
+    if number := len(state.refused()):
         noun = "record is" if number == 1 else "records are"
         return "warning", f"{number} {noun} refused.", "Each is tried again after an hour."
-    if watched.last_pass is None:
+    if state.last_pass is None:
         return "waiting", "The first pass is in progress.", ""
     return "ok", "The LMS has the desired state.", "According to the application's tables."
 
 
-def _lms(watched: WatchState) -> str:
-    last_pass = f"<div><dt>Last pass</dt><dd>{_ago(watched.last_pass)}</dd></div>"
-    if (session := watched.session) is None:
+def _connection_panel(state: WatchState) -> str:
+    last_pass = f"<div><dt>Last pass</dt><dd>{_ago(state.last_pass)}</dd></div>"
+    if (session := state.session) is None:
         return _panel("The application and the LMS", f"<dl>{last_pass}</dl>")
     health = session.lms.http.health()
     times = sorted(health.milliseconds)
@@ -80,29 +87,29 @@ def _lms(watched: WatchState) -> str:
     return _panel("The application and the LMS", f"<dl>{items}{last_pass}</dl>")
 
 
-def refusals(watched: WatchState) -> str:
-    groups: dict[tuple[str, str], list[Refused]] = {}
-    for refusal in watched.refused():
+def refusals(state: WatchState) -> str:
+    groups: dict[tuple[str, str], list[RefusedRow]] = {}
+    for refusal in state.refused():
         groups.setdefault((refusal.kind, refusal.reason), []).append(refusal)
     body = "<h1>Refusals</h1>"
-    body += "".join(_group(*group, rows) for group, rows in groups.items())
+    body += "".join(_refusal_panel(*group, rows) for group, rows in groups.items())
     if not groups:
         body += '<div class="empty"><p>Nothing was refused in the last two hours.</p></div>'
-    body += _panel("Given up by the application itself", _given_up(watched)) + _as_of()
-    return _page("/refusals/", "Refusals", body, watched)
+    body += _panel("Given up by the application itself", _given_up_list(state)) + _time_of_page()
+    return _page("/refusals/", "Refusals", body, state)
 
 
-def _group(kind: str, reason: str, rows: list[Refused]) -> str:
-    lines = [_line(row.what, f"last {_ago(row.last)}") for row in rows[:_MAX_NAMED]]
-    if len(rows) > _MAX_NAMED:
-        lines.append(f"<li>and {len(rows) - _MAX_NAMED} more</li>")
+def _refusal_panel(kind: str, reason: str, rows: list[RefusedRow]) -> str:
+    lines = [_list_line(row.what, f"last {_ago(row.last)}") for row in rows[:_MAX_LINES_A_REASON]]
+    if len(rows) > _MAX_LINES_A_REASON:
+        lines.append(f"<li>and {len(rows) - _MAX_LINES_A_REASON} more</li>")
     count = f"<p>{len(rows)} {escape(kind)}{'s' if len(rows) > 1 else ''}, the first "
     since = f"{_ago(min(row.first for row in rows))}</p>"
     return _panel(reason, f'{count}{since}<ul class="plain-list">{"".join(lines)}</ul>', "bad")
 
 
-def _line(subject: str, detail: str) -> str:
-    """Renders one line, with a link to the learner's page. subject: an e-mail address, or one
+def _list_line(subject: str, detail: str) -> str:
+    """Renders one line, with a link to the learner's page. subject: an e-mail address, which may be
     followed by " in " and a course key."""
     who, _, where = subject.partition(" in ")
     link = f'<a href="/learners/?{escape(urlencode({"q": who}))}">{escape(who)}</a>'
@@ -111,21 +118,27 @@ def _line(subject: str, detail: str) -> str:
     return f'<li>{name}{where} <span class="muted small">{escape(detail)}</span></li>'
 
 
-def _given_up(watched: WatchState) -> str:
-    if (session := watched.session) is None:
-        return _application_unavailable(watched)
+def _given_up_list(state: WatchState) -> str:
+    if (session := state.session) is None:
+        return _unavailable_notice(state)
     try:
-        gave_up = list(islice(find_given_up(session.agent, session.adapter), _MAX_GIVEN_UP + 1))
+        given_up_rows = list(
+            islice(find_given_up(session.agent, session.adapter), _MAX_GIVEN_UP + 1)
+        )
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
-    if not gave_up:
+    if not given_up_rows:
         return "<p>Nobody.</p>"
-    lines = "".join(_line(learner.what, learner.reason) for learner in gave_up[:_MAX_GIVEN_UP])
+    lines = "".join(
+        _list_line(learner.what, learner.reason) for learner in given_up_rows[:_MAX_GIVEN_UP]
+    )
     more = f"<p>The first {_MAX_GIVEN_UP}; usher drift --given-up lists all.</p>"
-    return f'<ul class="plain-list">{lines}</ul>' + (more if len(gave_up) > _MAX_GIVEN_UP else "")
+    return f'<ul class="plain-list">{lines}</ul>' + (
+        more if len(given_up_rows) > _MAX_GIVEN_UP else ""
+    )
 
 
-def learners(watched: WatchState, text: str) -> str:
+def learners(state: WatchState, text: str) -> str:
     text = text.replace("\x00", "").strip()
     body = (
         '<header class="page-head"><div><h1>Find a learner</h1></div></header>'
@@ -135,33 +148,34 @@ def learners(watched: WatchState, text: str) -> str:
         'autocomplete="off" spellcheck="false"><button>Find</button></div></form>'
     )
     if text:
-        body += _search_result(watched, text)
-    return _page("/learners/", text or "Learners", body, watched)
+        body += _search_result(state, text)
+    return _page("/learners/", text or "Learners", body, state)
 
 
-def _search_result(watched: WatchState, text: str) -> str:
-    if (session := watched.session) is None:
-        return _application_unavailable(watched)
+def _search_result(state: WatchState, text: str) -> str:
+    if (session := state.session) is None:
+        return _unavailable_notice(state)
     try:
-        selection = session.adapter.eligible_users.also(_condition_for(text))
+        selection = session.adapter.eligible_users.narrowed_by(_condition_for(text))
         page = next(
-            pages_of_learners(session.agent, session.adapter, size=_MAX_FOUND, selection=selection),
+            read_learners(session.agent, session.adapter, size=_MAX_FOUND, selection=selection),
             [],
         )
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
     if not page:
         return (
-            '<div class="empty"><p>The application has no user of that name whom it would send to '
-            "the LMS.</p><p>It leaves out inactive users and those of the last minutes.</p></div>"
+            '<div class="empty"><p>The application has no user with this e-mail address or '
+            "username for whom it creates an LMS account.</p><p>It creates none for inactive "
+            "users, and leaves new users out for some minutes.</p></div>"
         )
     try:
         differences = differences_of(session, page, ("account", "enrollment"))
     except LmsError as error:
         problem = _notice(f"The LMS could not be asked: {error.message}")
-        return problem + "".join(_learner(watched, learner, []) for learner in page)
+        return problem + "".join(_learner_section(state, learner, []) for learner in page)
     return "".join(
-        _learner(watched, learner, [d for d in differences if _is_about(d, learner)])
+        _learner_section(state, learner, [d for d in differences if _is_about(d, learner)])
         for learner in page
     ) + _time_of_requests(session)
 
@@ -173,16 +187,17 @@ def _condition_for(text: str) -> list[Mapping[str, Any]]:
 
 
 def _is_about(difference: Difference, learner: Learner) -> bool:
-    return _who(difference.what) == learner.email
+    return _email_of(difference.what) == learner.email
 
 
-def _who(what: str) -> str:
-    """Returns the e-mail address, which may be followed by " in " and a course key."""
+def _email_of(what: str) -> str:
+    """Returns the e-mail address in ``what``, where it may be followed by " in " and a course
+    key."""
     return what.partition(" in ")[0]
 
 
-def _learner(watched: WatchState, learner: Learner, differences: list[Difference]) -> str:
-    refusals = [refusal for refusal in watched.refused() if _who(refusal.what) == learner.email]
+def _learner_section(state: WatchState, learner: Learner, differences: list[Difference]) -> str:
+    refusals = [refusal for refusal in state.refused() if _email_of(refusal.what) == learner.email]
     sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
     if learner.given_up:
         sentences.append(f"Given up by the application: {learner.reason or 'no reason was kept'}")
@@ -191,8 +206,8 @@ def _learner(watched: WatchState, learner: Learner, differences: list[Difference
     elif differences:
         first = differences[0]
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
-        then = "The sidecar, or the application itself, will do it." if first.waiting else ""
-        verdict = _verdict_box("warning", f"{first.difference}{more}", then, small=True)
+        next_step = "The sidecar or the application will repair it." if first.waiting else ""
+        verdict = _verdict_box("warning", f"{first.difference}{more}", next_step, small=True)
     else:
         verdict = _verdict_box("ok", "Nothing differs in the LMS.", "", small=True)
     facts = (
@@ -205,7 +220,7 @@ def _learner(watched: WatchState, learner: Learner, differences: list[Difference
         ),
         ("Token", "one is stored" if learner.token else "none"),
     )
-    items = "".join(f"<div><dt>{n}</dt><dd>{escape(v)}</dd></div>" for n, v in facts)
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     rows = [
         (
             row.course,
@@ -217,36 +232,41 @@ def _learner(watched: WatchState, learner: Learner, differences: list[Difference
         )
         for row in learner.enrollments
     ]
-    head = ("Course run", "Wanted", "Recorded as enrolled", "Failed attempts")
+    head = ("Course run", "Enrollment", "Recorded as enrolled", "Failed attempts")
     table = _table(head, rows) if rows else "<p>No enrollments in the application.</p>"
     differences_table = _table(
         ("Kind", "What", "Difference", "Next"),
         [
-            (d.kind, d.what, d.difference, "still to be done" if d.waiting else "")
-            for d in differences
+            (
+                difference.kind,
+                difference.what,
+                difference.difference,
+                "will be repaired" if difference.waiting else "",
+            )
+            for difference in differences
         ],
     )
     return (
         f"<h2>{escape(learner.email or learner.username)}</h2>{verdict}"
         + (_panel("What differs in the LMS now", differences_table, level=3) if differences else "")
         + _panel("In the application", f"<dl>{items}</dl>{table}", level=3)
-        + _panel("Repair", _how(watched, learner), level=3)
+        + _panel("Repair", _repair_section(state, learner), level=3)
     )
 
 
-def _how(watched: WatchState, learner: Learner) -> str:
-    folder = watched.session.checkout.folder if watched.session else None
+def _repair_section(state: WatchState, learner: Learner) -> str:
+    folder = state.session.checkout.folder if state.session else None
     of_application = f" --application {shlex.quote(str(folder))}" if folder else ""
     name = escape(f"{of_application} --user {shlex.quote(learner.email or learner.username)}")
     return (
-        "<p>The sidecar sends what is due by itself. Once the cause of a refusal is gone, this "
-        "sends it immediately:</p>"
+        "<p>The sidecar sends due changes by itself. After the cause of a refusal is gone, this "
+        "command retries immediately:</p>"
         f'<code class="fix">usher reconcile{name}</code>'
         '<p class="small muted">Add --manage or --edition if this sidecar was started with it.</p>'
     )
 
 
-def _as_of() -> str:
+def _time_of_page() -> str:
     return (
         f'<p class="small muted">As of {now():%H:%M:%S} UTC. Reload the page for newer numbers.</p>'
     )
@@ -266,12 +286,12 @@ def message(text: str) -> str:
 # Parts
 
 
-def _page(path: str, title: str, body: str, watched: WatchState) -> str:
+def _page(path: str, title: str, body: str, state: WatchState) -> str:
     current = ' aria-current="page"'
     links = "".join(
         f'<a href="{page}"{current if page == path else ""}>{name}</a>' for page, name in _PAGES
     )
-    name = watched.session.adapter.title if watched.session else "Usher"
+    name = state.session.adapter.title if state.session else "Usher"
     brand = (
         f'<a class="brand" href="/"><span>{escape(name)} <small>Open edX sidecar</small></span></a>'
     )
@@ -297,20 +317,20 @@ def _frame(title: str, body: str, top: str) -> str:
 _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
 
 
-def _verdict_box(state: str, text: str, then: str, *, small: bool = False) -> str:
+def _verdict_box(tone: str, sentence: str, detail: str, *, small: bool = False) -> str:
     tag, size = ("h3", " small") if small else ("h1", "")
-    detail = f"<p>{escape(then)}</p>" if then else ""
+    paragraph = f"<p>{escape(detail)}</p>" if detail else ""
     return (
-        f'<section class="verdict{size} {state}" aria-label="In one sentence">'
-        f'<span class="mark" aria-hidden="true">{_MARKS[state]}</span>'
-        f"<{tag}>{escape(text)}</{tag}>{detail}</section>"
+        f'<section class="verdict{size} {tone}" aria-label="In one sentence">'
+        f'<span class="mark" aria-hidden="true">{_MARKS[tone]}</span>'
+        f"<{tag}>{escape(sentence)}</{tag}>{paragraph}</section>"
     )
 
 
-def _panel(title: str, body: str, state: str = "", *, level: int = 2) -> str:
+def _panel(title: str, body: str, tone: str = "", *, level: int = 2) -> str:
     """Renders a section. level: 2 for a heading ``h2``."""
     heading = f"<h{level}>{escape(title)}</h{level}>"
-    return f'<section class="panel {state}">{heading}{body}</section>'
+    return f'<section class="panel {tone}">{heading}{body}</section>'
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -338,8 +358,8 @@ def _notice(text: str) -> str:
     return f'<p class="notice bad">{escape(text)}</p>'
 
 
-def _application_unavailable(watched: WatchState) -> str:
-    why = watched.trouble[0] if watched.trouble else "The application is being opened."
+def _unavailable_notice(state: WatchState) -> str:
+    why = state.trouble[0] if state.trouble else "The application is being opened."
     return _notice(f"The application can't be asked now: {why}")
 
 

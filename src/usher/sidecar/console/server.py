@@ -24,10 +24,10 @@ from urllib.parse import parse_qs, urlsplit
 from usher.sidecar.console import pages
 from usher.sidecar.watch_state import WatchState
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 #: Addresses that mean all interfaces; these include loopback.
-ALL = "0.0.0.0"  # noqa: S104 - asked for by the operator
-_NAMES = {HOST, "localhost"}
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - asked for by the operator
+_LOOPBACK_NAMES = {LOOPBACK, "localhost"}
 #: Seconds between two links that are printed after a request without a valid link.
 _SECONDS_BETWEEN_LINKS = 10.0
 _MAX_QUERY_LENGTH = 255
@@ -43,28 +43,28 @@ _HEADERS = {
 
 
 class Access:
-    """The links and the session cookie that give access to the pages. say: prints a link to the
-    terminal."""
+    """The links and the session cookie that give access to the pages. print_link: prints a link to
+    the terminal."""
 
-    def __init__(self, address: str, say: Callable[[str], None]) -> None:
+    def __init__(self, address: str, print_link: Callable[[str], None]) -> None:
         self.cookie = f"usher-console-{urlsplit(address).port}"
-        self._address, self._say = address, say
+        self._address, self._print_to_terminal = address, print_link
         self._lock = threading.Lock()
         self._key = ""
-        self._said = 0.0
+        self._printed_at = 0.0
         self._session = secrets.token_urlsafe(32)
 
     def print_link(self) -> None:
         """Prints a new link, which replaces one that was not used."""
         with self._lock:
-            self._key, self._said = secrets.token_urlsafe(32), time.monotonic()
+            self._key, self._printed_at = secrets.token_urlsafe(32), time.monotonic()
             link = f"{self._address}/open?key={self._key}"
-        self._say(link)
+        self._print_to_terminal(link)
 
-    def print_other_address(self) -> None:
+    def print_link_again(self) -> None:
         """Prints a new link after a request without a valid one, at most every ten seconds."""
         with self._lock:
-            is_due = time.monotonic() - self._said > _SECONDS_BETWEEN_LINKS
+            is_due = time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINKS
         if is_due:
             self.print_link()
 
@@ -78,7 +78,7 @@ class Access:
             self._key = ""
             return self._session
 
-    def is_in(self, cookies: str) -> bool:
+    def is_signed_in(self, cookies: str) -> bool:
         try:
             morsel = SimpleCookie(cookies).get(self.cookie)
         except CookieError:
@@ -88,20 +88,20 @@ class Access:
 
 
 @contextmanager
-def serving(
-    watched: WatchState, port: int, say: Callable[[str], None], host: str = HOST
+def serve_pages(
+    state: WatchState, port: int, print_link: Callable[[str], None], host: str = LOOPBACK
 ) -> Iterator[str]:
     """Serves until the block ends. Yields the address of the pages. port: 0 for a free one. host:
     address to listen on. Raises OSError."""
     with ThreadingHTTPServer((host, port), _Handler) as server:
         server.daemon_threads = True
-        name = HOST if host == ALL else host
+        name = LOOPBACK if host == ALL_INTERFACES else host
         address = f"http://{name}:{server.server_address[1]}"
-        access = Access(address, say)
+        access = Access(address, print_link)
         server.RequestHandlerClass = type(
             "_Handler",
             (_Handler,),
-            {"access": access, "watched": watched, "names": _NAMES | {name}},
+            {"access": access, "state": state, "names": _LOOPBACK_NAMES | {name}},
         )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         access.print_link()
@@ -113,13 +113,13 @@ def serving(
 
 class _Handler(BaseHTTPRequestHandler):
     access: Access
-    watched: WatchState
+    state: WatchState
     names: set[str]
     server_version, sys_version = "usher", ""
     timeout = 30
 
     def do_GET(self) -> None:
-        if not self._is_addressed():
+        if not self._is_for_this_machine():
             self._answer(421, pages.message("Open the console by the address that it printed."))
             return
         try:
@@ -132,12 +132,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, _style(), "text/css; charset=utf-8")
         elif address.path == "/open":
             self._open(query.get("key", ""))
-        elif not self.access.is_in(self.headers.get("Cookie", "")):
+        elif not self.access.is_signed_in(self.headers.get("Cookie", "")):
             self._refuse()
         else:
             self._show(address.path, query)
 
-    def _is_addressed(self) -> bool:
+    def _is_for_this_machine(self) -> bool:
         """Whether the request's Host header names this machine, with any port, since the port may
         be forwarded."""
         host = self.headers.get("Host", "")
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(303, "", headers={"Location": "/", "Set-Cookie": cookie})
 
     def _refuse(self) -> None:
-        self.access.print_other_address()
+        self.access.print_link_again()
         self._answer(
             403,
             pages.message(
@@ -165,10 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _show(self, path: str, query: dict[str, str]) -> None:
         views: dict[str, Callable[[], str]] = {
-            "/": lambda: pages.overview(self.watched),
-            "/refusals/": lambda: pages.refusals(self.watched),
+            "/": lambda: pages.overview(self.state),
+            "/refusals/": lambda: pages.refusals(self.state),
             "/learners/": lambda: pages.learners(
-                self.watched, query.get("q", "")[:_MAX_QUERY_LENGTH]
+                self.state, query.get("q", "")[:_MAX_QUERY_LENGTH]
             ),
         }
         view = views.get(path)
@@ -181,14 +181,14 @@ class _Handler(BaseHTTPRequestHandler):
         self,
         status: int,
         body: str,
-        kind: str = "text/html; charset=utf-8",
+        content_type: str = "text/html; charset=utf-8",
         headers: dict[str, str] | None = None,
     ) -> None:
         data = body.encode(errors="replace")
         self.send_response(status)
         for name, value in {**_HEADERS, **(headers or {})}.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
