@@ -116,7 +116,7 @@ def _compare_page(
 ) -> list[ComparedModes]:
     own_slugs: dict[Any, set[str]] = {row["pk"]: set() for row in page}
     run = table.links.columns["run"]
-    for links_page in session.agent.links_page(
+    for links_page in session.agent.pages(
         model=table.links.model,
         fields=table.links.paths,
         filter=[{f"{run}__in": list(own_slugs)}],
