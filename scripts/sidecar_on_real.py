@@ -155,7 +155,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as temporary,
     ):
         url = f"http://127.0.0.1:{port}"
-        (lms.join_with_plugin if arguments.plugin else lms.join)(url)
+        (lms.connect_with_plugin if arguments.plugin else lms.connect_without_plugin)(url)
         checkout = connect(arguments.edition, Path(folder).expanduser(), url, lms, Path(temporary))
         server = subprocess.Popen(
             [*shlex.split(checkout.manage), "runserver", "--noreload", f"127.0.0.1:{port}"],
@@ -175,7 +175,7 @@ def main() -> None:
 def connect(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Path) -> Checkout:
     """Connects the checkout: writes settings into its environment, and the LMS's OAuth client into
     its tables."""
-    values = {name: str(value) for name, value in lms.settings(url).items()}
+    values = {name: str(value) for name, value in lms.application_settings(url).items()}
     values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
     values_in_env = EnvFile.read(folder / ".env").values()
     env_file = temporary / "connected.env"

@@ -130,8 +130,8 @@ def _on_embedded_lms(services: Services, database: str) -> Iterator[tuple[StandI
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with lms_process(with_plugin=True) as lms:
-        lms.join_with_plugin(url)
-        values = {name: str(value) for name, value in lms.settings(url).items()}
+        lms.connect_with_plugin(url)
+        values = {name: str(value) for name, value in lms.application_settings(url).items()}
         values[BASE_URL["mitxonline"]] = values.pop("SITE_BASE_URL")
         folder = services.folder / "embedded" / "mitxonline"
         application = StandIn(
@@ -211,7 +211,13 @@ def _round(
 
 
 def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
-    options = ["--application", str(application.folder), "--manage", application.command, "--json"]
+    options = [
+        "--application",
+        str(application.folder),
+        "--manage",
+        application.manage_command,
+        "--json",
+    ]
     result = subprocess.run(
         [sys.executable, "-m", "usher.cli.main", arguments[0], *options, *arguments[1:]],
         capture_output=True,

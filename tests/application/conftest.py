@@ -39,7 +39,7 @@ def _load_pages() -> None:
 def connected_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
     """The LMS without ``usher.lms``, connected to the application that the tests serve."""
     _load_pages()
-    lms_server.join(live_server.url)
+    lms_server.connect_without_plugin(live_server.url)
     return lms_server
 
 
@@ -48,7 +48,7 @@ def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
     """An LMS with ``usher.lms``, connected to the application that the tests serve."""
     _load_pages()
     with lms_process(with_plugin=True) as lms:
-        lms.join_with_plugin(live_server.url)
+        lms.connect_with_plugin(live_server.url)
         yield lms
 
 
@@ -56,7 +56,7 @@ def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
 def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
     """An Open edX that has the application's service worker, but no learners and no courses."""
     with lms_process(with_plugin=True, with_courses=False) as lms:
-        lms.join_with_plugin(live_server.url)
+        lms.connect_with_plugin(live_server.url)
         yield lms
 
 
@@ -124,7 +124,7 @@ def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any)
     override the others."""
     from usher.application.management.instance import make_client
 
-    for name, value in (lms.settings(application_url) | more).items():
+    for name, value in (lms.application_settings(application_url) | more).items():
         setattr(settings, name, value)
     settings.USHER_CONCURRENCY = 8
     settings.USHER_USE_BATCH_API = False

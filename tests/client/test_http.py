@@ -57,7 +57,7 @@ def test_a_failed_get_is_repeated_and_a_failed_post_is_not(http, proxy):
     proxy.break_next(faults.UNAVAILABLE)
     with pytest.raises(ServerFailed):
         http.request("POST", "/heartbeat")
-    assert len(proxy.seen) == 3
+    assert len(proxy.requests) == 3
 
 
 @pytest.mark.parametrize("fault", [faults.RESET, faults.HALF_BODY])
@@ -71,7 +71,7 @@ def test_a_get_that_times_out_is_not_repeated(impatient_http, proxy):
     proxy.break_all(faults.SLOW)
     with pytest.raises(TimedOut):
         impatient_http.request("GET", "/heartbeat")
-    assert len(proxy.seen) == 1
+    assert len(proxy.requests) == 1
 
 
 @pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
@@ -83,7 +83,7 @@ def test_a_rate_limit_in_a_header_or_in_the_body_pauses_the_group_of_endpoints(h
     assert caught.value.retry_after == 40
     with pytest.raises(Throttled):
         http.request("GET", "/heartbeat", group=COURSES)
-    assert len(proxy.seen) == 1
+    assert len(proxy.requests) == 1
     assert http.request("GET", "/heartbeat", group="other").status == 200
 
 
@@ -95,7 +95,7 @@ def test_the_circuit_opens_after_many_failures_and_closes_after_a_successful_pro
     with pytest.raises(CircuitOpen) as caught:
         http.request("GET", "/heartbeat")
     assert 0 < caught.value.retry_after < 3
-    count = len(proxy.seen)
+    count = len(proxy.requests)
     proxy.mend()
     deadline = time.monotonic() + 90
     while True:
@@ -105,7 +105,7 @@ def test_the_circuit_opens_after_many_failures_and_closes_after_a_successful_pro
         except CircuitOpen:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert len(proxy.seen) == count + 1
+    assert len(proxy.requests) == count + 1
     assert http.request("GET", "/heartbeat").status == 200
 
 

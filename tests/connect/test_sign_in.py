@@ -395,7 +395,7 @@ def application(tmp_path: Path) -> StandIn:
 
 def target_of(application: StandIn, **given: str) -> TargetApplication:
     options = ApplicationOptions(
-        str(application.folder), edition="mitxonline", manage=application.command, **given
+        str(application.folder), edition="mitxonline", manage=application.manage_command, **given
     )
     target = TargetApplication(recognise(options), options, Secrets())
     target.probe(None, ADDRESSES)
@@ -406,7 +406,9 @@ def target_of(application: StandIn, **given: str) -> TargetApplication:
 def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_itself(
     application: StandIn,
 ):
-    application.set(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090")
+    application.change_settings(
+        MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090"
+    )
     target = target_of(application)
     assert target.url == "http://mitxonline.odl.local:9090"
     entry = target.entry(Choice("ol-oauth2", "ol-oauth2"))

@@ -38,9 +38,8 @@ def mitxonline(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
 
 
 def context_of(application: StandIn) -> Context:
-    manage = (
-        f"env {' '.join(f'{k}={v}' for k, v in application.values.items())} {application.command}"
-    )
+    variables = " ".join(f"{name}={value}" for name, value in application.values.items())
+    manage = f"env {variables} {application.manage_command}"
     return create_context(places(DoctorOptions(application=str(application.folder), manage=manage)))
 
 

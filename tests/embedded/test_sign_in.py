@@ -47,7 +47,7 @@ def test_the_prefilled_registration_form_creates_the_account_of_an_unknown_learn
     lms: EmbeddedLms, name: str
 ) -> None:
     with lms.browser() as browser:
-        assert lms.come_back(browser, name).headers["Location"] == "/register"
+        assert lms.return_from_provider(browser, name).headers["Location"] == "/register"
         page = browser.get("/register").text
         assert 'data-submit="1"' in page
         form = dict(re.findall(r'name="(\w+)"[^>]*?value="([^"]*)"', page))
@@ -65,7 +65,7 @@ def test_the_prefilled_registration_form_creates_the_account_of_an_unknown_learn
 
 def test_a_learner_whose_username_is_taken_is_not_signed_in_and_reads_why(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
-        assert lms.come_back(browser, "plainlearner").headers["Location"] == "/register"
+        assert lms.return_from_provider(browser, "plainlearner").headers["Location"] == "/register"
         page = browser.get("/register").text
     assert "You are not signed in yet" in page
     assert "has not been linked" in page
@@ -126,7 +126,7 @@ def test_an_account_without_a_usable_password_is_refused(lms: EmbeddedLms, name:
         "user.set_unusable_password(); user.save()"
     )
     with lms.browser() as browser:
-        answer = lms.come_back(browser, name)
+        answer = lms.return_from_provider(browser, name)
     assert (answer.status_code, answer.json()) == (403, "Your account is disabled")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.browser import PATIENCE, chromium
+from tests.support.browser import EXPECT_TIMEOUT, chromium
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import EDITIONS
 
@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A private window, without cookies of other tests."""
     window = browser.new_context()
-    window.set_default_timeout(PATIENCE)
+    window.set_default_timeout(EXPECT_TIMEOUT)
     yield window
     window.close()
 

@@ -59,7 +59,7 @@ def plugin_lms() -> Iterator[LmsProcess]:
     """An LMS with ``usher.lms``. No server runs at the application's address, because the batch API
     does not need one."""
     with lms_process(with_plugin=True) as lms:
-        lms.join_with_plugin("http://127.0.0.1:1")
+        lms.connect_with_plugin("http://127.0.0.1:1")
         yield lms
 
 
@@ -78,7 +78,7 @@ class System:
             "--application",
             str(self.application.folder),
             "--manage",
-            self.application.command,
+            self.application.manage_command,
         )
         with patch.object(session, "Agent", self._shared_agent):
             return CliRunner().invoke(main, [arguments[0], *options, *arguments[1:]])
@@ -204,9 +204,9 @@ result = row.pk
 
 @pytest.fixture(scope="module")
 def system(application: StandIn, plugin_lms: LmsProcess) -> Iterator[System]:
-    values = plugin_lms.settings("http://127.0.0.1:1")
+    values = plugin_lms.application_settings("http://127.0.0.1:1")
     values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
-    application.set(**{name: str(value) for name, value in values.items()})
+    application.change_settings(**{name: str(value) for name, value in values.items()})
     system = System(application, plugin_lms)
     yield system
     system.close()
@@ -217,16 +217,16 @@ def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
     """An LMS without ``usher.lms``, connected by hand to an application on the yielded port."""
     port = free_port()
     with lms_process() as lms:
-        lms.join(f"http://127.0.0.1:{port}")
+        lms.connect_without_plugin(f"http://127.0.0.1:{port}")
         yield lms, port
 
 
 @pytest.fixture(scope="module")
 def stock_system(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[System]:
     lms, port = stock_lms
-    values = lms.settings(f"http://127.0.0.1:{port}")
+    values = lms.application_settings(f"http://127.0.0.1:{port}")
     values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
-    application.set(**{name: str(value) for name, value in values.items()})
+    application.change_settings(**{name: str(value) for name, value in values.items()})
     application.run(
         _REGISTER_OAUTH_CLIENT.format(
             id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri

@@ -304,7 +304,7 @@ def test_the_agent_ends_when_its_parent_is_killed(checkout: Checkout, applicatio
         "from usher.connect.application.checkout import ApplicationOptions, recognise\n"
         "from usher.sidecar.process import Agent\n"
         f"options = ApplicationOptions({str(application.folder)!r}, "
-        f"manage={application.command!r})\n"
+        f"manage={application.manage_command!r})\n"
         "agent = Agent(recognise(options))\n"
         "print(agent.pid, flush=True)\n"
         "time.sleep(600)\n"

@@ -40,7 +40,7 @@ def database() -> Iterator[pgserver.PostgresServer]:
 def deployed(
     plugin_lms: LmsProcess, database: pgserver.PostgresServer, tmp_path_factory: Any
 ) -> Iterator[System]:
-    values = plugin_lms.settings("http://127.0.0.1:1")
+    values = plugin_lms.application_settings("http://127.0.0.1:1")
     values[BASE_URL[NAME]] = values.pop("SITE_BASE_URL")
     settings = {key: str(value) for key, value in values.items()}
     with ExitStack() as stack:

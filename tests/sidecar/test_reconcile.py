@@ -344,7 +344,7 @@ def test_watching_continues_after_the_application_s_process_is_killed(system: Sy
 
 def reconcile_command(system: System, *more: str) -> list[str]:
     """The command line of ``usher reconcile`` for another process."""
-    folder, manage = str(system.application.folder), system.application.command
+    folder, manage = str(system.application.folder), system.application.manage_command
     command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
     return [*command, "--application", folder, "--manage", manage, *more]
 

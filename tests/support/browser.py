@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-#: Features of Chromium to switch off. They need further processes, or try https for http pages.
-#: This list replaces Playwright's own.
-WITHOUT = (
+PROGRAM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_PROGRAM = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+#: Features of Chromium to switch off: some start further processes, others try https for http
+#: pages. This list replaces the one that Playwright passes.
+DISABLED_FEATURES = (
     "WebUIOmniboxPopup",
     "WebUIOmniboxAimPopup",
     "SpareRendererForSitePerProcess",
@@ -21,7 +21,7 @@ WITHOUT = (
     "PaintHolding",
 )
 ARGUMENTS = [
-    f"--disable-features={','.join(WITHOUT)}",
+    f"--disable-features={','.join(DISABLED_FEATURES)}",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -30,16 +30,16 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-#: Milliseconds to wait for an expected element: long, since other tests use the machine, too.
-PATIENCE = 60_000
+#: Milliseconds to wait for an expected element: many, since other tests may keep the machine busy.
+EXPECT_TIMEOUT = 60_000
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """A running browser: the system's, or Playwright's own if there is none. arguments: of
-    Chromium."""
-    expect.set_options(timeout=PATIENCE)
-    path = next(filter(None, map(shutil.which, NAMES)), None) or shutil.which(MAC)
+    """A running browser: the Chromium of the system, otherwise the one of Playwright. arguments:
+    further command-line arguments of Chromium."""
+    expect.set_options(timeout=EXPECT_TIMEOUT)
+    path = next(filter(None, map(shutil.which, PROGRAM_NAMES)), None) or shutil.which(MAC_PROGRAM)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path, args=[*ARGUMENTS, *arguments], headless=True

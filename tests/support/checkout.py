@@ -15,12 +15,12 @@ import httpx
 from usher.connect.application.checkout import Checkout
 
 SUPPORT = Path(__file__).parent
-DOCKER = SUPPORT / "serving_docker"
+DOCKER_FOLDER = SUPPORT / "serving_docker"
 PYTHON_BIN = Path(sys.executable).parent
 VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
-DEADLINE = 180.0
+START_SECONDS = 180.0
 
-MAKE_LEARNER = """
+CREATE_USER_SCRIPT = """
 import json, sys
 from django.contrib.auth import get_user_model
 learner = json.loads({data!r})
@@ -48,14 +48,16 @@ class PlainCheckout:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             **os.environ,
-            "PATH": os.pathsep.join(map(str, [DOCKER, *path, PYTHON_BIN, os.environ["PATH"]])),
+            "PATH": os.pathsep.join(
+                map(str, [DOCKER_FOLDER, *path, PYTHON_BIN, os.environ["PATH"]])
+            ),
             "STANDIN_STATE": str(state),
             "USHER_STATE_HOME": str(state / "usher"),
         }
         shutil.copytree(
             SUPPORT / "plainapp", folder, ignore=shutil.ignore_patterns("__pycache__", "README.md")
         )
-        # The address is a setting that the operator made, independently of Usher.
+        # The operator, not Usher, has set the application's address.
         text = (folder / "env.example").read_text()
         self.env_file = folder / ".env"
         self.env_file.write_text(f"{text}SHOP_BASE_URL={self.url}\nSHOP_PORT={self.port}\n")
@@ -77,7 +79,7 @@ class PlainCheckout:
     def up(self) -> None:
         """Starts the application and waits until it answers."""
         self.docker("compose", "up", "-d")
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + START_SECONDS
         while True:
             try:
                 httpx.get(self.url + "/", trust_env=False)
@@ -90,20 +92,20 @@ class PlainCheckout:
     def down(self) -> None:
         self.docker("compose", "down")
 
-    def make_learner(self, username: str, password: str, **more: bool) -> None:
-        """Creates a user in the application. more: fields such as ``is_staff``."""
+    def make_learner(self, username: str, password: str, **fields: bool) -> None:
+        """Creates a user in the application. fields: further fields, such as ``is_staff``."""
         learner = {
             "username": username,
             "password": password,
             "email": f"{username}@example.org",
             "first_name": "Ada",
             "last_name": "Lovelace",
-            **more,
+            **fields,
         }
-        self.manage("shell", stdin=MAKE_LEARNER.format(data=json.dumps(learner)))
+        self.manage("shell", stdin=CREATE_USER_SCRIPT.format(data=json.dumps(learner)))
 
     def tree(self) -> dict[str, bytes]:
-        """Path → content of every file, except the database and Python's caches."""
+        """Path → content of every file of the checkout, except the database and Python's caches."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-_MARK = "\x1e"
-#: Runs the script or command in each line, a JSON object, and answers with its exit code, output
-#: and errors.
+_ANSWER_MARK = "\x1e"
+#: For each line of standard input, a JSON object, runs the script or command in it and prints its
+#: exit code, output and errors.
 _LOOP = f"""
 import contextlib, io, json, sys, traceback
 from django.core.management import CommandError, call_command
@@ -43,12 +43,12 @@ for line in sys.stdin:
             code = 1
             traceback.print_exc()
     sys.stdin = stdin
-    # As in a new process: nothing is known of what others did meanwhile.
+    # Like a new process, the next script must read what other processes have changed meanwhile.
     if sites := sys.modules.get("django.contrib.sites.models"):
         sites.SITE_CACHE.clear()
     connections.close_all()
     answer = [code, out.getvalue(), errors.getvalue()]
-    print({_MARK!r} + json.dumps(answer), flush=True)
+    print({_ANSWER_MARK!r} + json.dumps(answer), flush=True)
 """
 
 
@@ -85,39 +85,39 @@ class DjangoProcess:
             **(environment or {}),
         }
         self._process: subprocess.Popen[str] | None = None
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as this
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as this object
 
     def run(self, script: str) -> str:
         """Runs a script and returns its output. Raises DjangoProcessError if it fails."""
-        return self._ask(script=script, text="").checked()
+        return self._send(script=script, text="").checked()
 
     def command(self, *arguments: str, text: str = "") -> CommandResult:
         """Runs a management command and returns its result, with any exit code. text: its standard
         input."""
-        return self._ask(arguments=arguments, text=text)
+        return self._send(arguments=arguments, text=text)
 
     def close(self) -> None:
         """Ends the process. The next script starts a new one, which reads the settings again."""
         if self._process is not None:
-            _pipe(self._process.stdin).close()
+            _opened_pipe(self._process.stdin).close()
             self._process.wait(60)
-            _pipe(self._process.stdout).close()
+            _opened_pipe(self._process.stdout).close()
             self._process = None
 
-    def _ask(self, **request: object) -> CommandResult:
+    def _send(self, **request: object) -> CommandResult:
         """Sends the request to the process. Raises DjangoProcessError if the process ends before it
         has answered."""
-        process = self._opened()
-        stdin = _pipe(process.stdin)
+        process = self._started_process()
+        stdin = _opened_pipe(process.stdin)
         stdin.write(json.dumps(request) + "\n")
         stdin.flush()
-        for line in _pipe(process.stdout):
-            if line.startswith(_MARK):
-                return CommandResult(*json.loads(line.removeprefix(_MARK)))
+        for line in _opened_pipe(process.stdout):
+            if line.startswith(_ANSWER_MARK):
+                return CommandResult(*json.loads(line.removeprefix(_ANSWER_MARK)))
         self._log.seek(0)
         raise DjangoProcessError(f"the process ended: {self._log.read()[-2000:]}")
 
-    def _opened(self) -> subprocess.Popen[str]:
+    def _started_process(self) -> subprocess.Popen[str]:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "manage.py", "shell", "--no-imports", "-c", _LOOP],
@@ -131,6 +131,6 @@ class DjangoProcess:
         return self._process
 
 
-def _pipe(stream: IO[str] | None) -> IO[str]:
+def _opened_pipe(stream: IO[str] | None) -> IO[str]:
     assert stream is not None
     return stream

@@ -55,9 +55,12 @@ class EmbeddedLms:
         with self.browser() as browser:
             return browser.post(LmsPath.REGISTRATION, data=data)
 
-    def come_back(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
-        """Starts sign-in in ``browser`` and comes back from the application as learner ``name``.
-        Returns the LMS's answer. next_: the path to open after sign-in."""
+    def return_from_provider(
+        self, browser: httpx.Client, name: str, next_: str = ""
+    ) -> httpx.Response:
+        """Starts sign-in in ``browser``, and returns from the provider as the learner ``name``.
+        Returns the LMS's answer without following redirects. next_: the path to open after
+        sign-in."""
         params = {"auth_entry": "login", **({"next": next_} if next_ else {})}
         start = browser.get(LmsPath.sign_in_start("mitxpro-oauth2"), params=params)
         state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
@@ -69,7 +72,7 @@ class EmbeddedLms:
     def sign_in(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
         """Signs in as the learner ``name``. Returns the last answer of the sign-in, which redirects
         to ``next_``."""
-        answer = self.come_back(browser, name, next_)
+        answer = self.return_from_provider(browser, name, next_)
         while answer.headers.get("Location", "").startswith("/auth/complete/"):
             answer = browser.get(answer.headers["Location"])
         return answer

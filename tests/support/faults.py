@@ -34,8 +34,8 @@ Decide = Callable[[str, str], str]
 class FaultyProxy:
     """A proxy in front of ``target``. url: the proxy's address. decide: returns the fault for each
     request. impostor: answers in place of the LMS, if set. slow_seconds: delay of SLOW.
-    retry_after: seconds in the answers that limit the rate. seen: (method, path) of all requests so
-    far. released: an event that ends all delays."""
+    retry_after: seconds that the answers with status 429 name. requests: (method, path) of all
+    requests so far. released: an event that ends all delays."""
 
     target: str
     url: str = ""
@@ -43,18 +43,18 @@ class FaultyProxy:
     impostor: Impostor | None = None
     slow_seconds: float = 30.0
     retry_after: int = 1
-    seen: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     def break_next(self, fault: str, *, path: str = "", times: int = 1) -> None:
         """Gives this fault to the next ``times`` requests whose path contains ``path``. This
         method, ``break_all`` and ``break_some`` each replace ``decide``."""
-        left, lock = [times], threading.Lock()
+        remaining, lock = [times], threading.Lock()
 
-        def decide(_method: str, asked: str) -> str:
+        def decide(_method: str, requested_path: str) -> str:
             with lock:
-                if path in asked and left[0] > 0:
-                    left[0] -= 1
+                if path in requested_path and remaining[0] > 0:
+                    remaining[0] -= 1
                     return fault
             return ""
 
@@ -62,25 +62,26 @@ class FaultyProxy:
 
     def break_all(self, fault: str, *, path: str = "") -> None:
         """Gives this fault to all further requests whose path contains ``path``."""
-        self.decide = lambda _method, asked: fault if path in asked else ""
+        self.decide = lambda _method, requested_path: fault if path in requested_path else ""
 
     def break_some(self, share: float, faults: tuple[str, ...] = ALL, seed: int = 0) -> None:
         """Gives random faults to a random ``share`` (0 to 1) of all further requests."""
-        dice = random.Random(seed)
+        generator = random.Random(seed)
         lock = threading.Lock()
 
-        def decide(_method: str, _asked: str) -> str:
+        def decide(_method: str, _path: str) -> str:
             with lock:
-                return dice.choice(faults) if dice.random() < share else ""
+                return generator.choice(faults) if generator.random() < share else ""
 
         self.decide = decide
 
     def mend(self) -> None:
+        """Gives no fault to further requests."""
         self.decide = lambda method, path: ""
 
     def count(self, path: str) -> int:
         """The number of requests so far whose path contains ``path``."""
-        return sum(path in asked for _, asked in self.seen)
+        return sum(path in requested_path for _, requested_path in self.requests)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -94,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        proxy.seen.append((self.command, self.path))
+        proxy.requests.append((self.command, self.path))
         if proxy.impostor is not None and proxy.impostor.answers(self.path):
             return self._impersonate(proxy.impostor, body)
         fault = proxy.decide(self.command, self.path)
@@ -133,8 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._drip(impostor)
         if impostor.spoil is None:
             return self._answer(impostor.status, impostor.headers(), impostor.body)
-        status, headers, found = self._forward(body)
-        return self._answer(status, [*headers, *impostor.headers()], impostor.spoil(found))
+        status, headers, original = self._forward(body)
+        return self._answer(status, [*headers, *impostor.headers()], impostor.spoil(original))
 
     def _drip(self, impostor: Impostor) -> None:
         """Sends the headers byte by byte, so that no single read takes long."""
@@ -156,11 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(429, [("Content-Type", "application/json"), wait], b'{"detail": "slow down"}')
 
     def _429_in_body(self, body: bytes) -> None:
-        words = (
+        text = (
             '{"developer_message": "Request was throttled. Expected available in '
             f'{self.server.proxy.retry_after} seconds."}}'
         )
-        self._answer(429, [("Content-Type", "application/json")], words.encode())
+        self._answer(429, [("Content-Type", "application/json")], text.encode())
 
     def _slow(self, body: bytes) -> None:
         proxy = self.server.proxy
@@ -173,9 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _half_body(self, body: bytes) -> None:
-        status, headers, found = self._forward(body)
+        status, headers, original = self._forward(body)
         self.close_connection = True
-        self._answer(status, headers, found[: len(found) // 2], length=max(2, len(found)))
+        self._answer(status, headers, original[: len(original) // 2], length=max(2, len(original)))
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def _bad_json(self, body: bytes) -> None:
@@ -199,7 +200,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignores broken connections, which are intended."""
+        """Ignores errors: clients close connections that a fault has broken."""
 
 
 @contextmanager

@@ -40,13 +40,13 @@ class Impostor:
         return not self.only or any(part in path for part in self.only)
 
     def headers(self) -> list[tuple[str, str]]:
-        named = {
+        values = {
             "Content-Type": self.content_type,
             "Location": self.location,
             "Content-Encoding": self.encoding,
             "Server": self.server,
         }
-        return [(name, value) for name, value in named.items() if value]
+        return [(name, value) for name, value in values.items() if value]
 
 
 def _json(name: str, status: int, data: object, **more: object) -> Impostor:
@@ -74,6 +74,7 @@ PROXIES = (
     _page("gone-410", 410, "410 Gone"),
     Impostor("s3-404", 404, "application/xml", b"<Error><Code>NoSuchBucket</Code></Error>"),
 )
+#: Pages for browsers, and redirects.
 PAGES = (
     _page("welcome-page", 200, "Welcome to nginx!"),
     _page("maintenance-page", 200, "We will be back soon"),
@@ -82,6 +83,7 @@ PAGES = (
     Impostor("redirect-to-single-sign-on", 302, location="https://sso.example/authorize?x=y"),
     Impostor("moved-permanently", 301, location="https://other.example/"),
 )
+#: Answers of other applications, as JSON.
 APPLICATIONS = (
     _json("django-404", 404, {"detail": "Not found."}),
     _json("fastapi-404", 404, {"detail": "Not Found"}),
@@ -102,6 +104,7 @@ APPLICATIONS = (
     _json("json-401", 401, {"detail": "Authentication credentials were not provided."}),
     _json("gateway-403", 403, {"message": "Forbidden"}),
 )
+#: Answers that are too large or too slow to read.
 TRANSFER = (
     Impostor(
         "gzip-bomb",
@@ -117,7 +120,8 @@ GROUPS = {
     "pages": PAGES,
     "applications": APPLICATIONS,
 }
-#: The LMS's own answers, changed on their way. The LMS has carried out the request.
+#: Answers of the LMS itself, changed on their way to the client. The LMS has carried out the
+#: request.
 SPOILED = (
     Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
     Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),

@@ -15,8 +15,8 @@ SERVICE_TOKEN = "service-worker-token-for-tests-0123456789"
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
 WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
-#: A script that creates the records that people create in the LMS's admin in the manual procedure.
-_JOIN = """
+#: A script that creates the records that an operator creates in the LMS's admin without Usher.
+_CREATE_RECORDS = """
 import json
 from datetime import timedelta
 from django.conf import settings
@@ -27,23 +27,24 @@ from usher.embedded.student.models import UserProfile
 from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
 
 worker, _ = get_user_model().objects.get_or_create(
-    username=known["worker"], defaults={"email": "worker@example.org"})
+    username=values["worker"], defaults={"email": "worker@example.org"})
 worker.is_staff, worker.is_active = True, True
 worker.set_password("a random one")
 worker.save()
 UserProfile.objects.get_or_create(user=worker, defaults={"name": worker.username})
 Client = get_application_model()
-client, _ = Client.objects.update_or_create(client_id=known["client_id"], defaults={
-    "name": known["oauth_name"], "client_secret": known["client_secret"], "user": worker,
+client, _ = Client.objects.update_or_create(client_id=values["client_id"], defaults={
+    "name": values["oauth_name"], "client_secret": values["client_secret"], "user": worker,
     "client_type": Client.CLIENT_CONFIDENTIAL, "skip_authorization": True,
-    "authorization_grant_type": Client.GRANT_AUTHORIZATION_CODE, "redirect_uris": known["landing"]})
-get_access_token_model().objects.update_or_create(token=known["worker_token"], defaults={
+    "authorization_grant_type": Client.GRANT_AUTHORIZATION_CODE,
+    "redirect_uris": values["redirect_uri"]})
+get_access_token_model().objects.update_or_create(token=values["worker_token"], defaults={
     "user": worker, "application": client, "scope": "read write email profile",
     "expires": timezone.now() + timedelta(days=30)})
 OAuth2ProviderConfig.objects.create(
-    enabled=True, visible=True, name=known["name"], slug=known["backend"],
-    site_id=settings.SITE_ID, backend_name=known["backend"], key=known["key"],
-    secret=known["secret"], other_settings=json.dumps(known["addresses"]),
+    enabled=True, visible=True, name=values["name"], slug=values["backend"],
+    site_id=settings.SITE_ID, backend_name=values["backend"], key=values["key"],
+    secret=values["secret"], other_settings=json.dumps(values["addresses"]),
     skip_hinted_login_dialog=True, skip_registration_form=True, skip_email_verification=True,
     sync_learner_profile_data=True, enable_sso_id_verification=True)
 """
@@ -62,11 +63,11 @@ class LmsProcess:
     def shell(self, script: str) -> str:
         return self._django.run(script).strip()
 
-    def join(self, application_url: str) -> None:
-        """Connects an LMS without ``usher.lms``: creates the records of the manual procedure, which
-        are service worker, token, OAuth client and provider record."""
+    def connect_without_plugin(self, application_url: str) -> None:
+        """Connects an LMS without ``usher.lms``: creates the service worker, its token, the OAuth
+        client and the provider record."""
         root = application_url.rstrip("/")
-        known = {
+        values = {
             "worker": SERVICE_WORKER,
             "worker_token": SERVICE_TOKEN,
             "backend": self.backend,
@@ -81,11 +82,11 @@ class LmsProcess:
             "oauth_name": EDX_OAUTH_APP,
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
-            "landing": f"{root}/login/_private/complete",
+            "redirect_uri": f"{root}/login/_private/complete",
         }
-        self.shell(f"known = {known!r}\n" + _JOIN)
+        self.shell(f"values = {values!r}\n" + _CREATE_RECORDS)
 
-    def join_with_plugin(self, application_url: str) -> None:
+    def connect_with_plugin(self, application_url: str) -> None:
         """Connects an LMS with ``usher.lms``: runs ``usher_provision``."""
         root = application_url.rstrip("/")
         description = Description(
@@ -112,7 +113,7 @@ class LmsProcess:
         )
         self.manage("usher_provision", "--file", "-", text=description.to_json())
 
-    def settings(self, application_url: str) -> dict[str, Any]:
+    def application_settings(self, application_url: str) -> dict[str, Any]:
         """Name in ``.env`` → value, for an application at ``application_url`` that is connected to
         the LMS."""
         return {

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
-class Received:
+class ReceivedRequest:
     method: str
     path: str
     headers: dict[str, str]
@@ -18,15 +18,16 @@ class Received:
 @dataclass
 class Receiver:
     """A running server. url: its address. status: the status of its answers. delay: an event that
-    the server waits for before it answers, or None. requests: all requests so far."""
+    the server waits for before it answers, or None. requests: all requests so far. arrived:
+    notified of each request."""
 
     url: str = ""
     status: int = 200
     delay: threading.Event | None = None
-    requests: list[Received] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_for(self, count: int, seconds: float = 90) -> list[Received]:
+    def wait_for(self, count: int, seconds: float = 90) -> list[ReceivedRequest]:
         """Waits until ``count`` requests have arrived, and returns all. Raises TimeoutError after
         ``seconds``."""
         with self.arrived:
@@ -37,14 +38,16 @@ class Receiver:
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """Runs the server on a free port."""
+    """Runs a server on a free port."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             with state.arrived:
-                state.requests.append(Received(self.command, self.path, dict(self.headers), body))
+                state.requests.append(
+                    ReceivedRequest(self.command, self.path, dict(self.headers), body)
+                )
                 state.arrived.notify_all()
             if state.delay is not None:
                 state.delay.wait(90)

@@ -25,12 +25,14 @@ REQUIRED = {
     "OPENEDX_API_CLIENT_ID": "application-client",
     "OPENEDX_API_CLIENT_SECRET": "application-secret",
 }
+#: Stand-in → name of the setting with the application's address.
 BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
-ADMIN = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
+#: Stand-in → name of the setting with the e-mail address of the staff.
+ADMIN_EMAIL = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
 
 #: The folder of migrated databases: a file for each stand-in, with its name.
 _MIGRATED = tempfile.TemporaryDirectory()
-_LOOP = """
+_RUN_SCRIPTS = """
 import json, sys, traceback
 for line in sys.stdin:
     scope = {}
@@ -45,9 +47,9 @@ for line in sys.stdin:
 
 class StandIn:
     """An application with the tables and commands of MITx Online or MIT xPro: a copy of
-    ``<name>_stand_in`` in ``folder`` with a ``.env``. more: further settings."""
+    ``<name>_stand_in`` in ``folder`` with a ``.env``. settings: further settings for it."""
 
-    def __init__(self, folder: Path, name: str, **more: str) -> None:
+    def __init__(self, folder: Path, name: str, **settings: str) -> None:
         self.folder, self.name = folder, name
         self._shell: subprocess.Popen[str] | None = None
         shutil.copytree(
@@ -56,25 +58,25 @@ class StandIn:
         self.values = {
             **REQUIRED,
             BASE_URL[name]: "http://127.0.0.1:1",
-            ADMIN[name]: "staff@example.org",
-            **more,
+            ADMIN_EMAIL[name]: "staff@example.org",
+            **settings,
         }
         self.env_file = folder / ".env"
-        self.set()
+        self.change_settings()
         self._migrate()
 
     def _migrate(self) -> None:
         """Creates the database. Only the first database in a process is migrated, which takes
         seconds; later ones are copies. If DATABASE_URL is set, its database is always migrated."""
-        migrated, own = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
+        migrated, database = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
         if "DATABASE_URL" not in self.values and migrated.exists():
-            shutil.copyfile(migrated, own)
+            shutil.copyfile(migrated, database)
             return
         self.manage("migrate", "--verbosity", "0")
         if "DATABASE_URL" not in self.values:
-            shutil.copyfile(own, migrated)
+            shutil.copyfile(database, migrated)
 
-    def set(self, **values: str) -> None:
+    def change_settings(self, **values: str) -> None:
         """Adds or changes settings in the application's ``.env``. The next ``run`` uses them."""
         self.close()
         self.values |= values
@@ -82,8 +84,8 @@ class StandIn:
         self.env_file.chmod(0o600)
 
     @property
-    def command(self) -> str:
-        """The value for ``--manage``."""
+    def manage_command(self) -> str:
+        """The value of the option ``--manage``."""
         return f"{sys.executable} manage.py"
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
@@ -107,15 +109,15 @@ class StandIn:
         return {**environment, **self.values}
 
     def run(self, script: str) -> Any:
-        """Runs Python in the application and returns its variable ``result``, passed on as JSON:
-        values that JSON lacks arrive as strings. Raises AssertionError with the traceback if the
-        script fails.
+        """Runs Python in the application and returns the script's variable ``result``. The value is
+        passed as JSON; values of other types arrive as strings. Raises AssertionError with the
+        traceback if the script fails.
 
         One process runs all scripts, because starting Django takes longer than most of them.
         """
         if self._shell is None:
             self._shell = subprocess.Popen(
-                [sys.executable, "manage.py", "shell", "-c", _LOOP],
+                [sys.executable, "manage.py", "shell", "-c", _RUN_SCRIPTS],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -151,7 +153,9 @@ class StandIn:
                 try:
                     httpx.get(url + "/", trust_env=False)
                 except httpx.TransportError:
-                    assert server.poll() is None and time.monotonic() < deadline, "not served"
+                    assert server.poll() is None and time.monotonic() < deadline, (
+                        f"no answer at {url}"
+                    )
                     time.sleep(0.05)
                 else:
                     break

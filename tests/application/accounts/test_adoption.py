@@ -232,7 +232,7 @@ def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
     """At sign-in, this LMS links no existing account, as in production. The stock platform would
     link one."""
     with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
-        lms.join_with_plugin(live_server.url)
+        lms.connect_with_plugin(live_server.url)
         yield lms
 
 

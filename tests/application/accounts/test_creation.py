@@ -58,7 +58,7 @@ def test_the_lms_has_names_as_people_write_them(system, name):
 
 def test_a_new_learner_costs_three_requests(system, faulty):
     ensure_account(system.learner(), reconcile_now=True)
-    paths = [path.partition("?")[0] for _, path in faulty.seen]
+    paths = [path.partition("?")[0] for _, path in faulty.requests]
     assert paths == [REGISTRATION, "/oauth2/authorize", "/oauth2/access_token"]
 
 

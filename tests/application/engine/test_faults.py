@@ -89,7 +89,7 @@ def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(system, faulty
     faulty.break_all(faults.SLOW)
     summary = reconcile(["account"], user=user, patience=Patience(0.4))
     assert [failure.code for failure in summary.failures] == ["timed-out"]
-    assert len(faulty.seen) == 1
+    assert len(faulty.requests) == 1
 
 
 @pytest.mark.each_database

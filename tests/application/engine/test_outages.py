@@ -171,11 +171,11 @@ def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, e
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        eventually(lambda: faulty.seen)
+        eventually(lambda: faulty.requests)
         for _ in range(3):  # the worker counts as running during the whole request
             Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at="2020-01-01T00:00:00Z")
             eventually(lambda: no_worker() is None, 10)
-        assert len(faulty.seen) <= 3
+        assert len(faulty.requests) <= 3
     finally:
         stop.set()
         faulty.mend()

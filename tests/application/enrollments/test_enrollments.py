@@ -157,7 +157,7 @@ def test_a_change_in_the_lms_is_reverted(system, run):
 
 
 def _posts(proxy):
-    return [path for method, path in proxy.seen if method == "POST" and ENROLLMENT in path]
+    return [path for method, path in proxy.requests if method == "POST" and ENROLLMENT in path]
 
 
 def test_a_settled_enrollment_is_compared_and_not_sent_again(system, run, faulty):

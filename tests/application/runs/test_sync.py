@@ -146,7 +146,7 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
     faulty.break_all(faults.SLOW, path=COURSES)
     summary = sync_runs()
     assert [failure.code for failure in summary.failures] == ["timed-out"]
-    assert len(faulty.seen) == 2
+    assert len(faulty.requests) == 2
 
 
 def test_a_long_sync_by_celery_does_not_delay_learners(system, monkeypatch):

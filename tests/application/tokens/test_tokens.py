@@ -29,7 +29,7 @@ TOKEN = "/oauth2/access_token"
 def requests_sent(proxy):
     """The paths of the requests, except the check that the server is the LMS, which runs once a
     minute."""
-    paths = [path.partition("?")[0] for _, path in proxy.seen]
+    paths = [path.partition("?")[0] for _, path in proxy.requests]
     return [path for path in paths if path != "/api/user/v1/accounts"]
 
 
@@ -47,7 +47,7 @@ def expire(user, **more):
 
 def test_a_valid_token_costs_no_request(learner, faulty):
     assert access_token_for(learner)
-    assert faulty.seen == []
+    assert faulty.requests == []
 
 
 def test_an_old_token_is_refreshed(learner, faulty):

@@ -19,8 +19,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        if twice := {key for key in keys if keys.count(key) > 1}:
-            raise Refused(f"mapping key {twice.pop()!r} is defined twice{node.start_mark}")
+        if duplicates := {key for key in keys if keys.count(key) > 1}:
+            raise Refused(f"mapping key {duplicates.pop()!r} is defined twice{node.start_mark}")
         return super().construct_mapping(node, deep)
 
 
@@ -51,17 +51,17 @@ class Project:
             raise Refused(f"service {name!r} has neither an image nor a build context specified")
         return self.services[name]
 
-    def mounted_at(self, service: str, target: str) -> Path:
+    def folder_mounted_at(self, service: str, target: str) -> Path:
         """The folder that is mounted at ``target`` in the service, by the last definition. Raises
         Refused if there is none."""
-        found = None
+        folder = None
         for volume in self.service(service).get("volumes", []):
-            source, place, *_ = volume.split(":")
-            if place == target:
-                found = (self.folder / source).resolve()
-        if found is None:
+            source, mount_point, *_ = volume.split(":")
+            if mount_point == target:
+                folder = (self.folder / source).resolve()
+        if folder is None:
             raise Refused(f"{service} has nothing mounted at {target}")
-        return found
+        return folder
 
     def environment(self, service: str) -> dict[str, str]:
         definition = self.service(service)
@@ -69,8 +69,8 @@ class Project:
         values: dict[str, str] = {}
         for file in [files] if isinstance(files, str) else files:
             values.update(_dotenv(self.folder / file))
-        own = definition.get("environment", {})
-        values.update({name: str(value) for name, value in own.items()})
+        in_definition = definition.get("environment", {})
+        values.update({name: str(value) for name, value in in_definition.items()})
         return values
 
 
@@ -83,11 +83,11 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
     values."""
     merged = dict(first)
     for key, value in second.items():
-        before = merged.get(key)
-        if isinstance(before, dict) and isinstance(value, dict):
-            merged[key] = _merge(before, value)
-        elif isinstance(before, list) and isinstance(value, list):
-            merged[key] = before + value
+        existing = merged.get(key)
+        if isinstance(existing, dict) and isinstance(value, dict):
+            merged[key] = _merge(existing, value)
+        elif isinstance(existing, list) and isinstance(value, list):
+            merged[key] = existing + value
         else:
             merged[key] = value
     return merged

@@ -9,7 +9,7 @@ from typing import IO
 
 from tests.support.docker.engine import ContainerEngine, Refused
 
-#: Where Tutor mounts its configuration; the image sets LMS_CFG to a file in it.
+#: The folder at which Tutor mounts its configuration. The image sets LMS_CFG to a file in it.
 CONFIG = "/openedx/config"
 
 
@@ -19,16 +19,16 @@ def run_in_lms(
     """Runs ``argv`` as in the LMS's container, with ``config`` mounted at /openedx/config. Returns
     the exit code. Raises Refused if ``config`` or the LMS folder lacks its files.
 
-    output: the file for both outputs, by default the caller's own.
+    output: the file for standard output and errors; by default they are the caller's.
     """
     if not (config / "lms.env.yml").is_file():
         raise Refused(f"there is no lms.env.yml in {config}, which is mounted at {CONFIG}")
-    folder = engine.lms or _embedded_lms(engine.home / "lms")
+    folder = engine.lms or _create_lms(engine.home / "lms")
     if not (folder / "manage.py").is_file():
         raise Refused(f"there is no manage.py in the LMS folder {folder}")
     words = [word.replace(CONFIG, str(config)) for word in argv]
-    inner = {"LMS_CFG": str(config / "lms.env.yml"), "SERVICE_VARIANT": "lms"}
-    return run(words, folder, inner, output)
+    environment = {"LMS_CFG": str(config / "lms.env.yml"), "SERVICE_VARIANT": "lms"}
+    return run(words, folder, environment, output)
 
 
 def run(
@@ -37,16 +37,18 @@ def run(
     environment: Mapping[str, str],
     output: IO[str] | None = None,
 ) -> int:
-    """Runs ``argv`` in ``folder`` with this environment, and only HOME, LANG, TMPDIR and PATH of
-    the caller's, as in a container. Returns the exit code."""
+    """Runs ``argv`` in ``folder`` with ``environment``. Of the caller's variables only HOME, LANG,
+    TMPDIR and PATH are added, as in a container. Returns the exit code."""
     python = str(Path(sys.executable).parent)
-    outer = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    inherited = {
+        name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ
+    }
     path = os.pathsep.join((python, os.environ.get("PATH", os.defpath)))
-    inner = {**outer, "PATH": path, **environment}
-    return subprocess.run(argv, cwd=folder, env=inner, stdout=output, stderr=output).returncode
+    variables = {**inherited, "PATH": path, **environment}
+    return subprocess.run(argv, cwd=folder, env=variables, stdout=output, stderr=output).returncode
 
 
-def _embedded_lms(folder: Path) -> Path:
+def _create_lms(folder: Path) -> Path:
     if not (folder / "manage.py").exists():
         command = [sys.executable, "-m", "usher.embedded", "init", str(folder)]
         subprocess.run([*command, "--root-url", "http://local.openedx.io"], check=True)

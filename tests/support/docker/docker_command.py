@@ -11,19 +11,20 @@ from tests.support.docker.engine import ContainerEngine, Refused
 
 #: Docker's exit code for a call that it can't carry out.
 FAILED = 125
-#: Services that run in the LMS folder; the platform has one manage.py for both.
+#: Services whose commands run in the LMS folder. LMS and Studio share one manage.py.
 LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
 LMS, DATABASES = "lms", ("mysql", "mongodb", "meilisearch")
-#: Names of the files with the projects that ``up`` started, and with the images that are missing.
-UP, MISSING = "up.json", "missing-images.json"
+#: Files in the engine's folder: the projects that ``up`` started, and the images that a test marked
+#: as missing.
+STARTED_FILE, MISSING_FILE = "up.json", "missing-images.json"
 _RUN_OPTIONS = ("--rm", "-T", "--no-deps")
 #: Commands that start and stop a whole project. No process runs; only the recorded state changes.
 _STARTS, _STOPS = ("up", "start", "restart"), ("stop", "down")
 
 
 def main(arguments: list[str]) -> int:
-    engine = ContainerEngine.of_environment(os.environ)
-    engine.write_down(["docker", *arguments])
+    engine = ContainerEngine.from_environment(os.environ)
+    engine.record_call(["docker", *arguments])
     try:
         match arguments:
             case ["--version"] | ["version"]:
@@ -31,10 +32,10 @@ def main(arguments: list[str]) -> int:
                 return 0
             case ["ps", "--filter", project, "--format", _]:
                 name = project.rpartition("=")[2]
-                print("\n".join(services(engine, name)))
+                print("\n".join(running_services(engine, name)))
                 return 0
             case ["image", "inspect", image]:
-                return 1 if lacks(engine, image) else 0
+                return 1 if is_missing(engine, image) else 0
             case ["compose", "version", *_]:
                 print("Docker Compose version v2.30.0, stand-in")
                 return 0
@@ -51,18 +52,19 @@ def main(arguments: list[str]) -> int:
 def compose(engine: ContainerEngine, words: list[str]) -> int:
     files, project, command = read_options(words)
     if command[:1] == ["ls"]:
-        print(json.dumps([{"Name": name, "Status": "running(1)"} for name in running(engine)]))
+        names = running_projects(engine)
+        print(json.dumps([{"Name": name, "Status": "running(1)"} for name in names]))
         return 0
     definition = Project.read(files)
     match command:
         case ["run" | "exec" as action, *rest]:
-            if action == "exec" and is_down(engine, project):
+            if action == "exec" and lms_is_stopped(engine, project):
                 print(f'service "{LMS}" is not running', file=sys.stderr)
                 return 1
             if action == "run":
-                build_missing(engine, definition, rest)
+                record_build(engine, definition, rest)
                 # Docker starts the services on which a job depends, and leaves them running.
-                remember(engine, running(engine) | {project})
+                record_running(engine, running_projects(engine) | {project})
             while rest and rest[0] in _RUN_OPTIONS:
                 rest = rest[1:]
             if len(rest) > 1 and not rest[0].startswith("-"):
@@ -70,12 +72,12 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
         case [action, *_] if action in _STARTS:
             for service in (word for word in command[1:] if not word.startswith("-")):
                 definition.service(service)
-            remember(engine, running(engine) | {project})
-            write_markers(engine, UP, {*read_markers(engine, UP), project})
+            record_running(engine, running_projects(engine) | {project})
+            write_markers(engine, STARTED_FILE, {*read_markers(engine, STARTED_FILE), project})
             return 0
         case [action, *_] if action in _STOPS:
-            remember(engine, running(engine) - {project})
-            write_markers(engine, UP, {*read_markers(engine, UP)} - {project})
+            record_running(engine, running_projects(engine) - {project})
+            write_markers(engine, STARTED_FILE, {*read_markers(engine, STARTED_FILE)} - {project})
             return 0
         case ["ps", *_]:
             return 0
@@ -84,7 +86,7 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
 
 def run_service(engine: ContainerEngine, project: Project, service: str, argv: list[str]) -> int:
     if service in LMS_SERVICES:
-        return run_in_lms(engine, argv, project.mounted_at(service, CONFIG))
+        return run_in_lms(engine, argv, project.folder_mounted_at(service, CONFIG))
     definition = project.service(service)
     if not any(str(volume).startswith(".:") for volume in definition.get("volumes", [])):
         raise Refused(f"run {service}: only a service whose code is mounted can run here")
@@ -113,42 +115,42 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
     return files, project or Path.cwd().name, rest
 
 
-def running(engine: ContainerEngine) -> set[str]:
+def running_projects(engine: ContainerEngine) -> set[str]:
     """Projects with a running container, as ``compose ls`` lists them. Databases that a job started
     count."""
     return read_markers(engine, "running.json")
 
 
-def remember(engine: ContainerEngine, projects: set[str]) -> None:
+def record_running(engine: ContainerEngine, projects: set[str]) -> None:
     write_markers(engine, "running.json", projects)
 
 
-def services(engine: ContainerEngine, project: str) -> set[str]:
+def running_services(engine: ContainerEngine, project: str) -> set[str]:
     """The running services of a project: all after ``up``, otherwise the databases that a job
     started."""
-    if project in read_markers(engine, UP):
+    if project in read_markers(engine, STARTED_FILE):
         return {LMS, "lms-worker", "caddy", *DATABASES}
-    return set(DATABASES) if project in running(engine) else set()
+    return set(DATABASES) if project in running_projects(engine) else set()
 
 
-def is_down(engine: ContainerEngine, project: str) -> bool:
+def lms_is_stopped(engine: ContainerEngine, project: str) -> bool:
     """Whether the LMS is stopped. If nothing was ever started, the LMS counts as running, for tests
     that only read."""
-    was_started = running(engine) or (engine.home / UP).exists()
-    return bool(was_started) and LMS not in services(engine, project)
+    was_started = running_projects(engine) or (engine.home / STARTED_FILE).exists()
+    return bool(was_started) and LMS not in running_services(engine, project)
 
 
-def lacks(engine: ContainerEngine, image: str) -> bool:
+def is_missing(engine: ContainerEngine, image: str) -> bool:
     """Whether a test has marked this image as missing; ``*`` marks all images."""
-    return bool({"*", image} & read_markers(engine, MISSING))
+    return bool({"*", image} & read_markers(engine, MISSING_FILE))
 
 
-def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
-    """Records the build of the service's image if the image is missing, as docker compose would
+def record_build(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
+    """Records that the service's image is built if the image is missing, since docker compose would
     build it."""
     name = next((word for word in rest if not word.startswith("-")), "")
-    if lacks(engine, project.services.get(name, {}).get("image", "")):
-        engine.write_down(["built", name])
+    if is_missing(engine, project.services.get(name, {}).get("image", "")):
+        engine.record_call(["built", name])
 
 
 def read_markers(engine: ContainerEngine, name: str) -> set[str]:

@@ -43,8 +43,8 @@ class ContainerEngine:
         return engine
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str]) -> "ContainerEngine":
-        """The engine of the stand-in that runs with this environment."""
+    def from_environment(cls, environment: Mapping[str, str]) -> "ContainerEngine":
+        """The engine that the environment variables of a stand-in name."""
         lms = environment.get(LMS)
         return cls(Path(environment[HOME]), Path(lms) if lms else None)
 
@@ -61,11 +61,13 @@ class ContainerEngine:
 
     def calls(self) -> list[list[str]]:
         """All calls so far, each as the words of its command line."""
-        book = self.home / "calls.jsonl"
-        return [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
+        file = self.home / "calls.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
-    def write_down(self, words: list[str]) -> None:
+    def record_call(self, words: list[str]) -> None:
         line = json.dumps(words) + "\n"
-        file = os.open(self.home / "calls.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(file, "w") as book:
-            book.write(line)
+        descriptor = os.open(
+            self.home / "calls.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+        )
+        with os.fdopen(descriptor, "w") as file:
+            file.write(line)

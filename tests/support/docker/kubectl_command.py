@@ -26,16 +26,16 @@ LMS_CONFIG_MAP = "openedx-config"
 
 
 def main(arguments: list[str]) -> int:
-    engine = ContainerEngine.of_environment(os.environ)
-    engine.write_down(["kubectl", *arguments])
+    engine = ContainerEngine.from_environment(os.environ)
+    engine.record_call(["kubectl", *arguments])
     try:
-        return answer(engine, arguments)
+        return run_call(engine, arguments)
     except Refused as refusal:
         print(f"stand-in kubectl: no answer for: {refusal}", file=sys.stderr)
         return FAILED
 
 
-def answer(engine: ContainerEngine, arguments: list[str]) -> int:
+def run_call(engine: ContainerEngine, arguments: list[str]) -> int:
     match arguments:
         case ["get", "namespaces", _] | ["wait", *_]:
             return 0
@@ -48,18 +48,18 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
             return 0
         case ["apply", "--kustomize", folder, "--selector", selector]:
             if "notin (job" in selector:
-                give_everything(engine, Path(folder))
+                apply_config_maps(engine, Path(folder))
                 return 0
-            wanted = selector.removeprefix("app.kubernetes.io/name=")
+            job_name = selector.removeprefix("app.kubernetes.io/name=")
             for job in manifests(Path(folder)):
-                if job["kind"] == "Job" and job["metadata"]["name"] == wanted:
+                if job["kind"] == "Job" and job["metadata"]["name"] == job_name:
                     run_job(engine, job)
             return 0
         case ["apply", "-f", file]:
             run_job(engine, yaml.safe_load(Path(file).read_text()))
             return 0
         case ["--namespace", _, "logs", name] if name.startswith("job/"):
-            print(log_of(engine, name.removeprefix("job/")).read_text())
+            print(log_path(engine, name.removeprefix("job/")).read_text())
             return 0
         case ["--namespace", _, "exec", "-i", "deploy/lms", "--", *argv]:
             return run_in_lms(engine, argv, path_of_config_map(engine, LMS_CONFIG_MAP))
@@ -68,17 +68,18 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
     """The ConfigMaps that kustomization.yml generates, and the resources that it names."""
-    names = {plain: name for plain, name, _ in config_maps(folder)}
+    names = {plain_name: name for plain_name, name, _ in config_maps(folder)}
     for name in names.values():
         yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
     for resource in kustomization(folder)["resources"]:
         for manifest in yaml.safe_load_all((folder / resource).read_text()):
             if manifest:
-                rename(manifest, names)
+                use_generated_names(manifest, names)
                 yield manifest
 
 
-def rename(manifest: dict[str, Any], names: dict[str, str]) -> None:
+def use_generated_names(manifest: dict[str, Any], names: dict[str, str]) -> None:
+    """Replaces the names of ConfigMaps in a pod's volumes. names: name → name with a hash."""
     pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
     for volume in pod.get("volumes", []):
         if source := volume.get("configMap"):
@@ -97,14 +98,16 @@ def config_maps(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
         yield generator["name"], f"{generator['name']}-{content[:10]}", files
 
 
-def give_everything(engine: ContainerEngine, folder: Path) -> None:
-    for plain, name, files in config_maps(folder):
+def apply_config_maps(engine: ContainerEngine, folder: Path) -> None:
+    """Copies the files of each ConfigMap to the cluster, and links its name without hash to the
+    copy."""
+    for plain_name, name, files in config_maps(folder):
         target = path_of_config_map(engine, name)
         target.mkdir(parents=True, exist_ok=True)
         for file in files:
             shutil.copyfile(file, target / file.name)
-        path_of_config_map(engine, plain).unlink(missing_ok=True)
-        path_of_config_map(engine, plain).symlink_to(target)
+        path_of_config_map(engine, plain_name).unlink(missing_ok=True)
+        path_of_config_map(engine, plain_name).symlink_to(target)
 
 
 def path_of_config_map(engine: ContainerEngine, config_map: str) -> Path:
@@ -119,20 +122,20 @@ def run_job(engine: ContainerEngine, job: dict[str, Any]) -> None:
     volume = next(v["name"] for v in container["volumeMounts"] if v["mountPath"] == CONFIG)
     source = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == volume)
     if not path_of_config_map(engine, source).exists():
-        raise Refused(f"{source} was not applied: the pod waits for ever")
+        raise Refused(f"{source} was not applied: the pod would wait for ever")
     name = job["metadata"]["name"]
-    with log_of(engine, name).open("w") as log:
+    with log_path(engine, name).open("w") as log:
         code = run_in_lms(engine, argv, path_of_config_map(engine, source), log)
-    (engine.home / JOBS).write_text(json.dumps({**finished(engine), name: code}))
+    (engine.home / JOBS).write_text(json.dumps({**exit_codes(engine), name: code}))
 
 
-def log_of(engine: ContainerEngine, job: str) -> Path:
+def log_path(engine: ContainerEngine, job: str) -> Path:
     folder = engine.home / "logs"
     folder.mkdir(exist_ok=True)
     return folder / job
 
 
-def finished(engine: ContainerEngine) -> dict[str, int]:
+def exit_codes(engine: ContainerEngine) -> dict[str, int]:
     """Name → exit code, of the jobs that have run."""
     file = engine.home / JOBS
     return dict(json.loads(file.read_text())) if file.exists() else {}

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 from tests.support.docker.engine import ContainerEngine
-from tests.support.docker.kubectl_command import finished
+from tests.support.docker.kubectl_command import exit_codes
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def job_list(engine: ContainerEngine, name: str) -> dict[str, object]:
             "metadata": {"name": job},
             "status": {"succeeded": 1} if code == 0 else {"failed": 1},
         }
-        for job, code in finished(engine).items()
+        for job, code in exit_codes(engine).items()
         if name in ("", job)
     ]
     return {"apiVersion": "batch/v1", "kind": "JobList", "metadata": {}, "items": items}

@@ -15,16 +15,17 @@ from pathlib import Path
 
 
 def next_program(name):
-    """The path of the other program of this name on PATH: the stand-in that runs jobs."""
+    """The path of the next program of this name on PATH: the stand-in that runs jobs."""
     here = Path(__file__).resolve().parent
     for folder in os.environ["PATH"].split(os.pathsep):
         program = Path(folder) / name
         if Path(folder).resolve() != here and os.access(program, os.X_OK):
             return str(program)
-    sys.exit(f"stand-in {name}: there is no other {name} on PATH")
+    sys.exit(f"stand-in {name}: there is no other {name} on PATH to pass the call to")
 
 
-def lms_is_wanted():
+def lms_is_served():
+    """Whether the test wants the LMS to be served: it has given the LMS a port."""
     return "STANDIN_LMS_PORT" in os.environ
 
 
@@ -32,8 +33,8 @@ def serve_lms(settings):
     """Starts the LMS unless it is running. settings: the path of the lms.env.yml that it reads."""
     if alive(read_state("lms", _lms_state())):
         return
-    python, folder = sys.executable, os.environ["USHER_STANDIN_LMS"]
-    command = [python, "-m", "usher.embedded", "serve", folder]
+    folder = os.environ["USHER_STANDIN_LMS"]
+    command = [sys.executable, "-m", "usher.embedded", "serve", folder]
     command += ["--port", os.environ["STANDIN_LMS_PORT"]]
     start("lms", {**os.environ, "LMS_CFG": str(settings)}, command, _lms_state())
 

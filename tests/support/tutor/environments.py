@@ -33,8 +33,8 @@ def _environment(release: int) -> Path:
     lock, project = LOCKS / f"{release}.txt", PROJECT / "pyproject.toml"
     with home.with_suffix(".lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        _once(home / ".tutor", lock, lambda: _make(release, home))
-        _once(home / ".usher", project, lambda: _install_usher(home))
+        _run_if_changed(home / ".tutor", lock, lambda: _create(release, home))
+        _run_if_changed(home / ".usher", project, lambda: _install_usher(home))
     return home
 
 
@@ -45,14 +45,14 @@ def tutor_without_usher(release: int, home: Path) -> Path:
     return home / "bin" / "tutor"
 
 
-def _make(release: int, home: Path) -> None:
+def _create(release: int, home: Path) -> None:
     """Creates the environment. Releases differ in few packages, so the environment of an older
     release is a copy of the newest release's, with other versions of these packages."""
     if release == RELEASES[-1]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
     else:
         _copy(_environment(RELEASES[-1]), home)
-    # Python itself compiles the modules that it imports, a tenth of all, so pip compiles none.
+    # pip compiles no modules: Python compiles those that it imports, a tenth of all.
     _pip(home, "install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
 
 
@@ -63,7 +63,7 @@ def _install_usher(home: Path) -> None:
     for file in usher.files or ():
         if ".." not in file.parts:  # Tutor does not use the ``usher`` command
             (packages / file).parent.mkdir(parents=True, exist_ok=True)
-            _write(packages / file, Path(str(usher.locate_file(file))).read_bytes())
+            _replace_file(packages / file, Path(str(usher.locate_file(file))).read_bytes())
 
 
 def _copy(original: Path, home: Path) -> None:
@@ -73,7 +73,7 @@ def _copy(original: Path, home: Path) -> None:
     for script in (home / "bin").iterdir():
         content = script.read_bytes() if not script.is_symlink() else b""
         if str(original).encode() in content:
-            _write(script, content.replace(str(original).encode(), str(home).encode()))
+            _replace_file(script, content.replace(str(original).encode(), str(home).encode()))
             script.chmod(0o755)
 
 
@@ -84,21 +84,21 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _replace_file(path: Path, content: bytes) -> None:
     """Replaces the file instead of changing it, since it may be hard-linked to another one."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
-def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
+def _run_if_changed(stamp: Path, source: Path, action: Callable[[], None]) -> None:
     """Calls ``action``, unless the file ``stamp`` shows that ``action`` was called for the present
     content of ``source``."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         action()
-        _write(stamp, digest.encode())
+        _replace_file(stamp, digest.encode())
 
 
 def _pip(home: Path, *words: str | Path) -> None:
-    pip = [home / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *words], check=True)
+    command = [home / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*command, *words], check=True)

@@ -28,19 +28,19 @@ def main(platform: str, folder: str, *names: str) -> None:
     # Settings of Tutor 20 and 21 name these classes of older Djangos.
     deprecation.RemovedInDjango50Warning = DeprecationWarning
     deprecation.RemovedInDjango51Warning = DeprecationWarning
-    make_folders = os.makedirs
+    real_makedirs = os.makedirs
     # The container's folders don't exist here and must not be created.
     os.makedirs = lambda path, **options: (
-        None if str(path).startswith("/openedx") else make_folders(path, **options)
+        None if str(path).startswith("/openedx") else real_makedirs(path, **options)
     )
     if os.environ.get("WITHOUT_USHER"):
         sys.modules["usher"] = None
     sys.path[:0] = [str(PLATFORM / platform), str(PLATFORM / "base")]
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as envs_folder:
         # In the container the rendered folder is mounted at lms/envs/tutor.
-        (Path(place) / "tutor").symlink_to(folder)
+        (Path(envs_folder) / "tutor").symlink_to(folder)
         envs = importlib.import_module("lms.envs")
-        envs.__path__.append(place)
+        envs.__path__.append(envs_folder)
         for module in MODULES:
             # Each in its own process, because both change the same lists of the platform.
             if os.fork() == 0:

@@ -66,7 +66,7 @@ class TutorRoot:
         return tutor_executable(self.release).with_name("python")
 
     def configure(self, **values: Any) -> None:
-        """Sets values in config.yml as an editor would, without rendering."""
+        """Sets values in config.yml without rendering the files."""
         config = {**self.config(), **values}
         (self.path / "config.yml").write_text(yaml.safe_dump(config))
 
@@ -88,10 +88,12 @@ class TutorRoot:
         return Description.from_json((self.lms_config.parent / "usher.json").read_text())
 
     def _environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("TUTOR")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("TUTOR")
+        }
         plugins = {"TUTOR_PLUGINS_ROOT": str(self.path / "plugins")}
         nightly = AS_NIGHTLY if self.nightly else {}
-        both = {**own, **plugins, **nightly, **self.environment}
+        variables = {**inherited, **plugins, **nightly, **self.environment}
         if "PATH" in self.environment:
-            both["PATH"] = f"{self.environment['PATH']}{os.pathsep}{own.get('PATH', '')}"
-        return both
+            variables["PATH"] = f"{self.environment['PATH']}{os.pathsep}{inherited.get('PATH', '')}"
+        return variables

@@ -36,7 +36,7 @@ NAMES = (
 
 
 def read_back(root: TutorRoot, mode: str, *, package: bool = True) -> dict[str, Any]:
-    """The LMS's settings in this mode: each of NAMES → its value, None if it isn't set.
+    """The LMS's settings in this mode: each of NAMES → its value, None for a missing setting.
 
     package: whether Usher is installed in the LMS's image.
     """

@@ -56,6 +56,7 @@ def create_edx_user(user):
 
 
 def register(user, token):
+    """Registers the LMS account. Returns whether the account was created."""
     edx_user = user.openedx_users.get()
     if edx_user.has_been_synced:
         return False
@@ -113,7 +114,7 @@ def create_edx_auth_token(user):
 
 
 def store_tokens(user, **grant):
-    """Keeps the row locked while it exchanges the code or token, as the original does."""
+    """Exchanges the code or refresh token. As in the original, the row is locked meanwhile."""
     with transaction.atomic():
         auth = OpenEdxApiAuth.objects.select_for_update().filter(user=user).first()
         answer = httpx.post(

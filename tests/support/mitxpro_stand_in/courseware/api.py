@@ -81,7 +81,7 @@ def create_edx_auth_token(user):
 
 
 def store_tokens(user, **grant):
-    """Keeps the row locked while it exchanges the code or token, as the original does."""
+    """Exchanges the code or refresh token. As in the original, the row is locked meanwhile."""
     with transaction.atomic():
         auth = OpenEdxApiAuth.objects.select_for_update().filter(user=user).first()
         answer = httpx.post(

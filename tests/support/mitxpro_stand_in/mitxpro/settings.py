@@ -1,5 +1,5 @@
-"""Settings with MIT xPro's names, from the environment. Without the required ones the stand-in does
-not start."""
+"""Settings with MIT xPro's names, from the environment. The stand-in does not start without the
+required settings."""
 
 import os
 from pathlib import Path

@@ -73,8 +73,8 @@ def create_user(user):
         timeout=settings.EDX_API_CLIENT_TIMEOUT,
     )
     # If both the username and the address are taken, a sign-in has created the account already.
-    is_own = answer.status_code == 409 and "duplicate-email-username" in answer.text
-    if answer.status_code != 200 and not is_own:
+    already_exists = answer.status_code == 409 and "duplicate-email-username" in answer.text
+    if answer.status_code != 200 and not already_exists:
         raise OpenEdxError(f"{user.username}: {answer.status_code} {answer.text[:300]}")
     OpenEdxUser.objects.get_or_create(user=user)
 
@@ -83,7 +83,7 @@ def create_auth_token(user):
     with requests.Session() as browser:
         browser.cookies.set(
             settings.SESSION_COOKIE_NAME,
-            _session_of(user),
+            _session_key(user),
             domain=urlparse(settings.SITE_BASE_URL).hostname,
         )
         browser.get(edx_url(settings.OPENEDX_SOCIAL_LOGIN_PATH), timeout=60)
@@ -121,7 +121,7 @@ def create_auth_token(user):
     )
 
 
-def _session_of(user):
+def _session_key(user):
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"

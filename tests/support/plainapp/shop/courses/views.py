@@ -6,8 +6,8 @@ from oauth2_provider.decorators import protected_resource
 
 
 def home(request):
-    who = escape(request.user.get_username()) if request.user.is_authenticated else "nobody"
-    return HttpResponse(f"<title>{escape(settings.SITE_NAME)}</title><p>Signed in: {who}</p>")
+    name = escape(request.user.get_username()) if request.user.is_authenticated else "nobody"
+    return HttpResponse(f"<title>{escape(settings.SITE_NAME)}</title><p>Signed in: {name}</p>")
 
 
 @protected_resource(scopes=["user:read"])

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.dateparse import parse_datetime
 
+#: Field of the course API → column.
 FIELDS = {
     "name": "title",
     "start": "start_date",
@@ -14,7 +15,7 @@ FIELDS = {
 
 
 class Command(BaseCommand):
-    """Requests the course list, with 100 keys at a time."""
+    """Requests the course list for 100 course keys at a time."""
 
     def add_arguments(self, parser):
         parser.add_argument("--all", type=str)
@@ -50,8 +51,8 @@ class Command(BaseCommand):
     def update(self, run, course):
         """Saves the run if a value has changed. Returns whether it was saved."""
         values = {
-            ours: course.get(theirs) if theirs == "name" else parse_datetime(course[theirs] or "")
-            for theirs, ours in FIELDS.items()
+            column: course.get(field) if field == "name" else parse_datetime(course[field] or "")
+            for field, column in FIELDS.items()
         }
         if all(getattr(run, name) == value for name, value in values.items()):
             return False

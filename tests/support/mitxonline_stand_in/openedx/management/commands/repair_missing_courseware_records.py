@@ -4,7 +4,7 @@ from users.models import User
 
 
 class Command(BaseCommand):
-    """Always exits with 0, as the original does; only its output shows failures."""
+    """Like the original command: always exits with 0, so that only the output shows failures."""
 
     def add_arguments(self, parser):
         parser.add_argument("--user", type=str)

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.dateparse import parse_datetime
 
+#: Field of the course API → column.
 FIELDS = {
     "name": "title",
     "start": "start_date",
@@ -14,7 +15,7 @@ FIELDS = {
 
 
 class Command(BaseCommand):
-    """One request a run."""
+    """Sends one request for each course run."""
 
     def add_arguments(self, parser):
         parser.add_argument("--run", type=str)
@@ -33,9 +34,9 @@ class Command(BaseCommand):
             if answer.status_code != 200:
                 failed += 1
                 continue
-            for theirs, ours in FIELDS.items():
-                value = answer.json().get(theirs)
-                setattr(run, ours, value if theirs == "name" else value and parse_datetime(value))
+            for field, column in FIELDS.items():
+                value = answer.json().get(field)
+                setattr(run, column, value if field == "name" else value and parse_datetime(value))
             run.save()
             updated += 1
         self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")

@@ -4,7 +4,7 @@ from oauth2_provider.models import Application
 
 
 class Command(BaseCommand):
-    """Prints the hash as if it were the secret, as the original does."""
+    """Like the original command: prints the hash of the client secret as the secret."""
 
     def add_arguments(self, parser):
         parser.add_argument("platform", nargs="?")

@@ -4,7 +4,8 @@ from users.models import User
 
 
 class Command(BaseCommand):
-    """Crashes before the first user, as the original does: iterator() after prefetch_related()."""
+    """Like the original command: crashes before the first user, because iterator() after
+    prefetch_related() needs a chunk size."""
 
     def handle(self, *args, **options):
         users = User.faulty_courseware_users

@@ -6,7 +6,7 @@ from shop.courses.openedx import OpenEdxError, create_auth_token, create_user
 
 
 class Command(BaseCommand):
-    help = "Makes the LMS accounts and tokens that are missing"
+    help = "Creates missing LMS accounts and tokens"
 
     def add_arguments(self, parser):
         parser.add_argument("--user")
