@@ -144,9 +144,9 @@ def test_a_created_oauth2_record_agrees_and_its_secret_works(shop: PlainCheckout
     assert record["client_secret"] != SECRET  # the toolkit stores a hash
     shop.up()
     with httpx.Client() as client:
-        assert checks._application_client(client, application_entry).outcome == "ok"
+        assert checks._check_application_client(client, application_entry).outcome == "ok"
         wrong_secret = application(shop.url, client_secret="wrong")
-        assert checks._application_client(client, wrong_secret).seen.endswith(
+        assert checks._check_application_client(client, wrong_secret).seen.endswith(
             "answers invalid_client"
         )
 
@@ -252,10 +252,10 @@ def test_restoring_the_env_restores_the_earlier_file_exactly(shop: PlainCheckout
     assert "OPENEDX_SOCIAL_LOGIN_PATH=/auth/login/ol-oauth2/?auth_entry=login\n" in text
     changed = {name for name, data in shop.tree().items() if files.get(name) != data}
     assert changed == {".env"}
-    assert not target.env_restored(values)
+    assert not target.is_env_restored(values)
     assert target.restore_env(values) == "restored"
     assert shop.env_file.read_bytes() == original
-    assert target.env_restored(values)
+    assert target.is_env_restored(values)
 
 
 def test_restoring_the_env_keeps_lines_that_were_added_after_connecting(shop: PlainCheckout):
@@ -284,7 +284,7 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
     later_target.write_env(values)
     assert later_target.restore_env(values) == "restored"
     assert shop.env_file.read_bytes() == original
-    assert later_target.env_restored(values)
+    assert later_target.is_env_restored(values)
 
     later_target.needed = target.needed
     later_target.write_env(values | later_target.needed)
@@ -321,7 +321,7 @@ def test_restoring_deletes_an_env_that_connect_created(shop: PlainCheckout):
     assert target.env_agrees(values)
     target.restore_env(values)
     assert not shop.env_file.exists()
-    assert target.env_restored(values)
+    assert target.is_env_restored(values)
     shop.env_file.touch()
 
 
@@ -345,7 +345,7 @@ def test_errors_of_failing_commands_contain_no_secrets(shop: PlainCheckout):
     options = ApplicationOptions(str(shop.folder))
     target = TargetApplication(recognise(options), options, secrets)
     with pytest.raises(ToolFailed, match=r"Unknown command: '\(hidden\)'") as failure:
-        target.manage.command(SECRET)
+        target.manage.run_command(SECRET)
     assert SECRET not in str(failure.value)
 
 

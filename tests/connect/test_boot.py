@@ -112,16 +112,16 @@ def test_values_of_placeholders_are_not_in_arguments(shop: PlainCheckout):
 def test_missing_settings_are_read_from_the_error_of_an_application(
     error_text: str, ours: set, others: set
 ):
-    missing = boot.missing(error_text)
+    missing = boot.missing_settings(error_text)
     assert (set(missing.ours), set(missing.others)) == (ours, others)
-    assert not boot.missing(
+    assert not boot.missing_settings(
         error_text, ours | others
     )  # an error that a placeholder does not remove
 
 
 def test_a_secret_key_is_generated_each_time():
     error_text = "settings are missing: SECRET_KEY."
-    first, second = (boot.missing(error_text).others["SECRET_KEY"] for _ in range(2))
+    first, second = (boot.missing_settings(error_text).others["SECRET_KEY"] for _ in range(2))
     assert first != second
     assert len(first) > 40
 
@@ -249,7 +249,7 @@ def test_a_dry_run_examines_an_application_with_the_example_in_place_of_a_missin
         example.write("\nOPENEDX_API_BASE_URL=http://lms.example.org\n")
     target = target_of(shop)
     target.checkout = with_example(target.checkout)
-    assert target.differing({"OPENEDX_API_BASE_URL": "http://lms.example.org"}) == []
+    assert target.differing_keys({"OPENEDX_API_BASE_URL": "http://lms.example.org"}) == []
     assert not shop.env_file.exists()
     shop.env_file.write_text("")
     assert with_example(replace(target.checkout, example=None)).settings_file == shop.env_file

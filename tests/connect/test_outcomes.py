@@ -63,7 +63,7 @@ def test_the_fix_for_a_stopped_gateway_is_the_command_that_starts_it():
     target = SimpleNamespace(own_url="http://own.example", url=gateway_url, gateway_url=gateway_url)
     own_server = httpx.MockTransport(lambda request: httpx.Response(200))
     with httpx.Client(trust_env=False, mounts={"http://own.example": own_server}) as client:
-        check, _ = checks._answers(client, cast(TargetApplication, target))
+        check, _ = checks._request_application(client, cast(TargetApplication, target))
     assert check.fix == (
         "start its API gateway (in its checkout: "
         "`docker compose --profile keycloak --profile apisix up -d`)"

@@ -348,7 +348,7 @@ def test_the_check_of_an_application_that_redirects_to_https_names_the_setting(
 
     def answers() -> Check:
         with httpx.Client() as client:
-            return checks._application_answers(client, target)
+            return checks._check_application_answers(client, target)
 
     served.pages["/"] = served.url.replace("http:", "https:") + "/"
     check = answers()
@@ -437,13 +437,16 @@ def test_an_application_gets_the_service_clients_for_which_it_has_settings(appli
 
 def test_a_temporary_learner_is_created_with_a_session_and_removed(application: StandIn):
     target = target_of(application)
-    session = target.manage.test_learner({"action": "make", "username": "usher-test-1"})
+    session = target.manage.run_learner_script({"action": "make", "username": "usher-test-1"})
     assert session["cookie"] == "mitxonline_sessionid"
     assert len(session["session"]) > 20  # signed_cookies: the cookie contains the session
     script = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
     script += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
     assert application.run(script) == [1, "usher-test-1"]
     assert (
-        target.manage.test_learner({"action": "remove", "username": "usher-test-1"})["removed"] == 1
+        target.manage.run_learner_script({"action": "remove", "username": "usher-test-1"})[
+            "removed"
+        ]
+        == 1
     )
     assert application.run("from users.models import User\nresult = User.objects.count()") == 0

@@ -30,6 +30,8 @@ from usher.contract.terminal import wrap
 from usher.journey import sign_in
 from usher.journey.steps import BrokenError
 
+#: The id of a check → the function that makes it.
+Probes = dict[str, Callable[[], Check]]
 TIMEOUT = 15.0
 #: How MITx Online requests a token for itself.
 JWT_GRANT = {"grant_type": "client_credentials", "token_type": "jwt"}
@@ -55,54 +57,81 @@ def run(
     application = find(description, target.name)
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
         answering = [
-            _run_probe("lms-answers", lambda: _lms_answers(client, addresses)),
-            _run_probe("application-answers", lambda: _application_answers(client, target)),
+            _run_probe("lms-answers", lambda: _check_lms_answers(client, addresses)),
+            _run_probe("application-answers", lambda: _check_application_answers(client, target)),
         ]
         yield from answering
-        over_http: dict[str, Callable[[], Check]] = {
-            "sign-in-start": lambda: _sign_in_start(client, application, addresses),
-            "application-client": lambda: _application_client(client, application),
-            "service-worker": lambda: _service_worker(client, description, target.name, addresses),
-            "lms-client": lambda: _lms_client(client, application, addresses),
-            "from-the-lms": lambda: _from_the_lms(client, description, application, addresses),
-        }
-        if application.service_clients:
-            over_http["service-clients"] = lambda: _service_clients(client, application, addresses)
-        inside_application: dict[str, Callable[[], Check]] = {}
-        if target.checkout.manage:
-            probe_inside = functools.cache(
-                lambda: _probe_inside(client, target, application, addresses)
-            )
-            inside_application = {
-                "redirect-uri": lambda: _redirect_uri(*probe_inside()),
-                "from-the-application": lambda: _from_the_application(probe_inside()[1], addresses),
-                "settings-in-force": lambda: _settings_in_force(target, description, addresses),
-            }
-        own_commands: dict[str, Callable[[], Check]] = {
-            "sync": lambda: _sync(target),
-            "repair": lambda: _repair(target),
-        }
         both_answer = all(check.outcome == "ok" for check in answering)
         yield from _results(
-            over_http, "" if both_answer else "the application or the LMS does not answer"
+            _probes_over_http(client, target, application, description, addresses),
+            "" if both_answer else "the application or the LMS does not answer",
         )
-        results_inside = list(_results(inside_application, ""))
+        results_inside = list(
+            _results(_probes_inside(client, target, application, description, addresses), "")
+        )
         yield from results_inside
-        can_sign_in = both_answer and all(check.outcome == "ok" for check in results_inside)
-        reason_to_skip = "" if can_sign_in else "an earlier check failed"
-        if not prove:
-            reason_to_skip = _SKIPPED
-        sign_in_target = _sign_in_target(lms, target, application, description, addresses)
-        by_browser: dict[str, Callable[[], Check]] = {
-            "sign-in-page": lambda: _sign_in_page(sign_in_target)
-        }
-        if target.checkout.manage:
-            by_browser["learner"] = lambda: _learner(sign_in_target, target)
-        yield from _results(by_browser, reason_to_skip)
-        yield from _results(own_commands, reason_to_skip)
+    can_sign_in = both_answer and all(check.outcome == "ok" for check in results_inside)
+    reason_to_skip = "" if can_sign_in else "an earlier check failed"
+    if not prove:
+        reason_to_skip = _SKIPPED
+    sign_in_target = _sign_in_target(lms, target, application, description, addresses)
+    yield from _results(_probes_by_browser(target, sign_in_target), reason_to_skip)
+    own_commands: Probes = {
+        "sync": lambda: _check_sync(target),
+        "repair": lambda: _check_repair(target),
+    }
+    yield from _results(own_commands, reason_to_skip)
 
 
-def _results(probes: dict[str, Callable[[], Check]], reason_to_skip: str) -> Iterator[Check]:
+def _probes_over_http(
+    client: httpx.Client,
+    target: TargetApplication,
+    application: Application,
+    description: Description,
+    addresses: Addresses,
+) -> Probes:
+    """Returns the checks that send requests to the application and the LMS."""
+    probes: Probes = {
+        "sign-in-start": lambda: _check_sign_in_start(client, application, addresses),
+        "application-client": lambda: _check_application_client(client, application),
+        "service-worker": lambda: _check_service_worker(
+            client, description, target.name, addresses
+        ),
+        "lms-client": lambda: _check_lms_client(client, application, addresses),
+        "from-the-lms": lambda: _check_from_the_lms(client, description, application, addresses),
+    }
+    if application.service_clients:
+        probes["service-clients"] = lambda: _check_service_clients(client, application, addresses)
+    return probes
+
+
+def _probes_inside(
+    client: httpx.Client,
+    target: TargetApplication,
+    application: Application,
+    description: Description,
+    addresses: Addresses,
+) -> Probes:
+    """Returns the checks that run inside the application; none if its manage.py can't be run."""
+    if not target.checkout.manage:
+        return {}
+    ask_once = functools.cache(lambda: _ask_application(client, target, application, addresses))
+    return {
+        "redirect-uri": lambda: _check_redirect_uri(*ask_once()),
+        "from-the-application": lambda: _check_from_the_application(ask_once()[1], addresses),
+        "settings-in-force": lambda: _check_settings_in_force(target, description, addresses),
+    }
+
+
+def _probes_by_browser(target: TargetApplication, sign_in_target: sign_in.Target) -> Probes:
+    """Returns the checks that follow a sign-in as a browser does."""
+    probes: Probes = {"sign-in-page": lambda: _check_sign_in_page(sign_in_target)}
+    if target.checkout.manage:
+        probes["learner"] = lambda: _check_learner(sign_in_target, target)
+    return probes
+
+
+def _results(probes: Probes, reason_to_skip: str) -> Iterator[Check]:
     """Yields the result of each probe. If ``reason_to_skip`` is given, runs none of them."""
     for name, probe in probes.items():
         yield (
@@ -113,7 +142,9 @@ def _results(probes: dict[str, Callable[[], Check]], reason_to_skip: str) -> Ite
 def leads_to(application: Application, addresses: Addresses) -> bool:
     """Whether the running LMS sends learners to this application to sign in."""
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
-        check = _run_probe("sign-in-start", lambda: _sign_in_start(client, application, addresses))
+        check = _run_probe(
+            "sign-in-start", lambda: _check_sign_in_start(client, application, addresses)
+        )
     return check.outcome == "ok"
 
 
@@ -122,17 +153,17 @@ def wait_for_lms(addresses: Addresses, meanwhile: Callable[[], None] = lambda: N
 
     meanwhile: called between the attempts; can raise an error to end the wait early.
     """
-    _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses), meanwhile)
+    _wait_for(addresses.lms_url, lambda client: _check_lms_answers(client, addresses), meanwhile)
 
 
 def wait_for_application(target: TargetApplication) -> None:
     """Waits until the application answers; see ``wait_for_lms``."""
-    _wait_for(target.url, lambda client: _answers(client, target)[0])
+    _wait_for(target.url, lambda client: _request_application(client, target)[0])
 
 
 def wait_for_own_server(target: TargetApplication, meanwhile: Callable[[], None]) -> None:
     """Waits until the application's own address gives any answer; see ``wait_for_lms``."""
-    _wait_for(target.own_url, lambda client: _own_server_answers(client, target), meanwhile)
+    _wait_for(target.own_url, lambda client: _check_own_server(client, target), meanwhile)
 
 
 def _wait_for(
@@ -187,7 +218,7 @@ def resolves(host: str) -> bool:
     return True
 
 
-def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
+def _check_lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
     """Checks that the LMS answers.
 
     The LMS's heartbeat also checks the course stores, and sign-in works without them. So the check
@@ -207,9 +238,9 @@ def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
     return Check("lms-answers", "failed", f"{addresses.lms_url} {heartbeat}", "start the LMS")
 
 
-def _application_answers(client: httpx.Client, target: TargetApplication) -> Check:
+def _check_application_answers(client: httpx.Client, target: TargetApplication) -> Check:
     """Checks that the application answers at its http address and does not require HTTPS there."""
-    check, answers = _answers(client, target)
+    check, answers = _request_application(client, target)
     if check.outcome != "ok":
         return check
     for url, answer in answers.items():
@@ -225,7 +256,7 @@ def _application_answers(client: httpx.Client, target: TargetApplication) -> Che
     return check
 
 
-def _answers(
+def _request_application(
     client: httpx.Client, target: TargetApplication
 ) -> tuple[Check, dict[str, httpx.Response]]:
     """Returns whether the application answers, and its answers by address: the application's own
@@ -245,12 +276,14 @@ def _answers(
     return Check("application-answers", "ok" if works else "failed", seen), answers
 
 
-def _own_server_answers(client: httpx.Client, target: TargetApplication) -> Check:
+def _check_own_server(client: httpx.Client, target: TargetApplication) -> Check:
     status = client.get(target.own_url + "/").status_code
     return Check("", "ok", f"{target.own_url} answers {status}")
 
 
-def _sign_in_start(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
+def _check_sign_in_start(
+    client: httpx.Client, application: Application, addresses: Addresses
+) -> Check:
     """Checks that the running LMS sends learners to this application, with the right client id."""
     answer = client.get(addresses.lms_url + LmsPath.sign_in_start(application.backend))
     location = answer.headers.get("location", "")
@@ -269,7 +302,7 @@ def _sign_in_start(client: httpx.Client, application: Application, addresses: Ad
     return Check("sign-in-start", "failed", seen, fix)
 
 
-def _probe_inside(
+def _ask_application(
     client: httpx.Client, target: TargetApplication, application: Application, addresses: Addresses
 ) -> tuple[str, dict[str, Any]]:
     """Returns the redirect URI that the LMS sends, and the application's report about it."""
@@ -279,7 +312,7 @@ def _probe_inside(
     return redirect_uri, target.check(application, addresses, redirect_uri)
 
 
-def _redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
+def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
     """Checks that the application accepts the redirect URI that the LMS sends."""
     plain = redirect_uri.partition("?")[0]
     if report["accepts"]:
@@ -296,7 +329,7 @@ def _redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
     return Check("redirect-uri", "failed", f"refuses {redirect_uri or 'nothing: no redirect'}", fix)
 
 
-def _application_client(client: httpx.Client, application: Application) -> Check:
+def _check_application_client(client: httpx.Client, application: Application) -> Check:
     """Checks that the application knows the LMS's client id and secret."""
     token_url = application.authorization_url.removesuffix("authorize/") + "token/"
     data = {
@@ -310,13 +343,13 @@ def _application_client(client: httpx.Client, application: Application) -> Check
     return Check("application-client", "ok" if is_known else "failed", seen)
 
 
-def _service_worker(
+def _check_service_worker(
     client: httpx.Client, description: Description, name: str, addresses: Addresses
 ) -> Check:
     """Checks that the LMS accepts the token of the application's service worker."""
     worker = description.service_worker_of(name)
     answer = client.get(addresses.lms_url + LmsPath.ME, headers=_authorization_of(worker))
-    username = _json(answer).get("username")
+    username = _parse_json(answer).get("username")
     if worker and username == worker.username:
         return Check("service-worker", "ok", f"its token is {username}'s")
     return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
@@ -326,7 +359,9 @@ def _authorization_of(worker: ServiceWorker | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {worker.token if worker else ''}"}
 
 
-def _lms_client(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
+def _check_lms_client(
+    client: httpx.Client, application: Application, addresses: Addresses
+) -> Check:
     """Checks that the LMS knows the application's client id and secret."""
     data = {
         "client_id": application.oauth_client_id,
@@ -342,13 +377,15 @@ def _lms_client(client: httpx.Client, application: Application, addresses: Addre
     return Check("lms-client", "ok" if is_known else "failed", seen)
 
 
-def _service_clients(client: httpx.Client, application: Application, addresses: Addresses) -> Check:
+def _check_service_clients(
+    client: httpx.Client, application: Application, addresses: Addresses
+) -> Check:
     """Checks that the application's service clients get tokens and may use the APIs they need."""
     name, purposes = "service-clients", []
     for service in application.service_clients:
         data = {"client_id": service.client_id, "client_secret": service.client_secret}
         token = client.post(addresses.lms_url + LmsPath.ACCESS_TOKEN, data={**data, **JWT_GRANT})
-        if not (jwt := str(_json(token).get("access_token") or "")):
+        if not (jwt := str(_parse_json(token).get("access_token") or "")):
             return Check(
                 name, "failed", f"{service.purpose}: the LMS answers {_oauth_error(token)}"
             )
@@ -394,10 +431,10 @@ def _fetch_report(
     answer = client.get(url, headers=_authorization_of(worker))
     if not answer.is_success:
         raise ToolFailed(f"{url} answers {answer.status_code}")
-    return _json(answer)
+    return _parse_json(answer)
 
 
-def _from_the_lms(
+def _check_from_the_lms(
     client: httpx.Client, description: Description, application: Application, addresses: Addresses
 ) -> Check:
     """Checks that the LMS's server reaches the application."""
@@ -414,7 +451,7 @@ def _from_the_lms(
     return Check("from-the-lms", "failed", f"the LMS has no record of {application.backend}")
 
 
-def _from_the_application(report: dict[str, Any], addresses: Addresses) -> Check:
+def _check_from_the_application(report: dict[str, Any], addresses: Addresses) -> Check:
     """Checks that the application's server reaches the LMS."""
     status = report["lms_status"]
     if status == httpx.codes.OK:
@@ -424,7 +461,7 @@ def _from_the_application(report: dict[str, Any], addresses: Addresses) -> Check
     return Check("from-the-application", "failed", seen, fix)
 
 
-def _settings_in_force(
+def _check_settings_in_force(
     target: TargetApplication, description: Description, addresses: Addresses
 ) -> Check:
     """Checks that the running application uses the values that were written."""
@@ -462,7 +499,7 @@ def _sign_in_target(
     )
 
 
-def _sign_in_page(sign_in_target: sign_in.Target) -> Check:
+def _check_sign_in_page(sign_in_target: sign_in.Target) -> Check:
     """Checks that an anonymous visitor is sent from the LMS to the application's sign-in page."""
     try:
         return Check("sign-in-page", "ok", sign_in.prove_as_anonymous(sign_in_target))
@@ -470,13 +507,13 @@ def _sign_in_page(sign_in_target: sign_in.Target) -> Check:
         return Check("sign-in-page", "failed", str(error), error.fix)
 
 
-def _learner(sign_in_target: sign_in.Target, target: TargetApplication) -> Check:
+def _check_learner(sign_in_target: sign_in.Target, target: TargetApplication) -> Check:
     """Checks that a test learner can sign in to the LMS through the application, up to a course.
 
     The learner is removed again.
     """
     try:
-        proof = sign_in.prove_with_test_learner(sign_in_target, target.manage.test_learner)
+        proof = sign_in.prove_with_test_learner(sign_in_target, target.manage.run_learner_script)
     except BrokenError as error:
         return Check("learner", "failed", str(error), error.fix)
     if proof.leftovers:
@@ -486,7 +523,7 @@ def _learner(sign_in_target: sign_in.Target, target: TargetApplication) -> Check
     return Check("learner", "ok", proof.summary)
 
 
-def _sync(target: TargetApplication) -> Check:
+def _check_sync(target: TargetApplication) -> Check:
     """Runs the application's own command that reads course runs from the LMS."""
     commands: list[str] = target.facts.get("commands", [])
     if target.checkout.sync_command and target.checkout.sync_command[0] in commands:
@@ -498,7 +535,7 @@ def _sync(target: TargetApplication) -> Check:
     return Check("sync", "skipped", "the application has no sync command that Usher knows")
 
 
-def _repair(target: TargetApplication) -> Check:
+def _check_repair(target: TargetApplication) -> Check:
     """Runs the application's own command that creates missing LMS accounts."""
     if REPAIR_COMMAND not in target.facts.get("commands", []):
         return Check("repair", "skipped", "the application has no repair command that Usher knows")
@@ -512,7 +549,7 @@ def _run_command(
     prints no JSON."""
     arguments = [*command, "--json"] if target.facts.get("usher") else list(command)
     try:
-        output = target.manage.command(*arguments)
+        output = target.manage.run_command(*arguments)
     except ToolFailed as error:
         summary = outputs.check_of_summary(name, command[0], error.stdout)
         return summary or outputs.check_of_failure(name, command[0], error)
@@ -520,7 +557,7 @@ def _run_command(
     return summary or parse(command[0], output)
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
+def _parse_json(answer: httpx.Response) -> dict[str, Any]:
     try:
         data = answer.json()
     except ValueError:
@@ -529,4 +566,4 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _oauth_error(answer: httpx.Response) -> str:
-    return str(_json(answer).get("error") or answer.status_code)
+    return str(_parse_json(answer).get("error") or answer.status_code)

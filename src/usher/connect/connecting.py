@@ -57,8 +57,10 @@ class Connecting:
         for target, _ in self._targets:
             warnings += _env_warnings(target)
         names = [target.name for target, _ in self._targets]
-        configuration_steps, lms_steps, image_steps = self._steps_of_the_lms(names, running=running)
-        steps = self._steps(configuration_steps, lms_steps, image_steps, names)
+        configuration_steps, lms_steps, steps_before_records = self._steps_of_the_lms(
+            names, running=running
+        )
+        steps = self._steps(configuration_steps, lms_steps, steps_before_records, names)
         plan = Plan(facts, steps, warnings=warnings).find_due()
         plan.warnings += lms_steps.warnings()
         if isinstance(lms_steps, TutorLmsSteps):
@@ -77,20 +79,21 @@ class Connecting:
                 EmbeddedLmsSteps(self._lms, configuration_steps, names, self._addresses),
                 [],
             )
-        tutor = TutorSteps(self._lms, self._config_values, self._runner)
-        lms = TutorLmsSteps(
-            tutor, self._addresses, names, build=self._options.build, running=running
+        tutor_steps = TutorSteps(self._lms, self._config_values, self._runner)
+        lms_steps = TutorLmsSteps(
+            tutor_steps, self._addresses, names, build=self._options.build, running=running
         )
-        return tutor, lms, [*([lms.apply()] if self._lms.in_cluster else []), lms.image()]
+        apply_steps = [lms_steps.apply_step()] if self._lms.in_cluster else []
+        return tutor_steps, lms_steps, [*apply_steps, lms_steps.image_step()]
 
     def _steps(
         self,
         configuration_steps: ConfigurationSteps,
-        lms: LmsSteps,
-        image_steps: list[Step],
+        lms_steps: LmsSteps,
+        steps_before_records: list[Step],
         names: list[str],
     ) -> list[Step]:
-        applications = [
+        all_application_steps = [
             ApplicationSteps(
                 target, configuration_steps, self._addresses, recreate=self._options.recreate
             )
@@ -99,11 +102,11 @@ class Connecting:
         return [
             *([self._superuser_step()] if self._options.superuser else []),
             *configuration_steps.steps(" and ".join(names)),
-            *[step for application in applications for step in application.record_steps()],
-            *image_steps,
-            lms.provision(),
-            *[step for application in applications for step in application.settings_steps()],
-            *([] if self._lms.in_cluster else [lms.restart()]),
+            *[step for steps in all_application_steps for step in steps.record_steps()],
+            *steps_before_records,
+            lms_steps.provision_step(),
+            *[step for steps in all_application_steps for step in steps.settings_steps()],
+            *([] if self._lms.in_cluster else [lms_steps.restart_step()]),
         ]
 
     def _superuser_step(self) -> Step:

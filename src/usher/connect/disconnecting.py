@@ -184,7 +184,7 @@ class Disconnection(ABC):
                 str(target.checkout.env_file or "its settings"),
                 "restore the earlier values of its settings",
                 "the LMS no longer accepts the ids and secrets there; other lines stay as they are",
-                lambda: target.env_restored(env_values),
+                lambda: target.is_env_restored(env_values),
                 lambda: target.restore_env(env_values),
             )
         ]
@@ -294,12 +294,12 @@ class DisconnectionFromTutor(Disconnection):
     def _disable(self) -> str:
         # Tutor renders when a plugin is disabled.
         self._restart_mark.set()
-        self._platform.tutor("plugins", "disable", "usher")
+        self._platform.run_tutor("plugins", "disable", "usher")
         return "disabled"
 
     def _render(self) -> str:
         self._restart_mark.set()
-        self._platform.tutor("config", "save")
+        self._platform.run_tutor("config", "save")
         return "rendered"
 
     def _restart(self) -> str:

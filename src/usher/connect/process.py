@@ -68,9 +68,9 @@ class Runner:
 
         timeout: seconds.
         """
-        return self.output(argv, stdin=stdin, timeout=timeout).stdout
+        return self.capture(argv, stdin=stdin, timeout=timeout).stdout
 
-    def output(
+    def capture(
         self,
         argv: Sequence[str | Path],
         *,

@@ -73,7 +73,7 @@ class Missing:
         return bool(self.ours or self.others)
 
 
-def missing(error_text: str, known_names: Iterable[str] = ()) -> Missing:
+def missing_settings(error_text: str, known_names: Iterable[str] = ()) -> Missing:
     """Returns the settings that ``error_text`` names, except those in ``known_names``."""
     types = dict.fromkeys(_missing_names(error_text), "") | dict(_EMPTY.findall(error_text))
     missing_types = {

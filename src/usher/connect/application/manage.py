@@ -30,7 +30,7 @@ class Manage:
         #: Settings that the application needs to start and its ``.env`` doesn't have yet.
         self.placeholders: dict[str, str] = {}
 
-    def script(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    def run_script(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
         """Runs a script of ``connect/application/scripts`` and returns its result.
 
         Script and parameters, including secrets, are passed on standard input. Raises ToolFailed.
@@ -38,14 +38,14 @@ class Manage:
         output = self._runner().run(self._argv("shell"), stdin=as_line(name, params))
         return self._parse_answer(output)
 
-    def test_learner(self, params: dict[str, Any]) -> dict[str, Any]:
+    def run_learner_script(self, params: dict[str, Any]) -> dict[str, Any]:
         """Creates or removes the test learner of ``usher.journey``. Raises ToolFailed."""
         line = as_line("learner.py", params, package="usher.journey")
         return self._parse_answer(self._runner().run(self._argv("shell"), stdin=line))
 
-    def command(self, *arguments: str) -> Output:
+    def run_command(self, *arguments: str) -> Output:
         """Runs a management command. Raises ToolFailed."""
-        return self._runner().output(self._argv(*arguments), timeout=COMMAND_TIMEOUT)
+        return self._runner().capture(self._argv(*arguments), timeout=COMMAND_TIMEOUT)
 
     def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
         """Starts a management command that doesn't end by itself; see ``Runner.start``."""
@@ -83,7 +83,7 @@ class Manage:
         line = self._runner().as_typed(command)
         return with_env_file(line, self._checkout.folder, self._checkout.settings_file)
 
-    def compose(self, *arguments: str) -> str:
+    def run_compose(self, *arguments: str) -> str:
         """Runs ``docker compose`` in the application's folder and returns its output.
 
         Options of ``docker compose`` in the command that runs manage.py, such as ``--file``, are

@@ -152,9 +152,9 @@ class TargetApplication:
         """
         while True:
             try:
-                return self.manage.script(SCRIPT, params)
+                return self.manage.run_script(SCRIPT, params)
             except ToolFailed as error:
-                missing = boot.missing(str(error), self.manage.placeholders)
+                missing = boot.missing_settings(str(error), self.manage.placeholders)
                 if not missing:
                     raise
                 example_values = {
@@ -375,7 +375,7 @@ class TargetApplication:
             registration_token_key=edition.registration_token_key if edition else "",
         )
 
-    def differing(self, values: dict[str, str]) -> list[str]:
+    def differing_keys(self, values: dict[str, str]) -> list[str]:
         """Returns the keys whose values in the ``.env`` differ."""
         path = self.checkout.settings_file
         present = envfile.EnvFile.read(path).values() if path else {}
@@ -387,7 +387,7 @@ class TargetApplication:
         if path is None or not path.exists():
             return False
         private = path.stat().st_mode & 0o777 == envfile.PRIVATE_MODE
-        return private and not self.differing(values)
+        return private and not self.differing_keys(values)
 
     def runs_with(self, values: dict[str, str]) -> bool:
         """Whether a container is running with these values, and with all other values that docker
@@ -410,14 +410,14 @@ class TargetApplication:
         )
 
     def recreate(self) -> str:
-        self.manage.compose("up", "-d")
+        self.manage.run_compose("up", "-d")
         return "up"
 
     def _composed_env(self) -> dict[str, str]:
         """Returns the environment that a container would have if it were created now; {} if docker
         compose does not report it."""
         try:
-            config = json.loads(self.manage.compose("config", "--format", "json"))
+            config = json.loads(self.manage.run_compose("config", "--format", "json"))
             environment = config["services"][self.manage.service].get("environment") or {}
         except (ToolFailed, ValueError, KeyError, TypeError, AttributeError):
             return {}
@@ -432,9 +432,9 @@ class TargetApplication:
         """Returns the running container's environment; None if no container runs. Raises
         ToolFailed."""
         service = self.manage.service
-        if not self.manage.compose("ps", "--quiet", service).strip():
+        if not self.manage.run_compose("ps", "--quiet", service).strip():
             return None
-        output = self.manage.compose("exec", "-T", service, "env")
+        output = self.manage.run_compose("exec", "-T", service, "env")
         return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
     @property
@@ -453,7 +453,7 @@ class TargetApplication:
             raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
         self.saved_state.keep_env(path)
         self.saved_state.keep_examples(self.needed)
-        keys = self.differing(values)
+        keys = self.differing_keys(values)
         envfile.update(path, values)
         return f"{_count_settings(len(keys))} written" if keys else "mode set to 0600"
 
@@ -481,7 +481,7 @@ class TargetApplication:
             return "restored"
         return f"restored, except for {', '.join(changed_keys)}: changed after connect"
 
-    def env_restored(self, written_values: dict[str, str]) -> bool:
+    def is_env_restored(self, written_values: dict[str, str]) -> bool:
         """Whether ``restore_env`` has nothing to do."""
         path, saved = self.checkout.env_file, self.saved_state.env()
         if path is None or not path.exists():

@@ -102,7 +102,7 @@ class Platform:
             self._is_inspected = True
         return self.instance
 
-    def tutor(self, *arguments: str) -> str:
+    def run_tutor(self, *arguments: str) -> str:
         """Runs ``tutor --root ROOT …``, which may render files, and clears the cache. Raises
         ToolFailed."""
         self.forget()

@@ -102,7 +102,7 @@ class ApplicationSteps:
         return [
             f"{key}={'(secret)' if key in SECRET_KEYS else values[key]}"
             + (note if key in target.needed else "")
-            for key in target.differing(values)
+            for key in target.differing_keys(values)
         ]
 
     def _hand_over_step(self, target: RemoteApplication) -> Step:

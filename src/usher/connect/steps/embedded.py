@@ -73,7 +73,7 @@ class EmbeddedLmsSteps(LmsSteps):
         super().__init__(configuration_steps, addresses, names, running=embedded.server.is_running)
         self._embedded = embedded
 
-    def restart(self) -> Step:
+    def restart_step(self) -> Step:
         embedded = self._embedded
         return Step(
             "restart",

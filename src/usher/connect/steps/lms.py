@@ -31,7 +31,7 @@ class LmsSteps:
 
     # -- records
 
-    def provision(self) -> Step:
+    def provision_step(self) -> Step:
         return Step(
             "provision",
             self._lms.lms_url,
@@ -69,7 +69,7 @@ class LmsSteps:
 
     # -- settings in force
 
-    def restart(self) -> Step:
+    def restart_step(self) -> Step:
         return Step(
             "restart",
             self._lms.lms_url,
@@ -125,7 +125,7 @@ class TutorLmsSteps(LmsSteps):
 
     # -- image
 
-    def image(self) -> Step:
+    def image_step(self) -> Step:
         return Step(
             "image",
             f"image {' and '.join(self._platform.images())}",
@@ -197,7 +197,7 @@ class TutorLmsSteps(LmsSteps):
 
     # -- k8s
 
-    def apply(self) -> Step:
+    def apply_step(self) -> Step:
         """Returns the step that applies the rendered configuration to the cluster.
 
         Jobs mount the configuration that was applied last, so this step precedes the jobs.

@@ -70,10 +70,10 @@ class TutorSteps(ConfigurationSteps):
     def _enable(self) -> str:
         # Tutor renders when a plugin is enabled.
         self.restart_mark.set()
-        self.platform.tutor("plugins", "enable", "usher")
+        self.platform.run_tutor("plugins", "enable", "usher")
         return "enabled"
 
     def _render(self) -> str:
         self.restart_mark.set()
-        self.platform.tutor("config", "save")
+        self.platform.run_tutor("config", "save")
         return "rendered"
