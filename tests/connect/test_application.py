@@ -302,7 +302,7 @@ def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: P
     target = target_of(shop)
     target.probe(None, ADDRESSES)
     target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
-    target.saved_state.keep_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
+    target.saved_state.save_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
 
     later_target = target_of(shop)
     later_target.probe(None, ADDRESSES)

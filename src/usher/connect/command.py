@@ -186,7 +186,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
             _confirm(yes, as_json)
             for target, _ in targets:
                 remember(target, context)
-            SavedDescription(context.lms.folder).forget()
+            SavedDescription(context.lms.folder).delete()
             apply(plan, view)
         for replaced in moved_connections(targets, context):
             connections.forget(*replaced.key)
@@ -277,7 +277,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             return
         if plan.due:
             _confirm(yes, as_json)
-            disconnection.keep_description()
+            disconnection.save_description()
             apply(plan, view)
         for name in names:
             connections.forget(root, name)

@@ -54,9 +54,9 @@ class Disconnection(ABC):
         """Whether no other application stays connected; the plugin is then disabled as well."""
         return not self._remaining_entries
 
-    def keep_description(self) -> None:
+    def save_description(self) -> None:
         """Saves a copy of the description. Must be called before the first change."""
-        self._saved_description.keep(self._description)
+        self._saved_description.save(self._description)
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         self._running = running
@@ -154,7 +154,7 @@ class Disconnection(ABC):
 
     def _configure(self) -> str:
         configuration.write(self._lms.config_file, self._config_changes())
-        self._lms.forget()
+        self._lms.clear_cache()
         return "written"
 
     def _offers_no_sign_in(self) -> bool:
@@ -220,7 +220,7 @@ class Disconnection(ABC):
                 "delete the saved copies of record and .env",
                 "the record and the .env are restored by the steps before",
                 lambda: not target.saved_state.folder.exists(),
-                target.saved_state.forget,
+                target.saved_state.delete,
             )
         )
         return steps
@@ -316,7 +316,7 @@ class DisconnectionFromTutor(Disconnection):
             if self.is_last:
                 shutil.rmtree(wheels, ignore_errors=True)
                 description.unlink(missing_ok=True)
-            self._saved_description.forget()
+            self._saved_description.delete()
             return "removed"
 
         def is_removed() -> bool:
@@ -415,7 +415,7 @@ class DisconnectionFromEmbedded(Disconnection):
         def remove() -> str:
             if self.is_last:
                 embedded.clear(purge=self._purge)
-            self._saved_description.forget()
+            self._saved_description.delete()
             return "removed"
 
         def is_removed() -> bool:

@@ -77,13 +77,13 @@ class SavedDescription:
         name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
         self._file = state_home() / f"{name}.saved.json"
 
-    def keep(self, description: Description) -> None:
+    def save(self, description: Description) -> None:
         write_private(self._file, description.to_json().encode())
 
     def description(self) -> Description | None:
         return Description.from_json(self._file.read_text()) if self._file.exists() else None
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         _remove(self._file)
 
 
@@ -94,7 +94,7 @@ class SavedState:
         """application: the path of the application's ``.env``, or its address."""
         self.folder = state_home() / hashlib.sha256(application.encode()).hexdigest()[:16]
 
-    def keep_env(self, path: Path) -> None:
+    def save_env(self, path: Path) -> None:
         """Saves a copy of the ``.env``, or the fact that there was none. Does nothing if one of
         both was saved before."""
         if (self.folder / _ENV).exists() or (self.folder / _NO_ENV).exists():
@@ -104,7 +104,7 @@ class SavedState:
         else:
             self._write(_NO_ENV, b"")
 
-    def keep_record(self, record: dict[str, Any] | None) -> None:
+    def save_record(self, record: dict[str, Any] | None) -> None:
         """Saves the fields of the OAuth2 record, unless they were saved before. record: None if
         there was no record."""
         if not (self.folder / _RECORD).exists():
@@ -122,7 +122,7 @@ class SavedState:
             return EnvFile()
         return EnvFile.read(self.folder / _ENV) if (self.folder / _ENV).exists() else None
 
-    def keep_examples(self, values: dict[str, str]) -> None:
+    def save_examples(self, values: dict[str, str]) -> None:
         """Saves the example values that connect is about to write into the ``.env``."""
         if values:
             self._write(_EXAMPLES, json.dumps(self.examples() | values).encode())
@@ -141,9 +141,9 @@ class SavedState:
         file = self.folder / _RECORD
         return json.loads(file.read_text()) if file.exists() else None
 
-    def forget(self) -> str:
+    def delete(self) -> str:
         shutil.rmtree(self.folder, ignore_errors=True)
-        return "forgotten"
+        return "deleted"
 
     def _write(self, name: str, data: bytes) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

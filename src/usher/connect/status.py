@@ -50,22 +50,22 @@ def _show(connection: Connection, console: Console) -> None:
     console.print(f"[bold]{escape(connection.title or connection.name)}[/bold]")
     rows = {
         "application": f"{connection.application} at {connection.url}",
-        "LMS": f"{connection.lms_url}, {_where(connection)}",
+        "LMS": f"{connection.lms_url}, {_place_of_lms(connection)}",
         "backend": connection.backend,
-        "connected": _time(connection.connected),
-        "verified": _time(connection.verified) or "never: some checks have not passed yet",
+        "connected": _local_time(connection.connected),
+        "verified": _local_time(connection.verified) or "never: some checks have not passed yet",
     }
     for name, value in rows.items():
         console.print(f"  {name:<12} {wrap(escape(value), 15)}")
 
 
-def _where(connection: Connection) -> str:
+def _place_of_lms(connection: Connection) -> str:
     if connection.lms == EMBEDDED:
         return f"embedded, in {connection.lms_home}"
     return f"Tutor root {connection.tutor_root}, mode {connection.mode}"
 
 
-def _time(text: str) -> str:
+def _local_time(text: str) -> str:
     """Returns an ISO 8601 time in the local time zone, to the minute; "" for ""."""
     try:
         return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}" if text else ""

@@ -273,7 +273,7 @@ class TargetApplication:
     def write_record(self, application: Application, addresses: Addresses) -> str:
         """Creates or updates the OAuth2 record, and saves the earlier record. Returns what was
         done, for people. Raises ToolFailed."""
-        self.saved_state.keep_record(self._foreign_record(application))
+        self.saved_state.save_record(self._foreign_record(application))
         self._last_params = {}
         answer = self._script(self._params("write", application, addresses))
         result = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
@@ -451,8 +451,8 @@ class TargetApplication:
         path = self.checkout.env_file
         if path is None:
             raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
-        self.saved_state.keep_env(path)
-        self.saved_state.keep_examples(self.needed)
+        self.saved_state.save_env(path)
+        self.saved_state.save_examples(self.needed)
         keys = self.differing_keys(values)
         envfile.update(path, values)
         return f"{_count_settings(len(keys))} written" if keys else "mode set to 0600"

@@ -109,7 +109,7 @@ class EmbeddedLms:
     def connection(self) -> dict[str, str]:
         return {"lms": connections.EMBEDDED, "lms_home": str(self.folder)}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self._preview = None
 
     # -- its folder and files
@@ -137,7 +137,7 @@ class EmbeddedLms:
         )
 
     def render(self) -> None:
-        self.forget()
+        self.clear_cache()
         self._init()
         write_private(self.description_file, self._description_json().encode())
 
@@ -192,7 +192,7 @@ class EmbeddedLms:
         return self._preview
 
     def provision(self) -> dict[str, Any]:
-        self.forget()
+        self.clear_cache()
         return self._provision()
 
     def _provision(self, *options: str) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class EmbeddedLms:
         return last_json(self._manage(*arguments, stdin=description.to_json()))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        self.forget()
+        self.clear_cache()
         arguments = ["usher_provision", "--remove", *(["--purge"] if purge else []), "--file", "-"]
         return last_json(self._manage(*arguments, stdin=description.to_json()))
 

@@ -8,7 +8,8 @@ from usher.contract.provisioning import Description
 
 
 class Lms(Protocol):
-    """An LMS. Results are cached; code that changes files of ``folder`` must call ``forget``."""
+    """An LMS with cached results. Code that changes files in ``folder`` must call
+    ``clear_cache``."""
 
     @property
     def folder(self) -> Path:
@@ -43,7 +44,7 @@ class Lms(Protocol):
     def connection(self) -> dict[str, str]:
         """Returns the fields of this LMS for ``usher.contract.connections.Connection``."""
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clears the cached results."""
 
     def description(self) -> Description | None:

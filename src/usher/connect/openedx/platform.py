@@ -39,7 +39,8 @@ class NotRunning(ToolFailed):
 
 
 class Platform:
-    """An LMS run by Tutor. Results are cached; code that changes the root must call ``forget``."""
+    """An LMS run by Tutor, with cached results. Code that changes Tutor's root must call
+    ``clear_cache``."""
 
     def __init__(self, instance: Instance, runner: Runner) -> None:
         self.instance = instance
@@ -48,12 +49,12 @@ class Platform:
         self._preview: dict[str, Any] | ToolFailed | None = None
         self._is_applied: bool | None = None
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clears the cache. Call it after changes of configuration, plugins or rendered files."""
         self._is_inspected = False
-        self._forget_preview()
+        self._clear_results_of_lms()
 
-    def _forget_preview(self) -> None:
+    def _clear_results_of_lms(self) -> None:
         self._preview, self._is_applied = None, None
 
     @property
@@ -95,8 +96,8 @@ class Platform:
 
     @property
     def current_instance(self) -> Instance:
-        """The instance with the present state of its root, which is inspected again if ``forget``
-        was called."""
+        """The instance with the present state of its root. The root is inspected again if
+        ``clear_cache`` was called."""
         if not self._is_inspected:
             self.instance = refresh(self.instance, self._runner)
             self._is_inspected = True
@@ -105,7 +106,7 @@ class Platform:
     def run_tutor(self, *arguments: str) -> str:
         """Runs ``tutor --root ROOT …``, which may render files, and clears the cache. Raises
         ToolFailed."""
-        self.forget()
+        self.clear_cache()
         return self._run(*arguments)
 
     def as_typed(self, *arguments: str) -> str:
@@ -114,7 +115,7 @@ class Platform:
 
     def run_in_mode(self, *arguments: str, stdin: str = "") -> str:
         """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing. Raises ToolFailed."""
-        self._forget_preview()
+        self._clear_results_of_lms()
         return self._run(self.instance.command, *arguments, stdin=stdin)
 
     def description(self) -> Description | None:
@@ -185,7 +186,7 @@ class Platform:
 
     def provision(self) -> dict[str, Any]:
         """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
-        self._forget_preview()
+        self._clear_results_of_lms()
         return last_json(self._run_job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class Platform:
         return last_json(self.run_in_mode("run", "lms", *command, stdin=stdin))
 
     def build(self) -> None:
-        self._forget_preview()
+        self._clear_results_of_lms()
         for image in self.images():
             self._runner.watch(self._argv("images", "build", image))
 

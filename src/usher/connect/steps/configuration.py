@@ -56,5 +56,5 @@ class ConfigurationSteps(ABC):
 
     def configure(self) -> str:
         configuration.write(self.lms.config_file, self._values())
-        self.lms.forget()
+        self.lms.clear_cache()
         return "written"

@@ -64,7 +64,7 @@ class TutorSteps(ConfigurationSteps):
 
     def _install(self) -> str:
         package.install(self.platform.instance.python, self._runner)
-        self.platform.forget()
+        self.platform.clear_cache()
         return "installed"
 
     def _enable(self) -> str:
