@@ -114,8 +114,8 @@ class Connecting:
         return Step(
             f"superuser:{target.name}",
             f"{target.checkout.title}, accounts",
-            "reserve its superuser's name in the LMS",
-            "until it is reserved, a learner could get that name in the LMS",
+            "reserve the superuser's username in the LMS",
+            "a learner could get this username in the LMS before it is reserved",
             lambda: bool(target.superuser[0]),
             target.reserve_superuser,
         )

@@ -83,7 +83,7 @@ class Disconnection(ABC):
             "lms-records",
             self._lms.lms_url,
             f"remove the records that were created for {' and '.join(self._names)}",
-            "it disables the provider record and deletes OAuth client and token; accounts stay",
+            "the provider record is disabled, OAuth client and token are deleted; accounts stay",
             self._are_records_gone,
             self._remove_records,
             # The command reports what it did; an LMS that is broken can't be examined afterwards.
@@ -181,9 +181,9 @@ class Disconnection(ABC):
         steps = [
             Step(
                 f"env:{target.name}",
-                str(target.checkout.env_file or "its settings"),
-                "restore the earlier values of its settings",
-                "the LMS no longer accepts the ids and secrets there; other lines stay as they are",
+                str(target.checkout.env_file or "the application's settings"),
+                "restore the earlier values of the application's settings",
+                "the LMS no longer accepts these ids and secrets; other lines stay as they are",
                 lambda: target.is_env_restored(env_values),
                 lambda: target.restore_env(env_values),
             )
@@ -206,7 +206,7 @@ class Disconnection(ABC):
                 Step(
                     f"recreate:{target.name}",
                     f"{target.checkout.title}, containers",
-                    "re-create them: docker compose up -d",
+                    "re-create the containers: docker compose up -d",
                     "a restarted container keeps its old environment",
                     lambda: not target.runs_with_old(env_values),
                     target.recreate,
@@ -284,7 +284,7 @@ class DisconnectionFromTutor(Disconnection):
                 "restart",
                 instance.lms_url,
                 "restart the LMS",
-                "settings are read when it starts",
+                "the LMS reads settings when it starts",
                 self._offers_no_sign_in,
                 self._restart,
                 trust_apply=True,
@@ -374,7 +374,7 @@ class DisconnectionFromEmbedded(Disconnection):
             "restart",
             embedded.lms_url,
             "start the embedded LMS again",
-            "settings are read when it starts",
+            "the LMS reads settings when it starts",
             self._offers_no_sign_in,
             self._restart,
             trust_apply=True,

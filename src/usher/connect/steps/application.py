@@ -62,7 +62,7 @@ class ApplicationSteps:
             Step(
                 f"env:{target.name}",
                 str(target.checkout.env_file),
-                "write its settings",
+                "write the application's settings",
                 "they are the LMS's addresses and the application's ids and secrets in the LMS; "
                 "other lines stay as they are, and the file gets mode 0600",
                 self._with_description(
@@ -79,7 +79,7 @@ class ApplicationSteps:
                 Step(
                     f"recreate:{target.name}",
                     f"{target.checkout.title}, containers",
-                    "re-create them: docker compose up -d",
+                    "re-create the containers: docker compose up -d",
                     "a restarted container keeps its old environment",
                     self._with_description(
                         lambda description: target.runs_with(self._expected_env(description))
@@ -109,7 +109,7 @@ class ApplicationSteps:
         return Step(
             f"settings:{target.name}",
             str(target.hand_over_env),
-            "write the settings into a file for its operator",
+            "write the settings into a file for the application's operator",
             "the application can't be changed from here",
             self._with_description(
                 lambda description: target.env_is_written(description, self._addresses)

@@ -32,7 +32,7 @@ class EmbeddedSteps(ConfigurationSteps):
                 "lms-config",
                 str(embedded.config_file),
                 f"name {names} in {configuration.APPLICATIONS}",
-                "ids, secrets and the LMS's settings are derived from it; mode 0600",
+                "ids, secrets and the LMS's settings are derived from this list; mode 0600",
                 self.is_configured,
                 self.configure,
             ),
@@ -79,7 +79,8 @@ class EmbeddedLmsSteps(LmsSteps):
             "restart",
             embedded.lms_url,
             f"start the embedded LMS on {embedded.server.host}:{embedded.server.port}",
-            "it reads settings when it starts, and runs in the background until usher disconnect",
+            "the LMS reads settings when it starts; it runs in the background until usher "
+            "disconnect",
             lambda: embedded.server.is_running and self._is_in_force(),
             self._restart,
             trust_apply=True,

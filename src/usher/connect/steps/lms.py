@@ -74,7 +74,8 @@ class LmsSteps:
             "restart",
             self._lms.lms_url,
             "reboot the LMS",
-            "it reads settings when it starts; then learners sign in through the application",
+            "the LMS reads settings when it starts; afterwards learners sign in through the "
+            "application",
             self._is_in_force,
             self._restart,
             trust_apply=True,

@@ -36,7 +36,8 @@ class TutorSteps(ConfigurationSteps):
                 "tutor-config",
                 str(instance.config_file),
                 f"name {names} in {configuration.APPLICATIONS}",
-                "the plugin derives ids, secrets and settings from it; tutor config save keeps it",
+                "the plugin derives ids, secrets and settings from this list; tutor config save "
+                "keeps it",
                 self.is_configured,
                 self.configure,
             ),
