@@ -62,12 +62,12 @@ class LearnerJourney:
         the last."""
         actions: list[tuple[str, Callable[[], str]]] = [
             ("sign-up", self.sign_up),
-            ("lms-account", self.lms_account),
-            ("sign-in-lms", self.sign_in_lms),
-            ("dashboard", self.dashboard),
+            ("lms-account", self.wait_for_lms_account),
+            ("sign-in-lms", self.sign_in_to_lms),
+            ("dashboard", self.open_dashboard),
             ("enroll", self.enroll),
             ("sync-runs", self.sync_runs),
-            ("repair", self.repair),
+            ("repair", self.repair_token),
             ("sign-out", self.sign_out),
         ]
         try:
@@ -87,7 +87,7 @@ class LearnerJourney:
     # -- the steps
 
     def sign_up(self) -> str:
-        page = self.browser.get(self._application("/accounts/signup/"))
+        page = self.browser.get(self._application_url("/accounts/signup/"))
         answer = self.browser.submit(
             page,
             "/accounts/signup/",
@@ -101,20 +101,20 @@ class LearnerJourney:
         self._require(match is not None, f"no code was mailed to {self.email}")
         assert match  # noqa: S101 - for the type checker; checked above
         self.browser.submit(answer, "/confirm-email/", code=match[1])
-        page = self.browser.get(self._application("/dashboard/"))
+        page = self.browser.get(self._application_url("/dashboard/"))
         self._require(page.url.path == "/dashboard/", "signing up did not sign the learner in")
         return f"{self.username} signed up and confirmed the e-mail address"
 
-    def lms_account(self) -> str:
+    def wait_for_lms_account(self) -> str:
         """Waits until the worker has created the account and its token."""
         account = self._wait_for(
-            lambda: self._lms_list(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
+            lambda: self._list_from_lms(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
         )[0]
         self.lms_username = account["username"]
         self._wait_for(lambda: not self._is_missing(), "an LMS token")
         return f"the worker created the LMS account {self.lms_username} and its token"
 
-    def sign_in_lms(self) -> str:
+    def sign_in_to_lms(self) -> str:
         page = self.browser.get(self.pair.lms_url + social_login_path(DEFAULT_BACKEND))
         self._require(
             str(page.url) == self.pair.lms_url + LmsPath.DASHBOARD and page.status_code == 200,
@@ -123,17 +123,17 @@ class LearnerJourney:
         hops = len(page.history)
         return f"the LMS signed the learner in through {self.pair.edition.title}, {hops} redirects"
 
-    def dashboard(self) -> str:
-        page = self.browser.get(self._lms(LmsPath.DASHBOARD))
+    def open_dashboard(self) -> str:
+        page = self.browser.get(self._lms_url(LmsPath.DASHBOARD))
         self._require(self.lms_username in page.text, "the LMS dashboard does not name the learner")
         return f"the LMS's dashboard shows {self.lms_username}"
 
     def enroll(self) -> str:
         self.pair.manage_application("sync_courserun", "--run", DEMO_RUN)
-        page = self.browser.get(self._application(f"/courses/{in_path(DEMO_RUN)}/"))
+        page = self.browser.get(self._application_url(f"/courses/{in_path(DEMO_RUN)}/"))
         self.browser.submit(page, "/enroll/")
-        enrollment = self._wait_for(self._enrollment, "the enrollment in the LMS")
-        run = self.browser.get(self._lms(LmsPath.COURSE_HOME.format(course_key=DEMO_RUN)))
+        enrollment = self._wait_for(self._find_enrollment, "the enrollment in the LMS")
+        run = self.browser.get(self._lms_url(LmsPath.COURSE_HOME.format(course_key=DEMO_RUN)))
         self._require(run.status_code == 200, f"the run's page answered {run.status_code}")
         return (
             f"enrolled in {enrollment['course_details']['course_name']}, mode {enrollment['mode']}"
@@ -147,7 +147,7 @@ class LearnerJourney:
         out = self.pair.manage_application(*command)
         return last_line(out)
 
-    def repair(self) -> str:
+    def repair_token(self) -> str:
         """Deletes the learner's token and runs the application's repair command."""
         output = self.pair.manage_application(
             "shell", stdin=DELETION_SCRIPT.format(username=self.username)
@@ -160,28 +160,29 @@ class LearnerJourney:
         return f"deleted the token and restored it: {last_line(out)}"
 
     def sign_out(self) -> str:
-        self.browser.get(self._application("/logout/"))
-        application_page = self.browser.get(self._application("/dashboard/"))
+        self.browser.get(self._application_url("/logout/"))
+        application_page = self.browser.get(self._application_url("/dashboard/"))
         self._require(
             "/accounts/login/" in str(application_page.url), "still signed in to the application"
         )
-        lms_page = self.browser.client.get(self._lms(LmsPath.DASHBOARD), follow_redirects=False)
+        lms_page = self.browser.client.get(self._lms_url(LmsPath.DASHBOARD), follow_redirects=False)
         self._require(lms_page.status_code == 302, "still signed in to the LMS")
         return "the sessions in the application and in the LMS ended"
 
     # -- requests to the application and the LMS
 
-    def _application(self, path: str) -> str:
+    def _application_url(self, path: str) -> str:
         return self.pair.application_url + path
 
-    def _lms(self, path: str) -> str:
+    def _lms_url(self, path: str) -> str:
         return self.pair.lms_url + path
 
-    def _lms_list(self, path: str, **query: str) -> list[Any]:
+    def _list_from_lms(self, path: str, **query: str) -> list[Any]:
+        """The list at ``path`` of the LMS's API; empty if the LMS answers with an error."""
         answer = self.worker.get(path, params=query)
         return list(answer.json()) if answer.status_code == 200 else []
 
-    def _enrollment(self) -> dict[str, Any] | None:
+    def _find_enrollment(self) -> dict[str, Any] | None:
         answer = self.worker.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
         enrollment = answer.json() if answer.status_code == 200 and answer.content else None
         return enrollment if enrollment and enrollment["is_active"] else None

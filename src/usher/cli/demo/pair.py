@@ -183,7 +183,13 @@ class Pair(RunningServers):
         """Starts both servers and the worker. If one of them can't start, all are stopped. Raises
         DemoError."""
         try:
-            self._start_all([self._lms_server(), self._application_server(), self._worker()])
+            self._start_all(
+                [
+                    self._create_lms_server(),
+                    self._create_application_server(),
+                    self._create_worker(),
+                ]
+            )
         except BaseException:
             self.stop()
             raise
@@ -212,7 +218,7 @@ class Pair(RunningServers):
         extra: more environment variables. Pass secrets this way, because every user of the machine
         can see arguments.
         """
-        return self._manage(
+        return self._run_manage(
             [sys.executable, "manage.py", *arguments],
             self.campus_folder,
             {**self.application_environment, **(extra or {})},
@@ -222,7 +228,7 @@ class Pair(RunningServers):
     def manage_lms(self, *arguments: str, stdin: str = "") -> str:
         """Runs the LMS's ``manage.py lms`` and returns its standard output. Raises DemoError if it
         fails."""
-        return self._manage(
+        return self._run_manage(
             [sys.executable, "manage.py", "lms", *arguments],
             self.lms_home,
             self.lms_environment,
@@ -233,7 +239,7 @@ class Pair(RunningServers):
         """Creates the folder of the LMS, or updates an older one. Raises DemoError."""
         connection.make_lms(self.lms_home, self.lms_url, self.application_url)
 
-    def _manage(
+    def _run_manage(
         self, command: list[str], folder: Path, environment: Mapping[str, str], stdin: str
     ) -> str:
         result = subprocess.run(
@@ -256,7 +262,7 @@ class Pair(RunningServers):
 
     # -- servers
 
-    def _application_server(self) -> ServerProcess:
+    def _create_application_server(self) -> ServerProcess:
         return ServerProcess(
             name="application",
             command=[
@@ -271,7 +277,7 @@ class Pair(RunningServers):
             ready_url=self.application_url + "/health/live",
         )
 
-    def _lms_server(self) -> ServerProcess:
+    def _create_lms_server(self) -> ServerProcess:
         return ServerProcess(
             name="lms",
             command=[
@@ -284,7 +290,7 @@ class Pair(RunningServers):
             ready_url=self.lms_url + "/heartbeat",
         )
 
-    def _worker(self) -> ServerProcess:
+    def _create_worker(self) -> ServerProcess:
         return ServerProcess(
             name="worker",
             command=[sys.executable, "manage.py", "reconcile", "--watch"],

@@ -54,11 +54,11 @@ class SetUp:
                 Step("prepared", True, 0.0, f"uses the data of the earlier run in {pair.home}")
             )
             return
-        self._step("application-settings", self._write_environment)
-        self._at_the_same_time(self._set_up_lms, self._set_up_application)
+        self._run_step("application-settings", self._write_environment)
+        self._run_at_the_same_time(self._set_up_lms, self._set_up_application)
         prepared.save_record(pair.home, self._fingerprint())
 
-    def _at_the_same_time(self, *parts: Callable[[], None]) -> None:
+    def _run_at_the_same_time(self, *parts: Callable[[], None]) -> None:
         """Runs each part in a thread. After an interrupt no part begins another step.
 
         The first part begins after all threads are started. Otherwise an interrupt could come while
@@ -85,21 +85,21 @@ class SetUp:
         """Restores the settings and records of the first run. Data and learners stay. Raises
         DemoError."""
         self.pair.credentials = Credentials.load_or_make(self.pair.home)
-        self._step("application-settings", self._write_environment)
-        self._step("lms-settings", self._initialize_lms)
-        self._step("lms-provisioning", self._provision_lms)
-        self._step("application-oauth-record", self._configure_instance)
+        self._run_step("application-settings", self._write_environment)
+        self._run_step("lms-settings", self._initialize_lms)
+        self._run_step("lms-provisioning", self._provision_lms)
+        self._run_step("application-oauth-record", self._configure_instance)
 
     def _set_up_lms(self) -> None:
-        self._step("lms-database", self._initialize_lms)
-        self._step("lms-courses", self._seed_courses)
-        self._step("lms-provisioning", self._provision_lms)
+        self._run_step("lms-database", self._initialize_lms)
+        self._run_step("lms-courses", self._seed_courses)
+        self._run_step("lms-provisioning", self._provision_lms)
 
     def _set_up_application(self) -> None:
-        self._step("application-database", self._migrate_application)
-        self._step("application-oauth-record", self._configure_instance)
+        self._run_step("application-database", self._migrate_application)
+        self._run_step("application-oauth-record", self._configure_instance)
 
-    def _step(self, name: str, action: Callable[[], str]) -> None:
+    def _run_step(self, name: str, action: Callable[[], str]) -> None:
         if self._stopping.is_set():
             raise DemoError("The demo is stopping.")
         started = time.monotonic()

@@ -208,7 +208,7 @@ class ProjectWithLms(RunningServers):
         yield "project", self._check_project
         yield "lms", self._make_lms
         yield "connected", lambda: self._connect_project(recheck)
-        yield "servers", self._start
+        yield "servers", self._start_servers
         if self.learner.login:
             yield "learner", self._wait_for_learner
             if not self.closed:
@@ -287,7 +287,7 @@ class ProjectWithLms(RunningServers):
         if report["to_link"]:
             self._link_learner(report["to_link"])
         if recheck:
-            self._manage("reconcile", "--recheck", allow_failure=True)
+            self._run_manage("reconcile", "--recheck", allow_failure=True)
         self.learner = DevLearner(
             report["login"],
             self.credentials.learner_password,
@@ -342,9 +342,9 @@ class ProjectWithLms(RunningServers):
         except FolderError as error:
             raise DemoError(str(error)) from error
 
-    def _start(self) -> str:
+    def _start_servers(self) -> str:
         self._stop_servers()  # an earlier attempt may have started some
-        self._start_all([self._lms(), *self._create_project_processes()])
+        self._start_all([self._create_lms_server(), *self._create_project_processes()])
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
@@ -416,19 +416,19 @@ class ProjectWithLms(RunningServers):
         processes from now on."""
         self._notice_changes()
         self._files = self._files or ProjectFiles(self.project.folder)
-        return [self._application(), self._worker()]
+        return [self._create_project_server(), self._create_worker()]
 
-    def _application(self) -> ServerProcess:
-        return self._process(
+    def _create_project_server(self) -> ServerProcess:
+        return self._create_process(
             _PROJECT,
             self.project.command("runserver", f"127.0.0.1:{self.ports.project}"),
             self.url + "/health/live",
         )
 
-    def _worker(self) -> ServerProcess:
+    def _create_worker(self) -> ServerProcess:
         """The worker as the project runs it in production: Celery if it has a broker."""
         if not self._celery:
-            return self._process(_WORKER, self.project.command("reconcile", "--watch"))
+            return self._create_process(_WORKER, self.project.command("reconcile", "--watch"))
         celery = [
             sys.executable,
             "-m",
@@ -441,7 +441,9 @@ class ProjectWithLms(RunningServers):
             "INFO",
         ]
         schedule = str(self.home / "beat-schedule")
-        return self._process(_WORKER, [*celery, "--concurrency", "2", "--schedule", schedule])
+        return self._create_process(
+            _WORKER, [*celery, "--concurrency", "2", "--schedule", schedule]
+        )
 
     def follow_changes(self) -> str:
         """Restarts the worker if a Python file of the project changed. Restarts the worker and the
@@ -503,7 +505,7 @@ class ProjectWithLms(RunningServers):
         """Whether a failed step should be repeated, because a file of the project has changed since
         ``open``. The step may have read a half-written file, or ``runserver`` may have been
         reloading the project. Also restarts processes that have ended."""
-        self._restart(self._notice_changes())
+        self._restart_changed(self._notice_changes())
         return self._changed_at is not None
 
     def has_had_time_to_reload(self) -> bool:
@@ -516,9 +518,9 @@ class ProjectWithLms(RunningServers):
         code."""
         while not (changed := self._notice_changes()):
             time.sleep(0.2)
-        self._restart(changed)
+        self._restart_changed(changed)
 
-    def _restart(self, changed: set[str]) -> None:
+    def _restart_changed(self, changed: set[str]) -> None:
         for process in self._servers:
             if not self._may_end(process):
                 continue
@@ -543,7 +545,7 @@ class ProjectWithLms(RunningServers):
         for server in self._servers:
             server.wait_until_ready(self._require_all_running)
 
-    def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
+    def _create_process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
         return ServerProcess(
             name=name,
             command=command,
@@ -553,7 +555,7 @@ class ProjectWithLms(RunningServers):
             ready_url=ready_url,
         )
 
-    def _lms(self) -> ServerProcess:
+    def _create_lms_server(self) -> ServerProcess:
         return ServerProcess(
             name="lms",
             command=[
@@ -566,7 +568,7 @@ class ProjectWithLms(RunningServers):
             ready_url=self.lms_url + LmsPath.HEARTBEAT,
         )
 
-    def _manage(self, *arguments: str, allow_failure: bool) -> None:
+    def _run_manage(self, *arguments: str, allow_failure: bool) -> None:
         finished = subprocess.run(
             self.project.command(*arguments),
             cwd=self.project.folder,

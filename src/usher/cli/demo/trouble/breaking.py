@@ -48,18 +48,18 @@ class Trouble:
                 return
 
     def _prepare(self) -> str:
-        self._lms("prepare", RUNS)
-        self._application("prepare", LEARNERS, RUNS)
-        self._application("unenroll_wanda", RUNS)
+        self._run_in_lms("prepare", RUNS)
+        self._run_in_application("prepare", LEARNERS, RUNS)
+        self._run_in_application("unenroll_wanda", RUNS)
         # A late message from the LMS would make the worker repair the things that the next step
         # breaks.
-        self._lms("wait_for_messages")
-        self._application("settle")
+        self._run_in_lms("wait_for_messages")
+        self._run_in_application("settle")
         return f"{len(LEARNERS)} learners in {len(RUNS)} course runs, as they should be"
 
     def _break(self) -> str:
-        self._lms("break_things", RUNS)
-        self._application("break_things", RUNS)
+        self._run_in_lms("break_things", RUNS)
+        self._run_in_application("break_things", RUNS)
         return f"{len(CASES)} things are broken"
 
     def _wait_for_all(self) -> str:
@@ -79,16 +79,16 @@ class Trouble:
 
     def _require_all_cases(self) -> None:
         """Raises DemoError for the first case whose observed state is not the expected one."""
-        in_application = self._application("look", [case.learner for case in CASES])
+        in_application = self._run_in_application("look", [case.learner for case in CASES])
         names = {case.learner: in_application[case.learner]["lms username"] for case in CASES}
-        in_lms = self._lms("look", [names[case.learner] or case.learner for case in CASES])
+        in_lms = self._run_in_lms("look", [names[case.learner] or case.learner for case in CASES])
         for case in CASES:
             observed = {
                 **_flatten("application", in_application[case.learner]),
                 **_flatten("LMS", in_lms[names[case.learner] or case.learner]),
             }
             case.expect(observed)
-        if self._application("run_ends", RUNS["moved"][0]) == self._lms(
+        if self._run_in_application("run_ends", RUNS["moved"][0]) == self._run_in_lms(
             "run_ends", RUNS["moved"][0]
         ):
             raise DemoError(
@@ -96,13 +96,13 @@ class Trouble:
                 "the LMS; the times are equal."
             )
 
-    def _application(self, step: str, *arguments: Any) -> Any:
-        script = _script("inside_application.py", step, *arguments)
-        return _answer(self.pair.manage_application("shell", "--no-imports", stdin=script))
+    def _run_in_application(self, step: str, *arguments: Any) -> Any:
+        script = _script_of("inside_application.py", step, *arguments)
+        return _parse_answer(self.pair.manage_application("shell", "--no-imports", stdin=script))
 
-    def _lms(self, step: str, *arguments: Any) -> Any:
-        script = _script("inside_lms.py", step, *arguments)
-        return _answer(self.pair.manage_lms("shell", stdin=script))
+    def _run_in_lms(self, step: str, *arguments: Any) -> Any:
+        script = _script_of("inside_lms.py", step, *arguments)
+        return _parse_answer(self.pair.manage_lms("shell", stdin=script))
 
 
 def as_data() -> list[dict[str, str]]:
@@ -110,11 +110,11 @@ def as_data() -> list[dict[str, str]]:
     return [case.as_dict() for case in CASES]
 
 
-def _script(name: str, *step: Any) -> str:
+def _script_of(name: str, *step: Any) -> str:
     return f"STEP = {list(step)!r}\n{(_FOLDER / name).read_text()}"
 
 
-def _answer(output: str) -> Any:
+def _parse_answer(output: str) -> Any:
     return json.loads(output.strip().splitlines()[-1])
 
 
