@@ -37,9 +37,9 @@ def _check(expected):
             "set the environment variable DJANGO_SETTINGS_MODULE to it."
         }
     messages = [message for message in run_checks() if not message.is_silenced()]
-    errors = [_text(message) for message in messages if message.is_serious()]
+    errors = [_text_of_message(message) for message in messages if message.is_serious()]
     warnings = [
-        _text(message)
+        _text_of_message(message)
         for message in messages
         if not message.is_serious() and str(message.id).startswith("usher.")
     ]
@@ -54,7 +54,7 @@ def _check(expected):
     return {"problem": problem, "warnings": warnings, "unread": unread, "celery": celery}
 
 
-def _text(message):
+def _text_of_message(message):
     """The message and its hint in one paragraph; a command in the hint is a line of its own."""
     text = " ".join(f"{message.id}: {message.msg}".split())
     for line in (message.hint or "").split("\n"):
@@ -117,55 +117,76 @@ def _prepare(client_id, is_new_lms, lms_accounts):
 
     lms_accounts: the accounts in the LMS of an earlier run, the result of ``cli.dev.lms_accounts``.
 
-    Returns a dict, among others with these keys:
+    Returns a dict. Its keys, among others:
 
-    ``done``: the changes, for people. ``to_link``: the LMS username of the learner's account, if
-    the LMS must still link it to the learner. ``unknown``: the e-mail addresses of learners' LMS
-    accounts that are not in the database. ``foreign``: the number of accounts that the database has
-    from another LMS, if the LMS is new. If this number isn't 0, only the tables are created."""
-    executor = MigrationExecutor(connection)
-    pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    call_command("migrate", verbosity=0)
+    ``accounts_of_another_lms``: a number, which isn't 0 if the LMS is new and the database has
+    accounts of another LMS; then only the tables are created. ``changes``: for people.
+    ``to_link``: the LMS username of the learner's account, if the LMS must still link it to the
+    learner. ``unknown_emails``: the addresses of learners' LMS accounts that are not in the
+    database. ``missing_reason``: why the learner could not be created.
+    """
+    migrations = _migrate()
     from usher.application.models import LmsAccount
 
-    foreign = LmsAccount.objects.filter(created_in_lms_at__isnull=False).count()
-    if is_new_lms and foreign:
-        return {"foreign": foreign}
-    from usher.application.management.instance import CantMakeUser
-
+    earlier_accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False).count()
+    if is_new_lms and earlier_accounts:
+        return {"accounts_of_another_lms": earlier_accounts}
     earlier_counts = _count_records()
-    arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
-    arguments.append("--edx-oauth-client=" + client_id)
-    no_learner_reason, out = "", io.StringIO()
     try:
-        call_command("configure_instance", *arguments, stdout=out)
+        is_changed, missing_reason = _configure_instance(client_id)
     except CommandError as error:
-        if not isinstance(error.__cause__, CantMakeUser):
-            return {"foreign": 0, "problem": str(error)}
-        no_learner_reason, out = str(error), io.StringIO()
-        call_command("configure_instance", *arguments, "--dont-create-users", stdout=out)
+        return {"accounts_of_another_lms": 0, "problem": str(error)}
     learner = _find_learner()
-    done = [_number_of(pending, "migration") + " applied"] if pending else []
-    done += _list_changes(earlier_counts, is_changed=json.loads(out.getvalue())["changed"])
+    changes = [_number_of(migrations, "migration") + " applied"] if migrations else []
+    changes += _list_changes(earlier_counts, is_changed)
     if learner is not None and not learner.check_password(os.environ[PASSWORD]):
         learner.set_password(os.environ[PASSWORD])
         learner.save()
-        done.append("learner's password set")
+        changes.append("learner's password set")
     to_link = ""
     if learner is not None:
         if adopted := _adopt(learner, lms_accounts):
-            done.append(f"LMS account {adopted['username']} linked to the learner")
+            changes.append(f"LMS account {adopted['username']} linked to the learner")
             to_link = "" if adopted["is_linked"] else adopted["username"]
         _recheck(learner)
     return {
-        "foreign": 0,
-        "done": done,
+        "accounts_of_another_lms": 0,
+        "changes": changes,
         "to_link": to_link,
-        "unknown": _emails_of_unknown_accounts(lms_accounts),
-        "without_learner": no_learner_reason,
+        "unknown_emails": _emails_of_unknown_accounts(lms_accounts),
+        "missing_reason": missing_reason,
         "login": learner.get_username() if learner else "",
         "login_name": _login_name(),
     }
+
+
+def _migrate():
+    """Applies all migrations. Returns their number."""
+    executor = MigrationExecutor(connection)
+    pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    call_command("migrate", verbosity=0)
+    return pending
+
+
+def _configure_instance(client_id):
+    """Runs ``configure_instance``, and once more without a learner if the learner can't be created.
+
+    Returns whether the command changed anything, and why the learner could not be created ("" if
+    it could). Raises CommandError.
+    """
+    from usher.application.management.instance import CantMakeUser
+
+    arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
+    arguments.append("--edx-oauth-client=" + client_id)
+    missing_reason, output = "", io.StringIO()
+    try:
+        call_command("configure_instance", *arguments, stdout=output)
+    except CommandError as error:
+        if not isinstance(error.__cause__, CantMakeUser):
+            raise
+        missing_reason, output = str(error), io.StringIO()
+        call_command("configure_instance", *arguments, "--dont-create-users", stdout=output)
+    return json.loads(output.getvalue())["changed"], missing_reason
 
 
 def _login_name():
@@ -273,7 +294,7 @@ def _find_learner():
     return find_user(LEARNER)
 
 
-def _state():
+def _report_state():
     """The state of the learner's account, token and enrollments in the two course runs. closed: the
     reason why the learner can't sign in to the LMS; "" if the learner can."""
     from usher.application.accounts import eligibility
@@ -300,7 +321,7 @@ def _state():
     }
 
 
-def _session():
+def _create_session():
     """Creates a session of the learner, like the one after the project's own sign-in."""
     learner = _find_learner()
     store = import_module(settings.SESSION_ENGINE).SessionStore()
@@ -313,5 +334,5 @@ def _session():
 
 
 NAME, *ARGUMENTS = globals()["STEP"]
-STEPS = {"check": _check, "prepare": _prepare, "state": _state, "session": _session}
+STEPS = {"check": _check, "prepare": _prepare, "state": _report_state, "session": _create_session}
 sys.stdout.write("\nusher-dev: " + json.dumps(STEPS[NAME](*ARGUMENTS)) + "\n")

@@ -275,8 +275,8 @@ class ProjectWithLms(RunningServers):
         report = self.project.ask(
             "prepare", self.credentials.lms_client_id, is_new and not recheck, accounts
         )
-        if report["foreign"]:
-            amount = "an account" if report["foreign"] == 1 else f"{report['foreign']} accounts"
+        if count := report["accounts_of_another_lms"]:
+            amount = "an account" if count == 1 else f"{count} accounts"
             raise DemoError(
                 f"Your project's database has {amount} of another LMS. No record was changed. Use "
                 "another database, or create the accounts in the new LMS too:\n"
@@ -291,7 +291,7 @@ class ProjectWithLms(RunningServers):
         self.learner = DevLearner(
             report["login"],
             self.credentials.learner_password,
-            report["without_learner"],
+            report["missing_reason"],
             report["login_name"],
         )
         self._write_environment_file()
@@ -303,11 +303,11 @@ class ProjectWithLms(RunningServers):
             lms_url=self.lms_url,
         )
         records = "tables, OAuth2 client, course runs" + (" and learner" * bool(self.learner.login))
-        changes = ", ".join(report["done"]) or f"{records} exist"
+        changes = ", ".join(report["changes"]) or f"{records} exist"
         reason = self.learner.missing_reason
         lines = [f"{changes}. {reason}" if reason else changes]
-        if report["unknown"]:
-            lines.append(self._advice_about_unknown(report["unknown"]))
+        if report["unknown_emails"]:
+            lines.append(self._advice_about_unknown(report["unknown_emails"]))
         return "\n".join(lines)
 
     def _advice_about_unknown(self, addresses: list[str]) -> str:
