@@ -79,17 +79,19 @@ class Trouble:
 
     def _require_all_cases(self) -> None:
         """Raises DemoError for the first case whose observed state is not the expected one."""
-        in_application = self._run_in_application("look", [case.learner for case in CASES])
+        in_application = self._run_in_application("read_states", [case.learner for case in CASES])
         names = {case.learner: in_application[case.learner]["lms username"] for case in CASES}
-        in_lms = self._run_in_lms("look", [names[case.learner] or case.learner for case in CASES])
+        in_lms = self._run_in_lms(
+            "read_states", [names[case.learner] or case.learner for case in CASES]
+        )
         for case in CASES:
             observed = {
                 **_flatten("application", in_application[case.learner]),
                 **_flatten("LMS", in_lms[names[case.learner] or case.learner]),
             }
             case.expect(observed)
-        if self._run_in_application("run_ends", RUNS["moved"][0]) == self._run_in_lms(
-            "run_ends", RUNS["moved"][0]
+        if self._run_in_application("end_of_run", RUNS["moved"][0]) == self._run_in_lms(
+            "end_of_run", RUNS["moved"][0]
         ):
             raise DemoError(
                 f"The run {RUNS['moved'][0]} should end at different times in the application and "

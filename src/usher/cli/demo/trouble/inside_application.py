@@ -41,7 +41,7 @@ def prepare(learners, runs):
     """
     sync_runs([key for key, _ in runs.values()], modes=True)
     for username, (name, run, mode) in learners.items():
-        user = _person(username, name)
+        user = _create_person(username, name)
         if username in ("lena", "yara"):
             ensure_account(user)
         elif run and mode:
@@ -50,7 +50,7 @@ def prepare(learners, runs):
     return {}
 
 
-def _person(username, name, email=""):
+def _create_person(username, name, email=""):
     email = email or f"{username}@learners.example"
     user, _ = User.objects.get_or_create(username=username, defaults={"email": email, "name": name})
     EmailAddress.objects.get_or_create(
@@ -100,7 +100,7 @@ def break_things(runs):
     LmsToken.objects.filter(user__username="adele").update(expires_at=past)
     unreadable = {"access_token": "made with a lost key"}
     LmsToken.objects.filter(user__username="bruno").update(**unreadable)
-    second_user = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
+    second_user = _create_person("xavier_work", "Xavier Dupont", "xavier@work.example")
     _enroll_unchecked(second_user, ensure_run(runs["main"][0]), "audit")
     # As if a worker had been killed after it claimed the row: its lease has not ended yet.
     _enroll_unchecked(
@@ -163,7 +163,7 @@ def _rows_of_clara(kind):
     return Q(user__username="clara") if kind.name == "enrollment" else Q(pk__in=[])
 
 
-def look(names):
+def read_states(names):
     """Username → the application's records."""
     return {name: _state_of(User.objects.get(username=name)) for name in names}
 
@@ -174,21 +174,21 @@ def _state_of(user):
     profile = LmsProfile.objects.filter(user=user).first()
     rows = Enrollment.objects.filter(user=user).select_related("run")
     return {
-        "account": _state(account),
+        "account": _state_of_record(account),
         "lms username": account.username if account else "",
         "active in the LMS": account.observed_is_active if account else None,
-        "token": _token(token),
-        "profile": _state(profile),
-        "enrollments": {row.run.course_key: _state(row) for row in rows},
+        "token": _state_of_token(token),
+        "profile": _state_of_record(profile),
+        "enrollments": {row.run.course_key: _state_of_record(row) for row in rows},
         "missing": [row.run.course_key for row in rows if row.run.missing_since],
     }
 
 
-def _state(row):
+def _state_of_record(row):
     return "none" if row is None else f"{state(row)} {row.error_code}".strip()
 
 
-def _token(row):
+def _state_of_token(row):
     if row is None or not row.access_token:
         return "none"
     try:
@@ -198,7 +198,7 @@ def _token(row):
     return "valid" if row.is_valid_for(0) else "ended"
 
 
-def run_ends(key):
+def end_of_run(key):
     return CourseRun.objects.get(course_key=key).end.isoformat()
 
 

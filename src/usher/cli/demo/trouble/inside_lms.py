@@ -106,9 +106,9 @@ def break_things(runs):
     User.objects.filter(username="petra").update(username="petra_married")
     UserSocialAuth.objects.filter(uid="quentin").delete()
     UserSocialAuth.objects.filter(uid="rosa").update(user=User.objects.get(username="rosa_b"))
-    _enrollments("tomas", main).update(is_active=False)
-    _enrollments("uma", main).update(mode="audit")
-    _enrollments("wanda", main).update(is_active=True)
+    _enrollments_of("tomas", main).update(is_active=False)
+    _enrollments_of("uma", main).update(mode="audit")
+    _enrollments_of("wanda", main).update(is_active=True)
     viktor = User.objects.get(username="viktor")
     CourseEnrollment.objects.bulk_create(
         [CourseEnrollment(user=viktor, course_id=other, mode="audit", is_active=True)]
@@ -121,11 +121,11 @@ def break_things(runs):
     return {}
 
 
-def _enrollments(username, key):
+def _enrollments_of(username, key):
     return CourseEnrollment.objects.filter(user__username=username, course_id=key)
 
 
-def look(names):
+def read_states(names):
     """LMS username → the LMS's records of that learner."""
     return {name: _state_of(name) for name in names}
 
@@ -142,7 +142,7 @@ def _state_of(name):
     }
 
 
-def run_ends(key):
+def end_of_run(key):
     return CourseOverview.objects.get(id=key).end.isoformat()
 
 
