@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_have_a_target(page: Path) -> None:
+def test_every_link_on_a_page_has_a_target(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -35,7 +35,7 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_code_needs_no_horizontal_scrolling(page: Path) -> None:
+def test_blocks_of_code_on_a_page_need_no_horizontal_scrolling(page: Path) -> None:
     if "reference" in page.parts:
         return  # generated from the code
     for language, code in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):

@@ -468,14 +468,14 @@ def test_a_reset_empties_the_lms_within_a_second(usher_lms, django_user_model, r
     assert usher_lms.account(user)["email"] == "ann@example.org"
 
 
-def test_the_fake_lms_accepts(usher_fake_lms, django_user_model):
+def test_the_fake_lms_accepts_an_enrollment(usher_fake_lms, django_user_model):
     user = learner(django_user_model)
     run = CourseRun.objects.create(course_key=DEMO)
     assert enroll(user, run, reconcile_now=True).is_settled
     assert usher_fake_lms.enrollments(user) == {DEMO: "audit"}
 
 
-def test_the_adapter_of_the_page_decides(usher_fake_lms, django_user_model, settings):
+def test_the_adapter_of_the_page_chooses_usernames_and_excludes_staff(usher_fake_lms, django_user_model, settings):
     settings.USHER_ADAPTER = "shop.openedx.Adapter"
     run = CourseRun.objects.create(course_key=DEMO)
     user = learner(django_user_model)
@@ -498,7 +498,7 @@ def test_the_fake_lms_answers_immediately_after_an_outage(usher_fake_lms, django
     assert enroll(user, run, reconcile_now=True).is_settled
 
 
-def test_the_fake_lms_can_refuse(usher_fake_lms, django_user_model):
+def test_the_fake_lms_refuses_enrollments_as_the_test_requests(usher_fake_lms, django_user_model):
     usher_fake_lms.refuse(DEMO, "closed", "Enrollment is closed.")
     run = CourseRun.objects.create(course_key=DEMO)
     row = enroll(learner(django_user_model), run, reconcile_now=True)

@@ -67,7 +67,7 @@ CODE = re.compile(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_private_words_are_not_in_the_documentation(page: Path) -> None:
+def test_forbidden_words_are_not_in_the_documentation(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", page.read_text(), flags=re.DOTALL)
     for word, instead in INSTEAD.items():
         match = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
@@ -83,7 +83,7 @@ def prose_of(path: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_private_words_are_not_in_the_code(folder: Path) -> None:
+def test_forbidden_words_are_not_in_the_code(folder: Path) -> None:
     findings = [
         f"{path.relative_to(ROOT)}:{line}: write {instead}: {text}"
         for path in SOURCES
@@ -105,12 +105,12 @@ def test_former_names_are_not_in_the_code() -> None:
     assert not findings
 
 
-def test_codes_stand_only_where_they_are_defined() -> None:
+def test_codes_of_checks_occur_only_in_the_files_that_define_them() -> None:
     files = [str(path.relative_to(ROOT)) for path in SOURCES if CODE.search(path.read_text())]
     assert not files, "say the thing itself instead of its code"
 
 
-def test_private_words_are_not_in_the_names_of_tests() -> None:
+def test_forbidden_words_are_not_in_the_names_of_tests() -> None:
     words = "|".join([*INSTEAD_EVERYWHERE, *IN_NAMES])
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         match = re.search(

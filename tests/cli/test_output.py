@@ -24,7 +24,7 @@ def test_lines_have_at_most_80_columns_on_a_wider_terminal() -> None:
     assert f"{'':30}$ rm -r /srv/a-shop/.usher/dev/lms" in lines
 
 
-def test_a_value_stays_on_one_line() -> None:
+def test_a_long_value_of_a_row_is_not_wrapped() -> None:
     console = Console(file=io.StringIO(), width=80)
     show_rows([("sign in", "http://127.0.0.1/" + "x" * 90), ("LMS", "[b]")], console)
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]

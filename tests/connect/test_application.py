@@ -85,7 +85,9 @@ def test_a_compose_checkout_is_recognised_by_its_web_service(shop: PlainCheckout
         ("courses/management/commands/sync_courseruns.py", "MITXPRO_BASE_URL", MITXPRO),
     ],
 )
-def test_mitx_online_and_mit_xpro_are_distinguished(tmp_path: Path, command_file, key, edition):
+def test_mitx_online_and_mit_xpro_are_distinguished_by_their_files(
+    tmp_path: Path, command_file, key, edition
+):
     (tmp_path / command_file).parent.mkdir(parents=True)
     (tmp_path / command_file).touch()
     (tmp_path / "manage.py").touch()

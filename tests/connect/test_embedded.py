@@ -172,7 +172,9 @@ def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Opera
     assert not (operator.home / "usher.json").exists()
 
 
-def test_connect_refuses_before_it_creates_anything(shop: PlainCheckout, tmp_path: Path):
+def test_a_refused_connect_to_an_embedded_lms_creates_no_folder(
+    shop: PlainCheckout, tmp_path: Path
+):
     options = CommandOptions(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
     with pytest.raises(Refused, match="can't be used with an embedded LMS"):
         find_lms(replace(options, tutor_root=str(tmp_path)))
@@ -306,7 +308,7 @@ class ScriptedShop:
         return development_server.running(self.target, for_containers=False)
 
 
-def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path):
+def test_the_error_about_a_development_server_that_ends_has_the_end_of_its_log(tmp_path: Path):
     shop = ScriptedShop(tmp_path, "import sys; print('no database', 'pass-word-123'); sys.exit(7)")
     shop.secrets.add(["pass-word-123"])
     with pytest.raises(ToolFailed, match=r"ended with 7(.|\n)*no database \(hidden\)"):
@@ -323,7 +325,7 @@ http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 """
 
 
-def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
+def test_a_development_server_that_answers_500_counts_as_started_and_is_stopped(tmp_path: Path):
     shop = ScriptedShop(tmp_path, SERVER_SCRIPT)
     with shop.running_server() as started:
         assert started is not None
@@ -335,7 +337,7 @@ def test_a_server_that_answers_500_has_started_and_is_stopped(tmp_path: Path):
         httpx.get(shop.target.own_url, trust_env=False)
 
 
-def test_a_server_is_announced_before_the_wait_for_its_answer(tmp_path: Path):
+def test_connect_announces_a_development_server_before_it_waits_for_an_answer(tmp_path: Path):
     shop = ScriptedShop(tmp_path, "import sys; sys.exit(7)")
     announced: list[development_server.StartedServer] = []
     server = development_server.running(

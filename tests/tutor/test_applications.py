@@ -21,7 +21,7 @@ def config(*applications: Any, **values: Any) -> dict[str, Any]:
     return {**configuration.DEFAULTS, **configuration.UNIQUE, **entries, **values}
 
 
-def test_an_edition_needs_only_its_name() -> None:
+def test_an_entry_of_an_edition_needs_only_a_name() -> None:
     (entry,) = read_entries([{"name": "mitxonline"}])
     application = to_application(entry, SECRET)
     assert application.backend == "mitxpro-oauth2"
