@@ -475,7 +475,7 @@ def test_the_fake_lms_accepts_an_enrollment(usher_fake_lms, django_user_model):
     assert usher_fake_lms.enrollments(user) == {DEMO: "audit"}
 
 
-def test_the_adapter_of_the_page_chooses_usernames_and_excludes_staff(usher_fake_lms, django_user_model, settings):
+def test_the_adapter_of_the_page_excludes_staff(usher_fake_lms, django_user_model, settings):
     settings.USHER_ADAPTER = "shop.openedx.Adapter"
     run = CourseRun.objects.create(course_key=DEMO)
     user = learner(django_user_model)

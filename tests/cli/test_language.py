@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Word → the words to write in its place, on pages and in the prose of code.
-INSTEAD_EVERYWHERE = {
+REPLACEMENTS = {
     r"roads?": "public API, batch API",
     r"rooms?": "package",
     r"brings?|brought": "send, create, update, restore",
@@ -27,13 +27,13 @@ INSTEAD_EVERYWHERE = {
     r"(?:stands?|stood) still": "is suspended",
     r"taken for": "counts as",
 }
-#: These words, and words that may occur in code as identifiers or with another meaning.
-INSTEAD = INSTEAD_EVERYWHERE | {
+#: Pages must also avoid words that code may contain as identifiers or with another meaning.
+REPLACEMENTS_ON_PAGES = REPLACEMENTS | {
     r"P[1-9][0-9]?": "the step itself",
     r"throwaway": "temporary, test learner",
 }
 #: Further words that names of tests must not have; underscores join their words.
-IN_NAMES = (
+WORDS_IN_NAMES = (
     "parked",
     "told",
     "throwaway",
@@ -48,7 +48,9 @@ IN_NAMES = (
 )
 #: Earlier names of the engine's ``make_due``, ``recheck``, ``Runner``, ``refused_at`` and
 #: ``LmsContext``, and of connect's ``write_record``.
-NAMES = r"\bparked_at\b|\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
+FORMER_NAMES = (
+    r"\bparked_at\b|\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
+)
 _PARTS_OF_F_STRINGS = (tokenize.FSTRING_MIDDLE,) if hasattr(tokenize, "FSTRING_MIDDLE") else ()
 FOLDERS = [
     *sorted(path for path in (ROOT / "src/usher").iterdir() if (path / "__init__.py").exists()),
@@ -69,9 +71,9 @@ CODE = re.compile(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_forbidden_words_are_not_in_the_documentation(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", page.read_text(), flags=re.DOTALL)
-    for word, instead in INSTEAD.items():
+    for word, replacement in REPLACEMENTS_ON_PAGES.items():
         match = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
-        assert match is None, f"{page.name}: write {instead}: {match[0] if match else ''}"
+        assert match is None, f"{page.name}: write {replacement}: {match[0] if match else ''}"
 
 
 def prose_of(path: Path) -> list[tuple[int, str]]:
@@ -85,11 +87,11 @@ def prose_of(path: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_forbidden_words_are_not_in_the_code(folder: Path) -> None:
     findings = [
-        f"{path.relative_to(ROOT)}:{line}: write {instead}: {text}"
+        f"{path.relative_to(ROOT)}:{line}: write {replacement}: {text}"
         for path in SOURCES
         if path.is_relative_to(folder)
         for line, text in prose_of(path)
-        for word, instead in INSTEAD_EVERYWHERE.items()
+        for word, replacement in REPLACEMENTS.items()
         if re.search(rf"\b(?:{word})\b", text, re.IGNORECASE)
     ]
     assert not findings, "\n".join(findings)
@@ -100,7 +102,7 @@ def test_former_names_are_not_in_the_code() -> None:
         f"{path.relative_to(ROOT)}: {name}"
         for path in SOURCES
         if "application" in path.parts
-        for name in re.findall(NAMES, path.read_text())
+        for name in re.findall(FORMER_NAMES, path.read_text())
     ]
     assert not findings
 
@@ -111,7 +113,7 @@ def test_codes_of_checks_occur_only_in_the_files_that_define_them() -> None:
 
 
 def test_forbidden_words_are_not_in_the_names_of_tests() -> None:
-    words = "|".join([*INSTEAD_EVERYWHERE, *IN_NAMES])
+    words = "|".join([*REPLACEMENTS, *WORDS_IN_NAMES])
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         match = re.search(
             rf"^def test_(?:\w*_)?(?:{words})(?:_\w*)?\(", path.read_text(), re.MULTILINE
