@@ -48,7 +48,7 @@ RUN_BY = {
     "make demo": "tests/cli/test_demo.py"
     "::test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
     "make simulate": "tests/simulation/test_simulation.py"
-    "::test_a_seed_reproduces_exactly_and_prints_its_events",
+    "::test_a_seed_prints_the_same_events_each_time",
     "django-admin startproject": f"{GUIDE}::integrator",
     ". .usher/dev/env": f"{GUIDE}::test_the_code_of_the_page_enrolls_and_unenrolls_a_learner",
     "python manage.py check": f"{GUIDE}"
@@ -96,7 +96,8 @@ SNIPPETS = {
         "tests/application/enrollments/test_enrollments.py"
         "::test_a_learner_is_enrolled_in_the_free_mode"
     ),
-    "docs/client.md": "tests/client/test_alone.py::test_the_sessions_of_the_page_run",
+    "docs/client.md": "tests/client/test_alone.py"
+    "::test_the_python_sessions_in_client_md_run_against_a_real_lms",
     "docs/integrate.md": f"{GUIDE}::test_the_code_of_the_page_enrolls_and_unenrolls_a_learner",
     "docs/metrics.md": "tests/deploy/test_prometheus.py"
     "::test_promtool_accepts_the_names_and_help_texts_of_the_metrics",
