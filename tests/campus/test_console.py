@@ -38,7 +38,7 @@ def addresses(live_server, settings, learner):
     )
     Attempt.objects.create(kind="enrollment", row_id=row.pk, code="x", message="y" * 200)
     report = {"circuits": {"host": 5.0}, "throttled": {"courses": 9.0}, "lms": {"failed_at": 9.0}}
-    Worker.objects.create(name="h" * 100, what="Celery worker", seen_at=now, report=report)
+    Worker.objects.create(name="h" * 100, role="Celery worker", seen_at=now, report=report)
     checks = [
         {"id": f"NET-{status}", "title": "t", "status": status, "seen": "s" * 90, "fix": "f" * 90}
         for status in ("failed", "warning", "skipped", "note", "ok")
