@@ -165,14 +165,20 @@ def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
     one, two = [str(rows[0])], [str(rows[0]), str(rows[1])]
     post(staff, "ignore", code="mode-not-offered", row=one, note="first")
     post(staff, "ignore", code="mode-not-offered", row=two, note="second")
-    notes = {row.row_id: row.note for row in services.last_ignored()}
+    notes = {row.row_id: row.note for row in services.last_ignore_decisions()}
     assert notes == {rows[0]: "second", rows[1]: "second"}
     post(staff, "ignore", code="mode-not-offered", all="1", note="all of them")
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="pressed twice")
     assert "0 ignored" in page.content.decode()
-    assert [row.note for row in services.last_ignored()] == ["all of them", "second", "second"]
+    assert [row.note for row in services.last_ignore_decisions()] == [
+        "all of them",
+        "second",
+        "second",
+    ]
     # Showing the group again does not show records that were ignored one by one.
-    staff.post("/staff/refusals/unignore/", {"ignored": str(services.last_ignored()[0].pk)})
+    staff.post(
+        "/staff/refusals/unignore/", {"ignored": str(services.last_ignore_decisions()[0].pk)}
+    )
     assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
 
 
@@ -200,7 +206,7 @@ def test_an_id_that_is_none_stops_ignoring_nothing(staff: Client, text: str) -> 
 def test_ignored_ones_are_shown_again_on_demand(staff: Client, rows: list[int]) -> None:
     post(staff, "ignore", code="mode-not-offered", all="1", note="known")
     assert "mode-not-offered" not in counts()
-    (row,) = services.last_ignored()
+    (row,) = services.last_ignore_decisions()
     staff.post("/staff/refusals/unignore/", {"ignored": str(row.pk)})
     assert counts()["mode-not-offered"] == 3
 

@@ -50,7 +50,7 @@ class System:
                 _ = context.application.report
             return run(context)
 
-    def causes(self, **replaced_places: Any) -> list[str]:
+    def root_cause_ids(self, **replaced_places: Any) -> list[str]:
         """Ids of the root causes that doctor finds."""
         return [line.id for line in self.examine(**replaced_places).root_causes]
 

@@ -54,7 +54,7 @@ def test_acc_6_names_an_account_that_the_lmss_staff_deactivated(system: System) 
     system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=False)")
     assert "ada" in finding_of_only_root_cause(system, "ACC-6").seen
     system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=True)")
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_acc_6_ignores_the_inactive_account_of_a_deleted_learner(system: System) -> None:
@@ -113,7 +113,7 @@ def test_app_7_names_the_pages_of_a_redirect_loop(system: System) -> None:
     assert "/login/" in finding.seen
     command = finding.fix.partition(", then ")[2]
     subprocess.run(f"{sys.executable} -m usher.cli.main {command[6:]}", shell=True, check=True)
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_app_8_fails_if_the_application_redirects_to_https_only(
@@ -125,14 +125,14 @@ def test_app_8_fails_if_the_application_redirects_to_https_only(
     )
     assert "https_only=False" in finding.fix
     line = line.replace("['https']", "['http', 'https']")
-    assert system.causes(manage=manage_with_settings(system, tmp_path, line)) == []
+    assert system.root_cause_ids(manage=manage_with_settings(system, tmp_path, line)) == []
 
 
 def test_app_10_fails_if_both_session_cookies_have_the_same_name(
     system: System, tmp_path: Path
 ) -> None:
     manage = manage_with_settings(system, tmp_path, "SESSION_COOKIE_NAME = 'sessionid'")
-    assert system.causes(manage=manage) == []  # localhost and 127.0.0.1
+    assert system.root_cause_ids(manage=manage) == []  # localhost and 127.0.0.1
     with create_context(replace(system.places, manage=manage)) as context:
         context.application.url = context.lms.url
         finding = all_checks()["APP-10"]().probe(context)
@@ -156,13 +156,13 @@ def test_enr_4_names_an_enrollment_that_only_the_lms_has(system: System) -> None
     finding = finding_of_only_root_cause(system, "ENR-4")
     assert "ada" in finding.seen
     run_fix(finding)
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_the_fix_of_enr_2_restores_the_enrollment(system: System) -> None:
     system.lms.run(GET_ENROLLMENTS + "assert enrollments.update(is_active=False)")
     run_fix(finding_of_only_root_cause(system, "ENR-2"))
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_env_4_names_the_line_that_reads_an_ignored_setting(system: System, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_ops_5_fails_if_no_worker_has_reported(system: System) -> None:
     assert "alive for 4" in finding.seen
     assert "reconcile --watch" in finding.fix
     system.restore()
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_ops_5_names_the_time_at_which_the_worker_was_stopped(system: System) -> None:
@@ -192,7 +192,7 @@ def test_ops_5_names_the_time_at_which_the_worker_was_stopped(system: System) ->
         finding = finding_of_only_root_cause(system, "OPS-5")
     assert re.fullmatch(r"the sync worker was stopped \d+ seconds ago", finding.seen)
     system.restore()
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_the_fix_of_prv_6_moves_the_links_of_a_former_backend(system: System) -> None:
@@ -203,7 +203,7 @@ def test_the_fix_of_prv_6_moves_the_links_of_a_former_backend(system: System) ->
     finding = finding_of_only_root_cause(system, "PRV-6")
     assert finding.seen.startswith("1 learner is linked by ol-oauth2")
     run_fix(finding)
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 def test_the_fix_of_svc_6_removes_superuser_rights(system: System) -> None:
@@ -213,7 +213,7 @@ def test_the_fix_of_svc_6_removes_superuser_rights(system: System) -> None:
         "g().objects.filter(pk=ServiceWorker.objects.get().user_id).update(is_superuser=True)"
     )
     run_fix(finding_of_only_root_cause(system, "SVC-6"))
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_a_fault_of_a_linked_learner_is_the_root_cause(
     system: System, expected: str, fault: str
 ) -> None:
     system.lms.run(GET_LINK + fault)
-    assert system.causes() == [expected]
+    assert system.root_cause_ids() == [expected]
 
 
 @pytest.mark.parametrize("field", ["backchannel_logout_url", "jwks_url"])
@@ -189,7 +189,7 @@ def test_out_2_fails_if_the_lms_lacks_an_address_for_messages_about_sign_outs(
         "from usher.lms.connections.models import ConnectedApplication\n"
         f"ConnectedApplication.objects.update({field}='')"
     )
-    assert system.causes() == ["OUT-2"]
+    assert system.root_cause_ids() == ["OUT-2"]
 
 
 def test_out_2_is_unknown_without_the_applications_report(system: System) -> None:
@@ -208,4 +208,4 @@ def test_enr_2_fails_if_an_enrollment_was_changed_in_the_lms(system: System) -> 
         "model = import_module(settings.USHER_PLATFORM).enrollment_model()\n"
         "assert model.objects.filter(user__username='ada').update(is_active=False)"
     )
-    assert system.causes() == ["ENR-2"]
+    assert system.root_cause_ids() == ["ENR-2"]

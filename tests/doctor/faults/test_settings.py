@@ -67,9 +67,9 @@ def test_a_wrong_setting_of_the_lms_is_the_root_cause(
 def test_lms_10_warns_if_people_can_register_in_the_lms(reconfigurable_system: System) -> None:
     system = reconfigurable_system
     system.serve_lms_with(USHER_DIRECT_REGISTRATION=True)
-    assert system.causes() == ["LMS-10"]
+    assert system.root_cause_ids() == ["LMS-10"]
     system.restore_settings()
-    assert system.causes() == []
+    assert system.root_cause_ids() == []
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
         return state, text, detail
     differing = [comparison for comparison in compared.comparisons if comparison.differs]
     if compared.alarm:
+        # With a command for the LMS's staff, the advice must be about that command.
         about_sign_in = [
             comparison
             for comparison in differing
@@ -152,7 +153,7 @@ def _stored_headline(learner: LearnerDetails) -> tuple[str, str, str]:
     if learner.account is None:
         return state, text, "" if learner.notes else _NO_COURSE
     if any(record.is_missing for record in learner.records):
-        return state, text, "Restore it in the LMS, or unenroll the learner here."
+        return state, text, "Restore the course run in the LMS, or unenroll the learner here."
     return state, text, ""
 
 
@@ -164,7 +165,7 @@ def _is_email_taken(learner: LearnerDetails) -> bool:
 
 #: The advice if the LMS refuses an e-mail address and shows no account that has it.
 _RETIRED_ADDRESS_ADVICE = (
-    "The LMS shows no account with this address. It never releases the address of a retired "
+    "The LMS shows no account with this address, but never releases the address of a retired "
     "account: the learner needs another address."
 )
 
@@ -178,10 +179,10 @@ def _cause_and_advice(record: Record) -> str:
 
 
 def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
-    renamed = links is not None and links.leads_to is not None
+    signs_in_elsewhere = links is not None and links.leads_to is not None
     advice = (
         "Usernames must never change: see Sign-in."
-        if renamed
+        if signs_in_elsewhere
         else "Repair now creates the account and the enrollments again. The learner's work in the "
         "LMS can be restored only from the LMS's backup."
     )
@@ -189,15 +190,15 @@ def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison
 
 
 def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
-    active = "active" if account.is_active else "deactivated"
-    wanted = "active" if row.is_active else "deactivated"
-    advice = REPAIR_ADVICE if wanted != active else ""
+    actual = "active" if account.is_active else "deactivated"
+    desired = "active" if row.is_active else "deactivated"
+    advice = REPAIR_ADVICE if desired != actual else ""
     if row.is_active and not account.is_active:
         advice = (
             "Staff of the LMS deactivated the account: ask them why. Then activate it there, or "
             "with the action “Activate in the LMS” in the admin here."
         )
-    yield Comparison("Account", wanted, active, wanted != active, advice, ("account", row.pk))
+    yield Comparison("Account", desired, actual, desired != actual, advice, ("account", row.pk))
     email, name = _from_adapter("email", user), _from_adapter("full_name", user)
     profile = LmsProfile.objects.filter(user=user).first()
     for subject, own_value, lms_value in (
@@ -228,21 +229,21 @@ def _from_adapter(method: str, user: Any) -> str:
         return ""
 
 
-def _profile_advice(profile: LmsProfile | None, wanted: str) -> str:
-    """Advice for a name or address that differs. The LMS may refuse the new value, for example
-    because another account has the address."""
+def _profile_advice(profile: LmsProfile | None, desired: str) -> str:
+    """Advice for a name or address that differs from the desired one. The LMS may have refused the
+    desired one, for example because another account has the address."""
     if profile is None or not profile.refused_at:
         return REPAIR_ADVICE
     advice = words.advice(profile.error_code, "profile", words.REPAIR_LABEL)
-    other = client().account_by_email(wanted) if "@" in wanted else None
-    return f"The LMS account {other.username} has this address. {advice}" if other else advice
+    owner = client().account_by_email(desired) if "@" in desired else None
+    return f"The LMS account {owner.username} has this address. {advice}" if owner else advice
 
 
 def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
-    in_lms = {enrollment.course_key: enrollment for enrollment in listed}
+    remaining = {enrollment.course_key: enrollment for enrollment in listed}
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:MAX_ENROLLMENTS]:
-        enrollment = in_lms.pop(row.run.course_key, None)
+        enrollment = remaining.pop(row.run.course_key, None)
         is_enrolled = enrollment is not None and enrollment.is_active
         desired = desired_state(row)
         actual = f"enrolled as {enrollment.mode}" if enrollment and is_enrolled else "not enrolled"
@@ -250,17 +251,17 @@ def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[
         advice = _enrollment_advice(row) if differs else ""
         yield Comparison(str(row.run), desired, actual, differs, advice, ("enrollment", row.pk))
     known_keys = set(
-        CourseRun.objects.filter(course_key__in=in_lms).values_list("course_key", flat=True)
+        CourseRun.objects.filter(course_key__in=remaining).values_list("course_key", flat=True)
     )
-    for key, unknown in in_lms.items():
-        if unknown.is_active:
+    for key, unrecorded in remaining.items():
+        if unrecorded.is_active:
             advice = (
                 "This enrollment has no record here, so Repair now does not change it. Unenroll "
                 "the learner in the LMS, or enroll them here."
                 if key in known_keys
                 else "This application has no such course run."
             )
-            yield Comparison(key, "no record here", f"enrolled as {unknown.mode}", True, advice)
+            yield Comparison(key, "no record here", f"enrolled as {unrecorded.mode}", True, advice)
 
 
 def _enrollment_advice(row: Enrollment) -> str:

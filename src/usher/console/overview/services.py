@@ -254,13 +254,13 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
     oldest_due_at = None
     if due["all"]:
         oldest_due_at = min(
-            filter(None, (_oldest(due_work(name, now), lane) for lane in Lane)), default=None
+            filter(None, (_oldest_due_at(due_work(name, now), lane) for lane in Lane)), default=None
         )
     return KindCounts(name, words.plural(name), in_sync, pending, retrying, refused, oldest_due_at)
 
 
-def _oldest(due: Any, lane: Lane) -> datetime | None:
-    """Returns when the first row of a lane, in the order of the index, became due."""
+def _oldest_due_at(due: Any, lane: Lane) -> datetime | None:
+    """Returns the time at which the first row of a lane, in the order of the index, became due."""
     oldest_due_at: datetime | None = (
         due.filter(lane=lane)
         .order_by("due_at", "object_id")
@@ -319,13 +319,13 @@ def _worker_state(row: Worker) -> str:
 
 def _lms_health(reports: list[Worker]) -> LmsHealth:
     lms_reports: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
-    answered = max(
+    answered_at = max(
         (lms_report.get("answered_at") or 0.0 for lms_report in lms_reports), default=0.0
     )
     last_failure: dict[str, Any] = max(
         lms_reports, key=lambda lms_report: lms_report.get("failed_at") or 0.0, default={}
     )
-    failed = last_failure.get("failed_at") or 0.0
+    failed_at = last_failure.get("failed_at") or 0.0
     recent_reports = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
     milliseconds = sorted(
         ms for row in recent_reports for ms in row.report.get("lms", {}).get("milliseconds", ())
@@ -338,12 +338,14 @@ def _lms_health(reports: list[Worker]) -> LmsHealth:
         "circuits": _paused_groups(recent_reports, "circuits"),
         "throttled": _paused_groups(recent_reports, "throttled"),
     }
-    if failed > answered:
+    if failed_at > answered_at:
         why = last_failure.get("failure") or "The last request failed."
-        return LmsHealth("failing", f"{why} Seen {words.ago(_from_timestamp(failed))}.", **common)
-    if answered:
+        return LmsHealth(
+            "failing", f"{why} Seen {words.ago(_from_timestamp(failed_at))}.", **common
+        )
+    if answered_at:
         state = "ok" if recent_reports else "unknown"
-        return LmsHealth(state, f"Last answer {words.ago(_from_timestamp(answered))}.", **common)
+        return LmsHealth(state, f"Last answer {words.ago(_from_timestamp(answered_at))}.", **common)
     return LmsHealth("unknown", "No worker has sent a request to the LMS yet.", **common)
 
 

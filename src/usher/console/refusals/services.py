@@ -198,7 +198,7 @@ def _parse_position(before: str) -> tuple[datetime, int] | None:
 
 
 def describe_refusals(kind: Kind, rows: Sequence[Any]) -> list[Refusal]:
-    """The rows with the names of their learners and runs; two queries."""
+    """Adds the names of learners and the keys of course runs to these records, with two queries."""
     users = _users(kind, rows)
     runs = _runs(kind, rows)
     return [
@@ -232,8 +232,6 @@ def _users(kind: Kind, rows: Sequence[Any]) -> dict[Any, Any]:
 
 
 def _runs(kind: Kind, rows: Sequence[Any]) -> dict[Any, str]:
-    from usher.application.runs.models import CourseRun
-
     ids = {_run_pk(kind, row) for row in rows} - {None}
     keys = CourseRun.objects.filter(pk__in=ids).values_list("pk", "course_key")
     return dict(keys)
@@ -247,10 +245,11 @@ def _learner_name(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
 
 
 def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int, bool]:
-    """Makes refused records due: the records with these ``ids``, or all of that code that are not
-    ignored.
+    """Makes refused records due: the records with these ``ids``, or all records of that code that
+    are not ignored.
 
-    Returns how many were made due, and whether more are left than one request can retry.
+    Returns the number of these records, and whether records are left because of the limits of one
+    request.
     """
     # Chosen records that are no longer refused are left out.
     refused = kind.rows().refused()
@@ -262,7 +261,7 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     return count, are_left
 
 
-def _retry_all(refused_work: QuerySet[Work], refused: Any) -> tuple[int, bool]:
+def _retry_all(refused_work: QuerySet[Work], refused_records: Any) -> tuple[int, bool]:
     """Retries each record once, the first refused first. Leaves out records that are refused again
     meanwhile, and work whose record was deleted."""
     deadline, count = time.monotonic() + _MAX_SECONDS, 0
@@ -273,7 +272,7 @@ def _retry_all(refused_work: QuerySet[Work], refused: Any) -> tuple[int, bool]:
         batch = list(remaining.values_list("refused_at", "object_id")[:_ROWS_PER_STATEMENT])
         if not batch:
             return count, False
-        count += refused.filter(pk__in=[pk for _, pk in batch]).make_due()
+        count += refused_records.filter(pk__in=[pk for _, pk in batch]).make_due()
         at, pk = batch[-1]
         remaining = remaining.filter(
             Q(refused_at__gte=at) & (Q(refused_at__gt=at) | Q(object_id__gt=pk))
@@ -302,7 +301,7 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
     return len(ids_to_ignore)
 
 
-def last_ignored() -> list[Ignored]:
+def last_ignore_decisions() -> list[Ignored]:
     """The last hundred decisions to ignore records."""
     return list(Ignored.objects.select_related("by").order_by("-id")[:100])
 

@@ -29,7 +29,7 @@ def groups(request: HttpRequest) -> HttpResponse:
         "groups": all_groups,
         "next": REFUSED_NEXT,
         "count": sum(group.count for group in all_groups),
-        "ignored": [(row, words.plural(row.kind)) for row in services.last_ignored()],
+        "ignored": [(row, words.plural(row.kind)) for row in services.last_ignore_decisions()],
     }
     return render_page(request, "refusals", context)
 
@@ -68,10 +68,13 @@ def retry(request: HttpRequest) -> HttpResponse:
         return redirect(_group_url(kind, code))
     count, are_left = services.retry(kind, code, ids)
     audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_ids_text(ids))
-    retried = f"{count:,} retried: a worker will send them to the LMS."
-    message = retried if count else "Nothing was retried."
-    more_text = " More are left: choose Retry all once more." if are_left else ""
-    add_message(request, f"{message}{_unchanged_text(ids, count)}{more_text}", is_success=count > 0)
+    message = "Nothing was retried."
+    if count:
+        message = f"{count:,} retried: a worker will send them to the LMS."
+    remaining_text = " More records are left: choose Retry all once more." if are_left else ""
+    add_message(
+        request, f"{message}{_unchanged_text(ids, count)}{remaining_text}", is_success=count > 0
+    )
     return redirect("usher_console:refusals" if ids is None else _group_url(kind, code))
 
 
@@ -83,12 +86,12 @@ def ignore(request: HttpRequest) -> HttpResponse:
         request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH],
     )
     if ids == [] or not note:
-        problem = "Select the records first." if note else "Write a note that says why."
+        problem = "Select the records first." if note else "Write a note with the reason."
         add_message(request, f"Nothing was ignored. {problem}", is_success=False)
         return redirect(_group_url(kind, code))
     count = services.ignore(kind, code, note, request.user, ids)
     audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_ids_text(ids))
-    message = "They are shown again when they are refused again." if count else "Nothing changed."
+    message = "A record is shown again if it is refused again." if count else "Nothing changed."
     add_message(
         request, f"{count:,} ignored. {message}{_unchanged_text(ids, count)}", is_success=count > 0
     )

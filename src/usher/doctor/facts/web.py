@@ -52,13 +52,13 @@ class Web:
             lock = self._locks.setdefault(key, Lock())
         with lock:
             if key not in self._answers:
-                self._answers[key] = self._ask(url, token)
+                self._answers[key] = self._answer_or_error(url, token)
             answer = self._answers[key]
         if isinstance(answer, NoAnswerError):
             raise answer
         return answer
 
-    def _ask(self, url: str, token: str) -> httpx.Response | NoAnswerError:
+    def _answer_or_error(self, url: str, token: str) -> httpx.Response | NoAnswerError:
         try:
             return self.request("GET", url, token=token)
         except NoAnswerError as error:
