@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from usher.contract.tracebacks import last_line
+from usher.contract.tracebacks import summary_of_output
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_the_file_and_line_of_an_error_are_those_in_the_project(
 ) -> None:
     (tmp_path / "shop.py").write_text(f"\n{code}\n")
     stderr = error_of_import("shop", tmp_path)
-    assert last_line(stderr, tmp_path) == expected
+    assert summary_of_output(stderr, tmp_path) == expected
     if "SyntaxError" not in expected:
-        assert last_line(stderr, tmp_path / "elsewhere") == expected.split(": ", 1)[1]
+        assert summary_of_output(stderr, tmp_path / "elsewhere") == expected.split(": ", 1)[1]
 
 
 def test_a_syntax_error_in_a_library_is_reported_with_the_library_s_file(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_syntax_error_in_a_library_is_reported_with_the_library_s_file(tmp_pat
     project.mkdir()
     library.write_text("FOO = (\n")
     (project / "shop.py").write_text("import sys; sys.path.append('..')\nimport library\n")
-    summary = last_line(error_of_import("shop", project), project)
+    summary = summary_of_output(error_of_import("shop", project), project)
     assert summary == f"{library}, line 1: SyntaxError: '(' was never closed"
 
 
@@ -57,9 +57,9 @@ def error_of_import(module: str, folder: Path) -> str:
 def test_output_after_an_error_is_not_part_of_the_error(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("FOO = bar\n")
     output = error_of_import("shop", tmp_path) + "Watching for changes\n"
-    assert last_line(output, tmp_path).endswith("NameError: name 'bar' is not defined")
+    assert summary_of_output(output, tmp_path).endswith("NameError: name 'bar' is not defined")
 
 
 def test_output_without_a_traceback_is_summarised_by_its_last_line() -> None:
-    assert last_line("one\ntwo\n", Path()) == "two"
-    assert last_line("", Path()) == ""
+    assert summary_of_output("one\ntwo\n", Path()) == "two"
+    assert summary_of_output("", Path()) == ""

@@ -10,7 +10,8 @@ _DOMAIN = b"usher-fingerprint-v1:"
 def fingerprint(secret: str) -> str:
     """Twelve hex digits of a domain-separated SHA-256; '' for an empty secret.
 
-    Use it only for random secrets of at least 128 bits: a short one could be found by guessing.
+    Use it only for random secrets of at least 128 bits: a shorter secret could be found by
+    guessing.
     """
     if not secret:
         return ""

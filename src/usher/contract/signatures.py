@@ -44,5 +44,5 @@ def verify(
     if not secret or not is_event_id(event_id) or timestamp < 0:
         return False
     expected = sign(secret, timestamp=timestamp, event_id=event_id, body=body)
-    fresh = abs(now - timestamp) <= TOLERANCE_SECONDS
-    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")) and fresh
+    is_fresh = abs(now - timestamp) <= TOLERANCE_SECONDS
+    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")) and is_fresh

@@ -20,34 +20,43 @@ def is_traceback(text: str) -> bool:
     return _TRACEBACK in text
 
 
-def last_line(text: str, folder: Path | None) -> str:
-    """The last line of an output, '' if there is none. For a traceback: its error, after the file
-    and line in ``folder`` that raised it."""
-    text = text.strip()
-    last = text.splitlines()[-1] if text else ""
-    if not is_traceback(text):
-        return last
-    # Only the last traceback: those before it belong to earlier errors.
-    text = text[text.rindex(_TRACEBACK) :]
-    last = _error_of(text) or last
-    if (missing := _NO_VARIABLE.match(last)) and _IN_OS.search(_PLACE.findall(text)[-1][0]):
-        last += f" (the environment variable {missing[1]} is not set)"
-    if folder is None:
-        return last
+def summary_of_output(output: str, folder: Path | None) -> str:
+    """For output with a traceback: the error, after the file and line in ``folder`` that raised it.
+    For other output: its last line, '' if there is none."""
+    output = output.strip()
+    last_line = output.splitlines()[-1] if output else ""
+    if not is_traceback(output):
+        return last_line
+    # Only the last traceback counts: those in front of it belong to earlier errors.
+    traceback = output[output.rindex(_TRACEBACK) :]
+    error = _error_of(traceback) or last_line
+    missing_variable = _NO_VARIABLE.match(error)
+    if missing_variable and _IN_OS.search(_PLACE.findall(traceback)[-1][0]):
+        error += f" (the environment variable {missing_variable[1]} is not set)"
+    place = _place_of(traceback, error, folder) if folder else None
+    return f"{place[0]}, line {place[1]}: {error}" if place else error
+
+
+def _place_of(traceback: str, error: str, folder: Path) -> tuple[Path, str] | None:
+    """The last file and line of the traceback that are in ``folder`` and not in an installed
+    package; None if there are none. For a syntax error: the last file and line, wherever they are.
+    A file in ``folder`` is given relative to it."""
     root = folder.resolve()
+
+    def is_own(file: Path) -> bool:
+        return file.is_relative_to(root) and "site-packages" not in file.parts
+
     places = [
-        (Path(name).resolve(), number)
-        for name, number in _PLACE.findall(text)
+        (Path(name).resolve(), line)
+        for name, line in _PLACE.findall(traceback)
         if not name.startswith("<")
     ]
-    own = [
-        (path.relative_to(root), number)
-        for path, number in places
-        if path.is_relative_to(root) and "site-packages" not in path.parts
-    ]
-    if last.startswith(_SYNTAX_ERRORS):
-        own = [(path, number) for path, number in own if root / path == places[-1][0]] or places
-    return "{}, line {}: {}".format(*own[-1], last) if own else last
+    if not error.startswith(_SYNTAX_ERRORS):
+        places = [(file, line) for file, line in places if is_own(file)]
+    if not places:
+        return None
+    file, line = places[-1]
+    return file.relative_to(root) if is_own(file) else file, line
 
 
 def _error_of(traceback: str) -> str:

@@ -111,6 +111,7 @@ def reconcile(
         if runner.stop.is_set() or (made_due is None and patience is None):
             return tally.end()
         if tally.successes == successes_before:
+            # Patience includes the time in which no row succeeds.
             seconds_for_retries -= time.monotonic() - began
         if (
             made_due
@@ -119,10 +120,10 @@ def reconcile(
         ):
             wait = _CHECK_SECONDS
             seconds_for_other_workers -= wait
-        else:
+        else:  # no other worker has claimed a row, or the wait for other workers took too long
             tally.add_from_other_workers(made_due or {})
             tally.expected = getattr(made_due, "rows", 0)
-            if not tally.is_open or seconds_for_retries <= 0:
+            if not tally.has_open_rows or seconds_for_retries <= 0:
                 return tally.end()
             # A row whose kind's gate is closed is due, and no worker may claim it. So the pass
             # waits even if ``due_in`` is 0, and that time counts against the patience as well.
@@ -205,7 +206,7 @@ class _Tally:
         return self._counts.changed + self._counts.unchanged
 
     @property
-    def is_open(self) -> bool:
+    def has_open_rows(self) -> bool:
         """Whether a row failed or waits."""
         return bool(self.failing or self._waiting.count)
 
@@ -224,7 +225,7 @@ class _Tally:
     def end(self) -> Summary:
         """The final summary, which is logged unless no row was processed."""
         summary = self.summary()
-        observers.ended(is_empty=not self.successes and not self.is_open)
+        observers.ended(is_empty=not self.successes and not self.has_open_rows)
         if self.successes or summary.failed:
             log.info("reconciled: %s", summary.line())
         return summary

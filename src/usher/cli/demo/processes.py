@@ -15,7 +15,7 @@ import httpx
 
 from usher.cli.demo.errors import DemoError, NotStarted, ProcessEnded
 from usher.contract import stop_with_parent
-from usher.contract.tracebacks import is_traceback, last_line
+from usher.contract.tracebacks import is_traceback, summary_of_output
 
 START_SECONDS = 180.0
 LOG_TAIL_LINES = 15
@@ -130,7 +130,7 @@ class ServerProcess:
             file.seek(self._log_start)
             text = file.read().decode(errors="replace").rstrip()
         if is_traceback(text):
-            return f" The cause: {last_line(text, self.folder)}\nLog: {self.log}"
+            return f" The cause: {summary_of_output(text, self.folder)}\nLog: {self.log}"
         if not text:
             return f" It wrote nothing to {self.log}."
         lines = text.splitlines()[-LOG_TAIL_LINES:]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.cli.demo.errors import DemoError, NotStarted
-from usher.contract.tracebacks import last_line
+from usher.contract.tracebacks import summary_of_output
 
 _MARK = "usher-dev: "
 _ADVICE_FOR_CELERY = (
@@ -73,5 +73,5 @@ def _last_lines(text: str, folder: Path) -> str:
     """The error of a traceback and its place in ``folder``; otherwise the end of the output."""
     output = text.strip()
     if "Traceback (most recent call last)" in output:
-        return last_line(output, folder)
+        return summary_of_output(output, folder)
     return output[-2000:] or "it printed no error"

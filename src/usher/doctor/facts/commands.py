@@ -12,7 +12,7 @@ from typing import Any
 
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.shell import with_env_file
-from usher.contract.tracebacks import is_traceback, last_line
+from usher.contract.tracebacks import is_traceback, summary_of_output
 from usher.doctor.facts.memo import NotKnownError
 
 #: The most seconds for one command. A busy machine starts programs slowly, and Tutor's imports
@@ -74,7 +74,7 @@ class Command:
             raise CommandError(f"`{command_text}` took more than {seconds:.0f} seconds") from error
         if result.returncode:
             error_line = (
-                last_line(result.stderr or result.stdout, self.folder)[:300] or "no message"
+                summary_of_output(result.stderr or result.stdout, self.folder)[:300] or "no message"
             )
             message = f"`{command_text}` failed ({result.returncode}): {error_line}"
             if is_traceback(result.stderr):
@@ -99,7 +99,7 @@ class Command:
         except OSError as error:
             raise CommandError(f"`{' '.join(words)}` can't be run: {error.strerror}") from error
         if result.returncode and is_traceback(result.stderr):
-            error_line = last_line(result.stderr, self.folder)
+            error_line = summary_of_output(result.stderr, self.folder)
             raise CodeError(
                 f"`{' '.join(words)}` failed ({result.returncode}): {error_line}", error_line
             )
