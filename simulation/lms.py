@@ -251,26 +251,26 @@ def _enroll(
     world: LmsData, username: str, key: str, mode: str | None, is_active: bool, force: bool
 ) -> tuple[str, bool]:
     enrollment = world.enrollments.get((username, key))
+    current_mode, is_enrolled = enrollment[:2] if enrollment else ("audit", False)
     if key not in world.runs:
         raise NoEnrollment(f"No course '{key}' found for enrollment")
     if enrollment is None and not is_active:
         raise NoEnrollment(f"{username} is not enrolled in {key}.")
-    slugs = [mode["mode_slug"] for mode in world.modes[key]]
-    if is_active and mode and mode not in slugs and not (enrollment and enrollment[0] == mode):
+    offered_modes = [offered["mode_slug"] for offered in world.modes[key]]
+    has_mode = enrollment is not None and current_mode == mode
+    if is_active and mode and mode not in offered_modes and not has_mode:
         raise NoEnrollment(
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
     if enrollment is None and key in world.closed and not force:
         raise NoEnrollment(f"Enrollment is closed for course run [{key}].")
-    if enrollment and not is_active and mode and enrollment[1] and enrollment[0] != mode:
+    if is_enrolled and not is_active and mode and current_mode != mode:
         raise NoEnrollment(
-            f"Enrollment mode mismatch: active mode={enrollment[0]}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={current_mode}, requested mode={mode}. "
             "Won't deactivate."
         )
-    changed = world.enroll(
-        username, key, mode or (enrollment[0] if enrollment else "audit"), is_active
-    )
-    return changed[0], changed[1]
+    new_mode, is_enrolled, *_ = world.enroll(username, key, mode or current_mode, is_active)
+    return new_mode, is_enrolled
 
 
 class _BatchApi(BatchApi):

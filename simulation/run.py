@@ -303,14 +303,14 @@ class Seed:
     def _process(self, name: str, *, use_batch_api: bool = True) -> Process:
         ahead = self.rng.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
         process = Process(name, ahead, use_batch_api)
-        process.world |= {"stop": threads.Event()}
+        process.own_objects |= {"stop": threads.Event()}
         self.processes.append(process)
         return process
 
     def _start_worker(self, number: int) -> None:
         use_batch_api = number <= 2
         worker = self._process(f"worker {number}", use_batch_api=use_batch_api)
-        worker.world["number"] = number
+        worker.own_objects["number"] = number
         self.event_log.add(worker, f"starts, {'batch' if use_batch_api else 'public'} API")
         self.scheduler.spawn(worker, partial(self._run_reporting_errors, self._run_worker))
 
@@ -319,16 +319,16 @@ class Seed:
         from usher.application import conf, lms_client
 
         task = self.scheduler.task
-        world = task.process.world if task is not None else self.__dict__
-        if "lms" not in world:
+        owner = task.process.own_objects if task is not None else self.__dict__
+        if "lms" not in owner:
             build = lms_client._client.__wrapped__
             if self.share_state and self.state is not None:
                 with mock.patch.object(lms_client, "_state", lambda *_: self.state):
-                    world["lms"] = build(conf.settings(), "", 0.0)
+                    owner["lms"] = build(conf.settings(), "", 0.0)
             else:
-                world["lms"] = build(conf.settings(), "", 0.0)
-                self.state = world["lms"].http.state
-        return world["lms"]
+                owner["lms"] = build(conf.settings(), "", 0.0)
+                self.state = owner["lms"].http.state
+        return owner["lms"]
 
     # Processes
 
@@ -345,7 +345,7 @@ class Seed:
         task = self.scheduler.task
         assert task is not None
         worker = task.process
-        stop = worker.world["stop"]
+        stop = worker.own_objects["stop"]
         while not stop.is_set():
             self.scheduler.wait(
                 lambda: stop.is_set() or self.records.due_at <= self.scheduler.now, 60.0
@@ -358,7 +358,7 @@ class Seed:
             )
         self.event_log.add(worker, "has stopped")
         self.scheduler.call_after(
-            self.rng.uniform(0.5, 5), partial(self._start_worker, worker.world["number"])
+            self.rng.uniform(0.5, 5), partial(self._start_worker, worker.own_objects["number"])
         )
 
     def _choose_work(self) -> tuple[list[str], dict[str, Any]]:
@@ -467,7 +467,7 @@ class Seed:
             for process in self.processes
             if process.name.startswith("worker")
             and not process.is_dead
-            and not process.world["stop"].is_set()
+            and not process.own_objects["stop"].is_set()
             and process.paused_until < self.scheduler.now
         ]
 
@@ -491,13 +491,13 @@ class Seed:
         self.event_log.add(victim, "is killed")
         self.scheduler.kill(victim)
         self.scheduler.call_after(
-            self.rng.uniform(0.5, 20), partial(self._start_worker, victim.world["number"])
+            self.rng.uniform(0.5, 20), partial(self._start_worker, victim.own_objects["number"])
         )
 
     def _stop(self) -> None:
         if victim := self._choose_process(self._workers(), self._stop):
             self.event_log.add(victim, "is told to stop")
-            victim.world["stop"].set()
+            victim.own_objects["stop"].set()
 
     def _pause(self) -> None:
         if victim := self._choose_process(self._workers(), self._pause):

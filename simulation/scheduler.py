@@ -42,7 +42,7 @@ class Process:
     paused_at: float = -1.0
     paused_until: float = -1.0
     #: Objects of this process only, such as its LMS client.
-    world: dict[str, Any] = field(default_factory=dict)
+    own_objects: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -164,10 +164,10 @@ class Scheduler:
                 self.observe()
             if ready:
                 self._step(self.rng.choice(ready))
-            elif not self._somebody_is_ready() and not self._advance():
+            elif not self._is_any_task_ready() and not self._advance():
                 return
 
-    def _somebody_is_ready(self) -> bool:
+    def _is_any_task_ready(self) -> bool:
         """Whether a thread can run now, perhaps because of an event."""
         return any(self._is_running(task) and task.can_run(self.now) for task in self.tasks)
 

@@ -31,8 +31,8 @@ def assert_found(mutation: Callable[[Patch], None], *words: str, first: int) -> 
     words: texts; the outcome's error must contain one of them.
 
     first: the seed to try first, because it found the mutation last time. A change of the engine
-    changes the events of every seed, so that seed may no longer find the mutation. Then all seeds
-    are tried in order; write the printed one to ``first``.
+    changes the events of every seed, so that this seed may no longer find the mutation. Then all
+    seeds are tried in order; write the seed that is printed to ``first``.
     """
     for seed in (first, *SEEDS):
         with pytest.MonkeyPatch.context() as patch:
@@ -52,10 +52,13 @@ def test_releasing_rows_whose_request_was_sent_is_found():
     def mutation(patch: Patch) -> None:
         from usher.engine.runner import Runner
 
-        def every_row(self: Any) -> dict[Any, list[Any]]:
-            return {k: [job.row for job in jobs.values()] for k, jobs in self._claimed_jobs.items()}
+        def all_rows(self: Any) -> dict[Any, list[Any]]:
+            return {
+                kind: [job.row for job in jobs.values()]
+                for kind, jobs in self._claimed_jobs.items()
+            }
 
-        patch.setattr(Runner, "_unbegun_rows", every_row)
+        patch.setattr(Runner, "_unbegun_rows", all_rows)
 
     assert_found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
 
@@ -87,11 +90,12 @@ def test_locking_tables_in_different_orders_is_found():
     def mutation(patch: Patch) -> None:
         from usher.application.enrollments.kinds import EnrollmentKind
 
-        before, after = EnrollmentKind.settle_earlier_kinds, EnrollmentKind.settle
+        original_settle_before = EnrollmentKind.settle_before
+        original_settle = EnrollmentKind.settle
 
-        def settle(self: Any, done: Any, now: Any) -> None:
-            after(self, done, now)
-            before(self, done)
+        def settle(self: Any, results: Any, now: Any) -> None:
+            original_settle(self, results, now)
+            original_settle_before(self, results)
 
         patch.setattr(EnrollmentKind, "settle_earlier_kinds", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
@@ -119,11 +123,11 @@ def test_marking_runs_as_missing_because_of_another_server_is_found():
         from usher.client.errors import NotTheLms, NotThere
         from usher.engine.runner import Runner
 
-        by_key = sync.runs_by_key
+        original_runs_by_key = sync.runs_by_key
 
         def runs_by_key(lms: Any, keys: Any) -> Any:
             try:
-                return by_key(lms, keys)
+                return original_runs_by_key(lms, keys)
             except (NotThere, NotTheLms):
                 return {}
 
@@ -159,12 +163,12 @@ def test_refusing_rows_because_of_another_server_is_found():
         from usher.client import batch, client
         from usher.engine.runner import Runner
 
-        def accepted(lms: Any, answer: Any) -> Any:
+        def json_or_not_there(lms: Any, answer: Any) -> Any:
             if answer.status < 300:
                 return answer.json()
             raise client.NotThere("not found", status=answer.status)
 
-        patch.setattr(batch, "_json_or_refusal", accepted)
+        patch.setattr(batch, "_json_or_refusal", json_or_not_there)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
     assert_found(mutation, "and the LMS never did that", first=2)
@@ -174,18 +178,20 @@ def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
     def mutation(patch: Patch) -> None:
         from usher.application.runs import kinds
 
-        write = kinds._write_modes
+        write_modes = kinds._write_modes
 
-        def one_of_each(run: Any, seen: Any, have: Any) -> bool:
-            return write(run, list({mode.slug: mode for mode in seen}.values()), have)
+        def write_one_mode_of_each_slug(run: Any, lms_modes: Any, own_modes: Any) -> bool:
+            modes_by_slug = {mode.slug: mode for mode in lms_modes}
+            return write_modes(run, list(modes_by_slug.values()), own_modes)
 
-        patch.setattr(kinds, "_write_modes", one_of_each)
+        patch.setattr(kinds, "_write_modes", write_one_mode_of_each_slug)
 
     assert_found(mutation, "in the end the modes of", first=2)
 
 
 def test_a_row_that_ends_the_worker_because_it_can_not_be_written_is_found():
-    """A mode in two currencies was such a row when the database allowed each mode once a run."""
+    """Such a row was a mode in two currencies, while the database allowed each mode only once for a
+    run."""
 
     def mutation(patch: Patch) -> None:
         from django.db import IntegrityError
@@ -193,14 +199,14 @@ def test_a_row_that_ends_the_worker_because_it_can_not_be_written_is_found():
         from usher.application.runs import kinds
         from usher.engine import runner
 
-        write = kinds._write_modes
+        write_modes = kinds._write_modes
 
-        def once_a_run(run: Any, seen: Any, have: Any) -> bool:
-            if len({mode.slug for mode in seen}) < len(seen):
-                raise IntegrityError("UNIQUE constraint failed: mode once a run")
-            return write(run, seen, have)
+        def reject_modes_with_equal_slugs(run: Any, lms_modes: Any, own_modes: Any) -> bool:
+            if len({mode.slug for mode in lms_modes}) < len(lms_modes):
+                raise IntegrityError("UNIQUE constraint failed: two modes of a run are equal")
+            return write_modes(run, lms_modes, own_modes)
 
-        patch.setattr(kinds, "_write_modes", once_a_run)
+        patch.setattr(kinds, "_write_modes", reject_modes_with_equal_slugs)
         patch.setattr(runner, "_write_outcomes", runner.write_back)
 
     assert_found(mutation, "IntegrityError", first=2)

@@ -221,7 +221,7 @@ def is_substituted() -> bool:
 def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
     """A new connection, by the opener of ``opened_by`` or the default one."""
     opened = _opener(base_url, ssl_context)
-    if hasattr(opened, "exchange"):
+    if hasattr(opened, "exchange"):  # a Transport, not a transport of httpx
         return opened
     from usher.client.substitute import Substitute
 

@@ -323,7 +323,7 @@ class Http:
     def _send(self, outgoing: Outgoing) -> Answer:
         if not (timeout := seconds_left(self._timeout)):
             raise TimedOut(
-                f"The time limit passed before {outgoing.path} was requested of the LMS."
+                f"The time limit passed before the request for {outgoing.path} was sent."
             )
         connection = self._idle_or_new()
         received = connection.exchange(outgoing, timeout)

@@ -25,7 +25,7 @@ def end_line_of_interrupt() -> None:
 
 
 def printable(text: str) -> str:
-    """``text`` without control characters, except for line breaks. Text of a learner, an
+    """``text`` with � in place of control characters, except for line breaks. Text of a learner, an
     application or an LMS could otherwise control the operator's terminal."""
     lines = COLOURS.sub("", text).replace("\r\n", "\n").replace("\t", " ")
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in lines)

@@ -72,8 +72,8 @@ class Context:
         raise NotImplementedError
 
     def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> AbstractContextManager[Span]:
-        """A context manager that surrounds the requests of jobs. kind: its name. rows: how many.
-        is_urgent: a person waits for at least one of them."""
+        """A context manager that surrounds the requests of jobs. kind: the name of the jobs' kind.
+        rows: how many jobs. is_urgent: whether a person waits for at least one of them."""
         return nullcontext(_NoSpan())
 
 

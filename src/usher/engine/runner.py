@@ -304,16 +304,17 @@ class Runner:
             return
         is_urgent = _any_urgent(jobs)
         with self._context.working_on(kind.name, len(jobs), is_urgent=is_urgent) as span:
-            outcomes_by_job = dict(zip(map(id, jobs), self._act_many_once(kind, jobs), strict=True))
-            jobs_to_repeat = [
-                job for job in jobs if self._needs_second_answer(*outcomes_by_job[id(job)])
-            ]
+            first_results = self._act_many_once(kind, jobs)
+            results, jobs_to_repeat = [], []
+            for job, outcome in first_results:
+                if self._needs_second_answer(job, outcome):
+                    jobs_to_repeat.append(job)
+                else:
+                    results.append((job, outcome))
             if jobs_to_repeat:
-                outcomes_by_job |= zip(
-                    map(id, jobs_to_repeat), self._act_many_once(kind, jobs_to_repeat), strict=True
-                )
-            _record_in_span(span, [outcome for _, outcome in outcomes_by_job.values()])
-        self._events.put(_Finished(kind, list(outcomes_by_job.values())))
+                results += self._act_many_once(kind, jobs_to_repeat)
+            _record_in_span(span, [outcome for _, outcome in results])
+        self._events.put(_Finished(kind, results))
 
     def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Result]:
         error = self._suspension_error()
