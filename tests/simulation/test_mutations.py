@@ -90,12 +90,12 @@ def test_locking_tables_in_different_orders_is_found():
     def mutation(patch: Patch) -> None:
         from usher.application.enrollments.kinds import EnrollmentKind
 
-        original_settle_before = EnrollmentKind.settle_before
+        original_settle_earlier_kinds = EnrollmentKind.settle_earlier_kinds
         original_settle = EnrollmentKind.settle
 
         def settle(self: Any, results: Any, now: Any) -> None:
             original_settle(self, results, now)
-            original_settle_before(self, results)
+            original_settle_earlier_kinds(self, results)
 
         patch.setattr(EnrollmentKind, "settle_earlier_kinds", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
