@@ -28,7 +28,7 @@ def lms_server() -> Iterator[LmsProcess]:
         yield lms
 
 
-def _load_pages() -> None:
+def _load_urlconf() -> None:
     """Loads the URLconf now, because loading it during the LMS's first request could time out."""
     from django.urls import get_resolver
 
@@ -38,7 +38,7 @@ def _load_pages() -> None:
 @pytest.fixture(scope="session")
 def connected_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
     """The LMS without ``usher.lms``, connected to the application that the tests serve."""
-    _load_pages()
+    _load_urlconf()
     lms_server.connect_without_plugin(live_server.url)
     return lms_server
 
@@ -46,7 +46,7 @@ def connected_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
 @pytest.fixture(scope="session")
 def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
     """An LMS with ``usher.lms``, connected to the application that the tests serve."""
-    _load_pages()
+    _load_urlconf()
     with lms_process(with_plugin=True) as lms:
         lms.connect_with_plugin(live_server.url)
         yield lms
@@ -72,7 +72,7 @@ class System:
 
     def account(self, username: str) -> dict[str, Any] | None:
         """The account with this username in the LMS's database, or None."""
-        return self._ask(
+        return self._run_script(
             "from django.contrib.auth import get_user_model as g; import json; "
             f"u = g().objects.filter(username={username!r}).first(); "
             "print(json.dumps(u and {'id': u.pk, 'email': u.email, 'is_active': u.is_active, "
@@ -83,14 +83,15 @@ class System:
     def enrollments(self, username: str) -> dict[str, tuple[str, bool]]:
         """The enrollments in the LMS's database: course key → (mode, whether the enrollment is
         active)."""
-        rows = self._ask(
+        rows = self._run_script(
             "from usher.embedded.student.models import CourseEnrollment as E; import json; "
             f"rows = E.objects.filter(user__username={username!r}); "
             "print(json.dumps([[str(r.course_id), r.mode, r.is_active] for r in rows]))"
         )
         return {key: (mode, active) for key, mode, active in rows}
 
-    def _ask(self, script: str) -> Any:
+    def _run_script(self, script: str) -> Any:
+        """Runs a script in the LMS. Returns what its last line of output means as JSON."""
         import json
 
         return json.loads(self.lms.shell(script).splitlines()[-1])
@@ -116,32 +117,30 @@ def system(
     only the LMS's OAuth client."""
     configure(settings, connected_lms, live_server.url)
     yield System(connected_lms, live_server.url)
-    end_requests()
+    wait_for_requests()
 
 
-def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any) -> None:
-    """Connects the application to this LMS, without the batch API. more: further settings, which
-    override the others."""
+def configure(settings: Any, lms: LmsProcess, application_url: str, **overrides: Any) -> None:
+    """Connects the application to this LMS. The application uses the public API, unless
+    ``overrides`` sets ``USHER_USE_BATCH_API``. overrides: settings that replace the defaults."""
     from usher.application.management.instance import make_client
 
-    for name, value in (lms.application_settings(application_url) | more).items():
-        setattr(settings, name, value)
-    settings.USHER_CONCURRENCY = 8
-    settings.USHER_USE_BATCH_API = False
-    for name, value in more.items():
+    defaults: dict[str, Any] = {"USHER_CONCURRENCY": 8, "USHER_USE_BATCH_API": False}
+    for name, value in (lms.application_settings(application_url) | defaults | overrides).items():
         setattr(settings, name, value)
     forget_clients()
     make_client([lms.url], LMS_CLIENT_ID, LMS_CLIENT_SECRET)
 
 
 def forget_clients() -> None:
-    """Drops the client, so that pauses and circuits of one test do not affect the next test."""
+    """Drops the LMS client. The next test gets a new client, without the pauses and the open
+    circuits of the client before."""
     from usher.application import lms_client
 
     lms_client._client.cache_clear()
 
 
-class _InProgress:
+class _RequestsInProgress:
     """Counts the requests that the tests' server is processing."""
 
     def __init__(self) -> None:
@@ -168,13 +167,13 @@ class _InProgress:
             self._changed.wait_for(lambda: not self._count, timeout=30)
 
 
-_in_progress = _InProgress()
+_in_progress = _RequestsInProgress()
 
 
-def end_requests() -> None:
-    """Call this at the end of a test. Waits until the LMS's requests to the application, such as
-    webhooks, have ended: their locks would block the emptying of the tables. Then drops the
-    client."""
+def wait_for_requests() -> None:
+    """Waits until the LMS's requests to the application, such as webhooks, have ended, because
+    their locks would block the emptying of the tables. Then drops the LMS client. Call this at the
+    end of a test."""
     _in_progress.wait()
     forget_clients()
 
@@ -186,7 +185,7 @@ def system_with_batch_api(
     """Application and LMS, connected with the batch API."""
     configure(settings, plugin_lms, live_server.url, USHER_USE_BATCH_API=True)
     yield System(plugin_lms, live_server.url)
-    end_requests()
+    wait_for_requests()
 
 
 @pytest.fixture(params=["system", "system_with_batch_api"])
@@ -195,8 +194,8 @@ def system_with_each_api(request: pytest.FixtureRequest, transactional_db: None)
 
     This fixture requests ``transactional_db`` itself, because pytest-django does not see that a
     dynamically requested fixture needs ``transactional_db``."""
-    found: System = request.getfixturevalue(request.param)
-    return found
+    system: System = request.getfixturevalue(request.param)
+    return system
 
 
 @pytest.fixture
@@ -214,9 +213,9 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
     """A function that waits until a condition is true, 90 seconds at most by default."""
     import time
 
-    def wait(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
+    def wait(condition: Callable[[], bool], seconds: float = 90.0) -> None:
         deadline = time.monotonic() + seconds
-        while not is_so():
+        while not condition():
             assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.05)
 

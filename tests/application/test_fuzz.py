@@ -47,7 +47,7 @@ ENDPOINTS = (
     "/accounts/confirm-email/",
     "/admin/login/",
 )
-NAMES = (
+PARAMETERS = (
     *("client_id", "client_secret", "redirect_uri", "response_type", "scope", "state", "nonce"),
     *("code", "code_verifier", "code_challenge", "code_challenge_method", "grant_type", "prompt"),
     *("refresh_token", "token", "token_type_hint", "resource", "claims", "max_age", "login_hint"),
@@ -56,7 +56,7 @@ NAMES = (
     *("course_key", "mode", "username", "login", "password", "password1", "email", "name"),
     *("logout_token", "device_code", "csrfmiddlewaretoken", "provider", "access_token"),
 )
-ODD = (
+ODD_VALUES = (
     "",
     "\x00",
     "a\x00b",
@@ -155,9 +155,9 @@ HEADERS = (
 )
 
 
-# pytest would keep the logged requests of all refusals in memory.
 @pytest.fixture(autouse=True)
-def quiet():
+def no_logging():
+    """Without this fixture, pytest would keep the log lines of all refused requests in memory."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -171,25 +171,25 @@ def browsers(db, settings):
     cache.clear()
     ensure_client("edx-oauth-app", [CALLBACK], client_id="the-client", client_secret="s" * 64)
     ensure_client("other", [CALLBACK], client_id="other-client", pkce_required=True)
-    nobody, learner = (Client(raise_request_exception=False) for _ in range(2))
+    anonymous, learner = (Client(raise_request_exception=False) for _ in range(2))
     learner.force_login(make_learner("ada"))
-    yield nobody, learner
+    yield anonymous, learner
     cache.clear()
 
 
 #: Pages that redirect signed-in users immediately.
-FOR_NOBODY = ("/accounts/login/", "/accounts/signup/", "/admin/login/")
+PAGES_FOR_ANONYMOUS = ("/accounts/login/", "/accounts/signup/", "/admin/login/")
 
 
-def who_gets_further(browsers, path):
-    nobody, learner = browsers
-    return [nobody if path in FOR_NOBODY else learner]
+def browsers_that_are_not_redirected(browsers, path):
+    """The anonymous browser or the learner's browser, whichever the page does not redirect."""
+    anonymous, learner = browsers
+    return [anonymous if path in PAGES_FOR_ANONYMOUS else learner]
 
 
 def send(browsers, method, path, query="", body=b"", content_type="", headers=None):
     """Sends the request with each browser; no answer may be a 5xx or a redirect to another site."""
-    # Resets the rate limits, which would refuse most requests unread.
-    cache.clear()
+    cache.clear()  # resets the rate limits, which would refuse most requests unread
     for browser in browsers:
         answer = browser.generic(
             method,
@@ -207,43 +207,53 @@ def send(browsers, method, path, query="", body=b"", content_type="", headers=No
 
 @pytest.mark.any_database
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_bodies_and_types(browsers, path):
-    one = who_gets_further(browsers, path)
+def test_any_body_with_any_content_type_is_answered_without_a_5xx(browsers, path):
+    browsers_with_access = browsers_that_are_not_redirected(browsers, path)
     for body in BODIES:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:3]:
-            send(one, "POST", path, body=body, content_type=content_type)
-        others = [browser for browser in browsers if browser not in one]
-        send(others, "POST", path, body=body, content_type=TYPES[0])
+            send(browsers_with_access, "POST", path, body=body, content_type=content_type)
+        redirected = [browser for browser in browsers if browser not in browsers_with_access]
+        send(redirected, "POST", path, body=body, content_type=TYPES[0])
 
 
 @pytest.mark.any_database
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_headers(browsers, path):
-    one = who_gets_further(browsers, path)
+def test_any_header_is_answered_without_a_5xx(browsers, path):
+    browsers_with_access = browsers_that_are_not_redirected(browsers, path)
     for headers in HEADERS:
         send(browsers, "GET", path, headers=headers)
-        send(one, "POST", path, headers=headers)
+        send(browsers_with_access, "POST", path, headers=headers)
 
 
 @pytest.mark.any_database
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_methods(browsers, path):
+def test_any_method_is_answered_without_a_5xx(browsers, path):
     for method in ("HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "NONSENSE"):
         send(browsers, method, path, body=b"{}", content_type="application/json")
 
 
-QUERIES = ("%", "%zz", "a=%ff", "=&=&=", "&" * 500, "a=1&" * 1500, "%00=%00", "a[b][c]=1", "\xff")
+MALFORMED_QUERIES = (
+    "%",
+    "%zz",
+    "a=%ff",
+    "=&=&=",
+    "&" * 500,
+    "a=1&" * 1500,
+    "%00=%00",
+    "a[b][c]=1",
+    "\xff",
+)
 
 
 @pytest.mark.any_database
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_queries_that_are_none(browsers, path):
-    for query in QUERIES:
+def test_a_malformed_query_is_answered_without_a_5xx(browsers, path):
+    for query in MALFORMED_QUERIES:
         send(browsers, "GET", path, query=query)
 
 
-OAUTH = ("/oauth2/authorize/", "/oauth2/token/", "/oauth2/revoke_token/")
-GOOD = {
+OAUTH_ENDPOINTS = ("/oauth2/authorize/", "/oauth2/token/", "/oauth2/revoke_token/")
+VALID_PARAMETERS = {
     "client_id": "the-client",
     "client_secret": "s" * 64,
     "redirect_uri": CALLBACK,
@@ -255,17 +265,27 @@ GOOD = {
 }
 
 
-def encoded(fields):
-    return urlencode({k: v.encode("utf-8", "surrogatepass") for k, v in fields.items()})
+def encode_form(fields):
+    return urlencode(
+        {name: value.encode("utf-8", "surrogatepass") for name, value in fields.items()}
+    )
 
 
-#: PostgreSQL rejects or cuts these values, SQLite stores them. With PostgreSQL, the tests send only
-#: these values.
-FOR_DATABASES = ("\x00", "a\x00b", "\ud800", "\U0001f600" * 50, "x" * 5000, "9" * 400, "-1")
+#: PostgreSQL rejects or truncates these values; SQLite stores them. With PostgreSQL, the tests send
+#: only these values.
+VALUES_THAT_POSTGRESQL_REJECTS = (
+    "\x00",
+    "a\x00b",
+    "\ud800",
+    "\U0001f600" * 50,
+    "x" * 5000,
+    "9" * 400,
+    "-1",
+)
 
 
 #: The parameters that each endpoint reads.
-READ = {
+PARAMETERS_READ = {
     "/oauth2/authorize/": {
         *("client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "prompt"),
         *("code_challenge", "code_challenge_method", "resource", "claims", "max_age", "allow"),
@@ -277,28 +297,36 @@ READ = {
     },
     "/oauth2/revoke_token/": {"client_id", "client_secret", "token", "token_type_hint"},
 }
-#: One test for each parameter that an endpoint reads, and one for all its other parameters
-#: together.
-CHANGED = [
-    *((path, (name,)) for path in OAUTH for name in NAMES[:25] if name in READ[path]),
-    *((path, tuple(name for name in NAMES[:25] if name not in READ[path])) for path in OAUTH),
+#: (endpoint, parameters that get an odd value): one test for each parameter that an endpoint reads,
+#: and one for all its other parameters together.
+PARAMETERS_TO_CHANGE = [
+    *(
+        (path, (name,))
+        for path in OAUTH_ENDPOINTS
+        for name in PARAMETERS[:25]
+        if name in PARAMETERS_READ[path]
+    ),
+    *(
+        (path, tuple(name for name in PARAMETERS[:25] if name not in PARAMETERS_READ[path]))
+        for path in OAUTH_ENDPOINTS
+    ),
 ]
 
 
-@pytest.mark.parametrize(("path", "names"), CHANGED)
-def test_each_parameter_of_a_good_request(browsers, path, names):
-    """The learner's browser sends the requests. Two of the endpoints use no session, so an
-    anonymous browser would add nothing."""
-    one = who_gets_further(browsers, path)
-    for value in ODD if connection.vendor == "sqlite" else FOR_DATABASES:
-        text = encoded({**GOOD, **dict.fromkeys(names, value)})
-        if path == OAUTH[0]:
+@pytest.mark.parametrize(("path", "names"), PARAMETERS_TO_CHANGE)
+def test_odd_values_in_a_valid_request_are_answered_without_a_5xx(browsers, path, names):
+    """Only the learner's browser sends the POST requests: two of the three endpoints use no
+    session."""
+    browsers_with_access = browsers_that_are_not_redirected(browsers, path)
+    for value in ODD_VALUES if connection.vendor == "sqlite" else VALUES_THAT_POSTGRESQL_REJECTS:
+        text = encode_form({**VALID_PARAMETERS, **dict.fromkeys(names, value)})
+        if path == OAUTH_ENDPOINTS[0]:
             send(browsers, "GET", path, query=text)
-        send(one, "POST", path, body=text.encode(), content_type=TYPES[0])
+        send(browsers_with_access, "POST", path, body=text.encode(), content_type=TYPES[0])
 
 
 FIELDS = st.dictionaries(
-    st.sampled_from(NAMES), st.sampled_from(ODD) | st.text(max_size=30), max_size=8
+    st.sampled_from(PARAMETERS), st.sampled_from(ODD_VALUES) | st.text(max_size=30), max_size=8
 )
 SETTINGS = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -307,32 +335,41 @@ SETTINGS = settings(
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 @SETTINGS
-@given(fields=FIELDS, good=st.booleans())
-def test_any_parameters(browsers, path, fields, good):
-    text = encoded({**GOOD, **fields} if good else fields)
+@given(fields=FIELDS, with_valid_parameters=st.booleans())
+def test_generated_parameters_are_answered_without_a_5xx(
+    browsers, path, fields, with_valid_parameters
+):
+    text = encode_form({**VALID_PARAMETERS, **fields} if with_valid_parameters else fields)
     send(browsers, "GET", path, query=text)
     send(browsers, "POST", path, body=text.encode(), content_type=TYPES[0])
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(ODD) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(ODD_VALUES)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
 
 
-@pytest.mark.parametrize("path", [p for p in ENDPOINTS if p.startswith(("/api", "/usher"))])
+@pytest.mark.parametrize(
+    "path", [path for path in ENDPOINTS if path.startswith(("/api", "/usher"))]
+)
 @SETTINGS
-@given(value=JSON | st.dictionaries(st.sampled_from(NAMES), JSON))
-def test_any_json(browsers, path, value):
+@given(value=JSON | st.dictionaries(st.sampled_from(PARAMETERS), JSON))
+def test_generated_json_is_answered_without_a_5xx(browsers, path, value):
     body = json.dumps(value).encode()
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         send(browsers, method, path, body=body, content_type="application/json")
 
 
 @SETTINGS
-@given(text=st.sampled_from(ODD) | st.text(max_size=300))
-def test_any_key_of_a_course(browsers, text):
+@given(text=st.sampled_from(ODD_VALUES) | st.text(max_size=300))
+def test_generated_course_keys_are_answered_without_a_5xx(browsers, text):
     key = quote(text.encode("utf-8", "surrogatepass"))
     for path in ("/api/v1/course-runs/", "/api/v1/enrollments/"):
         send(browsers, "GET", f"{path}{key}/")

@@ -14,8 +14,10 @@ from usher.contract.application_report import NO_CELERY
 pytestmark = pytest.mark.django_db
 
 
-def test_a_finding_is_headed_by_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = {
+def test_a_finding_begins_with_the_problem_and_not_with_the_check_s_title(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finding = {
         "id": "OPS-6",
         "mark": "!",
         "title": "No record is refused",
@@ -24,7 +26,7 @@ def test_a_finding_is_headed_by_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -
         "seen": "the LMS refuses 2 enrollments",
         "cause": "the run is full",
     }
-    passed = line | {
+    passed = finding | {
         "id": "NET-1",
         "title": "Both names resolve",
         "headline": "Both names resolve",
@@ -32,7 +34,7 @@ def test_a_finding_is_headed_by_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -
     }
 
     def examine(run_checks: Any) -> dict[str, Any]:
-        return {"healthy": True, "counts": {}, "checks": [line, passed], "next": "n"}
+        return {"healthy": True, "counts": {}, "checks": [finding, passed], "next": "n"}
 
     monkeypatch.setattr(staff, "examine", examine)
     cache.clear()

@@ -12,11 +12,11 @@ from usher.application.learner_texts import of_account, of_enrollment
 from usher.application.runs.models import CourseRun
 
 NOW = timezone.now()
-OLD = NOW - timedelta(hours=1)
+AN_HOUR_AGO = NOW - timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> None:
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stops the clock at ``NOW``, the time at which pytest collected this file. Tests may run much
     later."""
     monkeypatch.setattr(timezone, "now", lambda: NOW)
@@ -30,7 +30,7 @@ def enrollment(**values: Any) -> Enrollment:
     return Enrollment(**{"created_at": NOW, "due_at": NOW, **values})
 
 
-MADE = account(created_in_lms_at=NOW, observed_generation=1)
+CREATED_ACCOUNT = account(created_in_lms_at=NOW, observed_generation=1)
 
 
 @pytest.mark.parametrize(
@@ -39,30 +39,30 @@ MADE = account(created_in_lms_at=NOW, observed_generation=1)
         (None, "preparing"),
         (account(), "preparing"),
         (account(attempts=3, error_code="x"), "preparing"),
-        (account(attempts=3, error_code="x", reserved_at=OLD), "late"),
+        (account(attempts=3, error_code="x", reserved_at=AN_HOUR_AGO), "late"),
         (account(refused_at=NOW, error_code="validation-error"), "refused"),
-        (MADE, "ready"),
+        (CREATED_ACCOUNT, "ready"),
         (account(created_in_lms_at=NOW, observed_is_active=False), "closed"),
     ],
 )
-def test_accounts(row: LmsAccount | None, state: str) -> None:
+def test_the_state_of_an_account_for_its_learner(row: LmsAccount | None, state: str) -> None:
     status = of_account(row)
     assert status.state == state
     assert bool(status.text) is not status.is_ready
 
 
 @pytest.mark.parametrize(
-    ("row", "of", "state"),
+    ("row", "account_of_learner", "state"),
     [
-        (enrollment(), MADE, "preparing"),
+        (enrollment(), CREATED_ACCOUNT, "preparing"),
         (enrollment(), None, "preparing"),
-        (enrollment(attempts=1, error_code="x"), MADE, "preparing"),
-        (enrollment(attempts=9, error_code="x", created_at=OLD), MADE, "late"),
-        (enrollment(refused_at=NOW, error_code="x"), MADE, "refused"),
-        (enrollment(observed_is_active=True, observed_generation=1), MADE, "ready"),
+        (enrollment(attempts=1, error_code="x"), CREATED_ACCOUNT, "preparing"),
+        (enrollment(attempts=9, error_code="x", created_at=AN_HOUR_AGO), CREATED_ACCOUNT, "late"),
+        (enrollment(refused_at=NOW, error_code="x"), CREATED_ACCOUNT, "refused"),
+        (enrollment(observed_is_active=True, observed_generation=1), CREATED_ACCOUNT, "ready"),
         (
             enrollment(observed_is_active=True, run=CourseRun(pk=1, missing_since=NOW)),
-            MADE,
+            CREATED_ACCOUNT,
             "closed",
         ),
         (enrollment(), account(refused_at=NOW, error_code="duplicate-email"), "refused"),
@@ -73,42 +73,45 @@ def test_accounts(row: LmsAccount | None, state: str) -> None:
         ),
     ],
 )
-def test_enrollments(row: Enrollment, of: LmsAccount | None, state: str) -> None:
-    text = of_enrollment(row, of)
+def test_the_state_of_an_enrollment_for_its_learner(
+    row: Enrollment, account_of_learner: LmsAccount | None, state: str
+) -> None:
+    text = of_enrollment(row, account_of_learner)
     assert text.state == state
     assert bool(text.text) is not text.is_ready
 
 
-def test_an_unenrolled_learner_does_not_read_that_they_are_enrolled() -> None:
-    assert of_enrollment(enrollment(is_active=False, observed_is_active=True), MADE).label == (
-        "Leaving"
-    )
+def test_an_enrollment_that_is_being_ended_has_the_label_leaving() -> None:
+    leaving = enrollment(is_active=False, observed_is_active=True)
+    assert of_enrollment(leaving, CREATED_ACCOUNT).label == "Leaving"
 
 
-def test_an_address_that_is_not_confirmed_is_named() -> None:
+def test_the_text_asks_to_confirm_an_unconfirmed_email_address() -> None:
     row = account(error_code="unconfirmed")
     assert "confirmed your e-mail address" in of_account(row).text
     assert of_enrollment(enrollment(error_code="no-account"), row) == of_account(row)
 
 
-def test_an_address_that_is_taken_is_named() -> None:
+def test_the_text_says_that_the_email_address_is_taken_without_the_lms_s_words() -> None:
     row = account(refused_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
     text = of_account(row).text
     assert "e-mail address already exists" in text
     assert "LMS words" not in text
 
 
-def test_a_learner_whose_change_of_mode_is_refused_reads_that_and_can_open_the_course() -> None:
-    text = of_enrollment(enrollment(refused_at=NOW, error_code="x", observed_is_active=True), MADE)
+def test_the_text_says_that_a_change_of_mode_was_refused_and_the_course_can_be_opened() -> None:
+    text = of_enrollment(
+        enrollment(refused_at=NOW, error_code="x", observed_is_active=True), CREATED_ACCOUNT
+    )
     assert text.is_ready
     assert "could not be changed yet" in text.text
-    changing = of_enrollment(enrollment(observed_is_active=True, attempts=1), MADE)
+    changing = of_enrollment(enrollment(observed_is_active=True, attempts=1), CREATED_ACCOUNT)
     assert (changing.state, changing.text) == ("ready", "")
 
 
-def test_a_learner_who_could_not_be_unenrolled_does_not_read_that_it_happens_now() -> None:
+def test_the_text_says_that_unenrolling_was_refused() -> None:
     leaving = enrollment(is_active=False, observed_is_active=True)
-    assert of_enrollment(leaving, MADE).text == "You are being unenrolled."
+    assert of_enrollment(leaving, CREATED_ACCOUNT).text == "You are being unenrolled."
     leaving = enrollment(is_active=False, observed_is_active=True, refused_at=NOW, error_code="x")
-    text = of_enrollment(leaving, MADE)
+    text = of_enrollment(leaving, CREATED_ACCOUNT)
     assert (text.needs_staff, text.text[:31]) == (True, "You could not be unenrolled yet")

@@ -23,20 +23,20 @@ TABLES = (AuditEvent, ReceivedEvent, SeenSignOut, SignedInSession, Attempt)
 def rows(settings):
     """An old and a new row in each table."""
     for age in (timedelta(days=500), timedelta(0)):
-        at, name = timezone.now() - age, f"days-{age.days}"
+        time, name = timezone.now() - age, f"days-{age.days}"
         event = record("something", subject=name)
-        AuditEvent.objects.filter(pk=event.pk).update(at=at)
-        ReceivedEvent.objects.create(event_id=name, received_at=at)
-        SeenSignOut.objects.create(event_id=name, received_at=at)
-        SignedInSession.objects.create(user=make_learner(), session_key=name, started_at=at)
-        Attempt.objects.create(kind="account", row_id=1, at=at)
+        AuditEvent.objects.filter(pk=event.pk).update(at=time)
+        ReceivedEvent.objects.create(event_id=name, received_at=time)
+        SeenSignOut.objects.create(event_id=name, received_at=time)
+        SignedInSession.objects.create(user=make_learner(), session_key=name, started_at=time)
+        Attempt.objects.create(kind="account", row_id=1, at=time)
 
 
-def counts():
+def count_rows():
     return [model.objects.count() for model in TABLES]
 
 
-def test_old_rows_go_and_new_ones_stay(rows):
+def test_forget_old_deletes_old_rows_and_keeps_new_rows(rows):
     assert retention.forget_old() == {
         "audit": 1,
         "webhooks": 1,
@@ -44,41 +44,43 @@ def test_old_rows_go_and_new_ones_stay(rows):
         "sessions": 1,
         "console": 1,
     }
-    assert counts() == [1, 1, 1, 1, 1]
+    assert count_rows() == [1, 1, 1, 1, 1]
     assert not any(retention.forget_old().values())
 
 
-@pytest.mark.parametrize(("days", "left"), [(0, 2), (600, 2), (499, 1)])
-def test_the_audit_log_is_kept_as_long_as_is_asked(rows, settings, days, left):
+@pytest.mark.parametrize(("days", "remaining"), [(0, 2), (600, 2), (499, 1)])
+def test_usher_audit_days_is_the_age_at_which_audit_events_are_deleted(
+    rows, settings, days, remaining
+):
     settings.USHER_AUDIT_DAYS = days
     retention.forget_old()
-    assert AuditEvent.objects.count() == left
+    assert AuditEvent.objects.count() == remaining
 
 
 def test_old_rows_are_deleted_in_portions(rows, monkeypatch, django_assert_max_num_queries):
     monkeypatch.setattr(retention, "_PORTION", 3)
-    old = timezone.now() - timedelta(days=500)
+    received_at = timezone.now() - timedelta(days=500)
     ReceivedEvent.objects.bulk_create(
-        ReceivedEvent(event_id=str(n), received_at=old) for n in range(10)
+        ReceivedEvent(event_id=str(number), received_at=received_at) for number in range(10)
     )
     assert retention.forget_old()["webhooks"] == 11
     assert ReceivedEvent.objects.count() == 1
 
 
-def test_celery_does_it_by_a_schedule_of_its_own(rows):
+def test_a_scheduled_celery_task_deletes_old_rows(rows):
     entry = beat_schedule()["usher: old rows"]
     task = getattr(tasks, entry["task"].rpartition(".")[2])
     assert task.name == entry["task"]
     task()
-    assert counts() == [1, 1, 1, 1, 1]
+    assert count_rows() == [1, 1, 1, 1, 1]
 
 
-def test_each_sweep_does_it_once_an_hour(rows, monkeypatch):
-    """Sweeps of ``reconcile --watch`` delete old rows, too."""
+def test_a_sweep_deletes_old_rows_at_most_once_an_hour(rows, monkeypatch):
+    """A project without Celery has only the sweeps of ``reconcile --watch``."""
     monkeypatch.setattr("usher.application.lms.changes.pull_changes", lambda: None)
     monkeypatch.setattr(retention, "_last", retention.time.monotonic())
     services.sweep_prepare()
-    assert counts() == [2, 2, 2, 2, 2]
+    assert count_rows() == [2, 2, 2, 2, 2]
     monkeypatch.setattr(retention, "_last", retention.time.monotonic() - retention.EVERY)
     services.sweep_prepare()
-    assert counts() == [1, 1, 1, 1, 1]
+    assert count_rows() == [1, 1, 1, 1, 1]

@@ -34,31 +34,31 @@ class Card(AbstractBaseUser):
         app_label = "members"
 
 
-def test_active_users() -> None:
-    everybody = Member._default_manager.all()
-    assert str(active(everybody).query) == str(everybody.query)
+def test_active_filters_only_if_the_user_model_has_is_active() -> None:
+    members = Member._default_manager.all()
+    assert str(active(members).query) == str(members.query)
     assert "is_active" in str(active(Card._default_manager.all()).query.where)
 
 
-def test_the_fields_that_name_a_user() -> None:
+def test_naming_fields_are_the_username_and_email_fields_of_the_model() -> None:
     assert naming_fields(Member) == ["mail"]
     assert naming_fields(Card) == ["number"]
     assert naming_fields() == ["username", "email"]
 
 
-def test_primary_keys_of_any_type() -> None:
-    one = Member()
-    assert key(str(one.pk), Member) == one.pk
+def test_key_and_key_of_convert_primary_keys_of_any_type() -> None:
+    member = Member()
+    assert key(str(member.pk), Member) == member.pk
     assert key("12", Member) is None
     assert key("x", Card) is None
-    assert (key_of(one), key_of(Card(pk=7))) == (str(one.pk), 7)
+    assert (key_of(member), key_of(Card(pk=7))) == (str(member.pk), 7)
 
 
-def test_the_lms_gets_the_key_as_json_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_profile_contains_a_uuid_key_as_a_string(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "lms_username", lambda user: "ada")
-    one = Member(mail="ada@example.org")
-    assert claims.profile(one)["id"] == str(one.pk)
-    assert claims.claims(one, {"user:read"})["id"] == str(one.pk)
+    member = Member(mail="ada@example.org")
+    assert claims.profile(member)["id"] == str(member.pk)
+    assert claims.claims(member, {"user:read"})["id"] == str(member.pk)
 
 
 @pytest.mark.parametrize("model", ["lmsaccount", "lmstoken", "enrollment", "grade", "certificate"])

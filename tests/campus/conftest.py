@@ -7,17 +7,17 @@ KEY = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.fixture(autouse=True)
-def fresh_limits():
+def reset_limits():
     """Resets the rate limits before each test."""
     cache.clear()
 
 
 @pytest.fixture
 def run(db):
-    made = CourseRun.objects.create(course_key=KEY, title="Demonstration Course", org="edX")
-    CourseMode.objects.create(run=made, slug="audit", name="Audit")
-    CourseMode.objects.create(run=made, slug="verified", name="Verified", min_price=49)
-    return made
+    run = CourseRun.objects.create(course_key=KEY, title="Demonstration Course", org="edX")
+    CourseMode.objects.create(run=run, slug="audit", name="Audit")
+    CourseMode.objects.create(run=run, slug="verified", name="Verified", min_price=49)
+    return run
 
 
 @pytest.fixture

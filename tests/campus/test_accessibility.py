@@ -13,7 +13,7 @@ from usher.application.runs.models import CourseMode, CourseRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PUBLIC = [
+PATHS_FOR_VISITORS = [
     "/",
     f"/courses/{KEY}/",
     "/accounts/login/",
@@ -22,7 +22,7 @@ PUBLIC = [
     "/nothing/",
     "/oauth2/authorize/?client_id=x",
 ]
-PERSONAL = [
+PATHS_FOR_LEARNERS = [
     "/",
     f"/courses/{KEY}/",
     "/dashboard/",
@@ -31,7 +31,7 @@ PERSONAL = [
     "/accounts/password/change/",
 ]
 
-STRUCTURE = """() => {
+FIND_PROBLEMS_OF_STRUCTURE = """() => {
   const problems = [];
   const count = (selector) => document.querySelectorAll(selector).length;
   if (!document.documentElement.lang) problems.push("no language");
@@ -54,7 +54,7 @@ STRUCTURE = """() => {
   return problems;
 }"""
 
-CONTRAST = """() => {
+FIND_TEXTS_WITH_LOW_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const rgba = (color) => {
     canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
@@ -99,23 +99,24 @@ RULES = {
 }
 
 
-def violations_of_axe(page):
+def find_violations_with_axe(page):
     """Rule and element of each violation that axe finds."""
     violations = Axe().run(page, options=RULES).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in violations]
+    return [f"{rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in violations]
 
 
 @pytest.fixture(scope="module")
-def screen():
+def chromium_browser():
     # Playwright runs an event loop in this thread, so Django would refuse synchronous calls.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with chromium() as running:
-        yield running
+    with chromium() as browser:
+        yield browser
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
-def site(live_server, settings):
+def site_url(live_server, settings):
+    """The address of the application, which has one course run."""
     settings.SITE_BASE_URL = live_server.url
     run = CourseRun.objects.create(
         course_key=KEY,
@@ -128,36 +129,46 @@ def site(live_server, settings):
     return live_server.url
 
 
-def cookies_of(client, site):
+def cookies_of(client, site_url):
+    """The cookies of Django's test client, in the form that Playwright reads."""
     return [
-        {"name": name, "value": morsel.value, "url": site}
+        {"name": name, "value": morsel.value, "url": site_url}
         for name, morsel in client.cookies.items()
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("edition", ["mitxonline", "mitxpro"])
-def test_pages_can_be_used_by_everybody(screen, site, client, learner, settings, edition, scheme):
+def test_pages_have_a_correct_structure_and_contrast(
+    chromium_browser, site_url, client, learner, settings, edition, scheme
+):
     settings.EDITION_NAME = edition
     client.force_login(learner)
     client.post(f"/courses/{KEY}/enroll/")
     problems_by_path = {}
-    for paths, cookies in ((PUBLIC, []), (PERSONAL, cookies_of(client, site))):
-        context = screen.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640})
+    for paths, cookies in (
+        (PATHS_FOR_VISITORS, []),
+        (PATHS_FOR_LEARNERS, cookies_of(client, site_url)),
+    ):
+        context = chromium_browser.new_context(
+            color_scheme=scheme, viewport={"width": 320, "height": 640}
+        )
         context.add_cookies(cookies)
         page = context.new_page()
         for path in paths:
-            page.goto(site + path)
-            problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST)
-            if problems := problems + violations_of_axe(page):
+            page.goto(site_url + path)
+            problems = page.evaluate(FIND_PROBLEMS_OF_STRUCTURE) + page.evaluate(
+                FIND_TEXTS_WITH_LOW_CONTRAST
+            )
+            if problems := problems + find_violations_with_axe(page):
                 problems_by_path[path] = problems
         context.close()
     assert problems_by_path == {}
 
 
-def test_an_invalid_form_shows_errors_at_its_fields(screen, site):
-    page = screen.new_page()
-    page.goto(site + "/accounts/signup/")
+def test_an_invalid_form_shows_errors_at_its_fields(chromium_browser, site_url):
+    page = chromium_browser.new_page()
+    page.goto(site_url + "/accounts/signup/")
     page.fill("#id_name", "Ada")
     page.fill("#id_username", "bad name!")
     page.fill("#id_email", "ada@learners.example")
@@ -166,16 +177,16 @@ def test_an_invalid_form_shows_errors_at_its_fields(screen, site):
     field = page.locator("#id_username")
     expect(field).to_have_attribute("aria-invalid", "true")
     page.wait_for_load_state()
-    assert page.evaluate(STRUCTURE) == []
-    described = field.get_attribute("aria-describedby").split()
-    text = " ".join(page.locator(f"[id='{id_}']").inner_text() for id_ in described)
+    assert page.evaluate(FIND_PROBLEMS_OF_STRUCTURE) == []
+    ids_of_messages = field.get_attribute("aria-describedby").split()
+    text = " ".join(page.locator(f"[id='{id_}']").inner_text() for id_ in ids_of_messages)
     assert "letters" in text.lower()
     page.close()
 
 
-def test_the_keyboard_skips_to_the_content(screen, site):
-    page = screen.new_page()
-    page.goto(site + "/")
+def test_the_keyboard_skips_to_the_content(chromium_browser, site_url):
+    page = chromium_browser.new_page()
+    page.goto(site_url + "/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     page.keyboard.press("Enter")
@@ -183,16 +194,17 @@ def test_the_keyboard_skips_to_the_content(screen, site):
     page.close()
 
 
-def test_pages_load_nothing_from_other_sites(screen, site, client, learner):
+def test_pages_load_nothing_from_other_sites(chromium_browser, site_url, client, learner):
     client.force_login(learner)
-    context = screen.new_context()
-    context.add_cookies(cookies_of(client, site))
+    context = chromium_browser.new_context()
+    context.add_cookies(cookies_of(client, site_url))
     page = context.new_page()
-    asked, refused = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: refused.append(f"{page.url} {message.text}"))
-    for path in PERSONAL:
-        page.goto(site + path)
-    assert [url for url in asked if not url.startswith(site)] == []
-    assert [line for line in refused if "Security" in line] == [], "pages keep to their own policy"
+    requested_urls, console_lines = [], []
+    page.on("request", lambda request: requested_urls.append(request.url))
+    page.on("console", lambda message: console_lines.append(f"{page.url} {message.text}"))
+    for path in PATHS_FOR_LEARNERS:
+        page.goto(site_url + path)
+    assert [url for url in requested_urls if not url.startswith(site_url)] == []
+    violations = [line for line in console_lines if "Security" in line]
+    assert violations == [], "the page violates its own Content-Security-Policy"
     context.close()

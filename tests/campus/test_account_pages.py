@@ -11,7 +11,7 @@ from usher.application.audit.models import AuditEvent
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
-FORM = {
+SIGN_UP_FORM = {
     "name": "Ada Lovelace",
     "username": "ada",
     "email": "ada@learners.example",
@@ -20,7 +20,7 @@ FORM = {
 
 
 def sign_up(client, **changes):
-    return client.post("/accounts/signup/", FORM | changes)
+    return client.post("/accounts/signup/", SIGN_UP_FORM | changes)
 
 
 def code_in(mail):
@@ -31,15 +31,15 @@ def is_signed_in(client):
     return client.get("/dashboard/").status_code == 200
 
 
-def errors(response):
+def form_errors(response):
     assert response.status_code == 200
     return response.context["form"].errors
 
 
-def test_signing_up_asks_for_the_code_that_was_mailed(client, mailoutbox):
+def test_signing_up_requires_the_code_that_was_mailed(client, mailoutbox):
     assert sign_up(client).url == "/accounts/confirm-email/"
     assert not is_signed_in(client)
-    assert not LmsAccount.objects.exists(), "not before the address is known to be theirs"
+    assert not LmsAccount.objects.exists(), "the e-mail address is not confirmed yet"
     assert client.post("/accounts/confirm-email/", {"code": "WRNG-CODE"}).status_code == 200
     answer = client.post("/accounts/confirm-email/", {"code": code_in(mailoutbox[0])})
     assert answer.url == "/dashboard/"
@@ -51,7 +51,7 @@ def test_signing_up_asks_for_the_code_that_was_mailed(client, mailoutbox):
     assert AuditEvent.objects.filter(name="sign-in", subject="ada", succeeded=True).exists()
 
 
-def test_the_mail_is_in_the_site_s_name(client, mailoutbox, settings):
+def test_the_mail_about_the_code_has_the_site_s_name(client, mailoutbox, settings):
     sign_up(client)
     assert mailoutbox[0].subject.startswith(settings.SITE_NAME)
     assert settings.SITE_NAME in mailoutbox[0].body
@@ -59,44 +59,48 @@ def test_the_mail_is_in_the_site_s_name(client, mailoutbox, settings):
 
 @pytest.mark.parametrize("username", ["ada", "ADA", "Ada"])
 def test_the_username_of_a_deleted_learner_is_never_reused(client, username):
-    gone = get_user_model().objects.create_user("ada", "first@learners.example")
-    client.force_login(gone)
+    former_user = get_user_model().objects.create_user("ada", "first@learners.example")
+    client.force_login(former_user)
     client.get("/logout/")
-    gone.delete()
+    former_user.delete()
     assert UsernameReservation.objects.filter(username="ada", user=None).exists()
-    assert "username" in errors(sign_up(client, username=username))
+    assert "username" in form_errors(sign_up(client, username=username))
     assert not get_user_model().objects.exists()
 
 
 @pytest.mark.parametrize(
     "username", ["a", "x" * 31, "bad name", "a@b.example", "zoë", "<script>", "a\x00b", ""]
 )
-def test_names_that_the_lms_would_refuse_are_refused_here(client, username):
-    assert "username" in errors(sign_up(client, username=username))
+def test_sign_up_refuses_usernames_that_the_lms_would_refuse(client, username):
+    assert "username" in form_errors(sign_up(client, username=username))
 
 
-def test_an_address_can_not_be_taken_twice_nor_found_out(client, mailoutbox):
+def test_sign_up_with_a_used_email_address_creates_no_user_and_does_not_show_it_is_used(
+    client, mailoutbox
+):
     get_user_model().objects.create_user("first", "ada@learners.example")
-    first = sign_up(client, email="new@learners.example", username="second")
+    with_new_address = sign_up(client, email="new@learners.example", username="second")
     client.cookies.clear()
-    again = sign_up(client, email="ADA@learners.example", username="third")
-    assert (first.status_code, first.url) == (again.status_code, again.url)
+    with_used_address = sign_up(client, email="ADA@learners.example", username="third")
+    assert (with_used_address.status_code, with_used_address.url) == (
+        with_new_address.status_code,
+        with_new_address.url,
+    )
     assert get_user_model().objects.filter(email__iexact="ada@learners.example").count() == 1
-    assert "code" not in mailoutbox[-1].body.lower() or mailoutbox[-1].to == [
-        "ADA@learners.example".lower()
-    ]
+    mail = mailoutbox[-1]
+    assert "code" not in mail.body.lower() or mail.to == ["ada@learners.example"]
 
 
 @pytest.mark.parametrize("password", ["short", "12345678901", "password", "ada@learners.example"])
 def test_weak_passwords_are_refused(client, password):
-    assert "password1" in errors(sign_up(client, password1=password))
+    assert "password1" in form_errors(sign_up(client, password1=password))
 
 
 @pytest.mark.parametrize("login", ["ada", "ADA", "ada@learners.example", "Ada@Learners.Example"])
-def test_signing_in_by_name_or_address_in_any_case(client, login):
+def test_a_learner_signs_in_by_username_or_email_address_in_any_case(client, login):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
-    page = {"login": login, "password": "correct horse battery"}
-    assert client.post("/accounts/login/", page).url == "/dashboard/"
+    form = {"login": login, "password": "correct horse battery"}
+    assert client.post("/accounts/login/", form).url == "/dashboard/"
     assert is_signed_in(client)
 
 
@@ -105,13 +109,13 @@ def test_signing_in_by_name_or_address_in_any_case(client, login):
 )
 def test_signing_in_never_redirects_to_another_site(client, target):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
-    page = {"login": "ada", "password": "correct horse battery", "next": target}
-    answer = client.post("/accounts/login/", page)
+    form = {"login": "ada", "password": "correct horse battery", "next": target}
+    answer = client.post("/accounts/login/", form)
     assert answer.status_code == 302
     assert answer.url == "/dashboard/"
 
 
-def test_signing_in_needs_the_page_s_own_token(learner):
+def test_forms_require_the_csrf_token(learner):
     from django.test import Client
 
     strict = Client(enforce_csrf_checks=True)
@@ -123,8 +127,8 @@ def test_password_guessing_is_rate_limited(client):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
     for _ in range(6):
         client.post("/accounts/login/", {"login": "ada", "password": "wrong"})
-    page = {"login": "ada", "password": "correct horse battery"}
-    client.post("/accounts/login/", page)
+    form = {"login": "ada", "password": "correct horse battery"}
+    client.post("/accounts/login/", form)
     assert not is_signed_in(client)
 
 
@@ -139,8 +143,8 @@ def test_sign_ups_from_one_address_are_limited(client):
 
 
 @pytest.mark.parametrize("host", ["localhost:666", "127.0.0.1", "host.docker.internal:8013"])
-def test_links_in_mail_do_not_follow_the_host_header(client, mailoutbox, learner, host):
-    """The host header may come from an attacker who requested the mail for somebody else."""
+def test_links_in_mail_ignore_the_host_header(client, mailoutbox, learner, host):
+    """An attacker could request a mail for somebody else with a Host header of their choice."""
     learner.set_password("correct horse battery")
     learner.save()
     for email in (learner.email, "nobody@learners.example"):
@@ -152,13 +156,13 @@ def test_links_in_mail_do_not_follow_the_host_header(client, mailoutbox, learner
             assert link.startswith(settings.SITE_BASE_URL + "/")
 
 
-def test_another_host_is_no_way_around_the_limit_of_wrong_passwords(client):
+def test_wrong_passwords_sent_to_different_hosts_count_together(client):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
     for port in range(6):
         form = {"login": "ada", "password": "wrong"}
         client.post("/accounts/login/", form, headers={"Host": f"localhost:{port + 1}"})
-    page = {"login": "ada", "password": "correct horse battery"}
-    client.post("/accounts/login/", page, headers={"Host": "localhost:99"})
+    form = {"login": "ada", "password": "correct horse battery"}
+    client.post("/accounts/login/", form, headers={"Host": "localhost:99"})
     assert not is_signed_in(client)
 
 
@@ -179,24 +183,24 @@ def test_a_forgotten_password_is_reset_by_mail(client, mailoutbox, learner):
     assert AuditEvent.objects.filter(name="own-password-changed", subject="ada").exists()
 
 
-def test_a_user_created_by_staff_signs_in_without_confirming(client):
+def test_a_user_created_by_staff_signs_in_without_confirming_the_email_address(client):
     get_user_model().objects.create_superuser("edx", "edx@example.org", "correct horse battery")
     client.post("/accounts/login/", {"login": "edx", "password": "correct horse battery"})
     assert is_signed_in(client)
 
 
-def test_a_changed_profile_is_wanted_in_the_lms(browser, learner):
+def test_a_changed_profile_becomes_the_desired_state_in_the_lms(browser, learner):
     from django.utils import timezone
 
     LmsAccount.objects.filter(user=learner).update(created_in_lms_at=timezone.now())
     assert browser.post("/profile/", {"name": "Ada King", "country": "GB"}).status_code == 302
     learner.refresh_from_db()
     assert (learner.name, learner.country) == ("Ada King", "GB")
-    wanted = LmsProfile.objects.get(user=learner)
-    assert (wanted.name, wanted.country) == ("Ada King", "GB")
+    profile = LmsProfile.objects.get(user=learner)
+    assert (profile.name, profile.country) == ("Ada King", "GB")
 
 
-def test_a_profile_can_not_change_the_username(browser, learner):
+def test_the_profile_page_changes_no_username_email_address_or_staff_status(browser, learner):
     browser.post(
         "/profile/",
         {"name": "X", "username": "root", "email": "x@evil.example", "is_staff": "on"},
@@ -212,10 +216,10 @@ def test_a_profile_can_not_change_the_username(browser, learner):
 @pytest.mark.parametrize("country", ["XX", "gb", "<b>", "GBR"])
 def test_an_unknown_country_is_refused(browser, country):
     answer = browser.post("/profile/", {"name": "Ada", "country": country})
-    assert "country" in errors(answer)
+    assert "country" in form_errors(answer)
 
 
-def test_a_changed_address_counts_when_it_is_confirmed(browser, learner, mailoutbox):
+def test_a_changed_email_address_is_used_after_its_confirmation(browser, learner, mailoutbox):
     from allauth.account.models import EmailAddress
 
     EmailAddress.objects.create(user=learner, email=learner.email, primary=True, verified=True)
@@ -227,7 +231,7 @@ def test_a_changed_address_counts_when_it_is_confirmed(browser, learner, mailout
     assert learner.email == "new@learners.example"
 
 
-def test_two_people_may_not_differ_by_case_alone():
+def test_usernames_and_email_addresses_are_unique_regardless_of_case():
     from django.db import IntegrityError, transaction
 
     users = get_user_model().objects

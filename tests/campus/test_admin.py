@@ -16,12 +16,13 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def account(browser, learner):
-    made = LmsAccount.objects.get(user=learner)
-    LmsAccount.objects.filter(pk=made.pk).update(created_in_lms_at=timezone.now())
-    return made
+    account = LmsAccount.objects.get(user=learner)
+    LmsAccount.objects.filter(pk=account.pk).update(created_in_lms_at=timezone.now())
+    return account
 
 
-def change(admin_client, learner, **values):
+def change_user(admin_client, learner, **values):
+    """Submits the learner's form in the admin. values: fields with other values."""
     page = f"/admin/accounts/user/{learner.pk}/change/"
     form = admin_client.get(page).context["adminform"].form
     data = {name: value for name, value in form.initial.items() if value not in (None, False, [])}
@@ -33,34 +34,38 @@ def change(admin_client, learner, **values):
     assert answer.status_code == 302, answer.context["adminform"].form.errors
 
 
-def test_a_user_is_deactivated_and_activated(admin_client, learner, account):
-    change(admin_client, learner, is_active="")
+def test_deactivating_a_user_deactivates_the_account_until_the_user_is_activated(
+    admin_client, learner, account
+):
+    change_user(admin_client, learner, is_active="")
     account.refresh_from_db()
     assert account.is_active is False
-    change(admin_client, learner, is_active="on")
+    change_user(admin_client, learner, is_active="on")
     account.refresh_from_db()
     assert account.is_active is True
 
 
-def test_correcting_a_name(admin_client, learner, account):
-    change(admin_client, learner, name="Ada King")
+def test_a_changed_name_becomes_the_desired_state_in_the_lms(admin_client, learner, account):
+    change_user(admin_client, learner, name="Ada King")
     assert LmsProfile.objects.get(user=learner).name == "Ada King"
 
 
-def test_a_username_is_shown_not_changed(admin_client, learner, account):
-    change(admin_client, learner, username="other")
+def test_a_username_cannot_be_changed(admin_client, learner, account):
+    change_user(admin_client, learner, username="other")
     learner.refresh_from_db()
     assert learner.username == "ada"
 
 
-def test_deleting_someone_retires_the_account_and_keeps_the_name(admin_client, learner, account):
+def test_deleting_a_user_retires_the_account_and_keeps_the_username_reserved(
+    admin_client, learner, account
+):
     answer = admin_client.post(f"/admin/accounts/user/{learner.pk}/delete/", {"post": "yes"})
     assert answer.status_code == 302
     assert Retirement.objects.get().username == "ada"
     assert UsernameReservation.objects.get(username="ada").user is None
 
 
-def test_every_record_has_a_page(admin_client):
+def test_the_list_of_each_model_opens(admin_client):
     index = admin_client.get("/admin/")
     links = [
         model["admin_url"]
@@ -73,7 +78,7 @@ def test_every_record_has_a_page(admin_client):
         assert admin_client.get(link).status_code == 200, link
 
 
-def test_staff_sign_in_by_the_one_page_which_limits_wrong_passwords(client, admin_user):
+def test_the_admin_redirects_to_the_sign_in_page_that_limits_wrong_passwords(client, admin_user):
     response = client.get("/admin/accounts/user/", follow=True)
     assert response.redirect_chain[-1][0].startswith("/accounts/login/?next=%2Fadmin%2F")
     wrong = {"login": admin_user.username, "password": "guessed", "next": "/admin/"}
@@ -83,26 +88,29 @@ def test_staff_sign_in_by_the_one_page_which_limits_wrong_passwords(client, admi
     assert "_auth_user_id" not in client.session
 
 
-def test_a_user_who_is_not_staff_sees_why_the_admin_is_closed(browser):
+def test_the_admin_answers_403_to_a_user_who_is_not_staff(browser):
     assert browser.get("/admin/", follow=True).status_code == 403
 
 
-def test_a_run_keeps_its_key_and_follows_the_lms(admin_client, run):
+def test_the_admin_changes_whether_a_run_is_live_but_not_its_key_title_and_start(admin_client, run):
     page = f"/admin/usher/courserun/{run.pk}/change/"
-    asked = {"course_key": "course-v1:other+1+1", "title": "Mine", "start_0": "2030-01-01"}
-    modes = {"modes-TOTAL_FORMS": "0", "modes-INITIAL_FORMS": "0"}
-    assert admin_client.post(page, asked | modes).status_code == 302
-    before = run.course_key, run.title, run.start
+    no_modes = {"modes-TOTAL_FORMS": "0", "modes-INITIAL_FORMS": "0"}
+    form = {"course_key": "course-v1:other+1+1", "title": "Mine", "start_0": "2030-01-01"}
+    form |= no_modes
+    assert admin_client.post(page, form).status_code == 302
+    former_values = run.course_key, run.title, run.start
     run.refresh_from_db()
-    assert (run.course_key, run.title, run.start) == before
-    assert run.live is False, "whether it is offered is staff's to say"
-    assert admin_client.post("/admin/usher/courserun/add/", asked | modes | {"live": "on"}).url
+    assert (run.course_key, run.title, run.start) == former_values
+    assert run.live is False, "the form has no value for the checkbox"
+    assert admin_client.post("/admin/usher/courserun/add/", form | {"live": "on"}).url
 
 
-def test_an_enrollment_keeps_its_learner_and_run(admin_client, admin_user, learner, run):
+def test_the_admin_changes_the_mode_of_an_enrollment_but_not_its_learner(
+    admin_client, admin_user, learner, run
+):
     row = Enrollment.objects.create(user=learner, run=run)
-    expected = {"user": admin_user.pk, "run": run.pk, "mode": "verified", "is_active": "on"}
+    form = {"user": admin_user.pk, "run": run.pk, "mode": "verified", "is_active": "on"}
     page = f"/admin/usher/enrollment/{row.pk}/change/"
-    assert admin_client.post(page, expected).status_code == 302
+    assert admin_client.post(page, form).status_code == 302
     row.refresh_from_db()
     assert (row.user, row.mode, row.generation) == (learner, "verified", 2)

@@ -18,7 +18,7 @@ def enroll(browser, **data):
     return browser.post(ENROLLMENTS, {"course_key": KEY} | data, content_type="application/json")
 
 
-def test_me(browser, learner):
+def test_me_returns_the_learner_s_user_and_account(browser, learner):
     assert browser.get("/api/v1/me/").json() == {
         "id": learner.pk,
         "username": "ada",
@@ -30,7 +30,7 @@ def test_me(browser, learner):
 
 
 @pytest.mark.parametrize("path", ["/api/v1/me/", ENROLLMENTS, f"{ENROLLMENTS}{KEY}/"])
-def test_visitors_see_nobody_s_data(client, run, path):
+def test_visitors_get_403_for_data_of_learners(client, run, path):
     assert client.get(path).status_code == 403
 
 
@@ -42,7 +42,7 @@ def test_runs_are_public(client, run):
     assert client.get(f"/api/v1/course-runs/{KEY}/").json() == item
 
 
-def test_enroll_list_leave(browser, run, learner):
+def test_a_learner_enrolls_lists_the_enrollment_and_unenrolls(browser, run, learner):
     answer = enroll(browser)
     assert answer.status_code == 201
     assert answer.json()["state"] == "pending"
@@ -53,7 +53,7 @@ def test_enroll_list_leave(browser, run, learner):
     assert Enrollment.objects.get().is_active is False
 
 
-def test_a_paid_mode_is_not_to_be_had_by_asking(browser, run):
+def test_an_enrollment_in_a_paid_or_unknown_mode_is_refused(browser, run):
     assert enroll(browser, mode="verified").status_code == 409
     assert enroll(browser, mode="invented").status_code == 409
     assert not Enrollment.objects.exists()
@@ -71,12 +71,12 @@ def test_a_paid_mode_is_not_to_be_had_by_asking(browser, run):
         ('{"course_key": "' + "x" * 300 + '"}', 400),
     ],
 )
-def test_bad_input_is_named(browser, run, body, status):
+def test_malformed_input_is_answered_with_400_or_404(browser, run, body, status):
     answer = browser.post(ENROLLMENTS, body, content_type="application/json")
     assert answer.status_code == status
 
 
-def test_changing_needs_the_page_s_token(learner, run):
+def test_changes_require_the_csrf_token(learner, run):
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(learner)
     assert enroll(strict).status_code == 403
@@ -91,19 +91,19 @@ def test_enrollments_of_other_learners_are_not_found(browser, run, django_user_m
 
 
 @pytest.mark.parametrize("cursor", ["x", "%00", "cD0x", "cD14", "cD0lMDA%3D", "ZZZZ", "bz1hYmM="])
-def test_a_made_up_cursor_is_no_failure(client, run, cursor):
+def test_an_invalid_cursor_is_answered_without_a_5xx(client, run, cursor):
     assert client.get(f"/api/v1/course-runs/?cursor={cursor}").status_code in {200, 404}
 
 
 @pytest.mark.parametrize("key", ["%00", "%0a", "nothing", "x" * 400, "a/b/c", "%ff"])
 @pytest.mark.parametrize("path", ["course-runs", "enrollments"])
-def test_a_made_up_key_is_not_there(browser, run, path, key):
+def test_an_unknown_or_malformed_course_key_is_404(browser, run, path, key):
     assert browser.get(f"/api/v1/{path}/{key}/").status_code == 404
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_request_makes_it_fail(browser, run):
-    """Fuzzes the whole API as a signed-in user: no answer may be a 5xx."""
+def test_generated_requests_are_answered_without_a_5xx(browser, run):
+    """The requests are generated from the API's schema, and sent as a signed-in user."""
     browser.get("/")  # sets the CSRF token that changes need
     cookies = {name: morsel.value for name, morsel in browser.cookies.items()}
     schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
@@ -131,13 +131,13 @@ def _fuzz(operation, cookies):
     check()
 
 
-def test_a_run_that_offers_only_honor(browser, run):
+def test_a_learner_is_enrolled_as_honor_in_a_run_that_offers_only_honor(browser, run):
     run.modes.all().delete()
     run.modes.create(slug="honor")
     assert enroll(browser).json()["mode"] == "honor"
 
 
-def test_a_run_without_a_free_mode_accepts_no_request_without_a_mode(browser, run):
+def test_an_enrollment_without_a_mode_is_refused_if_the_run_has_no_free_mode(browser, run):
     run.modes.filter(slug="audit").delete()
     assert enroll(browser).status_code == 409
     assert not Enrollment.objects.exists()

@@ -7,26 +7,28 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from tests.campus.test_accessibility import (
-    CONTRAST,
-    STRUCTURE,
+    FIND_PROBLEMS_OF_STRUCTURE,
+    FIND_TEXTS_WITH_LOW_CONTRAST,
+    chromium_browser,
     cookies_of,
-    screen,
-    violations_of_axe,
+    find_violations_with_axe,
 )
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun
 from usher.console.models import Attempt, DoctorRun, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
-__all__ = ["screen"]
-LONG = "course-v1:" + "AVeryLongOrganisation" * 4 + "+Number+2026"
+__all__ = ["chromium_browser"]
+LONG_COURSE_KEY = "course-v1:" + "AVeryLongOrganisation" * 4 + "+Number+2026"
+GROUP_PATH = "/staff/refusals/group/?kind=enrollment&code=mode-not-offered"
 
 
 @pytest.fixture
-def addresses(live_server, settings, learner):
+def paths(live_server, settings, learner):
+    """The console's pages, with records of long texts."""
     settings.SITE_BASE_URL = live_server.url
     now = timezone.now()
-    run = CourseRun.objects.create(course_key=LONG, title="A" * 80, start=now)
+    run = CourseRun.objects.create(course_key=LONG_COURSE_KEY, title="A" * 80, start=now)
     row = Enrollment.objects.create(
         user=learner,
         run=run,
@@ -47,7 +49,7 @@ def addresses(live_server, settings, learner):
     return [
         "/staff/?refresh=off",
         "/staff/refusals/",
-        "/staff/refusals/group/?kind=enrollment&code=mode-not-offered",
+        GROUP_PATH,
         "/staff/learners/",
         "/staff/learners/?q=nobody",
         f"/staff/learners/{learner.pk}/",
@@ -58,35 +60,41 @@ def addresses(live_server, settings, learner):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_of_the_console_are_accessible(
-    screen, live_server, admin_client, addresses, settings, scheme
+def test_pages_of_the_console_have_a_correct_structure_and_contrast(
+    chromium_browser, live_server, admin_client, paths, settings, scheme
 ):
     problems_by_page = {}
     for edition, width in (("mitxonline", 320), ("mitxpro", 1280)):
         settings.USHER_EDITION = edition
-        window = screen.new_context(color_scheme=scheme, viewport={"width": width, "height": 700})
+        window = chromium_browser.new_context(
+            color_scheme=scheme, viewport={"width": width, "height": 700}
+        )
         window.add_cookies(cookies_of(admin_client, live_server.url))
         page = window.new_page()
-        complaints = []
-        page.on("console", lambda message, into=complaints: into.append(message.text))
-        for address in addresses:
-            page.goto(live_server.url + address)
-            problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST) + complaints
-            problems += violations_of_axe(page)
+        console_lines = []
+        page.on("console", lambda message, lines=console_lines: lines.append(message.text))
+        for path in paths:
+            page.goto(live_server.url + path)
+            problems = [
+                *page.evaluate(FIND_PROBLEMS_OF_STRUCTURE),
+                *page.evaluate(FIND_TEXTS_WITH_LOW_CONTRAST),
+                *find_violations_with_axe(page),
+                *console_lines,
+            ]
             if problems:
-                problems_by_page[f"{address} {width}"] = problems
+                problems_by_page[f"{path} {width}"] = problems
         window.close()
     assert problems_by_page == {}
 
 
-def test_the_overview_refreshes_itself_until_that_is_turned_off(
-    screen, live_server, admin_client, addresses
+def test_the_overview_refreshes_itself_until_staff_turn_it_off(
+    chromium_browser, live_server, admin_client, paths
 ):
-    window = screen.new_context()
+    window = chromium_browser.new_context()
     window.add_cookies(cookies_of(admin_client, live_server.url))
     page = window.new_page()
-    refused = []
-    page.on("console", lambda message: refused.append(message.text))
+    console_lines = []
+    page.on("console", lambda message: console_lines.append(message.text))
     page.goto(live_server.url + "/staff/")
     Enrollment.objects.all().delete()
     cache.clear()
@@ -95,76 +103,83 @@ def test_the_overview_refreshes_itself_until_that_is_turned_off(
     page.wait_for_function(
         "!document.querySelector('.kinds').textContent.includes('Enrollments')", timeout=60_000
     )
-    assert refused == [], "it keeps to the page's own policy"
+    assert console_lines == [], "the page violates its own Content-Security-Policy"
     page.click("text=Stop refreshing")
     expect(page.locator("[hx-get], script")).to_have_count(0)
     window.close()
 
 
-def test_a_refresh_keeps_focus_position_and_selection(screen, live_server, admin_client, addresses):
-    window = screen.new_context(viewport={"width": 1000, "height": 400})
+def test_a_refresh_keeps_focus_position_and_selection(
+    chromium_browser, live_server, admin_client, paths
+):
+    window = chromium_browser.new_context(viewport={"width": 1000, "height": 400})
     window.add_cookies(cookies_of(admin_client, live_server.url))
     page = window.new_page()
     page.goto(live_server.url + "/staff/")
-    refreshed = "() => !document.querySelector('#live.seen')"
+    # A refresh replaces the marked element by an element without the mark.
     mark = "() => document.getElementById('live').classList.add('seen')"
-    focused = "() => document.activeElement.id"
+    is_refreshed = "() => !document.querySelector('#live.seen')"
+    id_of_focused = "() => document.activeElement.id"
 
     page.locator("#refreshing").focus()
     page.evaluate(mark)
-    page.wait_for_function(refreshed, timeout=60_000)
-    assert page.evaluate(focused) == "refreshing"
+    page.wait_for_function(is_refreshed, timeout=60_000)
+    assert page.evaluate(id_of_focused) == "refreshing"
     assert page.evaluate("() => window.scrollY") > 0
 
     page.evaluate("() => getSelection().selectAllChildren(document.getElementById('workers'))")
     page.evaluate(mark)
     page.evaluate(
-        "() => document.addEventListener('htmx:beforeRequest', () => window.asked = true)"
+        "() => document.addEventListener('htmx:beforeRequest', () => window.isRequested = true)"
     )
-    page.wait_for_function("() => window.asked", timeout=60_000)
+    page.wait_for_function("() => window.isRequested", timeout=60_000)
     assert page.evaluate("() => String(getSelection())") == "Workers"
     page.evaluate("() => getSelection().removeAllRanges()")
-    page.wait_for_function(refreshed, timeout=60_000)
+    page.wait_for_function(is_refreshed, timeout=60_000)
     # htmx replaces links and buttons by their ids, so each of them must have an id.
-    nameless = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
-    assert page.evaluate(nameless) == 0
+    without_id = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
+    assert page.evaluate(without_id) == 0
     window.close()
 
 
-def test_an_overview_that_is_not_refreshed_says_so(screen, live_server, admin_client, addresses):
-    window = screen.new_context()
+def test_the_overview_shows_an_alert_while_it_cannot_be_refreshed(
+    chromium_browser, live_server, admin_client, paths
+):
+    window = chromium_browser.new_context()
     window.add_cookies(cookies_of(admin_client, live_server.url))
     page = window.new_page()
     page.goto(live_server.url + "/staff/")
-    stale = page.get_by_role("alert")
-    expect(stale).to_have_count(0)
+    alert = page.get_by_role("alert")
+    expect(alert).to_have_count(0)
     window.route("**/staff/", lambda route: route.abort())
-    expect(stale).to_contain_text("could not be refreshed")
+    expect(alert).to_contain_text("could not be refreshed")
     window.unroute("**/staff/")
-    expect(stale).to_have_count(0)
+    expect(alert).to_have_count(0)
 
     window.clear_cookies()
     page.wait_for_url("**/accounts/login/?next=/staff/", timeout=60_000)
     window.close()
 
 
-def test_enter_does_not_retry(screen, live_server, admin_client, addresses):
-    window = screen.new_context()
+def test_enter_in_the_form_of_a_group_retries_no_record(
+    chromium_browser, live_server, admin_client, paths
+):
+    window = chromium_browser.new_context()
     window.add_cookies(cookies_of(admin_client, live_server.url))
     page = window.new_page()
-    page.goto(live_server.url + addresses[2])
+    page.goto(live_server.url + GROUP_PATH)
     expect(page.get_by_text("Do nothing")).to_be_hidden()
-    sent = []
-    page.on("request", lambda request: sent.append(request.url))
-    box = page.get_by_role("checkbox")
-    box.press("Space")
-    box.press("Enter")
-    expect(box).to_be_checked()
+    requested_urls = []
+    page.on("request", lambda request: requested_urls.append(request.url))
+    checkbox = page.get_by_role("checkbox")
+    checkbox.press("Space")
+    checkbox.press("Enter")
+    expect(checkbox).to_be_checked()
     page.locator("summary").press("Enter")
     note = page.get_by_label("Why")
     note.fill("next term")
     note.press("Enter")
-    assert sent == []
+    assert requested_urls == []
     assert Enrollment.objects.get().refused_at is not None
     expect(note).to_have_value("next term")
 

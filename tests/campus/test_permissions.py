@@ -31,7 +31,7 @@ def learner():
     return user
 
 
-def act(browser, model, action):
+def run_action(browser, model, action):
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     ids = list(model.objects.values_list("pk", flat=True))
     return browser.post(url, {"action": action, "_selected_action": ids}, follow=True)
@@ -48,39 +48,43 @@ ACTIONS = [
 
 
 @pytest.mark.parametrize(("model", "action", "permission"), ACTIONS)
-@pytest.mark.parametrize("more", [(), ("change",)])
-def test_an_action_asks_for_a_permission_of_its_own(learner, model, action, permission, more):
+@pytest.mark.parametrize("standard_permissions", [("view",), ("view", "change")])
+def test_an_action_is_hidden_and_refused_without_its_own_permission(
+    learner, model, action, permission, standard_permissions
+):
     name = model._meta.model_name
-    own = [f"usher.view_{name}", *(f"usher.{word}_{name}" for word in more)]
-    others = [p for _, _, p in ACTIONS if p != permission]
-    browser = staff_browser(*own, *dict.fromkeys(others))
-    before = list(model.objects.values())
+    permissions_of_model = [f"usher.{word}_{name}" for word in standard_permissions]
+    other_actions = {other for _, _, other in ACTIONS} - {permission}
+    browser = staff_browser(*permissions_of_model, *other_actions)
+    rows = list(model.objects.values())
 
-    page = act(browser, model, action)
+    page = run_action(browser, model, action)
 
     assert page.status_code == 200
     assert f'value="{action}"' not in page.content.decode()
-    assert list(model.objects.values()) == before
+    assert list(model.objects.values()) == rows
 
 
-def test_with_the_permission_the_action_is_shown(learner):
+def test_an_action_runs_with_its_permission(learner):
     browser = staff_browser("usher.view_retirement", "usher.close_retirements")
-    assert "Marked as done: 1" in act(browser, models.Retirement, "mark_done").content.decode()
+    assert (
+        "Marked as done: 1" in run_action(browser, models.Retirement, "mark_done").content.decode()
+    )
     assert models.Retirement.objects.get().refused_at is None
 
 
-def test_every_action_of_every_record_asks_for_one():
-    """Actions that are added to the admin later must declare a permission, too."""
+def test_every_action_in_the_admin_declares_its_own_permission():
+    """Django's standard permissions are not enough."""
     from django.contrib.admin import site
 
-    ours = ("usher", "usher_provider", "usher_audit", "oauth2_provider", "accounts")
-    for model, shown in site._registry.items():
-        if model._meta.app_label in ours:
-            for name in shown.actions:
-                function = getattr(type(shown), name) if isinstance(name, str) else name
-                allowed = getattr(function, "allowed_permissions", ())
-                assert allowed, f"{model.__name__}.{name}"
-                assert not {"view", "change", "add", "delete"} & set(allowed)
+    labels = ("usher", "usher_provider", "usher_audit", "oauth2_provider", "accounts")
+    for model, model_admin in site._registry.items():
+        if model._meta.app_label in labels:
+            for action in model_admin.actions:
+                function = getattr(type(model_admin), action) if isinstance(action, str) else action
+                permissions = getattr(function, "allowed_permissions", ())
+                assert permissions, f"{model.__name__}.{action}"
+                assert not {"view", "change", "add", "delete"} & set(permissions)
 
 
 @pytest.fixture
@@ -98,10 +102,10 @@ def tokens(learner):
 
 
 @pytest.mark.parametrize("model", [AccessToken, RefreshToken])
-def test_tokens_are_revoked_with_the_permission_and_changed_by_nobody(tokens, model):
+def test_tokens_can_be_revoked_with_the_permission_but_never_changed(tokens, model):
     name = model._meta.model_name
     browser = staff_browser(f"oauth2_provider.view_{name}", f"oauth2_provider.change_{name}")
-    act(browser, model, "revoke_tokens")
+    run_action(browser, model, "revoke_tokens")
     assert AccessToken.objects.exists()
     url = reverse(f"admin:oauth2_provider_{name}_change", args=[model.objects.get().pk])
     page = browser.get(url)
@@ -111,7 +115,7 @@ def test_tokens_are_revoked_with_the_permission_and_changed_by_nobody(tokens, mo
 
     user = get_user_model().objects.get(username="support")
     user.user_permissions.add(Permission.objects.get(codename="revoke_tokens"))
-    act(browser, model, "revoke_tokens")
+    run_action(browser, model, "revoke_tokens")
     assert not AccessToken.objects.exists()
 
 
@@ -119,37 +123,37 @@ def test_tokens_are_revoked_with_the_permission_and_changed_by_nobody(tokens, mo
 
 
 @pytest.fixture
-def looks(monkeypatch):
+def runs_of_checks(monkeypatch):
     """A list that grows by one item whenever the checks run."""
     cache.clear()
     runs = []
     report = {"healthy": True, "checks": [], "counts": {}, "next": "", "stage": ""}
-    monkeypatch.setattr(staff, "examine", lambda look: runs.append(1) or report)
+    monkeypatch.setattr(staff, "examine", lambda run_checks: runs.append(1) or report)
     yield runs
     cache.clear()
 
 
-def test_the_health_page_needs_its_permission(looks):
+def test_the_health_page_requires_its_permission(runs_of_checks):
     assert Client().get("/staff/health/").status_code == 302
     browser = staff_browser("usher.view_lmsaccount")
     assert browser.get("/staff/health/").status_code == 403
-    assert not looks
+    assert not runs_of_checks
     user = get_user_model().objects.get(username="support")
     user.user_permissions.add(Permission.objects.get(codename="view_health"))
     assert browser.get("/staff/health/").status_code == 200
 
 
-def test_the_health_page_does_not_run_the_checks_at_each_load(looks):
+def test_several_loads_of_the_health_page_run_the_checks_once(runs_of_checks):
     browser = staff_browser("usher.view_health")
     for _ in range(5):
         assert browser.get("/staff/health/?format=json").json()["at"]
-    assert len(looks) == 1
+    assert len(runs_of_checks) == 1
 
 
 @pytest.mark.parametrize(
     "proof", ["", "Bearer wrong", "Bearer token-of-the-worker", "Basic eDp5", "Bearer \xff"]
 )
-def test_strangers_see_nothing_of_the_settings(settings, proof):
+def test_the_ready_page_shows_no_fingerprints_of_settings_without_a_valid_proof(settings, proof):
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
     headers = {"Authorization": proof} if proof else {}
     answer = Client().get("/health/ready", headers=headers)
@@ -158,16 +162,16 @@ def test_strangers_see_nothing_of_the_settings(settings, proof):
     assert Client().get("/health/live").json() == {"status": "ok"}
 
 
-def test_a_request_with_the_token_gets_fingerprints_of_the_settings(settings):
+def test_the_ready_page_shows_fingerprints_of_settings_with_a_proof_of_the_token(settings):
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
     headers = {"Authorization": f"Bearer {proof_of('token-of-the-worker')}"}
     configuration = Client().get("/health/ready", headers=headers).json()["configuration"]
     name = "OPENEDX_SERVICE_WORKER_API_TOKEN"
-    wanted = configuration_fingerprints({name: "token-of-the-worker"}, "token-of-the-worker")
-    assert configuration[name] == wanted[name]
+    fingerprints = configuration_fingerprints({name: "token-of-the-worker"}, "token-of-the-worker")
+    assert configuration[name] == fingerprints[name]
 
 
-def test_without_a_token_nobody_can_prove_anything(settings):
+def test_the_ready_page_shows_no_fingerprints_if_no_token_is_configured(settings):
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = ""
     answer = Client().get("/health/ready", headers={"Authorization": f"Bearer {proof_of('')}"})
     assert not answer.json().get("configuration")

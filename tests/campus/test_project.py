@@ -31,7 +31,7 @@ def manage(*arguments, **environment):
     )
 
 
-def test_without_a_url_the_database_is_a_file_that_processes_share():
+def test_the_default_database_is_a_sqlite_file_with_write_ahead_log():
     database_settings = database("", HOME)
     assert database_settings["NAME"] == "/home/campus/campus.sqlite3"
     assert database_settings["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
@@ -52,7 +52,7 @@ def test_without_a_url_the_database_is_a_file_that_processes_share():
         ),
     ],
 )
-def test_postgresql_addresses(url, expected):
+def test_a_postgresql_address_is_read_into_database_settings(url, expected):
     database_settings = database(url, HOME)
     keys = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
     assert tuple(database_settings[key] for key in keys) == expected
@@ -61,7 +61,7 @@ def test_postgresql_addresses(url, expected):
 @pytest.mark.parametrize(
     "url", ["mysql://u:hunter2@db/x", "hunter2", "postgresql://u:hunter2@h:x/d"]
 )
-def test_a_wrong_address_is_named_without_its_password(url):
+def test_the_error_about_a_malformed_database_url_does_not_show_its_password(url):
     with pytest.raises(ImproperlyConfigured) as raised:
         database(url, HOME)
     assert "DATABASE_URL" in str(raised.value)
@@ -69,39 +69,39 @@ def test_a_wrong_address_is_named_without_its_password(url):
 
 
 @given(st.text())
-def test_any_other_text_is_an_address_or_a_clear_error(text):
+def test_any_database_url_gives_settings_or_an_error_that_names_database_url(text):
     try:
         assert "ENGINE" in database(text, HOME)
     except ImproperlyConfigured as error:
         assert "DATABASE_URL" in str(error)
 
 
-def test_secrets_are_generated_once_and_readable_by_their_owner_only(tmp_path):
+def test_a_secret_is_generated_once_and_readable_only_by_its_owner(tmp_path):
     path = tmp_path / "deep" / "secret"
     first = read_or_create(path, random_key)
     assert read_or_create(path, random_key) == first
     assert len(first) >= 43
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert list(path.parent.iterdir()) == [path], "no drafts are left"
+    assert list(path.parent.iterdir()) == [path], "temporary files are left"
 
 
-def test_two_processes_that_create_a_secret_end_with_the_same_one(tmp_path):
+def test_read_or_create_returns_the_secret_that_another_process_creates_meanwhile(tmp_path):
     path = tmp_path / "secret"
 
-    def make_while_another_does():
+    def create_while_another_process_does():
         path.write_text("the other's")
         return "mine"
 
-    assert read_or_create(path, make_while_another_does) == "the other's"
+    assert read_or_create(path, create_while_another_process_does) == "the other's"
 
 
-def test_a_wrong_edition_is_named(tmp_path):
+def test_an_unknown_edition_is_refused_and_the_known_editions_are_named(tmp_path):
     answer = manage("check", CAMPUS_EDITION="mitx", CAMPUS_HOME=str(tmp_path))
     assert answer.returncode != 0
     assert "mitxonline, mitxpro" in answer.stderr
 
 
-def test_malformed_settings_stop_the_start_and_all_are_named(tmp_path):
+def test_check_fails_and_names_all_malformed_settings(tmp_path):
     file = tmp_path / ".env"
     file.write_text("OPENEDX_API_BASE_URL=lms:8000\nEDX_API_CLIENT_TIMEOUT=soon\n")
     answer = manage("check", CAMPUS_ENV_FILE=str(file), CAMPUS_HOME=str(tmp_path))
@@ -113,10 +113,12 @@ def test_malformed_settings_stop_the_start_and_all_are_named(tmp_path):
 def test_the_environment_wins_over_the_file(tmp_path):
     file = tmp_path / ".env"
     file.write_text('SITE_NAME="From the file" # a remark\n')
-    ask = ("shell", "-v", "0", "-c", "from django.conf import settings; print(settings.SITE_NAME)")
-    given_file = {"CAMPUS_ENV_FILE": str(file), "CAMPUS_HOME": str(tmp_path)}
-    assert manage(*ask, **given_file).stdout.strip() == "From the file"
-    assert manage(*ask, **given_file, SITE_NAME="Given").stdout.strip() == "Given"
+    script = "from django.conf import settings; print(settings.SITE_NAME)"
+    print_name = ("shell", "-v", "0", "-c", script)
+    environment = {"CAMPUS_ENV_FILE": str(file), "CAMPUS_HOME": str(tmp_path)}
+    assert manage(*print_name, **environment).stdout.strip() == "From the file"
+    environment["SITE_NAME"] = "From the environment"
+    assert manage(*print_name, **environment).stdout.strip() == "From the environment"
 
 
 def test_the_models_and_the_migrations_agree(tmp_path):
@@ -124,7 +126,7 @@ def test_the_models_and_the_migrations_agree(tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_over_https_everything_is_strict(tmp_path):
+def test_the_deployment_checks_find_no_problem_over_https(tmp_path):
     answer = manage(
         "check",
         "--deploy",
@@ -152,7 +154,8 @@ def test_pages_have_strict_headers_and_load_nothing_from_other_sites(client):
 
 
 @pytest.mark.django_db
-def test_two_editions_and_the_lms_on_one_host_keep_their_cookies_apart(client, settings):
+def test_cookie_names_contain_the_edition(client, settings):
+    """Browsers send cookies to all ports of a host, where the LMS and another edition may run."""
     assert settings.SESSION_COOKIE_NAME == "mitxonline_session"
     assert settings.CSRF_COOKIE_NAME == "mitxonline_csrf"
 

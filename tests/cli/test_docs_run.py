@@ -57,9 +57,9 @@ RUN_BY = {
     "python manage.py reconcile --watch": "tests/application/engine/test_stopping.py"
     "::test_reconcile_ends_with_exit_code_130_after_a_signal",
     "python manage.py adopt_users": "tests/application/accounts/test_adoption.py"
-    "::test_after_usher_link_the_same_command_makes_the_records_due",
+    "::test_adopt_users_makes_the_records_due_when_run_again_after_usher_link",
     "./manage.py lms usher_link": "tests/application/accounts/test_adoption.py"
-    "::test_after_usher_link_the_same_command_makes_the_records_due",
+    "::test_adopt_users_makes_the_records_due_when_run_again_after_usher_link",
     "celery": f"{GUIDE}::test_usher_dev_runs_celery_as_the_page_describes",
     "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
     "::test_new_env_writes_a_file_for_its_owner_only_and_keeps_an_existing_file",
@@ -104,9 +104,9 @@ SNIPPETS = {
     "docs/doctor/README.md": "tests/doctor/test_runner.py"
     "::test_the_example_in_the_documentation_is_a_working_check",
     "docs/console.md": "tests/campus/test_console.py"
-    "::test_the_overview_refreshes_itself_until_that_is_turned_off",
+    "::test_the_overview_refreshes_itself_until_staff_turn_it_off",
     "docs/production.md": "tests/application/engine/test_lanes.py"
-    "::test_a_learners_own_action_is_interactive_and_an_import_is_not",
+    "::test_records_of_an_enrollment_are_interactive_unless_an_import_enrolls",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from tests.application.conftest import System, configure, end_requests
+from tests.application.conftest import System, configure, wait_for_requests
 from tests.support.lms_process import LmsProcess, lms_process
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import DefaultAdapter
@@ -45,7 +45,7 @@ class OneAddress(DefaultAdapter):
         return self.ADDRESS
 
 
-def run(*arguments: str) -> tuple[str, str]:
+def adopt_users(*arguments: str) -> tuple[str, str]:
     """Runs ``adopt_users``. Returns standard output and standard error. Commands that are printed
     on several lines are joined into one line."""
     out, err = StringIO(), StringIO()
@@ -57,7 +57,8 @@ def joined_lines(text: str) -> str:
     return re.sub(r" \\\n +", " ", text)
 
 
-def in_lms(system: Any, username: str, email: str) -> None:
+def make_lms_account(system: Any, username: str, email: str) -> None:
+    """Creates an account in the LMS, without a link to a learner."""
     system.lms.shell(
         "from usher.embedded.home.seeds import create_person; "
         f"create_person({username!r}, {email!r}, name='Somebody')"
@@ -72,7 +73,7 @@ def csv_list(system: Any, tmp_path: Path) -> Any:
 
     def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:
         file.unlink(missing_ok=True)
-        run("--to", str(file), *arguments)
+        adopt_users("--to", str(file), *arguments)
         with file.open(newline="") as source:
             return {row["user"]: row for row in csv.DictReader(source)}, file
 
@@ -80,6 +81,7 @@ def csv_list(system: Any, tmp_path: Path) -> Any:
 
 
 def decide(file: Path, **decisions: str) -> None:
+    """Writes decisions into the column ``decision`` of the file. decisions: username → decision."""
     with file.open(newline="") as source:
         rows = list(csv.DictReader(source))
     with file.open("w", newline="") as target:
@@ -89,11 +91,11 @@ def decide(file: Path, **decisions: str) -> None:
             writer.writerow(row | {"decision": decisions.get(row["user"], row["decision"])})
 
 
-def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
+def test_adopt_users_prints_the_link_command_for_the_lms_of_usher_dev(
     system: Any, csv_list: Any, settings: Any, tmp_path: Path
 ) -> None:
     user = system.learner()
-    in_lms(system, name := f"old_{secrets.token_hex(4)}", user.email)
+    make_lms_account(system, name := f"old_{secrets.token_hex(4)}", user.email)
     _, file = csv_list()
     decide(file, **{user.username: "link"})
     settings.BASE_DIR = tmp_path
@@ -101,52 +103,54 @@ def test_with_the_lms_of_usher_dev_the_command_for_it_is_printed(
     (tmp_path / ".usher" / "dev" / "lms" / "manage.py").touch()
     env = f"OPENEDX_API_BASE_URL={settings.OPENEDX_API_BASE_URL}\n"
     (tmp_path / ".usher" / "dev" / "env").write_text(env)
-    out, _ = run("--decisions", str(file), "--application", "shop")
+    out, _ = adopt_users("--decisions", str(file), "--application", "shop")
     command = f"python .usher/dev/lms/manage.py lms usher_link --username {name} --application shop"
     assert f"  {command}" in out.splitlines()
     assert "processes them within 10 min, or immediately" in " ".join(out.split())
 
 
-def test_the_next_command_is_on_a_line_of_its_own(system: Any, tmp_path: Path) -> None:
+def test_the_next_command_is_printed_on_a_line_of_its_own(system: Any, tmp_path: Path) -> None:
     user = system.learner()
-    in_lms(system, f"old_{secrets.token_hex(4)}", user.email)
+    make_lms_account(system, f"old_{secrets.token_hex(4)}", user.email)
     file = tmp_path / "users.csv"
-    printed = "".join(run("--to", str(file))).splitlines()
+    printed = "".join(adopt_users("--to", str(file))).splitlines()
     assert f"$ python manage.py adopt_users --decisions {file}" in printed
     assert [line for line in printed if len(line) > 80 and not line.startswith("$ ")] == []
 
 
-def test_nothing_is_linked_without_a_decision(system: Any, csv_list: Any) -> None:
-    mine, other, new = system.learner(), system.learner(), system.learner()
-    names = {user.pk: f"old_{secrets.token_hex(4)}" for user in (mine, other)}
-    for user in (mine, other):
-        in_lms(system, names[user.pk], user.email)
+def test_only_accounts_with_the_decision_link_are_linked(system: Any, csv_list: Any) -> None:
+    decided, undecided, without_account = system.learner(), system.learner(), system.learner()
+    names = {user.pk: f"old_{secrets.token_hex(4)}" for user in (decided, undecided)}
+    for user in (decided, undecided):
+        make_lms_account(system, names[user.pk], user.email)
     rows, file = csv_list()
-    assert set(rows) == {mine.username, other.username}
-    assert rows[mine.username]["lms_username"] == names[mine.pk]
+    assert set(rows) == {decided.username, undecided.username}
+    assert rows[decided.username]["lms_username"] == names[decided.pk]
     assert not LmsAccount.objects.exists()
-    run("--decisions", str(file))
+    adopt_users("--decisions", str(file))
     assert not LmsAccount.objects.exists()
-    decide(file, **{mine.username: "link"})
-    out, _ = run("--decisions", str(file), "--application", "campus")
-    assert f"usher_link --username {names[mine.pk]} --application campus" in out
+    decide(file, **{decided.username: "link"})
+    out, _ = adopt_users("--decisions", str(file), "--application", "campus")
+    assert f"usher_link --username {names[decided.pk]} --application campus" in out
     account = LmsAccount.objects.get()
-    assert (account.user, account.username) == (mine, names[mine.pk])
+    assert (account.user, account.username) == (decided, names[decided.pk])
     assert account.is_ready
-    assert new.username not in out
+    assert without_account.username not in out
 
 
-def test_conflicts_are_named(system: Any, csv_list: Any) -> None:
-    waiting, twin = system.learner(), system.learner()
+def test_the_list_names_unconfirmed_and_differing_email_addresses_as_conflicts(
+    system: Any, csv_list: Any
+) -> None:
     from allauth.account.models import EmailAddress
 
-    EmailAddress.objects.create(user=waiting, email=waiting.email, verified=False)
-    in_lms(system, f"old_{secrets.token_hex(4)}", waiting.email)
-    in_lms(system, twin.username, f"{secrets.token_hex(6)}@elsewhere.example")
+    unconfirmed, namesake = system.learner(), system.learner()
+    EmailAddress.objects.create(user=unconfirmed, email=unconfirmed.email, verified=False)
+    make_lms_account(system, f"old_{secrets.token_hex(4)}", unconfirmed.email)
+    make_lms_account(system, namesake.username, f"{secrets.token_hex(6)}@elsewhere.example")
     rows, _ = csv_list()
-    assert "not confirmed" in rows[waiting.username]["conflict"]
+    assert "not confirmed" in rows[unconfirmed.username]["conflict"]
     rows, _ = csv_list("--by", "username")
-    assert rows[twin.username]["conflict"] == "the e-mail addresses differ"
+    assert rows[namesake.username]["conflict"] == "the e-mail addresses differ"
 
 
 def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
@@ -157,37 +161,39 @@ def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
     another username."""
     name = f"shop_{secrets.token_hex(4)}"
     user, newcomer = system.learner(), system.learner()
-    in_lms(system, name, user.email)
+    make_lms_account(system, name, user.email)
     UsernameReservation.objects.create(username=name, user=newcomer)
     rows, file = csv_list()
     assert rows[user.username]["conflict"].endswith(f"another learner, {newcomer.username}")
-    own = ensure_account(newcomer, reconcile_now=True)
-    assert own.is_ready
+    account_of_newcomer = ensure_account(newcomer, reconcile_now=True)
+    assert account_of_newcomer.is_ready
     file.unlink()
     rows, file = csv_list()
     assert rows[user.username]["conflict"] == ""
     decide(file, **{user.username: "link"})
-    assert "1 linked, 0 failed" in run("--decisions", str(file))[0]
+    assert "1 linked, 0 failed" in adopt_users("--decisions", str(file))[0]
     assert LmsAccount.objects.get(user=user).username == name
     assert [row.user for row in UsernameReservation.objects.filter(username=name)] == [user]
-    own.refresh_from_db()
-    assert own.username != name
+    account_of_newcomer.refresh_from_db()
+    assert account_of_newcomer.username != name
 
 
-def test_a_search_by_username_where_people_sign_in_by_address(
+def test_the_option_by_username_is_refused_if_people_sign_in_by_email_address(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(get_user_model(), "USERNAME_FIELD", "email")
     with pytest.raises(CommandError, match="leave out --by username"):
-        run("--by", "username")
+        adopt_users("--by", "username")
 
 
-def test_whose_a_reserved_name_is(system: Any, csv_list: Any) -> None:
+def test_a_conflict_names_the_learner_who_has_reserved_the_username(
+    system: Any, csv_list: Any
+) -> None:
     name = f"old_{secrets.token_hex(4)}"
-    user, waiting = system.learner(), system.learner()
-    in_lms(system, name, user.email)
-    reservation = UsernameReservation.objects.create(username=name, user=waiting)
-    ensure_account(waiting)
+    user, owner = system.learner(), system.learner()
+    make_lms_account(system, name, user.email)
+    reservation = UsernameReservation.objects.create(username=name, user=owner)
+    ensure_account(owner)
     rows, file = csv_list()
     assert "has no LMS account yet" in rows[user.username]["conflict"]
     UsernameReservation.objects.filter(pk=reservation.pk).update(user=None)
@@ -196,32 +202,32 @@ def test_whose_a_reserved_name_is(system: Any, csv_list: Any) -> None:
     assert rows[user.username]["conflict"].endswith("a learner who was deleted here")
     decide(file, **{user.username: "link"})
     with pytest.raises(SystemExit):
-        run("--decisions", str(file))
+        adopt_users("--decisions", str(file))
     assert not LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists()
 
 
-def test_an_account_that_is_found_for_two_users_is_a_conflict_of_both(
+def test_an_account_found_for_two_users_is_a_conflict_in_both_rows(
     system: Any, csv_list: Any, settings: Any
 ) -> None:
     settings.USHER_ADAPTER = f"{__name__}.OneAddress"
     first, second = system.learner(), system.learner()
-    in_lms(system, f"old_{secrets.token_hex(4)}", OneAddress.ADDRESS)
+    make_lms_account(system, f"old_{secrets.token_hex(4)}", OneAddress.ADDRESS)
     rows, _ = csv_list()
     assert rows[first.username]["conflict"] == f"also found for {second.username}"
     assert rows[second.username]["conflict"] == f"also found for {first.username}"
 
 
-def test_a_user_whom_the_lms_refused_is_adopted(system: Any, csv_list: Any) -> None:
+def test_a_learner_refused_for_a_duplicate_email_can_be_linked(system: Any, csv_list: Any) -> None:
     user = system.learner()
     name = f"old_{secrets.token_hex(4)}"
-    in_lms(system, name, user.email)
+    make_lms_account(system, name, user.email)
     account = ensure_account(user, reconcile_now=True)
     assert account.error_code == "duplicate-email"
-    history = [one.text for one in explain(user) if one.topic == "history"]
+    history = [sentence.text for sentence in explain(user) if sentence.topic == "history"]
     assert any("refused [duplicate-email]" in text for text in history), history
     _, file = csv_list()
     decide(file, **{user.username: "link"})
-    run("--decisions", str(file))
+    adopt_users("--decisions", str(file))
     account.refresh_from_db()
     assert (account.username, account.is_ready) == (name, True)
     assert (state(account), account.error_code) == (State.PENDING, "awaiting-link")
@@ -229,15 +235,15 @@ def test_a_user_whom_the_lms_refused_is_adopted(system: Any, csv_list: Any) -> N
 
 @pytest.fixture(scope="module")
 def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """At sign-in, this LMS links no existing account, as in production. The stock platform would
-    link one."""
+    """As in production, this LMS links no existing account at sign-in. The stock platform would
+    link an account with the learner's username or e-mail address."""
     with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
         lms.connect_with_plugin(live_server.url)
         yield lms
 
 
 @pytest.fixture(params=["public", "batch"])
-def either(
+def guarded_system(
     request: Any, guarded_lms: Any, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[System]:
     """Application and ``guarded_lms``. The test runs once with the public API and once with the
@@ -245,7 +251,7 @@ def either(
     by_batch = request.param == "batch"
     configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
     yield System(guarded_lms, live_server.url)
-    end_requests()
+    wait_for_requests()
 
 
 def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
@@ -253,82 +259,84 @@ def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
     user and the username of the LMS account."""
     user = lms.learner()
     name = f"old_{secrets.token_hex(4)}"
-    in_lms(lms, name, user.email)
-    run("--to", str(file))
+    make_lms_account(lms, name, user.email)
+    adopt_users("--to", str(file))
     decide(file, **{user.username: "link"})
-    out, _ = run("--decisions", str(file))
+    out, _ = adopt_users("--decisions", str(file))
     assert "linked here, not in the LMS yet" in out
     assert f"usher_link --username {name} --application tested" in out
     assert f"adopt_users --decisions {file}" in out
     return user, name
 
 
-def records(user: Any) -> list[Any]:
+def account_and_token(user: Any) -> list[Any]:
     return [LmsAccount.objects.get(user=user), LmsToken.objects.get(user=user)]
 
 
-def waiting_states(user: Any) -> list[Any]:
-    account, token = records(user)
+def states_of_waiting_records(user: Any) -> list[Any]:
+    """Checks that the account and the token of a user say what they wait for. Returns (state, error
+    code, attempts) of both."""
+    account, token = account_and_token(user)
     command = f"usher_link --username {account.username} --application tested"
-    assert "`" not in token.error_message, "one record names the command"
+    assert "`" not in token.error_message, "only the account's message names the command"
     assert account.error_message.endswith(f"`./manage.py lms {command}`")
     for row in (account, token):
         assert f"not linked its account {account.username}" in row.error_message
     return [(state(row), row.error_code, row.attempts) for row in (account, token)]
 
 
-WAITS = [(State.PENDING, "awaiting-link", 0)] * 2
+AWAITING_LINK = [(State.PENDING, "awaiting-link", 0)] * 2
 
 
-def test_until_the_lms_links_the_account_records_wait_with_that_reason(
-    either: Any, tmp_path: Path
+def test_records_wait_until_the_lms_links_the_account_and_name_the_command(
+    guarded_system: Any, tmp_path: Path
 ) -> None:
-    user, name = list_and_link(either, tmp_path / "users.csv")
-    assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
-    assert waiting_states(user) == WAITS
+    user, name = list_and_link(guarded_system, tmp_path / "users.csv")
+    assert not LmsAccount.objects.due(), "the LMS would refuse every request for this account"
+    assert states_of_waiting_records(user) == AWAITING_LINK
     run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     enroll(user, run_in_lms)
     for _ in range(2):  # a worker rechecks the rows, or somebody retries them
         LmsAccount.objects.make_due()
         LmsToken.objects.make_due()
         reconcile(["account", "token", "enrollment"])
-        assert waiting_states(user) == WAITS
-    waiting = Enrollment.objects.get()
-    assert waiting.error_code == "no-account"
-    assert f"until the LMS account {name} is linked" in waiting.error_message
+        assert states_of_waiting_records(user) == AWAITING_LINK
+    enrollment = Enrollment.objects.get()
+    assert enrollment.error_code == "no-account"
+    assert f"until the LMS account {name} is linked" in enrollment.error_message
     command = f"./manage.py lms usher_link --username {name} --application tested"
     printed = StringIO()
     call_command("why", user.email, stdout=printed)
     text = joined_lines(printed.getvalue())
     lines = [line.strip() for line in text.splitlines() if "usher_link" in line]
-    assert lines == [f"$ {command}"], "it can be copied"
-    either.lms.manage("usher_link", "--username", name, "--application", "tested")
+    assert lines == [f"$ {command}"], "the command is on a line of its own, to be copied"
+    guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
     process_message(
         secrets.token_hex(8), "account.changed", name, ""
     )  # as if the LMS had sent a webhook
     reconcile(["account", "token", "enrollment"])
-    assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
+    assert [state(row) for row in account_and_token(user)] == [State.IN_SYNC] * 2
     assert LmsToken.objects.get().is_valid_for(60)
     assert state(Enrollment.objects.get()) is State.IN_SYNC
     story = explain(user)
-    (account,) = [one.text for one in story if one.topic == "account"]
-    assert account.startswith(f"LMS account {name}, linked "), account
+    (account_text,) = [sentence.text for sentence in story if sentence.topic == "account"]
+    assert account_text.startswith(f"LMS account {name}, linked "), account_text
     assert read_learner(user).linked.startswith(
         "An operator linked it to an LMS account that existed"
     )
-    names = AuditEvent.objects.filter(subject=name).order_by("pk").values_list("name", flat=True)
-    assert [one for one in names if one.startswith("lms-account")] == [
+    events = AuditEvent.objects.filter(subject=name).order_by("pk").values_list("name", flat=True)
+    assert [event for event in events if event.startswith("lms-account")] == [
         "lms-account-linked",
         "lms-account-linked-in-lms",
     ]
-    assert not any("created" in one.text for one in story if one.topic == "history")
+    assert not any("created" in sentence.text for sentence in story if sentence.topic == "history")
 
 
-def test_an_account_that_the_lms_lost_after_the_link_is_said_to_be_created(
-    either: Any, tmp_path: Path
+def test_a_linked_account_that_the_lms_lost_has_the_origin_created_after_its_repair(
+    guarded_system: Any, tmp_path: Path
 ) -> None:
-    _, name = list_and_link(either, tmp_path / "users.csv")
-    either.lms.manage("usher_link", "--username", name, "--application", "tested")
+    _, name = list_and_link(guarded_system, tmp_path / "users.csv")
+    guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
     process_message(secrets.token_hex(8), "account.changed", name, "")
     reconcile(["account", "token"])
     assert LmsAccount.objects.get().origin == "linked"
@@ -339,42 +347,44 @@ def test_an_account_that_the_lms_lost_after_the_link_is_said_to_be_created(
     assert (account.is_ready, account.origin) == (True, "created"), account.error_message
 
 
-def test_after_usher_link_the_same_command_makes_the_records_due(
-    either: Any, tmp_path: Path
+def test_adopt_users_makes_the_records_due_when_run_again_after_usher_link(
+    guarded_system: Any, tmp_path: Path
 ) -> None:
-    user, name = list_and_link(either, file := tmp_path / "users.csv")
-    again, _ = run("--decisions", str(file))
-    assert f"usher_link --username {name} --application tested" in again, "nothing is forgotten"
-    assert waiting_states(user) == WAITS
-    either.lms.manage("usher_link", "--username", name, "--application", "tested")
-    out, _ = run("--decisions", str(file))
+    user, name = list_and_link(guarded_system, file := tmp_path / "users.csv")
+    out, _ = adopt_users("--decisions", str(file))
+    assert f"usher_link --username {name} --application tested" in out, "the link is still missing"
+    assert states_of_waiting_records(user) == AWAITING_LINK
+    guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
+    out, _ = adopt_users("--decisions", str(file))
     assert "linked before, and in the LMS; checked now" in out
     assert "usher_link" not in out
     reconcile(["account", "token"], user=user)
-    assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
+    assert [state(row) for row in account_and_token(user)] == [State.IN_SYNC] * 2
 
 
-def test_if_the_lms_linked_first_nothing_waits(system_with_batch_api: Any, tmp_path: Path) -> None:
+def test_records_do_not_wait_if_usher_link_ran_before_adopt_users(
+    system_with_batch_api: Any, tmp_path: Path
+) -> None:
     user = system_with_batch_api.learner()
     name = f"old_{secrets.token_hex(4)}"
-    in_lms(system_with_batch_api, name, user.email)
+    make_lms_account(system_with_batch_api, name, user.email)
     system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
-    run("--to", str(file := tmp_path / "users.csv"))
+    adopt_users("--to", str(file := tmp_path / "users.csv"))
     decide(file, **{user.username: "link"})
-    out, _ = run("--decisions", str(file))
+    out, _ = adopt_users("--decisions", str(file))
     assert "linked here, and in the LMS; checked now" in out
     reconcile(["account", "token"], user=user)
-    assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
+    assert [state(row) for row in account_and_token(user)] == [State.IN_SYNC] * 2
 
 
-def test_a_link_that_is_undone_after_it_worked_is_refused(
+def test_an_account_is_refused_if_its_link_is_removed_in_the_lms(
     system_with_batch_api: Any, tmp_path: Path
 ) -> None:
     """Somebody removed the link on purpose, so Usher does not wait for a new link: a person must
     decide."""
     user, name = list_and_link(system_with_batch_api, file := tmp_path / "users.csv")
     system_with_batch_api.lms.manage("usher_link", "--username", name, "--application", "tested")
-    run("--decisions", str(file))
+    adopt_users("--decisions", str(file))
     reconcile(["account", "token"], user=user)
     system_with_batch_api.lms.manage(
         "usher_link", "--unlink", "--username", name, "--application", "tested"
@@ -384,30 +394,30 @@ def test_a_link_that_is_undone_after_it_worked_is_refused(
     assert state(LmsAccount.objects.get()) is State.REFUSED
 
 
-def test_a_row_that_changed_since_fails_and_the_others_are_linked(
+def test_a_row_whose_account_was_deleted_fails_and_the_other_rows_are_linked(
     system: Any, csv_list: Any
 ) -> None:
-    gone, fine = system.learner(), system.learner()
-    for user in (gone, fine):
-        in_lms(system, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)
+    learner_of_deleted, learner_of_existing = system.learner(), system.learner()
+    for user in (learner_of_deleted, learner_of_existing):
+        make_lms_account(system, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)
     rows, file = csv_list()
-    decide(file, **{gone.username: "link", fine.username: "link"})
-    name = rows[gone.username]["lms_username"]
+    decide(file, **{learner_of_deleted.username: "link", learner_of_existing.username: "link"})
+    name = rows[learner_of_deleted.username]["lms_username"]
     system.lms.shell(
         "from django.contrib.auth.models import User; "
         f"User.objects.filter(username={name!r}).delete()"
     )
     with pytest.raises(SystemExit):
-        run("--decisions", str(file))
-    assert LmsAccount.objects.get().user == fine
+        adopt_users("--decisions", str(file))
+    assert LmsAccount.objects.get().user == learner_of_existing
 
 
-def test_an_account_that_another_learner_signs_in_to_is_not_adopted(
+def test_an_account_linked_to_another_learner_is_not_adopted(
     system_with_batch_api: Any, tmp_path: Path
 ) -> None:
     user, name = system_with_batch_api.learner(), f"old_{secrets.token_hex(4)}"
-    in_lms(system_with_batch_api, name, user.email)
-    run("--to", str(file := tmp_path / "users.csv"))
+    make_lms_account(system_with_batch_api, name, user.email)
+    adopt_users("--to", str(file := tmp_path / "users.csv"))
     system_with_batch_api.lms.shell(
         "from django.contrib.auth.models import User; "
         "from social_django.models import UserSocialAuth; "
@@ -428,37 +438,37 @@ def test_a_list_with_decisions_is_not_overwritten(csv_list: Any) -> None:
     _, file = csv_list()
     file.write_text("decisions")
     with pytest.raises(CommandError, match="may contain decisions"):
-        run("--to", str(file))
+        adopt_users("--to", str(file))
     assert file.read_text() == "decisions"
 
 
 @pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8-sig", ","), ("utf-8", ";")])
-def test_a_list_that_a_spreadsheet_saved_is_read(
+def test_a_list_saved_by_a_spreadsheet_is_read(
     system: Any, csv_list: Any, encoding: str, delimiter: str
 ) -> None:
     user = system.learner(f"Zoë_{secrets.token_hex(4)}")
     get_user_model().objects.filter(pk=user.pk).update(username=(name := f"=Zoë{user.pk}"))
-    in_lms(system, f"-{secrets.token_hex(4)}", user.email)
+    make_lms_account(system, f"-{secrets.token_hex(4)}", user.email)
     _, file = csv_list()
     text = file.read_bytes()
-    assert text.startswith(codecs.BOM_UTF8), "without it, spreadsheets garble the name"
+    assert text.startswith(codecs.BOM_UTF8), "without this mark, spreadsheets garble the name"
     rows = list(csv.DictReader(StringIO(text.decode("utf-8-sig"))))
-    assert rows[0]["user"] == f"'{name}", "a spreadsheet would take it for a formula"
+    assert rows[0]["user"] == f"'{name}", "a spreadsheet would read =Zoë as a formula"
     with file.open("w", newline="", encoding=encoding) as target:
         writer = csv.DictWriter(target, rows[0].keys(), delimiter=delimiter)
         writer.writeheader()
         writer.writerow(rows[0] | {"decision": " Link"})
-    out, _ = run("--decisions", str(file))
+    out, _ = adopt_users("--decisions", str(file))
     assert "1 linked, 0 failed." in out
     assert LmsAccount.objects.get().user_id == user.pk
 
 
-def test_decisions_that_are_none_are_named(system: Any, csv_list: Any) -> None:
+def test_an_unknown_decision_is_named(system: Any, csv_list: Any) -> None:
     first, second = system.learner(), system.learner()
     for user in (first, second):
-        in_lms(system, f"old_{secrets.token_hex(4)}", user.email)
+        make_lms_account(system, f"old_{secrets.token_hex(4)}", user.email)
     _, file = csv_list()
-    out, _ = run("--decisions", str(file))
+    out, _ = adopt_users("--decisions", str(file))
     assert "No row has 'link' in the column decision" in out
     decide(file, **{first.username: "yes", second.username: "skip"})
     out = StringIO()
@@ -474,23 +484,23 @@ def test_one_command_in_the_lms_links_several_accounts(
     users = [system_with_batch_api.learner() for _ in range(3)]
     names = [f"old_{secrets.token_hex(4)}" for _ in users]
     for user, name in zip(users, names, strict=True):
-        in_lms(system_with_batch_api, name, user.email)
-    run("--to", str(file := tmp_path / "users.csv"))
+        make_lms_account(system_with_batch_api, name, user.email)
+    adopt_users("--to", str(file := tmp_path / "users.csv"))
     decide(file, **{user.username: "link" for user in users})
-    out, _ = run("--decisions", str(file))
+    out, _ = adopt_users("--decisions", str(file))
     (line,) = [each for each in out.splitlines() if "usher_link" in each]
     command = line.split("./manage.py lms ")[1].split()
     assert set(names) <= set(command)
     system_with_batch_api.lms.manage(*command)
-    run("--decisions", str(file))
+    adopt_users("--decisions", str(file))
     reconcile(["account", "token"])
     assert {state(each) for each in LmsAccount.objects.all()} == {State.IN_SYNC}
 
 
-def test_a_file_that_is_no_list_is_named(tmp_path: Path, db: None) -> None:
+def test_a_file_without_the_columns_of_the_list_is_named(tmp_path: Path, db: None) -> None:
     file = tmp_path / "x.csv"
     file.write_text("a,b\n1,2\n")
     with pytest.raises(CommandError, match="lacks the columns"):
-        run("--decisions", str(file))
+        adopt_users("--decisions", str(file))
     with pytest.raises(CommandError, match="can't be opened"):
-        run("--decisions", str(tmp_path / "none.csv"))
+        adopt_users("--decisions", str(tmp_path / "none.csv"))

@@ -25,7 +25,7 @@ from usher.engine.services import reconcile
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def unconfirmed(**fields):
+def make_unconfirmed_learner(**fields):
     user = make_learner(**fields)
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     return user
@@ -39,7 +39,7 @@ def confirm(user):
 
 
 def test_an_unconfirmed_learner_gets_no_account(system_with_each_api):
-    user = unconfirmed()
+    user = make_unconfirmed_learner()
     account = ensure_account(user, reconcile_now=True)
     enroll(user, ensure_run(DEMO))
     reconcile()
@@ -60,8 +60,8 @@ def test_an_unconfirmed_learner_gets_no_account(system_with_each_api):
 
 
 @pytest.mark.django_db
-def test_a_repair_of_all_leaves_them_out():
-    user, other = unconfirmed(), make_learner()
+def test_a_repair_of_all_learners_leaves_out_unconfirmed_learners():
+    user, other = make_unconfirmed_learner(), make_learner()
     assert missing() == 1
     assert missing(user) == 0
     assert ensure_accounts() == 1
@@ -69,17 +69,17 @@ def test_a_repair_of_all_leaves_them_out():
 
 
 @pytest.mark.each_database
-def test_a_changed_address_is_sent_once_it_is_confirmed(system_with_batch_api):
+def test_a_changed_email_address_is_sent_after_its_confirmation(system_with_batch_api):
     user = make_learner()
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
-    before = user.email
-    user.email = f"new-{before}"
+    former_address = user.email
+    user.email = f"new-{former_address}"
     user.save()
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     follow_profile(user)
     reconcile()
-    assert system_with_batch_api.account(account.username)["email"] == before
+    assert system_with_batch_api.account(account.username)["email"] == former_address
     assert LmsProfile.objects.get(user=user).error_code == "unconfirmed"
 
     confirm(user)
@@ -88,8 +88,8 @@ def test_a_changed_address_is_sent_once_it_is_confirmed(system_with_batch_api):
     assert system_with_batch_api.account(account.username)["email"] == user.email
 
 
-def test_signing_in_does_not_send_an_unconfirmed_learner(system):
-    user = unconfirmed()
+def test_an_unconfirmed_learner_cannot_sign_in_to_the_lms(system):
+    user = make_unconfirmed_learner()
     account = ensure_account(user)
     browser = Client()
     browser.force_login(user)
@@ -105,8 +105,8 @@ def test_signing_in_does_not_send_an_unconfirmed_learner(system):
     assert answer.status_code == 302
 
 
-def test_an_existing_token_does_not_send_an_unconfirmed_learner(system):
-    user = unconfirmed()
+def test_a_token_of_an_unconfirmed_learner_gives_no_profile(system):
+    user = make_unconfirmed_learner()
     ensure_account(user)
     token = registration_tokens([user.pk])[user.pk]
     bearer = {"Authorization": f"Bearer {token}"}
@@ -116,35 +116,35 @@ def test_an_existing_token_does_not_send_an_unconfirmed_learner(system):
         assert user.email not in answer.content.decode()
 
 
-def test_the_reason_why_a_learner_is_not_sent_is_the_one_that_is_true(system, settings, capsys):
-    settings.USHER_ADAPTER = f"{__name__}.NobodyButStaff"
+def test_each_learner_without_account_has_the_reason_that_applies(system, settings, capsys):
+    settings.USHER_ADAPTER = f"{__name__}.OnlyStaff"
     learners = {
         "inactive": (make_learner(), "deactivated in this application"),
-        "unconfirmed": (unconfirmed(), "not confirmed"),
+        "unconfirmed": (make_unconfirmed_learner(), "not confirmed"),
         "not-eligible": (make_learner(), "USHER_ADAPTER does not allow"),
     }
     for learner, _ in learners.values():
         ensure_account(learner)
-    left = learners["inactive"][0]
-    type(left).objects.filter(pk=left.pk).update(is_active=False)
+    inactive = learners["inactive"][0]
+    type(inactive).objects.filter(pk=inactive.pk).update(is_active=False)
     reconcile(["account"])
-    differences = {one.what for one in drift(["account"])}
-    for code, (learner, said) in learners.items():
+    differences = {difference.what for difference in drift(["account"])}
+    for code, (learner, reason) in learners.items():
         learner.refresh_from_db()
         row = LmsAccount.objects.get(user=learner)
         assert row.error_code == code
-        assert said in row.error_message
-        assert row.username not in differences, "no account is what is wanted"
-        assert said in explain(learner)[0].cause
+        assert reason in row.error_message
+        assert row.username not in differences, "the learner should have no account"
+        assert reason in explain(learner)[0].cause
         token = registration_tokens([learner.pk])[learner.pk]
         answer = Client().get("/api/users/me", headers={"Authorization": f"Bearer {token}"})
         if code == "inactive":
             assert answer.status_code == 401  # the token of an inactive user is no longer valid
         else:
-            assert said in answer.json()["error_description"]
+            assert reason in answer.json()["error_description"]
 
 
-class NobodyButStaff(DefaultAdapter):
+class OnlyStaff(DefaultAdapter):
     def is_eligible(self, user):
         return user.is_staff
 
@@ -156,7 +156,7 @@ class NobodyButStaff(DefaultAdapter):
 def test_the_reasons_of_many_learners_cost_as_many_queries_as_those_of_one(
     django_assert_num_queries,
 ):
-    accounts = [ensure_account(unconfirmed()) for _ in range(6)]
+    accounts = [ensure_account(make_unconfirmed_learner()) for _ in range(6)]
     with CaptureQueriesContext(connection) as for_one:
         waiting.reasons([accounts[0].user_id])
     with django_assert_num_queries(len(for_one)):
@@ -164,12 +164,11 @@ def test_the_reasons_of_many_learners_cost_as_many_queries_as_those_of_one(
     assert {reason.code for reason in reasons.values()} == {UNCONFIRMED}
 
 
-def test_a_project_decides_itself(system, settings):
-    settings.USHER_ADAPTER = f"{__name__}.NobodyButStaff"
+def test_the_adapter_decides_which_learners_get_an_account(system, settings):
+    settings.USHER_ADAPTER = f"{__name__}.OnlyStaff"
     learner, staff = make_learner(), make_learner(is_staff=True)
     ensure_account(learner)
     ensure_account(staff)
     reconcile()
-    assert [a.user_id for a in LmsAccount.objects.filter(created_in_lms_at__isnull=False)] == [
-        staff.pk
-    ]
+    created = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
+    assert [account.user_id for account in created] == [staff.pk]

@@ -21,7 +21,7 @@ from usher.engine.services import open_gates, reconcile
 REGISTRATION = "/user_api/v1/account/registration/"
 
 
-def make_in_lms(system, username, email, *, linked=False, joined_ago=0):
+def make_lms_account(system, username, email, *, linked=False, joined_ago=0):
     """Creates an account in the LMS. linked: whether to link the account to the application's
     learner with the same username. joined_ago: age of the account in seconds."""
     system.lms.shell(
@@ -50,19 +50,19 @@ def test_a_learner_gets_an_account_and_a_token(system):
 
 
 @pytest.mark.parametrize("name", ["J.R.R. Tolkien", "Dr.Smith", "می\u200cخواهم", "N" * 255])
-def test_the_lms_has_names_as_people_write_them(system, name):
+def test_full_names_reach_the_lms_unchanged(system, name):
     account = ensure_account(system.learner(name=name), reconcile_now=True)
     assert account.is_ready, account.error_message
     assert system.account(account.username)["name"] == name
 
 
-def test_a_new_learner_costs_three_requests(system, faulty):
+def test_creating_an_account_and_a_token_takes_three_requests(system, faulty):
     ensure_account(system.learner(), reconcile_now=True)
     paths = [path.partition("?")[0] for _, path in faulty.requests]
     assert paths == [REGISTRATION, "/oauth2/authorize", "/oauth2/access_token"]
 
 
-def test_a_check_of_an_account_keeps_its_time_of_creation(system_with_each_api):
+def test_a_recheck_of_an_account_keeps_the_time_of_its_creation(system_with_each_api):
     user = system_with_each_api.learner()
     ensure_account(user, reconcile_now=True)
     created_at = timezone.now() - timedelta(days=9)
@@ -83,9 +83,9 @@ def test_tokens_are_stored_encrypted(system):
     assert row.access_token != row.refresh_token
 
 
-def test_somebody_elses_name_in_the_lms_leads_to_another_name(system):
+def test_a_username_that_somebody_else_has_in_the_lms_is_replaced(system):
     user = system.learner("taken")
-    make_in_lms(system, user.username, f"other-{user.email}", joined_ago=3600)
+    make_lms_account(system, user.username, f"other-{user.email}", joined_ago=3600)
     account = ensure_account(user)
     assert account.username == user.username
     reconcile(["account"], user=user)
@@ -96,12 +96,12 @@ def test_somebody_elses_name_in_the_lms_leads_to_another_name(system):
     assert system.account(user.username)["links"] == []
 
 
-def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
+def test_an_account_that_a_stranger_registered_after_the_reservation_is_not_taken_over(system):
     """A stranger registered the name in the LMS after the application reserved it. The stranger's
     account has no link to a learner of the application."""
     user = system.learner("race")
     account = ensure_account(user)
-    make_in_lms(system, account.username, f"other-{user.email}")
+    make_lms_account(system, account.username, f"other-{user.email}")
     reconcile(["account"], user=user)
     account.refresh_from_db()
     assert account.is_ready
@@ -109,11 +109,11 @@ def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(system):
     assert system.account(user.username)["links"] == []
 
 
-def test_a_linked_account_older_than_the_reservation_is_never_ours(system):
+def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system):
     """After the application restores a backup, the LMS can have accounts of learners who are not in
     the application's database."""
     user = system.learner("restored")
-    make_in_lms(system, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
+    make_lms_account(system, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
     account = ensure_account(user, reconcile_now=True)
     account.refresh_from_db()
     assert account.is_ready
@@ -121,9 +121,9 @@ def test_a_linked_account_older_than_the_reservation_is_never_ours(system):
     assert system.account(account.username)["email"] == user.email
 
 
-def test_the_operator_may_adopt_an_account(system):
+def test_adopt_takes_over_an_existing_account(system):
     user = system.learner("adopted")
-    make_in_lms(system, user.username, user.email, linked=True, joined_ago=86400)
+    make_lms_account(system, user.username, user.email, linked=True, joined_ago=86400)
     account = adopt(user, user.username)
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
@@ -131,9 +131,9 @@ def test_the_operator_may_adopt_an_account(system):
     assert client().me(access_token_for(user)) == user.username
 
 
-def test_an_email_that_the_lms_has_is_reported_and_never_linked(system):
+def test_an_account_is_refused_if_the_lms_has_the_email_address(system):
     user = system.learner()
-    make_in_lms(system, f"x{user.username}", user.email, joined_ago=3600)
+    make_lms_account(system, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert not account.is_ready
     assert account.refused_at is not None
@@ -142,7 +142,7 @@ def test_an_email_that_the_lms_has_is_reported_and_never_linked(system):
     assert system.account(f"x{user.username}")["links"] == []
 
 
-def test_an_account_whose_answer_was_lost_is_recognised(system, faulty):
+def test_an_account_is_recognised_after_the_answer_to_its_registration_was_lost(system, faulty):
     user = system.learner("lost")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
@@ -156,26 +156,26 @@ def test_an_account_whose_answer_was_lost_is_recognised(system, faulty):
     assert client().me(access_token_for(user)) == user.username
 
 
-def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(system, faulty):
+def test_a_username_is_kept_while_the_lms_cannot_show_whose_account_it_is(system, faulty):
     """The answer to the registration is lost. Then the LMS has a wrong client secret, so a sign-in
     to the account fails just as if the account did not exist."""
     user = system.learner("unclear")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
     reconcile(["account"], user=user)
-    row = (
+    read_provider = (
         "from usher.embedded.third_party_auth.models import OAuth2ProviderConfig as P; "
-        "row = P.objects.order_by('-change_date', '-pk').first(); "
+        "provider = P.objects.order_by('-change_date', '-pk').first(); "
     )
-    secret = system.lms.shell(f"{row}print(row.secret)").strip()
-    system.lms.shell(f"{row}row.secret = 'wrong'; row.save()")
+    secret = system.lms.shell(f"{read_provider}print(provider.secret)").strip()
+    system.lms.shell(f"{read_provider}provider.secret = 'wrong'; provider.save()")
     LmsAccount.objects.filter(user=user).make_due()
     assert reconcile(["account"], user=user).failed == 1
     account.refresh_from_db()
     assert account.username == user.username
     assert account.refused_at is None
     assert account.error_code == "unclear"
-    system.lms.shell(f"{row}row.secret = {secret!r}; row.save()")
+    system.lms.shell(f"{read_provider}provider.secret = {secret!r}; provider.save()")
     LmsAccount.objects.filter(user=user).make_due()
     reconcile(["account"], user=user)
     account.refresh_from_db()
@@ -201,7 +201,7 @@ def test_no_fault_during_creation_loses_the_learner(system, faulty, fault):
     assert client().me(access_token_for(user)) == user.username
 
 
-def test_an_lms_that_does_not_answer_in_time(system, faulty, settings):
+def test_an_account_is_retried_after_a_timeout(system, faulty, settings):
     settings.EDX_API_CLIENT_TIMEOUT = 0.3
     user = system.learner("slow")
     account = ensure_account(user)
@@ -215,15 +215,16 @@ def test_an_lms_that_does_not_answer_in_time(system, faulty, settings):
     assert account.due_at > timezone.now()
 
 
-def test_an_lms_that_is_down(system, settings):
+def test_an_unreachable_lms_has_the_error_code_no_connection(system, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     user = system.learner("down")
-    summary = reconcile(["account"], user=user) if ensure_account(user) else None
+    ensure_account(user)
+    summary = reconcile(["account"], user=user)
     assert summary.failed == 1
     assert summary.failures[0].code == "no-connection"
 
 
-def test_a_switched_off_provider_record_is_not_the_learners_fault(system, faulty):
+def test_a_disabled_provider_record_is_a_systemic_failure_and_refuses_no_account(system, faulty):
     user = system.learner("provider")
     account = ensure_account(user)
     faulty.decide = lambda _, path: "" if "/accounts?" in path else faults.ERROR_500
@@ -234,7 +235,7 @@ def test_a_switched_off_provider_record_is_not_the_learners_fault(system, faulty
     assert account.refused_at is None
 
 
-def test_the_registration_limit_is_waited_for_not_counted_as_attempt(system, faulty):
+def test_waiting_for_the_registration_limit_counts_as_no_attempt(system, faulty):
     user = system.learner("limited")
     account = ensure_account(user)
     faulty.retry_after = 120
@@ -247,7 +248,7 @@ def test_the_registration_limit_is_waited_for_not_counted_as_attempt(system, fau
 
 
 @pytest.mark.each_database
-def test_a_deleted_learners_name_is_never_given_again(system):
+def test_the_username_of_a_deleted_learner_is_never_given_to_another(system):
     first = system.learner("gone")
     name = ensure_account(first, reconcile_now=True).username
     lms_account = system.account(name)
@@ -263,10 +264,9 @@ def test_a_deleted_learners_name_is_never_given_again(system):
 
 
 @pytest.mark.each_database
-def test_two_learners_who_want_the_same_name(system):
-    one = make_learner(username="The.Same")
-    two = make_learner(username="the same")
-    names = {ensure_account(u, reconcile_now=True).username.lower() for u in (one, two)}
+def test_two_learners_who_want_the_same_username_get_different_usernames(system):
+    users = [make_learner(username="The.Same"), make_learner(username="the same")]
+    names = {ensure_account(user, reconcile_now=True).username.lower() for user in users}
     assert len(names) == 2
     assert LmsAccount.objects.filter(created_in_lms_at__isnull=False).count() == 2
 
@@ -286,24 +286,24 @@ def test_an_account_that_the_lms_lost_is_created_again(system):
     assert client().me(access_token_for(user)) == account.username
 
 
-def test_reservations_are_unique_whatever_the_case(db):
+def test_reserved_usernames_are_unique_regardless_of_case(db):
     user = make_learner()
     UsernameReservation.objects.create(username="Alice", user=user)
     with pytest.raises(IntegrityError), transaction.atomic():
         UsernameReservation.objects.create(username="alice", user=None)
 
 
-def test_a_learner_whose_row_was_deleted_gets_the_same_account_again(system_with_each_api):
+def test_a_learner_whose_account_record_was_deleted_gets_the_same_account_again(
+    system_with_each_api,
+):
     user = system_with_each_api.learner()
     name = ensure_account(user, reconcile_now=True).username
     enroll(user, ensure_run("course-v1:edX+DemoX+Demo_Course"), reconcile_now=True)
     LmsAccount.objects.filter(user=user).delete()
-    again = ensure_account(user, reconcile_now=True)
-    assert (again.username, again.is_ready, again.error_code) == (name, True, "")
+    account = ensure_account(user, reconcile_now=True)
+    assert (account.username, account.is_ready, account.error_code) == (name, True, "")
     assert system_with_each_api.enrollments(name) == {
         "course-v1:edX+DemoX+Demo_Course": ("audit", True)
     }
-    assert (
-        reserve(system_with_each_api.learner(), name.upper(), reuse_own=True).lower()
-        != name.lower()
-    )
+    name_of_another = reserve(system_with_each_api.learner(), name.upper(), reuse_own=True)
+    assert name_of_another.lower() != name.lower()

@@ -24,28 +24,30 @@ def learner(transactional_db):
     return user
 
 
-def test_an_account_sent_with_older_details_makes_the_profile_due_again(learner):
+def test_an_account_sent_with_outdated_details_makes_the_profile_due(learner):
     follow_profile(learner)
     rows = LmsProfile.objects.filter(user=learner)
     rows.update(observed_name=learner.name, observed_generation=1)
     rows.forget_work()
     row = type(learner.lms_account).objects.get(user=learner)
-    older = SimpleNamespace(details=Details(learner.email, "Older", ""), registration_token="")
+    outdated = SimpleNamespace(details=Details(learner.email, "Old", ""), registration_token="")
     now = timezone.now() + timedelta(seconds=1)
-    kind("account").settle([(Job(row, row.username, older), Outcome(changed=True))], now)
+    kind("account").settle([(Job(row, row.username, outdated), Outcome(changed=True))], now)
     assert rows.due(now).exists()
-    assert rows.get().observed_name == "", "the public API sends what differs from this"
+    assert rows.get().observed_name == "", "the public API sends only values that differ from it"
 
 
-def test_a_profile_of_an_account_that_is_lost_is_tried_again(learner):
+def test_a_profile_whose_account_is_missing_in_the_lms_is_retried(learner):
     """The retry succeeds when the account has been created again. A refused profile would not be
     retried."""
     lms = SimpleNamespace(
         account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
     )
     context = SimpleNamespace(lms=lms, evidence=SimpleNamespace(require=lambda *_: None))
-    same = Details(learner.email, learner.name, "")
-    data = SimpleNamespace(username="x", token="", desired=same, observed=same, is_active=True)
+    details = Details(learner.email, learner.name, "")
+    data = SimpleNamespace(
+        username="x", token="", desired=details, observed=details, is_active=True
+    )
     with pytest.raises(LmsError) as raised:
         kind("profile").act(Job(LmsProfile(user=learner), "x", data), context)
     assert raised.value.code == "not-found"

@@ -32,36 +32,42 @@ def deactivated(system_with_each_api):
     return account
 
 
-def look_again(kinds=("account", "token", "profile")):
+def recheck_and_reconcile(kinds=("account", "token", "profile")):
     summary = reconcile(kinds, made_due=recheck(kinds))
     assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
 
 
-def test_the_account_stays_deactivated_and_has_a_state_of_its_own(
+def test_a_recheck_leaves_the_account_deactivated_and_every_report_says_so(
     system_with_each_api, deactivated
 ):
-    look_again()
+    recheck_and_reconcile()
     assert system_with_each_api.account(deactivated.username)["is_active"] is False
     deactivated.refresh_from_db()
     assert state(deactivated) is State.DEACTIVATED
     assert deactivated in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
     assert deactivated not in in_state(LmsAccount.objects.all(), State.IN_SYNC)
     assert learners.facts()["deactivated_in_lms"] == [deactivated.username]
-    line = next(one for one in explain(deactivated.user) if one.topic == "account")
-    assert line.state == "Deactivated in the LMS"
-    assert "until somebody activates" in line.next
-    history = [one.text for one in explain(deactivated.user) if one.topic == "history"]
+    account = next(
+        sentence for sentence in explain(deactivated.user) if sentence.topic == "account"
+    )
+    assert account.state == "Deactivated in the LMS"
+    assert "until somebody activates" in account.next
+    history = [
+        sentence.text for sentence in explain(deactivated.user) if sentence.topic == "history"
+    ]
     assert history[0].endswith("LMS account deactivated in the LMS, not from here.")
 
 
-def test_a_repair_does_not_promise_to_activate_the_account(system_with_each_api, deactivated):
-    look_again()
+def test_a_learner_whose_account_is_deactivated_in_the_lms_is_not_counted_as_missing(
+    system_with_each_api, deactivated
+):
+    recheck_and_reconcile()
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
     other = system_with_each_api.learner()
     assert (missing(), missing(deactivated.user), missing(other)) == (1, 0, 1)
 
 
-def test_another_name_does_not_activate_the_account(system_with_each_api, deactivated):
+def test_a_changed_name_does_not_activate_the_account(system_with_each_api, deactivated):
     user = deactivated.user
     user.name = "Another Name"
     user.save()
@@ -69,8 +75,12 @@ def test_another_name_does_not_activate_the_account(system_with_each_api, deacti
     assert system_with_each_api.account(deactivated.username)["is_active"] is False
 
 
-def test_drift_and_a_dry_run_name_it_and_change_nothing(system_with_each_api, deactivated):
-    difference = next(one for one in drift(["account"]) if one.what == deactivated.username)
+def test_drift_and_a_dry_run_name_the_deactivated_account_and_change_nothing(
+    system_with_each_api, deactivated
+):
+    difference = next(
+        difference for difference in drift(["account"]) if difference.what == deactivated.username
+    )
     assert (difference.field, difference.here, difference.there, difference.action) == (
         "active",
         "yes",
@@ -84,21 +94,21 @@ def test_drift_and_a_dry_run_name_it_and_change_nothing(system_with_each_api, de
     assert "0 would be changed; nothing was changed" in out.getvalue()
 
 
-def test_staff_of_the_application_can_activate_the_account(system_with_batch_api):
+def test_reactivate_activates_the_account_through_the_batch_api(system_with_batch_api):
     account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
     set_active(system_with_batch_api, account.username, False)
-    look_again()
+    recheck_and_reconcile()
     LmsToken.objects.filter(user=account.user).update(access_token="", expires_at=None)
-    look_again()
+    recheck_and_reconcile()
     assert LmsToken.objects.get(user=account.user).error_code == "deactivated-in-lms"
     reactivate(account.user)
     out = StringIO()
     call_command("reconcile", "--recheck", "--dry-run", "--json", stdout=out)
-    would = {
+    planned_actions = {
         difference["what"]: difference["action"]
         for difference in json.loads(out.getvalue())["differences"]
     }
-    assert would[account.username] == "activate it"
+    assert planned_actions[account.username] == "activate it"
     reconcile(["account", "token"])
     assert system_with_batch_api.account(account.username)["is_active"] is True
     account.refresh_from_db()
@@ -106,7 +116,7 @@ def test_staff_of_the_application_can_activate_the_account(system_with_batch_api
     assert LmsToken.objects.get(user=account.user).is_valid_for(60)
 
 
-def test_the_public_api_cannot_activate_it_and_says_who_can(system):
+def test_reactivate_is_refused_through_the_public_api_and_names_the_manual_step(system):
     account = ensure_account(system.learner(), reconcile_now=True)
     set_active(system, account.username, False)
     reactivate(account.user)
@@ -116,15 +126,19 @@ def test_the_public_api_cannot_activate_it_and_says_who_can(system):
     assert "activate the account in the LMS's admin" in account.error_message
 
 
-def test_a_setting_lets_the_application_win(system_with_batch_api, settings):
+def test_the_account_is_activated_again_if_the_setting_makes_the_application_win(
+    system_with_batch_api, settings
+):
     account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
     set_active(system_with_batch_api, account.username, False)
     settings.USHER_ACCOUNT_WINNER = "application"
-    look_again()
+    recheck_and_reconcile()
     assert system_with_batch_api.account(account.username)["is_active"] is True
 
 
-def test_the_account_of_a_deleted_learner_is_meant_to_be_inactive(system_with_batch_api):
+def test_the_account_of_a_deleted_learner_is_not_reported_as_deactivated_in_the_lms(
+    system_with_batch_api,
+):
     user = system_with_batch_api.learner()
     name = ensure_account(user, reconcile_now=True).username
     user.delete()

@@ -12,7 +12,7 @@ from usher.engine.services import reconcile
 
 
 @pytest.fixture
-def unseen(system_with_each_api):
+def unrecorded(system_with_each_api):
     """A learner's account that exists in the LMS while the application records it as not
     created."""
     account = ensure_account(system_with_each_api.learner())
@@ -24,44 +24,50 @@ def unseen(system_with_each_api):
     return account
 
 
-def is_out_of_use(system_with_each_api, row, by_hand):
+def is_deactivated(system_with_each_api, row, manual_code):
     """True if the account is deactivated in the LMS, or if the row is refused with the code
-    ``by_hand``: with the public API, a person must deactivate the account."""
-    if row.error_code == by_hand:
+    ``manual_code``. The public API cannot deactivate an account, so that code asks a person to do
+    it."""
+    if row.error_code == manual_code:
         return row.refused_at is not None
     return system_with_each_api.account(row.username)["is_active"] is False
 
 
-def test_a_deactivated_learner_has_no_active_account(system_with_each_api, unseen):
-    unseen.user.is_active = False
-    unseen.user.save()
+def test_the_unrecorded_account_of_a_deactivated_learner_is_deactivated(
+    system_with_each_api, unrecorded
+):
+    unrecorded.user.is_active = False
+    unrecorded.user.save()
     reconcile(["account"])
-    unseen.refresh_from_db()
-    assert is_out_of_use(system_with_each_api, unseen, "deactivation-by-hand")
-    assert not unseen.is_ready, "it is made as new when the learner is activated"
+    unrecorded.refresh_from_db()
+    assert is_deactivated(system_with_each_api, unrecorded, "deactivation-by-hand")
+    assert not unrecorded.is_ready, "Usher creates it when the learner is activated again"
 
 
-def test_a_deleted_learner_has_no_active_account(system_with_each_api, unseen):
-    unseen.user.delete()
+def test_the_unrecorded_account_of_a_deleted_learner_is_deactivated(
+    system_with_each_api, unrecorded
+):
+    unrecorded.user.delete()
     reconcile(["retirement"])
-    assert is_out_of_use(system_with_each_api, Retirement.objects.get(), "retirement-by-hand")
+    assert is_deactivated(system_with_each_api, Retirement.objects.get(), "retirement-by-hand")
 
 
-@pytest.mark.parametrize("gone", ["deactivated", "deleted"])
-def test_an_older_account_of_that_name_is_left_alone(system_with_each_api, unseen, gone):
-    """An account that is older than the reservation belongs to somebody else."""
-    later = unseen.reserved_at + timedelta(hours=1)
-    LmsAccount.objects.update(reserved_at=later)
-    if gone == "deleted":
-        unseen.user.delete()
+@pytest.mark.parametrize("learner_change", ["deactivated", "deleted"])
+def test_an_account_older_than_the_reservation_is_not_deactivated(
+    system_with_each_api, unrecorded, learner_change
+):
+    """An account that is older than the reservation of its username belongs to somebody else."""
+    LmsAccount.objects.update(reserved_at=unrecorded.reserved_at + timedelta(hours=1))
+    if learner_change == "deleted":
+        unrecorded.user.delete()
     else:
-        unseen.user.is_active = False
-        unseen.user.save()
+        unrecorded.user.is_active = False
+        unrecorded.user.save()
     assert reconcile(["account", "retirement"]).failed == 0
-    assert system_with_each_api.account(unseen.username)["is_active"] is True
+    assert system_with_each_api.account(unrecorded.username)["is_active"] is True
 
 
-def test_a_learner_who_is_activated_again_has_an_account(system_with_batch_api):
+def test_a_learner_who_is_activated_again_gets_an_active_account(system_with_batch_api):
     account = ensure_account(system_with_batch_api.learner())
     reconcile(["account"])
     LmsAccount.objects.update(created_in_lms_at=None, observed_generation=0)
@@ -76,19 +82,19 @@ def test_a_learner_who_is_activated_again_has_an_account(system_with_batch_api):
     assert system_with_batch_api.account(account.username)["is_active"] is True
 
 
-def test_an_account_that_was_requested_before_its_learner_was_deleted_is_searched_for_later(
+def test_a_retirement_searches_for_an_account_until_a_running_registration_has_ended(
     system_with_batch_api,
 ):
     account = ensure_account(system_with_batch_api.learner())
-    until = account.reserved_at + timedelta(seconds=50)
-    LmsAccount.objects.set_work(lease_owner="a worker", lease_until=until)
+    end_of_lease = account.reserved_at + timedelta(seconds=50)
+    LmsAccount.objects.set_work(lease_owner="a worker", lease_until=end_of_lease)
     account.user.delete()
     row = Retirement.objects.get()
-    assert row.due_at == until, "what the worker sent may arrive until then"
+    assert row.due_at == end_of_lease, "until then, the worker's registration may arrive"
     Retirement.objects.set_work(due_at=account.reserved_at)
     assert reconcile(["retirement"]).failed == 0
     row.refresh_from_db()
-    assert row.due_at is not None, "a registration of a killed worker may come still"
+    assert row.due_at is not None, "the registration of a killed worker may still arrive"
     Retirement.objects.set_work(due_at=account.reserved_at)
     assert reconcile(["retirement"]).failed == 0
     row.refresh_from_db()

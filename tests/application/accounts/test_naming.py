@@ -20,20 +20,20 @@ from usher.contract import limits
 
 
 @given(st.text(max_size=200))
-def test_a_cleaned_username_is_one_that_the_lms_takes(text):
+def test_the_lms_accepts_every_cleaned_username(text):
     name = clean_username(text)
     assert re.fullmatch(limits.USERNAME_PATTERN, name)
     assert limits.USERNAME_MIN_LENGTH <= len(name) <= limits.USERNAME_MAX_LENGTH
 
 
 @given(st.text(max_size=200))
-def test_cleaning_a_cleaned_name_changes_nothing(text):
-    once = clean_username(text)
-    assert clean_username(once) == once
+def test_cleaning_a_cleaned_username_changes_nothing(text):
+    cleaned = clean_username(text)
+    assert clean_username(cleaned) == cleaned
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=40), max_size=4))
-def test_every_candidate_is_one_that_the_lms_takes(text, suggestions):
+def test_the_lms_accepts_every_candidate_for_a_username(text, suggestions):
     names = list(candidates(text, suggestions))
     assert len(names) > 20
     for name in names:
@@ -42,7 +42,7 @@ def test_every_candidate_is_one_that_the_lms_takes(text, suggestions):
 
 
 @given(st.text(max_size=400))
-def test_a_cleaned_full_name_holds_nothing_that_the_lms_refuses(text):
+def test_the_lms_accepts_every_cleaned_full_name(text):
     name = clean_full_name(text, fallback="somebody")
     assert 1 <= len(name) <= limits.FULL_NAME_MAX_LENGTH
     assert "<" not in name
@@ -71,7 +71,7 @@ def test_a_cleaned_full_name_holds_nothing_that_the_lms_refuses(text):
         ("a" * 80, "a" * 30),
     ],
 )
-def test_usernames(text, name):
+def test_usernames_are_transliterated_and_shortened(text, name):
     assert clean_username(text) == name
 
 
@@ -94,7 +94,7 @@ def test_usernames(text, name):
         ("", "somebody"),
     ],
 )
-def test_full_names(text, name):
+def test_full_names_keep_all_but_markup_and_addresses(text, name):
     assert clean_full_name(text, fallback="somebody") == name
 
 
@@ -107,13 +107,13 @@ def test_reserving_fails_if_all_candidates_are_taken(db, monkeypatch):
         reserve(user, "popular")
 
 
-def test_any_number_of_learners_can_have_names_of_other_alphabets(db):
+def test_many_learners_with_the_same_name_in_another_alphabet_get_usernames(db):
     names = {reserve(make_learner(), name) for name in ("王小明", "दीपक") for _ in range(30)}
     assert len(names) == 60
 
 
 @pytest.mark.parametrize("wanted", ["", " ", "__", "王小明"])
-def test_a_name_of_which_nothing_is_left_becomes_a_random_one(db, wanted):
+def test_a_name_without_usable_characters_gives_a_random_username(db, wanted):
     """A sequential number would tell everybody how many learners there are."""
     names = [reserve(make_learner(), wanted) for _ in range(2)]
     assert all(re.fullmatch("learner_[a-z2-9]{10}", name) for name in names), names

@@ -13,7 +13,7 @@ from django.core.management import CommandError, ManagementUtility, call_command
 from django.db import OperationalError, ProgrammingError, connection
 from oauth2_provider.models import get_application_model
 
-from tests.application.accounts.test_creation import make_in_lms
+from tests.application.accounts.test_creation import make_lms_account
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.conf import settings as get_settings
@@ -48,14 +48,14 @@ def passwords(monkeypatch):
     monkeypatch.setenv("USHER_TEST_LEARNER_PASSWORD", "a-Password-of-2")
 
 
-def test_help_lists_them_under_the_name_of_usher():
+def test_manage_py_help_lists_the_commands_under_usher():
     usage = ManagementUtility(["manage.py", "help"]).main_help_text()
     groups = {part.split("]")[0]: part.split()[1:] for part in usage.split("[")[1:]}
     assert groups["usher"] == sorted(path.stem for path in COMMANDS.glob("[!_]*.py"))
     assert "application" not in groups
 
 
-def test_configure_instance_creates_everything_once(transactional_db, passwords, settings):
+def test_configure_instance_changes_nothing_the_second_time(transactional_db, passwords, settings):
     settings.OPENEDX_API_BASE_URL = "http://edx.odl.local:18000"
     code, out, _ = run(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
@@ -75,7 +75,7 @@ def test_configure_instance_creates_everything_once(transactional_db, passwords,
     assert users.get(username="testlearner").check_password("a-Password-of-2")
     assert CourseRun.objects.count() == 2
     assert Enrollment.objects.count() == 2
-    before = client.client_secret
+    hashed_secret = client.client_secret
     code, out, _ = run(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
     )
@@ -83,7 +83,7 @@ def test_configure_instance_creates_everything_once(transactional_db, passwords,
     assert "nothing to change" in out
     assert secret not in out
     client.refresh_from_db()
-    assert client.client_secret == before
+    assert client.client_secret == hashed_secret
 
 
 def test_configure_instance_takes_a_given_client(transactional_db, passwords):
@@ -94,9 +94,9 @@ def test_configure_instance_takes_a_given_client(transactional_db, passwords):
     assert code == 0
     assert json.loads(out)["client_id"] == "my-id"
     assert Enrollment.objects.count() == 0
-    _, again, _ = run("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
-    assert json.loads(again)["client_secret"] is None
-    assert json.loads(again)["changed"] is False
+    _, out, _ = run("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
+    assert json.loads(out)["client_secret"] is None
+    assert json.loads(out)["changed"] is False
 
 
 def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):
@@ -110,7 +110,7 @@ def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):
 
 
 @pytest.mark.parametrize("gateway", ["http://172.17.0.1", "172.17.0.1:8000", "a b", "-x", "[::1"])
-def test_a_gateway_is_a_host_and_nothing_else(db, gateway):
+def test_a_gateway_with_a_scheme_or_a_port_is_rejected(db, gateway):
     with pytest.raises(CommandError, match="without http:// and without a port"):
         run("configure_instance", "linux", f"--gateway={gateway}", "--dry-run")
     assert run("configure_instance", "linux", "--gateway=fd00::1", "--dry-run")[0] == 0
@@ -118,13 +118,13 @@ def test_a_gateway_is_a_host_and_nothing_else(db, gateway):
 
 
 @pytest.mark.parametrize("wait", ["nan", "-1", "inf", "soon"])
-def test_a_wait_is_a_number_of_seconds(wait):
+def test_a_wait_that_is_no_number_of_seconds_is_rejected(wait):
     for command in ("reconcile", "repair_missing_courseware_records"):
         with pytest.raises(CommandError, match="not a number of seconds"):
             run(command, f"--wait={wait}")
 
 
-def test_without_a_password_at_the_prompt_nothing_is_created(db, monkeypatch):
+def test_configure_instance_creates_nothing_if_no_password_is_entered(db, monkeypatch):
     def end_of_input(prompt):
         raise EOFError
 
@@ -148,7 +148,9 @@ def test_without_a_password_at_the_prompt_nothing_is_created(db, monkeypatch):
         (OperationalError("connection refused"), "can't be used: connection refused. "),
     ],
 )
-def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error, words):
+def test_a_database_error_ends_a_command_with_advice_instead_of_a_traceback(
+    db, monkeypatch, error, words
+):
     def refuse(*args, **kwargs):
         raise error
 
@@ -165,7 +167,7 @@ def test_an_error_about_a_read_only_database_file_names_the_file():
 
 
 @pytest.mark.parametrize("command", [("sync_courserun", "--all", "ALL"), ("sync_courseruns",)])
-def test_all_runs(system, command):
+def test_syncing_all_runs_counts_runs_and_modes(system, command):
     code, out, _ = run(*command, "--json")
     assert code == 0, out
     printed, runs = json.loads(out), CourseRun.objects.count()
@@ -183,7 +185,7 @@ def test_all_runs(system, command):
 
 
 @pytest.mark.parametrize("command", ["sync_courserun", "sync_courseruns"])
-def test_one_run(system, command):
+def test_syncing_one_run_adds_only_that_run(system, command):
     code, out, _ = run(command, "--run", DEMO)
     assert code == 0, out
     assert [r.course_key for r in CourseRun.objects.all()] == [DEMO]
@@ -193,12 +195,12 @@ def test_one_run(system, command):
     assert "1 failed" in out
     assert "It was not added here." in " ".join(out.split())
     assert "delete the run here" not in " ".join(out.split())
-    assert run(command.removesuffix("s") + "s")[0] == 0, "a mistyped key is kept"
+    assert run(command.removesuffix("s") + "s")[0] == 0, "the mistyped key was added"
     with pytest.raises(CommandError, match="not-a-key"):
         run(command, "--run", "not-a-key")
 
 
-def test_both_forms_of_all(system):
+def test_a_dry_run_of_the_sync_of_all_runs_adds_no_run(system):
     code, out, _ = run("sync_courseruns", "--all", "ALL", "--dry-run")
     assert code == 0
     assert re.fullmatch(
@@ -222,9 +224,9 @@ def test_repair_gives_everybody_an_account_and_a_token(system):
     assert out.splitlines()[-1] == "✓ accounts and tokens: 0 changed, 0 unchanged, 0 failed"
 
 
-def test_repair_names_what_it_could_not_do(system):
+def test_repair_names_the_learner_whose_account_was_refused(system):
     good, bad = system.learner(), system.learner()
-    make_in_lms(system, f"x{bad.username}", bad.email, joined_ago=3600)
+    make_lms_account(system, f"x{bad.username}", bad.email, joined_ago=3600)
     code, out, _ = run("repair_missing_courseware_records")
     assert code == 1
     assert "duplicate-email" in out
@@ -238,7 +240,7 @@ def test_repair_names_what_it_could_not_do(system):
     assert code == 0, out
 
 
-def test_unknown_learners_and_runs_are_named(system):
+def test_unknown_learners_runs_and_kinds_are_rejected(system):
     with pytest.raises(CommandError, match="nobody"):
         run("repair_missing_courseware_records", "--user", "nobody")
     with pytest.raises(CommandError, match="nobody"):
@@ -249,7 +251,7 @@ def test_unknown_learners_and_runs_are_named(system):
         run("reconcile", "--kind", "nonsense")
 
 
-def test_a_dry_run_says_what_waits_and_why(system, settings):
+def test_a_dry_run_names_records_that_wait_for_their_next_attempt(system, settings):
     """Between two attempts, no row is due. Nevertheless, the dry run must not report success."""
     enroll(system.learner(), ensure_run(DEMO))
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "ended"
@@ -264,11 +266,11 @@ def test_a_dry_run_says_what_waits_and_why(system, settings):
 
 
 @pytest.mark.each_database
-def test_reconcile_and_drift(system):
+def test_drift_finds_differences_until_reconcile_repairs_them(system):
     user = system.learner()
     ensure_account(user)
-    run_row = ensure_run(DEMO)
-    enroll(user, run_row)
+    course_run = ensure_run(DEMO)
+    enroll(user, course_run)
     code, out, _ = run("reconcile", "--dry-run", "--json")
     assert json.loads(out)["due"]["enrollment"] == 1
     code, out, _ = run("drift", "--json", "--kind", "account")
@@ -294,7 +296,7 @@ def test_reconcile_and_drift(system):
     assert run("drift", "--kind", "enrollment")[0] == 0
 
 
-def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(system, monkeypatch):
+def test_a_recheck_fails_if_the_list_of_enrollments_cannot_be_read(system, monkeypatch):
     enroll(system.learner(), ensure_run(DEMO))
     assert run("reconcile")[0] == 0
 
@@ -309,7 +311,7 @@ def test_a_recheck_fails_if_the_lms_can_not_list_the_enrollments(system, monkeyp
     assert "✗ failed enrollment list of the LMS: The LMS refuses access." in " ".join(out.split())
 
 
-def test_an_lms_that_does_not_answer_is_named_with_its_setting(system, settings):
+def test_the_error_about_an_unreachable_lms_names_the_setting_of_its_address(system, settings):
     ensure_account(system.learner())
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     for _ in range(12):  # after some failures, the circuit breaker stops requests
@@ -318,7 +320,7 @@ def test_an_lms_that_does_not_answer_is_named_with_its_setting(system, settings)
     assert isinstance(caught.value.__cause__, CircuitOpen)
 
 
-def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(system, settings):
+def test_a_dry_run_with_an_unreachable_lms_reports_that_it_stopped(system, settings):
     enroll(system.learner(), ensure_run(DEMO))
     code, out, _ = run("reconcile", "--dry-run", "--kind", "grade")
     assert (code, out) == (0, "✓ records: 0 would be changed; nothing was changed\n")
@@ -332,7 +334,7 @@ def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(system, setti
     assert "Nothing answers" in json.loads(out)["stopped"]
 
 
-def test_an_lms_that_is_down_is_a_failure_not_a_traceback(system, settings):
+def test_every_command_reports_an_unreachable_lms_without_a_traceback(system, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     system.learner()
     code, out, _ = run("repair_missing_courseware_records", "--wait", "0")
@@ -352,7 +354,7 @@ def test_an_lms_that_is_down_is_a_failure_not_a_traceback(system, settings):
 
 
 @pytest.mark.each_database
-def test_rotate_encryption_keys(system):
+def test_rotate_encryption_keys_counts_the_tokens_it_changed(system):
     ensure_account(system.learner(), reconcile_now=True)
     code, out, _ = run("rotate_encryption_keys")
     assert (code, out.strip()) == (0, "✓ tokens: 1 changed, 0 unchanged, 0 failed")
@@ -366,7 +368,7 @@ def test_rotate_encryption_keys(system):
         ("why", "nobody" * 10),
     ],
 )
-def test_errors_fit_a_terminal(db, capsys, arguments):
+def test_error_messages_fit_a_terminal_of_80_columns(db, capsys, arguments):
     with pytest.raises(SystemExit):
         ManagementUtility(["manage.py", *arguments]).execute()
     lines = capsys.readouterr().err.splitlines()
@@ -385,32 +387,34 @@ class InterruptedAtFirstOutput(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "records"),
     [
         ((), "for due records"),
         (("--kind", "account", "--kind", "token"), "for due records of kind account, token"),
         (("--user", "ada@new.example"), "for due records of ada"),
     ],
 )
-def test_watching_begins_with_what_how_often_and_how_to_end_it(system, arguments, what):
+def test_watch_first_prints_its_records_its_interval_and_how_to_stop_it(system, arguments, records):
     get_user_model().objects.create_user("ada", "ada@new.example")
     out = InterruptedAtFirstOutput()
     call_command("reconcile", "--watch", *arguments, stdout=out)
     lms = get_settings().api_base_url
-    to = f"sends them to the LMS at {lms}"
-    expected = f"… watching {what}; {to}. Looks every second; Ctrl-C stops it."
+    target = f"sends them to the LMS at {lms}"
+    expected = f"… watching {records}; {target}. Looks every second; Ctrl-C stops it."
     assert " ".join(out.getvalue().split()) == expected
     assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
-def test_watching_with_json_prints_no_text(system, monkeypatch):
+def test_watch_with_json_prints_no_text(system, monkeypatch):
     """A fake replaces ``watch``, which would run for ever."""
     monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
     assert run("reconcile", "--watch", "--json") == (0, "", "")
 
 
-def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(monkeypatch):
-    class Waits(EngineCommand):
+def test_the_message_about_ctrl_c_begins_on_a_new_line(monkeypatch):
+    """A terminal prints ``^C`` when somebody presses Ctrl-C."""
+
+    class InterruptedCommand(EngineCommand):
         def act(self, **options):
             raise KeyboardInterrupt
 
@@ -418,6 +422,6 @@ def test_an_interruption_does_not_follow_the_terminal_s_sign_in_its_line(monkeyp
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
     with pytest.raises(CommandError, match="Interrupted: nothing is lost") as interruption:
-        call_command(Waits())
+        call_command(InterruptedCommand())
     assert interruption.value.returncode == 130
     assert screen.getvalue() == "\n"

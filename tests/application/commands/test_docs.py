@@ -20,39 +20,29 @@ from tests.support.pages import ROOT, all_blocks, commands
 from usher.cli.main import main
 
 #: Other programs, whose arguments are not checked.
-FOREIGN = {
-    *("git", "docker", "kubectl", "tutor", "celery", "granian", "django-admin", "sh", "curl"),
-    *(
-        "openssl",
-        ".",
-        "$EDITOR",
-        "cp",
-        "cd",
-        "promtool",
-        "prometheus",
-        "helm",
-        "echo",
-        "printf",
-        "chmod",
-    ),
+UNCHECKED_PROGRAMS = {
+    *("git", "docker", "kubectl", "helm", "tutor", "celery", "granian", "django-admin"),
+    *("promtool", "prometheus", "openssl", "curl", "sh", "cp", "cd", "chmod", "echo", "printf"),
+    *(".", "$EDITOR"),
 }
-#: Languages of blocks without commands: output, diagrams, text.
-NOT_RUN = {"text", "mermaid", "promql", "nginx", "dotenv"}
+#: Languages of blocks_in without commands: output, diagrams, text.
+LANGUAGES_WITHOUT_COMMANDS = {"text", "mermaid", "promql", "nginx", "dotenv"}
 
 
-def blocks(wanted: str) -> Iterator[tuple[str, str]]:
-    for page, language, text in all_blocks():
-        if language == wanted:
+def blocks_in(language: str) -> Iterator[tuple[str, str]]:
+    """(page, text) of each code block in this language."""
+    for page, language_of_block, text in all_blocks():
+        if language_of_block == language:
             yield page, text
 
 
-def test_every_block_says_what_it_is() -> None:
-    known = {"console", "sh", "python", "ini", "json", "yaml"} | NOT_RUN
+def test_every_code_block_has_a_known_language() -> None:
+    known = {"console", "sh", "python", "ini", "json", "yaml"} | LANGUAGES_WITHOUT_COMMANDS
     assert [(page, language) for page, language, _ in all_blocks() if language not in known] == []
 
 
 @pytest.mark.parametrize(("page", "command"), commands())
-def test_a_command_is_understood(page: str, command: str) -> None:
+def test_every_command_has_valid_arguments(page: str, command: str) -> None:
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):
         del words[0]
@@ -60,9 +50,9 @@ def test_a_command_is_understood(page: str, command: str) -> None:
         words = words[4:]
     program = Path(words[0]).name if words[0] != "." else "."
     if program == "usher":
-        understood_by_usher(words[1:])
+        check_usher_command(words[1:])
     elif program in ("python", "python3", "manage.py"):
-        understood_by_python(words[1:] if program != "manage.py" else words)
+        check_python_command(words[1:] if program != "manage.py" else words)
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         for word in words[1:]:
@@ -76,23 +66,23 @@ def test_a_command_is_understood(page: str, command: str) -> None:
         sources = (path.read_text() for path in (ROOT / "src/usher/tutor").rglob("*.py"))
         assert any(task[1] in source for source in sources), command
     else:
-        assert program in FOREIGN, f"{page}: {command}"
+        assert program in UNCHECKED_PROGRAMS, f"{page}: {command}"
 
 
-def understood_by_usher(words: list[str]) -> None:
+def check_usher_command(words: list[str]) -> None:
     context = click.Context(main, info_name="usher")
     command = main.get_command(context, words[0])
     assert command is not None, words
     inner = click.Context(command, info_name=words[0], parent=context)
-    rest = words[1:]
+    arguments = words[1:]
     if isinstance(command, click.Group):
-        below = command.get_command(inner, rest[0])
-        assert below is not None, words
-        command, rest = below, rest[1:]
-    command.make_parser(inner).parse_args(args=list(rest))
+        subcommand = command.get_command(inner, arguments[0])
+        assert subcommand is not None, words
+        command, arguments = subcommand, arguments[1:]
+    command.make_parser(inner).parse_args(args=list(arguments))
 
 
-def understood_by_python(words: list[str]) -> None:
+def check_python_command(words: list[str]) -> None:
     if Path(words[0]).name == "manage.py":
         if words[1] == "lms":
             lms = ROOT / "src/usher/lms/management/commands" / f"{words[2]}.py"
@@ -102,24 +92,25 @@ def understood_by_python(words: list[str]) -> None:
         command = load_command_class(owner, words[1]) if isinstance(owner, str) else owner
         command.create_parser("manage.py", words[1]).parse_args(words[2:])
     elif words[0] == "-m":
-        import_module(words[1].removesuffix(".lms_load")) if words[1] != "pytest" else None
+        if words[1] != "pytest":
+            import_module(words[1].removesuffix(".lms_load"))
     else:
         assert (ROOT / words[0]).is_file(), words
 
 
-@pytest.mark.parametrize(("page", "code"), list(blocks("python")), ids=lambda text: text[:30])
-def test_code_compiles_and_what_it_imports_is_there(page: str, code: str) -> None:
+@pytest.mark.parametrize(("page", "code"), list(blocks_in("python")), ids=lambda text: text[:30])
+def test_python_blocks_compile_and_import_existing_names(page: str, code: str) -> None:
     if code.lstrip().startswith(">>>"):
         return  # tests/client runs interactive sessions
     for node in ast.walk(ast.parse(code, page)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("usher"):
             module = import_module(str(node.module))
-            absent = [alias.name for alias in node.names if not hasattr(module, alias.name)]
-            assert not absent, f"{page}: {node.module} has no {absent}"
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{page}: {node.module} has no {missing}"
 
 
-def test_data_can_be_read() -> None:
-    for _, text in blocks("json"):
+def test_json_and_yaml_blocks_can_be_parsed() -> None:
+    for _, text in blocks_in("json"):
         json.loads(text)
-    for _, text in blocks("yaml"):
+    for _, text in blocks_in("yaml"):
         list(yaml.safe_load_all(text))

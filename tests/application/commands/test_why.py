@@ -29,12 +29,13 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 def why(*arguments: str) -> str:
+    """Runs ``why`` and returns its output. Text is joined into one line, JSON is not."""
     out = StringIO()
     call_command("why", *arguments, stdout=out)
     return out.getvalue() if "--json" in arguments else " ".join(out.getvalue().split())
 
 
-def test_the_story_from_nothing_to_enrolled(system: Any) -> None:
+def test_why_describes_a_learner_before_and_after_enrollment(system: Any) -> None:
     user, run = system.learner(), ensure_run(DEMO)
     assert "No LMS account was requested." in why(user.email)
     enroll(user, run)
@@ -54,29 +55,29 @@ def test_why_shows_the_lms_s_message_of_a_refusal(system: Any) -> None:
     user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
     story = json.loads(why(user.username, "--json"))["story"]
-    line = next(one for one in story if one["topic"] == "enrollment")
+    line = next(sentence for sentence in story if sentence["topic"] == "enrollment")
     assert line["state"] == "Refused"
     assert line["cause"].startswith(f"[{row.error_code}]")
     assert "Sent again by itself when the course run changes" in line["next"]
     assert f"reconcile --recheck --user {user.username}" in why(user.username)
 
 
-def test_a_refused_name_is_not_said_to_be_sent(django_user_model: Any, db: None) -> None:
+def test_why_says_that_a_refused_name_is_not_in_the_lms(django_user_model: Any, db: None) -> None:
     user = django_user_model.objects.create_user("ada", "ada@new.example")
     row = LmsProfile.objects.create(user=user, name="Ada", email="ada@new.example")
     LmsProfile.objects.filter(pk=row.pk).set_work(
         refused_at=timezone.now(), error_code="duplicate-email"
     )
-    line = next(one for one in explain(user) if one.topic == "profile")
+    line = next(sentence for sentence in explain(user) if sentence.topic == "profile")
     text = "The name Ada and the e-mail address ada@new.example are not in the LMS yet."
     assert (line.text, line.state) == (text, "Refused")
 
 
-def test_an_account_deactivated_in_the_lms_is_named(system: Any) -> None:
+def test_why_says_that_an_account_is_deactivated_in_the_lms(system: Any) -> None:
     user = system.learner()
     row = enroll(user, ensure_run(DEMO), reconcile_now=True)
     LmsAccount.objects.filter(user=user).update(observed_is_active=False)
-    assert any("is deactivated in the LMS" in one.text for one in explain(row.user))
+    assert any("is deactivated in the LMS" in sentence.text for sentence in explain(row.user))
 
 
 def test_a_learner_is_found_by_lms_username(system: Any) -> None:
@@ -85,7 +86,7 @@ def test_a_learner_is_found_by_lms_username(system: Any) -> None:
     assert "ann@example.org" in why(user.lms_account.username)
 
 
-def test_an_unknown_user_or_run_is_named(system: Any) -> None:
+def test_why_rejects_an_unknown_user_or_run(system: Any) -> None:
     with pytest.raises(CommandError, match="No learner is called 'nobody'"):
         why("nobody")
     with pytest.raises(CommandError, match="No course run here has the key"):
@@ -93,7 +94,7 @@ def test_an_unknown_user_or_run_is_named(system: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
+def test_the_filter_of_each_state_finds_the_records_in_that_state(django_user_model: Any) -> None:
     now = timezone.now()
     for number, values in enumerate(
         (
@@ -111,11 +112,11 @@ def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
         )
         LmsAccount.objects.create(user=user, username=f"n{number}", reserved_at=now, **values)
     rows = LmsAccount.objects.all()
-    for wanted in State:
-        assert set(in_state(rows, wanted)) == {row for row in rows if state(row) == wanted}
+    for each in State:
+        assert set(in_state(rows, each)) == {row for row in rows if state(row) == each}
 
 
-def test_an_exact_name_is_no_ambiguous_one(system: Any) -> None:
+def test_an_exact_match_is_preferred_to_matches_that_differ_in_case(system: Any) -> None:
     # Some user models allow two usernames or addresses that differ only in case.
     for name, email in (("ann@shop.example", "a@b.example"), ("ann2", "Ann@shop.example")):
         get_user_model().objects.create(username=name, email=email)
@@ -126,7 +127,7 @@ def test_an_exact_name_is_no_ambiguous_one(system: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "advice"),
+    ("mistyped_key", "advice"),
     [
         ("course-v1:edX+DemoX+Demo_Cours", f"Did you mean {DEMO}?"),
         (DEMO.lower(), f"Did you mean {DEMO}?"),
@@ -134,21 +135,23 @@ def test_an_exact_name_is_no_ambiguous_one(system: Any) -> None:
         ("demo", "is not a course key"),
     ],
 )
-def test_a_mistyped_run(system: Any, typed: str, advice: str) -> None:
+def test_an_error_about_a_mistyped_run_gives_advice(
+    system: Any, mistyped_key: str, advice: str
+) -> None:
     user = system.learner()
     ensure_run(DEMO)
-    for command in (("why", user.email, typed), ("reconcile", "--run", typed)):
+    for command in (("why", user.email, mistyped_key), ("reconcile", "--run", mistyped_key)):
         with pytest.raises(CommandError) as refused:
             call_command(*command)
         assert advice in str(refused.value)
     assert why(user.email, f" {DEMO} ")
 
 
-def test_a_run_that_the_lms_never_had_can_be_deleted_with_a_printed_command(system: Any) -> None:
-    user, mistyped = system.learner(), ensure_run("course-v1:edX+DemoX+Demo_Corse")
+def test_why_prints_a_command_that_deletes_a_run_the_lms_never_had(system: Any) -> None:
+    user, mistyped_run = system.learner(), ensure_run("course-v1:edX+DemoX+Demo_Corse")
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     assert "mistyped" not in why(user.email)
-    enroll(user, mistyped, reconcile_now=True)
+    enroll(user, mistyped_run, reconcile_now=True)
     story = why(user.email)
     assert "To delete the run here, with its 1 enrollment:" in story
     command = story.split("$ python manage.py shell -c ")[1].split('"')[1]
@@ -157,27 +160,27 @@ def test_a_run_that_the_lms_never_had_can_be_deleted_with_a_printed_command(syst
     assert "mistyped" not in why(user.email)
 
 
-def test_a_run_that_the_lms_had_before_is_not_called_mistyped(system: Any) -> None:
-    user, gone = system.learner(), ensure_run("course-v1:edX+DemoX+Gone")
-    enroll(user, gone, reconcile_now=True)
-    CourseRun.objects.filter(pk=gone.pk).update(observed_at=timezone.now())
+def test_why_does_not_call_a_run_mistyped_that_the_lms_had_before(system: Any) -> None:
+    user, run = system.learner(), ensure_run("course-v1:edX+DemoX+Gone")
+    enroll(user, run, reconcile_now=True)
+    CourseRun.objects.filter(pk=run.pk).update(observed_at=timezone.now())
     assert "unknown-run" in why(user.email)
     assert "mistyped" not in why(user.email)
 
 
-def lines(*arguments: str) -> list[str]:
+def lines_of_why(*arguments: str) -> list[str]:
     out = StringIO()
     call_command("why", *arguments, stdout=out)
     return out.getvalue().splitlines()
 
 
-def test_a_learner_is_named_once_and_an_address_can_be_copied(
+def test_the_learner_s_identity_is_on_one_line_without_markup(
     django_user_model: Any, db: None
 ) -> None:
     django_user_model.objects.create_user("ada", "ada@new.example", is_active=False)
-    texts = lines("ada")
-    assert [line for line in texts if "identity" in line] == ["  identity    ada, ada@new.example"]
-    assert texts[1].strip() == "The user is deactivated in this application."
+    lines = lines_of_why("ada")
+    assert [line for line in lines if "identity" in line] == ["  identity    ada, ada@new.example"]
+    assert lines[1].strip() == "The user is deactivated in this application."
 
 
 def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
@@ -189,7 +192,7 @@ def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
     assert "No worker" not in why("ada")
 
 
-def test_the_worker_of_usher_dev_is_started_by_usher_dev(
+def test_why_says_to_start_the_worker_with_usher_dev_if_its_lms_is_used(
     django_user_model: Any, db: None, settings: Any, tmp_path: Path
 ) -> None:
     user = django_user_model.objects.create_user("ada", "ada@new.example")
@@ -207,14 +210,14 @@ def test_the_worker_of_usher_dev_is_started_by_usher_dev(
     assert "Start `manage.py reconcile --watch`." in why("ada")
 
 
-def test_warnings_about_settings_do_not_hide_the_answer(
+def test_why_prints_no_warnings_about_settings(
     django_user_model: Any, db: None, settings: Any
 ) -> None:
     django_user_model.objects.create_user("ada", "ada@new.example")
     settings.OPENEDX_API_CLIENT_ID = ""
     command, err = Command(), StringIO()
-    typed = vars(command.create_parser("manage.py", "why").parse_args(["ada"]))
-    command.execute(**typed | {"stdout": StringIO(), "stderr": err})
+    options = vars(command.create_parser("manage.py", "why").parse_args(["ada"]))
+    command.execute(**options | {"stdout": StringIO(), "stderr": err})
     assert err.getvalue() == ""
 
 
@@ -231,7 +234,7 @@ def test_why_says_that_the_broker_does_not_answer(
     assert "worker Celery's broker does not answer, so workers get no messages." in why("ada")
 
 
-def test_the_history_says_what_happened_to_account_and_enrollments(
+def test_the_history_lists_changes_of_the_account_and_the_enrollments(
     system_with_each_api: Any, request: pytest.FixtureRequest
 ) -> None:
     user, run = system_with_each_api.learner(), ensure_run(DEMO)
@@ -243,8 +246,10 @@ def test_the_history_says_what_happened_to_account_and_enrollments(
     reconcile(["account"])
     reactivate(user)
     reconcile(["account"])
-    texts = [one.text.split(": ", 1)[1] for one in explain(user) if one.topic == "history"]
-    texts = [one for one in texts if one != "LMS token obtained."]
+    texts = [
+        sentence.text.split(": ", 1)[1] for sentence in explain(user) if sentence.topic == "history"
+    ]
+    texts = [text for text in texts if text != "LMS token obtained."]
     changes = [
         "LMS account created.",
         f"Enrolled in {DEMO} as audit.",
@@ -256,12 +261,16 @@ def test_the_history_says_what_happened_to_account_and_enrollments(
         else "Deactivation of the LMS account refused [deactivation-by-hand].",
     ]
     assert texts[::-1][: len(changes)] == changes
-    about = [one.text.split(": ", 1)[1] for one in explain(user, run) if one.topic == "history"]
-    assert changes[3] in about
-    assert changes[4] not in about
+    history_of_run = [
+        sentence.text.split(": ", 1)[1]
+        for sentence in explain(user, run)
+        if sentence.topic == "history"
+    ]
+    assert changes[3] in history_of_run
+    assert changes[4] not in history_of_run
 
 
-def test_a_deactivation_by_the_request_of_the_profile_is_in_the_history(
+def test_a_deactivation_that_was_sent_with_the_profile_is_in_the_history(
     system_with_batch_api: Any,
 ) -> None:
     user = system_with_batch_api.learner()
@@ -270,11 +279,11 @@ def test_a_deactivation_by_the_request_of_the_profile_is_in_the_history(
     user.save()
     reconcile(["profile"])
     reconcile(["account"])
-    (first, *_) = [one.text for one in explain(user) if one.topic == "history"]
+    (first, *_) = [sentence.text for sentence in explain(user) if sentence.topic == "history"]
     assert first.endswith("LMS account deactivated.")
 
 
-def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
+def test_why_finds_a_deleted_learner_by_lms_username(system_with_batch_api: Any) -> None:
     user = system_with_batch_api.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     name = user.lms_account.username
@@ -287,7 +296,7 @@ def test_a_deleted_learner_is_named(system_with_batch_api: Any) -> None:
     assert AuditEvent.objects.filter(name="lms-account-retired", subject=name).exists()
 
 
-def test_the_story_says_how_to_read_the_lms_now(
+def test_why_prints_the_command_that_compares_the_learner_with_the_lms(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``compare_learner`` is a command of the console. ``why`` names that command only if the

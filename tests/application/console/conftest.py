@@ -8,7 +8,7 @@ from django.test import Client
 from tests.support.staff import staff_browser
 from usher.console import access
 
-ALL = (
+ALL_PERMISSIONS = (
     access.VIEW,
     access.IGNORE,
     access.EXPORT,
@@ -22,7 +22,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept() -> None:
+def empty_cache() -> None:
     cache.clear()
 
 
@@ -33,7 +33,7 @@ def staff_with(db: None) -> Callable[..., Client]:
 
 @pytest.fixture
 def staff(staff_with: Callable[..., Client]) -> Client:
-    return staff_with(*ALL)
+    return staff_with(*ALL_PERMISSIONS)
 
 
 @pytest.fixture

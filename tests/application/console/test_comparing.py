@@ -32,7 +32,7 @@ UNLINK = (
     "from social_django.models import UserSocialAuth as S; "
     "S.objects.filter(uid={name!r}).delete(); print(1)"
 )
-LINK_ELSEWHERE = (
+LINK_TO_OTHER = (
     "from social_django.models import UserSocialAuth as S; "
     "from django.contrib.auth import get_user_model as g; "
     "S.objects.filter(uid={name!r}).update(user=g().objects.get(username={other!r})); print(1)"
@@ -75,43 +75,43 @@ def make_enrolled(system: Any) -> Any:
     return user
 
 
-def test_a_missing_link_and_a_link_to_another_account(
+def test_the_page_names_a_missing_link_and_a_link_to_another_account(
     system_with_batch_api: Any, staff: Client
 ) -> None:
     user, other = (
         make_enrolled(system_with_batch_api),
         make_enrolled(system_with_batch_api),
     )
-    fine = Page(staff, user)
-    assert (fine.problem, fine.differing, fine.headline[0]) == ("", [], "ok")
-    assert fine.comparisons["Sign-in"].differs is False
+    linked = Page(staff, user)
+    assert (linked.problem, linked.differing, linked.headline[0]) == ("", [], "ok")
+    assert linked.comparisons["Sign-in"].differs is False
 
     system_with_batch_api.lms.shell(UNLINK.format(name=user.username))
-    gone = Page(staff, user)
-    assert gone.differing == ["Sign-in"]
-    assert gone.headline[0] == "bad"
-    assert f"does not let the learner in to the account {user.username}" in gone.headline[1]
-    assert "Repair now" in gone.headline[2]
+    unlinked = Page(staff, user)
+    assert unlinked.differing == ["Sign-in"]
+    assert unlinked.headline[0] == "bad"
+    assert f"does not let the learner in to the account {user.username}" in unlinked.headline[1]
+    assert "Repair now" in unlinked.headline[2]
     command = f"./manage.py lms usher_link --username {user.username} --application "
-    assert gone.command.startswith(command)
-    assert gone.command in gone.text
-    assert "Differs in the LMS" in gone.text
+    assert unlinked.command.startswith(command)
+    assert unlinked.command in unlinked.text
+    assert "Differs in the LMS" in unlinked.text
 
-    system_with_batch_api.lms.shell(LINK_ELSEWHERE.format(name=other.username, other=user.username))
-    elsewhere = Page(staff, other)
-    assert elsewhere.headline[:2] == (
+    system_with_batch_api.lms.shell(LINK_TO_OTHER.format(name=other.username, other=user.username))
+    linked_to_other = Page(staff, other)
+    assert linked_to_other.headline[:2] == (
         "bad",
         f"The learner signs in to another account of the LMS: {user.username}.",
     )
-    assert " --move " in elsewhere.command
-    taken = Page(staff, user)
-    assert taken.headline[:2] == (
+    assert " --move " in linked_to_other.command
+    used_by_other = Page(staff, user)
+    assert used_by_other.headline[:2] == (
         "bad",
         f"Somebody else signs in to this learner's LMS account: {other.username}.",
     )
 
 
-def test_an_account_that_was_renamed_is_no_other_account(
+def test_the_page_calls_a_renamed_account_renamed(
     system_with_batch_api: Any, staff: Client
 ) -> None:
     user = make_enrolled(system_with_batch_api)
@@ -142,34 +142,34 @@ def test_a_renamed_account_is_refused_until_it_has_its_name_again(
 
 
 def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> None:
-    """Tokens are compared and renewed also without usher.lms. Only the state of the sign-in is
-    unknown then."""
+    """This LMS has no ``usher.lms``, so the comparison doesn't show which account the learner signs
+    in to. Tokens are compared and renewed as usual."""
     user = make_enrolled(system)
-    fine = Page(staff, user)
-    assert (fine.problem, fine.differing) == ("", [])
-    assert fine.comparisons["Sign-in"].differs is None
-    assert fine.comparisons["Token"].in_lms == f"valid, of {user.username}"
+    page = Page(staff, user)
+    assert (page.problem, page.differing) == ("", [])
+    assert page.comparisons["Sign-in"].differs is None
+    assert page.comparisons["Token"].in_lms == f"valid, of {user.username}"
 
     row = LmsToken.objects.filter(user=user)
-    for broken, seen in (
+    for invalidate, reason in (
         (lambda: system.lms.shell(REVOKE.format(name=user.username)), "the LMS refuses it"),
         (lambda: row.update(access_token="of a lost key"), "no key here decrypts it"),
         (lambda: row.update(expires_at="2020-01-01T00:00:00Z"), "expired "),
     ):
-        broken()
+        invalidate()
         page = Page(staff, user)
         assert page.differing == ["Token"]
-        assert page.comparisons["Token"].in_lms.startswith(seen)
+        assert page.comparisons["Token"].in_lms.startswith(reason)
         assert page.headline[0] == "warning"
         repair(staff, user)
         assert Page(staff, user).differing == []
         assert client().me(access_token_for(user)) == user.username
 
 
-def test_a_token_of_another_account_is_seen(system: Any, staff: Client) -> None:
+def test_a_token_of_another_account_is_found_and_replaced(system: Any, staff: Client) -> None:
     user, other = make_enrolled(system), make_enrolled(system)
-    theirs = LmsToken.objects.get(user=other)
-    LmsToken.objects.filter(user=user).update(access_token=theirs.access_token)
+    token_of_other = LmsToken.objects.get(user=other)
+    LmsToken.objects.filter(user=user).update(access_token=token_of_other.access_token)
     page = Page(staff, user)
     assert page.comparisons["Token"].in_lms == f"of {other.username}"
     repair(staff, user)
@@ -180,8 +180,8 @@ def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client
     user = make_enrolled(system)
     run = ensure_run(DEMO)
     sync_runs([DEMO])
-    old = timezone.now() - timedelta(days=20)
-    CourseRun.objects.filter(pk=run.pk).update(end=old, digest="")
+    outdated_end = timezone.now() - timedelta(days=20)
+    CourseRun.objects.filter(pk=run.pk).update(end=outdated_end, digest="")
     page = Page(staff, user)
     assert page.differing == ["End of Demonstration Course"]
     assert "Synchronise now" in page.headline[2]
@@ -191,7 +191,9 @@ def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client
     assert AuditEvent.objects.get(name="console-synchronise").subject == DEMO
 
 
-def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(system: Any, staff: Client) -> None:
+def test_the_headline_warns_of_a_missing_run_and_a_deactivated_user(
+    system: Any, staff: Client
+) -> None:
     user = make_enrolled(system)
     CourseRun.objects.filter(course_key=DEMO).update(missing_since=timezone.now())
     page = staff.get(f"/staff/learners/{user.pk}/")
@@ -204,25 +206,27 @@ def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(system: Any, staff
 
 
 def compare_learner(*arguments: str, code: int) -> str:
+    """Runs ``compare_learner`` and returns its output. Checks the exit code, and that text lines
+    have at most 80 columns. Lines that begin with ``$`` are commands and may be longer."""
     out = StringIO()
-    status = 0
+    exit_code = 0
     try:
         call_command("compare_learner", *arguments, stdout=out)
     except SystemExit as error:
-        status = int(error.code or 0)
-    assert status == code, out.getvalue()
-    if "--json" not in arguments:  # a line with a command may be longer
+        exit_code = int(error.code or 0)
+    assert exit_code == code, out.getvalue()
+    if "--json" not in arguments:
         lines = [line for line in out.getvalue().splitlines() if not line.startswith("$ ")]
         assert max(map(len, lines)) <= 80
     return out.getvalue()
 
 
-def test_a_terminal_shows_what_the_page_shows(system_with_batch_api: Any) -> None:
+def test_compare_learner_prints_differences_and_their_repair(system_with_batch_api: Any) -> None:
     user, other = make_enrolled(system_with_batch_api), make_enrolled(system_with_batch_api)
     name = user.username
-    fine = compare_learner(user.email, code=0)
-    assert fine.startswith("✓ All of this learner's records in the LMS have the desired state.")
-    assert f"✓ Sign-in        into {name}" in fine
+    in_sync = compare_learner(user.email, code=0)
+    assert in_sync.startswith("✓ All of this learner's records in the LMS have the desired state.")
+    assert f"✓ Sign-in        into {name}" in in_sync
 
     system_with_batch_api.lms.shell(REVOKE.format(name=name))
     revoked = compare_learner(name, code=1)
@@ -230,16 +234,16 @@ def test_a_terminal_shows_what_the_page_shows(system_with_batch_api: Any) -> Non
     assert f"$ python manage.py compare_learner {name} --repair" in revoked.splitlines()
     assert "✓ Token " in compare_learner(name, "--repair", code=0)
 
-    system_with_batch_api.lms.shell(LINK_ELSEWHERE.format(name=other.username, other=user.username))
-    elsewhere = compare_learner(other.username, code=1)
-    assert f"✗ The learner signs in to another account of the LMS: {name}." in elsewhere
-    assert f"usher_link --move --username {other.username} --application" in elsewhere
-    assert "are the same person. It ends all other access" in " ".join(elsewhere.split())
+    system_with_batch_api.lms.shell(LINK_TO_OTHER.format(name=other.username, other=user.username))
+    linked_to_other = compare_learner(other.username, code=1)
+    assert f"✗ The learner signs in to another account of the LMS: {name}." in linked_to_other
+    assert f"usher_link --move --username {other.username} --application" in linked_to_other
+    assert "are the same person. It ends all other access" in " ".join(linked_to_other.split())
     # This learner's own records do not differ, but another learner is linked to the account.
     assert compare_learner(name, code=1).startswith("✗ Somebody else signs in")
 
 
-def test_a_terminal_names_accounts_that_may_be_the_learner_s(system: Any) -> None:
+def test_compare_learner_names_existing_accounts_that_may_be_the_learner_s(system: Any) -> None:
     user = system.learner()
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
@@ -252,7 +256,7 @@ def test_a_terminal_names_accounts_that_may_be_the_learner_s(system: Any) -> Non
     assert data["differences"] == 0
 
 
-def test_a_comparison_without_an_lms_says_so(system: Any, settings: Any) -> None:
+def test_compare_learner_fails_if_the_lms_does_not_answer(system: Any, settings: Any) -> None:
     user = make_enrolled(system)
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     with pytest.raises(CommandError, match="could not be read"):

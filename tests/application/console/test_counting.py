@@ -12,17 +12,17 @@ from usher.console.learners.finding import find
 pytestmark = pytest.mark.django_db
 
 
-def people(count: int) -> None:
+def make_users(count: int) -> None:
     model = get_user_model()
     model.objects.bulk_create(
         model(username=f"Learner{n}", email=f"Learner{n}@E.example") for n in range(count)
     )
 
 
-def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
+def test_counts_above_the_maximum_are_estimates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    people(7)
+    make_users(7)
     rows = get_user_model().objects.all()
     assert counting.count_rows(rows) == counting.count_all_rows(get_user_model()) == Count(7)
     monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
@@ -33,7 +33,7 @@ def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
     assert str(count).startswith("about ")
 
 
-def test_numbers_can_be_read_from_afar() -> None:
+def test_large_counts_are_rounded_and_grouped_by_thousands() -> None:
     assert str(Count(1234)) == "1,234"
     assert str(Count(2_345_678, is_estimate=True)) == "about 2.3 million"
     assert str(Count(20_000, is_estimate=True)) == "about 20,000"
@@ -43,28 +43,28 @@ def test_numbers_can_be_read_from_afar() -> None:
 @pytest.mark.parametrize(
     "text", ["learner3", "LEARNER3", " Learner3 ", "learner3@e.example", "LEARNER3@E.EXAMPLE"]
 )
-def test_a_whole_name_finds_one(text: str) -> None:
-    people(40)
+def test_a_whole_username_or_address_finds_one_user(text: str) -> None:
+    make_users(40)
     matches = find(text)
     assert [user.username for user in matches.users] == ["Learner3"]
     assert not matches.is_prefix_search
 
 
-def test_an_id_and_an_lms_username_find_one() -> None:
-    people(3)
+def test_an_id_or_an_lms_username_finds_one_user() -> None:
+    make_users(3)
     user = get_user_model().objects.get(username="Learner1")
     LmsAccount.objects.create(user=user, username="Other_Name", reserved_at=timezone.now())
     assert find(str(user.pk)).users == [user]
     assert find("other_name").users == [user]
 
 
-def test_a_part_of_a_name_finds_names_that_begin_with_it() -> None:
-    people(40)
+def test_the_beginning_of_a_name_finds_users_with_this_beginning() -> None:
+    make_users(40)
     matches = find("LEARNER3")
-    assert len(matches.users) == 1, "a whole name before parts"
+    assert len(matches.users) == 1, "a user with exactly this name is the only match"
     matches = find("learn")
     assert matches.is_prefix_search
     assert len(matches.users) == 20
-    assert {u.username for u in find("learner39@").users} == {"Learner39"}
-    for nothing in ("ner3", "le", "%", "learner3_", "_earner", ""):
-        assert find(nothing).users == []
+    assert {user.username for user in find("learner39@").users} == {"Learner39"}
+    for text in ("ner3", "le", "%", "learner3_", "_earner", ""):
+        assert find(text).users == []

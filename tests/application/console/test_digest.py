@@ -41,12 +41,13 @@ def refuse(count: int, code: str, prefix: str) -> None:
         )
 
 
-def an_hour_later() -> None:
+def move_into_the_past() -> None:
+    """Makes the last mail two hours old, and all refusals three hours old."""
     Watermark.objects.filter(name="digest").update(asked_at=timezone.now() - timedelta(hours=2))
     Enrollment.objects.set_work(refused_at=timezone.now() - timedelta(hours=3))
 
 
-def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
+def test_one_mail_contains_all_refusals_and_no_other_is_sent_within_the_hour() -> None:
     refuse(3, "mode-not-offered", "a")
     refuse(1, "enrollment-closed", "b")
     assert send_if_due()
@@ -59,7 +60,7 @@ def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
     assert "/staff/refusals/" in sent.body
 
 
-def test_the_first_mail_contains_what_was_refused_before_the_first_check(settings: Any) -> None:
+def test_the_first_mail_contains_refusals_older_than_the_period(settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 1
     refuse(2, "enrollment-closed", "b")
     Enrollment.objects.set_work(refused_at=timezone.now() - timedelta(minutes=5))
@@ -67,7 +68,7 @@ def test_the_first_mail_contains_what_was_refused_before_the_first_check(setting
     assert mail.outbox[0].subject.endswith("2 records")
 
 
-def test_mails_and_pages_say_what_is_sent_again_by_itself(staff: Any) -> None:
+def test_mails_and_pages_say_when_a_refused_enrollment_is_sent_again(staff: Any) -> None:
     refuse(1, "enrollment-closed", "b")
     Watermark.objects.create(name=heartbeat.WORKER, since="30", asked_at=timezone.now())
     send_if_due()
@@ -83,7 +84,7 @@ def test_mails_and_pages_say_what_is_sent_again_by_itself(staff: Any) -> None:
 def test_the_next_mail_contains_only_new_refusals() -> None:
     refuse(3, "mode-not-offered", "a")
     assert send_if_due()
-    an_hour_later()
+    move_into_the_past()
     assert not send_if_due()
     Watermark.objects.filter(name="digest").update(asked_at=timezone.now() - timedelta(hours=2))
     refuse(2, "mode-kept", "b")
@@ -94,10 +95,12 @@ def test_the_next_mail_contains_only_new_refusals() -> None:
     assert len(mail.outbox) == 2
 
 
-@pytest.mark.parametrize("what", ["minutes", "managers"])
-def test_the_digest_can_be_switched_off(settings: Any, what: str) -> None:
+@pytest.mark.parametrize("missing_setting", ["minutes", "managers"])
+def test_no_mail_is_sent_without_minutes_or_without_managers(
+    settings: Any, missing_setting: str
+) -> None:
     refuse(1, "mode-kept", "a")
-    if what == "minutes":
+    if missing_setting == "minutes":
         settings.USHER_DIGEST_MINUTES = 0
     else:
         settings.MANAGERS = []
@@ -105,7 +108,7 @@ def test_the_digest_can_be_switched_off(settings: Any, what: str) -> None:
     assert mail.outbox == []
 
 
-def test_the_digest_is_off_in_development_and_replaces_single_mails(settings: Any) -> None:
+def test_refusals_are_mailed_singly_only_if_debug_turns_the_digest_off(settings: Any) -> None:
     del settings.USHER_DIGEST_MINUTES
     assert digest_minutes() == 60
     adapter().refused([Refusal("enrollment", "ada", "closed", "Closed.", None)])

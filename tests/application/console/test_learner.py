@@ -33,19 +33,21 @@ def staff(superuser: Client) -> Client:
     return superuser
 
 
-def post(staff: Client, user: Any, what: str, **data: Any) -> str:
-    answer = staff.post(f"/staff/learners/{user.pk}/{what}/", data, follow=True)
+def post(staff: Client, user: Any, action: str, **data: Any) -> str:
+    answer = staff.post(f"/staff/learners/{user.pk}/{action}/", data, follow=True)
     assert answer.status_code == 200
     return answer.content.decode()
 
 
-def test_a_refusal_is_shown_with_its_attempts_and_repaired(system: Any, staff: Client) -> None:
+def test_the_page_shows_a_refusal_with_its_attempts_until_a_repair(
+    system: Any, staff: Client
+) -> None:
     user = system.learner()
     row = enroll(user, ensure_run(NOWHERE), reconcile_now=True)
     page = staff.get(f"/staff/learners/{user.pk}/")
-    story = page.context["learner"]
-    assert story.verdict == ("bad", f"Not enrolled yet in {NOWHERE} as audit (refused).")
-    (record,) = story.unsettled
+    page_data = page.context["learner"]
+    assert page_data.verdict == ("bad", f"Not enrolled yet in {NOWHERE} as audit (refused).")
+    (record,) = page_data.unsettled
     assert record.cause == row.error_message
     assert [(attempt.succeeded, attempt.message) for attempt in record.latest_attempts] == [
         (False, row.error_message)
@@ -78,7 +80,9 @@ def test_a_repair_creates_missing_records_and_sends_nothing_else(
     assert "There was nothing to repair." in post(staff, user, "repair")
 
 
-def test_a_repair_that_fails_says_why(faulty: Any, system: Any, staff: Client) -> None:
+def test_a_failed_repair_names_the_record_and_the_reason(
+    faulty: Any, system: Any, staff: Client
+) -> None:
     user = system.learner()
     enroll(user, ensure_run(NOWHERE))
     response = post(staff, user, "repair")
@@ -86,7 +90,7 @@ def test_a_repair_that_fails_says_why(faulty: Any, system: Any, staff: Client) -
     assert "Enrollment: The learner&#x27;s" not in response
 
 
-def test_a_repair_starts_nothing_that_is_stopped_for_everybody(system: Any, staff: Client) -> None:
+def test_a_repair_sends_nothing_through_a_closed_gate(system: Any, staff: Client) -> None:
     user = system.learner()
     enroll(user, ensure_run(DEMO))
     gate = Gate("account", client().http.state)
@@ -96,16 +100,16 @@ def test_a_repair_starts_nothing_that_is_stopped_for_everybody(system: Any, staf
     assert system.account(user.username) is None
 
 
-def test_the_comparison_shows_what_differs_and_changes_nothing(system: Any, staff: Client) -> None:
+def test_a_comparison_shows_differences_and_changes_no_record(system: Any, staff: Client) -> None:
     user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     Enrollment.objects.filter(user=user).update(mode="verified")
-    before = list(Enrollment.objects.values()), list(LmsAccount.objects.values())
+    records = list(Enrollment.objects.values()), list(LmsAccount.objects.values())
     answer = staff.post(f"/staff/learners/{user.pk}/compare/")
     compared = answer.context["compared"]
     assert compared.differences == 1
     assert "enrolled as audit" in answer.content.decode()
-    assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == before
+    assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == records
     # The repair corrects the difference, although the record seems to be in sync.
     assert "Repaired: 1 changed" in post(staff, user, "repair")
     assert system.enrollments(user.username) == {DEMO: ("verified", True)}
@@ -114,7 +118,9 @@ def test_the_comparison_shows_what_differs_and_changes_nothing(system: Any, staf
     assert not run.context["compared"].problem
 
 
-def test_an_lms_that_does_not_answer_is_reported(faulty: Any, system: Any, staff: Client) -> None:
+def test_a_comparison_reports_that_the_lms_does_not_answer(
+    faulty: Any, system: Any, staff: Client
+) -> None:
     user = system.learner()
     run = ensure_run(DEMO)
     faulty.break_all("reset")
@@ -123,7 +129,9 @@ def test_an_lms_that_does_not_answer_is_reported(faulty: Any, system: Any, staff
     assert "could not be asked" in answer.content.decode()
 
 
-def test_an_account_that_is_there_is_linked_after_the_warning(system: Any, staff: Client) -> None:
+def test_an_existing_account_is_linked_after_staff_confirm_the_warning(
+    system: Any, staff: Client
+) -> None:
     first = system.learner()
     enroll(first, ensure_run(DEMO), reconcile_now=True)
     username, email = first.username, first.email
@@ -138,25 +146,26 @@ def test_an_account_that_is_there_is_linked_after_the_warning(system: Any, staff
     page = answer.content.decode()
     assert "everything that this LMS account has" in page
     assert f"Link {username}" in page
-    chosen = {"lms_username": username, "lms_user_id": candidate.lms_user_id}
-    assert "confirm that both" in post(staff, user, "link", **chosen)
+    account = {"lms_username": username, "lms_user_id": candidate.lms_user_id}
+    assert "confirm that both" in post(staff, user, "link", **account)
     assert not LmsAccount.objects.filter(user=user).exists()
     response = post(staff, user, "link", lms_username=username, lms_user_id="99999", sure="1")
     assert "another account of that name" in response
-    linked = post(staff, user, "link", **chosen, sure="1")
-    assert f"Linked here to the LMS account {username}." in linked
+    response = post(staff, user, "link", **account, sure="1")
+    assert f"Linked here to the LMS account {username}." in response
     assert LmsAccount.objects.get(user=user).is_ready
     events = AuditEvent.objects.filter(name="console-link").order_by("pk")
     assert [event.succeeded for event in events] == [False, True]
-    assert (
-        "linked it to an LMS account" in staff.get(f"/staff/learners/{user.pk}/").content.decode()
-    )
+    page = staff.get(f"/staff/learners/{user.pk}/").content.decode()
+    assert "linked it to an LMS account" in page
 
 
 # Records of workers
 
 
-def test_attempts_and_work_are_written_down(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_work_and_workers_are_recorded(
+    system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     recording.recorder._reset()
@@ -165,9 +174,9 @@ def test_attempts_and_work_are_written_down(system: Any, monkeypatch: pytest.Mon
     reconcile(["account", "token", "enrollment"], user=user)
     attempt = Attempt.objects.get()
     assert (attempt.kind, attempt.succeeded) == ("enrollment", False)
-    done = WorkDone.objects.get()
-    assert done.refused == 1
-    assert done.changed >= 1
+    counts = WorkDone.objects.get()
+    assert counts.refused == 1
+    assert counts.changed >= 1
     heartbeat.beat()
     worker = Worker.objects.get()
     assert worker.report["lms"]["answered_at"]
@@ -185,18 +194,20 @@ def test_attempts_and_work_are_written_down(system: Any, monkeypatch: pytest.Mon
     assert Attempt.objects.filter(succeeded=True).count() == 1
 
 
-def test_a_history_that_fails_stops_no_work(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> None:
+def test_an_enrollment_is_settled_though_recording_fails(
+    system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(recording.Recorder, "written", broken)
+    monkeypatch.setattr(recording.Recorder, "written", fail)
     user = system.learner()
     assert enroll(user, ensure_run(DEMO), reconcile_now=True).is_settled
 
 
-def test_a_long_row_of_failures_fills_no_table() -> None:
-    kept = [number for number in range(1, 100) if recording._is_kept(number)]
-    assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]
+def test_fewer_attempts_are_kept_as_their_number_grows() -> None:
+    kept_numbers = [number for number in range(1, 100) if recording._is_kept(number)]
+    assert kept_numbers == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]
 
 
 # Information that support staff need
@@ -206,9 +217,9 @@ def page_of(staff: Client, user: Any) -> str:
     return unescape(staff.get(f"/staff/learners/{user.pk}/").content.decode())
 
 
-def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollment:
-    """An enrollment that the LMS refused with ``code``. dates: date fields of its new course
-    run."""
+def make_refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollment:
+    """Creates an enrollment that the LMS refused with ``code``, in a new course run. dates: date
+    fields of the course run."""
     now = timezone.now()
     run = CourseRun.objects.create(course_key=f"course-v1:Why+{code}+R", title="Why", **dates)
     CourseMode.objects.create(run=run, slug="audit")
@@ -227,20 +238,20 @@ def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollme
     )
 
 
-def test_a_page_shows_when_a_run_accepts_enrollments_and_in_which_modes(
+def test_the_page_shows_when_a_run_accepts_enrollments_and_in_which_modes(
     staff: Client, django_user_model: Any
 ) -> None:
     user = django_user_model.objects.create(username="ann", email="ann@example.org")
     past, future = timezone.now() - timedelta(days=9), timezone.now() + timedelta(days=9)
-    refused(user, "enrollment-closed", enrollment_end=past)
+    make_refused(user, "enrollment-closed", enrollment_end=past)
     day = f"{past.day} {past:%B %Y}"
     assert f"The run accepted enrollments until {day}." in page_of(staff, user)
-    refused(user, "enrollment-refused", enrollment_start=future)
+    make_refused(user, "enrollment-refused", enrollment_start=future)
     day = f"{future.day} {future:%B %Y}"
     assert f"The run accepts enrollments from {day}." in page_of(staff, user)
-    refused(user, "mode-unavailable", mode="honor")
+    make_refused(user, "mode-unavailable", mode="honor")
     assert "as honor (refused). It offers audit." in page_of(staff, user)
-    refused(user, "mode-not-offered", mode="verified")
+    make_refused(user, "mode-not-offered", mode="verified")
     page = page_of(staff, user)
     assert "Its mode verified ended on " in page
     # The advice names the button by the button's label.
@@ -248,7 +259,7 @@ def test_a_page_shows_when_a_run_accepts_enrollments_and_in_which_modes(
     assert "then retry" not in page
 
 
-def test_a_learner_without_courses_is_shown_with_similar_users(
+def test_the_page_of_a_learner_without_courses_links_to_similar_users(
     staff: Client, django_user_model: Any
 ) -> None:
     create = django_user_model.objects.create

@@ -12,7 +12,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
-from tests.application.console.conftest import ALL, DEMO
+from tests.application.console.conftest import ALL_PERMISSIONS, DEMO
 from usher.application.accounts.services import ensure_account
 from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.models import Enrollment
@@ -94,7 +94,7 @@ def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-def everything() -> dict[str, list[Any]]:
+def all_rows() -> dict[str, list[Any]]:
     """All rows of Usher's tables."""
     ours = ("usher", "usher_console", "usher_audit", "usher_provider")
     return {
@@ -104,15 +104,15 @@ def everything() -> dict[str, list[Any]]:
     }
 
 
-def test_looking_changes_nothing(staff: Client, row: Enrollment) -> None:
-    before = everything()
+def test_opening_pages_changes_no_row(staff: Client, row: Enrollment) -> None:
+    rows = all_rows()
     for page in pages(row):
         assert staff.get(page).status_code in (200, 302), page
     for address, _, data in actions(row):
         answer = staff.get(address, data)
         assert (answer.status_code, answer["Location"]) == (302, "../"), address
         assert staff.put(address).status_code == 405, address
-    assert everything() == before
+    assert all_rows() == rows
 
 
 def test_text_of_learners_and_of_the_lms_is_escaped(staff: Client, row: Enrollment) -> None:
@@ -125,8 +125,8 @@ def test_text_of_learners_and_of_the_lms_is_escaped(staff: Client, row: Enrollme
     assert escape(EVIL, quote=True).replace("&#x27;", "&#39;") in html.replace("&#x27;", "&#39;")
 
 
-def test_the_console_is_for_staff_with_the_permission(staff_with: Any, row: Enrollment) -> None:
-    learner = staff_with(*ALL, username="learner", is_staff=False)
+def test_pages_are_only_for_staff_with_the_permission(staff_with: Any, row: Enrollment) -> None:
+    learner = staff_with(*ALL_PERMISSIONS, username="learner", is_staff=False)
     colleague = staff_with(username="colleague")
     for page in pages(row):
         answer = Client().get(page)
@@ -136,37 +136,38 @@ def test_the_console_is_for_staff_with_the_permission(staff_with: Any, row: Enro
         assert colleague.get(page).status_code == 403
 
 
-def test_each_action_asks_for_a_permission_of_its_own(staff_with: Any, row: Enrollment) -> None:
-    staff_without = {
-        permission: staff_with(*(p for p in ALL if p != permission), username=f"no{number}")
-        for number, permission in enumerate(ALL)
+def test_each_action_requires_its_own_permission(staff_with: Any, row: Enrollment) -> None:
+    clients_without = {
+        missing: staff_with(*(p for p in ALL_PERMISSIONS if p != missing), username=f"no{number}")
+        for number, missing in enumerate(ALL_PERMISSIONS)
     }
-    before = everything()
+    rows = all_rows()
     for address, permission, data in actions(row):
         assert Client().post(address, data).status_code == 302, address
-        assert staff_without[permission].post(address, data).status_code == 403, address
-        assert staff_without[access.VIEW].post(address, data).status_code == 403, address
-    assert everything() == before
+        assert clients_without[permission].post(address, data).status_code == 403, address
+        assert clients_without[access.VIEW].post(address, data).status_code == 403, address
+    assert all_rows() == rows
 
 
-def test_buttons_are_shown_only_with_the_permission(staff_with: Any, row: Enrollment) -> None:
+def test_buttons_of_actions_are_hidden_without_their_permissions(
+    staff_with: Any, row: Enrollment
+) -> None:
     viewer = staff_with(access.VIEW)
     for page in pages(row):
-        assert "<button" not in viewer.get(page, follow=True).content.decode().replace(
-            "<button>Find</button>", ""
-        ), page
+        html = viewer.get(page, follow=True).content.decode()
+        assert "<button" not in html.replace("<button>Find</button>", ""), page
 
 
-def test_every_action_needs_the_csrf_token(staff: Client, row: Enrollment) -> None:
+def test_each_action_requires_the_csrf_token(staff: Client, row: Enrollment) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = staff.cookies
-    before = everything()
+    rows = all_rows()
     for address, _, data in actions(row):
         assert strict.post(address, data).status_code == 403, address
-    assert everything() == before
+    assert all_rows() == rows
 
 
-def test_unknown_learners_runs_and_groups_are_not_found(staff: Client) -> None:
+def test_unknown_learners_runs_and_groups_give_404(staff: Client) -> None:
     for page in (
         "/staff/learners/999/",
         "/staff/learners/x'y/",
@@ -185,11 +186,11 @@ def test_unknown_learners_runs_and_groups_are_not_found(staff: Client) -> None:
 # The overview
 
 
-def test_a_missing_worker_is_reported_first(staff: Client) -> None:
+def test_the_overview_says_that_no_worker_has_run(staff: Client) -> None:
     assert "No worker has ever run." in staff.get("/staff/").content.decode()
 
 
-def test_the_worker_of_usher_dev_is_started_by_usher_dev(
+def test_pages_say_to_start_the_worker_with_usher_dev_if_its_lms_is_used(
     staff: Client, settings: Any, tmp_path: Path
 ) -> None:
     settings.BASE_DIR, settings.OPENEDX_API_BASE_URL = tmp_path, "http://127.0.0.1:18000"
@@ -201,7 +202,7 @@ def test_the_worker_of_usher_dev_is_started_by_usher_dev(
         assert "reconcile --watch" not in text, page
 
 
-def test_every_page_says_that_no_worker_runs_and_how_to_start_one(
+def test_every_page_says_once_that_no_worker_runs_and_how_to_start_a_worker(
     staff: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from usher.engine import heartbeat
@@ -219,7 +220,9 @@ def test_every_page_says_that_no_worker_runs_and_how_to_start_one(
         assert "No worker" not in staff.get(page).content.decode(), page
 
 
-def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overview_counts_records_by_state(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from usher.engine import heartbeat
 
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
@@ -245,10 +248,11 @@ def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyP
     counts = [accounts.in_sync, accounts.pending, accounts.retrying, accounts.refused]
     assert [str(count) for count in counts] == ["1", "1", "1", "2"]
     assert overview.verdict.text == "2 records are refused."
-    assert [(m.done, m.failed) for m in overview.throughput if m.done] == [(10, 3)]
+    busy_minutes = [(minute.done, minute.failed) for minute in overview.throughput if minute.done]
+    assert busy_minutes == [(10, 3)]
 
 
-def test_reports_of_workers_about_the_lms_are_shown(staff: Client) -> None:
+def test_the_overview_shows_the_reports_of_recent_workers(staff: Client) -> None:
     now = timezone.now()
     report = {
         "lms": {
@@ -262,12 +266,13 @@ def test_reports_of_workers_about_the_lms_are_shown(staff: Client) -> None:
         "gates": {"enrollment": {"again_in": 20.0, "message": "token refused", "code": "x"}},
     }
     Worker.objects.create(name="a:1", role="Celery worker", seen_at=now, report=report)
-    old = {"circuits": {"accounts": 5.0}, "gates": {"token": {}}, "lms": {}}
-    Worker.objects.create(
-        name="a:2", role="Celery worker", seen_at=now - timedelta(minutes=5), report=old
-    )
-    for name, ago in (("a:3", timedelta(minutes=30)), ("a:4", timedelta(hours=3))):
-        Worker.objects.create(name=name, role="Celery worker", seen_at=now - ago, report=old)
+    outdated = {"circuits": {"accounts": 5.0}, "gates": {"token": {}}, "lms": {}}
+    for name, age in (
+        ("a:2", timedelta(minutes=5)),
+        ("a:3", timedelta(minutes=30)),
+        ("a:4", timedelta(hours=3)),
+    ):
+        Worker.objects.create(name=name, role="Celery worker", seen_at=now - age, report=outdated)
     overview = staff.get("/staff/").context["overview"]
     assert overview.lms.state == "failing"
     assert overview.lms.sentence.startswith("The LMS can't be reached.")
@@ -280,15 +285,15 @@ def test_reports_of_workers_about_the_lms_are_shown(staff: Client) -> None:
     assert overview.messages.pulled_at is None
 
 
-def test_the_last_sweep_and_messages_are_shown(staff: Client) -> None:
+def test_the_overview_shows_the_last_sweep_and_messages(staff: Client) -> None:
     from usher.application.models import ReceivedEvent
     from usher.engine import heartbeat
     from usher.engine.models import Watermark
 
     heartbeat.record_sweep()
-    at = timezone.now() - timedelta(minutes=3)
-    Watermark.objects.create(name="accounts", since="x", asked_at=at)
-    ReceivedEvent.objects.create(event_id="e", received_at=at)
+    three_minutes_ago = timezone.now() - timedelta(minutes=3)
+    Watermark.objects.create(name="accounts", since="x", asked_at=three_minutes_ago)
+    ReceivedEvent.objects.create(event_id="e", received_at=three_minutes_ago)
     assert "not known" in staff.get("/staff/").content.decode()
     cache.clear()
     for metric, value in ((metrics.OUTBOX, 3), (metrics.OUTBOX_OLDEST, 300)):
@@ -298,10 +303,10 @@ def test_the_last_sweep_and_messages_are_shown(staff: Client) -> None:
     overview = page.context["overview"]
     assert (overview.messages.outbox_count, overview.messages.outbox_oldest_age) == (3, "5 min")
     assert timezone.now() - overview.swept_at < timedelta(minutes=1)
-    assert overview.messages.pulled_at == overview.messages.received_at == at
+    assert overview.messages.pulled_at == overview.messages.received_at == three_minutes_ago
 
 
-def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None:
+def test_a_retry_is_in_the_audit_log_with_actor_and_records(staff: Client, row: Enrollment) -> None:
     data = {"kind": "enrollment", "code": row.error_code, "row": [str(row.pk)]}
     staff.post("/staff/refusals/retry/", data)
     event = AuditEvent.objects.get(name="console-retry")
@@ -310,9 +315,9 @@ def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None
     assert event.detail["chosen"] == str(row.pk)
 
 
-def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment) -> None:
-    """Without a session, the action is not done. After sign-in, the browser is redirected to the
-    page that has the action's button."""
+def test_an_action_without_a_session_redirects_to_its_page_after_sign_in(row: Enrollment) -> None:
+    """The sign-in page knows only the action's address. A GET request for that address redirects to
+    the page that has the action's button."""
     page = f"/staff/learners/{row.user_id}/"
     answer = Client().post(f"{page}repair/")
     assert answer["Location"] == f"/accounts/login/?next={page}repair/"
@@ -323,7 +328,9 @@ def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment)
     assert browser.get(f"{page}repair/", follow=True).context["learner"].username == "ada"
 
 
-def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrollment) -> None:
+def test_the_label_of_a_message_tells_whether_the_lms_or_usher_wrote_the_message(
+    staff: Client, row: Enrollment
+) -> None:
     """The LMS sends no message about a run that it does not have. Usher writes that message, so the
     label is ``Why``."""
     CourseRun.objects.filter(pk=row.run_id).set_work(
@@ -334,14 +341,14 @@ def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrol
         "enrollment": "The LMS says",
         "run": "Why",
     }
-    listed = staff.get("/staff/learners/").content.decode()
-    assert f'<a href="/staff/runs/{row.run_id}/">' in listed
+    page = staff.get("/staff/learners/").content.decode()
+    assert f'<a href="/staff/runs/{row.run_id}/">' in page
 
 
 # Doctor
 
 
-def test_doctor_shows_the_last_run_and_what_changed(staff: Client) -> None:
+def test_the_doctor_page_shows_the_last_run_and_its_changes(staff: Client) -> None:
     def checks(*statuses: str) -> dict[str, Any]:
         lines = [
             {"id": f"NET-{n}", "title": f"Title {n}", "status": status, "seen": "s", "fix": "run x"}
@@ -364,7 +371,7 @@ def test_doctor_shows_the_last_run_and_what_changed(staff: Client) -> None:
     ]
 
 
-def test_a_finding_is_headed_by_what_is_wrong(staff: Client) -> None:
+def test_the_heading_of_a_finding_names_the_problem(staff: Client) -> None:
     failed = {
         "id": "OPS-6",
         "title": "No record is refused",
@@ -380,18 +387,15 @@ def test_a_finding_is_headed_by_what_is_wrong(staff: Client) -> None:
     assert "<h3>No record is refused</h3>" not in html
 
 
-def test_only_a_command_is_shown_as_one(staff: Client) -> None:
+def test_only_a_fix_that_is_a_command_is_shown_as_code(staff: Client) -> None:
     checks = [
-        {"id": "NET-1", "title": "t", "status": "failed", "seen": "s", "fix": "tutor config save"}
-        | {"fix_is_command": True},
-        {
-            "id": "NET-2",
-            "title": "t",
-            "status": "failed",
-            "seen": "s",
-            "fix": "publish it in Studio",
-        }
-        | {"fix_is_command": False},
+        {"id": f"NET-{number}", "title": "t", "status": "failed", "seen": "s"} | fix
+        for number, fix in enumerate(
+            (
+                {"fix": "tutor config save", "fix_is_command": True},
+                {"fix": "publish it in Studio", "fix_is_command": False},
+            )
+        )
     ]
     DoctorRun.objects.create(report={"counts": {"failed": 2}, "checks": checks, "next": "n"})
     html = staff.get("/staff/doctor/").content.decode()
@@ -399,40 +403,41 @@ def test_only_a_command_is_shown_as_one(staff: Client) -> None:
     assert "<b>Fix:</b> publish it in Studio</p>" in html
 
 
-def test_doctor_runs_by_the_button_only(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_the_doctor_page_runs_no_checks(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from usher.console.doctor import services
 
-    asked: list[int] = []
+    runs: list[int] = []
     report = {"counts": {"failed": 0}, "checks": [], "next": ""}
-    monkeypatch.setattr(services, "examine", lambda run_checks: asked.append(1) or report)
+    monkeypatch.setattr(services, "examine", lambda run_checks: runs.append(1) or report)
     staff.get("/staff/doctor/")
-    assert not asked
+    assert not runs
     staff.post("/staff/doctor/run/")
-    assert asked == [1]
+    assert runs == [1]
     assert DoctorRun.objects.get().report == report
     assert AuditEvent.objects.filter(name="console-doctor").exists()
 
 
-def test_opening_a_page_creates_no_account(staff: Client) -> None:
+def test_opening_a_learner_s_page_creates_no_account(staff: Client) -> None:
     user = get_user_model().objects.create_user("grace", "grace@learners.example")
     LmsAccount.objects.filter(user=user).delete()
-    assert (
-        "No LMS account was requested." in staff.get(f"/staff/learners/{user.pk}/").content.decode()
-    )
+    page = staff.get(f"/staff/learners/{user.pk}/").content.decode()
+    assert "No LMS account was requested." in page
     assert not LmsAccount.objects.filter(user=user).exists()
     ensure_account(user)
     assert staff.get("/staff/learners/?q=GRACE@learners.example").status_code == 302
 
 
-def test_records_lead_to_the_admin_for_those_who_may_see_it(
+def test_links_to_the_admin_are_shown_only_with_permission_for_the_admin(
     row: Enrollment, staff_with: Any
 ) -> None:
     page = f"/staff/learners/{row.user_id}/"
     records = ("usher.view_enrollment", "usher.view_lmsaccount")
-    shown = staff_with(access.VIEW, *records).get(page).content.decode()
-    assert f'href="/admin/usher/enrollment/{row.pk}/change/"' in shown
+    html = staff_with(access.VIEW, *records).get(page).content.decode()
+    assert f'href="/admin/usher/enrollment/{row.pk}/change/"' in html
     # The admin offers an account's actions on the list of accounts, not on the account's own page.
     actions = f"/admin/usher/lmsaccount/?id__exact={row.user.lms_account.pk}"
-    assert f'href="{actions}"' in shown
-    other = staff_with(access.VIEW, username="reader")
-    assert "/admin/" not in other.get(page).content.decode()
+    assert f'href="{actions}"' in html
+    without_permission = staff_with(access.VIEW, username="reader")
+    assert "/admin/" not in without_permission.get(page).content.decode()

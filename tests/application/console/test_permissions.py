@@ -9,7 +9,7 @@ from django.db import connection
 
 from usher.console.models import Ignored
 
-rename = import_module("usher.console.migrations.0002_permissions_in_plain_words")
+migration = import_module("usher.console.migrations.0002_permissions_in_plain_words")
 
 
 class Editor:
@@ -20,7 +20,7 @@ class Editor:
 def test_labels_of_existing_permissions_are_renamed() -> None:
     labels = dict(Ignored._meta.permissions)
     permissions = Permission.objects.filter(content_type__app_label="usher_console")
-    rename.rename_back(apps, Editor)
+    migration.rename_back(apps, Editor)
     assert dict(permissions.values_list("codename", "name")) != labels
-    rename.rename(apps, Editor)
+    migration.rename(apps, Editor)
     assert dict(permissions.values_list("codename", "name")) == labels

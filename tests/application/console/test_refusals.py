@@ -57,8 +57,8 @@ def counts() -> dict[str, int]:
     return {group.code: group.count for group in services.groups()}
 
 
-def post(staff: Client, what: str, **data: Any) -> Any:
-    return staff.post(f"/staff/refusals/{what}/", {"kind": "enrollment", **data}, follow=True)
+def post(staff: Client, action: str, **data: Any) -> Any:
+    return staff.post(f"/staff/refusals/{action}/", {"kind": "enrollment", **data}, follow=True)
 
 
 def test_groups_show_the_lms_s_message(staff: Client, rows: list[int]) -> None:
@@ -70,26 +70,26 @@ def test_groups_show_the_lms_s_message(staff: Client, rows: list[int]) -> None:
     assert "n2" in page
 
 
-def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int]) -> None:
+def test_only_the_selected_records_are_retried(staff: Client, rows: list[int]) -> None:
     post(staff, "retry", code="mode-not-offered", row=[str(rows[0]), "x", "-1", "9" * 30])
     due = Enrollment.objects.filter(work__refused_at=None, work__due_at__isnull=False)
     assert list(due.values_list("pk", flat=True)) == [rows[0]]
     assert due.get().error_code == ""
 
 
-def test_without_a_selection_nothing_is_retried(staff: Client, rows: list[int]) -> None:
+def test_an_empty_selection_retries_no_record(staff: Client, rows: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered")
     assert "Nothing was chosen" in page.content.decode()
     assert not Enrollment.objects.filter(work__refused_at=None).exists()
 
 
-def test_a_group_is_retried(staff: Client, rows: list[int]) -> None:
+def test_all_records_of_a_group_can_be_retried(staff: Client, rows: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered", all="1")
     assert "3 retried" in page.content.decode()
     assert counts() == {"enrollment-closed": 1}
 
 
-def test_too_many_for_one_request_are_said_to_be_left(
+def test_a_retry_ends_at_the_most_rows_of_one_request_and_says_that_records_are_left(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
@@ -98,48 +98,48 @@ def test_too_many_for_one_request_are_said_to_be_left(
     assert services.retry(kind("enrollment"), "mode-not-offered") == (1, False)
 
 
-def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
+def test_rows_without_a_record_do_not_stop_the_retry_of_their_group(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The work queue keeps the row of a record that was deleted with SQL. That row can't be
     retried, and must not block the retry of other rows."""
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
-    gone = [row + 1000 for row in rows]
+    deleted = [row + 1000 for row in rows]
     works = [
         Work(kind="enrollment", object_id=pk, refused_at=at, error_code="mode-not-offered")
-        for pk, at in [(gone[0], LONG_AGO), (gone[1], LONG_AGO), (gone[2], timezone.now())]
+        for pk, at in [(deleted[0], LONG_AGO), (deleted[1], LONG_AGO), (deleted[2], timezone.now())]
     ]
     Work.objects.bulk_create(works)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (0, False)
 
 
-def test_a_record_refused_again_during_a_retry_is_not_retried_again(
+def test_a_record_refused_again_during_a_retry_is_retried_only_once(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     make_due = ReconciledQuerySet.make_due
 
-    def and_refuse(found: Any, *args: Any, **options: Any) -> int:
+    def make_due_and_refuse(rows: Any, *args: Any, **options: Any) -> int:
         """Refuses the rows again immediately, as a fast worker would."""
-        ids = list(found.values_list("pk", flat=True))
-        count = make_due(found, *args, **options)
+        ids = list(rows.values_list("pk", flat=True))
+        count = make_due(rows, *args, **options)
         refuse(Enrollment.objects.filter(pk__in=ids), "mode-not-offered")
         return count
 
-    monkeypatch.setattr(ReconciledQuerySet, "make_due", and_refuse)
+    monkeypatch.setattr(ReconciledQuerySet, "make_due", make_due_and_refuse)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
 
 
-def test_a_selection_with_records_that_are_no_longer_refused_is_reported(
+def test_the_page_counts_selected_records_that_are_no_longer_refused(
     staff: Client, rows: list[int]
 ) -> None:
     Enrollment.objects.get(pk=rows[0]).delete()
     Enrollment.objects.filter(pk=rows[1]).make_due()
-    marked = [str(pk) for pk in (*rows[:3], rows[2])]
-    page = post(staff, "retry", code="mode-not-offered", row=marked).content.decode()
+    selected = [str(pk) for pk in (*rows[:3], rows[2])]
+    page = post(staff, "retry", code="mode-not-offered", row=selected).content.decode()
     assert "1 retried: a worker will send them to the LMS. 2 not changed: no longer" in page
-    page = post(staff, "retry", code="mode-not-offered", row=marked).content.decode()
+    page = post(staff, "retry", code="mode-not-offered", row=selected).content.decode()
     assert "Nothing was retried. 3 not changed: no longer refused" in page
 
 
@@ -161,10 +161,12 @@ def test_an_ignored_record_is_hidden_until_it_is_refused_again(
     assert counts() == {"mode-not-offered": 4}
 
 
-def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
-    one, two = [str(rows[0])], [str(rows[0]), str(rows[1])]
-    post(staff, "ignore", code="mode-not-offered", row=one, note="first")
-    post(staff, "ignore", code="mode-not-offered", row=two, note="second")
+def test_a_record_has_the_note_of_the_last_time_it_was_ignored(
+    staff: Client, rows: list[int]
+) -> None:
+    first, second = str(rows[0]), str(rows[1])
+    post(staff, "ignore", code="mode-not-offered", row=[first], note="first")
+    post(staff, "ignore", code="mode-not-offered", row=[first, second], note="second")
     notes = {row.row_id: row.note for row in services.last_ignore_decisions()}
     assert notes == {rows[0]: "second", rows[1]: "second"}
     post(staff, "ignore", code="mode-not-offered", all="1", note="all of them")
@@ -175,14 +177,14 @@ def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
         "second",
         "second",
     ]
-    # Showing the group again does not show records that were ignored one by one.
+    # Unignoring the group does not unignore the two records that were ignored by selection.
     staff.post(
         "/staff/refusals/unignore/", {"ignored": str(services.last_ignore_decisions()[0].pk)}
     )
     assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
 
 
-def test_a_record_refused_for_another_reason_meanwhile_is_not_ignored(
+def test_a_selected_record_of_another_error_code_is_not_ignored(
     staff: Client, rows: list[int]
 ) -> None:
     selected = [str(rows[0]), str(rows[3])]
@@ -192,18 +194,18 @@ def test_a_record_refused_for_another_reason_meanwhile_is_not_ignored(
     assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
 
 
-def test_ignoring_needs_a_note(staff: Client, rows: list[int]) -> None:
+def test_ignoring_a_group_requires_a_note(staff: Client, rows: list[int]) -> None:
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="  ")
     assert "Write a note" in page.content.decode()
     assert counts()["mode-not-offered"] == 3
 
 
 @pytest.mark.parametrize("text", ["", "x", "²", "9" * 18, "9" * 5000])
-def test_an_id_that_is_none_stops_ignoring_nothing(staff: Client, text: str) -> None:
+def test_unignore_accepts_an_invalid_id_without_an_error(staff: Client, text: str) -> None:
     assert staff.post("/staff/refusals/unignore/", {"ignored": text}).status_code == 302
 
 
-def test_ignored_ones_are_shown_again_on_demand(staff: Client, rows: list[int]) -> None:
+def test_unignore_shows_the_records_of_a_group_again(staff: Client, rows: list[int]) -> None:
     post(staff, "ignore", code="mode-not-offered", all="1", note="known")
     assert "mode-not-offered" not in counts()
     (row,) = services.last_ignore_decisions()
@@ -211,27 +213,29 @@ def test_ignored_ones_are_shown_again_on_demand(staff: Client, rows: list[int]) 
     assert counts()["mode-not-offered"] == 3
 
 
-def test_pages_of_a_group_go_on_where_the_last_ended(
+def test_each_page_of_a_group_begins_after_the_last_record_of_the_page_before(
     staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "PAGE_SIZE", 2)
     page = staff.get("/staff/refusals/group/", {"kind": "enrollment", "code": "mode-not-offered"})
     pks = [row.pk for row in page.context["rows"]]
-    more = {"kind": "enrollment", "code": "mode-not-offered", "before": page.context["before"]}
-    page = staff.get("/staff/refusals/group/", more)
+    next_page = {"kind": "enrollment", "code": "mode-not-offered", "before": page.context["before"]}
+    page = staff.get("/staff/refusals/group/", next_page)
     pks += [row.pk for row in page.context["rows"]]
     assert sorted(pks) == rows[:3]
     assert page.context["before"] == ""
-    response = staff.get("/staff/refusals/group/", more | {"before": "x|y"})
+    response = staff.get("/staff/refusals/group/", next_page | {"before": "x|y"})
     assert len(response.context["rows"]) == 2
     for earliest_or_latest in ("0001-01-01T00:00:00+14:00|1", "9999-12-31T23:59:59-12:00|1"):
-        page = staff.get("/staff/refusals/group/", more | {"before": earliest_or_latest})
+        page = staff.get("/staff/refusals/group/", next_page | {"before": earliest_or_latest})
         assert page.status_code == 200
-    past_the_end = staff.get("/staff/refusals/group/", more | {"before": "1999-01-01T00:00:00|1"})
-    assert "No older record is refused" in past_the_end.content.decode()
+    page = staff.get("/staff/refusals/group/", next_page | {"before": "1999-01-01T00:00:00|1"})
+    assert "No older record is refused" in page.content.decode()
 
 
-def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
+def test_an_export_contains_the_records_of_one_group_with_formulas_as_text(
+    staff: Client, rows: list[int]
+) -> None:
     formula = '=HYPERLINK("http://evil.example","x")'
     Enrollment.objects.filter(pk=rows[0]).set_work(error_message=formula)
     user = Enrollment.objects.get(pk=rows[1]).user
@@ -248,15 +252,18 @@ def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
 def test_an_export_skips_records_that_are_no_longer_refused(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A record may be deleted or retried between the two queries of one page."""
+    """An export reads the work queue first, and then the records. In between, a record may be
+    deleted or retried."""
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     last = rows[2]
     Work.objects.filter(object_id=last).update(object_id=last + 1000, refused_at=timezone.now())
     exported = services.export_rows(kind("enrollment"), "mode-not-offered")
-    assert sorted(one.pk for one in exported) == rows[:2]
+    assert sorted(record.pk for record in exported) == rows[:2]
 
 
-def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_reads_the_next_page_only_when_needed(
+    rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An export of 100,000 records is never in memory as a whole."""
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 2)
     lines = table.lines(
@@ -264,64 +271,62 @@ def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.Mon
         "mode-not-offered",
         services.export_rows(kind("enrollment"), "mode-not-offered"),
     )
-    with CaptureQueriesContext(connection) as asked:
+    with CaptureQueriesContext(connection) as queries:
+        next(lines)  # the names of the columns
+        assert len(queries) == 0
         next(lines)
-        assert len(asked) == 0
+        queries_of_first_page = len(queries)
         next(lines)
-        first = len(asked)
-        next(lines)
-        assert len(asked) == first
+        assert len(queries) == queries_of_first_page
         assert len(list(lines)) == 1
-        assert len(asked) > first
+        assert len(queries) > queries_of_first_page
 
 
-def test_an_export_is_not_kept_in_memory_under_asgi(
+def test_an_export_is_streamed_under_asgi(
     staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     monkeypatch.setattr(table, "_LINES_AT_A_TIME", 2)
-    read, positions = [], services._newest_positions
+    limits, newest_positions = [], services._newest_positions
     monkeypatch.setattr(
         services,
         "_newest_positions",
-        lambda works, limit: read.append(limit) or positions(works, limit),
+        lambda works, limit: limits.append(limit) or newest_positions(works, limit),
     )
     browser = AsyncClient()
     browser.cookies = staff.cookies
 
     async def export() -> tuple[list[str], list[int]]:
-        found, pages = [], []
+        """(chunks of the answer, number of pages that had been read when each chunk arrived)."""
+        chunks, pages_read = [], []
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Django warns if it reads a whole iterator into memory
             answer = await browser.post(
                 "/staff/refusals/export/", {"kind": "enrollment", "code": "mode-not-offered"}
             )
             async for chunk in answer:
-                found.append(chunk.decode())
-                pages.append(len(read))
-        return found, pages
+                chunks.append(chunk.decode())
+                pages_read.append(len(limits))
+        return chunks, pages_read
 
-    found, pages = async_to_sync(export)()
-    assert [chunk.count("\r\n") for chunk in found] == [2, 2]
-    assert 0 < pages[0] < pages[1]
-    assert {line["learner"] for line in csv.DictReader(StringIO("".join(found)))} == {
-        "n0",
-        "n1",
-        "n2",
-    }
+    chunks, pages_read = async_to_sync(export)()
+    assert [chunk.count("\r\n") for chunk in chunks] == [2, 2]
+    assert 0 < pages_read[0] < pages_read[1]
+    lines = csv.DictReader(StringIO("".join(chunks)))
+    assert {line["learner"] for line in lines} == {"n0", "n1", "n2"}
 
 
 @pytest.mark.parametrize(
     "text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", " =1", "\u00a0=1", "\uff1d1"]
 )
-def test_formulas_are_text(text: str) -> None:
+def test_a_cell_that_a_spreadsheet_would_calculate_becomes_text(text: str) -> None:
     assert cell(text).startswith("'")
     assert value(cell(text)) == text
     assert cell("plain = text") == "plain = text"
     assert value("'quoted") == "'quoted"
 
 
-def test_every_error_code_of_the_lms_is_explained() -> None:
+def test_every_error_code_of_a_refusal_has_an_explanation() -> None:
     from usher.client.errors import InvalidGrant, Refused
     from usher.client.payloads import BadValue
     from usher.contract.failures import RegistrationError
@@ -329,12 +334,14 @@ def test_every_error_code_of_the_lms_is_explained() -> None:
     from usher.lms.errors import EnrollmentError
 
     # These two codes never refuse a single record: they stop or delay the whole kind.
-    others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
-    codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
+    no_refusals = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
+    codes = {
+        str(code) for code in (*EnrollmentError, *RegistrationError) if code not in no_refusals
+    }
     codes |= {Refused.default_code, BadValue.default_code, Unwritable.default_code}
     # After an invalid grant, the worker obtains a new token; the record is not refused.
-    refused = [subclass for subclass in Refused.__subclasses__() if subclass is not InvalidGrant]
-    codes |= {one.default_code for one in refused}
+    refusals = [subclass for subclass in Refused.__subclasses__() if subclass is not InvalidGrant]
+    codes |= {refusal.default_code for refusal in refusals}
     assert codes - words.REASONS.keys() == set()
     assert words.message_label("bad-value") == "Why"
     assert words.reason("something-new") == "Refused with something-new"

@@ -19,7 +19,7 @@ from usher.contract.limits import USERNAME_MAX_LENGTH
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
-class ByNumber(DefaultAdapter):
+class NumberedNames(DefaultAdapter):
     def lms_username(self, user: Any) -> str:
         return f"pupil-{user.pk}"
 
@@ -33,14 +33,14 @@ def learner(username: str, **fields: Any) -> Any:
     )
 
 
-def test_a_username_of_their_own_is_kept() -> None:
+def test_the_lms_username_is_the_learner_s_username() -> None:
     assert ensure_account(learner("ada")).username == "ada"
 
 
-@pytest.mark.parametrize("many", [False, True])
-def test_an_email_address_never_becomes_a_public_username(many: bool) -> None:
+@pytest.mark.parametrize("with_list", [False, True])
+def test_an_email_address_never_becomes_a_public_username(with_list: bool) -> None:
     user = learner("ann.smith@example.org", email="ann.smith@example.org", name="")
-    if many:
+    if with_list:
         ensure_accounts()
     account = ensure_account(user)
     assert account.username.startswith("learner_")
@@ -51,19 +51,19 @@ def test_an_email_address_never_becomes_a_public_username(many: bool) -> None:
     assert "smith" not in details(user).name
 
 
-def test_two_private_usernames_differ() -> None:
+def test_two_learners_named_by_email_addresses_get_different_usernames() -> None:
     one, other = learner("a@example.org"), learner("b@example.org")
     assert ensure_account(one).username != ensure_account(other).username
 
 
-def test_a_project_decides_names(settings: Any) -> None:
-    settings.USHER_ADAPTER = f"{__name__}.ByNumber"
+def test_the_adapter_decides_usernames_and_full_names(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.NumberedNames"
     user = learner("ada", name="Ada Lovelace")
     assert ensure_account(user).username == f"pupil-{user.pk}"
     assert profile(user)["name"] == details(user).name == f"Pupil {user.pk}"
 
 
-class AcceptedTerms(DefaultAdapter):
+class OnlyAccepted(DefaultAdapter):
     """As in the guide's example, adds one condition to Usher's own decision about a learner."""
 
     def is_eligible(self, user: Any) -> bool:
@@ -72,82 +72,88 @@ class AcceptedTerms(DefaultAdapter):
         return super().is_eligible(user) and user.name == "Accepted"
 
 
-class Verified(DefaultAdapter):
+class OnlyVerified(DefaultAdapter):
     def is_confirmed(self, user: Any) -> bool:
         return super().is_confirmed(user) and user.name == "Verified"
 
 
-class InOneQuery(DefaultAdapter):
+class OnlyAcceptedByQuery(DefaultAdapter):
     def eligible(self, users: Any) -> Any:
         return super().eligible(users).filter(name="Accepted")
 
 
 def test_is_eligible_also_filters_lists_of_learners(settings: Any) -> None:
-    settings.USHER_ADAPTER = f"{__name__}.AcceptedTerms"
-    yes, no, bug = (learner(n, name=n.title()) for n in ("accepted", "refused", "bug"))
+    settings.USHER_ADAPTER = f"{__name__}.OnlyAccepted"
+    names = ("accepted", "refused", "bug")
+    accepted, refused, bug = (learner(name, name=name.title()) for name in names)
     inactive = learner("inactive", name="Accepted", is_active=False)
     users = get_user_model().objects.all()
-    assert list(adapter().eligible(users)) == [yes]
+    assert list(adapter().eligible(users)) == [accepted]
     assert missing() == 1
     assert ensure_accounts(batch=1) == 1
-    assert not any(hasattr(user, "lms_account") for user in (no, bug, inactive))
-    story = " ".join(f"{one.text} {one.cause}" for one in explain(bug))
+    assert not any(hasattr(user, "lms_account") for user in (refused, bug, inactive))
+    story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(bug))
     assert "is_eligible of USHER_ADAPTER failed: AttributeError: no such field." in story
 
 
 def test_is_confirmed_also_filters_lists_of_learners(settings: Any) -> None:
-    settings.USHER_ADAPTER = f"{__name__}.Verified"
-    yes, no = (learner(n, name=n.title()) for n in ("verified", "unknown"))
-    assert list(adapter().confirmed(get_user_model().objects.all())) == [yes]
-    assert list(adapter().eligible(get_user_model().objects.all())) == [yes]
-    assert not adapter().is_eligible(no)
+    settings.USHER_ADAPTER = f"{__name__}.OnlyVerified"
+    verified, unverified = (learner(name, name=name.title()) for name in ("verified", "unknown"))
+    assert list(adapter().confirmed(get_user_model().objects.all())) == [verified]
+    assert list(adapter().eligible(get_user_model().objects.all())) == [verified]
+    assert not adapter().is_eligible(unverified)
 
 
-def test_a_decision_about_many_counts_for_one(settings: Any) -> None:
-    settings.USHER_ADAPTER = f"{__name__}.InOneQuery"
-    yes, no = (learner(n, name=n.title()) for n in ("accepted", "refused"))
-    assert (adapter().is_eligible(yes), adapter().is_eligible(no)) == (True, False)
-    assert list(adapter().eligible(get_user_model().objects.all())) == [yes]
+def test_eligible_also_decides_about_a_single_learner(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.OnlyAcceptedByQuery"
+    accepted, refused = (learner(name, name=name.title()) for name in ("accepted", "refused"))
+    assert adapter().is_eligible(accepted)
+    assert not adapter().is_eligible(refused)
+    assert list(adapter().eligible(get_user_model().objects.all())) == [accepted]
 
 
-class Broken(DefaultAdapter):
+class EmailFails(DefaultAdapter):
     def email(self, user: Any) -> str:
         raise KeyError("address")
 
 
-def test_a_learner_is_explained_though_the_adapter_fails(settings: Any) -> None:
-    settings.USHER_ADAPTER = f"{__name__}.Broken"
+def test_why_names_the_adapter_s_method_that_failed(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.EmailFails"
     assert "email of USHER_ADAPTER failed: KeyError: 'address'" in explain(learner("ada"))[0].text
 
 
 @pytest.mark.parametrize("path", ["no.such.Adapter", "usher.application.adapter.Refusal"])
-def test_an_adapter_that_is_none_is_named(settings: Any, path: str) -> None:
+def test_a_setting_that_names_no_adapter_is_rejected(settings: Any, path: str) -> None:
     settings.USHER_ADAPTER = path
     with pytest.raises(ImproperlyConfigured, match=f"USHER_ADAPTER is '{path}'"):
         adapter()
 
 
-def test_allauth_decides_who_is_confirmed() -> None:
+def test_learners_are_confirmed_as_allauth_has_recorded() -> None:
     """A user without an ``EmailAddress`` row counts as confirmed. A user who has only a row for
     another address does not."""
     from allauth.account.models import EmailAddress
 
-    vouched, waiting, confirmed, moved = (learner(n) for n in ("one", "two", "three", "four"))
+    without_row, unconfirmed, confirmed, other_address = (
+        learner(name) for name in ("one", "two", "three", "four")
+    )
     for user, address, verified in (
-        (waiting, waiting.email, False),
+        (unconfirmed, unconfirmed.email, False),
         (confirmed, confirmed.email.upper(), True),
-        (moved, "former@learners.example", True),
+        (other_address, "former@learners.example", True),
     ):
         EmailAddress.objects.create(user=user, email=address, verified=verified)
-    assert adapter().is_confirmed(vouched)
+    assert adapter().is_confirmed(without_row)
     assert adapter().is_confirmed(confirmed)
-    assert not adapter().is_confirmed(waiting)
-    assert not adapter().is_confirmed(moved)
+    assert not adapter().is_confirmed(unconfirmed)
+    assert not adapter().is_confirmed(other_address)
     users = adapter().eligible(get_user_model().objects.order_by("pk"))
-    assert list(users) == [vouched, confirmed]
+    assert list(users) == [without_row, confirmed]
 
 
-def test_nobody_has_to_confirm_if_the_project_does_not_require_it(settings: Any) -> None:
+def test_unconfirmed_learners_are_eligible_if_allauth_does_not_verify_addresses(
+    settings: Any,
+) -> None:
     from allauth.account.models import EmailAddress
 
     settings.ACCOUNT_EMAIL_VERIFICATION = "none"
@@ -156,7 +162,7 @@ def test_nobody_has_to_confirm_if_the_project_does_not_require_it(settings: Any)
     assert adapter().is_eligible(user)
 
 
-def test_managers_get_one_mail_about_several_refusals(settings: Any) -> None:
+def test_managers_get_one_mail_about_the_same_refusal_reported_twice(settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")

@@ -9,8 +9,8 @@ from usher.application.checks import settings as checks
 
 
 def messages_of(settings: Any, **members: Any) -> list[str]:
-    kind = type("Shop", (DefaultAdapter,), members)
-    globals()["Shop"] = kind
+    """The messages of ``manage.py check`` about an adapter, Shop, with these members."""
+    globals()["Shop"] = type("Shop", (DefaultAdapter,), members)
     settings.USHER_ADAPTER = f"{__name__}.Shop"
     return [
         f"{message.id} {message.msg} {message.hint or ''}".strip()
@@ -37,13 +37,15 @@ async def asynchronous(self: Any, user: Any) -> str:
         ("email", asynchronous, "is asynchronous, and Usher does not await it: write def"),
     ],
 )
-def test_a_method_that_usher_cannot_call(settings: Any, name: str, member: Any, words: str) -> None:
+def test_a_method_that_usher_cannot_call_is_named_with_its_correct_signature(
+    settings: Any, name: str, member: Any, words: str
+) -> None:
     (message,) = messages_of(settings, **{name: member})
     assert message.startswith(f"usher.E022 USHER_ADAPTER: {name} of Shop {words}")
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "correct_name"),
     [
         ("is_eligable", "is_eligible"),
         ("username", "lms_username"),
@@ -52,13 +54,15 @@ def test_a_method_that_usher_cannot_call(settings: Any, name: str, member: Any, 
         ("allowed_mode", "allowed_modes"),
     ],
 )
-def test_a_mistyped_name(settings: Any, name: str, meant: str) -> None:
+def test_a_mistyped_name_of_a_method_is_named_with_the_correct_name(
+    settings: Any, name: str, correct_name: str
+) -> None:
     (message,) = messages_of(settings, **{name: lambda self, user: ""})
     assert message.startswith(f"usher.W029 USHER_ADAPTER: Usher does not call the method {name} of")
-    assert f"Did you mean {meant}?" in message
+    assert f"Did you mean {correct_name}?" in message
 
 
-def test_a_good_adapter(settings: Any) -> None:
+def test_a_correct_adapter_causes_no_message(settings: Any) -> None:
     def helper(self: Any) -> None: ...
 
     members = {
@@ -71,19 +75,21 @@ def test_a_good_adapter(settings: Any) -> None:
     assert messages_of(settings, **members) == []
 
 
-class Broken(DefaultAdapter):
+class WithArgument(DefaultAdapter):
     def __init__(self, shop: str) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        (f"{__name__}.Broken", "calling it without arguments fails: TypeError"),
+        (f"{__name__}.WithArgument", "calling it without arguments fails: TypeError"),
         ("tests.application.decisions.broken.Adapter", "imported: ZeroDivisionError: division"),
         ("no.such.Adapter", "imported: ModuleNotFoundError: No module named 'no'"),
     ],
 )
-def test_a_class_that_can_not_be_used(settings: Any, path: str, words: str) -> None:
+def test_a_class_that_cannot_be_imported_or_created_is_named(
+    settings: Any, path: str, words: str
+) -> None:
     settings.USHER_ADAPTER = path
     (error,) = [message for message in checks.messages() if message.id == "usher.E011"]
     assert words in error.msg

@@ -20,124 +20,134 @@ from usher.application.models import CourseRun, Enrollment, LmsAccount
 from usher.application.states import State, state
 from usher.engine.services import reconcile
 
-BAD = "bug"
+FAILING_PREFIX = "bug"
 
 
 class Failing(DefaultAdapter):
-    """An adapter that fails for learners whose username starts with ``BAD``. ``method`` names the
-    method that fails."""
+    """An adapter whose method ``method`` raises for learners whose username starts with
+    ``FAILING_PREFIX``."""
 
     method = ""
 
-    def _or_fail(self, method: str, user: Any) -> None:
-        if method == Failing.method and user.username.startswith(BAD):
+    def _raise_if_failing(self, method: str, user: Any) -> None:
+        if method == Failing.method and user.username.startswith(FAILING_PREFIX):
             raise KeyError("no such field")
 
     def lms_username(self, user: Any) -> str:
-        self._or_fail("lms_username", user)
+        self._raise_if_failing("lms_username", user)
         return super().lms_username(user)
 
     def full_name(self, user: Any) -> str:
-        self._or_fail("full_name", user)
+        self._raise_if_failing("full_name", user)
         return super().full_name(user)
 
     def email(self, user: Any) -> str:
-        self._or_fail("email", user)
+        self._raise_if_failing("email", user)
         return super().email(user)
 
     def country(self, user: Any) -> str:
-        self._or_fail("country", user)
+        self._raise_if_failing("country", user)
         return super().country(user)
 
     def is_confirmed(self, user: Any) -> bool:
-        self._or_fail("is_confirmed", user)
+        self._raise_if_failing("is_confirmed", user)
         return super().is_confirmed(user)
 
     def is_eligible(self, user: Any) -> bool:
-        self._or_fail("is_eligible", user)
+        self._raise_if_failing("is_eligible", user)
         return super().is_eligible(user)
 
     def allowed_modes(self, user: Any, run: Any) -> Any:
-        self._or_fail("allowed_modes", user)
+        self._raise_if_failing("allowed_modes", user)
         return super().allowed_modes(user, run)
 
 
 @pytest.fixture
-def failing(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def make_fail(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes one method of the adapter fail, or none for an empty name."""
     settings.USHER_ADAPTER = f"{__name__}.Failing"
 
-    def in_method(name: str) -> None:
+    def make_method_fail(name: str) -> None:
         monkeypatch.setattr(Failing, "method", name)
 
-    return in_method
+    return make_method_fail
 
 
 def accounts(*users: Any) -> list[LmsAccount]:
     return [LmsAccount.objects.get(user=user) for user in users]
 
 
-METHODS = ["full_name", "email", "country", "is_eligible", "is_confirmed"]
+METHODS_FOR_ACCOUNTS = ["full_name", "email", "country", "is_eligible", "is_confirmed"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_only_that_learner_s_account_fails_and_says_why(
-    system_with_batch_api: Any, failing: Any, method: str
+@pytest.mark.parametrize("method", METHODS_FOR_ACCOUNTS)
+def test_only_the_account_of_the_failing_learner_fails_and_names_the_method(
+    system_with_batch_api: Any, make_fail: Any, method: str
 ) -> None:
     good, bad, other = (
         system_with_batch_api.learner(),
-        system_with_batch_api.learner(BAD),
+        system_with_batch_api.learner(FAILING_PREFIX),
         system_with_batch_api.learner(),
     )
     ensure_accounts()
-    failing(method)
+    make_fail(method)
     reconcile(["account", "token"])
     assert [state(account) for account in accounts(good, other)] == [State.IN_SYNC] * 2
     (row,) = accounts(bad)
     assert (row.error_code, row.is_ready) == ("adapter-failed", False)
     assert f"{method} of USHER_ADAPTER failed for the user {bad.pk}: KeyError" in row.error_message
-    failing("")
+    make_fail("")
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "token"])
     assert state(*accounts(bad)) is State.IN_SYNC
 
 
-def test_without_a_username_only_that_learner_has_no_account(db: None, failing: Any) -> None:
+def test_other_learners_get_accounts_if_lms_username_fails_for_one_learner(
+    db: None, make_fail: Any
+) -> None:
     users = get_user_model().objects
     good, bad, other = (
-        users.create_user(username=name, email=f"{name}@x.example") for name in ("ada", BAD, "cy")
+        users.create_user(username=name, email=f"{name}@x.example")
+        for name in ("ada", FAILING_PREFIX, "cy")
     )
-    failing("lms_username")
+    make_fail("lms_username")
     assert ensure_accounts() == 2
     assert [account.username for account in accounts(good, other)] == ["ada", "cy"]
-    story = " ".join(f"{one.text} {one.cause}" for one in explain(bad))
+    story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(bad))
     assert "lms_username of USHER_ADAPTER failed: KeyError: 'no such field'." in story
 
 
-def test_a_user_is_saved_nevertheless_and_the_profile_follows_later(
-    system_with_batch_api: Any, failing: Any
+def test_a_user_can_be_saved_while_the_adapter_fails_and_the_profile_is_sent_later(
+    system_with_batch_api: Any, make_fail: Any
 ) -> None:
-    user = system_with_batch_api.learner(BAD, name="Ada")
+    user = system_with_batch_api.learner(FAILING_PREFIX, name="Ada")
     ensure_accounts()
     reconcile(["account", "token"])
-    failing("full_name")
+    make_fail("full_name")
     user.name = "Ada Lovelace"
     user.save()
     reconcile(["account", "profile"])
     (row,) = accounts(user)
     assert (row.error_code, row.is_ready) == ("adapter-failed", True)
-    failing("")
+    make_fail("")
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "profile"])
     assert state(*accounts(user)) is State.IN_SYNC
     assert system_with_batch_api.account(row.username)["name"] == "Ada Lovelace"
 
 
-def test_lists_go_on_with_other_learners(system_with_batch_api: Any, failing: Any) -> None:
-    bad, good = system_with_batch_api.learner(BAD), system_with_batch_api.learner()
+def test_drift_shows_the_failure_of_one_learner_and_checks_the_others(
+    system_with_batch_api: Any, make_fail: Any
+) -> None:
+    bad, good = system_with_batch_api.learner(FAILING_PREFIX), system_with_batch_api.learner()
     ensure_accounts()
     reconcile(["account", "token"])
-    failing("email")
-    differences = {one.what: one.here for one in drift(["account"]) if one.field == "email"}
+    make_fail("email")
+    differences = {
+        difference.what: difference.here
+        for difference in drift(["account"])
+        if difference.field == "email"
+    }
     assert differences == {
         bad.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"
     }
@@ -145,22 +155,24 @@ def test_lists_go_on_with_other_learners(system_with_batch_api: Any, failing: An
     assert propose("email") == []
 
 
-def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
-    system_with_batch_api: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
+def test_drift_plans_no_account_for_a_learner_who_may_have_none(
+    system_with_batch_api: Any, make_fail: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unconfirmed: set[str] = set()
     monkeypatch.setattr(
         Failing, "is_confirmed", lambda self, user: user.username not in unconfirmed
     )
     bad, refused, good = (
-        system_with_batch_api.learner(BAD),
+        system_with_batch_api.learner(FAILING_PREFIX),
         system_with_batch_api.learner("refused"),
         system_with_batch_api.learner(),
     )
     ensure_accounts()
     unconfirmed.add(refused.username)
-    failing("is_eligible")
-    differences = {one.what: (one.action, one.note) for one in drift(["account"])}
+    make_fail("is_eligible")
+    differences = {
+        difference.what: (difference.action, difference.note) for difference in drift(["account"])
+    }
     assert differences[good.username][0] == "create it"
     assert differences[bad.username] == (
         "",
@@ -169,15 +181,17 @@ def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
     assert refused.username not in differences
 
 
-def test_modes_of_one_learner(db: None, failing: Any) -> None:
+def test_modes_of_other_learners_change_if_allowed_modes_fails_for_one_learner(
+    db: None, make_fail: Any
+) -> None:
     users = get_user_model().objects
-    bad = users.create_user(username=BAD, email="bug@x.example")
+    bad = users.create_user(username=FAILING_PREFIX, email="bug@x.example")
     good = users.create_user(username="ada", email="ada@x.example")
     run = CourseRun.objects.create(course_key="course-v1:a+b+c")
     for user in (bad, good):
         enroll(user, run)
     run.modes.create(slug="honor", name="Honor")
-    failing("allowed_modes")
+    make_fail("allowed_modes")
     follow_modes(run)
     assert Enrollment.objects.get(user=good).mode == "honor"
     assert Enrollment.objects.get(user=bad).mode == "audit"
@@ -185,19 +199,19 @@ def test_modes_of_one_learner(db: None, failing: Any) -> None:
         enroll(bad, run)
 
 
-def test_pages_say_that_it_does_not_work_now(db: None, failing: Any) -> None:
-    bad = get_user_model().objects.create_user(username=BAD, email="b@x.org")
+def test_pages_answer_while_the_adapter_fails(db: None, make_fail: Any) -> None:
+    bad = get_user_model().objects.create_user(username=FAILING_PREFIX, email="b@x.org")
     run = CourseRun.objects.create(course_key="course-v1:a+b+c", live=True)
     browser = Client()
     browser.force_login(bad)
-    failing("email")
+    make_fail("email")
     response = browser.get("/api/v1/me/")
     assert (response.status_code, response.json()["email"]) == (200, "")
-    failing("is_eligible")
+    make_fail("is_eligible")
     answer = browser.get("/oauth2/authorize/", {"client_id": "x", "response_type": "code"})
     assert answer.status_code == 503
     assert "be opened for you at the moment" in answer.content.decode()
-    failing("allowed_modes")
+    make_fail("allowed_modes")
     data = {"course_key": run.course_key}
     enrolled = browser.post("/api/v1/enrollments/", data, content_type="application/json")
     assert enrolled.status_code == 503
@@ -213,7 +227,7 @@ def test_pages_say_that_it_does_not_work_now(db: None, failing: Any) -> None:
         ("allowed_modes", ["audit"], ["audit"]),
     ],
 )
-def test_answers_that_can_be_used(
+def test_usable_return_values_are_accepted(
     settings: Any, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any, expected: Any
 ) -> None:
     monkeypatch.setattr(Failing, method, lambda *_: answer)
@@ -226,7 +240,7 @@ def test_answers_that_can_be_used(
 @pytest.mark.parametrize(
     ("method", "answer"), [("full_name", 5), ("email", b"a@b"), ("allowed_modes", "audit")]
 )
-def test_answers_that_are_refused(
+def test_return_values_of_a_wrong_type_are_refused(
     settings: Any, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any
 ) -> None:
     monkeypatch.setattr(Failing, method, lambda *_: answer)
@@ -261,7 +275,7 @@ class QuerysetAdapter(DefaultAdapter):
         ([1], "it returned list [1], not a queryset"),
     ],
 )
-def test_a_method_of_many_learners_is_named(
+def test_a_failure_of_eligible_is_named_in_every_report(
     system_with_batch_api: Any,
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -277,13 +291,15 @@ def test_a_method_of_many_learners_is_named(
     assert (row.error_code, row.is_ready) == ("adapter-failed", False)
     assert row.error_message.startswith("eligible of USHER_ADAPTER failed")
     assert reason in row.error_message
-    assert "of USHER_ADAPTER failed" in " ".join(f"{one.text} {one.cause}" for one in explain(user))
+    assert "of USHER_ADAPTER failed" in " ".join(
+        f"{sentence.text} {sentence.cause}" for sentence in explain(user)
+    )
     system_with_batch_api.learner("without-account")
     with pytest.raises(CommandError, match="eligible of USHER_ADAPTER failed"):
         call_command("repair_missing_courseware_records")
 
 
-def test_modes_that_are_not_texts_are_refused(
+def test_modes_that_are_no_strings_are_refused(
     system_with_batch_api: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.USHER_ADAPTER = f"{__name__}.QuerysetAdapter"

@@ -19,31 +19,34 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.fixture
-def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    found: list[tuple[str, dict[str, Any]]] = []
+def received_signals() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """The signals that Usher has sent: (name, arguments) of each."""
+    received: list[tuple[str, dict[str, Any]]] = []
     names = ("account_ready", "enrollment_settled", "refused", "learner_deactivated")
     for name in names:
 
-        def listen(_name: str = name, **arguments_sent: Any) -> None:
-            found.append((_name, arguments_sent))
+        def listen(_name: str = name, **arguments: Any) -> None:
+            received.append((_name, arguments))
 
         getattr(signals, name).connect(listen, weak=False, dispatch_uid=f"test {name}")
-    yield found
+    yield received
     for name in names:
         getattr(signals, name).disconnect(dispatch_uid=f"test {name}")
 
 
-def test_an_account_and_an_enrollment_that_are_settled_say_so_once(system: Any, heard: Any) -> None:
+def test_account_and_enrollment_send_one_signal_each_when_settled(
+    system: Any, received_signals: Any
+) -> None:
     user, run = system.learner(), ensure_run(DEMO)
     row = enroll(user, run, reconcile_now=True)
-    assert [name for name, _ in heard] == ["account_ready", "enrollment_settled"]
-    assert heard[0][1]["user"] == user
-    assert heard[0][1]["account"].is_ready
-    assert heard[1][1]["enrollment"] == row
-    assert heard[1][1]["run"] == run
-    assert heard[1][1]["changed"] is True
+    assert [name for name, _ in received_signals] == ["account_ready", "enrollment_settled"]
+    assert received_signals[0][1]["user"] == user
+    assert received_signals[0][1]["account"].is_ready
+    assert received_signals[1][1]["enrollment"] == row
+    assert received_signals[1][1]["run"] == run
+    assert received_signals[1][1]["changed"] is True
     enroll(user, run, reconcile_now=True)
-    assert len(heard) == 2
+    assert len(received_signals) == 2
 
 
 def test_the_guide_s_receiver_welcomes_a_learner_once(system_with_each_api: Any) -> None:
@@ -65,34 +68,36 @@ def test_the_guide_s_receiver_welcomes_a_learner_once(system_with_each_api: Any)
         signals.refused.disconnect(namespace["refund"])
 
 
-def test_a_refusal_is_signalled_with_its_reason(system: Any, heard: Any, settings: Any) -> None:
+def test_the_signal_about_a_refusal_has_its_reason(
+    system: Any, received_signals: Any, settings: Any
+) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")
     user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
-    arguments = dict(heard)["refused"]
+    arguments = dict(received_signals)["refused"]
     assert (arguments["kind"], arguments["user"], arguments["row"]) == ("enrollment", user, row)
     assert (arguments["code"], arguments["message"]) == (row.error_code, row.error_message)
     assert "Nowhere" in mail.outbox[-1].body
     cache.delete("usher-refusals-mailed")
 
 
-def test_a_deactivation_is_signalled(system: Any, heard: Any) -> None:
+def test_a_deactivation_sends_a_signal(system: Any, received_signals: Any) -> None:
     user, run = system.learner(), ensure_run(DEMO)
     enroll(user, run, reconcile_now=True)
-    heard.clear()
+    received_signals.clear()
     system.lms.shell(
         "from django.contrib.auth.models import User; "
         f"User.objects.filter(username={user.lms_account.username!r}).update(is_active=False)"
     )
     deactivate(user)
     reconcile(["account"], user=user)
-    arguments = dict(heard)["learner_deactivated"]
+    arguments = dict(received_signals)["learner_deactivated"]
     assert (arguments["user"], arguments["wanted"]) == (user, True)
 
 
-def test_a_receiver_that_fails_harms_nothing(system: Any) -> None:
+def test_an_enrollment_is_settled_though_a_receiver_fails(system: Any) -> None:
     def fail(**_: Any) -> None:
         raise RuntimeError("a receiver's own mistake")
 
@@ -105,7 +110,7 @@ def test_a_receiver_that_fails_harms_nothing(system: Any) -> None:
 
 @pytest.mark.parametrize("signal", ["account_ready", "enrollment_settled"])
 def test_a_receiver_may_delete_the_learner(system: Any, signal: str) -> None:
-    def delete(user: Any, **_told: Any) -> None:
+    def delete(user: Any, **_arguments: Any) -> None:
         user.delete()
 
     getattr(signals, signal).connect(delete, dispatch_uid="delete")
@@ -117,12 +122,12 @@ def test_a_receiver_may_delete_the_learner(system: Any, signal: str) -> None:
     assert not type(row).objects.filter(pk=row.pk).exists()
 
 
-def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(system: Any) -> None:
-    user, arguments_sent = system.learner(), []
+def test_a_receiver_may_delete_a_learner_who_has_another_refused_record(system: Any) -> None:
+    user, deleted_ids = system.learner(), []
     runs = [ensure_run(f"course-v1:edX+Nowhere+{number}") for number in (1, 2)]
 
-    def delete(user: Any, **_told: Any) -> None:
-        arguments_sent.append(user.pk)
+    def delete(user: Any, **_arguments: Any) -> None:
+        deleted_ids.append(user.pk)
         user.delete()
 
     for run in runs:
@@ -132,5 +137,5 @@ def test_a_receiver_of_a_refusal_may_delete_the_learner_of_the_next(system: Any)
         reconcile(user=user)
     finally:
         signals.refused.disconnect(dispatch_uid="delete")
-    assert arguments_sent
+    assert deleted_ids
     assert not type(user).objects.filter(pk=user.pk).exists()

@@ -14,7 +14,7 @@ from usher.application.runs.services import ensure_run
 from usher.application.states import State
 from usher.engine.services import reconcile
 
-SHOWN = [m for m in site._registry if m._meta.app_label == "usher"]
+MODELS_IN_ADMIN = [m for m in site._registry if m._meta.app_label == "usher"]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
@@ -25,14 +25,14 @@ def staff(client, transactional_db):
     return client
 
 
-def act(staff, model, action, *rows):
+def run_action(staff, model, action, *rows):
     url = reverse(f"admin:usher_{model._meta.model_name}_changelist")
-    chosen = {"action": action, "_selected_action": [row.pk for row in rows]}
-    return staff.post(url, chosen, follow=True).content.decode()
+    data = {"action": action, "_selected_action": [row.pk for row in rows]}
+    return staff.post(url, data, follow=True).content.decode()
 
 
-@pytest.mark.parametrize("model", SHOWN, ids=lambda m: m._meta.model_name)
-def test_lists_and_pages_open(staff, model):
+@pytest.mark.parametrize("model", MODELS_IN_ADMIN, ids=lambda m: m._meta.model_name)
+def test_the_list_and_the_page_of_each_model_open(staff, model):
     from tests.application.conftest import make_learner
 
     user, run = make_learner(), ensure_run(DEMO)
@@ -48,27 +48,23 @@ def test_lists_and_pages_open(staff, model):
     row = model.objects.first()
     assert staff.get(reverse(f"admin:usher_{name}_change", args=[row.pk])).status_code == 200
     for state in State:
-        assert staff.get(
-            reverse(f"admin:usher_{name}_changelist"), {"state": state}
-        ).status_code in (
-            200,
-            302,
-        )
+        answer = staff.get(reverse(f"admin:usher_{name}_changelist"), {"state": state})
+        assert answer.status_code in (200, 302)
 
 
-def test_retry_and_repair(system, staff):
+def test_retry_makes_an_account_due_and_repair_creates_it(system, staff):
     user = system.learner()
     account = ensure_account(user)
     models.LmsAccount.objects.set_work(refused_at=timezone.now(), due_at=None)
-    assert "Due now: 1" in act(staff, models.LmsAccount, "retry", account)
+    assert "Due now: 1" in run_action(staff, models.LmsAccount, "retry", account)
     account.refresh_from_db()
     assert account.refused_at is None
-    assert "1 changed" in act(staff, models.LmsAccount, "repair", account)
+    assert "1 changed" in run_action(staff, models.LmsAccount, "repair", account)
     account.refresh_from_db()
     assert account.is_ready
 
 
-def test_a_username_can_not_be_changed(staff):
+def test_the_admin_changes_whether_an_account_is_active_but_not_its_username(staff):
     from tests.application.conftest import make_learner
 
     account = ensure_account(make_learner())
@@ -81,7 +77,7 @@ def test_a_username_can_not_be_changed(staff):
     assert account.generation == 2
 
 
-def test_a_name_once_given_can_not_be_taken_away(staff):
+def test_a_username_reservation_cannot_be_deleted(staff):
     from tests.application.conftest import make_learner
 
     ensure_account(make_learner())
@@ -90,19 +86,19 @@ def test_a_name_once_given_can_not_be_taken_away(staff):
     assert staff.post(url, {"post": "yes"}).status_code == 403
 
 
-def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(system, staff):
+def test_an_enrollment_can_be_deleted_only_after_the_lms_has_ended_it(system, staff):
     user, run = system.learner(), ensure_run(DEMO)
     row = enroll(user, run, reconcile_now=True)
     delete = reverse("admin:usher_enrollment_delete", args=[row.pk])
     assert staff.post(delete, {"post": "yes"}).status_code == 403
-    act(staff, models.Enrollment, "delete_selected", row)
+    run_action(staff, models.Enrollment, "delete_selected", row)
     url = reverse("admin:usher_enrollment_changelist")
-    chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
-    staff.post(url, chosen)
+    confirmed = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    staff.post(url, confirmed)
     assert models.Enrollment.objects.filter(pk=row.pk).exists()
-    assert "Unenrolled: 1" in act(staff, models.Enrollment, "unenroll", row)
+    assert "Unenrolled: 1" in run_action(staff, models.Enrollment, "unenroll", row)
     assert staff.post(delete, {"post": "yes"}).status_code == 403  # not sent to the LMS yet
-    act(staff, models.Enrollment, "repair", row)
+    run_action(staff, models.Enrollment, "repair", row)
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
     assert staff.post(delete, {"post": "yes"}).status_code == 302
     assert not models.Enrollment.objects.filter(pk=row.pk).exists()
@@ -120,7 +116,7 @@ def test_an_enrollment_in_a_mistyped_run_can_be_deleted(system, staff):
     assert staff.post(delete_run, {"post": "yes"}).status_code == 302
 
 
-def test_a_learner_is_deleted_with_their_enrollments(system, staff):
+def test_deleting_a_learner_deletes_their_enrollments(system, staff):
     user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     url = reverse("admin:accounts_user_delete", args=[user.pk])
@@ -128,12 +124,12 @@ def test_a_learner_is_deleted_with_their_enrollments(system, staff):
     assert not get_user_model().objects.filter(pk=user.pk).exists()
 
 
-def test_a_mode_is_one_that_the_run_has(staff):
+def test_an_enrollment_accepts_only_modes_of_its_run(staff):
     from tests.application.conftest import make_learner
 
-    run, other = ensure_run(DEMO), ensure_run("course-v1:edX+Other+1")
-    for each, slug in ((run, "audit"), (run, "verified"), (other, "honor")):
-        models.CourseMode.objects.create(run=each, slug=slug)
+    run, other_run = ensure_run(DEMO), ensure_run("course-v1:edX+Other+1")
+    for run_of_mode, slug in ((run, "audit"), (run, "verified"), (other_run, "honor")):
+        models.CourseMode.objects.create(run=run_of_mode, slug=slug)
     row = enroll(make_learner(), run)
     url = reverse("admin:usher_enrollment_change", args=[row.pk])
     for mode in ("honor", "invented"):
@@ -142,8 +138,8 @@ def test_a_mode_is_one_that_the_run_has(staff):
     assert staff.post(url, {"mode": "verified", "is_active": "on"}).status_code == 302
     row.refresh_from_db()
     assert (row.mode, row.generation) == ("verified", 2)
-    add = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
-    answer = staff.post(reverse("admin:usher_enrollment_add"), add).content.decode()
+    data = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
+    answer = staff.post(reverse("admin:usher_enrollment_add"), data).content.decode()
     assert "has these modes: audit, verified" in answer
 
 
@@ -154,64 +150,63 @@ class OnlyAudit(DefaultAdapter):
         return ["audit"]
 
 
-def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
+def test_an_enrollment_accepts_only_modes_that_the_adapter_allows(staff, settings):
     from tests.application.conftest import make_learner
 
     settings.USHER_ADAPTER = f"{__name__}.OnlyAudit"
-    run, user, broken = ensure_run(DEMO), make_learner(), make_learner(name="Bug")
+    run, user, bug = ensure_run(DEMO), make_learner(), make_learner(name="Bug")
     for slug in ("audit", "verified"):
         models.CourseMode.objects.create(run=run, slug=slug)
     row = enroll(user, run)
     change = reverse("admin:usher_enrollment_change", args=[row.pk])
     html = staff.post(change, {"mode": "verified", "is_active": "on"}).content.decode()
     assert "USHER_ADAPTER does not allow this mode" in html
-    add = {"run": run.pk, "mode": "audit", "is_active": "on"}
-    page = reverse("admin:usher_enrollment_add")
-    html = staff.post(page, add | {"user": broken.pk}).content.decode()
+    data = {"user": bug.pk, "run": run.pk, "mode": "audit", "is_active": "on"}
+    html = staff.post(reverse("admin:usher_enrollment_add"), data).content.decode()
     assert "allowed_modes of USHER_ADAPTER failed" in html
-    # An earlier adapter may have allowed this mode.
+    # An enrollment whose mode an earlier adapter allowed can still be ended.
     models.Enrollment.objects.filter(pk=row.pk).update(mode="verified")
     assert staff.post(change, {"mode": "verified"}).status_code == 302
     row.refresh_from_db()
     assert not row.is_active
 
 
-def test_an_enrollment_that_is_added_gets_an_account(system, staff):
+def test_adding_an_enrollment_creates_the_learner_s_account(system, staff):
     user, run = system.learner(), ensure_run(DEMO)
-    add = {"user": user.pk, "run": run.pk, "mode": "audit", "is_active": "on"}
-    assert staff.post(reverse("admin:usher_enrollment_add"), add).status_code == 302
+    data = {"user": user.pk, "run": run.pk, "mode": "audit", "is_active": "on"}
+    assert staff.post(reverse("admin:usher_enrollment_add"), data).status_code == 302
     reconcile(["account", "token", "enrollment"])
     assert models.Enrollment.objects.get(user=user).is_settled
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
 
-def test_records_of_what_the_lms_has_are_not_deleted(staff):
+def test_records_of_objects_in_the_lms_cannot_be_deleted(staff):
     from tests.application.conftest import make_learner
 
     user, run = make_learner(), ensure_run(DEMO)
-    row = enroll(user, run)
+    enrollment = enroll(user, run)
     retirement = models.Retirement.objects.create(username="gone")
     token = models.LmsToken.objects.get(user=user)
-    for kept in (user.lms_account, token, run, retirement):
-        name = kept._meta.model_name
-        page = reverse(f"admin:usher_{name}_delete", args=[kept.pk])
+    for row in (user.lms_account, token, run, retirement):
+        name = row._meta.model_name
+        page = reverse(f"admin:usher_{name}_delete", args=[row.pk])
         assert staff.post(page, {"post": "yes"}).status_code == 403, name
-        listed = reverse(f"admin:usher_{name}_changelist")
-        chosen = {"action": "delete_selected", "_selected_action": [kept.pk], "post": "yes"}
-        staff.post(listed, chosen)
-        assert type(kept).objects.filter(pk=kept.pk).exists(), name
-    models.Enrollment.objects.filter(pk=row.pk).delete()
+        list_page = reverse(f"admin:usher_{name}_changelist")
+        confirmed = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+        staff.post(list_page, confirmed)
+        assert type(row).objects.filter(pk=row.pk).exists(), name
+    models.Enrollment.objects.filter(pk=enrollment.pk).delete()
     page = reverse("admin:usher_courserun_delete", args=[run.pk])
     assert staff.post(page, {"post": "yes"}).status_code == 302
 
 
-def test_fields_are_named_for_people_and_bookkeeping_is_folded_away(staff):
+def test_fields_have_plain_names_and_generations_are_under_advanced(staff):
     from tests.application.conftest import make_learner
 
     row = enroll(make_learner(), ensure_run(DEMO))
-    listed = staff.get(reverse("admin:usher_enrollment_changelist")).content.decode()
-    assert "Mode in the LMS" in listed
-    assert "not known yet" in listed
+    html = staff.get(reverse("admin:usher_enrollment_changelist")).content.decode()
+    assert "Mode in the LMS" in html
+    assert "not known yet" in html
     html = staff.get(reverse("admin:usher_enrollment_change", args=[row.pk])).content.decode()
     assert ">Enrolled<" in html
     assert "Wanted active" not in html

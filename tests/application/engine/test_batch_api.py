@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from tests.application.accounts.test_creation import make_in_lms
+from tests.application.accounts.test_creation import make_lms_account
 from usher.application.accounts import kinds as account_kinds
 from usher.application.accounts.details import Details
 from usher.application.accounts.models import LmsAccount, LmsProfile
@@ -33,7 +33,7 @@ def test_the_lms_reports_its_capabilities(system_with_batch_api):
     assert capabilities(client()) == {"accounts", "enrollments", "course-runs"}
 
 
-def test_many_accounts_and_tokens_in_one_request(system_with_batch_api):
+def test_one_pass_creates_many_accounts_and_tokens(system_with_batch_api):
     users = [system_with_batch_api.learner("many") for _ in range(30)]
     for user in users:
         ensure_account(user)
@@ -43,23 +43,23 @@ def test_many_accounts_and_tokens_in_one_request(system_with_batch_api):
     assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == 30
     name = users[7].lms_account.username
     assert client().me(access_token_for(users[7])) == name
-    there = system_with_batch_api.account(name)
-    assert there["links"] == [["mitxpro-oauth2", name]]
-    assert there["usable"]
+    lms_account = system_with_batch_api.account(name)
+    assert lms_account["links"] == [["mitxpro-oauth2", name]]
+    assert lms_account["usable"]
 
 
-def test_a_taken_name_leads_to_another(system_with_batch_api):
+def test_a_username_that_the_lms_has_is_replaced(system_with_batch_api):
     user = system_with_batch_api.learner("taken")
-    make_in_lms(system_with_batch_api, user.username, f"other-{user.email}", joined_ago=3600)
+    make_lms_account(system_with_batch_api, user.username, f"other-{user.email}", joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
     assert account.username != user.username
     assert system_with_batch_api.account(user.username)["links"] == []
 
 
-def test_a_linked_account_older_than_the_reservation_is_never_ours(system_with_batch_api):
+def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system_with_batch_api):
     user = system_with_batch_api.learner("restored")
-    make_in_lms(
+    make_lms_account(
         system_with_batch_api, user.username, f"old-{user.email}", linked=True, joined_ago=86400
     )
     account = ensure_account(user, reconcile_now=True)
@@ -70,9 +70,9 @@ def test_a_linked_account_older_than_the_reservation_is_never_ours(system_with_b
     assert stranger["name"] == user.username
 
 
-def test_an_email_that_the_lms_has_is_refused(system_with_batch_api):
+def test_an_account_is_refused_if_the_lms_has_the_email_address(system_with_batch_api):
     user = system_with_batch_api.learner()
-    make_in_lms(system_with_batch_api, f"x{user.username}", user.email, joined_ago=3600)
+    make_lms_account(system_with_batch_api, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)
     assert account.refused_at is not None
     assert account.error_code == "duplicate-email"
@@ -85,11 +85,11 @@ def test_one_malformed_item_does_not_affect_the_others(system_with_batch_api):
         ensure_account(user)
     reconcile(["account", "token"])
     ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
-    assert set(ready.values_list("user_id", flat=True)) == {u.pk for u in good}
+    assert set(ready.values_list("user_id", flat=True)) == {user.pk for user in good}
     assert LmsAccount.objects.get(user=bad).refused_at is not None
 
 
-def test_a_name_as_long_as_the_platform_takes(system_with_batch_api):
+def test_the_longest_full_name_of_the_platform_is_accepted(system_with_batch_api):
     user = system_with_batch_api.learner(name="N" * 255)
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
@@ -99,7 +99,7 @@ def test_a_name_as_long_as_the_platform_takes(system_with_batch_api):
     assert system_with_batch_api.account(account.username)["name"] == user.name
 
 
-def test_a_request_that_is_refused_as_a_whole_reports_the_reason(
+def test_an_item_longer_than_the_payload_allows_is_refused_with_the_reason(
     system_with_batch_api, monkeypatch
 ):
     # Too long for every column: PostgreSQL would reject this address, SQLite would store it.
@@ -111,7 +111,7 @@ def test_a_request_that_is_refused_as_a_whole_reports_the_reason(
     assert "email" in account.error_message
 
 
-def test_enrollments_each_with_its_own_outcome(system_with_batch_api):
+def test_each_enrollment_of_a_request_has_its_own_outcome(system_with_batch_api):
     runs = [ensure_run(DEMO), ensure_run("course-v1:No+Such+Run")]
     users = [system_with_batch_api.learner() for _ in range(6)]
     for user in users:
@@ -120,7 +120,7 @@ def test_enrollments_each_with_its_own_outcome(system_with_batch_api):
     summary = reconcile()
     assert Enrollment.objects.filter(observed_is_active=True).count() == 6
     assert Enrollment.objects.filter(work__refused_at__isnull=False).count() == 6
-    assert {f.kind for f in summary.failures} <= {"enrollment", "run", "mode"}
+    assert {failure.kind for failure in summary.failures} <= {"enrollment", "run", "mode"}
     name = users[0].lms_account.username
     assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", True)}
     unenroll(users[0], runs[0])
@@ -128,7 +128,7 @@ def test_enrollments_each_with_its_own_outcome(system_with_batch_api):
     assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", False)}
 
 
-def test_name_and_email_follow_the_learner(system_with_batch_api):
+def test_a_changed_name_and_email_address_are_sent_to_the_lms(system_with_batch_api):
     user = system_with_batch_api.learner()
     ensure_account(user, reconcile_now=True)
     user.name, user.email = "Another Name", f"new-{user.email}"
@@ -136,11 +136,11 @@ def test_name_and_email_follow_the_learner(system_with_batch_api):
     assert LmsProfile.objects.get(user=user).due_at is not None
     summary = reconcile(["profile"])
     assert summary.failed == 0, summary.failures
-    there = system_with_batch_api.account(user.lms_account.username)
-    assert (there["name"], there["email"]) == (user.name, user.email)
+    lms_account = system_with_batch_api.account(user.lms_account.username)
+    assert (lms_account["name"], lms_account["email"]) == (user.name, user.email)
 
 
-def test_a_learner_switched_off_here_is_switched_off_there(system_with_batch_api):
+def test_deactivating_a_learner_deactivates_the_lms_account(system_with_batch_api):
     user = system_with_batch_api.learner()
     ensure_account(user, reconcile_now=True)
     user.is_active = False
@@ -153,7 +153,7 @@ def test_a_learner_switched_off_here_is_switched_off_there(system_with_batch_api
     assert system_with_batch_api.account(name)["is_active"] is True
 
 
-def test_a_learner_deleted_here_is_switched_off_there(system_with_batch_api):
+def test_deleting_a_learner_deactivates_the_lms_account(system_with_batch_api):
     user = system_with_batch_api.learner()
     name = ensure_account(user, reconcile_now=True).username
     user.delete()
@@ -162,12 +162,12 @@ def test_a_learner_deleted_here_is_switched_off_there(system_with_batch_api):
     assert system_with_batch_api.account(name)["is_active"] is False
 
 
-def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_with_batch_api):
+def test_an_account_that_the_lms_created_at_sign_in_is_taken_over(system_with_batch_api):
     """The learner signed in with a browser before the worker created the account, so the LMS
     created the account."""
     user = system_with_batch_api.learner()
     account = ensure_account(user)
-    make_in_lms(system_with_batch_api, account.username, user.email, linked=True)
+    make_lms_account(system_with_batch_api, account.username, user.email, linked=True)
     LmsAccount.objects.filter(pk=account.pk).update(
         reserved_at=timezone.now() - timedelta(seconds=30)
     )
@@ -177,7 +177,9 @@ def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(system_wi
     assert account.username == user.username
 
 
-def test_a_learner_deleted_while_the_account_is_created(system_with_batch_api):
+def test_an_account_is_deactivated_if_its_learner_was_deleted_during_its_creation(
+    system_with_batch_api,
+):
     """The learner is deleted before the outcome is recorded. The LMS has created the account, so
     Usher must deactivate the account."""
     user, accounts = system_with_batch_api.learner("leaving"), kind("account")
@@ -194,7 +196,7 @@ def test_a_learner_deleted_while_the_account_is_created(system_with_batch_api):
     assert system_with_batch_api.account(name)["is_active"] is False
 
 
-def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(
+def test_an_enrollment_claimed_before_its_account_existed_is_sent_later(
     system_with_batch_api,
 ):
     """The account does not exist when the worker claims the enrollment. Another worker creates the
@@ -212,7 +214,7 @@ def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(
     assert enrollment.is_settled, enrollment.error_message
 
 
-def test_a_learner_whose_records_no_worker_has_claimed(system_with_batch_api):
+def test_no_worker_processes_a_learner_without_claimed_records(system_with_batch_api):
     user = system_with_batch_api.learner()
     ensure_account(user, reconcile_now=True)
     with transaction.atomic():

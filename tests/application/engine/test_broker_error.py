@@ -6,7 +6,7 @@ from usher.engine.notify import connection_error
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "said"),
+    ("url", "error", "message"),
     [
         (
             "redis://127.0.0.1:9/0",
@@ -18,5 +18,7 @@ from usher.engine.notify import connection_error
         ("redis://a/0?password=s3cret", "", "redis://a/0: OSError."),
     ],
 )
-def test_the_address_is_named_without_the_password(url: str, error: str, said: str) -> None:
-    assert connection_error(url, OSError(error)) == said
+def test_connection_error_names_the_broker_s_address_without_the_password(
+    url: str, error: str, message: str
+) -> None:
+    assert connection_error(url, OSError(error)) == message

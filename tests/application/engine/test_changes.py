@@ -23,9 +23,11 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(params=[0, 1])
 def connected_for_days(request, system_with_batch_api):
-    """An LMS that was connected a moment ago or one day ago. If asked for changes since a time
-    before the connection, the LMS lists all rows; for later times, only the rows of its log. The
-    log is empty, because this LMS's settings name no application."""
+    """An LMS that was connected a moment ago or one day ago.
+
+    For changes since a time before the connection, the LMS lists all rows. For changes since a
+    later time, the LMS lists only the rows of its log. The log is empty, because this LMS's
+    settings name no application."""
     system_with_batch_api.lms.shell(
         "from datetime import timedelta; from django.utils.timezone import now; "
         "from usher.lms.connections.models import ConnectedApplication; "
@@ -34,13 +36,13 @@ def connected_for_days(request, system_with_batch_api):
     )
 
 
-def again():
+def pull_again():
     """Asks the LMS for changes, as the next sweep would a minute later."""
     Watermark.objects.update(asked_at="2020-01-01T00:00:00Z")
     return pull_changes()
 
 
-def test_an_enrollment_that_was_changed_there_becomes_due(
+def test_an_enrollment_changed_in_the_lms_becomes_due(
     system_with_batch_api, connected_for_days, settings
 ):
     settings.USHER_WEBHOOK_SECRET = "messages are refused from here on"
@@ -51,49 +53,54 @@ def test_an_enrollment_that_was_changed_there_becomes_due(
     pull_changes()
     reconcile(["run", "mode", "enrollment"])
     name = user.lms_account.username
-    again()
+    pull_again()
     assert not Enrollment.objects.get().due_at
     system_with_batch_api.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.get(user__username={name!r}).change_mode('verified')"
     )
-    assert again() >= 1
+    assert pull_again() >= 1
     assert Enrollment.objects.get().due_at is not None
     reconcile(["enrollment"])
     assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", True)}
 
 
-def test_a_new_run_there_is_a_new_run_here(system_with_batch_api):
+def test_a_new_run_in_the_lms_is_added(system_with_batch_api):
     pull_changes()
     key = "course-v1:New+Run+1"
     system_with_batch_api.lms.shell(
         f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'New', (None,) * 4)"
     )
-    again()
+    pull_again()
     assert reconcile(["run"]).failed == 0
     assert CourseRun.objects.get(course_key=key).title == "New"
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "invalid_key",
     ["not a key", "nul-v1:\0", "course-v1:a+b+\ud800", "", 7, None, "course-v1:a+b+" + "c" * 300],
 )
-def test_one_bad_key_never_stops_the_others(db, caplog, bad):
+def test_an_invalid_course_key_is_left_out_and_the_others_are_added(db, caplog, invalid_key):
     ccx = "ccx-v1:edX+Changed+Run+ccx@7"
-    items = [{"course_id": bad}, {}, {"course_id": ccx}, {"course_id": "course-v1:edX+Last+Run"}]
+    items = [
+        {"course_id": invalid_key},
+        {},
+        {"course_id": ccx},
+        {"course_id": "course-v1:edX+Last+Run"},
+    ]
     changes._make_runs_due(items)
     keys = set(CourseRun.objects.values_list("course_key", flat=True))
     assert keys == {ccx, "course-v1:edX+Last+Run"}
     assert "left out" in caplog.text
 
 
-def test_the_dependency_that_reads_ccx_keys_is_declared():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = extras["optional-dependencies"]["application"]
-    assert any(line.startswith("edx-ccx-keys") for line in wanted)
+def test_the_extra_application_requires_the_parser_of_ccx_keys():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = project["optional-dependencies"]["application"]
+    assert any(line.startswith("edx-ccx-keys") for line in requirements)
 
 
-def test_one_bad_change_of_a_learner_never_stops_the_others(system_with_batch_api):
+def test_malformed_changes_are_left_out_and_the_others_are_applied(system_with_batch_api):
     user = system_with_batch_api.learner()
     ensure_account(user)
     enroll(user, ensure_run(DEMO))
@@ -102,17 +109,17 @@ def test_one_bad_change_of_a_learner_never_stops_the_others(system_with_batch_ap
     account = {"username": name, "is_active": False}
     assert changes._make_accounts_due([{"username": "a\0"}, {"username": None}, "x", account]) == 1
     enrollment = {"username": name, "course_id": DEMO, "mode": "verified", "is_active": True}
-    bad = [enrollment | {"mode": "\ud800"}, enrollment | {"username": 3}, {"course_id": DEMO}]
-    assert changes._make_enrollments_due([*bad, enrollment]) == 1
+    malformed = [enrollment | {"mode": "\ud800"}, enrollment | {"username": 3}, {"course_id": DEMO}]
+    assert changes._make_enrollments_due([*malformed, enrollment]) == 1
 
 
-def test_the_lms_is_not_asked_more_often_than_needed(system_with_batch_api):
+def test_changes_are_not_pulled_again_within_the_interval(system_with_batch_api):
     pull_changes()
-    before = Watermark.objects.get(name="accounts").asked_at
+    asked_at = Watermark.objects.get(name="accounts").asked_at
     pull_changes()
-    assert Watermark.objects.get(name="accounts").asked_at == before
+    assert Watermark.objects.get(name="accounts").asked_at == asked_at
 
 
-def test_without_the_batch_api_there_is_nothing_to_ask(system):
+def test_no_changes_are_pulled_without_the_batch_api(system):
     assert pull_changes() == 0
     assert list(Watermark.objects.values_list("name", flat=True)) == ["enrollments-listed"]

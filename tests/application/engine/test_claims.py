@@ -35,8 +35,8 @@ def rows(transactional_db):
     return [row.pk for row in retirements]
 
 
-def test_two_workers_never_hold_the_same_row(rows):
-    taken, errors = [], []
+def test_concurrent_workers_claim_each_row_once(rows):
+    claimed_ids, errors = [], []
 
     def work():
         try:
@@ -44,7 +44,7 @@ def test_two_workers_never_hold_the_same_row(rows):
                 _, claimed = claim(kind("retirement"), Scope(), 3, LEASE)
                 if not claimed:
                     return
-                taken.extend(row.pk for row in claimed)
+                claimed_ids.extend(row.pk for row in claimed)
         except Exception as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
         finally:
@@ -57,15 +57,15 @@ def test_two_workers_never_hold_the_same_row(rows):
     for thread in threads:
         thread.join(60)
     assert not errors
-    assert sorted(taken) == sorted(rows)
+    assert sorted(claimed_ids) == sorted(rows)
 
 
-def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(rows):
+def test_a_worker_whose_lease_ended_cannot_write_back_after_another_claim(rows):
     _, first = claim(kind("retirement"), Scope(), 1, lease_seconds=-1.0)
     _, second = claim(kind("retirement"), Scope(first_id=first[0].pk, end_id=first[0].pk + 1), 1, 9)
     assert second[0].pk == first[0].pk
-    slow = [(Job(first[0], "slow"), Outcome(changed=True))]
-    assert write_back(kind("retirement"), slow) == []
+    late_outcome = [(Job(first[0], "slow"), Outcome(changed=True))]
+    assert write_back(kind("retirement"), late_outcome) == []
     row = Retirement.objects.get(pk=first[0].pk)
     assert row.lease_owner == second[0].lease_owner
     assert row.observed_generation == 0
@@ -77,7 +77,7 @@ def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(row
     assert row.due_at is not None
 
 
-def test_a_renewed_lease_holds_and_a_released_row_is_free(rows):
+def test_rows_can_be_claimed_again_after_release_but_not_after_renewal(rows):
     _, claimed = claim(kind("retirement"), Scope(), 40, lease_seconds=-1.0)
     renew(kind("retirement"), claimed, LEASE)
     assert claim(kind("retirement"), Scope(), 40, LEASE)[1] == []
@@ -85,7 +85,7 @@ def test_a_renewed_lease_holds_and_a_released_row_is_free(rows):
     assert len(claim(kind("retirement"), Scope(), 40, LEASE)[1]) == 5
 
 
-def test_a_range_of_ids(rows):
+def test_a_scope_claims_only_rows_in_its_range_of_ids(rows):
     scope = Scope(first_id=rows[10], end_id=rows[15])
     _, claimed = claim(kind("retirement"), scope, 100, LEASE)
     assert sorted(row.pk for row in claimed) == rows[10:15]
@@ -104,14 +104,14 @@ def test_a_row_changed_while_it_is_processed_stays_due(transactional_db):
     assert row.due_at is not None
 
 
-def test_a_row_made_due_while_it_is_processed_is_not_lost(rows):
+def test_a_row_made_due_while_it_is_processed_stays_due(rows):
     _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
     Retirement.objects.filter(pk=claimed[0].pk).make_due()
     write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome())])
     assert Retirement.objects.get(pk=claimed[0].pk).due_at is not None
 
 
-def test_a_message_of_the_lms_during_processing_is_not_lost(rows):
+def test_a_row_stays_due_if_a_message_of_the_lms_arrives_while_it_is_processed(rows):
     """The worker may have read the LMS before the change that the message reports."""
     pk = rows[0]
     _, claimed = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
@@ -120,26 +120,26 @@ def test_a_message_of_the_lms_during_processing_is_not_lost(rows):
     assert Retirement.objects.filter(pk=pk).due().exists()
 
 
-def fail(error):
+def claim_and_fail(error):
     _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
     write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome(error=error))])
     return Retirement.objects.get(pk=claimed[0].pk)
 
 
-def test_each_class_of_failure_decides_the_next_attempt(rows):
+def test_the_class_of_a_failure_decides_whether_and_when_a_row_is_retried(rows):
     now = timezone.now()
-    row = fail(Unreachable("gone", code="no-connection"))
+    row = claim_and_fail(Unreachable("gone", code="no-connection"))
     assert (row.attempts, row.error_class, row.error_code) == (1, "transient", "no-connection")
     assert now < row.due_at < now + timedelta(seconds=10)
-    row = fail(Throttled("wait", retry_after=100.0))
+    row = claim_and_fail(Throttled("wait", retry_after=100.0))
     assert row.attempts == 0
     assert row.due_at > now + timedelta(seconds=99)
-    row = fail(CircuitOpen("open", retry_after=5.0))
+    row = claim_and_fail(CircuitOpen("open", retry_after=5.0))
     assert row.attempts == 0
-    row = fail(AccessRefused("no"))
+    row = claim_and_fail(AccessRefused("no"))
     assert row.error_class == "systemic"
     assert row.refused_at is None
-    row = fail(Refused("never", code="because"))
+    row = claim_and_fail(Refused("never", code="because"))
     assert row.refused_at is not None
     assert row.due_at is None
     assert Retirement.objects.filter(pk=row.pk).make_due() == 1
@@ -148,49 +148,53 @@ def test_each_class_of_failure_decides_the_next_attempt(rows):
     assert row.attempts == 0
 
 
-def test_delays_double_and_end_at_an_hour(rows):
+def test_the_delay_after_many_attempts_is_about_an_hour(rows):
     _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
     row = claimed[0]
     row.work.attempts = 40
-    before = timezone.now()
+    now = timezone.now()
     write_back(kind("retirement"), [(Job(row, "x"), Outcome(error=Unreachable("gone")))])
     row.refresh_from_db()
-    assert before + timedelta(minutes=29) < row.due_at < before + timedelta(minutes=91)
+    assert now + timedelta(minutes=29) < row.due_at < now + timedelta(minutes=91)
 
 
 def test_timestamps_that_a_clock_jump_moved_into_the_future_are_reset(rows):
-    far = timezone.now() + timedelta(days=30)
-    Retirement.objects.filter(pk=rows[0]).set_work(attempts=3, due_at=far)
-    Retirement.objects.filter(pk=rows[1]).set_work(lease_owner="dead", lease_until=far)
+    implausible_time = timezone.now() + timedelta(days=30)
+    Retirement.objects.filter(pk=rows[0]).set_work(attempts=3, due_at=implausible_time)
+    Retirement.objects.filter(pk=rows[1]).set_work(lease_owner="dead", lease_until=implausible_time)
     assert reset_implausible_times(kind("retirement"), LEASE) == 2
     assert len(claim(kind("retirement"), Scope(), 100, LEASE)[1]) == len(rows)
 
 
-def test_rows_of_a_clock_that_was_ahead_are_due_at_the_next_sweep(rows):
-    ahead = timezone.now() + timedelta(hours=2)
-    Retirement.objects.filter(pk__in=rows[:3]).set_work(due_at=ahead)
-    renewal = Retirement.objects.filter(pk=rows[3])
-    renewal.update(observed_generation=1)
-    renewal.set_work(due_at=ahead)
+def test_unsettled_rows_with_a_time_in_the_future_are_due_after_a_reset(rows):
+    in_two_hours = timezone.now() + timedelta(hours=2)
+    Retirement.objects.filter(pk__in=rows[:3]).set_work(due_at=in_two_hours)
+    settled_row = Retirement.objects.filter(pk=rows[3])
+    settled_row.update(observed_generation=1)
+    settled_row.set_work(due_at=in_two_hours)
     assert reset_implausible_times(kind("retirement"), 60) == 3
     assert Retirement.objects.due().filter(pk__in=rows[:3]).count() == 3
     assert not Retirement.objects.due().filter(pk=rows[3]).exists()
 
 
-def test_a_sweep_reads_indexes_and_no_whole_table(rows):
+def test_a_sweep_uses_indexes_and_scans_no_whole_table(rows):
     with CaptureQueriesContext(connection) as queries:
         reset_implausible_times(kind("retirement"), LEASE)
         restore_lost(kind("retirement"))
-    statements = [q["sql"] for q in queries if q["sql"].startswith(("UPDATE", "SELECT", "DELETE"))]
-    statements = [sql for sql in statements if "clock_timestamp" not in sql]
+    statements = [
+        query["sql"]
+        for query in queries
+        if query["sql"].startswith(("UPDATE", "SELECT", "DELETE"))
+        and "clock_timestamp" not in query["sql"]
+    ]
     assert len(statements) == 5
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("SET enable_seqscan = off")  # tables of tests are small
-        how = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+            cursor.execute("SET enable_seqscan = off")  # small tables would be scanned as a whole
+        explain = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
         plans = []
         for sql in statements:
-            cursor.execute(f"{how} {sql}")
+            cursor.execute(f"{explain} {sql}")
             plans.append(str(cursor.fetchall()))
         if connection.vendor == "postgresql":
             cursor.execute("RESET enable_seqscan")

@@ -29,32 +29,33 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
         (0, 0, 0, False),
     ],
 )
-def test_a_share_and_a_number(missing: int, asked: int, total: int, refused: bool) -> None:
+def test_the_limit_of_missing_objects_is_a_share_or_a_number(
+    missing: int, asked: int, total: int, refused: bool
+) -> None:
     limit = MissingLimit(share=0.05, count=20)
     expected = pytest.raises(TooManyMissing, match="--accept-missing") if refused else nullcontext()
     with expected:
         limit.check("account", missing=missing, sample_size=asked, total=total)
 
 
-def test_the_sample_is_asked_for_once_a_pass() -> None:
-    evidence, asked = Evidence(), []
+def test_the_sample_is_read_only_once_in_a_pass() -> None:
+    evidence, samples = Evidence(), []
     evidence.offer("account", lambda: (100, list(range(50))))
 
-    def missing_of(items):
-        asked.append(items)
+    def count_missing(items):
+        samples.append(items)
         return len(items)
 
     for _ in range(3):
         with pytest.raises(TooManyMissing):
-            evidence.require("account", missing_of)
-    assert len(asked) == 1
-    Evidence(accept_missing=True).require("account", missing_of)
+            evidence.require("account", count_missing)
+    assert len(samples) == 1
+    Evidence(accept_missing=True).require("account", count_missing)
 
 
 @pytest.mark.each_database
-def test_an_lms_that_lost_all_accounts_is_not_accepted(system) -> None:
-    """An LMS that restores an old backup loses accounts. With ``--accept-missing``, the application
-    creates these accounts again."""
+def test_accounts_that_are_all_missing_are_not_created_again_without_accept_missing(system) -> None:
+    """An LMS that restores an old backup loses accounts."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
         ensure_account(learner)
@@ -78,7 +79,7 @@ def test_an_lms_that_lost_all_accounts_is_not_accepted(system) -> None:
     assert sorted(LmsAccount.objects.values_list("username", flat=True)) == sorted(names)
 
 
-def test_runs_that_vanish_together_are_not_accepted_as_missing(system) -> None:
+def test_many_missing_runs_are_not_marked_as_missing_without_accept_missing(system) -> None:
     sync_runs()
     keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]
     CourseRun.objects.bulk_create(CourseRun(course_key=key, digest="seen") for key in keys)
@@ -91,20 +92,20 @@ def test_runs_that_vanish_together_are_not_accepted_as_missing(system) -> None:
     assert CourseRun.objects.filter(missing_since__isnull=False).count() == 25
 
 
-def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(system, monkeypatch) -> None:
+def test_a_run_that_was_on_no_page_is_read_by_its_key(system, monkeypatch) -> None:
     """A run can be on no page if the list changes while the client reads the pages."""
     sync_runs()
     from usher.client.client import LmsClient
 
-    real = LmsClient.runs_page
+    read_page = LmsClient.runs_page
 
-    def without_one(self, page, keys=()):
-        found = real(self, page, keys)
+    def read_page_without_demo(self, number, keys=()):
+        page = read_page(self, number, keys)
         if not keys:
-            found.results[:] = [raw for raw in found.results if raw["course_id"] != DEMO]
-        return found
+            page.results[:] = [run for run in page.results if run["course_id"] != DEMO]
+        return page
 
-    monkeypatch.setattr(LmsClient, "runs_page", without_one)
+    monkeypatch.setattr(LmsClient, "runs_page", read_page_without_demo)
     summary = sync_runs()
 
     assert summary.failed == 0
@@ -112,7 +113,7 @@ def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(system, monkeypatch) 
 
 
 @pytest.mark.each_database
-def test_a_mode_in_two_currencies_is_kept_twice(system, monkeypatch) -> None:
+def test_a_mode_in_two_currencies_is_stored_once_for_each_currency(system, monkeypatch) -> None:
     from usher.client.client import LmsClient
 
     run = ensure_run(DEMO)
@@ -126,26 +127,26 @@ def test_a_mode_in_two_currencies_is_kept_twice(system, monkeypatch) -> None:
     for _ in range(2):
         summary = reconcile(["mode"], made_due=recheck(["mode"], related_to=run))
         assert summary.failed == 0
-    found = CourseMode.objects.filter(run=run, slug="verified").values_list("currency", flat=True)
-    assert sorted(found) == ["eur", "usd"]
+    verified = CourseMode.objects.filter(run=run, slug="verified")
+    assert sorted(verified.values_list("currency", flat=True)) == ["eur", "usd"]
 
 
 @pytest.mark.each_database
 def test_a_value_that_the_database_rejects_fails_only_its_row(system, monkeypatch) -> None:
-    """The other rows of the pass succeed."""
     from usher.application.runs import kinds
 
     good, bad = ensure_run(DEMO), ensure_run("course-v1:edX+E2E-101+course")
-    real = kinds._write_modes
+    write_modes = kinds._write_modes
 
-    def broken(run, seen, have):
+    def fail_for_bad_run(run, *modes):
         if run.pk == bad.pk:
             raise ValueError("a mistake in bookkeeping")
-        return real(run, seen, have)
+        return write_modes(run, *modes)
 
-    monkeypatch.setattr(kinds, "_write_modes", broken)
+    monkeypatch.setattr(kinds, "_write_modes", fail_for_bad_run)
     summary = reconcile(["mode"], made_due=recheck(["mode"]))
 
-    assert [(f.what, f.code) for f in summary.failures] == [(bad.course_key, "unwritable")]
+    failures = [(failure.what, failure.code) for failure in summary.failures]
+    assert failures == [(bad.course_key, "unwritable")]
     assert RunModes.objects.get(run=good).is_settled
     assert RunModes.objects.get(run=bad).refused_at

@@ -26,7 +26,7 @@ KINDS = ("account", "token", "enrollment")
 FAULTS = tuple(fault for fault in faults.ALL if fault != faults.SLOW)
 
 
-def hurry():
+def end_pauses():
     """Ends all pauses and makes rows that wait for a retry due now. Their attempts still count."""
     state, health = client().http.state, client().http.health()
     for group in health.throttled:
@@ -39,50 +39,54 @@ def hurry():
         rows.set_work(due_at=timezone.now())
 
 
-def unsettled():
+def count_unsettled():
     return sum(all_kinds()[name].model.objects.unsettled().count() for name in KINDS)
 
 
 @pytest.mark.each_database
-def test_three_failures_in_ten(system, faulty):
-    dice = random.Random(7)
+def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty):
+    random_generator = random.Random(7)
     runs = [ensure_run(DEMO), ensure_run(E2E)]
     prefix = f"chaos{secrets.token_hex(4)}"
     users = [system.learner(prefix) for _ in range(15)]
     faulty.break_some(0.3, FAULTS, seed=7)
     for _ in range(3):
         for user in users:
-            run = dice.choice(runs)
-            row = enroll(user, run, dice.choice(["audit", "verified"]))
-            if dice.random() < 0.3:
+            run = random_generator.choice(runs)
+            row = enroll(user, run, random_generator.choice(["audit", "verified"]))
+            if random_generator.random() < 0.3:
                 unenroll(user, run)
-            elif dice.random() < 0.3:
+            elif random_generator.random() < 0.3:
                 change_mode(user, run, "audit" if row.mode == "verified" else "verified")
         reconcile(KINDS)
-        hurry()
+        end_pauses()
     for _ in range(40):
-        if not unsettled():
+        if not count_unsettled():
             break
         reconcile(KINDS)
-        hurry()
-    assert unsettled() == 0, [
+        end_pauses()
+    assert count_unsettled() == 0, [
         (row, row.error_message) for row in Enrollment.objects.unsettled()
     ] + [(row, row.error_message) for row in LmsAccount.objects.unsettled()]
     for name in KINDS:
         assert all_kinds()[name].model.objects.refused().count() == 0
     for user in users:
         name = user.lms_account.username
-        there = system.enrollments(name)
+        enrollments_in_lms = system.enrollments(name)
         for row in Enrollment.objects.filter(user=user).select_related("run"):
-            mode, active = there.get(row.run.course_key, ("", False))
+            mode, active = enrollments_in_lms.get(row.run.course_key, ("", False))
             assert active == row.is_active
             assert not active or mode == row.mode
-    made = f"g().objects.filter(username__startswith={prefix!r}).count()"
-    count = f"from django.contrib.auth import get_user_model as g; print({made})"
-    assert int(system.lms.shell(count)) == len(users)
+    number_of_accounts = system.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"print(g().objects.filter(username__startswith={prefix!r}).count())"
+    )
+    assert int(number_of_accounts) == len(users)
 
 
-def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(system, faulty, settings):
+def test_reconcile_sends_no_second_request_after_a_timeout_that_used_up_its_patience(
+    system, faulty, settings
+):
     settings.EDX_API_CLIENT_TIMEOUT = 0.5
     user = system.learner()
     ensure_account(user)
@@ -93,14 +97,14 @@ def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(system, faulty
 
 
 @pytest.mark.each_database
-def test_two_concurrent_engines(system):
+def test_concurrent_workers_settle_all_records(system):
     users = [system.learner("both") for _ in range(12)]
     for user in users:
         ensure_account(user)
         enroll(user, ensure_run(DEMO))
     errors, totals = [], []
 
-    def engine():
+    def run_worker():
         try:
             totals.append(reconcile(KINDS).changed)
         except Exception as error:  # noqa: BLE001 - shown by the assertion
@@ -108,28 +112,28 @@ def test_two_concurrent_engines(system):
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=engine) for _ in range(3)]
+    threads = [threading.Thread(target=run_worker) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
     assert not errors
     reconcile(KINDS)
-    assert unsettled() == 0
+    assert count_unsettled() == 0
     assert sum(totals) >= len(users)
     assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == len(users)
 
 
-def test_watching_sends_rows_that_become_due_later(system, eventually):
+def test_watch_sends_rows_that_become_due_later(system, eventually):
     stop = threading.Event()
 
-    def engine():
+    def run_worker():
         try:
             watch(KINDS, stop=stop, every=0.05)
         finally:
             connection.close()
 
-    thread = threading.Thread(target=engine)
+    thread = threading.Thread(target=run_worker)
     thread.start()
     try:
         user = system.learner("later")
@@ -142,20 +146,20 @@ def test_watching_sends_rows_that_become_due_later(system, eventually):
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("first_question", ["beat", "sweep_prepare"])
-def test_watching_outlives_a_database_that_does_not_answer(monkeypatch, first_question):
-    stop, asked = threading.Event(), []
+@pytest.mark.parametrize("failing_function", ["beat", "sweep_prepare"])
+def test_watch_continues_while_the_database_does_not_answer(monkeypatch, failing_function):
+    stop, calls = threading.Event(), []
 
-    def away():
-        asked.append(len(asked))
-        if len(asked) == 3:
+    def fail():
+        calls.append(len(calls))
+        if len(calls) == 3:
             stop.set()
         raise OperationalError("the database system is starting up")
 
     monkeypatch.setattr(services, "_DATABASE_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(services.heartbeat, "beat", lambda *args, **kwargs: None)
-    monkeypatch.setattr(services.heartbeat, "record_stop", away)
-    owner = services.heartbeat if first_question == "beat" else services
-    monkeypatch.setattr(owner, first_question, away)
+    monkeypatch.setattr(services.heartbeat, "record_stop", fail)
+    owner = services.heartbeat if failing_function == "beat" else services
+    monkeypatch.setattr(owner, failing_function, fail)
     watch(KINDS, stop=stop, every=0.0)
-    assert asked == [0, 1, 2, 3], "the last for the record that the worker stopped"
+    assert calls == [0, 1, 2, 3], "the last call is record_stop"

@@ -11,7 +11,7 @@ from usher.engine.outages import outages
 from usher.testing.connection import forget_clients
 
 
-def test_outages_are_forgotten_with_the_clients(caplog: pytest.LogCaptureFixture) -> None:
+def test_forget_clients_also_forgets_outages(caplog: pytest.LogCaptureFixture) -> None:
     state = LocalState()
     for _ in range(2):
         outages.failed("account", Unreachable.not_connected("http://lms", OSError()), state, Lms())

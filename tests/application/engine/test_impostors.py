@@ -43,11 +43,17 @@ TIMEOUT = 60
 pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 #: Paths of the public API that the client uses even if the LMS has the batch API.
 ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
-COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)
-BATCH_API = tuple(each for each in MIGRATIONS if each.only == ("/usher/",))
-BOTH_APIS = (SPOILED[0], *(each for each in MIGRATIONS if each not in COURSES + BATCH_API))
-HALF_WORKING = {"public": (*BOTH_APIS, *SPOILED[1:]), "batch": (*BOTH_APIS, *BATCH_API)}
-_SEEN = {
+FAULTS_OF_COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)
+FAULTS_OF_BATCH_API = tuple(each for each in MIGRATIONS if each.only == ("/usher/",))
+FAULTS_OF_BOTH_APIS = (
+    SPOILED[0],
+    *(each for each in MIGRATIONS if each not in FAULTS_OF_COURSES + FAULTS_OF_BATCH_API),
+)
+FAULTS_BY_API = {
+    "public": (*FAULTS_OF_BOTH_APIS, *SPOILED[1:]),
+    "batch": (*FAULTS_OF_BOTH_APIS, *FAULTS_OF_BATCH_API),
+}
+FIELDS_OF_RECORDS = {
     LmsAccount: ("username", "renamings", "lms_user_id", "created_in_lms_at", "observed_is_active"),
     CourseRun: ("course_key", "title", "missing_since", "digest"),
     CourseMode: ("slug", "currency", "min_price"),
@@ -75,7 +81,7 @@ class Scenario:
         """The application's records of objects in the LMS: name of the model → rows."""
         return {
             model.__name__: list(model.objects.order_by("pk").values_list("pk", *fields))
-            for model, fields in _SEEN.items()
+            for model, fields in FIELDS_OF_RECORDS.items()
         }
 
     def count_accounts(self) -> int:
@@ -100,7 +106,7 @@ def scenario(request, transactional_db, settings, monkeypatch):
         prefix = f"im{secrets.token_hex(4)}"
         settled, changing, leaver = (system.learner(prefix) for _ in range(3))
         has_batch = request.param == "batch"
-        found = Scenario(system, proxy, prefix, settled, changing, leaver.username, has_batch)
+        scenario = Scenario(system, proxy, prefix, settled, changing, leaver.username, has_batch)
         for user in (settled, changing, leaver):
             ensure_account(user)
             enroll(user, ensure_run(DEMO))
@@ -109,11 +115,12 @@ def scenario(request, transactional_db, settings, monkeypatch):
         assert sync_runs().failed == 0
         recheck(["grade", "certificate"])
         assert reconcile().failed == 0
-        yield found
+        yield scenario
 
 
 @contextmanager
-def answering(scenario: Scenario, impostor: Impostor, settings: Any):
+def answered_by(scenario: Scenario, impostor: Impostor, settings: Any):
+    """Within this context, the impostor answers all requests to the LMS."""
     forget_clients()
     capabilities(client())  # read before the impostor answers
     scenario.proxy.impostor = impostor
@@ -121,10 +128,10 @@ def answering(scenario: Scenario, impostor: Impostor, settings: Any):
     yield
     scenario.proxy.impostor = None
     settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
-    hurry()
+    end_pauses()
 
 
-def people_act(scenario: Scenario) -> None:
+def change_the_application(scenario: Scenario) -> None:
     """Changes in the application: one learner signs up, another changes name and mode, and a third
     is deleted."""
     scenario.new = scenario.system.learner(scenario.prefix)
@@ -133,15 +140,15 @@ def people_act(scenario: Scenario) -> None:
     change_mode(scenario.changing, ensure_run(DEMO), "verified")
     scenario.changing.name = "J.R.R. Changed"
     scenario.changing.save()
-    over = timezone.now() - timedelta(hours=1)
-    LmsToken.objects.filter(user=scenario.settled).update(expires_at=over)
-    LmsToken.objects.filter(user=scenario.changing).update(expires_at=over, refresh_token="")
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    LmsToken.objects.filter(user=scenario.settled).update(expires_at=an_hour_ago)
+    LmsToken.objects.filter(user=scenario.changing).update(expires_at=an_hour_ago, refresh_token="")
     get_user_model().objects.get(username=scenario.leaver).delete()
 
 
-def everything() -> None:
+def send_all_requests() -> None:
     """Does everything that sends requests to the LMS: a sweep, commands, an operator's actions."""
-    hurry()
+    end_pauses()
     recheck(KINDS)
     reconcile()
     sync_runs()
@@ -151,7 +158,7 @@ def everything() -> None:
         list(drift())
 
 
-def hurry() -> None:
+def end_pauses() -> None:
     """Acts as if time had passed: pauses end and retries become due. Refused rows stay refused."""
     forget_clients()
     open_gates(KINDS)
@@ -161,8 +168,9 @@ def hurry() -> None:
 
 
 def settle_all() -> None:
+    """Reconciles until all records are settled or refused, six times at most."""
     for _ in range(6):
-        hurry()
+        end_pauses()
         sweep_prepare()
         reconcile()
         if not any(kind.model.objects.unsettled().exists() for kind in all_kinds().values()):
@@ -178,102 +186,108 @@ def refused_rows() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_impostors_change_nothing(scenario, group, settings):
-    change_nothing(scenario, GROUPS[group], settings)
+def test_answers_of_an_impostor_change_no_record(scenario, group, settings):
+    check_that_impostors_change_nothing(scenario, GROUPS[group], settings)
 
 
 @pytest.mark.parametrize("scenario", ["public"], indirect=True)
-def test_answers_that_never_end_change_nothing(scenario, settings):
-    change_nothing(scenario, TRANSFER, settings)
+def test_answers_that_never_end_change_no_record(scenario, settings):
+    check_that_impostors_change_nothing(scenario, TRANSFER, settings)
 
 
-def change_nothing(scenario: Scenario, impostors: tuple[Impostor, ...], settings: Any) -> None:
-    people_act(scenario)
-    stored_records, count_accounts = scenario.stored_records(), scenario.count_accounts()
+def check_that_impostors_change_nothing(
+    scenario: Scenario, impostors: tuple[Impostor, ...], settings: Any
+) -> None:
+    change_the_application(scenario)
+    stored_records, number_of_accounts = scenario.stored_records(), scenario.count_accounts()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     for impostor in impostors:
-        with answering(scenario, impostor, settings):
-            reconcile()  # with the client's earlier knowledge of the LMS
-            everything()
+        with answered_by(scenario, impostor, settings):
+            reconcile()  # with the capabilities that the client read from the LMS
+            send_all_requests()
         assert scenario.stored_records() == stored_records, impostor.name
         assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens, impostor
         assert refused_rows() == [], impostor.name
         assert not Retirement.objects.filter(observed_generation__gt=0).exists(), impostor.name
-    assert scenario.count_accounts() == count_accounts
+    assert scenario.count_accounts() == number_of_accounts
     settle_all()
-    assert_as_desired(scenario)
+    check_desired_state(scenario)
 
 
 @pytest.mark.parametrize(
     ("scenario", "impostor"),
     [
         pytest.param(api, impostor, id=f"{api}-{impostor.name}")
-        for api, impostors in HALF_WORKING.items()
+        for api, impostors in FAULTS_BY_API.items()
         for impostor in impostors
     ],
     indirect=["scenario"],
 )
-def test_an_lms_that_half_works_loses_nothing(scenario, impostor, settings):
-    """An LMS half works if it carries out only some requests, or if some of its answers are
-    lost."""
-    people_act(scenario)
+def test_no_record_is_lost_while_the_lms_carries_out_only_some_requests(
+    scenario, impostor, settings
+):
+    """Some of the impostors carry out a request and lose the answer."""
+    change_the_application(scenario)
     modes = scenario.stored_records()["CourseMode"]
-    with answering(scenario, impostor, settings):
+    with answered_by(scenario, impostor, settings):
         reconcile()
-        everything()
-        everything()
+        send_all_requests()
+        send_all_requests()
     assert scenario.stored_records()["CourseMode"] == modes
-    assert by_hand(refused_rows()) == []
+    assert without_retirements_by_hand(refused_rows()) == []
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
     settle_all()
-    assert_as_desired(scenario)
+    check_desired_state(scenario)
 
 
 @pytest.mark.parametrize("scenario", ["public"], indirect=True)
-def test_courses_modes_and_certificates_that_can_t_be_read_stay(scenario, settings):
-    people_act(scenario)
+def test_records_of_courses_are_kept_while_the_lms_s_answers_about_courses_are_wrong(
+    scenario, settings
+):
+    change_the_application(scenario)
     modes = scenario.stored_records()["CourseMode"]
-    for impostor in COURSES:
-        with answering(scenario, impostor, settings):
+    for impostor in FAULTS_OF_COURSES:
+        with answered_by(scenario, impostor, settings):
             reconcile()
-            everything()
-            everything()
+            send_all_requests()
+            send_all_requests()
         assert scenario.stored_records()["CourseMode"] == modes, impostor.name
-        assert by_hand(refused_rows()) == [], impostor.name
+        assert without_retirements_by_hand(refused_rows()) == [], impostor.name
         assert not CourseRun.objects.filter(missing_since__isnull=False).exists(), impostor.name
     settle_all()
-    assert_as_desired(scenario)
+    check_desired_state(scenario)
 
 
-def test_another_open_edx_without_learners_changes_nothing(scenario, empty_lms, settings):
-    """The other Open edX has the application's service worker and OAuth client, but none of the
-    learners and courses, as if the LMS used another database. The application creates nothing
-    there."""
-    people_act(scenario)
+def test_another_open_edx_without_learners_changes_no_record(scenario, empty_lms, settings):
+    """The other Open edX has the application's service worker and OAuth client, but no learners and
+    no courses, as if the LMS used another database. The application creates no account in it."""
+    change_the_application(scenario)
     stored_records = scenario.stored_records()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     settings.USHER_ENROLLMENT_WINNER = "lms"
-    there = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
-    people = empty_lms.shell(there)
+    count_accounts = (
+        "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    )
+    number_of_accounts = empty_lms.shell(count_accounts)
     forget_clients()
     capabilities(client())
     scenario.proxy.target = empty_lms.url
     reconcile()
-    everything()
-    everything()
+    send_all_requests()
+    send_all_requests()
     assert scenario.stored_records() == stored_records
     assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens
     assert refused_rows() == []
-    assert empty_lms.shell(there) == people
+    assert empty_lms.shell(count_accounts) == number_of_accounts
     scenario.proxy.target = scenario.system.lms.url
     settings.USHER_ENROLLMENT_WINNER = "application"
     settle_all()
-    assert_as_desired(scenario)
+    check_desired_state(scenario)
 
 
-def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
-    """Nobody is unenrolled even if the LMS's state takes precedence. A working LMS keeps records of
-    ended enrollments; this LMS has no records at all."""
+def test_nobody_is_unenrolled_if_the_lms_lost_its_enrollments(system, settings):
+    """Here the LMS's state takes precedence. A working LMS would still have records of ended
+    enrollments, so an LMS without any record has lost them."""
     settings.USHER_ENROLLMENT_WINNER = "lms"
     users = [system.learner("kept") for _ in range(2)]
     for user in users:
@@ -294,13 +308,13 @@ def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(system, settings):
     assert Enrollment.objects.filter(is_active=False).count() == 2
 
 
-def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """The refused rows without retirements, which a person must carry out if the LMS has only the
-    public API."""
-    return [each for each in found if each[1] != "retirement-by-hand"]
+def without_retirements_by_hand(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The rows except retirements. The public API cannot retire an account, so retirements are
+    refused with a code that asks a person to do it."""
+    return [row for row in rows if row[1] != "retirement-by-hand"]
 
 
-def assert_as_desired(scenario: Scenario) -> None:
+def check_desired_state(scenario: Scenario) -> None:
     assert scenario.count_accounts() == 4
     if scenario.has_batch:
         assert refused_rows() == []
@@ -311,10 +325,10 @@ def assert_as_desired(scenario: Scenario) -> None:
     for user, mode in users.items():
         account = LmsAccount.objects.get(user=user)
         assert (account.username, account.renamings) == (user.username, 0)
-        there = scenario.system.account(account.username)
-        assert (there["id"], there["email"]) == (account.lms_user_id or there["id"], user.email)
-        assert there["name"] == user.name
-        assert there["is_active"]
+        lms_account = scenario.system.account(account.username)
+        assert lms_account["id"] == account.lms_user_id or account.lms_user_id is None
+        assert (lms_account["email"], lms_account["name"]) == (user.email, user.name)
+        assert lms_account["is_active"]
         assert scenario.system.enrollments(account.username) == {DEMO: (mode, True)}
         row = Enrollment.objects.get(user=user)
         assert row.is_settled, row.error_message

@@ -60,7 +60,9 @@ def test_interactive_rows_are_claimed_first(transactional_db):
     assert [row.pk for row in rows] == [row.pk for row in retirements[2::2]]
 
 
-def test_one_statement_finds_what_is_due(transactional_db, django_assert_num_queries, learner):
+def test_one_statement_finds_kinds_and_lanes_with_due_rows(
+    transactional_db, django_assert_num_queries, learner
+):
     kinds = [kind("account"), kind("token"), kind("retirement")]
     query = DueQuery(kinds, Scope())
     with django_assert_num_queries(1):
@@ -70,13 +72,13 @@ def test_one_statement_finds_what_is_due(transactional_db, django_assert_num_que
     account, token, retirement = kinds
     with django_assert_num_queries(1):
         assert query.due() == {(account, Lane.INTERACTIVE), (retirement, Lane.RECHECK)}
-    own = DueQuery(kinds, Scope(user_id=learner.pk), interactive=[token])
-    assert own.due() == {(account, None)}
+    query_of_learner = DueQuery(kinds, Scope(user_id=learner.pk), interactive=[token])
+    assert query_of_learner.due() == {(account, None)}
     claim(account, Scope(), 1, 60)
-    assert own.due() == set()
+    assert query_of_learner.due() == set()
 
 
-def test_a_learners_own_action_is_interactive_and_an_import_is_not(learner, run):
+def test_records_of_an_enrollment_are_interactive_unless_an_import_enrolls(learner, run):
     row = enroll(learner, run)
     assert lane_of(row) is Lane.INTERACTIVE
     assert lane_of(learner.lms_account) is Lane.INTERACTIVE
@@ -89,15 +91,16 @@ def test_a_learners_own_action_is_interactive_and_an_import_is_not(learner, run)
 
 
 def test_creating_accounts_for_all_users_is_background_work(transactional_db):
-    taken = make_learner(username="Taken_1")
-    # This learner's LMS username is taken, so the row is created separately from the others.
+    learner = make_learner(username="Taken_1")
+    # For this learner, the first choice of an LMS username is reserved by the learner above, so
+    # the record is created separately.
     make_learner(username="taken@1")
     ensure_accounts()
     assert set(LmsAccount.objects.values_list("work__lane", flat=True)) == {Lane.BACKGROUND}
-    follow_profile(taken)
+    follow_profile(learner)
 
 
-def test_a_row_that_waits_keeps_the_better_lane(learner, run):
+def test_a_due_row_keeps_its_lane_when_another_cause_makes_it_due(learner, run):
     row = enroll(learner, run)
     rows = Enrollment.objects.filter(pk=row.pk)
     rows.make_due()
@@ -109,7 +112,7 @@ def test_a_row_that_waits_keeps_the_better_lane(learner, run):
     assert lane_of(row) is Lane.INTERACTIVE
 
 
-def test_a_settled_row_comes_again_in_the_lane_of_its_cause(learner, run):
+def test_a_settled_row_gets_the_lane_of_the_cause_that_makes_it_due(learner, run):
     row = enroll(learner, run)
     _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
     outcome = Outcome({"observed_mode": "audit", "observed_is_active": True})
@@ -118,12 +121,12 @@ def test_a_settled_row_comes_again_in_the_lane_of_its_cause(learner, run):
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.RECHECK
     Enrollment.objects.filter(pk=row.pk).recheck()
-    assert lane_of(row) is Lane.RECHECK, "it was due already"
+    assert lane_of(row) is Lane.RECHECK, "the row was due already"
     Enrollment.objects.filter(pk=row.pk).make_due()
     assert lane_of(row) is Lane.BACKGROUND
 
 
-def test_a_row_that_fails_for_long_is_waited_for_no_longer(learner, run):
+def test_an_interactive_row_becomes_background_work_after_the_early_attempts(learner, run):
     row = enroll(learner, run)
     rows = Enrollment.objects.filter(pk=row.pk)
 
@@ -139,7 +142,7 @@ def test_a_row_that_fails_for_long_is_waited_for_no_longer(learner, run):
     assert fail() is Lane.BACKGROUND
 
 
-def test_an_account_hands_its_lane_on(learner, run):
+def test_the_token_and_the_enrollments_of_a_new_account_get_its_lane(learner, run):
     with background():
         row = enroll(learner, run)
     LmsAccount.objects.filter(user=learner).set_work(lane=Lane.INTERACTIVE)
@@ -155,14 +158,16 @@ def test_an_account_hands_its_lane_on(learner, run):
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.BACKGROUND
 
 
-def test_a_learner_is_served_while_the_lms_answers_no_enrollment(system, faulty, eventually):
+def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
+    system, faulty, eventually
+):
     """There is only one worker. All its threads but one are busy with a backlog of enrollments."""
-    arrived, let_go = threading.Event(), threading.Event()
+    arrived, may_answer = threading.Event(), threading.Event()
 
     def decide(method, path):
         if method == "POST" and ENROLLMENT in path:
             arrived.set()
-            assert let_go.wait(300)
+            assert may_answer.wait(300)
         return ""
 
     faulty.decide = decide
@@ -193,18 +198,19 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(system, faulty,
         assert worker.is_alive()
     finally:
         stop.set()
-        let_go.set()
+        may_answer.set()
         worker.join(300)
     assert errors == []
     assert system.account(person.username)
 
 
 def test_celery_workers_process_interactive_rows_during_a_share(transactional_db, monkeypatch):
-    asked = []
-    monkeypatch.setattr(tasks, "reconcile", lambda kinds, **given: asked.append((kinds, given)))
+    calls = []
+    monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: calls.append((kinds, options)))
     tasks.work_share("enrollment", 0)
-    assert asked[0][0] == ["enrollment"]
-    assert asked[0][1]["interactive_too"] is True
+    kinds, options = calls[0]
+    assert kinds == ["enrollment"]
+    assert options["interactive_too"] is True
 
 
 def test_an_import_sends_no_message_for_each_learner(
@@ -230,14 +236,14 @@ def test_an_import_sends_no_message_for_each_learner(
 # Threads
 
 
-def test_urgent_calls_overtake_and_find_a_thread():
-    pool, order, let_go = Pool(8, "test"), [], threading.Event()
+def test_a_thread_is_kept_free_for_urgent_calls():
+    pool, order, may_end = Pool(8, "test"), [], threading.Event()
     begun = threading.Semaphore(0)
 
     def background_call(number):
         order.append(number)
         begun.release()
-        assert let_go.wait(90)
+        assert may_end.wait(90)
 
     for number in range(20):
         pool.submit(background_call, number)
@@ -245,35 +251,35 @@ def test_urgent_calls_overtake_and_find_a_thread():
         assert begun.acquire(timeout=90)
     event = threading.Event()
     pool.submit(event.set, urgent=True)
-    assert event.wait(90), "one thread of eight is kept for people"
+    assert event.wait(90), "one of the eight threads runs urgent calls only"
     assert len(order) == 7
-    let_go.set()
+    may_end.set()
     for _ in range(13):
         assert begun.acquire(timeout=90)
     pool.close()
 
 
-def test_one_thread_works_in_the_order_of_urgency():
-    pool, order, first, let_go = Pool(1, "test"), [], threading.Event(), threading.Event()
-    ended = threading.Event()
+def test_a_single_thread_runs_urgent_calls_first():
+    pool, order = Pool(1, "test"), []
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def begin():
-        first.set()
-        assert let_go.wait(90)
+    def occupy_thread():
+        begun.set()
+        assert may_end.wait(90)
 
-    pool.submit(begin)
-    assert first.wait(90)
+    pool.submit(occupy_thread)
+    assert begun.wait(90)
     pool.submit(order.append, "background")
     pool.submit(ended.set)
     pool.submit(order.append, "urgent", urgent=True)
-    let_go.set()
+    may_end.set()
     assert ended.wait(90)
     assert order == ["urgent", "background"]
     pool.close()
 
 
-def test_a_closed_pool_begins_nothing():
-    pool, called = Pool(2, "test"), []
+def test_a_closed_pool_runs_no_call():
+    pool, calls = Pool(2, "test"), []
     pool.close()
-    pool.submit(called.append, 1)
-    assert called == []
+    pool.submit(calls.append, 1)
+    assert calls == []

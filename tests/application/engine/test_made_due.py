@@ -29,13 +29,14 @@ LEASE = 60.0
 
 @contextmanager
 def another_worker(work):
-    """Runs ``work`` in another thread, with its own database connection."""
-    done = []
+    """Runs ``work`` in another thread, with its own database connection. At the end, checks that
+    ``work`` raised nothing."""
+    successes = []
 
     def run():
         try:
             work()
-            done.append(True)
+            successes.append(True)
         finally:
             connection.close()
 
@@ -45,11 +46,11 @@ def another_worker(work):
         yield
     finally:
         thread.join(60)
-        assert done
+        assert successes
 
 
 @contextmanager
-def an_engine_that_watches(*kinds):
+def watching_worker(*kinds):
     stop = threading.Event()
     with another_worker(lambda: watch(kinds, stop=stop, every=0.02)):
         try:
@@ -58,7 +59,7 @@ def an_engine_that_watches(*kinds):
             stop.set()
 
 
-def finish_elsewhere(name, row, outcome):
+def write_back_by_another_worker(name, row, outcome):
     write_back(kind(name), [(Job(row, str(row)), outcome)])
 
 
@@ -67,50 +68,54 @@ def account(system):
     return ensure_account(system.learner())
 
 
-def test_failures_in_another_worker_are_reported(account):
+def test_a_row_that_failed_in_another_worker_is_reported_if_the_command_made_it_due(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
-    finish_elsewhere("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
-    assert reconcile(["account"]).failed == 0, "the row was not requested"
+    write_back_by_another_worker(
+        "account", row, Outcome(error=Refused("No such country.", code="bad-country"))
+    )
+    assert reconcile(["account"]).failed == 0, "this command did not make the row due"
     summary = reconcile(["account"], made_due={"account": Q(pk=row.pk)})
     assert summary.failed == 1
     assert summary.failures[0].what == account.username
     assert summary.failures[0].message == "No such country."
 
 
-def test_rows_claimed_by_another_worker_are_waited_for(account):
+def test_reconcile_waits_for_rows_claimed_by_another_worker(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
 
-    def slow():
+    def fail_later():
         time.sleep(0.5)
-        finish_elsewhere(
+        write_back_by_another_worker(
             "account", row, Outcome(error=Refused("No such country.", code="bad-country"))
         )
 
-    with another_worker(slow):
+    with another_worker(fail_later):
         summary = reconcile(["account"], made_due={"account": Q(pk=row.pk)})
     assert [failure.code for failure in summary.failures] == ["bad-country"]
 
 
-def test_a_worker_that_died_is_waited_for_and_replaced(account):
+def test_reconcile_processes_the_row_of_a_dead_worker_after_its_lease(account):
     claim(kind("account"), Scope(), 1, 0.5)
     assert reconcile(["account"], made_due={"account": Q(pk=account.pk)}).changed == 1
     account.refresh_from_db()
     assert account.is_ready
 
 
-def test_a_row_that_another_worker_retried_with_success_is_no_failure(account, settings):
+def test_a_row_that_another_worker_retried_successfully_is_not_reported_as_failed(
+    account, settings
+):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
     rows = LmsAccount.objects.filter(pk=account.pk)
 
-    def make_good(summary):
+    def settle_row(summary):
         assert rows.failing().set_work(error_code="", due_at=None) == 1
 
-    summary = reconcile(["account"], made_due={"account": Q(pk=account.pk)}, progress=make_good)
+    summary = reconcile(["account"], made_due={"account": Q(pk=account.pk)}, progress=settle_row)
     assert (summary.changed, summary.failed) == (1, 0)
 
 
-def test_an_engine_that_watches_does_not_hide_what_fails(system):
-    with an_engine_that_watches("run", "mode"):
+def test_failures_are_reported_while_another_worker_watches(system):
+    with watching_worker("run", "mode"):
         for number in range(20):
             key = f"course-v1:Nobody+Knows+{number}"
             (failure,) = sync_runs([key]).failures
@@ -118,16 +123,16 @@ def test_an_engine_that_watches_does_not_hide_what_fails(system):
     assert not CourseRun.objects.filter(course_key__contains="Nobody").exists()
 
 
-def test_an_account_created_by_another_worker_is_ready_when_it_is_returned(system):
-    with an_engine_that_watches("account", "token"):
+def test_ensure_account_returns_a_ready_account_while_another_worker_watches(system):
+    with watching_worker("account", "token"):
         for _ in range(10):
             account = ensure_account(system.learner("given"), reconcile_now=True)
             assert account.is_ready, account.error_message
 
 
-def test_a_repair_while_another_worker_watches_ends_with_all_repaired(system):
+def test_a_repair_waits_until_all_is_repaired_while_another_worker_watches(system):
     users = [system.learner("other") for _ in range(10)]
-    with an_engine_that_watches("account", "token"):
+    with watching_worker("account", "token"):
         for user in users:
             assert repair(user).failed == 0
             assert LmsAccount.objects.get(user=user).is_ready

@@ -15,51 +15,51 @@ from usher.client.connection import opened_by, over_the_network
 from usher.client.errors import NotConfigured
 from usher.testing.refusal import LmsTrafficRefused
 
-WHAT_TO_DO = "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev`"
+ADVICE = "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev`"
 
 
 @pytest.fixture
-def unconfigured(transactional_db: None, settings: Any) -> Any:
+def no_lms_configured(transactional_db: None, settings: Any) -> Any:
     settings.USHER_EDITION = settings.OPENEDX_API_BASE_URL = ""
     with opened_by(over_the_network):
         yield
 
 
-def test_requests_are_not_sent_and_open_no_circuit_breaker(unconfigured: Any) -> None:
+def test_unsent_requests_open_no_circuit_breaker(no_lms_configured: Any) -> None:
     for _ in range(25):
         with pytest.raises(NotConfigured, match="OPENEDX_API_BASE_URL is not set"):
             lms_client().confirm_lms()
     assert lms_client().http.health().open_circuits == {}
 
 
-def test_a_record_and_the_commands_say_that_no_lms_is_configured(unconfigured: Any) -> None:
+def test_a_record_and_the_commands_say_that_no_lms_is_configured(no_lms_configured: Any) -> None:
     user = make_learner()
     run = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     row = enroll(user, run, "audit", force=True, reconcile_now=True)
-    assert WHAT_TO_DO in row.error_message
+    assert ADVICE in row.error_message
     assert (user.lms_account.error_code, user.lms_account.attempts) == ("not-configured", 0)
     for arguments in (["why", user.email], ["reconcile", "--recheck"]):
         out = StringIO()
         try:
             call_command(*arguments, stdout=out)
-        except (SystemExit, CommandError) as ended:
-            out.write(str(ended))
+        except (SystemExit, CommandError) as error:
+            out.write(str(error))
         text = " ".join(out.getvalue().split())
-        assert WHAT_TO_DO in text
+        assert ADVICE in text
         assert "http" not in text
 
 
-def test_in_a_test_the_refusal_names_no_address() -> None:
+def test_the_error_about_traffic_in_tests_says_that_no_lms_is_configured() -> None:
     assert "and no LMS is configured; it was not sent" in str(LmsTrafficRefused(""))
 
 
-def test_configure_instance_needs_the_address(unconfigured: Any) -> None:
+def test_configure_instance_requires_the_lms_s_address(no_lms_configured: Any) -> None:
     with pytest.raises(CommandError, match="OPENEDX_API_BASE_URL is not set"):
         call_command("configure_instance", "none", "--dry-run", "--no-input")
 
 
-def test_a_link_into_the_lms_is_refused_and_pages_and_the_api_are_still_answered(
-    unconfigured: Any, client: Any
+def test_pages_and_the_api_answer_without_links_into_the_lms(
+    no_lms_configured: Any, client: Any
 ) -> None:
     with pytest.raises(NotConfigured, match="OPENEDX_API_BASE_URL is not set"):
         conf.settings().sign_in_url()
@@ -67,8 +67,8 @@ def test_a_link_into_the_lms_is_refused_and_pages_and_the_api_are_still_answered
     run = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     enroll(user, run, "audit")
     client.force_login(user)
-    (shown,) = client.get("/api/v1/enrollments/").json()["results"]
-    assert shown["url"] == ""
+    (enrollment,) = client.get("/api/v1/enrollments/").json()["results"]
+    assert enrollment["url"] == ""
     for path in ("/dashboard/", f"/courses/{run.course_key}/"):
         page = client.get(path)
         assert page.status_code == 200

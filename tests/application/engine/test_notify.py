@@ -10,7 +10,7 @@ from usher.engine import notify
 
 @pytest.fixture
 def silent_broker(monkeypatch):
-    """Connections to a server that accepts them and never answers."""
+    """A server that accepts connections and never answers: (port, accepted connections)."""
     monkeypatch.setattr(notify, "_failed_at", 0.0)
     accepted = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -31,7 +31,7 @@ def silent_broker(monkeypatch):
         connection.close()
 
 
-def send_ends(user_id=1):
+def sending_ends(user_id=1):
     """Whether a thread that sends a message ends."""
     thread = threading.Thread(target=notify._send, args=(user_id,), daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def send_ends(user_id=1):
     return not thread.is_alive()
 
 
-def test_a_broker_that_does_not_answer_is_given_up_and_left_alone(
+def test_no_second_message_is_sent_to_a_broker_that_did_not_answer(
     silent_broker, settings, monkeypatch
 ):
     from celery import current_app
@@ -49,15 +49,15 @@ def test_a_broker_that_does_not_answer_is_given_up_and_left_alone(
     settings.CELERY_BROKER_URL = url
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
-    assert send_ends()
+    assert sending_ends()
     assert notify._failed_at
-    before = len(accepted)
-    assert before
-    assert send_ends()
-    assert len(accepted) == before
+    number_of_connections = len(accepted)
+    assert number_of_connections
+    assert sending_ends()
+    assert len(accepted) == number_of_connections
 
 
-def test_a_broker_that_is_down_is_not_tried_again_by_the_same_message(settings, monkeypatch):
+def test_a_message_is_sent_only_once_to_a_broker_that_is_down(settings, monkeypatch):
     from celery import current_app
     from kombu.transport.redis import Transport
 
@@ -68,10 +68,10 @@ def test_a_broker_that_is_down_is_not_tried_again_by_the_same_message(settings, 
     monkeypatch.setattr(notify, "_failed_at", 0.0)
     attempts, connect = [], Transport.establish_connection
 
-    def counted(transport):
+    def count_and_connect(transport):
         attempts.append(1)
         return connect(transport)
 
-    monkeypatch.setattr(Transport, "establish_connection", counted)
-    assert send_ends()
+    monkeypatch.setattr(Transport, "establish_connection", count_and_connect)
+    assert sending_ends()
     assert len(attempts) == 1

@@ -37,12 +37,17 @@ from usher.engine.models import Watermark
 from usher.engine.outages import Outages
 from usher.engine.services import watch
 
-STOPS = [AccessRefused("a"), NotTheLms("b"), CircuitOpen("c", retry_after=1.0), NotConfigured()]
-DOWN = [
+STOPPING_ERRORS = [
+    AccessRefused("a"),
+    NotTheLms("b"),
+    CircuitOpen("c", retry_after=1.0),
+    NotConfigured(),
+]
+UNREACHABLE_ERRORS = [
     TimedOut.after("/x", 60.0),
     Unreachable.not_connected("http://lms", OSError("Name or service not known")),
 ]
-FAILS = [
+FAILURES_OF_ONE_REQUEST = [
     Unreachable.broken_off("/x", "reset"),
     ServerFailed("The LMS failed with 503.", status=503),
     BadAnswer("d"),
@@ -57,82 +62,89 @@ def log(caplog):
 
 
 class Worker:
-    """One process of a worker. state: shared by all processes of the worker."""
+    """One process of a worker. state: the state that all processes of the worker share."""
 
     def __init__(self, state=None):
         self.state = state or LocalState()
         self.outages = Outages()
 
-    def tries(self, *errors):
+    def finish_pass(self, *errors):
+        """Ends a pass with one outcome for each error. None: the row succeeded."""
         outcomes = [Outcome(error=error) for error in errors]
         self.outages.note("account", outcomes, self.state, Lms())
 
 
-def warnings(log):
+def logged_messages(log):
     return [record.getMessage() for record in log.records if record.name == "usher.engine"]
 
 
-@pytest.mark.parametrize("error", [*STOPS, *DOWN, *FAILS], ids=lambda error: error.code)
-def test_an_outage_is_logged_once_with_what_to_do_and_once_when_it_ends(log, error):
+@pytest.mark.parametrize(
+    "error",
+    [*STOPPING_ERRORS, *UNREACHABLE_ERRORS, *FAILURES_OF_ONE_REQUEST],
+    ids=lambda error: error.code,
+)
+def test_an_outage_is_logged_once_with_advice_and_once_when_it_ends(log, error):
     worker = Worker()
     for _ in range(5):
-        worker.tries(error, error)
-    (line,) = warnings(log)
-    assert line.startswith(f"account {'stopped' if error in STOPS else 'fails'}: {error.message}")
+        worker.finish_pass(error, error)
+    (line,) = logged_messages(log)
+    assert line.startswith(
+        f"account {'stopped' if error in STOPPING_ERRORS else 'fails'}: {error.message}"
+    )
     assert any(text in line for text in ("usher doctor", "usher connect", "REQUESTS_A_SECOND"))
-    worker.tries(None)
-    worker.tries(None, None)
-    assert [line[:21] for line in warnings(log)[1:]] == ["account resumed after"]
+    worker.finish_pass(None)
+    worker.finish_pass(None, None)
+    assert [line[:21] for line in logged_messages(log)[1:]] == ["account resumed after"]
 
 
-@pytest.mark.parametrize("error", [*STOPS, *DOWN], ids=lambda error: error.code)
-def test_an_outage_is_logged_at_the_first_failure_if_no_other_request_can_succeed(log, error):
-    Worker().tries(error)
-    assert len(warnings(log)) == 1
+@pytest.mark.parametrize(
+    "error", [*STOPPING_ERRORS, *UNREACHABLE_ERRORS], ids=lambda error: error.code
+)
+def test_one_failure_is_logged_as_an_outage_if_no_request_can_succeed(log, error):
+    Worker().finish_pass(error)
+    assert len(logged_messages(log)) == 1
 
 
-@pytest.mark.parametrize("error", FAILS, ids=lambda error: error.code)
-def test_a_request_that_fails_once_is_no_outage(log, error):
+@pytest.mark.parametrize("error", FAILURES_OF_ONE_REQUEST, ids=lambda error: error.code)
+def test_failures_between_successes_are_not_logged_as_an_outage(log, error):
     worker = Worker()
     for _ in range(5):
-        worker.tries(error)
-        worker.tries(error, None)
-    assert warnings(log) == []
+        worker.finish_pass(error)
+        worker.finish_pass(error, None)
+    assert logged_messages(log) == []
 
 
-def test_rows_that_wait_or_are_refused_or_have_a_bug_are_no_outage(log):
+def test_refused_waiting_and_crashing_rows_are_not_logged_as_an_outage(log):
     worker = Worker()
     for _ in range(5):
-        worker.tries(Refused("no such run"))
-        worker.tries(JobFailed("KeyError"))
-        waits = [Outcome(error=LmsError("Not sent.", code="unconfirmed"), is_waiting=True)]
-        worker.outages.note("account", waits, worker.state, Lms())
-    assert warnings(log) == []
+        worker.finish_pass(Refused("no such run"))
+        worker.finish_pass(JobFailed("KeyError"))
+        waiting = Outcome(error=LmsError("Not sent.", code="unconfirmed"), is_waiting=True)
+        worker.outages.note("account", [waiting], worker.state, Lms())
+    assert logged_messages(log) == []
 
 
-def test_a_refusal_is_an_answer_and_ends_an_outage(log):
+def test_an_outage_ends_when_the_lms_refuses_a_row(log):
     worker = Worker()
-    worker.tries(CircuitOpen("x", retry_after=1.0))
-    worker.tries(Refused("no such run"))
-    assert [line.split()[1] for line in warnings(log)] == ["stopped:", "resumed"]
+    worker.finish_pass(CircuitOpen("x", retry_after=1.0))
+    worker.finish_pass(Refused("no such run"))
+    assert [line.split()[1] for line in logged_messages(log)] == ["stopped:", "resumed"]
 
 
 def test_only_one_process_of_a_worker_logs_an_outage(log):
-    one = Worker()
-    others = [Worker(one.state) for _ in range(3)]
+    first = Worker()
+    others = [Worker(first.state) for _ in range(3)]
     for _ in range(3):
-        for process in (one, *others):
-            process.tries(AccessRefused("ended"))
-    for process in (*others, one):
-        process.tries(None)
-    assert [line.split()[1] for line in warnings(log)] == ["stopped:", "resumed"]
-    others[0].tries(AccessRefused("ended again"))
-    assert len(warnings(log)) == 3
+        for process in (first, *others):
+            process.finish_pass(AccessRefused("ended"))
+    for process in (*others, first):
+        process.finish_pass(None)
+    assert [line.split()[1] for line in logged_messages(log)] == ["stopped:", "resumed"]
+    others[0].finish_pass(AccessRefused("ended again"))
+    assert len(logged_messages(log)) == 3
 
 
-def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(
-    system_with_batch_api, settings, log
-):
+def test_an_outage_of_the_lms_s_changes_is_logged_once(system_with_batch_api, settings, log):
     with faulty_proxy(system_with_batch_api.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
 
@@ -148,14 +160,14 @@ def test_reading_the_changes_in_the_lms_is_logged_once_in_an_outage(
         proxy.mend()
         for _ in range(2):
             sweep()
-    assert len(log.records) == 2, warnings(log)
-    assert warnings(log)[0].startswith(
+    assert len(log.records) == 2, logged_messages(log)
+    assert logged_messages(log)[0].startswith(
         "reading the changes in the LMS fails: The LMS failed with 500"
     )
-    assert warnings(log)[1].startswith("reading the changes in the LMS resumed after")
+    assert logged_messages(log)[1].startswith("reading the changes in the LMS resumed after")
 
 
-def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, eventually):
+def test_a_worker_that_waits_for_the_lms_counts_as_running(faulty, system, monkeypatch, eventually):
     monkeypatch.setattr(heartbeat, "_SECONDS_BETWEEN_BEATS", 0.05)
     monkeypatch.setattr(heartbeat, "LATE_WATCHING_SECONDS", 30)
     ensure_account(system.learner())
@@ -184,20 +196,22 @@ def test_a_worker_that_waits_for_the_lms_is_alive(faulty, system, monkeypatch, e
     assert not thread.is_alive()
 
 
-def test_a_worker_that_hangs_is_not_alive_for_ever(transactional_db, monkeypatch, eventually):
+def test_a_worker_that_hangs_counts_as_running_only_for_a_limited_time(
+    transactional_db, monkeypatch, eventually
+):
     monkeypatch.setattr(heartbeat, "_SECONDS_BETWEEN_BEATS", 0.02)
     monkeypatch.setattr(heartbeat, "_MAX_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     with heartbeat.beating():
         eventually(lambda: no_worker() is None, 10)
         time.sleep(0.6)
-        old = heartbeat.database_now() - timedelta(seconds=60)
-        Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at=old)
+        outdated = heartbeat.database_now() - timedelta(seconds=60)
+        Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at=outdated)
         time.sleep(0.2)
         assert no_worker() is not None
 
 
-def test_a_worker_that_ends_in_order_says_so(db):
+def test_a_worker_that_was_stopped_is_reported_as_stopped(db):
     stop = threading.Event()
     stop.set()
     heartbeat.beat()

@@ -12,7 +12,7 @@ from scripts.circles import _circle
 from usher.engine import registry
 
 #: Imports every module of the engine in a project without other packages of Usher.
-ALONE = """
+SCRIPT_WITHOUT_OTHER_PACKAGES = """
 import importlib, pkgutil, sys
 from django.conf import settings
 settings.configure(
@@ -23,25 +23,29 @@ settings.configure(
 import django
 django.setup()
 import usher.engine
-for found in pkgutil.walk_packages(usher.engine.__path__, "usher.engine."):
-    importlib.import_module(found.name)
+for module in pkgutil.walk_packages(usher.engine.__path__, "usher.engine."):
+    importlib.import_module(module.name)
 from django.core.management import call_command
 call_command("makemigrations", "--check", "--dry-run", "usher_engine", verbosity=0)
 call_command("migrate", verbosity=0)
-others = {name.split(".")[1] for name in sys.modules if name.startswith("usher.")}
-print(sorted(others))
+packages = {name.split(".")[1] for name in sys.modules if name.startswith("usher.")}
+print(sorted(packages))
 """
 
 
-def test_the_engine_needs_nothing_but_the_contract():
+def test_the_engine_imports_only_the_contract():
     result = subprocess.run(
-        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", SCRIPT_WITHOUT_OTHER_PACKAGES],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert result.stdout.strip() == "['contract', 'engine']"
 
 
 @pytest.mark.parametrize("name", ["work", "work_share", "sweep", "sync_all_runs"])
-def test_messages_sent_before_an_upgrade_are_still_understood(name):
+def test_celery_tasks_are_also_registered_under_their_former_names(name):
     import usher.application.tasks  # noqa: F401 - registers the tasks
 
     assert f"usher.application.engine.tasks.{name}" in current_app.tasks
@@ -53,6 +57,6 @@ def test_kinds_are_registered_in_the_order_in_which_they_are_processed():
     assert [kind.name for kind in registry.all_kinds().values()] == list(names)
 
 
-def test_a_circle_of_files_is_found():
+def test_circle_finds_files_that_import_each_other():
     assert _circle({"a": ["b", "c"], "b": ["c"], "c": []}) == []
     assert _circle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c", "b"]

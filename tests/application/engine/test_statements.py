@@ -19,7 +19,9 @@ from usher.engine.heartbeat import beat
 pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
-CALLER, WORKER, EMPTY = 8, 13, 2
+#: The most statements of an action of a learner, of a worker that sends one enrollment, and of a
+#: pass without due rows.
+ACTION, ONE_ENROLLMENT, EMPTY_PASS = 8, 13, 2
 
 
 @pytest.fixture
@@ -40,22 +42,24 @@ def run(transactional_db):
     return course_run
 
 
-def test_statements_of_a_learner_s_own_actions(learner, run, django_assert_max_num_queries):
-    with django_assert_max_num_queries(CALLER):
+def test_the_number_of_statements_of_each_action_of_a_learner(
+    learner, run, django_assert_max_num_queries
+):
+    with django_assert_max_num_queries(ACTION):
         row = enroll(learner, run)
     assert row.mode == "audit"
     assert row.due_at
-    with django_assert_max_num_queries(CALLER):
+    with django_assert_max_num_queries(ACTION):
         assert enroll(learner, run, "verified").mode == "verified"
-    with django_assert_max_num_queries(CALLER):
+    with django_assert_max_num_queries(ACTION):
         unenroll(learner, run)
-    with django_assert_max_num_queries(CALLER):
+    with django_assert_max_num_queries(ACTION):
         assert enroll(learner, run).mode == "audit"
-    with django_assert_max_num_queries(CALLER):
+    with django_assert_max_num_queries(ACTION):
         change_mode(learner, run, "verified")
 
 
-def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch):
+def test_two_concurrent_requests_for_one_enrollment_create_one_row(learner, run, monkeypatch):
     first = enroll(learner, run)
     monkeypatch.setattr(
         "usher.application.enrollments.services.Enrollment.objects.filter",
@@ -66,7 +70,8 @@ def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch)
 
 
 @pytest.fixture
-def empty(system, monkeypatch):
+def nothing_due(system, monkeypatch):
+    """No row, no sweep and no record of the LMS's pauses is due. A heartbeat is due."""
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     # Forgets the pauses that other tests caused: recording their end would add statements.
@@ -77,33 +82,39 @@ def empty(system, monkeypatch):
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
 
 
-def test_a_pass_that_finds_nothing(empty, django_assert_max_num_queries):
-    with django_assert_max_num_queries(EMPTY):
+def test_the_number_of_statements_of_a_pass_without_due_rows(
+    nothing_due, django_assert_max_num_queries
+):
+    with django_assert_max_num_queries(EMPTY_PASS):
         assert services.reconcile().failed == 0
-    with django_assert_max_num_queries(EMPTY):
+    with django_assert_max_num_queries(EMPTY_PASS):
         tasks.work(None)
 
 
-def test_statements_of_an_idle_worker(empty, monkeypatch, django_assert_max_num_queries):
+def test_the_number_of_statements_of_an_idle_worker(
+    nothing_due, monkeypatch, django_assert_max_num_queries
+):
     monkeypatch.setattr(heartbeat, "record_stop", lambda: None)  # written when the worker stops
 
-    class Once(threading.Event):
+    class SetAtFirstWait(threading.Event):
         def wait(self, timeout=None):
             self.set()
 
-    with django_assert_max_num_queries(EMPTY):
-        services.watch(stop=Once())
+    with django_assert_max_num_queries(EMPTY_PASS):
+        services.watch(stop=SetAtFirstWait())
 
 
-def test_a_worker_sends_one_enrollment(system, monkeypatch, django_assert_max_num_queries):
+def test_the_number_of_statements_of_a_worker_that_sends_one_enrollment(
+    system, monkeypatch, django_assert_max_num_queries
+):
     user, run = system.learner(), ensure_run(DEMO)
     ensure_account(user, reconcile_now=True)
     services.reconcile()
     row = enroll(user, run)
-    beat()  # so that no heartbeat is due during the measurement
+    beat()  # no heartbeat is due during the measurement
     # A worker that waits for the LMS would repeatedly query for urgent rows.
     monkeypatch.setattr(runner, "_CHECK_SECONDS", 60)
-    with django_assert_max_num_queries(WORKER):
+    with django_assert_max_num_queries(ONE_ENROLLMENT):
         tasks.work(user.pk)
     row.refresh_from_db()
     assert row.is_settled

@@ -1,7 +1,6 @@
 """A worker that is stopped waits for the answers to its requests, and keeps the rows of these
 requests claimed."""
 
-import signal
 import subprocess
 import sys
 import threading
@@ -31,25 +30,25 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
 
 
-class Held:
+class HeldAnswers:
     """Holds back the LMS's answers about enrollments until the test releases them."""
 
     def __init__(self, proxy):
-        self.arrived, self.let_go = threading.Event(), threading.Event()
+        self.arrived, self.may_answer = threading.Event(), threading.Event()
         proxy.decide = self._decide
 
     def _decide(self, method, path):
         if method == "POST" and ENROLLMENT in path:
             self.arrived.set()
-            assert self.let_go.wait(600)
+            assert self.may_answer.wait(600)
         return ""
 
 
 @pytest.fixture
-def held_requests(faulty):
-    held_requests = Held(faulty)
-    yield held_requests
-    held_requests.let_go.set()
+def held_answers(faulty):
+    held_answers = HeldAnswers(faulty)
+    yield held_answers
+    held_answers.may_answer.set()
 
 
 def start_reconciling(stop, errors):
@@ -66,24 +65,24 @@ def start_reconciling(stop, errors):
     return thread
 
 
-def an_enrollment(system):
+def make_enrollment(system):
     user = system.learner()
     ensure_account(user, reconcile_now=True)
     return enroll(user, ensure_run(DEMO))
 
 
-def test_a_sent_request_is_waited_for(system, held_requests):
-    row, stop, errors = an_enrollment(system), threading.Event(), []
+def test_a_stopped_worker_waits_for_the_answer_and_keeps_the_row_claimed(system, held_answers):
+    row, stop, errors = make_enrollment(system), threading.Event(), []
     worker = start_reconciling(stop, errors)
-    assert held_requests.arrived.wait(90)
+    assert held_answers.arrived.wait(90)
     stop.set()
-    # The row must stay claimed. If another worker sent this newer change now, the first request
-    # could overwrite the change.
+    # The row must stay claimed: if another worker sent this change now, the first request could
+    # overwrite it in the LMS.
     change_mode(row.user, row.run, "verified")
     time.sleep(0.6)
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
     assert worker.is_alive()
-    held_requests.let_go.set()
+    held_answers.may_answer.set()
     worker.join(120)
     assert errors == []
     assert services.reconcile(["enrollment"]).failed == 0
@@ -92,11 +91,11 @@ def test_a_sent_request_is_waited_for(system, held_requests):
     assert system.enrollments(row.user.lms_account.username) == {DEMO: ("verified", True)}
 
 
-def test_a_row_whose_answer_is_late_keeps_its_lease(system, held_requests, settings):
+def test_the_lease_remains_if_a_worker_stops_before_the_answer(system, held_answers, settings):
     settings.USHER_STOP_SECONDS = 0.5
-    row, stop, errors = an_enrollment(system), threading.Event(), []
+    row, stop, errors = make_enrollment(system), threading.Event(), []
     worker = start_reconciling(stop, errors)
-    assert held_requests.arrived.wait(90)
+    assert held_answers.arrived.wait(90)
     stop.set()
     worker.join(120)
     assert not worker.is_alive()  # although the LMS has not answered
@@ -106,7 +105,9 @@ def test_a_row_whose_answer_is_late_keeps_its_lease(system, held_requests, setti
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
 
 
-def test_rows_that_no_thread_has_started_are_released_immediately(system, held_requests, settings):
+def test_a_stopped_worker_immediately_releases_rows_that_it_has_not_sent(
+    system, held_answers, settings
+):
     settings.USHER_CONCURRENCY = 1
     run = ensure_run(DEMO)
     users = [system.learner() for _ in range(5)]
@@ -115,34 +116,33 @@ def test_rows_that_no_thread_has_started_are_released_immediately(system, held_r
         enroll(user, run)
     stop, errors = threading.Event(), []
     worker = start_reconciling(stop, errors)
-    assert held_requests.arrived.wait(90)
+    assert held_answers.arrived.wait(90)
     stop.set()
     deadline = time.monotonic() + 90
     while Work.objects.filter(kind="enrollment").exclude(lease_owner="").count() > 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    held_requests.let_go.set()
+    held_answers.may_answer.set()
     worker.join(120)
     assert errors == []
     assert Enrollment.objects.due().count() == 4
 
 
-def test_an_interrupted_run_releases_no_row_that_was_sent(system, held_requests, monkeypatch):
-    row, errors = an_enrollment(system), []
+def test_an_interrupted_worker_keeps_the_rows_that_it_has_sent(system, held_answers, monkeypatch):
+    row = make_enrollment(system)
 
-    def interrupted(*_):
-        assert held_requests.arrived.wait(90)
+    def interrupt(*_):
+        assert held_answers.arrived.wait(90)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("usher.engine.runner.Runner._is_flush_due", interrupted)
+    monkeypatch.setattr("usher.engine.runner.Runner._is_flush_due", interrupt)
     with pytest.raises(KeyboardInterrupt):
         services.reconcile(["enrollment"])
     row.refresh_from_db()
     assert row.lease_owner
-    assert errors == []
 
 
-def test_a_stop_is_seen_by_forked_processes():
+def test_forked_processes_receive_a_shared_stop():
     script = (
         "import os, time\n"
         "from usher.engine.stopping import SharedStop\n"
@@ -158,16 +158,16 @@ def test_a_stop_is_seen_by_forked_processes():
     assert result.stdout.strip() == b"7", result.stderr
 
 
-def test_a_stop_after_some_seconds():
-    stop = SharedStop()
-    ends = StopAfter(stop, 0.2)
-    assert not ends.is_set()
+def test_stop_after_is_set_after_its_seconds_or_by_the_shared_stop():
+    shared_stop = SharedStop()
+    stop = StopAfter(shared_stop, 0.2)
+    assert not stop.is_set()
     began = time.monotonic()
-    ends.wait(90)
-    assert ends.is_set()
+    stop.wait(90)
+    assert stop.is_set()
     assert 0.1 < time.monotonic() - began < 60
-    stop.set()
-    assert StopAfter(stop, 60).is_set()
+    shared_stop.set()
+    assert StopAfter(shared_stop, 60).is_set()
 
 
 # Celery's messages
@@ -183,24 +183,24 @@ def sent_messages(monkeypatch, transactional_db):
     return messages
 
 
-def many_accounts(count):
+def make_accounts(count):
     for _ in range(count):
         ensure_account(make_learner())
 
 
-def test_sweeps_add_nothing_while_messages_are_outstanding(sent_messages):
-    many_accounts(25)
+def test_sweeps_send_no_second_message_for_an_outstanding_share(sent_messages):
+    make_accounts(25)
     for _ in range(5):
         tasks.sweep()
     assert sent_messages == [("account", n) for n in range(3)]
 
 
-def test_a_message_that_was_processed_or_lost_may_be_sent_again(sent_messages, monkeypatch):
-    many_accounts(5)
+def test_a_message_is_sent_again_after_it_was_processed_or_lost(sent_messages, monkeypatch):
+    make_accounts(5)
     monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: None)
     tasks.sweep()
     tasks.work_share("account", 0)
-    assert len(sent_messages) == 2, "there is more to do, so it sends itself again"
+    assert len(sent_messages) == 2, "rows are still due, so the task sends another message"
     tasks.sweep()
     assert len(sent_messages) == 2
     OutstandingMessage.objects.update(until=timezone.now() - timedelta(seconds=1))
@@ -218,14 +218,14 @@ def test_a_message_is_processed_for_a_limited_time(sent_messages, monkeypatch):
     assert [stop.is_set() for stop in stops] == [True, True]
 
 
-def test_a_learner_does_not_wait_behind_a_backlog(sent_messages, monkeypatch):
-    many_accounts(3)
+def test_the_task_for_one_learner_reconciles_only_this_learner(sent_messages, monkeypatch):
+    make_accounts(3)
     user = make_learner()
     ensure_account(user)
-    scopes = []
-    monkeypatch.setattr(tasks, "reconcile", lambda **given: scopes.append(given["user"]))
+    user_ids = []
+    monkeypatch.setattr(tasks, "reconcile", lambda **options: user_ids.append(options["user"]))
     tasks.work(user.pk)
-    assert scopes == [user.pk]
+    assert user_ids == [user.pk]
     assert sent_messages == []
     scope = services.scope_of(user.pk)
     _, rows = claim(kind("account"), scope, 10, 60)
@@ -234,7 +234,7 @@ def test_a_learner_does_not_wait_behind_a_backlog(sent_messages, monkeypatch):
 
 def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
     """The command runs in another process, which receives a real signal."""
-    script = tmp_path / "told.py"
+    script = tmp_path / "signal_itself.py"
     script.write_text(
         "import os, signal, threading\n"
         "import django; django.setup()\n"
@@ -267,4 +267,3 @@ def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
     )
     assert "nothing is lost" in result.stdout, result.stderr
     assert result.stdout.strip().endswith("130")
-    assert signal.SIGTERM

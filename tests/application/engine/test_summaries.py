@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from campus.logs import without_secrets
-from tests.application.engine.test_made_due import an_engine_that_watches
+from tests.application.engine.test_made_due import watching_worker
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.repair import repair
@@ -52,7 +52,7 @@ def test_rows_processed_by_another_worker_are_counted(system, monkeypatch):
 
 
 def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(system):
-    with an_engine_that_watches("account", "token"):
+    with watching_worker("account", "token"):
         for _ in range(5):
             users = [system.learner("other") for _ in range(3)]
             began = time.monotonic()
@@ -64,7 +64,7 @@ def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(system)
             assert ready.count() == len(users)
 
 
-def test_a_step_is_a_span_with_its_requests_within(system, monkeypatch):
+def test_a_pass_of_a_kind_is_a_span_that_contains_its_requests(system, monkeypatch):
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("usher"))
@@ -72,14 +72,16 @@ def test_a_step_is_a_span_with_its_requests_within(system, monkeypatch):
     enroll(learner, ensure_run("course-v1:No+Such+Run"))
     reconcile(["account", "enrollment"])
     spans = exporter.get_finished_spans()
-    made, refused = (
+    accounts, enrollments = (
         next(span for span in spans if span.name == f"reconcile {kind}")
         for kind in ("account", "enrollment")
     )
-    assert made.attributes["usher.changed"] == 1
-    assert (refused.attributes["usher.failed"], refused.status.is_ok) == (1, False)
-    inside = [span for span in spans if span.parent and span.parent.span_id == made.context.span_id]
-    assert any(one.name == "LMS POST registration" for one in inside)
+    assert accounts.attributes["usher.changed"] == 1
+    assert (enrollments.attributes["usher.failed"], enrollments.status.is_ok) == (1, False)
+    spans_of_accounts = [
+        span for span in spans if span.parent and span.parent.span_id == accounts.context.span_id
+    ]
+    assert any(span.name == "LMS POST registration" for span in spans_of_accounts)
     assert all(learner.username not in span.to_json() for span in spans)
 
 
@@ -94,9 +96,9 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(syste
         attempts=2,
         due_at=later,
     )
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as command_exit:
         call_command("reconcile", "--kind", "account")
-    assert ended.value.code == 1
+    assert command_exit.value.code == 1
     output = capsys.readouterr().out
     assert "… waiting 3 × account: The LMS refuses the service worker's token." in output
     assert "✗ stopped The LMS refuses the service worker's token." in output
@@ -108,7 +110,7 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(syste
     assert "3 refused before" in output
 
 
-def unconfirmed_learner(system):
+def make_unconfirmed_learner(system):
     user = system.learner()
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     ensure_account(user)
@@ -125,8 +127,8 @@ def unconfirmed_learner(system):
         ("repair_missing_courseware_records", "--wait", "0"),
     ],
 )
-def test_a_learner_who_only_waits_is_no_failure(system, capsys, command):
-    unconfirmed_learner(system)
+def test_a_command_succeeds_if_a_learner_waits_for_confirmation(system, capsys, command):
+    make_unconfirmed_learner(system)
     reconcile()
     call_command(*command)  # exit code 0
     output = capsys.readouterr().out
@@ -140,7 +142,7 @@ def test_a_learner_who_only_waits_is_no_failure(system, capsys, command):
     }
 
 
-def test_a_retry_that_comes_by_itself_is_no_failure_unless_nothing_can_be_sent(
+def test_a_command_succeeds_with_rows_that_wait_for_a_retry_unless_the_lms_is_down(
     system, capsys, settings
 ):
     ensure_account(system.learner())
@@ -151,13 +153,13 @@ def test_a_retry_that_comes_by_itself_is_no_failure_unless_nothing_can_be_sent(
     call_command("reconcile", "--kind", "account")
     assert "✓ records: 0 changed, 0 unchanged, 0 failed, 1 waiting" in capsys.readouterr().out
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as command_exit:
         call_command("reconcile", "--kind", "account")
-    assert ended.value.code == 1
+    assert command_exit.value.code == 1
     assert "✗ stopped Nothing answers at" in capsys.readouterr().out
 
 
-def test_rows_that_the_lms_limits_wait(system, faulty):
+def test_rows_wait_without_an_attempt_while_the_lms_limits_requests(system, faulty):
     user = system.learner()
     ensure_account(user)
     faulty.break_next(faults.THROTTLED, times=50)
@@ -167,7 +169,7 @@ def test_rows_that_the_lms_limits_wait(system, faulty):
     assert LmsAccount.objects.get().attempts == 0
 
 
-def test_failures_of_this_run_are_not_reported_twice(system, settings, capsys):
+def test_a_row_that_failed_in_this_run_is_not_also_reported_as_waiting(system, settings, capsys):
     ensure_account(system.learner())
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
     with pytest.raises(SystemExit):
@@ -178,7 +180,7 @@ def test_failures_of_this_run_are_not_reported_twice(system, settings, capsys):
     assert "waiting" not in output
 
 
-def test_the_log_has_each_run_and_each_outage_once(system, caplog, settings):
+def test_each_run_with_changes_and_each_outage_is_logged_once(system, caplog, settings):
     caplog.set_level(logging.INFO, logger="usher.engine")
     user, run = system.learner(), ensure_run(DEMO)
     reconcile()
@@ -186,42 +188,38 @@ def test_the_log_has_each_run_and_each_outage_once(system, caplog, settings):
     reconcile()
     assert caplog.messages == [], "nothing was due"
     enroll(user, run)
-    right, settings.OPENEDX_SERVICE_WORKER_API_TOKEN = (
-        settings.OPENEDX_SERVICE_WORKER_API_TOKEN,
-        "wrong",
-    )
+    valid_token = settings.OPENEDX_SERVICE_WORKER_API_TOKEN
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "wrong"
     ensure_account(user, reconcile_now=True)
     caplog.clear()
     for _ in range(3):
         Enrollment.objects.all().make_due()
         services.open_gates(["enrollment"])
         reconcile(["enrollment"])
-    stopped = [m for m in caplog.messages if "enrollment stopped" in m]
-    assert len(stopped) == 1
-    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = right
+    assert sum("enrollment stopped" in message for message in caplog.messages) == 1
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = valid_token
     Enrollment.objects.all().make_due()
     services.open_gates(["enrollment"])
     reconcile(["enrollment"])
-    assert len([m for m in caplog.messages if "enrollment resumed after" in m]) == 1
-    assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
+    assert sum("enrollment resumed after" in message for message in caplog.messages) == 1
+    assert "reconciled: 1 changed, 0 unchanged, 0 failed" in caplog.messages
 
 
-def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(system, caplog):
+def test_each_new_refusal_is_logged_once_without_the_lms_s_message(system, caplog):
     caplog.set_level(logging.INFO, logger="usher.refusals")
     user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+9"), reconcile_now=True)
-    lines = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
-    assert len(lines) == 1
-    assert "refused" in lines[0]
-    assert user.lms_account.username in lines[0]
-    assert row.error_code in lines[0]
-    assert row.error_message not in lines[0]
-    messages = [r.msg for r in caplog.records if r.name == "usher.refusals"]
-    assert without_secrets(None, "warning", dict(messages[0]))["reason"] == row.error_code
-    assert re.fullmatch("[0-9a-f]{16,}", messages[0]["request_id"])
+    (record,) = [record for record in caplog.records if record.name == "usher.refusals"]
+    line = record.getMessage()
+    assert "refused" in line
+    assert user.lms_account.username in line
+    assert row.error_code in line
+    assert row.error_message not in line
+    assert without_secrets(None, "warning", dict(record.msg))["reason"] == row.error_code
+    assert re.fullmatch("[0-9a-f]{16,}", record.msg["request_id"])
     Enrollment.objects.filter(pk=row.pk).recheck()  # compared with the LMS, and refused again
     reconcile(["enrollment"])
-    assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1
+    assert sum(record.name == "usher.refusals" for record in caplog.records) == 1
 
 
 def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
@@ -229,7 +227,7 @@ def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
     job = SimpleNamespace(display_name="ada\nfake: line", row=SimpleNamespace(refused_at=None))
     error = Refused("the token s3cret-t0ken is wrong", code="wrong\ncode")
     RefusalLog().written("token", [(job, Outcome(error=error))])
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "usher.refusals"]
     assert "s3cret" not in line
     assert "\nfake" not in line
     assert "wrong\ncode" not in line
@@ -238,18 +236,18 @@ def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
 # An LMS that fails three requests in ten
 
 
-def test_nine_attempts_fit_into_two_minutes():
-    gone = Unreachable("gone")
-    longest = sum(
-        max(retry_plan(gone, attempts).delay for _ in range(200))
+def test_the_early_attempts_take_less_than_two_minutes():
+    unreachable = Unreachable("gone")
+    longest_time = sum(
+        max(retry_plan(unreachable, attempts).delay for _ in range(200))
         for attempts in range(EARLY_ATTEMPTS)
     )
-    assert longest < 120
-    assert retry_plan(gone, 12).delay > 1800
+    assert longest_time < 120
+    assert retry_plan(unreachable, 12).delay > 1800
     assert not retry_plan(CircuitOpen("open", retry_after=5.0), 3).is_counted
 
 
-def test_one_attempt_outlasts_several_failed_sign_ins(system, faulty):
+def test_a_token_is_obtained_in_one_attempt_in_spite_of_failed_sign_ins(system, faulty):
     user = system.learner()
     ensure_account(user, reconcile_now=True)
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None, generation=2)
@@ -259,7 +257,7 @@ def test_one_attempt_outlasts_several_failed_sign_ins(system, faulty):
     assert LmsToken.objects.get().attempts == 0
 
 
-def test_more_waiting_rows_than_are_remembered_are_only_counted(monkeypatch):
+def test_waiting_rows_beyond_the_remembered_rows_are_only_counted(monkeypatch):
     monkeypatch.setattr(services, "_MAX_REMEMBERED", 2)
     waiting = services._WaitingRows()
     for number in range(4):
@@ -267,4 +265,5 @@ def test_more_waiting_rows_than_are_remembered_are_only_counted(monkeypatch):
     for number in range(4):
         waiting.remove(("account", number))
     assert [(group.code, group.count) for group in waiting.groups()] == [("not-confirmed", 2)]
-    assert waiting.count == 2 and not waiting.rows
+    assert waiting.count == 2
+    assert not waiting.rows

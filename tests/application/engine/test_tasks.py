@@ -7,7 +7,7 @@ from usher.application import tasks
 
 
 @pytest.mark.parametrize("signal", [beat_init, beat_embedded_init])
-def test_beat_sweeps_when_it_starts_and_not_only_a_minute_later(signal, monkeypatch):
+def test_celery_beat_sends_a_sweep_when_it_starts(signal, monkeypatch):
     sent = []
     monkeypatch.setattr(tasks.sweep, "apply_async", lambda **options: sent.append(options))
     signal.send(sender=None)

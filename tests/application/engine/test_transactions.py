@@ -40,19 +40,19 @@ pytestmark = pytest.mark.each_database
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
 #: The context that ``prepare`` of accounts gets if the LMS has the batch API.
-BATCH = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
+CONTEXT_WITH_BATCH_API = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
 
 def run_concurrently(*works):
     """Runs these functions at the same time, each with its own database connection. Returns the
     exceptions that the functions raised."""
-    raised = []
+    exceptions = []
 
     def run(work):
         try:
             work()
         except Exception as error:  # noqa: BLE001 - the caller asserts on it
-            raised.append(error)
+            exceptions.append(error)
         finally:
             close_old_connections()
             connection.close()
@@ -62,7 +62,7 @@ def run_concurrently(*works):
         thread.start()
     for thread in threads:
         thread.join(120)
-    return raised
+    return exceptions
 
 
 # Nothing is sent to the LMS within a transaction
@@ -83,12 +83,12 @@ def test_reconciling_now_within_a_transaction_is_refused(system):
             act()
     with transaction.atomic(), pytest.raises(InTransaction) as refused:
         access_token_for(user)
-    assert "reconcile_now" not in str(refused.value), "it has no such argument"
+    assert "reconcile_now" not in str(refused.value), "access_token_for has no such argument"
     row = enroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
 
 
-def test_after_the_commit_it_is_done(system):
+def test_reconciling_now_works_in_on_commit(system):
     user, run, rows = system.learner(), ensure_run(DEMO), []
     with transaction.atomic():
         enroll(user, run)
@@ -96,7 +96,7 @@ def test_after_the_commit_it_is_done(system):
     assert rows[0].is_settled, rows[0].error_message
 
 
-def test_a_token_that_is_valid_is_given_out_within_a_transaction(system):
+def test_a_valid_stored_token_is_returned_within_a_transaction(system):
     user = system.learner()
     token = access_token_for(user)
     with transaction.atomic():
@@ -106,79 +106,85 @@ def test_a_token_that_is_valid_is_given_out_within_a_transaction(system):
 # Deadlocks
 
 
-def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
+def test_outcomes_of_accounts_and_enrollments_can_be_written_concurrently(transactional_db):
     run = ensure_run(DEMO)
     for _ in range(30):
         user = make_learner()
         ensure_account(user)
         enroll(user, run)
-    unknown = LmsError("The LMS does not know the learner.", code="unknown-user")
+    unknown_user = LmsError("The LMS does not know the learner.", code="unknown-user")
     for _ in range(15):
         LmsAccount.objects.all().make_due()
         Enrollment.objects.all().make_due()
         accounts = claim(kind("account"), Scope(), 100, LEASE)[1]
         enrollments = claim(kind("enrollment"), Scope(), 100, LEASE)[1]
         assert len(accounts) == len(enrollments) == 30
-        both = threading.Barrier(2)
+        barrier = threading.Barrier(2)
 
-        def write(name, jobs, outcome, both=both):
-            both.wait(90)
-            write_back(kind(name), [(job, outcome()) for job in jobs])
+        def write(name, jobs, make_outcome, barrier=barrier):
+            barrier.wait(90)
+            write_back(kind(name), [(job, make_outcome()) for job in jobs])
 
-        makes = [job for job, _ in kind("account").prepare(accounts[::-1], BATCH)]
-        enrolls = [Job(row, str(row)) for row in enrollments]
-        raised = run_concurrently(
-            lambda jobs=makes: write("account", jobs, creation_outcome),
-            lambda jobs=enrolls: write("enrollment", jobs, lambda: Outcome(error=unknown)),
+        jobs_of_accounts = [
+            job for job, _ in kind("account").prepare(accounts[::-1], CONTEXT_WITH_BATCH_API)
+        ]
+        jobs_of_enrollments = [Job(row, str(row)) for row in enrollments]
+        exceptions = run_concurrently(
+            lambda jobs=jobs_of_accounts: write("account", jobs, make_creation_outcome),
+            lambda jobs=jobs_of_enrollments: write(
+                "enrollment", jobs, lambda: Outcome(error=unknown_user)
+            ),
         )
-        assert raised == []
+        assert exceptions == []
 
 
-def creation_outcome():
+def make_creation_outcome():
     from usher.application.accounts.creation import NewAccount
 
     values = {"created_in_lms_at": clock.database_now(), "observed_is_active": True}
     return Outcome(values, changed=True, extra=NewAccount(None))
 
 
-def test_a_deadlock_is_repeated(transactional_db):
+def test_retry_transaction_repeats_a_transaction_after_a_deadlock(transactional_db):
     """Deadlocks are possible, because other code, such as the project's, may lock rows in another
     order."""
     first, second = (ensure_account(make_learner()).pk for _ in range(2))
-    tried, barrier = [], threading.Barrier(2)
+    attempts, barrier = [], threading.Barrier(2)
 
     def lock_both(*order):
-        def act():
-            tried.append(order)
+        def lock_one_after_the_other():
+            attempts.append(order)
             LmsAccount.objects.filter(pk=order[0]).update(renamings=1)
-            if len(tried) <= 2 and connection.vendor == "postgresql":
+            if len(attempts) <= 2 and connection.vendor == "postgresql":
                 barrier.wait(90)
             LmsAccount.objects.filter(pk=order[1]).update(renamings=2)
 
-        retry_transaction(act)
+        retry_transaction(lock_one_after_the_other)
 
-    raised = run_concurrently(lambda: lock_both(first, second), lambda: lock_both(second, first))
-    assert raised == []
-    assert len(tried) == (3 if connection.vendor == "postgresql" else 2)
+    exceptions = run_concurrently(
+        lambda: lock_both(first, second), lambda: lock_both(second, first)
+    )
+    assert exceptions == []
+    assert len(attempts) == (3 if connection.vendor == "postgresql" else 2)
 
 
 # Two concurrent syncs
 
 
-def test_two_syncs_of_the_same_new_runs(transactional_db):
+def test_two_concurrent_syncs_can_add_the_same_runs(transactional_db):
     runs = [
         {"course_id": f"course-v1:edX+Both+{number}", "name": f"Run {number}"}
         for number in range(40)
     ]
     barrier = threading.Barrier(2)
 
-    def take(pages):
+    def write(pages):
         writer = sync.Writer(sync.known_runs())
         writer.take(pages)
         barrier.wait(90)
         writer.flush()
 
-    assert run_concurrently(lambda: take(runs), lambda: take(runs[::-1])) == []
+    assert run_concurrently(lambda: write(runs), lambda: write(runs[::-1])) == []
     assert CourseRun.objects.filter(title__startswith="Run ").count() == len(runs)
     assert RunModes.objects.count() == len(runs)
 
@@ -187,17 +193,17 @@ def test_two_syncs_of_the_same_new_runs(transactional_db):
 
 
 def test_a_web_process_whose_clock_is_ahead_gets_a_token(system, monkeypatch):
-    user, now = system.learner(), timezone.now
+    user, correct_now = system.learner(), timezone.now
     ensure_account(user, reconcile_now=True)
     LmsToken.objects.filter(user=user).update(access_token="", expires_at=None)
-    monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(seconds=30))
+    monkeypatch.setattr(timezone, "now", lambda: correct_now() + timedelta(seconds=30))
     assert access_token_for(user)
-    new = ensure_account(system.learner())
-    assert LmsAccount.objects.due().filter(pk=new.pk).exists()
+    account = ensure_account(system.learner())
+    assert LmsAccount.objects.due().filter(pk=account.pk).exists()
     if connection.vendor == "postgresql":  # SQLite uses this machine's clock
-        soon = now() + timedelta(seconds=10)
-        assert new.due_at < soon
-        assert ensure_run("course-v1:edX+Ahead+1").due_at < soon
+        in_ten_seconds = correct_now() + timedelta(seconds=10)
+        assert account.due_at < in_ten_seconds
+        assert ensure_run("course-v1:edX+Ahead+1").due_at < in_ten_seconds
 
 
 # Messages to workers
@@ -207,24 +213,27 @@ def test_every_change_of_the_desired_state_notifies_a_worker(
     transactional_db, settings, monkeypatch
 ):
     settings.CELERY_BROKER_URL = "redis://localhost:9/0"
-    sent = []
-    monkeypatch.setattr(notify, "_send", sent.append)
+    notified = []
+    monkeypatch.setattr(notify, "_send", notified.append)
     user, run = make_learner(), ensure_run(DEMO)
     account = ensure_account(user)
     LmsAccount.objects.update(created_in_lms_at=clock.database_now())
     enroll(user, run)
 
-    def wakes(act):
-        sent.clear()
+    def notifies_a_worker(act):
+        """True if ``act`` sends a message about this user, or about no particular user."""
+        notified.clear()
         act()
-        return bool(sent) and sent[0] in (user.pk, None)
+        return bool(notified) and notified[0] in (user.pk, None)
 
-    assert wakes(lambda: change_mode(user, run, "verified"))
-    assert wakes(lambda: deactivate(user))
-    assert wakes(lambda: follow_profile(user))
+    assert notifies_a_worker(lambda: change_mode(user, run, "verified"))
+    assert notifies_a_worker(lambda: deactivate(user))
+    assert notifies_a_worker(lambda: follow_profile(user))
     user.name = "Another Name"
-    assert wakes(user.save)
-    assert wakes(lambda: retire(user))
-    assert wakes(lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False))
-    assert wakes(lambda: ensure_run("course-v1:edX+New+1"))
-    assert not wakes(lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False))
+    assert notifies_a_worker(user.save)
+    assert notifies_a_worker(lambda: retire(user))
+    assert notifies_a_worker(lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False))
+    assert notifies_a_worker(lambda: ensure_run("course-v1:edX+New+1"))
+    assert not notifies_a_worker(
+        lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False)
+    )

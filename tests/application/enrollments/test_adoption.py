@@ -45,12 +45,13 @@ def enroll_in_lms(system_with_each_api, user, key=DEMO, mode="audit", is_active=
     )
 
 
-def a_minute_later():
+def pull_changes_a_minute_later():
     Watermark.objects.update(asked_at=timezone.now() - timedelta(minutes=1))
     return pull_changes()
 
 
-def here(user):
+def recorded_enrollments(user):
+    """The application's enrollments of a user: course key → (mode, whether it is active)."""
     return {
         row.run.course_key: (row.mode, row.is_active)
         for row in Enrollment.objects.filter(user=user).select_related("run")
@@ -60,21 +61,21 @@ def here(user):
 def test_the_next_sweep_records_an_enrollment_made_in_the_lms(system_with_each_api, learner):
     pull_changes()
     enroll_in_lms(system_with_each_api, learner, mode="verified")
-    a_minute_later()
+    pull_changes_a_minute_later()
     assert reconcile(["enrollment"]).failed == 0
-    assert here(learner) == {DEMO: ("verified", True)}
+    assert recorded_enrollments(learner) == {DEMO: ("verified", True)}
     event = AuditEvent.objects.get(name="enrollment-from-lms")
     assert (event.subject, event.detail["run"]) == (learner.lms_account.username, DEMO)
     row = Enrollment.objects.get()
     assert row.is_settled
     assert (row.observed_mode, row.observed_is_active) == ("verified", True)
-    # The recorded enrollment is now an enrollment like any other.
+    # The application can change and end the recorded enrollment.
     assert change_mode(learner, row.run, "audit", reconcile_now=True).is_settled
     assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
     assert unenroll(learner, row.run, reconcile_now=True).is_settled
-    a_minute_later()
+    pull_changes_a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
-    assert here(learner) == {DEMO: ("audit", False)}
+    assert recorded_enrollments(learner) == {DEMO: ("audit", False)}
 
 
 def test_a_message_records_an_enrollment_made_in_the_lms(system_with_each_api, learner):
@@ -83,10 +84,12 @@ def test_a_message_records_an_enrollment_made_in_the_lms(system_with_each_api, l
         "instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO
     )
     assert reconcile(["enrollment"]).failed == 0
-    assert here(learner) == {DEMO: ("audit", True)}
+    assert recorded_enrollments(learner) == {DEMO: ("audit", True)}
 
 
-def test_a_recheck_records_all_of_one_learner(system_with_each_api, learner):
+def test_a_recheck_of_one_learner_records_only_this_learner_s_enrollments(
+    system_with_each_api, learner
+):
     other = system_with_each_api.learner()
     ensure_account(other)
     reconcile(["account"])
@@ -94,10 +97,10 @@ def test_a_recheck_records_all_of_one_learner(system_with_each_api, learner):
         enroll_in_lms(system_with_each_api, user)
     enroll_in_lms(system_with_each_api, learner, E2E)
     reconcile(["enrollment"], user=learner, made_due=recheck(["enrollment"], user=learner))
-    assert here(learner) == {DEMO: ("audit", True), E2E: ("audit", True)}
-    assert here(other) == {}
+    assert recorded_enrollments(learner) == {DEMO: ("audit", True), E2E: ("audit", True)}
+    assert recorded_enrollments(other) == {}
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
-    assert here(other) == {DEMO: ("audit", True)}
+    assert recorded_enrollments(other) == {DEMO: ("audit", True)}
     assert list(drift(["enrollment"])) == []
 
 
@@ -107,47 +110,51 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(system_with_each_ap
     process_message("never-1", "enrollment.changed", learner.lms_account.username, E2E)
     assert Enrollment.objects.count() == 2
     assert reconcile(["enrollment"]).failed == 0
-    assert here(learner) == {}
-    a_minute_later()
-    assert here(learner) == {}
+    assert recorded_enrollments(learner) == {}
+    pull_changes_a_minute_later()
+    assert recorded_enrollments(learner) == {}
 
 
-def test_the_learner_s_own_enrollment_takes_precedence(system_with_each_api, learner):
-    """A message reports a change of the enrollment in the LMS. Before Usher reads that enrollment,
-    the learner enrolls in the application."""
+def test_an_enrollment_of_the_learner_takes_precedence_over_one_made_in_the_lms(
+    system_with_each_api, learner
+):
+    """A message reports that an enrollment was made in the LMS. Before Usher reads the enrollment,
+    the learner enrolls in the application, in another mode."""
     enroll_in_lms(system_with_each_api, learner, mode="verified")
     process_message("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
-    assert here(learner) == {DEMO: ("audit", True)}
+    assert recorded_enrollments(learner) == {DEMO: ("audit", True)}
     assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
 
 
 @pytest.mark.parametrize("winner", ["application", "lms"])
-def test_an_enrollment_of_the_lms_is_recorded_whichever_setting_decides(
+def test_an_enrollment_made_in_the_lms_is_recorded_with_each_winner(
     system_with_each_api, learner, settings, winner
 ):
     settings.USHER_ENROLLMENT_WINNER = winner
     enroll_in_lms(system_with_each_api, learner)
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
-    assert here(learner) == {DEMO: ("audit", True)}
+    assert recorded_enrollments(learner) == {DEMO: ("audit", True)}
     enroll_in_lms(system_with_each_api, learner, mode="verified")
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     mode = "verified" if winner == "lms" else "audit"
-    assert here(learner) == {DEMO: (mode, True)}
+    assert recorded_enrollments(learner) == {DEMO: (mode, True)}
     assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
 
 
-def test_a_setting_leaves_them_to_the_lms(system_with_each_api, learner, settings):
+def test_enrollments_made_in_the_lms_are_not_recorded_if_the_setting_forbids_it(
+    system_with_each_api, learner, settings
+):
     settings.USHER_ADOPT_ENROLLMENTS = False
     enroll_in_lms(system_with_each_api, learner)
     process_message("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
-    a_minute_later()
+    pull_changes_a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
-    assert here(learner) == {}
+    assert recorded_enrollments(learner) == {}
     assert "USHER_ADOPT_ENROLLMENTS" in next(iter(drift(["enrollment"]))).note
 
 
-def test_enrollments_of_others_and_malformed_ones_are_not_recorded(system):
+def test_messages_about_unknown_learners_or_malformed_keys_record_nothing(system):
     user = system.learner()
     ensure_account(user)  # not created yet, so this user has no enrollment in the LMS
     name = user.lms_account.username

@@ -24,6 +24,15 @@ from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
+#: Start and end of a run, and start and end of its enrollment.
+DATES_OF_CLOSED_RUN = ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31")
+DATES_OF_OPEN_RUN = ("2019-01-01", "2039-01-01", "2018-01-01", "2038-12-31")
+
+
+def _seed_run(system, key, dates):
+    system.lms.shell(
+        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'Closed', {dates})"
+    )
 
 
 @pytest.fixture
@@ -32,7 +41,7 @@ def run(system):
 
 
 @pytest.mark.each_database
-def test_enroll_change_mode_unenroll_and_come_back(system, run):
+def test_enroll_change_mode_and_unenroll_reach_the_lms(system, run):
     user = system.learner()
     row = enroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
@@ -58,17 +67,17 @@ def test_a_learner_is_enrolled_in_the_free_mode(system_with_each_api):
     assert system_with_each_api.enrollments(username) == {DEMO: ("audit", True)}
 
 
-def test_enrolling_twice_sends_once(system, run, faulty):
+def test_enrolling_again_sends_no_second_request(system, run, faulty):
     user = system.learner()
     enroll(user, run, reconcile_now=True)
-    before = faulty.count(ENROLLMENT)
+    number_of_requests = faulty.count(ENROLLMENT)
     row = enroll(user, run, reconcile_now=True)
     assert row.is_settled
     assert row.generation == 1
-    assert faulty.count(ENROLLMENT) == before
+    assert faulty.count(ENROLLMENT) == number_of_requests
 
 
-def test_unenrolling_without_an_enrollment_in_the_lms(system, run):
+def test_unenroll_settles_an_enrollment_that_was_never_sent(system, run):
     user = system.learner()
     enroll(user, run)
     row = unenroll(user, run, reconcile_now=True)
@@ -76,41 +85,33 @@ def test_unenrolling_without_an_enrollment_in_the_lms(system, run):
     assert system.enrollments(user.lms_account.username).get(DEMO, ("", False))[1] is False
 
 
-def test_unenrolling_from_a_closed_run_without_an_enrollment(system):
-    closed = "course-v1:edX+Closed+2020"
-    system.lms.shell(
-        "from usher.embedded.home.seeds import create_run; "
-        f"create_run({closed!r}, 'Closed', "
-        "('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
-    )
+def test_unenroll_settles_an_enrollment_that_was_never_sent_in_a_closed_run(system):
+    closed_key = "course-v1:edX+Closed+2020"
+    _seed_run(system, closed_key, DATES_OF_CLOSED_RUN)
     user = system.learner()
-    enroll(user, ensure_run(closed))
-    assert unenroll(user, ensure_run(closed), reconcile_now=True).is_settled
+    enroll(user, ensure_run(closed_key))
+    assert unenroll(user, ensure_run(closed_key), reconcile_now=True).is_settled
 
 
-def test_a_closed_run_is_refused_with_the_lms_s_message_and_can_be_forced(system):
-    closed = "course-v1:edX+Closed+2021"
-    system.lms.shell(
-        "from usher.embedded.home.seeds import create_run; "
-        f"create_run({closed!r}, 'Closed', "
-        "('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
-    )
+def test_an_enrollment_in_a_closed_run_is_refused_unless_it_is_forced(system):
+    closed_key = "course-v1:edX+Closed+2021"
+    _seed_run(system, closed_key, DATES_OF_CLOSED_RUN)
     user = system.learner()
-    row = enroll(user, ensure_run(closed), reconcile_now=True)
+    row = enroll(user, ensure_run(closed_key), reconcile_now=True)
     assert row.refused_at is not None
-    assert closed in row.error_message
-    row = enroll(user, ensure_run(closed), force=True, reconcile_now=True)
+    assert closed_key in row.error_message
+    row = enroll(user, ensure_run(closed_key), force=True, reconcile_now=True)
     assert row.is_settled, row.error_message
     assert row.refused_at is None
 
 
-def test_an_unknown_run_is_refused_with_its_reason(system):
+def test_an_enrollment_in_an_unknown_run_is_refused(system):
     row = enroll(system.learner(), ensure_run("course-v1:No+Such+Run"), reconcile_now=True)
     assert row.refused_at is not None
     assert row.error_code == "unknown-run"
 
 
-def test_unenrolling_needs_an_enrollment(system, run):
+def test_unenroll_fails_for_a_learner_who_never_enrolled(system, run):
     with pytest.raises(NotEnrolled):
         unenroll(system.learner(), run)
 
@@ -131,7 +132,7 @@ def test_an_enrollment_waits_for_its_account(system, run):
 
 
 @pytest.mark.each_database
-def test_a_learner_whom_the_lms_lost_gets_a_new_account_and_enrollments(system, run):
+def test_a_learner_whose_lms_account_was_lost_gets_a_new_account_and_enrollments(system, run):
     user = system.learner()
     enroll(user, run, reconcile_now=True)
     name = user.lms_account.username
@@ -156,81 +157,71 @@ def test_a_change_in_the_lms_is_reverted(system, run):
     assert system.enrollments(name) == {DEMO: ("verified", True)}
 
 
-def _posts(proxy):
+def _enrollment_posts(proxy):
     return [path for method, path in proxy.requests if method == "POST" and ENROLLMENT in path]
 
 
-def test_a_settled_enrollment_is_compared_and_not_sent_again(system, run, faulty):
+def test_a_recheck_sends_a_settled_enrollment_only_if_the_lms_differs(system, run, faulty):
     user = system.learner()
     enroll(user, run, reconcile_now=True)
-    count = len(_posts(faulty))
+    number_of_posts = len(_enrollment_posts(faulty))
     Enrollment.objects.recheck()
     summary = reconcile(["enrollment"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
-    assert len(_posts(faulty)) == count
+    assert len(_enrollment_posts(faulty)) == number_of_posts
     _change_in_lms(system, user.lms_account.username, "audit", False)
     Enrollment.objects.recheck()
     reconcile(["enrollment"], user=user)
-    assert len(_posts(faulty)) == count + 1
+    assert len(_enrollment_posts(faulty)) == number_of_posts + 1
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
 
-CLOSED_UNTIL = ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31")
-OPEN_AGAIN = ("2019-01-01", "2039-01-01", "2018-01-01", "2038-12-31")
-
-
-def _seed_run(system, key, dates):
-    system.lms.shell(
-        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'Closed', {dates})"
-    )
-
-
-def test_a_refused_enrollment_is_compared_and_not_sent_again(system, faulty):
-    closed = "course-v1:edX+Closed+2022"
-    _seed_run(system, closed, CLOSED_UNTIL)
+def test_a_recheck_reads_a_refused_enrollment_and_does_not_send_it_again(system, faulty):
+    closed_key = "course-v1:edX+Closed+2022"
+    _seed_run(system, closed_key, DATES_OF_CLOSED_RUN)
     user = system.learner()
-    row = enroll(user, ensure_run(closed), reconcile_now=True)
+    row = enroll(user, ensure_run(closed_key), reconcile_now=True)
     assert row.refused_at
-    count, words = len(_posts(faulty)), row.error_message
+    number_of_posts, message = len(_enrollment_posts(faulty)), row.error_message
     Enrollment.objects.filter(pk=row.pk).recheck()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
-    assert (bool(row.refused_at), row.error_message, row.due_at) == (True, words, None)
-    assert len(_posts(faulty)) == count
+    assert (bool(row.refused_at), row.error_message, row.due_at) == (True, message, None)
+    assert len(_enrollment_posts(faulty)) == number_of_posts
     name = user.lms_account.username
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         "from usher.embedded.student.models import CourseEnrollment as E; "
-        f"E.objects.create(user=g().objects.get(username={name!r}), course_id={closed!r}, "
+        f"E.objects.create(user=g().objects.get(username={name!r}), course_id={closed_key!r}, "
         "mode='audit', is_active=True)"
     )
     Enrollment.objects.filter(pk=row.pk).recheck()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert (row.is_settled, row.refused_at, row.observed_is_active) == (True, None, True)
-    assert len(_posts(faulty)) == count
+    assert len(_enrollment_posts(faulty)) == number_of_posts
 
 
-@pytest.mark.parametrize("keys", [True, False], ids=["this run", "all runs"])
-def test_a_refused_enrollment_is_retried_when_its_run_opens(system, keys):
-    closed = f"course-v1:edX+Opens+{int(keys)}"
-    _seed_run(system, closed, CLOSED_UNTIL)
-    sync_runs([closed])
+@pytest.mark.parametrize("only_this_run", [True, False], ids=["this run", "all runs"])
+def test_a_refused_enrollment_is_retried_when_its_run_opens(system, only_this_run):
+    closed_key = f"course-v1:edX+Opens+{int(only_this_run)}"
+    _seed_run(system, closed_key, DATES_OF_CLOSED_RUN)
+    sync_runs([closed_key])
     user = system.learner()
-    row = enroll(user, ensure_run(closed), reconcile_now=True)
+    row = enroll(user, ensure_run(closed_key), reconcile_now=True)
     assert row.refused_at
-    sync_runs([closed] if keys else None)
+    sync_runs([closed_key] if only_this_run else None)
     row.refresh_from_db()
-    assert row.refused_at, "nothing changed"
-    _seed_run(system, closed, OPEN_AGAIN)
-    sync_runs([closed] if keys else None)
+    assert row.refused_at, "the run is still closed"
+    _seed_run(system, closed_key, DATES_OF_OPEN_RUN)
+    sync_runs([closed_key] if only_this_run else None)
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert row.is_settled, row.error_message
-    assert system.enrollments(user.lms_account.username)[closed] == ("audit", True)
+    assert system.enrollments(user.lms_account.username)[closed_key] == ("audit", True)
 
 
-def test_a_change_in_the_lms_is_kept_if_the_setting_says_so(system, run, settings):
+def test_a_change_in_the_lms_is_kept_if_the_setting_makes_the_lms_win(system, run, settings):
     settings.USHER_ENROLLMENT_WINNER = "lms"
     user = system.learner()
     enroll(user, run, reconcile_now=True)
@@ -249,8 +240,8 @@ def _change_in_lms(system, name, mode, active):
     )
 
 
-@pytest.mark.parametrize("fault", [f for f in faults.ALL if f != faults.SLOW])
-def test_no_fault_loses_an_enrollment(system, run, faulty, fault):
+@pytest.mark.parametrize("fault", [fault for fault in faults.ALL if fault != faults.SLOW])
+def test_an_enrollment_is_sent_again_after_each_fault_of_the_lms(system, run, faulty, fault):
     user = system.learner()
     row = enroll(user, run)
     reconcile(["account", "token"], user=user)
@@ -269,13 +260,15 @@ def test_no_fault_loses_an_enrollment(system, run, faulty, fault):
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
 
-def test_a_service_worker_who_is_not_staff_stops_the_kind(system, run):
+def test_enrollments_stop_while_the_service_worker_is_not_staff(system, run):
     user = system.learner()
     enroll(user, run)
     reconcile(["account", "token"], user=user)
-    worker = "from django.contrib.auth import get_user_model as g; g().objects.filter("
-    worker += "username='mit_Application_serviceworker').update(is_staff={})"
-    system.lms.shell(worker.format(False))
+    set_staff = (
+        "from django.contrib.auth import get_user_model as g; "
+        "g().objects.filter(username='mit_Application_serviceworker').update(is_staff={})"
+    )
+    system.lms.shell(set_staff.format(False))
     try:
         summary = reconcile(["enrollment"], user=user)
         assert summary.failures[0].failure_class == "systemic"
@@ -283,10 +276,10 @@ def test_a_service_worker_who_is_not_staff_stops_the_kind(system, run):
         Enrollment.objects.filter(user=user).make_due()
         assert reconcile(["enrollment"], user=user).changed == 0  # the row waits and is not sent
     finally:
-        system.lms.shell(worker.format(True))
+        system.lms.shell(set_staff.format(True))
 
 
-def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(system, run):
+def test_a_mode_that_the_run_does_not_have_is_rejected_unless_it_is_forced(system, run):
     from usher.application.models import CourseMode
 
     user = system.learner()
@@ -300,9 +293,8 @@ def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(system
     assert enroll(user, run, "verified", force=True).mode == "verified"
 
 
-def test_a_refusal_rechecks_the_run(system):
-    """The check marks a run that was deleted in the LMS as missing. A later check notices that the
-    run exists again."""
+def test_a_refused_enrollment_rechecks_its_run(system):
+    """The recheck of the run marks it as missing, because the LMS does not have it."""
     user = system.learner()
     ensure_account(user, reconcile_now=True)
     run = ensure_run("course-v1:Nobody+Knows+This")
@@ -317,7 +309,8 @@ def test_a_refusal_rechecks_the_run(system):
 
 
 def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(transactional_db):
-    """Retries of the enrollment must not make the refused account due."""
+    """Each attempt of the enrollment makes the learner's account due, to create it again, but not
+    if the account is refused."""
     learner = make_learner()
     ensure_account(learner)
     error = LmsError("The user does not exist.", code="unknown-user")

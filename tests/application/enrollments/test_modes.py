@@ -14,7 +14,7 @@ from usher.engine.services import reconcile
 
 KEY = "course-v1:edX+Modes+1"
 #: A script that creates a run with one mode in the LMS.
-_ONLY = (
+_SCRIPT_FOR_RUN_WITH_ONE_MODE = (
     "from usher.embedded.home.seeds import create_run; "
     "from usher.embedded.course_modes.models import CourseMode as M; "
     "create_run({key!r}, 'Only {slug}', (None,) * 4); "
@@ -23,7 +23,7 @@ _ONLY = (
 )
 
 
-def offer(**prices):
+def make_run_with_modes(**prices):
     run = ensure_run(KEY)
     for slug, price in prices.items():
         CourseMode.objects.create(run=run, slug=slug, min_price=price)
@@ -31,7 +31,7 @@ def offer(**prices):
 
 
 @pytest.mark.parametrize(
-    ("prices", "chosen"),
+    ("prices", "mode"),
     [
         ({}, "audit"),
         ({"verified": 50, "audit": 0}, "audit"),
@@ -40,20 +40,20 @@ def offer(**prices):
         ({"verified": 50, "no-id-professional": 0}, "no-id-professional"),
     ],
 )
-def test_a_free_mode_that_the_run_has_is_chosen(db, prices, chosen):
-    assert enroll(make_learner(), offer(**prices)).mode == chosen
+def test_enroll_chooses_a_free_mode_of_the_run(db, prices, mode):
+    assert enroll(make_learner(), make_run_with_modes(**prices)).mode == mode
 
 
-def test_without_a_free_mode_enroll_says_so_and_stores_nothing(db):
-    run = offer(verified=50, professional=100)
+def test_enroll_without_a_mode_fails_if_the_run_has_no_free_mode(db):
+    run = make_run_with_modes(verified=50, professional=100)
     with pytest.raises(ModeNotAllowed, match=r"no free mode.*verified, professional"):
         enroll(make_learner(), run)
     assert not Enrollment.objects.exists()
     assert enroll(make_learner(), run, "verified").mode == "verified"
 
 
-def test_a_mode_that_is_over_or_costs_in_another_currency_is_not_chosen(db):
-    run = offer(audit=0, honor=0)
+def test_enroll_chooses_no_expired_mode_and_no_mode_with_a_price_in_any_currency(db):
+    run = make_run_with_modes(audit=0, honor=0)
     run.modes.filter(slug="audit").update(expires_at=timezone.now() - timedelta(days=1))
     assert enroll(make_learner(), run).mode == "honor"
     CourseMode.objects.create(run=run, slug="honor", min_price=5, currency="eur")
@@ -61,8 +61,8 @@ def test_a_mode_that_is_over_or_costs_in_another_currency_is_not_chosen(db):
         enroll(make_learner(), run)
 
 
-def test_enrolling_again_leaves_a_paid_mode(db):
-    user, run = make_learner(), offer(audit=0, verified=50)
+def test_enrolling_again_keeps_a_paid_mode_until_the_learner_unenrolls(db):
+    user, run = make_learner(), make_run_with_modes(audit=0, verified=50)
     enroll(user, run)
     change_mode(user, run, "verified")
     assert enroll(user, run).mode == "verified"
@@ -71,9 +71,13 @@ def test_enrolling_again_leaves_a_paid_mode(db):
 
 
 @pytest.mark.parametrize("modes_are_known", [True, False])
-def test_a_run_that_offers_only_honor(system_with_each_api, modes_are_known):
+def test_a_learner_is_enrolled_as_honor_in_a_run_that_offers_only_honor(
+    system_with_each_api, modes_are_known
+):
     key = f"course-v1:edX+Honor+{modes_are_known}"
-    system_with_each_api.lms.shell(_ONLY.format(key=key, slug="honor", price=0))
+    system_with_each_api.lms.shell(
+        _SCRIPT_FOR_RUN_WITH_ONE_MODE.format(key=key, slug="honor", price=0)
+    )
     run = ensure_run(key)
     if modes_are_known:
         assert sync_runs([key], modes=True).failed == 0
@@ -89,7 +93,7 @@ def test_a_run_that_offers_only_honor(system_with_each_api, modes_are_known):
 
 def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(system):
     key = "course-v1:edX+Later+1"
-    system.lms.shell(_ONLY.format(key=key, slug="audit", price=0))
+    system.lms.shell(_SCRIPT_FOR_RUN_WITH_ONE_MODE.format(key=key, slug="audit", price=0))
     user, run = system.learner(), ensure_run(key)
     row = enroll(user, run, "verified", reconcile_now=True)
     assert row.refused_at is not None, "the LMS has no such mode"

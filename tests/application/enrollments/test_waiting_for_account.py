@@ -16,16 +16,16 @@ from usher.engine.services import reconcile
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-class Adapter(DefaultAdapter):
+class BannedLearners(DefaultAdapter):
     def is_eligible(self, user: Any) -> bool:
         return not user.username.startswith("banned")
 
 
-def deactivated() -> Any:
+def make_deactivated() -> Any:
     return make_learner(is_active=False)
 
 
-def deactivated_later() -> Any:
+def make_deactivated_later() -> Any:
     user = make_learner()
     ensure_account(user)
     user.is_active = False
@@ -33,24 +33,28 @@ def deactivated_later() -> Any:
     return user
 
 
-def unconfirmed() -> Any:
+def make_unconfirmed() -> Any:
     user = make_learner()
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     return user
 
 
-def banned() -> Any:
+def make_banned() -> Any:
     return make_learner("banned")
 
 
 CASES = pytest.mark.parametrize(
-    ("make", "code", "message"),
+    ("make_learner_of_case", "code", "message"),
     [
-        (deactivated, "inactive", "Not sent. The user is deactivated in this application."),
-        (deactivated_later, "inactive", "Not sent. The user is deactivated in this application."),
-        (unconfirmed, "unconfirmed", "Not sent. The e-mail address is not confirmed."),
+        (make_deactivated, "inactive", "Not sent. The user is deactivated in this application."),
         (
-            banned,
+            make_deactivated_later,
+            "inactive",
+            "Not sent. The user is deactivated in this application.",
+        ),
+        (make_unconfirmed, "unconfirmed", "Not sent. The e-mail address is not confirmed."),
+        (
+            make_banned,
             "not-eligible",
             "Not sent. USHER_ADAPTER does not allow this learner an LMS account.",
         ),
@@ -59,12 +63,12 @@ CASES = pytest.mark.parametrize(
 
 
 @CASES
-def test_a_learner_who_may_have_no_account(
-    system: Any, settings: Any, make: Any, code: str, message: str
+def test_an_enrollment_reports_why_its_learner_may_have_no_account_until_the_reason_ends(
+    system: Any, settings: Any, make_learner_of_case: Any, code: str, message: str
 ) -> None:
-    if make is banned:
-        settings.USHER_ADAPTER = f"{__name__}.Adapter"
-    user = make()
+    if make_learner_of_case is make_banned:
+        settings.USHER_ADAPTER = f"{__name__}.BannedLearners"
+    user = make_learner_of_case()
     row = enroll(user, ensure_run(DEMO), reconcile_now=True)
     assert (row.error_code, row.error_message) == (code, message)
     assert row.refused_at is None
@@ -81,18 +85,18 @@ def test_a_learner_who_may_have_no_account(
 
 
 @CASES
-def test_the_reason_is_known_before_a_worker_has_tried_the_account(
-    system: Any, settings: Any, make: Any, code: str, message: str
+def test_an_enrollment_reports_the_reason_before_a_worker_has_claimed_the_account(
+    system: Any, settings: Any, make_learner_of_case: Any, code: str, message: str
 ) -> None:
-    if make is banned:
-        settings.USHER_ADAPTER = f"{__name__}.Adapter"
-    row = enroll(make(), ensure_run(DEMO))
+    if make_learner_of_case is make_banned:
+        settings.USHER_ADAPTER = f"{__name__}.BannedLearners"
+    row = enroll(make_learner_of_case(), ensure_run(DEMO))
     reconcile(["enrollment"])
     row.refresh_from_db()
     assert (row.error_code, row.error_message) == (code, message)
 
 
-def test_an_account_that_the_lms_refuses(system: Any) -> None:
+def test_an_enrollment_reports_that_the_lms_refused_the_account(system: Any) -> None:
     user = system.learner()
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
@@ -106,27 +110,29 @@ def test_an_account_that_the_lms_refuses(system: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "told"),
+    ("code", "account_message", "reason"),
     [
         ("http-500", "The LMS answered 500.", "The last attempt failed: The LMS answered 500."),
         ("circuit-open", "Not sent, because it failed.", "Not sent, because it failed."),
     ],
 )
-def test_an_account_whose_last_attempt_failed(system: Any, code: str, said: str, told: str) -> None:
+def test_an_enrollment_reports_the_last_failure_of_the_account(
+    system: Any, code: str, account_message: str, reason: str
+) -> None:
     user = system.learner()
     LmsAccount.objects.filter(pk=ensure_account(user).pk).set_work(
-        error_code=code, error_message=said, attempts=1
+        error_code=code, error_message=account_message, attempts=1
     )
     row = enroll(user, ensure_run(DEMO))
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert row.error_code == "no-account"
     assert row.error_message == (
-        f"The record waits until the learner's LMS account is created. {told}"
+        f"The record waits until the learner's LMS account is created. {reason}"
     )
 
 
-def test_an_account_that_is_refused_after_the_enrollment_began_to_wait(system: Any) -> None:
+def test_a_waiting_enrollment_reports_a_later_refusal_of_the_account(system: Any) -> None:
     user = system.learner()
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "

@@ -44,6 +44,8 @@ class OAuthClient:
     server: Client = field(default_factory=Client)  # without a session, like a server
 
     def authorize(self, browser: Client | None = None, **query: str) -> Any:
+        """Opens the authorization page. query: parameters with other values; empty ones are left
+        out."""
         query = {
             "client_id": self.record.client_id,
             "response_type": "code",
@@ -55,7 +57,7 @@ class OAuthClient:
         )
 
     def consent(self, **changed: str) -> Any:
-        """Submits the consent form. changed: hidden fields with other values."""
+        """Submits the consent form. changed: form fields with other values."""
         fields = {
             "client_id": self.record.client_id,
             "response_type": "code",
@@ -67,9 +69,11 @@ class OAuthClient:
         return self.browser.post("/oauth2/authorize/", fields)
 
     def code(self, **query: str) -> str:
+        """Obtains an authorization code for the learner who is signed in."""
         return answer_of(self.authorize(**query))["code"]
 
     def token(self, **data: str) -> Any:
+        """Posts to the token endpoint, by default with the client's id and secret."""
         data = {
             "client_id": self.record.client_id,
             "client_secret": self.secret,
@@ -79,6 +83,7 @@ class OAuthClient:
         return self.server.post("/oauth2/token/", data)
 
     def exchange(self, **query: str) -> dict[str, Any]:
+        """Obtains a code and exchanges it for tokens. Returns the token endpoint's answer."""
         answer = self.token(code=self.code(**query))
         assert answer.status_code == 200, answer.content
         return dict(answer.json())
@@ -95,6 +100,7 @@ class OAuthClient:
         return self.server.post("/oauth2/revoke_token/", data)
 
     def me(self, access_token: str) -> Any:
+        """Requests the profile of the learner who owns this access token."""
         return self.server.get("/api/users/me", headers={"Authorization": f"Bearer {access_token}"})
 
 
@@ -111,7 +117,7 @@ def pkce_pair() -> tuple[str, str]:
     return verifier, base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def live_tokens() -> tuple[int, int]:
+def count_valid_tokens() -> tuple[int, int]:
     """The number of valid access tokens and refresh tokens."""
     return (
         AccessToken.objects.filter(expires__gt=timezone.now()).count(),

@@ -11,9 +11,9 @@ SCOPE = "user:read openid"
 
 
 class Failing(DefaultAdapter):
-    """An adapter with one method that fails. ``broken`` names that method."""
+    """An adapter whose method ``failing_method`` raises an exception."""
 
-    broken = ""
+    failing_method = ""
 
     def is_eligible(self, user: Any) -> bool:
         return bool(self._answer("is_eligible", super().is_eligible(user)))
@@ -22,15 +22,16 @@ class Failing(DefaultAdapter):
         return str(self._answer("email", super().email(user)))
 
     def _answer(self, method: str, answer: Any) -> Any:
-        if self.broken == method:
+        if self.failing_method == method:
             raise KeyError("no such field")
         return answer
 
 
 @pytest.fixture
-def broken(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def make_fail(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes one method of the adapter fail, or none for an empty name."""
     settings.USHER_ADAPTER = f"{__name__}.Failing"
-    return lambda method: monkeypatch.setattr(Failing, "broken", method)
+    return lambda method: monkeypatch.setattr(Failing, "failing_method", method)
 
 
 def assert_unavailable(answer: Any) -> None:
@@ -41,24 +42,27 @@ def assert_unavailable(answer: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["is_eligible", "email"])
-def test_users_me_and_userinfo(lms: Any, broken: Any, method: str) -> None:
+def test_users_me_and_userinfo_answer_503_while_the_adapter_fails(
+    lms: Any, make_fail: Any, method: str
+) -> None:
     token = lms.exchange(scope=SCOPE)["access_token"]
-    broken(method)
+    make_fail(method)
     bearer = {"Authorization": f"Bearer {token}"}
     for path in ("/api/users/me", "/oauth2/userinfo/"):
         assert_unavailable(lms.server.get(path, headers=bearer))
-    broken("")
+    make_fail("")
     assert lms.me(token).status_code == 200
 
 
-def test_the_token_endpoint_spends_neither_code_nor_refresh_token(lms: Any, broken: Any) -> None:
-    """The token endpoint needs the e-mail address for the ID token, and the adapter fails to return
-    the address."""
+def test_a_code_and_a_refresh_token_stay_valid_after_the_token_endpoint_answered_503(
+    lms: Any, make_fail: Any
+) -> None:
+    """The token endpoint needs the learner's e-mail address for the ID token."""
     refresh_token = lms.exchange(scope=SCOPE)["refresh_token"]
     code = lms.code(scope=SCOPE)
-    broken("email")
+    make_fail("email")
     assert_unavailable(lms.token(code=code))
     assert_unavailable(lms.refresh(refresh_token))
-    broken("")
+    make_fail("")
     assert lms.token(code=code).status_code == 200
     assert lms.refresh(refresh_token).status_code == 200

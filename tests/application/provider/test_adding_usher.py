@@ -48,7 +48,7 @@ from django.urls import include, path
 
 urlpatterns = [path("", include("usher.application.urls")), path("admin/", admin.site.urls)]
 """
-USE = """
+SIGN_IN_SCRIPT = """
 from django.contrib.auth import get_user_model
 from django.test import Client
 from usher.application.provider.clients import ensure_client
@@ -58,8 +58,8 @@ record, secret, _ = ensure_client("edx-oauth-app", ["http://lms/back/"])
 browser = Client()
 browser.force_login(learner)
 query = {"client_id": record.client_id, "response_type": "code", "redirect_uri": "http://lms/back/"}
-back = browser.get("/oauth2/authorize/", query)
-code = back.url.split("code=")[1].split("&")[0]
+redirect = browser.get("/oauth2/authorize/", query)
+code = redirect.url.split("code=")[1].split("&")[0]
 tokens = Client().post("/oauth2/token/", {
     "grant_type": "authorization_code", "code": code, "redirect_uri": "http://lms/back/",
     "client_id": record.client_id, "client_secret": secret,
@@ -96,20 +96,20 @@ def manage(
 
 
 @pytest.mark.slow
-def test_a_plain_project_serves_the_provider_after_a_few_lines(project):
+def test_a_project_with_the_guide_s_settings_serves_the_oauth2_provider(project):
     migrated = manage(project, "migrate", "--verbosity", "0")
     assert migrated.returncode == 0, migrated.stderr
-    assert "usher.W001" in migrated.stderr, "what is missing is named at start"
-    used = manage(project, "shell", "--verbosity", "0", stdin=USE)
-    assert used.returncode == 0, used.stderr
-    lines = used.stdout.splitlines()
-    assert "ME ada ada@learners.example" in lines, used.stdout + used.stderr
+    assert "usher.W001" in migrated.stderr, "every command names the missing settings"
+    shell = manage(project, "shell", "--verbosity", "0", stdin=SIGN_IN_SCRIPT)
+    assert shell.returncode == 0, shell.stderr
+    lines = shell.stdout.splitlines()
+    assert "ME ada ada@learners.example" in lines, shell.stdout + shell.stderr
     assert "LANDING 200" in lines
     assert "LOGOUT 200" in lines
     assert "ALLAUTH False" in lines
 
 
-def test_forgetting_the_hasher_is_named_with_whatever_else_is_wrong(project):
+def test_check_names_a_missing_hasher_together_with_a_malformed_address(project):
     (project / "lacking.py").write_text(
         "from shop_settings import *\ndel PASSWORD_HASHERS\nOPENEDX_API_BASE_URL = 'lms'\n"
     )
@@ -119,10 +119,10 @@ def test_forgetting_the_hasher_is_named_with_whatever_else_is_wrong(project):
     assert "OPENEDX_API_BASE_URL" in answer.stderr
 
 
-def test_settings_without_the_oauth2_provider_name_it(project):
+def test_check_names_oauth2_provider_if_installed_apps_lacks_it(project):
     (project / "without_provider.py").write_text(
         "from shop_settings import *\nINSTALLED_APPS.remove('oauth2_provider')\n"
     )
     answer = manage(project, "check", settings="without_provider")
-    last = answer.stderr.strip().splitlines()[-1]
-    assert "INSTALLED_APPS lacks oauth2_provider. Call defaults.apply(globals())" in last
+    last_line = answer.stderr.strip().splitlines()[-1]
+    assert "INSTALLED_APPS lacks oauth2_provider. Call defaults.apply(globals())" in last_line

@@ -11,11 +11,11 @@ from usher.application.audit.text import REDACTED, one_line, safe
 
 
 @given(st.text())
-def test_a_value_is_one_line_of_bounded_length(text):
+def test_one_line_returns_a_printable_line_of_at_most_255_characters(text):
     line = one_line(text)
     assert len(line) <= 255
     assert len(line.splitlines()) <= 1
-    assert line.isprintable() or not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line)
+    assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in line)
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_secrets_are_redacted(name):
     }
 
 
-def test_numbers_and_flags_stay():
+def test_numbers_booleans_and_none_are_logged_unchanged():
     assert safe({"count": 3, "ok": True, "none": None}) == {"count": 3, "ok": True, "none": None}
 
 
 @pytest.mark.django_db
-def test_a_user_name_can_not_forge_a_line_of_the_log(caplog):
+def test_a_line_break_in_a_username_adds_no_line_to_the_log(caplog):
     record("sign-in", subject="eve\n2026-01-01 [info] sign-in subject=admin", succeeded=False)
     assert "\n" not in AuditEvent.objects.get().subject
     assert len(caplog.records) == 1
@@ -45,17 +45,17 @@ def test_sign_ins_are_recorded_with_their_outcome(learner):
     learner.set_password("correct horse battery")
     learner.save()
     browser = Client(REMOTE_ADDR="192.0.2.7")
-    page = {"login": "ada", "password": "wrong"}
-    browser.post("/accounts/login/", page)
-    browser.post("/accounts/login/", page | {"password": "correct horse battery"})
+    form = {"login": "ada", "password": "wrong"}
+    browser.post("/accounts/login/", form)
+    browser.post("/accounts/login/", form | {"password": "correct horse battery"})
     browser.get("/logout/")
-    events = [(e.name, e.succeeded, e.address) for e in AuditEvent.objects.order_by("id")]
-    assert events[0] == ("sign-in", False, "192.0.2.7")
+    event = AuditEvent.objects.order_by("id")[0]
+    assert (event.name, event.succeeded, event.address) == ("sign-in", False, "192.0.2.7")
     assert "correct horse" not in str(list(AuditEvent.objects.values()))
 
 
 @pytest.mark.django_db
-def test_behind_a_proxy_the_address_is_the_visitor_s(rf, settings):
+def test_the_address_of_an_event_is_read_from_the_configured_header(rf, settings):
     request = rf.get("/", headers={"X-Real-IP": "198.51.100.9"})
     assert record("x", request=request).address == "127.0.0.1"
     settings.USHER_CLIENT_ADDRESS_HEADER = "X-Real-IP"
@@ -65,7 +65,7 @@ def test_behind_a_proxy_the_address_is_the_visitor_s(rf, settings):
 
 
 @pytest.mark.django_db
-def test_nobody_changes_the_log_in_the_admin(admin_client):
+def test_events_cannot_be_changed_or_deleted_in_the_admin(admin_client):
     event = record("sign-in", subject="ada")
     page = f"/admin/usher_audit/auditevent/{event.pk}/"
     assert admin_client.get("/admin/usher_audit/auditevent/").status_code == 200
@@ -81,5 +81,5 @@ def test_nobody_changes_the_log_in_the_admin(admin_client):
         ("client-refused", "Client refused"),
     ],
 )
-def test_pages_show_a_title_for_each_event(name, title):
+def test_each_event_has_a_title_in_plain_words(name, title):
     assert AuditEvent(name=name).title == title

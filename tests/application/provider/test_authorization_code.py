@@ -8,7 +8,7 @@ from django.test import Client
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Grant, RefreshToken
 
-from tests.application.provider.conftest import CALLBACK, answer_of, live_tokens
+from tests.application.provider.conftest import CALLBACK, answer_of, count_valid_tokens
 
 pytestmark = pytest.mark.django_db
 
@@ -20,13 +20,13 @@ def test_a_signed_in_learner_is_redirected_with_a_code(lms):
     assert "no-store" in answer["Cache-Control"]
 
 
-def test_an_anonymous_visitor_signs_in_first_and_comes_back(lms):
+def test_an_anonymous_visitor_is_redirected_to_sign_in_first(lms):
     answer = lms.authorize(browser=Client())
     assert answer.status_code == 302
     assert answer.url.startswith("/accounts/login/?next=/oauth2/authorize/")
 
 
-def test_the_answer_names_its_issuer(lms, settings):
+def test_an_authorization_answer_names_its_issuer(lms, settings):
     assert answer_of(lms.authorize())["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
 
 
@@ -49,17 +49,17 @@ def test_tokens_are_not_stored_in_the_clear(lms):
     assert body["access_token"] not in str(AccessToken.objects.values())
 
 
-def test_a_code_works_once_and_its_second_use_ends_the_tokens_it_gave(lms):
+def test_the_second_use_of_a_code_fails_and_revokes_the_tokens_of_the_first(lms):
     code = lms.code()
     first = lms.token(code=code).json()
     second = lms.token(code=code)
     assert (second.status_code, second.json()["error"]) == (400, "invalid_grant")
     assert lms.me(first["access_token"]).status_code == 401
     assert lms.refresh(first["refresh_token"]).status_code == 400
-    assert live_tokens() == (0, 0)
+    assert count_valid_tokens() == (0, 0)
 
 
-def test_another_client_can_not_use_a_code_nor_end_its_tokens(lms, make_client):
+def test_a_code_sent_by_another_client_is_refused_and_revokes_no_tokens(lms, make_client):
     code = lms.code()
     thief = make_client("another", redirect_uris=[CALLBACK])
     assert thief.token(code=code).json()["error"] == "invalid_grant"
@@ -68,13 +68,13 @@ def test_another_client_can_not_use_a_code_nor_end_its_tokens(lms, make_client):
     assert lms.me(tokens["access_token"]).status_code == 200
 
 
-def test_an_old_code_is_refused(lms):
+def test_an_expired_code_is_refused(lms):
     code = lms.code()
     Grant.objects.update(expires=timezone.now() - timedelta(seconds=1))
     assert lms.token(code=code).json()["error"] == "invalid_grant"
 
 
-def test_codes_live_a_minute(lms):
+def test_a_code_expires_after_a_minute(lms):
     lms.code()
     assert Grant.objects.get().expires <= timezone.now() + timedelta(seconds=60)
 
@@ -98,21 +98,21 @@ def test_codes_live_a_minute(lms):
         "\\\\evil.example",
     ],
 )
-def test_redirect_uris_are_compared_exactly(lms, redirect_uri):
+def test_a_redirect_uri_that_is_not_exactly_a_registered_one_is_refused(lms, redirect_uri):
     answer = lms.authorize(redirect_uri=redirect_uri)
     assert answer.status_code == 400
     assert "Location" not in answer
 
 
-def test_parameters_that_python_social_auth_adds_to_the_redirect_uri_are_accepted(lms):
+def test_the_parameter_that_python_social_auth_adds_to_the_redirect_uri_is_accepted(lms):
     uri = CALLBACK + "?redirect_state=abc"
     code = answer_of(lms.authorize(redirect_uri=uri))["code"]
-    assert lms.token(code=code).status_code == 400, "the token request must name the same"
+    assert lms.token(code=code).status_code == 400, "this request has another redirect URI"
     code = answer_of(lms.authorize(redirect_uri=uri))["code"]
     assert lms.token(code=code, redirect_uri=uri).status_code == 200
 
 
-def test_the_redirect_uri_of_the_token_request_must_be_the_one_of_the_code(lms, make_client):
+def test_a_token_request_with_another_redirect_uri_than_its_code_is_refused(lms, make_client):
     lms.record.redirect_uris += " http://lms.example:8000/other/"
     lms.record.save()
     answer = lms.token(code=lms.code(), redirect_uri="http://lms.example:8000/other/")
@@ -126,7 +126,7 @@ def test_an_unknown_client_gets_an_error_page_and_no_redirect(lms):
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changed_fields",
     [
         {"client_id": "unknown"},
         {"client_id": "\u202e"},
@@ -135,25 +135,27 @@ def test_an_unknown_client_gets_an_error_page_and_no_redirect(lms):
         {"redirect_uri": "http://[", "resource": "x"},
     ],
 )
-def test_a_page_of_consent_that_was_changed_sends_nobody_away(lms, changed):
-    answer = lms.consent(**changed)
+def test_a_consent_form_with_a_changed_client_or_redirect_uri_redirects_nowhere(
+    lms, changed_fields
+):
+    answer = lms.consent(**changed_fields)
     assert answer.status_code == 400
     assert "Location" not in answer
 
 
-def test_a_page_of_consent_that_was_not_changed_gives_a_code(lms):
+def test_an_unchanged_consent_form_gives_a_code(lms):
     assert answer_of(lms.consent())["code"]
 
 
 @pytest.mark.parametrize("response_type", ["token", "id_token", "code token", "rubbish", "none"])
-def test_only_codes_are_given(lms, response_type):
+def test_response_types_other_than_code_are_refused(lms, response_type):
     answer = lms.authorize(response_type=response_type)
     assert answer_of(answer)["error"] in {"unauthorized_client", "unsupported_response_type"}
     assert AccessToken.objects.count() == 0
 
 
 @pytest.mark.parametrize("grant_type", ["password", "client_credentials", "rubbish", ""])
-def test_only_codes_and_refresh_tokens_are_exchanged(lms, learner, grant_type):
+def test_grant_types_without_code_or_refresh_token_are_refused(lms, learner, grant_type):
     answer = lms.token(
         grant_type=grant_type, username=learner.username, password="correct horse battery"
     )
@@ -161,7 +163,7 @@ def test_only_codes_and_refresh_tokens_are_exchanged(lms, learner, grant_type):
     assert AccessToken.objects.count() == 0
 
 
-def test_scopes_that_do_not_exist_are_refused(lms):
+def test_an_unknown_scope_is_refused(lms):
     assert answer_of(lms.authorize(scope="admin"))["error"] == "invalid_scope"
 
 
@@ -175,7 +177,7 @@ def test_credentials_in_the_query_are_refused(lms):
     assert Client().get(f"/oauth2/token/{query}&code={code}").status_code == 405
 
 
-def test_a_wrong_secret_is_refused_and_the_code_stays_good(lms):
+def test_a_code_stays_valid_after_a_request_with_a_wrong_secret(lms):
     code = lms.code()
     answer = lms.token(code=code, client_secret="wrong")
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
@@ -183,11 +185,11 @@ def test_a_wrong_secret_is_refused_and_the_code_stays_good(lms):
     assert lms.token(code=code).status_code == 200
 
 
-def test_a_confidential_client_must_show_its_secret(lms):
+def test_a_token_request_without_the_client_s_secret_is_refused(lms):
     assert lms.token(code=lms.code(), client_secret="").status_code == 401
 
 
-def test_basic_authentication_works(lms):
+def test_a_client_can_send_its_secret_by_basic_authentication(lms):
     credentials = base64.b64encode(f"{lms.record.client_id}:{lms.secret}".encode()).decode()
     answer = Client().post(
         "/oauth2/token/",
@@ -197,7 +199,7 @@ def test_basic_authentication_works(lms):
     assert answer.status_code == 200
 
 
-def test_a_learner_who_was_switched_off_gets_no_token(lms, learner):
+def test_codes_and_tokens_of_a_deactivated_learner_are_refused(lms, learner):
     code, tokens = lms.code(), lms.exchange()
     learner.is_active = False
     learner.save()
@@ -206,14 +208,15 @@ def test_a_learner_who_was_switched_off_gets_no_token(lms, learner):
     assert lms.me(tokens["access_token"]).status_code == 401
 
 
-def test_a_client_that_asks_shows_a_page_and_needs_a_click(lms):
+def test_a_client_without_skip_authorization_shows_a_consent_form(lms):
     lms.record.skip_authorization = False
     lms.record.save()
     page = lms.authorize()
     assert page.status_code == 200
-    refused = Client(enforce_csrf_checks=True)
-    refused.force_login(lms.browser.session and page.context["user"])
-    assert refused.post("/oauth2/authorize/", {"allow": "on"}).status_code == 403
+    browser_without_csrf_token = Client(enforce_csrf_checks=True)
+    browser_without_csrf_token.force_login(page.context["user"])
+    answer = browser_without_csrf_token.post("/oauth2/authorize/", {"allow": "on"})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -241,14 +244,14 @@ def test_malformed_token_requests_are_answered_without_an_exception(lms, body):
         ({"resource": "no-uri"}, "invalid_target"),
     ],
 )
-def test_errors_name_the_issuer_as_answers_do(lms, settings, query, error):
+def test_an_authorization_error_names_its_issuer(lms, settings, query, error):
     """RFC 9207 2: the issuer tells a client of several providers which provider sent the answer."""
     answer = answer_of(lms.authorize(**query))
     assert (answer["error"], answer["state"]) == (error, "some-state")
     assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
 
 
-def test_so_does_the_answer_for_nobody(lms, settings):
+def test_the_error_for_an_anonymous_visitor_with_prompt_none_names_its_issuer(lms, settings):
     answer = answer_of(lms.authorize(Client(), prompt="none", scope="openid user:read"))
     assert answer["error"] == "login_required"
     assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
@@ -267,9 +270,11 @@ def test_so_does_the_answer_for_nobody(lms, settings):
         "",
     ],
 )
-@pytest.mark.parametrize("anonymous", [True, False])
-def test_other_grants_are_refused_with_the_protocol_s_error(lms, grant_type, anonymous):
-    more = {"client_id": "", "client_secret": ""} if anonymous else {}
-    answer = lms.token(grant_type=grant_type, device_code="x", username="a", password="b", **more)
+@pytest.mark.parametrize("with_credentials", [False, True])
+def test_other_grants_are_refused_with_the_protocol_s_error(lms, grant_type, with_credentials):
+    data = {"grant_type": grant_type, "device_code": "x", "username": "a", "password": "b"}
+    if not with_credentials:
+        data |= {"client_id": "", "client_secret": ""}
+    answer = lms.token(**data)
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
     assert "no-store" in answer["Cache-Control"]

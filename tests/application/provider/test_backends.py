@@ -46,17 +46,18 @@ class Strategy(BaseStrategy):
 
 
 def settings_of(root: str, client: Any, secret: str, *, discovery: bool) -> dict[str, Any]:
-    expected = {"KEY": client.client_id, "SECRET": secret, "API_ROOT": root, "DISCOVERY_URL": ""}
+    common = {"KEY": client.client_id, "SECRET": secret, "API_ROOT": root, "DISCOVERY_URL": ""}
     if discovery:
-        return expected | {"DISCOVERY_URL": root + ApplicationPath.DISCOVERY}
-    return expected | {
+        return common | {"DISCOVERY_URL": root + ApplicationPath.DISCOVERY}
+    return common | {
         "AUTHORIZATION_URL": root + ApplicationPath.AUTHORIZE,
         "ACCESS_TOKEN_URL": root + ApplicationPath.TOKEN,
     }
 
 
 @pytest.fixture
-def site(live_server, settings):
+def application_url(live_server, settings):
+    """The address of the application, which a thread serves."""
     settings.SITE_BASE_URL = live_server.url
     settings.OAUTH2_PROVIDER = settings.OAUTH2_PROVIDER | {
         "OIDC_ISS_ENDPOINT": live_server.url + "/oauth2"
@@ -70,17 +71,20 @@ def site(live_server, settings):
     [(MITxProOAuth2, False), (OLOAuth2, False), (OLOAuth2, True)],
     ids=["mitxpro-oauth2", "ol-oauth2", "ol-oauth2 with discovery"],
 )
-def test_a_published_backend_learns_who_signed_in(site, learner, client, backend_class, discovery):
+def test_a_published_backend_obtains_the_learner_s_username_address_and_name(
+    application_url, learner, client, backend_class, discovery
+):
     redirect_uri = REDIRECT_URI.format(backend_class.name)
     record, secret, _ = ensure_client("edx-oauth-app", [redirect_uri])
-    strategy = Strategy(settings_of(site, record, secret, discovery=discovery))
+    strategy = Strategy(settings_of(application_url, record, secret, discovery=discovery))
     backend = backend_class(strategy, redirect_uri=redirect_uri)
 
-    start = urlsplit(backend.auth_url())
+    authorization_url = urlsplit(backend.auth_url())
     client.force_login(learner)
-    back = client.get(f"{start.path}?{start.query}")
-    assert back.status_code == 302
-    strategy.data = {name: v[0] for name, v in parse_qs(urlsplit(back.url).query).items()}
+    redirect = client.get(f"{authorization_url.path}?{authorization_url.query}")
+    assert redirect.status_code == 302
+    parameters = parse_qs(urlsplit(redirect.url).query)
+    strategy.data = {name: values[0] for name, values in parameters.items()}
     backend.data = strategy.data
 
     tokens = backend.request_access_token(

@@ -16,7 +16,7 @@ from usher.application.adapter import DefaultAdapter
 from usher.application.checks import deploy, settings, urls, work
 from usher.application.installed import require
 
-CONNECTED = {
+SETTINGS_OF_CONNECTED_PROJECT = {
     "OPENEDX_API_CLIENT_ID": "id",
     "OPENEDX_API_CLIENT_SECRET": "secret",
     "OPENEDX_SERVICE_WORKER_USERNAME": "worker",
@@ -32,12 +32,12 @@ def messages_by_id(part: Any) -> dict[str, str]:
 
 @pytest.fixture
 def project(settings: Any) -> Any:
-    for name, value in CONNECTED.items():
+    for name, value in SETTINGS_OF_CONNECTED_PROJECT.items():
         setattr(settings, name, value)
     return settings
 
 
-def test_a_complete_project_has_no_errors(project: Any) -> None:
+def test_a_connected_project_has_no_errors(project: Any) -> None:
     assert checks
     errors = [message for message in run_checks() if str(message.id).startswith("usher.E")]
     assert errors == []
@@ -53,7 +53,7 @@ def test_a_complete_project_has_no_errors(project: Any) -> None:
         ("USHER_ENCRYPTION_KEYS", "short", "usher.E001", "something that is not a key"),
     ],
 )
-def test_missing_settings_are_named(
+def test_a_missing_or_unusable_setting_is_named_with_its_fix(
     project: Any, name: str, value: Any, id_: str, words: str
 ) -> None:
     setattr(project, name, value)
@@ -77,7 +77,7 @@ def test_missing_settings_are_named(
         ),
     ],
 )
-def test_values_in_the_settings_themselves_are_checked(
+def test_a_malformed_value_in_the_settings_is_named(
     project: Any, name: str, value: Any, words: str
 ) -> None:
     setattr(project, name, value)
@@ -88,12 +88,12 @@ def test_values_in_the_settings_themselves_are_checked(
     "url",
     ["", "redis://localhost", "rediss://:secret@redis.example:6380/1", "unix:///run/redis.sock"],
 )
-def test_addresses_of_redis_are_accepted(project: Any, url: str) -> None:
+def test_valid_addresses_of_redis_are_accepted(project: Any, url: str) -> None:
     project.REDIS_URL = url
     assert "usher.E001" not in messages_by_id(settings)
 
 
-def test_a_password_in_a_wrong_address_is_not_shown(project: Any) -> None:
+def test_the_message_about_a_malformed_address_does_not_show_its_password(project: Any) -> None:
     project.REDIS_URL = "http://:secret@redis.example"
     assert "REDIS_URL is not usable" in messages_by_id(settings)["usher.E001"]
     assert "secret" not in messages_by_id(settings)["usher.E001"]
@@ -110,13 +110,12 @@ def test_a_password_in_a_wrong_address_is_not_shown(project: Any) -> None:
         ("SCOPES", ["user:read", "openid"], "Write a dictionary."),
     ],
 )
-def test_options_of_the_provider_of_a_wrong_type_are_named(
+def test_an_option_of_oauth2_provider_with_a_wrong_type_is_named(
     project: Any, name: str, value: Any, words: str
 ) -> None:
     project.OAUTH2_PROVIDER = {**project.OAUTH2_PROVIDER, name: value}
-    assert (
-        f"OAUTH2_PROVIDER['{name}'] is {value!r}. {words}" in messages_by_id(settings)["usher.E018"]
-    )
+    message = messages_by_id(settings)["usher.E018"]
+    assert f"OAUTH2_PROVIDER['{name}'] is {value!r}. {words}" in message
 
 
 @pytest.mark.parametrize("broker", ["localhost:6379", "http://localhost"])
@@ -142,7 +141,7 @@ def test_encryption_keys_are_optional(project: Any) -> None:
     assert "usher.E001" not in messages_by_id(settings)
 
 
-def test_a_user_model_without_the_field_of_its_addresses(
+def test_a_user_model_without_its_email_field_is_named_unless_the_adapter_has_addresses(
     project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "usher.E017" not in messages_by_id(settings)
@@ -157,7 +156,9 @@ class OwnAddresses(DefaultAdapter):
         return "ada@example.org"
 
 
-def test_a_name_that_is_misspelt(project: Any, tmp_path: Path) -> None:
+def test_a_misspelt_name_of_a_setting_is_named_with_the_correct_name(
+    project: Any, tmp_path: Path
+) -> None:
     assert "usher.W011" not in messages_by_id(settings)
     project.USHER_ADAPTR = "shop.openedx.Adapter"
     assert "Did you mean USHER_ADAPTER?" in messages_by_id(settings)["usher.W011"]
@@ -167,7 +168,7 @@ def test_a_name_that_is_misspelt(project: Any, tmp_path: Path) -> None:
     assert "Did you mean OPENEDX_API_BASE_URL?" in messages_by_id(settings)["usher.W011"]
 
 
-def test_an_lms_without_https_and_a_provider_that_wants_https(project: Any) -> None:
+def test_an_lms_without_https_is_named_if_the_provider_requires_https(project: Any) -> None:
     project.OPENEDX_API_BASE_URL = "http://lms.example"
     project.OAUTH2_PROVIDER = project.OAUTH2_PROVIDER | {"ALLOWED_REDIRECT_URI_SCHEMES": ["https"]}
     assert "every sign-in would end in 400" in messages_by_id(settings)["usher.E008"]
@@ -175,13 +176,13 @@ def test_an_lms_without_https_and_a_provider_that_wants_https(project: Any) -> N
     assert "usher.E008" not in messages_by_id(settings)
 
 
-def test_session_cookies_of_one_name_on_one_host(project: Any) -> None:
+def test_a_session_cookie_with_the_lms_s_host_and_name_is_named(project: Any) -> None:
     project.OPENEDX_API_BASE_URL = "http://shop.example:8000"
     project.SESSION_COOKIE_NAME = "sessionid"
     assert "SESSION_COOKIE_NAME" in messages_by_id(settings)["usher.W003"]
 
 
-def test_addresses_that_are_not_included(project: Any) -> None:
+def test_missing_paths_in_the_urlconf_are_named(project: Any) -> None:
     project.ROOT_URLCONF = "django.contrib.auth.urls"
     project.LOGIN_URL = "/nowhere/"
     by_id = messages_by_id(urls)
@@ -189,13 +190,15 @@ def test_addresses_that_are_not_included(project: Any) -> None:
     assert "usher.W004" in by_id
 
 
-def test_sqlite_that_would_be_locked(project: Any) -> None:
-    plain = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}
-    project.DATABASES = {"default": plain}
+def test_sqlite_without_usher_s_options_is_named(project: Any) -> None:
+    default_database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}
+    project.DATABASES = {"default": default_database}
     assert "sqlite_options" in messages_by_id(work)["usher.W006"]
 
 
-def test_lines_of_the_env_file_that_nobody_reads_as_they_look(project: Any, tmp_path: Path) -> None:
+def test_a_value_in_typographic_quotes_in_the_env_file_is_named(
+    project: Any, tmp_path: Path
+) -> None:
     project.USHER_ENV_FILE = str(tmp_path / ".env")
     (tmp_path / ".env").write_text("A=1\nUSHER_X=“y”\nOPENEDX_IP\n")
     (problem,) = (
@@ -208,31 +211,32 @@ def test_lines_of_the_env_file_that_nobody_reads_as_they_look(project: Any, tmp_
     assert "usher.W010" not in messages_by_id(settings)
 
 
-def test_urls_without_the_settings_name_the_settings(project: Any) -> None:
+def test_require_names_a_missing_app_and_defaults_apply(project: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"lacks no\.such\.app.*apply"):
         require("no.such.app", reason="The URLconf includes usher.application.urls")
 
 
-def test_empty_managers_are_warned_of(project: Any) -> None:
+def test_a_digest_without_managers_is_named_for_production(project: Any) -> None:
     project.USHER_DIGEST_MINUTES, project.MANAGERS = 60, []
     assert "MANAGERS" in messages_by_id(deploy)["usher.W028"]
     project.MANAGERS = [("Staff", "staff@shop.example")]
     assert "usher.W028" not in messages_by_id(deploy)
 
 
-def test_before_there_is_an_lms_its_address_is_not_complained_of(project: Any) -> None:
+def test_the_lms_s_address_is_not_checked_before_an_lms_is_connected(project: Any) -> None:
     project.OPENEDX_API_CLIENT_ID = project.OPENEDX_API_CLIENT_SECRET = ""
     project.SITE_BASE_URL = "https://shop.example"
     assert "usher.W024" not in messages_by_id(deploy)
 
 
-def test_missing_settings_are_named_by_one_message(project: Any) -> None:
+def test_a_missing_setting_is_named_in_only_one_message(project: Any) -> None:
     project.OPENEDX_API_CLIENT_ID = ""
     messages = run_checks(include_deployment_checks=True)
-    assert [one.id for one in messages if "OPENEDX_API_CLIENT_ID" in one.msg] == ["usher.W001"]
+    ids = [message.id for message in messages if "OPENEDX_API_CLIENT_ID" in message.msg]
+    assert ids == ["usher.W001"]
 
 
-def test_settings_of_usher_dev_that_cannot_be_read_are_not_named(
+def test_the_hint_leaves_out_an_env_file_of_usher_dev_that_cannot_be_read(
     project: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Another user may run ``usher dev``, in a folder that only that user can read."""
@@ -252,34 +256,34 @@ def test_settings_of_usher_dev_that_cannot_be_read_are_not_named(
     assert message.startswith("Run `usher dev` or `usher connect`")
 
 
-def test_until_an_lms_is_connected_one_warning_says_so(project: Any) -> None:
+def test_a_project_without_an_lms_has_only_one_warning_in_development(project: Any) -> None:
     project.OAUTH2_PROVIDER = {**project.OAUTH2_PROVIDER, "OIDC_RSA_PRIVATE_KEY": ""}
     project.OPENEDX_API_CLIENT_ID = project.SITE_BASE_URL = ""
-    ours = {message.id for message in run_checks() if str(message.id).startswith("usher")}
-    assert ours == {"usher.W001"}
-    deployed = {message.id for message in run_checks(include_deployment_checks=True)}
-    assert {"usher.W001", "usher.W002", "usher.W007"} <= deployed
+    ids = {message.id for message in run_checks() if str(message.id).startswith("usher")}
+    assert ids == {"usher.W001"}
+    deployment_ids = {message.id for message in run_checks(include_deployment_checks=True)}
+    assert {"usher.W001", "usher.W002", "usher.W007"} <= deployment_ids
 
 
 def test_messages_fit_a_terminal_and_commands_can_be_copied(project: Any) -> None:
     project.USHER_ENCRYPTION_KEYS = project.SITE_BASE_URL = ""
     project.OAUTH2_PROVIDER = {**project.OAUTH2_PROVIDER, "OIDC_RSA_PRIVATE_KEY": ""}
-    ours = [
+    messages = [
         message
         for message in run_checks(include_deployment_checks=True)
         if str(message.id).startswith("usher")
     ]
-    assert len(ours) > 5
-    lines = [line for one in ours for line in str(one).expandtabs().splitlines()]
+    assert len(messages) > 5
+    lines = [line for message in messages for line in str(message).expandtabs().splitlines()]
     assert [line for line in lines if len(line) > 80] == []
-    text_by_id = {str(one.id): str(one) for one in ours}
+    text_by_id = {str(message.id): str(message) for message in messages}
     command = "\n      $ echo USHER_ENCRYPTION_KEYS=$(openssl rand -base64 32 | tr +/ -_) >> .env"
     assert command in text_by_id["usher.W020"]
     assert '\n  $ printf "OIDC_RSA_PRIVATE_KEY=' in text_by_id["usher.W002"]
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_the_command_of_the_hint_makes_a_key(
+def test_the_command_in_the_hint_writes_a_signing_key_to_the_env_file(
     project: Any, tmp_path: Path, monkeypatch: Any, shell: str
 ) -> None:
     project.OAUTH2_PROVIDER = {**project.OAUTH2_PROVIDER, "OIDC_RSA_PRIVATE_KEY": ""}
@@ -295,7 +299,7 @@ def test_the_command_of_the_hint_makes_a_key(
     assert not {"usher.W002", "usher.E004"} & set(messages_by_id(settings))
 
 
-def test_production_is_checked_apart(project: Any) -> None:
+def test_settings_for_production_are_named_only_by_the_deployment_checks(project: Any) -> None:
     project.USHER_ENCRYPTION_KEYS = project.USHER_WEBHOOK_SECRET = ""
     assert {"usher.W024", "usher.W020", "usher.W021"} <= set(messages_by_id(deploy))
 
@@ -309,7 +313,7 @@ def test_production_is_checked_apart(project: Any) -> None:
         ("X Real IP", None, {"usher.W027"}),
     ],
 )
-def test_visitors_behind_a_proxy_must_not_share_one_limit(
+def test_a_missing_or_malformed_header_of_the_client_s_address_is_named(
     project: Any, header: str, proxy: Any, expected: set[str]
 ) -> None:
     project.USHER_CLIENT_ADDRESS_HEADER = header
@@ -348,7 +352,7 @@ def test_a_server_does_not_start_with_malformed_settings(project: Any) -> None:
         get_wsgi_application()
 
 
-def test_addresses_without_a_view_are_named_for_production(project: Any) -> None:
+def test_a_redirect_address_without_a_view_is_named_for_production(project: Any) -> None:
     project.LOGIN_REDIRECT_URL = "/nowhere/?tab=1"
     project.USHER_SIGNED_OUT_URL = "https://www.example.org/bye"
     (message,) = urls.deploy_messages()

@@ -18,22 +18,23 @@ from usher.application.provider.models import ClientPolicy
 pytestmark = pytest.mark.django_db
 
 
-def test_a_client_is_created_once_and_then_kept():
+def test_ensure_client_creates_a_client_only_the_first_time():
     record, secret, changed = ensure_client("edx-oauth-app", [CALLBACK])
-    assert changed and len(secret) >= 43
-    again, no_secret, changed_again = ensure_client("edx-oauth-app", [CALLBACK])
-    assert (again.pk, no_secret, changed_again) == (record.pk, "", False)
-    assert again.client_secret == record.client_secret
+    assert changed
+    assert len(secret) >= 43
+    same_record, no_secret, changed = ensure_client("edx-oauth-app", [CALLBACK])
+    assert (same_record.pk, no_secret, changed) == (record.pk, "", False)
+    assert same_record.client_secret == record.client_secret
 
 
-def test_redirect_uris_are_added_and_kept():
+def test_ensure_client_adds_redirect_uris_and_removes_none():
     ensure_client("edx-oauth-app", [CALLBACK])
     record, _, changed = ensure_client("edx-oauth-app", ["http://lms.example:8000/other/"])
     assert changed
     assert record.redirect_uris.split() == [CALLBACK, "http://lms.example:8000/other/"]
 
 
-def test_id_and_secret_can_be_given():
+def test_ensure_client_uses_the_given_id_and_secret():
     record, secret, _ = ensure_client("x", [CALLBACK], client_id="an-id", client_secret="s" * 40)
     assert (record.client_id, secret) == ("an-id", "s" * 40)
     _, secret, changed = ensure_client("x", [CALLBACK], client_id="an-id", client_secret="s" * 40)
@@ -42,13 +43,13 @@ def test_id_and_secret_can_be_given():
     assert (secret, changed) == ("t" * 40, True)
 
 
-def test_a_policy_that_changes_counts_as_a_change():
+def test_ensure_client_reports_a_changed_policy_as_a_change():
     ensure_client("x", [CALLBACK])
     assert ensure_client("x", [CALLBACK], pkce_required=True)[2] is True
     assert ClientPolicy.objects.get().pkce_required is True
 
 
-def test_secrets_are_kept_as_keyed_hashes(lms):
+def test_secrets_are_stored_as_keyed_hashes(lms):
     lms.record.refresh_from_db()
     assert lms.record.client_secret.startswith("usher_keyed$")
     assert lms.secret not in lms.record.client_secret
@@ -56,31 +57,31 @@ def test_secrets_are_kept_as_keyed_hashes(lms):
     assert not check_password(lms.secret + "x", lms.record.client_secret)
 
 
-def test_the_same_secret_never_looks_the_same():
+def test_each_hash_of_the_same_secret_is_different():
     hashes = {make_password("s" * 40, hasher="usher_keyed") for _ in range(3)}
     assert len(hashes) == 3
 
 
-def test_a_former_key_works_while_it_is_listed(settings):
+def test_a_hash_with_a_former_secret_key_is_valid_while_the_key_is_a_fallback(settings):
     settings.SECRET_KEY = "former"
-    kept = make_password("s" * 40, hasher="usher_keyed")
+    stored_hash = make_password("s" * 40, hasher="usher_keyed")
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["former"]
-    assert check_password("s" * 40, kept)
+    assert check_password("s" * 40, stored_hash)
     settings.SECRET_KEY_FALLBACKS = []
-    assert not check_password("s" * 40, kept)
+    assert not check_password("s" * 40, stored_hash)
 
 
-def test_passwords_of_users_never_use_the_keyed_hash():
+def test_passwords_of_users_are_not_stored_as_keyed_hashes():
     user = get_user_model().objects.create_user("eve", "eve@learners.example", "correct horse")
     assert user.password.startswith("pbkdf2_sha256$")
 
 
-def test_the_keyed_hasher_may_not_come_first(settings):
+def test_check_rejects_the_keyed_hasher_as_the_first_hasher(settings):
     settings.PASSWORD_HASHERS = list(reversed(settings.PASSWORD_HASHERS))
-    assert "usher.E003" in {found.id for found in run_checks(tags=["usher"])}
+    assert "usher.E003" in {message.id for message in run_checks(tags=["usher"])}
 
 
-def test_an_older_slow_secret_works_and_is_kept_anew(lms):
+def test_a_secret_with_another_hasher_is_stored_as_a_keyed_hash_after_its_use(lms):
     lms.record.client_secret = make_password(lms.secret, hasher="pbkdf2_sha256")
     lms.record.save()
     assert lms.token(code=lms.code(), client_secret="wrong").status_code == 401
@@ -92,28 +93,29 @@ def test_an_older_slow_secret_works_and_is_kept_anew(lms):
     assert lms.token(code=lms.code()).status_code == 200
 
 
-def test_many_failures_are_slowed_down_but_never_lock_the_lms_out(lms, settings):
+def test_the_lms_s_right_secret_is_accepted_after_too_many_wrong_secrets(lms, settings):
     cache.clear()
     settings.USHER_TOKEN_FAILURES_A_MINUTE = 3
     answers = [lms.token(code="x", client_secret="wrong") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
     assert int(answers[-1]["Retry-After"]) > 0
     assert lms.token(code=lms.code()).status_code == 200
-    other = lms.record.client_id + "-other"
-    assert lms.token(code="x", client_id=other).status_code == 401
+    other_id = lms.record.client_id + "-other"
+    assert lms.token(code="x", client_id=other_id).status_code == 401
     cache.clear()
 
 
 @pytest.fixture
-def nothing_counted():
+def no_failures_counted():
     cache.clear()
     yield
     cache.clear()
 
 
-def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monkeypatch):
-    """The limit counts client ids in the body and in the header. A refusal never shows whether the
-    secret was right."""
+def test_failures_of_all_client_ids_at_one_address_count_together(
+    lms, no_failures_counted, monkeypatch
+):
+    """The client ids are in the body or in the Authorization header."""
     # The audit log limits its events per minute. This window is longer than the test.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     statuses = [
@@ -134,10 +136,10 @@ def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monk
     assert AuditEvent.objects.filter(name="client-refused").count() <= 31
 
 
-def test_guesses_above_the_limit_are_refused_without_a_check(
-    lms, nothing_counted, django_assert_num_queries
+def test_above_the_limit_even_the_right_secret_is_refused_without_a_query(
+    lms, no_failures_counted, django_assert_num_queries
 ):
-    """A guess above the limit costs no query, and even a right guess is refused."""
+    """This limit applies at an address where no client has succeeded before."""
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     code = lms.code()
@@ -145,9 +147,8 @@ def test_guesses_above_the_limit_are_refused_without_a_check(
         assert lms.token(code=code).status_code == 429
 
 
-def test_the_lms_is_not_limited_at_an_address_where_it_succeeded_before(lms, nothing_counted):
-    """The LMS is not limited even if others fail at the same address, for example behind a proxy
-    that hides clients' addresses."""
+def test_the_lms_is_not_limited_at_an_address_where_it_succeeded(lms, no_failures_counted):
+    """Other clients can fail at the LMS's address behind a proxy that hides clients' addresses."""
     lms.exchange()
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
@@ -155,7 +156,7 @@ def test_the_lms_is_not_limited_at_an_address_where_it_succeeded_before(lms, not
     assert lms.exchange()["access_token"]
 
 
-def test_addresses_of_one_network_count_together(lms, nothing_counted):
+def test_failures_of_all_addresses_of_one_ipv6_network_count_together(lms, no_failures_counted):
     for n in range(61):
         address = f"2001:db8:1:2::{n:x}"
         lms.server.post(

@@ -16,7 +16,7 @@ def read(**values):
     return conf.read(SimpleNamespace(**values))
 
 
-def test_defaults_of_each_edition():
+def test_each_edition_has_its_own_defaults():
     online, problems = read(USHER_EDITION="mitxonline")
     assert problems == []
     assert (online.api_base_url, online.oauth_provider, online.social_login_path) == (
@@ -38,7 +38,7 @@ def test_defaults_of_each_edition():
     assert own.oauth_app_name == "edx-oauth-app"
 
 
-def test_addresses_for_browsers_and_for_servers_are_kept_apart():
+def test_browsers_and_servers_can_have_different_addresses_of_the_lms():
     read_settings, _ = read(
         OPENEDX_API_BASE_URL="http://172.17.0.1:8000/",
         OPENEDX_BASE_REDIRECT_URL="http://local.openedx.io:8000",
@@ -52,7 +52,7 @@ def test_addresses_for_browsers_and_for_servers_are_kept_apart():
 
 
 @pytest.mark.parametrize("name", [Env.OPENEDX_API_BASE_URL, Env.OPENEDX_BASE_REDIRECT_URL])
-def test_addresses_are_read_in_one_spelling_and_hold_no_password(name):
+def test_addresses_are_normalised_and_an_address_with_a_password_is_a_problem(name):
     _, problems = read(**{name: "https://worker:hunter2@lms.example"})
     assert len(problems) == 1
     assert name in problems[0]
@@ -62,31 +62,31 @@ def test_addresses_are_read_in_one_spelling_and_hold_no_password(name):
     assert read_settings.base_redirect_url == "https://lms.xn--bcher-kva.example"
 
 
-def test_the_browser_s_address_defaults_to_the_server_s():
+def test_the_address_for_browsers_defaults_to_the_address_for_servers():
     assert read(OPENEDX_API_BASE_URL="http://lms:8000")[0].base_redirect_url == "http://lms:8000"
 
 
 @pytest.mark.parametrize("value", [None, 5, object()])
-def test_addresses_are_built_from_text_alone(value):
+def test_course_path_and_sign_in_url_accept_only_strings(value):
     with pytest.raises(TypeError, match=r"run\.course_key"):
         conf.settings().course_path(value)
     with pytest.raises(TypeError, match="path of the LMS"):
         conf.settings().sign_in_url(value)
 
 
-def test_course_addresses():
+def test_course_path_uses_the_configured_base_and_suffix():
     read_settings, _ = read(OPENEDX_API_BASE_URL="http://lms:8000")
     assert read_settings.course_path("course-v1:a+b+c") == "/courses/course-v1:a+b+c/course/"
-    apart, _ = read(
+    with_suffix, _ = read(
         OPENEDX_COURSE_BASE_URL="http://apps.lms/learning/course/",
         OPENEDX_COURSE_BASE_URL_SUFFIX="/home",
     )
-    near, _ = read(
+    with_own_base, _ = read(
         OPENEDX_BASE_REDIRECT_URL="http://lms",
         OPENEDX_COURSE_BASE_URL="http://lms:2000/learning/course/",
     )
-    assert near.course_path("k").startswith("http://lms:2000/learning/course/k")
-    assert apart.course_path("course-v1:a+b+c") == (
+    assert with_own_base.course_path("k").startswith("http://lms:2000/learning/course/k")
+    assert with_suffix.course_path("course-v1:a+b+c") == (
         "http://apps.lms/learning/course/course-v1:a+b+c/home"
     )
 
@@ -107,7 +107,7 @@ def test_course_addresses():
         (Env.EDX_API_CLIENT_TIMEOUT, "nan"),
     ],
 )
-def test_a_malformed_setting_is_named(name, value):
+def test_a_malformed_setting_is_named_in_one_problem(name, value):
     _, problems = read(**{name: value})
     assert len(problems) == 1
     assert name in problems[0]
@@ -120,10 +120,10 @@ def test_one_error_names_all_problems(settings):
         conf.settings()
     assert Env.OPENEDX_API_BASE_URL in str(raised.value)
     assert Env.EDX_API_CLIENT_TIMEOUT in str(raised.value)
-    assert [found.id for found in run_checks(tags=["usher"])].count("usher.E001") == 2
+    assert [message.id for message in run_checks(tags=["usher"])].count("usher.E001") == 2
 
 
-def test_the_address_of_the_lms_is_required_where_it_has_no_default(settings):
+def test_the_lms_s_address_is_required_without_an_edition(settings):
     for name in conf.REQUIRED:
         setattr(settings, name, "x")
     settings.OPENEDX_API_BASE_URL = ""
@@ -135,20 +135,20 @@ def test_the_address_of_the_lms_is_required_where_it_has_no_default(settings):
 def test_all_missing_settings_are_named_in_one_warning(settings):
     for name in conf.REQUIRED:
         setattr(settings, name, "")
-    settings.OPENEDX_API_CLIENT_ID = "there"
-    (warning,) = [found for found in run_checks(tags=["usher"]) if found.id == "usher.W001"]
+    settings.OPENEDX_API_CLIENT_ID = "set"
+    (warning,) = [message for message in run_checks(tags=["usher"]) if message.id == "usher.W001"]
     assert Env.OPENEDX_API_CLIENT_SECRET in warning.msg
     assert Env.OPENEDX_API_CLIENT_ID not in warning.msg
 
 
-@pytest.mark.parametrize(("key", "found"), [("", "usher.W002"), ("no key", "usher.E004")])
-def test_a_key_that_can_not_sign_is_named(settings, key, found):
+@pytest.mark.parametrize(("key", "id_"), [("", "usher.W002"), ("no key", "usher.E004")])
+def test_a_missing_or_unusable_signing_key_is_named(settings, key, id_):
     settings.OAUTH2_PROVIDER = {**settings.OAUTH2_PROVIDER, "OIDC_RSA_PRIVATE_KEY": key}
     messages = run_checks(tags=["usher"], include_deployment_checks=True)
-    assert found in [problem.id for problem in messages]
+    assert id_ in [message.id for message in messages]
 
 
-def test_settings_follow_a_change(settings):
+def test_a_changed_setting_is_read_at_the_next_access(settings):
     settings.OPENEDX_API_BASE_URL = "http://one"
     assert conf.settings().api_base_url == "http://one"
     settings.OPENEDX_API_BASE_URL = "http://two"
@@ -157,22 +157,22 @@ def test_settings_follow_a_change(settings):
 
 @given(
     st.dictionaries(
-        st.sampled_from(sorted(v for k, v in vars(Env).items() if k.isupper())),
+        st.sampled_from(sorted(value for name, value in vars(Env).items() if name.isupper())),
         st.text() | st.integers() | st.none(),
     )
 )
-def test_no_value_of_a_setting_raises_an_exception(values):
+def test_read_returns_problems_for_any_values_and_raises_no_exception(values):
     read_settings, problems = read(**values)
     assert not read_settings.api_base_url or read_settings.api_base_url.startswith("http")
     assert all(isinstance(problem, str) for problem in problems)
 
 
 @pytest.mark.parametrize("name", ["campus-oauth2", "campus-app-oauth2", "mitxpro-app-oauth2"])
-def test_the_backend_of_a_second_application_of_an_lms_is_accepted(name: str):
+def test_backend_names_of_a_second_application_are_accepted(name: str):
     """The application must accept the backend names that ``usher connect`` writes."""
     values = {
         Env.OPENEDX_OAUTH_PROVIDER: name,
         Env.OPENEDX_SOCIAL_LOGIN_PATH: f"/auth/login/{name}/?auth_entry=login",
     }
-    found, problems = conf.read(SimpleNamespace(**values))
-    assert (found.oauth_provider, problems) == (name, [])
+    read_settings, problems = read(**values)
+    assert (read_settings.oauth_provider, problems) == (name, [])

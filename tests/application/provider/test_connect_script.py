@@ -13,7 +13,8 @@ User = get_user_model()
 pytestmark = pytest.mark.django_db
 
 
-def ask(capsys: Any, action: str) -> dict[str, Any]:
+def run_action(capsys: Any, action: str) -> dict[str, Any]:
+    """Runs one action of the script and returns the answer that the script prints."""
     script = resources.files("usher.connect.application.scripts").joinpath("record.py").read_text()
     params = {"action": action, "name": "edx-oauth-app", "settings": [], "client_id": ""}
     exec(script, {"PARAMS": params})
@@ -21,7 +22,7 @@ def ask(capsys: Any, action: str) -> dict[str, Any]:
     return dict(json.loads(answer))
 
 
-def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_printed(capsys: Any) -> None:
+def test_reserve_superuser_reserves_the_lms_username_that_it_prints(capsys: Any) -> None:
     """Learner ``ad.min`` already has the LMS username ``ad_min``, so superuser ``ad_min`` gets
     another LMS username."""
     from usher.application.accounts.services import ensure_account
@@ -30,13 +31,13 @@ def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_printed(capsys: A
     assert learner.username == "ad_min"
     boss = User.objects.create_superuser("ad_min", "boss@example.org", "password")
 
-    assert ask(capsys, "inspect")["superuser"] == ["", "boss@example.org"]
+    assert run_action(capsys, "inspect")["superuser"] == ["", "boss@example.org"]
     assert not LmsAccount.objects.filter(user=boss).exists()
 
-    name, email = ask(capsys, "reserve_superuser")["superuser"]
+    name, email = run_action(capsys, "reserve_superuser")["superuser"]
 
     assert name == LmsAccount.objects.get(user=boss).username
     assert name != "ad_min"
     assert email == "boss@example.org"
-    assert ask(capsys, "inspect")["superuser"] == [name, email]
-    assert ask(capsys, "reserve_superuser")["superuser"] == [name, email]
+    assert run_action(capsys, "inspect")["superuser"] == [name, email]
+    assert run_action(capsys, "reserve_superuser")["superuser"] == [name, email]

@@ -19,7 +19,7 @@ def get(path, token="", **extra):
 
 
 @pytest.mark.parametrize("path", [ApplicationPath.USERS_ME, ApplicationPath.USERS_ME + "/"])
-def test_me_answers_with_and_without_a_slash(lms, learner, path):
+def test_users_me_answers_with_and_without_a_slash(lms, learner, path):
     answer = get(path, lms.exchange()["access_token"])
     assert answer.status_code == 200
     assert answer.json() == {
@@ -33,7 +33,7 @@ def test_me_answers_with_and_without_a_slash(lms, learner, path):
     assert answer["Cache-Control"] == "no-store"
 
 
-def test_me_follows_the_account_s_username_not_the_user_s(lms, learner):
+def test_users_me_returns_the_lms_username_after_the_user_was_renamed(lms, learner):
     token = lms.exchange()["access_token"]
     learner.username = "somebody-else"
     learner.save()
@@ -41,20 +41,20 @@ def test_me_follows_the_account_s_username_not_the_user_s(lms, learner):
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x y", "Basic abc", "Bearer unknown"])
-def test_me_without_a_valid_token_is_401(lms, header):
+def test_users_me_without_a_valid_token_is_401(lms, header):
     answer = Client().get("/api/users/me", headers={"Authorization": header})
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_a_token_in_the_query_or_a_session_is_not_enough(lms):
+def test_users_me_accepts_no_token_in_the_query_and_no_session(lms):
     token = lms.exchange()["access_token"]
     assert get(f"/api/users/me?access_token={token}").status_code == 401
     assert lms.browser.get("/api/users/me").status_code == 401
 
 
-def test_a_token_of_another_client_is_refused_as_not_the_lms_s(lms, make_client):
-    """The other client must not be able to sign in to the LMS as the learner with that token."""
+def test_a_token_of_another_client_than_the_lms_gives_no_profile(lms, make_client):
+    """Otherwise the other client could sign in to the LMS as the learner with this token."""
     other = make_client("another-client")
     other.browser = lms.browser
     token = other.exchange(scope="user:read openid profile")["access_token"]
@@ -65,12 +65,12 @@ def test_a_token_of_another_client_is_refused_as_not_the_lms_s(lms, make_client)
     assert "username" not in data
     assert "email" not in data
     assert data["sub"] == "ada-at-lms"
-    bare = other.exchange(scope="user:read")["access_token"]
-    bearer = {"Authorization": f"Bearer {bare}"}
+    token_without_openid = other.exchange(scope="user:read")["access_token"]
+    bearer = {"Authorization": f"Bearer {token_without_openid}"}
     assert lms.server.get("/oauth2/userinfo/", headers=bearer).status_code == 403
 
 
-def test_a_second_lms_is_one_too(lms, make_client):
+def test_a_token_of_a_client_with_a_sign_out_address_gives_the_profile(lms, make_client):
     second = make_client("second-lms", backchannel_logout_url="http://second.example/out/")
     second.browser = lms.browser
     assert second.me(second.exchange()["access_token"]).status_code == 200
@@ -98,7 +98,7 @@ def test_a_token_without_the_scope_is_403(lms):
         ("user:read", {"sub", "name", "username", "preferred_username", "email", "id"}),
     ],
 )
-def test_userinfo_contains_what_the_scopes_allow(lms, scope, names):
+def test_userinfo_contains_the_claims_of_the_token_s_scopes(lms, scope, names):
     answer = get("/oauth2/userinfo/", lms.exchange(scope=scope)["access_token"])
     assert set(answer.json()) == names
     assert answer.json()["sub"] == "ada-at-lms"
@@ -117,7 +117,7 @@ def test_an_id_token_is_signed_with_the_published_key(lms, settings):
     assert {"d", "p", "q"}.isdisjoint(get(ApplicationPath.JWKS).json()["keys"][0])
 
 
-def test_a_client_without_a_signature_algorithm_gets_no_openid(lms):
+def test_a_client_without_a_signature_algorithm_is_refused_the_scope_openid(lms):
     lms.record.algorithm = ""
     lms.record.save()
     assert "error=invalid_scope" in lms.authorize(scope="openid").url
@@ -135,7 +135,7 @@ def test_discovery_names_existing_endpoints(lms, settings):
     assert data["authorization_response_iss_parameter_supported"] is True
 
 
-def test_the_issuer_does_not_follow_the_host_header(lms, settings):
+def test_the_issuer_in_discovery_ignores_the_host_header(lms, settings):
     answer = Client().get(ApplicationPath.DISCOVERY, headers={"Host": "localhost"})
     assert answer.json()["issuer"] == settings.SITE_BASE_URL + "/oauth2"
 
@@ -147,7 +147,9 @@ def test_the_issuer_does_not_follow_the_host_header(lms, settings):
         "/.well-known/oauth-authorization-server/oauth2",
     ],
 )
-def test_authorization_server_metadata_agrees(lms, settings, path):
+def test_authorization_server_metadata_has_the_same_issuer_and_no_unserved_endpoint(
+    lms, settings, path
+):
     data = get(path).json()
     assert data["issuer"] == settings.SITE_BASE_URL + "/oauth2"
     assert "introspection_endpoint" not in data

@@ -37,7 +37,7 @@ def fake_lms(settings, transactional_db):
     sending.alarm.set(None)
 
 
-def signed_in(browser):
+def is_signed_in(browser):
     return browser.get("/api/v1/me/").status_code == 200
 
 
@@ -65,7 +65,7 @@ def test_without_no_redirect_the_browser_is_redirected_to_the_lms(lms, settings)
 
 
 @pytest.mark.django_db
-def test_before_the_two_are_connected_it_goes_to_a_page_of_this_site(lms, settings):
+def test_sign_out_redirects_to_a_page_of_the_application_before_an_lms_is_connected(lms, settings):
     settings.LOGOUT_REDIRECT_URL = ""
     assert lms.browser.get("/logout/?next=/catalog/%3Fa=b").url == "/catalog/?a=b"
     assert lms.browser.post("/logout/").url == "/"
@@ -93,7 +93,7 @@ def test_sign_out_never_redirects_to_another_site(lms, settings, target):
 
 
 @pytest.mark.django_db
-def test_an_anonymous_visitor_is_redirected_too(client, settings):
+def test_sign_out_also_redirects_an_anonymous_visitor(client, settings):
     settings.LOGOUT_REDIRECT_URL = "http://lms.example:8000/logout"
     assert client.get("/logout/").url.startswith("http://lms.example:8000/logout")
 
@@ -102,7 +102,7 @@ def test_an_anonymous_visitor_is_redirected_too(client, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_lms_is_notified_with_a_signed_token(fake_lms, lms, settings):
+def test_sign_out_sends_a_signed_logout_token_to_the_lms(fake_lms, lms, settings):
     lms.browser.get("/logout/?no_redirect=1")
     (message,) = fake_lms.wait_for(1)
     assert message.path == "/usher/backchannel-logout/mitxpro-oauth2/"
@@ -122,14 +122,14 @@ def test_the_lms_is_notified_with_a_signed_token(fake_lms, lms, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_way_to_sign_out_notifies_the_lms(fake_lms, lms):
+def test_a_sign_out_by_allauth_notifies_the_lms(fake_lms, lms):
     lms.browser.post("/accounts/logout/")
     assert len(fake_lms.wait_for(1)) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms, monkeypatch):
-    # Much longer than even a busy machine needs for the page.
+def test_the_sign_out_page_does_not_wait_for_a_slow_lms(fake_lms, lms, monkeypatch):
+    # This time is much longer than the page needs, even on a busy machine.
     monkeypatch.setattr(sending, "REQUEST_SECONDS", 60.0)
     fake_lms.delay = threading.Event()
     started = time.monotonic()
@@ -147,7 +147,7 @@ def test_a_sign_out_message_that_the_lms_did_not_accept_is_sent_later(fake_lms, 
     message = SignOutMessage.objects.get()
     assert (message.attempts, message.last_error) == (1, "the LMS answered 503")
     assert message.next_attempt_at > timezone.now()
-    assert sending.deliver_due() == 0, "not before its time"
+    assert sending.deliver_due() == 0, "the next attempt is not due yet"
     fake_lms.status = 200
     SignOutMessage.objects.update(next_attempt_at=timezone.now())
     assert sending.deliver_due() == 1
@@ -171,7 +171,7 @@ def test_a_failed_sign_out_message_is_sent_again_by_the_same_process(fake_lms, l
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_lms_without_the_plugin_is_not_asked_again(fake_lms, lms):
+def test_a_sign_out_message_is_not_repeated_after_404(fake_lms, lms):
     fake_lms.status = 404
     lms.browser.get("/logout/?no_redirect=1")
     fake_lms.wait_for(1)
@@ -180,7 +180,7 @@ def test_an_lms_without_the_plugin_is_not_asked_again(fake_lms, lms):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_a_day_it_is_given_up(fake_lms, lms):
+def test_a_sign_out_message_is_given_up_after_a_day(fake_lms, lms):
     fake_lms.status = 503
     lms.browser.get("/logout/?no_redirect=1")
     fake_lms.wait_for(1)
@@ -192,7 +192,7 @@ def test_after_a_day_it_is_given_up(fake_lms, lms):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_client_can_have_an_address_of_its_own(lms, make_client):
+def test_a_client_s_own_sign_out_address_receives_the_message(lms, make_client):
     with receiver() as server:
         make_client("second-lms", backchannel_logout_url=server.url + "/there/")
         lms.browser.get("/logout/?no_redirect=1")
@@ -227,7 +227,7 @@ def send_sign_out(settings):
 
 
 @pytest.mark.django_db
-def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, send_sign_out):
+def test_a_sign_out_from_the_lms_ends_all_sessions_of_the_learner(lms, learner, send_sign_out):
     phone = Client()
     phone.force_login(learner)
     answer = send_sign_out()
@@ -237,31 +237,36 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, send_sign_ou
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_session_whose_owner_changed_the_password_ends_too(learner, send_sign_out, times):
-    """When the password changes, Django gives the session a new key. The sign-out message must
-    still end that session."""
+@pytest.mark.parametrize("number_of_changes", [1, 2])
+def test_a_sign_out_from_the_lms_ends_a_session_after_changes_of_the_password(
+    learner, send_sign_out, number_of_changes
+):
+    """Django gives the session a new key when its owner changes the password."""
     learner.set_password("first-pass-word")
     learner.save()
     browser = Client()
     assert browser.login(username=learner.username, password="first-pass-word")
-    before = browser.session.session_key
+    first_key = browser.session.session_key
     passwords = ["first-pass-word", "second-pass-word", "third-pass-word"]
-    for old, new in pairwise(passwords[: times + 1]):
-        form = {"oldpassword": old, "password1": new, "password2": new}
+    for old_password, new_password in pairwise(passwords[: number_of_changes + 1]):
+        form = {
+            "oldpassword": old_password,
+            "password1": new_password,
+            "password2": new_password,
+        }
         assert browser.post(reverse("account_change_password"), form).status_code == 302
-    assert browser.session.session_key != before
-    assert signed_in(browser)
+    assert browser.session.session_key != first_key
+    assert is_signed_in(browser)
 
     assert send_sign_out().json() == {"ended": 1}
 
-    assert not signed_in(browser)
+    assert not is_signed_in(browser)
     assert not Session.objects.exists()
     assert not SignedInSession.objects.exists()
 
 
 @pytest.mark.django_db
-def test_a_session_that_stays_as_it_is_costs_no_query(learner, django_assert_num_queries):
+def test_following_an_unchanged_session_takes_no_query(learner, django_assert_num_queries):
     browser = Client()
     browser.force_login(learner)
     request = RequestFactory().get("/")
@@ -272,16 +277,16 @@ def test_a_session_that_stays_as_it_is_costs_no_query(learner, django_assert_num
 
 
 @pytest.mark.django_db
-def test_a_replay_ends_nothing(lms, learner, send_sign_out):
+def test_a_repeated_message_ends_no_session(lms, learner, send_sign_out):
     send_sign_out()
-    again = Client()
-    again.force_login(learner)
+    browser = Client()
+    browser.force_login(learner)
     assert send_sign_out().json() == {"ended": 0}
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_a_late_message_does_not_end_a_newer_session(lms, send_sign_out):
+def test_a_delayed_message_ends_no_session_that_began_after_the_sign_out(lms, send_sign_out):
     assert send_sign_out(moment=time.time() - 240).json() == {"ended": 0}
     assert Session.objects.count() == 1
 
@@ -306,13 +311,15 @@ def test_a_late_message_does_not_end_a_newer_session(lms, send_sign_out):
         ({"body": b"x" * 20_000}, 413),
     ],
 )
-def test_invalid_messages_end_nothing(lms, send_sign_out, changes, status):
+def test_an_invalid_message_ends_no_session(lms, send_sign_out, changes, status):
     assert send_sign_out(**changes).status_code == status
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_forged_messages_are_limited_and_fill_nothing(lms, send_sign_out, monkeypatch):
+def test_forged_messages_are_limited_and_add_few_events_to_the_audit_log(
+    lms, send_sign_out, monkeypatch
+):
     # The audit log limits its events per minute. This window is longer than the test.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     cache.clear()
@@ -339,12 +346,12 @@ def test_forged_messages_are_limited_and_fill_nothing(lms, send_sign_out, monkey
 
 
 @pytest.mark.django_db
-def test_without_a_secret_no_sign_out_is_accepted(lms, send_sign_out, settings):
+def test_messages_are_rejected_with_503_if_no_secret_is_configured(lms, send_sign_out, settings):
     settings.USHER_WEBHOOK_SECRET = ""
     assert send_sign_out(secret="").status_code == 503
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_an_unknown_learner_is_no_error(lms, send_sign_out):
+def test_a_message_about_an_unknown_learner_ends_no_session(lms, send_sign_out):
     assert send_sign_out("nobody").json() == {"ended": 0}

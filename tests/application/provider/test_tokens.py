@@ -9,12 +9,12 @@ import pytest
 from django.utils import timezone
 from oauth2_provider.models import AccessToken
 
-from tests.application.provider.conftest import CALLBACK, live_tokens
+from tests.application.provider.conftest import CALLBACK, count_valid_tokens
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_refresh_gives_new_tokens_and_ends_the_old(lms):
+def test_a_refresh_gives_new_tokens_and_revokes_the_former_ones(lms):
     first = lms.exchange()
     second = lms.refresh(first["refresh_token"]).json()
     assert second["refresh_token"] != first["refresh_token"]
@@ -23,7 +23,7 @@ def test_a_refresh_gives_new_tokens_and_ends_the_old(lms):
     assert lms.me(second["access_token"]).status_code == 200
 
 
-def test_a_refresh_token_used_twice_ends_the_whole_family(lms):
+def test_the_second_use_of_a_refresh_token_revokes_all_later_tokens(lms):
     first = lms.exchange()
     second = lms.refresh(first["refresh_token"]).json()
     third = lms.refresh(second["refresh_token"]).json()
@@ -31,10 +31,10 @@ def test_a_refresh_token_used_twice_ends_the_whole_family(lms):
     assert (replay.status_code, replay.json()["error"]) == (400, "invalid_grant")
     assert lms.me(third["access_token"]).status_code == 401
     assert lms.refresh(third["refresh_token"]).status_code == 400
-    assert live_tokens() == (0, 0)
+    assert count_valid_tokens() == (0, 0)
 
 
-def test_a_code_used_again_ends_also_what_was_refreshed_since(lms):
+def test_the_second_use_of_a_code_also_revokes_refreshed_tokens(lms):
     code = lms.code()
     first = lms.token(code=code).json()
     second = lms.refresh(first["refresh_token"]).json()
@@ -42,14 +42,14 @@ def test_a_code_used_again_ends_also_what_was_refreshed_since(lms):
     assert lms.me(second["access_token"]).status_code == 401
 
 
-def test_a_refresh_token_is_bound_to_its_client(lms, make_client):
+def test_a_refresh_token_of_another_client_is_refused(lms, make_client):
     tokens = lms.exchange()
     thief = make_client("another")
     assert thief.refresh(tokens["refresh_token"]).status_code == 400
     assert lms.refresh(tokens["refresh_token"]).status_code == 200
 
 
-def test_a_refresh_can_not_widen_the_scope(lms):
+def test_a_refresh_with_a_wider_scope_is_refused(lms):
     tokens = lms.exchange()
     answer = lms.token(
         grant_type="refresh_token",
@@ -60,13 +60,13 @@ def test_a_refresh_can_not_widen_the_scope(lms):
     assert answer.json()["error"] == "invalid_scope"
 
 
-def test_an_unused_refresh_token_ends(lms):
+def test_a_refresh_token_expires_if_it_is_not_used(lms):
     tokens = lms.exchange()
     AccessToken.objects.update(expires=timezone.now() - timedelta(days=31))
     assert lms.refresh(tokens["refresh_token"]).status_code == 400
 
 
-def test_revoking_a_refresh_token_ends_both(lms):
+def test_revoking_a_refresh_token_also_revokes_the_access_token(lms):
     tokens = lms.exchange()
     assert lms.revoke(tokens["refresh_token"]).status_code == 200
     assert lms.me(tokens["access_token"]).status_code == 401
@@ -74,31 +74,31 @@ def test_revoking_a_refresh_token_ends_both(lms):
 
 
 @pytest.mark.parametrize("hint", ["access_token", "refresh_token", "rubbish", ""])
-def test_revoking_an_access_token_ends_both_whatever_the_hint(lms, hint):
+def test_revoking_an_access_token_also_revokes_the_refresh_token_with_any_hint(lms, hint):
     tokens = lms.exchange()
     assert lms.revoke(tokens["access_token"], token_type_hint=hint).status_code == 200
     assert lms.me(tokens["access_token"]).status_code == 401
-    assert live_tokens() == (0, 0)
+    assert count_valid_tokens() == (0, 0)
 
 
-def test_revoking_what_is_unknown_is_no_error(lms):
+def test_revoking_an_unknown_token_succeeds(lms):
     assert lms.revoke("unknown").status_code == 200
 
 
-def test_a_client_can_not_revoke_tokens_of_another(lms, make_client):
+def test_a_token_of_another_client_is_not_revoked(lms, make_client):
     tokens = lms.exchange()
     make_client("another").revoke(tokens["access_token"])
     assert lms.me(tokens["access_token"]).status_code == 200
 
 
-def test_revoking_needs_the_client_s_secret(lms):
+def test_revoking_with_a_wrong_secret_is_refused(lms):
     tokens = lms.exchange()
     assert lms.revoke(tokens["access_token"], client_secret="wrong").status_code == 401
     assert lms.me(tokens["access_token"]).status_code == 200
 
 
 @pytest.fixture
-def concurrently(live_server):
+def post_concurrently(live_server):
     """``concurrently(client, *forms)`` posts all forms to the token endpoint at the same moment."""
 
     def post(client, *forms):
@@ -119,43 +119,51 @@ def concurrently(live_server):
 def assert_one_pair_and_no_valid_token(answers):
     """Asserts that exactly one answer has a pair of tokens, that the others are ``invalid_grant``,
     and that no valid token is left."""
-    good = [answer.json() for answer in answers if answer.status_code == 200]
-    bad = [answer for answer in answers if answer.status_code != 200]
-    assert {(a.status_code, a.json()["error"]) for a in bad} == {(400, "invalid_grant")}
-    assert len(good) == 1
-    assert all(good[0][name] for name in ("access_token", "refresh_token"))
-    assert live_tokens() == (0, 0)
+    pairs = [answer.json() for answer in answers if answer.status_code == 200]
+    errors = {
+        (answer.status_code, answer.json()["error"])
+        for answer in answers
+        if answer.status_code != 200
+    }
+    assert errors == {(400, "invalid_grant")}
+    assert len(pairs) == 1
+    assert all(pairs[0][name] for name in ("access_token", "refresh_token"))
+    assert count_valid_tokens() == (0, 0)
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("times", [2, 4])
-def test_a_refresh_token_used_concurrently_gives_one_pair(lms, concurrently, times):
+@pytest.mark.parametrize("number_of_requests", [2, 4])
+def test_concurrent_uses_of_a_refresh_token_give_only_one_pair_of_tokens(
+    lms, post_concurrently, number_of_requests
+):
     for _ in range(5):
         form = {"grant_type": "refresh_token", "refresh_token": lms.exchange()["refresh_token"]}
-        answers = concurrently(lms, *[dict(form) for _ in range(times)])
+        answers = post_concurrently(lms, *[dict(form) for _ in range(number_of_requests)])
         assert_one_pair_and_no_valid_token(answers)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_code_used_concurrently_gives_one_pair(lms, concurrently):
+def test_concurrent_uses_of_a_code_give_only_one_pair_of_tokens(lms, post_concurrently):
     for _ in range(5):
         form = {
             "grant_type": "authorization_code",
             "code": lms.code(),
             "redirect_uri": CALLBACK,
         }
-        assert_one_pair_and_no_valid_token(concurrently(lms, dict(form), dict(form)))
+        assert_one_pair_and_no_valid_token(post_concurrently(lms, dict(form), dict(form)))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_token_revoked_while_it_is_refreshed_leaves_nothing(lms, concurrently):
+def test_no_valid_token_is_left_if_a_refresh_token_is_revoked_during_its_refresh(
+    lms, post_concurrently
+):
     for _ in range(5):
-        old = lms.exchange()["refresh_token"]
-        refreshed, revoked = concurrently(
+        refresh_token = lms.exchange()["refresh_token"]
+        refreshed, revoked = post_concurrently(
             lms,
-            {"grant_type": "refresh_token", "refresh_token": old},
-            {"endpoint": "revoke_token", "token": old},
+            {"grant_type": "refresh_token", "refresh_token": refresh_token},
+            {"endpoint": "revoke_token", "token": refresh_token},
         )
         assert revoked.status_code == 200
         assert refreshed.status_code in (200, 400)
-        assert live_tokens() == (0, 0)
+        assert count_valid_tokens() == (0, 0)

@@ -12,16 +12,20 @@ from usher.application.records.answers import Answers
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
-class Lms:
+class CountingLms:
+    """An LMS whose answer is the number of requests so far: 1, 2, 3 …"""
+
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
 
     def __call__(self) -> int:
-        self.asked += 1
-        return self.asked
+        self.requests += 1
+        return self.requests
 
 
 def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, due: float) -> Any:
+    """Asks for the answer for one row. owner: of the row's claim. claimed, due: seconds after
+    ``NOON``."""
     return answers.of(
         "ada",
         lms,
@@ -32,27 +36,27 @@ def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, due: float) -
 
 
 def test_rows_of_one_claim_share_an_answer() -> None:
-    answers, lms = Answers(), Lms()
+    answers, lms = Answers(), CountingLms()
     results = [ask(answers, lms, owner="a", claimed=1, due=1) for _ in range(5)]
     assert results == [1] * 5
 
 
-def test_so_do_rows_that_were_made_due_before_the_first_was_claimed() -> None:
-    answers, lms = Answers(), Lms()
+def test_rows_share_an_answer_if_they_were_due_before_the_first_was_claimed() -> None:
+    answers, lms = Answers(), CountingLms()
     assert ask(answers, lms, owner="a", claimed=10, due=0) == 1
     assert ask(answers, lms, owner="b", claimed=60, due=5) == 1
 
 
-def test_an_answer_from_before_the_change_is_not_used() -> None:
-    answers, lms = Answers(), Lms()
+def test_a_row_that_became_due_after_an_answer_gets_a_new_answer() -> None:
+    answers, lms = Answers(), CountingLms()
     ask(answers, lms, owner="a", claimed=10, due=0)
     assert ask(answers, lms, owner="b", claimed=60, due=50) == 2
     # The clocks of two servers may differ a little, so this row does not use the earlier answer.
     assert ask(answers, lms, owner="c", claimed=61, due=59.9) == 3
 
 
-def test_a_failure_is_not_kept() -> None:
-    answers, lms = Answers(), Lms()
+def test_a_failed_request_is_repeated_for_the_next_row() -> None:
+    answers, lms = Answers(), CountingLms()
 
     def fail() -> None:
         raise ValueError("down")
@@ -63,23 +67,23 @@ def test_a_failure_is_not_kept() -> None:
 
 
 def test_concurrent_callers_wait_for_the_same_answer() -> None:
-    answers, started, go = Answers(), threading.Event(), threading.Event()
-    found: list[str] = []
+    answers, started, may_answer = Answers(), threading.Event(), threading.Event()
+    results: list[str] = []
 
-    def slow() -> str:
+    def answer_slowly() -> str:
         started.set()
-        assert go.wait(90)
+        assert may_answer.wait(90)
         return "first"
 
-    def look(asking: Any) -> None:
-        found.append(ask(answers, asking, owner="a", claimed=1, due=0))
+    def store_result(lms: Any) -> None:
+        results.append(ask(answers, lms, owner="a", claimed=1, due=0))
 
-    threads = [threading.Thread(target=look, args=(slow,))]
+    threads = [threading.Thread(target=store_result, args=(answer_slowly,))]
     threads[0].start()
     assert started.wait(90)
-    threads.append(threading.Thread(target=look, args=(lambda: "second",)))
+    threads.append(threading.Thread(target=store_result, args=(lambda: "second",)))
     threads[1].start()
-    go.set()
+    may_answer.set()
     for thread in threads:
         thread.join(90)
-    assert found == ["first", "first"]
+    assert results == ["first", "first"]

@@ -28,7 +28,7 @@ def learner(system):
     return user
 
 
-def test_grades_are_pulled(system, learner):
+def test_a_recheck_reads_grades(system, learner):
     recheck(["grade"])
     summary = reconcile(["grade"])
     assert summary.failed == 0, summary.failures
@@ -38,7 +38,7 @@ def test_grades_are_pulled(system, learner):
     assert grade.passed is False
 
 
-def certify(system, user):
+def create_certificate(system, user):
     name = user.lms_account.username
     system.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "
@@ -49,12 +49,12 @@ def certify(system, user):
     )
 
 
-def test_certificates_that_vanish_together_are_not_accepted_as_missing(system, learner, faulty):
-    """Another server answers only the requests for certificates, with an empty list."""
+def test_certificates_that_are_all_missing_are_kept(system, learner, faulty):
+    """Requests for certificates reach another server, which answers with an empty list."""
     other = system.learner()
     enroll(other, ensure_run(DEMO), reconcile_now=True)
     for user in (learner, other):
-        certify(system, user)
+        create_certificate(system, user)
     recheck(["certificate"])
     assert reconcile(["certificate"]).failed == 0
     faulty.impostor = Impostor(
@@ -77,26 +77,25 @@ def test_certificates_that_vanish_together_are_not_accepted_as_missing(system, l
     assert Certificate.objects.get(user=learner).status == "downloadable"
 
 
-def test_people_are_called_by_their_names(system, learner):
-    certify(system, learner)
+def test_records_are_shown_with_the_learner_and_the_run(system, learner):
+    create_certificate(system, learner)
     recheck(["grade", "certificate"])
     reconcile(["grade", "certificate"])
     run = ensure_run(DEMO)
-    rows = [
-        Enrollment.objects.get(user=learner),
-        Grade.objects.get(user=learner),
-        Certificate.objects.get(user=learner),
-        LmsToken.objects.get(user=learner),
-        RunModes.objects.get(run=run),
-    ]
-    for row, words in zip(rows, ("", "grade of ", "certificate of ", "token of ", ""), strict=True):
-        who = "modes of" if isinstance(row, RunModes) else words + str(learner)
-        assert str(row).startswith(who)
-        assert isinstance(row, LmsToken) or str(row).endswith(str(run))
+    token = LmsToken.objects.get(user=learner)
+    assert str(token).startswith(f"token of {learner}")
+    for row, beginning in (
+        (Enrollment.objects.get(user=learner), f"{learner}"),
+        (Grade.objects.get(user=learner), f"grade of {learner}"),
+        (Certificate.objects.get(user=learner), f"certificate of {learner}"),
+        (RunModes.objects.get(run=run), "modes of"),
+    ):
+        assert str(row).startswith(beginning)
+        assert str(row).endswith(str(run))
 
 
-def test_certificates_are_pulled(system, learner):
-    certify(system, learner)
+def test_a_recheck_reads_certificates(system, learner):
+    create_certificate(system, learner)
     recheck(["certificate"])
     summary = reconcile(["certificate"])
     assert summary.failed == 0, summary.failures
@@ -105,7 +104,7 @@ def test_certificates_are_pulled(system, learner):
     assert certificate.is_settled
 
 
-def test_no_certificate_is_an_answer_too(system, learner):
+def test_the_record_of_a_learner_without_certificate_is_settled(system, learner):
     recheck(["certificate"])
     assert reconcile(["certificate"]).failed == 0
     assert Certificate.objects.get(user=learner).status == ""
@@ -120,7 +119,7 @@ def test_a_new_name_is_sent_with_the_learners_token(system, learner):
     assert LmsProfile.objects.get(user=learner).observed_name == "Another Name"
 
 
-def test_a_new_email_needs_usher_in_the_lms(system, learner):
+def test_a_new_email_address_is_refused_without_usher_in_the_lms(system, learner):
     learner.email = f"new-{learner.email}"
     learner.save()
     reconcile(["profile"])
@@ -129,7 +128,7 @@ def test_a_new_email_needs_usher_in_the_lms(system, learner):
     assert row.error_code == "email-needs-usher-lms"
 
 
-def test_an_lms_without_the_plugin_needs_a_person_to_deactivate_an_account(system, learner):
+def test_a_deactivation_is_refused_without_usher_in_the_lms(system, learner):
     deactivate(learner)
     summary = reconcile(["account"])
     assert summary.failures[0].code == "deactivation-by-hand"

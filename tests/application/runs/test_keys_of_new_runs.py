@@ -8,11 +8,13 @@ from django.core.exceptions import ValidationError
 
 from usher.application.models import CourseRun
 
-GOOD = "course-v1:edX+DemoX+Demo_Course"
+VALID_KEY = "course-v1:edX+DemoX+Demo_Course"
 
 
-def bulk(key: str) -> Any:
-    return CourseRun.objects.bulk_create([CourseRun(course_key=GOOD), CourseRun(course_key=key)])
+def bulk_create(key: str) -> Any:
+    return CourseRun.objects.bulk_create(
+        [CourseRun(course_key=VALID_KEY), CourseRun(course_key=key)]
+    )
 
 
 @pytest.mark.django_db
@@ -20,25 +22,27 @@ def bulk(key: str) -> Any:
     "key", ["", "DemoX", "course-v1:edX+DemoX", "course-v1:edX+..+1", "x" * 300]
 )
 @pytest.mark.parametrize(
-    "make",
+    "create",
     [
         lambda key: CourseRun.objects.create(course_key=key),
         lambda key: CourseRun(course_key=key).save(),
         lambda key: CourseRun.objects.get_or_create(course_key=key),
         lambda key: CourseRun.objects.update_or_create(course_key=key),
-        bulk,
+        bulk_create,
     ],
     ids=["create", "save", "get_or_create", "update_or_create", "bulk_create"],
 )
-def test_a_malformed_key_is_refused(make: Callable[[str], Any], key: str) -> None:
+def test_every_way_to_create_a_run_rejects_a_malformed_key(
+    create: Callable[[str], Any], key: str
+) -> None:
     with pytest.raises(ValidationError, match="is not a course key; it looks like course-v1:ORG"):
-        make(key)
+        create(key)
     assert not CourseRun.objects.exists()
 
 
 @pytest.mark.django_db
-def test_a_row_of_before_can_still_be_changed() -> None:
-    run = CourseRun.objects.create(course_key=GOOD)
+def test_a_stored_run_with_a_malformed_key_can_be_saved() -> None:
+    run = CourseRun.objects.create(course_key=VALID_KEY)
     CourseRun.objects.update(course_key="DemoX")
     run.refresh_from_db()
     run.title = "Old"

@@ -10,8 +10,8 @@ import pytest
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
 
-GOOD = "course-v1:edX+Lying+1"
-NO_KEYS = [
+VALID_KEY = "course-v1:edX+Lying+1"
+INVALID_KEYS = [
     "not a key",
     "line\nbreak",
     "course-v1:a+b+c\n",
@@ -24,34 +24,37 @@ NO_KEYS = [
 ]
 
 
-def described(key: Any, **more: Any) -> dict[str, Any]:
-    return {"course_id": key, "name": "Lying", "media": {"image": {"large": "/x.png"}}} | more
+def run_of_list(key: Any, **overrides: Any) -> dict[str, Any]:
+    """A course run as in the LMS's list. overrides: fields that replace the defaults."""
+    return {"course_id": key, "name": "Lying", "media": {"image": {"large": "/x.png"}}} | overrides
 
 
-def writer_after(*found: dict[str, Any]) -> sync.Writer:
+def write_runs(*runs: dict[str, Any]) -> sync.Writer:
     writer = sync.Writer(sync.known_runs())
-    writer.take(found)
+    writer.take(runs)
     writer.flush()
     return writer
 
 
-def test_an_invalid_course_key_is_refused_alone(db: None, client: Any) -> None:
-    writer = writer_after(*[described(key) for key in NO_KEYS], described(GOOD))
-    assert list(CourseRun.objects.values_list("course_key", flat=True)) == [GOOD]
-    assert len(writer.summary.failures) == len(NO_KEYS)
+def test_only_the_runs_with_an_invalid_key_fail(db: None, client: Any) -> None:
+    writer = write_runs(*[run_of_list(key) for key in INVALID_KEYS], run_of_list(VALID_KEY))
+    assert list(CourseRun.objects.values_list("course_key", flat=True)) == [VALID_KEY]
+    assert len(writer.summary.failures) == len(INVALID_KEYS)
     assert client.get("/").status_code == 200
 
 
-def test_a_run_that_is_nested_too_deeply_is_refused_alone(db: None) -> None:
-    deep: Any = "x"
+def test_only_the_run_that_is_nested_too_deeply_fails(db: None) -> None:
+    nested_name: Any = "x"
     for _ in range(3000):
-        deep = [deep]
-    writer = writer_after(described("course-v1:edX+Deep+1", name=deep), described(GOOD))
-    assert list(CourseRun.objects.values_list("course_key", flat=True)) == [GOOD]
+        nested_name = [nested_name]
+    writer = write_runs(
+        run_of_list("course-v1:edX+Deep+1", name=nested_name), run_of_list(VALID_KEY)
+    )
+    assert list(CourseRun.objects.values_list("course_key", flat=True)) == [VALID_KEY]
     assert len(writer.summary.failures) == 1
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", " http://x"])
-def test_an_image_of_another_scheme_is_left_out(db: None, address: str) -> None:
-    writer_after(described(GOOD, media={"image": {"large": address}}))
+def test_an_image_address_that_is_not_http_is_left_out(db: None, address: str) -> None:
+    write_runs(run_of_list(VALID_KEY, media={"image": {"large": address}}))
     assert CourseRun.objects.get().image_url == ""

@@ -35,7 +35,7 @@ def system_with_many_runs(lms_with_many_runs, system):
 
 
 @pytest.mark.each_database
-def test_all_runs_come_with_titles_and_dates(system):
+def test_a_sync_of_all_runs_stores_titles_dates_and_modes(system):
     summary = sync_runs(modes=True)
     assert summary.failed == 0, summary.failures
     run = CourseRun.objects.get(course_key=E2E)
@@ -44,11 +44,11 @@ def test_all_runs_come_with_titles_and_dates(system):
     assert run.end == datetime(2030, 1, 1, tzinfo=UTC)
     assert run.enrollment_end == datetime(2029, 12, 31, tzinfo=UTC)
     assert run.is_settled
-    assert {m.slug: m.min_price for m in run.modes.all()} == {"audit": 0, "verified": 49}
+    assert {mode.slug: mode.min_price for mode in run.modes.all()} == {"audit": 0, "verified": 49}
 
 
 @pytest.mark.each_database
-def test_only_what_changed_is_written(system_with_many_runs):
+def test_a_second_sync_writes_only_changed_runs(system_with_many_runs):
     first = sync_runs()
     assert first.failed == 0, first.failures
     assert first.changed == CourseRun.objects.count() >= 230
@@ -68,17 +68,18 @@ def test_only_what_changed_is_written(system_with_many_runs):
 
 
 @pytest.mark.each_database
-def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(system):
-    ensure_run("course-v1:Nobody+Knows+This")
+def test_a_run_is_marked_as_missing_until_the_lms_shows_it_again(system):
+    unknown_key = "course-v1:Nobody+Knows+This"
+    ensure_run(unknown_key)
     summary = sync_runs()
-    assert [f.what for f in summary.failures] == ["course-v1:Nobody+Knows+This"]
-    assert CourseRun.objects.get(course_key="course-v1:Nobody+Knows+This").missing_since
+    assert [failure.what for failure in summary.failures] == [unknown_key]
+    assert CourseRun.objects.get(course_key=unknown_key).missing_since
     CourseRun.objects.filter(course_key=DEMO).update(missing_since="2026-01-01T00:00:00Z")
     assert sync_runs(["course-v1:edX+DemoX+Demo_Course"]).changed == 1
     assert CourseRun.objects.get(course_key=DEMO).missing_since is None
 
 
-def test_one_run_by_its_key(system):
+def test_a_sync_of_one_run_stores_only_that_run(system):
     summary = sync_runs([DEMO], modes=True)
     assert summary.failed == 0, summary.failures
     assert CourseRun.objects.get().title == "Demonstration Course"
@@ -86,7 +87,7 @@ def test_one_run_by_its_key(system):
     assert sync_runs([DEMO], modes=True).changed == 0
 
 
-def test_a_malformed_key_is_named(system):
+def test_a_sync_of_a_malformed_key_fails_and_names_the_key(system):
     with pytest.raises(UnknownRun, match="not-a-key"):
         sync_runs(["not-a-key"])
 
@@ -111,7 +112,9 @@ def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(system):
 
 
 @pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
-def test_a_throttled_list_is_waited_for(system_with_many_runs, faulty, fault):
+def test_a_sync_waits_while_the_lms_limits_requests_for_the_list(
+    system_with_many_runs, faulty, fault
+):
     waits = []
     faulty.break_next(fault, path=COURSES, times=1)
     summary = sync_runs(waiting=waits.append)
@@ -124,14 +127,14 @@ def test_a_throttled_list_is_waited_for(system_with_many_runs, faulty, fault):
 @pytest.mark.parametrize(
     "fault", [faults.ERROR_500, faults.UNAVAILABLE, faults.RESET, faults.HALF_BODY, faults.BAD_JSON]
 )
-def test_a_failing_page_is_asked_for_again(system_with_many_runs, faulty, fault):
+def test_a_sync_repeats_the_request_for_a_page_that_failed(system_with_many_runs, faulty, fault):
     faulty.break_next(fault, path=COURSES, times=3)
     summary = sync_runs()
     assert summary.failed == 0, summary.failures
     assert summary.changed >= 230
 
 
-def test_a_list_that_can_not_be_had_marks_nothing_as_missing(system_with_many_runs, faulty):
+def test_no_run_is_marked_as_missing_if_the_list_cannot_be_read(system_with_many_runs, faulty):
     sync_runs()
     faulty.break_all(faults.UNAVAILABLE, path="page=2")
     summary = sync_runs()
@@ -140,7 +143,7 @@ def test_a_list_that_can_not_be_had_marks_nothing_as_missing(system_with_many_ru
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
 
 
-def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
+def test_a_sync_gives_up_a_list_that_times_out_after_two_requests(faulty, settings, monkeypatch):
     settings.EDX_API_CLIENT_TIMEOUT = 0.3
     monkeypatch.setattr(sync, "_FAILING_SECONDS", 0.5)
     faulty.break_all(faults.SLOW, path=COURSES)
@@ -149,49 +152,47 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
     assert len(faulty.requests) == 2
 
 
-def test_a_long_sync_by_celery_does_not_delay_learners(system, monkeypatch):
-    """While a single worker reads the LMS's course list, the same worker processes interactive
-    rows."""
+def test_a_celery_worker_processes_interactive_rows_while_it_reads_the_list(system, monkeypatch):
     user = system.learner()
     ensure_account(user)
-    served = threading.Event()
+    account_ready = threading.Event()
 
-    def reconcile(*arguments, **options):
-        summary = real_reconcile(*arguments, **options)
+    def reconcile_and_check_account(*arguments, **options):
+        summary = reconcile(*arguments, **options)
         if LmsAccount.objects.get().is_ready:
-            served.set()
+            account_ready.set()
         return summary
 
-    def slow(lms, *arguments, **options):
-        assert served.wait(30), "the learner waits for the whole list"
-        return runs_page(lms, *arguments, **options)
+    def read_page_after_account(lms, *arguments, **options):
+        assert account_ready.wait(30), "the learner waits for the whole list"
+        return read_page(lms, *arguments, **options)
 
-    real_reconcile, runs_page = tasks.reconcile, LmsClient.runs_page
-    monkeypatch.setattr(tasks, "reconcile", reconcile)
-    monkeypatch.setattr(LmsClient, "runs_page", slow)
+    reconcile, read_page = tasks.reconcile, LmsClient.runs_page
+    monkeypatch.setattr(tasks, "reconcile", reconcile_and_check_account)
+    monkeypatch.setattr(LmsClient, "runs_page", read_page_after_account)
     tasks.sync_all_runs()
     assert CourseRun.objects.filter(course_key=DEMO, observed_at__isnull=False).exists()
 
 
-def test_a_sync_by_celery_ends_when_the_worker_is_stopped(system, monkeypatch):
-    event, gave_up = threading.Event(), threading.Event()
+def test_a_sync_in_a_celery_worker_ends_when_the_worker_is_stopped(system, monkeypatch):
+    sync_ended, lms_answered = threading.Event(), threading.Event()
 
-    def slow(lms, *arguments, **options):
+    def stop_worker_and_answer_late(lms, *arguments, **options):
         tasks.stopping.set()
-        if not event.wait(30):
-            gave_up.set()
+        if not sync_ended.wait(30):
+            lms_answered.set()
         raise LmsError("not answered before the worker stopped")
 
-    monkeypatch.setattr(LmsClient, "runs_page", slow)
+    monkeypatch.setattr(LmsClient, "runs_page", stop_worker_and_answer_late)
     try:
         tasks.sync_all_runs()
-        assert not gave_up.is_set()
+        assert not lms_answered.is_set()
     finally:
-        event.set()
+        sync_ended.set()
         tasks.stopping.clear()
 
 
-def test_the_number_of_concurrent_pages_follows_their_time():
+def test_the_number_of_concurrent_pages_depends_on_the_time_of_a_page():
     slow, quick = sync.Pace(), sync.Pace()
     slow.record_time(1.0)
     quick.record_time(0.001)
@@ -205,13 +206,13 @@ def test_the_number_of_concurrent_pages_follows_their_time():
     assert quick.concurrency == sync.MOST_CONCURRENT // 2
 
 
-def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name(system):
-    """Rows have malformed keys if they are older than Usher's check of keys, or if a data migration
-    created them."""
+def test_a_stored_run_with_a_malformed_key_fails_and_all_other_runs_are_settled(system):
+    """A stored key can be malformed if the row is older than Usher's check of keys, or if a data
+    migration created it."""
     sync_runs(modes=True)
-    bad = CourseRun.objects.create(course_key="course-v1:edX+Bad+1")
-    RunModes.objects.create(run=bad)
-    CourseRun.objects.filter(pk=bad.pk).update(course_key="course v1 bad")
+    malformed = CourseRun.objects.create(course_key="course-v1:edX+Bad+1")
+    RunModes.objects.create(run=malformed)
+    CourseRun.objects.filter(pk=malformed.pk).update(course_key="course v1 bad")
     learner = system.learner()
     for run in CourseRun.objects.all():
         enroll(learner, run, force=True)  # also in runs with closed enrollment
@@ -220,12 +221,12 @@ def test_a_malformed_key_of_before_stops_no_other_run_and_is_refused_by_its_name
     summary = sync_runs(modes=True)
     codes = {failure.code for failure in summary.failures}
     assert codes <= {"malformed-course-key"}, summary.failures
-    good = CourseRun.objects.exclude(pk=bad.pk)
-    assert not good.unsettled().exists()
-    waiting = Enrollment.objects.filter(run__in=good).unsettled()
+    others = CourseRun.objects.exclude(pk=malformed.pk)
+    assert not others.unsettled().exists()
+    waiting = Enrollment.objects.filter(run__in=others).unsettled()
     assert [(row.run.course_key, row.error_code, row.error_message) for row in waiting] == []
-    bad.refresh_from_db()
-    assert bad.error_code == "malformed-course-key"
-    assert bad.missing_since is None
-    assert "course-v1:ORG+NUMBER+RUN" in bad.error_message
-    assert Enrollment.objects.get(run=bad).error_code == "malformed-course-key"
+    malformed.refresh_from_db()
+    assert malformed.error_code == "malformed-course-key"
+    assert malformed.missing_since is None
+    assert "course-v1:ORG+NUMBER+RUN" in malformed.error_message
+    assert Enrollment.objects.get(run=malformed).error_code == "malformed-course-key"

@@ -40,23 +40,23 @@ def learner(system):
     return user
 
 
-def expire(user, **more):
-    past = timezone.now() - timedelta(minutes=1)
-    LmsToken.objects.filter(user=user).update(expires_at=past, **more)
+def expire(user, **fields):
+    a_minute_ago = timezone.now() - timedelta(minutes=1)
+    LmsToken.objects.filter(user=user).update(expires_at=a_minute_ago, **fields)
 
 
-def test_a_valid_token_costs_no_request(learner, faulty):
+def test_a_valid_token_is_returned_without_a_request(learner, faulty):
     assert access_token_for(learner)
     assert faulty.requests == []
 
 
-def test_an_old_token_is_refreshed(learner, faulty):
-    before = access_token_for(learner)
+def test_an_expired_token_is_refreshed_with_one_request(learner, faulty):
+    expired_token = access_token_for(learner)
     expire(learner)
-    after = access_token_for(learner)
-    assert after != before
+    token = access_token_for(learner)
+    assert token != expired_token
     assert requests_sent(faulty) == [TOKEN]
-    assert client().me(after) == learner.lms_account.username
+    assert client().me(token) == learner.lms_account.username
 
 
 def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
@@ -70,29 +70,29 @@ def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
     assert "/dashboard" not in paths
 
 
-def test_one_renewal_for_many_concurrent_requests(learner, faulty):
+def test_concurrent_requests_renew_a_token_only_once(learner, faulty):
     expire(learner)
-    found, errors = [], []
+    tokens, errors = [], []
 
-    def ask():
+    def store_token():
         try:
-            found.append(access_token_for(learner))
+            tokens.append(access_token_for(learner))
         except Exception as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
+    threads = [threading.Thread(target=store_token) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert not errors
-    assert len(set(found)) == 1
+    assert len(set(tokens)) == 1
     assert faulty.count(TOKEN) == 1
 
 
-def test_the_caller_gets_the_error_of_a_failing_lms(learner, faulty):
+def test_access_token_for_raises_the_error_of_a_failing_lms(learner, faulty):
     expire(learner)
     faulty.break_all(faults.UNAVAILABLE)
     with pytest.raises(LmsError, match="503"):
@@ -101,7 +101,7 @@ def test_the_caller_gets_the_error_of_a_failing_lms(learner, faulty):
     assert access_token_for(learner)
 
 
-def test_the_caller_gets_an_error_if_there_is_no_account(system, settings):
+def test_access_token_for_fails_if_the_account_cannot_be_created(system, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     with pytest.raises(NoAccount, match="Nothing answers"):
         access_token_for(system.learner())
@@ -121,32 +121,37 @@ def test_an_unlinked_account_is_refused_with_its_reason(learner, system):
     assert row.error_code == "not-linked"
 
 
-def test_codes_are_given_to_the_lms_alone(system):
+def test_codes_are_granted_only_to_the_lms_s_client_and_redirect_uri(system):
     application = lms_application()
     user = system.learner()
-    good = application.redirect_uris.split()[0] + "?redirect_state=abc"
-    assert (
-        len(grant_codes([AuthorizationRequest(user.pk, application.client_id, good, "user:read")]))
-        == 1
-    )
+
+    def request_code(client_id, redirect_uri):
+        return grant_codes([AuthorizationRequest(user.pk, client_id, redirect_uri, "user:read")])
+
+    valid_uri = application.redirect_uris.split()[0] + "?redirect_state=abc"
+    assert len(request_code(application.client_id, valid_uri)) == 1
     with pytest.raises(NotConnected, match="client id"):
-        grant_codes([AuthorizationRequest(user.pk, "another", good, "user:read")])
-    for uri in ("http://evil.example/auth/complete/mitxpro-oauth2/", good + "&x=1", "", "//x"):
+        request_code("another", valid_uri)
+    foreign_uri = "http://evil.example/auth/complete/mitxpro-oauth2/"
+    for invalid_uri in (foreign_uri, f"{valid_uri}&x=1", "", "//x"):
         with pytest.raises(NotConnected):
-            grant_codes([AuthorizationRequest(user.pk, application.client_id, uri, "user:read")])
+            request_code(application.client_id, invalid_uri)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_learner_deleted_meanwhile_affects_no_other_learner_s_code(system):
+def test_grant_codes_leaves_out_a_deleted_learner(system):
     user, application = system.learner(), lms_application()
-    landing = application.redirect_uris.split()[0]
-    gone = AuthorizationRequest(user.pk + 1000, application.client_id, landing, "user:read")
-    here = AuthorizationRequest(user.pk, application.client_id, landing, "user:read")
-    codes = grant_codes([gone, here])
+    uri = application.redirect_uris.split()[0]
+    codes = grant_codes(
+        [
+            AuthorizationRequest(user_id, application.client_id, uri, "user:read")
+            for user_id in (user.pk + 1000, user.pk)
+        ]
+    )
     assert list(get_grant_model().objects.values_list("user_id", "code")) == [(user.pk, codes[1])]
 
 
-def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
+def test_tokens_are_reencrypted_with_a_new_key_and_renewed_if_the_key_is_lost(learner, settings):
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     settings.USHER_ENCRYPTION_KEYS = old
     access_token_for(learner)  # the stored token has another key, so a new token is obtained
@@ -160,11 +165,11 @@ def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
     assert client().me(access_token_for(learner)) == learner.lms_account.username
 
 
-def test_a_token_that_is_renewed_while_keys_are_rotated_is_not_undone(learner, monkeypatch):
+def test_rotating_keys_keeps_a_token_that_is_renewed_meanwhile(learner, monkeypatch):
     reading = threading.Event()
     reencrypt = vault.reencrypt
 
-    def slowly(encrypted):
+    def reencrypt_slowly(encrypted):
         reading.set()
         time.sleep(0.3)
         return reencrypt(encrypted)
@@ -176,7 +181,7 @@ def test_a_token_that_is_renewed_while_keys_are_rotated_is_not_undone(learner, m
         finally:
             connection.close()
 
-    monkeypatch.setattr(vault, "reencrypt", slowly)
+    monkeypatch.setattr(vault, "reencrypt", reencrypt_slowly)
     worker = threading.Thread(target=renew)
     worker.start()
     assert rotate_keys() == (1, 0)
@@ -184,7 +189,7 @@ def test_a_token_that_is_renewed_while_keys_are_rotated_is_not_undone(learner, m
     assert access_token_for(learner) == "renewed"
 
 
-def test_secrets_do_not_show(learner):
+def test_repr_shows_no_secrets(learner):
     from usher.client.payloads import TokenPair
 
     pair = TokenPair("very-secret", "also-secret", "read", timezone.now())

@@ -33,19 +33,20 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture
 def send(transactional_db, settings):
+    """A function that sends a signed message, as the LMS does."""
     settings.USHER_WEBHOOK_SECRET = SECRET
 
     def send(body, event_id="e1", at=None, secret=SECRET, **headers):
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         at = int(time.time()) if at is None else at
-        signature = signatures.sign(secret, timestamp=at, event_id=event_id, body=raw)
-        sent = {
+        signature = signatures.sign(secret, timestamp=at, event_id=event_id, body=content)
+        all_headers = {
             signatures.HEADER_EVENT_ID: event_id,
             signatures.HEADER_TIMESTAMP: str(at),
             signatures.HEADER_SIGNATURE: signature,
         } | headers
         return Client().post(
-            ApplicationPath.WEBHOOKS, raw, content_type="application/json", headers=sent
+            ApplicationPath.WEBHOOKS, content, content_type="application/json", headers=all_headers
         )
 
     return send
@@ -76,17 +77,17 @@ def test_messages_make_rows_due(send, learner):
     assert Certificate.objects.get().due_at is not None
 
 
-def test_a_message_about_a_refused_row_keeps_its_refusal(send, learner):
-    refused = {
+def test_a_message_makes_a_refused_row_due_and_keeps_the_refusal(send, learner):
+    refusal = {
         "refused_at": timezone.now(),
         "attempts": 3,
         "error_class": "rejected",
         "error_code": "enrollment-closed",
         "error_message": "Enrollment is closed.",
     }
-    Enrollment.objects.set_work(**refused)
+    Enrollment.objects.set_work(**refusal)
     LmsAccount.objects.update(created_in_lms_at=None)
-    LmsAccount.objects.set_work(**refused)
+    LmsAccount.objects.set_work(**refusal)
     send(message("enrollment.changed", learner))
     send(message("account.changed", learner), event_id="e2")
     row = Enrollment.objects.get()
@@ -96,13 +97,13 @@ def test_a_message_about_a_refused_row_keeps_its_refusal(send, learner):
     assert LmsAccount.objects.get().due_at is None
 
 
-def test_a_learner_is_found_by_the_index(send, learner):
+def test_a_learner_is_searched_with_the_index_of_lms_usernames(send, learner):
     with CaptureQueriesContext(connection) as queries:
         for number, kind in enumerate(("account", "enrollment", "grade", "certificate")):
             send(message(f"{kind}.changed", learner), event_id=f"i{number}")
-    statements = [q["sql"] for q in queries if 'LOWER("usher_lmsaccount"' in q["sql"]]
+    statements = [query["sql"] for query in queries if 'LOWER("usher_lmsaccount"' in query["sql"]]
     assert len(statements) == 4
-    assert not any("UPPER(" in q["sql"].upper() for q in queries)
+    assert not any("UPPER(" in query["sql"].upper() for query in queries)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = off")
@@ -115,30 +116,30 @@ def test_a_learner_is_found_by_the_index(send, learner):
     assert "lms_username_unique" in plan
 
 
-def test_how_long_a_message_took_is_measured(send, learner):
+def test_the_time_from_the_change_to_the_message_is_measured(send, learner):
     recorder.forget()
-    at = timezone.now() - timedelta(seconds=40)
-    send(message("enrollment.changed", learner) | {"at": at.isoformat()})
-    send(message("enrollment.changed", learner) | {"at": at.isoformat()})
-    for number, odd in enumerate(("", 7, "tomorrow", [], "9999-99-99")):
-        body = message("account.changed", learner) | {"at": odd}
+    changed_at = timezone.now() - timedelta(seconds=40)
+    for _ in range(2):
+        send(message("enrollment.changed", learner) | {"at": changed_at.isoformat()})
+    for number, malformed_time in enumerate(("", 7, "tomorrow", [], "9999-99-99")):
+        body = message("account.changed", learner) | {"at": malformed_time}
         assert send(body, event_id=f"odd{number}").status_code == 200
     recorder.flush()
-    stored = {(v.name, v.labels, v.part): v.value for v in MetricValue.objects.all()}
-    assert stored[metrics.WEBHOOK_LAG.name, "[]", "60.0"] == 1
-    assert 40 <= stored[metrics.WEBHOOK_LAG.name, "[]", "sum"] < 60
-    assert stored[metrics.WEBHOOKS.name, '["accepted"]', ""] == 6
-    assert stored[metrics.WEBHOOKS.name, '["repeated"]', ""] == 1
+    values = {(row.name, row.labels, row.part): row.value for row in MetricValue.objects.all()}
+    assert values[metrics.WEBHOOK_LAG.name, "[]", "60.0"] == 1
+    assert 40 <= values[metrics.WEBHOOK_LAG.name, "[]", "sum"] < 60
+    assert values[metrics.WEBHOOKS.name, '["accepted"]', ""] == 6
+    assert values[metrics.WEBHOOKS.name, '["repeated"]', ""] == 1
 
 
-def test_a_message_is_processed_once(send, learner):
+def test_a_repeated_message_is_not_processed(send, learner):
     assert send(message("enrollment.changed", learner)).json() == {"taken": True}
     Enrollment.objects.set_work(due_at=None)
     assert send(message("enrollment.changed", learner)).json() == {"taken": False}
     assert Enrollment.objects.get().due_at is None
 
 
-def test_forged_and_old_messages_are_refused(send, learner):
+def test_forged_outdated_and_unsigned_messages_are_refused(send, learner):
     body = message("enrollment.changed", learner)
     assert send(body, secret="another").status_code == 401
     assert send(body, at=int(time.time()) - 3600).status_code == 401
@@ -153,22 +154,25 @@ def test_forged_and_old_messages_are_refused(send, learner):
     assert Enrollment.objects.get().due_at is None
 
 
-def test_without_a_secret_no_message_is_accepted(send, learner, settings):
+def test_messages_are_refused_if_no_secret_is_configured(send, learner, settings):
     settings.USHER_WEBHOOK_SECRET = ""
     assert send(message("enrollment.changed", learner), secret="").status_code == 401
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"type": "x"}', b'{"type": 1, "data": []}'])
-def test_malformed_messages_are_refused_by_the_endpoint(send, body):
+def test_a_message_without_type_or_data_is_refused(send, body):
     assert send(body).status_code == 400
 
 
-def test_unknown_kinds_and_learners_do_nothing(send):
+def test_messages_of_unknown_types_or_about_unknown_learners_are_accepted(send):
     assert send({"type": "x", "data": {}}).status_code == 200
-    nobody = {"type": "enrollment.changed", "data": {"username": "nobody", "course_id": "x"}}
-    assert send(nobody, event_id="e2").status_code == 200
-    strange = {"type": "course_run.changed", "data": {"course_id": "not-a-key"}}
-    assert send(strange, event_id="e3").status_code == 200
+    unknown_learner = {
+        "type": "enrollment.changed",
+        "data": {"username": "nobody", "course_id": "x"},
+    }
+    assert send(unknown_learner, event_id="e2").status_code == 200
+    malformed_key = {"type": "course_run.changed", "data": {"course_id": "not-a-key"}}
+    assert send(malformed_key, event_id="e3").status_code == 200
 
 
 JSON = st.recursive(
@@ -176,7 +180,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
-SHAPED = st.fixed_dictionaries(
+JSON_WITH_TYPE_AND_DATA = st.fixed_dictionaries(
     {"type": st.sampled_from(["enrollment.changed", "account.changed", "grade.changed", "x"])},
     optional={
         "data": st.fixed_dictionaries({}, optional={"username": JSON, "course_id": JSON}) | JSON
@@ -185,7 +189,7 @@ SHAPED = st.fixed_dictionaries(
 
 
 @given(
-    body=st.one_of(st.binary(max_size=100), JSON, SHAPED),
+    body=st.one_of(st.binary(max_size=100), JSON, JSON_WITH_TYPE_AND_DATA),
     event_id=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=80),
     at=st.one_of(st.none(), st.integers(-(10**20), 10**20)),
 )
@@ -194,7 +198,7 @@ SHAPED = st.fixed_dictionaries(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_no_request_makes_it_fail(send, body, event_id, at):
+def test_generated_messages_are_answered_without_a_5xx(send, body, event_id, at):
     assert send(body, event_id=event_id, at=at).status_code < 500
 
 
@@ -213,29 +217,29 @@ def test_no_request_makes_it_fail(send, body, event_id, at):
         b"\xff\xfe{",
     ],
 )
-def test_signed_malformed_messages_are_refused(send, body):
+def test_signed_messages_with_malformed_json_or_values_are_refused(send, body):
     assert send(body).status_code == 400
     assert not ReceivedEvent.objects.exists()
 
 
 @pytest.mark.parametrize("event_id", ["1.2", "a b", "a\u00e9", "x" * 101, "", "."])
-def test_ids_that_could_be_framed_in_two_ways_are_refused(send, event_id):
+def test_an_event_id_that_is_empty_too_long_or_has_other_characters_is_refused(send, event_id):
     headers = {signatures.HEADER_EVENT_ID: event_id} if event_id.isascii() else {}
     answer = send({"type": "x", "data": {}}, event_id=event_id, **headers)
     assert answer.status_code == 401
 
 
-def test_different_messages_never_have_the_same_signed_text():
-    """In the signed text, a dot separates id and body, so an id with a dot is refused."""
-    shared = {"timestamp": 1, "now": 1.0}
+def test_a_signature_is_refused_if_the_event_id_contains_a_dot():
+    """In the signed text, a dot separates the event id and the body. Two messages whose ids and
+    bodies are split at different dots therefore have the same signature."""
+    times = {"timestamp": 1, "now": 1.0}
     signature = signatures.sign(SECRET, timestamp=1, event_id="a", body=b"b.c")
-    assert signatures.verify(SECRET, signature, event_id="a", body=b"b.c", **shared)
-    assert not signatures.verify(SECRET, signature, event_id="a.b", body=b"c", **shared)
-    moved = signatures.sign(SECRET, timestamp=1, event_id="a.b", body=b"c")
-    assert moved == signature, "the framing itself has not changed: receivers of before understand"
+    assert signatures.verify(SECRET, signature, event_id="a", body=b"b.c", **times)
+    assert signatures.sign(SECRET, timestamp=1, event_id="a.b", body=b"c") == signature
+    assert not signatures.verify(SECRET, signature, event_id="a.b", body=b"c", **times)
 
 
-def test_a_body_that_is_longer_than_it_says_is_refused(send):
+def test_a_body_over_the_size_limit_is_refused(send):
     answer = send(b"x" * 70_000)
     assert answer.status_code == 413
 
