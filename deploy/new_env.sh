@@ -16,4 +16,4 @@ random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
     echo "USHER_ENCRYPTION_KEYS=$(random)"
 } >.env.new
 mv .env.new .env
-echo "Created deploy/.env. Next: set your addresses and the values from usher connect in it."
+echo "Created deploy/.env. Next: write your addresses and the values from usher connect into it."

@@ -14,7 +14,7 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv \
        --constraint /opt/usher-source/requirements.lock '/opt/usher-source[shell]' \
     && rm -rf /opt/uv /opt/usher-source
 
-# The user that the application runs as in its image.
+# The user as which the application runs in its image.
 ARG APPLICATION_USER=mitodl
 USER ${APPLICATION_USER}
 ENTRYPOINT ["/opt/usher/bin/usher"]
