@@ -101,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = proxy.decide(self.command, self.path)
         if not fault:
             return self._answer(*self._forward(body))
+        # The method is named after the fault, such as ``_half_body`` after ``half-body``.
         return getattr(self, "_" + fault.replace("-", "_"))(body)
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_HEAD = _serve

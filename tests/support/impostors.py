@@ -128,7 +128,7 @@ SPOILED = (
     Impostor("half-gzip", encoding="gzip", spoil=lambda body: gzip.compress(body)[:-12]),
 )
 _ERROR = "<h1>Server Error (500)</h1>"
-#: An LMS whose database is being migrated: requests that use the changed tables fail.
+#: An LMS during an upgrade: some endpoints fail, don't exist or answer without content.
 MIGRATIONS = (
     _page("accounts-migrate", 500, _ERROR, only=("/accounts", "/account/", "/usher/api")),
     _page("enrollments-migrate", 500, _ERROR, only=("/enrollment",)),

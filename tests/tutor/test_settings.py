@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.tutor import TutorRoot, read_back
+from tests.support.tutor import TutorRoot, read_lms_settings
 from tests.tutor.conftest import ORDERS
 
 MITXPRO = "social_auth_mitxpro.backends.MITxProOAuth2"
@@ -26,7 +26,7 @@ Rendered = Callable[..., TutorRoot]
 def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
     """Asserts that the LMS has all settings of the manual procedure, for MITx Online. Returns its
     settings."""
-    settings = read_back(root, mode)
+    settings = read_lms_settings(root, mode)
     assert [settings[f"FEATURES.{name}"] for name in ENABLED_FEATURES] == [True] * 5
     assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is False
     assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
@@ -70,7 +70,7 @@ def test_the_lms_is_connected_in_nightly(rendered: Rendered, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_flat_settings_agree_with_features(rendered: Rendered, release: int, mode: str) -> None:
     """The platform reads the flat setting in some places and FEATURES in others."""
-    settings = read_back(rendered(release), mode)
+    settings = read_lms_settings(rendered(release), mode)
     if release == 20:
         assert [settings[name] for name in FLAT_SETTINGS] == [None] * len(FLAT_SETTINGS)
     else:
@@ -83,7 +83,7 @@ def test_a_setting_keeps_the_sign_in_micro_frontend_enabled(own_root: TutorRoot)
     own_root.configure(USHER_AUTHN_MICROFRONTEND=True)
     own_root.run("config", "save")
     for mode in MODES:
-        settings = read_back(own_root, mode)
+        settings = read_lms_settings(own_root, mode)
         assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
         assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
 
@@ -98,7 +98,7 @@ def test_each_of_two_applications_has_a_backend_of_its_own(own_root: TutorRoot) 
         USHER_DEFAULT_APPLICATION="mitxpro",
     )
     own_root.run("config", "save")
-    settings = read_back(own_root, "local")
+    settings = read_lms_settings(own_root, "local")
     assert settings["AUTHENTICATION_BACKENDS"][:2] == [OL, "usher.lms.backends.XproOauth2"]
     assert settings["IDA_LOGOUT_URI_LIST"][:2] == [
         "http://mitxonline.odl.local:8013/logout/",
@@ -115,10 +115,10 @@ def test_an_lms_without_sign_in_has_the_settings_of_an_lms_without_the_plugin(
 ) -> None:
     own_root.configure(USHER_SIGN_IN=False)
     own_root.run("config", "save")
-    without_sign_in = read_back(own_root, "local")
+    without_sign_in = read_lms_settings(own_root, "local")
     own_root.run("plugins", "disable", "usher")
     own_root.run("config", "save")
-    assert without_sign_in == read_back(own_root, "local")
+    assert without_sign_in == read_lms_settings(own_root, "local")
     remaining_files = [path for path in own_root.env.rglob("*") if "usher" in path.name]
     assert remaining_files == []
     assert MITXPRO not in without_sign_in["AUTHENTICATION_BACKENDS"]
@@ -128,6 +128,6 @@ def test_an_lms_without_sign_in_has_the_settings_of_an_lms_without_the_plugin(
 def test_an_image_without_the_package_usher_loads_its_settings(
     rendered: Rendered, release: int
 ) -> None:
-    settings = read_back(rendered(release), "local", package=False)
+    settings = read_lms_settings(rendered(release), "local", with_usher=False)
     assert MITXPRO not in settings["AUTHENTICATION_BACKENDS"]
     assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True

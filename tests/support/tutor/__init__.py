@@ -6,13 +6,13 @@ from tests.support.tutor.environments import (
     tutor_without_usher,
 )
 from tests.support.tutor.root import AS_NIGHTLY, TutorRoot
-from tests.support.tutor.settings import read_back
+from tests.support.tutor.settings import read_lms_settings
 
 __all__ = [
     "AS_NIGHTLY",
     "RELEASES",
     "TutorRoot",
-    "read_back",
+    "read_lms_settings",
     "tutor_executable",
     "tutor_without_usher",
 ]

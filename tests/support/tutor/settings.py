@@ -35,19 +35,19 @@ NAMES = (
 )
 
 
-def read_back(root: TutorRoot, mode: str, *, package: bool = True) -> dict[str, Any]:
+def read_lms_settings(root: TutorRoot, mode: str, *, with_usher: bool = True) -> dict[str, Any]:
     """The LMS's settings in this mode: each of NAMES → its value, None for a missing setting.
 
-    package: whether Usher is installed in the LMS's image.
+    with_usher: whether Usher is installed in the LMS's image.
     """
     files = [root.lms_config, *sorted((root.env / "apps/openedx/settings/lms").glob("*.py"))]
     content = tuple(file.read_text() for file in files)
-    return _execute(root.release, root.lms_config, content, package)[_MODULE_OF_MODE[mode]]
+    return _execute(root.release, root.lms_config, content, with_usher)[_MODULE_OF_MODE[mode]]
 
 
 @lru_cache
 def _execute(
-    release: int, lms_config: Path, _content: tuple[str, ...], package: bool
+    release: int, lms_config: Path, _content: tuple[str, ...], with_usher: bool
 ) -> list[dict[str, Any]]:
     script = Path(__file__).parent / "read_settings.py"
     # Features became flat settings after the release of Tutor 20.
@@ -58,7 +58,7 @@ def _execute(
         env={
             **os.environ,
             "LMS_CFG": str(lms_config),
-            "WITHOUT_USHER": "" if package else "1",
+            "WITHOUT_USHER": "" if with_usher else "1",
         },
         capture_output=True,
         text=True,

@@ -68,6 +68,7 @@ def _find_user(identifier: str) -> tuple[User | None, str]:
 
 
 def _enroll(user: User | None, email: str, key: CourseKey, auto_enroll: bool) -> None:
+    """Enroll an active user. Without an active user, invite the e-mail address."""
     if user is None or not user.is_active:
         CourseEnrollmentAllowed.objects.update_or_create(
             email=email, course_id=key, defaults={"auto_enroll": auto_enroll}

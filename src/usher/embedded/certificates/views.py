@@ -23,8 +23,8 @@ class IsOwnerOrPublicCertificates(BasePermission):
         if request.user.username == username:
             return True
         owner = User.objects.get(username=username)
-        shared = UserPreference.get_value(owner, "visibility.course_certificates")
-        return bool(shared == "all_users")
+        visibility = UserPreference.get_value(owner, "visibility.course_certificates")
+        return bool(visibility == "all_users")
 
 
 def _may_view_certificates(requester: Any, username: str) -> bool:

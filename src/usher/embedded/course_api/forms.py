@@ -28,7 +28,7 @@ class NullBooleanField(CharField):
         return text in _TRUE
 
 
-class SeveralField(Field):
+class CommaSeparatedField(Field):
     """A parameter with several values: repeated, joined by commas, or both."""
 
     widget = MultipleHiddenInput
@@ -47,8 +47,8 @@ class CourseListForm(Form):
     search_term = CharField(required=False)
     mobile = NullBooleanField(required=False)
     active_only = NullBooleanField(required=False)
-    permissions = SeveralField(required=False)
-    course_keys = SeveralField(required=False)
+    permissions = CommaSeparatedField(required=False)
+    course_keys = CommaSeparatedField(required=False)
 
     def clean_course_keys(self) -> list[str]:
         return [str(course_key(key)) for key in self.cleaned_data["course_keys"]]

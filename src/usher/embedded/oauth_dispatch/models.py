@@ -27,7 +27,8 @@ class CommaSeparatedField(models.CharField):
 
 
 class RestrictedApplication(models.Model):
-    """An application whose opaque tokens are issued expired, so that only JSON Web Tokens work."""
+    """An application whose opaque tokens have expired when they are issued, so that it can use only
+    JSON Web Tokens."""
 
     application = models.ForeignKey(oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE)
 

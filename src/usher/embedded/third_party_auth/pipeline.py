@@ -55,8 +55,8 @@ def clean_username(username: str = "") -> str:
 
 
 def user_exists(details: dict[str, Any]) -> bool:
-    """Whether a user has the e-mail address or, if ``details`` has none, the username, ignoring
-    case."""
+    """Whether an account has the e-mail address in ``details``. If ``details`` has no address:
+    whether an account has the username, in upper or lower case."""
     email, username = details.get("email"), details.get("username")
     if email:
         return email_exists_or_retired(email)
@@ -97,8 +97,8 @@ def get_username(
     *args: Any,
     **kwargs: Any,
 ) -> dict[str, str]:
-    """A free username: the provider's username, cleaned, with a random suffix if the name is
-    taken."""
+    """The username of ``user``. For a new user: the provider's username, cleaned, with a random
+    suffix if the username is taken."""
     if user:
         return {"username": strategy.storage.user.get_username(user)}
     username = details.get("username") or secrets.token_hex(16)

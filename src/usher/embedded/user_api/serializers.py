@@ -34,24 +34,28 @@ def visibility(user: User, profile: UserProfile | None) -> str:
 
 def visible_fields(user: User, profile: UserProfile | None) -> list[str]:
     """The fields of this account that everybody may see."""
-    rules = settings.ACCOUNT_VISIBILITY_CONFIGURATION
-    kind = visibility(user, profile)
-    if profile is not None and kind == "all_users":
-        return list(rules["bulk_shareable_fields"])
-    if profile is not None and kind == "custom":
-        shared = UserPreference.objects.filter(
+    configuration = settings.ACCOUNT_VISIBILITY_CONFIGURATION
+    account_visibility = visibility(user, profile)
+    if profile is not None and account_visibility == "all_users":
+        return list(configuration["bulk_shareable_fields"])
+    if profile is not None and account_visibility == "custom":
+        shared_keys = UserPreference.objects.filter(
             user=user, key__startswith="visibility.", value="all_users"
         ).values_list("key", flat=True)
-        names = {key.removeprefix("visibility.") for key in shared}
-        allowed = rules["custom_shareable_fields"]
-        return [name for name in allowed if name in names or name in rules["public_fields"]]
-    return list(rules["public_fields"])
+        shared_names = {key.removeprefix("visibility.") for key in shared_keys}
+        shareable = configuration["custom_shareable_fields"]
+        return [
+            name
+            for name in shareable
+            if name in shared_names or name in configuration["public_fields"]
+        ]
+    return list(configuration["public_fields"])
 
 
 def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, Any]:
     images = {f"image_url_{name}": url for name, url in profile_image_urls(user, request).items()}
     languages = profile.language_proficiencies.order_by("code")
-    country: Any = profile.country  # an object; by its types the field is text
+    country: Any = profile.country  # a Country, although the field's type says text
     links = profile.social_links.order_by("platform")
     return {
         "bio": _none_if_empty(profile.bio),

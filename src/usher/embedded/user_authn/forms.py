@@ -85,8 +85,8 @@ class AccountCreationForm(forms.Form):
 
     def __init__(self, data: dict[str, Any], extra_fields: dict[str, str]) -> None:
         super().__init__(data)
-        hidden = {extra_fields.get(name) for name in ("terms_of_service", "honor_code")}
-        if hidden != {"hidden"}:
+        rules = {extra_fields.get(name) for name in ("terms_of_service", "honor_code")}
+        if rules != {"hidden"}:
             self.fields["terms_of_service"] = TrueField(
                 error_messages={"required": messages.TERMS_REQUIRED}
             )
