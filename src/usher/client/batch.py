@@ -85,8 +85,9 @@ def application_name(lms: LmsClient, *, ask: bool = False) -> str:
 def _read_application_name(body: Any) -> str:
     """The name in an answer of ``/usher/api/v1/``, which lists the caller's application alone."""
     applications = body.get("applications") if isinstance(body, dict) else None
-    has_one = isinstance(applications, list) and len(applications) == 1
-    application = applications[0] if has_one else None
+    if not isinstance(applications, list) or len(applications) != 1:
+        return ""
+    (application,) = applications
     name = application.get("name") if isinstance(application, dict) else None
     # The name becomes part of a command that a person copies.
     is_plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name)
