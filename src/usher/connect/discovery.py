@@ -111,28 +111,20 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
         else embedded_home()
     )
     checkouts = [recognise(options) for options in command_options.applications]
-    other_connections = [
+    present_connections = [
         connection for connection in _stored_connections() if connection.lms_home == str(home)
     ]
     in_containers = any(checkout.compose for checkout in checkouts) or any(
-        connection.manage.startswith("docker ") for connection in other_connections
-    )
-    host = (
-        CONTAINER_HOST
-        if in_containers
-        else _other_host([connection.url for connection in other_connections])
+        connection.manage.startswith("docker ") for connection in present_connections
     )
     present_url = url_of(home)
-    url = _address(command_options.lms_url or present_url or f"http://{host}:{PORT}", "--lms-url")
-    other_names = {connection.name for connection in other_connections} - {
-        checkout.name for checkout in checkouts
-    }
-    if present_url and url != present_url and other_names:
-        raise Refused(
-            f"the LMS in {home} has the address {present_url}, which is in the settings of "
-            f"{', '.join(sorted(other_names))}. To change the address, disconnect the others "
-            "first; to keep it, leave --lms-url out"
-        )
+    default_host = CONTAINER_HOST if in_containers else _unused_host(present_connections)
+    url = _address(
+        command_options.lms_url or present_url or f"http://{default_host}:{PORT}", "--lms-url"
+    )
+    if present_url and url != present_url:
+        names = {checkout.name for checkout in checkouts}
+        _refuse_if_others_use(home, present_url, present_connections, names)
     lms = EmbeddedLms(home, url, runner, open_to_containers=in_containers)
     secrets.add(lms.generated().values())
     running = lms.server.is_running
@@ -160,13 +152,27 @@ def embedded_home() -> Path:
     return state_home() / "lms"
 
 
-def _other_host(urls: list[str]) -> str:
-    """Returns a host name of this machine that is not in ``urls``.
+def _unused_host(present_connections: list[Connection]) -> str:
+    """Returns a host name of this machine at which none of the connected applications is served.
 
     Browsers share cookies between the ports of a host, so LMS and application need different hosts.
     """
-    used_hosts = {urlsplit(url).hostname for url in urls}
+    used_hosts = {urlsplit(connection.url).hostname for connection in present_connections}
     return "localhost" if "127.0.0.1" in used_hosts else "127.0.0.1"
+
+
+def _refuse_if_others_use(
+    home: Path, present_url: str, present_connections: list[Connection], names: set[str]
+) -> None:
+    """Raises Refused if applications other than those called ``names`` are connected to the LMS at
+    ``present_url``."""
+    other_names = {connection.name for connection in present_connections} - names
+    if other_names:
+        raise Refused(
+            f"the LMS in {home} has the address {present_url}, which is in the settings of "
+            f"{', '.join(sorted(other_names))}. To change the address, disconnect the others "
+            "first; to keep it, leave --lms-url out"
+        )
 
 
 def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
