@@ -1,7 +1,7 @@
 """Adds ``extra_hosts``, through which containers reach applications on the machine that runs them.
 
 The container engine resolves ``host-gateway`` on Linux and on macOS, so no gateway address has to
-be found. Tutor has no patch for the services that it defines, and its override files belong to the
+be service_match. Tutor has no patch for the services that it defines, and its override files belong to the
 operator. So the lines are added to the generated compose files, between two marker comments, each
 time before a container starts.
 """
@@ -61,20 +61,33 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
         names = [tutor_values.host(name, "a host name") for name in names]
     except tutor_values.NotAllowed as error:
         raise ComposeError(str(error)) from None
-    match = re.search(rf"^( +){service}: *\n((?:\1 +\S.*\n| *\n)+)", text, flags=re.MULTILINE)
-    if match is None:
+    # The line with the service's name, and the lines of its block, which are indented deeper.
+    service_match = re.search(
+        rf"^(?P<indent> +){service}: *\n(?P<block>(?:(?P=indent) +\S.*\n| *\n)+)",
+        text,
+        flags=re.MULTILINE,
+    )
+    first_key = (
+        re.search(r"^ +(?=\S)", service_match["block"], flags=re.MULTILINE)
+        if service_match
+        else None
+    )
+    if service_match is None or first_key is None:
         raise ComposeError(f"no service {service}; to render the file again: tutor config save")
-    margin = (re.match(r" +", match[2].lstrip("\n")) or match)[0]
+    margin = first_key[0]
     items = [f'  - "{name}:host-gateway"' for name in names]
-    other_hosts = re.search(rf"^{margin}extra_hosts:(.*)\n( *)- ", match[2], flags=re.MULTILINE)
+    other_hosts = re.search(
+        rf"^{margin}extra_hosts:.*\n(?P<indent> *)- ", service_match["block"], flags=re.MULTILINE
+    )
     if other_hosts is None:
-        return _insert(text, match.start(2), margin, ["extra_hosts:", *items])
+        return _insert(text, service_match.start("block"), margin, ["extra_hosts:", *items])
     # Another plugin has written an ``extra_hosts`` list: a second list would make the file invalid.
-    indent = other_hosts[2].removeprefix(margin)
-    position = match.start(2) + other_hosts.start(2)
+    indent = other_hosts["indent"].removeprefix(margin)
+    position = service_match.start("block") + other_hosts.start("indent")
     return _insert(text, position, margin, [indent + item.lstrip() for item in items])
 
 
 def _insert(text: str, position: int, margin: str, lines: Sequence[str]) -> str:
+    """Inserts lines, between the marker comments and behind ``margin``, at the position."""
     block = "".join(f"{margin}{line}\n" for line in (_BEGIN, *lines, _END))
     return text[:position] + block + text[position:]
