@@ -1,7 +1,7 @@
 """Adds ``extra_hosts``, through which containers reach applications on the machine that runs them.
 
 The container engine resolves ``host-gateway`` on Linux and on macOS, so no gateway address has to
-be service_match. Tutor has no patch for the services that it defines, and its override files belong to the
+be found. Tutor has no patch for the services that it defines, and its override files belong to the
 operator. So the lines are added to the generated compose files, between two marker comments, each
 time before a container starts.
 """
