@@ -183,8 +183,8 @@ def start_demo(
 
 def interrupt(process: subprocess.Popen[str]) -> int:
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
-    process.output += rest  # type: ignore[attr-defined]
+    remaining_output, _ = process.communicate(timeout=60)
+    process.output += remaining_output  # type: ignore[attr-defined]
     return process.returncode
 
 

@@ -303,9 +303,9 @@ def running_usher_dev(integrator: Integrator) -> Iterator[str]:
         yield output
     finally:
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, rest
-    assert rest == "\nStopped. The LMS's data are kept for the next run.\n"
+        last_output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, last_output
+    assert last_output == "\nStopped. The LMS's data are kept for the next run.\n"
 
 
 def test_the_output_of_usher_dev_fits_a_terminal(integrator: Integrator) -> None:

@@ -89,7 +89,7 @@ def test_values_of_placeholders_are_not_in_arguments(shop: PlainCheckout):
 
 
 @pytest.mark.parametrize(
-    ("error_text", "ours", "others"),
+    ("error_text", "written_by_connect", "with_examples"),
     [
         (
             "django.core.exceptions.ImproperlyConfigured: The following settings are missing: "
@@ -110,18 +110,23 @@ def test_values_of_placeholders_are_not_in_arguments(shop: PlainCheckout):
     ],
 )
 def test_missing_settings_are_read_from_the_error_of_an_application(
-    error_text: str, ours: set, others: set
+    error_text: str, written_by_connect: set, with_examples: set
 ):
     missing = boot.missing_settings(error_text)
-    assert (set(missing.ours), set(missing.others)) == (ours, others)
+    assert (set(missing.written_by_connect), set(missing.with_examples)) == (
+        written_by_connect,
+        with_examples,
+    )
     assert not boot.missing_settings(
-        error_text, ours | others
+        error_text, written_by_connect | with_examples
     )  # an error that a placeholder does not remove
 
 
 def test_a_secret_key_is_generated_each_time():
     error_text = "settings are missing: SECRET_KEY."
-    first, second = (boot.missing_settings(error_text).others["SECRET_KEY"] for _ in range(2))
+    first, second = (
+        boot.missing_settings(error_text).with_examples["SECRET_KEY"] for _ in range(2)
+    )
     assert first != second
     assert len(first) > 40
 

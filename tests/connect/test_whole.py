@@ -85,8 +85,8 @@ def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheck
     assert_secrets_are_protected(machine)
     connected_facts = machine.facts()
     machine.root.run("config", "save")  # as an operator may do at any time
-    again = machine.connect(shop)
-    assert (again["ok"], again["changed"]) == (True, [])
+    second = machine.connect(shop)
+    assert (second["ok"], second["changed"]) == (True, [])
     assert machine.facts() == connected_facts
 
     (connection,) = saved_connections(machine)
@@ -283,8 +283,8 @@ def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainChecko
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
     assert_learner_arrives(machine, shop, "ada")
     assert_secrets_are_protected(machine)
-    again = machine.connect(shop)
-    assert (again["ok"], again["changed"]) == (True, [])
+    second = machine.connect(shop)
+    assert (second["ok"], second["changed"]) == (True, [])
 
     assert machine.kill_during("lms-records", "disconnect", "--purge")
     assert machine.usher("disconnect", "--purge")["ok"]

@@ -25,9 +25,9 @@ def services(text: str) -> dict[str, dict[str, object]]:
 
 
 def test_hosts_are_added_to_the_named_service_only() -> None:
-    before, after = services(GENERATED), services(with_hosts(GENERATED, "lms", NAMES))
-    assert after.pop("lms") == {**before.pop("lms"), "extra_hosts": HOSTS}
-    assert after == before
+    original, changed = services(GENERATED), services(with_hosts(GENERATED, "lms", NAMES))
+    assert changed.pop("lms") == {**original.pop("lms"), "extra_hosts": HOSTS}
+    assert changed == original
 
 
 def test_added_hosts_can_be_replaced_and_removed() -> None:

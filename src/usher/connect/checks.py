@@ -267,9 +267,11 @@ def _request_application(
             answers[url] = client.get(url + "/")
         except httpx.ConnectError as error:
             is_gateway = url != target.own_url and target.gateway_url
-            what = f"its API gateway (in its checkout: `{START_GATEWAY}`)" if is_gateway else "it"
+            subject = (
+                f"its API gateway (in its checkout: `{START_GATEWAY}`)" if is_gateway else "it"
+            )
             seen = f"nothing answers at {url} ({error})"
-            fix = f"start {what}{_advice_about_host(url)}"
+            fix = f"start {subject}{_advice_about_host(url)}"
             return Check("application-answers", "failed", seen, fix), {}
     works = not answers[target.url].is_server_error
     seen = f"{target.url} answers {answers[target.url].status_code}"

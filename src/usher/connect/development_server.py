@@ -53,14 +53,14 @@ def running(
         return
     if for_containers:
         host = "0.0.0.0"  # noqa: S104 - the LMS is in a container
-    words = ("runserver", "--noreload", f"{host}:{urlsplit(target.own_url).port}")
+    arguments = ("runserver", "--noreload", f"{host}:{urlsplit(target.own_url).port}")
     log = state_home() / f"{target.name}-server.log"
-    started = StartedServer(target.manage.runnable(*words), log, open_to_all=for_containers)
-    announce(started)
-    process = target.manage.start(*words, log=started.log)
+    server = StartedServer(target.manage.runnable(*arguments), log, open_to_all=for_containers)
+    announce(server)
+    process = target.manage.start(*arguments, log=server.log)
     try:
-        checks.wait_for_own_server(target, lambda: _check(process, target, started))
-        yield started
+        checks.wait_for_own_server(target, lambda: _check(process, target, server))
+        yield server
     finally:
         stop_with_parent.stop(process)
 

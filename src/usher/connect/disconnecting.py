@@ -251,8 +251,8 @@ class Disconnection(ABC):
 
 
 class DisconnectionFromTutor(Disconnection):
-    def __init__(self, platform: Platform, *rest: Any, purge: bool) -> None:
-        super().__init__(platform, *rest, purge=purge)
+    def __init__(self, platform: Platform, *arguments: Any, purge: bool) -> None:
+        super().__init__(platform, *arguments, purge=purge)
         self._platform = platform
 
     def _lms_steps(self) -> list[Step]:
@@ -340,8 +340,8 @@ class DisconnectionFromEmbedded(Disconnection):
     last. Its folder, with the learners' accounts, is deleted only with ``purge``.
     """
 
-    def __init__(self, embedded: EmbeddedLms, *rest: Any, purge: bool) -> None:
-        super().__init__(embedded, *rest, purge=purge)
+    def __init__(self, embedded: EmbeddedLms, *arguments: Any, purge: bool) -> None:
+        super().__init__(embedded, *arguments, purge=purge)
         self._embedded = embedded
 
     def remaining(self) -> list[str]:
@@ -434,11 +434,12 @@ class DisconnectionFromEmbedded(Disconnection):
         )
 
 
-def disconnection_for(lms: Platform | EmbeddedLms, *rest: Any, purge: bool) -> Disconnection:
-    """Returns the subclass for this kind of LMS. ``rest``: the arguments of Disconnection."""
+def disconnection_for(lms: Platform | EmbeddedLms, *arguments: Any, purge: bool) -> Disconnection:
+    """Returns the subclass for this kind of LMS. arguments: all arguments of
+    ``Disconnection`` after ``lms``."""
     if isinstance(lms, EmbeddedLms):
-        return DisconnectionFromEmbedded(lms, *rest, purge=purge)
-    return DisconnectionFromTutor(lms, *rest, purge=purge)
+        return DisconnectionFromEmbedded(lms, *arguments, purge=purge)
+    return DisconnectionFromTutor(lms, *arguments, purge=purge)
 
 
 def _merge(saved: Description | None, rendered: Description | None) -> Description:

@@ -18,11 +18,11 @@ TIMEOUT = httpx.Timeout(30, connect=10)
 
 
 class BrokenError(Exception):
-    """A step of the journey failed. seen: the observation. fix: the remedy, or ''."""
+    """A step of the journey failed. message: what was observed. fix: the remedy, or ''."""
 
-    def __init__(self, seen: str, fix: str = "") -> None:
+    def __init__(self, message: str, fix: str = "") -> None:
         self.fix = fix
-        super().__init__(seen)
+        super().__init__(message)
 
 
 class LoopError(BrokenError):

@@ -43,9 +43,9 @@ def write_wheel(root: Path) -> None:
     folder = root / WHEELS
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / wheel.filename()
-    for old in folder.glob("*.whl"):
-        if old != target:
-            old.unlink()
+    for wheel_file in folder.glob("*.whl"):
+        if wheel_file != target:
+            wheel_file.unlink()
     content = wheel.build()
     if not target.exists() or target.read_bytes() != content:
         target.write_bytes(content)

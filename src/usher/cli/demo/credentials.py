@@ -52,8 +52,8 @@ class Credentials:
         except (FileNotFoundError, ValueError, TypeError):
             names = [field.name for field in fields(cls)]
             passwords = {name: new_password() for name in names if name.endswith("_password")}
-            others = {name: new_secret() for name in names if name not in passwords}
-            credentials = cls(**passwords, **others)
+            other_values = {name: new_secret() for name in names if name not in passwords}
+            credentials = cls(**passwords, **other_values)
             credentials._write(path)
             return credentials
 

@@ -246,9 +246,9 @@ class ProjectWithLms(RunningServers):
     def _restore_lms(self) -> str:
         """Restores settings and records of the LMS. Returns a line with the differences found."""
         settings = self.lms_home / SETTINGS_FILE
-        before = settings.read_text() if settings.exists() else ""
+        earlier_settings = settings.read_text() if settings.exists() else ""
         changed = self._write_settings_and_records()
-        self.settings_restored = settings.read_text() != before
+        self.settings_restored = settings.read_text() != earlier_settings
         return (
             f"settings of the LMS {'restored' if self.settings_restored else 'unchanged'}, "
             f"{changed or 'none'} of the connection's records "

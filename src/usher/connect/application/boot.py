@@ -62,15 +62,15 @@ _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 class Missing:
     """The settings that an application needs to start.
 
-    ours: the settings that connect will write, with placeholders; others: all other settings, with
-    example values.
+    written_by_connect: those that connect will write, with placeholders; with_examples: all others,
+    with example values.
     """
 
-    ours: dict[str, str]
-    others: dict[str, str]
+    written_by_connect: dict[str, str]
+    with_examples: dict[str, str]
 
     def __bool__(self) -> bool:
-        return bool(self.ours or self.others)
+        return bool(self.written_by_connect or self.with_examples)
 
 
 def missing_settings(error_text: str, known_names: Iterable[str] = ()) -> Missing:
@@ -82,8 +82,8 @@ def missing_settings(error_text: str, known_names: Iterable[str] = ()) -> Missin
         if name not in set(known_names) and name not in _WITHOUT_EXAMPLE
     }
     return Missing(
-        ours={name: PLACEHOLDER for name in missing_types if name in KEYS},
-        others={
+        written_by_connect={name: PLACEHOLDER for name in missing_types if name in KEYS},
+        with_examples={
             name: _example(name, type_name)
             for name, type_name in missing_types.items()
             if name not in KEYS

@@ -159,12 +159,12 @@ class TargetApplication:
                     raise
                 example_values = {
                     key: self._own_address_for(key) or value
-                    for key, value in missing.others.items()
+                    for key, value in missing.with_examples.items()
                 }
-                self.manage.placeholders |= missing.ours | example_values
+                self.manage.placeholders |= missing.written_by_connect | example_values
                 self.needed |= example_values
                 self._secrets.add(
-                    value for key, value in missing.others.items() if key in SECRET_KEYS
+                    value for key, value in missing.with_examples.items() if key in SECRET_KEYS
                 )
 
     def _own_address_for(self, key: str) -> str:
