@@ -24,10 +24,10 @@ def test_a_line_without_a_program_name_is_unchanged() -> None:
 
 def test_a_user_agent_cannot_add_lines_or_control_characters_to_the_log() -> None:
     request = SimpleNamespace(headers={"User-Agent": f"a\nERROR\x1b[2J{'b' * 200}"})
-    shown = line(request=request)
-    assert "\n" not in shown
-    assert "\x1b" not in shown
-    assert len(shown) < 120
+    formatted = line(request=request)
+    assert "\n" not in formatted
+    assert "\x1b" not in formatted
+    assert len(formatted) < 120
 
 
 def test_warnings_about_requests_of_doctor_are_left_out_and_errors_are_logged() -> None:

@@ -49,13 +49,13 @@ class Impostor:
         return [(name, value) for name, value in values.items() if value]
 
 
-def _json(name: str, status: int, data: object, **more: object) -> Impostor:
-    return Impostor(name, status, "application/json", json.dumps(data).encode(), **more)  # type: ignore[arg-type]
+def _json(name: str, status: int, data: object, **fields: object) -> Impostor:
+    return Impostor(name, status, "application/json", json.dumps(data).encode(), **fields)  # type: ignore[arg-type]
 
 
-def _page(name: str, status: int, title: str, **more: object) -> Impostor:
+def _page(name: str, status: int, title: str, **fields: object) -> Impostor:
     body = f"<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
-    return Impostor(name, status, "text/html; charset=utf-8", body.encode(), **more)  # type: ignore[arg-type]
+    return Impostor(name, status, "text/html; charset=utf-8", body.encode(), **fields)  # type: ignore[arg-type]
 
 
 #: Proxies whose backend is missing, each with its own message.

@@ -24,11 +24,11 @@ def all_blocks() -> Iterator[tuple[str, str, str]]:
 
 def commands() -> list[tuple[str, str]]:
     """(page, command): lines after ``$`` in blocks ``console``, and all lines of blocks ``sh``."""
-    found = []
+    commands_of_pages = []
     for page, language, text in all_blocks():
         for line in map(str.strip, text.replace("\\\n", " ").splitlines()):
             if language == "console" and line.startswith("$ "):
-                found.append((page, line[2:]))
+                commands_of_pages.append((page, line[2:]))
             elif language == "sh" and line and not line.startswith("#"):
-                found.append((page, line))
-    return found
+                commands_of_pages.append((page, line))
+    return commands_of_pages

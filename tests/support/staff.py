@@ -8,14 +8,14 @@ from django.test import Client
 
 
 def staff_browser(
-    *names: str, username: str = "support", is_staff: bool = True, **more: Any
+    *names: str, username: str = "support", is_staff: bool = True, **fields: Any
 ) -> Client:
     """A browser in which a new staff member with these permissions (``app.codename``) is signed in.
 
-    more: further fields of the user.
+    fields: further fields of the user.
     """
     user = get_user_model().objects.create_user(
-        username, f"{username}@staff.example", is_staff=is_staff, **more
+        username, f"{username}@staff.example", is_staff=is_staff, **fields
     )
     for name in names:
         app, codename = name.split(".")

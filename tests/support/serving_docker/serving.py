@@ -16,10 +16,10 @@ from pathlib import Path
 
 def next_program(name):
     """The path of the next program of this name on PATH: the stand-in that runs jobs."""
-    here = Path(__file__).resolve().parent
+    this_folder = Path(__file__).resolve().parent
     for folder in os.environ["PATH"].split(os.pathsep):
         program = Path(folder) / name
-        if Path(folder).resolve() != here and os.access(program, os.X_OK):
+        if Path(folder).resolve() != this_folder and os.access(program, os.X_OK):
             return str(program)
     sys.exit(f"stand-in {name}: there is no other {name} on PATH to pass the call to")
 

@@ -50,12 +50,12 @@ class BulkEnrollmentSerializer(serializers.Serializer[Any]):
 
 def _enrollment_state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
     """The enrollment state of one learner in one run, as the API reports it before and after."""
-    allowed = CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).first()
+    invitation = CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).first()
     return {
         "user": user is not None,
         "enrollment": bool(user and CourseEnrollment.is_enrolled(user, key)),
-        "allowed": allowed is not None,
-        "auto_enroll": bool(allowed and allowed.auto_enroll),
+        "allowed": invitation is not None,
+        "auto_enroll": bool(invitation and invitation.auto_enroll),
     }
 
 

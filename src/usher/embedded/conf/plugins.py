@@ -56,11 +56,11 @@ def url_patterns() -> list[URLPattern | URLResolver]:
             continue
         urls = f"{configuration.name}.{url_config.get('relative_path', 'urls')}"
         namespace = url_config.get("namespace")
-        included = (
+        included_urls = (
             include((urls, url_config.get("app_name") or namespace), namespace=namespace)
             if namespace
             else include(urls)
         )
         regex = url_config.get("regex", "")
-        patterns.append(re_path(regex, included) if regex else path("", included))
+        patterns.append(re_path(regex, included_urls) if regex else path("", included_urls))
     return patterns

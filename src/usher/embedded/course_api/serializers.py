@@ -33,11 +33,11 @@ class CourseSerializer(serializers.Serializer[CourseOverview]):
     invitation_only = serializers.BooleanField()
     course_id = serializers.CharField(source="id")
 
-    def _absolute(self, path: str) -> str:
+    def _absolute_url(self, path: str) -> str:
         return str(self.context["request"].build_absolute_uri(path)) if path else ""
 
     def get_blocks_url(self, run: CourseOverview) -> str:
-        return self._absolute(f"/api/courses/v2/blocks/?{urlencode({'course_id': run.id})}")
+        return self._absolute_url(f"/api/courses/v2/blocks/?{urlencode({'course_id': run.id})}")
 
     def get_hidden(self, run: CourseOverview) -> bool:
         return run.catalog_visibility in {"about", "none"}
@@ -46,11 +46,11 @@ class CourseSerializer(serializers.Serializer[CourseOverview]):
         return {
             "banner_image": {
                 "uri": run.banner_image_url,
-                "uri_absolute": self._absolute(run.banner_image_url),
+                "uri_absolute": self._absolute_url(run.banner_image_url),
             },
             "course_image": {"uri": run.course_image_url},
             "course_video": {"uri": run.course_video_url},
-            "image": {name: self._absolute(url) for name, url in run.image_urls.items()},
+            "image": {name: self._absolute_url(url) for name, url in run.image_urls.items()},
         }
 
 

@@ -27,8 +27,8 @@ def effective_user(requester: Any, username: str) -> Any:
 
 
 def _open_to_anybody() -> Q:
-    """Runs that have started and aren't for staff only, and all runs that are open for
-    enrollment."""
+    """The condition for runs that have started and aren't for staff only, and for all runs that are
+    open for enrollment."""
     now = timezone.now()
     started = Q(start__isnull=True) | Q(start__lte=now)
     enrollable = (

@@ -16,11 +16,11 @@ _REQUIRED_ATTRIBUTES = {"credit": {"credit:provider_id"}}
 
 class Refused(Exception):
     """A refusal, with the status of its response. message: None for a response without a body.
-    more: fields of the body in addition to ``message``."""
+    fields: fields of the body in addition to ``message``."""
 
-    def __init__(self, status: int, message: str | None = None, **more: Any) -> None:
+    def __init__(self, status: int, message: str | None = None, **fields: Any) -> None:
         super().__init__(message)
-        self.status, self.body = status, {"message": message, **more} if message else None
+        self.status, self.body = status, {"message": message, **fields} if message else None
 
     def response(self) -> Response:
         return Response(self.body, status=self.status)

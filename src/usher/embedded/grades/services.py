@@ -15,8 +15,8 @@ def record(
     user: User, key: CourseKey, *, percent: float, letter: str = "", passed: bool = False
 ) -> PersistentCourseGrade:
     """Store a grade. percent: from 0 to 1. A learner who has passed once does not lose the pass."""
-    stored = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
-    passed_at: datetime | None = stored.passed_timestamp if stored else None
+    stored_grade = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
+    passed_at: datetime | None = stored_grade.passed_timestamp if stored_grade else None
     grade, _ = PersistentCourseGrade.objects.update_or_create(
         user_id=user.pk,
         course_id=key,

@@ -68,14 +68,14 @@ def create_required_records() -> None:
     populate_states()
 
 
-def _day(text: str | None) -> datetime | None:
+def _parse_day(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
 
 
 def create_run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
     """Create a self-paced run with the modes audit and verified (49 USD). dates: in the order of
     ``_DATE_FIELDS``, None for no date."""
-    moments = [_day(date) if isinstance(date, str) else date for date in dates]
+    moments = [_parse_day(date) if isinstance(date, str) else date for date in dates]
     overview, _ = CourseOverview.objects.update_or_create(
         id=CourseKey.from_string(key),
         defaults={"display_name": title, **dict(zip(_DATE_FIELDS, moments, strict=True))},
@@ -106,7 +106,9 @@ def create_courses() -> int:
 def create_load_runs(runs: int) -> int:
     """Create ``runs`` course runs: ``course-v1:LoadX+C0000+2026_T1``, ``…C0001+2026_T1`` and so on.
     Each run starts a day later than the previous run. Returns ``runs``."""
-    first_dates = [_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
+    first_dates = [
+        _parse_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")
+    ]
     overviews, modes = [], []
     for number in range(runs):
         org, course = "LoadX", f"C{number:04d}"

@@ -105,12 +105,12 @@ class Player:
     def __init__(self, home: Path, address: str, state_setter: _StateSetter) -> None:
         self.home, self.address, self.state_setter = home, address, state_setter
         self.known_values = KnownValues()
-        self.browsers: dict[str, httpx.Client] = defaultdict(self._client)
+        self.browsers: dict[str, httpx.Client] = defaultdict(self._new_client)
         # Shared by all clients, because its creation reads every certificate.
         self._tls = httpx.create_ssl_context()
         self.authorize_request: tuple[httpx.Client, dict[str, Any]] | None = None
 
-    def _client(self) -> httpx.Client:
+    def _new_client(self) -> httpx.Client:
         # Requests have the recorded host name, so the LMS's answers have it too.
         headers = {"Host": LMS_ROOT.removeprefix("http://")}
         return httpx.Client(
@@ -145,7 +145,7 @@ class Player:
             if _authorization_code(answer):
                 self.authorize_request = client, recording.request
         else:
-            with self._client() as client:
+            with self._new_client() as client:
                 answer = self._send(client, recording.request)
         sentences = differences(recording.response, answer, self.known_values)
         if sentences and answer.status_code == 500:
@@ -168,7 +168,7 @@ class Player:
         self.state_setter.set_records(given)
         shutil.rmtree(self.home / "cache", ignore_errors=True)
         self._fetch_code(recording)
-        with self._client() as client:
+        with self._new_client() as client:
             for _ in range(given.get("course_list_requests_in_this_minute", 0)):
                 self._send(client, recording.request)
             for number in range(given.get("registrations_from_this_address", 0)):

@@ -57,5 +57,5 @@ def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:
 
 def provider_of_running_pipeline(request: HttpRequest) -> OAuth2ProviderConfig | None:
     """The provider of this browser's unfinished sign-in, or None."""
-    running = running_pipeline(request)
-    return find_by_backend(running["backend"]) if running else None
+    unfinished_sign_in = running_pipeline(request)
+    return find_by_backend(unfinished_sign_in["backend"]) if unfinished_sign_in else None

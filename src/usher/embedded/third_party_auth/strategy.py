@@ -28,7 +28,7 @@ class ConfigurationModelStrategy(DjangoStrategy):
                 if name == "AUTHORIZATION_URL":
                     return "None"
         if name == "MAX_SESSION_LENGTH" and self.request is not None:
-            running = registry.provider_of_running_pipeline(self.request)
-            if running is not None:
-                return running.max_session_length
+            provider = registry.provider_of_running_pipeline(self.request)
+            if provider is not None:
+                return provider.max_session_length
         return super().setting(name, default, backend)

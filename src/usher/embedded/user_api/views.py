@@ -47,12 +47,14 @@ class AccountViewSet(ViewSet):
             if user is None:
                 return Response(status=404)
             names = [user.username]
-        return self._answer(request, names, as_list=True)
+        return self._accounts_response(request, names, as_list=True)
 
     def retrieve(self, request: Any, username: str) -> Response:
-        return self._answer(request, [username], as_list=False)
+        return self._accounts_response(request, [username], as_list=False)
 
-    def _answer(self, request: Any, usernames: Sequence[str], *, as_list: bool) -> Response:
+    def _accounts_response(
+        self, request: Any, usernames: Sequence[str], *, as_list: bool
+    ) -> Response:
         try:
             view = request.query_params.get("view")
             accounts = services.read_accounts(request, list(usernames), view=view)

@@ -17,7 +17,7 @@ class PreventRegistration(Exception):
 def run_filters(form_data: dict[str, Any]) -> dict[str, Any]:
     """The fields of a registration as the filters in ``OPEN_EDX_FILTERS_CONFIG`` leave them. Each
     filter is a function that takes and returns ``form_data``. Raises PreventRegistration."""
-    configured = getattr(settings, "OPEN_EDX_FILTERS_CONFIG", {}).get(REGISTRATION, {})
-    for path in configured.get("pipeline", []):
+    filter_config = getattr(settings, "OPEN_EDX_FILTERS_CONFIG", {}).get(REGISTRATION, {})
+    for path in filter_config.get("pipeline", []):
         form_data = import_string(path)(form_data)
     return form_data

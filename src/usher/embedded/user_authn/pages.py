@@ -40,11 +40,11 @@ def _hinted_provider(target: str) -> OAuth2ProviderConfig | None:
 
 def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
     """Template variables for the unfinished sign-in of this browser; {} without one."""
-    running = registry.running_pipeline(request)
-    record = registry.find_by_backend(running["backend"]) if running else None
-    if running is None or record is None:
+    sign_in = registry.running_pipeline(request)
+    record = registry.find_by_backend(sign_in["backend"]) if sign_in else None
+    if sign_in is None or record is None:
         return {}
-    details = running["kwargs"].get("details", {})
+    details = sign_in["kwargs"].get("details", {})
     # The form can't create an account with a taken e-mail address or username.
     username_only = {"username": details.get("username")}
     is_taken = user_exists(details) or user_exists(username_only)
@@ -52,7 +52,7 @@ def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
         "record": record,
         "details": details,
         "name": details.get("name") or details.get("fullname") or "",
-        "username": running["kwargs"].get("username", ""),
+        "username": sign_in["kwargs"].get("username", ""),
         "collision": is_taken,
         "submit": record.skip_registration_form and not is_taken,
         "finish": reverse("social:complete", args=[record.backend_name]),

@@ -18,14 +18,14 @@ def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = 
 
     A client that doesn't exist raises an uncaught error, as on the platform.
     """
-    allowed = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
+    allowed_hosts = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
     target = target.translate({ord(character): None for character in "\t\r\n"})
     if client_id:
         client = get_application_model().objects.get(client_id=client_id)
         if target in client.redirect_uris:
-            allowed.add(urlparse(target).netloc)
+            allowed_hosts.add(urlparse(target).netloc)
     return url_has_allowed_host_and_scheme(
-        target, allowed_hosts=allowed, require_https=request.is_secure()
+        target, allowed_hosts=allowed_hosts, require_https=request.is_secure()
     )
 
 

@@ -88,10 +88,10 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
     """
     has_provider = "provider" in data
     third_party_auth_enabled = registry.is_enabled()
-    running = registry.running_pipeline(request) if third_party_auth_enabled else None
-    if third_party_auth_enabled and (running or has_provider):
+    unfinished_sign_in = registry.running_pipeline(request) if third_party_auth_enabled else None
+    if third_party_auth_enabled and (unfinished_sign_in or has_provider):
         data["password"] = random_password()
-    if third_party_auth_enabled and "social_auth_provider" in data and not running:
+    if third_party_auth_enabled and "social_auth_provider" in data and not unfinished_sign_in:
         provider = data["social_auth_provider"]
         raise RegistrationRefused(
             400,
@@ -233,8 +233,8 @@ def _is_trusted(request: Any, user: User) -> bool:
     """Whether the account becomes active before its owner confirms the e-mail address."""
     if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
         return True
-    running = registry.running_pipeline(request) if registry.is_enabled() else None
-    record = registry.find_by_backend(running["backend"]) if running else None
-    if running is None or record is None or not record.skip_email_verification:
+    unfinished_sign_in = registry.running_pipeline(request) if registry.is_enabled() else None
+    record = registry.find_by_backend(unfinished_sign_in["backend"]) if unfinished_sign_in else None
+    if unfinished_sign_in is None or record is None or not record.skip_email_verification:
         return False
-    return running["kwargs"].get("details", {}).get("email") == user.email
+    return unfinished_sign_in["kwargs"].get("details", {}).get("email") == user.email

@@ -9,15 +9,17 @@ from main.models import TimestampedModel
 
 
 class UserManager(BaseUserManager):
-    def create_user(self, username, email=None, password=None, **more):
-        user = self.model(username=username, email=self.normalize_email(email), **more)
+    def create_user(self, username, email=None, password=None, **fields):
+        user = self.model(username=username, email=self.normalize_email(email), **fields)
         user.set_password(password)
         user.save(using=self._db)
         LegalAddress.objects.create(user=user)
         return user
 
-    def create_superuser(self, username, email, password, **more):
-        return self.create_user(username, email, password, is_staff=True, is_superuser=True, **more)
+    def create_superuser(self, username, email, password, **fields):
+        return self.create_user(
+            username, email, password, is_staff=True, is_superuser=True, **fields
+        )
 
 
 class FaultyUsers(BaseUserManager):
@@ -53,8 +55,8 @@ class User(AbstractBaseUser, TimestampedModel, PermissionsMixin):
 
     @property
     def edx_username(self):
-        found = self.openedx_users.first()
-        return found.edx_username if found else None
+        edx_user = self.openedx_users.first()
+        return edx_user.edx_username if edx_user else None
 
 
 class LegalAddress(TimestampedModel):

@@ -6,15 +6,17 @@ from mitxpro.models import TimestampedModel
 
 
 class UserManager(BaseUserManager):
-    def create_user(self, username, email=None, password=None, **more):
-        user = self.model(username=username, email=self.normalize_email(email), **more)
+    def create_user(self, username, email=None, password=None, **fields):
+        user = self.model(username=username, email=self.normalize_email(email), **fields)
         user.set_password(password)
         user.save(using=self._db)
         LegalAddress.objects.create(user=user)
         return user
 
-    def create_superuser(self, username, email, password, **more):
-        return self.create_user(username, email, password, is_staff=True, is_superuser=True, **more)
+    def create_superuser(self, username, email, password, **fields):
+        return self.create_user(
+            username, email, password, is_staff=True, is_superuser=True, **fields
+        )
 
 
 class FaultyUsers(BaseUserManager):
