@@ -6,7 +6,14 @@ from typing import Any
 
 from usher.contract.failures import RegistrationError
 from usher.lms.bulk import save_new
-from usher.lms.enrollments import NewEnrollment, State, Step, compute_once, next_step, refusals
+from usher.lms.enrollments import (
+    NewEnrollment,
+    State,
+    Step,
+    compute_once,
+    next_step,
+    raising_refusals,
+)
 from usher.lms.errors import AccountRefused, EnrollmentError, EnrollmentRefused
 
 #: The pipeline step before which an unknown learner's account must exist.
@@ -77,7 +84,7 @@ def throttled_views() -> list[Any]:
     ]
 
 
-def forget_provider(site_id: int, backend: str) -> None:
+def delete_cached_provider(site_id: int, backend: str) -> None:
     """Delete the provider record from the request cache, the only cache of records in this LMS."""
     from edx_django_utils.cache import TieredCache
 
@@ -117,7 +124,7 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
     return set(statuses.values_list("original_username", flat=True))
 
 
-def prepare_retirement() -> None:
+def create_retirement_states() -> None:
     from usher.embedded.user_api.models import RetirementState
     from usher.embedded.user_api.retirement import populate_states
 
@@ -260,7 +267,7 @@ def record_identity_verifications(users: list[Any], provider: Any) -> None:
     save_new(rows, unique_fields=["user_id"])
 
 
-def forget_recovery(user: Any) -> None:
+def delete_recovery_addresses(user: Any) -> None:
     """Delete e-mail addresses that give access to the account: the recovery address, and a new
     address that waits for confirmation."""
     from usher.embedded.student.models import AccountRecovery, PendingEmailChange
@@ -269,7 +276,7 @@ def forget_recovery(user: Any) -> None:
     PendingEmailChange.objects.filter(user=user).delete()
 
 
-def forget_browser(response: Any) -> None:
+def delete_sign_in_cookies(response: Any) -> None:
     from usher.embedded.user_authn.cookies import delete_logged_in_cookies
 
     delete_logged_in_cookies(response)
@@ -279,7 +286,7 @@ def sign_out(request: Any, response: Any) -> None:
     from django.contrib.auth import logout
 
     logout(request)
-    forget_browser(response)
+    delete_sign_in_cookies(response)
 
 
 # --- enrollments -----------------------------------------------------------------------------
@@ -302,7 +309,7 @@ def set_enrollment(
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
-    with refusals(_error_codes(), key, mode):
+    with raising_refusals(_error_codes(), key, mode):
         enrollment: Any = None
         if present is not None:
             enrollment = CourseEnrollment.get_enrollment(user, key)
@@ -390,7 +397,7 @@ def _new_enrollment(
     from usher.embedded.student.models import CourseEnrollment
 
     key, mode = new_enrollment.key, new_enrollment.mode
-    with refusals(_error_codes(), key, mode):
+    with raising_refusals(_error_codes(), key, mode):
         mode = mode or compute_once(cache, ("default", key), lambda: student.default_mode(key))
         compute_once(
             cache,

@@ -20,12 +20,12 @@ from django.dispatch import Signal
 Receiver = Callable[..., Any]
 
 #: Calls that ``skipping_receivers`` skips: receiver → rows for which it is not called.
-_LEFT_OUT: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
+_SKIPPED_CALLS: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
     "left_out", default=None
 )
 
 
-def _nothing(rows: Sequence[Any]) -> Collection[Receiver]:
+def _replace_no_receivers(rows: Sequence[Any]) -> Collection[Receiver]:
     return ()
 
 
@@ -33,24 +33,24 @@ def save_new(
     rows: Sequence[Any],
     *,
     unique_fields: Sequence[str],
-    before: Callable[[Sequence[Any]], Collection[Receiver]] = _nothing,
-    after: Callable[[Sequence[Any]], Collection[Receiver]] = _nothing,
+    before_insert: Callable[[Sequence[Any]], Collection[Receiver]] = _replace_no_receivers,
+    after_insert: Callable[[Sequence[Any]], Collection[Receiver]] = _replace_no_receivers,
 ) -> None:
     """Insert ``rows`` of one model, and send ``pre_save`` and ``post_save`` for each.
 
-    unique_fields: attributes that together are unique, see ``insert``. before, after: functions
-    called with the rows before and after the insert. Each does the work of some receivers of
-    ``pre_save`` or ``post_save``, and returns those receivers, which are then not called.
+    unique_fields: attributes that together are unique, see ``insert``. before_insert, after_insert:
+    functions called with the rows before and after the insert. Each does the work of some receivers
+    of ``pre_save`` or ``post_save``, and returns those receivers, which are then not called.
     """
     if not rows:
         return
-    replaced = before(rows)
+    replaced_receivers = before_insert(rows)
     for row in rows:
-        send_pre_save(row, replaced)
+        send_pre_save(row, replaced_receivers)
     insert(rows, unique_fields=unique_fields)
-    replaced = [*after(rows), *add_history(rows)]
+    replaced_receivers = [*after_insert(rows), *add_history(rows)]
     for row in rows:
-        send_post_save(row, created=True, replaced=replaced)
+        send_post_save(row, created=True, replaced=replaced_receivers)
 
 
 def insert(rows: Sequence[Any], *, unique_fields: Sequence[str]) -> None:
@@ -61,14 +61,16 @@ def insert(rows: Sequence[Any], *, unique_fields: Sequence[str]) -> None:
     """
     model = type(rows[0])
     model._default_manager.bulk_create(rows)
-    missing = [row for row in rows if row.pk is None]
-    if not missing:
+    rows_without_key = [row for row in rows if row.pk is None]
+    if not rows_without_key:
         return
-    condition = {f"{name}__in": {getattr(row, name) for row in missing} for name in unique_fields}
+    condition = {
+        f"{name}__in": {getattr(row, name) for row in rows_without_key} for name in unique_fields
+    }
     saved_rows = model._base_manager.filter(**condition).values_list("pk", *unique_fields)
-    keys = {tuple(map(str, values)): key for key, *values in saved_rows}
-    for row in missing:
-        row.pk = keys[tuple(str(getattr(row, name)) for name in unique_fields)]
+    key_by_values = {tuple(map(str, values)): key for key, *values in saved_rows}
+    for row in rows_without_key:
+        row.pk = key_by_values[tuple(str(getattr(row, name)) for name in unique_fields)]
         row._state.adding, row._state.db = False, connection.alias
 
 
@@ -158,33 +160,35 @@ def skipping_receivers(
     signal: Signal,
     replaced: Collection[Receiver],
     rows: Collection[Hashable],
-    row_of: Callable[..., Hashable],
+    identify_row: Callable[..., Hashable],
 ) -> Iterator[None]:
     """Within the block, skip each receiver in ``replaced`` once for each of ``rows`` when other
     code sends ``signal``. Other threads are not affected.
 
-    rows: any hashable identifiers. row_of: gets the keyword arguments with which a receiver would
-    be called, and returns the identifier of the row in these arguments.
+    rows: any hashable identifiers. identify_row: gets the keyword arguments with which a receiver
+    would be called, and returns the identifier of the row in these arguments.
     """
-    _install_filter(signal, row_of)
-    before = _LEFT_OUT.get() or {}
-    token = _LEFT_OUT.set({**before, **{receiver: set(rows) for receiver in replaced}})
+    _install_filter(signal, identify_row)
+    outer_skipped_calls = _SKIPPED_CALLS.get() or {}
+    token = _SKIPPED_CALLS.set(
+        {**outer_skipped_calls, **{receiver: set(rows) for receiver in replaced}}
+    )
     try:
         yield
     finally:
-        _LEFT_OUT.reset(token)
+        _SKIPPED_CALLS.reset(token)
 
 
-def _install_filter(signal: Any, row_of: Callable[..., Hashable]) -> None:
+def _install_filter(signal: Any, identify_row: Callable[..., Hashable]) -> None:
     """Wrap the signal's ``_live_receivers``: Django has no public way to skip a receiver."""
     if "_live_receivers" in vars(signal):
         return
-    live = signal._live_receivers
+    unfiltered = signal._live_receivers
 
-    def filtered(sender: Any) -> Any:
-        receivers_of_sender = live(sender)
-        left_out = _LEFT_OUT.get()
-        if not left_out:
+    def without_skipped_receivers(sender: Any) -> Any:
+        receivers_of_sender = unfiltered(sender)
+        skipped_calls = _SKIPPED_CALLS.get()
+        if not skipped_calls:
             return receivers_of_sender
         synchronous, *asynchronous = (
             receivers_of_sender
@@ -192,23 +196,25 @@ def _install_filter(signal: Any, row_of: Callable[..., Hashable]) -> None:
             else (receivers_of_sender,)
         )
         remaining = [
-            _unless_done(receiver, left_out[receiver], row_of) if receiver in left_out else receiver
+            _skip_for_rows(receiver, skipped_calls[receiver], identify_row)
+            if receiver in skipped_calls
+            else receiver
             for receiver in synchronous
         ]
         return (remaining, *asynchronous) if isinstance(receivers_of_sender, tuple) else remaining
 
-    signal._live_receivers = filtered
+    signal._live_receivers = without_skipped_receivers
 
 
-def _unless_done(
-    receiver: Receiver, rows: set[Hashable], row_of: Callable[..., Hashable]
+def _skip_for_rows(
+    receiver: Receiver, rows: set[Hashable], identify_row: Callable[..., Hashable]
 ) -> Receiver:
     @wraps(receiver)  # openedx-events logs the names of receivers
-    def called(**named: Any) -> Any:
-        row = row_of(**named)
+    def call_unless_skipped(**arguments: Any) -> Any:
+        row = identify_row(**arguments)
         if row not in rows:
-            return receiver(**named)
+            return receiver(**arguments)
         rows.remove(row)
         return None
 
-    return called
+    return call_unless_skipped

@@ -12,7 +12,7 @@ from typing import Any
 
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 
-#: Mode, and whether the learner is in the run.
+#: Mode, and whether the enrollment is active.
 State = tuple[str, bool]
 
 #: Messages of the public API. For other codes the platform's exception has the message.
@@ -71,17 +71,17 @@ def next_step(
 
 
 @contextmanager
-def refusals(
-    names: Mapping[type[Exception], EnrollmentError], key: Any, mode: str | None
+def raising_refusals(
+    codes: Mapping[type[Exception], EnrollmentError], key: Any, mode: str | None
 ) -> Iterator[None]:
-    """Turn the platform's exceptions into EnrollmentRefused.
+    """Raise EnrollmentRefused in place of the platform's exceptions within the block.
 
-    names: exception class → code. The first class that matches the exception counts.
+    codes: exception class → code. The first class that matches the exception counts.
     """
     try:
         yield
-    except tuple(names) as error:
-        code = next(code for kind, code in names.items() if isinstance(error, kind))
+    except tuple(codes) as error:
+        code = next(code for kind, code in codes.items() if isinstance(error, kind))
         message = MESSAGES[code].format(key=key, mode=mode) if code in MESSAGES else str(error)
         raise EnrollmentRefused(code, message or f"Not possible in {key}.") from error
 

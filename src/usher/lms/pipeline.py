@@ -81,7 +81,7 @@ def create_learner(
         return None
     request = strategy.request
     learner = _learner(details, kwargs.get("response") or {})
-    if link := lookup.link_of(backend.name, uid):
+    if link := lookup.find_link(backend.name, uid):
         return _signed_in(request, backend, learner, link, user)
     if user is not None:
         # An earlier step found this user, or the browser is signed in as this user. No link exists.
@@ -93,12 +93,14 @@ def create_learner(
     try:
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:
-        if link := lookup.link_of(backend.name, uid):
+        if link := lookup.find_link(backend.name, uid):
             # The application has created the account since the sign-in began.
             return _signed_in(request, backend, learner, link, None)
         log.warning("Sign-in stopped by %s (%s).", backend.name, refusal.code.value)
-        return stop(request, Reason.of(refusal), backend.name, learner, detail=str(refusal))
-    link = lookup.link_of(backend.name, uid)
+        return stop(
+            request, Reason.from_refusal(refusal), backend.name, learner, detail=str(refusal)
+        )
+    link = lookup.find_link(backend.name, uid)
     return {"user": user, "social": link, "is_new": True, "new_association": True}
 
 
@@ -114,7 +116,7 @@ def require_link(
     """Pipeline step: stop the sign-in unless ``user`` is the account the learner is linked to."""
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
-    link = lookup.link_of(backend.name, uid)
+    link = lookup.find_link(backend.name, uid)
     if link is not None and link.user == user:
         return None
     learner = _learner(details, kwargs.get("response") or {})

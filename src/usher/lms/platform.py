@@ -123,7 +123,7 @@ def throttled_views() -> list[Any]:
     ]
 
 
-def forget_provider(site_id: int, backend: str) -> None:
+def delete_cached_provider(site_id: int, backend: str) -> None:
     """Delete the cached current provider record. Call it after the commit: until then another
     request may cache the old record again."""
     from edx_django_utils.cache import TieredCache
@@ -178,10 +178,10 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
         retired_username_fmt=platform_settings.RETIRED_USERNAME_FMT,
     )
     pending = (UserRetirementStatus, "original_username")
-    return _retired_or_reserved(usernames, "username", hashes, pending)
+    return _find_retired_or_reserved(usernames, "username", hashes, pending)
 
 
-def prepare_retirement() -> None:
+def create_retirement_states() -> None:
     """Create the platform's retirement states if there are none; without them every retirement
     fails."""
     from django.core.management import call_command
@@ -205,29 +205,29 @@ def reserved_emails(emails: Iterable[str]) -> set[str]:
         salt_list=platform_settings.RETIRED_USER_SALTS,
         retired_email_fmt=platform_settings.RETIRED_EMAIL_FMT,
     )
-    return _retired_or_reserved(emails, "email", hashes, (AccountRecovery, "secondary_email"))
+    return _find_retired_or_reserved(emails, "email", hashes, (AccountRecovery, "secondary_email"))
 
 
-def _retired_or_reserved(
+def _find_retired_or_reserved(
     values: Iterable[str],
     field: str,
     hashes_of: Callable[[str], Iterable[str]],
-    elsewhere: tuple[Any, str],
+    other_column: tuple[Any, str],
 ) -> set[str]:
     """Those of ``values`` whose hash is in a user's ``field``, or that are in the column
-    ``elsewhere`` (model, column name). Ignores case, as the hashes and MySQL do."""
+    ``other_column`` (model, column name). Ignores case, as the hashes and MySQL do."""
     from django.contrib.auth import get_user_model
 
     candidates = set(values)
     hashes = {hashed: value.casefold() for value in candidates for hashed in hashes_of(value)}
     users = get_user_model().objects.filter(**{f"{field}__in": list(hashes)})
-    never_free = {
+    reserved = {
         hashes[hashed] for hashed in users.values_list(field, flat=True) if hashed in hashes
     }
-    model, column = elsewhere
+    model, column = other_column
     rows = model.objects.filter(**{f"{column}__in": candidates}).values_list(column, flat=True)
-    never_free |= {value.casefold() for value in rows}
-    return {value for value in candidates if value.casefold() in never_free}
+    reserved |= {value.casefold() for value in rows}
+    return {value for value in candidates if value.casefold() in reserved}
 
 
 def username_suggestions(username: str) -> list[str]:
@@ -294,10 +294,10 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
                 return self.cleaned_data["email"]
             return super().clean_email()
 
-    extra = helpers.get_value(
+    extra_fields = helpers.get_value(
         "REGISTRATION_EXTRA_FIELDS", getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
     )
-    required = {key: value for key, value in extra.items() if key in ("country",)}
+    required = {key: value for key, value in extra_fields.items() if key in ("country",)}
     form = Form(
         data={
             "username": username,
@@ -375,7 +375,7 @@ def _add_language_preferences(users: list[Any]) -> None:
         for user in users
         if user.pk not in user_ids_with_preference
     ]
-    save_new(rows, unique_fields=["user_id", "key"], before=before_preferences)
+    save_new(rows, unique_fields=["user_id", "key"], before_insert=before_preferences)
 
 
 def record_identity_verifications(users: list[Any], provider: Any) -> None:
@@ -398,7 +398,7 @@ def record_identity_verifications(users: list[Any], provider: Any) -> None:
         row.send_approval_signal(provider.slug)
 
 
-def forget_recovery(user: Any) -> None:
+def delete_recovery_addresses(user: Any) -> None:
     """Delete e-mail addresses that give access to the account: the recovery address, and a new
     address that waits for confirmation."""
     from common.djangoapps.student.models import AccountRecovery, PendingEmailChange
@@ -407,7 +407,7 @@ def forget_recovery(user: Any) -> None:
     PendingEmailChange.objects.filter(user=user).delete()
 
 
-def forget_browser(response: Any) -> None:
+def delete_sign_in_cookies(response: Any) -> None:
     """Make the browser delete the platform's JWT and user-info cookies."""
     from openedx.core.djangoapps.user_authn.cookies import delete_logged_in_cookies
 
@@ -420,5 +420,5 @@ def sign_out(request: Any, response: Any) -> None:
     from openedx.core.djangoapps.safe_sessions.middleware import mark_user_change_as_expected
 
     logout(request)
-    forget_browser(response)
+    delete_sign_in_cookies(response)
     mark_user_change_as_expected(None)

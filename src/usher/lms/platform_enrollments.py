@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from usher.lms import bulk
-from usher.lms.enrollments import NewEnrollment, State, Step, compute_once, next_step, refusals
+from usher.lms.enrollments import (
+    NewEnrollment,
+    State,
+    Step,
+    compute_once,
+    next_step,
+    raising_refusals,
+)
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.platform_receivers import DoneReceivers, after_enrollments
 
@@ -34,7 +41,7 @@ def set_enrollment(
     from common.djangoapps.student import models
 
     _refuse_embargoed(request, user, key)
-    with refusals(_names(), key, mode):
+    with raising_refusals(_error_codes(), key, mode):
         enrollment: Any = None
         if present is not None:
             enrollment = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
@@ -77,7 +84,7 @@ def add_enrollments(
     outcomes: list[State | EnrollmentRefused | None] = [None] * len(new_enrollments)
     if _has_enrollment_filter() or not new_enrollments:
         return outcomes
-    invited = _invitations(new_enrollments)
+    invited = _find_invited(new_enrollments)
     _prefetch_roles(
         list(
             {
@@ -87,23 +94,23 @@ def add_enrollments(
             }.values()
         )
     )
-    adding: dict[int, tuple[Any, str]] = {}
+    unsaved_rows: dict[int, tuple[Any, str]] = {}
     for number, enrollment in enumerate(new_enrollments):
         if (enrollment.user.pk, enrollment.key) in invited:
             continue
         try:
-            new_row = _new_row(request, enrollment, cache)
+            new_row = _make_unsaved_row(request, enrollment, cache)
         except EnrollmentRefused as refusal:
             outcomes[number] = refusal
             continue
         if new_row is not None:
-            adding[number] = new_row
-    for number, state in zip(adding, _add([*adding.values()]), strict=True):
+            unsaved_rows[number] = new_row
+    for number, state in zip(unsaved_rows, _insert_rows([*unsaved_rows.values()]), strict=True):
         outcomes[number] = state
     return outcomes
 
 
-def _new_row(
+def _make_unsaved_row(
     request: Any, new_enrollment: NewEnrollment, cache: dict[Any, Any]
 ) -> tuple[Any, str] | None:
     """The unsaved row as the platform first inserts it (inactive, in the default mode), and its
@@ -112,10 +119,10 @@ def _new_row(
 
     user, key = new_enrollment.user, new_enrollment.key
     _refuse_embargoed(request, user, key)
-    with refusals(_names(), key, new_enrollment.mode):
+    with raising_refusals(_error_codes(), key, new_enrollment.mode):
         mode = _mode_or_default(key, new_enrollment.mode, cache)
         _validate_mode(key, mode, is_active=True, force=new_enrollment.force, cache=cache)
-        run = compute_once(cache, ("run", key), lambda: _run(key))
+        run = compute_once(cache, ("run", key), lambda: _read_run(key))
         if run.max_student_enrollments_allowed is not None:
             return None
         if not new_enrollment.force and models.CourseEnrollment.is_enrollment_closed(user, run):
@@ -127,19 +134,20 @@ def _new_row(
     return row, mode
 
 
-def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
-    """Insert rows, as ``_new_row`` returns them, in their final state; return the states. History
-    and receivers get each row twice: as it was first inserted, and in its final state."""
+def _insert_rows(unsaved_rows: Sequence[tuple[Any, str]]) -> list[State]:
+    """Insert rows, as ``_make_unsaved_row`` returns them, in their final state; return the states.
+    History and receivers get each row twice: as the platform first inserts it, and in its final
+    state."""
     from common.djangoapps.student import models
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CREATED
 
-    if not adding:
+    if not unsaved_rows:
         return []
-    rows = [row for row, _ in adding]
+    rows = [row for row, _ in unsaved_rows]
     first_modes = [row.mode for row in rows]
 
     def set_state(active: bool) -> None:
-        for (row, mode), first_mode in zip(adding, first_modes, strict=True):
+        for (row, mode), first_mode in zip(unsaved_rows, first_modes, strict=True):
             row.mode, row.is_active = (mode, True) if active else (first_mode, False)
 
     for row in rows:
@@ -152,55 +160,63 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
         set_state(active=True)
         bulk.add_history(rows, update=True)
         set_state(active=False)
-    replaced = after_enrollments(rows, [mode for _, mode in adding])
-    save_receivers = [*history, *replaced.post_save]
-    with _skip_done_receivers(adding, replaced):
-        for row, mode in adding:
+    done_receivers = after_enrollments(rows, [mode for _, mode in unsaved_rows])
+    save_receivers = [*history, *done_receivers.post_save]
+    with _skip_done_receivers(unsaved_rows, done_receivers):
+        for row, mode in unsaved_rows:
             bulk.send_post_save(row, created=True, replaced=save_receivers)
-            row.save = lambda row=row: _save_again(row, save_receivers)
+            row.save = lambda row=row: _send_signals_of_second_save(row, save_receivers)
             row.update_enrollment(is_active=True, mode=mode)
             del row.save
             row.send_signal(models.EnrollStatusChange.enroll)
-            COURSE_ENROLLMENT_CREATED.send_event(enrollment=_event_data(row))
+            COURSE_ENROLLMENT_CREATED.send_event(enrollment=_enrollment_event_data(row))
     return [(row.mode, row.is_active) for row in rows]
 
 
 @contextmanager
 def _skip_done_receivers(
-    adding: Sequence[tuple[Any, str]], replaced: DoneReceivers
+    unsaved_rows: Sequence[tuple[Any, str]], done_receivers: DoneReceivers
 ) -> Iterator[None]:
     """Skip receivers whose work is done, in the signals that ``update_enrollment`` sends."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
 
-    def of_mode(user: Any, course_key: Any, **_: Any) -> Any:
+    def pair_of_mode_change(user: Any, course_key: Any, **_: Any) -> Any:
         return user.pk, course_key
 
-    def of_event(enrollment: Any, **_: Any) -> Any:
+    def pair_of_event(enrollment: Any, **_: Any) -> Any:
         return enrollment.user.id, enrollment.course.course_key
 
-    pairs = [(row.user_id, row.course_id) for row, _ in adding]
-    of_another_mode = [(row.user_id, row.course_id) for row, mode in adding if row.mode != mode]
+    pairs = [(row.user_id, row.course_id) for row, _ in unsaved_rows]
+    pairs_with_mode_change = [
+        (row.user_id, row.course_id) for row, mode in unsaved_rows if row.mode != mode
+    ]
     with (
-        bulk.skipping_receivers(COURSE_ENROLLMENT_CHANGED, replaced.changed, pairs, of_event),
         bulk.skipping_receivers(
-            ENROLLMENT_TRACK_UPDATED, replaced.mode_changed, of_another_mode, of_mode
+            COURSE_ENROLLMENT_CHANGED, done_receivers.changed, pairs, pair_of_event
+        ),
+        bulk.skipping_receivers(
+            ENROLLMENT_TRACK_UPDATED,
+            done_receivers.mode_changed,
+            pairs_with_mode_change,
+            pair_of_mode_change,
         ),
     ):
         yield
 
 
-def _save_again(row: Any, replaced: Sequence[bulk.Receiver]) -> None:
+def _send_signals_of_second_save(row: Any, done_receivers: Sequence[bulk.Receiver]) -> None:
     """Do what ``CourseEnrollment.save`` does for a saved row, but without the UPDATE statement,
-    because the row was inserted in its final state."""
+    because the row was inserted in its final state. done_receivers: receivers of ``post_save`` to
+    skip."""
     from common.djangoapps.student.models import course_enrollment
 
     bulk.send_pre_save(row)
-    bulk.send_post_save(row, created=False, replaced=replaced)
+    bulk.send_post_save(row, created=False, replaced=done_receivers)
     course_enrollment.cache.delete(row.enrollment_status_hash_cache_key(row.user))
 
 
-def _event_data(row: Any) -> Any:
+def _enrollment_event_data(row: Any) -> Any:
     from openedx_events.learning.data import (
         CourseData,
         CourseEnrollmentData,
@@ -249,7 +265,7 @@ def _validate_mode(
     )
 
 
-def _run(key: Any) -> Any:
+def _read_run(key: Any) -> Any:
     """The CourseOverview. Raises NonExistentCourseError."""
     from common.djangoapps.student import models
     from openedx.core.djangoapps.content.course_overviews.models import CourseOverview
@@ -260,7 +276,8 @@ def _run(key: Any) -> Any:
         raise models.NonExistentCourseError from error
 
 
-def _names() -> dict[type[Exception], EnrollmentError]:
+def _error_codes() -> dict[type[Exception], EnrollmentError]:
+    """Exceptions of the platform → the EnrollmentError that reports them."""
     from common.djangoapps.student import models
     from openedx.core.djangoapps.enrollments import errors
     from openedx.core.lib.exceptions import CourseNotFoundError
@@ -284,7 +301,7 @@ def _has_enrollment_filter() -> bool:
     return CourseEnrollmentStarted.filter_type in filters
 
 
-def _invitations(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
+def _find_invited(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
     """(user id, course key) of learners who were invited to the run by e-mail address."""
     from common.djangoapps.student.models import CourseEnrollmentAllowed
 
@@ -293,18 +310,20 @@ def _invitations(new_enrollments: Sequence[NewEnrollment]) -> set[tuple[int, Any
         email__in=emails, course_id__in={enrollment.key for enrollment in new_enrollments}
     )
     invitations = {(email.casefold(), key) for email, key in rows.values_list("email", "course_id")}
-    by_email_and_run = {
+    enrollments_by_email_and_run = {
         (enrollment.user.email.casefold(), enrollment.key): enrollment
         for enrollment in new_enrollments
     }
     # Runs with an invitation that matched in the database only, by its collation. Nobody can tell
     # which learner the invitation is for, so all learners of these runs count as invited.
-    unclear = {key for email, key in invitations - by_email_and_run.keys()}
+    runs_with_unclear_invitations = {
+        key for email, key in invitations - enrollments_by_email_and_run.keys()
+    }
     return {
         (enrollment.user.pk, enrollment.key)
         for enrollment in new_enrollments
         if (enrollment.user.email.casefold(), enrollment.key) in invitations
-        or enrollment.key in unclear
+        or enrollment.key in runs_with_unclear_invitations
     }
 
 

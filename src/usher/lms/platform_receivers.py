@@ -100,7 +100,7 @@ def _known_function(name: str, *relied_on: str) -> Any:
     ``relied_on`` are known; otherwise None."""
     for function_name in (name, *relied_on):
         try:
-            if fingerprint(_function(function_name)) in KNOWN[function_name]:
+            if fingerprint(_import_function(function_name)) in KNOWN[function_name]:
                 continue
         except (ImportError, AttributeError, OSError, TypeError):
             pass  # another release of the platform
@@ -108,16 +108,18 @@ def _known_function(name: str, *relied_on: str) -> Any:
             "The source of %s is not a known one; its receiver runs for each row.", function_name
         )
         return None
-    return _function(name)
+    return _import_function(name)
 
 
-def _receiver(signal: Any, sender: type[Any] | None, name: str, *relied_on: str) -> Receiver | None:
+def _known_receiver(
+    signal: Any, sender: type[Any] | None, name: str, *relied_on: str
+) -> Receiver | None:
     """The known receiver, if it is connected to ``signal`` for ``sender`` (None: any sender)."""
     receiver = _known_function(name, *relied_on)
     return receiver if receiver in receivers(signal, sender) else None
 
 
-def _function(name: str) -> Any:
+def _import_function(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute)
@@ -135,7 +137,7 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
     A new user has no changed fields, and the batch has already checked that no username or e-mail
     address is a retired user's.
     """
-    unretired = _receiver(
+    retirement_receiver = _known_receiver(
         pre_save,
         type(users[0]),
         f"{_STUDENT}.signals.receivers.on_user_updated",
@@ -143,30 +145,33 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
         f"{_STUDENT}.models.user.is_email_retired",
     )
     name = f"{_STUDENT}.models.user.user_pre_save_callback"
-    return [*_set_as_new(users, name, "_changed_fields", dict), *filter(None, [unretired])]
+    return [
+        *_set_as_unchanged(users, name, "_changed_fields", dict),
+        *filter(None, [retirement_receiver]),
+    ]
 
 
 def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
     """Do the work of the ``pre_save`` receiver of new profiles, and return the receiver if it is
     replaced."""
     name = f"{_STUDENT}.models.user.user_profile_pre_save_callback"
-    return _set_as_new(profiles, name, "_changed_fields", dict)
+    return _set_as_unchanged(profiles, name, "_changed_fields", dict)
 
 
 def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
     """As ``before_profiles``, for new preferences."""
     name = f"{_USER_API}.pre_save_callback"
-    return _set_as_new(preferences, name, "_old_value", lambda: None)
+    return _set_as_unchanged(preferences, name, "_old_value", lambda: None)
 
 
-def _set_as_new(
+def _set_as_unchanged(
     rows: Sequence[Any], receiver_name: str, attribute: str, value: Callable[[], Any]
 ) -> list[Receiver]:
-    """Set the attribute in which a ``pre_save`` receiver stores what changed, as for a new row.
-    Return the receiver, so that it is not called; an empty list if the receiver is not a known
-    one."""
+    """Set the attribute in which a ``pre_save`` receiver stores the changes of a row: a new row has
+    none. Return the receiver, which then need not be called; an empty list if the receiver is not a
+    known one."""
     relied_on = f"{_UTIL}.get_changed_fields_dict"
-    receiver = _receiver(pre_save, type(rows[0]), receiver_name, relied_on)
+    receiver = _known_receiver(pre_save, type(rows[0]), receiver_name, relied_on)
     if not receiver:
         return []
     for row in rows:
@@ -176,12 +181,16 @@ def _set_as_new(
 
 def after_users(users: Sequence[Any]) -> list[Receiver]:
     """Do the work of the ``post_save`` receivers of new users; return the replaced receivers."""
-    candidates = [_tours(users), _notification_preferences(users), _enterprise_users(users)]
+    candidates = [
+        _add_tours(users),
+        _add_notification_preferences(users),
+        _idle_enterprise_user_receiver(users),
+    ]
     return [receiver for receiver in candidates if receiver]
 
 
-def _tours(users: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(post_save, type(users[0]), f"{_TOURS}.init_user_tour")
+def _add_tours(users: Sequence[Any]) -> Receiver | None:
+    receiver = _known_receiver(post_save, type(users[0]), f"{_TOURS}.init_user_tour")
     if receiver:
         from lms.djangoapps.user_tours.models import UserTour
 
@@ -189,8 +198,8 @@ def _tours(users: Sequence[Any]) -> Receiver | None:
     return receiver
 
 
-def _notification_preferences(users: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(
+def _add_notification_preferences(users: Sequence[Any]) -> Receiver | None:
+    receiver = _known_receiver(
         post_save, type(users[0]), f"{_NOTIFICATIONS}.create_user_account_preferences"
     )
     if receiver:
@@ -205,8 +214,11 @@ def _notification_preferences(users: Sequence[Any]) -> Receiver | None:
     return receiver
 
 
-def _enterprise_users(users: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(post_save, type(users[0]), "enterprise.signals.handle_user_post_save")
+def _idle_enterprise_user_receiver(users: Sequence[Any]) -> Receiver | None:
+    """The receiver, if no user has anything to do with an enterprise customer; otherwise None."""
+    receiver = _known_receiver(
+        post_save, type(users[0]), "enterprise.signals.handle_user_post_save"
+    )
     if receiver:
         from enterprise.models import EnterpriseCustomerUser, PendingEnterpriseCustomerUser
 
@@ -238,26 +250,33 @@ def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceiver
     rows: CourseEnrollment, inserted, with the attributes they have before they become active.
     modes: the mode that each row will have.
     """
-    _external_updates(rows)
-    schedules, resets = _schedules(rows, modes)
-    save_receivers = [schedules, _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
-    mode_changed = [resets]
+    _add_external_updates(rows)
+    schedule_receiver, reset_receiver = _add_schedules(rows, modes)
+    save_receivers = [
+        schedule_receiver,
+        _add_forum_roles(rows),
+        _idle_verification_receiver(rows, modes),
+        _idle_enterprise_receiver(rows),
+    ]
+    mode_changed = [reset_receiver]
     if any(row.mode != mode for row, mode in zip(rows, modes, strict=True)):
-        mode_changed += _certificates_and_grades(rows)
+        mode_changed += _idle_certificate_and_grade_receivers(rows)
     return DoneReceivers(
         post_save=[receiver for receiver in save_receivers if receiver],
-        changed=[receiver for receiver in [_enterprise_enrollments(rows)] if receiver],
+        changed=[receiver for receiver in [_idle_enterprise_enrollment_receiver(rows)] if receiver],
         mode_changed=[receiver for receiver in mode_changed if receiver],
     )
 
 
-def _schedules(
+def _add_schedules(
     rows: Sequence[Any], modes: Sequence[str]
 ) -> tuple[Receiver | None, Receiver | None]:
-    """Add the schedules with their final start date. (In self-paced runs the change of mode resets
-    it.) Returns two receivers that need not be called: of ``post_save``, and of the change of mode.
-    None in place of a receiver that has to be called."""
-    receiver = _receiver(
+    """Add the schedules with their final start date, which in self-paced runs depends on the mode.
+
+    Returns two receivers that need not be called: of ``post_save``, and of the change of mode. None
+    in place of a receiver that has to be called.
+    """
+    receiver = _known_receiver(
         post_save,
         type(rows[0]),
         f"{_SCHEDULES}.signals.create_schedule",
@@ -276,30 +295,30 @@ def _schedules(
         schedules.append(
             signals.Schedule(enrollment=row, start_date=start, upgrade_deadline=deadline)
         )
-    resetting = _of_mode_change(
+    reset_receiver = _receiver_of_mode_change(
         f"{_SCHEDULES}.signals.reset_schedule_on_mode_change",
         f"{_SCHEDULES}.utils.reset_self_paced_schedule",
     )
     reset_schedules = []
-    first_starts, last_starts = [schedule.start_date for schedule in schedules], []
+    starts_before_mode_change, final_starts = [schedule.start_date for schedule in schedules], []
     for schedule, row, mode in zip(schedules, rows, modes, strict=True):
-        last_start = schedule.start_date
-        if resetting and mode != row.mode and row.course.self_paced:
-            from_now = mode not in signals.CourseMode.AUDIT_MODES
-            start = datetime.now(UTC) if from_now else row.created
-            last_start = max(start, row.course.start)
+        final_start = schedule.start_date
+        if reset_receiver and mode != row.mode and row.course.self_paced:
+            starts_now = mode not in signals.CourseMode.AUDIT_MODES
+            start = datetime.now(UTC) if starts_now else row.created
+            final_start = max(start, row.course.start)
             reset_schedules.append(schedule)
-        last_starts.append(last_start)
+        final_starts.append(final_start)
 
     def set_starts(starts: Sequence[datetime]) -> None:
         for schedule, start in zip(schedules, starts, strict=True):
             schedule.start_date = start
 
-    set_starts(last_starts)
+    set_starts(final_starts)
     insert(schedules, unique_fields=("enrollment_id",))
-    set_starts(first_starts)
+    set_starts(starts_before_mode_change)
     add_history(schedules)
-    set_starts(last_starts)
+    set_starts(final_starts)
     if reset_schedules:
         add_history(reset_schedules, update=True)
     experiences = [
@@ -309,20 +328,20 @@ def _schedules(
         for schedule, row in zip(schedules, rows, strict=True)
     ]
     insert(experiences, unique_fields=("schedule_id",))
-    return receiver, resetting
+    return receiver, reset_receiver
 
 
-def _of_mode_change(name: str, *relied_on: str) -> Receiver | None:
+def _receiver_of_mode_change(name: str, *relied_on: str) -> Receiver | None:
     """The known receiver, if it is connected to the signal of a changed mode."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
 
-    return _receiver(ENROLLMENT_TRACK_UPDATED, None, name, *relied_on)
+    return _known_receiver(ENROLLMENT_TRACK_UPDATED, None, name, *relied_on)
 
 
-def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
-    """Receivers of a change of mode that have nothing to do, because none of these learners has a
-    grade, a certificate or an entry in a certificate allowlist."""
-    reading_a_grade = (
+def _idle_certificate_and_grade_receivers(rows: Sequence[Any]) -> list[Receiver | None]:
+    """The receivers of a change of mode that have nothing to do for these rows. One handles grades,
+    and one certificates and entries in a certificate allowlist."""
+    functions_that_read_a_grade = (
         f"{_GRADE_FACTORY}.read",
         f"{_GRADE_FACTORY}._read",
         f"{_GRADE_FACTORY}._create_zero",
@@ -330,18 +349,18 @@ def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
         f"{_GRADES}.course_grade.ZeroCourseGrade",
         f"{_GRADES}.models.PersistentCourseGrade.read",
     )
-    grading = _of_mode_change(
+    grade_receiver = _receiver_of_mode_change(
         f"{_GRADES}.signals.handlers.recalculate_course_and_subsection_grades",
         f"{_GRADES}.tasks.recalculate_course_and_subsection_grades_for_user",
-        *reading_a_grade,
+        *functions_that_read_a_grade,
     )
-    certifying = _of_mode_change(
+    certificate_receiver = _receiver_of_mode_change(
         f"{_CERTIFICATES}.signals._listen_for_enrollment_mode_change",
         f"{_CERTIFICATES}.models.GeneratedCertificate.certificate_for_student",
         *(name for name in KNOWN if name.startswith(_GENERATION)),
-        *reading_a_grade,
+        *functions_that_read_a_grade,
     )
-    if not grading and not certifying:
+    if not grade_receiver and not certificate_receiver:
         return []
     from lms.djangoapps.certificates.models import CertificateAllowlist, GeneratedCertificate
     from lms.djangoapps.grades.models import PersistentCourseGrade
@@ -354,12 +373,12 @@ def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
     if has_any(PersistentCourseGrade):
         return []
     if has_any(CertificateAllowlist) or has_any(GeneratedCertificate):
-        certifying = None
-    return [grading, certifying]
+        certificate_receiver = None
+    return [grade_receiver, certificate_receiver]
 
 
-def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(
+def _add_forum_roles(rows: Sequence[Any]) -> Receiver | None:
+    receiver = _known_receiver(
         post_save,
         type(rows[0]),
         f"{_FORUM}.assign_default_role_on_enrollment",
@@ -393,10 +412,10 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
     return receiver
 
 
-def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """The receiver that need not be called; None if it has to be called, because a learner has an
-    approved verification, whose expiry date the receiver sets."""
-    receiver = _receiver(
+def _idle_verification_receiver(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
+    """The receiver, if no learner has an approved verification, whose expiry date it would set;
+    otherwise None."""
+    receiver = _known_receiver(
         post_save,
         type(rows[0]),
         f"{_STUDENT}.models.course_enrollment.update_expiry_email_date",
@@ -418,8 +437,9 @@ def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None
     return receiver
 
 
-def _enterprise(rows: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(
+def _idle_enterprise_receiver(rows: Sequence[Any]) -> Receiver | None:
+    """The receiver, if no learner belongs to an enterprise customer; otherwise None."""
+    receiver = _known_receiver(
         post_save, type(rows[0]), "enterprise.signals.create_enterprise_enrollment_receiver"
     )
     if receiver:
@@ -431,10 +451,11 @@ def _enterprise(rows: Sequence[Any]) -> Receiver | None:
     return receiver
 
 
-def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
+def _idle_enterprise_enrollment_receiver(rows: Sequence[Any]) -> Receiver | None:
+    """The receiver, if no learner has an enrollment of an enterprise customer; otherwise None."""
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
 
-    receiver = _receiver(
+    receiver = _known_receiver(
         COURSE_ENROLLMENT_CHANGED, None, "enterprise.signals.course_enrollment_changed_receiver"
     )
     if receiver is None:
@@ -446,7 +467,7 @@ def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
     return None if present.exists() else receiver
 
 
-def _external_updates(rows: Sequence[Any]) -> None:
+def _add_external_updates(rows: Sequence[Any]) -> None:
     """Add the row of the experiment *external course updates* for each learner who is enrolled by
     somebody else."""
     if _known_function(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:

@@ -49,4 +49,4 @@ def revoke_all_access(user: Any) -> None:
         apps.get_model("authtoken", "Token").objects.filter(user=user).delete()  # type: ignore[misc]
     own_backends = ConnectedApplication.objects.values("backend")
     UserSocialAuth.objects.filter(user=user).exclude(provider__in=own_backends).delete()
-    conf.platform().forget_recovery(user)
+    conf.platform().delete_recovery_addresses(user)

@@ -19,14 +19,14 @@ from social_django.models import UserSocialAuth
 from usher.lms import conf
 
 
-def link_of(backend: str, uid: str) -> Any:
+def find_link(backend: str, uid: str) -> Any:
     """The link of the learner with exactly this ``uid`` at ``backend``; None if there is no such
     link."""
     link = UserSocialAuth.get_social_auth(backend, uid)
     return link if link is not None and link.uid == uid else None
 
 
-def user_named(username: str) -> Any:
+def find_user(username: str) -> Any:
     """The user with exactly this username; None if there is no such user."""
     user = get_user_model().objects.filter(username=username).first()
     return user if user is not None and user.username == username else None
@@ -52,10 +52,10 @@ def find_taken(
     used_names = _in_use("username", names, except_user)
     used_addresses = _in_use("email", addresses, except_user)
     platform = conf.platform()
-    candidates = [name for name in names if name.casefold() not in used_names]
-    left_addresses = [a for a in addresses if a.casefold() not in used_addresses]
-    used_names |= {name.casefold() for name in platform.retired_usernames(candidates)}
-    used_addresses |= {a.casefold() for a in platform.reserved_emails(left_addresses)}
+    free_names = [name for name in names if name.casefold() not in used_names]
+    free_addresses = [a for a in addresses if a.casefold() not in used_addresses]
+    used_names |= {name.casefold() for name in platform.retired_usernames(free_names)}
+    used_addresses |= {a.casefold() for a in platform.reserved_emails(free_addresses)}
     return TakenIdentifiers(frozenset(used_names), frozenset(used_addresses))
 
 
@@ -63,24 +63,26 @@ def _in_use(field: str, values: list[str], except_user: Any) -> set[str]:
     """Those of ``values``, case-folded, that the database considers equal to some user's."""
     if not values:
         return set()
-    users = _without(get_user_model().objects.all(), except_user)
+    users = _exclude_user(get_user_model().objects.all(), except_user)
     wanted_values = {value.casefold() for value in values}
-    rows = _without(users_by(field, values), except_user)
+    rows = _exclude_user(users_with(field, values), except_user)
     values_in_use = {value.casefold() for value in rows.values_list(field, flat=True)}
-    used = wanted_values & values_in_use
+    used_values = wanted_values & values_in_use
     if values_in_use - wanted_values:
         # Some row matched in the database only, for example with another accent. Query the values
         # one by one to find out which of them matched it.
-        unexplained = (value for value in values if value.casefold() not in used)
-        used |= {v.casefold() for v in unexplained if users.filter(**{field: v}).exists()}
-    return used
+        unmatched_values = (value for value in values if value.casefold() not in used_values)
+        used_values |= {
+            v.casefold() for v in unmatched_values if users.filter(**{field: v}).exists()
+        }
+    return used_values
 
 
-def _without(users: QuerySet, user: Any) -> QuerySet:
+def _exclude_user(users: QuerySet, user: Any) -> QuerySet:
     return users if user is None else users.exclude(pk=user.pk)
 
 
-def users_by(field: str, values: list[str]) -> QuerySet:
+def users_with(field: str, values: list[str]) -> QuerySet:
     """Users whose ``field`` is one of ``values``, ignoring case."""
     users = get_user_model().objects.all()
     if connection.vendor == "mysql":

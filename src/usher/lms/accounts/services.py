@@ -60,9 +60,9 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     refuse_invalid(learner)
     try:
         with transaction.atomic(), outbox.gathering():
-            return make_account(learner, backend, site)
+            return insert_account(learner, backend, site)
     except IntegrityError:
-        if link := lookup.link_of(backend, learner.username):
+        if link := lookup.find_link(backend, learner.username):
             return link.user
         refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
         raise
@@ -88,7 +88,9 @@ def refuse_taken(learner: Learner, taken: lookup.TakenIdentifiers) -> None:
     raise AccountRefused(codes[email_taken, username_taken], fields, suggestions)
 
 
-def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | None = None) -> Any:
+def insert_account(
+    learner: Learner, backend: str, site: Site, *, invited: bool | None = None
+) -> Any:
     """Create an account's rows and send its signals; return the user. Call it inside a transaction,
     after ``apply_filters``, ``refuse_taken`` and ``refuse_invalid``.
 
@@ -124,8 +126,8 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
     return user
 
 
-def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list[Any]:
-    """``make_account`` for many learners who were not invited to courses, with one statement for
+def insert_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list[Any]:
+    """``insert_account`` for many learners who were not invited to courses, with one statement for
     each table. Returns the users in order."""
     platform = conf.platform()
     users: list[Any] = [
@@ -140,15 +142,15 @@ def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list
     save_new(
         users,
         unique_fields=["username"],
-        before=platform.before_users,
-        after=platform.after_users,
+        before_insert=platform.before_users,
+        after_insert=platform.after_users,
     )
     registrations = [platform.new_registration(user) for user in users]
     save_new(registrations, unique_fields=["user_id"])
     for user, learner in zip(users, learners, strict=True):
         user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     profiles = [user.profile for user in users]
-    save_new(profiles, unique_fields=["user_id"], before=platform.before_profiles)
+    save_new(profiles, unique_fields=["user_id"], before_insert=platform.before_profiles)
     links = [UserSocialAuth(user=user, provider=backend, uid=user.username) for user in users]
     save_new(links, unique_fields=["provider", "uid"])
     for user in users:
@@ -223,7 +225,7 @@ def update_account(user: Any, learner: Learner) -> bool:
     return _update_profile(user, learner) or bool(fields)
 
 
-def differs(user: Any, learner: Learner) -> bool:
+def account_differs(user: Any, learner: Learner) -> bool:
     """Whether ``update_account`` would change anything. user: with the profile loaded."""
     return (
         (bool(learner.email) and user.email != learner.email)
@@ -251,17 +253,17 @@ def _update_profile(user: Any, learner: Learner) -> bool:
     return bool(changes)
 
 
-def link(username: str, backend: str, *, move: bool = False) -> bool:
+def link_learner(username: str, backend: str, *, move: bool = False) -> bool:
     """Link the application's learner ``username`` to the existing LMS account with that username;
     return whether the link is new. An operator decides this. Raises UsherLmsError.
 
     Everybody who had access to the account loses it: see ``accounts.access_revocation``.
     move: remove the learner's link to a different account first.
     """
-    user = lookup.user_named(username)
+    user = lookup.find_user(username)
     if user is None:
         raise UsherLmsError(f"there is no LMS user {username!r}")
-    existing = lookup.link_of(backend, username)
+    existing = lookup.find_link(backend, username)
     if existing is not None and existing.user_id == user.pk:
         return False
     if existing is not None and not move:
@@ -280,7 +282,7 @@ def link(username: str, backend: str, *, move: bool = False) -> bool:
     return True
 
 
-def unlink(username: str, backend: str, *, account: str = "") -> bool:
+def unlink_learner(username: str, backend: str, *, account: str = "") -> bool:
     """Unlink the application's learner ``username`` from their LMS account; return whether they
     were linked. The account stays; its sessions and the application's tokens for it end.
 
@@ -288,7 +290,7 @@ def unlink(username: str, backend: str, *, account: str = "") -> bool:
     guards against unlinking an account that the operator didn't mean. Raises UsherLmsError.
     """
     account = account or username
-    existing = lookup.link_of(backend, username)
+    existing = lookup.find_link(backend, username)
     if existing is None:
         _refuse_other_learners_link(username, backend, account)
         return False

@@ -23,8 +23,8 @@ from usher.lms.connections.models import ConnectedApplication
 from usher.lms.connections.services import (
     NotAServiceWorker,
     UnknownApplication,
-    caller_of,
     check_client_id,
+    identify_caller,
 )
 from usher.lms.connections.tokens import find_access_token
 
@@ -58,7 +58,7 @@ class ServiceWorkerOnly(BasePermission):
         if request.auth is None:
             return False
         try:
-            caller = caller_of(request.auth)
+            caller = identify_caller(request.auth)
         except NotAServiceWorker as error:
             raise PermissionDenied(str(error)) from error
         scope = "read" if request.method in SAFE_METHODS else "write"
@@ -68,7 +68,7 @@ class ServiceWorkerOnly(BasePermission):
         return True
 
 
-def application_of(request: Any, client_id: str = "") -> ConnectedApplication:
+def calling_application(request: Any, client_id: str = "") -> ConnectedApplication:
     """The application that calls. Raises ValidationError when ``client_id`` names another."""
     application: ConnectedApplication = request.usher_application
     try:

@@ -13,17 +13,17 @@ from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.services import (
     Learner,
+    account_differs,
     apply_filters,
-    differs,
-    make_account,
-    make_accounts,
+    insert_account,
+    insert_accounts,
     refuse_invalid,
     refuse_taken,
     update_account,
 )
 from usher.lms.api.repetitions import StoredOutcomes
 from usher.lms.api.tokens import mint_tokens
-from usher.lms.api.transactions import UncleanRefusal, WriteCounter, in_transactions
+from usher.lms.api.transactions import UncleanRefusal, WriteCounter, process_in_transactions
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.connections.services import is_protected
 from usher.lms.errors import AccountRefused
@@ -44,20 +44,25 @@ def process_accounts(
     """
     stored_outcomes = StoredOutcomes(application, "accounts", request_id, items)
 
-    def work(start: int, some: list[Item]) -> list[Item]:
-        return stored_outcomes.once(start, some, lambda: _process(some, application, site))
+    def process(start: int, batch_items: list[Item]) -> list[Item]:
+        return stored_outcomes.process_once(
+            start, batch_items, lambda: _process_batch(batch_items, application, site)
+        )
 
-    return in_transactions(items, work, _failed_outcome, lambda item: item["username"].casefold())
+    return process_in_transactions(
+        items, process, _failed_outcome, lambda item: item["username"].casefold()
+    )
 
 
-def _process(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
+def _process_batch(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
     pairs = frozenset((item["username"], "") for item in items)
     with outbox.gathering(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
         batch = _Batch(items, application, site)
-        with batch.writes.watching():
-            added = batch.add(items) if len(items) > 1 else {}
+        with batch.writes.counting():
+            outcomes_of_new_accounts = batch.create_new_accounts(items) if len(items) > 1 else {}
             outcomes = [
-                added.get(number) or batch.process(item) for number, item in enumerate(items)
+                outcomes_of_new_accounts.get(number) or batch.process_one(item)
+                for number, item in enumerate(items)
             ]
         batch.add_tokens(items, outcomes)
         return outcomes
@@ -76,19 +81,21 @@ class _Batch:
         self.application, self.site = application, site
         self.writes = WriteCounter()
         self.users: dict[str, Any] = {}
-        self._find_linked([item["username"] for item in items])
-        new = [item for item in items if item["username"] not in self.users]
-        self.invited = conf.platform().invited_emails([item["email"] for item in new])
-        unavailable = lookup.find_taken([i["username"] for i in new], [i["email"] for i in new])
-        self.usernames, self.emails = set(unavailable.usernames), set(unavailable.emails)
+        self._add_linked_users([item["username"] for item in items])
+        new_items = [item for item in items if item["username"] not in self.users]
+        self.invited = conf.platform().invited_emails([item["email"] for item in new_items])
+        taken = lookup.find_taken(
+            [i["username"] for i in new_items], [i["email"] for i in new_items]
+        )
+        self.usernames, self.emails = set(taken.usernames), set(taken.emails)
         # Another request may have created accounts since the links were read.
-        self._find_linked([item["username"] for item in new if self._is_taken(item)])
+        self._add_linked_users([item["username"] for item in new_items if self._is_taken(item)])
 
     def _is_taken(self, item: Item) -> bool:
         name, address = item["username"].casefold(), item["email"].casefold()
         return name in self.usernames or address in self.emails
 
-    def _find_linked(self, names: list[str]) -> None:
+    def _add_linked_users(self, names: list[str]) -> None:
         """Add the application's learners with these names, and their profiles, to ``users``."""
         if not names:
             return
@@ -101,9 +108,9 @@ class _Batch:
         # Exact matches only: a case-insensitive database finds more.
         self.users.update({name: users[name] for name in names if name in users})
 
-    def add(self, items: list[Item]) -> dict[int, Item]:
+    def create_new_accounts(self, items: list[Item]) -> dict[int, Item]:
         """Create the accounts of learners who have none, in one batch. Returns {index of the item:
-        its outcome}, without the items that ``process`` has to handle."""
+        its outcome}, without the items that ``process_one`` has to handle."""
         outcomes: dict[int, Item] = {}
         new_learners: dict[int, Learner] = {}
         usernames = set(self.users)
@@ -112,7 +119,7 @@ class _Batch:
                 continue
             usernames.add(item["username"])
             try:
-                learner, invited = self._check(_learner(item))
+                learner, invited = self._filter_and_check(_learner_of_item(item))
             except AccountRefused as refusal:
                 outcomes[number] = _refused_outcome(item, refusal)
                 continue
@@ -120,8 +127,8 @@ class _Batch:
                 self._mark_as_taken(learner)
                 new_learners[number] = learner
         try:
-            users = make_accounts([*new_learners.values()], self.application.backend, self.site)
-            self._verify(users)
+            users = insert_accounts([*new_learners.values()], self.application.backend, self.site)
+            self._record_identity_verifications(users)
         except AccountRefused as refusal:
             raise UncleanRefusal(str(refusal)) from refusal
         for number, user in zip(new_learners, users, strict=True):
@@ -129,16 +136,16 @@ class _Batch:
             outcomes[number] = _outcome(items[number], "created", user)
         return outcomes
 
-    def process(self, item: Item) -> Item:
+    def process_one(self, item: Item) -> Item:
         """Create or update one account; return the outcome."""
-        learner = _learner(item)
+        learner = _learner_of_item(item)
         writes_before = self.writes.count
         user = self.users.get(learner.username)
         try:
             if user is not None:
-                _refuse_other_name(user, learner)
+                _refuse_renamed_account(user, learner)
                 self._refuse_protected(user, learner, item)
-                changed = differs(user, learner) and update_account(user, learner)
+                changed = account_differs(user, learner) and update_account(user, learner)
                 status = "updated" if changed else "exists"
             else:
                 user, status = self._create(learner), "created"
@@ -150,28 +157,28 @@ class _Batch:
 
     def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
         """A service worker may neither change nor act for accounts with rights in the LMS."""
-        if is_protected(user) and (item["tokens"] or differs(user, learner)):
+        if is_protected(user) and (item["tokens"] or account_differs(user, learner)):
             message = (
-                f"{user.username} is staff of this LMS: the service worker may not change that "
-                "account, nor have its tokens; change it in the LMS's admin"
+                f"{user.username} is staff of this LMS: the service worker may neither change that "
+                "account nor get its tokens; change the account in the LMS's admin"
             )
             raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {"": message})
 
     def _create(self, learner: Learner) -> Any:
-        learner, invited = self._check(learner)
-        user = make_account(learner, self.application.backend, self.site, invited=invited)
-        self._verify([user])
+        learner, invited = self._filter_and_check(learner)
+        user = insert_account(learner, self.application.backend, self.site, invited=invited)
+        self._record_identity_verifications([user])
         self._mark_as_taken(learner)
         self.users[learner.username] = user
         return user
 
-    def _verify(self, users: list[Any]) -> None:
+    def _record_identity_verifications(self, users: list[Any]) -> None:
         """Record identity verifications of new accounts, if the provider vouches for them."""
         provider = current_record(self.site, self.application.backend) if users else None
         if provider and provider.enable_sso_id_verification:
             conf.platform().record_identity_verifications(users, provider)
 
-    def _check(self, learner: Learner) -> tuple[Learner, bool]:
+    def _filter_and_check(self, learner: Learner) -> tuple[Learner, bool]:
         """The learner with the values that registration filters return, and whether the learner was
         invited to a course. Raises AccountRefused."""
         requested_email = learner.email
@@ -181,7 +188,7 @@ class _Batch:
         )
         invited = learner.email.casefold() in self.invited
         if learner.email != requested_email:
-            # A filter changed the address; the new one has not been looked up.
+            # A filter changed the address, and the new address has not been looked up yet.
             refuse_taken(learner, lookup.find_taken([], [learner.email]))
             invited = bool(conf.platform().invited_emails([learner.email]))
         refuse_invalid(learner)
@@ -203,13 +210,14 @@ class _Batch:
             result["tokens"] = token
 
 
-def _refuse_other_name(user: Any, learner: Learner) -> None:
-    """The account to which the learner's sign-in leads may be another person's, so it is neither
-    changed nor used."""
+def _refuse_renamed_account(user: Any, learner: Learner) -> None:
+    """Raises AccountRefused if the linked account has another username than the learner. The
+    account may be another person's, so it is neither changed nor used."""
     if user.username != learner.username:
         message = (
             f"{learner.username} signs in to the LMS account {user.username}, not to an account of "
-            "the same name: that account was renamed, or the link was changed. It was not changed"
+            "the same name: that account was renamed, or the link was changed. The account was "
+            "not updated"
         )
         raise AccountRefused(RegistrationError.LINKED_ELSEWHERE, {"": message})
 
@@ -226,7 +234,7 @@ def _outcome(item: Item, status: str, user: Any) -> Item:
     }
 
 
-def _learner(item: Item) -> Learner:
+def _learner_of_item(item: Item) -> Learner:
     return Learner(
         username=item["username"],
         email=item["email"],

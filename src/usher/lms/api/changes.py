@@ -48,7 +48,9 @@ def accounts(
         )
         names = list(dict.fromkeys(message.username for message in messages))
         return _describe_accounts(application, names), next_cursor
-    links = UserSocialAuth.objects.filter(provider=application.backend, pk__gt=_number(cursor))
+    links = UserSocialAuth.objects.filter(
+        provider=application.backend, pk__gt=_primary_key_after(cursor)
+    )
     page = list(links.order_by("pk").values_list("pk", "uid")[:limit])
     next_cursor = str(page[-1][0]) if len(page) == limit else None
     return _describe_accounts(application, [uid for _, uid in page]), next_cursor
@@ -76,11 +78,13 @@ def enrollments(
             (row["username"], row["course_id"]): row for row in _describe_enrollments(rows)
         }
         return [descriptions[pair] for pair in pairs if pair in descriptions], next_cursor
-    rows = model.objects.filter(user_id__in=learners, pk__gt=_number(cursor)).order_by("pk")
+    rows = model.objects.filter(user_id__in=learners, pk__gt=_primary_key_after(cursor)).order_by(
+        "pk"
+    )
     page = list(rows.values_list("pk", flat=True)[:limit])
     next_cursor = str(page[-1]) if len(page) == limit else None
-    described = _describe_enrollments(model.objects.filter(pk__in=page).order_by("pk"))
-    return described, next_cursor
+    description = _describe_enrollments(model.objects.filter(pk__in=page).order_by("pk"))
+    return description, next_cursor
 
 
 def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
@@ -92,7 +96,7 @@ def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
     if cursor:
         rows = rows.filter(id__gt=_course_key(cursor))
     page = list(rows.values(*RUN_FIELDS)[:limit])
-    modes = _modes([row["id"] for row in page])
+    modes = _modes_by_run([row["id"] for row in page])
     results = [_describe_run(row, modes.get(str(row["id"]), [])) for row in page]
     return results, results[-1]["course_id"] if len(page) == limit else None
 
@@ -124,13 +128,16 @@ def _logged_changes(
     limit: int,
 ) -> tuple[list[Message], str | None]:
     rows = Message.objects.filter(
-        application=application, type=kind.value, created__gte=since, pk__gt=_number(cursor)
+        application=application,
+        type=kind.value,
+        created__gte=since,
+        pk__gt=_primary_key_after(cursor),
     )
     page = list(rows.order_by("pk")[:limit])
     return page, str(page[-1].pk) if len(page) == limit else None
 
 
-def _number(cursor: str) -> int:
+def _primary_key_after(cursor: str) -> int:
     if not cursor:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
@@ -174,14 +181,14 @@ def _describe_enrollments(rows: Any) -> list[dict[str, Any]]:
             "course_id": str(row["course_id"]),
             "mode": row["mode"],
             "is_active": row["is_active"],
-            "created": _moment(row["created"]),
+            "created": _as_text(row["created"]),
         }
         for row in rows.values(*fields)
     ]
 
 
 def _describe_run(row: dict[str, Any], modes: list[dict[str, Any]]) -> dict[str, Any]:
-    described: dict[str, Any] = {
+    description: dict[str, Any] = {
         "course_id": str(row["id"]),
         "name": row["display_name"],
         "pacing": "self" if row["self_paced"] else "instructor",
@@ -189,20 +196,20 @@ def _describe_run(row: dict[str, Any], modes: list[dict[str, Any]]) -> dict[str,
         "modes": modes,
     }
     for field in ("start", "end", "enrollment_start", "enrollment_end", "modified"):
-        described[field] = _moment(row[field])
-    return described
+        description[field] = _as_text(row[field])
+    return description
 
 
-def _modes(keys: list[Any]) -> dict[str, list[dict[str, Any]]]:
+def _modes_by_run(keys: list[Any]) -> dict[str, list[dict[str, Any]]]:
     rows = conf.platform().course_mode_model().objects.filter(course_id__in=keys)
     fields = ("mode_slug", "mode_display_name", "min_price", "currency")
     modes_by_run: dict[str, list[dict[str, Any]]] = {}
     for row in rows.order_by("pk"):
         mode = {field: getattr(row, field) for field in fields}
-        mode["expiration_datetime"] = _moment(row.expiration_datetime)
+        mode["expiration_datetime"] = _as_text(row.expiration_datetime)
         modes_by_run.setdefault(str(row.course_id), []).append(mode)
     return modes_by_run
 
 
-def _moment(value: datetime | None) -> str | None:
+def _as_text(value: datetime | None) -> str | None:
     return value.isoformat() if value else None

@@ -12,7 +12,7 @@ from social_django.models import UserSocialAuth
 from usher.contract.events import EventType
 from usher.lms import conf
 from usher.lms.api.repetitions import StoredOutcomes
-from usher.lms.api.transactions import UncleanRefusal, WriteCounter, in_transactions
+from usher.lms.api.transactions import UncleanRefusal, WriteCounter, process_in_transactions
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.enrollments import NewEnrollment, State, compute_once
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
@@ -36,26 +36,29 @@ def process_enrollments(
     stored_outcomes = StoredOutcomes(application, "enrollments", request_id, items)
     cache: dict[Any, Any] = {}
 
-    def work(start: int, some: list[Item]) -> list[Item]:
-        def process() -> list[Item]:
-            return _process(request, some, application, cache)
+    def process(start: int, batch_items: list[Item]) -> list[Item]:
+        def process_batch() -> list[Item]:
+            return _process_batch(request, batch_items, application, cache)
 
-        return stored_outcomes.once(start, some, process)
+        return stored_outcomes.process_once(start, batch_items, process_batch)
 
-    return in_transactions(
-        items, work, _failed_outcome, lambda item: (item["course_id"], item["username"])
+    return process_in_transactions(
+        items, process, _failed_outcome, lambda item: (item["course_id"], item["username"])
     )
 
 
-def _process(
+def _process_batch(
     request: Any, items: list[Item], application: ConnectedApplication, cache: dict[Any, Any]
 ) -> list[Item]:
     pairs = frozenset((item["username"], item["course_id"]) for item in items)
     with outbox.gathering(outbox.OwnChanges(application, EventType.ENROLLMENT, pairs)):
         batch = _Batch(request, items, application, cache)
-        with batch.writes.watching():
-            added = batch.add(items) if len(items) > 1 else {}
-            return [added.get(number) or batch.process(item) for number, item in enumerate(items)]
+        with batch.writes.counting():
+            outcomes_of_new_enrollments = batch.enroll_new_learners(items) if len(items) > 1 else {}
+            return [
+                outcomes_of_new_enrollments.get(number) or batch.process_one(item)
+                for number, item in enumerate(items)
+            ]
 
 
 def _failed_outcome(item: Item) -> Item:
@@ -82,7 +85,7 @@ class _Batch:
         users = users.filter(username__in=names, pk__in=learners.values("user_id"))
         # Exact matches only: a case-insensitive database finds more.
         self.users = {user.username: user for user in users if user.username in names}
-        self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
+        self.keys = {item["course_id"]: _parse_course_key(item["course_id"]) for item in items}
         keys = {key for key in self.keys.values() if key is not None}
         #: Keys of runs that exist, found by this transaction or an earlier one of the request.
         self.runs: set[Any] = compute_once(cache, "runs", set)
@@ -94,16 +97,16 @@ class _Batch:
             .enrollment_model()
             .objects.filter(user__in=self.users.values(), course_id__in=keys)
         )
-        self.present = {
+        self.states = {
             (user_id, course_id): (mode, is_active)
             for user_id, course_id, mode, is_active in rows.values_list(
                 "user_id", "course_id", "mode", "is_active"
             )
         }
 
-    def add(self, items: list[Item]) -> dict[int, Item]:
+    def enroll_new_learners(self, items: list[Item]) -> dict[int, Item]:
         """Enroll learners who have no row in the run, in one batch. Returns {index of the item: its
-        outcome}, without the items that ``process`` has to handle."""
+        outcome}, without the items that ``process_one`` has to handle."""
         new_enrollments: dict[int, NewEnrollment] = {}
         pairs: set[tuple[int, Any]] = set()
         for number, item in enumerate(items):
@@ -111,8 +114,8 @@ class _Batch:
             if user is None or key not in self.runs:
                 continue
             pair = (user.pk, key)
-            # ``process`` handles a second item for the same enrollment, after the first.
-            if item["is_active"] and pair not in self.present and pair not in pairs:
+            # ``process_one`` handles a second item for the same enrollment, after the first.
+            if item["is_active"] and pair not in self.states and pair not in pairs:
                 new_enrollments[number] = NewEnrollment(
                     user, key, item["mode"] or None, item["force"]
                 )
@@ -128,27 +131,32 @@ class _Batch:
             if isinstance(state, EnrollmentRefused):
                 outcomes[number] = _refused_outcome(items[number], state)
             elif state is not None:
-                self.present[new.user.pk, new.key] = state
-                outcomes[number] = _result(items[number], "changed", state)
+                self.states[new.user.pk, new.key] = state
+                outcomes[number] = _outcome(items[number], "changed", state)
         return outcomes
 
-    def process(self, item: Item) -> Item:
+    def process_one(self, item: Item) -> Item:
         """Change one enrollment; return the outcome."""
         writes_before = self.writes.count
         try:
-            user, key = self._find(item)
-            before = self.present.get((user.pk, key))
-            if before and before == (item["mode"] or before[0], item["is_active"]):
-                return _result(item, "unchanged", before)
-            after = self._change(user, key, item)
+            user, key = self._find_user_and_run(item)
+            state_before = self.states.get((user.pk, key))
+            if state_before and state_before == (
+                item["mode"] or state_before[0],
+                item["is_active"],
+            ):
+                return _outcome(item, "unchanged", state_before)
+            state_after = self._change(user, key, item)
         except EnrollmentRefused as refusal:
             if self.writes.count != writes_before:
                 raise UncleanRefusal(str(refusal)) from refusal
             return _refused_outcome(item, refusal)
-        self.present[user.pk, key] = after
-        return _result(item, "unchanged" if before == after else "changed", after)
+        self.states[user.pk, key] = state_after
+        return _outcome(
+            item, "unchanged" if state_before == state_after else "changed", state_after
+        )
 
-    def _find(self, item: Item) -> tuple[Any, Any]:
+    def _find_user_and_run(self, item: Item) -> tuple[Any, Any]:
         user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
         if user is None:
             message = f"The user {item['username']} does not exist for this application."
@@ -169,7 +177,7 @@ class _Batch:
                 mode=item["mode"] or None,
                 is_active=item["is_active"],
                 force=item["force"],
-                present=self.present.get((user.pk, key)),
+                present=self.states.get((user.pk, key)),
                 cache=self.cache,
             )
         except ObjectDoesNotExist as error:
@@ -178,14 +186,14 @@ class _Batch:
             raise EnrollmentRefused(EnrollmentError.INVALID, message) from error
 
 
-def _key(text: str) -> Any:
+def _parse_course_key(text: str) -> Any:
     try:
         return conf.platform().course_key(text)
     except ValueError:
         return None
 
 
-def _result(item: Item, status: str, state: State) -> Item:
+def _outcome(item: Item, status: str, state: State) -> Item:
     mode, is_active = state
     return {"id": item["id"], "status": status, "mode": mode, "is_active": is_active, "error": None}
 

@@ -20,24 +20,28 @@ class IdField(serializers.Field):
     """The caller's id of an item, returned with its outcome: a string or an integer."""
 
     def to_internal_value(self, data: Any) -> str | int:
-        number = isinstance(data, int) and not isinstance(data, bool) and abs(data) < 2**63
-        if not number and not (isinstance(data, str) and len(data) <= TEXT_MAX_LENGTH):
-            raise serializers.ValidationError("Not an integer or a short text.")
+        is_integer = isinstance(data, int) and not isinstance(data, bool) and abs(data) < 2**63
+        if not is_integer and not (isinstance(data, str) and len(data) <= TEXT_MAX_LENGTH):
+            raise serializers.ValidationError(
+                f"Not an integer, and not a text of at most {TEXT_MAX_LENGTH} characters."
+            )
         return data
 
     def to_representation(self, value: Any) -> Any:
         return value
 
 
-def text(*, required: bool = True, longest: int = TEXT_MAX_LENGTH) -> serializers.CharField:
-    return serializers.CharField(max_length=longest, required=required, allow_blank=not required)
+def text_field(
+    *, required: bool = True, max_length: int = TEXT_MAX_LENGTH
+) -> serializers.CharField:
+    return serializers.CharField(max_length=max_length, required=required, allow_blank=not required)
 
 
 class AccountItem(serializers.Serializer):
     id = IdField()
-    username = text()
-    email = text(longest=LONGEST_EMAIL)
-    name = text(required=False)
+    username = text_field()
+    email = text_field(max_length=LONGEST_EMAIL)
+    name = text_field(required=False)
     country = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=2)
     is_active = serializers.BooleanField(required=False, default=True)
     reactivate = serializers.BooleanField(required=False, default=False)
@@ -46,8 +50,8 @@ class AccountItem(serializers.Serializer):
 
 class EnrollmentItem(serializers.Serializer):
     id = IdField()
-    username = text()
-    course_id = text()
+    username = text_field()
+    course_id = text_field()
     mode = serializers.CharField(
         required=False, allow_null=True, allow_blank=True, default=None, max_length=100
     )
@@ -55,28 +59,28 @@ class EnrollmentItem(serializers.Serializer):
     force = serializers.BooleanField(required=False, default=False)
 
 
-def items_of(kind: type[serializers.Serializer]) -> serializers.ListField:
+def items_field(kind: type[serializers.Serializer]) -> serializers.ListField:
     return serializers.ListField(child=kind(), max_length=BATCH_ITEMS_A_REQUEST)
 
 
-def request_id() -> serializers.CharField:
+def request_id_field() -> serializers.CharField:
     """The caller's id of a request. A repetition of the request has the same id."""
     return serializers.CharField(max_length=60, required=False, allow_blank=True, default="")
 
 
 class AccountBatch(serializers.Serializer):
-    items = items_of(AccountItem)
-    client_id = text(required=False)
-    request_id = request_id()
+    items = items_field(AccountItem)
+    client_id = text_field(required=False)
+    request_id = request_id_field()
 
 
 class EnrollmentBatch(serializers.Serializer):
-    items = items_of(EnrollmentItem)
-    client_id = text(required=False)
-    request_id = request_id()
+    items = items_field(EnrollmentItem)
+    client_id = text_field(required=False)
+    request_id = request_id_field()
 
 
-class Moment(serializers.Field):
+class MomentField(serializers.Field):
     """An ISO 8601 date and time; UTC without an offset."""
 
     def to_internal_value(self, data: Any) -> datetime:
@@ -84,7 +88,7 @@ class Moment(serializers.Field):
             # An unquoted + arrives as a space in a query string.
             moment = datetime.fromisoformat(str(data).replace(" ", "+"))
         except ValueError as error:
-            raise serializers.ValidationError("Not an ISO 8601 moment.") from error
+            raise serializers.ValidationError("Not an ISO 8601 date and time.") from error
         if not 1970 <= moment.year <= 9000:
             raise serializers.ValidationError("Not between the years 1970 and 9000.")
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -94,16 +98,16 @@ class Moment(serializers.Field):
 
 
 class ChangesQuery(serializers.Serializer):
-    changed_since = Moment(required=False, default=None)
+    changed_since = MomentField(required=False, default=None)
     cursor = serializers.CharField(
         required=False, allow_blank=True, default="", max_length=TEXT_MAX_LENGTH
     )
     limit = serializers.IntegerField(
         required=False, min_value=1, max_value=BATCH_ITEMS_A_REQUEST, default=BATCH_ITEMS_A_REQUEST
     )
-    client_id = text(required=False)
+    client_id = text_field(required=False)
 
 
 class LinksQuery(serializers.Serializer):
-    username = text()
-    client_id = text(required=False)
+    username = text_field()
+    client_id = text_field(required=False)

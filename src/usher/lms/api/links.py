@@ -20,8 +20,8 @@ def describe_links(username: str, application: ConnectedApplication) -> dict[str
     the account with that username. Its ``linked_from`` has the uids of the learners who sign in to
     it.
     """
-    link = lookup.link_of(application.backend, username)
-    user = lookup.user_named(username)
+    link = lookup.find_link(application.backend, username)
+    user = lookup.find_user(username)
     account = None
     if user is not None:
         links = UserSocialAuth.objects.filter(provider=application.backend, user=user)

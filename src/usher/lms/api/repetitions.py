@@ -54,15 +54,17 @@ class StoredOutcomes:
         if request_id and random.randrange(_PRUNE_ONE_REQUEST_IN) == 0:  # noqa: S311 - spreads work
             prune()
 
-    def once(self, start: int, items: list[Item], work: Callable[[], list[Item]]) -> list[Item]:
+    def process_once(
+        self, start: int, items: list[Item], process: Callable[[], list[Item]]
+    ) -> list[Item]:
         """The stored outcomes of ``items`` if an earlier request has the same id; otherwise the
-        result of ``work()``, which is stored.
+        result of ``process()``, which is stored.
 
         start: number of the first item. Call it inside a transaction. Raises RequestIdReused, and
         UncleanRefusal if the earlier request processed these items one by one.
         """
         if not self.request_id:
-            return work()
+            return process()
         row = BatchOutcome(
             application=self.application,
             request_id=self.key,
@@ -74,8 +76,8 @@ class StoredOutcomes:
                 row.save(force_insert=True)
         except IntegrityError:
             return self._stored_outcomes(row, items)
-        outcomes = work()
-        row.outcomes = json.dumps(_without_tokens(outcomes))
+        outcomes = process()
+        row.outcomes = json.dumps(_replace_tokens_by_row_ids(outcomes))
         row.save(update_fields=["outcomes"])
         return outcomes
 
@@ -84,10 +86,10 @@ class StoredOutcomes:
         rows = BatchOutcome.objects.select_for_update()
         stored = rows.get(application=self.application, request_id=self.key, start=row.start)
         if stored.digest == row.digest:
-            return _with_tokens(json.loads(stored.outcomes), self.application)
+            return _restore_tokens(json.loads(stored.outcomes), self.application)
         outcomes = json.loads(stored.outcomes)
         if len(outcomes) == 1 < len(items):
-            raise UncleanRefusal("they were carried out one by one before")
+            raise UncleanRefusal("an earlier request processed these items one by one")
         raise RequestIdReused(
             f"request_id {self.request_id!r} was used for other items; use a new one for "
             "each request that is not a repetition"
@@ -99,41 +101,46 @@ def _digest(values: list[Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without_tokens(outcomes: list[Item]) -> list[Item]:
+def _replace_tokens_by_row_ids(outcomes: list[Item]) -> list[Item]:
+    """Put the primary key of the refresh token in place of the tokens, so that no token is
+    stored."""
     return [
         {**outcome, "tokens": {"row": outcome["tokens"].row}} if outcome.get("tokens") else outcome
         for outcome in outcomes
     ]
 
 
-def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
+def _restore_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
     """Put the tokens back into ``outcomes``; mint new ones in place of tokens that were revoked or
     used. Learners who became staff or were unlinked since the first request get no tokens."""
-    by_token_row = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
-    users = _learners([outcome["lms_user_id"] for outcome in by_token_row.values()], application)
-    for row, outcome in list(by_token_row.items()):
+    outcomes_by_token_row = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
+    users = _users_by_id(
+        [outcome["lms_user_id"] for outcome in outcomes_by_token_row.values()], application
+    )
+    for row, outcome in list(outcomes_by_token_row.items()):
         if outcome["lms_user_id"] not in users:
-            by_token_row.pop(row)["tokens"] = None
-    rows = get_refresh_token_model().objects.filter(pk__in=by_token_row, revoked=None)
+            outcomes_by_token_row.pop(row)["tokens"] = None
+    rows = get_refresh_token_model().objects.filter(pk__in=outcomes_by_token_row, revoked=None)
     for row in rows.select_related("access_token"):
         if row.access_token is not None:
-            by_token_row.pop(row.pk)["tokens"] = {
+            outcomes_by_token_row.pop(row.pk)["tokens"] = {
                 "access_token": row.access_token.token,
                 "refresh_token": row.token,
                 "expires_in": int((row.access_token.expires - timezone.now()).total_seconds()),
                 "scope": row.access_token.scope,
             }
     new_tokens = mint_tokens(
-        [users[outcome["lms_user_id"]] for outcome in by_token_row.values()],
+        [users[outcome["lms_user_id"]] for outcome in outcomes_by_token_row.values()],
         application.oauth_client_id,
     )
-    for outcome, tokens in zip(by_token_row.values(), new_tokens, strict=True):
+    for outcome, tokens in zip(outcomes_by_token_row.values(), new_tokens, strict=True):
         outcome["tokens"] = tokens
     return outcomes
 
 
-def _learners(ids: list[int], application: ConnectedApplication) -> dict[int, Any]:
-    """User id → user, for the users for whom the service worker of ``application`` may act now."""
+def _users_by_id(ids: list[int], application: ConnectedApplication) -> dict[int, Any]:
+    """User id → user, for those of ``ids`` for whom the service worker of ``application`` may act
+    now."""
     links = UserSocialAuth.objects.filter(
         provider=application.backend, user_id__in=ids, user__is_active=True
     )

@@ -27,47 +27,49 @@ Item = dict[str, Any]
 #: With more items, rows would stay locked for longer; with only one item, the commit would cost
 #: more than the item.
 ITEMS_A_TRANSACTION = 25
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 #: MySQL's numbers of errors after which a retry may succeed: deadlock, lock wait timeout, savepoint
 #: does not exist.
-PASSING = frozenset({1213, 1205, 1305})
+TRANSIENT_ERROR_NUMBERS = frozenset({1213, 1205, 1305})
 
 
 class UncleanRefusal(Exception):
     """An item was refused after something had been written for it already."""
 
 
-def in_transactions(
+def process_in_transactions(
     items: list[Item],
-    work: Callable[[int, list[Item]], list[Item]],
-    failed: Callable[[Item], Item],
-    order: Callable[[Item], Any],
+    process: Callable[[int, list[Item]], list[Item]],
+    failed_outcome: Callable[[Item], Item],
+    sort_key: Callable[[Item], Any],
 ) -> list[Item]:
     """The outcome of each item, in order.
 
-    work: processes some items inside a transaction; gets the number of the first, and the items.
-    failed: returns the outcome of an item that raised an unexpected exception. order: sort key of
-    an item. Every request processes items in this order, so that concurrent requests seldom block
-    each other. An UsherLmsError that ``work`` raises concerns the whole request, so this function
-    raises it too.
+    process: processes some items inside a transaction; gets the number of the first, and the items.
+    failed_outcome: returns the outcome of an item that raised an unexpected exception. sort_key:
+    returns the sort key of an item. Every request processes items in this order, so that concurrent
+    requests seldom block each other. An UsherLmsError that ``process`` raises concerns the whole
+    request, so this function raises it too.
     """
-    indices = sorted(range(len(items)), key=lambda index: order(items[index]))
+    indices = sorted(range(len(items)), key=lambda index: sort_key(items[index]))
     outcomes: dict[int, Item] = {}
     for start in range(0, len(items), ITEMS_A_TRANSACTION):
         batch = indices[start : start + ITEMS_A_TRANSACTION]
-        together = [items[index] for index in batch]
-        outcomes.update(zip(batch, _process_together(start, together, work, failed), strict=True))
+        batch_items = [items[index] for index in batch]
+        outcomes.update(
+            zip(batch, _process_together(start, batch_items, process, failed_outcome), strict=True)
+        )
     return [outcomes[index] for index in range(len(items))]
 
 
 def _process_together(
     start: int,
     items: list[Item],
-    work: Callable[[int, list[Item]], list[Item]],
-    failed: Callable[[Item], Item],
+    process: Callable[[int, list[Item]], list[Item]],
+    failed_outcome: Callable[[Item], Item],
 ) -> list[Item]:
     try:
-        return retrying(lambda: work(start, items))
+        return run_with_retries(lambda: process(start, items))
     except UsherLmsError:
         raise  # about the request, not about an item
     except Exception as error:  # receivers of other apps may raise anything
@@ -76,28 +78,28 @@ def _process_together(
         else:
             log.exception("Item %d of a batch failed.", start)
     if len(items) == 1:
-        return [failed(items[0])]
+        return [failed_outcome(items[0])]
     return [
         outcome
         for number, item in enumerate(items)
-        for outcome in _process_together(start + number, [item], work, failed)
+        for outcome in _process_together(start + number, [item], process, failed_outcome)
     ]
 
 
-def retrying(work: Callable[[], Any]) -> Any:
-    """Calls ``work()`` in a transaction with a savepoint, and returns its result.
+def run_with_retries(process: Callable[[], Any]) -> Any:
+    """Calls ``process()`` in a transaction with a savepoint, and returns its result.
 
-    Repeats the transaction after a deadlock or lock timeout, up to ``ATTEMPTS`` attempts in all,
-    and once after an IntegrityError, since another request may have inserted the same row. Raises
-    what ``work`` raises; then nothing was changed.
+    Repeats the transaction after a deadlock or lock timeout, up to ``MAX_ATTEMPTS`` attempts in
+    all, and once after an IntegrityError, since another request may have inserted the same row.
+    Raises what ``process`` raises; then nothing was changed.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         savepoint_lost = False
         try:
             with transaction.atomic():
                 try:
                     with transaction.atomic():
-                        return work()
+                        return process()
                 except Exception:
                     # Django could not return to the savepoint. The error may be a consequence of
                     # the rollback, such as a reference to a row that no longer exists.
@@ -109,7 +111,7 @@ def retrying(work: Callable[[], Any]) -> Any:
             RequestCache.clear_all_namespaces()
             is_first_conflict = attempt == 1 and isinstance(error, IntegrityError)
             may_succeed = savepoint_lost or is_first_conflict or _is_transient(error)
-            if attempt == ATTEMPTS or not may_succeed:
+            if attempt == MAX_ATTEMPTS or not may_succeed:
                 raise
             log.info("Repeating a transaction after attempt %d: %s", attempt, error)
             time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
@@ -125,7 +127,7 @@ def _is_transient(error: Exception) -> bool:
     lost_savepoint = (
         isinstance(error, TransactionManagementError) or "savepoint" in str(error).lower()
     )
-    return number in PASSING or lost_savepoint
+    return number in TRANSIENT_ERROR_NUMBERS or lost_savepoint
 
 
 class WriteCounter:
@@ -141,6 +143,6 @@ class WriteCounter:
             self.count += 1
         return execute(sql, params, many, context)
 
-    def watching(self) -> Any:
+    def counting(self) -> Any:
         """A context manager within which statements are counted."""
         return connection.execute_wrapper(self)

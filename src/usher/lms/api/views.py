@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.lms import conf
 from usher.lms.api import changes
-from usher.lms.api.access import ServiceWorkerView, application_of
+from usher.lms.api.access import ServiceWorkerView, calling_application
 from usher.lms.api.accounts import process_accounts
 from usher.lms.api.enrollments import process_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch, LinksQuery
@@ -29,8 +29,8 @@ class Capabilities(ServiceWorkerView):
     waiting, and for how long (seconds)."""
 
     def get(self, request: Request) -> Response:
-        application = application_of(request)
-        more = {"outbox": backlog(application)} if request.query_params.get("outbox") else {}
+        application = calling_application(request)
+        outbox = {"outbox": backlog(application)} if request.query_params.get("outbox") else {}
         return Response(
             {
                 "version": 1,
@@ -44,7 +44,7 @@ class Capabilities(ServiceWorkerView):
                         "oauth_client_id": application.oauth_client_id,
                     }
                 ],
-                **more,
+                **outbox,
             }
         )
 
@@ -53,15 +53,15 @@ class Accounts(ServiceWorkerView):
     """GET: learners' accounts that changed. POST: create or update a batch of accounts."""
 
     def get(self, request: Request) -> Response:
-        query = _query(request)
-        application = application_of(request, query.get("client_id", ""))
+        query = _parse_changes_query(request)
+        application = calling_application(request, query.get("client_id", ""))
         return _page(query, changes.accounts, application)
 
     def post(self, request: Request) -> Response:
-        data = _valid(AccountBatch(data=request.data))
-        application = application_of(request, data.get("client_id", ""))
+        data = _validate(AccountBatch(data=request.data))
+        application = calling_application(request, data.get("client_id", ""))
         site = Site.objects.get_current(request)
-        with _repetitions():
+        with _conflict_if_request_id_reused():
             outcomes = process_accounts(data["items"], application, site, data["request_id"])
         return Response({"results": outcomes})
 
@@ -70,14 +70,14 @@ class Enrollments(ServiceWorkerView):
     """GET: learners' enrollments that changed. POST: create or update a batch of enrollments."""
 
     def get(self, request: Request) -> Response:
-        query = _query(request)
-        application = application_of(request, query.get("client_id", ""))
+        query = _parse_changes_query(request)
+        application = calling_application(request, query.get("client_id", ""))
         return _page(query, changes.enrollments, application)
 
     def post(self, request: Request) -> Response:
-        data = _valid(EnrollmentBatch(data=request.data))
-        application = application_of(request, data.get("client_id", ""))
-        with _repetitions():
+        data = _validate(EnrollmentBatch(data=request.data))
+        application = calling_application(request, data.get("client_id", ""))
+        with _conflict_if_request_id_reused():
             outcomes = process_enrollments(request, data["items"], application, data["request_id"])
         return Response({"results": outcomes})
 
@@ -86,15 +86,15 @@ class CourseRuns(ServiceWorkerView):
     """GET: course runs that changed, with their modes."""
 
     def get(self, request: Request) -> Response:
-        return _page(_query(request), changes.course_runs)
+        return _page(_parse_changes_query(request), changes.course_runs)
 
 
 class Links(ServiceWorkerView):
     """GET: the LMS account that one learner signs in to."""
 
     def get(self, request: Request) -> Response:
-        query = _valid(LinksQuery(data=request.query_params.dict()))
-        application = application_of(request, query.get("client_id", ""))
+        query = _validate(LinksQuery(data=request.query_params.dict()))
+        application = calling_application(request, query.get("client_id", ""))
         return Response(describe_links(query["username"], application))
 
 
@@ -102,7 +102,7 @@ class Report(ServiceWorkerView):
     """GET: the report for doctor (``contract.report``), about the process that answers."""
 
     def get(self, request: Request) -> Response:
-        return Response(report(caller=application_of(request)))
+        return Response(report(caller=calling_application(request)))
 
 
 class Conflict(APIException):
@@ -113,28 +113,28 @@ class Conflict(APIException):
 
 
 @contextmanager
-def _repetitions() -> Iterator[None]:
+def _conflict_if_request_id_reused() -> Iterator[None]:
     try:
         yield
     except RequestIdReused as error:
         raise Conflict(str(error)) from error
 
 
-def _valid(form: Any) -> dict[str, Any]:
+def _validate(form: Any) -> dict[str, Any]:
     form.is_valid(raise_exception=True)
     return form.validated_data
 
 
-def _query(request: Request) -> dict[str, Any]:
-    return _valid(ChangesQuery(data=request.query_params.dict()))
+def _parse_changes_query(request: Request) -> dict[str, Any]:
+    return _validate(ChangesQuery(data=request.query_params.dict()))
 
 
-def _page(query: dict[str, Any], listing: Any, *scope: Any) -> Response:
+def _page(query: dict[str, Any], list_changes: Any, *scope: Any) -> Response:
     now = changes.now()
     try:
-        results, following = listing(
+        results, next_cursor = list_changes(
             *scope, query["changed_since"], query["cursor"], query["limit"]
         )
     except changes.CursorError as error:
         raise ValidationError({"cursor": [str(error)]}) from error
-    return Response({"results": results, "next": following, "now": now.isoformat()})
+    return Response({"results": results, "next": next_cursor, "now": now.isoformat()})

@@ -37,7 +37,7 @@ def is_service_worker(user: Any) -> bool:
     return ServiceWorker.objects.filter(user_id=user.pk, application__isnull=False).exists()
 
 
-def caller_of(token: Any) -> Caller:
+def identify_caller(token: Any) -> Caller:
     """The application and scopes of an access token. token: an unexpired row of the OAuth toolkit's
     model.
 
@@ -72,7 +72,7 @@ def is_service_worker_token(token: str, now: datetime) -> bool:
     if row is None or row.expires <= now:
         return False
     try:
-        return "write" in caller_of(row).scopes
+        return "write" in identify_caller(row).scopes
     except NotAServiceWorker:
         return False
 

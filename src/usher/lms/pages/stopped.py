@@ -31,7 +31,7 @@ class Reason(StrEnum):
     FAILED = "failed"
 
     @classmethod
-    def of(cls, refusal: AccountRefused) -> Reason:
+    def from_refusal(cls, refusal: AccountRefused) -> Reason:
         invalid = (RegistrationError.VALIDATION, RegistrationError.INVALID_COUNTRY)
         return cls.INVALID if refusal.code in invalid else cls.TAKEN
 

@@ -22,7 +22,7 @@ LOGIN_SERVICE = "login-service"
 def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[Any, bool]:
     """Create or update the client. Returns the client, and whether it existed before (adopted)."""
     model = get_application_model()
-    client, adopted = _find(spec)
+    client, adopted = _find_client(spec)
     created = client is None
     if client is None:
         client = model(client_id=spec.oauth_client_id, redirect_uris="")
@@ -48,7 +48,7 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
     return client, adopted
 
 
-def _find(spec: Application) -> tuple[Any | None, bool]:
+def _find_client(spec: Application) -> tuple[Any | None, bool]:
     """The existing client to use, or None; and whether the client is adopted, which means that it
     existed before provisioning."""
     model = get_application_model()
@@ -58,10 +58,10 @@ def _find(spec: Application) -> tuple[Any | None, bool]:
         if client := model.objects.filter(client_id=client_id).first():
             return client, connected.oauth_client_adopted if connected else True
     other_clients = ConnectedApplication.objects.exclude(name=spec.name).values("oauth_client_id")
-    free = model.objects.exclude(client_id__in=other_clients)
-    for client in free.filter(name=spec.oauth_name).order_by("pk"):
+    free_clients = model.objects.exclude(client_id__in=other_clients)
+    for client in free_clients.filter(name=spec.oauth_name).order_by("pk"):
         return client, True
-    for client in free.filter(name=EDX_OAUTH_APP).order_by("pk"):
+    for client in free_clients.filter(name=EDX_OAUTH_APP).order_by("pk"):
         if set(client.redirect_uris.split()) & set(spec.oauth_redirect_uris):
             return client, True
     return None, False

@@ -37,7 +37,7 @@ def provision_provider(spec: Application, site: Site, outcome: ProvisioningResul
     if record is None:
         record = conf.platform().provider_model()(site=site, backend_name=spec.backend)
     changes = assign(record, _fields(spec))
-    if _settings(record.other_settings) != _other_settings(spec):
+    if _parse_settings(record.other_settings) != _other_settings(spec):
         record.other_settings = json.dumps(_other_settings(spec), indent=4)
         changes.append("other_settings")
     if changes:
@@ -71,7 +71,7 @@ def _other_settings(spec: Application) -> dict[str, str]:
     return {name: address for name, address in addresses.items() if address}
 
 
-def _settings(text: str) -> Any:
+def _parse_settings(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
@@ -84,9 +84,9 @@ def _save_version(record: Any, site: Site) -> None:
     record.changed_by = None
     record.save()
     ProviderVersion.objects.update_or_create(record_id=record.pk)
-    forget = conf.platform().forget_provider
+    delete_cached_provider = conf.platform().delete_cached_provider
     backend = record.backend_name
-    transaction.on_commit(lambda: forget(site.pk, backend))
+    transaction.on_commit(lambda: delete_cached_provider(site.pk, backend))
 
 
 def remove_provider(
@@ -105,14 +105,14 @@ def remove_provider(
 
 
 def _delete_versions(site: Site, backend: str, outcome: ProvisioningResult) -> None:
-    of_usher = list(ProviderVersion.objects.values_list("record_id", flat=True))
+    provisioned_ids = list(ProviderVersion.objects.values_list("record_id", flat=True))
     rows = conf.platform().provider_model().objects
-    own_versions = rows.filter(site=site, backend_name=backend, pk__in=of_usher)
+    own_versions = rows.filter(site=site, backend_name=backend, pk__in=provisioned_ids)
     ids = list(own_versions.values_list("pk", flat=True))
     if not ids:
         return
     own_versions.delete()
     ProviderVersion.objects.filter(record_id__in=ids).delete()
-    forget = conf.platform().forget_provider
-    transaction.on_commit(lambda: forget(site.pk, backend))
+    delete_cached_provider = conf.platform().delete_cached_provider
+    transaction.on_commit(lambda: delete_cached_provider(site.pk, backend))
     outcome.items.append(Item("provider record", backend, "removed"))

@@ -26,11 +26,11 @@ def provision_service_clients(
     """Create or update one client for each purpose in ``spec``; remove clients of other purposes.
     Raises ProvisioningError."""
     for client in spec.service_clients:
-        user, user_made = _account(client, application, outcome)
-        _client(client, application, user, user_made=user_made, outcome=outcome)
+        user, user_made = _provision_account(client, application, outcome)
+        _provision_client(client, application, user, user_made=user_made, outcome=outcome)
     purposes = [client.purpose for client in spec.service_clients]
     for former in application.service_clients.exclude(purpose__in=purposes):
-        _remove(former, outcome, purge=False)
+        _remove_client(former, outcome, purge=False)
 
 
 def remove_service_clients(
@@ -39,10 +39,10 @@ def remove_service_clients(
     """Delete the clients. Accounts that provisioning created for these clients are deactivated, or
     deleted with ``purge``."""
     for client in application.service_clients.select_related("user"):
-        _remove(client, outcome, purge=purge)
+        _remove_client(client, outcome, purge=purge)
 
 
-def _account(
+def _provision_account(
     spec: contract.ServiceClient, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> tuple[Any, bool]:
     """The account that the client acts as, and whether it was created for this client alone.
@@ -53,20 +53,22 @@ def _account(
     """
     if not spec.username:
         worker = ServiceWorker.objects.select_related("user").filter(application=application)
-        if (service_user := worker.first()) is None:
+        if (service_worker := worker.first()) is None:
             raise ProvisioningError(
                 f"{application} has no service worker, so its client for {spec.purpose} has no "
                 "account to act as; give it a service worker"
             )
-        return service_user.user, False
-    user = lookup.user_named(spec.username)
-    own_client = ServiceClient.objects.filter(user=user, user_made=True).first() if user else None
+        return service_worker.user, False
+    user = lookup.find_user(spec.username)
+    existing_client = (
+        ServiceClient.objects.filter(user=user, user_made=True).first() if user else None
+    )
     if user is not None and (
-        own_client is None or own_client.application_id not in (None, application.pk)
+        existing_client is None or existing_client.application_id not in (None, application.pk)
     ):
         raise ProvisioningError(
             f"LMS user {spec.username!r} can't be the account for {spec.purpose}: it exists "
-            "and was not created for it. Rename that account in the LMS's admin"
+            "already and was not created for this purpose. Rename that account in the LMS's admin"
         )
     user, created = get_or_create_user(spec.username, spec.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
@@ -79,7 +81,8 @@ def _account(
 
 
 def _let_retire(user: Any, outcome: ProvisioningResult) -> list[str]:
-    conf.platform().prepare_retirement()
+    """Give the user the permission to retire learners; return the names of the changed fields."""
+    conf.platform().create_retirement_states()
     permission = Permission.objects.filter(**MAY_RETIRE).first()
     if permission is None:
         outcome.warnings.append(
@@ -93,7 +96,7 @@ def _let_retire(user: Any, outcome: ProvisioningResult) -> list[str]:
     return ["permissions"]
 
 
-def _client(
+def _provision_client(
     spec: contract.ServiceClient,
     application: ConnectedApplication,
     user: Any,
@@ -132,7 +135,7 @@ def _client(
     )
 
 
-def _remove(row: ServiceClient, outcome: ProvisioningResult, *, purge: bool) -> None:
+def _remove_client(row: ServiceClient, outcome: ProvisioningResult, *, purge: bool) -> None:
     client = get_application_model().objects.filter(client_id=row.client_id).first()
     if client is not None:
         name = client.name

@@ -90,7 +90,7 @@ def _provision_application(
     if worker is not None:
         users.provision_service_worker(worker, application, client, outcome)
     service_clients.provision_service_clients(spec, application, outcome)
-    _warn(spec, site, outcome)
+    _warn_about_lms_settings(spec, site, outcome)
 
 
 def _check_names_are_free(spec: Application) -> None:
@@ -149,7 +149,7 @@ def _change_backend(old: str, spec: Application, site: Site, outcome: Provisioni
         )
 
 
-def _warn(spec: Application, site: Site, outcome: ProvisioningResult) -> None:
+def _warn_about_lms_settings(spec: Application, site: Site, outcome: ProvisioningResult) -> None:
     """Warn of LMS settings that provisioning can't change."""
     if spec.backend not in conf.platform().provider_backends():
         outcome.warnings.append(

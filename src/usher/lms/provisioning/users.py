@@ -15,7 +15,7 @@ from usher.contract.fingerprints import fingerprint
 from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.passwords import random_password_hash
-from usher.lms.accounts.services import link
+from usher.lms.accounts.services import link_learner
 from usher.lms.connections.models import ConnectedApplication, ServiceWorker
 from usher.lms.connections.tokens import find_access_token
 from usher.lms.errors import ProvisioningError
@@ -31,7 +31,7 @@ def provision_superuser(spec: contract.Superuser, outcome: ProvisioningResult) -
     An existing account with that username may be another person's. Such an account is neither
     linked nor made a superuser; the outcome gets a warning instead.
     """
-    if reason := _why_not_theirs(spec):
+    if reason := _why_not_superuser(spec):
         outcome.items.append(Item("superuser", spec.username, "kept"))
         outcome.warnings.append(reason)
         return
@@ -39,45 +39,45 @@ def provision_superuser(spec: contract.Superuser, outcome: ProvisioningResult) -
     changes = assign(user, {"is_superuser": True, "is_staff": True, "is_active": True})
     user.save()
     if spec.backend:
-        link(spec.username, spec.backend)
+        link_learner(spec.username, spec.backend)
     outcome.note("superuser", spec.username, changes, created=created)
 
 
-def _why_not_theirs(spec: contract.Superuser) -> str:
+def _why_not_superuser(spec: contract.Superuser) -> str:
     """Why the account must not be made a superuser, or ''."""
-    no = f"{spec.username} is not a superuser yet:"
-    user = lookup.user_named(spec.username)
-    owned = lookup.link_of(spec.backend, spec.username) if spec.backend else None
-    if user is not None and owned is not None and owned.user_id == user.pk:
+    beginning = f"{spec.username} is not a superuser yet:"
+    user = lookup.find_user(spec.username)
+    existing_link = lookup.find_link(spec.backend, spec.username) if spec.backend else None
+    if user is not None and existing_link is not None and existing_link.user_id == user.pk:
         # The username alone does not show that both are the same person.
         if user.email.casefold() == spec.email.casefold():
             return ""
         return (
-            f"{no} the LMS account of that name has another e-mail address; check that both "
+            f"{beginning} the LMS account of that name has another e-mail address; check that both "
             "accounts are the same person's, and correct one of the two addresses"
         )
     if user is not None and user.is_superuser and not spec.backend:
         return ""
     if user is not None:
-        todo = (
-            "link it (do usher-link)"
+        advice = (
+            "link the account (do usher-link)"
             if spec.backend
-            else f"make it one: createuser --staff --superuser {spec.username} E-MAIL"
+            else f"make it a superuser: createuser --staff --superuser {spec.username} E-MAIL"
         )
         return (
-            f"{no} an LMS account of that name already exists; if it is the same person's, "
-            f"{todo} and run this again"
+            f"{beginning} an LMS account of that name already exists; if it is the same person's, "
+            f"{advice} and run this again"
         )
     unavailable = lookup.find_taken([spec.username], [spec.email])
     if unavailable.usernames:
         return (
-            f"{no} an LMS account has this username in other letters (case or accents), or had it "
-            "and was retired; choose another username"
+            f"{beginning} this username, perhaps with other case or accents, belongs to another "
+            "LMS account or to a retired one; choose another username"
         )
     if unavailable.emails:
         return (
-            f"{no} another LMS account has the e-mail address {spec.email}; change one of the "
-            "two addresses and run this again"
+            f"{beginning} another LMS account has the e-mail address {spec.email}; change one of "
+            "the two addresses and run this again"
         )
     return ""
 
@@ -110,7 +110,7 @@ def _refuse_unsuitable_account(
 ) -> None:
     """Raises ProvisioningError if the account of that username may be another person's. Such an
     account must not become staff."""
-    user = lookup.user_named(spec.username)
+    user = lookup.find_user(spec.username)
     if user is None:
         return
     worker = ServiceWorker.objects.select_related("application").filter(user=user).first()
@@ -137,8 +137,8 @@ def _retire_former_workers(
     spec: contract.ServiceWorker, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> None:
     """Deactivate the application's former service workers, which had other usernames."""
-    former = ServiceWorker.objects.select_related("user").filter(application=application)
-    for worker in former.exclude(user__username=spec.username):
+    former_workers = ServiceWorker.objects.select_related("user").filter(application=application)
+    for worker in former_workers.exclude(user__username=spec.username):
         for row in get_access_token_model().objects.filter(user=worker.user):
             if fingerprint(row.token) == worker.token_fingerprint:
                 row.delete()
@@ -155,7 +155,7 @@ def get_or_create_user(username: str, email: str, password: str = "") -> tuple[A
     """The user of that name with a profile, and whether it was created. password: '' for a random
     one. Raises ProvisioningError when another user has the e-mail address."""
     model = get_user_model()
-    user = lookup.user_named(username)
+    user = lookup.find_user(username)
     if user is not None:
         conf.platform().profile_model().objects.get_or_create(
             user=user, defaults={"name": username}
@@ -188,7 +188,7 @@ def _provision_token(
     created = token is None
     if token is None:
         token = get_access_token_model()(token=spec.token, user=worker.user, expires=now)
-    elif token.user_id != worker.user_id and not _is_unbound(token.user_id):
+    elif token.user_id != worker.user_id and not _is_former_service_worker(token.user_id):
         raise ProvisioningError(
             f"the service worker's token belongs to LMS user {token.user.username!r}; "
             "generate a new token for the service worker"
@@ -199,26 +199,26 @@ def _provision_token(
     changes = assign(token, values)
     if changes:
         token.save()
-    _forget_former_token(worker, spec.token)
+    _delete_former_token(worker, spec.token)
     outcome.note("service worker's token", spec.username, changes, created=created)
 
 
-def _is_unbound(user_id: int | None) -> bool:
+def _is_former_service_worker(user_id: int | None) -> bool:
     """Whether the user is a service worker that no longer acts for any application."""
-    unbound = ServiceWorker.objects.filter(application=None)
-    return user_id is not None and unbound.filter(user_id=user_id).exists()
+    former_workers = ServiceWorker.objects.filter(application=None)
+    return user_id is not None and former_workers.filter(user_id=user_id).exists()
 
 
-def _forget_former_token(worker: ServiceWorker, token: str) -> None:
+def _delete_former_token(worker: ServiceWorker, token: str) -> None:
     """Delete the worker's former token, and record the fingerprint of the current one."""
-    former, current = worker.token_fingerprint, fingerprint(token)
-    if former == current:
+    former_fingerprint, current_fingerprint = worker.token_fingerprint, fingerprint(token)
+    if former_fingerprint == current_fingerprint:
         return
-    if former:
+    if former_fingerprint:
         for row in get_access_token_model().objects.filter(user=worker.user):
-            if fingerprint(row.token) == former:
+            if fingerprint(row.token) == former_fingerprint:
                 row.delete()
-    worker.token_fingerprint = current
+    worker.token_fingerprint = current_fingerprint
     worker.save()
 
 

@@ -46,7 +46,7 @@ class EndedSessions:
             request.COOKIES.pop(name, None)
         response = self.get_response(request)
         if self.payload not in response.cookies:  # else a new sign-in has replaced them
-            conf.platform().forget_browser(response)
+            conf.platform().delete_sign_in_cookies(response)
         return response
 
     def _is_left_over(self, request: HttpRequest) -> bool:

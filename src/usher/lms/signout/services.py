@@ -21,7 +21,7 @@ def end_sessions(username: str, backend: str) -> int:
 
     The application has already ended its own session and is not notified.
     """
-    link = lookup.link_of(backend, username)
+    link = lookup.find_link(backend, username)
     if link is None:
         return 0
     return _end(link.user_id)

@@ -58,7 +58,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"no application {options['application']!r} is connected, only: {connected}"
             )
-        names, failed = options["username"], []
+        names, errors = options["username"], []
         if options["account"] and not options["unlink"]:
             raise CommandError(
                 "--account goes with --unlink only: a learner is linked to the account of the same "
@@ -70,17 +70,17 @@ class Command(BaseCommand):
             try:
                 outcome = self._change(username, application.backend, options)
             except UsherLmsError as error:
-                failed.append(str(error) if len(names) == 1 else f"{username}: {error}")
+                errors.append(str(error) if len(names) == 1 else f"{username}: {error}")
                 continue
             result = {"username": username, "backend": application.backend, "outcome": outcome}
             self.stdout.write(json.dumps(result))
         wait_for_sender()  # so that the application is notified now
-        if failed:
-            raise CommandError("\n".join(failed))
+        if errors:
+            raise CommandError("\n".join(errors))
 
     def _change(self, username: str, backend: str, options: Any) -> str:
         if options["unlink"]:
-            was_linked = services.unlink(username, backend, account=options["account"])
+            was_linked = services.unlink_learner(username, backend, account=options["account"])
             return "unlinked" if was_linked else "unchanged"
-        was_linked = services.link(username, backend, move=options["move"])
+        was_linked = services.link_learner(username, backend, move=options["move"])
         return "linked" if was_linked else "unchanged"
