@@ -32,10 +32,10 @@ class UsherLmsConfig(AppConfig):
 
         from usher.lms import backends, conf, limits, locks, pipeline
         from usher.lms.events import listeners as event_listeners
-        from usher.lms.settings.apply import apply_late, is_on
+        from usher.lms.settings.apply import apply_late, is_enabled
         from usher.lms.signout import listeners as signout_listeners
 
-        if not is_on(settings):
+        if not is_enabled(settings):
             return
         apply_late(settings)
         backends.send_plain_redirect_uris(conf.backends())

@@ -39,10 +39,12 @@ def presented_token(request: Any) -> str:
 def install() -> None:
     """Exempt the service worker from the request throttles of the platform's APIs."""
     for view in conf.platform().throttled_views():
-        view.throttle_classes = [exempting(throttle) for throttle in view.throttle_classes]
+        view.throttle_classes = [
+            exempt_service_worker(throttle) for throttle in view.throttle_classes
+        ]
 
 
-def exempting(throttle: type[Any]) -> type[Any]:
+def exempt_service_worker(throttle: type[Any]) -> type[Any]:
     """A subclass of ``throttle`` that does not limit the service worker."""
     if issubclass(throttle, ServiceWorkerExemption):
         return throttle

@@ -144,7 +144,7 @@ class AnonymousToApplication:
     open; ``USHER_ANONYMOUS_PATHS`` adds regular expressions of paths that stay open.
     """
 
-    OPEN = (
+    OPEN_PATHS = (
         r"^/(auth|oauth2|login|login_ajax|logout|register|admin|api|user_api|usher|heartbeat)(/|$|_)",
         r"^/(static|media|theming|asset|c4x|assets|favicon\.ico|robots\.txt|event|csrf|\.well-known)",
         r"/api/|/xblock/|^/courses/[^/]+/xqueue/",
@@ -152,12 +152,16 @@ class AnonymousToApplication:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        more = getattr(settings, "USHER_ANONYMOUS_PATHS", [])
-        self.open = re.compile("|".join([*self.OPEN, *more]))
+        further_paths = getattr(settings, "USHER_ANONYMOUS_PATHS", [])
+        self.open_paths = re.compile("|".join([*self.OPEN_PATHS, *further_paths]))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         is_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
-        if is_page and not request.user.is_authenticated and not self.open.search(request.path):
+        if (
+            is_page
+            and not request.user.is_authenticated
+            and not self.open_paths.search(request.path)
+        ):
             query = urlencode({"next": request.get_full_path()})
             return HttpResponseRedirect(f"{LmsPath.LOGIN}?{query}")
         return self.get_response(request)

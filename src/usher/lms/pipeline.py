@@ -27,7 +27,7 @@ from usher.lms.pages.stopped import Reason, stop
 
 log = logging.getLogger(__name__)
 
-CREATE = "usher.lms.pipeline.create_learner"
+CREATE_LEARNER = "usher.lms.pipeline.create_learner"
 REQUIRE_LINK = "usher.lms.pipeline.require_link"
 MIDDLEWARE = (
     "usher.lms.middleware.ApplicationSignIn",
@@ -49,16 +49,16 @@ def install(settings: Any) -> None:
     steps = list(getattr(settings, "SOCIAL_AUTH_PIPELINE", None) or [])
     anchor = conf.platform().PIPELINE_ANCHOR
     if anchor in steps:
-        steps = [step for step in steps if step not in (CREATE, REQUIRE_LINK)]
+        steps = [step for step in steps if step not in (CREATE_LEARNER, REQUIRE_LINK)]
         position = steps.index(anchor)
         settings.SOCIAL_AUTH_PIPELINE = [
             *steps[:position],
-            CREATE,
+            CREATE_LEARNER,
             anchor,
             REQUIRE_LINK,
             *steps[position + 1 :],
         ]
-    elif CREATE not in steps:
+    elif CREATE_LEARNER not in steps:
         log.error(
             "Unknown learners can't be created at sign-in: %s is not in the pipeline.", anchor
         )
@@ -80,12 +80,12 @@ def create_learner(
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
     request = strategy.request
-    learner = _learner(details, kwargs.get("response") or {})
+    learner = _read_learner(details, kwargs.get("response") or {})
     if link := lookup.find_link(backend.name, uid):
-        return _signed_in(request, backend, learner, link, user)
+        return _sign_in_linked_account(request, backend, learner, link, user)
     if user is not None:
         # An earlier step found this user, or the browser is signed in as this user. No link exists.
-        return _stop_as_somebody_else(request, backend, learner)
+        return _stop_because_of_other_account(request, backend, learner)
     if not learner.username or uid != learner.username:
         unfinished = learner.email and not learner.username
         reason = Reason.INCOMPLETE if unfinished else Reason.FAILED
@@ -95,7 +95,7 @@ def create_learner(
     except AccountRefused as refusal:
         if link := lookup.find_link(backend.name, uid):
             # The application has created the account since the sign-in began.
-            return _signed_in(request, backend, learner, link, None)
+            return _sign_in_linked_account(request, backend, learner, link, None)
         log.warning("Sign-in stopped by %s (%s).", backend.name, refusal.code.value)
         return stop(
             request, Reason.from_refusal(refusal), backend.name, learner, detail=str(refusal)
@@ -119,8 +119,8 @@ def require_link(
     link = lookup.find_link(backend.name, uid)
     if link is not None and link.user == user:
         return None
-    learner = _learner(details, kwargs.get("response") or {})
-    return _stop_as_somebody_else(strategy.request, backend, learner)
+    learner = _read_learner(details, kwargs.get("response") or {})
+    return _stop_because_of_other_account(strategy.request, backend, learner)
 
 
 def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
@@ -133,23 +133,23 @@ def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
     return request.path in LmsPath.REGISTRATIONS and not is_existing
 
 
-def _signed_in(
+def _sign_in_linked_account(
     request: Any, backend: Any, learner: Learner, link: Any, user: Any
 ) -> dict[str, Any] | HttpResponse:
     """The result of the step for a linked account; stops the sign-in if ``user`` is a different
     account."""
     if user not in (None, link.user):
-        return _stop_as_somebody_else(request, backend, learner)
+        return _stop_because_of_other_account(request, backend, learner)
     return {"user": link.user, "social": link, "is_new": False, "new_association": False}
 
 
-def _stop_as_somebody_else(request: Any, backend: Any, learner: Learner) -> HttpResponse:
+def _stop_because_of_other_account(request: Any, backend: Any, learner: Learner) -> HttpResponse:
     current = request.user.get_username() if request.user.is_authenticated else ""
     reason = Reason.OTHER_ACCOUNT if current else Reason.TAKEN
     return stop(request, reason, backend.name, learner, current=current)
 
 
-def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:
+def _read_learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:
     """The learner as the application describes them. The name is cut to the length of the
     platform's column; a country that the LMS doesn't know is left out."""
     username = str(details.get("username") or "")

@@ -19,14 +19,14 @@ from social_django.models import UserSocialAuth
 from usher.lms import conf
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.connections.models import ConnectedApplication
-from usher.lms.signout.services import end_sessions_of
+from usher.lms.signout.services import end_all_sessions
 
 
 def revoke_learner_access(link: UserSocialAuth) -> None:
     """Delete ``link``, the application's tokens for the linked account, and all sessions of that
     account, because a session does not show which person opened it. The password and other links
     stay."""
-    end_sessions_of(link.user)
+    end_all_sessions(link.user)
     own_clients = ConnectedApplication.objects.filter(backend=link.provider).values(
         "oauth_client_id"
     )
@@ -42,7 +42,7 @@ def revoke_all_access(user: Any) -> None:
     # recorded.
     user.password = random_password_hash()
     user.save(update_fields=["password"])
-    end_sessions_of(user)
+    end_all_sessions(user)
     for model in (get_refresh_token_model(), get_access_token_model(), get_grant_model()):
         model.objects.filter(user=user).delete()
     if apps.is_installed("rest_framework.authtoken"):

@@ -59,7 +59,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
     refuse_invalid(learner)
     try:
-        with transaction.atomic(), outbox.gathering():
+        with transaction.atomic(), outbox.collecting_changes():
             return insert_account(learner, backend, site)
     except IntegrityError:
         if link := lookup.find_link(backend, learner.username):

@@ -56,7 +56,7 @@ def process_accounts(
 
 def _process_batch(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
     pairs = frozenset((item["username"], "") for item in items)
-    with outbox.gathering(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
+    with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
         batch = _Batch(items, application, site)
         with batch.writes.counting():
             outcomes_of_new_accounts = batch.create_new_accounts(items) if len(items) > 1 else {}

@@ -19,8 +19,8 @@ from usher.contract.events import EventType
 from usher.lms import conf
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.events.models import Message
-from usher.lms.events.sender import KEEP
-from usher.lms.settings.apply import is_on
+from usher.lms.events.sender import RETENTION
+from usher.lms.settings.apply import is_enabled
 
 #: ``now()`` is this far in the past, because a transaction that is still open may commit a change
 #: that it logged earlier.
@@ -115,9 +115,9 @@ RUN_FIELDS = (
 
 
 def _log_covers(application: ConnectedApplication, since: datetime | None) -> bool:
-    if not is_on(settings):
+    if not is_enabled(settings):
         return False  # the plugin is disabled and writes no log
-    return since is not None and since >= max(application.created, timezone.now() - KEEP)
+    return since is not None and since >= max(application.created, timezone.now() - RETENTION)
 
 
 def _logged_changes(

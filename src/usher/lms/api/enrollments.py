@@ -51,7 +51,7 @@ def _process_batch(
     request: Any, items: list[Item], application: ConnectedApplication, cache: dict[Any, Any]
 ) -> list[Item]:
     pairs = frozenset((item["username"], item["course_id"]) for item in items)
-    with outbox.gathering(outbox.OwnChanges(application, EventType.ENROLLMENT, pairs)):
+    with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ENROLLMENT, pairs)):
         batch = _Batch(request, items, application, cache)
         with batch.writes.counting():
             outcomes_of_new_enrollments = batch.enroll_new_learners(items) if len(items) > 1 else {}

@@ -42,39 +42,42 @@ def connect() -> None:
     signals.PERSISTENT_GRADE_SUMMARY_CHANGED.connect(on_grade, dispatch_uid=UID)
     post_save.connect(on_link, sender=UserSocialAuth, dispatch_uid=UID)
     for model in (user, profile):
-        pre_save.connect(before_save, sender=model, dispatch_uid=UID)
-        post_save.connect(after_save, sender=model, dispatch_uid=UID)
+        pre_save.connect(note_changes_before_save, sender=model, dispatch_uid=UID)
+        post_save.connect(record_change_after_save, sender=model, dispatch_uid=UID)
 
 
 def on_enrollment(sender: Any = None, enrollment: Any = None, **kwargs: Any) -> None:
     """enrollment: openedx_events CourseEnrollmentData."""
-    _note_course(EventType.ENROLLMENT, enrollment.user, enrollment.course)
+    _record_change_in_run(EventType.ENROLLMENT, enrollment.user, enrollment.course)
 
 
 def on_certificate(sender: Any = None, certificate: Any = None, **kwargs: Any) -> None:
     """certificate: openedx_events CertificateData."""
-    _note_course(EventType.CERTIFICATE, certificate.user, certificate.course)
+    _record_change_in_run(EventType.CERTIFICATE, certificate.user, certificate.course)
 
 
 def on_grade(sender: Any = None, grade: Any = None, **kwargs: Any) -> None:
     """grade: openedx_events PersistentCourseGradeData, which names the user by id only."""
     names = get_user_model().objects.filter(pk=grade.user_id).values_list("username", flat=True)
     for username in names:
-        outbox.note(EventType.GRADE, grade.user_id, username, str(grade.course.course_key))
+        outbox.record_change(EventType.GRADE, grade.user_id, username, str(grade.course.course_key))
 
 
-def _note_course(kind: EventType, user: Any, course: Any) -> None:
-    outbox.note(kind, user.id, user.pii.username, str(course.course_key))
+def _record_change_in_run(kind: EventType, user: Any, course: Any) -> None:
+    outbox.record_change(kind, user.id, user.pii.username, str(course.course_key))
 
 
 def on_link(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
     """A new link: from now on the application signs this user in."""
     if created:
-        outbox.note(EventType.ACCOUNT, instance.user_id, instance.user.username)
+        outbox.record_change(EventType.ACCOUNT, instance.user_id, instance.user.username)
 
 
-def before_save(sender: Any, instance: Any, update_fields: Any = None, **kwargs: Any) -> None:
-    """Set ``_usher_changes`` on the instance: whether a field that applications use changes."""
+def note_changes_before_save(
+    sender: Any, instance: Any, update_fields: Any = None, **kwargs: Any
+) -> None:
+    """Set ``_usher_changes`` on the instance: whether this save changes a field that applications
+    use."""
     if instance._state.adding:
         instance._usher_changes = False
         return
@@ -82,14 +85,15 @@ def before_save(sender: Any, instance: Any, update_fields: Any = None, **kwargs:
     if update_fields is not None and not set(update_fields) & set(fields):
         instance._usher_changes = False
         return
-    before = sender._default_manager.filter(pk=instance.pk).values(*fields).first()
-    instance._usher_changes = before is not None and any(
-        before[field] != getattr(instance, field) for field in fields
+    saved_values = sender._default_manager.filter(pk=instance.pk).values(*fields).first()
+    instance._usher_changes = saved_values is not None and any(
+        saved_values[field] != getattr(instance, field) for field in fields
     )
 
 
-def after_save(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
+def record_change_after_save(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
+    """Record the change that ``note_changes_before_save`` found."""
     if created or not getattr(instance, "_usher_changes", False):
         return
     user = instance if sender is get_user_model() else instance.user
-    outbox.note(EventType.ACCOUNT, user.pk, user.username)
+    outbox.record_change(EventType.ACCOUNT, user.pk, user.username)

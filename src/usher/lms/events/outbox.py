@@ -22,8 +22,8 @@ from usher.lms.events.wake import wake_sender
 log = logging.getLogger(__name__)
 
 
-#: Type, user id, username, course id ('' for changes of an account).
-Note = tuple[EventType, int, str, str]
+#: A change: type, user id, username, course id ('' for changes of an account).
+Change = tuple[EventType, int, str, str]
 #: The most messages that ``backlog`` counts.
 _BACKLOG_LIMIT = 100_000
 
@@ -37,32 +37,32 @@ class OwnChanges:
     kind: EventType
     pairs: frozenset[tuple[str, str]]
 
-    def covers(self, application: ConnectedApplication, note: Note) -> bool:
-        kind, _, username, course_id = note
+    def covers(self, application: ConnectedApplication, change: Change) -> bool:
+        kind, _, username, course_id = change
         is_of_this_kind = application.pk == self.application.pk and kind == self.kind
         return is_of_this_kind and (username, course_id) in self.pairs
 
 
-class _Gathered(threading.local):
-    """Notes of this thread, saved at the end of ``gathering``; None outside of it."""
+class _CollectedChanges(threading.local):
+    """The changes that this thread collects within ``collecting_changes``; None outside of it."""
 
-    notes: list[Note] | None = None
-
-
-_gathered = _Gathered()
+    changes: list[Change] | None = None
 
 
-def note(kind: EventType, user_id: int | None, username: str, course_id: str = "") -> None:
+_collected = _CollectedChanges()
+
+
+def record_change(kind: EventType, user_id: int | None, username: str, course_id: str = "") -> None:
     """Add messages for every application that signs this user in. Logs database errors instead of
-    raising them, because receivers of signals call it."""
+    raising them, because receivers of signals call this function."""
     if user_id is None:
         return
-    if _gathered.notes is not None:
-        _gathered.notes.append((kind, user_id, username, course_id))
+    if _collected.changes is not None:
+        _collected.changes.append((kind, user_id, username, course_id))
         return
     try:
         with transaction.atomic():
-            put([(kind, user_id, username, course_id)])
+            add_messages([(kind, user_id, username, course_id)])
     except DatabaseError:
         log.exception(
             "A message (%s of %s) could not be saved; a sweep of the application finds the change.",
@@ -72,43 +72,49 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
 
 
 @contextmanager
-def gathering(own: OwnChanges | None = None) -> Iterator[None]:
-    """Collect notes within the block, and save them at its end without duplicates, in a few
-    queries. If the block raises, the notes are dropped. An inner block leaves its notes to the
-    outer block; ``own`` of the inner block is ignored."""
-    if _gathered.notes is not None:
+def collecting_changes(own_changes: OwnChanges | None = None) -> Iterator[None]:
+    """Collect changes within the block. Add their messages at the end of the block, without
+    duplicates and in a few queries; if the block raises, add none.
+
+    An inner block leaves its changes to the outer block, and its ``own_changes`` is ignored.
+    """
+    if _collected.changes is not None:
         yield
         return
-    _gathered.notes = []
+    _collected.changes = []
     try:
         yield
-        notes = list(dict.fromkeys(_gathered.notes))
+        changes = list(dict.fromkeys(_collected.changes))
     finally:
-        _gathered.notes = None
-    put(notes, own)
+        _collected.changes = None
+    add_messages(changes, own_changes)
 
 
-def put(notes: Iterable[Note], own: OwnChanges | None = None) -> None:
-    """Add the messages for ``notes``, and start the sender when the messages are committed. own:
-    changes about which the application that made them gets no webhook."""
-    notes = list(notes)
-    if not notes:
+def add_messages(changes: Iterable[Change], own_changes: OwnChanges | None = None) -> None:
+    """Add the messages for ``changes``, and start the sender when the messages are committed.
+    own_changes: changes of which the application that made them is not notified."""
+    changes = list(changes)
+    if not changes:
         return
-    applications = applications_by_user({user_id for _, user_id, _, _ in notes})
+    applications = applications_by_user({user_id for _, user_id, _, _ in changes})
     messages = [
-        _message(note, application, own)
-        for note in notes
-        for application in applications.get(note[1], [])
-        if note[0] != EventType.SIGNED_OUT or address(note[0], application)
+        _message(change, application, own_changes)
+        for change in changes
+        for application in applications.get(change[1], [])
+        if change[0] != EventType.SIGNED_OUT or message_url(change[0], application)
     ]
     Message.objects.bulk_create(messages)
     if any(message.next_attempt_at for message in messages):
         transaction.on_commit(wake_sender)
 
 
-def _message(note: Note, application: ConnectedApplication, own: OwnChanges | None) -> Message:
-    kind, _, username, course_id = note
-    must_send = bool(address(kind, application)) and not (own and own.covers(application, note))
+def _message(
+    change: Change, application: ConnectedApplication, own_changes: OwnChanges | None
+) -> Message:
+    kind, _, username, course_id = change
+    must_send = bool(message_url(kind, application)) and not (
+        own_changes and own_changes.covers(application, change)
+    )
     return Message(
         application=application,
         type=kind.value,
@@ -128,7 +134,7 @@ def backlog(application: ConnectedApplication) -> dict[str, float]:
     return {"waiting": counts["waiting"], "oldest_seconds": max(0.0, seconds)}
 
 
-def address(kind: str, application: Any) -> str:
+def message_url(kind: str, application: Any) -> str:
     """The URL to send messages of this kind to; '' when the application has none."""
     if not application.webhook_secret:
         return ""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 
 #: Seconds between two deletions in one process.
-EVERY = 3600.0
+SECONDS_BETWEEN_DELETIONS = 3600.0
 
 # The first deletion is due a minute after the process has started.
-_last = time.monotonic() - EVERY + 60
+_last_deletion = time.monotonic() - SECONDS_BETWEEN_DELETIONS + 60
 
 
 def delete_old() -> int:
@@ -25,12 +25,12 @@ def delete_old() -> int:
 
 def is_due() -> bool:
     """Whether an hour has passed since this process last deleted old rows."""
-    return time.monotonic() - _last >= EVERY
+    return time.monotonic() - _last_deletion >= SECONDS_BETWEEN_DELETIONS
 
 
 def delete_old_if_due() -> None:
     """Run ``delete_old`` if it is due."""
-    global _last
+    global _last_deletion
     if is_due():
-        _last = time.monotonic()
+        _last_deletion = time.monotonic()
         delete_old()

@@ -22,7 +22,7 @@ from django.utils import timezone
 from usher.contract import signatures
 from usher.contract.events import EventType
 from usher.lms.events.models import Message
-from usher.lms.events.outbox import address
+from usher.lms.events.outbox import message_url
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ LEASE = timedelta(seconds=60)
 FIRST_DELAY_SECONDS = 5
 LONGEST_DELAY_SECONDS = 3600
 #: The attempts take about a day and a half; the application's sweep finds the change earlier.
-MOST_ATTEMPTS = 40
+MAX_ATTEMPTS = 40
 #: How long the log of changes reaches back.
-KEEP = timedelta(days=30)
+RETENTION = timedelta(days=30)
 #: Messages that one query reads.
-BATCH = 100
-#: Rows that one statement deletes, and the number of rows after which ``remove`` stops.
-ROWS_A_DELETE, MOST_REMOVED = 1000, 100_000
+MESSAGES_A_QUERY = 100
+#: Rows that one statement deletes, and the number of rows after which ``delete_in_portions`` stops.
+ROWS_A_DELETE, MAX_DELETED_ROWS = 1000, 100_000
 #: The beginning of ``last_error`` when the application did not answer.
 NO_ANSWER = "no answer"
 
@@ -59,33 +59,35 @@ def send_due(limit: int | None = None) -> DeliveryCounts:
     delay the messages of other applications.
     """
     counts = DeliveryCounts()
-    silent: set[int] = set()
+    silent_application_ids: set[int] = set()
     with requests.Session() as session:
         while limit is None or counts.delivered + counts.failed < limit:
             due = Message.objects.filter(next_attempt_at__lte=timezone.now())
-            due = due.exclude(application_id__in=silent).select_related("application")
-            claimed = False
-            for message in due.order_by("next_attempt_at", "pk")[:BATCH]:
-                if message.application_id not in silent and _claim(message):
-                    claimed = True
+            due = due.exclude(application_id__in=silent_application_ids).select_related(
+                "application"
+            )
+            has_claimed = False
+            for message in due.order_by("next_attempt_at", "pk")[:MESSAGES_A_QUERY]:
+                if message.application_id not in silent_application_ids and _claim(message):
+                    has_claimed = True
                     if not _attempt(session, message, counts):
-                        silent.add(message.application_id)
-            if not claimed:
+                        silent_application_ids.add(message.application_id)
+            if not has_claimed:
                 # Nothing is due, or other senders have claimed all due messages.
                 break
     return counts
 
 
 def prune() -> int:
-    """Delete messages older than ``KEEP``, sent or not; return how many."""
-    return remove(Message.objects.filter(created__lt=timezone.now() - KEEP))
+    """Delete messages older than ``RETENTION``, sent or not; return how many."""
+    return delete_in_portions(Message.objects.filter(created__lt=timezone.now() - RETENTION))
 
 
-def remove(rows: Any) -> int:
+def delete_in_portions(rows: Any) -> int:
     """Delete these rows in portions, so that no statement locks a large part of a table. Stops when
-    ``MOST_REMOVED`` or more are deleted. Returns how many."""
+    ``MAX_DELETED_ROWS`` or more are deleted. Returns how many."""
     number = 0
-    while number < MOST_REMOVED:
+    while number < MAX_DELETED_ROWS:
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[:ROWS_A_DELETE])
         if not ids:
             break
@@ -96,19 +98,23 @@ def remove(rows: Any) -> int:
 
 def _claim(message: Message) -> bool:
     """Claim the message. Returns False if another sender has claimed it."""
-    until = timezone.now() + LEASE
+    leased_until = timezone.now() + LEASE
     unchanged_row = Message.objects.filter(pk=message.pk, next_attempt_at=message.next_attempt_at)
-    if not unchanged_row.update(next_attempt_at=until):
+    if not unchanged_row.update(next_attempt_at=leased_until):
         return False
-    message.next_attempt_at = until
+    message.next_attempt_at = leased_until
     return True
 
 
 def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts) -> bool:
     """Send a message and record the result. Returns whether the application answered, with any
     status."""
-    url = address(message.type, message.application)
-    error = _post(session, message, url) if url else "the application has no URL for it any more"
+    url = message_url(message.type, message.application)
+    error = (
+        _post(session, message, url)
+        if url
+        else "the application has no URL for this message any more"
+    )
     message.attempts += 1
     message.last_error = error[:255]
     if not error:
@@ -116,7 +122,7 @@ def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts
         message.next_attempt_at = None
         counts.delivered += 1
     else:
-        given_up = not url or message.attempts >= MOST_ATTEMPTS
+        given_up = not url or message.attempts >= MAX_ATTEMPTS
         message.next_attempt_at = None if given_up else timezone.now() + _delay(message.attempts)
         counts.failed += 1
         log.warning(

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks for due messages. The minimum protects an application that does not
 #: answer; the maximum finds messages that another process has added.
-SHORTEST_WAIT, LONGEST_WAIT = 10, 300
+MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 10, 300
 
 _lock = threading.Lock()
 _check_requested = threading.Event()
@@ -51,7 +51,7 @@ def _run() -> None:
             _check_requested.clear()
             send_due()
             delete_old_if_due()
-            wait = _seconds_to_next()
+            wait = _seconds_to_next_message()
             connections.close_all()
             with _lock:
                 if wait is None and not _check_requested.is_set():
@@ -66,13 +66,15 @@ def _run() -> None:
         connections.close_all()
 
 
-def _seconds_to_next() -> float | None:
+def _seconds_to_next_message() -> float | None:
     """Seconds until a message is due, within the limits; None when no message is waiting."""
     from usher.lms.events.models import Message
 
     waiting = Message.objects.filter(next_attempt_at__isnull=False)
-    moment = waiting.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first()
-    if moment is None:
+    next_attempt_at = (
+        waiting.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first()
+    )
+    if next_attempt_at is None:
         return None
-    seconds = (moment - timezone.now()).total_seconds()
-    return min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
+    seconds = (next_attempt_at - timezone.now()).total_seconds()
+    return min(max(seconds, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS)

@@ -14,7 +14,7 @@ def short_uuid_columns() -> list[Column]:
     older columns."""
     if connection.vendor != "mysql" or not connection.features.has_native_uuid_field:
         return []
-    nullable = {
+    nullable_by_column = {
         (model._meta.db_table, str(field.column)): field.null
         for model in apps.get_models(include_auto_created=True)
         for field in model._meta.local_fields
@@ -25,8 +25,8 @@ def short_uuid_columns() -> list[Column]:
             "SELECT table_name, column_name FROM information_schema.columns "
             "WHERE table_schema = DATABASE() AND data_type = 'char'"
         )
-        short = nullable.keys() & set(cursor.fetchall())
+        short_columns = nullable_by_column.keys() & set(cursor.fetchall())
     return [
-        {"table": table, "column": column, "null": nullable[table, column]}
-        for table, column in sorted(short)
+        {"table": table, "column": column, "null": nullable_by_column[table, column]}
+        for table, column in sorted(short_columns)
     ]

@@ -33,13 +33,13 @@ NAMES = (
 
 def versions() -> dict[str, str]:
     """Installed versions of ``NAMES``, by name."""
-    by_name = {}
+    versions_by_name = {}
     for name in NAMES:
         try:
-            by_name[name] = version(name)
+            versions_by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return by_name
+    return versions_by_name
 
 
 def conflicts() -> list[str]:
@@ -51,17 +51,19 @@ def conflicts() -> list[str]:
     """
     names = {_canonical(name) for name in NAMES}
     installed = _installed_distributions()
-    sentences = []
+    conflict_sentences = []
     for distribution in installed.values():
         name = distribution.metadata["Name"]
         for text in distribution.requires or []:
-            sentence = _unmet(name, text, names, installed)
+            sentence = _conflict_sentence(name, text, names, installed)
             if sentence:
-                sentences.append(sentence)
-    return sorted(sentences)
+                conflict_sentences.append(sentence)
+    return sorted(conflict_sentences)
 
 
-def _unmet(name: str, text: str, names: set[str], installed: dict[str, Distribution]) -> str:
+def _conflict_sentence(
+    name: str, text: str, names: set[str], installed: dict[str, Distribution]
+) -> str:
     """The conflict, if the requirement ``text`` of the package ``name`` isn't met and ``name`` or
     the required package is in ``names``; else ''."""
     from packaging.requirements import InvalidRequirement, Requirement
@@ -102,8 +104,11 @@ def outside_image() -> list[str]:
 def _container_start() -> float | None:
     """When the container was created (Unix seconds): the time of ``/etc/hostname``, which the
     container runtime writes at creation. None outside of a container."""
-    marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
-    if not any(mark.exists() for mark in marks) and "KUBERNETES_SERVICE_HOST" not in os.environ:
+    container_files = (Path("/.dockerenv"), Path("/run/.containerenv"))
+    if (
+        not any(file.exists() for file in container_files)
+        and "KUBERNETES_SERVICE_HOST" not in os.environ
+    ):
         return None
     try:
         return Path("/etc/hostname").stat().st_mtime

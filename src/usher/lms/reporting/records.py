@@ -60,7 +60,7 @@ def providers() -> list[report.Provider]:
 def _provider(row: Any) -> Any:
     addresses, error = _other_settings(row.other_settings)
     fallback = getattr(settings, "SOCIAL_AUTH_OAUTH_SECRETS", {}).get(row.backend_name, "")
-    described: dict[str, Any] = {
+    description: dict[str, Any] = {
         "backend_name": row.backend_name,
         "name": row.name,
         "slug": row.slug,
@@ -72,8 +72,8 @@ def _provider(row: Any) -> Any:
         "other_settings_error": error,
     }
     for flag in FLAGS:
-        described[flag] = getattr(row, flag)
-    return described
+        description[flag] = getattr(row, flag)
+    return description
 
 
 def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:
@@ -180,8 +180,8 @@ def learner_home() -> report.LearnerHome:
     from waffle.models import Flag
 
     url = str(getattr(settings, "LEARNER_HOME_MICROFRONTEND_URL", "") or "")
-    flag = Flag.objects.filter(name=LEARNER_HOME_FLAG, everyone=True).exists()
-    return {"micro_frontend": bool(flag and url), "url": url if flag else ""}
+    is_flag_on = Flag.objects.filter(name=LEARNER_HOME_FLAG, everyone=True).exists()
+    return {"micro_frontend": bool(is_flag_on and url), "url": url if is_flag_on else ""}
 
 
 def direct_registration() -> bool:

@@ -54,19 +54,19 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
             log.warning("%s is missing in the report: %s", name, error)
             result.setdefault("missing", {})[name] = f"{type(error).__name__}: {error}"
     if caller is not None:
-        _forget_secrets_of_others(result, caller)
+        _blank_secrets_of_others(result, caller)
     return cast(LmsReport, result)
 
 
-def _forget_secrets_of_others(facts: dict[str, Any], caller: ConnectedApplication) -> None:
+def _blank_secrets_of_others(facts: dict[str, Any], caller: ConnectedApplication) -> None:
     """Blank the fingerprints of other applications' secrets: a caller could check guesses of the
     secrets against them."""
-    places = (
+    fingerprints_of_secrets = (
         ("providers", "backend_name", caller.backend, "secret_fingerprint"),
         ("oauth_clients", "client_id", caller.oauth_client_id, "secret_fingerprint"),
         ("connections", "name", caller.name, "webhook_secret_fingerprint"),
     )
-    for records_, key, own, fingerprint in places:
-        for row in facts.get(records_, []):
-            if row[key] != own:
-                row[fingerprint] = ""
+    for fact_name, key_name, own_value, fingerprint_name in fingerprints_of_secrets:
+        for row in facts.get(fact_name, []):
+            if row[key_name] != own_value:
+                row[fingerprint_name] = ""

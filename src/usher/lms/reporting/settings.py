@@ -14,11 +14,13 @@ from usher.contract.oauth import BACKENDS
 from usher.lms.backends import class_path
 
 #: Settings of Usher that are reported but not listed in ``contract.report.SETTINGS``.
-OWN = ("USHER_BACKENDS", "USHER_LOGOUT_URIS", "USHER_REGISTRATION_RATELIMIT")
+USHER_SETTINGS = ("USHER_BACKENDS", "USHER_LOGOUT_URIS", "USHER_REGISTRATION_RATELIMIT")
 
 
 def settings_by_name() -> dict[str, Any]:
-    return {name: _plain(getattr(settings, name, None)) for name in (*report.SETTINGS, *OWN)}
+    return {
+        name: _plain(getattr(settings, name, None)) for name in (*report.SETTINGS, *USHER_SETTINGS)
+    }
 
 
 def features() -> dict[str, Any]:

@@ -44,16 +44,16 @@ def set_defaults(settings: Any) -> None:
             setattr(settings, name, value)
 
 
-def is_on(settings: Any) -> bool:
-    """Whether ``USHER_BACKENDS`` names an application. If not, the plugin changes nothing, so an
-    image that has the package installed works as a plain LMS."""
+def is_enabled(settings: Any) -> bool:
+    """Whether ``USHER_BACKENDS`` names an application. If it names none, the plugin changes
+    nothing, and the LMS works as without Usher."""
     return bool(getattr(settings, "USHER_BACKENDS", None))
 
 
 def apply(settings: Any) -> None:
     """Apply all settings that must be present before the platform's apps are loaded. Idempotent."""
     set_defaults(settings)
-    if not is_on(settings):
+    if not is_enabled(settings):
         return
     for name, value in FEATURES.items():
         set_feature(settings, name, value)
@@ -61,18 +61,18 @@ def apply(settings: Any) -> None:
         set_feature(settings, "ENABLE_BULK_USER_RETIREMENT", True)
     hide_fields(settings)
     add_backends(settings)
-    exempt_service_worker_from_limit(settings)
-    wait_for_the_application(settings)
+    exempt_service_worker_from_registration_limit(settings)
+    set_answer_timeout(settings)
     apply_late(settings)
 
 
 def apply_late(settings: Any) -> None:
     """Apply the settings that the platform reads at each request. Called again when the app is
     ready, because later settings modules may have overwritten them."""
-    if not is_on(settings):
+    if not is_enabled(settings):
         return
-    set_hint(settings)
-    add_logout_addresses(settings)
+    redirect_to_default_application(settings)
+    add_logout_urls(settings)
     if (
         getattr(settings, "USHER_REDIRECT_ANONYMOUS", False)
         and MIDDLEWARE not in settings.MIDDLEWARE
@@ -80,7 +80,7 @@ def apply_late(settings: Any) -> None:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
 
 
-def wait_for_the_application(settings: Any) -> None:
+def set_answer_timeout(settings: Any) -> None:
     """Set ``ANSWER_TIMEOUT``, unless the operator has set a timeout."""
     names = ("SOCIAL_AUTH_REQUESTS_TIMEOUT", "SOCIAL_AUTH_URLOPEN_TIMEOUT")
     if not any(getattr(settings, name, None) for name in names):
@@ -120,16 +120,16 @@ def usable_backends(settings: Any) -> dict[str, str]:
 
 
 def add_backends(settings: Any) -> None:
-    """Add the backends to both lists. ``lms.envs.production`` builds AUTHENTICATION_BACKENDS from
-    THIRD_PARTY_AUTH_BACKENDS before plugins run, so a change of THIRD_PARTY_AUTH_BACKENDS alone
-    comes too late."""
+    """Add the backends to THIRD_PARTY_AUTH_BACKENDS and AUTHENTICATION_BACKENDS.
+    ``lms.envs.production`` builds the second list from the first before plugins run, so a change of
+    the first list alone comes too late."""
     paths = [class_path(name, base) for name, base in usable_backends(settings).items()]
     for setting in ("THIRD_PARTY_AUTH_BACKENDS", "AUTHENTICATION_BACKENDS"):
         present = list(getattr(settings, setting, None) or [])
         setattr(settings, setting, [p for p in paths if p not in present] + present)
 
 
-def set_hint(settings: Any) -> None:
+def redirect_to_default_application(settings: Any) -> None:
     """Make ``/login`` and ``/register`` redirect to the default application, with or without the
     authentication micro-frontend. An empty ``USHER_DEFAULT_BACKEND`` lets the learner choose."""
     backends = getattr(settings, "USHER_BACKENDS", {})
@@ -138,7 +138,7 @@ def set_hint(settings: Any) -> None:
         set_feature(settings, "THIRD_PARTY_AUTH_HINT", f"oa2-{default}")
 
 
-def add_logout_addresses(settings: Any) -> None:
+def add_logout_urls(settings: Any) -> None:
     """Call each application's sign-out URL when a learner signs out of the LMS, and allow redirects
     to its host."""
     addresses = list(getattr(settings, "USHER_LOGOUT_URIS", []))
@@ -149,7 +149,7 @@ def add_logout_addresses(settings: Any) -> None:
     settings.LOGIN_REDIRECT_WHITELIST = hosts + [host for host in new_hosts if host not in hosts]
 
 
-def exempt_service_worker_from_limit(settings: Any) -> None:
+def exempt_service_worker_from_registration_limit(settings: Any) -> None:
     """Exempt the service worker from the registration limit. The limit stays for everybody else."""
     own_rate = "usher.lms.limits.registration_rate"
     present = getattr(settings, "REGISTRATION_RATELIMIT", None)

@@ -67,7 +67,7 @@ def on_signed_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     try:
         with transaction.atomic():
             LearnerSession.objects.filter(session_key=key or "").delete()
-            outbox.put([(EventType.SIGNED_OUT, user.pk, user.get_username(), "")])
+            outbox.add_messages([(EventType.SIGNED_OUT, user.pk, user.get_username(), "")])
     except DatabaseError:
         log.exception(
             "The applications could not be notified of the sign-out of %s.", user.get_username()

@@ -27,38 +27,40 @@ class EndedSessions:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        names = getattr(settings, "JWT_AUTH", {})
-        self.payload = names.get("JWT_AUTH_COOKIE_HEADER_PAYLOAD", "edx-jwt-cookie-header-payload")
+        jwt_settings = getattr(settings, "JWT_AUTH", {})
+        self.payload_cookie = jwt_settings.get(
+            "JWT_AUTH_COOKIE_HEADER_PAYLOAD", "edx-jwt-cookie-header-payload"
+        )
         self.other_cookies = (
-            names.get("JWT_AUTH_COOKIE_SIGNATURE", "edx-jwt-cookie-signature"),
-            names.get("JWT_AUTH_COOKIE", "edx-jwt-cookie"),
+            jwt_settings.get("JWT_AUTH_COOKIE_SIGNATURE", "edx-jwt-cookie-signature"),
+            jwt_settings.get("JWT_AUTH_COOKIE", "edx-jwt-cookie"),
         )
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self._answer(request)
+        response = self._get_response_without_old_cookies(request)
         update_session_key(getattr(request, "session", None))
         return response
 
-    def _answer(self, request: HttpRequest) -> HttpResponse:
-        if not self._is_left_over(request):
+    def _get_response_without_old_cookies(self, request: HttpRequest) -> HttpResponse:
+        if not self._has_cookies_of_ended_session(request):
             return self.get_response(request)
-        for name in (self.payload, *self.other_cookies):
+        for name in (self.payload_cookie, *self.other_cookies):
             request.COOKIES.pop(name, None)
         response = self.get_response(request)
-        if self.payload not in response.cookies:  # else a new sign-in has replaced them
+        if self.payload_cookie not in response.cookies:  # otherwise a new sign-in has set cookies
             conf.platform().delete_sign_in_cookies(response)
         return response
 
-    def _is_left_over(self, request: HttpRequest) -> bool:
+    def _has_cookies_of_ended_session(self, request: HttpRequest) -> bool:
         """Whether the request has JWT cookies of a session that an application has ended."""
-        if self.payload not in request.COOKIES or SESSION_KEY in request.session:
+        if self.payload_cookie not in request.COOKIES or SESSION_KEY in request.session:
             return False
         if request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" not in request.GET:
             # The current sign-in has just set the cookies, perhaps in the same second as the
             # previous sign-out, or on a server with another clock. Without the cookies, sign-in
             # would start again.
             return False
-        claims = _claims(request.COOKIES[self.payload])
+        claims = _claims(request.COOKIES[self.payload_cookie])
         username, issued = claims.get("preferred_username"), claims.get("iat")
         if not isinstance(username, str) or not isinstance(issued, int | float):
             return False

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from usher.lms.accounts import lookup
-from usher.lms.events.sender import remove
+from usher.lms.events.sender import delete_in_portions
 from usher.lms.signout.models import LearnerSession, UsedToken
 from usher.lms.signout.tokens import TOLERANCE_SECONDS
 
@@ -24,19 +24,19 @@ def end_sessions(username: str, backend: str) -> int:
     link = lookup.find_link(backend, username)
     if link is None:
         return 0
-    return _end(link.user_id)
+    return _end_recorded_sessions(link.user_id)
 
 
-def end_sessions_of(user: Any) -> None:
+def end_all_sessions(user: Any) -> None:
     """End every recorded session of a user, and make ``EndedSessions`` ignore the JWT cookies of
     all sessions, recorded or not."""
-    _end(user.pk)
+    _end_recorded_sessions(user.pk)
     # A row without a session. Because of it, ``ended_since`` covers unrecorded sessions too.
     key = f"none-{token_hex(16)}"
     LearnerSession.objects.create(session_key=key, user=user, ended=timezone.now())
 
 
-def _end(user_id: int) -> int:
+def _end_recorded_sessions(user_id: int) -> int:
     sessions = list(LearnerSession.objects.filter(user_id=user_id, ended=None))
     store = import_module(settings.SESSION_ENGINE).SessionStore
     for session in sessions:
@@ -54,8 +54,8 @@ def ended_since(username: str, issued: float) -> bool:
 def prune() -> int:
     """Delete rows of expired sessions, and of token ids too old to be replayed; return how many."""
     now = timezone.now()
-    ended = now - timedelta(seconds=settings.SESSION_COOKIE_AGE)
-    replayable = now - timedelta(seconds=3 * TOLERANCE_SECONDS)
-    return remove(LearnerSession.objects.filter(created__lt=ended)) + remove(
-        UsedToken.objects.filter(at__lt=replayable)
-    )
+    oldest_session = now - timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    oldest_replayable_token = now - timedelta(seconds=3 * TOLERANCE_SECONDS)
+    return delete_in_portions(
+        LearnerSession.objects.filter(created__lt=oldest_session)
+    ) + delete_in_portions(UsedToken.objects.filter(at__lt=oldest_replayable_token))

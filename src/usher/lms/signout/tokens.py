@@ -25,7 +25,7 @@ EVENT = "http://schemas.openid.net/event/backchannel-logout"
 #: times as long.
 TOLERANCE_SECONDS = 300
 #: Seconds for which keys are cached, and the shortest time between two requests for an unknown key.
-KEYS_SECONDS, KEYS_AGAIN_SECONDS = 3600, 30
+KEYS_SECONDS, KEYS_REFETCH_SECONDS = 3600, 30
 #: Seconds to connect, and to wait for data.
 KEYS_TIMEOUT = (3, 5)
 #: Characters of a token.
@@ -55,7 +55,7 @@ def verified_learner(token: str, application: ConnectedApplication) -> str:
     # The LMS identifies learners by username; ``sub`` may be another identifier of the application.
     username = claims.get("username") or claims.get("preferred_username") or claims.get("sub")
     if not isinstance(username, str) or not username:
-        raise TokenRefused("it names no learner: username or sub is missing")
+        raise TokenRefused("the token names no learner: username or sub is missing")
     return username
 
 
@@ -65,23 +65,23 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
     try:
         header = jwt.get_unverified_header(token)
         if header.get("alg") != "RS256":
-            raise TokenRefused("it is not signed with RS256")
+            raise TokenRefused("the token is not signed with RS256")
         try:
-            return _decode(token, header, application, again=False)
+            return _decode(token, header, application, refetch=False)
         except (jwt.InvalidSignatureError, LookupError):
             # The application may have new keys.
-            return _decode(token, header, application, again=True)
+            return _decode(token, header, application, refetch=True)
     except LookupError as error:
-        raise TokenRefused("it is not signed with a key of the application") from error
+        raise TokenRefused("the token is not signed with a key of the application") from error
     except jwt.PyJWTError as error:
-        raise TokenRefused(f"it does not verify: {type(error).__name__}") from error
+        raise TokenRefused(f"the token does not verify: {type(error).__name__}") from error
 
 
 def _decode(
-    token: str, header: dict[str, Any], application: ConnectedApplication, *, again: bool
+    token: str, header: dict[str, Any], application: ConnectedApplication, *, refetch: bool
 ) -> dict[str, Any]:
     """The claims. Raises LookupError without a matching key, PyJWTError for an invalid token."""
-    matching = _matching(_keys(application.jwks_url, again=again), header.get("kid"))
+    matching = _usable_keys(_keys(application.jwks_url, refetch=refetch), header.get("kid"))
     if not matching:
         raise LookupError
     try:
@@ -99,41 +99,41 @@ def _decode(
     )
 
 
-def _matching(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
+def _usable_keys(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
     usable = [key for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"]
     return [key for key in usable if key_id is None or key.get("kid") == key_id]
 
 
-def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
-    """The application's keys, from the cache. again: fetch them anew, unless they were fetched less
-    than ``KEYS_AGAIN_SECONDS`` ago. Raises KeysUnavailable."""
-    name = f"usher-jwks-{fingerprint(jwks_url)}"
-    cached = cache.get(name)
-    if cached is not None and not (again and time.time() - cached["at"] > KEYS_AGAIN_SECONDS):
+def _keys(jwks_url: str, *, refetch: bool = False) -> list[dict[str, Any]]:
+    """The application's keys, from the cache. refetch: fetch the keys again, unless they were
+    fetched less than ``KEYS_REFETCH_SECONDS`` ago. Raises KeysUnavailable."""
+    cache_name = f"usher-jwks-{fingerprint(jwks_url)}"
+    cached = cache.get(cache_name)
+    if cached is not None and not (refetch and time.time() - cached["at"] > KEYS_REFETCH_SECONDS):
         return cached["keys"]
-    failed = f"{name}-failed"
-    if cache.get(failed):
+    failure_name = f"{cache_name}-failed"
+    if cache.get(failure_name):
         # Anybody can send a token, and each would make a worker of the LMS wait for a timeout.
         raise KeysUnavailable("the application's keys can't be fetched")
     try:
         keys = _fetch_keys(jwks_url)
     except (requests.RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
         log.warning("Keys of %s can't be fetched: %s", jwks_url, type(error).__name__)
-        cache.set(failed, True, KEYS_AGAIN_SECONDS)
+        cache.set(failure_name, True, KEYS_REFETCH_SECONDS)
         raise KeysUnavailable("the application's keys can't be fetched") from error
-    cache.set(name, {"at": time.time(), "keys": keys}, KEYS_SECONDS)
+    cache.set(cache_name, {"at": time.time(), "keys": keys}, KEYS_SECONDS)
     return keys
 
 
 def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
     """The keys. Raises RequestException, or ValueError or KeyError for an answer without keys."""
-    until = time.monotonic() + sum(KEYS_TIMEOUT)
+    deadline = time.monotonic() + sum(KEYS_TIMEOUT)
     with requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False, stream=True) as answer:
         answer.raise_for_status()
         body = b""
         for part in answer.iter_content(16_384):
             body += part
-            if len(body) > LONGEST_KEYS or time.monotonic() > until:
+            if len(body) > LONGEST_KEYS or time.monotonic() > deadline:
                 raise ValueError("the answer is too long or too slow")
     keys = json.loads(body)["keys"]
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
@@ -142,14 +142,14 @@ def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
 def _check_claims(claims: dict[str, Any]) -> None:
     events = claims["events"]
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
-        raise TokenRefused("it is not a logout token: the event is missing")
+        raise TokenRefused("the token is not a logout token: the event is missing")
     if "nonce" in claims:
-        raise TokenRefused("it carries a nonce, as only ID tokens may")
+        raise TokenRefused("the token carries a nonce, as only ID tokens may")
     if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= 64:
-        raise TokenRefused("its jti is not a text of at most 64 characters")
+        raise TokenRefused("the token's jti is not a text of at most 64 characters")
     issued = claims["iat"]
     if not isinstance(issued, int | float) or abs(time.time() - issued) > TOLERANCE_SECONDS:
-        raise TokenRefused("it is too old, or from the future: compare the clocks")
+        raise TokenRefused("the token is too old, or from the future: compare the clocks")
 
 
 def _use_once(application: ConnectedApplication, jti: str) -> None:
@@ -158,4 +158,4 @@ def _use_once(application: ConnectedApplication, jti: str) -> None:
         with transaction.atomic():
             UsedToken.objects.create(issuer=application.issuer, jti=digest)
     except IntegrityError as error:
-        raise TokenRefused("it was used before") from error
+        raise TokenRefused("the token was used before") from error
