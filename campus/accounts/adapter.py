@@ -19,8 +19,8 @@ from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH, USER
 
 class CampusAccountAdapter(DefaultAccountAdapter):
     def clean_username(self, username: str, shallow: bool = False) -> str:
-        """Accept only usernames that are valid in the LMS and that nobody had before, because the
-        username identifies the learner there. Raises ValidationError."""
+        """Accept only usernames that are valid in the LMS and that nobody has had before: the LMS
+        identifies a learner by the username. Raises ValidationError."""
         if not re.fullmatch(USERNAME_PATTERN, username):
             raise ValidationError("Use letters A to Z, digits, - and _ only.", code="characters")
         if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
@@ -40,31 +40,31 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         return response
 
     def is_safe_url(self, url: str) -> bool:
-        """False also for a URL that can't be parsed; allauth itself would raise an exception."""
+        """Return False for a URL that can't be parsed, for which allauth raises ValueError."""
         try:
             return bool(super().is_safe_url(url))
         except ValueError:
             return False
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Build links in mails from campus's own address, not from the request's Host header.
-        Otherwise an attacker could forge that header, and the mail would link to another host."""
+        """Build links in mails from SITE_BASE_URL instead of the request's Host header, which an
+        attacker can forge to send a learner a link to another host."""
         request = allauth_context.request
-        own_url = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
+        request_url = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
         site = SimpleNamespace(
             domain=urlsplit(settings.SITE_BASE_URL).netloc, name=settings.SITE_NAME
         )
-        own = {
-            name: settings.SITE_BASE_URL + value.removeprefix(own_url)
-            if own_url and isinstance(value, str) and value.startswith(f"{own_url}/")
+        safe_context = {
+            name: settings.SITE_BASE_URL + value.removeprefix(request_url)
+            if request_url and isinstance(value, str) and value.startswith(f"{request_url}/")
             else value
             for name, value in context.items()
         }
-        super().send_mail(template_prefix, email, {"current_site": site, **own})
+        super().send_mail(template_prefix, email, {"current_site": site, **safe_context})
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        """Count wrong passwords by account. allauth adds the Host header, so each port would have a
-        count of its own."""
+        """Count wrong passwords by account only. allauth counts by account and Host header, so an
+        attacker could send the same guesses to each port."""
         return str(credentials.get("email", credentials.get("username", ""))).lower()
 
     def get_logout_redirect_url(self, request: HttpRequest) -> str:

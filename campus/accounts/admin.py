@@ -45,7 +45,7 @@ class CampusUserAdmin(UserAdmin):
             follow_profile(obj)
 
     def delete_model(self, request: Any, obj: User) -> None:
-        """Deactivate the LMS account; its username is never used again."""
+        """Also queue the deactivation of the LMS account, whose username is never used again."""
         retire(obj)
         super().delete_model(request, obj)
 

@@ -22,14 +22,13 @@ class FullNameForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
-            field.widget.attrs.pop("placeholder", None)  # their labels stay visible
+            field.widget.attrs.pop("placeholder", None)  # it would repeat the visible label
         if "username" in self.fields:
             self.fields["username"].widget.attrs["maxlength"] = USERNAME_MAX_LENGTH
-            self.fields[
-                "username"
-            ].help_text = (
+            help_text = (
                 "Letters, digits, - and _. Others see it in courses, and it can't be changed."
             )
+            self.fields["username"].help_text = help_text
 
     def signup(self, request: Any, user: User) -> None:
         user.name = self.cleaned_data["name"]

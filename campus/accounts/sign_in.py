@@ -11,7 +11,8 @@ class SignInForm(LoginForm):
         self.fields["login"].label = "Username or email"
 
     def full_clean(self) -> None:
-        """After a wrong password, mark both fields as invalid, also for screen readers."""
+        """Also mark both fields as invalid after a wrong password. Screen readers then read the
+        error."""
         super().full_clean()
         if self.is_bound and self.non_field_errors():
             for name in ("login", "password"):

@@ -22,26 +22,26 @@ log = structlog.get_logger("campus.accounts")
 
 
 @receiver(user_logged_in, dispatch_uid="campus.ensure_account")
-def has_lms_account(user: Any, **_: Any) -> None:
-    """Queue the user's LMS account: after sign-up, once the address is confirmed, and at each
-    sign-in."""
+def request_lms_account(user: Any, **_: Any) -> None:
+    """Queue the user's LMS account at each sign-in. The first sign-in follows the confirmation of
+    the e-mail address."""
     try:
         ensure_account(user)
     except (NoFreeName, AdapterFailed) as error:
-        log.warning("no LMS account wanted", username=user.username, error=str(error))
+        log.warning("could not request an LMS account", username=user.username, error=str(error))
 
 
 @receiver(email_changed, dispatch_uid="campus.email_changed")
-def address_changed(request: Any, user: Any, **_: Any) -> None:
+def follow_changed_address(request: Any, user: Any, **_: Any) -> None:
     record("e-mail-changed", subject=user.username, actor=user, request=request)
     follow_profile(user)
 
 
 @receiver(user_signed_up, dispatch_uid="campus.signed_up")
-def signed_up(request: Any, user: Any, **_: Any) -> None:
+def record_sign_up(request: Any, user: Any, **_: Any) -> None:
     record("sign-up", subject=user.username, actor=user, request=request)
 
 
 @receiver([password_changed, password_reset, password_set], dispatch_uid="campus.password")
-def password_was_changed(request: Any, user: Any, **_: Any) -> None:
+def record_changed_password(request: Any, user: Any, **_: Any) -> None:
     record("own-password-changed", subject=user.username, actor=user, request=request)

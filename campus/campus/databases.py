@@ -1,4 +1,4 @@
-"""``DATABASE_URL`` → Django's database settings; without one, SQLite in campus's home."""
+"""Reads ``DATABASE_URL`` into Django's database settings. The default: SQLite in campus's home."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from usher.application.defaults import sqlite_options
 
 
 def database(url: str, home: Path) -> dict[str, Any]:
-    """The ``default`` database: ``postgresql://user:password@host:port/name?option=value``.
+    """The settings of a database. url: ``postgresql://user:password@host:port/name?option=value``,
+    ``sqlite:///path`` or ''. For a Unix socket, write its folder as ``?host=/run/postgresql``.
 
-    A socket folder is given as ``?host=/run/postgresql``. The URL holds a password, so it never
-    appears in an error.
+    Raises ImproperlyConfigured for other URLs. The error does not contain the URL, which may have a
+    password.
     """
     if not url:
         return _sqlite(home / "campus.sqlite3")

@@ -16,8 +16,8 @@ class Environment:
 
     def __init__(self) -> None:
         self.path = Path(os.environ.get("CAMPUS_ENV_FILE", CAMPUS_DIR / ".env"))
-        from_file = dotenv_values(self.path, interpolate=False) if self.path.is_file() else {}
-        self.values = {key: value or "" for key, value in from_file.items()} | dict(os.environ)
+        file_values = dotenv_values(self.path, interpolate=False) if self.path.is_file() else {}
+        self.values = {key: value or "" for key, value in file_values.items()} | dict(os.environ)
 
     def text(self, name: str, default: str = "") -> str:
         """The value, without surrounding blanks; ``default`` when it is absent or empty."""

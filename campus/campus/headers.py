@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-#: No form-action: browsers apply it to redirects too, and sign-in and sign-out redirect to the LMS.
+#: Has no form-action, because browsers also apply form-action to redirects, and the forms for
+#: sign-in and sign-out redirect to the LMS.
 POLICY = "; ".join(
     (
         "default-src 'self'",

@@ -12,18 +12,19 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from usher.application.audit.text import one_line, safe
 
-_OWN = ("event", "level", "timestamp", "logger", "exception", "stack")
+#: The keys of an event that structlog sets. All other keys are values of the event.
+_STANDARD_KEYS = ("event", "level", "timestamp", "logger", "exception", "stack")
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Redacts values named like secrets; keeps every value in one line."""
-    own = {name: event[name] for name in _OWN if name in event}
-    values = {name: value for name, value in event.items() if name not in _OWN}
-    text = {"event": one_line(own.pop("event", ""), 2000)}
-    return {**safe(values), **own, **text}
+    standard = {name: event[name] for name in _STANDARD_KEYS if name in event}
+    values = {name: value for name, value in event.items() if name not in _STANDARD_KEYS}
+    text = {"event": one_line(standard.pop("event", ""), 2000)}
+    return {**safe(values), **standard, **text}
 
 
-_BEFORE: list[Processor] = [
+_COMMON_PROCESSORS: list[Processor] = [
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,7 +45,7 @@ def settings(level: str) -> dict[str, Any]:
         "loggers": {
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True, "level": "INFO"},
-            "httpx": {"level": "WARNING"},  # it logs URLs, which may contain OAuth codes
+            "httpx": {"level": "WARNING"},  # at INFO, httpx logs URLs, which may have OAuth codes
             "httpcore": {"level": "WARNING"},
             "oauthlib": {"level": "WARNING"},
             "oauth2_provider": {"level": "WARNING"},
@@ -55,7 +56,7 @@ def settings(level: str) -> dict[str, Any]:
 def formatter() -> logging.Formatter:
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _json()
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_BEFORE,
+        foreign_pre_chain=_COMMON_PROCESSORS,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             without_secrets,
@@ -71,7 +72,7 @@ def _json() -> Any:
 def configure(settings: dict[str, Any]) -> None:
     """``LOGGING_CONFIG``: structlog's loggers write through the standard ones."""
     structlog.configure(
-        processors=[*_BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_COMMON_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

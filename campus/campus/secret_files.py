@@ -11,23 +11,25 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 def read_or_create(path: Path, make: Callable[[], str]) -> str:
-    """The file's text; generated first if the file is missing. Safe for concurrent processes."""
+    """The file's text. If the file is missing, generates the text and writes it first. Concurrent
+    processes get the same text."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        temporary_file = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(temporary_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(make())
         try:
-            os.link(draft, path)  # fails if another process was first; then that secret is used
+            os.link(temporary_file, path)  # fails if another process has created the file meanwhile
         except FileExistsError:
             pass
         finally:
-            draft.unlink()
+            temporary_file.unlink()
     return path.read_text()
 
 
 def random_key() -> str:
+    """A random string for SECRET_KEY."""
     return secrets.token_urlsafe(48)
 
 

@@ -29,15 +29,15 @@ SITE_BASE_URL = env.text("SITE_BASE_URL", EDITION.root_url).rstrip("/")
 HOME = Path(env.text("CAMPUS_HOME", str(CAMPUS_DIR / ".home")))
 HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-_site = urlsplit(SITE_BASE_URL)
-IS_HTTPS = _site.scheme == "https"
+_site_url = urlsplit(SITE_BASE_URL)
+IS_HTTPS = _site_url.scheme == "https"
 DEBUG = env.flag("DEBUG")
 SECRET_KEY = env.text("SECRET_KEY") or read_or_create(HOME / "secret_key", random_key)
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = [
     *dict.fromkeys(
         [
-            _site.hostname or "localhost",
+            _site_url.hostname or "localhost",
             EDITION.host,
             "localhost",
             "127.0.0.1",
@@ -105,8 +105,7 @@ if REDIS_URL:
     }
     SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 else:
-    # This cache serves one process. Without Redis, each of several processes has its own rate
-    # limits.
+    # Each process has its own cache, and therefore its own rate limits.
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
@@ -117,8 +116,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# Seconds after which the message of a killed worker is delivered again. The value matters little,
-# since the next sweep finds the worker's rows.
+# visibility_timeout: seconds after which the message of a killed worker is delivered again. An hour
+# is no problem, because the next sweep finds the worker's rows within a minute.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
 CELERY_BEAT_SCHEDULE = defaults.beat_schedule(
@@ -153,7 +152,7 @@ ACCOUNT_CHANGE_EMAIL = True
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
-ACCOUNT_DEFAULT_HTTP_PROTOCOL = _site.scheme
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = _site_url.scheme
 ACCOUNT_EMAIL_SUBJECT_PREFIX = f"{SITE_NAME}: "
 ACCOUNT_USER_DISPLAY = "accounts.models.display_name"
 # The header in which a proxy passes the visitor's address. The proxy must overwrite the header if a
@@ -178,10 +177,10 @@ EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS")
 SUPPORT_EMAIL = env.text("SUPPORT_EMAIL")
 MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []
-DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site.hostname}>")
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site_url.hostname}>")
 
-# These must differ from the names of the LMS's cookies. Browsers ignore ports, so on the same host
-# equal names would collide.
+# The names must differ from the names of the LMS's cookies: browsers send a host's cookies to all
+# its ports, so cookies of the same name would overwrite each other.
 SESSION_COOKIE_NAME = f"{EDITION_NAME}_session"
 CSRF_COOKIE_NAME = f"{EDITION_NAME}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS

@@ -15,11 +15,12 @@ class CampusAdminSite(AdminSite):
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Redirect to campus's sign-in page: the admin's own does not limit wrong passwords."""
+        """Redirect to campus's sign-in page, which limits wrong passwords. The admin's own sign-in
+        page does not."""
         from allauth.account.decorators import secure_admin_login
 
-        answer: HttpResponse = secure_admin_login(super().login)(request, extra_context)
-        return answer
+        response: HttpResponse = secure_admin_login(super().login)(request, extra_context)
+        return response
 
 
 class CampusAdminConfig(AdminConfig):

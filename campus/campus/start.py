@@ -10,10 +10,11 @@ log = structlog.get_logger("campus.start")
 
 
 def check_settings() -> None:
-    """Logs missing settings of the connection. Raises ImproperlyConfigured for wrong ones."""
+    """Logs warnings about the settings, such as missing settings of the connection. Raises
+    ImproperlyConfigured for errors."""
     messages = checks.run_checks(tags=["usher"])
-    serious = [one_line(message.msg) for message in messages if message.is_serious()]
-    if serious:
-        raise ImproperlyConfigured("; ".join(serious))
+    errors = [one_line(message.msg) for message in messages if message.is_serious()]
+    if errors:
+        raise ImproperlyConfigured("; ".join(errors))
     for message in messages:
         log.warning(one_line(message.msg), hint=one_line(message.hint or ""))

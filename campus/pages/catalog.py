@@ -17,13 +17,13 @@ from usher.application.learner_texts import LearnerText, of_enrollment
 from usher.application.runs.models import CourseMode, CourseRun
 
 PAGE_SIZE = 24
-MAX_QUERY = 100
+MAX_QUERY_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class EnrolledRun:
     """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in.
-    status: its state as a text for the learner."""
+    status: the state of the enrollment as a text for the learner."""
 
     run: CourseRun
     enrollment: Enrollment
@@ -32,25 +32,25 @@ class EnrolledRun:
 
     @property
     def mode(self) -> str:
-        """The learner's mode in the LMS; the desired mode until the LMS's is known."""
+        """The learner's mode in the LMS. Before the first answer of the LMS: the desired mode."""
         row = self.enrollment
         return row.observed_mode if row.observed_is_active and row.observed_mode else row.mode
 
 
-def offered(words: str = "") -> QuerySet[CourseRun]:
-    """Course runs that learners may see: current ones, then future, then past ones. words: each
-    must be part of the run's title, course key or organization."""
+def visible_runs(words: str = "") -> QuerySet[CourseRun]:
+    """The course runs that learners may see: current runs first, then future, then past runs.
+    words: each of them must be part of the run's title, course key or organization."""
     now = timezone.now()
     runs = CourseRun.objects.filter(live=True, missing_since__isnull=True, hidden=False)
-    for word in words[:MAX_QUERY].replace("\x00", " ").split():
+    for word in words[:MAX_QUERY_LENGTH].replace("\x00", " ").split():
         runs = runs.filter(
             Q(title__icontains=word) | Q(course_key__icontains=word) | Q(org__icontains=word)
         )
-    stage = Case(When(end__lte=now, then=2), When(start__gt=now, then=1), default=0)
-    return runs.order_by(stage, "-start", "-id")
+    current_future_past = Case(When(end__lte=now, then=2), When(start__gt=now, then=1), default=0)
+    return runs.order_by(current_future_past, "-start", "-id")
 
 
-def find(course_key: str) -> CourseRun | None:
+def find_run(course_key: str) -> CourseRun | None:
     """A run with its modes; None if learners may not see it."""
     if "\x00" in course_key:
         return None
@@ -70,21 +70,23 @@ def is_free(user: Any, run: CourseRun) -> bool:
     except ModeNotAllowed:
         return False
     except AdapterFailed:
-        return True  # unknown; the enroll page then shows an error
+        return True  # not known; enrolling then shows an error
     return True
 
 
-def enrolled_run(user: Any, run: CourseRun) -> EnrolledRun | None:
+def find_enrolled_run(user: Any, run: CourseRun) -> EnrolledRun | None:
     """The run with the learner's enrollment; None if the learner is not enrolled."""
     if not user.is_authenticated:
         return None
     enrollment = Enrollment.objects.filter(user=user, run=run, is_active=True).first()
     if enrollment is None:
         return None
-    return EnrolledRun(run, enrollment, link(run), of_enrollment(enrollment, account(user)))
+    return EnrolledRun(
+        run, enrollment, sign_in_link(run), of_enrollment(enrollment, lms_account(user))
+    )
 
 
-def account(user: Any) -> LmsAccount | None:
+def lms_account(user: Any) -> LmsAccount | None:
     return LmsAccount.objects.filter(user=user).first()
 
 
@@ -95,20 +97,24 @@ def enrolled_runs(user: Any) -> list[EnrolledRun]:
         .select_related("run")
         .order_by("-id")[:200]
     )
-    own = account(user)
-    return [EnrolledRun(row.run, row, link(row.run), of_enrollment(row, own)) for row in rows]
+    account = lms_account(user)
+    return [
+        EnrolledRun(row.run, row, sign_in_link(row.run), of_enrollment(row, account))
+        for row in rows
+    ]
 
 
 def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
-    """Id of a run → text about the user's enrollment in it, for the runs with an enrollment."""
+    """Id of a run → text about the user's enrollment in the run. Runs without an enrollment are
+    left out."""
     if not user.is_authenticated:
         return {}
     rows = Enrollment.objects.filter(user=user, run__in=runs, is_active=True).select_related("run")
-    own = account(user)
-    return {row.run_id: of_enrollment(row, own) for row in rows}
+    account = lms_account(user)
+    return {row.run_id: of_enrollment(row, account) for row in rows}
 
 
-def link(run: CourseRun) -> str:
+def sign_in_link(run: CourseRun) -> str:
     """The URL that opens the run in the LMS with the learner signed in; '' while no LMS is
     connected."""
     settings = conf.settings()

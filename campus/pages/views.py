@@ -18,20 +18,21 @@ from usher.application.runs.models import CourseRun
 def home(request: HttpRequest) -> HttpResponse:
     """``/``: the catalog."""
     words = request.GET.get("q", "")
-    page = Paginator(catalog.offered(words), catalog.PAGE_SIZE).get_page(request.GET.get("page"))
+    runs = catalog.visible_runs(words)
+    page = Paginator(runs, catalog.PAGE_SIZE).get_page(request.GET.get("page"))
     statuses = catalog.statuses(request.user, page.object_list)
-    runs = [(run, catalog.stage(run), statuses.get(run.pk)) for run in page.object_list]
-    return render(request, "pages/home.html", {"page": page, "runs": runs, "words": words})
+    items = [(run, catalog.stage(run), statuses.get(run.pk)) for run in page.object_list]
+    return render(request, "pages/home.html", {"page": page, "runs": items, "words": words})
 
 
 @require_safe
 def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
     """``/courses/<key>/``: the page of a course run."""
-    run = _run(course_key)
+    run = _find_run_or_404(course_key)
     context: dict[str, Any] = {
         "run": run,
         "stage": catalog.stage(run),
-        "enrolled_run": catalog.enrolled_run(request.user, run),
+        "enrolled_run": catalog.find_enrolled_run(request.user, run),
         "can_enroll": run.is_enrollable(),
         "is_free": catalog.is_free(request.user, run),
     }
@@ -40,9 +41,9 @@ def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
 
 @require_POST
 @login_required
-def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
+def enroll_learner(request: HttpRequest, course_key: str) -> HttpResponse:
     """``/courses/<key>/enroll/``: enroll the signed-in learner."""
-    run = _run(course_key)
+    run = _find_run_or_404(course_key)
     if not run.is_enrollable():
         messages.error(request, f"{run} does not accept enrollments now.")
         return redirect("course-run", course_key=run.course_key)
@@ -52,7 +53,7 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
         messages.error(request, f"{run} is not free: all its modes are paid.")
     except AdapterFailed as error:
         log_failure(error)
-        messages.error(request, f"You can't be enrolled in {run} now. Our staff look into it.")
+        messages.error(request, f"You can't be enrolled in {run} at the moment. Try again later.")
     else:
         messages.success(request, f"You are enrolled in {run}.")
     return redirect("course-run", course_key=run.course_key)
@@ -60,9 +61,9 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 
 @require_POST
 @login_required
-def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
+def unenroll_learner(request: HttpRequest, course_key: str) -> HttpResponse:
     """``/courses/<key>/unenroll/``: unenroll the signed-in learner."""
-    run = _run(course_key)
+    run = _find_run_or_404(course_key)
     try:
         unenroll(request.user, run)
     except NotEnrolled:
@@ -77,15 +78,15 @@ def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 def dashboard(request: HttpRequest) -> HttpResponse:
     """``/dashboard/``: the learner's runs, each with a link that opens it in the LMS."""
     context = {
-        "account": of_account(catalog.account(request.user)),
+        "account": of_account(catalog.lms_account(request.user)),
         "enrolled_runs": catalog.enrolled_runs(request.user),
         "lms_link": catalog.dashboard_link(),
     }
     return render(request, "pages/dashboard.html", context)
 
 
-def _run(course_key: str) -> CourseRun:
-    run = catalog.find(course_key)
+def _find_run_or_404(course_key: str) -> CourseRun:
+    run = catalog.find_run(course_key)
     if run is None:
         raise Http404("no such course run")
     return run
