@@ -1,4 +1,4 @@
-"""All tests of a pytest worker share these LMSs; each test has its own learners."""
+"""LMSs that all tests of a pytest worker share. Each test creates learners of its own."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,7 @@ from tests.support.embedded import EmbeddedLms, embedded_lms
 
 @pytest.fixture(scope="session")
 def lms() -> Iterator[EmbeddedLms]:
+    """An LMS without rate limits, which the tests may not stop or reconfigure."""
     with embedded_lms(
         features={"ENABLE_BULK_USER_RETIREMENT": True, "ENABLE_LTI_PROVIDER": True},
         IDA_LOGOUT_URI_LIST=["http://app.example:8013/logout/"],

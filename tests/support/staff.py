@@ -8,17 +8,18 @@ from django.test import Client
 
 
 def staff_browser(
-    *names: str, username: str = "support", is_staff: bool = True, **fields: Any
+    *permissions: str, username: str = "support", is_staff: bool = True, **fields: Any
 ) -> Client:
-    """A browser in which a new staff member with these permissions (``app.codename``) is signed in.
+    """A browser in which a new staff member is signed in.
 
-    fields: further fields of the user.
+    permissions: the staff member's permissions, as ``app.codename``. fields: further fields of the
+    user.
     """
     user = get_user_model().objects.create_user(
         username, f"{username}@staff.example", is_staff=is_staff, **fields
     )
-    for name in names:
-        app, codename = name.split(".")
+    for permission in permissions:
+        app, codename = permission.split(".")
         user.user_permissions.add(
             Permission.objects.get(content_type__app_label=app, codename=codename)
         )

@@ -34,6 +34,7 @@ class ContainerEngine:
 
     @classmethod
     def make(cls, home: Path, lms: Path | None = None) -> "ContainerEngine":
+        """Creates the folder with the commands ``docker`` and ``kubectl``."""
         engine = cls(home, lms)
         engine.bin.mkdir(parents=True, exist_ok=True)
         for command, module in (("docker", "docker_command"), ("kubectl", "kubectl_command")):
@@ -44,7 +45,7 @@ class ContainerEngine:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "ContainerEngine":
-        """The engine that the environment variables of a stand-in name."""
+        """The engine of a running stand-in. environment: the stand-in's environment variables."""
         lms = environment.get(LMS)
         return cls(Path(environment[HOME]), Path(lms) if lms else None)
 

@@ -32,10 +32,10 @@ class CourseModeSerializer(serializers.Serializer[CourseMode]):
         return CourseMode.objects.create(course=run, **data)
 
     def update(self, mode: CourseMode, data: dict[str, Any]) -> CourseMode:
-        fixed = {name for name in ("course_id", "mode_slug") if name in data}
-        if fixed:
+        unchangeable = {name for name in ("course_id", "mode_slug") if name in data}
+        if unchangeable:
             raise serializers.ValidationError(
-                {name: ["This field cannot be modified."] for name in sorted(fixed)}
+                {name: ["This field cannot be modified."] for name in sorted(unchangeable)}
             )
         for name, value in data.items():
             setattr(mode, name, value)

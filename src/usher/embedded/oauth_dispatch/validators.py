@@ -17,7 +17,8 @@ class LmsOAuth2Validator(OAuth2Validator):
     def validate_user(
         self, username: str, password: str, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        """Whether username or e-mail address and password are valid."""
+        """Whether a user with this username or e-mail address has this password. Sets
+        ``request.user`` to the user."""
         user = authenticate(username=username, password=password)
         if user is None:
             user_with_email = User.objects.filter(email=username).first()
