@@ -33,7 +33,8 @@ RUN_BY = {
     "usher status": f"{WHOLE}::test_connect_and_disconnect_in_local_mode",
     "usher doctor": "tests/doctor/faults/test_commands.py"
     "::test_doctor_with_journey_leaves_a_demo_unchanged",
-    "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
+    "usher conformance": "tests/doctor/faults/test_commands.py"
+    "::test_conformance_without_write_changes_nothing",
     "usher drift": "tests/sidecar/test_drift.py"
     "::test_differences_are_printed_and_end_with_exit_code_1",
     "usher reconcile": "tests/sidecar/test_reconcile.py"

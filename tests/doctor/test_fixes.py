@@ -149,7 +149,7 @@ def test_no_fix_needs_containers_in_a_project_without_them(tmp_path: Path, lms: 
         assert ("tutor" in fix) <= (lms == "tutor")
 
 
-def test_an_embedded_lms_is_connected_again_in_its_own_folder(tmp_path: Path) -> None:
+def test_the_fix_connects_an_embedded_lms_in_its_own_folder(tmp_path: Path) -> None:
     home = tmp_path / "lms 2"
     context = project(tmp_path, lms_manage=Command(("python", "manage.py", "lms"), home))
     fix = f"usher connect --application {tmp_path} --lms embedded --lms-home '{home}'"
@@ -169,7 +169,9 @@ def test_an_application_in_containers_is_restarted_by_compose(tmp_path: Path) ->
     )
 
 
-def test_an_application_with_a_compose_file_may_run_without_containers(tmp_path: Path) -> None:
+def test_no_fix_uses_compose_for_an_application_that_runs_outside_of_containers(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "compose.yaml").touch()
     context = project(tmp_path)
     assert adapt(fixes.RESTART, context) == "restart the application's processes"
@@ -240,6 +242,6 @@ def test_a_command_in_a_fix_gets_the_env_file_that_doctor_read(tmp_path: Path, n
     assert result.stdout == "http://lms.example reconcile --recheck\n"
 
 
-def test_an_application_built_on_usher_reads_its_env_file_itself(tmp_path: Path) -> None:
+def test_a_command_for_an_application_built_on_usher_passes_no_env_file(tmp_path: Path) -> None:
     fix = adapt(fixes.manage("migrate"), project(tmp_path))
     assert fix == f"(cd {tmp_path} && python manage.py migrate)"

@@ -143,7 +143,7 @@ def test_the_next_step_is_the_deepest_cause() -> None:
     assert next_step(report) == "Next: CRS-2: correct it"
 
 
-def test_a_failure_is_next_before_a_warning_that_does_not_cause_it() -> None:
+def test_a_failure_comes_before_a_warning_unless_the_warning_is_its_cause() -> None:
     report = Report(
         [
             line("SVC-5", warning("the token ends soon", cause="c", fix="renew")),
@@ -198,7 +198,7 @@ def test_lines_have_at_most_80_columns() -> None:
             assert [each for each in lines if len(each) > 80] == []
 
 
-def test_a_command_in_a_fix_can_be_copied() -> None:
+def test_a_wrapped_command_in_a_fix_can_be_copied() -> None:
     command = f"(cd /srv/shop && python manage.py reconcile --kind run {'--recheck ' * 9}--wait 60)"
     report = Report([line("OPS-6", warning("w", cause="c", fix=f"remove it, then {command}"))])
     lines = shown(report)

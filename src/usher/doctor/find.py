@@ -101,30 +101,41 @@ def _options_from_folder(options: DoctorOptions) -> DoctorOptions:
     from the last connection; without a connection, with the root that ``tutor`` uses. Raises
     NothingHereError."""
     here = Path.cwd()
-    demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo_folder(folder)]
-    if demos:
-        newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
-        return replace(options, application=str(newest))
-    home = here / DEV_FOLDER
-    if _is_dev_folder(home) and (is_locked(home / "lock") or _dev_settings_are_loaded(home)):
-        return replace(options, application=str(home))
+    if demo := _newest_demo(here):
+        return replace(options, application=str(demo))
+    dev_home = here / DEV_FOLDER
+    if _is_dev_folder(dev_home) and (
+        is_locked(dev_home / "lock") or _dev_settings_are_loaded(dev_home)
+    ):
+        return replace(options, application=str(dev_home))
     if connection := _connection_of(here):
         return _with_connection(options, connection)
     application = str(here) if (here / "manage.py").is_file() and _has_lms_settings(here) else ""
-    if not application and _is_dev_folder(home):
-        return replace(options, application=str(home))
+    if not application and _is_dev_folder(dev_home):
+        return replace(options, application=str(dev_home))
     if not application and (connections := _stored_connections()):
         return _with_connection(options, connections[-1])
-    root = None
-    if shutil.which("tutor"):
-        try:
-            tutor_root = Path(Command(("tutor",)).output("config", "printroot").strip())
-        except CommandError:
-            tutor_root = Path()
-        root = tutor_root if (tutor_root / "config.yml").is_file() else None
-    if not (application or root):
+    tutor_root = _default_tutor_root()
+    if not (application or tutor_root):
         raise NothingHereError(_nothing_found_message(here))
-    return replace(options, application=application, tutor_root=root)
+    return replace(options, application=application, tutor_root=tutor_root)
+
+
+def _newest_demo(folder: Path) -> Path | None:
+    """The folder of the demo in this checkout that was started last; None without a demo."""
+    demos = [demo for demo in sorted((folder / ".demo").glob("*")) if _is_demo_folder(demo)]
+    return max(demos, key=lambda demo: (demo / "lock").stat().st_mtime, default=None)
+
+
+def _default_tutor_root() -> Path | None:
+    """The root that ``tutor`` uses by default; None if it does not exist, or without ``tutor``."""
+    if not shutil.which("tutor"):
+        return None
+    try:
+        root = Path(Command(("tutor",)).output("config", "printroot").strip())
+    except CommandError:
+        return None
+    return root if (root / "config.yml").is_file() else None
 
 
 def _dev_settings_are_loaded(home: Path) -> bool:

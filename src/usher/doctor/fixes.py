@@ -79,8 +79,8 @@ def lms_manage(arguments: str) -> str:
 
 
 def setting(line: str) -> str:
-    """Returns a fix: a line for the application's ``.env``, and how to make its processes read
-    it."""
+    """Returns a fix: a line for the application's ``.env``, and how to make the application read
+    that line."""
     return f"{line} in {ENV_FILE}, then {RESTART}"
 
 
@@ -103,7 +103,7 @@ def split_into_commands(fix: str) -> list[tuple[str, bool]]:
     """Returns the sentences and commands of an adapted fix, in order, as pairs: the text, and
     whether it is a command."""
     parts: list[tuple[str, bool]] = []
-    connecting_word = ""
+    connecting_word = ""  # between the last command and the next piece, such as "then"
     for piece in _pieces(fix):
         command, following_word = _without_separator(piece)
         if is_command(command):

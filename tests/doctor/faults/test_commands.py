@@ -140,7 +140,7 @@ def command_line(system: System, tmp_path: Path) -> list[str]:
     return [*words, "--redirect-uri", f"{system.pair.application_url}/login/_private/complete"]
 
 
-def test_conformance_reads_only(system: System, command_line: list[str]) -> None:
+def test_conformance_without_write_changes_nothing(system: System, command_line: list[str]) -> None:
     print_user_count = (
         "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
     )
@@ -154,7 +154,9 @@ def test_conformance_reads_only(system: System, command_line: list[str]) -> None
     assert not [secret for secret in secrets_of(system) if secret in result.stdout]
 
 
-def test_conformance_with_a_temporary_learner(system: System, command_line: list[str]) -> None:
+def test_conformance_with_write_removes_its_test_learner(
+    system: System, command_line: list[str]
+) -> None:
     result = usher(*command_line, "--write", "--json")
     data = json.loads(result.stdout)
     assert [row for row in data["expectations"] if row["verdict"] == "deviates"] == []
