@@ -53,9 +53,9 @@ def count_all_rows(model: type[Any]) -> Count:
     count = model._default_manager.order_by()[: MAX_EXACT_COUNT + 1].count()
     if count <= MAX_EXACT_COUNT:
         return Count(count)
-    # Rows were added since the estimate, or the database makes no estimates.
-    last = model._default_manager.aggregate(last=Max("pk"))["last"]
-    return Count(max(count, int(last or 0)), is_estimate=True)
+    # The estimate is too old, or the database makes none: the largest key replaces the estimate.
+    largest_key = model._default_manager.aggregate(largest=Max("pk"))["largest"]
+    return Count(max(count, int(largest_key or 0)), is_estimate=True)
 
 
 def _estimate_by_statistics(model: type[Any]) -> int:

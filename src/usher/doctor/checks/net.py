@@ -9,6 +9,7 @@ import httpx
 
 from usher.contract.environment import Env
 from usher.contract.paths import LmsPath, in_path
+from usher.contract.report import TokenProbe
 from usher.doctor.check import SILENT_LMS, Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.commands import CommandError
@@ -216,50 +217,53 @@ class LmsReachesApplication(Check):
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "ENV-3", "ENV-5")
 
     def probe(self, context: Context) -> Finding:
-        for probe in context.lms.report.get("token_probes", []):
-            if probe.get("backend_name") != context.backend:
-                continue
-            status = probe.get("status")
-            if probe.get("error") in _SLOW:
-                raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
-            if status == httpx.codes.INTERNAL_SERVER_ERROR:
-                return failed(
-                    f"the application fails: {probe.get('url')} answers the LMS with 500",
-                    cause=_error_of_manage(context)
-                    or "an error in the application, its settings or its database",
-                    fix="correct the cause: the application's log has more, and its database must "
-                    f"be up and migrated; after an update: {manage('migrate')}",
-                )
-            if status is None or status == 404 or status >= 502:
-                seen = probe.get("error") or f"it answers {status}"
-                if status is None and (error := _connection_error(context)):
-                    return failed(
-                        f"the application doesn't answer: {error}",
-                        cause=context.stopped_notice
-                        or _error_of_manage(context)
-                        or "it does not run, or listens at another address",
-                        fix=START,
-                        silent_server="the application",
-                    )
-                return failed(
-                    f"the LMS does not reach {probe.get('url')}: {seen}",
-                    cause="ACCESS_TOKEN_URL of the provider record is not the application's "
-                    "address as the LMS's container sees it",
-                    fix=CONNECT,
-                    repair="provision",
-                )
-            if status == httpx.codes.TOO_MANY_REQUESTS:
-                raise NotKnownError(f"{probe.get('url')} limits the LMS's requests (429)")
-            if not probe.get("oauth_error"):
-                return failed(
-                    f"the LMS reaches no OAuth token endpoint at {probe.get('url')}: it gets the "
-                    f"answer {status} without an OAuth error",
-                    cause="another server listens there, or a proxy answers in the application's "
-                    "place or redirects",
-                    fix=f"start the application at that address, or correct the address: {CONNECT}",
-                )
-            return ok(f"from inside the LMS, {probe.get('url')} answers {status}")
+        for token_probe in context.lms.report.get("token_probes", []):
+            if token_probe.get("backend_name") == context.backend:
+                return self._judge_answer(token_probe, context)
         return skipped("the LMS did not try the application's token endpoint")
+
+    def _judge_answer(self, probe: TokenProbe, context: Context) -> Finding:
+        """The finding about the answer that the LMS got from the application's token endpoint."""
+        status = probe.get("status")
+        if probe.get("error") in _SLOW:
+            raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
+        if status == httpx.codes.INTERNAL_SERVER_ERROR:
+            return failed(
+                f"the application fails: {probe.get('url')} answers the LMS with 500",
+                cause=_error_of_manage(context)
+                or "an error in the application, its settings or its database",
+                fix="correct the cause: the application's log has more, and its database must "
+                f"be up and migrated; after an update: {manage('migrate')}",
+            )
+        if status is None or status == 404 or status >= 502:
+            seen = probe.get("error") or f"it answers {status}"
+            if status is None and (error := _connection_error(context)):
+                return failed(
+                    f"the application doesn't answer: {error}",
+                    cause=context.stopped_notice
+                    or _error_of_manage(context)
+                    or "it does not run, or listens at another address",
+                    fix=START,
+                    silent_server="the application",
+                )
+            return failed(
+                f"the LMS does not reach {probe.get('url')}: {seen}",
+                cause="ACCESS_TOKEN_URL of the provider record is not the application's "
+                "address as the LMS's container sees it",
+                fix=CONNECT,
+                repair="provision",
+            )
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            raise NotKnownError(f"{probe.get('url')} limits the LMS's requests (429)")
+        if not probe.get("oauth_error"):
+            return failed(
+                f"the LMS reaches no OAuth token endpoint at {probe.get('url')}: it gets the "
+                f"answer {status} without an OAuth error",
+                cause="another server listens there, or a proxy answers in the application's "
+                "place or redirects",
+                fix=f"start the application at that address, or correct the address: {CONNECT}",
+            )
+        return ok(f"from inside the LMS, {probe.get('url')} answers {status}")
 
 
 def _error_of_manage(context: Context) -> str:

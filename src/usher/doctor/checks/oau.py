@@ -113,7 +113,9 @@ class ApplicationClientIsComplete(Check):
         if client.get("client_type") != "confidential":
             return self._failed(f"{name} is {client.get('client_type')}, not confidential")
         if client.get("grant_type") != "authorization-code":
-            return self._failed(f"{name} is for {client.get('grant_type')}")
+            return self._failed(
+                f"{name} has the grant type {client.get('grant_type')}, not authorization-code"
+            )
         if not client.get("skip_authorization"):
             return self._failed(f"{name} asks learners for consent")
         return self._check_secret(context, client_id)

@@ -82,7 +82,7 @@ class ProviderIsOnLmsSite(Check):
         site, backend = context.lms.site, context.backend
         records = [row for row in context.lms.providers(backend) if row.get("enabled")]
         if not records:
-            return skipped("there is no record yet")
+            return skipped("there is no provider record yet")
         if any(row.get("site_id") == site.get("id") for row in records):
             return ok(f"it is on {site.get('domain')}, the site of SITE_ID {site.get('id')}")
         return failed(
@@ -109,7 +109,7 @@ class ProviderHasAddresses(Check):
 
     def probe(self, context: Context) -> Finding:
         if not context.lms.providers(context.backend):
-            return skipped("there is no record yet")
+            return skipped("there is no provider record yet")
         record = context.lms.provider(context.backend)
         if error := record.get("other_settings_error"):
             return self._failed(f"other_settings of the provider record is not valid JSON: {error}")
@@ -143,7 +143,7 @@ class ProviderSkipsForms(Check):
 
     def probe(self, context: Context) -> Finding:
         if not context.lms.providers(context.backend):
-            return skipped("there is no record yet")
+            return skipped("there is no provider record yet")
         record = context.lms.provider(context.backend)
         off = [name for name in _FLAGS if record.get(name) is False]
         if off:

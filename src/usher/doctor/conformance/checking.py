@@ -126,6 +126,8 @@ class ExpectationChecker:
         )
 
     def _fill(self, template: Any, *, in_path: bool = False) -> Any:
+        """Replaces ``{name}`` in a part of a request by the value. in_path: quotes the values;
+        ``{name:raw}`` keeps ``+`` and ``:``."""
         if isinstance(template, str):
             return re.sub(
                 r"\{(\w+)(:raw)?\}",

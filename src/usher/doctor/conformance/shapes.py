@@ -49,6 +49,8 @@ def _list_differences(shape: list[Any], value: Any, variables: Variables, place:
 
 
 def _text_fits(shape: str, value: Any, variables: Variables) -> bool:
+    """Whether the value fits a shape that is written as text: ``<type>``, ``~expression``, a text
+    with ``{name}``, or the text itself."""
     if shape.startswith("<") and shape.endswith(">"):
         return any(_TYPES[type_name](value) for type_name in shape[1:-1].split("|"))
     if not isinstance(value, str):
