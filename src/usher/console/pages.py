@@ -23,9 +23,9 @@ def render_page(
         "section": name.split("/")[0],
         "may": allowed_actions(request),
         "site_title": str(getattr(settings, "SITE_NAME", "") or "Open edX"),
-        "is_theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
+        "theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
         "notices": list(messages.get_messages(request)),
-        # The overview's first sentence says already that no worker is running.
+        # The overview's first sentence already says that no worker is running.
         "no_worker": None if name == "overview" else no_worker(),
     }
     return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)

@@ -153,7 +153,10 @@ def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> Non
     row = LmsToken.objects.filter(user=user)
     for invalidate, reason in (
         (lambda: system.lms.shell(REVOKE.format(name=user.username)), "the LMS refuses it"),
-        (lambda: row.update(access_token="of a lost key"), "no key here decrypts it"),
+        (
+            lambda: row.update(access_token="of a lost key"),
+            "no key of this application decrypts it",
+        ),
         (lambda: row.update(expires_at="2020-01-01T00:00:00Z"), "expired "),
     ):
         invalidate()
@@ -238,7 +241,9 @@ def test_compare_learner_prints_differences_and_their_repair(system_with_batch_a
     linked_to_other = compare_learner(other.username, code=1)
     assert f"✗ The learner signs in to another account of the LMS: {name}." in linked_to_other
     assert f"usher_link --move --username {other.username} --application" in linked_to_other
-    assert "are the same person. It ends all other access" in " ".join(linked_to_other.split())
+    assert "are the same person. The command ends all other access" in " ".join(
+        linked_to_other.split()
+    )
     # This learner's own records do not differ, but another learner is linked to the account.
     assert compare_learner(name, code=1).startswith("✗ Somebody else signs in")
 

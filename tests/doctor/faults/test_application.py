@@ -30,7 +30,7 @@ def refused(model, code, message="the LMS said so", **more):
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen", "fault"),
+    ("expected_id", "expected_text", "fault"),
     [
         (
             "APP-1",
@@ -60,13 +60,13 @@ def refused(model, code, message="the LMS said so", **more):
     ],
 )
 def test_a_fault_of_the_lmss_client_is_the_root_cause(
-    system: System, expected: str, seen: str, fault: str
+    system: System, expected_id: str, expected_text: str, fault: str
 ) -> None:
     system.application.run(GET_CLIENT + fault)
     report = system.examine()
-    assert [line.id for line in report.root_causes] == [expected]
+    assert [line.id for line in report.root_causes] == [expected_id]
     finding = report.root_causes[0].finding
-    assert seen in f"{finding.seen}\n{finding.cause}"
+    assert expected_text in f"{finding.seen}\n{finding.cause}"
 
 
 def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen", "fault"),
+    ("expected_id", "expected_text", "fault"),
     [
         ("ACC-1", "ada", "refused(LmsAccount, 'duplicate-username')"),
         ("ACC-2", "ada", "refused(LmsAccount, 'duplicate-email')"),
@@ -150,13 +150,13 @@ def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> No
     ],
 )
 def test_a_fault_of_a_record_is_the_root_cause(
-    system: System, expected: str, seen: str, fault: str
+    system: System, expected_id: str, expected_text: str, fault: str
 ) -> None:
     system.application.run(DEFINE_REFUSED + fault)
     report = system.examine()
-    assert [line.id for line in report.root_causes] == [expected]
+    assert [line.id for line in report.root_causes] == [expected_id]
     finding = report.root_causes[0].finding
-    assert seen in f"{finding.seen}\n{finding.cause}"
+    assert expected_text in f"{finding.seen}\n{finding.cause}"
 
 
 def test_only_crs_2_names_a_malformed_run_that_was_reconciled(system: System) -> None:

@@ -26,10 +26,12 @@ enrollments = model.objects.filter(user__username='ada')
 """
 
 
-def finding_of_only_root_cause(system: System, expected: str, **replaced_places: object) -> Finding:
+def finding_of_only_root_cause(
+    system: System, expected_id: str, **replaced_places: object
+) -> Finding:
     """The finding of the check ``expected``, which must be doctor's only root cause."""
     report = system.examine(**replaced_places)
-    assert [line.id for line in report.root_causes] == [expected]
+    assert [line.id for line in report.root_causes] == [expected_id]
     return report.root_causes[0].finding
 
 
@@ -217,11 +219,11 @@ def test_the_fix_of_svc_6_removes_superuser_rights(system: System) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "schedule", "seen"),
+    ("missing", "schedule", "expected_text"),
     [(["usher.engine.tasks.work"], True, "do not know"), ([], False, "beat has no")],
 )
 def test_ops_4_fails_if_workers_lack_a_task_or_beat_has_no_schedule(
-    system: System, missing: list[str], schedule: bool, seen: str
+    system: System, missing: list[str], schedule: bool, expected_text: str
 ) -> None:
     """No worker receives a request: the test writes the workers' answers into the report. Other
     tests cover the request."""
@@ -232,4 +234,4 @@ def test_ops_4_fails_if_workers_lack_a_task_or_beat_has_no_schedule(
         celery = {"workers": 1, "missing_tasks": missing, "is_scheduled": schedule}
         context.application.report["celery"] = celery
         finding = CeleryRunsTasks().probe(context)
-    assert (finding.status, seen in finding.seen) == ("failed", True), "OPS-4"
+    assert (finding.status, expected_text in finding.seen) == ("failed", True), "OPS-4"

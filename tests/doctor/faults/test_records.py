@@ -42,7 +42,7 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen", "fault"),
+    ("expected_id", "expected_text", "fault"),
     [
         ("PRV-1", "is disabled", "row.enabled = False; row.save()"),
         ("PRV-1", "there is no provider record", "Provider.objects.all().delete()"),
@@ -72,12 +72,12 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
     ],
 )
 def test_a_fault_of_the_provider_record_is_the_root_cause(
-    system: System, expected: str, seen: str, fault: str
+    system: System, expected_id: str, expected_text: str, fault: str
 ) -> None:
     system.lms.run(GET_PROVIDER + fault)
     report = system.examine()
-    assert [line.id for line in report.root_causes] == [expected]
-    assert seen in report.root_causes[0].finding.seen
+    assert [line.id for line in report.root_causes] == [expected_id]
+    assert expected_text in report.root_causes[0].finding.seen
     assert not report.healthy
 
 
@@ -97,7 +97,7 @@ def test_prv_1_warns_about_a_missing_record_if_the_application_is_not_connected_
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen", "fault"),
+    ("expected_id", "expected_text", "fault"),
     [
         ("SVC-1", "answers 401", "Token.objects.filter(user=worker).delete()"),
         (
@@ -127,16 +127,16 @@ def test_prv_1_warns_about_a_missing_record_if_the_application_is_not_connected_
     ],
 )
 def test_a_fault_of_the_service_worker_is_the_root_cause(
-    system: System, expected: str, seen: str, fault: str
+    system: System, expected_id: str, expected_text: str, fault: str
 ) -> None:
     system.lms.run(GET_WORKER + fault)
     report = system.examine()
-    assert [line.id for line in report.root_causes] == [expected]
-    assert seen in report.root_causes[0].finding.seen
+    assert [line.id for line in report.root_causes] == [expected_id]
+    assert expected_text in report.root_causes[0].finding.seen
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen", "fault"),
+    ("expected_id", "expected_text", "fault"),
     [
         ("OAU-1", "has no edx-oauth-app", "clients.delete()"),
         ("OAU-1", "redirect URIs", "clients.update(redirect_uris='http://elsewhere.example/')"),
@@ -156,29 +156,29 @@ def test_a_fault_of_the_service_worker_is_the_root_cause(
     ],
 )
 def test_a_fault_of_an_oauth_client_of_the_lms_is_the_root_cause(
-    system: System, expected: str, seen: str, fault: str
+    system: System, expected_id: str, expected_text: str, fault: str
 ) -> None:
     system.lms.run(GET_CLIENTS + fault)
     report = system.examine()
     # The service worker's token was deleted with its client.
     further_causes = ["SVC-1"] if fault == "clients.delete()" else []
     finding_by_id = {line.id: line.finding for line in report.root_causes}
-    assert sorted(finding_by_id) == sorted([expected, *further_causes])
-    assert seen in finding_by_id[expected].seen
+    assert sorted(finding_by_id) == sorted([expected_id, *further_causes])
+    assert expected_text in finding_by_id[expected_id].seen
 
 
 @pytest.mark.parametrize(
-    ("expected", "fault"),
+    ("expected_id", "fault"),
     [
         ("ACC-4", "link.uid = 'somebody-else'; link.save()"),
         ("ACC-5", "link.user.set_unusable_password(); link.user.save()"),
     ],
 )
 def test_a_fault_of_a_linked_learner_is_the_root_cause(
-    system: System, expected: str, fault: str
+    system: System, expected_id: str, fault: str
 ) -> None:
     system.lms.run(GET_LINK + fault)
-    assert system.root_cause_ids() == [expected]
+    assert system.root_cause_ids() == [expected_id]
 
 
 @pytest.mark.parametrize("field", ["backchannel_logout_url", "jwks_url"])

@@ -54,20 +54,25 @@ def repair(user: Any) -> Summary:
         rows = kind.rows().filter(user_id=user.pk)
         is_due_or_refused = Q(work__due_at__isnull=False) | Q(work__refused_at__isnull=False)
         rows.filter(~IN_SYNC).filter(is_due_or_refused).make_due(lane=Lane.INTERACTIVE)
-    due = 0
+    rechecked_count = 0
     for name in ("account", "enrollment"):
         # Records in sync are compared with the LMS, and sent only if they differ.
-        due += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
-    due = max(due, _count_due(user))
+        rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
+    due_count = max(rechecked_count, _count_due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
     count = summary.changed + summary.unchanged + summary.failed + summary.waiting_count
-    if count < due:
-        summary.by_others = due - count
-        deadline = time.monotonic() + _WORKER_SECONDS
-        while time.monotonic() < deadline and _is_any_claimed(user):
-            time.sleep(0.1)
+    if count < due_count:
+        summary.by_others = due_count - count
+        _wait_for_workers(user)
     return summary
+
+
+def _wait_for_workers(user: Any) -> None:
+    """Waits until no worker has claimed the learner's records, at most ``_WORKER_SECONDS``."""
+    deadline = time.monotonic() + _WORKER_SECONDS
+    while time.monotonic() < deadline and _is_any_claimed(user):
+        time.sleep(0.1)
 
 
 def _learner_kinds() -> list[Any]:

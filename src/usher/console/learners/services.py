@@ -89,8 +89,9 @@ class LearnerDetails:
         if self.account is None:
             return ""
         return (
-            f"For staff of the LMS, if {self.username} here and {self.account.username} in the LMS "
-            "are the same person. It ends all other access to that account:"
+            f"Staff of the LMS may run this command if {self.username} here and "
+            f"{self.account.username} in the LMS are the same person. The command ends all other "
+            "access to that account:"
         )
 
     @property

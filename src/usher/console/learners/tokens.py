@@ -36,7 +36,7 @@ def check(token: LmsToken, username: str) -> TokenCheck:
             "The token was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key "
             f"after the newest one. If the key is lost: {_REPAIR_ADVICE}"
         )
-        return TokenCheck("no key here decrypts it", True, advice, True)
+        return TokenCheck("no key of this application decrypts it", True, advice, True)
     if not token.is_valid_for(0):
         advice = f"The token is renewed when it is needed. {_REPAIR_ADVICE}"
         return TokenCheck(f"expired {words.ago(token.expires_at)}", True, advice)

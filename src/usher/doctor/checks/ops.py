@@ -86,8 +86,8 @@ class CeleryRunsTasks(Check):
             return failed(
                 f"{celery.get('workers')} Celery workers do not know {', '.join(missing)}",
                 cause="the worker's Celery application did not find Usher's tasks",
-                fix='app.autodiscover_tasks() in the project\'s celery.py, and "usher.application" '
-                "in INSTALLED_APPS; then restart the workers",
+                fix="call app.autodiscover_tasks() in the project's celery.py, and add "
+                '"usher.application" to INSTALLED_APPS; then restart the workers',
             )
         if not celery.get("is_scheduled"):
             return failed(
