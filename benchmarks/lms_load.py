@@ -105,7 +105,7 @@ class Load:
                     sent_at = time.monotonic()
                     self.send(path, batch)
                     self.pace.record_time(path, len(batch), time.monotonic() - sent_at)
-                if not self.concurrency and self.pace.probe_is_due():
+                if not self.concurrency and self.pace.claim_probe():
                     self.pace.probe(lambda: self.client.get(_API).raise_for_status())
 
         concurrency = self.concurrency or MOST_CONCURRENT

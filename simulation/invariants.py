@@ -52,13 +52,14 @@ class Invariants:
     # After every step
 
     def check_step(self) -> None:
-        before = self.records.refresh()
-        if before is None:
+        """Check the rows that the last step changed."""
+        earlier_rows = self.records.refresh()
+        if earlier_rows is None:
             return
         task = self.scheduler.last_task
         for kind, rows in self.records.rows.items():
             for pk, row in rows.items():
-                old = before[kind].get(pk)
+                old = earlier_rows[kind].get(pk)
                 if old == row:
                     continue
                 self._note_owner(row, task)
@@ -68,7 +69,7 @@ class Invariants:
                 check = getattr(self, f"_check_{kind}", None)
                 if check is not None:
                     check(row, old)
-        for kind, rows in before.items():
+        for kind, rows in earlier_rows.items():
             for pk in rows.keys() - self.records.rows[kind].keys():
                 self.event_log.add("", f"{self._subject(kind, rows[pk])} is deleted")
         self.check_nothing_is_forgotten()
@@ -105,6 +106,7 @@ class Invariants:
             )
 
     def _check_account(self, row: Row, old: Row | None) -> None:
+        """Raises InvariantBroken if an existing account counts as lost, or is somebody else's."""
         was_ready = old and old["created_in_lms_at"] and old["username"] == row["username"]
         if was_ready and not row["created_in_lms_at"] and self._is_in_lms(row):
             raise InvariantBroken(f"account {row['username']} counts as lost, and the LMS has it")
@@ -117,9 +119,11 @@ class Invariants:
                 )
 
     def _is_in_lms(self, row: Row) -> bool:
+        """Whether the LMS has this learner's account with the row's username."""
         return self.world.people.get(row["username"].lower()) == row["user_id"]
 
     def _check_token(self, row: Row, old: Row | None) -> None:
+        """Raises InvariantBroken if the row has a new token of somebody else's account."""
         from usher.application.tokens import vault
 
         if not row["access_token"] or (old and old["access_token"] == row["access_token"]):
@@ -134,6 +138,7 @@ class Invariants:
             )
 
     def _check_run(self, row: Row, old: Row | None) -> None:
+        """Raises InvariantBroken if a run that the LMS has is marked as missing."""
         is_new = row["missing_since"] and not (old and old["missing_since"])
         if is_new and row["course_key"] in self.world.runs:
             raise InvariantBroken(
@@ -143,6 +148,7 @@ class Invariants:
     # No desired state is forgotten
 
     def check_nothing_is_forgotten(self) -> None:
+        """Raises InvariantBroken if a row differs from the LMS, and no worker will process it."""
         for kind, row, difference in self.differences():
             is_known = row["due_at"] or row["refused_at"]
             if not is_known and not self._is_processed_after_pause(kind, row):
@@ -180,6 +186,7 @@ class Invariants:
                 yield "retirement", row, "the account is active"
 
     def _enrollment_difference(self, row: Row) -> str | None:
+        """How the enrollment in the LMS differs from the row; None if it does not differ."""
         key = self.records.rows["run"][row["run_id"]]["course_key"]
         account = self.records.account_of(row["user_id"])
         username = account["username"] if account else ""
@@ -225,6 +232,7 @@ class Invariants:
                 )
 
     def check_answer(self, message: Message) -> None:
+        """Check the LMS after it has answered a request."""
         for name, account in self.world.accounts.items():
             person = self.world.people.get(name, "nobody")
             if person is None and (account.uid or not account.is_active):
@@ -238,10 +246,10 @@ class Invariants:
         nothing else that a worker has written."""
         kept_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
         self.check_step()
-        before = self.records.rows
+        earlier_rows = self.records.rows
         act()
         self.check_step()
-        for kind, rows in before.items():
+        for kind, rows in earlier_rows.items():
             for pk, old in rows.items():
                 row = self.records.rows[kind].get(pk, old)
                 for name in kept_fields:
@@ -339,6 +347,7 @@ class Invariants:
     # Texts
 
     def _subject(self, kind: str, row: Row) -> str:
+        """The row for people, such as ``enrollment ann in course-v1:…``."""
         if kind == "enrollment":
             run = self.records.rows["run"].get(row["run_id"])
             return f"enrollment {self._name(row)} in {run['course_key'] if run else '?'}"
@@ -356,6 +365,7 @@ class Invariants:
         return self._names.get(row["user_id"], f"learner {row['user_id']}")
 
     def _log_change(self, kind: str, row: Row, old: Row | None, task: Any) -> None:
+        """Add a line about the columns that a step changed. task: the thread that took the step."""
         who = task.process if task is not None else ""
         subject = short(self._subject(kind, row))
         changes = [] if old else ["made"]

@@ -172,6 +172,7 @@ class Scheduler:
         return any(self._is_running(task) and task.can_run(self.now) for task in self.tasks)
 
     def _is_running(self, task: Task) -> bool:
+        """Whether the thread's process is neither dead nor paused."""
         return not task.process.is_dead and task.process.paused_until <= self.now
 
     def _step(self, task: Task) -> None:

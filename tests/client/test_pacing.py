@@ -151,16 +151,16 @@ def test_a_probe_is_due_once_a_second_and_more_often_during_a_trial() -> None:
     now = [0.0]
     pacing = Pacing(500, clock=lambda: now[0])
     with pacing.turn(KIND), pacing.turn(KIND, urgent=True):
-        assert not pacing.probe_is_due()
+        assert not pacing.claim_probe()
         now[0] += PROBE_INTERVAL_SECONDS + 0.1
-        assert [pacing.probe_is_due() for _ in range(3)] == [True, False, False]
+        assert [pacing.claim_probe() for _ in range(3)] == [True, False, False]
         probe_lms_with(16, pacing, GOOD_PROBES)
         assert pacing.concurrency == 2
         now[0] += TRIAL_INTERVAL_SECONDS + 0.1
-        assert pacing.probe_is_due()
+        assert pacing.claim_probe()
         probe_lms_with(16, pacing, GOOD_PROBES)
         now[0] += TRIAL_INTERVAL_SECONDS + 0.1
-        assert not pacing.probe_is_due()
+        assert not pacing.claim_probe()
 
 
 def test_batches_are_smaller_during_the_trial_of_one_more_concurrent_batch() -> None:
@@ -190,7 +190,7 @@ def test_no_probe_is_due_while_fewer_batches_than_allowed_are_in_progress() -> N
     with ExitStack() as batches:
         for is_due in (False, False, True):
             now[0] += 2
-            assert pacing.probe_is_due() is is_due
+            assert pacing.claim_probe() is is_due
             batches.enter_context(pacing.turn(KIND, urgent=True))
 
 

@@ -36,7 +36,7 @@ def test_without_options_the_load_test_sends_requests_as_the_application_does(
     lms: Lms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probed: list[float] = []
-    monkeypatch.setattr(Pacing, "probe_is_due", lambda pace: True)
+    monkeypatch.setattr(Pacing, "claim_probe", lambda pace: True)
     monkeypatch.setattr(Pacing, "record_probe", lambda pace, seconds: probed.append(seconds))
     with lms.api() as client:
         load = Load(client, PAGE)

@@ -170,7 +170,7 @@ def send(
                     raise
                 results.error = error
                 return results
-        if not is_urgent() and pace.probe_is_due():
+        if not is_urgent() and pace.claim_probe():
             _probe(lms, capability, pace)
     return results
 

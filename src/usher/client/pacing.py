@@ -149,10 +149,10 @@ class Pacing:
             self._sizes[kind] = max(self.size(kind) // 2, SMALLEST_SIZE)
             self._reduce()
 
-    def probe_is_due(self) -> bool:
-        """Whether the caller should send a probe now. Only one of several callers gets True. All
-        get False while fewer batches than allowed are in progress or waiting: a probe would then
-        not show whether the allowed number is too high."""
+    def claim_probe(self) -> bool:
+        """True if a probe is due, for one caller only, who should then send the probe. False while
+        fewer batches than allowed are in progress or waiting: a probe would not show whether the
+        allowed number is too high."""
         with self._changed:
             if self._in_progress + len(self._waiting) < self.concurrency:
                 return False

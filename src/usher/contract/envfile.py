@@ -226,8 +226,12 @@ class EnvFile:
                     earlier.number,
                     "duplicate",
                     line.key,
-                    f"{line.key} is set again in line {line.number}, which counts"
-                    + (" (to the same value)" if has_same_value else "; remove one of them"),
+                    f"{line.key} is set again in line {line.number}"
+                    + (
+                        ", to the same value"
+                        if has_same_value
+                        else "; the later value counts, so remove one of the lines"
+                    ),
                     serious=not has_same_value,
                 )
             earlier_lines[line.key] = line
