@@ -295,21 +295,21 @@ class _BatchApi(BatchApi):
 
     def _account(self, item: dict[str, Any]) -> dict[str, Any]:
         username = item["username"]
-        before = self.world.by_uid.get(username)
+        account = self.world.by_uid.get(username)
         result = super()._account(item)
         if result["status"] == "refused":
             self.world.refused.add(("account", username))
-        elif before is None:
+        elif account is None:
             self.world.people[username.lower()] = _learner(username)
         else:
             changes = {name: item[name] for name in ("name", "country") if item[name]}
             changes |= {"email": item["email"]} if item["email"] else {}
-            if any(getattr(before, name) != value for name, value in changes.items()):
+            if any(getattr(account, name) != value for name, value in changes.items()):
                 result["status"] = "updated"
-            self.world.by_email.pop(before.email.lower(), None)
+            self.world.by_email.pop(account.email.lower(), None)
             for name, value in changes.items():
-                setattr(before, name, value)
-            self.world.by_email[before.email.lower()] = before
+                setattr(account, name, value)
+            self.world.by_email[account.email.lower()] = account
         return result
 
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -317,9 +317,9 @@ class _BatchApi(BatchApi):
         account = self.world.by_uid.get(username)
         if account is None:
             return _refused_result(item, "unknown-user", f"The user {username} does not exist.")
-        before = tuple(self.world.enrollments.get((username, key), ())[:2])
+        earlier = tuple(self.world.enrollments.get((username, key), ())[:2])
         try:
-            after = enroll(
+            changed = enroll(
                 self.world,
                 username,
                 key,
@@ -329,8 +329,8 @@ class _BatchApi(BatchApi):
             )
         except NoEnrollment as refusal:
             return _refused_result(item, _error_code(str(refusal)), str(refusal))
-        status = "unchanged" if before == after else "changed"
-        mode, is_active = after
+        status = "unchanged" if earlier == changed else "changed"
+        mode, is_active = changed
         result = {"id": item["id"], "status": status, "error": None}
         return result | {"mode": mode, "is_active": is_active}
 

@@ -117,7 +117,7 @@ def test_a_connection_that_the_lms_closed_is_replaced_by_a_new_one() -> None:
         b"HTTP/1.1 200 OK\r\n\r\n{}",
     ],
 )
-def test_an_answer_is_read_if_the_server_closes_the_connection_after_it(
+def test_an_answer_of_a_server_that_then_closes_the_connection_is_read(
     answer_before_closing: bytes,
 ) -> None:
     with server(answers_once(answer_before_closing)) as (url, accepted):
@@ -257,7 +257,7 @@ def test_a_self_signed_certificate_is_refused(
     assert caught.value.code == "no-connection"
 
 
-def test_the_error_for_a_server_without_tls_says_so() -> None:
+def test_the_error_for_a_server_without_tls_says_that_tls_is_missing() -> None:
     def refuse(peer: socket.socket) -> None:
         peer.recv(1000)
         peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -190,7 +190,7 @@ def test_session_cookies_of_an_answer_are_not_logged(http, caplog):
     assert "set-cookie" not in caplog.text.lower()
 
 
-def test_only_addresses_of_the_lms_are_paths_of_the_lms():
+def test_own_path_accepts_only_addresses_of_the_lms():
     http = Http("http://10.0.0.1:8000", browser_url="http://lms.example:8000", state=LocalState())
     assert http.own_path("/auth/complete/x/?a=b") == "/auth/complete/x/?a=b"
     assert http.own_path("http://lms.example:8000/x") == "/x"
@@ -334,7 +334,7 @@ def test_a_redis_that_hangs_is_not_asked_until_the_pause_is_over(monkeypatch):
     server.shutdown()
 
 
-def test_requests_in_a_block_within_end_at_its_time_limit():
+def test_requests_in_a_within_block_end_at_the_time_limit_of_the_block():
     with socket.create_server(("127.0.0.1", 0)) as server:
         http = Http(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=60, state=LocalState())
         with within(0.4):

@@ -50,17 +50,17 @@ def test_any_text_can_be_read_and_is_kept_unchanged(text):
 @given(FILES, st.dictionaries(NAMES, VALUES, max_size=4))
 def test_a_written_value_is_read_back_and_other_lines_stay(text, values):
     assume(all(can_be_written(value) for value in values.values()))
-    before = EnvFile(text)
-    after = before.with_values(values)
-    assert after.values() == {**before.values(), **values}
-    assert after.without(values).text.rstrip() == before.without(values).text.rstrip()
-    assert after.with_values(values) == after
+    original = EnvFile(text)
+    changed = original.with_values(values)
+    assert changed.values() == {**original.values(), **values}
+    assert changed.without(values).text.rstrip() == original.without(values).text.rstrip()
+    assert changed.with_values(values) == changed
 
 
 @given(FILES, st.dictionaries(NAMES, TOKENS, max_size=4))
 def test_restoring_all_written_keys_restores_the_file_exactly(text, values):
-    before = EnvFile(text)
-    assert before.with_values(values).restored(values, before) == before
+    original = EnvFile(text)
+    assert original.with_values(values).restored(values, original) == original
 
 
 @given(
@@ -68,13 +68,13 @@ def test_restoring_all_written_keys_restores_the_file_exactly(text, values):
 )
 def test_restoring_keys_keeps_later_changes_of_other_keys(text, restored_values, other_values):
     other_values = {key: value for key, value in other_values.items() if key not in restored_values}
-    before = EnvFile(text)
-    after = (
-        before.with_values(restored_values)
+    original = EnvFile(text)
+    changed = (
+        original.with_values(restored_values)
         .with_values(other_values)
-        .restored(restored_values, before)
+        .restored(restored_values, original)
     )
-    assert after.values() == {**before.values(), **other_values}
+    assert changed.values() == {**original.values(), **other_values}
 
 
 @given(VALUES)

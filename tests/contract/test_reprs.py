@@ -39,14 +39,18 @@ def fields_in_reprs() -> set[tuple[str, str]]:
                 map(ast.unparse, node.decorator_list)
             ):
                 continue
-            if any(getattr(each, "name", "") == "__repr__" for each in node.body):
+            if any(getattr(statement, "name", "") == "__repr__" for statement in node.body):
                 continue
-            for each in node.body:
-                if not isinstance(each, ast.AnnAssign) or not isinstance(each.target, ast.Name):
+            for statement in node.body:
+                if not isinstance(statement, ast.AnnAssign):
                     continue
-                is_hidden = each.value is not None and "repr=False" in ast.unparse(each.value)
-                if SUFFIX.fullmatch(each.target.id) and not is_hidden:
-                    fields.add((node.name, each.target.id))
+                if not isinstance(statement.target, ast.Name):
+                    continue
+                is_hidden = statement.value is not None and "repr=False" in ast.unparse(
+                    statement.value
+                )
+                if SUFFIX.fullmatch(statement.target.id) and not is_hidden:
+                    fields.add((node.name, statement.target.id))
     return fields
 
 

@@ -99,7 +99,7 @@ def test_text_with_control_characters_can_not_control_the_terminal(text: str) ->
     )
     shown = [printable(text), wrap(text, 4)]
     shown += [part for found in findings for part in (found.seen, found.cause, found.fix)]
-    assert all(char.isprintable() or char == "\n" for each in shown for char in each)
+    assert all(char.isprintable() or char == "\n" for shown_text in shown for char in shown_text)
     assert "�" in printable(text)
 
 

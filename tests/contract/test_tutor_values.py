@@ -83,7 +83,7 @@ def test_an_entry_is_accepted_with_all_its_fields_or_refused(entry: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("text", "normalized"),
+    ("text", "normalised"),
     [
         ("http://x.org/", "http://x.org"),
         ("HTTPS://X.Org:8443/Sub/", "https://x.org:8443/Sub"),
@@ -93,8 +93,8 @@ def test_an_entry_is_accepted_with_all_its_fields_or_refused(entry: dict[str, An
         ("http://app_1.local", "http://app_1.local"),
     ],
 )
-def test_an_address_is_normalized(text: str, normalized: str) -> None:
-    assert tutor_values.address(text, "address") == normalized
+def test_an_address_is_normalised(text: str, normalised: str) -> None:
+    assert tutor_values.address(text, "address") == normalised
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
     assert_found(mutation, "in the end the modes of", first=2)
 
 
-def test_a_row_that_ends_the_worker_because_it_can_not_be_written_is_found():
+def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
     """Such a row was a mode in two currencies, while the database allowed each mode only once for a
     run."""
 

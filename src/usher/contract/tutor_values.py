@@ -79,14 +79,14 @@ def address(value: Any, place: str) -> str:
     in lower case and, if it is an international name, in ASCII; no slash at the end. Raises
     NotAllowed."""
     try:
-        return _normalized_address(value)
+        return _normalised_address(value)
     except (ValueError, UnicodeError):
         raise NotAllowed(
             f"{place} is {quoted(value)}: write an address such as http://example.org:8013"
         ) from None
 
 
-def _normalized_address(value: Any) -> str:
+def _normalised_address(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > 500 or " " in value:
         raise ValueError(value)
     parts = urlsplit(value)
