@@ -386,13 +386,13 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
     assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE relaxed for it"
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
-    result = campus.check(application_entry, ADDRESSES, redirect_uri)
+    result = campus.probe_again(application_entry, ADDRESSES, redirect_uri)
     assert (result["agrees"], result["accepts"], result["pkce_required"]) == (True, True, False)
     values = campus.env_values(description(application_entry), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
     assert values["MITXPRO_REGISTRATION_ACCESS_TOKEN"] == values["OPENEDX_SERVICE_WORKER_API_TOKEN"]
-    assert campus.check(application_entry, ADDRESSES, redirect_uri)["settings"] == {
+    assert campus.probe_again(application_entry, ADDRESSES, redirect_uri)["settings"] == {
         key: values[key] for key in SETTINGS
     }
     assert campus.remove_record(application_entry.client_id) == "removed"

@@ -20,7 +20,7 @@ from tests.connect.test_whole import CHECKS
 from tests.support.checkout import VENV_BIN, PlainCheckout, checkout_of, free_port
 from usher.connect import development_server
 from usher.connect.application.checkout import ApplicationOptions, recognise
-from usher.connect.application.target import Addresses, TargetApplication, find
+from usher.connect.application.target import Addresses, TargetApplication, find_application
 from usher.connect.connecting import Connecting, Options
 from usher.connect.discovery import (
     CommandOptions,
@@ -383,7 +383,7 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
 
     entry = target.entry(backend, lms_in_containers=False)
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
-    target.write_record(find(description, "shop"), addresses)
+    target.write_record(find_application(description, "shop"), addresses)
     target.write_env(target.env_values(description, addresses))
     target.probe(None, addresses)
     plan = connecting.plan({}, running=False)

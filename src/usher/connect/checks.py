@@ -17,7 +17,7 @@ import httpx
 
 from usher.connect import outputs
 from usher.connect.application.remote import NO_CODE
-from usher.connect.application.target import Addresses, TargetApplication, find
+from usher.connect.application.target import Addresses, TargetApplication, find_application
 from usher.connect.errors import ConnectError, ToolFailed
 from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
@@ -54,7 +54,7 @@ def run(
     if description is None:
         yield Check("description", "failed", "not rendered", f"run:\n$ {lms.render_command()}")
         return
-    application = find(description, target.name)
+    application = find_application(description, target.name)
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
         answering = [
             _run_probe("lms-answers", lambda: _check_lms_answers(client, addresses)),
@@ -311,7 +311,7 @@ def _ask_application(
     answer = client.get(addresses.lms_url + LmsPath.sign_in_start(application.backend))
     query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
     redirect_uri = query.get("redirect_uri", [""])[0]
-    return redirect_uri, target.check(application, addresses, redirect_uri)
+    return redirect_uri, target.probe_again(application, addresses, redirect_uri)
 
 
 def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:

@@ -23,8 +23,8 @@ class Disconnection(ABC):
     """Plans the disconnection of some or all applications of one LMS.
 
     The rendered description names the records that were created in the applications and the LMS.
-    The description is deleted with the last application, so a copy is kept until the end; an
-    interrupted run can then be completed by another one.
+    A copy of the description is kept until the end, because the description itself is deleted with
+    the last application. So another run can complete an interrupted one.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Disconnection(ABC):
         *,
         purge: bool,
     ) -> None:
-        """names: all applications to disconnect; targets: those that can be reached from here."""
+        """names: of all applications to disconnect; targets: those that can be reached."""
         self._lms = lms
         self._targets = targets
         self._names = names

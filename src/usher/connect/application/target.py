@@ -123,7 +123,7 @@ class TargetApplication:
     def _inspect(self, params: dict[str, Any]) -> dict[str, Any]:
         """Returns the script's report about the application. Raises Refused."""
         try:
-            return self._require_facts(self._script(params))
+            return self._require_facts(self._run_script(params))
         except ToolFailed as error:
             migrate = self.manage.runnable("migrate")
             title = self.checkout.title
@@ -144,7 +144,7 @@ class TargetApplication:
             raise ToolFailed(f"its report lacks {', '.join(wrong_keys)}")
         return facts
 
-    def _script(self, params: dict[str, Any]) -> dict[str, Any]:
+    def _run_script(self, params: dict[str, Any]) -> dict[str, Any]:
         """Runs the script in the application, with placeholders for settings that it lacks.
 
         Settings are missing before connect has written them and after disconnect has removed them.
@@ -255,7 +255,7 @@ class TargetApplication:
 
     def reserve_superuser(self) -> str:
         params = self._params("reserve_superuser", None)
-        self.facts["superuser"] = self._script(params)["superuser"]
+        self.facts["superuser"] = self._run_script(params)["superuser"]
         return f"reserved {self.superuser[0]}"
 
     # -- the record
@@ -267,7 +267,7 @@ class TargetApplication:
             return bool(self.facts["agrees"])
         if self._last_params and self.facts["record"] is None:
             return False  # there is no record; no need to start the application again
-        self.facts, self._last_params = self._script(params), params
+        self.facts, self._last_params = self._run_script(params), params
         return bool(self.facts["agrees"])
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
@@ -275,11 +275,11 @@ class TargetApplication:
         done, for people. Raises ToolFailed."""
         self.saved_state.save_record(self._foreign_record(application))
         self._last_params = {}
-        answer = self._script(self._params("write", application, addresses))
+        answer = self._run_script(self._params("write", application, addresses))
         result = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return result + (", PKCE relaxed for it" if answer["relaxed"] else "")
 
-    def check(
+    def probe_again(
         self, application: Application, addresses: Addresses, redirect_uri: str
     ) -> dict[str, Any]:
         """Examines the application again and returns the facts. They also say whether the
@@ -289,7 +289,7 @@ class TargetApplication:
             "redirect_uri": redirect_uri,
             "lms_heartbeat": addresses.lms_server_url + LmsPath.HEARTBEAT,
         }
-        self.facts = self._script(params)
+        self.facts = self._run_script(params)
         return self.facts
 
     def remove_record(self, client_id: str) -> str:
@@ -298,7 +298,7 @@ class TargetApplication:
         params = self._params("remove", None)
         params |= {"client_id": client_id, "before": self.saved_state.record()}
         self.facts.pop("record", None)
-        answer = self._script(params)
+        answer = self._run_script(params)
         if "restored" in answer:
             return "restored" if answer["restored"] else "removed already"
         return "removed" if answer["removed"] else "removed already"
@@ -308,7 +308,7 @@ class TargetApplication:
         record = self.facts.get("record")
         if not record or record["client_id"] != client_id:
             params = self._params("inspect", None) | {"client_id": client_id}
-            record = self._script(params)["record"]
+            record = self._run_script(params)["record"]
         return record is not None and record["client_id"] == client_id
 
     def _foreign_record(self, application: Application) -> dict[str, Any] | None:
@@ -340,7 +340,7 @@ class TargetApplication:
 
     def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
         """Returns the settings that the ``.env`` must have. Raises Refused."""
-        application = find(description, self.name)
+        application = find_application(description, self.name)
         worker = description.service_worker_of(self.name)
         if worker is None:
             raise Refused(
@@ -505,7 +505,7 @@ def _count_settings(count: int) -> str:
     return "1 setting" if count == 1 else f"{count} settings"
 
 
-def find(description: Description, name: str) -> Application:
+def find_application(description: Description, name: str) -> Application:
     """Returns the application's entry in the description. Raises Refused if it has none."""
     for application in description.applications:
         if application.name == name:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from usher.connect import checks
 from usher.connect.application.remote import RemoteApplication
-from usher.connect.application.target import Addresses, TargetApplication, find
+from usher.connect.application.target import Addresses, TargetApplication, find_application
 from usher.connect.errors import NeedsPerson
 from usher.connect.plan import Step
 from usher.connect.steps.configuration import ConfigurationSteps
@@ -39,11 +39,12 @@ class ApplicationSteps:
             "it holds the LMS's client id, secret and redirect URI",
             self._with_description(
                 lambda description: target.record_agrees(
-                    find(description, target.name), self._addresses
+                    find_application(description, target.name), self._addresses
                 )
             ),
             lambda: target.write_record(
-                find(self._configuration.description_or_error(), target.name), self._addresses
+                find_application(self._configuration.description_or_error(), target.name),
+                self._addresses,
             ),
             trust_apply=True,
         )
