@@ -300,7 +300,7 @@ def set_enrollment(
     mode: str | None,
     is_active: bool,
     force: bool,
-    present: State | None,
+    current_state: State | None,
     cache: dict[Any, Any],
 ) -> State:
     """As ``usher.lms.platform_enrollments.set_enrollment``: new enrollments get the requested mode
@@ -311,12 +311,12 @@ def set_enrollment(
 
     with raising_refusals(_error_codes(), key, mode):
         enrollment: Any = None
-        if present is not None:
+        if current_state is not None:
             enrollment = CourseEnrollment.get_enrollment(user, key)
-            present = (enrollment.mode, enrollment.is_active) if enrollment else None
-        step = next_step(present, mode, is_active, username=user.username, key=key)
-        if present and step is Step.NOTHING:
-            return present
+            current_state = (enrollment.mode, enrollment.is_active) if enrollment else None
+        step = next_step(current_state, mode, is_active, username=user.username, key=key)
+        if current_state and step is Step.NOTHING:
+            return current_state
         if step is Step.ADD and mode is None:
             mode = compute_once(cache, ("default", key), lambda: student.default_mode(key))
         if mode is not None:

@@ -46,24 +46,24 @@ class Step(Enum):
 
 
 def next_step(
-    present: State | None, mode: str | None, is_active: bool, *, username: str, key: Any
+    current_state: State | None, mode: str | None, is_active: bool, *, username: str, key: Any
 ) -> Step:
     """The change that the public view would make for a staff user. Raises EnrollmentRefused.
 
-    present: the enrollment's current state, None without one. Re-enrolling a learner who left is
-    an update: the platform then checks neither whether the run is closed nor whether it is full.
+    current_state: None without an enrollment. Re-enrolling a learner who left is an update: the
+    platform then checks neither whether the run is closed nor whether it is full.
     """
-    if present is None:
+    if current_state is None:
         if is_active:
             return Step.ADD
         message = f"{username} is not enrolled in {key}."
         raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
-    mode_changes = mode is not None and present[0] != mode
-    activity_changes = present[1] != is_active
+    mode_changes = mode is not None and current_state[0] != mode
+    activity_changes = current_state[1] != is_active
     if mode_changes and activity_changes and not is_active:
         # The caller's copy of the enrollment is out of date.
         message = (
-            f"Enrollment mode mismatch: active mode={present[0]}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={current_state[0]}, requested mode={mode}. "
             "Won't deactivate."
         )
         raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)

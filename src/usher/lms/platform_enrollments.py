@@ -27,15 +27,15 @@ def set_enrollment(
     mode: str | None,
     is_active: bool,
     force: bool,
-    present: State | None,
+    current_state: State | None,
     cache: dict[Any, Any],
 ) -> State:
     """Set one enrollment's mode and ``is_active``; return its state afterwards.
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
     rows and signals. Unlike the view, this function returns no description of the course, and
-    leaves out two redundant saves. force: enroll even in a closed run or an expired mode. present:
-    the current state, None without an enrollment. cache: runs and modes, shared by a batch. Raises
+    leaves out two redundant saves. force: enroll even in a closed run or an expired mode.
+    current_state: None without an enrollment. cache: runs and modes, shared by a batch. Raises
     EnrollmentRefused.
     """
     from common.djangoapps.student import models
@@ -43,12 +43,12 @@ def set_enrollment(
     _refuse_embargoed(request, user, key)
     with raising_refusals(_error_codes(), key, mode):
         enrollment: Any = None
-        if present is not None:
+        if current_state is not None:
             enrollment = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
-            present = (enrollment.mode, enrollment.is_active) if enrollment else None
-        step = next_step(present, mode, is_active, username=user.username, key=key)
-        if present and step is Step.NOTHING:
-            return present
+            current_state = (enrollment.mode, enrollment.is_active) if enrollment else None
+        step = next_step(current_state, mode, is_active, username=user.username, key=key)
+        if current_state and step is Step.NOTHING:
+            return current_state
         if step is Step.ADD:
             mode = _mode_or_default(key, mode, cache)
         if mode is not None:

@@ -221,7 +221,7 @@ def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
         )
         for learner in rows
     ]
-    return [learner for learner in reread if not (learner.has_account and learner.token)]
+    return [learner for learner in reread if not (learner.has_account and learner.has_token)]
 
 
 def _create_accounts(session: Session, page: list[Learner], send: Send, summary: Summary) -> None:
@@ -309,7 +309,7 @@ def _batch_item(learner: Learner) -> dict[str, Any]:
         "email": learner.email,
         "name": learner.name or learner.username,
         "country": learner.country if len(learner.country) == 2 else "",
-        "tokens": not learner.token,
+        "tokens": not learner.has_token,
     }
 
 

@@ -209,15 +209,9 @@ def _verify(
         if not still_different:
             summary.add(PROFILE, DONE, key=learner.content)
             continue
-        reason, code, request_id = (
-            f"the LMS kept its own {' and '.join(sorted(still_different))}",
-            "",
-            "",
-        )
+        reason = f"the LMS kept its own {' and '.join(sorted(still_different))}"
+        code = request_id = ""
         if error is not None:
-            reason, code, request_id = (
-                f"{reason}: {error} ({error.code})",
-                error.code,
-                error.request_id,
-            )
+            reason = f"{reason}: {error} ({error.code})"
+            code, request_id = error.code, error.request_id
         summary.add(PROFILE, REFUSED, learner.email, reason, code, request_id, learner.content)

@@ -105,7 +105,7 @@ def _compare_account(learner: Learner, account: ObservedAccount | None) -> Itera
         yield difference(f"the name is {learner.name!r} here, {account.name!r} in the LMS")
     if not account.is_active:
         yield difference(f"{learner.username} is inactive in the LMS")
-    if not learner.token:
+    if not learner.has_token:
         yield difference("no token of the LMS", waiting=True)
 
 

@@ -30,11 +30,14 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Learner:
-    """username: of the LMS account; '' if none was chosen yet. since: when the username was chosen
-    or, if that time is not stored, when the user was created (ISO 8601). has_account: whether the
-    LMS account exists, according to the application. given_up, reason: whether the application
-    stopped trying to create the account, and why. token: whether the application has the learner's
-    LMS token."""
+    """A user for whom the application's own code creates an LMS account.
+
+    username: of the LMS account; '' if no username was chosen yet. since: when the username was
+    chosen or, if that time is not stored, when the user was created (ISO 8601). has_account:
+    whether the LMS account exists, according to the application. given_up, reason: whether the
+    application stopped trying to create the account, and why. has_token: whether the application
+    has the learner's LMS token.
+    """
 
     pk: Any
     email: str
@@ -45,7 +48,7 @@ class Learner:
     has_account: bool
     given_up: bool
     reason: str
-    token: bool
+    has_token: bool
     enrollments: list[Enrollment]
 
     @property
@@ -128,7 +131,7 @@ def _learners_of_page(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
                 has_account=bool(account.get("has_account")),
                 given_up=bool(account.get("given_up")),
                 reason=error_message_of(account.get("reason")),
-                token=user["pk"] in tokens,
+                has_token=user["pk"] in tokens,
                 enrollments=[_enrollment(adapter, row) for row in enrollments[user["pk"]]],
             )
         )

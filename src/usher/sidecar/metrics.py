@@ -79,7 +79,7 @@ class Metrics:
             self._refused.labels(kind, code).set(number)
 
     @contextmanager
-    def exchange(self, exchange: Exchange) -> Iterator[None]:
+    def measure_request(self, exchange: Exchange) -> Iterator[None]:
         began = time.monotonic()
         try:
             yield

@@ -68,7 +68,8 @@ class WatchOutput(ReconcileOutput):
             super()._print_results(replace(summary, numbers=Counter(numbers), reasons=reasons))
 
     def _print_change_of_state(self, kind: str, summary: Summary) -> None:
-        """Prints when all rows of this kind begin to fail, and when one succeeds again."""
+        """Prints a line when all rows of this kind begin to fail, and a line when a row of this
+        kind succeeds again."""
         failed = summary.numbers[kind, FAILED]
         if any(summary.numbers[kind, result] for result in _ANSWERED):
             if (since := self._failing_since.pop(kind, None)) is not None:
@@ -89,6 +90,6 @@ class WatchOutput(ReconcileOutput):
                 else ""
             )
             text = escape(
-                f"{failed} failed{why}. Retried until it succeeds; usher doctor checks why"
+                f"{failed} failed{why}. Failed rows are retried; usher doctor finds the cause"
             )
             self.console.print(f"✗ {kind:<12} {wrap(text, 15)}")

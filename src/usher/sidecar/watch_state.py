@@ -41,7 +41,7 @@ class PassMetrics(Protocol):
     """The interface of ``metrics.Metrics``."""
 
     def record_pass(self, summary: Summary, refused: list[RefusedRow]) -> None: ...
-    def exchange(self, exchange: Exchange) -> AbstractContextManager[None]: ...
+    def measure_request(self, exchange: Exchange) -> AbstractContextManager[None]: ...
 
 
 class WatchState:
@@ -62,7 +62,7 @@ class WatchState:
 
     def measure_request(self, exchange: Exchange) -> AbstractContextManager[None]:
         """Returns a context manager to enter for each request to the LMS."""
-        return self._metrics.exchange(exchange) if self._metrics else nullcontext()
+        return self._metrics.measure_request(exchange) if self._metrics else nullcontext()
 
     def record_start(self, session: Session) -> None:
         self.session, self.has_opened = session, True

@@ -177,7 +177,7 @@ class _Batch:
                 mode=item["mode"] or None,
                 is_active=item["is_active"],
                 force=item["force"],
-                present=self.states.get((user.pk, key)),
+                current_state=self.states.get((user.pk, key)),
                 cache=self.cache,
             )
         except ObjectDoesNotExist as error:

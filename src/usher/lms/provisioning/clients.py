@@ -42,7 +42,7 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
         changes.append("client_secret")
     if changes:
         client.save()
-    outcome.note("OAuth client", client.name, changes, created=created)
+    outcome.add_item("OAuth client", client.name, changes, created=created)
     if adopted and changes:
         outcome.items[-1] = Item("OAuth client", client.name, "adopted", changes)
     return client, adopted
@@ -113,7 +113,7 @@ def provision_login_service(outcome: ProvisioningResult) -> None:
             authorization_grant_type=model.GRANT_PASSWORD,
             redirect_uris="",
         )
-    outcome.note("OAuth client", LOGIN_SERVICE, [], created=created)
+    outcome.add_item("OAuth client", LOGIN_SERVICE, [], created=created)
 
 
 def _login_service_user() -> Any:

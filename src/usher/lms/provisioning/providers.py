@@ -42,7 +42,7 @@ def provision_provider(spec: Application, site: Site, outcome: ProvisioningResul
         changes.append("other_settings")
     if changes:
         _save_version(record, site)
-    outcome.note("provider record", spec.backend, changes, created=created)
+    outcome.add_item("provider record", spec.backend, changes, created=created)
 
 
 def _fields(spec: Application) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def remove_provider(
     if record is not None and record.enabled:
         record.enabled = False
         _save_version(record, site)
-        outcome.note("provider record", spec.backend, ["enabled"])
+        outcome.add_item("provider record", spec.backend, ["enabled"])
 
 
 def _delete_versions(site: Site, backend: str, outcome: ProvisioningResult) -> None:

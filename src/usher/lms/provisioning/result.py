@@ -27,7 +27,7 @@ class ProvisioningResult:
     items: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def note(self, what: str, name: str, changes: list[str], *, created: bool = False) -> None:
+    def add_item(self, what: str, name: str, changes: list[str], *, created: bool = False) -> None:
         """Add an item. changes: names of the fields that differed. created: the record is new."""
         outcome = "created" if created else "changed" if changes else "unchanged"
         self.items.append(Item(what, name, outcome, [] if created else changes))

@@ -76,7 +76,7 @@ def _provision_account(
         user.save()
     if spec.purpose == contract.RETIREMENT:
         changes += _let_retire(user, outcome)
-    outcome.note("service account", spec.username, changes, created=created)
+    outcome.add_item("service account", spec.username, changes, created=created)
     return user, True
 
 
@@ -127,7 +127,7 @@ def _provision_client(
         changes.append("client_secret")
     if changes:
         client.save()
-    outcome.note("OAuth client", client.name, changes, created=created)
+    outcome.add_item("OAuth client", client.name, changes, created=created)
     ServiceClient.objects.update_or_create(
         application=application,
         purpose=spec.purpose,
@@ -155,4 +155,4 @@ def _remove_client(row: ServiceClient, outcome: ProvisioningResult, *, purge: bo
         user.user_permissions.clear()
         row.client_id, row.application = "", None
         row.save()
-        outcome.note("service account", user.get_username(), changes)
+        outcome.add_item("service account", user.get_username(), changes)

@@ -130,7 +130,7 @@ def _record_connection(
     )
     if changes or created:
         existing.save()
-    outcome.note("application", spec.name, changes, created=created)
+    outcome.add_item("application", spec.name, changes, created=created)
     return existing
 
 

@@ -40,7 +40,7 @@ def provision_superuser(spec: contract.Superuser, outcome: ProvisioningResult) -
     user.save()
     if spec.backend:
         link_learner(spec.username, spec.backend)
-    outcome.note("superuser", spec.username, changes, created=created)
+    outcome.add_item("superuser", spec.username, changes, created=created)
 
 
 def _why_not_superuser(spec: contract.Superuser) -> str:
@@ -91,7 +91,7 @@ def provision_service_worker(
     """Create or update the service worker of ``application``, and its token, which belongs to the
     application's OAuth client ``client``. Raises ProvisioningError."""
     _refuse_unsuitable_account(spec, application)
-    _retire_former_workers(spec, application, outcome)
+    _deactivate_former_workers(spec, application, outcome)
     user, created = get_or_create_user(spec.username, spec.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
@@ -101,7 +101,7 @@ def provision_service_worker(
         worker.application = application
         worker.save()
         changes.append("application")
-    outcome.note("service worker", spec.username, changes, created=created)
+    outcome.add_item("service worker", spec.username, changes, created=created)
     _provision_token(worker, spec, client, outcome)
 
 
@@ -133,7 +133,7 @@ def _refuse_unsuitable_account(
     )
 
 
-def _retire_former_workers(
+def _deactivate_former_workers(
     spec: contract.ServiceWorker, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> None:
     """Deactivate the application's former service workers, which had other usernames."""
@@ -148,7 +148,7 @@ def _retire_former_workers(
         if worker.made:
             changes += assign(worker.user, {"is_active": False, "is_staff": False})
             worker.user.save()
-        outcome.note("service worker", worker.user.username, changes)
+        outcome.add_item("service worker", worker.user.username, changes)
 
 
 def get_or_create_user(username: str, email: str, password: str = "") -> tuple[Any, bool]:
@@ -200,7 +200,7 @@ def _provision_token(
     if changes:
         token.save()
     _delete_former_token(worker, spec.token)
-    outcome.note("service worker's token", spec.username, changes, created=created)
+    outcome.add_item("service worker's token", spec.username, changes, created=created)
 
 
 def _is_former_service_worker(user_id: int | None) -> bool:
@@ -247,4 +247,4 @@ def remove_service_worker(
         # The row stays: it records that provisioning created the user.
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
-        outcome.note("service worker", spec.username, changes)
+        outcome.add_item("service worker", spec.username, changes)

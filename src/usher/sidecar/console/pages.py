@@ -218,7 +218,7 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
             "LMS account",
             "recorded as created" if learner.has_account else "not recorded as created",
         ),
-        ("Token", "one is stored" if learner.token else "none"),
+        ("Token", "one is stored" if learner.has_token else "none"),
     )
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     rows = [

@@ -61,8 +61,8 @@ class Command(BaseCommand):
         names, errors = options["username"], []
         if options["account"] and not options["unlink"]:
             raise CommandError(
-                "--account goes with --unlink only: a learner is linked to the account of the same "
-                "name, which --username names"
+                "--account goes with --unlink only: without --unlink, a learner is linked to the "
+                "LMS account that has the learner's username"
             )
         if options["account"] and len(names) > 1:
             raise CommandError("--account goes with one --username")

@@ -34,8 +34,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--purge",
             action="store_true",
-            help="with --remove: also delete accounts and provider versions that would only be "
-            "disabled",
+            help="with --remove: also delete accounts and provider versions, which are otherwise "
+            "only disabled",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
