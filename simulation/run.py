@@ -293,14 +293,14 @@ class Seed:
         for number in range(1, 5):
             self._start_worker(number)
         for number in (1, 2):
-            web = self._process(f"web {number}")
+            web = self._add_process(f"web {number}")
             self.scheduler.spawn(web, partial(self._run_reporting_errors, self._run_visitors))
         self.has_run_last_sweep = False
-        beat = self._process("beat")
+        beat = self._add_process("beat")
         self.scheduler.spawn(beat, partial(self._run_reporting_errors, self._run_beat))
         self._plan_faults()
 
-    def _process(self, name: str, *, use_batch_api: bool = True) -> Process:
+    def _add_process(self, name: str, *, use_batch_api: bool = True) -> Process:
         ahead = self.rng.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
         process = Process(name, ahead, use_batch_api)
         process.own_objects |= {"stop": threads.Event()}
@@ -309,7 +309,7 @@ class Seed:
 
     def _start_worker(self, number: int) -> None:
         use_batch_api = number <= 2
-        worker = self._process(f"worker {number}", use_batch_api=use_batch_api)
+        worker = self._add_process(f"worker {number}", use_batch_api=use_batch_api)
         worker.own_objects["number"] = number
         self.event_log.add(worker, f"starts, {'batch' if use_batch_api else 'public'} API")
         self.scheduler.spawn(worker, partial(self._run_reporting_errors, self._run_worker))
@@ -461,7 +461,7 @@ class Seed:
         for _ in range(self.rng.randint(5, 12)):
             self.scheduler.call_at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(acts))
 
-    def _workers(self) -> list[Process]:
+    def _running_workers(self) -> list[Process]:
         return [
             process
             for process in self.processes
@@ -485,7 +485,7 @@ class Seed:
     def _kill(self) -> None:
         # A worker that was paused may send a late request. It is not killed, because it must check
         # the row of this request again.
-        workers = [worker for worker in self._workers() if worker.paused_until < 0]
+        workers = [worker for worker in self._running_workers() if worker.paused_until < 0]
         if not (victim := self._choose_process(workers, self._kill)):
             return
         self.event_log.add(victim, "is killed")
@@ -495,12 +495,12 @@ class Seed:
         )
 
     def _stop(self) -> None:
-        if victim := self._choose_process(self._workers(), self._stop):
+        if victim := self._choose_process(self._running_workers(), self._stop):
             self.event_log.add(victim, "is told to stop")
             victim.own_objects["stop"].set()
 
     def _pause(self) -> None:
-        if victim := self._choose_process(self._workers(), self._pause):
+        if victim := self._choose_process(self._running_workers(), self._pause):
             seconds = self.rng.choice(_PAUSE_SECONDS)
             self.event_log.add(victim, f"is suspended for {seconds:.0f} s")
             victim.paused_at = self.scheduler.now

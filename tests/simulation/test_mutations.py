@@ -144,11 +144,11 @@ def test_treating_accounts_as_lost_because_of_another_server_is_found():
         from usher.client.client import LmsClient
         from usher.client.errors import NotTheLms
 
-        accounts = LmsClient._accounts
+        request_accounts = LmsClient._accounts
 
         def accept_any_answer(self: Any, usernames: Any) -> Any:
             try:
-                return accounts(self, usernames)
+                return request_accounts(self, usernames)
             except NotTheLms:
                 return {}
 

@@ -58,8 +58,8 @@ class Gate:
         return bool(self._state.level(self.key))
 
     def close(self) -> None:
-        """After a systemic failure: pauses the kind, longer each time. Concurrent requests that
-        fail together count once."""
+        """Closes the gate after a systemic failure, and pauses the kind, longer after each failure.
+        Concurrent requests that fail together count once."""
         if self._state.remaining(self.key) > 0:
             return
         level = self._state.raise_level(self.key, _MEMORY_SECONDS)
@@ -69,6 +69,7 @@ class Gate:
         )
 
     def open(self) -> None:
-        """After a success, or when an operator says that the cause was repaired."""
+        """Opens the gate: any number of rows may be claimed. Called after a success, or when an
+        operator says that the cause was repaired."""
         if self.is_closed:
             self._state.clear(self.key)

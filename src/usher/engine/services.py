@@ -365,9 +365,9 @@ def watch(
                     sweep_prepare()
                 swept_at = time.monotonic()
             if query.due():
-                stop_for_sweep = StopAfter(stop, _SWEEP_SECONDS)
+                stop_before_next_sweep = StopAfter(stop, _SWEEP_SECONDS)
                 with heartbeat.beating():
-                    reconcile(names, stop=stop_for_sweep, **scope)
+                    reconcile(names, stop=stop_before_next_sweep, **scope)
         except (OperationalError, InterfaceError) as error:
             # The database restarts or is overloaded; the rows stay due.
             log.warning("the database does not answer: %s", str(error).strip())
